@@ -1,0 +1,280 @@
+"""The events: what they say, how they fail, and the bytes that go into the streams."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from schemas.enums import EventState
+
+EVENT_SOURCE = "/trainmaster"
+
+# The command type that a rejected message's event names where its own can't be read.
+UNREADABLE_TYPE = "command"
+
+# A command's claim check and schema describe the command's data, never the event's.
+_NOT_COPIED = frozenset({"dataref", "dataschema"})
+
+
+class ErrorCode(StrEnum):
+    """What went wrong, for machines; each with its fate and one line for people."""
+
+    fate: Literal["rejected", "retry", "permanent", "misconfigured"]
+    meaning: str
+
+    def __new__(
+        cls,
+        value: str,
+        fate: Literal["rejected", "retry", "permanent", "misconfigured"],
+        meaning: str,
+    ) -> Self:
+        """Makes a member that is its code and knows its fate and meaning."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.fate = fate
+        member.meaning = meaning
+        return member
+
+    NOT_JSON = (
+        "not_json",
+        "rejected",
+        "The message is not JSON in UTF-8, names a key twice, holds NaN or nests too deep.",
+    )
+    TOO_LARGE = "too_large", "rejected", "The message is larger than 1 MiB."
+    INVALID_COMMAND = (
+        "invalid_command",
+        "rejected",
+        "The message is not a command: a field is missing, unknown or wrong.",
+    )
+    IDEMPOTENCY_CONFLICT = (
+        "idempotency_conflict",
+        "rejected",
+        "The id was used before with another type or other data.",
+    )
+    INVALID_ARGUMENTS = (
+        "invalid_arguments",
+        "permanent",
+        "The API finds the arguments invalid (400, 422).",
+    )
+    NOT_AUTHENTICATED = (
+        "not_authenticated",
+        "misconfigured",
+        "The API does not know the credentials, or not in this region (401).",
+    )
+    NOT_AUTHORISED = (
+        "not_authorised",
+        "permanent",
+        "The credentials do not allow this (403).",
+    )
+    NOT_FOUND = "not_found", "permanent", "The API does not know what the command names (404)."
+    NOT_ALLOWED = "not_allowed", "permanent", "The API does not allow the method (405)."
+    ALREADY_EXISTS = "already_exists", "permanent", "What was to be created exists (409)."
+    PAYLOAD_TOO_LARGE = (
+        "payload_too_large",
+        "permanent",
+        "The request is larger than the API takes (413).",
+    )
+    UNEXPECTED_STATUS = (
+        "unexpected_status",
+        "permanent",
+        "The API answered with a status that it does not document, such as a redirect.",
+    )
+    RATE_LIMITED = (
+        "rate_limited",
+        "retry",
+        "The API asks for fewer requests (429); every worker waits as long as it says.",
+    )
+    SERVER_ERROR = "server_error", "retry", "The API failed (408, 5xx)."
+    NOT_CONNECTED = (
+        "not_connected",
+        "retry",
+        "No connection to the API: nothing was sent.",
+    )
+    CONNECTION_LOST = (
+        "connection_lost",
+        "retry",
+        "The connection failed after the request was sent: a timeout, a reset, a cut answer.",
+    )
+    BAD_RESPONSE = (
+        "bad_response",
+        "retry",
+        "The API reported success with an answer that makes no sense.",
+    )
+    INVALID_INPUT = (
+        "invalid_input",
+        "permanent",
+        "The file or reference that the command names can't be used.",
+    )
+    TRAINING_FAILED = (
+        "training_failed",
+        "permanent",
+        "The API reports that the training failed; it gives no reason.",
+    )
+    TRAINING_TIMEOUT = (
+        "training_timeout",
+        "permanent",
+        "The wait for the training is over; the training may go on at the API.",
+    )
+    DEADLINE_EXCEEDED = (
+        "deadline_exceeded",
+        "permanent",
+        "The command's deadline passed before it was done.",
+    )
+    OUTCOME_UNKNOWN = (
+        "outcome_unknown",
+        "permanent",
+        "A change may have happened and the API can't tell; nothing is sent again.",
+    )
+    POISON = (
+        "poison",
+        "permanent",
+        "The command was claimed again and again without an end: it seems to kill its worker.",
+    )
+    INTERNAL_ERROR = (
+        "internal_error",
+        "permanent",
+        "A defect of trainmaster; the worker's log has the details.",
+    )
+    INVALID_SETTING = (
+        "invalid_setting",
+        "misconfigured",
+        "A setting of the worker is wrong or missing.",
+    )
+
+
+class EventPart(BaseModel):
+    """A part of an event; readers take what they know and let the rest be."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Problem(EventPart):
+    """One thing that is wrong with a message, and where."""
+
+    path: str = Field(description="Where, like `data.batch_size`; empty for the whole message.")
+    message: str
+
+
+class ErrorBody(EventPart):
+    """The `error` of an event."""
+
+    code: ErrorCode
+    message: str
+    status: int | None = Field(default=None, description="The API's HTTP status, if it answered.")
+    problems: list[Problem] | None = None
+
+
+class AcceptedData(EventPart):
+    """`data` of `accepted`: the command is valid and recorded."""
+
+
+class StartedData(EventPart):
+    """`data` of `started`: the training exists at the API."""
+
+    training_uuid: str
+
+
+class RetryingData(EventPart):
+    """`data` of `retrying` and `in_doubt`: the attempt failed and another look will follow."""
+
+    error: ErrorBody
+    attempt: int = Field(ge=1, description="The number of the attempt that failed.")
+    retry_at: datetime
+
+
+class SucceededData(EventPart):
+    """`data` of `succeeded`."""
+
+    result: JsonValue = Field(description="Null where `dataref` says where the result lies.")
+    attempts: int = Field(ge=1)
+    duration_seconds: float = Field(ge=0, description="From accepted to succeeded.")
+
+
+class FailedData(EventPart):
+    """`data` of `failed`."""
+
+    error: ErrorBody
+    attempts: int = Field(ge=0)
+
+
+class CancelledData(EventPart):
+    """`data` of `cancelled`."""
+
+
+class RejectedData(EventPart):
+    """`data` of `rejected`."""
+
+    error: ErrorBody
+    raw: str = Field(description="The message as it came, cut at 4 KiB.")
+
+
+class Event(BaseModel):
+    """An event as its readers see it: a CloudEvent 1.0 in JSON; extensions are attributes too."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    type: str = Field(description="`<command type>.<state>`")
+    subject: str = Field(description="The id of the command.")
+    time: datetime
+    datacontenttype: Literal["application/json"]
+    data: dict[str, JsonValue]
+    dataref: str | None = Field(
+        default=None, description="Where the result lies if it is too large for an event."
+    )
+
+
+def event_json(  # noqa: PLR0913 - the attributes of an event, keyword-only
+    *,
+    event_id: str,
+    command_type: str,
+    state: EventState,
+    subject: str,
+    time_ms: int,
+    data: Mapping[str, object],
+    context: Mapping[str, str | int | bool],
+    dataref: str | None = None,
+) -> bytes:
+    """Returns an event's bytes; the same arguments always give the same bytes.
+
+    Args:
+        event_id: Stable for the same event.
+        command_type: Of the command; `UNREADABLE_TYPE` where a rejected message's can't be read.
+        state: What happened.
+        subject: The command's id.
+        time_ms: Milliseconds since 1970.
+        data: JSON values by name; UUIDs and datetimes are written as strings.
+        context: What `Attributes.context` returned; never overrides an attribute of the event.
+        dataref: URL of the result where it is not in the event.
+    """
+    event: dict[str, object] = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": EVENT_SOURCE,
+        "type": f"{command_type}.{state}",
+        "subject": subject,
+        "time": f"{_second(time_ms // 1000)}.{time_ms % 1000:03d}Z",
+        "datacontenttype": "application/json",
+    }
+    for name, value in context.items():
+        if name not in _NOT_COPIED:
+            event.setdefault(name, value)
+    if dataref is not None:
+        event["dataref"] = dataref
+    event["data"] = data
+    return orjson.dumps(event)
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,0 +1,157 @@
+"""Raw bytes to a command, or to problems that people can read; the hot path of intake."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import jiter
+import orjson
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from schemas.attributes import is_valid_id
+from schemas.commands import COMMAND_CLASSES, Command
+from schemas.enums import CommandType
+from schemas.events import ErrorCode, Problem
+from schemas.problems import read_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+MAX_COMMAND_BYTES = 1_048_576
+
+# 128 bits: enough to tell commands apart, half the memory of a whole SHA-256 in each row.
+FINGERPRINT_BYTES = 16
+
+_SHOWN_CHARACTERS = 80
+
+_TYPES = {str(command_type): command_type for command_type in CommandType}
+_VALIDATORS: dict[CommandType, Callable[[bytes], Command]] = {
+    command_type: cast(
+        "Callable[[bytes], Command]", TypeAdapter(command_class).validator.validate_json
+    )
+    for command_type, command_class in COMMAND_CLASSES.items()
+}
+
+
+class InvalidCommandError(Exception):
+    """A message is not a command; tells every problem and what could be read nevertheless."""
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        problems: Sequence[Problem] = (),
+        command_type: CommandType | None = None,
+        command_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.problems = tuple(problems)
+        self.command_type = command_type
+        self.command_id = command_id
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedCommand:
+    """A valid command and the fingerprint that tells whether another one is the same.
+
+    Attributes:
+        command: The command.
+        fingerprint: 16 bytes, equal for equal type and data as sent, whatever the order of keys.
+    """
+
+    command: Command
+    fingerprint: bytes
+
+
+def parse_command(raw: bytes) -> ParsedCommand:
+    """Returns the command that `raw` holds.
+
+    Raises:
+        InvalidCommandError: It holds none; never anything else.
+    """
+    root = _read_json(raw)
+    if not isinstance(root, dict):
+        raise _invalid([Problem(path="", message="must be an object")])
+    command_type = _read_type(root)
+    try:
+        command = _VALIDATORS[command_type](raw)
+    except ValidationError as exc:
+        command_id = root.get("id")
+        raise _invalid(
+            read_problems(exc, cast("type[BaseModel]", COMMAND_CLASSES[command_type]), root),
+            command_type=command_type,
+            command_id=command_id if is_valid_id(command_id) else None,
+        ) from None
+    return ParsedCommand(command, _fingerprint(command_type, root["data"]))
+
+
+def _read_json(raw: bytes) -> object:
+    if len(raw) > MAX_COMMAND_BYTES:
+        raise InvalidCommandError(
+            ErrorCode.TOO_LARGE,
+            f"a command has at most {MAX_COMMAND_BYTES} bytes, this has {len(raw)}",
+        )
+    try:
+        return jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError as exc:
+        raise InvalidCommandError(
+            ErrorCode.NOT_JSON,
+            "the message is not JSON",
+            problems=[Problem(path="", message=str(exc)[:_SHOWN_CHARACTERS])],
+        ) from None
+
+
+def _read_type(root: dict[str, object]) -> CommandType:
+    named = root.get("type")
+    command_type = _TYPES.get(named) if isinstance(named, str) else None
+    if command_type is not None:
+        return command_type
+    known = ", ".join(_TYPES)
+    if "type" not in root:
+        message = f"is required; one of {known}"
+    elif isinstance(named, str):
+        message = f"{named[:_SHOWN_CHARACTERS]!r} is not a command type; one of {known}"
+    else:
+        message = f"must be a string; one of {known}"
+    command_id = root.get("id")
+    raise _invalid(
+        [Problem(path="type", message=message)],
+        command_id=command_id if is_valid_id(command_id) else None,
+    )
+
+
+def _invalid(
+    problems: list[Problem],
+    *,
+    command_type: CommandType | None = None,
+    command_id: object = None,
+) -> InvalidCommandError:
+    first = problems[0]
+    where = f"{first.path} {first.message}" if first.path else f"a command {first.message}"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return InvalidCommandError(
+        ErrorCode.INVALID_COMMAND,
+        f"{where}{more}",
+        problems=problems,
+        command_type=command_type,
+        command_id=command_id if isinstance(command_id, str) else None,
+    )
+
+
+def _fingerprint(command_type: CommandType, data: object) -> bytes:
+    try:
+        canonical = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+    except (TypeError, ValueError):
+        # orjson knows integers of 64 bits only; a valid command holds none, but this one decides
+        # nothing and must not fail.
+        canonical = json.dumps(data, sort_keys=True).encode()
+    digest = hashlib.sha256(command_type.encode())
+    digest.update(b"\n")
+    digest.update(canonical)
+    return digest.digest()[:FINGERPRINT_BYTES]
