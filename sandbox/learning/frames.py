@@ -1,15 +1,37 @@
-"""Reads the frames of pictures, clips and image groups."""
+"""Reads the frames of pictures, clips and image groups.
+
+A picture or a clip is anything that Pillow reads (PNG, JPEG, WebP, TIFF, GIF, …), as a file or
+as bytes; an image group is a folder of numbered pictures, one frame each, in the order of their
+numbers. Colours come as RGB, and turned as the camera's EXIF orientation says.
+"""
 
 from __future__ import annotations
 
+import re
+import struct
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sandbox.learning.errors import FrameRangeError, UnreadableMediaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
+
+PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"))
+"""The files of a folder that are taken for pictures, in lower case."""
+
+# A picture of more pixels would take gigabytes once unpacked, however small its file is.
+_MOST_PIXELS = 64_000_000
+
+# What Pillow lets through from its decoders when the bytes are broken.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def count_frames(source: Path | bytes) -> int:
@@ -18,7 +40,10 @@ def count_frames(source: Path | bytes) -> int:
     Raises:
         UnreadableMediaError: no picture can be read from it.
     """
-    raise SystemExit(source)
+    if isinstance(source, Path) and source.is_dir():
+        return len(_group(source))
+    with _opened(source) as picture:
+        return int(getattr(picture, "n_frames", 1))
 
 
 def read_frames(
@@ -32,4 +57,63 @@ def read_frames(
         FrameRangeError: the range is empty or reaches outside the source.
         UnreadableMediaError: no picture can be read from it; also while iterating.
     """
-    raise SystemExit((source, first, last))
+    count = count_frames(source)
+    end = count - 1 if last is None else last
+    if not 0 <= first <= end < count:
+        raise FrameRangeError(
+            f"frames {first} to {end} were asked for, the item has {count}: 0 to {count - 1}"
+        )
+    if isinstance(source, Path) and source.is_dir():
+        return _group_frames(_group(source)[first : end + 1])
+    return _clip_frames(source, first, end)
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """Returns the pictures right in a folder, in the order of the numbers in their names."""
+    files = (each for each in folder.iterdir() if each.suffix.lower() in PICTURE_SUFFIXES)
+    return sorted((each for each in files if not each.name.startswith(".")), key=_by_number)
+
+
+def _by_number(file: Path) -> tuple[list[tuple[int, str]], str]:
+    """Sorts 9.png before 10.png."""
+    parts = re.findall(r"\d+|\D+", file.stem)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts], file.name
+
+
+def _group(folder: Path) -> list[Path]:
+    files = pictures_below(folder)
+    if not files:
+        raise UnreadableMediaError(f"the image group {folder.name} holds no picture")
+    return files
+
+
+def _group_frames(files: list[Path]) -> Iterator[NDArray[np.uint8]]:
+    for file in files:
+        with _opened(file) as picture:
+            yield _rgb(picture)
+
+
+def _clip_frames(source: Path | bytes, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
+    with _opened(source) as picture:
+        for number in range(first, last + 1):
+            # A GIF's frame builds on the one before: Pillow replays up to the one asked for.
+            picture.seek(number)
+            yield _rgb(picture)
+
+
+def _rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+
+
+@contextmanager
+def _opened(source: Path | bytes) -> Iterator[Image.Image]:
+    name = source.name if isinstance(source, Path) else f"the data ({len(source)} bytes)"
+    try:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as picture:
+            if picture.width * picture.height > _MOST_PIXELS:
+                raise UnreadableMediaError(f"{name} has more than {_MOST_PIXELS} pixels")
+            yield picture
+    except FileNotFoundError as error:
+        raise UnreadableMediaError(f"{name} does not exist") from error
+    except _BROKEN as error:
+        raise UnreadableMediaError(f"{name} can't be read as a picture: {error}") from error
