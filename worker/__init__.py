@@ -1,0 +1,1 @@
+"""The queue worker: intake, ledger, handlers, API client, tasks and command line."""

@@ -1,0 +1,156 @@
+"""Every error of the worker, in one tree; the class decides the fate.
+
+::
+
+    TrainmasterError
+    ├── SettingError                 a setting is wrong or missing
+    ├── RetryableError               fate: retry
+    │   ├── NotSentError             no byte reached the API
+    │   ├── RateLimitedError         429
+    │   └── UnknownOutcomeError      the API may have acted
+    │       ├── ServerFailedError    408 and 5xx
+    │       ├── ConnectionLostError  read timeout, reset, truncated body
+    │       └── BadResponseError     a success whose body makes no sense
+    ├── PermanentError               fate: permanent
+    │   ├── RequestRefusedError      any other 3xx or 4xx
+    │   ├── InputError               data_path or dataref can't be used
+    │   ├── TrainingFailedError      the API reports that training failed
+    │   ├── OutcomeUnknownError      a change whose outcome can't be found out
+    │   ├── DeadlineExceededError    the command's deadline has passed
+    │   ├── TrainingTimeoutError     the wait for a training is over
+    │   └── PoisonError              the command was claimed too often
+    ├── MisconfiguredError           fate: misconfigured; 401
+    └── FencedError                  another holder owns the command now
+
+Third-party errors are translated in exactly one place, `worker.api.transport`; fates are read
+in exactly one place, `worker.tasks.verdict`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from schemas.events import ErrorBody, ErrorCode, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Fate(StrEnum):
+    """What becomes of a command whose attempt ended in an error."""
+
+    RETRY = "retry"
+    PERMANENT = "permanent"
+    MISCONFIGURED = "misconfigured"
+
+
+class TrainmasterError(Exception):
+    """An error that carries data: a code for machines, a message for people."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: ErrorCode = ErrorCode.INTERNAL_ERROR,
+        status: int | None = None,
+        problems: Sequence[Problem] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.status = status
+        self.problems = tuple(problems)
+
+    def body(self) -> ErrorBody:
+        """Returns the `error` object of an event."""
+        return ErrorBody(
+            code=self.code,
+            message=self.message,
+            status=self.status,
+            problems=list(self.problems) or None,
+        )
+
+
+class SettingError(TrainmasterError):
+    """A setting is wrong or missing; the message names it in one line and shows no secret."""
+
+
+class RetryableError(TrainmasterError):
+    """The attempt failed; another may succeed."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: ErrorCode,
+        status: int | None = None,
+        problems: Sequence[Problem] = (),
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, code=code, status=status, problems=problems)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class NotSentError(RetryableError):
+    """No connection: not one byte of the request reached the API."""
+
+
+class RateLimitedError(RetryableError):
+    """The API answered 429; `retry_after_seconds` holds every worker back."""
+
+
+class UnknownOutcomeError(RetryableError):
+    """The request may have been carried out: a change must not be sent again blindly."""
+
+
+class ServerFailedError(UnknownOutcomeError):
+    """The API answered 408 or 5xx."""
+
+
+class ConnectionLostError(UnknownOutcomeError):
+    """The connection failed after the request was sent, at least in part."""
+
+
+class BadResponseError(UnknownOutcomeError):
+    """The API reported success with a body that is not what it promises."""
+
+
+class PermanentError(TrainmasterError):
+    """No further attempt can succeed."""
+
+
+class RequestRefusedError(PermanentError):
+    """The API refused the request and did nothing."""
+
+
+class InputError(PermanentError):
+    """The image or data that the command names can't be used."""
+
+
+class TrainingFailedError(PermanentError):
+    """The API reports that the training ended in an error; it gives no reason."""
+
+
+class OutcomeUnknownError(PermanentError):
+    """A change may or may not have happened and the API can't tell; nothing is sent again."""
+
+
+class DeadlineExceededError(PermanentError):
+    """The command's `deadline` has passed."""
+
+
+class TrainingTimeoutError(PermanentError):
+    """The wait for a training is over, though the training may go on at the API."""
+
+
+class PoisonError(PermanentError):
+    """The command was claimed too often without an end: it seems to kill its worker."""
+
+
+class MisconfiguredError(TrainmasterError):
+    """The API does not know our credentials (401), or not in this region."""
+
+
+class FencedError(TrainmasterError):
+    """The lease passed to another holder; this attempt's outcome must be dropped."""

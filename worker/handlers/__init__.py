@@ -1,0 +1,1 @@
+"""Handlers: one per command type, from a command to API calls to an outcome."""

@@ -1,0 +1,84 @@
+"""`attach`: an attachment of a model to a project, created once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from worker.handlers.creation import Created, CreateOnce
+from worker.handlers.outcome import Outcome, Succeeded, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from schemas.api import ProjectModelWithIterations
+    from schemas.commands import Attach
+    from worker.handlers.run import Run
+
+
+class AttachmentCreation:
+    """How an attachment is created, and recognised among others."""
+
+    kind = "attachment"
+    started_event = False
+
+    def sameness(self, command: Attach) -> dict[str, Any]:
+        """An attachment is told by project, model, mapping and policy."""
+        return command.data.model_dump(mode="json")
+
+    async def listed(self, run: Run[Attach]) -> Sequence[Created]:
+        """Returns the project's attachments of the same model, mapping and policy."""
+        data = run.command.data
+        attachments = run.api.list_model_attachments(project_uuid=data.project_uuid)
+        return [_created(found) async for found in attachments if _matches(found, run.command)]
+
+    async def create(self, run: Run[Attach]) -> Created:
+        """Sends the POST."""
+        data = run.command.data
+        attachment = await run.api.create_model_attachment(
+            project_uuid=data.project_uuid,
+            features_mapping=data.features_mapping,
+            iteration_policy=data.iteration_policy,
+            model_uuid=data.model_uuid,
+            training_uuids=data.training_uuids,
+        )
+        return _created(attachment)
+
+    def doubt_seconds(self, run: Run[Attach]) -> float:
+        """Attachments are listed as soon as they exist."""
+        return run.around.doubt_seconds
+
+    def advice(self, command: Attach) -> str:
+        """Says where to look."""
+        return (
+            f"Check the model attachments of project {command.data.project_uuid} "
+            "before you send it anew."
+        )
+
+
+def _matches(found: ProjectModelWithIterations, command: Attach) -> bool:
+    project_model = found.project_model
+    mapping = {
+        name: node.feature_node_uuid for name, node in project_model.features_mapping.items()
+    }
+    return (
+        str(project_model.model_uuid) == str(command.data.model_uuid)
+        and project_model.iteration_policy == command.data.iteration_policy
+        and mapping == command.data.features_mapping
+    )
+
+
+def _created(attachment: ProjectModelWithIterations) -> Created:
+    return Created(
+        str(attachment.project_model.project_model_uuid), attachment.model_dump(mode="json")
+    )
+
+
+_create = CreateOnce(AttachmentCreation())
+
+
+async def attach(run: Run[Attach]) -> Outcome:
+    """Attaches a model to a project; the result is the attachment."""
+    created = await _create(run)
+    if isinstance(created, Waiting):
+        return created
+    return Succeeded(created.result)

@@ -1,0 +1,100 @@
+"""Commands whose change may be sent again: updates, and deletions that know they were sent."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from schemas.events import ErrorCode
+from worker.errors import NotSentError, RequestRefusedError
+from worker.handlers.outcome import Outcome, Succeeded
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from schemas.commands import (
+        DeleteModel,
+        DeleteTrainingIteration,
+        Detach,
+        UpdateAttachment,
+        UpdateModel,
+    )
+    from worker.handlers.run import Run
+
+
+async def update_model(run: Run[UpdateModel]) -> Outcome:
+    """Sets a model's title or description; the same again changes nothing."""
+    data = run.command.data
+    with run.change():
+        model = await run.api.update_model(
+            model_uuid=data.model_uuid, title=data.title, description=data.description
+        )
+    return Succeeded(model.model_dump(mode="json"))
+
+
+async def update_attachment(run: Run[UpdateAttachment]) -> Outcome:
+    """Sets an attachment's mapping and policy; the same again changes nothing."""
+    data = run.command.data
+    with run.change():
+        attachment = await run.api.update_model_attachment(
+            project_uuid=data.project_uuid,
+            project_model_uuid=data.project_model_uuid,
+            features_mapping=data.features_mapping,
+            iteration_policy=data.iteration_policy,
+            training_uuids=data.training_uuids,
+        )
+    return Succeeded(attachment.model_dump(mode="json"))
+
+
+async def delete_model(run: Run[DeleteModel]) -> Outcome:
+    """Deletes a model."""
+    model_uuid = run.command.data.model_uuid
+    return await _delete(run, partial(run.api.delete_model, model_uuid=model_uuid))
+
+
+async def delete_training_iteration(run: Run[DeleteTrainingIteration]) -> Outcome:
+    """Deletes one training of a model."""
+    data = run.command.data
+    return await _delete(
+        run,
+        partial(
+            run.api.delete_training_iteration,
+            model_uuid=data.model_uuid,
+            training_uuid=data.training_uuid,
+        ),
+    )
+
+
+async def detach(run: Run[Detach]) -> Outcome:
+    """Takes a model off a project."""
+    data = run.command.data
+    return await _delete(
+        run,
+        partial(
+            run.api.delete_model_attachment,
+            project_uuid=data.project_uuid,
+            project_model_uuid=data.project_model_uuid,
+        ),
+    )
+
+
+async def _delete(run: Run[Any], call: Callable[[], Awaitable[None]]) -> Outcome:
+    """Sends a deletion; "not found" is success once an earlier one may have done it.
+
+    That it was sent is recorded first: without the note a worker that died between the call and
+    its answer would have the next one report a failure of what it did itself.
+    """
+    sent_before = bool(run.progress.get("sent"))
+    try:
+        if not sent_before:
+            await run.note({"sent": True})
+        with run.change():
+            await call()
+    except NotSentError:
+        if not sent_before:
+            await run.note({})
+        raise
+    except RequestRefusedError as refusal:
+        if not (sent_before and refusal.code is ErrorCode.NOT_FOUND):
+            raise
+    return Succeeded(None)

@@ -1,0 +1,219 @@
+"""Creating something exactly once at an API that takes no idempotency key.
+
+A POST may be carried out though no answer comes back, so it is never sent again blindly::
+
+    intended ── POST answered ──────────────► created
+       │  └──── POST refused ───────────────► the error's fate; the intent is withdrawn
+       └─────── answer lost, worker died ───► in doubt ── found at the API ──► created
+                                                 └─────── not in time ──────► outcome_unknown
+
+1. What already exists and looks the same is listed: the baseline.
+2. The intent, with the baseline, is noted in the row. From here on nothing is sent again unless
+   the API's answer proves that it did nothing.
+3. The POST goes out on a connection of its own, so that a stale one can't blur its outcome.
+4. What was created is noted, and owned through a guard: no other command can adopt it.
+
+A command in doubt asks the API for what looks the same, is not in the baseline and is not owned,
+and adopts it. While one command is between its intent and its answer it holds a guard that keeps
+identical ones from sending or adopting: else one could adopt what the other just created.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import orjson
+import structlog
+
+from schemas.commands import Command
+from schemas.enums import EventState
+from schemas.events import ErrorCode
+from worker.errors import (
+    FencedError,
+    MisconfiguredError,
+    NotSentError,
+    OutcomeUnknownError,
+    PermanentError,
+    RateLimitedError,
+    TrainmasterError,
+    UnknownOutcomeError,
+)
+from worker.handlers.outcome import Waiting
+from worker.ledger.row import RowState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.handlers.run import Run
+
+log = structlog.get_logger(__name__)
+
+C = TypeVar("C", bound=Command)
+
+# How soon a command asks again whether an identical one has finished its call.
+GUARDED_SECONDS = 1.0
+FIRST_DOUBT_SECONDS = 1.0
+LONGEST_DOUBT_INTERVAL_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What a creation made: its uuid at the API, and the result if it came with it."""
+
+    uuid: str
+    result: dict[str, Any] | None = None
+
+
+class Creation(Protocol[C]):
+    """One kind of thing that can be created."""
+
+    kind: str
+    """The noun in guards and messages: model, training, attachment."""
+
+    started_event: bool
+    """Whether a `started` event tells that the thing exists."""
+
+    def sameness(self, command: C) -> dict[str, Any]:
+        """Returns what two identical creations have in common; JSON values."""
+        ...
+
+    async def listed(self, run: Run[C]) -> Sequence[Created]:
+        """Returns what exists at the API and looks like what the command creates."""
+        ...
+
+    async def create(self, run: Run[C]) -> Created:
+        """Sends the POST, once."""
+        ...
+
+    def doubt_seconds(self, run: Run[C]) -> float:
+        """Returns for how long the API may still reveal what became of a lost POST."""
+        ...
+
+    def advice(self, command: C) -> str:
+        """Returns what a person should check when the outcome stays unknown."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CreateOnce(Generic[C]):
+    """Runs a creation through its protocol; resumes wherever an earlier run stopped."""
+
+    creation: Creation[C]
+
+    async def __call__(self, run: Run[C]) -> Created | Waiting:
+        """Returns what was created or adopted, or when to look again.
+
+        Raises:
+            OutcomeUnknownError: the doubt has lasted long enough.
+            TrainmasterError: the API refused, or could not be asked.
+        """
+        match run.progress.get("step"):
+            case "created":
+                return Created(run.progress["uuid"], run.progress.get("result"))
+            case "intended":
+                return await self._doubt(run, run.progress, error=None)
+            case "in_doubt":
+                return await self._reconcile(run)
+            case _:
+                return await self._send(run)
+
+    async def _send(self, run: Run[C]) -> Created | Waiting:
+        guard = self._guard(run)
+        baseline = [found.uuid for found in await self.creation.listed(run)]
+        intent = {"step": "intended", "at": run.now(), "baseline": baseline}
+        holder = await run.note(intent, take_guard=guard)
+        if holder is not None:
+            log.info("creation.guarded", kind=self.creation.kind, holder=holder)
+            return Waiting(GUARDED_SECONDS, run.lease.state)
+        try:
+            with run.change():
+                created = await self.creation.create(run)
+        except UnknownOutcomeError as error:
+            return await self._doubt(run, intent, error=error)
+        except (NotSentError, RateLimitedError, PermanentError, MisconfiguredError):
+            await run.note({}, drop_guard=guard)
+            raise
+        await self._own(run, created, drop_guard=guard)
+        return created
+
+    async def _doubt(
+        self, run: Run[C], intent: dict[str, Any], *, error: UnknownOutcomeError | None
+    ) -> Waiting:
+        if error is None:
+            body = {
+                "code": ErrorCode.OUTCOME_UNKNOWN,
+                "message": "the worker ended before it knew the answer of the API",
+            }
+        else:
+            body = error.body().model_dump(mode="json", exclude_none=True)
+        log.warning("creation.doubted", kind=self.creation.kind, error=body["code"])
+        return Waiting(
+            FIRST_DOUBT_SECONDS,
+            RowState.IN_DOUBT,
+            progress={**intent, "step": "in_doubt", "error": body},
+            event=(EventState.IN_DOUBT, {"error": body, "check": self._advice(run)}),
+            drop_guard=self._guard(run),
+        )
+
+    async def _reconcile(self, run: Run[C]) -> Created | Waiting:
+        """Asks the API what became of the POST; no trouble in asking ends the doubt."""
+        try:
+            found = await self._adopt(run)
+        except FencedError:
+            raise
+        except TrainmasterError as error:
+            log.warning("creation.reconcile_failed", kind=self.creation.kind, error=error.code)
+            found = None
+        if found is not None:
+            return found
+        doubt = run.progress
+        elapsed = run.now() - doubt["at"]
+        rest = self.creation.doubt_seconds(run) - elapsed
+        if run.command.deadline is not None:
+            rest = min(rest, run.command.deadline.timestamp() - run.now())
+        if rest <= 0:
+            raise OutcomeUnknownError(
+                f"the {self.creation.kind} may or may not have been created "
+                f"({doubt['error']['message']}); nothing was sent again. {self._advice(run)}",
+                code=ErrorCode.OUTCOME_UNKNOWN,
+            )
+        interval = min(LONGEST_DOUBT_INTERVAL_SECONDS, max(FIRST_DOUBT_SECONDS, elapsed * 0.1))
+        return Waiting(min(interval, rest), RowState.IN_DOUBT, drop_guard=self._guard(run))
+
+    async def _adopt(self, run: Run[C]) -> Created | None:
+        """Returns what the lost POST created, owned by this command from now on."""
+        doubt = run.progress
+        baseline = set(doubt["baseline"])
+        candidates = [c for c in await self.creation.listed(run) if c.uuid not in baseline]
+        guard = self._guard(run)
+        if not candidates or await run.note(doubt, take_guard=guard) is not None:
+            return None
+        for candidate in candidates:
+            if await self._own(run, candidate, drop_guard=guard):
+                log.info("creation.adopted", kind=self.creation.kind, uuid=candidate.uuid)
+                return candidate
+        return None
+
+    async def _own(self, run: Run[C], created: Created, *, drop_guard: str) -> bool:
+        """Makes the command the owner of what exists; False if another one owns it."""
+        event = None
+        if self.creation.started_event:
+            event = (EventState.STARTED, {f"{self.creation.kind}_uuid": created.uuid})
+        holder = await run.note(
+            {"step": "created", "uuid": created.uuid, "result": created.result, "at": run.now()},
+            state=RowState.TRAINING if self.creation.started_event else None,
+            event=event,
+            take_guard=run.guard_key(f"{self.creation.kind}:{created.uuid}"),
+            drop_guard=drop_guard,
+        )
+        return holder is None
+
+    def _guard(self, run: Run[C]) -> str:
+        same = orjson.dumps(self.creation.sameness(run.command), option=orjson.OPT_SORT_KEYS)
+        digest = hashlib.sha256(same).hexdigest()[:32]
+        return run.guard_key(f"creating-{self.creation.kind}:{digest}")
+
+    def _advice(self, run: Run[C]) -> str:
+        return self.creation.advice(run.command)

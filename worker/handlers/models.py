@@ -1,0 +1,74 @@
+"""`create_model`: a model, created once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from schemas.enums import OrderBy
+from worker.handlers.creation import Created, CreateOnce
+from worker.handlers.outcome import Outcome, Succeeded, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from schemas.api import ModelWithIterations
+    from schemas.commands import CreateModel
+    from worker.handlers.run import Run
+
+
+class ModelCreation:
+    """How a model is created, and recognised among others."""
+
+    kind = "model"
+    started_event = False
+
+    def sameness(self, command: CreateModel) -> dict[str, Any]:
+        """A model is told by all that it is created with."""
+        return command.data.model_dump(mode="json")
+
+    async def listed(self, run: Run[CreateModel]) -> Sequence[Created]:
+        """Returns the models with the same title, architecture, features and description."""
+        data = run.command.data
+        models = run.api.list_models(order_by=OrderBy.CREATED_AT, order_asc=False, query=data.title)
+        return [
+            _created(model)
+            async for model in models
+            if model.model_group.title == data.title
+            and model.model_group.model == data.model
+            and list(model.model_group.features) == list(data.features)
+            and (model.model_group.description or "") == (data.description or "")
+        ]
+
+    async def create(self, run: Run[CreateModel]) -> Created:
+        """Sends the POST."""
+        data = run.command.data
+        model = await run.api.create_model(
+            features=data.features,
+            model=data.model,
+            title=data.title,
+            description=data.description,
+        )
+        return _created(model)
+
+    def doubt_seconds(self, run: Run[CreateModel]) -> float:
+        """Models are listed as soon as they exist."""
+        return run.around.doubt_seconds
+
+    def advice(self, command: CreateModel) -> str:
+        """Says where to look."""
+        return f"Check the models titled {command.data.title!r} in Encord before you send it anew."
+
+
+def _created(model: ModelWithIterations) -> Created:
+    return Created(str(model.model_group.model_uuid), model.model_dump(mode="json"))
+
+
+_create = CreateOnce(ModelCreation())
+
+
+async def create_model(run: Run[CreateModel]) -> Outcome:
+    """Creates a model; the result is the model with its iterations, none yet."""
+    created = await _create(run)
+    if isinstance(created, Waiting):
+        return created
+    return Succeeded(created.result)

@@ -1,0 +1,61 @@
+"""Commands that only read: a second call of the API does no harm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from worker.handlers.outcome import Outcome, Succeeded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from pydantic import BaseModel
+
+    from schemas.commands import (
+        GetModel,
+        GetTrainingData,
+        GetWeightsDownloadLink,
+        ListAttachments,
+        ListModels,
+    )
+    from worker.handlers.run import Run
+
+
+async def collect(items: AsyncIterator[BaseModel]) -> list[dict[str, Any]]:
+    """Returns the items of all pages as JSON values."""
+    return [item.model_dump(mode="json") async for item in items]
+
+
+async def get_model(run: Run[GetModel]) -> Outcome:
+    """Returns the model with its iterations."""
+    model = await run.api.get_model(model_uuid=run.command.data.model_uuid)
+    return Succeeded(model.model_dump(mode="json"))
+
+
+async def list_models(run: Run[ListModels]) -> Outcome:
+    """Returns the models of all pages."""
+    data = run.command.data
+    models = run.api.list_models(order_by=data.order_by, order_asc=data.order_asc, query=data.query)
+    return Succeeded({"models": await collect(models)})
+
+
+async def get_training_data(run: Run[GetTrainingData]) -> Outcome:
+    """Returns what a training learned from."""
+    data = run.command.data
+    items = run.api.get_training_data(model_uuid=data.model_uuid, training_uuid=data.training_uuid)
+    return Succeeded({"training_data": await collect(items)})
+
+
+async def get_weights_download_link(run: Run[GetWeightsDownloadLink]) -> Outcome:
+    """Returns an expiring link to the weights."""
+    data = run.command.data
+    url = await run.api.get_weights_download_link(
+        model_uuid=data.model_uuid, training_uuid=data.training_uuid
+    )
+    return Succeeded({"url": url})
+
+
+async def list_attachments(run: Run[ListAttachments]) -> Outcome:
+    """Returns the attachments of a project."""
+    attachments = run.api.list_model_attachments(project_uuid=run.command.data.project_uuid)
+    return Succeeded({"attachments": await collect(attachments)})

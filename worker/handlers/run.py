@@ -1,0 +1,143 @@
+"""One run of one command: what its handler may know and do."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from schemas.commands import Command
+from worker.errors import FencedError
+from worker.ledger.announcement import announce
+from worker.ledger.ledger import Noted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from schemas.enums import EventState
+    from worker.api.client import MlModelsApi
+    from worker.ledger.ledger import Ledger
+    from worker.ledger.row import Lease, Progress, RowState
+
+C = TypeVar("C", bound=Command)
+
+
+@dataclass(frozen=True, slots=True)
+class PollSchedule:
+    """When to ask for a training again: a share of the time it has run, within bounds."""
+
+    minimum_seconds: float = 10.0
+    maximum_seconds: float = 300.0
+    share: float = 0.05
+
+    def interval_seconds(self, elapsed_seconds: float) -> float:
+        """Returns the next interval, before jitter."""
+        return min(self.maximum_seconds, max(self.minimum_seconds, elapsed_seconds * self.share))
+
+
+class LongPolls:
+    """Places for long polls, which hold a request open; where many wait, polls are short."""
+
+    def __init__(self, places: int, seconds: float) -> None:
+        self._free = places
+        self._seconds = seconds
+
+    @contextmanager
+    def place(self) -> Iterator[int]:
+        """Yields how many seconds a poll may stay open: 0 when no place is free."""
+        if self._free < 1 or self._seconds < 1:
+            yield 0
+            return
+        self._free -= 1
+        try:
+            yield min(60, int(self._seconds))
+        finally:
+            self._free += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all runs of a process share."""
+
+    api: MlModelsApi
+    ledger: Ledger
+    data_roots: tuple[Path, ...]
+    polls: PollSchedule
+    long_polls: LongPolls
+    doubt_seconds: float
+
+
+@dataclass(slots=True)
+class Run(Generic[C]):
+    """A claimed command, while its handler works on it.
+
+    Attributes:
+        changing: whether a call that changes something is under way; a stop lets it finish,
+            while everything else is handed back at once.
+    """
+
+    command: C
+    lease: Lease
+    around: Surroundings
+    changing: bool = False
+    progress: Progress = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.progress = dict(self.lease.progress or {})
+
+    @property
+    def api(self) -> MlModelsApi:
+        """The API's client."""
+        return self.around.api
+
+    def guard_key(self, name: str) -> str:
+        """The key of a guard."""
+        return self.around.ledger.keys.guard(name)
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Marks a call that changes something at the API."""
+        self.changing = True
+        try:
+            yield
+        finally:
+            self.changing = False
+
+    async def note(
+        self,
+        progress: Progress,
+        *,
+        state: RowState | None = None,
+        event: tuple[EventState, dict[str, Any]] | None = None,
+        take_guard: str = "",
+        drop_guard: str = "",
+    ) -> str | None:
+        """Records progress, before or after a change; returns who holds a refused guard.
+
+        Raises:
+            FencedError: the command has another holder now, or was cancelled.
+        """
+        payload = b""
+        if event is not None:
+            payload = announce(self.command, self.lease.entry_id, self.lease.command_id, *event)
+        noted, holder = await self.around.ledger.note(
+            self.lease,
+            progress,
+            state=state,
+            event=payload,
+            replies=self.around.ledger.keys.replies(self.command.replyto),
+            take_guard=take_guard,
+            drop_guard=drop_guard,
+        )
+        if noted is Noted.FENCED:
+            raise FencedError("another holder owns the command now")
+        if noted is Noted.GUARDED:
+            return holder
+        self.progress = progress
+        return None

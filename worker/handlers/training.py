@@ -1,0 +1,189 @@
+"""`train` and `watch_training`: a training, started once, and the wait for its end."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import structlog
+
+from schemas.enums import TrainingState
+from schemas.events import ErrorCode
+from worker.errors import (
+    BadResponseError,
+    DeadlineExceededError,
+    RetryableError,
+    TrainingFailedError,
+    TrainingTimeoutError,
+)
+from worker.handlers.creation import Created, CreateOnce
+from worker.handlers.outcome import Outcome, Succeeded, Waiting
+from worker.ledger.row import RowState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from schemas.commands import Train, WatchTraining
+    from worker.handlers.run import Run
+
+log = structlog.get_logger(__name__)
+
+POLL_JITTER = 0.2
+# A long poll that ended without news is asked again almost at once: it cost one request.
+NEXT_LONG_POLL_SECONDS = 0.05
+
+
+class TrainingCreation:
+    """How a training is created, and recognised among others."""
+
+    kind = "training"
+    started_event = True
+
+    def sameness(self, command: Train) -> dict[str, Any]:
+        """A training is told by all that it is created with."""
+        return command.data.model_dump(mode="json", exclude={"timeout_seconds", "wait"})
+
+    async def listed(self, run: Run[Train]) -> Sequence[Created]:
+        """Returns the model's trainings of the same size, epochs and labels.
+
+        Whether the API lists a training that still runs is not known, so one that is missing
+        here may yet exist.
+        """
+        data = run.command.data
+        model = await run.api.get_model(model_uuid=data.model_uuid)
+        labels = {str(label) for label in data.labels_uuids}
+        alike = [
+            iteration
+            for iteration in model.model_iterations
+            if iteration.batch_size == data.batch_size and iteration.epochs == data.epochs
+        ]
+        if "baseline" not in run.progress:
+            # Before the POST there is nothing to tell apart: all that is alike is old.
+            return [Created(str(iteration.training_uuid)) for iteration in alike]
+        known = set(run.progress["baseline"])
+        found = []
+        for iteration in alike:
+            uuid = str(iteration.training_uuid)
+            if uuid in known:
+                continue
+            items = run.api.get_training_data(
+                model_uuid=data.model_uuid, training_uuid=iteration.training_uuid
+            )
+            if {str(item.label_uuid) async for item in items} == labels:
+                found.append(Created(uuid))
+        return found
+
+    async def create(self, run: Run[Train]) -> Created:
+        """Sends the POST."""
+        data = run.command.data
+        training_uuid = await run.api.create_training_job(
+            model_uuid=data.model_uuid,
+            batch_size=data.batch_size,
+            epochs=data.epochs,
+            features_mapping=data.features_mapping,
+            labels_uuids=data.labels_uuids,
+            pretrained_training_uuid=data.pretrained_training_uuid,
+            pretrained_weights_type=data.pretrained_weights_type,
+        )
+        return Created(str(training_uuid))
+
+    def doubt_seconds(self, run: Run[Train]) -> float:
+        """A running training may stay hidden until it ends."""
+        return float(run.command.data.timeout_seconds)
+
+    def advice(self, command: Train) -> str:
+        """Says where to look."""
+        data = command.data
+        return (
+            f"Check the trainings of model {data.model_uuid} with batch size {data.batch_size} "
+            f"and {data.epochs} epochs in Encord before you send it anew."
+        )
+
+
+_create = CreateOnce(TrainingCreation())
+
+
+async def train(run: Run[Train]) -> Outcome:
+    """Starts a training once and waits for its end, however often the worker changes."""
+    created = await _create(run)
+    if isinstance(created, Waiting):
+        return created
+    data = run.command.data
+    if not data.wait:
+        return Succeeded({"training_uuid": created.uuid, "iteration": None})
+    return await _poll(run, data.model_uuid, UUID(created.uuid), data.timeout_seconds)
+
+
+async def watch_training(run: Run[WatchTraining]) -> Outcome:
+    """Waits for the end of a training that someone else started."""
+    data = run.command.data
+    run.progress.setdefault("at", run.now())
+    return await _poll(run, data.model_uuid, data.training_uuid, data.timeout_seconds)
+
+
+async def _poll(
+    run: Run[Any], model_uuid: UUID, training_uuid: UUID, timeout_seconds: float
+) -> Outcome:
+    """Asks once for the training's end. Nothing but its end, or time, ends the wait."""
+    failures = 0
+    with run.around.long_polls.place() as open_seconds:
+        try:
+            status = await run.api.get_training_status(
+                model_uuid=model_uuid, training_uuid=training_uuid, timeout_seconds=open_seconds
+            )
+        except RetryableError as error:
+            failures = int(run.progress.get("failures", 0)) + 1
+            log.warning("training.poll_failed", error=error.code, failures=failures)
+            return _wait(run, timeout_seconds, failures=failures, failure=error)
+    match status.status:
+        case TrainingState.DONE:
+            if status.result is None:
+                raise BadResponseError(
+                    "the API says that training is done and gives no iteration",
+                    code=ErrorCode.BAD_RESPONSE,
+                )
+            iteration = status.result.model_dump(mode="json")
+            return Succeeded({"training_uuid": str(training_uuid), "iteration": iteration})
+        case TrainingState.ERROR:
+            raise TrainingFailedError(
+                f"training {training_uuid} ended in an error; the API gives no reason",
+                code=ErrorCode.TRAINING_FAILED,
+            )
+        case _:
+            return _wait(run, timeout_seconds, long_polled=open_seconds > 0)
+
+
+def _wait(
+    run: Run[Any],
+    timeout_seconds: float,
+    *,
+    failures: int = 0,
+    failure: RetryableError | None = None,
+    long_polled: bool = False,
+) -> Waiting:
+    elapsed = run.now() - run.progress["at"]
+    if elapsed > timeout_seconds:
+        raise TrainingTimeoutError(
+            f"training did not end within {timeout_seconds} s; it may go on at the API",
+            code=ErrorCode.TRAINING_TIMEOUT,
+        )
+    deadline = run.command.deadline
+    if deadline is not None and deadline.timestamp() <= run.now():
+        raise DeadlineExceededError(
+            "the deadline passed while the training ran; it goes on at the API",
+            code=ErrorCode.DEADLINE_EXCEEDED,
+        )
+    polls = run.around.polls
+    if long_polled:
+        delay = NEXT_LONG_POLL_SECONDS
+    else:
+        spread = random.uniform(1 - POLL_JITTER, 1 + POLL_JITTER)  # noqa: S311 - not a secret
+        delay = polls.interval_seconds(elapsed) * spread
+    if failure is not None:
+        delay = min(polls.maximum_seconds, delay * 2 ** min(failures - 1, 5))
+        delay = max(delay, failure.retry_after_seconds or 0.0)
+    delay = min(delay, timeout_seconds - elapsed + 0.1)
+    if deadline is not None:
+        delay = min(delay, deadline.timestamp() - run.now() + 0.1)
+    return Waiting(max(delay, 0.0), RowState.TRAINING, {**run.progress, "failures": failures})

@@ -1,0 +1,1 @@
+"""Intake: from the stream and the inbox into the ledger."""

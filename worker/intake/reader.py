@@ -1,0 +1,189 @@
+"""Reads the stream of commands in batches and hands them to the ledger.
+
+Every worker reads as a consumer of the group `intake`. An entry is acknowledged by the script
+that made its row or its rejection, never before; so what a worker had read when it died is read
+again by itself (its own pending entries) or by another worker (`take_over`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+from redis.exceptions import RedisError, ResponseError
+
+from worker.intake.verdict import Entry, conflict, judge
+from worker.ledger.connection import BLOCK_MILLISECONDS
+from worker.ledger.keys import GROUP
+from worker.ledger.ledger import load_script
+from worker.ledger.row import Acceptance, AcceptVerdict, Rejection
+from worker.ledger.streams import of_one_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from redis.asyncio import Redis
+
+    from worker.ledger.ledger import Ledger
+
+log = structlog.get_logger(__name__)
+
+# A batch of large commands is as many bytes at once; this bounds it below 64 MiB.
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
+
+
+class Intake:
+    """The consumer of one worker process.
+
+    Args:
+        redis: a client whose connections may block.
+        consumer: this process' name in the group; unique, for pending entries are kept by it.
+        batch: most entries in one read.
+        consumer_idle_seconds: how long entries lie with another consumer before they are
+            taken over from it.
+        on_accepted: called with the number of commands that now wait for a run.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        ledger: Ledger,
+        *,
+        consumer: str,
+        batch: int,
+        consumer_idle_seconds: float,
+        on_accepted: Callable[[int], None],
+    ) -> None:
+        self._redis = redis
+        self._ledger = ledger
+        self._keys = ledger.keys
+        self._consumer = consumer
+        self._batch = batch
+        self._idle_ms = int(consumer_idle_seconds * 1000)
+        self._on_accepted = on_accepted
+        self._move_inbox = load_script(redis, "move_inbox")
+        self._forget_consumers = load_script(redis, "forget_consumers")
+        self._resume_pending = True
+
+    async def read(self) -> None:
+        """Reads until it is cancelled, whatever Redis does meanwhile."""
+        await self._keep_on("intake.read_failed", self._read_once)
+
+    async def move_inbox(self) -> None:
+        """Moves the inbox into the stream until it is cancelled."""
+        await self._keep_on("intake.inbox_failed", self._move_once)
+
+    async def take_over(self) -> None:
+        """Takes entries over from consumers that are gone, until it is cancelled."""
+        await self._keep_on("intake.take_over_failed", self._take_over_once)
+
+    async def leave(self) -> None:
+        """Removes this consumer from the group, unless entries are still pending with it."""
+        await self._forget_consumers(keys=[self._keys.commands], args=[GROUP, 0, self._consumer])
+
+    async def _keep_on(self, failed: str, act: Callable[[], Any]) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                await act()
+                pause = FIRST_PAUSE_SECONDS
+            except (RedisError, OSError, TimeoutError) as exc:
+                self._resume_pending = True
+                if isinstance(exc, ResponseError) and "NOGROUP" in str(exc):
+                    await self._create_group()
+                    continue
+                log.warning(failed, error=str(exc), kind=type(exc).__name__)
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
+
+    async def _create_group(self) -> None:
+        try:
+            await self._redis.xgroup_create(self._keys.commands, GROUP, id="0", mkstream=True)
+            log.info("intake.group_created", group=GROUP)
+        except (RedisError, OSError, TimeoutError) as exc:
+            if "BUSYGROUP" not in str(exc):
+                log.warning("intake.group_failed", error=str(exc))
+                await asyncio.sleep(FIRST_PAUSE_SECONDS)
+
+    async def _read_once(self) -> None:
+        start = "0" if self._resume_pending else ">"
+        reply = await self._redis.xreadgroup(
+            GROUP,
+            self._consumer,
+            {self._keys.commands: start},
+            count=self._batch,
+            block=None if self._resume_pending else BLOCK_MILLISECONDS,
+        )
+        entries = [Entry(entry_id, fields or {}) for entry_id, fields in of_one_stream(reply)]
+        if entries:
+            await self._handle([entry for entry in entries if entry.fields])
+            await self._drop_vanished([entry.entry_id for entry in entries if not entry.fields])
+        elif self._resume_pending:
+            self._resume_pending = False
+
+    async def _move_once(self) -> None:
+        moved = await self._move_inbox(
+            keys=[self._keys.inbox, self._keys.moving, self._keys.commands], args=[self._batch]
+        )
+        if not moved:
+            # The blocking move is the wake-up: a push is on its way within a round trip.
+            await cast(
+                "Any",
+                self._redis.blmove(
+                    self._keys.inbox, self._keys.moving, BLOCK_MILLISECONDS // 1000, "LEFT", "RIGHT"
+                ),
+            )
+
+    async def _take_over_once(self) -> None:
+        start = "0-0"
+        while True:
+            start, entries, *_ = await self._redis.xautoclaim(
+                self._keys.commands,
+                GROUP,
+                self._consumer,
+                min_idle_time=self._idle_ms,
+                start_id=start,
+                count=self._batch,
+            )
+            if entries:
+                log.info("intake.taken_over", entries=len(entries))
+                await self._handle([Entry(entry_id, fields) for entry_id, fields in entries])
+            if start in {b"0-0", "0-0"}:
+                break
+        await self._forget_consumers(
+            keys=[self._keys.commands], args=[GROUP, max(self._idle_ms * 10, 60_000), ""]
+        )
+        await asyncio.sleep(self._idle_ms / 2000)
+
+    async def _drop_vanished(self, entry_ids: Sequence[bytes]) -> None:
+        """Acknowledges entries whose content someone deleted; there is nothing left to judge."""
+        if entry_ids:
+            log.error("intake.entries_vanished", entries=[entry.decode() for entry in entry_ids])
+            await self._redis.xack(self._keys.commands, GROUP, *entry_ids)
+
+    async def _handle(self, entries: Sequence[Entry]) -> None:
+        acceptances: list[tuple[Entry, Acceptance]] = []
+        rejections: list[Rejection] = []
+        for entry in entries:
+            verdict = judge(entry, self._keys)
+            if isinstance(verdict, Rejection):
+                rejections.append(verdict)
+            else:
+                acceptances.append((entry, verdict))
+        accepted = 0
+        if acceptances:
+            verdicts = await self._ledger.accept([acceptance for _, acceptance in acceptances])
+            for (entry, acceptance), verdict_code in zip(acceptances, verdicts, strict=True):
+                if verdict_code is AcceptVerdict.CONFLICT:
+                    rejections.append(conflict(entry, acceptance, self._keys))
+                elif verdict_code is AcceptVerdict.ACCEPTED:
+                    accepted += 1
+        if accepted:
+            self._on_accepted(accepted)
+        if rejections:
+            count = await self._ledger.reject(rejections)
+            log.warning("intake.rejected", entries=count)
+        if accepted:
+            log.debug("intake.accepted", commands=accepted)

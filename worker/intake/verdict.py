@@ -1,0 +1,133 @@
+"""One entry of the stream: either a command to accept or a message to reject."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from schemas.enums import EventState, Priority
+from schemas.events import UNREADABLE_TYPE, ErrorBody, ErrorCode, Problem, event_json
+from schemas.parsing import InvalidCommandError, ParsedCommand, parse_command
+from worker.ledger.announcement import announce
+from worker.ledger.dead_letters import dead_letter_json
+from worker.ledger.keys import COMMAND_FIELD
+from worker.ledger.row import Acceptance, Rejection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker.ledger.keys import Keys
+
+RAW_BYTES_IN_EVENT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the stream of commands."""
+
+    entry_id: bytes
+    fields: Mapping[bytes, bytes]
+
+
+def judge(entry: Entry, keys: Keys) -> Acceptance | Rejection:
+    """Returns the acceptance or the rejection of an entry; raises nothing."""
+    text = entry.fields.get(COMMAND_FIELD)
+    if text is None:
+        names = ", ".join(sorted(repr(name.decode("utf-8", "replace")) for name in entry.fields))
+        problem = Problem(path="command", message=f"the entry's fields are {names[:200]}")
+        error = ErrorBody(
+            code=ErrorCode.INVALID_COMMAND,
+            message="the stream entry has no field 'command'",
+            problems=[problem],
+        )
+        raw = b" ".join(name + b" " + value for name, value in entry.fields.items())
+        return _rejection(entry, raw, error, UNREADABLE_TYPE, None)
+    try:
+        parsed = parse_command(text)
+    except InvalidCommandError as exc:
+        error = ErrorBody(code=exc.code, message=exc.message, problems=list(exc.problems) or None)
+        return _rejection(entry, text, error, exc.command_type, exc.command_id)
+    return _acceptance(entry, text, parsed, keys)
+
+
+def conflict(entry: Entry, acceptance: Acceptance, keys: Keys) -> Rejection:
+    """Returns the rejection of a command whose id stands for another command."""
+    error = ErrorBody(
+        code=ErrorCode.IDEMPOTENCY_CONFLICT,
+        message=f"the id {acceptance.command_id!r} was used with another type or other data",
+        problems=[Problem(path="id", message="was used with another type or other data")],
+    )
+    command = parse_command(acceptance.text).command
+    return _rejection(
+        entry,
+        acceptance.text,
+        error,
+        acceptance.command_type,
+        acceptance.command_id,
+        context=command.context(),
+        replies=keys.replies(command.replyto),
+    )
+
+
+def _acceptance(entry: Entry, text: bytes, parsed: ParsedCommand, keys: Keys) -> Acceptance:
+    command = parsed.command
+    entry_id = entry.entry_id.decode()
+    command_id = command.id or entry_id
+    not_before = command.notbefore
+    not_before_ms = 0 if not_before is None else int(not_before.timestamp() * 1000)
+    if command.deadline is not None:
+        # Past its deadline the command fails; nothing is gained by sleeping longer.
+        not_before_ms = min(not_before_ms, int(command.deadline.timestamp() * 1000))
+    return Acceptance(
+        entry_id=entry.entry_id,
+        command_id=command_id,
+        command_type=command.type,
+        fingerprint=parsed.fingerprint,
+        lane=command.priority or Priority.INTERACTIVE,
+        not_before_ms=not_before_ms,
+        text=text,
+        event=announce(command, entry_id, command_id, EventState.ACCEPTED, {}),
+        replies=keys.replies(command.replyto),
+    )
+
+
+def _rejection(  # noqa: PLR0913 - what a rejection tells
+    entry: Entry,
+    raw: bytes,
+    error: ErrorBody,
+    command_type: str | None,
+    command_id: str | None,
+    *,
+    context: Mapping[str, Any] | None = None,
+    replies: str = "",
+) -> Rejection:
+    entry_id = entry.entry_id.decode()
+    now_ms = int(time.time() * 1000)
+    named_type = command_type or UNREADABLE_TYPE
+    error_data = error.model_dump(mode="json", exclude_none=True)
+    return Rejection(
+        entry_id=entry.entry_id,
+        event=event_json(
+            event_id=f"{entry_id}/{EventState.REJECTED}",
+            command_type=named_type,
+            state=EventState.REJECTED,
+            subject=command_id or entry_id,
+            time_ms=now_ms,
+            data={
+                "error": error_data,
+                "raw": raw[:RAW_BYTES_IN_EVENT].decode("utf-8", "replace"),
+            },
+            context=context or {},
+        ),
+        dead_letter=dead_letter_json(
+            command_id=command_id or entry_id,
+            command_type=named_type,
+            error=error_data,
+            text=raw,
+            at_ms=now_ms,
+            attempts=0,
+            history=[],
+        ),
+        replies=replies,
+    )

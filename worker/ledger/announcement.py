@@ -1,0 +1,40 @@
+"""Events about commands, ready for a stream."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from schemas.events import event_json
+
+if TYPE_CHECKING:
+    from schemas.commands import Command
+    from schemas.enums import EventState
+
+
+def announce(  # noqa: PLR0913 - what an event tells
+    command: Command,
+    entry_id: str,
+    command_id: str,
+    state: EventState,
+    data: dict[str, Any],
+    *,
+    ordinal: int | None = None,
+    dataref: str | None = None,
+) -> bytes:
+    """Returns the event that tells `state` of a command.
+
+    The event's id is made of the command's stream entry, the state and the ordinal, so that it
+    is the same however often the event is written, and unique though ids are used again.
+    """
+    event_id = f"{entry_id}/{state}" if ordinal is None else f"{entry_id}/{state}/{ordinal}"
+    return event_json(
+        event_id=event_id,
+        command_type=command.type,
+        state=state,
+        subject=command_id,
+        time_ms=int(time.time() * 1000),
+        data=data,
+        context=command.context(),
+        dataref=dataref,
+    )

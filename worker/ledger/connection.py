@@ -1,0 +1,28 @@
+"""Connections to Redis, for the ledger and for everything that reads it."""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+
+# A blocking read must end well before the socket gives up on it.
+SOCKET_TIMEOUT_SECONDS = 10.0
+BLOCK_MILLISECONDS = 2_000
+
+
+def connect(url: str, *, max_connections: int = 64) -> Redis:
+    """Returns a client for `url`; it connects at its first command.
+
+    Commands are not retried here: a script whose reply was lost may have run, and only its
+    caller knows what a second run means.
+    """
+    return Redis.from_url(
+        url,
+        decode_responses=False,
+        max_connections=max_connections,
+        socket_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_connect_timeout=5.0,
+        health_check_interval=30,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 0),
+    )

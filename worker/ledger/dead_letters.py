@@ -1,0 +1,189 @@
+"""Dead letters: what failed or was rejected, with its original text, until replayed or purged."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from worker.ledger.keys import COMMAND_FIELD, Keys
+from worker.ledger.streams import entries_between
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from redis.asyncio import Redis
+
+FIELD = b"dead_letter"
+_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One dead letter.
+
+    Attributes:
+        key: its stream entry id, which names it.
+        reason: the error's code.
+        text: the command or message as it came.
+        history: the errors of earlier attempts, oldest first.
+    """
+
+    key: str
+    command_id: str
+    type: str
+    reason: str
+    error: dict[str, Any]
+    text: bytes
+    attempts: int
+    history: list[dict[str, Any]]
+    at_ms: int
+
+
+def dead_letter_json(  # noqa: PLR0913 - the fields of a dead letter
+    *,
+    command_id: str,
+    command_type: str,
+    error: dict[str, Any],
+    text: bytes,
+    at_ms: int,
+    attempts: int,
+    history: list[dict[str, Any]],
+) -> bytes:
+    """Returns a dead letter's JSON; a text that is not UTF-8 is kept whole in `text_base64`."""
+    letter: dict[str, Any] = {
+        "id": command_id,
+        "type": command_type,
+        "error": error,
+        "attempts": attempts,
+        "history": history,
+        "at_ms": at_ms,
+    }
+    try:
+        letter["text"] = text.decode("utf-8")
+    except UnicodeDecodeError:
+        letter["text_base64"] = base64.b64encode(text).decode("ascii")
+    return orjson.dumps(letter)
+
+
+class DeadLetters:
+    """The dead letters of a namespace."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def list(
+        self,
+        *,
+        reason: str | None = None,
+        command_type: str | None = None,
+        since_ms: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[DeadLetter]:
+        """Yields dead letters, oldest first.
+
+        Args:
+            reason: only those with this error code.
+            command_type: only those of this command type.
+            since_ms: only those that died at or after this time, in ms since the epoch.
+            limit: at most so many.
+        """
+        found = 0
+        start = "-" if since_ms is None else str(since_ms)
+        while True:
+            page = await entries_between(self._redis, self._keys.dead_letters, start, "+", _PAGE)
+            for entry_id, fields in page:
+                letter = _read(entry_id, fields)
+                if reason is not None and letter.reason != reason:
+                    continue
+                if command_type is not None and letter.type != command_type:
+                    continue
+                if limit is not None and found >= limit:
+                    return
+                found += 1
+                yield letter
+            if len(page) < _PAGE:
+                return
+            start = f"({page[-1][0].decode()}"
+
+    async def get(self, key: str) -> DeadLetter | None:
+        """Returns a dead letter by its key, else the newest one of a command's id."""
+        if _is_entry_id(key):
+            page = await entries_between(self._redis, self._keys.dead_letters, key, key)
+            if page:
+                return _read(*page[0])
+        newest = None
+        async for letter in self.list():
+            if letter.command_id == key:
+                newest = letter
+        return newest
+
+    async def replay(self, letter: DeadLetter, data: dict[str, Any] | None = None) -> str:
+        """Sends a dead letter's command again as a new command and removes the letter.
+
+        The new command gets an id of its own, for the old one has ended; `causationid` names
+        the old one. Both happen in one transaction.
+
+        Args:
+            letter: what to send.
+            data: replaces the command's data.
+
+        Returns:
+            The new command's id.
+
+        Raises:
+            ValueError: the text is not a JSON object, so it can't be replayed, edited or not.
+        """
+        command = replayed(letter, data)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.xadd(self._keys.commands, {COMMAND_FIELD: orjson.dumps(command)})
+            pipe.xdel(self._keys.dead_letters, letter.key)
+            await pipe.execute()
+        return str(command["id"])
+
+    async def purge(self, keys: Sequence[str]) -> int:
+        """Deletes dead letters by key; returns how many there were."""
+        if not keys:
+            return 0
+        return int(await self._redis.xdel(self._keys.dead_letters, *keys))
+
+
+def replayed(letter: DeadLetter, data: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Returns the command that a replay of the letter sends.
+
+    Raises:
+        ValueError: the letter's text is not a JSON object.
+    """
+    command = orjson.loads(letter.text)
+    if not isinstance(command, dict):
+        raise ValueError("the dead letter's text is not a JSON object")  # noqa: TRY004
+    if data is not None:
+        command["data"] = data
+    command["causationid"] = letter.command_id
+    command["id"] = f"{letter.command_id[:200]}.replay-{letter.key}"
+    command.pop("deadline", None)
+    return command
+
+
+def _is_entry_id(key: str) -> bool:
+    milliseconds, _, number = key.partition("-")
+    return milliseconds.isdigit() and number.isdigit()
+
+
+def _read(entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
+    letter = orjson.loads(fields[FIELD])
+    text = letter.get("text")
+    return DeadLetter(
+        key=entry_id.decode(),
+        command_id=letter["id"],
+        type=letter["type"],
+        reason=letter["error"]["code"],
+        error=letter["error"],
+        text=base64.b64decode(letter["text_base64"]) if text is None else text.encode("utf-8"),
+        attempts=letter["attempts"],
+        history=letter["history"],
+        at_ms=letter["at_ms"],
+    )

@@ -1,0 +1,64 @@
+"""Follows the events of a namespace, all of them or the replies of one producer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from worker.ledger.connection import BLOCK_MILLISECONDS
+from worker.ledger.keys import EVENT_FIELD, Keys
+from worker.ledger.streams import entries_after, newest_entry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection
+
+    from redis.asyncio import Redis
+
+_PAGE = 500
+
+
+async def last_id(redis: Redis, keys: Keys, reply_to: str | None = None) -> str:
+    """Returns the id of the newest entry; following from it misses nothing that comes after."""
+    newest = await newest_entry(redis, keys.replies(reply_to) or keys.events)
+    return newest[0].decode() if newest else "0-0"
+
+
+async def read(
+    redis: Redis,
+    keys: Keys,
+    *,
+    reply_to: str | None = None,
+    types: Collection[str] = (),
+    start: str = "0-0",
+    follow: bool = False,
+) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Yields stream ids and events after `start`, oldest first.
+
+    Args:
+        reply_to: the stream of these replies instead of the stream of all events.
+        types: only events whose type is one of these, or begins with one and a dot.
+        start: id of an entry; the first event is the one after it.
+        follow: waits for further events instead of ending with the newest.
+    """
+    stream = keys.replies(reply_to) or keys.events
+    while True:
+        entries = await entries_after(
+            redis, stream, start, count=_PAGE, block_ms=BLOCK_MILLISECONDS if follow else None
+        )
+        for entry_id, fields in entries:
+            start = entry_id.decode()
+            event = orjson.loads(fields[EVENT_FIELD])
+            if not types or _is_one_of(event["type"], types):
+                yield start, event
+        if not entries and not follow:
+            return
+
+
+def _is_one_of(event_type: str, types: Collection[str]) -> bool:
+    return any(
+        event_type == wanted
+        or event_type.startswith(f"{wanted}.")
+        or event_type.endswith(f".{wanted}")
+        for wanted in types
+    )

@@ -1,0 +1,173 @@
+"""A reader's view of the ledger: one row, many rows, counts. It changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+
+from worker.ledger.keys import GROUP, Keys
+from worker.ledger.row import LANES, RowState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+    from schemas.enums import Priority
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """A row, for people.
+
+    Attributes:
+        due_at_ms: when someone looks at it again; the lease's end while it runs.
+        last_event_id: stream id of the terminal event.
+        last_error: of the latest failed attempt, while the command has not ended.
+    """
+
+    id: str
+    type: str
+    state: RowState
+    lane: Priority
+    attempts: int
+    claims: int
+    accepted_at_ms: int
+    due_at_ms: int | None
+    ended_at_ms: int | None
+    last_error: dict[str, Any] | None
+    progress: dict[str, Any] | None
+    last_event_id: str | None
+
+
+class Inspector:
+    """Reads the rows of a namespace."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def status(self, command_id: str) -> RowView | None:
+        """Returns the row of a command, or None where the id is not known."""
+        views = await self._read([command_id])
+        return views[0] if views else None
+
+    async def rows(self, state: RowState | None = None, limit: int = 100) -> AsyncIterator[RowView]:
+        """Yields rows: what has not ended first, by due time, then what has ended.
+
+        Ended rows come in no order, for they stand in no index.
+        """
+        found = 0
+        if state is None or not state.ended:
+            for due in (self._keys.due_interactive, self._keys.due_bulk):
+                start = 0
+                while ids := cast(
+                    "list[bytes]", await self._redis.zrange(due, start, start + _PAGE - 1)
+                ):
+                    start += len(ids)
+                    for view in await self._read([command_id.decode() for command_id in ids]):
+                        if state in {None, view.state}:
+                            yield view
+                            found += 1
+                            if found >= limit:
+                                return
+        if state is None or state.ended:
+            async for view in self._ended(state):
+                yield view
+                found += 1
+                if found >= limit:
+                    return
+
+    async def counts(self) -> dict[str, int]:
+        """Returns the lengths of everything that can grow."""
+        seconds, microseconds = await self._redis.time()
+        now = seconds * 1000 + microseconds // 1000
+        keys = self._keys
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.xlen(keys.commands)
+        pipe.llen(keys.inbox)
+        pipe.zcard(keys.due_interactive)
+        pipe.zcard(keys.due_bulk)
+        pipe.zcount(keys.due_interactive, "-inf", now)
+        pipe.zcount(keys.due_bulk, "-inf", now)
+        pipe.xlen(keys.events)
+        pipe.xlen(keys.dead_letters)
+        names = (
+            "unread",
+            "inbox",
+            "open_interactive",
+            "open_bulk",
+            "due_interactive",
+            "due_bulk",
+            "events",
+            "dead_letters",
+        )
+        return dict(zip(names, await pipe.execute(), strict=True))
+
+    async def consumers(self) -> list[dict[str, Any]]:
+        """Returns name, pending entries and idle time (ms) of each consumer of the group."""
+        found = await self._redis.xinfo_consumers(self._keys.commands, GROUP)
+        return [
+            {
+                "name": consumer["name"].decode(),
+                "pending": consumer["pending"],
+                "idle_ms": consumer["idle"],
+            }
+            for consumer in found
+        ]
+
+    async def _ended(self, state: RowState | None) -> AsyncIterator[RowView]:
+        prefix = self._keys.row("")
+        page: list[str] = []
+        async for key in self._redis.scan_iter(match=f"{_escape(prefix)}*", count=_PAGE):
+            page.append(key.decode()[len(prefix) :])
+            if len(page) == _PAGE:
+                for view in await self._read(page):
+                    if view.state.ended and state in {None, view.state}:
+                        yield view
+                page = []
+        for view in await self._read(page):
+            if view.state.ended and state in {None, view.state}:
+                yield view
+
+    async def _read(self, command_ids: list[str]) -> list[RowView]:
+        pipe = self._redis.pipeline(transaction=False)
+        for command_id in command_ids:
+            pipe.hgetall(self._keys.row(command_id))
+            pipe.zscore(self._keys.due_interactive, command_id)
+            pipe.zscore(self._keys.due_bulk, command_id)
+        replies = await pipe.execute()
+        views = []
+        for index, command_id in enumerate(command_ids):
+            fields, interactive, bulk = replies[index * 3 : index * 3 + 3]
+            if fields:
+                views.append(_view(command_id, fields, interactive or bulk))
+        return views
+
+
+def _view(command_id: str, fields: dict[bytes, bytes], due: float | None) -> RowView:
+    errors = orjson.loads(fields[b"x"]) if b"x" in fields else []
+    return RowView(
+        id=command_id,
+        type=fields[b"t"].decode(),
+        state=RowState(fields[b"s"].decode()),
+        lane=LANES[fields[b"l"]],
+        attempts=int(fields[b"a"]),
+        claims=int(fields.get(b"c", b"0")),
+        accepted_at_ms=int(fields[b"m"]),
+        due_at_ms=None if due is None else int(due),
+        ended_at_ms=int(fields[b"e"]) if b"e" in fields else None,
+        last_error=errors[-1] if errors else None,
+        progress=orjson.loads(fields[b"p"]) if b"p" in fields else None,
+        last_event_id=fields[b"v"].decode() if b"v" in fields else None,
+    )
+
+
+def _escape(pattern: str) -> str:
+    return "".join(
+        f"\\{character}" if character in r"*?[]\{}" else character for character in pattern
+    )

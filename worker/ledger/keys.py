@@ -1,0 +1,94 @@
+"""The names of everything that lies in Redis.
+
+All keys of a namespace begin with `{namespace}:`, braces included, so that they share one hash
+slot of a Redis Cluster and one pattern of an ACL::
+
+    {ns}:commands            stream   field `command`; consumer group `intake`
+    {ns}:inbox               list     commands of producers that can only push
+    {ns}:inbox:moving        list     on their way from the inbox into the stream
+    {ns}:events              stream   field `event`
+    {ns}:replies:<replyto>   stream   field `event`
+    {ns}:dead-letters        stream   field `dead_letter`
+    {ns}:row:<id>            hash     one command, see `worker.ledger.row`
+    {ns}:text:<id>           string   the command's text, until it has ended
+    {ns}:due:interactive     zset     id -> time in ms at which someone must look again
+    {ns}:due:bulk            zset     the same for the bulk lane
+    {ns}:guard:<name>        string   the id that owns a training, or that is about to create one
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.enums import Priority
+
+GROUP = "intake"
+COMMAND_FIELD = b"command"
+EVENT_FIELD = b"event"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one namespace."""
+
+    namespace: str
+
+    @property
+    def prefix(self) -> str:
+        """What every key of the namespace begins with."""
+        return f"{{{self.namespace}}}:"
+
+    @property
+    def commands(self) -> str:
+        """The stream that producers add to."""
+        return f"{self.prefix}commands"
+
+    @property
+    def inbox(self) -> str:
+        """The list that producers push to."""
+        return f"{self.prefix}inbox"
+
+    @property
+    def moving(self) -> str:
+        """What was taken from the inbox and is not yet in the stream."""
+        return f"{self.prefix}inbox:moving"
+
+    @property
+    def events(self) -> str:
+        """The stream of all events."""
+        return f"{self.prefix}events"
+
+    @property
+    def dead_letters(self) -> str:
+        """The stream of all dead letters."""
+        return f"{self.prefix}dead-letters"
+
+    @property
+    def due_interactive(self) -> str:
+        """The due set of the interactive lane."""
+        return f"{self.prefix}due:interactive"
+
+    @property
+    def due_bulk(self) -> str:
+        """The due set of the bulk lane."""
+        return f"{self.prefix}due:bulk"
+
+    def due(self, lane: Priority) -> str:
+        """The due set of a lane."""
+        return self.due_bulk if lane is Priority.BULK else self.due_interactive
+
+    def replies(self, reply_to: str | None) -> str:
+        """The stream for one `replyto`; empty without one."""
+        return f"{self.prefix}replies:{reply_to}" if reply_to else ""
+
+    def row(self, command_id: str) -> str:
+        """The row of a command."""
+        return f"{self.prefix}row:{command_id}"
+
+    def text(self, command_id: str) -> str:
+        """The text of a command that has not ended."""
+        return f"{self.prefix}text:{command_id}"
+
+    def guard(self, name: str) -> str:
+        """The owner of something that must have one owner at most."""
+        return f"{self.prefix}guard:{name}"

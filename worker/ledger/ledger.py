@@ -1,0 +1,247 @@
+"""The ledger's acts: accept, reject, claim, renew, note, finish. Nothing else writes rows.
+
+Each act is one Lua script over many rows: atomic, timed by Redis' own clock, and safe to repeat
+when its reply was lost. The scripts lie beside this file, with their keys and arguments at
+their top.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import orjson
+
+from worker.ledger.keys import GROUP, Keys
+from worker.ledger.row import (
+    LANE_CODES,
+    LANES,
+    Acceptance,
+    AcceptVerdict,
+    Finish,
+    Lease,
+    Progress,
+    Rejection,
+    RowState,
+    Token,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from redis.asyncio import Redis
+    from redis.commands.core import AsyncScript
+
+_VERDICTS = (AcceptVerdict.ACCEPTED, AcceptVerdict.DUPLICATE, AcceptVerdict.CONFLICT)
+
+# Longer than a training may run plus the time for which ids are remembered, so that a command in
+# doubt never adopts what an ended one created.
+GUARD_SECONDS: Final = 30 * 24 * 3600
+
+
+class Noted(IntEnum):
+    """What became of a note."""
+
+    FENCED = 0
+    DONE = 1
+    GUARDED = 2
+
+
+def load_script(redis: Redis, name: str) -> AsyncScript:
+    """Returns the script `scripts/<name>.lua`; it is sent to Redis when it is first needed."""
+    text = resources.files("worker.ledger").joinpath("scripts", f"{name}.lua").read_text("utf-8")
+    return redis.register_script(text)
+
+
+class Ledger:
+    """Rows of one namespace.
+
+    Args:
+        redis: client that returns bytes.
+        keys: the namespace.
+        lease_seconds: how long a claim holds unless it is renewed.
+        retention_seconds: how long an ended row is kept for its id.
+        reply_retention_seconds: how long a reply stream lives after its last event.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        lease_seconds: float,
+        retention_seconds: int,
+        reply_retention_seconds: int,
+    ) -> None:
+        self.redis = redis
+        self.keys = keys
+        self._lease_ms = int(lease_seconds * 1000)
+        self._retention_seconds = retention_seconds
+        self._reply_seconds = reply_retention_seconds
+        self._accept = load_script(redis, "accept")
+        self._reject = load_script(redis, "reject")
+        self._claim = load_script(redis, "claim")
+        self._renew = load_script(redis, "renew")
+        self._note = load_script(redis, "note")
+        self._finish = load_script(redis, "finish")
+
+    async def accept(self, batch: Sequence[Acceptance]) -> list[AcceptVerdict]:
+        """Makes rows of commands and acknowledges their entries; conflicts stay pending.
+
+        Raises:
+            redis.exceptions.RedisError: nothing is known of the outcome; accept again.
+        """
+        keys = self.keys
+        args: list[Any] = [keys.prefix, GROUP, self._reply_seconds]
+        for item in batch:
+            args += (
+                item.entry_id,
+                item.command_id,
+                item.command_type,
+                item.fingerprint,
+                LANE_CODES[item.lane],
+                item.not_before_ms,
+                item.text,
+                item.event,
+                item.replies,
+            )
+        reply = await self._accept(
+            keys=[keys.commands, keys.events, keys.due_interactive, keys.due_bulk], args=args
+        )
+        return [_VERDICTS[code] for code in reply]
+
+    async def reject(self, batch: Sequence[Rejection]) -> int:
+        """Rejects entries, each once however often it is tried; returns how many were new."""
+        keys = self.keys
+        args: list[Any] = [GROUP, self._reply_seconds]
+        for item in batch:
+            args += (item.entry_id, item.event, item.dead_letter, item.replies)
+        reply = await self._reject(keys=[keys.commands, keys.events, keys.dead_letters], args=args)
+        return cast("int", reply)
+
+    async def claim(self, most: int, *, bulk_first: int = 0, bulk_most: int = 0) -> list[Lease]:
+        """Takes leases on rows that are due.
+
+        Args:
+            most: of both lanes together.
+            bulk_first: rows of the bulk lane that go before the interactive lane.
+            bulk_most: of the bulk lane, with those.
+        """
+        keys = self.keys
+        reply = await self._claim(
+            keys=[keys.due_interactive, keys.due_bulk],
+            args=[keys.prefix, self._lease_ms, most, bulk_first, bulk_most],
+        )
+        return [_lease(fields) for fields in reply]
+
+    async def renew(self, leases: Sequence[Lease]) -> set[str]:
+        """Extends leases; returns the ids of those that were lost to another holder."""
+        keys = self.keys
+        args: list[Any] = [keys.prefix, self._lease_ms]
+        for lease in leases:
+            args += (lease.command_id, lease.token, LANE_CODES[lease.lane])
+        reply = await self._renew(keys=[keys.due_interactive, keys.due_bulk], args=args)
+        return {command_id.decode() for command_id in reply}
+
+    async def note(
+        self,
+        lease: Lease,
+        progress: Progress,
+        *,
+        state: RowState | None = None,
+        event: bytes = b"",
+        replies: str = "",
+        take_guard: str = "",
+        drop_guard: str = "",
+    ) -> tuple[Noted, str]:
+        """Records progress in the middle of a run; returns also who holds a refused guard."""
+        keys = self.keys
+        reply = await self._note(
+            keys=[keys.events, keys.due_interactive, keys.due_bulk],
+            args=[
+                keys.prefix,
+                lease.command_id,
+                lease.token,
+                LANE_CODES[lease.lane],
+                self._lease_ms,
+                state or "",
+                orjson.dumps(progress),
+                event,
+                replies,
+                self._reply_seconds,
+                take_guard,
+                drop_guard,
+                GUARD_SECONDS,
+            ],
+        )
+        return Noted(reply[0]), reply[1].decode()
+
+    async def finish(self, batch: Sequence[Finish]) -> list[bool]:
+        """Settles or reschedules; False where the lease had passed to another holder.
+
+        A repeated finish whose first reply was lost returns False too: it has been done.
+        """
+        keys = self.keys
+        args: list[Any] = [keys.prefix, self._retention_seconds, self._reply_seconds]
+        for item in batch:
+            args += (
+                item.lease.command_id,
+                item.lease.token,
+                LANE_CODES[item.lease.lane],
+                item.state,
+                int(item.state.ended),
+                max(0, int(item.delay_seconds * 1000)),
+                item.attempts,
+                item.claims,
+                b"" if item.progress is None else orjson.dumps(item.progress),
+                orjson.dumps(item.errors) if item.errors else b"",
+                item.event,
+                item.replies,
+                item.dead_letter,
+                item.drop_guard,
+            )
+        reply = await self._finish(
+            keys=[keys.events, keys.dead_letters, keys.due_interactive, keys.due_bulk], args=args
+        )
+        return [done == 1 for done in reply]
+
+    async def count_due(self) -> tuple[int, int]:
+        """Returns how many rows of the interactive and of the bulk lane are due now."""
+        seconds, microseconds = await self.redis.time()
+        now = seconds * 1000 + microseconds // 1000
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.zcount(self.keys.due_interactive, "-inf", now)
+        pipe.zcount(self.keys.due_bulk, "-inf", now)
+        interactive, bulk = await pipe.execute()
+        return interactive, bulk
+
+    async def trim_events(self, retention_seconds: int) -> None:
+        """Deletes events older than the retention, give or take a block of the stream."""
+        seconds, _ = await self.redis.time()
+        oldest = (seconds - retention_seconds) * 1000
+        await self.redis.xtrim(self.keys.events, minid=max(oldest, 0), approximate=True)
+
+    async def guard_holder(self, guard: str) -> str | None:
+        """Returns the id of the command that holds a guard."""
+        holder = await cast("Awaitable[bytes | None]", self.redis.get(guard))
+        return None if holder is None else holder.decode()
+
+
+def _lease(fields: list[Any]) -> Lease:
+    (command_id, token, lane, state, attempts, claims, accepted_at, entry_id, progress, errors) = (
+        fields[:10]
+    )
+    return Lease(
+        command_id=command_id.decode(),
+        token=Token(token),
+        lane=LANES[lane],
+        state=RowState(state.decode()),
+        attempts=int(attempts),
+        claims=int(claims),
+        accepted_at_ms=int(accepted_at),
+        entry_id=entry_id.decode(),
+        progress=orjson.loads(progress) if progress else None,
+        errors=orjson.loads(errors) if errors else [],
+        text=fields[10],
+    )

@@ -1,0 +1,118 @@
+"""A row of the ledger: what is stored of a command, and the lease that a worker takes on it.
+
+The hash of a row has fields of one letter, so that Redis keeps it in its compact encoding::
+
+    t type         f fingerprint     s state        l lane (i, b)
+    n token        a attempts        c claims without progress
+    m accepted ms  q entry id        e ended ms     v stream id of the terminal event
+    p progress     x last errors     (JSON each, only while needed)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NewType
+
+from schemas.enums import Priority
+
+CommandId = NewType("CommandId", str)
+Token = NewType("Token", int)
+
+Progress = dict[str, Any]
+"""What a handler remembers between its runs; JSON values."""
+
+
+class RowState(StrEnum):
+    """Where a command stands."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    TRAINING = "training"
+    IN_DOUBT = "in_doubt"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to the command."""
+        return self in {RowState.SUCCEEDED, RowState.FAILED, RowState.CANCELLED}
+
+
+LANE_CODES = {Priority.INTERACTIVE: "i", Priority.BULK: "b"}
+LANES = {code.encode(): lane for lane, code in LANE_CODES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """A valid command on its way into the ledger."""
+
+    entry_id: bytes
+    command_id: str
+    command_type: str
+    fingerprint: bytes
+    lane: Priority
+    not_before_ms: int
+    text: bytes
+    event: bytes
+    replies: str
+
+
+class AcceptVerdict(StrEnum):
+    """What became of an acceptance."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An entry that is no command, with the event and the dead letter that say why."""
+
+    entry_id: bytes
+    event: bytes
+    dead_letter: bytes
+    replies: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claimed row. Nobody else may run it until `Ledger.finish`, or until the lease ends."""
+
+    command_id: str
+    token: Token
+    lane: Priority
+    state: RowState
+    attempts: int
+    claims: int
+    accepted_at_ms: int
+    entry_id: str
+    progress: Progress | None
+    errors: list[dict[str, Any]]
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end of one run: `state.ended` settles the row, any other state reschedules it.
+
+    Attributes:
+        delay_seconds: when to look again, for a row that has not ended.
+        claims: claims to count from; 0 once the run made progress.
+        drop_guard: key of a guard that the command holds and needs no longer.
+    """
+
+    lease: Lease
+    state: RowState
+    attempts: int
+    event: bytes = b""
+    replies: str = ""
+    dead_letter: bytes = b""
+    delay_seconds: float = 0.0
+    claims: int = 0
+    progress: Progress | None = None
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    drop_guard: str = ""

@@ -1,0 +1,44 @@
+"""Reads of Redis streams in the one shape that clients without decoding give.
+
+redis-py types its replies for every protocol and decoding at once; here they are always bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+StreamEntry = tuple[bytes, dict[bytes, bytes]]
+
+
+async def entries_between(
+    redis: Redis, stream: str, first: str, last: str, count: int | None = None
+) -> list[StreamEntry]:
+    """Returns entries from `first` to `last`, both included unless they begin with `(`."""
+    return cast("list[StreamEntry]", await redis.xrange(stream, first, last, count=count) or [])
+
+
+async def newest_entry(redis: Redis, stream: str) -> StreamEntry | None:
+    """Returns the last entry of a stream."""
+    found = cast("list[StreamEntry]", await redis.xrevrange(stream, count=1) or [])
+    return found[0] if found else None
+
+
+async def entries_after(
+    redis: Redis, stream: str, start: str, *, count: int, block_ms: int | None
+) -> list[StreamEntry]:
+    """Returns entries after `start`, waiting for them if asked to."""
+    return of_one_stream(await redis.xread({stream: start}, count=count, block=block_ms))
+
+
+def of_one_stream(reply: Any) -> list[StreamEntry]:  # noqa: ANN401 - one of two shapes
+    """Returns the entries in a reply to XREAD or XREADGROUP of one stream."""
+    if not reply:
+        return []
+    streams = list(reply.values()) if isinstance(reply, dict) else [found for _, found in reply]
+    entries = streams[0]
+    # The RESP3 shape nests the entries once more.
+    nested = len(entries) == 1 and isinstance(entries[0], list)
+    return cast("list[StreamEntry]", entries[0] if nested else entries)

@@ -1,0 +1,93 @@
+"""Sends commands from Python; every other language does the same with one XADD."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Self
+
+import orjson
+from redis import Redis
+
+from worker.ledger.keys import COMMAND_FIELD, Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
+
+class Producer:
+    """Adds commands to the stream of a namespace.
+
+    Args:
+        redis_url: where Redis is.
+        namespace: the namespace of the workers.
+
+    Example:
+        >>> with Producer("redis://127.0.0.1:6379") as producer:  # doctest: +SKIP
+        ...     producer.submit("get_model", {"model_uuid": "…"})
+    """
+
+    def __init__(self, redis_url: str, namespace: str = "trainmaster") -> None:
+        self._redis = Redis.from_url(redis_url)
+        self._keys = Keys(namespace)
+
+    def __enter__(self) -> Self:
+        """Returns the producer."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._redis.close()
+
+    def submit(
+        self,
+        command: str | Mapping[str, Any],
+        data: Mapping[str, Any] | None = None,
+        **attributes: Any,  # noqa: ANN401 - any attribute of a command
+    ) -> str:
+        """Adds one command and returns its id, which names it in every event.
+
+        Args:
+            command: the whole command, or its type.
+            data: the command's data, where `command` is a type.
+            attributes: `id`, `replyto`, `priority` and so on. Without an id one is made, so that
+                the same call again is another command; give one to make it safe to repeat.
+
+        Raises:
+            redis.exceptions.RedisError: it is not known whether the command was added; submit
+                again with the same id.
+        """
+        whole = _whole(command, data, attributes)
+        self._redis.xadd(self._keys.commands, {COMMAND_FIELD: orjson.dumps(whole)})
+        return str(whole["id"])
+
+    def submit_many(self, commands: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Adds many commands in one round trip and returns their ids, in order."""
+        pipe = self._redis.pipeline(transaction=False)
+        ids = []
+        for command in commands:
+            whole = _whole(command, None, {})
+            pipe.xadd(self._keys.commands, {COMMAND_FIELD: orjson.dumps(whole)})
+            ids.append(str(whole["id"]))
+        pipe.execute()
+        return ids
+
+
+def _whole(
+    command: str | Mapping[str, Any], data: Mapping[str, Any] | None, attributes: Mapping[str, Any]
+) -> dict[str, Any]:
+    whole: dict[str, Any] = {"type": command} if isinstance(command, str) else dict(command)
+    if data is not None:
+        whole["data"] = dict(data)
+    whole.update(attributes)
+    whole.setdefault("id", str(uuid.uuid4()))
+    return whole

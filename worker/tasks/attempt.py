@@ -1,0 +1,226 @@
+"""One attempt at one claimed command: from the lease to the finish that the ledger records."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from schemas.enums import CommandType, EventState
+from schemas.events import ErrorCode
+from schemas.parsing import parse_command
+from worker.errors import DeadlineExceededError, PoisonError, RetryableError, TrainmasterError
+from worker.handlers.outcome import Outcome, Succeeded, Waiting
+from worker.handlers.run import Run, Surroundings
+from worker.ledger.announcement import announce
+from worker.ledger.dead_letters import dead_letter_json
+from worker.ledger.row import Finish, Lease, RowState
+from worker.tasks.verdict import RetryPolicy, decide
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from schemas.commands import Command
+    from worker.handlers.registry import Handler
+    from worker.tasks.results import ResultStore
+
+log = structlog.get_logger(__name__)
+
+# What a dead letter tells of the past: enough to see a pattern, small in the row.
+ERRORS_KEPT = 10
+_STARTED = frozenset({"intended", "in_doubt", "created"})
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Carries out attempts; shared by all of a process.
+
+    Attributes:
+        max_claims: claims without an end after which a command counts as poison.
+    """
+
+    handlers: Mapping[CommandType, Handler]
+    around: Surroundings
+    policy: RetryPolicy
+    results: ResultStore
+    max_claims: int
+
+    def begin(self, lease: Lease) -> Run[Command]:
+        """Returns the run of a lease."""
+        return Run(parse_command(lease.text).command, lease, self.around)
+
+    async def carry_out(self, run: Run[Command]) -> Finish:
+        """Runs the handler; returns how the run ends, whatever happens but fencing.
+
+        Raises:
+            FencedError: another holder owns the command; there is nothing to record.
+        """
+        try:
+            self._check(run)
+            outcome = await self.handlers[CommandType(run.command.type)](run)
+            return await self._finish(run, outcome)
+        except TrainmasterError as error:
+            return self._fail(run, error)
+        except OSError as error:
+            log.exception("command.store_failed", command_id=run.lease.command_id)
+            return self._fail(
+                run,
+                RetryableError(
+                    f"the result could not be stored: {error.strerror or type(error).__name__}",
+                    code=ErrorCode.INTERNAL_ERROR,
+                ),
+            )
+
+    def hand_back(self, run: Run[Command]) -> Finish:
+        """Returns the finish of a run that stopped before its end: it is due at once."""
+        return Finish(run.lease, run.lease.state, run.lease.attempts)
+
+    def defect(self, run: Run[Command], error: Exception) -> Finish:
+        """Returns the finish of a run that a defect of ours ended."""
+        return self._fail(
+            run,
+            TrainmasterError(
+                f"a defect of trainmaster: {type(error).__name__}; see the worker's log",
+                code=ErrorCode.INTERNAL_ERROR,
+            ),
+        )
+
+    def _check(self, run: Run[Command]) -> None:
+        if run.lease.claims > self.max_claims:
+            raise PoisonError(
+                f"claimed {run.lease.claims - 1} times without an end; it seems to kill its worker",
+                code=ErrorCode.POISON,
+            )
+        deadline = run.command.deadline
+        if (
+            deadline is not None
+            and deadline.timestamp() <= run.now()
+            and run.progress.get("step") not in _STARTED
+        ):
+            raise DeadlineExceededError(
+                "the deadline passed before the command was done",
+                code=ErrorCode.DEADLINE_EXCEEDED,
+            )
+
+    async def _finish(self, run: Run[Command], outcome: Outcome) -> Finish:
+        if isinstance(outcome, Waiting):
+            return self._wait(run, outcome)
+        return await self._succeed(run, outcome)
+
+    async def _succeed(self, run: Run[Command], outcome: Succeeded) -> Finish:
+        lease = run.lease
+        duration = max(0.0, time.time() - lease.accepted_at_ms / 1000)
+        dataref = await self.results.keep(lease.entry_id, outcome.result)
+        data = {
+            "result": None if dataref else outcome.result,
+            "attempts": lease.attempts + 1,
+            "duration_seconds": round(duration, 3),
+        }
+        log.info(
+            "command.succeeded",
+            command_id=lease.command_id,
+            command_type=run.command.type,
+            attempts=lease.attempts + 1,
+            duration_seconds=round(duration, 3),
+        )
+        return Finish(
+            lease,
+            RowState.SUCCEEDED,
+            lease.attempts + 1,
+            event=self._announce(run, EventState.SUCCEEDED, data, dataref=dataref),
+            replies=self._replies(run),
+        )
+
+    def _wait(self, run: Run[Command], outcome: Waiting) -> Finish:
+        event = b""
+        if outcome.event is not None:
+            state, data = outcome.event
+            event = self._announce(run, state, data, ordinal=run.lease.attempts + 1)
+        return Finish(
+            run.lease,
+            outcome.state,
+            run.lease.attempts,
+            event=event,
+            replies=self._replies(run),
+            delay_seconds=outcome.delay_seconds,
+            progress=outcome.progress,
+            drop_guard=outcome.drop_guard,
+        )
+
+    def _fail(self, run: Run[Command], error: TrainmasterError) -> Finish:
+        lease = run.lease
+        failures = lease.attempts + 1
+        body = error.body().model_dump(mode="json", exclude_none=True)
+        now = time.time()
+        errors = [*lease.errors, {"at": _timestamp(now), **body}][-ERRORS_KEPT:]
+        decision = decide(error, failures, self.policy)
+        bound = log.bind(
+            command_id=lease.command_id,
+            command_type=run.command.type,
+            code=body["code"],
+            attempts=failures,
+        )
+        if decision.delay_seconds is None:
+            bound.warning("command.failed", message=error.message)
+            data = {"error": body, "attempts": failures}
+            return Finish(
+                lease,
+                RowState.FAILED,
+                failures,
+                event=self._announce(run, EventState.FAILED, data),
+                replies=self._replies(run),
+                dead_letter=dead_letter_json(
+                    command_id=lease.command_id,
+                    command_type=run.command.type,
+                    error=body,
+                    text=lease.text,
+                    at_ms=int(now * 1000),
+                    attempts=failures,
+                    history=errors,
+                ),
+            )
+        delay = decision.delay_seconds
+        if run.command.deadline is not None:
+            delay = max(0.0, min(delay, run.command.deadline.timestamp() - now))
+        bound.info("command.retried", delay_seconds=round(delay, 3))
+        data = {"error": body, "attempt": failures, "retry_at": _timestamp(now + delay)}
+        # A command that is in doubt or waits for a training stays so while it retries.
+        state = lease.state if run.progress.get("step") in _STARTED else RowState.RETRYING
+        return Finish(
+            lease,
+            state,
+            failures,
+            event=self._announce(run, EventState.RETRYING, data, ordinal=failures),
+            replies=self._replies(run),
+            delay_seconds=delay,
+            errors=errors,
+        )
+
+    def _announce(
+        self,
+        run: Run[Command],
+        state: EventState,
+        data: dict[str, Any],
+        *,
+        ordinal: int | None = None,
+        dataref: str | None = None,
+    ) -> bytes:
+        return announce(
+            run.command,
+            run.lease.entry_id,
+            run.lease.command_id,
+            state,
+            data,
+            ordinal=ordinal,
+            dataref=dataref,
+        )
+
+    def _replies(self, run: Run[Command]) -> str:
+        return self.around.ledger.keys.replies(run.command.replyto)
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

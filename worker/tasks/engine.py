@@ -1,0 +1,228 @@
+"""The engine of a worker process: one asyncio loop in a thread, for intake, runs and sweeps."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+from redis.exceptions import RedisError
+
+from worker.ledger.keys import COMMAND_FIELD
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from redis.asyncio import Redis
+
+    from worker.intake.reader import Intake
+    from worker.ledger.ledger import Ledger
+    from worker.tasks.runner import Runner
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+# A wake-up is published at most so often; one is enough for any number of commands.
+WAKE_UP_PAUSE_SECONDS = 0.05
+TRIM_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the composition root builds for an engine, on the engine's loop.
+
+    Attributes:
+        close: closes what the parts opened.
+    """
+
+    redis: Redis
+    ledger: Ledger
+    intake: Intake
+    runner: Runner
+    close: Callable[[], Awaitable[None]]
+
+
+class Engine:
+    """Starts and stops everything that runs on the loop.
+
+    Args:
+        build: builds the parts; called on the loop, with the engine's `notify`.
+        publish_wake_up: sends the Celery message that opens a drain; may block.
+        slice_seconds: how long a drain stays open.
+        sweep_seconds: how often the due sets are looked at.
+        event_retention_seconds: how long events stay in their stream.
+        grace_seconds: how long a stop waits for calls that change something.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[Callable[[int], None]], Awaitable[Parts]],
+        publish_wake_up: Callable[[], None],
+        *,
+        slice_seconds: float,
+        sweep_seconds: float,
+        event_retention_seconds: int,
+        grace_seconds: float,
+    ) -> None:
+        self._build = build
+        self._publish_wake_up = publish_wake_up
+        self._slice_seconds = slice_seconds
+        self._sweep_seconds = sweep_seconds
+        self._event_retention_seconds = event_retention_seconds
+        self._grace_seconds = grace_seconds
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
+        self._ready: Future[None] = Future()
+        self._parts: Parts | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._wake_up_pending = False
+        self._stopping = False
+
+    def start(self) -> None:
+        """Starts the loop's thread; returns once all parts run.
+
+        Raises:
+            TrainmasterError: a part can't be built.
+        """
+        self._thread.start()
+        self._ready.result()
+
+    def drain(self) -> None:
+        """Runs what is due for a time slice; blocks the calling thread."""
+        self._call(self._drain())
+
+    def submit(self, text: bytes) -> None:
+        """Adds a command to the stream; blocks the calling thread.
+
+        Raises:
+            redis.exceptions.RedisError: it is not known whether the command was added.
+        """
+        self._call(self._submit(text))
+
+    async def _submit(self, text: bytes) -> None:
+        if self._parts is None:
+            raise RuntimeError("the engine has not started")
+        keys = self._parts.ledger.keys
+        await self._parts.redis.xadd(keys.commands, {COMMAND_FIELD: text})
+
+    def stop_claiming(self) -> None:
+        """Ends open drains; safe in a signal handler."""
+        self._stopping = True
+        if self._parts is not None:
+            self._loop.call_soon_threadsafe(self._parts.runner.stop)
+
+    def stop(self) -> None:
+        """Hands back or finishes what runs, settles, closes, and ends the thread."""
+        if not self._thread.is_alive():
+            return
+        self._stopping = True
+        self._call(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5.0)
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._open())
+        except BaseException as exc:  # noqa: BLE001 - handed to the thread that started us
+            self._ready.set_exception(exc)
+            return
+        self._ready.set_result(None)
+        self._loop.run_forever()
+        self._loop.close()
+
+    async def _open(self) -> None:
+        self._parts = parts = await self._build(self.notify)
+        self._tasks = [
+            asyncio.create_task(act, name=name)
+            for name, act in {
+                "settle": parts.runner.settle(),
+                "renew": parts.runner.renew(),
+                "read": parts.intake.read(),
+                "inbox": parts.intake.move_inbox(),
+                "take-over": parts.intake.take_over(),
+                "sweep": self._sweep(parts),
+            }.items()
+        ]
+        for task in self._tasks:
+            task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        # These loops never end by themselves: one that does leaves the worker half dead, and a
+        # half-dead worker that looks alive is worse than none.
+        if self._stopping or task.cancelled():
+            return
+        log.critical("engine.task_ended", task=task.get_name(), exc_info=task.exception())
+        self.on_broken()
+
+    def on_broken(self) -> None:
+        """Called when a part has ended that never should; the composition root replaces it."""
+
+    async def _close(self) -> None:
+        parts = self._parts
+        if parts is None:
+            return
+        readers = [task for task in self._tasks if task.get_name() not in {"settle", "renew"}]
+        for task in readers:
+            task.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+        await parts.runner.close(self._grace_seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await asyncio.wait_for(parts.intake.leave(), 2.0)
+        except (RedisError, OSError, TimeoutError) as exc:
+            log.warning("intake.leave_failed", error=str(exc))
+        await parts.close()
+
+    async def _drain(self) -> None:
+        if self._parts is not None and await self._parts.runner.drain(self._slice_seconds):
+            self.notify(1)
+
+    def notify(self, count: int) -> None:
+        """Sees to it that commands which are due get run; `count` of them, as far as known."""
+        parts = self._parts
+        if parts is None or count < 1 or self._stopping:
+            return
+        if parts.runner.draining:
+            parts.runner.wake()
+            if parts.runner.free > 0:
+                return
+        if not self._wake_up_pending:
+            self._wake_up_pending = True
+            asyncio.get_running_loop().run_in_executor(None, self._send_wake_up)
+
+    def _send_wake_up(self) -> None:
+        try:
+            self._publish_wake_up()
+        except Exception as exc:  # noqa: BLE001 - a lost wake-up is what the sweep is for
+            log.warning("engine.wake_up_failed", error=str(exc), kind=type(exc).__name__)
+        finally:
+            self._loop.call_soon_threadsafe(
+                self._loop.call_later, WAKE_UP_PAUSE_SECONDS, self._wake_up_sent
+            )
+
+    def _wake_up_sent(self) -> None:
+        self._wake_up_pending = False
+
+    async def _sweep(self, parts: Parts) -> None:
+        """Finds what is due though nobody was told: retries, polls, lost wake-ups, dead runs."""
+        trim_at = 0.0
+        while True:
+            await asyncio.sleep(self._sweep_seconds)
+            try:
+                self.notify(sum(await parts.ledger.count_due()))
+                if time.monotonic() >= trim_at:
+                    trim_at = time.monotonic() + TRIM_SECONDS
+                    await parts.ledger.trim_events(self._event_retention_seconds)
+            except (RedisError, OSError, TimeoutError) as exc:
+                log.warning("engine.sweep_failed", error=str(exc), kind=type(exc).__name__)

@@ -1,0 +1,47 @@
+"""The claim check for large results: they go to a store, the event tells where."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+import fsspec
+import orjson
+
+
+class ResultStore:
+    """A folder, local or any fsspec URL, with one JSON file per large result.
+
+    Args:
+        url: where results lie, for example `/var/lib/trainmaster/results` or `s3://bucket/results`.
+        limit_bytes: results up to this size stay in their event.
+    """
+
+    def __init__(self, url: str, limit_bytes: int) -> None:
+        self._url = url
+        self._limit_bytes = limit_bytes
+
+    async def keep(self, entry_id: str, result: Any) -> str | None:  # noqa: ANN401 - JSON
+        """Stores a result that is too large; returns its URL, or None if it stays in the event.
+
+        The name follows from the command, so that a second run writes the same file.
+
+        Raises:
+            OSError: the store can't be written.
+        """
+        payload = orjson.dumps(result)
+        if len(payload) <= self._limit_bytes:
+            return None
+        return await asyncio.to_thread(self._write, entry_id, payload)
+
+    def _write(self, entry_id: str, payload: bytes) -> str:
+        filesystem, root = fsspec.url_to_fs(self._url)
+        digest = hashlib.sha256(payload).hexdigest()[:16]
+        path = f"{root.rstrip('/')}/{entry_id}-{digest}.json"
+        filesystem.makedirs(root, exist_ok=True)
+        part = f"{path}.part"
+        with filesystem.open(part, "wb") as file:
+            file.write(payload)
+        filesystem.mv(part, path)
+        return str(filesystem.unstrip_protocol(path))

@@ -1,0 +1,38 @@
+"""The Celery tasks: `trainmaster.run` opens a drain, `trainmaster.submit` takes a command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery import Celery, Task
+
+    from worker.tasks.engine import Engine
+
+RUN_TASK = "trainmaster.run"
+SUBMIT_TASK = "trainmaster.submit"
+
+
+def register_tasks(app: Celery, engine: Callable[[], Engine]) -> None:
+    """Registers both tasks with an app.
+
+    Args:
+        engine: returns the engine of this process.
+    """
+
+    @app.task(name=RUN_TASK)
+    def run() -> None:
+        """Runs what is due for a time slice. The message carries nothing: the ledger knows."""
+        engine().drain()
+
+    @app.task(name=SUBMIT_TASK, bind=True)
+    def submit(self: Task[..., None], command: Any) -> None:  # noqa: ANN401 - intake judges it
+        """Adds a command to the stream; its judge is the intake, as for every other command."""
+        if isinstance(command, dict) and "id" not in command:
+            # Celery may deliver a message twice; with its id the second one does nothing.
+            command = {**command, "id": self.request.id}
+        engine().submit(orjson.dumps(command))
