@@ -36,7 +36,10 @@ class Request(BaseModel):
     """A body that we send; None is left out."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="forbid"
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        extra="forbid",
     )
 
 
@@ -44,7 +47,10 @@ class Response(BaseModel):
     """A body, or a part of one, that we get."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="ignore"
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        extra="ignore",
     )
 
 

@@ -32,7 +32,8 @@ REPLY_TO_PATTERN = r"^[a-z0-9._-]{1,64}$"
 _NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
 _RFC_3339 = re.compile(
-    r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII
+    r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})",
+    re.ASCII,
 )
 
 
@@ -70,7 +71,8 @@ def _parse_timestamp(value: object) -> datetime:
         except (ValueError, OverflowError) as exc:
             raise PydanticCustomError("timestamp", "must be a time that exists") from exc
     raise PydanticCustomError(
-        "timestamp", "must be an RFC 3339 time with an offset, like 2026-01-31T12:00:00Z"
+        "timestamp",
+        "must be an RFC 3339 time with an offset, like 2026-01-31T12:00:00Z",
     )
 
 
@@ -164,10 +166,12 @@ class Attributes(BaseModel):
         default=None, description="W3C trace context; copied to every event."
     )
     replyto: ReplyTo | None = Field(
-        default=None, description="Events of this command also go to the stream of this name."
+        default=None,
+        description="Events of this command also go to the stream of this name.",
     )
     priority: Annotated[Priority, BeforeValidator(_default_priority)] = Field(
-        default=Priority.INTERACTIVE, description="`bulk` waits where `interactive` does not."
+        default=Priority.INTERACTIVE,
+        description="`bulk` waits where `interactive` does not.",
     )
     deadline: Timestamp | None = Field(
         default=None, description="Past it nothing more is started for the command."

@@ -56,7 +56,8 @@ UniqueNames = Annotated[
 ]
 TrainingFeatures = Annotated[
     dict[
-        UUID, Annotated[dict[Name, Annotated[list[Name], Field(min_length=1)]], Field(min_length=1)]
+        UUID,
+        Annotated[dict[Name, Annotated[list[Name], Field(min_length=1)]], Field(min_length=1)],
     ],
     Field(
         min_length=1,
@@ -128,7 +129,8 @@ class TrainData(CommandData):
         default=SEVEN_DAYS_SECONDS, description="How long the training is waited for."
     )
     wait: bool = Field(
-        default=True, description="Whether the command ends with the training, or once it exists."
+        default=True,
+        description="Whether the command ends with the training, or once it exists.",
     )
 
 
@@ -253,7 +255,9 @@ class BasePredictData(CommandData):
             raise PydanticCustomError("frame_range", "must not be below frame_range_from")
         if value - first >= MAX_FRAMES:
             raise PydanticCustomError(
-                "frame_range", "must leave at most {limit} frames", {"limit": MAX_FRAMES}
+                "frame_range",
+                "must leave at most {limit} frames",
+                {"limit": MAX_FRAMES},
             )
         return value
 
@@ -283,10 +287,12 @@ class TracedPredictData(BasePredictData):
     """What the tasks that find objects add."""
 
     iou_thresh: Share = Field(
-        default=0.3, description="Overlap above which the less confident of two objects is dropped."
+        default=0.3,
+        description="Overlap above which the less confident of two objects is dropped.",
     )
     allocation_enabled: bool = Field(
-        default=False, description="Whether the same object keeps its id from frame to frame."
+        default=False,
+        description="Whether the same object keeps its id from frame to frame.",
     )
 
 
@@ -301,7 +307,8 @@ class PredictInstanceSegmentationData(TracedPredictData):
 
     task: Literal[PredictTask.INSTANCE_SEGMENTATION]
     rdp_thresh: Annotated[float, Field(ge=0, le=0.01, allow_inf_nan=False)] = Field(
-        default=0.005, description="Tolerance of the polygons' simplification, 0 to 0.01."
+        default=0.005,
+        description="Tolerance of the polygons' simplification, 0 to 0.01.",
     )
 
 

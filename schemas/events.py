@@ -74,9 +74,17 @@ class ErrorCode(StrEnum):
         "permanent",
         "The credentials do not allow this (403).",
     )
-    NOT_FOUND = "not_found", "permanent", "The API does not know what the command names (404)."
+    NOT_FOUND = (
+        "not_found",
+        "permanent",
+        "The API does not know what the command names (404).",
+    )
     NOT_ALLOWED = "not_allowed", "permanent", "The API does not allow the method (405)."
-    ALREADY_EXISTS = "already_exists", "permanent", "What was to be created exists (409)."
+    ALREADY_EXISTS = (
+        "already_exists",
+        "permanent",
+        "What was to be created exists (409).",
+    )
     PAYLOAD_TOO_LARGE = (
         "payload_too_large",
         "permanent",
@@ -230,7 +238,8 @@ class Event(BaseModel):
     datacontenttype: Literal["application/json"]
     data: dict[str, JsonValue]
     dataref: str | None = Field(
-        default=None, description="Where the result lies if it is too large for an event."
+        default=None,
+        description="Where the result lies if it is too large for an event.",
     )
 
 

@@ -77,7 +77,9 @@ def _data_class(
 
 
 def _read(
-    detail: ErrorDetails, command_class: type[BaseModel], data_class: type[BaseModel] | None
+    detail: ErrorDetails,
+    command_class: type[BaseModel],
+    data_class: type[BaseModel] | None,
 ) -> Problem:
     loc = list(detail["loc"])
     if loc[:1] == ["data"] and len(loc) > 1 and data_class in _PREDICT_DATA.values():

@@ -1,0 +1,306 @@
+"""One signed request over HTTP; the only place that knows httpx's and aiohttp's errors.
+
+A ready `httpx.Request` goes straight to httpx-aiohttp's transport: httpx's client layer would
+cost more than everything else here together, and its cookies and redirects are not wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Self, cast
+from urllib.parse import urlencode
+from uuid import uuid4
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from schemas.events import ErrorCode
+from worker.api.domains import parse_domain
+from worker.api.refusals import Reply, error_for
+from worker.api.sessions import NOT_SENT, ExactSession, open_session
+from worker.errors import (
+    BadResponseError,
+    ConnectionLostError,
+    NotSentError,
+    RetryableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from worker.api.signing import Credentials
+
+BASE_PATH = "/v2/public"
+
+# A reply larger than this would cost the whole worker its memory; a thousand frames of polygons
+# are some ten MiB.
+MAX_REPLY_BYTES = 256 * 1_048_576
+
+_SUCCESSES = frozenset({200, 204})
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each phase of a request may take, in seconds.
+
+    Attributes:
+        connect: Until the connection stands, TLS included.
+        read: Between two pieces of the reply; a long poll adds its own wait.
+        write: For sending the request.
+        pool: For a free connection, and for opening it.
+    """
+
+    connect: float = 5.0
+    read: float = 120.0
+    write: float = 60.0
+    pool: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ApiResponse:
+    """A success of the API.
+
+    Attributes:
+        status: 200 or 204.
+        headers: Found by name in any case.
+        body: All of it, decompressed.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport:
+    """Sends signed requests to one domain; made anywhere, used on one event loop."""
+
+    def __init__(
+        self,
+        domain: str,
+        credentials: Credentials,
+        *,
+        timeouts: Timeouts | None = None,
+        connections: int = 288,
+        proxy: str | None = None,
+        user_agent: str = "trainmaster",
+    ) -> None:
+        """Makes a transport; nothing is opened before the first request.
+
+        Args:
+            domain: Scheme and host, like `https://api.encord.com`.
+            credentials: What signs each request.
+            timeouts: Defaults as `Timeouts` says.
+            connections: Open at most; requests beyond wait for a free one.
+            proxy: URL of a proxy; `environment_proxy` finds the usual one.
+            user_agent: Who we say we are.
+
+        Raises:
+            SettingError: The domain is not a URL that can be asked.
+        """
+        origin = parse_domain(domain)
+        prefix = origin.raw_path.decode().rstrip("/")
+        self._origin = f"{origin.scheme}://{origin.netloc.decode()}"
+        self._prefix = prefix + BASE_PATH
+        self.domain = self._origin + prefix
+        self._credentials = credentials
+        self.timeouts = timeouts or Timeouts()
+        self._connections = connections
+        self._proxy = proxy
+        # Verifies with certifi's authorities, or with those that SSL_CERT_FILE names.
+        self._ssl_context = httpx.create_ssl_context()
+        self._sessions: list[aiohttp.ClientSession] = []
+        self._pooled: AiohttpTransport | None = None
+        self._fresh: AiohttpTransport | None = None
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": user_agent,
+        }
+
+    def __repr__(self) -> str:
+        return f"Transport({self.domain!r}, {self._credentials!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes every connection; a later request would open new ones."""
+        sessions, self._sessions = self._sessions, []
+        self._pooled = self._fresh = None
+        for session in sessions:
+            await session.close()
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        fresh: bool = False,
+        read_timeout_seconds: float | None = None,
+    ) -> ApiResponse:
+        """Returns the API's success.
+
+        Args:
+            method: In capitals.
+            path: Below `/v2/public`, quoted.
+            query: Names and values in order, not quoted.
+            body: JSON.
+            fresh: For requests that change something: an own connection and never a second
+                attempt, so that the request reaches the API at most once.
+            read_timeout_seconds: Instead of the usual one.
+
+        Raises:
+            TrainmasterError: Anything but 200 and 204; `worker.errors` has the tree.
+        """
+        timeouts = self.timeouts
+        read = timeouts.read if read_timeout_seconds is None else read_timeout_seconds
+        request = self._request(method, path, query, body, read)
+        try:
+            # aiohttp has no timeout for writing, and its read timeout starts anew with every
+            # byte: this one ends an exchange that stalls or trickles.
+            async with asyncio.timeout(timeouts.pool + timeouts.connect + timeouts.write + read):
+                response = await self._opened(fresh=fresh).handle_async_request(request)
+                content = await _read(response)
+        except TimeoutError as exc:
+            raise ConnectionLostError(
+                f"the exchange with {self.domain} took longer than all its timeouts",
+                code=ErrorCode.CONNECTION_LOST,
+            ) from exc
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
+            raise self._translated(exc) from exc
+        status = response.status_code
+        if status in _SUCCESSES:
+            return ApiResponse(status, response.headers, content)
+        raise error_for(self._reply(response, content))
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str]],
+        body: bytes | None,
+        read_timeout_seconds: float,
+    ) -> httpx.Request:
+        target = self._prefix + path
+        if query:
+            target = f"{target}?{urlencode(query)}"
+        headers = self._headers | self._credentials.headers(method, target, body or b"")
+        headers["X-Cloud-Trace-Context"] = f"{uuid4().hex}/1;o=1"
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        timeouts = self.timeouts
+        request = httpx.Request(
+            method,
+            _parse_url(self._origin + target),
+            headers=headers,
+            stream=httpx.ByteStream(body or b""),
+            extensions={
+                "timeout": {
+                    "pool": timeouts.pool + timeouts.connect,
+                    "connect": timeouts.connect,
+                    "read": read_timeout_seconds,
+                }
+            },
+        )
+        request.read()
+        request.headers.encoding = "ascii"  # or httpx would try it out on every header
+        return request
+
+    def _opened(self, *, fresh: bool) -> AiohttpTransport:
+        if fresh:
+            self._fresh = self._fresh or self._open(fresh=True)
+            return self._fresh
+        self._pooled = self._pooled or self._open(fresh=False)
+        return self._pooled
+
+    def _open(self, *, fresh: bool) -> AiohttpTransport:
+        session = open_session(
+            connections=self._connections,
+            ssl_context=self._ssl_context,
+            proxy=self._proxy,
+            fresh=fresh,
+        )
+        self._sessions.append(session)
+        # httpx-aiohttp takes a session, or a callable that returns one at every request.
+        client = cast("Callable[[], aiohttp.ClientSession]", ExactSession(session))
+        return AiohttpTransport(verify=self._ssl_context, client=client)
+
+    def _reply(self, response: httpx.Response, content: bytes) -> Reply:
+        said = self._credentials.redact(content.decode(errors="replace"))
+        return Reply(response.status_code, response.headers, said.encode(), self.domain)
+
+    def _translated(self, exc: Exception) -> RetryableError:
+        # httpx-aiohttp calls every lost connection a ConnectTimeout, also one that is lost after
+        # the request was sent; only its cause tells them apart.
+        cause = exc if exc.__cause__ is None else exc.__cause__
+        if isinstance(cause, aiohttp.ConnectionTimeoutError):
+            return NotSentError(
+                f"no connection to {self.domain} in time", code=ErrorCode.NOT_CONNECTED
+            )
+        if isinstance(cause, NOT_SENT):
+            return NotSentError(
+                f"no connection to {self.domain}: {cause.__cause__ or cause}",
+                code=ErrorCode.NOT_CONNECTED,
+            )
+        if isinstance(exc, httpx.DecodingError):
+            return BadResponseError(
+                f"{self.domain} answered with a body that can't be decompressed",
+                code=ErrorCode.BAD_RESPONSE,
+            )
+        if isinstance(cause, aiohttp.ClientResponseError):
+            return BadResponseError(
+                f"{self.domain} answered with something that is not HTTP",
+                code=ErrorCode.BAD_RESPONSE,
+            )
+        if isinstance(cause, aiohttp.SocketTimeoutError):
+            return ConnectionLostError(
+                f"{self.domain} did not answer in time", code=ErrorCode.CONNECTION_LOST
+            )
+        return ConnectionLostError(
+            f"the connection to {self.domain} was lost: {type(cause).__name__}",
+            code=ErrorCode.CONNECTION_LOST,
+        )
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """Returns the whole body; what can't be read matters only of a success."""
+    compressed = "content-encoding" in response.headers
+    stream = response.aiter_bytes() if compressed else response.stream
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for part in cast("AsyncIterable[bytes]", stream):
+            parts.append(part)
+            size += len(part)
+            if size > MAX_REPLY_BYTES:
+                raise BadResponseError(
+                    f"the API's answer is larger than {MAX_REPLY_BYTES} bytes",
+                    code=ErrorCode.BAD_RESPONSE,
+                )
+    except (httpx.HTTPError, aiohttp.ClientError, BadResponseError):
+        if response.status_code in _SUCCESSES:
+            raise
+        return b""
+    finally:
+        await response.aclose()
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=1024)
+def _parse_url(url: str) -> httpx.URL:
+    # Predictions ask the same few addresses thousands of times; parsing is dear.
+    return httpx.URL(url)
