@@ -1,0 +1,1 @@
+"""Scores predictions against known truth, and shows both side by side."""
