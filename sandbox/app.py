@@ -86,7 +86,7 @@ def build_app(
         ),
         at(
             _MODELS,
-            GET=(Operation.LIST_MODELS, models.list),
+            GET=(Operation.LIST_MODELS, models.list_all),
             POST=(Operation.CREATE_MODEL, models.create),
         ),
         at(
@@ -104,7 +104,7 @@ def build_app(
         ),
         at(
             _ATTACHMENTS,
-            GET=(Operation.LIST_MODEL_ATTACHMENTS, attachments.list),
+            GET=(Operation.LIST_MODEL_ATTACHMENTS, attachments.list_all),
             POST=(Operation.CREATE_MODEL_ATTACHMENT, attachments.create),
         ),
         at(

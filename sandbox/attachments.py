@@ -54,7 +54,7 @@ class AttachmentOperations:
         self._store.add_attachment(attachment)
         return ok(self._body(attachment), created=attachment.uuid)
 
-    async def list(self, call: Call) -> Reply:
+    async def list_all(self, call: Call) -> Reply:
         """list_model_attachments."""
         found = self._store.attachments(
             self._project(call),

@@ -75,22 +75,23 @@ def open_catalogue(state: StateFolder, seed: int, imported: Path | None) -> Cata
         StateError: the user's folder can't be imported.
     """
     kept = _read(state.catalogue_json)
-    if kept is None:
-        projects, folders = list(generate(state.data, seed)), []
-    else:
-        projects, folders = kept
+    projects, folders = kept or (generate(state.data, seed), [])
     folder = str(imported.resolve()) if imported else None
     if folder and folder not in folders:
-        try:
-            projects += import_folder(Path(folder))
-        except ImportFolderError as exc:
-            message = f"can't import {folder}: {exc}"
-            raise StateError(message) from exc
+        projects += _imported(folder)
         folders.append(folder)
-    elif kept is not None:
+    elif kept:
         return Catalogue(projects)
     _write(state.catalogue_json, projects, folders)
     return Catalogue(projects)
+
+
+def _imported(folder: str) -> list[Project]:
+    try:
+        return import_folder(Path(folder))
+    except ImportFolderError as exc:
+        message = f"can't import {folder}: {exc}"
+        raise StateError(message) from exc
 
 
 def _read(file: Path) -> tuple[list[Project], list[str]] | None:

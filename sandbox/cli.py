@@ -38,7 +38,10 @@ _WRONG_USAGE = 2
 @click.option("--seed", default=7, help="Seed of the generated data.")
 @click.option("--page-size", default=20, type=click.IntRange(1, 1000), help="Results on a page.")
 @click.option(
-    "--parallel-trainings", default=1, type=click.IntRange(1, 16), help="Trainings at one time."
+    "--parallel-trainings",
+    default=2,
+    type=click.IntRange(1, 16),
+    help="Trainings at one time; each uses one core.",
 )
 @click.option(
     "--link-seconds",
@@ -46,7 +49,7 @@ _WRONG_USAGE = 2
     type=click.FloatRange(0),
     help="How long a weights link works.",
 )
-def main(
+def main(  # noqa: PLR0913, PLR0917 - one for each option
     host: str,
     port: int,
     state: Path,

@@ -97,7 +97,7 @@ class Endpoint:
             reply = await self._carry_out(scope, body, verdict)
         except ApiError as exc:
             reply = refusal(exc)
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged and answered with 500, as a server does
             _log.exception("%s broke", self._operation)
             reply = _BROKEN
         if verdict.wait_after_seconds:

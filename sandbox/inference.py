@@ -19,7 +19,7 @@ from sandbox.learning.tracks import Tracker
 from schemas import api
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import TypeVar
 
@@ -170,9 +170,7 @@ def _segmented(
     result: dict[int, list[api.SegmentationItem]] = {}
     for number, frame in _frames(asked):
         found = [
-            one
-            for one in predictor.segment(frame, conf, iou, rdp)
-            if one.feature in asked.features
+            one for one in predictor.segment(frame, conf, iou, rdp) if one.feature in asked.features
         ]
         result[number] = [
             api.SegmentationItem(**common, polygon=[api.Point(x=x, y=y) for x, y in one.polygon])
@@ -189,20 +187,20 @@ class _Words:
         self._tracker = Tracker() if tracked else None
         self._now = datetime.now(UTC)
 
-    def common(self, frame: int, found: list[Detection] | list[Segment]) -> list[_Found]:
+    def common(self, frame: int, found: Sequence[Detection | Segment]) -> list[_Found]:
         """Returns what is said of each thing of a frame, but for its shape."""
         tracks = self._tracker.assign(found) if self._tracker else list(range(len(found)))
         scope = "track" if self._tracker else frame
         return [
-            self._said(one, _object_id(self._asked, scope, track))
+            self._said(one.feature, one.confidence, _object_id(self._asked, scope, track))
             for one, track in zip(found, tracks, strict=True)
         ]
 
-    def _said(self, one: Detection | Segment, object_id: str) -> _Found:
-        feature = self._asked.features[one.feature]
+    def _said(self, model_feature: str, confidence: float, object_id: str) -> _Found:
+        feature = self._asked.features[model_feature]
         return _Found(
             color=feature.color,
-            confidence=one.confidence,
+            confidence=confidence,
             created_at=self._now,
             created_by=_CREATED_BY,
             feature_id=feature.feature_hash,

@@ -67,7 +67,7 @@ class ModelOperations:
         self._store.add_model(model)
         return ok(model_with_iterations(model, []), created=model.uuid)
 
-    async def list(self, call: Call) -> Reply:
+    async def list_all(self, call: Call) -> Reply:
         """list_models."""
         found = self._store.models(
             _order_by(call.query.get("orderBy", OrderBy.CREATED_AT)),

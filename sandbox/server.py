@@ -7,7 +7,6 @@ import ipaddress
 import os
 import signal
 import socket
-import sys
 from typing import TYPE_CHECKING
 
 import click

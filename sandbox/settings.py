@@ -20,7 +20,8 @@ class SandboxSettings:
     """Of the generated data; only the first start with a state folder generates."""
     page_size: int = 20
     """Results on one page; small, so that a client's paging is exercised."""
-    parallel_trainings: int = 1
+    parallel_trainings: int = 2
+    """Each uses one core."""
     link_seconds: float = 3600
     """How long a weights link works."""
     signature_age_seconds: float = 300

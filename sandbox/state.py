@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sandbox.errors import StateError
+from sandbox.learning.job import WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +78,7 @@ class StateFolder:
 
     def weights_file(self, training_uuid: str) -> Path:
         """Returns where a training's weights lie once it is done."""
-        return self.training_folder(training_uuid) / "weights.safetensors"
+        return self.training_folder(training_uuid) / WEIGHTS_FILE
 
     def public_key(self) -> Ed25519PublicKey:
         """Returns the public half of the key that may sign; makes the key at first."""

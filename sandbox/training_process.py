@@ -10,18 +10,17 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import orjson
-
+from sandbox.learning.job import PROGRESS_FILE, TrainingJob, read_progress
 from sandbox.learning.truth import sample
 from sandbox.state import write_whole
+from schemas.enums import ModelArchitecture
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sandbox.catalogue import Catalogue
     from sandbox.records import LossLog, Model, Training
     from sandbox.state import StateFolder
 
+_WARM_START = "warm_start.safetensors"
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +45,9 @@ class TrainingProcess:
         begun = time.monotonic()
         folder = self._state.training_folder(training.uuid)
         job = folder / "job.json"
-        write_whole(job, orjson.dumps(self._job(training, model)))
+        write_whole(job, self._job(training, model).model_dump_json().encode())
+        # Of a run that a restart cut off.
+        (folder / PROGRESS_FILE).unlink(missing_ok=True)
         with (folder / "log.txt").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "sandbox.offspring", "sandbox.learning.training"),
@@ -78,7 +79,7 @@ class TrainingProcess:
         folder.mkdir(parents=True, exist_ok=True)
         if training.pretrained_training_uuid:
             earlier = self._state.weights_file(training.pretrained_training_uuid)
-            shutil.copyfile(earlier, folder / "warm_start.safetensors")
+            shutil.copyfile(earlier, folder / _WARM_START)
 
     def forget(self, training_uuid: str) -> None:
         """Deletes the training's files."""
@@ -86,22 +87,18 @@ class TrainingProcess:
 
     def loss_log(self, training_uuid: str) -> LossLog:
         """Returns the loss of each epoch so far."""
-        progress = self._state.training_folder(training_uuid) / "progress.json"
-        if not progress.exists():
-            return {}
-        losses: Mapping[str, float] = orjson.loads(progress.read_bytes())["loss"]
-        return losses
+        return read_progress(self._state.training_folder(training_uuid))
 
-    def _job(self, training: Training, model: Model) -> dict[str, object]:
+    def _job(self, training: Training, model: Model) -> TrainingJob:
         folder = self._state.training_folder(training.uuid)
-        warm_start = folder / "warm_start.safetensors"
+        warm_start = folder / _WARM_START
         labels = [self._catalogue.labels[uuid] for uuid in training.label_uuids]
-        return {
-            "architecture": model.architecture,
-            "features": model.features,
-            "batch_size": training.batch_size,
-            "epochs": training.epochs,
-            "samples": [
+        return TrainingJob(
+            architecture=ModelArchitecture(model.architecture),
+            features=list(model.features),
+            batch_size=training.batch_size,
+            epochs=training.epochs,
+            samples=[
                 sample(
                     label.item.file,
                     label.item.truth,
@@ -109,7 +106,7 @@ class TrainingProcess:
                 )
                 for label in labels
             ],
-            "warm_start": str(warm_start) if warm_start.exists() else None,
-            "out_dir": str(folder),
-            "cache_dir": str(self._state.cache),
-        }
+            warm_start=str(warm_start) if warm_start.exists() else None,
+            out_dir=str(folder),
+            cache_dir=str(self._state.cache),
+        )
