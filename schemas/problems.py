@@ -104,7 +104,7 @@ def _read(
 
 def _unknown(name: str, data_class: type[BaseModel] | None) -> str:
     known = list(data_class.model_fields) if data_class else []
-    close = difflib.get_close_matches(name[:_SHOWN_CHARACTERS], known, n=1)
+    close = difflib.get_close_matches(name[:_SHOWN_CHARACTERS], known, n=1, cutoff=0.8)
     return f"is unknown; did you mean {close[0]}?" if close else "is unknown"
 
 

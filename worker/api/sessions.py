@@ -23,6 +23,10 @@ NOT_SENT = (
 """Failures that come before the first byte of a request is written."""
 
 
+class LostOnceError(aiohttp.ClientError):
+    """Wraps a lost connection so that aiohttp does not send the request again."""
+
+
 class ExactSession:
     """Stands before aiohttp's session so that a target leaves exactly as it was signed.
 
@@ -87,4 +91,4 @@ async def _send_once(
     except NOT_SENT:
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
-        raise aiohttp.ClientError(str(exc)) from exc
+        raise LostOnceError from exc

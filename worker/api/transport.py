@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Self, cast
+from typing import cast, Protocol, Self, TYPE_CHECKING
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -20,7 +20,7 @@ from httpx_aiohttp import AiohttpTransport
 from schemas.events import ErrorCode
 from worker.api.domains import parse_domain
 from worker.api.refusals import Reply, error_for
-from worker.api.sessions import NOT_SENT, ExactSession, open_session
+from worker.api.sessions import NOT_SENT, ExactSession, LostOnceError, open_session
 from worker.errors import (
     BadResponseError,
     ConnectionLostError,
@@ -29,7 +29,7 @@ from worker.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
     from types import TracebackType
 
     from worker.api.signing import Credentials
@@ -39,6 +39,9 @@ BASE_PATH = "/v2/public"
 # A reply larger than this would cost the whole worker its memory; a thousand frames of polygons
 # are some ten MiB.
 MAX_REPLY_BYTES = 256 * 1_048_576
+
+# Larger bodies are written piece by piece, so that other requests have their turn in between.
+MAX_PIECE_BYTES = 65_536
 
 _SUCCESSES = frozenset({200, 204})
 
@@ -73,6 +76,23 @@ class ApiResponse:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class Sender(Protocol):
+    """Sends requests: the transport itself, or the gate before it."""
+
+    async def send(  # noqa: PLR0913 - the parts of a request
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        fresh: bool = False,
+        read_timeout_seconds: float | None = None,
+    ) -> ApiResponse:
+        """Returns the API's success, or raises an error of `worker.errors`."""
+        ...
 
 
 class Transport:
@@ -203,19 +223,20 @@ class Transport:
         if body is not None:
             headers["Content-Type"] = "application/json"
         timeouts = self.timeouts
-        request = httpx.Request(
-            method,
-            _parse_url(self._origin + target),
-            headers=headers,
-            stream=httpx.ByteStream(body or b""),
-            extensions={
-                "timeout": {
-                    "pool": timeouts.pool + timeouts.connect,
-                    "connect": timeouts.connect,
-                    "read": read_timeout_seconds,
-                }
-            },
-        )
+        extensions = {
+            "timeout": {
+                "pool": timeouts.pool + timeouts.connect,
+                "connect": timeouts.connect,
+                "read": read_timeout_seconds,
+            }
+        }
+        url = _parse_url(self._origin + target)
+        if body is not None and len(body) > MAX_PIECE_BYTES:
+            headers["Content-Length"] = str(len(body))
+            pieces = _Pieces(body)
+            return httpx.Request(method, url, headers=headers, stream=pieces, extensions=extensions)
+        stream = httpx.ByteStream(body or b"")
+        request = httpx.Request(method, url, headers=headers, stream=stream, extensions=extensions)
         request.read()
         request.headers.encoding = "ascii"  # or httpx would try it out on every header
         return request
@@ -246,7 +267,7 @@ class Transport:
     def _translated(self, exc: Exception) -> RetryableError:
         # httpx-aiohttp calls every lost connection a ConnectTimeout, also one that is lost after
         # the request was sent; only its cause tells them apart.
-        cause = exc if exc.__cause__ is None else exc.__cause__
+        cause = exc.__cause__ if isinstance(exc, httpx.HTTPError | LostOnceError) else exc
         if isinstance(cause, aiohttp.ConnectionTimeoutError):
             return NotSentError(
                 f"no connection to {self.domain} in time", code=ErrorCode.NOT_CONNECTED
@@ -287,17 +308,30 @@ async def _read(response: httpx.Response) -> bytes:
             parts.append(part)
             size += len(part)
             if size > MAX_REPLY_BYTES:
-                raise BadResponseError(
-                    f"the API's answer is larger than {MAX_REPLY_BYTES} bytes",
-                    code=ErrorCode.BAD_RESPONSE,
-                )
-    except (httpx.HTTPError, aiohttp.ClientError, BadResponseError):
+                break
+    except (httpx.HTTPError, aiohttp.ClientError):
         if response.status_code in _SUCCESSES:
             raise
         return b""
     finally:
         await response.aclose()
+    if size > MAX_REPLY_BYTES and response.status_code in _SUCCESSES:
+        raise BadResponseError(
+            f"the API's answer is larger than {MAX_REPLY_BYTES} bytes",
+            code=ErrorCode.BAD_RESPONSE,
+        )
     return b"".join(parts)
+
+
+class _Pieces(httpx.AsyncByteStream):
+    """A large body, piece by piece."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._body), MAX_PIECE_BYTES):
+            yield self._body[start : start + MAX_PIECE_BYTES]
 
 
 @lru_cache(maxsize=1024)

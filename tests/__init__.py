@@ -1,0 +1,1 @@
+"""Three rings of tests: unit, integration, acceptance."""

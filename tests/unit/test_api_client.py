@@ -1,0 +1,215 @@
+"""Rules of the seventeen operations that the SDK can't judge: paging, odd answers, long polls."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from schemas.enums import ModelArchitecture, OrderBy, TrainingState
+from schemas.events import ErrorCode
+from tests.stub_api import Answer, StubApi, reply
+from worker.api.client import MlModelsApi
+from worker.api.signing import RequestSigner
+from worker.api.transport import Timeouts, Transport
+from worker.errors import BadResponseError, ConnectionLostError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+pytestmark = pytest.mark.asyncio
+
+ONE = UUID("11111111-1111-4111-8111-111111111111")
+TWO = UUID("22222222-2222-4222-8222-222222222222")
+
+MODEL = {
+    "modelGroup": {
+        "createdAt": "2026-01-02T03:04:05",
+        "description": "",
+        "features": ["car"],
+        "model": "resnet999",
+        "modelUuid": str(ONE),
+        "title": "Cars",
+        "type": "panoptic",
+        "isNew": True,
+    },
+    "modelIterations": [],
+}
+ITERATION = {
+    "batchSize": 4,
+    "createdAt": "2026-01-02T03:04:05Z",
+    "duration": 12,
+    "epochs": 2,
+    "lossLog": {"1": 0.93},
+    "trainingUuid": str(TWO),
+}
+
+
+def page(*results: object, **more: object) -> Answer:
+    """Returns an answer with a page."""
+    return reply(200, json.dumps({"results": results, **more}).encode())
+
+
+@pytest.fixture
+def stub() -> Iterator[StubApi]:
+    """A server that answers 200 with `null` unless told otherwise."""
+    with StubApi() as served:
+        yield served
+
+
+@pytest_asyncio.fixture
+async def api(stub: StubApi) -> AsyncIterator[MlModelsApi]:
+    """A client of the stub."""
+    signer = RequestSigner(Ed25519PrivateKey.generate())
+    timeouts = Timeouts(connect=1, read=0.5, write=1, pool=1)
+    async with Transport(stub.url, signer, timeouts=timeouts) as transport:
+        yield MlModelsApi(transport)
+
+
+async def test_pages_are_asked_for_when_they_are_needed(stub: StubApi, api: MlModelsApi) -> None:
+    """The next page is not loaded before the last result of this one is taken."""
+    token = "a/b=c+d&e?"
+    stub.answers.extend([page(MODEL, MODEL, nextPageToken=token), page(MODEL)])
+    models = api.list_models(order_by=OrderBy.TITLE, order_asc=True, query="my cars")
+    assert [await anext(models) for _ in range(2)]
+    assert len(stub.recorded) == 1
+    assert [model async for model in models]
+    assert [each.target for each in stub.recorded] == [
+        "/v2/public/ml-models?orderBy=title&orderAsc=True&query=my+cars",
+        "/v2/public/ml-models?orderBy=title&orderAsc=True&query=my+cars"
+        "&pageToken=a%2Fb%3Dc%2Bd%26e%3F",
+    ]
+
+
+@pytest.mark.parametrize("end", [{}, {"nextPageToken": None}])
+async def test_paging_ends_at_a_null_or_an_absent_token(
+    stub: StubApi, api: MlModelsApi, end: dict[str, None]
+) -> None:
+    """Both say that this was the last page; an empty page in between is no end."""
+    stub.answers.extend([page(nextPageToken="x"), page(MODEL, **end)])
+    assert len([model async for model in api.list_models()]) == 1
+
+
+async def test_a_repeated_page_token_ends_the_paging_with_an_error(
+    stub: StubApi, api: MlModelsApi
+) -> None:
+    """A server that goes round in circles can't keep us for ever."""
+    stub.answers.extend([page(MODEL, nextPageToken=token) for token in ("a", "b", "a")])
+    with pytest.raises(BadResponseError, match="same next page"):
+        [model async for model in api.list_models()]
+    assert len(stub.recorded) == 3
+
+
+async def test_newer_values_and_fields_are_taken(stub: StubApi, api: MlModelsApi) -> None:
+    """Unknown values of enumerations stay strings, unknown fields are dropped, UTC is assumed."""
+    stub.default = reply(200, json.dumps(MODEL).encode())
+    model = await api.get_model(model_uuid=ONE)
+    assert model.model_dump(mode="json") == {
+        "model_group": {
+            "created_at": "2026-01-02T03:04:05Z",
+            "description": "",
+            "features": ["car"],
+            "model": "resnet999",
+            "model_uuid": str(ONE),
+            "title": "Cars",
+            "type": "panoptic",
+        },
+        "model_iterations": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b""),
+        (204, b""),
+        (200, b"{"),
+        (200, b"null"),
+        (200, b"[]"),
+        (200, b"\xff"),
+        (200, b'{"modelGroup": {}, "modelIterations": []}'),
+        (200, b"[" * 100_000),
+    ],
+)
+async def test_a_success_without_its_body_is_a_bad_response(
+    stub: StubApi, api: MlModelsApi, status: int, body: bytes
+) -> None:
+    """A change that reports success with nonsense has an unknown outcome and is not repeated."""
+    stub.default = reply(status, body)
+    with pytest.raises(BadResponseError) as caught:
+        await api.create_model(features=["car"], model=ModelArchitecture.RESNET_18, title="Cars")
+    assert caught.value.code is ErrorCode.BAD_RESPONSE
+    assert caught.value.problems
+    assert len(stub.recorded) == 1
+
+
+@pytest.mark.parametrize("answer", [reply(204), reply(200, b""), reply(200, b"whatever")])
+async def test_a_deletion_needs_no_body(stub: StubApi, api: MlModelsApi, answer: Answer) -> None:
+    """Both successes do."""
+    stub.default = answer
+    await api.delete_model(model_uuid=ONE)
+    await api.delete_training_iteration(model_uuid=ONE, training_uuid=TWO)
+    await api.delete_model_attachment(project_uuid=ONE, project_model_uuid=TWO)
+    assert {each.method for each in stub.recorded} == {"DELETE"}
+
+
+@pytest.mark.parametrize(
+    ("body", "state"),
+    [
+        ({"status": "pending", "result": None}, TrainingState.PENDING),
+        ({"status": "error"}, TrainingState.ERROR),
+        ({"status": "done", "result": ITERATION}, TrainingState.DONE),
+        ({"status": "paused", "result": None}, "paused"),
+    ],
+)
+async def test_a_poll_asks_once(stub: StubApi, api: MlModelsApi, body: object, state: str) -> None:
+    """The status comes back as it is; waiting is not the client's business."""
+    stub.default = reply(200, json.dumps(body).encode())
+    status = await api.get_training_status(model_uuid=ONE, training_uuid=TWO)
+    assert status.status == state
+    assert (status.result is not None) == (state == "done")
+    assert [each.target.partition("?")[2] for each in stub.recorded] == ["timeoutSeconds=0"]
+
+
+@pytest.mark.parametrize(("asked", "sent"), [(-5, 0), (0, 0), (60, 60), (604_800, 60)])
+async def test_a_long_poll_is_at_most_60_seconds(
+    stub: StubApi, api: MlModelsApi, asked: int, sent: int
+) -> None:
+    """The API's limit is kept."""
+    stub.default = reply(200, b'{"status": "pending"}')
+    await api.get_training_status(model_uuid=ONE, training_uuid=TWO, timeout_seconds=asked)
+    assert stub.recorded[0].target.endswith(f"?timeoutSeconds={sent}")
+
+
+async def test_a_long_poll_outlasts_the_read_timeout(stub: StubApi, api: MlModelsApi) -> None:
+    """The wait that we ask for is added, or each long poll would fail."""
+    stub.default = replace(reply(200, b'{"status": "pending"}'), delay_seconds=0.9)
+    assert await api.get_training_status(model_uuid=ONE, training_uuid=TWO, timeout_seconds=1)
+    with pytest.raises(ConnectionLostError):
+        await api.get_training_status(model_uuid=ONE, training_uuid=TWO)
+
+
+async def test_predictions_come_by_frame_number(stub: StubApi, api: MlModelsApi) -> None:
+    """Keys are integers; a frame without anything is an empty list or None."""
+    names = {"project_uuid": ONE, "project_model_uuid": TWO, "training_uuid": TWO}
+    stub.default = reply(200, b'{"result": {"0": [], "12": []}}')
+    assert await api.predict_object_detection(**names, data_uuid=ONE) == {0: [], 12: []}
+    assert await api.predict_instance_segmentation(**names, data_uuid=ONE) == {0: [], 12: []}
+    stub.default = reply(200, b'{"result": {"0": null}}')
+    assert await api.predict_classification(**names, data_uuid=ONE) == {0: None}
+
+
+async def test_links_are_strings(stub: StubApi, api: MlModelsApi) -> None:
+    """A bare JSON string is the link; anything else is a bad response without the link in it."""
+    stub.answers.extend([reply(200, b'"https://x/y?s=1"'), reply(200, b'{"url": "s3cret"}')])
+    assert (
+        await api.get_weights_download_link(model_uuid=ONE, training_uuid=TWO) == "https://x/y?s=1"
+    )
+    with pytest.raises(BadResponseError) as caught:
+        await api.get_weights_download_link(model_uuid=ONE, training_uuid=TWO)
+    assert "s3cret" not in f"{caught.value}{caught.value.problems}"

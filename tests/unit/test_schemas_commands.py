@@ -1,0 +1,503 @@
+"""Rules of what is a command, and of what is said about what is none."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.commands import COMMAND_CLASSES, Attach, Predict, Train
+from schemas.enums import CommandType, IterationPolicy, Priority
+from schemas.events import ErrorCode
+from schemas.parsing import MAX_COMMAND_BYTES, InvalidCommandError, parse_command
+
+ONE = "11111111-1111-4111-8111-111111111111"
+TWO = "22222222-2222-4222-8222-222222222222"
+
+ITERATION = {"model_uuid": ONE, "training_uuid": TWO}
+ATTACHMENT = {"project_uuid": ONE, "project_model_uuid": TWO}
+PREDICT: dict[str, Any] = {**ATTACHMENT, "training_uuid": ONE, "data_uuid": TWO}
+SELECTION = {"features_mapping": {"car": "aBc123"}, "iteration_policy": "useLatest"}
+TRAIN: dict[str, Any] = {
+    "model_uuid": ONE,
+    "batch_size": 4,
+    "epochs": 2,
+    "features_mapping": {ONE: {"aBc123": ["car"]}},
+    "labels_uuids": [TWO],
+}
+
+SMALLEST: dict[str, dict[str, Any]] = {
+    "create_model": {"features": ["car"], "model": "resnet18", "title": "Cars"},
+    "get_model": {"model_uuid": ONE},
+    "list_models": {},
+    "update_model": {"model_uuid": ONE},
+    "delete_model": {"model_uuid": ONE},
+    "train": TRAIN,
+    "watch_training": ITERATION,
+    "get_training_data": ITERATION,
+    "get_weights_download_link": ITERATION,
+    "delete_training_iteration": ITERATION,
+    "attach": {"project_uuid": ONE, "model_uuid": TWO, **SELECTION},
+    "list_attachments": {"project_uuid": ONE},
+    "update_attachment": {**ATTACHMENT, **SELECTION},
+    "detach": ATTACHMENT,
+    "predict": {"task": "classification", **PREDICT},
+}
+
+
+def text(command_type: str, data: object, **attributes: object) -> bytes:
+    """Returns the bytes of a command."""
+    return json.dumps({"type": command_type, "data": data, **attributes}).encode()
+
+
+def refusal(raw: bytes) -> InvalidCommandError:
+    """Returns why `raw` is no command."""
+    with pytest.raises(InvalidCommandError) as caught:
+        parse_command(raw)
+    return caught.value
+
+
+def problems(command_type: str, data: object, **attributes: object) -> dict[str, str]:
+    """Returns the problems by path."""
+    found = refusal(text(command_type, data, **attributes)).problems
+    return {problem.path: problem.message for problem in found}
+
+
+@pytest.mark.parametrize(("command_type", "data"), SMALLEST.items())
+def test_each_type_is_taken_with_its_required_parameters_alone(
+    command_type: str, data: dict[str, Any]
+) -> None:
+    """A bare object with type and data is a command."""
+    command = parse_command(text(command_type, data)).command
+    assert type(command) is COMMAND_CLASSES[CommandType(command_type)]
+    assert command.type is CommandType(command_type)
+    assert command.id is None
+    assert command.priority is Priority.INTERACTIVE
+
+
+@pytest.mark.parametrize(
+    ("command_type", "name"),
+    [(command_type, name) for command_type, data in SMALLEST.items() for name in data],
+)
+def test_each_required_parameter_is_required(command_type: str, name: str) -> None:
+    """Without it there is a problem that names it."""
+    data = {key: value for key, value in SMALLEST[command_type].items() if key != name}
+    expected = "data" if name == "data_uuid" else f"data.{name}"
+    assert expected in problems(command_type, data)
+
+
+@pytest.mark.parametrize("command_type", SMALLEST)
+def test_an_unknown_parameter_is_an_error(command_type: str) -> None:
+    """Nothing is silently dropped."""
+    assert problems(command_type, {**SMALLEST[command_type], "zz_unknown": 1}) == {
+        "data.zz_unknown": "is unknown"
+    }
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    """What is left out has the documented value."""
+    train = parse_command(text("train", TRAIN)).command
+    assert isinstance(train, Train)
+    assert (train.data.timeout_seconds, train.data.wait) == (604_800, True)
+    predict = parse_command(text("predict", {**PREDICT, "task": "instance_segmentation"})).command
+    assert isinstance(predict, Predict)
+    assert predict.data.model_dump(exclude={*PREDICT, "task"}) == {
+        "data_path": None,
+        "data_base64": None,
+        "frame_range_from": None,
+        "frame_range_to": None,
+        "conf_thresh": 0.6,
+        "iou_thresh": 0.3,
+        "allocation_enabled": False,
+        "rdp_thresh": 0.005,
+    }
+
+
+@pytest.mark.parametrize(
+    ("command_type", "change", "path", "message"),
+    [
+        ("train", {"batch_size": "4"}, "data.batch_size", "must be an integer"),
+        ("train", {"batch_size": True}, "data.batch_size", "must be an integer"),
+        ("train", {"batch_size": 4.0}, "data.batch_size", "must be an integer"),
+        ("train", {"batch_size": 0}, "data.batch_size", "must be at least 1"),
+        ("train", {"batch_size": 2**31}, "data.batch_size", "must be at most 2147483647"),
+        ("train", {"batch_size": None}, "data.batch_size", "must be an integer"),
+        ("train", {"epochs": -1}, "data.epochs", "must be at least 1"),
+        ("train", {"epoch": 1}, "data.epoch", "is unknown; did you mean epochs?"),
+        ("train", {"timeout_seconds": 0}, "data.timeout_seconds", "must be at least 1"),
+        ("train", {"wait": 1}, "data.wait", "must be true or false"),
+        ("train", {"labels_uuids": []}, "data.labels_uuids", "must not be empty"),
+        ("train", {"labels_uuids": [TWO, "x"]}, "data.labels_uuids.1", "must be a UUID"),
+        ("train", {"labels_uuids": TWO}, "data.labels_uuids", "must be a list"),
+        ("train", {"model_uuid": "x"}, "data.model_uuid", "must be a UUID"),
+        ("train", {"model_uuid": 1}, "data.model_uuid", "must be a UUID"),
+        ("train", {"features_mapping": {}}, "data.features_mapping", "must not be empty"),
+        (
+            "train",
+            {"features_mapping": {"x": {"a": ["b"]}}},
+            "data.features_mapping.x",
+            "the key must be a UUID",
+        ),
+        (
+            "train",
+            {"features_mapping": {ONE: {}}},
+            f"data.features_mapping.{ONE}",
+            "must not be empty",
+        ),
+        (
+            "train",
+            {"features_mapping": {ONE: {"a": []}}},
+            f"data.features_mapping.{ONE}.a",
+            "must not be empty",
+        ),
+        ("create_model", {"features": []}, "data.features", "must not be empty"),
+        ("create_model", {"features": ["a", "a"]}, "data.features", "must not name anything twice"),
+        ("create_model", {"features": ["a", ""]}, "data.features.1", "must not be empty"),
+        ("create_model", {"features": {"a": 1}}, "data.features", "must be a list"),
+        ("create_model", {"title": ""}, "data.title", "must not be empty"),
+        ("create_model", {"title": 1}, "data.title", "must be a string"),
+        (
+            "attach",
+            {"iteration_policy": "manualSelection"},
+            "data.training_uuids",
+            "must name at least one training where iteration_policy is manualSelection",
+        ),
+        (
+            "update_attachment",
+            {"iteration_policy": "manualSelection", "training_uuids": []},
+            "data.training_uuids",
+            "must name at least one training where iteration_policy is manualSelection",
+        ),
+        ("attach", {"features_mapping": {}}, "data.features_mapping", "must not be empty"),
+        ("attach", {"features_mapping": []}, "data.features_mapping", "must be an object"),
+        ("predict", {"conf_thresh": 1.01}, "data.conf_thresh", "must be at most 1"),
+        ("predict", {"conf_thresh": -0.1}, "data.conf_thresh", "must be at least 0"),
+        ("predict", {"conf_thresh": "0.5"}, "data.conf_thresh", "must be a number"),
+        ("predict", {"conf_thresh": True}, "data.conf_thresh", "must be a number"),
+        ("predict", {"iou_thresh": 0.5}, "data.iou_thresh", "is unknown"),
+        ("predict", {"frame_range_from": -1}, "data.frame_range_from", "must be at least 0"),
+        (
+            "predict",
+            {"frame_range_from": 5, "frame_range_to": 4},
+            "data.frame_range_to",
+            "must not be below frame_range_from",
+        ),
+        (
+            "predict",
+            {"frame_range_from": 5, "frame_range_to": 1005},
+            "data.frame_range_to",
+            "must leave at most 1000 frames",
+        ),
+        (
+            "predict",
+            {"frame_range_to": 1000},
+            "data.frame_range_to",
+            "must leave at most 1000 frames",
+        ),
+        (
+            "predict",
+            {"data_uuid": None},
+            "data",
+            "exactly one of data_uuid, data_path and data_base64 is needed, not 0",
+        ),
+        (
+            "predict",
+            {"data_path": "a.png", "data_base64": "AAAA"},
+            "data",
+            "exactly one of data_uuid, data_path and data_base64 is needed, not 3",
+        ),
+        (
+            "predict",
+            {"task": "object_detection", "iou_thresh": 2},
+            "data.iou_thresh",
+            "must be at most 1",
+        ),
+        (
+            "predict",
+            {"task": "instance_segmentation", "rdp_thresh": 0.02},
+            "data.rdp_thresh",
+            "must be at most 0.01",
+        ),
+        (
+            "predict",
+            {"data_uuid": None, "data_base64": "AA A"},
+            "data.data_base64",
+            "must be padded base64 without line breaks",
+        ),
+        (
+            "predict",
+            {"task": "detection"},
+            "data.task",
+            "must be one of classification, object_detection, instance_segmentation",
+        ),
+    ],
+)
+def test_a_wrong_parameter_is_named_with_its_path(
+    command_type: str, change: dict[str, object], path: str, message: str
+) -> None:
+    """One problem, at the place where it is, in words."""
+    assert problems(command_type, {**SMALLEST[command_type], **change}) == {path: message}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "path", "message"),
+    [
+        ({"id": ""}, "id", "must not be empty"),
+        ({"id": "  "}, "id", "must be printable characters, not only blanks"),
+        ({"id": "a\u0000"}, "id", "must be printable characters, not only blanks"),
+        ({"id": "a\nb"}, "id", "must be printable characters, not only blanks"),
+        ({"id": "\u200b"}, "id", "must be printable characters, not only blanks"),
+        ({"id": "x" * 256}, "id", "must have at most 255 characters"),
+        ({"id": 7}, "id", "must be a string"),
+        ({"replyto": "Shop"}, "replyto", "must match ^[a-z0-9._-]{1,64}$"),
+        ({"replyto": "a" * 65}, "replyto", "must match ^[a-z0-9._-]{1,64}$"),
+        ({"replyto": "a\n"}, "replyto", "must match ^[a-z0-9._-]{1,64}$"),
+        ({"priority": "high"}, "priority", "must be 'interactive' or 'bulk'"),
+        ({"specversion": "0.3"}, "specversion", "must be '1.0'"),
+        ({"deadline": "2026-02-30T00:00:00Z"}, "deadline", "must be a time that exists"),
+        ({"correlationid": "a\tb"}, "correlationid", "must have no control characters"),
+        ({"correlationid": ""}, "correlationid", "must not be empty"),
+        ({"tracestate": "x" * 4097}, "tracestate", "must have at most 4096 characters"),
+        ({"shop": 1.5}, "shop", "must be a string, an integer, true or false"),
+        ({"shop": {"a": 1}}, "shop", "must be a string, an integer, true or false"),
+        ({"shop": 2**31}, "shop", "must be an integer of 32 bits"),
+        ({"shop": "x" * 4097}, "shop", "must have at most 4096 characters"),
+        ({"shop": "a\u0001"}, "shop", "must have no control characters"),
+        *[
+            ({name: "x"}, name, "is no attribute: names have 1 to 20 lowercase letters and digits")
+            for name in ("shop_id", "Shop", "", "x" * 21, "data_base64", "ü")
+        ],
+        *[
+            (
+                {name: value},
+                name,
+                "must be an RFC 3339 time with an offset, like 2026-01-31T12:00:00Z",
+            )
+            for name in ("deadline", "notbefore", "time")
+            for value in (
+                "tomorrow",
+                "2026-01-31",
+                "2026-01-31T12:00:00",
+                1_700_000_000,
+                "1700000000",
+            )
+        ],
+    ],
+)
+def test_a_wrong_attribute_is_named(attributes: dict[str, object], path: str, message: str) -> None:
+    """Attributes are checked as strictly as parameters."""
+    assert problems("list_models", {}, **attributes) == {path: message}
+
+
+def test_attributes_are_read_and_copied_to_events() -> None:
+    """A CloudEvent is a command; extensions come along, null is absent."""
+    command = parse_command(
+        text(
+            "list_models",
+            {},
+            id="order 1/ü",
+            specversion="1.0",
+            source="/shop",
+            subject="s",
+            time="2026-01-31T12:00:00.123456789+01:00",
+            datacontenttype="application/json",
+            correlationid="c",
+            traceparent="00-x",
+            tracestate="a=b",
+            replyto="shop.1_a-b",
+            priority="bulk",
+            deadline="2026-01-31t12:00:00z",
+            notbefore=None,
+            tenant=7,
+            dryrun=True,
+            region="eu",
+            nothing=None,
+        )
+    ).command
+    assert command.id == "order 1/ü"
+    assert command.priority is Priority.BULK
+    assert command.deadline == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert command.time == datetime(2026, 1, 31, 11, 0, 0, 123456, tzinfo=UTC)
+    assert command.notbefore is None
+    assert command.context() == {
+        "correlationid": "c",
+        "traceparent": "00-x",
+        "tracestate": "a=b",
+        "tenant": 7,
+        "dryrun": True,
+        "region": "eu",
+    }
+
+
+def test_null_priority_is_the_default() -> None:
+    """CloudEvents writes an unset attribute as null."""
+    command = parse_command(text("list_models", {}, priority=None, id=None)).command
+    assert command.priority is Priority.INTERACTIVE
+
+
+def test_manual_selection_is_taken_with_trainings() -> None:
+    """The policy's other half is there."""
+    data = {**SMALLEST["attach"], "iteration_policy": "manualSelection", "training_uuids": [TWO]}
+    command = parse_command(text("attach", data)).command
+    assert isinstance(command, Attach)
+    assert command.data.iteration_policy is IterationPolicy.MANUAL_SELECTION
+    assert command.data.training_uuids == [UUID(TWO)]
+
+
+def test_the_longest_frame_range_is_taken() -> None:
+    """Both ends are included: 0 to 999 are 1000 frames."""
+    for first, last in ((None, 999), (5, 1004), (7, 7)):
+        data = {**SMALLEST["predict"], "frame_range_from": first, "frame_range_to": last}
+        assert parse_command(text("predict", data))
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"", ErrorCode.NOT_JSON),
+        (b"{", ErrorCode.NOT_JSON),
+        (b"hello", ErrorCode.NOT_JSON),
+        (b'{"type": "list_models", "data": {}} x', ErrorCode.NOT_JSON),
+        (b'{"type": "list_models", "data": {"query": "\xff"}}', ErrorCode.NOT_JSON),
+        (b'{"type": "list_models", "data": {"query": "\\ud800"}}', ErrorCode.NOT_JSON),
+        (b'\xef\xbb\xbf{"type": "list_models", "data": {}}', ErrorCode.NOT_JSON),
+        (b'{"type": "list_models", "data": NaN}', ErrorCode.NOT_JSON),
+        (b'{"type": "list_models", "data": -Infinity}', ErrorCode.NOT_JSON),
+        (b'{"type": "list_models", "type": "list_models", "data": {}}', ErrorCode.NOT_JSON),
+        (b'{"type": "list_models", "data": {"query": "a", "query": "b"}}', ErrorCode.NOT_JSON),
+        (b"[" * 100_000 + b"]" * 100_000, ErrorCode.NOT_JSON),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, ErrorCode.NOT_JSON),
+        (b'{"type": "list_models", "data": {"x": ' + b"9" * 5000 + b"}}", ErrorCode.NOT_JSON),
+        (b" " * (MAX_COMMAND_BYTES + 1), ErrorCode.TOO_LARGE),
+        (b"[]", ErrorCode.INVALID_COMMAND),
+        (b"null", ErrorCode.INVALID_COMMAND),
+        (b'"text"', ErrorCode.INVALID_COMMAND),
+        (b"7", ErrorCode.INVALID_COMMAND),
+        (b"{}", ErrorCode.INVALID_COMMAND),
+    ],
+)
+def test_each_kind_of_garbage_has_its_code(raw: bytes, code: ErrorCode) -> None:
+    """Neither type nor id is made up."""
+    error = refusal(raw)
+    assert error.code is code
+    assert error.command_type is None
+    assert error.command_id is None
+    assert error.message
+
+
+def test_a_command_of_exactly_one_mebibyte_is_taken() -> None:
+    """The limit is included."""
+    raw = text("list_models", {})
+    assert parse_command(raw + b" " * (MAX_COMMAND_BYTES - len(raw)))
+
+
+@pytest.mark.parametrize("named", ["trian", "", 7, None, [], {}, True, ["predict"]])
+def test_an_unknown_type_lists_the_known_ones(named: object) -> None:
+    """Whatever stands there, the id is still read for the event."""
+    raw = json.dumps({"type": named, "data": {}, "id": "a1"}).encode()
+    error = refusal(raw)
+    assert (error.code, error.command_type, error.command_id) == (
+        ErrorCode.INVALID_COMMAND,
+        None,
+        "a1",
+    )
+    assert error.problems[0].path == "type"
+    assert error.problems[0].message.endswith(", ".join(CommandType))
+
+
+def test_type_and_id_of_an_invalid_command_are_read_where_they_are_valid() -> None:
+    """A rejected event can name them; an invalid id is not passed on."""
+    error = refusal(text("train", {}, id="a1"))
+    assert (error.command_type, error.command_id) == (CommandType.TRAIN, "a1")
+    assert refusal(text("train", {}, id="a\n")).command_id is None
+    assert refusal(text("train", {}, id=7)).command_id is None
+
+
+def test_the_message_tells_the_first_problem_and_how_many_there_are() -> None:
+    """One line is enough for a log."""
+    error = refusal(text("get_training_data", {"x": 1}))
+    assert error.message == "data.model_uuid is required (and 2 more)"
+
+
+def test_problems_are_many_but_not_endless() -> None:
+    """A message of a megabyte does not become an event of ten."""
+    error = refusal(text("train", {**TRAIN, "labels_uuids": ["x"] * 10_000}))
+    assert len(error.problems) == 51
+    assert error.problems[-1].message == "9950 more problems"
+    long = refusal(text("list_models", {"x" * 100_000: 1}))
+    assert len(long.problems[0].path) < 100
+    assert len(long.message) < 300
+
+
+def test_fingerprints_are_equal_for_equal_type_and_data_whatever_the_order() -> None:
+    """Attributes don't count; type and every value do."""
+    data = {"model_uuid": ONE, "title": "a", "description": "b"}
+    turned = dict(reversed(data.items()))
+    same = {
+        parse_command(raw).fingerprint
+        for raw in (
+            text("update_model", data),
+            text("update_model", turned, id="x", priority="bulk"),
+            json.dumps({"data": data, "type": "update_model"}, indent=3).encode(),
+        )
+    }
+    assert len(same) == 1
+    assert len(same.pop()) == 16
+    fingerprints = [
+        parse_command(raw).fingerprint
+        for raw in (
+            text("update_model", data),
+            text("update_model", {**data, "title": "A"}),
+            text("get_model", {"model_uuid": ONE}),
+            text("delete_model", {"model_uuid": ONE}),
+        )
+    ]
+    assert len(set(fingerprints)) == 4
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+NAMES = st.sampled_from(
+    ["type", "data", "id", "replyto", "deadline", "priority", "specversion", "shop", "Shop", ""]
+)
+DATA_NAMES = st.sampled_from(sorted({name for data in SMALLEST.values() for name in data}))
+COMMANDS = st.builds(
+    lambda command_type, data, attributes: {**attributes, "type": command_type, "data": data},
+    st.sampled_from(sorted(SMALLEST)) | JSON,
+    st.dictionaries(DATA_NAMES, JSON | st.sampled_from([ONE, "useAll", "classification"])) | JSON,
+    st.dictionaries(NAMES, JSON, max_size=4),
+)
+
+
+def _mutated(command: dict[str, Any], cut: int, junk: bytes) -> bytes:
+    raw = json.dumps(command).encode()
+    at = cut % (len(raw) + 1)
+    return raw[:at] + junk + raw[at:]
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    raw=st.binary(max_size=200)
+    | JSON.map(lambda value: json.dumps(value).encode())
+    | COMMANDS.map(lambda value: json.dumps(value).encode())
+    | st.builds(_mutated, COMMANDS, st.integers(min_value=0), st.binary(max_size=4))
+)
+def test_nothing_but_a_command_or_its_error_comes_out(raw: bytes) -> None:
+    """Whatever comes in, parsing ends in a command or in InvalidCommandError with its problems."""
+    try:
+        parsed = parse_command(raw)
+    except InvalidCommandError as error:
+        assert error.message
+        assert error.problems or error.code is ErrorCode.TOO_LARGE
+    else:
+        assert parsed.command.context() is not None
