@@ -147,6 +147,13 @@ ExtensionValue = Annotated[
 ]
 
 
+PriorityOrDefault = Annotated[
+    Priority,
+    BeforeValidator(_default_priority),
+    WithJsonSchema({"enum": [*map(str, Priority), None]}),
+]
+
+
 class Attributes(BaseModel):
     """What every command may carry besides `type` and `data`; null is the same as absent."""
 
@@ -169,7 +176,7 @@ class Attributes(BaseModel):
         default=None,
         description="Events of this command also go to the stream of this name.",
     )
-    priority: Annotated[Priority, BeforeValidator(_default_priority)] = Field(
+    priority: PriorityOrDefault = Field(
         default=Priority.INTERACTIVE,
         description="`bulk` waits where `interactive` does not.",
     )

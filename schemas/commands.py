@@ -7,7 +7,7 @@ problems that people can read.
 from __future__ import annotations
 
 import binascii
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 from uuid import UUID
 
 from pydantic import (
@@ -31,6 +31,9 @@ from schemas.enums import (
     PredictTask,
     PretrainedWeights,
 )
+
+if TYPE_CHECKING:
+    from pydantic.config import JsonDict
 
 SEVEN_DAYS_SECONDS = 604_800
 MAX_FRAMES = 1000  # The API's documented limit of frames in one prediction.
@@ -166,6 +169,20 @@ class DeleteTrainingIterationData(IterationData):
 class IterationSelection(CommandData):
     """Which features and iterations an attachment offers."""
 
+    # The published schema says what `_check_manual_selection` checks.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {
+                "properties": {"iteration_policy": {"const": "manualSelection"}},
+                "required": ["iteration_policy"],
+            },
+            "then": {
+                "properties": {"training_uuids": {"type": "array", "minItems": 1}},
+                "required": ["training_uuids"],
+            },
+        }
+    )
+
     features_mapping: AttachmentFeatures
     iteration_policy: IterationPolicy
     training_uuids: list[UUID] | None = Field(
@@ -214,8 +231,17 @@ class DetachData(CommandData):
     project_model_uuid: UUID
 
 
+def _only(name: str) -> JsonDict:
+    return {"required": [name], "properties": {name: {"type": "string"}}}
+
+
 class BasePredictData(CommandData):
     """What every prediction needs, whatever its task."""
+
+    # The published schema says of the three sources what `_check_one_source` checks.
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [_only("data_uuid"), _only("data_path"), _only("data_base64")]}
+    )
 
     project_uuid: UUID
     project_model_uuid: UUID

@@ -191,15 +191,22 @@ class StartedData(EventPart):
 
 
 class RetryingData(EventPart):
-    """`data` of `retrying` and `in_doubt`: the attempt failed and another look will follow."""
+    """`data` of `retrying`: an attempt failed and another will follow."""
 
     error: ErrorBody
-    attempt: int = Field(ge=1, description="The number of the attempt that failed.")
+    attempt: int = Field(ge=0, description="How many attempts have failed.")
     retry_at: datetime
 
 
+class InDoubtData(EventPart):
+    """`data` of `in_doubt`: a change may have happened; nothing is sent again, the API is asked."""
+
+    error: ErrorBody
+    check: str = Field(description="Where people can look for themselves.")
+
+
 class SucceededData(EventPart):
-    """`data` of `succeeded`."""
+    """`data` of `succeeded`: the command is done."""
 
     result: JsonValue = Field(description="Null where `dataref` says where the result lies.")
     attempts: int = Field(ge=1)
@@ -207,18 +214,23 @@ class SucceededData(EventPart):
 
 
 class FailedData(EventPart):
-    """`data` of `failed`."""
+    """`data` of `failed`: the command is given up."""
 
     error: ErrorBody
     attempts: int = Field(ge=0)
 
 
 class CancelledData(EventPart):
-    """`data` of `cancelled`."""
+    """`data` of `cancelled`: nothing more is done for the command."""
+
+    training_uuid: str | None = Field(
+        default=None, description="The training that goes on at the API; it can't be stopped."
+    )
+    note: str | None = None
 
 
 class RejectedData(EventPart):
-    """`data` of `rejected`."""
+    """`data` of `rejected`: the message was never accepted."""
 
     error: ErrorBody
     raw: str = Field(description="The message as it came, cut at 4 KiB.")
