@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 from contextlib import contextmanager
+from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -34,9 +34,9 @@ def sdk_client(domain: str, key: Ed25519PrivateKey = KEY) -> MlModelsClient:
 def frozen_sdk_clock(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Stops the clock that the SDK signs with at `CREATED`."""
 
-    class Frozen(datetime.datetime):
+    class Frozen(datetime):
         @classmethod
-        def now(cls, tz: datetime.tzinfo | None = None) -> Frozen:
+        def now(cls, tz: tzinfo | None = None) -> Frozen:
             return cls.fromtimestamp(CREATED, tz)
 
     with patch.context() as stopped:

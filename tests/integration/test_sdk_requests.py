@@ -63,7 +63,7 @@ _ATTACHED = {
 }
 _MODEL = {"modelGroup": _GROUP, "modelIterations": [_ITERATION]}
 _PAGES = [{"results": [], "nextPageToken": "a/b+c=&ü %"}, {"results": []}]
-_FRAMES = {"result": {}}
+_FRAMES: dict[str, Any] = {"result": {}}
 
 _IT = {"model_uuid": MODEL, "training_uuid": TRAINING}
 _AT = {"project_uuid": PROJECT, "project_model_uuid": ATTACHMENT}
@@ -316,16 +316,15 @@ def verify(recorded: Recorded) -> None:
     KEY.public_key().verify(base64.b64decode(signature), base.encode())
 
 
-@pytest.mark.parametrize(("operation", "arguments", "bodies"), CASES)
+@pytest.mark.parametrize("case", CASES, ids=[each[0] for each in CASES])
 async def test_our_requests_are_those_of_the_sdk(
     stub: StubApi,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    operation: str,
-    arguments: dict[str, Any],
-    bodies: list[Any],
+    case: tuple[str, dict[str, Any], list[Any]],
 ) -> None:
     """Method, target, body, digest, signature input, base and signature are equal."""
+    operation, arguments, bodies = case
     (tmp_path / "image").write_bytes(IMAGE)
     if arguments.get("data_path"):
         arguments = {**arguments, "data_path": tmp_path / "image"}

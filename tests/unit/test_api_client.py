@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
@@ -73,17 +73,14 @@ async def api(stub: StubApi) -> AsyncIterator[MlModelsApi]:
 
 async def test_pages_are_asked_for_when_they_are_needed(stub: StubApi, api: MlModelsApi) -> None:
     """The next page is not loaded before the last result of this one is taken."""
-    token = "a/b=c+d&e?"
-    stub.answers.extend([page(MODEL, MODEL, nextPageToken=token), page(MODEL)])
+    stub.answers.extend([page(MODEL, MODEL, nextPageToken="a/b=c+d&e?"), page(MODEL)])
     models = api.list_models(order_by=OrderBy.TITLE, order_asc=True, query="my cars")
     assert [await anext(models) for _ in range(2)]
     assert len(stub.recorded) == 1
     assert [model async for model in models]
-    assert [each.target for each in stub.recorded] == [
-        "/v2/public/ml-models?orderBy=title&orderAsc=True&query=my+cars",
-        "/v2/public/ml-models?orderBy=title&orderAsc=True&query=my+cars"
-        "&pageToken=a%2Fb%3Dc%2Bd%26e%3F",
-    ]
+    first = "/v2/public/ml-models?orderBy=title&orderAsc=True&query=my+cars"
+    second = f"{first}&pageToken=a%2Fb%3Dc%2Bd%26e%3F"
+    assert [each.target for each in stub.recorded] == [first, second]
 
 
 @pytest.mark.parametrize("end", [{}, {"nextPageToken": None}])
@@ -196,7 +193,7 @@ async def test_a_long_poll_outlasts_the_read_timeout(stub: StubApi, api: MlModel
 
 async def test_predictions_come_by_frame_number(stub: StubApi, api: MlModelsApi) -> None:
     """Keys are integers; a frame without anything is an empty list or None."""
-    names = {"project_uuid": ONE, "project_model_uuid": TWO, "training_uuid": TWO}
+    names: dict[str, Any] = {"project_uuid": ONE, "project_model_uuid": TWO, "training_uuid": TWO}
     stub.default = reply(200, b'{"result": {"0": [], "12": []}}')
     assert await api.predict_object_detection(**names, data_uuid=ONE) == {0: [], 12: []}
     assert await api.predict_instance_segmentation(**names, data_uuid=ONE) == {0: [], 12: []}

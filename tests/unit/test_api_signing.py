@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,11 +30,11 @@ CREATED = 1_700_000_000
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
 
-class FrozenDatetime(datetime.datetime):
+class FrozenDatetime(datetime):
     """A clock that stands still."""
 
     @classmethod
-    def now(cls, tz: datetime.tzinfo | None = None) -> FrozenDatetime:
+    def now(cls, tz: tzinfo | None = None) -> FrozenDatetime:
         """Returns the same moment always."""
         return cls.fromtimestamp(CREATED + 0.9, tz)
 

@@ -23,7 +23,7 @@ COMMANDS = Draft202012Validator(commands_schema(), format_checker=FormatChecker(
 EVENTS = Draft202012Validator(events_schema(), format_checker=FormatChecker(["uuid"]))
 
 ERROR = {"code": "not_found", "message": "m", "status": 404}
-MODEL = {
+MODEL: dict[str, Any] = {
     "model_group": {
         "created_at": "2026-01-02T03:04:05Z",
         "description": "",

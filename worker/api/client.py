@@ -8,7 +8,7 @@ something goes out on an own connection, at most once.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
 MAX_LONG_POLL_SECONDS = 60  # The API waits no longer, whatever it is asked for.
 
-# What the API may take on top of the wait that a long poll asks for.
-LONG_POLL_MARGIN_SECONDS = 30.0
-
 _MAX_PROBLEMS = 5
 
 Result = TypeVar("Result")
@@ -59,22 +56,6 @@ _TEXT = TypeAdapter(str)
 
 # With blanks after separators and everything but ASCII escaped, as the SDK's requests are.
 _encode = json.JSONEncoder(allow_nan=False).encode
-
-
-class Sender(Protocol):
-    """What sends a request: the transport itself, or a gate before it."""
-
-    async def send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Sequence[tuple[str, str]] = (),
-        body: bytes | None = None,
-        fresh: bool = False,
-        read_timeout_seconds: float | None = None,
-    ) -> ApiResponse:
-        """Returns the API's success, as `Transport.send` does."""
 
 
 class MlModelsApi:
@@ -185,7 +166,7 @@ class MlModelsApi:
             "GET",
             f"/ml-models/{model_uuid}/iterations/{training_uuid}/training",
             query=(("timeoutSeconds", str(wait)),),
-            read_timeout_seconds=wait + LONG_POLL_MARGIN_SECONDS if wait else None,
+            read_timeout_seconds=self._transport.timeouts.read + wait,
         )
         return _parse(_TRAINING_STATUS, response.body)
 
