@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast, Protocol, Self, TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, Self, cast
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -80,6 +80,11 @@ class ApiResponse:
 
 class Sender(Protocol):
     """Sends requests: the transport itself, or the gate before it."""
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """How long each phase of a request may take."""
+        ...
 
     async def send(  # noqa: PLR0913 - the parts of a request
         self,
