@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""Sets the project up and runs it: `python3 dev.py demo`, `test`, `check`, `lock`, or any command.
+
+Everything lands in `.venv` beside this file, from hashed locks in `requirements/`. Needs Python
+3.11 or newer and its standard library, nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+LOCK = ROOT / "requirements" / "dev.txt"
+PYPROJECT = ROOT / "pyproject.toml"
+WORKER_LOCK = ROOT / "requirements" / "worker.txt"
+OLDEST_PYTHON = (3, 11)
+
+USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
+
+  demo    run the main job from end to end on this machine, about three minutes
+  test    run all tests; arguments go to pytest
+  check   run the linters and the type checker
+  format  put the code in its one format
+  lock    write the locks anew from pyproject.toml
+  setup   only make .venv
+
+Anything else goes to the console script, for example `python3 dev.py worker`.
+"""
+
+LINTERS = (
+    ("ruff", "check"),
+    ("ruff", "format", "--check"),
+    ("mypy",),
+    ("lint-imports",),
+)
+UV_COMPILE = (
+    "pip",
+    "compile",
+    "pyproject.toml",
+    "--universal",
+    "--generate-hashes",
+    "--no-header",
+    "--no-annotate",
+    "--no-emit-index-url",
+    "--quiet",
+    "--python-version",
+    ".".join(map(str, OLDEST_PYTHON)),
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one command; returns its exit code."""
+    if sys.version_info < OLDEST_PYTHON:
+        found = ".".join(map(str, sys.version_info[:3]))
+        print(f"dev.py: needs Python 3.11 or newer, this is {found}", file=sys.stderr)
+        return 2
+    if not arguments or arguments[0] in {"-h", "--help", "help"}:
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    command, *rest = arguments
+    if command == "lock":
+        return lock()
+    try:
+        set_up()
+    except subprocess.CalledProcessError as exc:
+        print(f"dev.py: setting up failed at: {' '.join(map(str, exc.cmd))}", file=sys.stderr)
+        return 1
+    return carry_out(command, rest)
+
+
+def carry_out(command: str, rest: list[str]) -> int:
+    """Runs a command that needs `.venv`; returns its exit code."""
+    match command:
+        case "setup":
+            code = 0
+        case "test":
+            code = run("pytest", *rest)
+        case "check":
+            code = max(run(*linter) for linter in LINTERS)
+        case "format":
+            code = max(run("ruff", "check", "--fix"), run("ruff", "format"))
+        case _:
+            become("trainmaster", command, *rest)
+    return code
+
+
+def set_up() -> None:
+    """Makes `.venv` hold exactly what the lock says; does nothing where it does already.
+
+    Raises:
+        subprocess.CalledProcessError: a step failed; it has said why.
+    """
+    install: list[str | Path] = [
+        VENV / "bin" / "pip",
+        "-qq",
+        "--disable-pip-version-check",
+        "install",
+    ]
+    locked = VENV / "locked"
+    if read(locked) != fingerprint(LOCK):
+        print("dev.py: setting up .venv, a minute or two and 1.1 GB", file=sys.stderr)
+        shutil.rmtree(VENV, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+        subprocess.run([*install, "--require-hashes", "--no-deps", "-r", LOCK], check=True)
+        locked.write_text(fingerprint(LOCK))
+    project = VENV / "project"
+    if read(project) != fingerprint(PYPROJECT):
+        # The build backend comes from the lock too, so nothing unhashed is ever fetched.
+        editable = ("--no-index", "--no-deps", "--no-build-isolation", "--editable", ROOT)
+        subprocess.run([*install, *editable], check=True)
+        project.write_text(fingerprint(PYPROJECT))
+
+
+def fingerprint(file: Path) -> str:
+    """Returns what changes when `file`, this folder or this Python does."""
+    digest = hashlib.sha256(f"{sys.version}\n{ROOT}\n".encode())
+    digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def read(file: Path) -> str:
+    """Returns a file's text, empty where there is none."""
+    return file.read_text() if file.exists() else ""
+
+
+def lock() -> int:
+    """Writes both locks anew with uv, in an environment of its own; returns the exit code."""
+    tools = ROOT / ".venv-lock"
+    if not (tools / "bin" / "uv").exists():
+        subprocess.run([sys.executable, "-m", "venv", tools], check=True)
+        subprocess.run([tools / "bin" / "pip", "--quiet", "install", "uv"], check=True)
+    uv = tools / "bin" / "uv"
+    everything = (*UV_COMPILE, "--extra", "demo", "--group", "dev", "--output-file", LOCK)
+    # The image gets the same versions that the tests ran with.
+    worker_only = (*UV_COMPILE, "--constraint", LOCK, "--output-file", WORKER_LOCK)
+    for compile_lock in (everything, worker_only):
+        code = subprocess.run([uv, *compile_lock], cwd=ROOT, check=False).returncode
+        if code:
+            return code
+    return 0
+
+
+def run(name: str, *arguments: str) -> int:
+    """Runs a program of `.venv`; returns its exit code."""
+    print(f"dev.py: {name} {' '.join(arguments)}".rstrip(), file=sys.stderr)
+    return subprocess.run([VENV / "bin" / name, *arguments], cwd=ROOT, check=False).returncode
+
+
+def become(name: str, *arguments: str) -> NoReturn:
+    """Replaces this process with a program of `.venv`, so that signals reach it."""
+    program = str(VENV / "bin" / name)
+    os.execv(program, [program, *arguments])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
