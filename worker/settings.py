@@ -1,0 +1,302 @@
+"""Every setting, read once from the environment.
+
+A setting's field tells its unit, range, default and meaning; the table in the docs is made of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from schemas.events import ErrorCode
+from worker.errors import SettingError
+
+PREFIX: Final = "TRAINMASTER_"
+DAY: Final = 86_400
+REDIS_SCHEMES: Final = ("redis://", "rediss://", "sentinel://")
+
+# Settings of the console script and of tests that carry the prefix and are none of the worker's.
+_FOREIGN: Final = frozenset({"TRAINMASTER_STATE"})
+
+
+def _check_redis_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(REDIS_SCHEMES):
+        raise PydanticCustomError("redis_url", "must begin with redis://, rediss:// or sentinel://")
+    return value
+
+
+def _split_paths(value: object) -> object:
+    return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+
+def _check_folder(path: Path) -> Path:
+    try:
+        resolved = path.expanduser().resolve(strict=True)
+    except (OSError, RuntimeError) as exc:
+        raise PydanticCustomError("folder", "names a folder that is not there") from exc
+    if not resolved.is_dir():
+        raise PydanticCustomError("folder", "names something that is not a folder")
+    return resolved
+
+
+def _default_result_store() -> str:
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return str(Path(state) / "trainmaster" / "results")
+
+
+Folder = Annotated[Path, AfterValidator(_check_folder)]
+
+
+def _seconds(default: float, *, ge: float, le: float, description: str) -> Any:
+    return Field(default, ge=ge, le=le, description=description, json_schema_extra={"unit": "s"})
+
+
+def _count(default: int, *, ge: int, le: int, description: str, unit: str = "") -> Any:
+    return Field(default, ge=ge, le=le, description=description, json_schema_extra={"unit": unit})
+
+
+class Settings(BaseSettings):
+    """The settings of a worker; commands that only read Redis use the first two."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    redis_url: Annotated[SecretStr, AfterValidator(_check_redis_url)] = Field(
+        description="Where Redis is: redis://, rediss:// or sentinel://."
+    )
+    namespace: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
+        "trainmaster", description="First part of every key, in braces: one hash slot of a cluster."
+    )
+
+    encord_domain: str = Field(
+        "https://api.encord.com",
+        validation_alias="ENCORD_DOMAIN",
+        description="The API; https://api.us.encord.com for the US.",
+    )
+    encord_ssh_key_file: Path | None = Field(
+        None,
+        validation_alias="ENCORD_SSH_KEY_FILE",
+        description="File with the private Ed25519 key in OpenSSH format.",
+    )
+    encord_ssh_key: SecretStr | None = Field(
+        None,
+        validation_alias="ENCORD_SSH_KEY",
+        description="The key itself, where there is no file.",
+    )
+    encord_ssh_key_passphrase: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices(
+            "ENCORD_SSH_KEY_PASSPHRASE", "ENCORD_SSH_KEY_FILE_PASSPHRASE"
+        ),
+        description="Passphrase of an encrypted key.",
+    )
+    bearer_token: SecretStr | None = Field(
+        None, description="A bearer token, instead of a key; it goes before one."
+    )
+
+    data_roots: Annotated[tuple[Folder, ...], NoDecode, BeforeValidator(_split_paths)] = Field(
+        (), description="Folders below which `data_path` may be read, with colons between them."
+    )
+    result_store: str = Field(
+        default_factory=_default_result_store,
+        min_length=1,
+        description="Where results too large for an event go: a folder or any fsspec URL.",
+    )
+    result_limit_bytes: int = _count(
+        262_144,
+        ge=1024,
+        le=16_777_216,
+        unit="bytes",
+        description="A larger result goes to the result store.",
+    )
+
+    places: int = _count(256, ge=1, le=4096, description="Commands that run at the same time.")
+    lease_seconds: float = _seconds(
+        30.0,
+        ge=1,
+        le=3600,
+        description="How long a run is safe from others; a dead worker's commands wait so long.",
+    )
+    slice_seconds: float = _seconds(
+        20.0, ge=1, le=600, description="How long one Celery task drains before it hands over."
+    )
+    sweep_seconds: float = _seconds(
+        1.0, ge=0.05, le=60, description="How often a worker looks for what has fallen due."
+    )
+    intake_batch: int = _count(
+        256, ge=1, le=1000, description="Most entries of the stream in one read."
+    )
+    consumer_idle_seconds: float = _seconds(
+        30.0,
+        ge=1,
+        le=3600,
+        description="After so long what a silent worker has read is taken over from it.",
+    )
+
+    max_attempts: int = _count(
+        10, ge=1, le=1000, description="Attempts of a command, the first included."
+    )
+    retry_min_seconds: float = _seconds(
+        1.0, ge=0.01, le=3600, description="The first retry's delay; each further one is doubled."
+    )
+    retry_max_seconds: float = _seconds(
+        300.0, ge=0.01, le=DAY, description="The longest delay of a retry."
+    )
+    max_claims: int = _count(
+        5, ge=1, le=100, description="Runs without an end after which a command counts as poison."
+    )
+
+    poll_min_seconds: float = _seconds(
+        10.0, ge=0.1, le=3600, description="The shortest time between two looks at a training."
+    )
+    poll_max_seconds: float = _seconds(
+        300.0, ge=0.1, le=DAY, description="The longest time between two looks at a training."
+    )
+    poll_share: float = Field(
+        0.05, ge=0, le=1, description="Time between two looks, as a share of the time it has run."
+    )
+    long_poll_places: int = _count(
+        16, ge=0, le=1024, description="Trainings that are watched with a request held open."
+    )
+    long_poll_seconds: float = _seconds(
+        20.0, ge=0, le=60, description="How long such a request is held open."
+    )
+    doubt_seconds: float = _seconds(
+        60.0,
+        ge=0,
+        le=DAY,
+        description="How long the API is asked for a model or attachment whose creation is in "
+        "doubt; for a training it is the command's timeout.",
+    )
+
+    connect_timeout_seconds: float = _seconds(
+        5.0, ge=0.1, le=300, description="For a connection to the API, TLS included."
+    )
+    read_timeout_seconds: float = _seconds(
+        120.0, ge=0.1, le=3600, description="Between two pieces of an answer."
+    )
+    write_timeout_seconds: float = _seconds(
+        60.0, ge=0.1, le=3600, description="For sending a request."
+    )
+    pool_timeout_seconds: float = _seconds(
+        10.0, ge=0.1, le=3600, description="For a free connection."
+    )
+
+    requests_per_second: float = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="Requests of all workers together; 0 for no limit.",
+        json_schema_extra={"unit": "1/s"},
+    )
+    concurrent_requests: int = _count(
+        0, ge=0, le=100_000, description="Requests of all workers at the same time; 0 for no limit."
+    )
+    breaker_failures: int = _count(
+        10,
+        ge=1,
+        le=10_000,
+        description="Failures in a row that have a worker ask the API how it is.",
+    )
+    breaker_min_seconds: float = _seconds(
+        1.0, ge=0.05, le=3600, description="The first pause between two questions in an outage."
+    )
+    breaker_max_seconds: float = _seconds(
+        30.0, ge=0.05, le=3600, description="The longest pause between two questions in an outage."
+    )
+    pause_commands: int = _count(
+        200, ge=1, le=1_000_000, description="Fewer failed commands never pause a lane."
+    )
+    pause_seconds: float = _seconds(
+        10.0, ge=0, le=DAY, description="A shorter time of failures never pauses a lane."
+    )
+    pause_share: float = Field(
+        0.95, gt=0, le=1, description="Share of failed commands that pauses a lane."
+    )
+    pause_probe_seconds: float = _seconds(
+        10.0, ge=0.1, le=DAY, description="How often a paused lane lets one command through."
+    )
+
+    id_retention_seconds: int = _count(
+        7 * DAY,
+        ge=1,
+        le=365 * DAY,
+        unit="s",
+        description="How long an id is remembered after its command's end.",
+    )
+    event_retention_seconds: int = _count(
+        7 * DAY, ge=60, le=365 * DAY, unit="s", description="How long events stay in their streams."
+    )
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="What is logged: this and worse."
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="`auto` is text on a terminal and JSON everywhere else."
+    )
+
+
+def load_settings() -> Settings:
+    """Returns the settings that the environment holds.
+
+    Raises:
+        SettingError: one is wrong or missing; the message names each, and shows no value.
+    """
+    try:
+        return Settings()
+    except ValidationError as exc:
+        found = [_problem(error["loc"], error["type"], error["msg"]) for error in exc.errors()]
+        raise SettingError("; ".join(found), code=ErrorCode.INVALID_SETTING) from None
+
+
+def environment_names() -> dict[str, str]:
+    """Returns the environment variable of every field."""
+    names = {}
+    for field, info in Settings.model_fields.items():
+        match info.validation_alias:
+            case str(name):
+                names[field] = name
+            case AliasChoices(choices=[str(name), *_]):
+                names[field] = name
+            case _:
+                names[field] = f"{PREFIX}{field.upper()}"
+    return names
+
+
+def unknown_names() -> dict[str, str | None]:
+    """Returns variables that look like settings and are none, each with what may be meant."""
+    known = set(environment_names().values())
+    found: dict[str, str | None] = {}
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known | _FOREIGN:
+            found[name] = next(iter(difflib.get_close_matches(name, known, n=1)), None)
+    return found
+
+
+def _problem(loc: tuple[int | str, ...], kind: str, message: str) -> str:
+    names = environment_names()
+    first = str(loc[0])
+    name = names.get(first, first)
+    if kind == "missing":
+        return f"{name} is not set"
+    said = message.removeprefix("Input should ")
+    if said.startswith("be "):
+        return f"{name} must {said}"
+    if said.startswith(("must ", "names ")):
+        return f"{name} {said}"
+    return f"{name} is wrong: {said}"
