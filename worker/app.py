@@ -18,15 +18,25 @@ from kombu import Exchange, Queue
 
 from schemas.events import ErrorCode
 from worker.api.client import MlModelsApi
+from worker.api.domains import environment_proxy
+from worker.api.gate import Breaker, Gate
 from worker.api.signing import BearerToken, RequestSigner
-from worker.api.transport import Timeouts, Transport, environment_proxy
-from worker.errors import SettingError
+from worker.api.transport import Timeouts, Transport
+from worker.errors import (
+    MisconfiguredError,
+    PermanentError,
+    RateLimitedError,
+    RetryableError,
+    SettingError,
+)
 from worker.handlers.registry import HANDLERS
 from worker.handlers.run import LongPolls, PollSchedule, Surroundings
 from worker.intake.reader import Intake
 from worker.ledger.connection import connect
 from worker.ledger.keys import Keys
+from worker.ledger.lanes import FailureShare, Lanes
 from worker.ledger.ledger import Ledger
+from worker.ledger.limits import RedisLimits
 from worker.logging import configure
 from worker.settings import Settings, load_settings
 from worker.tasks.attempt import Attempts
@@ -76,14 +86,16 @@ def create_app(settings: Settings) -> Celery:
             for engine in engines:
                 engine.stop()
 
-        terminate = stop
+        def terminate(self, parent: WorkController) -> None:
+            """Stops the engine."""
+            self.stop(parent)
 
-    def stop_claiming(**_: Any) -> None:  # noqa: ANN401 - Celery's signal arguments
+    def stop_claiming(**_: Any) -> None:
         for engine in engines:
             engine.stop_claiming()
         signal.signal(signal.SIGTERM, _leave_at_once)
 
-    def set_up_logging(**_: Any) -> None:  # noqa: ANN401 - Celery's signal arguments
+    def set_up_logging(**_: Any) -> None:
         configure(settings.log_level, settings.log_format)
 
     register_tasks(app, lambda: engines[0])
@@ -139,8 +151,16 @@ def create_engine(settings: Settings, publish_wake_up: Callable[[], None]) -> En
         readers = connect(settings.redis_url.get_secret_value())
         ledger = create_ledger(settings, redis, keys)
         transport = create_transport(settings)
+        limits = RedisLimits(
+            redis,
+            keys,
+            ledger,
+            requests_per_second=settings.requests_per_second,
+            concurrent_requests=settings.concurrent_requests,
+        )
+        breaker = create_breaker(settings, MlModelsApi(transport))
         around = Surroundings(
-            api=MlModelsApi(transport),
+            api=MlModelsApi(Gate(transport, limits, breaker)),
             ledger=ledger,
             data_roots=tuple(settings.data_roots),
             polls=PollSchedule(
@@ -157,6 +177,7 @@ def create_engine(settings: Settings, publish_wake_up: Callable[[], None]) -> En
             ),
             results=ResultStore(settings.result_store, settings.result_limit_bytes),
             max_claims=settings.max_claims,
+            breaker=breaker,
         )
         intake = Intake(
             readers,
@@ -167,7 +188,18 @@ def create_engine(settings: Settings, publish_wake_up: Callable[[], None]) -> En
             on_accepted=notify,
         )
         runner = Runner(
-            ledger, attempts, places=settings.places, lease_seconds=settings.lease_seconds
+            ledger,
+            attempts,
+            breaker,
+            places=settings.places,
+            lease_seconds=settings.lease_seconds,
+            lanes=Lanes(redis, keys),
+            share=FailureShare(
+                commands=settings.pause_commands,
+                seconds=settings.pause_seconds,
+                share=settings.pause_share,
+            ),
+            probe_seconds=settings.pause_probe_seconds,
         )
 
         async def close() -> None:
@@ -175,7 +207,7 @@ def create_engine(settings: Settings, publish_wake_up: Callable[[], None]) -> En
             await readers.aclose()
             await redis.aclose()
 
-        return Parts(redis, ledger, intake, runner, close)
+        return Parts(redis, ledger, intake, runner, breaker, close)
 
     return Engine(
         build,
@@ -195,6 +227,28 @@ def create_ledger(settings: Settings, redis: Redis, keys: Keys) -> Ledger:
         lease_seconds=settings.lease_seconds,
         retention_seconds=settings.id_retention_seconds,
         reply_retention_seconds=settings.event_retention_seconds,
+    )
+
+
+def create_breaker(settings: Settings, api: MlModelsApi) -> Breaker:
+    """Returns the breaker; its probe asks for one page of models, past all limits."""
+
+    async def probe() -> bool:
+        try:
+            async for _ in api.list_models(query="trainmaster-probe"):
+                break
+        except (RetryableError, MisconfiguredError) as error:
+            log.info("api.probe_failed", error=error.code)
+            return isinstance(error, RateLimitedError | MisconfiguredError)
+        except PermanentError:
+            return True
+        return True
+
+    return Breaker(
+        probe,
+        failures=settings.breaker_failures,
+        minimum_seconds=settings.breaker_min_seconds,
+        maximum_seconds=settings.breaker_max_seconds,
     )
 
 
@@ -264,7 +318,7 @@ def _leave_at_once(*_: object) -> None:
     os._exit(0)
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - module attribute
+def __getattr__(name: str) -> Any:
     if name == "app":
         made = create_app(load_settings())
         globals()["app"] = made

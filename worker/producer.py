@@ -52,7 +52,7 @@ class Producer:
         self,
         command: str | Mapping[str, Any],
         data: Mapping[str, Any] | None = None,
-        **attributes: Any,  # noqa: ANN401 - any attribute of a command
+        **attributes: Any,
     ) -> str:
         """Adds one command and returns its id, which names it in every event.
 

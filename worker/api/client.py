@@ -389,9 +389,9 @@ def _texts(values: Iterable[object] | None) -> list[str] | None:
 
 
 def _body(**parameters: object) -> bytes:
-    return _encode(
-        {name: value for name, value in parameters.items() if value is not None}
-    ).encode()
+    return _encode({
+        name: value for name, value in parameters.items() if value is not None
+    }).encode()
 
 
 def _parse(adapter: TypeAdapter[Result], body: bytes) -> Result:

@@ -86,7 +86,7 @@ class Sender(Protocol):
         """How long each phase of a request may take."""
         ...
 
-    async def send(  # noqa: PLR0913 - the parts of a request
+    async def send(
         self,
         method: str,
         path: str,

@@ -129,7 +129,16 @@ def _shape(box: Json | None, polygon: Sequence[Json] | None, kind: str) -> dict[
     left, top, width, height = (box[key] * _SIDE for key in ("x", "y", "w", "h"))
     shape: dict[str, Any] = {"bbox": [left, top, width, height], "area": width * height}
     if kind == "segm":
-        corners_flat = [left, top, left + width, top, left + width, top + height, left, top + height]
+        corners_flat = [
+            left,
+            top,
+            left + width,
+            top,
+            left + width,
+            top + height,
+            left,
+            top + height,
+        ]
         rle = coco_mask.merge(coco_mask.frPyObjects([corners_flat], _SIDE, _SIDE))
         shape["segmentation"] = rle
     return shape

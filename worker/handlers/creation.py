@@ -20,6 +20,7 @@ identical ones from sending or adopting: else one could adopt what the other jus
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -41,6 +42,7 @@ from worker.errors import (
     UnknownOutcomeError,
 )
 from worker.handlers.outcome import Waiting
+from worker.ledger.connection import LEDGER_TROUBLE
 from worker.ledger.row import RowState
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ C = TypeVar("C", bound=Command)
 
 # How soon a command asks again whether an identical one has finished its call.
 GUARDED_SECONDS = 1.0
+NOTE_PAUSE_SECONDS = 0.5
 FIRST_DOUBT_SECONDS = 1.0
 LONGEST_DOUBT_INTERVAL_SECONDS = 300.0
 
@@ -130,12 +133,12 @@ class CreateOnce(Generic[C]):
         try:
             with run.change():
                 created = await self.creation.create(run)
+                await self._own_surely(run, created, guard)
         except UnknownOutcomeError as error:
             return await self._doubt(run, intent, error=error)
         except (NotSentError, RateLimitedError, PermanentError, MisconfiguredError):
             await run.note({}, drop_guard=guard)
             raise
-        await self._own(run, created, drop_guard=guard)
         return created
 
     async def _doubt(
@@ -185,6 +188,9 @@ class CreateOnce(Generic[C]):
     async def _adopt(self, run: Run[C]) -> Created | None:
         """Returns what the lost POST created, owned by this command from now on."""
         doubt = run.progress
+        told = await run.testimony()
+        if told is not None and await self._own(run, Created(told), drop_guard=""):
+            return Created(told)
         baseline = set(doubt["baseline"])
         candidates = [c for c in await self.creation.listed(run) if c.uuid not in baseline]
         guard = self._guard(run)
@@ -195,6 +201,29 @@ class CreateOnce(Generic[C]):
                 log.info("creation.adopted", kind=self.creation.kind, uuid=candidate.uuid)
                 return candidate
         return None
+
+    async def _own_surely(self, run: Run[C], created: Created, guard: str) -> None:
+        """Notes what was created, however long Redis takes: nobody else may know of it.
+
+        Raises:
+            FencedError: the lease is lost; word is left for whoever holds the command now.
+        """
+        fenced: FencedError | None = None
+        while True:
+            try:
+                if fenced is not None:
+                    await run.testify(created.uuid)
+                    raise fenced
+                await self._own(run, created, drop_guard=guard)
+            except FencedError as exc:
+                if fenced is not None:
+                    raise
+                fenced = exc
+            except LEDGER_TROUBLE as exc:
+                log.warning("creation.note_failed", uuid=created.uuid, error=str(exc))
+                await asyncio.sleep(NOTE_PAUSE_SECONDS)
+            else:
+                return
 
     async def _own(self, run: Run[C], created: Created, *, drop_guard: str) -> bool:
         """Makes the command the owner of what exists; False if another one owns it."""

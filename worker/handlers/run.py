@@ -109,6 +109,14 @@ class Run(Generic[C]):
         finally:
             self.changing = False
 
+    async def testify(self, uuid: str) -> None:
+        """Leaves word of what was created, though the command has another holder now."""
+        await self.around.ledger.testify(self.lease.command_id, uuid)
+
+    async def testimony(self) -> str | None:
+        """Returns what an earlier holder of the command created, if it left word."""
+        return await self.around.ledger.testimony(self.lease.command_id)
+
     async def note(
         self,
         progress: Progress,

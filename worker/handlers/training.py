@@ -178,7 +178,7 @@ def _wait(
     if long_polled:
         delay = NEXT_LONG_POLL_SECONDS
     else:
-        spread = random.uniform(1 - POLL_JITTER, 1 + POLL_JITTER)  # noqa: S311 - not a secret
+        spread = random.uniform(1 - POLL_JITTER, 1 + POLL_JITTER)
         delay = polls.interval_seconds(elapsed) * spread
     if failure is not None:
         delay = min(polls.maximum_seconds, delay * 2 ** min(failures - 1, 5))

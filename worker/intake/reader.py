@@ -11,10 +11,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from worker.intake.verdict import Entry, conflict, judge
-from worker.ledger.connection import BLOCK_MILLISECONDS
+from worker.ledger.connection import BLOCK_MILLISECONDS, LEDGER_TROUBLE
 from worker.ledger.keys import GROUP
 from worker.ledger.ledger import load_script
 from worker.ledger.row import Acceptance, AcceptVerdict, Rejection
@@ -89,7 +89,7 @@ class Intake:
             try:
                 await act()
                 pause = FIRST_PAUSE_SECONDS
-            except (RedisError, OSError, TimeoutError) as exc:
+            except LEDGER_TROUBLE as exc:
                 self._resume_pending = True
                 if isinstance(exc, ResponseError) and "NOGROUP" in str(exc):
                     await self._create_group()
@@ -102,7 +102,7 @@ class Intake:
         try:
             await self._redis.xgroup_create(self._keys.commands, GROUP, id="0", mkstream=True)
             log.info("intake.group_created", group=GROUP)
-        except (RedisError, OSError, TimeoutError) as exc:
+        except LEDGER_TROUBLE as exc:
             if "BUSYGROUP" not in str(exc):
                 log.warning("intake.group_failed", error=str(exc))
                 await asyncio.sleep(FIRST_PAUSE_SECONDS)

@@ -5,6 +5,11 @@ from __future__ import annotations
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisError
+
+# What a call of the ledger may raise when Redis is away, full or on its way back: nothing is
+# known of the call's outcome, and calling again is safe.
+LEDGER_TROUBLE = (RedisError, OSError, TimeoutError)
 
 # A blocking read must end well before the socket gives up on it.
 SOCKET_TIMEOUT_SECONDS = 10.0

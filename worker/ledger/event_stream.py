@@ -36,6 +36,8 @@ async def read(
     """Yields stream ids and events after `start`, oldest first.
 
     Args:
+        redis: client that returns bytes.
+        keys: the namespace.
         reply_to: the stream of these replies instead of the stream of all events.
         types: only events whose type is one of these, or begins with one and a dot.
         start: id of an entry; the first event is the one after it.

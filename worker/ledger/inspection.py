@@ -63,7 +63,8 @@ class Inspector:
         """
         found = 0
         if state is None or not state.ended:
-            for due in (self._keys.due_interactive, self._keys.due_bulk):
+            keys = self._keys
+            for due in (keys.due_interactive, keys.due_bulk, keys.due_suspect):
                 start = 0
                 while ids := cast(
                     "list[bytes]", await self._redis.zrange(due, start, start + _PAGE - 1)
@@ -140,12 +141,14 @@ class Inspector:
             pipe.hgetall(self._keys.row(command_id))
             pipe.zscore(self._keys.due_interactive, command_id)
             pipe.zscore(self._keys.due_bulk, command_id)
+            pipe.zscore(self._keys.due_suspect, command_id)
         replies = await pipe.execute()
         views = []
         for index, command_id in enumerate(command_ids):
-            fields, interactive, bulk = replies[index * 3 : index * 3 + 3]
+            fields, *scores = replies[index * 4 : index * 4 + 4]
             if fields:
-                views.append(_view(command_id, fields, interactive or bulk))
+                due = next((score for score in scores if score is not None), None)
+                views.append(_view(command_id, fields, due))
         return views
 
 

@@ -13,6 +13,13 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:text:<id>           string   the command's text, until it has ended
     {ns}:due:interactive     zset     id -> time in ms at which someone must look again
     {ns}:due:bulk            zset     the same for the bulk lane
+    {ns}:due:suspect         zset     rows that were claimed again and again without an end
+    {ns}:hold                string   while it exists, nobody claims: the API said so
+    {ns}:turns               string   when the next request may go out
+    {ns}:permits             zset     requests under way, by the time at which they count as lost
+    {ns}:paused:<lane>       hash     a lane in which nearly everything failed, see `lanes`
+    {ns}:marker              string   who this ledger is; gone when someone flushed Redis
+    {ns}:testimony:<id>      string   what a worker created for a command that it holds no more
     {ns}:guard:<name>        string   the id that owns a training, or that is about to create one
 """
 
@@ -72,6 +79,39 @@ class Keys:
     def due_bulk(self) -> str:
         """The due set of the bulk lane."""
         return f"{self.prefix}due:bulk"
+
+    @property
+    def due_suspect(self) -> str:
+        """The due set of rows that may kill their worker."""
+        return f"{self.prefix}due:suspect"
+
+    @property
+    def hold(self) -> str:
+        """While this key exists, nobody claims."""
+        return f"{self.prefix}hold"
+
+    @property
+    def turns(self) -> str:
+        """When the next request may go out."""
+        return f"{self.prefix}turns"
+
+    @property
+    def permits(self) -> str:
+        """Requests under way."""
+        return f"{self.prefix}permits"
+
+    @property
+    def marker(self) -> str:
+        """Who this ledger is."""
+        return f"{self.prefix}marker"
+
+    def paused(self, lane: Priority) -> str:
+        """The pause of a lane."""
+        return f"{self.prefix}paused:{lane}"
+
+    def testimony(self, command_id: str) -> str:
+        """What a worker created for a command that it holds no more."""
+        return f"{self.prefix}testimony:{command_id}"
 
     def due(self, lane: Priority) -> str:
         """The due set of a lane."""

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
+from schemas.enums import Priority
 from worker.ledger.keys import GROUP, Keys
 from worker.ledger.row import (
     LANE_CODES,
     LANES,
+    SUSPECT_CLAIMS,
     Acceptance,
     AcceptVerdict,
+    Claim,
     Finish,
     Lease,
     Progress,
@@ -28,12 +31,14 @@ from worker.ledger.row import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Sequence
 
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
 
 _VERDICTS = (AcceptVerdict.ACCEPTED, AcceptVerdict.DUPLICATE, AcceptVerdict.CONFLICT)
+
+_PAUSED_BITS = ((1, Priority.INTERACTIVE), (2, Priority.BULK))
 
 # Longer than a training may run plus the time for which ids are remembered, so that a command in
 # doubt never adopts what an ended one created.
@@ -120,20 +125,58 @@ class Ledger:
         reply = await self._reject(keys=[keys.commands, keys.events, keys.dead_letters], args=args)
         return cast("int", reply)
 
-    async def claim(self, most: int, *, bulk_first: int = 0, bulk_most: int = 0) -> list[Lease]:
-        """Takes leases on rows that are due.
+    async def claim(
+        self, most: int, *, bulk_first: int = 0, bulk_most: int = 0, suspects: int = 0
+    ) -> Claim:
+        """Takes leases on rows that are due, unless the API asked everybody to hold back.
 
         Args:
             most: of both lanes together.
             bulk_first: rows of the bulk lane that go before the interactive lane.
             bulk_most: of the bulk lane, with those.
+            suspects: 1 if a row may be taken that perhaps kills its worker, else 0.
         """
         keys = self.keys
         reply = await self._claim(
-            keys=[keys.due_interactive, keys.due_bulk],
-            args=[keys.prefix, self._lease_ms, most, bulk_first, bulk_most],
+            keys=[
+                keys.due_interactive,
+                keys.due_bulk,
+                keys.due_suspect,
+                keys.hold,
+                keys.paused(Priority.INTERACTIVE),
+                keys.paused(Priority.BULK),
+            ],
+            args=[
+                keys.prefix,
+                self._lease_ms,
+                most,
+                bulk_first,
+                bulk_most,
+                suspects,
+                SUSPECT_CLAIMS,
+            ],
         )
-        return [_lease(fields) for fields in reply]
+        held_ms, rows, paused = reply
+        lanes = {lane for bit, lane in _PAUSED_BITS if paused & bit}
+        return Claim([_lease(fields) for fields in rows], held_ms / 1000, frozenset(lanes))
+
+    async def hold(self, seconds: float) -> None:
+        """Lets nobody claim for so long, or longer where that was said before."""
+        milliseconds = max(1, int(seconds * 1000))
+        pipe = self.redis.pipeline(transaction=True)
+        # Two steps, for GT counts a key without expiry as one that never expires.
+        pipe.set(self.keys.hold, b"1", px=milliseconds, nx=True)
+        pipe.pexpire(self.keys.hold, milliseconds, gt=True)
+        await pipe.execute()
+
+    async def testify(self, command_id: str, uuid: str) -> None:
+        """Leaves word of what was created for a command whose lease was lost meanwhile."""
+        await self.redis.set(self.keys.testimony(command_id), uuid, ex=GUARD_SECONDS)
+
+    async def testimony(self, command_id: str) -> str | None:
+        """Returns what an earlier holder created for the command, if it left word."""
+        found = cast("bytes | None", await self.redis.get(self.keys.testimony(command_id)))
+        return None if found is None else found.decode()
 
     async def renew(self, leases: Sequence[Lease]) -> set[str]:
         """Extends leases; returns the ids of those that were lost to another holder."""
@@ -144,7 +187,7 @@ class Ledger:
         reply = await self._renew(keys=[keys.due_interactive, keys.due_bulk], args=args)
         return {command_id.decode() for command_id in reply}
 
-    async def note(
+    async def note(  # noqa: PLR0913 - what a note holds
         self,
         lease: Lease,
         progress: Progress,
@@ -206,26 +249,22 @@ class Ledger:
         )
         return [done == 1 for done in reply]
 
-    async def count_due(self) -> tuple[int, int]:
-        """Returns how many rows of the interactive and of the bulk lane are due now."""
+    async def count_due(self) -> tuple[int, int, int]:
+        """Returns how many rows are due now: interactive, bulk, suspects."""
         seconds, microseconds = await self.redis.time()
         now = seconds * 1000 + microseconds // 1000
         pipe = self.redis.pipeline(transaction=False)
         pipe.zcount(self.keys.due_interactive, "-inf", now)
         pipe.zcount(self.keys.due_bulk, "-inf", now)
-        interactive, bulk = await pipe.execute()
-        return interactive, bulk
+        pipe.zcount(self.keys.due_suspect, "-inf", now)
+        interactive, bulk, suspects = await pipe.execute()
+        return interactive, bulk, suspects
 
     async def trim_events(self, retention_seconds: int) -> None:
         """Deletes events older than the retention, give or take a block of the stream."""
         seconds, _ = await self.redis.time()
         oldest = (seconds - retention_seconds) * 1000
         await self.redis.xtrim(self.keys.events, minid=max(oldest, 0), approximate=True)
-
-    async def guard_holder(self, guard: str) -> str | None:
-        """Returns the id of the command that holds a guard."""
-        holder = await cast("Awaitable[bytes | None]", self.redis.get(guard))
-        return None if holder is None else holder.decode()
 
 
 def _lease(fields: list[Any]) -> Lease:

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, Final, NewType
 
 from schemas.enums import Priority
+
+# A first claim that never ended is what every kill leaves behind; a second one is suspect.
+SUSPECT_CLAIMS: Final = 2
 
 CommandId = NewType("CommandId", str)
 Token = NewType("Token", int)
@@ -93,6 +96,25 @@ class Lease:
     progress: Progress | None
     errors: list[dict[str, Any]]
     text: bytes
+
+    @property
+    def suspect(self) -> bool:
+        """Whether earlier claims never ended, so that it may kill its worker."""
+        return self.claims > SUSPECT_CLAIMS
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim got.
+
+    Attributes:
+        held_seconds: for how long nobody may claim; 0 where nobody is held back.
+        paused: lanes of which no more than a probe is handed out.
+    """
+
+    leases: list[Lease]
+    held_seconds: float
+    paused: frozenset[Priority]
 
 
 @dataclass(frozen=True, slots=True)

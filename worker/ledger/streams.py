@@ -33,7 +33,7 @@ async def entries_after(
     return of_one_stream(await redis.xread({stream: start}, count=count, block=block_ms))
 
 
-def of_one_stream(reply: Any) -> list[StreamEntry]:  # noqa: ANN401 - one of two shapes
+def of_one_stream(reply: Any) -> list[StreamEntry]:
     """Returns the entries in a reply to XREAD or XREADGROUP of one stream."""
     if not reply:
         return []

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from schemas.commands import Command
+    from worker.api.gate import Breaker
     from worker.handlers.registry import Handler
     from worker.tasks.results import ResultStore
 
@@ -47,6 +48,7 @@ class Attempts:
     policy: RetryPolicy
     results: ResultStore
     max_claims: int
+    breaker: Breaker
 
     def begin(self, lease: Lease) -> Run[Command]:
         """Returns the run of a lease."""
@@ -152,7 +154,9 @@ class Attempts:
 
     def _fail(self, run: Run[Command], error: TrainmasterError) -> Finish:
         lease = run.lease
-        failures = lease.attempts + 1
+        # An attempt in an outage that is known is nobody's fault and costs none.
+        burnt = not (self.breaker.is_open and isinstance(error, RetryableError))
+        failures = lease.attempts + burnt
         body = error.body().model_dump(mode="json", exclude_none=True)
         now = time.time()
         errors = [*lease.errors, {"at": _timestamp(now), **body}][-ERRORS_KEPT:]
@@ -193,7 +197,7 @@ class Attempts:
             lease,
             state,
             failures,
-            event=self._announce(run, EventState.RETRYING, data, ordinal=failures),
+            event=self._announce(run, EventState.RETRYING, data, ordinal=lease.token),
             replies=self._replies(run),
             delay_seconds=delay,
             errors=errors,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
-from redis.exceptions import RedisError
 
+from worker.ledger.connection import LEDGER_TROUBLE
 from worker.ledger.keys import COMMAND_FIELD
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from worker.api.gate import Breaker
     from worker.intake.reader import Intake
     from worker.ledger.ledger import Ledger
     from worker.tasks.runner import Runner
@@ -44,6 +45,7 @@ class Parts:
     ledger: Ledger
     intake: Intake
     runner: Runner
+    breaker: Breaker
     close: Callable[[], Awaitable[None]]
 
 
@@ -180,8 +182,9 @@ class Engine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             await asyncio.wait_for(parts.intake.leave(), 2.0)
-        except (RedisError, OSError, TimeoutError) as exc:
+        except LEDGER_TROUBLE as exc:
             log.warning("intake.leave_failed", error=str(exc))
+        await parts.breaker.aclose()
         await parts.close()
 
     async def _drain(self) -> None:
@@ -224,5 +227,5 @@ class Engine:
                 if time.monotonic() >= trim_at:
                     trim_at = time.monotonic() + TRIM_SECONDS
                     await parts.ledger.trim_events(self._event_retention_seconds)
-            except (RedisError, OSError, TimeoutError) as exc:
+            except LEDGER_TROUBLE as exc:
                 log.warning("engine.sweep_failed", error=str(exc), kind=type(exc).__name__)

@@ -22,7 +22,7 @@ class ResultStore:
         self._url = url
         self._limit_bytes = limit_bytes
 
-    async def keep(self, entry_id: str, result: Any) -> str | None:  # noqa: ANN401 - JSON
+    async def keep(self, entry_id: str, result: Any) -> str | None:
         """Stores a result that is too large; returns its URL, or None if it stays in the event.
 
         The name follows from the command, so that a second run writes the same file.

@@ -11,16 +11,19 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
-from redis.exceptions import RedisError
 
 from schemas.enums import Priority
 from worker.errors import FencedError
+from worker.ledger.connection import LEDGER_TROUBLE
+from worker.ledger.row import RowState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from schemas.commands import Command
+    from worker.api.gate import Breaker
     from worker.handlers.run import Run
+    from worker.ledger.lanes import FailureShare, Lanes
     from worker.ledger.ledger import Ledger
     from worker.ledger.row import Finish, Lease
     from worker.tasks.attempt import Attempts
@@ -30,6 +33,7 @@ log = structlog.get_logger(__name__)
 # More in one script would hold Redis for milliseconds.
 MOST_IN_A_SCRIPT = 256
 REDIS_PAUSE_SECONDS = 0.25
+BREAKER_PAUSE_SECONDS = 0.5
 LONGEST_REDIS_PAUSE_SECONDS = 2.0
 
 
@@ -39,17 +43,36 @@ class Runner:
     Args:
         places: how many commands run at the same time.
         lease_seconds: leases of runs are renewed every third of it.
+        lanes: where a lane is paused and resumed.
+        share: tells when a lane should be paused.
+        probe_seconds: how often a paused lane lets a command through.
     """
 
-    def __init__(
-        self, ledger: Ledger, attempts: Attempts, *, places: int, lease_seconds: float
+    def __init__(  # noqa: PLR0913 - built in one place
+        self,
+        ledger: Ledger,
+        attempts: Attempts,
+        breaker: Breaker,
+        *,
+        places: int,
+        lease_seconds: float,
+        lanes: Lanes,
+        share: FailureShare,
+        probe_seconds: float,
     ) -> None:
         self._ledger = ledger
         self._attempts = attempts
+        self._breaker = breaker
+        self._lanes = lanes
+        self._share = share
+        self._probe_seconds = probe_seconds
+        self._paused: frozenset[Priority] = frozenset()
         self._places = places
         self._lease_seconds = lease_seconds
         self._runs: dict[asyncio.Task[None], tuple[Lease, Run[Command] | None]] = {}
         self._bulk_running = 0
+        self._suspects_running = 0
+        self._held_until = 0.0
         self._finishes: list[Finish] = []
         self._finishing = asyncio.Event()
         self._finished = asyncio.Event()
@@ -100,11 +123,12 @@ class Runner:
                 if rest <= 0:
                     return self._more
                 self._signal.clear()
-                if self._more and (self.free >= refill or not self._runs):
+                held = self._held_seconds()
+                if self._more and not held and (self.free >= refill or not self._runs):
                     await self._fill()
                     continue
                 try:
-                    await asyncio.wait_for(self._signal.wait(), rest)
+                    await asyncio.wait_for(self._signal.wait(), min(rest, held or rest))
                 except TimeoutError:
                     continue
         finally:
@@ -116,32 +140,43 @@ class Runner:
         reserve = max(1, self._places // 16)
         self._more = False
         try:
-            leases = await self._ledger.claim(
+            claim = await self._ledger.claim(
                 asked,
                 bulk_first=max(0, reserve - self._bulk_running),
                 bulk_most=max(0, self._places - reserve - self._bulk_running),
+                suspects=0 if self._suspects_running else 1,
             )
-        except (RedisError, OSError, TimeoutError) as exc:
+        except LEDGER_TROUBLE as exc:
             log.warning("run.claim_failed", error=str(exc), kind=type(exc).__name__)
             await asyncio.sleep(REDIS_PAUSE_SECONDS)
             return
         # A full answer may hide more; so may one that the bulk lane's bound cut short.
-        self._more = self._more or len(leases) == asked
+        leases = claim.leases
+        self._paused = claim.paused
+        self._more = self._more or len(leases) == asked or claim.held_seconds > 0
+        self._held_until = time.monotonic() + claim.held_seconds
         for lease in leases:
             self._start(lease)
+
+    def _held_seconds(self) -> float:
+        """For how long nothing may be claimed: the API asked for it, or it is in trouble."""
+        if self._breaker.is_open:
+            return BREAKER_PAUSE_SECONDS
+        return max(0.0, self._held_until - time.monotonic())
 
     def _start(self, lease: Lease) -> None:
         task = asyncio.create_task(self._run(lease))
         self._runs[task] = (lease, None)
-        if lease.lane is Priority.BULK:
-            self._bulk_running += 1
+        self._bulk_running += lease.lane is Priority.BULK
+        self._suspects_running += lease.suspect
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         lease, _ = self._runs.pop(task)
-        if lease.lane is Priority.BULK:
-            self._bulk_running -= 1
-            self._more = True
+        self._bulk_running -= lease.lane is Priority.BULK
+        self._suspects_running -= lease.suspect
+        # What a bound of the lane held back may be due now.
+        self._more = self._more or lease.lane is Priority.BULK or lease.suspect
         if self._more or self._stopping:
             self._signal.set()
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -161,7 +196,7 @@ class Runner:
             if not self._stopping:
                 raise
             finish = self._attempts.hand_back(run)
-        except (RedisError, TimeoutError) as exc:
+        except LEDGER_TROUBLE as exc:
             # The ledger could not be asked in the middle of a run. The lease decides: the
             # command is claimed again when it ends, with what was noted until now.
             log.warning("run.ledger_lost", command_id=lease.command_id, error=str(exc))
@@ -186,7 +221,7 @@ class Runner:
             self._finished.clear()
             try:
                 done = await self._ledger.finish(batch)
-            except (RedisError, OSError, TimeoutError) as exc:
+            except LEDGER_TROUBLE as exc:
                 log.warning("run.settle_failed", error=str(exc), runs=len(batch))
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_REDIS_PAUSE_SECONDS, pause * 2)
@@ -194,8 +229,28 @@ class Runner:
             pause = REDIS_PAUSE_SECONDS
             del self._finishes[: len(batch)]
             for finish, was_done in zip(batch, done, strict=True):
-                if not was_done:
+                if was_done:
+                    await self._watch_lane(finish)
+                else:
                     log.warning("run.fenced", command_id=finish.lease.command_id)
+
+    async def _watch_lane(self, finish: Finish) -> None:
+        """Pauses a lane in which nearly everything fails; resumes it when its probe succeeds."""
+        if not finish.state.ended:
+            return
+        lane = finish.lease.lane
+        failed = finish.state is RowState.FAILED
+        try:
+            if failed and lane not in self._paused and self._share.count(lane, failed=True):
+                log.error("lane.paused", lane=lane, reason="nearly everything in it fails")
+                await self._lanes.pause(lane, "nearly everything in it fails", self._probe_seconds)
+            elif not failed:
+                self._share.count(lane, failed=False)
+                if lane in self._paused:
+                    log.warning("lane.resumed", lane=lane)
+                    await self._lanes.resume(lane)
+        except LEDGER_TROUBLE as exc:
+            log.warning("lane.watch_failed", lane=lane, error=str(exc))
 
     async def renew(self) -> None:
         """Renews the leases of all runs until it is cancelled; drops runs that lost theirs."""
@@ -206,7 +261,7 @@ class Runner:
             for start in range(0, len(held), MOST_IN_A_SCRIPT):
                 try:
                     lost = await self._ledger.renew(held[start : start + MOST_IN_A_SCRIPT])
-                except (RedisError, OSError, TimeoutError) as exc:
+                except LEDGER_TROUBLE as exc:
                     log.warning("run.renew_failed", error=str(exc))
                     break
                 self._drop(lost)

@@ -21,6 +21,7 @@ def register_tasks(app: Celery, engine: Callable[[], Engine]) -> None:
     """Registers both tasks with an app.
 
     Args:
+        app: gets the tasks.
         engine: returns the engine of this process.
     """
 
@@ -30,7 +31,7 @@ def register_tasks(app: Celery, engine: Callable[[], Engine]) -> None:
         engine().drain()
 
     @app.task(name=SUBMIT_TASK, bind=True)
-    def submit(self: Task[..., None], command: Any) -> None:  # noqa: ANN401 - intake judges it
+    def submit(self: Task[..., None], command: Any) -> None:
         """Adds a command to the stream; its judge is the intake, as for every other command."""
         if isinstance(command, dict) and "id" not in command:
             # Celery may deliver a message twice; with its id the second one does nothing.

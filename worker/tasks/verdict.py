@@ -24,8 +24,10 @@ class RetryPolicy:
 
     def delay_seconds(self, failures: int, retry_after_seconds: float | None) -> float:
         """Returns the delay after so many failures, half of it jitter."""
-        backoff = min(self.maximum_seconds, self.minimum_seconds * 2 ** min(failures - 1, 30))
-        jittered = random.uniform(backoff / 2, backoff)  # noqa: S311 - not a secret
+        backoff = min(
+            self.maximum_seconds, self.minimum_seconds * 2 ** min(max(failures - 1, 0), 30)
+        )
+        jittered = random.uniform(backoff / 2, backoff)
         return max(jittered, retry_after_seconds or 0.0)
 
 

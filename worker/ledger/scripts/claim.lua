@@ -1,39 +1,68 @@
 #!lua
 -- Takes the lease of rows that are due: a new fencing token, and the lease's end as due time.
 --
--- KEYS  1 due:interactive  2 due:bulk
+-- KEYS  1 due:interactive  2 due:bulk  3 due:suspect  4 hold  5 paused:interactive
+--       6 paused:bulk
 -- ARGV  1 key prefix  2 lease in ms  3 most of all  4 bulk rows that come first
---       5 most of the bulk lane. The interactive lane goes first but for a small share of
---       the bulk lane, so that neither starves the other.
--- Returns for each row: id, token, lane, state before, attempts, claims, accepted at (ms),
---         entry id, progress or "", last errors or "", text
+--       5 most of the bulk lane  6 suspects, 0 or 1  7 claims that make a row a suspect
+-- Returns {ms for which nothing may be claimed, rows, paused lanes (1 interactive, 2 bulk)};
+--         each row: id, token, lane,
+--         state before, attempts, claims, accepted at (ms), entry id, progress or "",
+--         last errors or "", text
+--
+-- The interactive lane goes first but for a small share of the bulk lane, so that neither
+-- starves the other. A row that was claimed again and again without an end is a suspect: it may
+-- kill its worker. Suspects stand in a set of their own and run one at a time in a process, so
+-- that they can't take others with them.
 local prefix, lease = ARGV[1], tonumber(ARGV[2])
+local most, suspect_claims = tonumber(ARGV[3]), tonumber(ARGV[7])
+local hold = redis.call('PTTL', KEYS[4])
+if hold > 0 then return {hold, {}, 0} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local claimed = {}
-local function take(due, lane, most)
-  if most < 1 then return end
-  local ids = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, most)
-  for _, id in ipairs(ids) do
+local function take(due, only_lane, wanted)
+  if wanted < 1 then return end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, wanted)) do
     local row = prefix .. 'row:' .. id
-    local is = redis.call('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x')
+    local is = redis.call('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l')
     local text = redis.call('GET', prefix .. 'text:' .. id)
     if not is[1] or not text then
       -- Half of the row is gone: someone deleted keys. It can't be run, only be dropped.
       redis.call('ZREM', due, id)
+    elseif only_lane and tonumber(is[4]) >= suspect_claims then
+      redis.call('HSET', row, 'n', is[2] + 1)
+      redis.call('ZREM', due, id)
+      redis.call('ZADD', KEYS[3], now, id)
     else
       local token, claims, state = is[2] + 1, is[4] + 1, is[1]
       if state == 'accepted' or state == 'retrying' then state = 'running' end
       redis.call('HSET', row, 'n', token, 'c', claims, 's', state)
-      redis.call('ZADD', due, now + lease, id)
-      claimed[#claimed + 1] = {id, token, lane, is[1], is[3], claims, is[5], is[6],
+      if not only_lane then redis.call('ZREM', due, id) end
+      redis.call('ZADD', is[9] == 'b' and KEYS[2] or KEYS[1], now + lease, id)
+      claimed[#claimed + 1] = {id, token, is[9], is[1], is[3], claims, is[5], is[6],
         is[7] or '', is[8] or '', text}
     end
   end
 end
-local most = tonumber(ARGV[3])
-take(KEYS[2], 'b', math.min(most, tonumber(ARGV[4])))
+-- A paused lane lets one row through when its pause is over: the probe.
+local function paused(key)
+  local state = redis.call('HMGET', key, 'until', 'probe_ms')
+  if not state[1] then return false, false end
+  if tonumber(state[1]) > now then return true, false end
+  redis.call('HSET', key, 'until', now + tonumber(state[2]))
+  return true, true
+end
+local interactive_paused, interactive_probe = paused(KEYS[5])
+local bulk_paused, bulk_probe = paused(KEYS[6])
+local bulk_most = math.min(most, tonumber(ARGV[5]))
+if bulk_paused then bulk_most = bulk_probe and 1 or 0 end
+take(KEYS[2], 'b', math.min(bulk_most, tonumber(ARGV[4])))
 local bulk = #claimed
-take(KEYS[1], 'i', most - bulk)
-take(KEYS[2], 'b', math.min(most - #claimed, tonumber(ARGV[5]) - bulk))
-return claimed
+local interactive_most = most - bulk
+if interactive_paused then interactive_most = interactive_probe and 1 or 0 end
+take(KEYS[1], 'i', interactive_most)
+take(KEYS[2], 'b', math.min(most - #claimed, bulk_most - bulk))
+take(KEYS[3], nil, math.min(most - #claimed, tonumber(ARGV[6])))
+local paused_lanes = (interactive_paused and 1 or 0) + (bulk_paused and 2 or 0)
+return {0, claimed, paused_lanes}

@@ -1,0 +1,185 @@
+"""The gate before every request: the fleet's rate, its concurrency, and the API's health.
+
+The limits are kept where all workers can see them, in Redis, behind the protocol `FleetLimits`;
+the circuit breaker is each process' own, for it is evidence that opens it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from worker.errors import (
+    ConnectionLostError,
+    NotSentError,
+    RateLimitedError,
+    ServerFailedError,
+    TrainmasterError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from worker.api.transport import ApiResponse, Sender, Timeouts
+
+log = structlog.get_logger(__name__)
+
+
+class FleetLimits(Protocol):
+    """What all workers share."""
+
+    async def enter(self) -> str:
+        """Waits for a turn; returns a permit to give back."""
+        ...
+
+    async def leave(self, permit: str) -> None:
+        """Gives a permit back."""
+        ...
+
+    async def hold(self, seconds: float) -> None:
+        """Holds every worker back, because the API asked for it."""
+        ...
+
+
+class Health(StrEnum):
+    """What a process thinks of the API."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+
+
+class Breaker:
+    """Opens after failures in a row and a failed probe; closes after a probe that succeeds.
+
+    While it is open nothing is claimed, so that no command burns its attempts in an outage.
+
+    Args:
+        failures: failures in a row that make it suspicious.
+        probe: asks the API for something harmless; returns whether the API works.
+        minimum_seconds: between the first probes; each further pause is twice as long.
+        maximum_seconds: between later probes.
+    """
+
+    def __init__(
+        self,
+        probe: Callable[[], Awaitable[bool]],
+        *,
+        failures: int,
+        minimum_seconds: float,
+        maximum_seconds: float,
+        on_change: Callable[[Health], None] = lambda _: None,
+    ) -> None:
+        self._probe = probe
+        self._failures_allowed = failures
+        self._minimum_seconds = minimum_seconds
+        self._maximum_seconds = maximum_seconds
+        self._on_change = on_change
+        self._failures = 0
+        self._prober: asyncio.Task[None] | None = None
+        self.health = Health.CLOSED
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the API is known to be in trouble."""
+        return self.health is Health.OPEN
+
+    def succeeded(self) -> None:
+        """Counts an answer of the API."""
+        self._failures = 0
+
+    def failed(self) -> None:
+        """Counts a failure of the API or of the way to it."""
+        self._failures += 1
+        if self._failures >= self._failures_allowed and self._prober is None:
+            self._prober = asyncio.create_task(self._watch(), name="breaker")
+
+    async def aclose(self) -> None:
+        """Stops probing."""
+        if self._prober is not None:
+            self._prober.cancel()
+            await asyncio.gather(self._prober, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        pause = self._minimum_seconds
+        opened_at = time.monotonic()
+        while not await self._probe():
+            if self.health is Health.CLOSED:
+                log.warning("api.breaker_opened", failures=self._failures)
+                self._change(Health.OPEN)
+            await asyncio.sleep(pause)
+            pause = min(self._maximum_seconds, pause * 2)
+        self._failures = 0
+        self._prober = None
+        if self.health is Health.OPEN:
+            log.warning("api.breaker_closed", open_seconds=round(time.monotonic() - opened_at, 1))
+            self._change(Health.CLOSED)
+
+    def _change(self, health: Health) -> None:
+        self.health = health
+        self._on_change(health)
+
+
+class Gate:
+    """Sends requests through the limits and tells the breaker how they went.
+
+    It has the transport's one method, so that the client does not know of it.
+    """
+
+    def __init__(
+        self, transport: Sender, limits: FleetLimits | None, breaker: Breaker | None
+    ) -> None:
+        self._transport = transport
+        self._limits = limits
+        self._breaker = breaker
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """How long each phase of a request may take."""
+        return self._transport.timeouts
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        fresh: bool = False,
+        read_timeout_seconds: float | None = None,
+    ) -> ApiResponse:
+        """Sends a request as soon as the limits let it through; raises what the transport does."""
+        permit = "" if self._limits is None else await self._limits.enter()
+        try:
+            response = await self._transport.send(
+                method,
+                path,
+                query=query,
+                body=body,
+                fresh=fresh,
+                read_timeout_seconds=read_timeout_seconds,
+            )
+        except TrainmasterError as error:
+            await self._tell(error)
+            raise
+        finally:
+            if permit and self._limits is not None:
+                await self._limits.leave(permit)
+        if self._breaker is not None:
+            self._breaker.succeeded()
+        return response
+
+    async def _tell(self, error: TrainmasterError) -> None:
+        match error:
+            case RateLimitedError():
+                if self._limits is not None:
+                    await self._limits.hold(error.retry_after_seconds or 1.0)
+            case NotSentError() | ConnectionLostError() | ServerFailedError():
+                if self._breaker is not None:
+                    self._breaker.failed()
+            case _:
+                if self._breaker is not None:
+                    self._breaker.succeeded()

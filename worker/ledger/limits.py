@@ -1,0 +1,127 @@
+"""Limits of the whole fleet: requests a second, requests at the same time, and the hold."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from worker.ledger.connection import LEDGER_TROUBLE
+from worker.ledger.ledger import load_script
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+    from worker.ledger.ledger import Ledger
+
+log = structlog.get_logger(__name__)
+
+# Turns are taken for this much time ahead in one script, so that a rate of thousands costs a
+# few calls a second; a worker that dies wastes no more than that.
+AHEAD_SECONDS: Final = 0.02
+# Requests reach the API a little sooner or later than their turn. With turns spaced wider than
+# the rate by this share, that jitter stays below it.
+HEADROOM: Final = 0.04
+PERMIT_SECONDS: Final = 300.0
+PERMIT_PAUSE_SECONDS: Final = 0.02
+REDIS_PAUSE_SECONDS: Final = 0.5
+
+
+class RedisLimits:
+    """The limits of a namespace, as `worker.api.gate.FleetLimits` wants them.
+
+    Args:
+        requests_per_second: of all workers together; 0 for no limit.
+        concurrent_requests: of all workers together; 0 for no limit.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        ledger: Ledger,
+        *,
+        requests_per_second: float,
+        concurrent_requests: int,
+    ) -> None:
+        self._ledger = ledger
+        self._turns_key = keys.turns
+        self._permits_key = keys.permits
+        self._rate = requests_per_second * (1 - HEADROOM)
+        self._concurrent = concurrent_requests
+        self._take_turns = load_script(redis, "take_turns")
+        self._take_permit = load_script(redis, "take_permit")
+        self._redis = redis
+        self._turns: list[float] = []
+        self._taking = asyncio.Lock()
+        self._waiting = 0
+        self._numbers = itertools.count()
+        self._name = uuid.uuid4().hex[:12]
+
+    async def enter(self) -> str:
+        """Waits until one more request may go out; returns a permit, empty without that limit."""
+        permit = await self._permit() if self._concurrent else ""
+        if self._rate:
+            await self._turn()
+        return permit
+
+    async def leave(self, permit: str) -> None:
+        """Gives a permit back; one that gets lost expires."""
+        try:
+            await self._redis.zrem(self._permits_key, permit)
+        except LEDGER_TROUBLE as exc:
+            log.warning("limits.leave_failed", error=str(exc))
+
+    async def hold(self, seconds: float) -> None:
+        """Lets nobody claim for so long; who runs already goes on."""
+        log.warning("limits.held", seconds=seconds)
+        try:
+            await self._ledger.hold(seconds)
+        except LEDGER_TROUBLE as exc:
+            log.warning("limits.hold_failed", error=str(exc))
+
+    async def _turn(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiting += 1
+        try:
+            async with self._taking:
+                while not self._turns:
+                    await self._take()
+                at = self._turns.pop(0)
+        finally:
+            self._waiting -= 1
+        await asyncio.sleep(max(0.0, at - loop.time()))
+
+    async def _take(self) -> None:
+        loop = asyncio.get_running_loop()
+        # A turn that nobody waits for would be wasted, so no more are taken than are wanted.
+        wanted = max(1, min(self._waiting, int(self._rate * AHEAD_SECONDS)))
+        try:
+            waits = await self._take_turns(
+                keys=[self._turns_key], args=[wanted, round(1_000_000 / self._rate)]
+            )
+        except LEDGER_TROUBLE as exc:
+            log.warning("limits.turns_failed", error=str(exc))
+            await asyncio.sleep(REDIS_PAUSE_SECONDS)
+            return
+        now = loop.time()
+        self._turns = [now + wait / 1_000_000 for wait in waits]
+
+    async def _permit(self) -> str:
+        permit = f"{self._name}-{next(self._numbers)}"
+        while True:
+            try:
+                taken = await self._take_permit(
+                    keys=[self._permits_key],
+                    args=[permit, self._concurrent, int(PERMIT_SECONDS * 1000)],
+                )
+            except LEDGER_TROUBLE as exc:
+                log.warning("limits.permit_failed", error=str(exc))
+                taken = 0
+            if taken:
+                return permit
+            await asyncio.sleep(PERMIT_PAUSE_SECONDS)

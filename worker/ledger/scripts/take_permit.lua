@@ -1,0 +1,13 @@
+#!lua flags=allow-oom
+-- Takes one of the permits for concurrent requests; those of dead workers expire.
+--
+-- KEYS  1 permits
+-- ARGV  1 permit  2 the most at the same time  3 ms after which a permit counts as lost
+-- Returns 1 taken, 0 none is free
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[3]), ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1
