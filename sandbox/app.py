@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
@@ -51,25 +52,40 @@ class _Resource:
         await self._by_method["GET" if method == "HEAD" else method](scope, receive, send)
 
 
-def build_app(
-    gate: Gate,
-    models: ModelOperations,
-    trainings: TrainingOperations,
-    attachments: AttachmentOperations,
-    predictions: PredictionOperations,
-    control: Control,
-) -> Starlette:
-    """Returns the whole application."""
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """The handlers of the 17 operations."""
 
-    def at(path: str, **operations: tuple[Operation, Handler]) -> Route:
+    models: ModelOperations
+    trainings: TrainingOperations
+    attachments: AttachmentOperations
+    predictions: PredictionOperations
+
+
+def build_app(gate: Gate, operations: Operations, control: Control) -> Starlette:
+    """Returns the whole application."""
+    app = Starlette(
+        routes=[*_operation_routes(gate, operations), *control.routes()],
+        exception_handlers={ApiError: _refused, HTTPException: _not_routed},
+    )
+    # The signature covers the path as it was sent; no redirect may change it.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _operation_routes(gate: Gate, operations: Operations) -> list[Route]:
+    models, trainings = operations.models, operations.trainings
+    attachments, predictions = operations.attachments, operations.predictions
+
+    def at(path: str, **methods: tuple[Operation, Handler]) -> Route:
         by_method = {
             method: Endpoint(operation, handler, gate)
-            for method, (operation, handler) in operations.items()
+            for method, (operation, handler) in methods.items()
         }
         return Route(path, _Resource(by_method), methods=list(by_method))
 
     detection, segmentation = "object-detection", "instance-segmentation"
-    routes = [
+    return [
         # First the two that take nearly all calls: routes are tried in their order.
         at(f"{_TRAINING}/training", GET=(Operation.GET_TRAINING_STATUS, trainings.status)),
         at(
@@ -112,15 +128,7 @@ def build_app(
             PATCH=(Operation.UPDATE_MODEL_ATTACHMENT, attachments.update),
             DELETE=(Operation.DELETE_MODEL_ATTACHMENT, attachments.delete),
         ),
-        *control.routes(),
     ]
-    app = Starlette(
-        routes=routes,
-        exception_handlers={ApiError: _refused, HTTPException: _not_routed},
-    )
-    # The signature covers the path as it was sent; no redirect may change it.
-    app.router.redirect_slashes = False
-    return app
 
 
 class Control:

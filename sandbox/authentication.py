@@ -72,14 +72,12 @@ class Authenticator:
         digest = f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
         if headers.get("content-digest") != digest:
             _refuse("the body is not what Content-Digest says")
-        base = "\n".join(
-            (
-                f'"@method": {method}',
-                f'"@request-target": {target}',
-                f'"content-digest": {digest}',
-                f'"@signature-params": {given["parameters"]}',
-            )
-        )
+        base = "\n".join((
+            f'"@method": {method}',
+            f'"@request-target": {target}',
+            f'"content-digest": {digest}',
+            f'"@signature-params": {given["parameters"]}',
+        ))
         try:
             self._key.verify(base64.b64decode(signature["signature"]), base.encode())
         except InvalidSignature as exc:

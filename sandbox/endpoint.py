@@ -39,6 +39,7 @@ _NOT_CARRIED_OUT = Reply(0)
 """Never sent: the fault's own answer takes its place."""
 _BROKEN = Reply(500, b'{"message":"the sandbox broke, see its log"}')
 _JSON = "application/json"
+_BODILESS = (204, 304)
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER on with 0 seconds: closing sends RST in place of FIN."""
 
@@ -154,7 +155,7 @@ async def _answer(
             await _send_half(scope, send, reply)
             return "truncated"
         case Status(status=int(status)) | CommitThenFail(status=int(status)):
-            body = _fault_body(verdict.failure.body)
+            body = b"" if status in _BODILESS else _fault_body(verdict.failure.body)
             answer = Response(body, status, verdict.failure.headers, media_type=_JSON)
         case _:
             media_type = _JSON if reply.body else None

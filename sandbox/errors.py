@@ -103,14 +103,10 @@ class InvalidRequestError(ApiError):
     @classmethod
     def from_validation(cls, location: Location, error: ValidationError) -> InvalidRequestError:
         """Returns the error for all problems that pydantic found."""
-        return cls(
-            [
-                Detail(loc=[location, *found["loc"]], msg=found["msg"], type=found["type"])
-                for found in error.errors(
-                    include_url=False, include_context=False, include_input=False
-                )
-            ]
-        )
+        return cls([
+            Detail(loc=[location, *found["loc"]], msg=found["msg"], type=found["type"])
+            for found in error.errors(include_url=False, include_context=False, include_input=False)
+        ])
 
     def body(self) -> dict[str, object]:
         """Returns the list of problems below `detail`."""

@@ -50,6 +50,10 @@ class Operation(StrEnum):
     PREDICT_INSTANCE_SEGMENTATION = "predict_instance_segmentation"
 
 
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+HeaderText = Annotated[str, Field(pattern=r"^[\x20-\x7e]*$")]
+
+
 class _Rule(BaseModel):
     """When an effect happens: at which operations, after how many calls, how often."""
 
@@ -88,7 +92,7 @@ class Status(_Rule):
 
     effect: Literal["status"]
     status: int = Field(ge=200, le=599)
-    headers: dict[str, str] = {}
+    headers: dict[HeaderName, HeaderText] = {}
     body: JsonValue = None
 
 
@@ -97,7 +101,7 @@ class CommitThenFail(_Rule):
 
     effect: Literal["commit_then_fail"]
     status: int | None = Field(default=None, ge=300, le=599)
-    headers: dict[str, str] = {}
+    headers: dict[HeaderName, HeaderText] = {}
     body: JsonValue = None
 
 
@@ -167,7 +171,7 @@ class _Armed:
         self.matched = 0
         self.fired = 0
         self._operations = frozenset(rule.operation)
-        self._dice = random.Random(rule.seed)  # noqa: S311 - repeatable on purpose
+        self._dice = random.Random(rule.seed)
 
     def fires(self, operation: Operation) -> bool:
         if EVERY not in self._operations and operation not in self._operations:

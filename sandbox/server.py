@@ -14,7 +14,7 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sandbox.app import Control, build_app
+from sandbox.app import Control, Operations, build_app
 from sandbox.attachments import AttachmentOperations
 from sandbox.authentication import Authenticator
 from sandbox.catalogue import open_catalogue
@@ -94,14 +94,13 @@ def _build(
         ),
         body_limit_bytes=settings.body_limit_bytes,
     )
-    app = build_app(
-        gate,
-        ModelOperations(store, trainings, settings.page_size),
-        TrainingOperations(store, trainings, catalogue, links, settings.page_size),
-        AttachmentOperations(store, catalogue, settings.page_size),
-        PredictionOperations(store, catalogue, inference),
-        Control(gate, links, state),
+    operations = Operations(
+        models=ModelOperations(store, trainings, settings.page_size),
+        trainings=TrainingOperations(store, trainings, catalogue, links, settings.page_size),
+        attachments=AttachmentOperations(store, catalogue, settings.page_size),
+        predictions=PredictionOperations(store, catalogue, inference),
     )
+    app = build_app(gate, operations, Control(gate, links, state))
 
     @contextlib.asynccontextmanager
     async def life(_app: Starlette) -> AsyncIterator[None]:

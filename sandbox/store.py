@@ -175,11 +175,9 @@ class Store:
         )
         return (to_training(row) for row in rows)
 
-    def start_training(self, uuid: str) -> None:
-        """Says that a training is at work now."""
-        self._db.execute(
-            "UPDATE training SET state = ? WHERE uuid = ?", (TrainingState.RUNNING, uuid)
-        )
+    def move_training(self, uuid: str, state: TrainingState) -> None:
+        """Says where a training that has not ended stands."""
+        self._db.execute("UPDATE training SET state = ? WHERE uuid = ?", (state, uuid))
 
     def end_training(
         self, uuid: str, state: TrainingState, duration_seconds: int, loss_log: LossLog

@@ -46,7 +46,7 @@ class Trainings:
 
     def start(self) -> None:
         """Takes up what the last run left: trainings begin anew, timers go on."""
-        for training in self._store.kept_trainings():
+        for training in list(self._store.kept_trainings()):
             self._watch(training)
         self._runners = [asyncio.create_task(self._run_queue()) for _ in range(self._parallel)]
 
@@ -122,7 +122,7 @@ class Trainings:
             return
         match training.effect:
             case TrainingEffect.NORMAL | TrainingEffect.SLOW:
-                watched.state = TrainingState.QUEUED
+                self._move(training.uuid, TrainingState.QUEUED)
                 self._queue.put_nowait(training.uuid)
             case TrainingEffect.SIMULATED:
                 watched.timer = self._timer(training, TrainingState.DONE)
@@ -160,13 +160,18 @@ class Trainings:
         model = self._store.model(training.model_uuid) if training else None
         if training is None or model is None:
             return
-        self._watched[uuid].state = TrainingState.RUNNING
-        self._store.start_training(uuid)
+        self._move(uuid, TrainingState.RUNNING)
         trained = await self._process.run(training, model)
         await asyncio.sleep(training.effect_seconds)
         duration_seconds = trained.duration_seconds + round(training.effect_seconds)
         state = TrainingState.DONE if trained.succeeded else TrainingState.ERROR
         self._end(uuid, state, duration_seconds, trained.loss_log)
+
+    def _move(self, uuid: str, state: TrainingState) -> None:
+        watched = self._watched[uuid]
+        if watched.state is not state:
+            self._store.move_training(uuid, state)
+            watched.state = state
 
     def _end(
         self, uuid: str, state: TrainingState, duration_seconds: int, loss_log: LossLog

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from sandbox.records import iso, now_us
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandbox.faults import Operation
     from sandbox.records import Attachment, Model, Training
     from sandbox.store import Store
@@ -28,8 +30,9 @@ _KEPT_SECONDS = 3600
 class Truth:
     """Counts calls as they come and as they end."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
+        self._clock = clock
         self._answers: dict[str, Outcome] = {}
         self._running = 0
         self.reset()
@@ -49,7 +52,7 @@ class Truth:
 
     def begin(self, operation: Operation) -> None:
         """Counts a call that has arrived."""
-        now = time.monotonic()
+        now = self._clock()
         self._begun[operation] += 1
         self._running += 1
         self._most_running = max(self._most_running, self._running)
@@ -97,7 +100,7 @@ class Truth:
         total = sum(self._begun.values())
         span = self._last - self._first if self._first is not None else 0.0
         # Whole seconds before the current one, which is not over yet.
-        now = int(time.monotonic())
+        now = int(self._clock())
         recent = sum(self._by_second[second] for second in range(now - last_seconds, now))
         return {
             "maximum_in_one_second": self._fullest_window,

@@ -171,9 +171,9 @@ def check_attachment(
 ) -> None:
     """Lets an attachment pass whose features exist on both sides."""
     if not body.features_mapping:
-        _raise_if_any(
-            [_body_problem("featuresMapping", "at least one feature is needed", "too_short")]
-        )
+        _raise_if_any([
+            _body_problem("featuresMapping", "at least one feature is needed", "too_short")
+        ])
     if body.iteration_policy is IterationPolicy.MANUAL_SELECTION and not body.training_uuids:
         message = "trainingUuids: manualSelection needs at least one training"
         raise BadRequestError(message)

@@ -104,14 +104,12 @@ CommandId = Annotated[
     str,
     StringConstraints(min_length=1, max_length=MAX_ID_CHARACTERS),
     AfterValidator(_check_id),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": MAX_ID_CHARACTERS,
-            "pattern": _NO_CONTROL_CHARACTERS,
-        }
-    ),
+    WithJsonSchema({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_ID_CHARACTERS,
+        "pattern": _NO_CONTROL_CHARACTERS,
+    }),
 ]
 
 Text = Annotated[
@@ -136,14 +134,12 @@ ExtensionName = Annotated[str, StringConstraints(pattern=EXTENSION_NAME_PATTERN)
 ExtensionValue = Annotated[
     str | int | bool | None,
     PlainValidator(_check_extension),
-    WithJsonSchema(
-        {
-            "type": ["string", "integer", "boolean", "null"],
-            "maxLength": MAX_ATTRIBUTE_CHARACTERS,
-            "minimum": -(2**31),
-            "maximum": 2**31 - 1,
-        }
-    ),
+    WithJsonSchema({
+        "type": ["string", "integer", "boolean", "null"],
+        "maxLength": MAX_ATTRIBUTE_CHARACTERS,
+        "minimum": -(2**31),
+        "maximum": 2**31 - 1,
+    }),
 ]
 
 

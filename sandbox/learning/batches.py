@@ -194,9 +194,7 @@ def _is_shown(outline: NDArray[np.float64]) -> bool:
     return bool(visible > 0 and visible >= _LEAST_VISIBLE * area)
 
 
-def _sample_frames(
-    sample: Sample, numbers: dict[str, int], side: int
-) -> Iterator[LabelledFrame]:
+def _sample_frames(sample: Sample, numbers: dict[str, int], side: int) -> Iterator[LabelledFrame]:
     file = Path(sample["file"])
     if count_frames(file) != len(sample["frames"]):
         raise TrainingJobError(

@@ -93,9 +93,9 @@ class _Batch:
 
 
 _BATCHES = (
-    _Batch("train", ItemType.IMAGE, 72, 1),
-    _Batch("train", ItemType.IMAGE_GROUP, 6, 4),
-    _Batch("train", ItemType.VIDEO, 6, 4),
+    _Batch("train", ItemType.IMAGE, 120, 1),
+    _Batch("train", ItemType.IMAGE_GROUP, 10, 4),
+    _Batch("train", ItemType.VIDEO, 10, 4),
     _Batch("heldout", ItemType.IMAGE, 16, 1),
     _Batch("heldout", ItemType.IMAGE_GROUP, 4, 4),
     _Batch("heldout", ItemType.VIDEO, 4, 6),
@@ -172,7 +172,9 @@ def _item(
     width, height = _SIZES[rng.integers(len(_SIZES))]
     ground = _ground(rng, list(Pattern)[number % len(Pattern)])
     things = _things(rng, ground, width, height, batch.frames)
-    pictures = [_picture(ground, things, frame, width, height, rng) for frame in range(batch.frames)]
+    pictures = [
+        _picture(ground, things, frame, width, height, rng) for frame in range(batch.frames)
+    ]
     stem = f"{batch.item_type}-{number:03d}"
     return Item(
         data_uuid=_uuid(rng),
@@ -225,7 +227,7 @@ def _moving(
     frames: int,
 ) -> _Thing:
     """A thing that starts anywhere, goes straight on and bounces off the edges."""
-    radius = float(rng.uniform(0.12, 0.2) * min(size))
+    radius = float(rng.uniform(0.13, 0.21) * min(size))
     low, high = np.full(2, radius), np.array(size) - radius
     start, step = rng.uniform(low, high), rng.uniform(-7, 7, 2)
     ahead = start - low + step * np.arange(frames)[:, None]
@@ -239,7 +241,7 @@ def _contrasting(rng: np.random.Generator, ground: NDArray[np.float64]) -> NDArr
     """Returns a colour that stands out from the ground and from its pattern."""
     while True:
         color: NDArray[np.float64] = rng.uniform(20, 235, 3)
-        if np.abs(color - ground).max() > 80:  # noqa: PLR2004 - levels of 255
+        if np.abs(color - ground).max() > 80:
             return color
 
 

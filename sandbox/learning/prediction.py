@@ -244,7 +244,7 @@ def _outline(
     longer = np.array(shape[1::-1]) / max(shape[:2])
     scaled = (outline * longer).astype(np.float32)[:, None]
     simple = cv2.approxPolyDP(scaled, rdp, closed=True)[:, 0].astype(float) / longer
-    return simple if len(simple) > 2 else None  # noqa: PLR2004 - a line has no area
+    return simple if len(simple) > 2 else None
 
 
 def _box(corners: NDArray[np.float64]) -> Box:

@@ -54,7 +54,7 @@ def varied(view: View, rng: np.random.Generator) -> View:
     """Returns the view somewhat nearer or farther, aside, and mirrored half of the time."""
     scale = view.scale * rng.uniform(0.8, 1.2)
     shift = (1 - scale) / 2 + rng.uniform(-0.1, 0.1, 2)
-    if rng.random() < 0.5:  # noqa: PLR2004 - half of the time
+    if rng.random() < 0.5:
         mirror = np.array([-1.0, 1.0])
         return View(scale * mirror, np.array([1 - shift[0], shift[1]]))
     return View(scale, shift)

@@ -364,13 +364,11 @@ async def test_an_echoed_token_is_cut_out_of_the_message(stub: StubApi) -> None:
 async def test_retry_after_may_be_seconds_or_a_date(stub: StubApi) -> None:
     """Seconds as they are; a date against the reply's own clock."""
     now = 1_700_000_000
-    stub.answers.extend(
-        [
-            reply(429, retry_after="12"),
-            reply(503, retry_after=formatdate(now + 90, usegmt=True), date=formatdate(now)),
-            reply(429),
-        ]
-    )
+    stub.answers.extend([
+        reply(429, retry_after="12"),
+        reply(503, retry_after=formatdate(now + 90, usegmt=True), date=formatdate(now)),
+        reply(429),
+    ])
     seen = []
     async with signed(stub.url) as transport:
         for _ in range(3):

@@ -467,9 +467,18 @@ JSON = st.recursive(
     ),
     max_leaves=12,
 )
-NAMES = st.sampled_from(
-    ["type", "data", "id", "replyto", "deadline", "priority", "specversion", "shop", "Shop", ""]
-)
+NAMES = st.sampled_from([
+    "type",
+    "data",
+    "id",
+    "replyto",
+    "deadline",
+    "priority",
+    "specversion",
+    "shop",
+    "Shop",
+    "",
+])
 DATA_NAMES = st.sampled_from(sorted({name for data in SMALLEST.values() for name in data}))
 COMMANDS = st.builds(
     lambda command_type, data, attributes: {**attributes, "type": command_type, "data": data},

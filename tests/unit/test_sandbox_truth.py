@@ -1,0 +1,72 @@
+"""How the sandbox counts calls, under a clock that the test moves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandbox.faults import Operation
+from sandbox.store import Store
+from sandbox.truth import Truth
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Clock:
+    """Seconds that stand until they are moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def truth(tmp_path: Path, clock: Clock) -> Truth:
+    return Truth(Store(tmp_path / "sandbox.db"), clock)
+
+
+def _rate(truth: Truth, seconds: int = 10) -> Any:
+    return truth.told(last_seconds=seconds, with_created=False)["rate"]
+
+
+def test_the_fullest_second_may_begin_at_any_moment(truth: Truth, clock: Clock) -> None:
+    for moment in (100.0, 100.9, 100.95, 101.0, 101.85, 102.5):
+        clock.now = moment
+        truth.begin(Operation.GET_MODEL)
+    # 100.9, 100.95, 101.0 and 101.85; the call at 100.0 is a whole second before 101.0.
+    assert _rate(truth)["maximum_in_one_second"] == 4
+
+
+def test_the_mean_is_from_the_first_call_to_the_last(truth: Truth, clock: Clock) -> None:
+    for moment in (100.0, 101.0, 102.0, 104.0):
+        clock.now = moment
+        truth.begin(Operation.GET_MODEL)
+    clock.now = 200.0
+    assert _rate(truth)["mean_per_second"] == 1.0
+
+
+def test_the_recent_mean_is_over_whole_seconds_before_this_one(truth: Truth, clock: Clock) -> None:
+    for moment in (100.0, 108.5, 109.9, 110.2):
+        clock.now = moment
+        truth.begin(Operation.GET_MODEL)
+    assert _rate(truth, seconds=2)["mean_per_second_in_last_seconds"] == 1.0
+
+
+def test_a_reset_keeps_the_calls_that_are_at_work(truth: Truth) -> None:
+    truth.begin(Operation.GET_MODEL)
+    truth.reset()
+    told = truth.told(last_seconds=1, with_created=False)
+    assert told["concurrent"] == {"now": 1, "maximum": 1}
+    assert told["total"] == 0
+    truth.end(Operation.GET_MODEL, 200, None)
+    told = truth.told(last_seconds=1, with_created=False)
+    assert told["concurrent"] == {"now": 0, "maximum": 1}
