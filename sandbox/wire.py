@@ -36,7 +36,7 @@ FEATURE_TYPES = {
 """The ontology features that a model of each type learns from and is attached to."""
 
 # A client that does not quote a token in its query sends another one back, and gets a 422.
-_TOKEN_TAIL = "+/=&%"
+_NEEDS_QUOTING = "+/=&%"
 
 Item_ = TypeVar("Item_", bound="BaseModel")
 
@@ -83,7 +83,7 @@ def place(token: str | None) -> Place | None:
     if token is None:
         return None
     # Where part of the tail was lost on the way, the rest of it stays on and is no base64.
-    text = token.removesuffix(_TOKEN_TAIL)
+    text = token.removesuffix(_NEEDS_QUOTING)
     try:
         key, seq = orjson.loads(base64.b64decode(text, validate=True))
         return Place(key, int(seq))
@@ -93,7 +93,7 @@ def place(token: str | None) -> Place | None:
 
 
 def _token(end: Place) -> str:
-    return base64.b64encode(orjson.dumps(list(end))).decode() + _TOKEN_TAIL
+    return base64.b64encode(orjson.dumps(list(end))).decode() + _NEEDS_QUOTING
 
 
 def model_type(model: Model) -> ModelType:

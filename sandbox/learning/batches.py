@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -116,7 +117,7 @@ class Batches:
 
     def __len__(self) -> int:
         """Returns the batches of an epoch."""
-        return -(-len(self._frames) // self._batch_size)
+        return math.ceil(len(self._frames) / self._batch_size)
 
     def epoch(self) -> Iterator[Batch]:
         """Yields batches that show every frame once; the last is filled up with the first."""

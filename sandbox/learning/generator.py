@@ -233,7 +233,8 @@ def _moving(
     ahead = start - low + step * np.arange(frames)[:, None]
     span = high - low
     centres = low + span - np.abs(span - ahead % (2 * span))
-    angles = rng.uniform(0, 2 * np.pi) + rng.uniform(-0.25, 0.25) * np.arange(frames)
+    first, turn = rng.uniform(0, 2 * np.pi), rng.uniform(-0.25, 0.25)
+    angles = first + turn * np.arange(frames, dtype=np.float64)
     return _Thing(shape, color, radius, centres, angles)
 
 

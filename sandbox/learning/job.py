@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sandbox.learning.truth import Sample
 from schemas.enums import ModelArchitecture
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PROGRESS_FILE = "progress.json"
 WEIGHTS_FILE = "weights.safetensors"

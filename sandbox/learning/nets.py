@@ -151,7 +151,7 @@ class _Layers:
         self, name: str, x: jax.Array, width: int, *, side: int = 3, stride: int = 1
     ) -> jax.Array:
         shape = (side, side, x.shape[-1], width)
-        kernel = self._weight(f"{name}/kernel", shape)
+        kernel = jnp.asarray(self._weight(f"{name}/kernel", shape))
         mean = kernel.mean((0, 1, 2))
         spread = kernel.var((0, 1, 2)) * np.prod(shape[:3])
         gain = self._constant(f"{name}/gain", (width,), 1.0)

@@ -4,7 +4,8 @@ The truth of an item is JSON, one entry per frame, all coordinates 0 to 1 of the
 
     {"frames": [
         {"objects": [
-            {"featureHash": "…", "track": 0, "boundingBox": {"x": 0.1, "y": 0.2, "w": 0.3, "h": 0.3}},
+            {"featureHash": "…", "track": 0,
+             "boundingBox": {"x": 0.1, "y": 0.2, "w": 0.3, "h": 0.3}},
             {"featureHash": "…", "track": 1, "polygon": [{"x": 0.5, "y": 0.5}, …]}
          ],
          "classification": "<featureHash of the option, or null>"}

@@ -44,7 +44,7 @@ def load_weights(file: Path) -> tuple[Params, Net, tuple[str, ...]]:
     try:
         with safe_open(file, "np") as opened:
             metadata = opened.metadata() or {}
-            params = {name: jnp.asarray(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+            params: Params = {name: jnp.asarray(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118 - not a mapping
         features = tuple(json.loads(metadata["features"]))
         architecture = ModelArchitecture(metadata["architecture"])
         net = Net(architecture, len(features), int(metadata["input_side"]))

@@ -94,7 +94,7 @@ def test_snake_case_keys_are_not_the_wire_format(sandbox: SandboxProcess, model:
     ],
 )
 def test_a_bad_training_is_a_422(
-    sandbox: SandboxProcess, model: str, change: dict[str, object], problem: str
+    sandbox: SandboxProcess, model: str, change: dict[str, Any], problem: str
 ) -> None:
     body = sandbox.training_body(**change)
     _assert_422(sandbox.http.post(f"{MODELS}/{model}/trainings", json=body), "body", problem)

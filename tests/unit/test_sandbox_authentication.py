@@ -31,7 +31,7 @@ def authenticator() -> Authenticator:
 def _signed(method: str = "POST", body: bytes = BODY) -> dict[str, str]:
     request = requests.Request(method, f"http://127.0.0.1{TARGET}", data=body or None).prepare()
     signed = sign_request(request, KEY_ID, KEY)
-    return {name.lower(): value for name, value in signed.headers.items()}
+    return {name.lower(): str(value) for name, value in signed.headers.items()}
 
 
 def test_what_the_sdk_signs_passes(authenticator: Authenticator) -> None:
