@@ -20,6 +20,7 @@
     │   ├── TrainingTimeoutError     the wait for a training is over
     │   └── PoisonError              the command was claimed too often
     ├── MisconfiguredError           fate: misconfigured; 401
+    ├── LedgerLostError              someone emptied Redis; the worker stops
     └── FencedError                  another holder owns the command now
 
 Third-party errors are translated in exactly one place, `worker.api.transport`; fates are read
@@ -154,3 +155,7 @@ class MisconfiguredError(TrainmasterError):
 
 class FencedError(TrainmasterError):
     """The lease passed to another holder; this attempt's outcome must be dropped."""
+
+
+class LedgerLostError(TrainmasterError):
+    """The ledger is gone, so nobody knows what was done; only a person can decide to go on."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,24 +18,31 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.events import ErrorCode
 from worker.errors import SettingError
+from worker.redis_address import RedisAddress
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 PREFIX: Final = "TRAINMASTER_"
 DAY: Final = 86_400
-REDIS_SCHEMES: Final = ("redis://", "rediss://", "sentinel://")
 
 # Settings of the console script and of tests that carry the prefix and are none of the worker's.
 _FOREIGN: Final = frozenset({"TRAINMASTER_STATE"})
 
 
 def _check_redis_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(REDIS_SCHEMES):
-        raise PydanticCustomError("redis_url", "must begin with redis://, rediss:// or sentinel://")
+    try:
+        RedisAddress.parse(value.get_secret_value())
+    except SettingError as exc:
+        said = exc.message.removeprefix("TRAINMASTER_REDIS_URL ")
+        raise PydanticCustomError("redis_url", "{said}", {"said": said}) from None
     return value
 
 
@@ -58,7 +65,15 @@ def _default_result_store() -> str:
     return str(Path(state) / "trainmaster" / "results")
 
 
+def _expand_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as exc:
+        raise PydanticCustomError("home", "names a home that is not there") from exc
+
+
 Folder = Annotated[Path, AfterValidator(_check_folder)]
+HomePath = Annotated[Path, AfterValidator(_expand_home)]
 
 
 def _seconds(default: float, *, ge: float, le: float, description: str) -> Any:
@@ -69,11 +84,16 @@ def _count(default: int, *, ge: int, le: int, description: str, unit: str = "") 
     return Field(default, ge=ge, le=le, description=description, json_schema_extra={"unit": unit})
 
 
-class Settings(BaseSettings):
-    """The settings of a worker; commands that only read Redis use the first two."""
+class LedgerSettings(BaseSettings):
+    """Where the ledger is and how long it keeps things: all that the command line needs."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
+        env_prefix=PREFIX,
+        # `VARIABLE=` is how compose files and shells say that there is none.
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
     )
 
     redis_url: Annotated[SecretStr, AfterValidator(_check_redis_url)] = Field(
@@ -82,13 +102,27 @@ class Settings(BaseSettings):
     namespace: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
         "trainmaster", description="First part of every key, in braces: one hash slot of a cluster."
     )
+    id_retention_seconds: int = _count(
+        7 * DAY,
+        ge=1,
+        le=365 * DAY,
+        unit="s",
+        description="How long an id is remembered after its command's end.",
+    )
+    event_retention_seconds: int = _count(
+        7 * DAY, ge=60, le=365 * DAY, unit="s", description="How long events stay in their streams."
+    )
+
+
+class Settings(LedgerSettings):
+    """The settings of a worker."""
 
     encord_domain: str = Field(
         "https://api.encord.com",
         validation_alias="ENCORD_DOMAIN",
         description="The API; https://api.us.encord.com for the US.",
     )
-    encord_ssh_key_file: Path | None = Field(
+    encord_ssh_key_file: HomePath | None = Field(
         None,
         validation_alias="ENCORD_SSH_KEY_FILE",
         description="File with the private Ed25519 key in OpenSSH format.",
@@ -232,23 +266,32 @@ class Settings(BaseSettings):
         10.0, ge=0.1, le=DAY, description="How often a paused lane lets one command through."
     )
 
-    id_retention_seconds: int = _count(
-        7 * DAY,
-        ge=1,
-        le=365 * DAY,
-        unit="s",
-        description="How long an id is remembered after its command's end.",
-    )
-    event_retention_seconds: int = _count(
-        7 * DAY, ge=60, le=365 * DAY, unit="s", description="How long events stay in their streams."
-    )
-
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="What is logged: this and worse."
     )
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="`auto` is text on a terminal and JSON everywhere else."
     )
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> Self:
+        for shortest, longest in _RANGES:
+            if getattr(self, shortest) > getattr(self, longest):
+                names = environment_names()
+                raise PydanticCustomError(
+                    "range",
+                    "{shortest} must be at most {longest}",
+                    {"shortest": names[shortest], "longest": names[longest]},
+                )
+        return self
+
+
+# The first of each is a lower bound of the second, so that neither is silently another one.
+_RANGES: Final = (
+    ("retry_min_seconds", "retry_max_seconds"),
+    ("poll_min_seconds", "poll_max_seconds"),
+    ("breaker_min_seconds", "breaker_max_seconds"),
+)
 
 
 def load_settings() -> Settings:
@@ -260,8 +303,24 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as exc:
-        found = [_problem(error["loc"], error["type"], error["msg"]) for error in exc.errors()]
-        raise SettingError("; ".join(found), code=ErrorCode.INVALID_SETTING) from None
+        raise _setting_error(exc, environment_names()) from None
+
+
+def load_ledger_settings(
+    redis_url: str | None = None, namespace: str | None = None
+) -> LedgerSettings:
+    """Returns what the command line needs: what is given goes before the environment.
+
+    Raises:
+        SettingError: one is wrong or missing; the message names each, and shows no value.
+    """
+    given = {"redis_url": redis_url, "namespace": namespace}
+    found: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    names = environment_names() | {name: f"--{name.replace('_', '-')}" for name in found}
+    try:
+        return LedgerSettings(**found)
+    except ValidationError as exc:
+        raise _setting_error(exc, names) from None
 
 
 def environment_names() -> dict[str, str]:
@@ -288,14 +347,21 @@ def unknown_names() -> dict[str, str | None]:
     return found
 
 
-def _problem(loc: tuple[int | str, ...], kind: str, message: str) -> str:
-    names = environment_names()
-    first = str(loc[0])
+def _setting_error(error: ValidationError, names: dict[str, str]) -> SettingError:
+    problems = [_problem(detail, names) for detail in error.errors()]
+    return SettingError("; ".join(problems), code=ErrorCode.INVALID_SETTING)
+
+
+def _problem(detail: ErrorDetails, names: dict[str, str]) -> str:
+    message = detail["msg"]
+    if not detail["loc"]:
+        return message
+    first = str(detail["loc"][0])
     name = names.get(first, first)
-    if kind == "missing":
+    if detail["type"] == "missing":
         return f"{name} is not set"
-    said = message.removeprefix("Input should ")
-    if said.startswith("be "):
+    said = message.removeprefix("Input should ").removeprefix("String should ")
+    if said.startswith(("be ", "match ")):
         return f"{name} must {said}"
     if said.startswith(("must ", "names ")):
         return f"{name} {said}"

@@ -1,14 +1,18 @@
-"""`trainmaster`: gathers the commands."""
+"""`trainmaster`: gathers the commands.
+
+A command's module is imported when the command runs: the worker's alone costs most of a second,
+and `submit` stands in other people's loops.
+"""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Final
+from typing import Final, NamedTuple
 
 import click
 
-from worker.cli.serving import worker
 from worker.errors import SettingError
 
 WRONG_USAGE: Final = 2
@@ -17,17 +21,45 @@ WRONG_USAGE: Final = 2
 PLUGINS: Final = "trainmaster.commands"
 
 
+class Listed(NamedTuple):
+    """A command as the overview lists it: where it is, and its line of help."""
+
+    place: str
+    help: str
+
+
+COMMANDS: Final = {
+    "cancel": Listed("worker.cli.cancelling:cancel", "End commands that have not ended."),
+    "dead-letters": Listed(
+        "worker.cli.dead_letters:dead_letters", "Look at what failed; send it again or delete it."
+    ),
+    "doctor": Listed("worker.cli.doctor:doctor", "Check everything that a worker needs."),
+    "events": Listed("worker.cli.events:events", "Print events, oldest first."),
+    "lanes": Listed("worker.cli.lanes:lanes", "Show paused lanes, or resume one."),
+    "list": Listed("worker.cli.status:list_commands", "List commands and how many there are."),
+    "schemas": Listed("worker.cli.schemas:schemas", "Print or write the contract as JSON."),
+    "status": Listed("worker.cli.status:status", "Tell how a command stands."),
+    "submit": Listed("worker.cli.submit:submit", "Send commands."),
+    "worker": Listed("worker.cli.serving:worker", "Carry out commands until told to stop."),
+}
+
+# The overview must not import a plugin only to list it.
+PLUGIN_HELP: Final = {"sandbox": "Serve a local stand-in for the ML-models API."}
+
+
 class Commands(click.Group):
     """Our commands, and those that installed packages add by an entry point."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns the names of all commands."""
-        return sorted({*super().list_commands(ctx), *(e.name for e in entry_points(group=PLUGINS))})
+        plugins = (plugin.name for plugin in entry_points(group=PLUGINS))
+        return sorted({*super().list_commands(ctx), *COMMANDS, *plugins})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Returns a command; one of a package whose extra is missing says so."""
-        own = super().get_command(ctx, cmd_name)
-        if own is not None:
+        if listed := COMMANDS.get(cmd_name):
+            module, _, attribute = listed.place.partition(":")
+            own: click.Command = getattr(import_module(module), attribute)
             return own
         for found in entry_points(group=PLUGINS, name=cmd_name):
             try:
@@ -37,16 +69,21 @@ class Commands(click.Group):
                     f"{cmd_name} needs the package {exc.name}: install trainmaster[{cmd_name}]"
                 ) from exc
             return loaded
-        return None
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the overview without importing what it lists."""
+        helps = PLUGIN_HELP | {name: listed.help for name, listed in COMMANDS.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl([
+                (name, helps.get(name, "From another package.")) for name in self.list_commands(ctx)
+            ])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="trainmaster")
 def commands() -> None:
     """Train, attach and run models from a Redis queue."""
-
-
-commands.add_command(worker)
 
 
 def main() -> None:

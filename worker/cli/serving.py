@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from worker.app import create_credentials, run_worker
+from worker.app import run_worker
+from worker.composition import create_transport
 from worker.settings import load_settings
 
 
@@ -13,6 +14,6 @@ from worker.settings import load_settings
 def worker(name: str | None) -> None:
     """Carry out commands until told to stop."""
     settings = load_settings()
-    # A wrong key is found before anything starts.
-    create_credentials(settings)
+    # A wrong key or domain is found before anything starts.
+    create_transport(settings)
     raise SystemExit(run_worker(settings, name=name))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from redis.asyncio import Redis
+from typing import TYPE_CHECKING
+
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
+
+from worker.redis_address import RedisAddress
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 # What a call of the ledger may raise when Redis is away, full or on its way back: nothing is
 # known of the call's outcome, and calling again is safe.
@@ -22,8 +28,7 @@ def connect(url: str, *, max_connections: int = 64) -> Redis:
     Commands are not retried here: a script whose reply was lost may have run, and only its
     caller knows what a second run means.
     """
-    return Redis.from_url(
-        url,
+    return RedisAddress.parse(url).asyncio_client(
         decode_responses=False,
         max_connections=max_connections,
         socket_timeout=SOCKET_TIMEOUT_SECONDS,

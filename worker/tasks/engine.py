@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
+from redis.exceptions import AuthenticationError
 
+from schemas.events import ErrorCode
+from worker.errors import LedgerLostError, SettingError
 from worker.ledger.connection import LEDGER_TROUBLE
 from worker.ledger.keys import COMMAND_FIELD
+from worker.ledger.server import refuse_unsuitable, server_facts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from worker.api.gate import Breaker
     from worker.intake.reader import Intake
     from worker.ledger.ledger import Ledger
+    from worker.ledger.marker import Marker
     from worker.tasks.runner import Runner
 
 log = structlog.get_logger(__name__)
@@ -31,6 +36,7 @@ T = TypeVar("T")
 # A wake-up is published at most so often; one is enough for any number of commands.
 WAKE_UP_PAUSE_SECONDS = 0.05
 TRIM_SECONDS = 60.0
+MEET_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +44,34 @@ class Parts:
     """What the composition root builds for an engine, on the engine's loop.
 
     Attributes:
+        marker: tells that someone emptied Redis.
         close: closes what the parts opened.
     """
 
     redis: Redis
     ledger: Ledger
+    marker: Marker
     intake: Intake
     runner: Runner
     breaker: Breaker
     close: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long and how often, in seconds.
+
+    Attributes:
+        slice: how long a drain stays open.
+        sweep: how often the due sets are looked at.
+        event_retention: how long events stay in their stream.
+        grace: how long a stop waits for calls that change something.
+    """
+
+    slice: float
+    sweep: float
+    event_retention: int
+    grace: float
 
 
 class Engine:
@@ -55,28 +80,20 @@ class Engine:
     Args:
         build: builds the parts; called on the loop, with the engine's `notify`.
         publish_wake_up: sends the Celery message that opens a drain; may block.
-        slice_seconds: how long a drain stays open.
-        sweep_seconds: how often the due sets are looked at.
-        event_retention_seconds: how long events stay in their stream.
-        grace_seconds: how long a stop waits for calls that change something.
+        on_broken: called once when a part has ended that never should, or the ledger is lost.
     """
 
     def __init__(
         self,
         build: Callable[[Callable[[int], None]], Awaitable[Parts]],
         publish_wake_up: Callable[[], None],
-        *,
-        slice_seconds: float,
-        sweep_seconds: float,
-        event_retention_seconds: int,
-        grace_seconds: float,
+        on_broken: Callable[[], None],
+        times: Times,
     ) -> None:
         self._build = build
         self._publish_wake_up = publish_wake_up
-        self._slice_seconds = slice_seconds
-        self._sweep_seconds = sweep_seconds
-        self._event_retention_seconds = event_retention_seconds
-        self._grace_seconds = grace_seconds
+        self._on_broken = on_broken
+        self._times = times
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._ready: Future[None] = Future()
@@ -86,10 +103,11 @@ class Engine:
         self._stopping = False
 
     def start(self) -> None:
-        """Starts the loop's thread; returns once all parts run.
+        """Starts the loop's thread; returns once all parts run, so not before Redis answers.
 
         Raises:
-            TrainmasterError: a part can't be built.
+            TrainmasterError: a part can't be built, or Redis can't be trusted.
+            SystemExit: it was told to stop meanwhile.
         """
         self._thread.start()
         self._ready.result()
@@ -142,7 +160,13 @@ class Engine:
         self._loop.close()
 
     async def _open(self) -> None:
-        self._parts = parts = await self._build(self.notify)
+        parts = await self._build(self.notify)
+        try:
+            await self._meet(parts)
+        except BaseException:
+            await parts.close()
+            raise
+        self._parts = parts
         self._tasks = [
             asyncio.create_task(act, name=name)
             for name, act in {
@@ -157,16 +181,48 @@ class Engine:
         for task in self._tasks:
             task.add_done_callback(self._task_ended)
 
+    async def _meet(self, parts: Parts) -> None:
+        """Waits for Redis, and looks whether it can be trusted with the ledger.
+
+        Raises:
+            SettingError: it can't.
+            LedgerLostError: the ledger was lost and nobody has accepted that.
+        """
+        while True:
+            if self._stopping:
+                raise SystemExit(0)
+            try:
+                facts = await server_facts(parts.redis)
+                refuse_unsuitable(facts)
+                await parts.marker.enter()
+            except AuthenticationError as exc:
+                raise SettingError(
+                    f"TRAINMASTER_REDIS_URL: the server refuses us: {exc}",
+                    code=ErrorCode.INVALID_SETTING,
+                ) from exc
+            except LEDGER_TROUBLE as exc:
+                log.warning("engine.redis_awaited", error=str(exc), kind=type(exc).__name__)
+                await asyncio.sleep(MEET_PAUSE_SECONDS)
+            else:
+                break
+        if not facts.keeps_what_it_acknowledged:
+            log.warning(
+                "engine.redis_forgets",
+                advice="a crash of Redis may lose commands: set appendonly yes, appendfsync always",
+            )
+
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         # These loops never end by themselves: one that does leaves the worker half dead, and a
         # half-dead worker that looks alive is worse than none.
         if self._stopping or task.cancelled():
             return
-        log.critical("engine.task_ended", task=task.get_name(), exc_info=task.exception())
-        self.on_broken()
-
-    def on_broken(self) -> None:
-        """Called when a part has ended that never should; the composition root replaces it."""
+        error = task.exception()
+        if isinstance(error, LedgerLostError):
+            log.critical("ledger.lost", message=error.message)
+        else:
+            log.critical("engine.task_ended", task=task.get_name(), exc_info=error)
+        self.stop_claiming()
+        self._on_broken()
 
     async def _close(self) -> None:
         parts = self._parts
@@ -176,7 +232,7 @@ class Engine:
         for task in readers:
             task.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
-        await parts.runner.close(self._grace_seconds)
+        await parts.runner.close(self._times.grace)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -188,7 +244,7 @@ class Engine:
         await parts.close()
 
     async def _drain(self) -> None:
-        if self._parts is not None and await self._parts.runner.drain(self._slice_seconds):
+        if self._parts is not None and await self._parts.runner.drain(self._times.slice):
             self.notify(1)
 
     def notify(self, count: int) -> None:
@@ -221,11 +277,12 @@ class Engine:
         """Finds what is due though nobody was told: retries, polls, lost wake-ups, dead runs."""
         trim_at = 0.0
         while True:
-            await asyncio.sleep(self._sweep_seconds)
+            await asyncio.sleep(self._times.sweep)
             try:
+                await parts.marker.check()
                 self.notify(sum(await parts.ledger.count_due()))
                 if time.monotonic() >= trim_at:
                     trim_at = time.monotonic() + TRIM_SECONDS
-                    await parts.ledger.trim_events(self._event_retention_seconds)
+                    await parts.ledger.trim_events(self._times.event_retention)
             except LEDGER_TROUBLE as exc:
                 log.warning("engine.sweep_failed", error=str(exc), kind=type(exc).__name__)

@@ -78,7 +78,7 @@ class Runner:
         self._finished = asyncio.Event()
         self._signal = asyncio.Event()
         self._draining = False
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._more = False
 
     @property
@@ -103,7 +103,7 @@ class Runner:
 
     def stop(self) -> None:
         """Claims nothing more; open drains end."""
-        self._stopping = True
+        self._stopping.set()
         self._signal.set()
 
     async def drain(self, slice_seconds: float) -> bool:
@@ -111,14 +111,14 @@ class Runner:
 
         A second drain of the same process returns at once.
         """
-        if self._draining or self._stopping:
+        if self._draining or self._stopping.is_set():
             return False
         self._draining = True
         self._more = True
         end = time.monotonic() + slice_seconds
         refill = max(1, self._places // 8)
         try:
-            while not self._stopping:
+            while not self._stopping.is_set():
                 rest = end - time.monotonic()
                 if rest <= 0:
                     return self._more
@@ -177,7 +177,7 @@ class Runner:
         self._suspects_running -= lease.suspect
         # What a bound of the lane held back may be due now.
         self._more = self._more or lease.lane is Priority.BULK or lease.suspect
-        if self._more or self._stopping:
+        if self._more or self._stopping.is_set():
             self._signal.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("run.broken", command_id=lease.command_id, exc_info=error)
@@ -193,7 +193,7 @@ class Runner:
             log.warning("run.fenced", command_id=lease.command_id, token=lease.token)
             return
         except asyncio.CancelledError:
-            if not self._stopping:
+            if not self._stopping.is_set():
                 raise
             finish = self._attempts.hand_back(run)
         except LEDGER_TROUBLE as exc:

@@ -2,25 +2,35 @@
 -- Makes rows of commands, first writer wins, and acknowledges their stream entries.
 --
 -- KEYS  1 commands  2 events  3 due:interactive  4 due:bulk
--- ARGV  1 key prefix  2 group  3 days kept by reply streams, in seconds
+-- ARGV  1 key prefix  2 group  3 seconds reply streams are kept
 --       then for each command 9 values:
 --       entry id, command id, type, fingerprint, lane (i or b), not before (ms, 0 = now),
 --       text, accepted event, reply stream or ""
--- Returns for each command: 0 accepted, 1 known already, 2 known with another content
---         (that entry stays pending, for it has to be rejected)
+-- Returns for each command: 0 accepted, 1 known already, 2 known with another content, or its
+--         row's key holds something else (that entry stays pending, for it has to be rejected)
 --
 -- The first calls read every shared key, so that a key of the wrong type stops the script
--- before it has written; without `allow-oom` a full Redis refuses it whole.
+-- before it has written; a key that is one command's own harms no other command. Without
+-- `allow-oom` a full Redis refuses the script whole.
 local prefix, group, reply_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- A reply stream whose key holds something else gets nothing: the events stream has it all.
+local function publish(event, reply)
+  redis.call('XADD', KEYS[2], '*', 'event', event)
+  if reply == '' then return end
+  local kind = redis.call('TYPE', reply)['ok']
+  if kind ~= 'stream' and kind ~= 'none' then return end
+  redis.call('XADD', reply, 'MINID', '~', now - reply_seconds * 1000, '*', 'event', event)
+  redis.call('EXPIRE', reply, reply_seconds)
+end
 local verdicts, done = {}, {}
 for i = 4, #ARGV, 9 do
   local entry, id, fingerprint, lane = ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
   local row = prefix .. 'row:' .. id
-  local known = redis.call('HGET', row, 'f')
+  local known = redis.pcall('HGET', row, 'f')
   local verdict = 0
   if not known then
     local not_before = tonumber(ARGV[i + 5])
@@ -28,11 +38,7 @@ for i = 4, #ARGV, 9 do
       'n', 0, 'a', 0, 'c', 0, 'm', now, 'q', entry)
     redis.call('SET', prefix .. 'text:' .. id, ARGV[i + 6])
     redis.call('ZADD', lane == 'b' and KEYS[4] or KEYS[3], math.max(now, not_before), id)
-    redis.call('XADD', KEYS[2], '*', 'event', ARGV[i + 7])
-    if ARGV[i + 8] ~= '' then
-      redis.call('XADD', ARGV[i + 8], '*', 'event', ARGV[i + 7])
-      redis.call('EXPIRE', ARGV[i + 8], reply_seconds)
-    end
+    publish(ARGV[i + 7], ARGV[i + 8])
   elseif known == fingerprint then
     verdict = 1
   else

@@ -1,23 +1,26 @@
 #!lua
 -- Ends a row as cancelled unless it has ended; whoever runs it is fenced from now on.
 --
--- KEYS  1 events  2 due:interactive  3 due:bulk
+-- KEYS  1 events  2 due:interactive  3 due:bulk  4 due:suspect
 -- ARGV  1 key prefix  2 id  3 event  4 reply stream or ""  5 seconds an ended row is kept
---       6 seconds reply streams are kept  7 the token that the event was written for
+--       6 seconds reply streams are kept  7, 8 token and progress that the event was written for
 -- Returns {1, state before} cancelled, {0, state} ended before, {2, ""} unknown,
 --         {3, state} it moved on meanwhile: read it again
 local prefix, id = ARGV[1], ARGV[2]
 local row = prefix .. 'row:' .. id
 redis.call('XLEN', KEYS[1])
-local is = redis.call('HMGET', row, 's', 'n', 'l', 'e')
+redis.call('ZCARD', KEYS[2]); redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4])
+local is = redis.call('HMGET', row, 's', 'n', 'l', 'e', 'p')
 if not is[1] then return {2, ''} end
 if is[4] then return {0, is[1]} end
-if is[2] ~= ARGV[7] then return {3, is[1]} end
+if is[2] ~= ARGV[7] or (is[5] or '') ~= ARGV[8] then return {3, is[1]} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local event_id = redis.call('XADD', KEYS[1], '*', 'event', ARGV[3])
-if ARGV[4] ~= '' then
-  redis.call('XADD', ARGV[4], '*', 'event', ARGV[3])
+-- A reply stream whose key holds something else gets nothing: the events stream has it all.
+local kind = ARGV[4] ~= '' and redis.call('TYPE', ARGV[4])['ok']
+if kind == 'stream' or kind == 'none' then
+  redis.call('XADD', ARGV[4], 'MINID', '~', now - ARGV[6] * 1000, '*', 'event', ARGV[3])
   redis.call('EXPIRE', ARGV[4], ARGV[6])
 end
 redis.call('HSET', row, 's', 'cancelled', 'n', is[2] + 1, 'e', now, 'v', event_id)
@@ -25,4 +28,5 @@ redis.call('HDEL', row, 'p', 'x', 'c')
 redis.call('EXPIRE', row, ARGV[5])
 redis.call('DEL', prefix .. 'text:' .. id)
 redis.call('ZREM', is[3] == 'b' and KEYS[3] or KEYS[2], id)
+redis.call('ZREM', KEYS[4], id)
 return {1, is[1]}

@@ -5,8 +5,8 @@
 --       6 paused:bulk
 -- ARGV  1 key prefix  2 lease in ms  3 most of all  4 bulk rows that come first
 --       5 most of the bulk lane  6 suspects, 0 or 1  7 claims that make a row a suspect
--- Returns {ms for which nothing may be claimed, rows, paused lanes (1 interactive, 2 bulk)};
---         each row: id, token, lane,
+-- Returns {ms for which nothing may be claimed, rows, paused lanes (1 interactive, 2 bulk),
+--         ids that were dropped}; each row: id, token, lane,
 --         state before, attempts, claims, accepted at (ms), entry id, progress or "",
 --         last errors or "", text
 --
@@ -17,19 +17,24 @@
 local prefix, lease = ARGV[1], tonumber(ARGV[2])
 local most, suspect_claims = tonumber(ARGV[3]), tonumber(ARGV[7])
 local hold = redis.call('PTTL', KEYS[4])
-if hold > 0 then return {hold, {}, 0} end
+if hold > 0 then return {hold, {}, 0, {}} end
+-- A shared key of the wrong type stops the script before it has written.
+for i = 1, 3 do redis.call('ZCARD', KEYS[i]) end
+redis.call('HLEN', KEYS[5]); redis.call('HLEN', KEYS[6])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local claimed = {}
+local claimed, dropped = {}, {}
 local function take(due, only_lane, wanted)
   if wanted < 1 then return end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, wanted)) do
     local row = prefix .. 'row:' .. id
-    local is = redis.call('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l')
-    local text = redis.call('GET', prefix .. 'text:' .. id)
-    if not is[1] or not text then
-      -- Half of the row is gone: someone deleted keys. It can't be run, only be dropped.
+    local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l')
+    local text = redis.pcall('GET', prefix .. 'text:' .. id)
+    if is['err'] or not is[1] or type(text) ~= 'string' then
+      -- Half of the row is gone, or its key holds something else: someone meddled with keys.
+      -- It can't be run, only be dropped, and must not stand in the way of all others.
       redis.call('ZREM', due, id)
+      dropped[#dropped + 1] = id
     elseif only_lane and tonumber(is[4]) >= suspect_claims then
       redis.call('HSET', row, 'n', is[2] + 1)
       redis.call('ZREM', due, id)
@@ -65,4 +70,4 @@ take(KEYS[1], 'i', interactive_most)
 take(KEYS[2], 'b', math.min(most - #claimed, bulk_most - bulk))
 take(KEYS[3], nil, math.min(most - #claimed, tonumber(ARGV[6])))
 local paused_lanes = (interactive_paused and 1 or 0) + (bulk_paused and 2 or 0)
-return {0, claimed, paused_lanes}
+return {0, claimed, paused_lanes, dropped}

@@ -4,33 +4,40 @@
 --
 -- KEYS  1 events  2 dead-letters  3 due:interactive  4 due:bulk
 -- ARGV  1 key prefix  2 seconds an ended row is kept  3 seconds reply streams are kept
---       then for each run 13 values:
+--       then for each run 14 values:
 --       id, token, lane, state, ended (1 or 0), delay in ms, attempts, claims,
---       progress or "", last errors or "", event or "", reply stream or "", dead letter or ""
---       followed by the guard to drop or "" (14th)
+--       progress or "", last errors or "", event or "", reply stream or "", dead letter or "",
+--       guard to drop or ""
 -- Returns for each run: 1 done, 0 fenced
-local prefix, keep_seconds, reply_seconds = ARGV[1], ARGV[2], ARGV[3]
+--
+-- Every shared key is read first, so that one of the wrong type stops the script before it has
+-- written. A row of the wrong type holds no token, so its run is fenced like any other.
+local prefix, keep_seconds, reply_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- A reply stream whose key holds something else gets nothing: the events stream has it all.
+local function publish(event, reply)
+  if event == '' then return '' end
+  local event_id = redis.call('XADD', KEYS[1], '*', 'event', event)
+  if reply == '' then return event_id end
+  local kind = redis.call('TYPE', reply)['ok']
+  if kind ~= 'stream' and kind ~= 'none' then return event_id end
+  redis.call('XADD', reply, 'MINID', '~', now - reply_seconds * 1000, '*', 'event', event)
+  redis.call('EXPIRE', reply, reply_seconds)
+  return event_id
+end
 local verdicts = {}
 for i = 4, #ARGV, 14 do
   local id, token = ARGV[i], ARGV[i + 1]
   local row = prefix .. 'row:' .. id
-  if redis.call('HGET', row, 'n') ~= token then
+  if redis.pcall('HGET', row, 'n') ~= token then
     verdicts[#verdicts + 1] = 0
   else
     local due = ARGV[i + 2] == 'b' and KEYS[4] or KEYS[3]
-    local event, reply, dead_letter = ARGV[i + 10], ARGV[i + 11], ARGV[i + 12]
-    local event_id = ''
-    if event ~= '' then
-      event_id = redis.call('XADD', KEYS[1], '*', 'event', event)
-      if reply ~= '' then
-        redis.call('XADD', reply, '*', 'event', event)
-        redis.call('EXPIRE', reply, reply_seconds)
-      end
-    end
+    local dead_letter, guard = ARGV[i + 12], ARGV[i + 13]
+    local event_id = publish(ARGV[i + 10], ARGV[i + 11])
     if dead_letter ~= '' then
       redis.call('XADD', KEYS[2], '*', 'dead_letter', dead_letter)
     end
@@ -48,9 +55,7 @@ for i = 4, #ARGV, 14 do
       if ARGV[i + 9] ~= '' then redis.call('HSET', row, 'x', ARGV[i + 9]) end
       redis.call('ZADD', due, now + tonumber(ARGV[i + 5]), id)
     end
-    if ARGV[i + 13] ~= '' and redis.call('GET', ARGV[i + 13]) == id then
-      redis.call('DEL', ARGV[i + 13])
-    end
+    if guard ~= '' and redis.pcall('GET', guard) == id then redis.call('DEL', guard) end
     verdicts[#verdicts + 1] = 1
   end
 end

@@ -4,7 +4,7 @@
 -- KEYS  1 inbox  2 inbox:moving  3 commands
 -- ARGV  1 the most to move from the inbox
 -- Returns how many were moved
-redis.call('XLEN', KEYS[3])
+redis.call('LLEN', KEYS[1]); redis.call('LLEN', KEYS[2]); redis.call('XLEN', KEYS[3])
 local moved = 0
 local function move(key, most)
   local texts = redis.call('LPOP', key, most)
@@ -14,7 +14,6 @@ local function move(key, most)
     moved = moved + 1
   end
 end
-redis.call('LLEN', KEYS[1])
 move(KEYS[2], redis.call('LLEN', KEYS[2]) + 1)
 move(KEYS[1], tonumber(ARGV[1]))
 return moved

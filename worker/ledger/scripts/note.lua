@@ -3,29 +3,45 @@
 --
 -- KEYS  1 events  2 due:interactive  3 due:bulk
 -- ARGV  1 key prefix  2 id  3 token  4 lane  5 lease in ms  6 state or ""  7 progress
---       8 event or ""  9 reply stream or ""  10 days kept by reply streams, in seconds
+--       8 event or ""  9 reply stream or ""  10 seconds reply streams are kept
 --       11 guard to take or ""  12 guard to drop or ""  13 seconds a guard is kept
+--       14 ms after which the guard of a command that has ended is free, or "" for never
 -- Returns {1, ""} noted, {0, ""} fenced, {2, holder} where another command has the guard
-local prefix, id = ARGV[1], ARGV[2]
+--
+-- A note that is there already was repeated because its reply was lost: it publishes nothing.
+-- All that can fail for a key of the wrong type is read before the first write.
+local prefix, id, progress = ARGV[1], ARGV[2], ARGV[7]
+local take, drop = ARGV[11], ARGV[12]
 local row = prefix .. 'row:' .. id
-redis.call('XLEN', KEYS[1])
-if redis.call('HGET', row, 'n') ~= ARGV[3] then return {0, ''} end
-if ARGV[11] ~= '' then
-  local holder = redis.call('GET', ARGV[11])
-  if holder and holder ~= id then return {2, holder} end
-  redis.call('SET', ARGV[11], id, 'EX', ARGV[13])
-end
-if ARGV[12] ~= '' and redis.call('GET', ARGV[12]) == id then redis.call('DEL', ARGV[12]) end
-redis.call('HSET', row, 'p', ARGV[7])
-if ARGV[6] ~= '' then redis.call('HSET', row, 's', ARGV[6]) end
+redis.call('XLEN', KEYS[1]); redis.call('ZCARD', KEYS[2]); redis.call('ZCARD', KEYS[3])
 local time = redis.call('TIME')
-local due_at = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[5])
-redis.call('ZADD', ARGV[4] == 'b' and KEYS[3] or KEYS[2], due_at, id)
-if ARGV[8] ~= '' then
-  redis.call('XADD', KEYS[1], '*', 'event', ARGV[8])
-  if ARGV[9] ~= '' then
-    redis.call('XADD', ARGV[9], '*', 'event', ARGV[8])
-    redis.call('EXPIRE', ARGV[9], ARGV[10])
-  end
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local is = redis.pcall('HMGET', row, 'n', 'p')
+if is['err'] or is[1] ~= ARGV[3] then return {0, ''} end
+local repeated = is[2] == progress
+-- What an ended command was about to do it does no more, once its call can't be under way.
+local function is_free(holder)
+  if ARGV[14] == '' then return false end
+  local found = redis.pcall('HMGET', prefix .. 'row:' .. holder, 's', 'e')
+  if found['err'] or not found[1] then return true end
+  return found[2] and now - found[2] >= tonumber(ARGV[14])
+end
+if take ~= '' then
+  local holder = redis.call('GET', take)
+  if holder and holder ~= id and not is_free(holder) then return {2, holder} end
+  redis.call('SET', take, id, 'EX', ARGV[13])
+end
+if drop ~= '' and redis.pcall('GET', drop) == id then redis.call('DEL', drop) end
+redis.call('HSET', row, 'p', progress)
+if ARGV[6] ~= '' then redis.call('HSET', row, 's', ARGV[6]) end
+redis.call('ZADD', ARGV[4] == 'b' and KEYS[3] or KEYS[2], now + tonumber(ARGV[5]), id)
+if ARGV[8] == '' or repeated then return {1, ''} end
+redis.call('XADD', KEYS[1], '*', 'event', ARGV[8])
+if ARGV[9] == '' then return {1, ''} end
+-- A reply stream whose key holds something else gets nothing: the events stream has it all.
+local kind = redis.call('TYPE', ARGV[9])['ok']
+if kind == 'stream' or kind == 'none' then
+  redis.call('XADD', ARGV[9], 'MINID', '~', now - ARGV[10] * 1000, '*', 'event', ARGV[8])
+  redis.call('EXPIRE', ARGV[9], ARGV[10])
 end
 return {1, ''}

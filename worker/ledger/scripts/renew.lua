@@ -8,9 +8,10 @@ local prefix, lease = ARGV[1], tonumber(ARGV[2])
 local time = redis.call('TIME')
 local due_at = time[1] * 1000 + math.floor(time[2] / 1000) + lease
 local lost = {}
+redis.call('ZCARD', KEYS[1]); redis.call('ZCARD', KEYS[2])
 for i = 3, #ARGV, 3 do
   local id = ARGV[i]
-  if redis.call('HGET', prefix .. 'row:' .. id, 'n') == ARGV[i + 1] then
+  if redis.pcall('HGET', prefix .. 'row:' .. id, 'n') == ARGV[i + 1] then
     redis.call('ZADD', ARGV[i + 2] == 'b' and KEYS[2] or KEYS[1], 'XX', due_at, id)
   else
     lost[#lost + 1] = id

@@ -1,0 +1,208 @@
+"""The composition root: builds everything that a worker process runs from its settings."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from schemas.events import ErrorCode
+from worker.api.client import MlModelsApi
+from worker.api.domains import environment_proxy
+from worker.api.gate import Breaker, Gate
+from worker.api.signing import BearerToken, RequestSigner
+from worker.api.transport import Timeouts, Transport
+from worker.errors import (
+    MisconfiguredError,
+    PermanentError,
+    RateLimitedError,
+    RetryableError,
+    SettingError,
+)
+from worker.handlers.registry import HANDLERS
+from worker.handlers.run import LongPolls, PollSchedule, Surroundings
+from worker.intake.reader import Intake
+from worker.ledger.connection import connect
+from worker.ledger.keys import Keys
+from worker.ledger.lanes import FailureShare, Lanes
+from worker.ledger.ledger import Ledger
+from worker.ledger.limits import RedisLimits
+from worker.ledger.marker import Marker
+from worker.tasks.attempt import Attempts
+from worker.tasks.engine import Engine, Parts, Times
+from worker.tasks.results import ResultStore
+from worker.tasks.runner import Runner
+from worker.tasks.verdict import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from redis.asyncio import Redis
+
+    from worker.api.signing import Credentials
+    from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+STOP_GRACE_SECONDS: Final = 10.0
+
+
+def create_engine(
+    settings: Settings, publish_wake_up: Callable[[], None], on_broken: Callable[[], None]
+) -> Engine:
+    """Returns the engine of a worker process."""
+
+    async def build(notify: Callable[[int], None]) -> Parts:
+        keys = Keys(settings.namespace)
+        redis = connect(settings.redis_url.get_secret_value())
+        readers = connect(settings.redis_url.get_secret_value())
+        ledger = create_ledger(settings, redis, keys)
+        transport = create_transport(settings)
+        limits = RedisLimits(
+            redis,
+            keys,
+            ledger,
+            requests_per_second=settings.requests_per_second,
+            concurrent_requests=settings.concurrent_requests,
+        )
+        breaker = create_breaker(settings, MlModelsApi(transport))
+        around = Surroundings(
+            api=MlModelsApi(Gate(transport, limits, breaker)),
+            ledger=ledger,
+            data_roots=tuple(settings.data_roots),
+            polls=PollSchedule(
+                settings.poll_min_seconds, settings.poll_max_seconds, settings.poll_share
+            ),
+            long_polls=LongPolls(settings.long_poll_places, settings.long_poll_seconds),
+            doubt_seconds=settings.doubt_seconds,
+        )
+        attempts = Attempts(
+            handlers=HANDLERS,
+            around=around,
+            policy=RetryPolicy(
+                settings.max_attempts, settings.retry_min_seconds, settings.retry_max_seconds
+            ),
+            results=ResultStore(settings.result_store, settings.result_limit_bytes),
+            max_claims=settings.max_claims,
+            breaker=breaker,
+        )
+        intake = Intake(
+            readers,
+            ledger,
+            consumer=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+            batch=settings.intake_batch,
+            consumer_idle_seconds=settings.consumer_idle_seconds,
+            on_accepted=notify,
+        )
+        runner = Runner(
+            ledger,
+            attempts,
+            breaker,
+            places=settings.places,
+            lease_seconds=settings.lease_seconds,
+            lanes=Lanes(redis, keys),
+            share=FailureShare(
+                commands=settings.pause_commands,
+                seconds=settings.pause_seconds,
+                share=settings.pause_share,
+            ),
+            probe_seconds=settings.pause_probe_seconds,
+        )
+
+        async def close() -> None:
+            await transport.aclose()
+            await readers.aclose()
+            await redis.aclose()
+
+        return Parts(redis, ledger, Marker(redis, keys), intake, runner, breaker, close)
+
+    times = Times(
+        slice=settings.slice_seconds,
+        sweep=settings.sweep_seconds,
+        event_retention=settings.event_retention_seconds,
+        grace=STOP_GRACE_SECONDS + settings.read_timeout_seconds,
+    )
+    return Engine(build, publish_wake_up, on_broken, times)
+
+
+def create_ledger(settings: Settings, redis: Redis, keys: Keys) -> Ledger:
+    """Returns the ledger of the settings' namespace."""
+    return Ledger(
+        redis,
+        keys,
+        lease_seconds=settings.lease_seconds,
+        retention_seconds=settings.id_retention_seconds,
+        reply_retention_seconds=settings.event_retention_seconds,
+    )
+
+
+def create_breaker(settings: Settings, api: MlModelsApi) -> Breaker:
+    """Returns the breaker; its probe asks for one page of models, past all limits."""
+
+    async def probe() -> bool:
+        try:
+            async for _ in api.list_models(query="trainmaster-probe"):
+                break
+        except (RetryableError, MisconfiguredError) as error:
+            log.info("api.probe_failed", error=error.code)
+            return isinstance(error, RateLimitedError | MisconfiguredError)
+        except PermanentError:
+            return True
+        return True
+
+    return Breaker(
+        probe,
+        failures=settings.breaker_failures,
+        minimum_seconds=settings.breaker_min_seconds,
+        maximum_seconds=settings.breaker_max_seconds,
+    )
+
+
+def create_transport(settings: Settings) -> Transport:
+    """Returns the transport to the API, with the settings' credentials.
+
+    Raises:
+        SettingError: there are no credentials, or they can't be used.
+    """
+    return Transport(
+        settings.encord_domain,
+        create_credentials(settings),
+        timeouts=Timeouts(
+            connect=settings.connect_timeout_seconds,
+            read=settings.read_timeout_seconds,
+            write=settings.write_timeout_seconds,
+            pool=settings.pool_timeout_seconds,
+        ),
+        connections=settings.places + settings.long_poll_places,
+        proxy=environment_proxy(settings.encord_domain),
+    )
+
+
+def create_credentials(settings: Settings) -> Credentials:
+    """Returns what signs requests: the bearer token if there is one, else the key.
+
+    Raises:
+        SettingError: there is neither, or it can't be used.
+    """
+    if settings.bearer_token is not None:
+        return BearerToken(settings.bearer_token.get_secret_value())
+    passphrase = settings.encord_ssh_key_passphrase
+    secret = passphrase.get_secret_value() if passphrase is not None else None
+    if settings.encord_ssh_key is not None:
+        return RequestSigner.from_openssh(settings.encord_ssh_key.get_secret_value(), secret)
+    if settings.encord_ssh_key_file is not None:
+        try:
+            text = settings.encord_ssh_key_file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise SettingError(
+                f"ENCORD_SSH_KEY_FILE: {settings.encord_ssh_key_file} can't be read",
+                code=ErrorCode.INVALID_SETTING,
+            ) from exc
+        return RequestSigner.from_openssh(text, secret, setting="ENCORD_SSH_KEY_FILE")
+    raise SettingError(
+        "no credentials: set ENCORD_SSH_KEY_FILE, ENCORD_SSH_KEY or TRAINMASTER_BEARER_TOKEN",
+        code=ErrorCode.INVALID_SETTING,
+    )

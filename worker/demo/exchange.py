@@ -1,0 +1,92 @@
+"""Sends commands through the stream and gives each its end, told by the events.
+
+Every event is kept in a file as it comes, one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import orjson
+
+from schemas.enums import EventState
+from worker.demo.errors import CommandFailedError
+from worker.ledger import event_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+    from worker.producer import Producer
+
+_ENDS: Final = frozenset((
+    EventState.SUCCEEDED,
+    EventState.FAILED,
+    EventState.CANCELLED,
+    EventState.REJECTED,
+))
+
+
+class Exchange:
+    """The demo's commands and all their events.
+
+    Args:
+        journal: gets every event, in the order of the stream.
+        on_event: is told every event, before whoever waits for it.
+    """
+
+    def __init__(
+        self,
+        producer: Producer,
+        redis: Redis,
+        keys: Keys,
+        journal: IO[bytes],
+        on_event: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self._producer = producer
+        self._redis = redis
+        self._keys = keys
+        self._journal = journal
+        self._on_event = on_event
+        self._ends: dict[str, asyncio.Future[Any]] = {}
+        self.commands: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
+
+    async def follow(self) -> None:
+        """Reads events until it is cancelled."""
+        async for _, event in event_stream.read(self._redis, self._keys, follow=True):
+            self._journal.write(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
+            self._journal.flush()
+            self.events.append(event)
+            self._on_event(event)
+            self._settle(event)
+
+    async def carry_out(self, command_type: str, command_id: str, data: Mapping[str, Any]) -> Any:
+        """Sends one command and returns its result.
+
+        Raises:
+            CommandFailedError: it ended in another way.
+        """
+        command = {"type": command_type, "id": command_id, "data": dict(data)}
+        end: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._ends[command_id] = end
+        self.commands.append(command)
+        await asyncio.to_thread(self._producer.submit, command)
+        return await end
+
+    def events_of(self, command_id: str) -> list[dict[str, Any]]:
+        """Returns what was told of a command so far."""
+        return [event for event in self.events if event["subject"] == command_id]
+
+    def _settle(self, event: Mapping[str, Any]) -> None:
+        state = str(event["type"]).rpartition(".")[2]
+        end = self._ends.get(event["subject"])
+        if state not in _ENDS or end is None or end.done():
+            return
+        if state == EventState.SUCCEEDED:
+            end.set_result(event["data"]["result"])
+        else:
+            end.set_exception(CommandFailedError(event))

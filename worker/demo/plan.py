@@ -1,0 +1,164 @@
+"""What the demo trains, on what, and how good it must be.
+
+Two projects name the same things differently. The names of a model are its own; a mapping for
+each project says which of its features they stand for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from schemas.enums import ModelArchitecture, PredictTask
+from worker.demo import scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from worker.demo.scores import Scored
+    from worker.demo.world import Feature, Item, Project
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How a task is scored: `floor` is the least score, 0 to 1, that passes."""
+
+    name: str
+    floor: float
+    score: Callable[[Sequence[Scored], Mapping[str, str]], float]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """One model of the demo.
+
+    Attributes:
+        name: what it is called in ids, in the terminal and on the page.
+        features: the model's features, each with the names that ontologies give it.
+        conf_thresh: least confidence of what it is asked to find.
+        epochs: of each training; a second one starts from the first, on new labels.
+    """
+
+    name: str
+    architecture: ModelArchitecture
+    task: PredictTask
+    features: Mapping[str, tuple[str, ...]]
+    measure: Measure
+    conf_thresh: float
+    epochs: tuple[int, ...]
+
+    @property
+    def tracks(self) -> bool:
+        """Whether it finds objects, which can be followed from frame to frame."""
+        return self.task is not PredictTask.CLASSIFICATION
+
+    def feature(self, name: str, project: Project) -> Feature:
+        """Returns what a feature of the model is called in a project."""
+        return project.feature_named(self.features[name])
+
+    def training_mapping(self, projects: Sequence[Project]) -> dict[str, dict[str, list[str]]]:
+        """Returns project -> feature of its ontology -> features of the model."""
+        return {
+            project.project_uuid: {
+                self.feature(name, project).feature_hash: [name] for name in self.features
+            }
+            for project in projects
+        }
+
+    def attachment_mapping(self, project: Project) -> dict[str, str]:
+        """Returns feature of the model -> feature of the project's ontology."""
+        return {name: self.feature(name, project).feature_hash for name in self.features}
+
+    def categories(self, projects: Sequence[Project]) -> dict[str, str]:
+        """Returns the model's feature for every feature hash of the projects."""
+        return {
+            feature_hash: name
+            for project in projects
+            for name, feature_hash in self.attachment_mapping(project).items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much of everything; the short form shows that it works, not how well it learns.
+
+    Attributes:
+        most_labels: of each project, None for all.
+        most_items: held-out items of each project, None for all.
+        most_epochs: of each training, None for as many as the plan says.
+        floors: whether a score below its floor is a failure.
+    """
+
+    batch_size: int
+    most_labels: int | None
+    most_items: int | None
+    most_epochs: int | None
+    floors: bool
+
+    def labels(self, project: Project, part: int, parts: int) -> list[str]:
+        """Returns the label uuids of one of equal parts; the parts share none."""
+        items = _spread(project.split("train"), self.most_labels)
+        return [item.label_uuid for item in items[part::parts]]
+
+    def held_out(self, project: Project) -> list[Item]:
+        """Returns the items to predict on; where only some, then pictures and clips alike."""
+        return _spread(project.split("heldout"), self.most_items)
+
+    def epochs(self, planned: int) -> int:
+        """Returns the epochs of a training."""
+        return planned if self.most_epochs is None else min(planned, self.most_epochs)
+
+
+def _spread(items: list[Item], most: int | None) -> list[Item]:
+    """Returns at most so many items, from all over the list."""
+    if most is None or most >= len(items):
+        return items
+    return [items[number * len(items) // most] for number in range(most)]
+
+
+FULL: Final = Extent(
+    batch_size=16, most_labels=None, most_items=None, most_epochs=None, floors=True
+)
+QUICK: Final = Extent(batch_size=8, most_labels=16, most_items=6, most_epochs=2, floors=False)
+
+DETECTION: Final = ModelPlan(
+    name="detection",
+    architecture=ModelArchitecture.FASTER_RCNN,
+    task=PredictTask.OBJECT_DETECTION,
+    features={
+        "round": ("circle", "disc"),
+        "square": ("square", "box"),
+        "triangular": ("triangle", "wedge"),
+    },
+    measure=Measure("mAP50 of boxes", 0.8, scores.box_map50),
+    conf_thresh=0.3,
+    epochs=(30,),
+)
+SEGMENTATION: Final = ModelPlan(
+    name="segmentation",
+    architecture=ModelArchitecture.MASK_RCNN,
+    task=PredictTask.INSTANCE_SEGMENTATION,
+    features={
+        "star": ("star", "spark"),
+        "moon": ("moon", "crescent"),
+        "cross": ("cross", "plus"),
+    },
+    measure=Measure("mAP50 of masks", 0.6, scores.mask_map50),
+    conf_thresh=0.3,
+    epochs=(30,),
+)
+CLASSIFICATION: Final = ModelPlan(
+    name="classification",
+    architecture=ModelArchitecture.RESNET_18,
+    task=PredictTask.CLASSIFICATION,
+    features={
+        "plain": ("plain", "blank"),
+        "striped": ("stripes", "lined"),
+        "dotted": ("dots", "spotted"),
+    },
+    measure=Measure("accuracy", 0.8, scores.accuracy),
+    conf_thresh=0.3,
+    epochs=(12, 6),
+)
+# The longest first: the sandbox trains two at a time.
+MODELS: Final = (DETECTION, SEGMENTATION, CLASSIFICATION)

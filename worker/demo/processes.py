@@ -1,0 +1,162 @@
+"""The demo's child processes: in groups of their own, logged to files, and gone whatever happens.
+
+An end in good order stops them one by one. For any other end of the demo, `kill -9` included,
+a guardian process waits that kills and deletes what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from typing import IO, TYPE_CHECKING, Final, Self, cast
+
+from worker.demo.errors import ChildError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+# A worker finishes what it runs; longer than that and it hangs.
+STOP_SECONDS: Final = 10.0
+READY_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 0.05
+_LAST_LINES: Final = 20
+_LAST_BYTES: Final = 16_384
+
+
+class Guardian:
+    """The process that outlives this one for a moment, to clean up."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-m", "worker.demo.guardian"],
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Self:
+        """Returns the guardian, which listens."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Lets it clean up what was not released, and waits for that."""
+        cast("IO[str]", self._process.stdin).close()
+        self._process.wait()
+
+    def guard_group(self, group: int) -> None:
+        """Names a process group that must not outlive the demo."""
+        self._tell(f"group {group}")
+
+    def release_group(self, group: int) -> None:
+        """Says that a group is gone; its number may soon be another's."""
+        self._tell(f"released group {group}")
+
+    def guard_folder(self, folder: Path) -> None:
+        """Names a folder that must not outlive the demo."""
+        self._tell(f"folder {folder}")
+
+    def _tell(self, line: str) -> None:
+        stdin = cast("IO[str]", self._process.stdin)
+        stdin.write(f"{line}\n")
+        stdin.flush()
+
+
+class Child:
+    """One process in a group of its own; what it prints goes to a file.
+
+    Args:
+        name: for people.
+        log_file: where its stdout and stderr go.
+    """
+
+    def __init__(self, name: str, log_file: Path, guardian: Guardian) -> None:
+        self.name = name
+        self.log_file = log_file
+        self._guardian = guardian
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self, arguments: Sequence[str | Path], environ: Mapping[str, str]) -> None:
+        """Starts the process."""
+        with self.log_file.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *arguments,
+                env=environ,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._guardian.guard_group(self._process.pid)
+
+    async def until(self, ready: Callable[[], bool]) -> None:
+        """Returns once it is ready.
+
+        Raises:
+            ChildError: it ended instead, or takes too long.
+        """
+        process = self._started()
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while not ready():
+                    if process.returncode is not None:
+                        raise self._ended(process.returncode)
+                    await asyncio.sleep(_LOOK_SECONDS)
+        except TimeoutError as exc:
+            what = f"was not ready after {READY_SECONDS:.0f} s"
+            raise ChildError(self.name, what, self.last_lines()) from exc
+
+    async def watch(self) -> None:
+        """Waits for an end that nobody asked for.
+
+        Raises:
+            ChildError: it came.
+        """
+        raise self._ended(await self._started().wait())
+
+    async def stop(self) -> None:
+        """Ends the process, in good order if it can, and all of its group in any case."""
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            process.terminate()
+            try:
+                async with asyncio.timeout(STOP_SECONDS):
+                    await process.wait()
+            except TimeoutError:
+                self.kill()
+                await process.wait()
+        self.kill()
+        self._guardian.release_group(process.pid)
+        self._process = None
+
+    def kill(self) -> None:
+        """Ends the whole group at once."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def last_lines(self) -> str:
+        """Returns the last lines that it printed."""
+        printed = self.log_file.read_bytes()[-_LAST_BYTES:].decode(errors="replace")
+        return "\n".join(printed.splitlines()[-_LAST_LINES:])
+
+    def _started(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            raise RuntimeError(f"the {self.name} was not started")
+        return self._process
+
+    def _ended(self, code: int) -> ChildError:
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        return ChildError(self.name, how, self.last_lines())
