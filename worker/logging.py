@@ -1,4 +1,7 @@
-"""Log lines: one JSON object each, or text for people; Celery's own go the same way."""
+"""Log lines: one JSON object each, or text for people; Celery's own go the same way.
+
+What other libraries attach to their lines is left out: Celery attaches whole commands.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,13 @@ def configure(level: str, log_format: str) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    # The default formatter of exceptions shows local variables, and with them keys and tokens.
     renderer: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
         if as_text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
@@ -47,7 +55,7 @@ def configure(level: str, log_format: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )

@@ -6,9 +6,9 @@ import uuid
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
-from redis import Redis
 
 from worker.ledger.keys import COMMAND_FIELD, Keys
+from worker.redis_address import RedisAddress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,8 +19,11 @@ class Producer:
     """Adds commands to the stream of a namespace.
 
     Args:
-        redis_url: where Redis is.
+        redis_url: where Redis is, as in the setting of the workers.
         namespace: the namespace of the workers.
+
+    Raises:
+        SettingError: the URL names no Redis.
 
     Example:
         >>> with Producer("redis://127.0.0.1:6379") as producer:  # doctest: +SKIP
@@ -28,7 +31,7 @@ class Producer:
     """
 
     def __init__(self, redis_url: str, namespace: str = "trainmaster") -> None:
-        self._redis = Redis.from_url(redis_url)
+        self._redis = RedisAddress.parse(redis_url).client()
         self._keys = Keys(namespace)
 
     def __enter__(self) -> Self:
@@ -59,8 +62,9 @@ class Producer:
         Args:
             command: the whole command, or its type.
             data: the command's data, where `command` is a type.
-            attributes: `id`, `replyto`, `priority` and so on. Without an id one is made, so that
-                the same call again is another command; give one to make it safe to repeat.
+            attributes: `id`, `replyto`, `priority` and so on; None is the same as absent. Without
+                an id one is made, so that the same call again is another command; give one to
+                make it safe to repeat.
 
         Raises:
             redis.exceptions.RedisError: it is not known whether the command was added; submit
@@ -71,7 +75,11 @@ class Producer:
         return str(whole["id"])
 
     def submit_many(self, commands: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Adds many commands in one round trip and returns their ids, in order."""
+        """Adds many commands in one round trip and returns their ids, in order.
+
+        Raises:
+            redis.exceptions.RedisError: it is not known which of them were added.
+        """
         pipe = self._redis.pipeline(transaction=False)
         ids = []
         for command in commands:
@@ -88,6 +96,7 @@ def _whole(
     whole: dict[str, Any] = {"type": command} if isinstance(command, str) else dict(command)
     if data is not None:
         whole["data"] = dict(data)
-    whole.update(attributes)
-    whole.setdefault("id", str(uuid.uuid4()))
+    whole.update({name: value for name, value in attributes.items() if value is not None})
+    if whole.get("id") is None:
+        whole["id"] = str(uuid.uuid4())
     return whole
