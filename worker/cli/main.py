@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "dead-letters": Listed(
         "worker.cli.dead_letters:dead_letters", "Look at what failed; send it again or delete it."
     ),
+    "demo": Listed("worker.cli.demo:demo", "Run the main job on this machine, end to end."),
     "doctor": Listed("worker.cli.doctor:doctor", "Check everything that a worker needs."),
     "events": Listed("worker.cli.events:events", "Print events, oldest first."),
     "lanes": Listed("worker.cli.lanes:lanes", "Show paused lanes, or resume one."),

@@ -64,7 +64,7 @@ class Course:
     extent: Extent
     projects: tuple[Project, ...]
     exchange: Exchange
-    say: Callable[[str, str], None]
+    say: Callable[[str, str, str], None]
     trained: list[Trained] = field(default_factory=list)
     failure: CommandFailedError | None = None
 
@@ -173,11 +173,11 @@ class Course:
             name = f"-{part + 1}-{project.title.lower()}-{item.name}"
             result = await self._command(CommandType.PREDICT, name, data)
             done += 1
-            self._say(f"predicting, {done} of {len(asked)}")
+            self._say("predicting", f"{done} of {len(asked)}")
             frames: Mapping[str, Any] = result["frames"]
             return frames
 
-        self._say(f"predicting, 0 of {len(asked)}")
+        self._say("predicting", f"0 of {len(asked)}")
         # All are let end before the first failure counts: one bad item is no reason to stop.
         found = await asyncio.gather(*(ask(*each) for each in asked), return_exceptions=True)
         for each in found:
@@ -209,8 +209,8 @@ class Course:
         command_id = f"{self.plan.name}-{command}{suffix}"
         return await self.exchange.carry_out(command, command_id, data)
 
-    def _say(self, what: str) -> None:
-        self.say(self.plan.name, what)
+    def _say(self, step: str, done: str = "") -> None:
+        self.say(self.plan.name, step, done)
 
 
 def _source(item: Item, number: int) -> dict[str, str]:

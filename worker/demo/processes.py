@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Final, Self, cast
 from worker.demo.errors import ChildError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -65,6 +65,19 @@ class Guardian:
     def guard_folder(self, folder: Path) -> None:
         """Names a folder that must not outlive the demo."""
         self._tell(f"folder {folder}")
+
+    @contextlib.contextmanager
+    def guarding(self, process: subprocess.Popen[bytes] | None) -> Iterator[None]:
+        """Guards a process that leads a group; whoever leaves the context has ended it."""
+        if process is None:
+            raise RuntimeError("the process was not started")
+        self.guard_group(process.pid)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+            self.release_group(process.pid)
 
     def _tell(self, line: str) -> None:
         stdin = cast("IO[str]", self._process.stdin)

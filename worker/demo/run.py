@@ -1,0 +1,157 @@
+"""Runs the demo from the first process to the last picture; builds everything that it needs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from worker.demo.board import Board
+from worker.demo.course import Course
+from worker.demo.errors import DemoError, OverdueError
+from worker.demo.exchange import Exchange
+from worker.demo.plan import FULL, MODELS, QUICK
+from worker.demo.processes import Guardian
+from worker.demo.report import Report, print_results
+from worker.demo.stage import NAMESPACE, running_stage
+from worker.errors import SettingError
+from worker.ledger.connection import LEDGER_TROUBLE, connect
+from worker.ledger.keys import Keys
+from worker.producer import Producer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from worker.demo.plan import Extent
+    from worker.demo.stage import Stage
+
+# Several times what it takes on two slow cores: something hangs.
+LONGEST_SECONDS: Final = 1200
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line chose.
+
+    Attributes:
+        keep: whether the servers' state is left behind.
+    """
+
+    output: Path
+    quick: bool
+    keep: bool
+
+
+def run_demo(options: Options, console: Console) -> int:
+    """Runs the demo; returns the exit code: 0, 1, or 128 and the signal that ended it."""
+    return asyncio.run(_stoppable(options, console))
+
+
+async def _stoppable(options: Options, console: Console) -> int:
+    demo = asyncio.create_task(_guarded(options, console))
+    got: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        # Once is enough: what is left to do is stopping, and that takes seconds at most.
+        if not got:
+            demo.cancel()
+        got.append(number)
+
+    for number in _STOPPING:
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+    try:
+        return await demo
+    except asyncio.CancelledError:
+        console.print(f"Stopped by {got[0].name}; nothing is left running.", highlight=False)
+        return 128 + got[0]
+
+
+async def _guarded(options: Options, console: Console) -> int:
+    prepare_output(options.output)
+    folder = Path(tempfile.mkdtemp(prefix="trainmaster-demo-"))
+    with Guardian() as guardian, contextlib.ExitStack() as last:
+        if not options.keep:
+            guardian.guard_folder(folder)
+            last.callback(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            report = await _perform(options, folder, guardian, console)
+        except (DemoError, SettingError, *LEDGER_TROUBLE) as error:
+            console.print(f"demo: {error}", style="red", highlight=False, markup=False)
+            return 1
+    print_results(report, console)
+    return 1 if report.complaints else 0
+
+
+async def _perform(options: Options, folder: Path, guardian: Guardian, console: Console) -> Report:
+    extent = QUICK if options.quick else FULL
+    with Board(console) as board:
+        board.say("servers", "starting Redis, sandbox and worker")
+        async with running_stage(folder, options.output, guardian) as stage:
+            board.say("servers", "running")
+            courses, exchange = await _play(stage, extent, options.output, board)
+        board.say("servers", "stopped")
+    return Report(courses, exchange, extent, stage.world, board.seconds)
+
+
+async def _play(
+    stage: Stage, extent: Extent, output: Path, board: Board
+) -> tuple[list[Course], Exchange]:
+    """Sends all models on their courses, side by side, and returns when all have ended.
+
+    Raises:
+        ChildError: a child ended meanwhile.
+        OverdueError: it takes far too long.
+    """
+    redis = connect(stage.redis_url)
+    with (
+        Producer(stage.redis_url, NAMESPACE) as producer,
+        (output / "events.jsonl").open("wb") as journal,
+    ):
+        exchange = Exchange(producer, redis, Keys(NAMESPACE), journal, board.count)
+        courses = [
+            Course(plan, extent, stage.world.projects, exchange, board.say) for plan in MODELS
+        ]
+        watchers = [
+            asyncio.create_task(act)
+            for act in (exchange.follow(), stage.worker.watch(), stage.sandbox.watch())
+        ]
+        runs = [asyncio.create_task(course.run()) for course in courses]
+        try:
+            async with asyncio.timeout(LONGEST_SECONDS):
+                await _all_or_first_trouble(runs, watchers)
+        except TimeoutError as exc:
+            message = f"not done after {LONGEST_SECONDS} s; see the logs in {output}"
+            raise OverdueError(message) from exc
+        finally:
+            for task in (*runs, *watchers):
+                task.cancel()
+            await asyncio.gather(*runs, *watchers, return_exceptions=True)
+            await redis.aclose()
+    return courses, exchange
+
+
+async def _all_or_first_trouble(
+    runs: list[asyncio.Task[None]], watchers: list[asyncio.Task[None]]
+) -> None:
+    pending = set(runs)
+    while pending:
+        done, _ = await asyncio.wait({*pending, *watchers}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            # A watcher never ends without an error, and that of a run is a defect.
+            task.result()
+        pending -= done
+
+
+def prepare_output(output: Path) -> None:
+    """Makes the folder, and takes away what an earlier demo left there."""
+    output.mkdir(parents=True, exist_ok=True)
+    for name in ("events.jsonl", "index.html", "worker.log", "sandbox.log"):
+        (output / name).unlink(missing_ok=True)
+    for name in ("pictures", "curves"):
+        shutil.rmtree(output / name, ignore_errors=True)

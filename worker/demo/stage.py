@@ -1,0 +1,104 @@
+"""The demo's servers: Redis, sandbox and worker, as real processes with one folder for all."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from worker.demo.processes import Child
+from worker.demo.world import World, read_world
+from worker.embedded import EmbeddedRedis
+from worker.settings import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from worker.demo.processes import Guardian
+
+NAMESPACE: Final = "demo"
+PARALLEL_TRAININGS: Final = 2
+_API_PREFIX: Final = "ENCORD_"
+_CONSOLE_SCRIPT: Final = "import sys; from worker.cli import main; sys.exit(main())"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where everything is.
+
+    Attributes:
+        settings: the worker's, as environment variables.
+    """
+
+    redis_url: str
+    redis_server: Path
+    world: World
+    settings: dict[str, str]
+    sandbox: Child
+    worker: Child
+
+
+@asynccontextmanager
+async def running_stage(folder: Path, logs: Path, guardian: Guardian) -> AsyncIterator[Stage]:
+    """Starts the servers, and stops them in the opposite order.
+
+    Args:
+        folder: keeps the servers' state.
+        logs: gets a log file of each child.
+        guardian: is told of every process.
+
+    Raises:
+        ChildError: the sandbox does not start.
+        SettingError: Redis does not start.
+    """
+    sandbox = Child("sandbox", logs / "sandbox.log", guardian)
+    worker = Child("worker", logs / "worker.log", guardian)
+    with EmbeddedRedis(folder / "redis") as redis, guardian.guarding(redis.process):
+        try:
+            world = await _start_sandbox(sandbox, folder / "sandbox")
+            settings = _settings(redis.url, world, folder)
+            await worker.start(
+                [sys.executable, "-c", _CONSOLE_SCRIPT, "worker", "--name", "demo@%h"],
+                {**_environ(), **settings},
+            )
+            yield Stage(redis.url, redis.server, world, settings, sandbox, worker)
+        finally:
+            # The worker first: it hands back what runs, and wants to tell Redis.
+            await worker.stop()
+            await sandbox.stop()
+
+
+async def _start_sandbox(sandbox: Child, state: Path) -> World:
+    arguments = ["-m", "sandbox", "--state", str(state)]
+    arguments += ["--parallel-trainings", str(PARALLEL_TRAININGS)]
+    await sandbox.start([sys.executable, *arguments], _environ())
+    told = state / "sandbox.json"
+    await sandbox.until(told.exists)
+    return read_world(told)
+
+
+def _settings(redis_url: str, world: World, folder: Path) -> dict[str, str]:
+    return {
+        "ENCORD_DOMAIN": world.domain,
+        "ENCORD_SSH_KEY_FILE": str(world.key_file),
+        f"{PREFIX}REDIS_URL": redis_url,
+        f"{PREFIX}NAMESPACE": NAMESPACE,
+        f"{PREFIX}DATA_ROOTS": str(folder / "sandbox" / "data"),
+        f"{PREFIX}RESULT_STORE": str(folder / "results"),
+        # The page is made from the events, so every result stands in its event.
+        f"{PREFIX}RESULT_LIMIT_BYTES": str(16 * 1024 * 1024),
+        f"{PREFIX}POLL_MIN_SECONDS": "0.5",
+        f"{PREFIX}SWEEP_SECONDS": "0.2",
+    }
+
+
+def _environ() -> dict[str, str]:
+    """Returns our environment without settings of a worker elsewhere."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith((PREFIX, _API_PREFIX))
+    }
