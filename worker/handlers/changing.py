@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from schemas.events import ErrorCode
-from worker.errors import NotSentError, RequestRefusedError
+from worker.errors import NotSentError, RateLimitedError, RequestRefusedError
 from worker.handlers.outcome import Outcome, Succeeded
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ async def _delete(run: Run[Any], call: Callable[[], Awaitable[None]]) -> Outcome
             await run.note({"sent": True})
         with run.change():
             await call()
-    except NotSentError:
+    except (NotSentError, RateLimitedError):
+        # Nothing was deleted: a later "not found" would be the truth, not our own doing.
         if not sent_before:
             await run.note({})
         raise

@@ -43,7 +43,7 @@ from worker.errors import (
 )
 from worker.handlers.outcome import Waiting
 from worker.ledger.connection import LEDGER_TROUBLE
-from worker.ledger.row import RowState
+from worker.ledger.row import RowState, Testimony
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +126,7 @@ class CreateOnce(Generic[C]):
         guard = self._guard(run)
         baseline = [found.uuid for found in await self.creation.listed(run)]
         intent = {"step": "intended", "at": run.now(), "baseline": baseline}
-        holder = await run.note(intent, take_guard=guard)
+        holder = await run.note(intent, take_guard=guard, guard_lapses=True)
         if holder is not None:
             log.info("creation.guarded", kind=self.creation.kind, holder=holder)
             return Waiting(GUARDED_SECONDS, run.lease.state)
@@ -137,7 +137,7 @@ class CreateOnce(Generic[C]):
         except UnknownOutcomeError as error:
             return await self._doubt(run, intent, error=error)
         except (NotSentError, RateLimitedError, PermanentError, MisconfiguredError):
-            await run.note({}, drop_guard=guard)
+            await self._withdraw_surely(run, guard)
             raise
         return created
 
@@ -177,6 +177,7 @@ class CreateOnce(Generic[C]):
         if run.command.deadline is not None:
             rest = min(rest, run.command.deadline.timestamp() - run.now())
         if rest <= 0:
+            await run.note(doubt, drop_guard=self._guard(run))
             raise OutcomeUnknownError(
                 f"the {self.creation.kind} may or may not have been created "
                 f"({doubt['error']['message']}); nothing was sent again. {self._advice(run)}",
@@ -189,15 +190,17 @@ class CreateOnce(Generic[C]):
         """Returns what the lost POST created, owned by this command from now on."""
         doubt = run.progress
         told = await run.testimony()
-        if told is not None and await self._own(run, Created(told), drop_guard=""):
-            return Created(told)
+        if told is not None:
+            created = Created(*told)
+            if await self._own(run, created, at=run.now(), drop_guard=""):
+                return created
         baseline = set(doubt["baseline"])
         candidates = [c for c in await self.creation.listed(run) if c.uuid not in baseline]
         guard = self._guard(run)
-        if not candidates or await run.note(doubt, take_guard=guard) is not None:
+        if not candidates or await self._taken(run, doubt, guard):
             return None
         for candidate in candidates:
-            if await self._own(run, candidate, drop_guard=guard):
+            if await self._own(run, candidate, at=run.now(), drop_guard=guard):
                 log.info("creation.adopted", kind=self.creation.kind, uuid=candidate.uuid)
                 return candidate
         return None
@@ -208,13 +211,15 @@ class CreateOnce(Generic[C]):
         Raises:
             FencedError: the lease is lost; word is left for whoever holds the command now.
         """
+        at = run.now()
         fenced: FencedError | None = None
         while True:
             try:
                 if fenced is not None:
-                    await run.testify(created.uuid)
+                    owned = Testimony(created.uuid, created.result, self._owner(run, created))
+                    await run.testify(owned, drop_guard=guard)
                     raise fenced
-                await self._own(run, created, drop_guard=guard)
+                await self._own(run, created, at=at, drop_guard=guard)
             except FencedError as exc:
                 if fenced is not None:
                     raise
@@ -225,19 +230,44 @@ class CreateOnce(Generic[C]):
             else:
                 return
 
-    async def _own(self, run: Run[C], created: Created, *, drop_guard: str) -> bool:
-        """Makes the command the owner of what exists; False if another one owns it."""
+    async def _withdraw_surely(self, run: Run[C], guard: str) -> None:
+        """Withdraws the intent after a refusal: left there, it would look like a doubt."""
+        while True:
+            try:
+                await run.note({}, drop_guard=guard)
+            except LEDGER_TROUBLE as exc:
+                log.warning("creation.withdraw_failed", error=str(exc))
+                await asyncio.sleep(NOTE_PAUSE_SECONDS)
+            else:
+                return
+
+    async def _own(self, run: Run[C], created: Created, *, at: float, drop_guard: str) -> bool:
+        """Makes the command the owner of what exists; False if another one owns it.
+
+        Args:
+            run: of the command.
+            created: what exists.
+            at: when it was learned; a repeated note tells the same, so that it is known as one.
+            drop_guard: key of the creation's guard, if it is held.
+        """
         event = None
         if self.creation.started_event:
             event = (EventState.STARTED, {f"{self.creation.kind}_uuid": created.uuid})
         holder = await run.note(
-            {"step": "created", "uuid": created.uuid, "result": created.result, "at": run.now()},
+            {"step": "created", "uuid": created.uuid, "result": created.result, "at": at},
             state=RowState.TRAINING if self.creation.started_event else None,
             event=event,
-            take_guard=run.guard_key(f"{self.creation.kind}:{created.uuid}"),
+            take_guard=self._owner(run, created),
             drop_guard=drop_guard,
         )
         return holder is None
+
+    async def _taken(self, run: Run[C], doubt: dict[str, Any], guard: str) -> bool:
+        """Takes the creation's guard; returns whether another command has it."""
+        return await run.note(doubt, take_guard=guard, guard_lapses=True) is not None
+
+    def _owner(self, run: Run[C], created: Created) -> str:
+        return run.guard_key(f"{self.creation.kind}:{created.uuid}")
 
     def _guard(self, run: Run[C]) -> str:
         same = orjson.dumps(self.creation.sameness(run.command), option=orjson.OPT_SORT_KEYS)

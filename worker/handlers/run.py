@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from schemas.enums import EventState
     from worker.api.client import MlModelsApi
     from worker.ledger.ledger import Ledger
-    from worker.ledger.row import Lease, Progress, RowState
+    from worker.ledger.row import Lease, Progress, RowState, Testimony
 
 C = TypeVar("C", bound=Command)
 
@@ -109,13 +109,13 @@ class Run(Generic[C]):
         finally:
             self.changing = False
 
-    async def testify(self, uuid: str) -> None:
+    async def testify(self, testimony: Testimony, *, drop_guard: str) -> None:
         """Leaves word of what was created, though the command has another holder now."""
-        await self.around.ledger.testify(self.lease.command_id, uuid)
+        await self.around.ledger.testify(self.lease, testimony, drop_guard=drop_guard)
 
-    async def testimony(self) -> str | None:
-        """Returns what an earlier holder of the command created, if it left word."""
-        return await self.around.ledger.testimony(self.lease.command_id)
+    async def testimony(self) -> tuple[str, dict[str, Any] | None] | None:
+        """Returns uuid and result of what an earlier holder created, if it left word."""
+        return await self.around.ledger.testimony(self.lease)
 
     async def note(
         self,
@@ -125,6 +125,7 @@ class Run(Generic[C]):
         event: tuple[EventState, dict[str, Any]] | None = None,
         take_guard: str = "",
         drop_guard: str = "",
+        guard_lapses: bool = False,
     ) -> str | None:
         """Records progress, before or after a change; returns who holds a refused guard.
 
@@ -142,6 +143,7 @@ class Run(Generic[C]):
             replies=self.around.ledger.keys.replies(self.command.replyto),
             take_guard=take_guard,
             drop_guard=drop_guard,
+            guard_lapses=guard_lapses,
         )
         if noted is Noted.FENCED:
             raise FencedError("another holder owns the command now")

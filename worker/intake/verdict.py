@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import jiter
+from pydantic import ValidationError
+
+from schemas.attributes import Attributes
 from schemas.enums import EventState, Priority
 from schemas.events import UNREADABLE_TYPE, ErrorBody, ErrorCode, Problem, event_json
-from schemas.parsing import InvalidCommandError, ParsedCommand, parse_command
+from schemas.parsing import MAX_COMMAND_BYTES, InvalidCommandError, ParsedCommand, parse_command
 from worker.ledger.announcement import announce
 from worker.ledger.dead_letters import dead_letter_json
 from worker.ledger.keys import COMMAND_FIELD
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
     from worker.ledger.keys import Keys
 
 RAW_BYTES_IN_EVENT = 4096
+# More than any command has; a message of many thousand keys is not worth looking at them all.
+_MOST_ATTRIBUTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,16 @@ def judge(entry: Entry, keys: Keys) -> Acceptance | Rejection:
         parsed = parse_command(text)
     except InvalidCommandError as exc:
         error = ErrorBody(code=exc.code, message=exc.message, problems=list(exc.problems) or None)
-        return _rejection(entry, text, error, exc.command_type, exc.command_id)
+        reply_to, context = _readable_attributes(text)
+        return _rejection(
+            entry,
+            text,
+            error,
+            exc.command_type,
+            exc.command_id,
+            context=context,
+            replies=keys.replies(reply_to),
+        )
     return _acceptance(entry, text, parsed, keys)
 
 
@@ -68,6 +84,32 @@ def conflict(entry: Entry, acceptance: Acceptance, keys: Keys) -> Rejection:
         context=command.context(),
         replies=keys.replies(command.replyto),
     )
+
+
+def _readable_attributes(text: bytes) -> tuple[str | None, dict[str, Any]]:
+    """Returns `replyto` and what events repeat, as far as a message that is no command tells it.
+
+    Its sender waits for an answer like any other, so each attribute that is valid by itself counts.
+    """
+    if len(text) > MAX_COMMAND_BYTES:
+        return None, {}
+    try:
+        root = jiter.from_json(text, catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError:
+        return None, {}
+    if not isinstance(root, dict):
+        return None, {}
+    valid: dict[str, Any] = {}
+    for name, value in islice(root.items(), _MOST_ATTRIBUTES):
+        if name in {"type", "data"}:
+            continue
+        try:
+            Attributes.model_validate({name: value})
+        except ValidationError:
+            continue
+        valid[name] = value
+    attributes = Attributes.model_validate(valid)
+    return attributes.replyto, attributes.context()
 
 
 def _acceptance(entry: Entry, text: bytes, parsed: ParsedCommand, keys: Keys) -> Acceptance:

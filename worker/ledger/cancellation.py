@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from schemas.enums import EventState
 from schemas.parsing import parse_command
 from worker.ledger.announcement import announce
@@ -59,11 +61,11 @@ async def cancel(
         row = await inspector.status(command_id)
         if row is None:
             return CancelOutcome(CancelVerdict.UNKNOWN_ID, "")
-        text, token, entry_id = await _text_and_token(redis, keys, command_id)
+        text, token, entry_id, noted = await _read(redis, keys, command_id)
         if row.state.ended or text is None:
             return CancelOutcome(CancelVerdict.ALREADY_ENDED, row.state)
         command = parse_command(text).command
-        progress = row.progress or {}
+        progress = orjson.loads(noted) if noted else {}
         created = progress.get("step") == "created" and row.type == "train"
         training_uuid = str(progress["uuid"]) if created else None
         in_doubt = progress.get("step") in {"intended", "in_doubt"}
@@ -73,7 +75,7 @@ async def cancel(
         elif in_doubt:
             data = {"note": "a change was under way; whether it happened was not found out"}
         code, state = await script(
-            keys=[keys.events, keys.due_interactive, keys.due_bulk],
+            keys=[keys.events, keys.due_interactive, keys.due_bulk, keys.due_suspect],
             args=[
                 keys.prefix,
                 command_id,
@@ -82,6 +84,7 @@ async def cancel(
                 retention_seconds,
                 reply_retention_seconds,
                 token,
+                noted,
             ],
         )
         if code == _CANCELLED:
@@ -92,11 +95,12 @@ async def cancel(
             return CancelOutcome(CancelVerdict.UNKNOWN_ID, "")
 
 
-async def _text_and_token(
+async def _read(
     redis: Redis, keys: Keys, command_id: str
-) -> tuple[bytes | None, bytes, str]:
+) -> tuple[bytes | None, bytes, str, bytes]:
+    """Returns text, token, entry id and progress as they stand at one moment."""
     pipe = redis.pipeline(transaction=True)
     pipe.get(keys.text(command_id))
-    pipe.hmget(keys.row(command_id), "n", "q")
-    text, (token, entry_id) = await pipe.execute()
-    return text, token or b"", (entry_id or b"").decode()
+    pipe.hmget(keys.row(command_id), "n", "q", "p")
+    text, (token, entry_id, progress) = await pipe.execute()
+    return text, token or b"", (entry_id or b"").decode(), progress or b""

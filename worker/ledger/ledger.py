@@ -12,6 +12,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
+import structlog
 
 from schemas.enums import Priority
 from worker.ledger.keys import GROUP, Keys
@@ -27,6 +28,7 @@ from worker.ledger.row import (
     Progress,
     Rejection,
     RowState,
+    Testimony,
     Token,
 )
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
 
+log = structlog.get_logger(__name__)
+
 _VERDICTS = (AcceptVerdict.ACCEPTED, AcceptVerdict.DUPLICATE, AcceptVerdict.CONFLICT)
 
 _PAUSED_BITS = ((1, Priority.INTERACTIVE), (2, Priority.BULK))
@@ -43,6 +47,10 @@ _PAUSED_BITS = ((1, Priority.INTERACTIVE), (2, Priority.BULK))
 # Longer than a training may run plus the time for which ids are remembered, so that a command in
 # doubt never adopts what an ended one created.
 GUARD_SECONDS: Final = 30 * 24 * 3600
+
+# A command that was cancelled in the middle of its POST keeps identical ones from sending until
+# that call is surely over; its own worker lets go sooner, unless it died.
+ENDED_HOLDER_SECONDS: Final = 300
 
 
 class Noted(IntEnum):
@@ -90,6 +98,7 @@ class Ledger:
         self._renew = load_script(redis, "renew")
         self._note = load_script(redis, "note")
         self._finish = load_script(redis, "finish")
+        self._testify = load_script(redis, "testify")
 
     async def accept(self, batch: Sequence[Acceptance]) -> list[AcceptVerdict]:
         """Makes rows of commands and acknowledges their entries; conflicts stay pending.
@@ -156,7 +165,9 @@ class Ledger:
                 SUSPECT_CLAIMS,
             ],
         )
-        held_ms, rows, paused = reply
+        held_ms, rows, paused, dropped = reply
+        if dropped:
+            log.error("ledger.rows_broken", ids=[command_id.decode() for command_id in dropped])
         lanes = {lane for bit, lane in _PAUSED_BITS if paused & bit}
         return Claim([_lease(fields) for fields in rows], held_ms / 1000, frozenset(lanes))
 
@@ -169,14 +180,28 @@ class Ledger:
         pipe.pexpire(self.keys.hold, milliseconds, gt=True)
         await pipe.execute()
 
-    async def testify(self, command_id: str, uuid: str) -> None:
+    async def testify(self, lease: Lease, testimony: Testimony, *, drop_guard: str) -> None:
         """Leaves word of what was created for a command whose lease was lost meanwhile."""
-        await self.redis.set(self.keys.testimony(command_id), uuid, ex=GUARD_SECONDS)
+        word = {"entry": lease.entry_id, "uuid": testimony.uuid, "result": testimony.result}
+        await self._testify(
+            keys=[self.keys.testimony(lease.command_id)],
+            args=[
+                lease.command_id,
+                orjson.dumps(word),
+                GUARD_SECONDS,
+                testimony.guard,
+                drop_guard,
+            ],
+        )
 
-    async def testimony(self, command_id: str) -> str | None:
-        """Returns what an earlier holder created for the command, if it left word."""
-        found = cast("bytes | None", await self.redis.get(self.keys.testimony(command_id)))
-        return None if found is None else found.decode()
+    async def testimony(self, lease: Lease) -> tuple[str, dict[str, Any] | None] | None:
+        """Returns uuid and result of what an earlier holder created, if it left word."""
+        found = cast("bytes | None", await self.redis.get(self.keys.testimony(lease.command_id)))
+        word = {} if found is None else orjson.loads(found)
+        # Ids are used anew: word of an earlier command is of no use to this one.
+        if word.get("entry") != lease.entry_id:
+            return None
+        return word["uuid"], word["result"]
 
     async def renew(self, leases: Sequence[Lease]) -> set[str]:
         """Extends leases; returns the ids of those that were lost to another holder."""
@@ -197,8 +222,22 @@ class Ledger:
         replies: str = "",
         take_guard: str = "",
         drop_guard: str = "",
+        guard_lapses: bool = False,
     ) -> tuple[Noted, str]:
-        """Records progress in the middle of a run; returns also who holds a refused guard."""
+        """Records progress in the middle of a run; returns also who holds a refused guard.
+
+        The same progress noted again publishes no second event.
+
+        Args:
+            lease: of the run.
+            progress: what the next run must know.
+            state: where the command stands now.
+            event: published with the note.
+            replies: the stream that gets the event too.
+            take_guard: key of a guard without which nothing is noted.
+            drop_guard: key of a guard that is needed no longer.
+            guard_lapses: whether the guard is free once the command that holds it has ended.
+        """
         keys = self.keys
         reply = await self._note(
             keys=[keys.events, keys.due_interactive, keys.due_bulk],
@@ -216,6 +255,7 @@ class Ledger:
                 take_guard,
                 drop_guard,
                 GUARD_SECONDS,
+                ENDED_HOLDER_SECONDS * 1000 if guard_lapses else "",
             ],
         )
         return Noted(reply[0]), reply[1].decode()

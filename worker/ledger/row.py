@@ -118,6 +118,19 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Testimony:
+    """What a run created at the API though its lease was lost.
+
+    Attributes:
+        guard: key of the guard that makes the command its owner.
+    """
+
+    uuid: str
+    result: dict[str, Any] | None
+    guard: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The end of one run: `state.ended` settles the row, any other state reschedules it.
 

@@ -1,0 +1,70 @@
+"""What tests of the worker share: a real Redis of their own, a namespace each, and the ledger."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from worker.embedded import EmbeddedRedis
+from worker.ledger.connection import connect
+from worker.ledger.keys import Keys
+from worker.ledger.ledger import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from redis.asyncio import Redis
+
+LEASE_SECONDS = 30.0
+RETENTION_SECONDS = 7 * 24 * 3600
+REPLY_SECONDS = 24 * 3600
+
+
+@pytest.fixture(scope="session")
+def redis_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedRedis]:
+    """A server of this run; which one can be told by an indirect parameter, its path."""
+    server = getattr(request, "param", None)
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), server=server) as running:
+        yield running
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedRedis) -> str:
+    """Where clients find the server, with its password."""
+    return redis_server.url
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test uses."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def keys(namespace: str) -> Keys:
+    """The keys of the test's namespace."""
+    return Keys(namespace)
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client that returns bytes, as the worker's own."""
+    client = connect(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def ledger(redis: Redis, keys: Keys) -> Ledger:
+    """The ledger of the test's namespace, with the worker's default times."""
+    return Ledger(
+        redis,
+        keys,
+        lease_seconds=LEASE_SECONDS,
+        retention_seconds=RETENTION_SECONDS,
+        reply_retention_seconds=REPLY_SECONDS,
+    )

@@ -1,0 +1,90 @@
+"""What the ledger's tests do again and again: send, accept, claim, and look at what is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+
+from schemas.enums import Priority
+from worker.ledger.keys import COMMAND_FIELD, EVENT_FIELD, GROUP
+from worker.ledger.row import Acceptance, AcceptVerdict, Lease
+from worker.ledger.streams import entries_between
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+    from worker.ledger.ledger import Ledger
+
+MODEL_UUID = "2f1c8a52-6f0f-4a57-9a0b-1f0a4d6c9e01"
+TEXT = orjson.dumps({"type": "get_model", "data": {"model_uuid": MODEL_UUID}})
+
+
+async def open_group(redis: Redis, keys: Keys) -> None:
+    """Creates the consumer group as a worker does."""
+    await redis.xgroup_create(keys.commands, GROUP, id="0", mkstream=True)
+
+
+async def read_entry(redis: Redis, keys: Keys, text: bytes = TEXT) -> bytes:
+    """Adds an entry and reads it as a consumer, so that it is pending; returns its id."""
+    added = cast("bytes", await redis.xadd(keys.commands, {COMMAND_FIELD: text}))
+    await redis.xreadgroup(GROUP, "tester", {keys.commands: ">"})
+    return added
+
+
+def acceptance(entry_id: bytes, command_id: str = "one", **changes: Any) -> Acceptance:
+    """Returns an acceptance; what is not told is like any other."""
+    values: dict[str, Any] = {
+        "entry_id": entry_id,
+        "command_id": command_id,
+        "command_type": "get_model",
+        "fingerprint": b"\x00\xff" * 8,
+        "lane": Priority.INTERACTIVE,
+        "not_before_ms": 0,
+        "text": TEXT,
+        "event": b'{"type":"get_model.accepted"}',
+        "replies": "",
+    }
+    return Acceptance(**{**values, **changes})
+
+
+async def accept_one(
+    redis: Redis, ledger: Ledger, command_id: str = "one", **changes: Any
+) -> AcceptVerdict:
+    """Sends and accepts one command; the group must be there."""
+    entry_id = await read_entry(redis, ledger.keys, changes.get("text", TEXT))
+    return (await ledger.accept([acceptance(entry_id, command_id, **changes)]))[0]
+
+
+async def lease_one(redis: Redis, ledger: Ledger, command_id: str = "one", **changes: Any) -> Lease:
+    """Sends, accepts and claims one command."""
+    await open_group(redis, ledger.keys)
+    await accept_one(redis, ledger, command_id, **changes)
+    (lease,) = (await ledger.claim(10, bulk_most=10)).leases
+    return lease
+
+
+async def events(redis: Redis, stream: str) -> list[dict[str, Any]]:
+    """Returns all events of a stream, oldest first."""
+    return [
+        orjson.loads(fields[EVENT_FIELD])
+        for _, fields in await entries_between(redis, stream, "-", "+")
+    ]
+
+
+async def raw_events(redis: Redis, stream: str) -> list[bytes]:
+    """Returns all events of a stream as they lie there."""
+    return [fields[EVENT_FIELD] for _, fields in await entries_between(redis, stream, "-", "+")]
+
+
+async def now_ms(redis: Redis) -> int:
+    """Returns the server's time in ms."""
+    seconds, microseconds = await redis.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+async def snapshot(redis: Redis, keys: Keys) -> dict[bytes, bytes | None]:
+    """Returns every key of the namespace with its serialised value."""
+    found = sorted([key async for key in redis.scan_iter(match=f"*{keys.namespace}*", count=1000)])
+    return {key: await redis.dump(key) for key in found}
