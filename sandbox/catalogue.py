@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from sandbox.errors import StateError
-from sandbox.learning.coco import import_folder
 from sandbox.learning.errors import ImportFolderError
+from sandbox.learning.folders import import_folder
 from sandbox.learning.generator import generate
 from sandbox.learning.truth import Feature, Item, Project
 from sandbox.state import write_whole
@@ -78,7 +78,7 @@ def open_catalogue(state: StateFolder, seed: int, imported: Path | None) -> Cata
     projects, folders = kept or (generate(state.data, seed), [])
     folder = str(imported.resolve()) if imported else None
     if folder and folder not in folders:
-        projects += _imported(folder)
+        projects.append(_imported(folder))
         folders.append(folder)
     elif kept:
         return Catalogue(projects)
@@ -86,7 +86,7 @@ def open_catalogue(state: StateFolder, seed: int, imported: Path | None) -> Cata
     return Catalogue(projects)
 
 
-def _imported(folder: str) -> list[Project]:
+def _imported(folder: str) -> Project:
     try:
         return import_folder(Path(folder))
     except ImportFolderError as exc:

@@ -1,5 +1,5 @@
 """What the sandbox learns with: data, nets, training, prediction, tracks.
 
-Start in `truth` for the shapes of the data; `generator` and `coco` make it, `training` learns
+Start in `truth` for the shapes of the data; `generator` and `folders` make it, `training` learns
 from it in its own process, `prediction` applies what was learnt.
 """

@@ -12,10 +12,10 @@ import struct
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from sandbox.learning.errors import FrameRangeError, UnreadableMediaError
 
@@ -33,6 +33,17 @@ _MOST_PIXELS = 64_000_000
 # What Pillow lets through from its decoders when the bytes are broken.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
+# EXIF's orientations from here on lay the picture on its side.
+_FIRST_LYING_ORIENTATION = 5
+
+
+class Extent(NamedTuple):
+    """Frames of a source; width and height of the first in pixels, turned as they are read."""
+
+    frames: int
+    width: int
+    height: int
+
 
 def count_frames(source: Path | bytes) -> int:
     """Returns how many frames the source has, at least 1.
@@ -44,6 +55,21 @@ def count_frames(source: Path | bytes) -> int:
         return len(_group(source))
     with _opened(source) as picture:
         return int(getattr(picture, "n_frames", 1))
+
+
+def measure(source: Path) -> Extent:
+    """Returns how large the source is, from its head alone.
+
+    Raises:
+        UnreadableMediaError: no picture can be read from it.
+    """
+    group = _group(source) if source.is_dir() else None
+    with _opened(group[0] if group else source) as picture:
+        width, height = picture.size
+        if picture.getexif().get(ExifTags.Base.Orientation, 1) >= _FIRST_LYING_ORIENTATION:
+            width, height = height, width
+        frames = len(group) if group else int(getattr(picture, "n_frames", 1))
+    return Extent(frames, width, height)
 
 
 def read_frames(
