@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
+import pytest
 
 from schemas.enums import Priority
+from worker.embedded import find_servers
 from worker.ledger.keys import COMMAND_FIELD, EVENT_FIELD, GROUP
 from worker.ledger.row import Acceptance, AcceptVerdict, Lease
 from worker.ledger.streams import entries_between
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
 
 MODEL_UUID = "2f1c8a52-6f0f-4a57-9a0b-1f0a4d6c9e01"
 TEXT = orjson.dumps({"type": "get_model", "data": {"model_uuid": MODEL_UUID}})
+
+every_server = pytest.mark.parametrize(
+    "redis_server",
+    find_servers() or [None],  # without one the fixture fails; an empty list would skip
+    indirect=True,
+    ids=lambda server: "none" if server is None else server.name,
+    scope="session",
+)
+"""Runs a test on each server of this machine that is new enough."""
 
 
 async def open_group(redis: Redis, keys: Keys) -> None:

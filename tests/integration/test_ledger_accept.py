@@ -15,12 +15,12 @@ from tests.integration.ledger_acts import (
     accept_one,
     acceptance,
     events,
+    every_server,
     now_ms,
     open_group,
     raw_events,
     read_entry,
 )
-from worker.embedded import find_servers
 from worker.ledger.connection import connect
 from worker.ledger.dead_letters import FIELD
 from worker.ledger.keys import GROUP
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 
     from worker.ledger.keys import Keys
 
-pytestmark = pytest.mark.parametrize(
-    "redis_server", find_servers() or [None], indirect=True, ids=str, scope="session"
-)
+pytestmark = every_server
 
 
 async def pending(redis: Redis, keys: Keys) -> int:
@@ -219,8 +217,10 @@ async def test_a_busy_reply_stream_loses_what_is_older_than_events_are_kept(
     await open_group(redis, keys)
     replies = keys.replies("shop")
     too_old = await now_ms(redis) - (REPLY_SECONDS + 60) * 1000
+    pipe = redis.pipeline(transaction=False)
     for number in range(500):
-        await redis.xadd(replies, {"event": b"{}"}, id=f"{too_old}-{number}")
+        pipe.xadd(replies, {"event": b"{}"}, id=f"{too_old}-{number}")
+    await pipe.execute()
     await accept_one(redis, ledger, replies=replies)
     assert await redis.xlen(replies) < 200
 

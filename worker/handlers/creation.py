@@ -43,7 +43,7 @@ from worker.errors import (
 )
 from worker.handlers.outcome import Waiting
 from worker.ledger.connection import LEDGER_TROUBLE
-from worker.ledger.row import RowState, Testimony
+from worker.ledger.row import Attested, RowState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -216,7 +216,7 @@ class CreateOnce(Generic[C]):
         while True:
             try:
                 if fenced is not None:
-                    owned = Testimony(created.uuid, created.result, self._owner(run, created))
+                    owned = Attested(created.uuid, created.result, self._owner(run, created))
                     await run.testify(owned, drop_guard=guard)
                     raise fenced
                 await self._own(run, created, at=at, drop_guard=guard)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from schemas.enums import EventState
     from worker.api.client import MlModelsApi
     from worker.ledger.ledger import Ledger
-    from worker.ledger.row import Lease, Progress, RowState, Testimony
+    from worker.ledger.row import Attested, Lease, Progress, RowState
 
 C = TypeVar("C", bound=Command)
 
@@ -109,9 +109,9 @@ class Run(Generic[C]):
         finally:
             self.changing = False
 
-    async def testify(self, testimony: Testimony, *, drop_guard: str) -> None:
+    async def testify(self, attested: Attested, *, drop_guard: str) -> None:
         """Leaves word of what was created, though the command has another holder now."""
-        await self.around.ledger.testify(self.lease, testimony, drop_guard=drop_guard)
+        await self.around.ledger.testify(self.lease, attested, drop_guard=drop_guard)
 
     async def testimony(self) -> tuple[str, dict[str, Any] | None] | None:
         """Returns uuid and result of what an earlier holder created, if it left word."""

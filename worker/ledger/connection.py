@@ -22,7 +22,12 @@ SOCKET_TIMEOUT_SECONDS = 10.0
 BLOCK_MILLISECONDS = 2_000
 
 
-def connect(url: str, *, max_connections: int = 64) -> Redis:
+# Above the most places of a process, each of which makes one call at a time: the pool refuses
+# what is more, and a refused note would cost its run the lease. Only what is used is opened.
+MAX_CONNECTIONS = 5_000
+
+
+def connect(url: str, *, max_connections: int = MAX_CONNECTIONS) -> Redis:
     """Returns a client for `url`; it connects at its first command.
 
     Commands are not retried here: a script whose reply was lost may have run, and only its

@@ -22,13 +22,13 @@ from worker.ledger.row import (
     SUSPECT_CLAIMS,
     Acceptance,
     AcceptVerdict,
+    Attested,
     Claim,
     Finish,
     Lease,
     Progress,
     Rejection,
     RowState,
-    Testimony,
     Token,
 )
 
@@ -180,16 +180,16 @@ class Ledger:
         pipe.pexpire(self.keys.hold, milliseconds, gt=True)
         await pipe.execute()
 
-    async def testify(self, lease: Lease, testimony: Testimony, *, drop_guard: str) -> None:
+    async def testify(self, lease: Lease, attested: Attested, *, drop_guard: str) -> None:
         """Leaves word of what was created for a command whose lease was lost meanwhile."""
-        word = {"entry": lease.entry_id, "uuid": testimony.uuid, "result": testimony.result}
+        word = {"entry": lease.entry_id, "uuid": attested.uuid, "result": attested.result}
         await self._testify(
             keys=[self.keys.testimony(lease.command_id)],
             args=[
                 lease.command_id,
                 orjson.dumps(word),
                 GUARD_SECONDS,
-                testimony.guard,
+                attested.guard,
                 drop_guard,
             ],
         )

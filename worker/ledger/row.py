@@ -118,7 +118,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class Attested:
     """What a run created at the API though its lease was lost.
 
     Attributes:

@@ -1,0 +1,429 @@
+"""Rules of claim, renew, note and finish: who holds the token, and what may be repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from schemas.enums import Priority
+from tests.conftest import RETENTION_SECONDS
+from tests.integration.ledger_acts import (
+    TEXT,
+    accept_one,
+    acceptance,
+    every_server,
+    lease_one,
+    now_ms,
+    open_group,
+    raw_events,
+    read_entry,
+    snapshot,
+)
+from worker.ledger.dead_letters import FIELD
+from worker.ledger.ledger import ENDED_HOLDER_SECONDS, GUARD_SECONDS, Ledger, Noted
+from worker.ledger.row import AcceptVerdict, Attested, Finish, Lease, RowState, Token
+from worker.ledger.streams import entries_between
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+
+pytestmark = every_server
+
+
+def quick_ledger(redis: Redis, keys: Keys, **times: float) -> Ledger:
+    """Returns a ledger whose leases or rows end within the test."""
+    return Ledger(
+        redis,
+        keys,
+        lease_seconds=times.get("lease", 30),
+        retention_seconds=int(times.get("retention", RETENTION_SECONDS)),
+        reply_retention_seconds=60,
+    )
+
+
+async def claim_again(ledger: Ledger) -> Lease:
+    """Claims as soon as a lease has run out."""
+    deadline = time.monotonic() + 10
+    while not (leases := (await ledger.claim(10, bulk_most=10, suspects=1)).leases):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    return leases[0]
+
+
+async def test_a_claimed_row_runs_under_a_new_token_until_its_lease_ends(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    before = await now_ms(redis)
+    lease = await lease_one(redis, ledger)
+    assert (lease.token, lease.claims, lease.attempts) == (1, 1, 0)
+    assert (lease.text, lease.progress, lease.errors) == (TEXT, None, [])
+    assert lease.state is RowState.ACCEPTED
+    assert await redis.hget(keys.row("one"), "s") == b"running"
+    score = await redis.zscore(keys.due_interactive, "one")
+    assert score is not None
+    assert before + 30_000 <= score <= await now_ms(redis) + 30_000
+    assert (await ledger.claim(10)).leases == []
+
+
+async def test_no_two_claims_get_the_same_row(redis: Redis, ledger: Ledger, keys: Keys) -> None:
+    """Not even where more are under way at once than a worker has connections by habit."""
+    await open_group(redis, keys)
+    entry = await read_entry(redis, keys)
+    await ledger.accept([acceptance(entry, f"id-{number}") for number in range(400)])
+    claims = await asyncio.gather(*(ledger.claim(7) for _ in range(80)))
+    claimed = [lease.command_id for claim in claims for lease in claim.leases]
+    assert sorted(claimed) == sorted(f"id-{number}" for number in range(400))
+
+
+async def test_the_oldest_due_rows_are_claimed_first(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    for command_id in ("first", "second", "third"):
+        await accept_one(redis, ledger, command_id)
+    claimed = (await ledger.claim(2)).leases
+    assert [lease.command_id for lease in claimed] == ["first", "second"]
+
+
+async def test_the_bulk_lane_gets_its_share_before_and_the_rest_after_the_interactive_lane(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    entry = await read_entry(redis, keys)
+    for lane in Priority:
+        await ledger.accept([
+            acceptance(entry, f"{lane}-{number}", lane=lane) for number in range(10)
+        ])
+    claimed = (await ledger.claim(12, bulk_first=1, bulk_most=5)).leases
+    lanes = [lease.lane for lease in claimed]
+    assert lanes == [Priority.BULK, *[Priority.INTERACTIVE] * 10, Priority.BULK]
+    rest = (await ledger.claim(12, bulk_first=1, bulk_most=5)).leases
+    assert [lease.lane for lease in rest] == [Priority.BULK] * 5
+
+
+async def test_while_the_hold_lasts_nobody_claims(redis: Redis, ledger: Ledger, keys: Keys) -> None:
+    await open_group(redis, keys)
+    await accept_one(redis, ledger)
+    await ledger.hold(60)
+    await ledger.hold(1)
+    claim = await ledger.claim(10)
+    assert claim.leases == []
+    assert 55 < claim.held_seconds <= 60
+    await redis.delete(keys.hold)
+    assert len((await ledger.claim(10)).leases) == 1
+
+
+async def test_a_row_whose_lease_ran_out_is_claimed_anew_and_counts_its_claims(
+    redis: Redis, keys: Keys
+) -> None:
+    ledger = quick_ledger(redis, keys, lease=0.03)
+    first = await lease_one(redis, ledger)
+    second = await claim_again(ledger)
+    assert (second.token, second.claims) == (first.token + 1, 2)
+    assert second.state is RowState.RUNNING
+
+
+async def test_a_row_that_was_claimed_twice_without_an_end_runs_only_as_a_suspect(
+    redis: Redis, keys: Keys
+) -> None:
+    ledger = quick_ledger(redis, keys, lease=0.03)
+    await lease_one(redis, ledger)
+    second = await claim_again(ledger)
+    assert not second.suspect
+    while not await redis.zcard(keys.due_suspect):
+        assert (await ledger.claim(10)).leases == []
+        await asyncio.sleep(0.005)
+    assert await redis.zcard(keys.due_interactive) == 0
+    assert (await ledger.claim(10, suspects=0)).leases == []
+    third = await claim_again(ledger)
+    assert (third.suspect, third.claims) == (True, 3)
+    assert await redis.zcard(keys.due_suspect) == 0
+    assert await redis.zrange(keys.due_interactive, 0, -1) == [b"one"]
+    assert await ledger.finish([Finish(second, RowState.SUCCEEDED, 1)]) == [False]
+
+
+async def test_a_row_without_its_text_is_dropped_and_harms_no_other(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    for command_id in ("textless", "mistyped", "rowless", "good"):
+        await accept_one(redis, ledger, command_id)
+    await redis.delete(keys.text("textless"), keys.row("rowless"), keys.row("mistyped"))
+    await redis.set(keys.row("mistyped"), "x")
+    (lease,) = (await ledger.claim(10)).leases
+    assert lease.command_id == "good"
+    assert await redis.zrange(keys.due_interactive, 0, -1) == [b"good"]
+
+
+async def test_a_renewed_lease_lasts_longer_and_a_lost_one_is_told(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger)
+    await redis.zadd(keys.due_interactive, {"one": 1})
+    stale = replace(lease, token=Token(99))
+    gone = replace(lease, command_id="gone")
+    assert await ledger.renew([lease]) == set()
+    score = await redis.zscore(keys.due_interactive, "one")
+    assert score is not None
+    assert score > await now_ms(redis) + 29_000
+    assert await ledger.renew([stale, gone]) == {"one", "gone"}
+    assert await redis.zcard(keys.due_interactive) == 1
+
+
+async def test_a_success_ends_the_row_with_its_event_and_nothing_else_of_it_stays(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger)
+    await ledger.note(lease, {"step": "intended"})
+    before = await now_ms(redis)
+    finish = Finish(lease, RowState.SUCCEEDED, 1, event=b"done", replies=keys.replies("shop"))
+    assert await ledger.finish([finish]) == [True]
+    row = await redis.hgetall(keys.row("one"))
+    assert {b"p", b"x", b"c"}.isdisjoint(row)
+    assert (row[b"s"], row[b"a"]) == (b"succeeded", b"1")
+    assert before <= int(row[b"e"]) <= await now_ms(redis)
+    _, terminal = await entries_between(redis, keys.events, "-", "+")
+    assert terminal == (row[b"v"], {b"event": b"done"})
+    assert await raw_events(redis, keys.replies("shop")) == [b"done"]
+    assert await redis.exists(keys.text("one"), keys.due_interactive) == 0
+    assert await redis.xlen(keys.dead_letters) == 0
+
+
+async def test_an_id_is_remembered_for_seven_days_after_its_end(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger)
+    await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1, event=b"done")])
+    assert RETENTION_SECONDS - 5 <= await redis.ttl(keys.row("one")) <= RETENTION_SECONDS
+    assert await accept_one(redis, ledger) is AcceptVerdict.DUPLICATE
+    assert await accept_one(redis, ledger, fingerprint=b"other") is AcceptVerdict.CONFLICT
+    assert await redis.xlen(keys.events) == 2
+
+
+async def test_an_id_can_be_used_anew_once_it_is_forgotten(redis: Redis, keys: Keys) -> None:
+    ledger = quick_ledger(redis, keys, retention=1)
+    lease = await lease_one(redis, ledger)
+    await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1)])
+    while await redis.exists(keys.row("one")):
+        await asyncio.sleep(0.02)
+    assert await accept_one(redis, ledger, fingerprint=b"other") is AcceptVerdict.ACCEPTED
+
+
+async def test_a_failure_also_leaves_a_dead_letter(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger)
+    finish = Finish(lease, RowState.FAILED, 3, event=b"failed", dead_letter=b"letter")
+    assert await ledger.finish([finish]) == [True]
+    ((_, fields),) = await entries_between(redis, keys.dead_letters, "-", "+")
+    assert fields == {FIELD: b"letter"}
+
+
+async def test_a_rescheduled_row_is_due_after_its_delay_with_what_it_must_remember(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger)
+    before = await now_ms(redis)
+    errors = [{"code": "server_error"}]
+    finish = Finish(
+        lease,
+        RowState.RETRYING,
+        1,
+        event=b"again",
+        delay_seconds=0.25,
+        errors=errors,
+        progress={"sent": True},
+    )
+    assert await ledger.finish([finish]) == [True]
+    score = await redis.zscore(keys.due_interactive, "one")
+    assert score is not None
+    assert before + 250 <= score <= await now_ms(redis) + 250
+    assert await redis.ttl(keys.row("one")) == -1
+    assert (await ledger.claim(10)).leases == []
+    again = await claim_again(ledger)
+    assert (again.attempts, again.errors, again.progress) == (1, errors, {"sent": True})
+    assert (again.state, again.claims) == (RowState.RETRYING, 1)
+    assert await raw_events(redis, keys.events) == [b'{"type":"get_model.accepted"}', b"again"]
+
+
+async def test_each_waiting_state_is_kept_by_the_next_claim(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """Only accepted and retrying rows become running; a training stays one while it is polled."""
+    lease = await lease_one(redis, ledger)
+    for state in (RowState.TRAINING, RowState.IN_DOUBT):
+        await ledger.finish([Finish(lease, state, 0)])
+        lease = await claim_again(ledger)
+        assert lease.state is state
+        assert await redis.hget(keys.row("one"), "s") == state.encode()
+
+
+async def test_a_stale_token_changes_nothing(redis: Redis, keys: Keys) -> None:
+    ledger = quick_ledger(redis, keys, lease=0.03)
+    stale = await lease_one(redis, ledger)
+    await claim_again(ledger)
+    before = await snapshot(redis, keys)
+    finish = Finish(stale, RowState.FAILED, 1, event=b"e", dead_letter=b"d", drop_guard="g")
+    assert await ledger.finish([finish]) == [False]
+    assert await ledger.finish([replace(finish, state=RowState.RETRYING)]) == [False]
+    guard = keys.guard("training:x")
+    noted = await ledger.note(stale, {"a": 1}, event=b"e", take_guard=guard)
+    assert noted == (Noted.FENCED, "")
+    assert await ledger.renew([stale]) == {"one"}
+    assert await snapshot(redis, keys) == before
+
+
+async def test_a_finish_repeated_after_a_lost_reply_does_nothing(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger)
+    ended = Finish(lease, RowState.FAILED, 1, event=b"e", dead_letter=b"d")
+    assert await ledger.finish([ended, ended]) == [True, False]
+    before = await snapshot(redis, keys)
+    assert await ledger.finish([ended]) == [False]
+    assert await snapshot(redis, keys) == before
+
+
+async def test_a_reschedule_repeated_after_a_lost_reply_does_nothing(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger)
+    again = Finish(lease, RowState.RETRYING, 1, event=b"e", delay_seconds=60)
+    assert await ledger.finish([again]) == [True]
+    before = await snapshot(redis, keys)
+    assert await ledger.finish([again]) == [False]
+    assert await snapshot(redis, keys) == before
+
+
+async def test_one_fenced_run_does_not_harm_the_others_of_its_batch(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    for command_id in ("one", "two", "three"):
+        await accept_one(redis, ledger, command_id)
+    leases = (await ledger.claim(10)).leases
+    leases[1] = replace(leases[1], token=Token(77))
+    done = await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1) for lease in leases])
+    assert done == [True, False, True]
+
+
+async def test_a_note_keeps_progress_renews_the_lease_and_publishes(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger)
+    await redis.zadd(keys.due_interactive, {"one": 1})
+    noted = await ledger.note(
+        lease, {"uuid": "u"}, state=RowState.TRAINING, event=b"e", replies=keys.replies("shop")
+    )
+    assert noted == (Noted.DONE, "")
+    row = await redis.hgetall(keys.row("one"))
+    assert (row[b"p"], row[b"s"], row[b"n"]) == (b'{"uuid":"u"}', b"training", b"1")
+    score = await redis.zscore(keys.due_interactive, "one")
+    assert score is not None
+    assert score > await now_ms(redis) + 29_000
+    assert (await raw_events(redis, keys.events))[1:] == [b"e"]
+    assert await raw_events(redis, keys.replies("shop")) == [b"e"]
+
+
+async def test_a_note_repeated_after_a_lost_reply_publishes_nothing_more(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger)
+    for _ in range(2):
+        assert (await ledger.note(lease, {"a": 1}, event=b"e"))[0] is Noted.DONE
+    assert (await raw_events(redis, keys.events))[1:] == [b"e"]
+
+
+async def two_leases(redis: Redis, ledger: Ledger) -> tuple[Lease, Lease]:
+    await open_group(redis, ledger.keys)
+    await accept_one(redis, ledger, "one")
+    await accept_one(redis, ledger, "two")
+    one, two = (await ledger.claim(2)).leases
+    return one, two
+
+
+async def test_a_guard_has_one_holder_and_a_refused_note_changes_nothing(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    one, two = await two_leases(redis, ledger)
+    guard = keys.guard("creating-training:x")
+    assert await ledger.note(one, {"a": 1}, take_guard=guard) == (Noted.DONE, "")
+    assert GUARD_SECONDS - 5 <= await redis.ttl(guard) <= GUARD_SECONDS
+    before = await snapshot(redis, keys)
+    refused = await ledger.note(two, {"b": 2}, event=b"e", take_guard=guard, guard_lapses=True)
+    assert refused == (Noted.GUARDED, "one")
+    assert await snapshot(redis, keys) == before
+    assert (await ledger.note(two, {"b": 2}, drop_guard=guard))[0] is Noted.DONE
+    assert await redis.get(guard) == b"one"
+    assert (await ledger.note(one, {"a": 2}, drop_guard=guard))[0] is Noted.DONE
+    assert (await ledger.note(two, {"b": 2}, take_guard=guard))[0] is Noted.DONE
+
+
+async def test_a_finish_drops_the_guard_only_if_its_command_holds_it(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    one, two = await two_leases(redis, ledger)
+    guard = keys.guard("creating-training:x")
+    await ledger.note(one, {}, take_guard=guard)
+    await ledger.finish([Finish(two, RowState.SUCCEEDED, 1, drop_guard=guard)])
+    assert await redis.get(guard) == b"one"
+    await ledger.finish([Finish(one, RowState.IN_DOUBT, 0, drop_guard=guard)])
+    assert await redis.exists(guard) == 0
+
+
+async def test_a_guard_lapses_some_time_after_its_holder_has_ended(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """Else a command cancelled in the middle of its call would block identical ones for weeks."""
+    one, two = await two_leases(redis, ledger)
+    guard = keys.guard("creating-training:x")
+    await ledger.note(one, {}, take_guard=guard)
+    await ledger.finish([Finish(one, RowState.FAILED, 1)])
+    assert (await ledger.note(two, {}, take_guard=guard, guard_lapses=True))[0] is Noted.GUARDED
+    long_ago = await now_ms(redis) - ENDED_HOLDER_SECONDS * 1000
+    await redis.hset(keys.row("one"), "e", long_ago)
+    assert (await ledger.note(two, {}, take_guard=guard))[0] is Noted.GUARDED
+    assert (await ledger.note(two, {}, take_guard=guard, guard_lapses=True))[0] is Noted.DONE
+    assert await redis.get(guard) == b"two"
+
+
+async def test_a_guard_of_a_forgotten_holder_is_free_but_its_creation_stays_owned(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger)
+    for name in ("creating-training:x", "training:u"):
+        await redis.set(keys.guard(name), "forgotten")
+    owned = await ledger.note(lease, {}, take_guard=keys.guard("training:u"))
+    assert owned == (Noted.GUARDED, "forgotten")
+    free = keys.guard("creating-training:x")
+    assert (await ledger.note(lease, {}, take_guard=free, guard_lapses=True))[0] is Noted.DONE
+
+
+async def test_testimony_tells_the_next_holder_and_makes_the_command_the_owner(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger)
+    creating, owner = keys.guard("creating-model:x"), keys.guard("model:u")
+    await ledger.note(lease, {}, take_guard=creating)
+    assert await ledger.testimony(lease) is None
+    await ledger.testify(lease, Attested("u", {"title": "t"}, owner), drop_guard=creating)
+    assert await ledger.testimony(lease) == ("u", {"title": "t"})
+    assert await redis.get(owner) == b"one"
+    assert await redis.exists(creating) == 0
+    later = replace(lease, entry_id="9-9")
+    assert await ledger.testimony(later) is None, "of an earlier command with the same id"
+
+
+async def test_counts_of_due_rows_leave_out_what_is_not_due_yet(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    later = await now_ms(redis) + 3_600_000
+    await accept_one(redis, ledger, "now")
+    await accept_one(redis, ledger, "bulk", lane=Priority.BULK)
+    await accept_one(redis, ledger, "later", not_before_ms=later)
+    assert await ledger.count_due() == (1, 1, 0)
