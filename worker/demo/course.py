@@ -1,5 +1,6 @@
-"""The course of one model: created, trained, attached to both projects, asked about what it
-never saw, and scored; where the plan says so, trained again and asked again.
+"""The course of one model: created, trained, attached, asked, scored; and perhaps trained again.
+
+It is attached to both projects and asked about what it never saw.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Course:
             labels = [
                 label
                 for project in self.projects
-                for label in self.extent.labels(project, part, len(self.plan.epochs))
+                for label in self.plan.labels(project, part, self.extent.most_labels)
             ]
             result = await self._train(model_uuid, part, epochs, labels, training_uuid)
             training_uuid = result["training_uuid"]

@@ -69,6 +69,19 @@ class ModelPlan:
         """Returns feature of the model -> feature of the project's ontology."""
         return {name: self.feature(name, project).feature_hash for name in self.features}
 
+    def labels(self, project: Project, part: int, most: int | None) -> list[str]:
+        """Returns the label uuids for one training of several; they share none.
+
+        Args:
+            project: whose labels; those that show nothing of the model are left out, as the API
+                refuses them.
+            part: which of the trainings, from 0.
+            most: labels for all trainings together, None for all that there are.
+        """
+        known = set(self.attachment_mapping(project).values())
+        items = [item for item in project.split("train") if not known.isdisjoint(item.features)]
+        return [item.label_uuid for item in spread(items, most)[part :: len(self.epochs)]]
+
     def categories(self, projects: Sequence[Project]) -> dict[str, str]:
         """Returns the model's feature for every feature hash of the projects."""
         return {
@@ -95,22 +108,17 @@ class Extent:
     most_epochs: int | None
     floors: bool
 
-    def labels(self, project: Project, part: int, parts: int) -> list[str]:
-        """Returns the label uuids of one of equal parts; the parts share none."""
-        items = _spread(project.split("train"), self.most_labels)
-        return [item.label_uuid for item in items[part::parts]]
-
     def held_out(self, project: Project) -> list[Item]:
-        """Returns the items to predict on; where only some, then pictures and clips alike."""
-        return _spread(project.split("heldout"), self.most_items)
+        """Returns the items to predict on."""
+        return spread(project.split("heldout"), self.most_items)
 
     def epochs(self, planned: int) -> int:
         """Returns the epochs of a training."""
         return planned if self.most_epochs is None else min(planned, self.most_epochs)
 
 
-def _spread(items: list[Item], most: int | None) -> list[Item]:
-    """Returns at most so many items, from all over the list."""
+def spread(items: list[Item], most: int | None) -> list[Item]:
+    """Returns at most so many items, from all over the list: pictures and clips alike."""
     if most is None or most >= len(items):
         return items
     return [items[number * len(items) // most] for number in range(most)]

@@ -33,7 +33,7 @@ class Guardian:
     """The process that outlives this one for a moment, to clean up."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - our own module
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "worker.demo.guardian"],
             stdin=subprocess.PIPE,
             text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from worker.demo.exchange import Exchange
     from worker.demo.plan import Extent
     from worker.demo.world import World
+
+
+class Verdict(StrEnum):
+    """What is thought of a score."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_JUDGED = "not judged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +55,11 @@ class Report:
             if not trained.passed
         ]
 
-    def verdict(self, trained: Trained) -> str:
-        """Returns one word on a training's score."""
+    def verdict(self, trained: Trained) -> Verdict:
+        """Returns what is thought of a training's score."""
         if not self.extent.floors:
-            return "not judged"
-        return "passed" if trained.passed else "failed"
+            return Verdict.NOT_JUDGED
+        return Verdict.PASSED if trained.passed else Verdict.FAILED
 
 
 def print_results(report: Report, console: Console) -> None:
@@ -70,7 +79,7 @@ def print_results(report: Report, console: Console) -> None:
             f"{len(trained.predicted)} ({trained.frames})",
             f"{trained.seconds}",
             report.verdict(trained),
-            style="red" if report.verdict(trained) == "failed" else "",
+            style="red" if report.verdict(trained) is Verdict.FAILED else "",
         )
     console.print(table)
     console.print(

@@ -15,6 +15,7 @@ from worker.demo.board import Board
 from worker.demo.course import Course
 from worker.demo.errors import DemoError, OverdueError
 from worker.demo.exchange import Exchange
+from worker.demo.page import CURVES, EVENTS, LOGS, PAGE, PICTURES, write_page
 from worker.demo.plan import FULL, MODELS, QUICK
 from worker.demo.processes import Guardian
 from worker.demo.report import Report, print_results
@@ -76,13 +77,15 @@ async def _guarded(options: Options, console: Console) -> int:
     prepare_output(options.output)
     folder = Path(tempfile.mkdtemp(prefix="trainmaster-demo-"))
     with Guardian() as guardian, contextlib.ExitStack() as last:
-        if not options.keep:
+        if options.keep:
+            last.callback(console.print, f"The servers' state is in {folder}", soft_wrap=True)
+        else:
             guardian.guard_folder(folder)
             last.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
             report = await _perform(options, folder, guardian, console)
         except (DemoError, SettingError, *LEDGER_TROUBLE) as error:
-            console.print(f"demo: {error}", style="red", highlight=False, markup=False)
+            console.print(f"demo: {error}", style="red", soft_wrap=True, markup=False)
             return 1
     print_results(report, console)
     return 1 if report.complaints else 0
@@ -95,8 +98,12 @@ async def _perform(options: Options, folder: Path, guardian: Guardian, console: 
         async with running_stage(folder, options.output, guardian) as stage:
             board.say("servers", "running")
             courses, exchange = await _play(stage, extent, options.output, board)
+            # The pictures are made of the sandbox's files.
+            board.say("servers", "running, and drawing what was found")
+            report = Report(courses, exchange, extent, stage.world, board.seconds)
+            await asyncio.to_thread(write_page, report, options.output)
         board.say("servers", "stopped")
-    return Report(courses, exchange, extent, stage.world, board.seconds)
+    return report
 
 
 async def _play(
@@ -111,7 +118,7 @@ async def _play(
     redis = connect(stage.redis_url)
     with (
         Producer(stage.redis_url, NAMESPACE) as producer,
-        (output / "events.jsonl").open("wb") as journal,
+        (output / EVENTS).open("wb") as journal,
     ):
         exchange = Exchange(producer, redis, Keys(NAMESPACE), journal, board.count)
         courses = [
@@ -151,7 +158,7 @@ async def _all_or_first_trouble(
 def prepare_output(output: Path) -> None:
     """Makes the folder, and takes away what an earlier demo left there."""
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("events.jsonl", "index.html", "worker.log", "sandbox.log"):
+    for name in (PAGE, EVENTS, *LOGS):
         (output / name).unlink(missing_ok=True)
-    for name in ("pictures", "curves"):
+    for name in (PICTURES, CURVES):
         shutil.rmtree(output / name, ignore_errors=True)

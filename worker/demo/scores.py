@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 Json: TypeAlias = "Mapping[str, Any]"
+_Kind: TypeAlias = Literal["bbox", "segm"]
 
 # Everything is laid on a square of so many pixels: overlaps don't depend on a frame's shape.
 _SIDE = 512
@@ -41,6 +42,7 @@ def accuracy(items: Sequence[Scored], categories: Mapping[str, str]) -> float:
     """Returns the share of the frames with a class in which it was predicted, 0 to 1.
 
     Args:
+        items: what was held out; all frames count alike.
         categories: feature hash to category; hashes of one category mean the same.
 
     Raises:
@@ -62,6 +64,7 @@ def box_map50(items: Sequence[Scored], categories: Mapping[str, str]) -> float:
     """Returns the mean average precision of boxes at an overlap (IoU) of 0.5, 0 to 1.
 
     Args:
+        items: what was held out; all frames count alike.
         categories: feature hash to category; hashes of one category mean the same.
 
     Raises:
@@ -74,6 +77,7 @@ def mask_map50(items: Sequence[Scored], categories: Mapping[str, str]) -> float:
     """Returns the mean average precision of outlines at an overlap (IoU) of 0.5, 0 to 1.
 
     Args:
+        items: what was held out; all frames count alike.
         categories: feature hash to category; hashes of one category mean the same.
 
     Raises:
@@ -82,10 +86,12 @@ def mask_map50(items: Sequence[Scored], categories: Mapping[str, str]) -> float:
     return _map50(items, categories, "segm")
 
 
-def _map50(items: Sequence[Scored], categories: Mapping[str, str], kind: str) -> float:
+def _map50(items: Sequence[Scored], categories: Mapping[str, str], kind: _Kind) -> float:
     numbers = {name: number for number, name in enumerate(sorted(set(categories.values())), 1)}
     category_ids = {feature_hash: numbers[name] for feature_hash, name in categories.items()}
-    wanted, found, images = [], [], []
+    wanted: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []
     for image, (truth, predicted) in enumerate(_frames(items), 1):
         images.append({"id": image, "width": _SIDE, "height": _SIDE})
         for thing in truth["objects"]:
@@ -112,7 +118,7 @@ def _frames(items: Sequence[Scored]) -> Iterator[tuple[Json, Sequence[Json]]]:
             yield truth, item.predicted.get(str(number)) or ()
 
 
-def _shape(box: Json | None, polygon: Sequence[Json] | None, kind: str) -> dict[str, Any]:
+def _shape(box: Json | None, polygon: Sequence[Json] | None, kind: _Kind) -> dict[str, Any]:
     """Returns a box or an outline as COCO has it, in pixels."""
     if kind == "segm" and polygon is not None:
         flat = [point[axis] * _SIDE for point in polygon for axis in ("x", "y")]
@@ -144,12 +150,12 @@ def _shape(box: Json | None, polygon: Sequence[Json] | None, kind: str) -> dict[
     return shape
 
 
-def _precision(truth: dict[str, Any], found: list[dict[str, Any]], kind: str) -> float:
+def _precision(truth: dict[str, Any], found: list[dict[str, Any]], kind: _Kind) -> float:
     """Returns the precision that COCO's evaluation finds, over the categories that occur."""
     # It reports every step on stdout, and has no switch for that.
     with redirect_stdout(io.StringIO()):
         wanted = COCO()
-        wanted.dataset = truth
+        wanted.dataset = cast("Any", truth)
         wanted.createIndex()
         evaluation = COCOeval(wanted, wanted.loadRes(found), kind)
         evaluation.params.iouThrs = np.array([_OVERLAP])

@@ -46,6 +46,12 @@ class Item:
         """The file's name without its suffix."""
         return self.file.stem
 
+    @property
+    def features(self) -> set[str]:
+        """The feature hashes of all that it shows."""
+        shown = {thing["featureHash"] for frame in self.truth for thing in frame["objects"]}
+        return shown | {frame["classification"] for frame in self.truth} - {None}
+
 
 @dataclass(frozen=True, slots=True)
 class Project:

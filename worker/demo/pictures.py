@@ -1,0 +1,182 @@
+"""Draws held-out items: what is true beside what was predicted, clips frame by frame.
+
+Boxes are lines, outlines are tinted too; in clips a number tells the tracks apart and a trail
+shows where each came from. The class of a frame stands below it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+from PIL import Image, ImageSequence
+
+from worker.demo.canvas import Canvas, parse_color, text_width
+from worker.demo.sights import predicted_sights, true_sights
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from worker.demo.course import Trained
+    from worker.demo.sights import Shown, Sight
+    from worker.demo.world import Feature, Item, Project
+
+_GROUND: Final = (22, 26, 33)
+_INK: Final = (226, 230, 236)
+_FAINT: Final = (142, 150, 163)
+_RIGHT: Final = (86, 196, 122)
+_WRONG: Final = (244, 108, 98)
+_MARGIN: Final = 16
+_GAP: Final = 12
+_HEADING: Final = 26
+_CAPTION: Final = 24
+_LEGEND_ROW: Final = 24
+_TEXT: Final = 14
+_SMALL: Final = 12
+_TINT: Final = 0.35
+_PICTURE_SIDE: Final = 336
+_CLIP_SIDE: Final = 232
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """One frame on its place; `scale` takes 0 to 1 of the frame to pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def place(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Maps points (…, 2), 0 to 1 of the frame, to the canvas."""
+        return points * (self.width, self.height) + (self.left, self.top)
+
+
+def read_frames(file: Path) -> list[NDArray[np.uint8]]:
+    """Returns the frames of a picture, a clip or a folder of numbered pictures, RGB (h, w, 3)."""
+    if file.is_dir():
+        return [read_frames(each)[0] for each in sorted(file.iterdir())]
+    with Image.open(file) as picture:
+        return [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
+
+
+def draw_item(item: Item, project: Project, models: Sequence[Trained], file: Path) -> None:
+    """Writes one picture: the item's truth beside what the models found."""
+    frames = read_frames(item.file)
+    rows = {
+        "truth": true_sights(item, project),
+        "predicted": predicted_sights(item, project, models),
+    }
+    side = _PICTURE_SIDE if item.frames == 1 else _CLIP_SIDE
+    height, width = (round(size * side / max(frames[0].shape[:2])) for size in frames[0].shape[:2])
+    # Truth and prediction stand side by side; those of a clip one below the other.
+    columns = 2 if item.frames == 1 else item.frames
+    block = _HEADING + height + _CAPTION
+    used = _seen_features(rows["truth"], rows["predicted"])
+    wide = 2 * _MARGIN + columns * width + (columns - 1) * _GAP
+    legend = _legend_rows(used, wide)
+    blocks = 1 if item.frames == 1 else 2
+    canvas = Canvas(
+        wide, 2 * _MARGIN + blocks * block + _GAP // 2 + len(legend) * _LEGEND_ROW, _GROUND
+    )
+    for row, (name, sights) in enumerate(rows.items()):
+        for number, picture in enumerate(frames):
+            column, line = (row, 0) if item.frames == 1 else (number, row)
+            panel = _Panel(
+                left=_MARGIN + column * (width + _GAP),
+                top=_MARGIN + line * block + _HEADING,
+                width=width,
+                height=height,
+            )
+            heading = name if item.frames == 1 else f"{name}, frame {number}"
+            canvas.text(panel.left, panel.top - _HEADING + 4, heading, _INK, _TEXT)
+            _draw_frame(canvas, panel, picture)
+            _draw_things(canvas, panel, sights[: number + 1], tracked=item.frames > 1)
+            _draw_option(canvas, panel, sights[number], rows["truth"][number])
+    _draw_legend(canvas, legend, _MARGIN + blocks * block + _GAP // 2)
+    canvas.save(file)
+
+
+def _draw_frame(canvas: Canvas, panel: _Panel, picture: NDArray[np.uint8]) -> None:
+    size = (panel.width, panel.height)
+    grown = cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
+    canvas.paste(np.asarray(grown, np.uint8), panel.left, panel.top)
+
+
+def _draw_things(canvas: Canvas, panel: _Panel, sights: Sequence[Sight], *, tracked: bool) -> None:
+    """Draws the things of the last sight; those before it tell where they came from."""
+    now = sights[-1].things
+    for thing in now:
+        points, color = panel.place(thing.outline), parse_color(thing.feature.color)
+        if thing.feature.type == "polygon":
+            canvas.fill(points, color, _TINT)
+        canvas.outline(points, color)
+    for thing in now:
+        color = parse_color(thing.feature.color)
+        way = [each.centre for sight in sights for each in sight.things if _same(each, thing)]
+        if tracked and len(way) > 1:
+            canvas.trail(panel.place(np.array(way)), color)
+        parts = [f"#{thing.track}"] if tracked else []
+        if thing.confidence is not None:
+            parts.append(f"{thing.confidence:.2f}")
+        if parts:
+            left, top = panel.place(thing.outline).min(axis=0).round().astype(int).tolist()
+            canvas.tag(left, max(top, panel.top + 16), " ".join(parts), color, _SMALL)
+
+
+def _same(one: Shown, other: Shown) -> bool:
+    return one.track == other.track and one.feature.type == other.feature.type
+
+
+def _draw_option(canvas: Canvas, panel: _Panel, sight: Sight, truth: Sight) -> None:
+    """Writes the class of the frame below it, in green or red where it was predicted."""
+    name = "no class" if sight.option is None else sight.option.name
+    color = _FAINT
+    if sight is not truth:
+        color = _RIGHT if sight.option == truth.option else _WRONG
+        if sight.option_confidence is not None:
+            name += f" {sight.option_confidence:.2f}"
+    canvas.text(panel.left, panel.top + panel.height + 4, name, color, _TEXT)
+
+
+def _seen_features(*rows: Sequence[Sight]) -> list[Feature]:
+    """Returns the features of all things, each once, in the order of their names."""
+    found = {
+        thing.feature.feature_hash: thing.feature
+        for sights in rows
+        for sight in sights
+        for thing in sight.things
+    }
+    return sorted(found.values(), key=lambda feature: feature.name)
+
+
+def _legend_rows(features: Sequence[Feature], width: int) -> list[list[tuple[int, Feature]]]:
+    """Returns rows of features, each with its left edge in pixels."""
+    rows: list[list[tuple[int, Feature]]] = [[]]
+    left = _MARGIN
+    for feature in features:
+        needed = 22 + text_width(feature.name, _TEXT)
+        if left + needed > width - _MARGIN and rows[-1]:
+            rows.append([])
+            left = _MARGIN
+        rows[-1].append((left, feature))
+        left += needed + 18
+    return rows
+
+
+def _draw_legend(canvas: Canvas, rows: Sequence[Sequence[tuple[int, Feature]]], top: int) -> None:
+    for number, row in enumerate(rows):
+        for left, feature in row:
+            y = top + number * _LEGEND_ROW + 4
+            right, bottom = left + 14, y + 14
+            corners = np.array([[left, y], [right, y], [right, bottom], [left, bottom]], float)
+            color = parse_color(feature.color)
+            if feature.type == "polygon":
+                canvas.fill(corners, color, _TINT)
+            canvas.outline(corners, color)
+            canvas.text(left + 22, y - 1, feature.name, _INK, _TEXT)
