@@ -1,0 +1,90 @@
+"""`trainmaster cancel`: ends commands, and says what that does not end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from worker.cli.output import print_json, safe_text
+from worker.cli.target import Target, json_option, ledger_command
+from worker.ledger.cancellation import CancelOutcome, CancelVerdict
+from worker.ledger.cancellation import cancel as cancel_command
+from worker.ledger.row import RowState
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+FAILED: Final = 1
+
+
+@click.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@json_option
+@ledger_command
+def cancel(*, target: Target, ids: tuple[str, ...], as_json: bool) -> None:
+    """End commands that have not ended.
+
+    Nothing more is done for them. What was done at the API stays: a training that runs there goes
+    on, for the API has no way to stop it.
+    """
+    settings = target.settings
+
+    async def cancel_all(redis: Redis) -> list[CancelOutcome]:
+        return [
+            await cancel_command(
+                redis,
+                target.keys,
+                command_id,
+                retention_seconds=settings.id_retention_seconds,
+                reply_retention_seconds=settings.event_retention_seconds,
+            )
+            for command_id in ids
+        ]
+
+    outcomes = target.run(cancel_all)
+    for command_id, outcome in zip(ids, outcomes, strict=True):
+        if as_json:
+            print_json({
+                "id": command_id,
+                "verdict": outcome.verdict,
+                "state": outcome.state,
+                "training_uuid": outcome.training_uuid,
+                "in_doubt": outcome.in_doubt,
+            })
+        else:
+            click.echo(f"{safe_text(command_id)}: {_describe(outcome)}")
+    if not all(_is_cancelled(outcome) for outcome in outcomes):
+        raise SystemExit(FAILED)
+
+
+def _is_cancelled(outcome: CancelOutcome) -> bool:
+    return outcome.verdict is CancelVerdict.CANCELLED or outcome.state == RowState.CANCELLED
+
+
+def _describe(outcome: CancelOutcome) -> str:
+    match outcome.verdict:
+        case CancelVerdict.UNKNOWN_ID:
+            return "no command has this id"
+        case CancelVerdict.ALREADY_ENDED:
+            return f"it had ended before: {outcome.state}"
+        case CancelVerdict.CANCELLED:
+            return f"cancelled{_consequence(outcome)}"
+
+
+def _consequence(outcome: CancelOutcome) -> str:
+    if outcome.training_uuid is not None:
+        return (
+            f"; its training {outcome.training_uuid} goes on at the API, which can't stop it. "
+            "To wait for it again, submit watch_training"
+        )
+    if outcome.in_doubt:
+        return (
+            "; a change was under way at the API, and nobody finds out any more whether it "
+            "happened: look there before you send it again"
+        )
+    if outcome.state == RowState.TRAINING:
+        return "; the training that it watched goes on at the API, which can't stop it"
+    if outcome.state == RowState.RUNNING:
+        return "; a call of the API that is under way may still be carried out"
+    return "; nothing had been started"

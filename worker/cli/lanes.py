@@ -1,0 +1,69 @@
+"""`trainmaster lanes`: lanes that were paused because nearly everything in them failed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from schemas.enums import Priority
+from worker.cli.output import print_json, safe_text
+from worker.cli.target import Target, json_option, ledger_command
+from worker.cli.times import show_span
+from worker.ledger.lanes import Lanes
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.ledger.lanes import Pause
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@ledger_command
+@click.pass_context
+def lanes(ctx: click.Context, *, target: Target, as_json: bool) -> None:
+    """Show paused lanes, or resume one.
+
+    A lane is paused when nearly everything in it fails for good. Now and then one command is let
+    through; the first that succeeds resumes the lane.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+
+    async def look(redis: Redis) -> list[Pause]:
+        return await Lanes(redis, target.keys).paused()
+
+    paused = {pause.lane: pause for pause in target.run(look)}
+    for lane in Priority:
+        pause = paused.get(lane)
+        if as_json:
+            print_json({
+                "lane": lane,
+                "paused": pause is not None,
+                "reason": pause.reason if pause else None,
+                "next_probe_ms": pause.next_probe_ms if pause else None,
+            })
+        elif pause is None:
+            click.echo(f"{lane}: open")
+        else:
+            rest = show_span(pause.next_probe_ms / 1000 - time.time())
+            click.echo(f"{lane}: paused, {safe_text(pause.reason)}; next probe in {rest}")
+
+
+@lanes.command()
+@click.argument("lane", type=click.Choice([str(each) for each in Priority]))
+@json_option
+@ledger_command
+def resume(*, target: Target, lane: str, as_json: bool) -> None:
+    """Resume a lane; what waits in it is carried out."""
+
+    async def act(redis: Redis) -> bool:
+        return await Lanes(redis, target.keys).resume(Priority(lane))
+
+    resumed = target.run(act)
+    if as_json:
+        print_json({"lane": lane, "resumed": resumed})
+    else:
+        click.echo(f"{lane}: {'resumed' if resumed else 'was not paused'}")

@@ -1,0 +1,120 @@
+"""Events in words: one line each for people who watch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.text import Text
+
+from worker.cli.output import counted, safe_text, state_style
+from worker.cli.times import show_span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SHOWN_PROBLEMS: Final = 5
+
+Event = dict[str, Any]
+
+
+def narrate(event: Event, *, with_subject: bool = True) -> Text:
+    """Returns an event as a line: its time, type, subject and what matters of its data."""
+    command_type, _, state = event["type"].rpartition(".")
+    line = Text(f"{event['time'][:19]}Z  ", overflow="fold")
+    line.append(f"{command_type}.{state}", style=state_style(state))
+    if with_subject:
+        line.append(f"  {safe_text(event['subject'])}", style="dim")
+    if said := summarise(event):
+        line.append(f"  {safe_text(said)}")
+    return line
+
+
+def summarise(event: Event) -> str:
+    """Returns what matters of an event's data, empty where its type says it all."""
+    command_type, _, state = event["type"].rpartition(".")
+    data = event["data"]
+    said = ""
+    match state:
+        case "started":
+            said = f"training {data['training_uuid']}"
+        case "retrying":
+            said = (
+                f"attempt {data['attempt']} failed, next at {data['retry_at'][11:19]}Z: "
+                f"{describe_error(data['error'])}"
+            )
+        case "in_doubt":
+            said = f"{describe_error(data['error'])}; {data['check']}"
+        case "succeeded":
+            tries = "" if data["attempts"] == 1 else f", {data['attempts']} attempts"
+            result = event.get("dataref") or summarise_result(command_type, data["result"])
+            said = f"{result} ({show_span(data['duration_seconds'])}{tries})".strip()
+        case "failed" | "rejected":
+            said = describe_error(data["error"])
+        case "cancelled":
+            known = [data.get("training_uuid"), data.get("note")]
+            said = ": ".join(part for part in known if part)
+    return said
+
+
+def describe_error(error: dict[str, Any]) -> str:
+    """Returns an error's code, message and problems in one line."""
+    status = f" (HTTP {error['status']})" if error.get("status") else ""
+    said = f"{error['code']}{status}: {error['message']}"
+    problems = error.get("problems") or []
+    if len(problems) > 1:
+        shown = [f"{each['path']} {each['message']}" for each in problems[:_SHOWN_PROBLEMS]]
+        said = f"{said}: {'; '.join(shown)}"
+    return said
+
+
+def summarise_result(command_type: str, result: Any) -> str:
+    """Returns a command's result in a few words; a shape that is not known gives none."""
+    summary = _RESULTS.get(command_type)
+    if summary is None or not isinstance(result, dict):
+        return ""
+    try:
+        return summary(result)
+    except (KeyError, TypeError, AttributeError):
+        return ""
+
+
+def _model(result: dict[str, Any]) -> str:
+    group = result["model_group"]
+    return f"model {group['model_uuid']} {group['title']!r}"
+
+
+def _training(result: dict[str, Any]) -> str:
+    said = f"training {result['training_uuid']}"
+    losses = (result["iteration"] or {}).get("loss_log") or {}
+    if not losses:
+        return said
+    last = list(losses.values())[-1]
+    loss = f", last loss {last:.4g}" if isinstance(last, int | float) else ""
+    return f"{said}, {counted(len(losses), 'epoch')}{loss}"
+
+
+def _attachment(result: dict[str, Any]) -> str:
+    return f"attachment {result['project_model']['project_model_uuid']}"
+
+
+def _frames(result: dict[str, Any]) -> str:
+    found = 0
+    for items in result["frames"].values():
+        found += len(items) if isinstance(items, list) else items is not None
+    return f"{counted(found, 'item')} in {counted(len(result['frames']), 'frame')}"
+
+
+_RESULTS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
+    "create_model": _model,
+    "get_model": _model,
+    "update_model": _model,
+    "list_models": lambda result: counted(len(result["models"]), "model"),
+    "train": _training,
+    "watch_training": _training,
+    "get_training_data": lambda result: counted(len(result["training_data"]), "item"),
+    "get_weights_download_link": lambda result: str(result["url"]),
+    "attach": _attachment,
+    "update_attachment": _attachment,
+    "list_attachments": lambda result: counted(len(result["attachments"]), "attachment"),
+    "predict": _frames,
+}

@@ -1,0 +1,64 @@
+"""Puts drafts into the stream of commands, and tells what is known if that fails half way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from worker.ledger.connection import LEDGER_TROUBLE
+from worker.ledger.keys import COMMAND_FIELD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+    from worker.cli.drafts import Draft
+    from worker.ledger.keys import Keys
+
+# So many commands go out in one round trip; more would fill the server's input buffer.
+_PAGE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A command in the stream, with the id of its entry there."""
+
+    draft: Draft
+    entry_id: str
+
+
+class SendError(Exception):
+    """Not everything was surely added.
+
+    Attributes:
+        sent: what surely was.
+        doubtful: what may have been; it is safe to send it again with the same ids.
+    """
+
+    def __init__(self, sent: Sequence[Sent], doubtful: Sequence[Draft]) -> None:
+        super().__init__("not everything was added to the stream")
+        self.sent = sent
+        self.doubtful = doubtful
+
+
+async def send(redis: Redis, keys: Keys, drafts: Sequence[Draft]) -> list[Sent]:
+    """Adds every draft to the stream, in order.
+
+    Raises:
+        SendError: Redis failed meanwhile.
+    """
+    sent: list[Sent] = []
+    for start in range(0, len(drafts), _PAGE):
+        page = drafts[start : start + _PAGE]
+        pipe = redis.pipeline(transaction=False)
+        for each in page:
+            pipe.xadd(keys.commands, {COMMAND_FIELD: each.text})
+        try:
+            entry_ids = await pipe.execute()
+        except LEDGER_TROUBLE as exc:
+            raise SendError(sent, page) from exc
+        sent += [
+            Sent(each, entry_id.decode()) for each, entry_id in zip(page, entry_ids, strict=True)
+        ]
+    return sent

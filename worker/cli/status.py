@@ -1,0 +1,172 @@
+"""`trainmaster status` and `list`: how commands stand."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.text import Text
+
+from worker.cli.narration import describe_error, summarise
+from worker.cli.output import (
+    make_table,
+    open_console,
+    print_fields,
+    print_json,
+    safe_text,
+    state_style,
+)
+from worker.cli.target import Target, json_option, ledger_command
+from worker.cli.times import show_moment, show_span
+from worker.cli.waiting import terminal_event
+from worker.ledger.inspection import Inspector
+from worker.ledger.row import RowState
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.ledger.inspection import RowView
+
+_SHOWN_ERROR_CHARACTERS = 60
+
+
+@click.command()
+@click.argument("command_id", metavar="ID")
+@json_option
+@ledger_command
+def status(*, target: Target, command_id: str, as_json: bool) -> None:
+    """Tell how a command stands.
+
+    Ends with 1 where the id is not known: never accepted, rejected, or ended long ago.
+    """
+
+    async def look(redis: Redis) -> tuple[RowView, dict[str, Any] | None] | None:
+        row = await Inspector(redis, target.keys).status(command_id)
+        return None if row is None else (row, await terminal_event(redis, target.keys, row))
+
+    found = target.run(look)
+    if found is None:
+        raise click.ClickException(
+            f"no command has the id {safe_text(command_id)}: it is not accepted yet, was rejected "
+            "(see: trainmaster dead-letters list), or ended too long ago"
+        )
+    row, event = found
+    if as_json:
+        print_json({**asdict(row), "last_event": event})
+        return
+    print_fields(open_console(), _fields(row, event, time.time()))
+
+
+@click.command("list")
+@click.option("--state", type=click.Choice([str(each) for each in RowState]), help="Only these.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many."
+)
+@json_option
+@ledger_command
+def list_commands(*, target: Target, state: str | None, limit: int, as_json: bool) -> None:
+    """List commands: what has not ended first, by the time of the next look.
+
+    On top is how many there are of everything. With --json prints one row on a line.
+    """
+    wanted = None if state is None else RowState(state)
+
+    async def look(redis: Redis) -> tuple[dict[str, int], list[RowView]]:
+        inspector = Inspector(redis, target.keys)
+        rows = [row async for row in inspector.rows(wanted, limit)]
+        return await inspector.counts(), rows
+
+    counts, rows = target.run(look)
+    if as_json:
+        for row in rows:
+            print_json(row)
+        return
+    console = open_console()
+    console.print(
+        f"open {counts['open_interactive']} interactive, {counts['open_bulk']} bulk; "
+        f"due {counts['due_interactive']} and {counts['due_bulk']}; "
+        f"in the stream {counts['unread']}, in the inbox {counts['inbox']}; "
+        f"dead letters {counts['dead_letters']}"
+    )
+    if rows:
+        _print_table(rows)
+    if len(rows) == limit:
+        console.print(f"there may be more than these {limit}: see --limit")
+
+
+def _print_table(rows: list[RowView]) -> None:
+    now = time.time()
+    table = make_table("id", "type", "state", "lane", "attempts", "accepted", "next look", "error")
+    for row in rows:
+        error = describe_error(row.last_error)[:_SHOWN_ERROR_CHARACTERS] if row.last_error else ""
+        table.add_row(
+            safe_text(row.id),
+            row.type,
+            Text(row.state, style=state_style(row.state)),
+            row.lane,
+            str(row.attempts),
+            f"{show_span(now - row.accepted_at_ms / 1000)} ago",
+            _next_look(row, now),
+            safe_text(error),
+        )
+    open_console().print(table)
+
+
+def _fields(row: RowView, event: dict[str, Any] | None, now: float) -> list[tuple[str, str]]:
+    accepted = row.accepted_at_ms / 1000
+    fields = [
+        ("id", row.id),
+        ("type", row.type),
+        ("state", row.state),
+        ("priority", row.lane),
+        ("attempts", str(row.attempts)),
+        ("accepted", f"{show_moment(row.accepted_at_ms)}, {show_span(now - accepted)} ago"),
+    ]
+    if row.ended_at_ms is not None:
+        ended = row.ended_at_ms / 1000
+        fields += [
+            ("ended", f"{show_moment(row.ended_at_ms)}, after {show_span(ended - accepted)}"),
+            ("outcome", "its event is no longer kept" if event is None else summarise(event)),
+        ]
+        return fields
+    fields.append(("next look", _next_look(row, now)))
+    if row.claims > 1:
+        fields.append(("unended runs", f"{row.claims}, counted until one makes progress"))
+    fields += _progress_fields(row, now)
+    if row.last_error:
+        fields.append(("last error", describe_error(row.last_error)))
+    return fields
+
+
+def _progress_fields(row: RowView, now: float) -> list[tuple[str, str]]:
+    """Returns what is known of a change at the API: what it made, or why that is not known."""
+    progress = row.progress or {}
+    at = progress.get("at")
+    since = f", since {show_span(now - at)}" if isinstance(at, int | float) else ""
+    match progress.get("step"):
+        case "created":
+            noun = "training" if row.type == "train" else "created"
+            return [(noun, f"{progress['uuid']}{since}")]
+        case "intended":
+            return [("under way", f"a change at the API{since}; its answer is not known yet")]
+        case "in_doubt":
+            error = progress.get("error") or {}
+            why = describe_error(error) if error else ""
+            check = progress.get("check") or (
+                "the API is asked whether it happened; nothing is sent again meanwhile"
+            )
+            return [("in doubt", f"{why}{since}"), ("check", check)]
+        case _:
+            waits = row.state is RowState.TRAINING and since
+            return [("waiting", f"for a training{since}")] if waits else []
+
+
+def _next_look(row: RowView, now: float) -> str:
+    if row.due_at_ms is None:
+        return ""
+    rest = row.due_at_ms / 1000 - now
+    if row.state is RowState.RUNNING:
+        return "running now" if rest > 0 else f"its lease ended {show_span(-rest)} ago"
+    return f"in {show_span(rest)}" if rest > 0 else f"due for {show_span(-rest)}"

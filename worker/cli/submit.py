@@ -1,0 +1,244 @@
+"""`trainmaster submit`: sends commands, and waits for their end if asked to."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+from redis.exceptions import RedisError
+
+from schemas.enums import CommandType, Priority
+from worker.cli.arguments import ArgumentError, read_data
+from worker.cli.drafts import Draft, Refusal, Source, draft_all, read_sources
+from worker.cli.output import counted, print_json, print_pretty_json, safe_text
+from worker.cli.sending import SendError, Sent, send
+from worker.cli.target import Target, json_option, ledger_command
+from worker.cli.times import AHEAD, SPAN, show_span
+from worker.cli.waiting import Ending, Wait
+from worker.cli.watching import JsonWatcher, LineWatcher
+from worker.ledger.event_stream import last_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime, timedelta
+
+    from redis.asyncio import Redis
+
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+_SHOWN_IDS: Final = 5
+
+
+@click.command()
+@click.argument("what", metavar="TYPE|FILE|-")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--wait", is_flag=True, help="Show what happens until the end, then the result.")
+@click.option("--timeout", type=SPAN, help="Wait no longer than this, like 10m.")
+@click.option("--id", "command_id", help="The idempotency key: sent again it does nothing more.")
+@click.option("--replyto", metavar="NAME", help="Send the events to this reply stream too.")
+@click.option("--priority", type=click.Choice([str(each) for each in Priority]))
+@click.option("--deadline", type=AHEAD, help="Start nothing after this: RFC 3339, or like 2h.")
+@click.option("--notbefore", type=AHEAD, help="Start nothing before this: RFC 3339, or like 2h.")
+@click.option("--correlationid", metavar="TEXT", help="Copied to every event.")
+@json_option
+@ledger_command
+def submit(
+    *,
+    target: Target,
+    what: str,
+    pairs: tuple[str, ...],
+    wait: bool,
+    timeout: timedelta | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Send commands.
+
+    TYPE with its parameters as KEY=VALUE, for example
+
+        trainmaster submit --wait get_model model_uuid=…
+
+    A value is JSON where it is JSON, else text; a dotted key goes into an object
+    (features_mapping.car=…) and a key that comes again makes a list. FILE holds one command, a
+    JSON array of them or one on each line; - reads them from stdin.
+
+    Prints the ids. With --wait prints the result, and ends with 0 only if all succeeded; with
+    --json too, prints every event on a line.
+    """
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout needs --wait")
+    drafts = _compose(what, pairs, _attributes(**options), as_json=as_json)
+    if not wait:
+        sent = target.run(lambda redis: _send(redis, target, drafts))
+        _print_sent(sent, as_json=as_json)
+        return
+    patience = None if timeout is None else timeout.total_seconds()
+    submission = _Submission(target, drafts, patience, as_json=as_json)
+    try:
+        endings = target.run(submission.carry_out)
+    except KeyboardInterrupt:
+        submission.tell_how_to_go_on()
+        raise SystemExit(FAILED) from None
+    _print_endings(endings, as_json=as_json)
+    if len(endings) < len(drafts) or not all(each.succeeded for each in endings.values()):
+        raise SystemExit(FAILED)
+
+
+@dataclass(slots=True)
+class _Submission:
+    """Sends drafts and waits for their ends."""
+
+    target: Target
+    drafts: Sequence[Draft]
+    patience_seconds: float | None
+    as_json: bool
+    sent: bool = field(default=False, init=False)
+
+    async def carry_out(self, redis: Redis) -> dict[str, Ending]:
+        """Returns how the commands ended; those that have not in time are missing."""
+        keys = self.target.keys
+        cursor = await last_id(redis, keys)
+        self.sent = True
+        sent = await _send(redis, self.target, self.drafts)
+        make_watcher: type[LineWatcher] = JsonWatcher if self.as_json else LineWatcher
+        with make_watcher(len(sent), self.target.trouble) as watcher:
+            wait = Wait(redis, keys, sent, cursor, watcher)
+            try:
+                async with asyncio.timeout(self.patience_seconds):
+                    await wait.until_ended()
+            except TimeoutError:
+                if self.patience_seconds is None:
+                    raise
+                _say(f"not ended after {show_span(self.patience_seconds)}")
+                self.tell_how_to_go_on(wait.waiting)
+            except RedisError:
+                self.tell_how_to_go_on(wait.waiting)
+                raise
+        return wait.endings
+
+    def tell_how_to_go_on(self, waiting: Sequence[str] = ()) -> None:
+        """Says that commands go on without us, and how to look after them."""
+        if not self.sent:
+            return
+        ids = waiting or [each.command_id for each in self.drafts]
+        if len(ids) == 1:
+            _say(f"the command goes on; look with: trainmaster status {safe_text(ids[0])}")
+        else:
+            _say("the commands go on; look with: trainmaster list, or trainmaster status ID")
+
+
+def _attributes(
+    *,
+    command_id: str | None,
+    deadline: datetime | None,
+    notbefore: datetime | None,
+    **texts: str | None,
+) -> dict[str, str]:
+    found = {"id": command_id, **texts}
+    found |= {
+        name: None if moment is None else moment.isoformat(timespec="milliseconds")
+        for name, moment in (("deadline", deadline), ("notbefore", notbefore))
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _compose(
+    what: str, pairs: Sequence[str], attributes: dict[str, str], *, as_json: bool
+) -> list[Draft]:
+    sources = _read(what, pairs)
+    if not sources:
+        raise click.UsageError(f"{what} holds no command")
+    if "id" in attributes and len(sources) > 1:
+        raise click.UsageError("--id names one command, and there are several")
+    found = draft_all(sources, attributes)
+    refusals = [each for each in found if isinstance(each, Refusal)]
+    if refusals:
+        _refuse(refusals, as_json=as_json)
+    return [each for each in found if isinstance(each, Draft)]
+
+
+def _read(what: str, pairs: Sequence[str]) -> list[Source | Refusal]:
+    if what in set(CommandType):
+        try:
+            return [Source({"type": what, "data": read_data(pairs, what)})]
+        except ArgumentError as exc:
+            raise click.UsageError(str(exc)) from exc
+    if what == "-" and not pairs:
+        return read_sources(sys.stdin.buffer.read())
+    if pairs or not Path(what).exists():
+        close = difflib.get_close_matches(what, [str(each) for each in CommandType], n=1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        nor = "" if pairs else " and no file"
+        raise click.UsageError(f"{what!r} is no type of command{nor}{meant}")
+    try:
+        return read_sources(Path(what).read_bytes())
+    except OSError as exc:
+        raise click.UsageError(f"{what} can't be read: {exc.strerror}") from exc
+
+
+def _refuse(refusals: Sequence[Refusal], *, as_json: bool) -> NoReturn:
+    """Shows every problem and ends with wrong usage; nothing was sent."""
+    for refusal in refusals:
+        error = refusal.error.model_dump(mode="json", exclude_none=True)
+        if as_json:
+            print_json({"place": refusal.place, "error": error})
+            continue
+        place = f"{refusal.place}: " if refusal.place else ""
+        problems = refusal.error.problems or []
+        named = [each for each in problems if each.path]
+        for said in [f"{each.path} {each.message}" for each in named] or [refusal.error.message]:
+            _say(f"{place}{said}")
+    if not as_json:
+        _say("nothing was sent")
+    raise SystemExit(WRONG_USAGE)
+
+
+async def _send(redis: Redis, target: Target, drafts: Sequence[Draft]) -> list[Sent]:
+    try:
+        return await send(redis, target.keys, drafts)
+    except SendError as exc:
+        trouble = target.trouble(exc.__cause__ or exc)
+        ids = ", ".join(each.command_id for each in exc.doubtful[:_SHOWN_IDS])
+        more = len(exc.doubtful) - _SHOWN_IDS
+        rest = f" and {more} more" if more > 0 else ""
+        raise click.ClickException(
+            f"{trouble}; {len(exc.sent)} of {counted(len(drafts), 'command')} surely sent. "
+            f"It is safe to send again with the same id: {safe_text(ids)}{rest}"
+        ) from exc
+
+
+def _print_sent(sent: Sequence[Sent], *, as_json: bool) -> None:
+    for each in sent:
+        if as_json:
+            print_json({
+                "id": each.draft.command_id,
+                "type": each.draft.type,
+                "entry_id": each.entry_id,
+            })
+        else:
+            click.echo(safe_text(each.draft.command_id))
+
+
+def _print_endings(endings: dict[str, Ending], *, as_json: bool) -> None:
+    """Prints the results; of one command bare, so that it can go into other programs."""
+    if as_json:
+        return
+    for command_id, ending in endings.items():
+        if not ending.succeeded or ending.event is None:
+            continue
+        result = ending.event["data"]["result"]
+        reference = ending.event.get("dataref")
+        shown = {"dataref": reference} if reference else result
+        if len(endings) == 1:
+            print_pretty_json(shown)
+        else:
+            print_pretty_json({"id": command_id, "result": shown})
+
+
+def _say(text: str) -> None:
+    click.echo(f"trainmaster: {text}", err=True)

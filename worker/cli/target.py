@@ -1,0 +1,95 @@
+"""What a command of the console script is about: one namespace in one Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+from redis.exceptions import AuthenticationError
+
+from worker.ledger.connection import LEDGER_TROUBLE, connect
+from worker.ledger.keys import Keys
+from worker.redis_address import RedisAddress
+from worker.settings import LedgerSettings, load_ledger_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from redis.asyncio import Redis
+
+T = TypeVar("T")
+
+json_option: Final = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, one object on a line."
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The ledger that a command reads or changes; it needs no credentials of the API.
+
+    What is not given comes from the environment.
+    """
+
+    redis_url: str | None = field(repr=False)
+    namespace: str | None
+
+    @functools.cached_property
+    def settings(self) -> LedgerSettings:
+        """The settings; a wrong one raises `SettingError` at the first use."""
+        return load_ledger_settings(self.redis_url, self.namespace)
+
+    @functools.cached_property
+    def keys(self) -> Keys:
+        """The keys of the namespace."""
+        return Keys(self.settings.namespace)
+
+    def run(self, act: Callable[[Redis], Awaitable[T]]) -> T:
+        """Returns what `act` returns; trouble with Redis is one line, and the exit code 1.
+
+        Raises:
+            click.ClickException: Redis is away, or does not let us in.
+        """
+        url = self.settings.redis_url.get_secret_value()
+
+        async def connected() -> T:
+            redis = connect(url)
+            try:
+                return await act(redis)
+            finally:
+                await redis.aclose()
+
+        try:
+            return asyncio.run(connected())
+        except BrokenPipeError:
+            # Whoever read our output has left; that is no trouble of Redis.
+            raise
+        except LEDGER_TROUBLE as exc:
+            raise click.ClickException(self.trouble(exc)) from exc
+
+    def trouble(self, exc: BaseException) -> str:
+        """Returns a line that says what Redis' trouble is, without its password."""
+        password = RedisAddress.parse(self.settings.redis_url.get_secret_value()).password
+        said = " ".join(str(exc).split()) or type(exc).__name__
+        if password:
+            said = said.replace(password, "…")
+        if isinstance(exc, AuthenticationError):
+            said = f"{said.rstrip('.')}; check user and password in TRAINMASTER_REDIS_URL"
+        return f"Redis: {said}"
+
+
+def ledger_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options that name its target, and passes it as `target`."""
+
+    @click.option(
+        "--redis-url", metavar="URL", help="Instead of TRAINMASTER_REDIS_URL; others may see it."
+    )
+    @click.option("--namespace", metavar="NAME", help="Instead of TRAINMASTER_NAMESPACE.")
+    @functools.wraps(function)
+    def command(*, redis_url: str | None, namespace: str | None, **options: Any) -> None:
+        function(target=Target(redis_url, namespace), **options)
+
+    return command

@@ -1,0 +1,84 @@
+"""What `submit --wait` shows while it waits: lines for people, or the events as they are."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from worker.cli.narration import narrate
+from worker.cli.output import counted, open_console, print_json
+from worker.cli.times import show_span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+
+class LineWatcher:
+    """Tells on stderr what happens, and on a terminal for how long one has waited.
+
+    Args:
+        commands: how many there are; one needs no name on every line.
+        trouble: puts Redis' trouble into words.
+    """
+
+    def __init__(self, commands: int, trouble: Callable[[BaseException], str]) -> None:
+        self._commands = commands
+        self._trouble = trouble
+        self._console = open_console(stderr=True)
+        self._status = self._console.status("")
+        self._begun = time.monotonic()
+        self._training_since: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        """Shows the time on a terminal."""
+        if self._console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Takes the time away."""
+        self._status.stop()
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Prints the event's line."""
+        state, subject = event["type"].rpartition(".")[2], event["subject"]
+        if state == "started":
+            self._training_since[subject] = time.monotonic()
+        elif state in {"succeeded", "failed", "cancelled"}:
+            self._training_since.pop(subject, None)
+        self._console.print(narrate(event, with_subject=self._commands > 1), soft_wrap=True)
+
+    def on_untaken(self, commands: int) -> None:
+        """Says that no worker has come."""
+        self._console.print(
+            f"no worker has taken {counted(commands, 'command')} yet; "
+            "is one running? See: trainmaster doctor",
+            soft_wrap=True,
+        )
+
+    def on_trouble(self, exc: BaseException) -> None:
+        """Says what is wrong with Redis."""
+        self._console.print(f"{self._trouble(exc)}; still waiting", soft_wrap=True)
+
+    def on_tick(self, waiting: int) -> None:
+        """Shows how long one has waited, for trainings since they started."""
+        now = time.monotonic()
+        said = f"waiting for {counted(waiting, 'command')}, {show_span(now - self._begun)}"
+        if self._training_since:
+            longest = show_span(now - min(self._training_since.values()))
+            said += f"; {counted(len(self._training_since), 'training')} for up to {longest}"
+        self._status.update(said)
+
+
+class JsonWatcher(LineWatcher):
+    """Prints every event as it is on stdout; all else goes to stderr as for people."""
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Prints the event."""
+        print_json(event)
