@@ -155,7 +155,7 @@ class CreateOnce(Generic[C]):
         return Waiting(
             FIRST_DOUBT_SECONDS,
             RowState.IN_DOUBT,
-            progress={**intent, "step": "in_doubt", "error": body},
+            progress={**intent, "step": "in_doubt", "error": body, "check": self._advice(run)},
             event=(EventState.IN_DOUBT, {"error": body, "check": self._advice(run)}),
             drop_guard=self._guard(run),
         )
