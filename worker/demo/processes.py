@@ -99,6 +99,11 @@ class Child:
         self._guardian = guardian
         self._process: asyncio.subprocess.Process | None = None
 
+    @property
+    def pid(self) -> int:
+        """The process' number, which is its group's too."""
+        return self._started().pid
+
     async def start(self, arguments: Sequence[str | Path], environ: Mapping[str, str]) -> None:
         """Starts the process."""
         with self.log_file.open("wb") as log:
@@ -110,7 +115,7 @@ class Child:
                 stderr=log,
                 start_new_session=True,
             )
-        self._guardian.guard_group(self._process.pid)
+        self._guardian.guard_group(self.pid)
 
     async def until(self, ready: Callable[[], bool]) -> None:
         """Returns once it is ready.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # Several times what it takes on two slow cores: something hangs.
 LONGEST_SECONDS: Final = 1200
+GO_ON: Final = "how-to-go-on.txt"
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -78,7 +79,7 @@ async def _guarded(options: Options, console: Console) -> int:
     folder = Path(tempfile.mkdtemp(prefix="trainmaster-demo-"))
     with Guardian() as guardian, contextlib.ExitStack() as last:
         if options.keep:
-            last.callback(console.print, f"The servers' state is in {folder}", soft_wrap=True)
+            last.callback(_tell_how_to_go_on, folder, console)
         else:
             guardian.guard_folder(folder)
             last.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -96,6 +97,7 @@ async def _perform(options: Options, folder: Path, guardian: Guardian, console: 
     with Board(console) as board:
         board.say("servers", "starting Redis, sandbox and worker")
         async with running_stage(folder, options.output, guardian) as stage:
+            (folder / GO_ON).write_text(stage.how_to_go_on(), "utf-8")
             board.say("servers", "running")
             courses, exchange = await _play(stage, extent, options.output, board)
             # The pictures are made of the sandbox's files.
@@ -115,9 +117,9 @@ async def _play(
         ChildError: a child ended meanwhile.
         OverdueError: it takes far too long.
     """
-    redis = connect(stage.redis_url)
+    redis = connect(stage.redis.url)
     with (
-        Producer(stage.redis_url, NAMESPACE) as producer,
+        Producer(stage.redis.url, NAMESPACE) as producer,
         (output / EVENTS).open("wb") as journal,
     ):
         exchange = Exchange(producer, redis, Keys(NAMESPACE), journal, board.count)
@@ -153,6 +155,12 @@ async def _all_or_first_trouble(
             # A watcher never ends without an error, and that of a run is a defect.
             task.result()
         pending -= done
+
+
+def _tell_how_to_go_on(folder: Path, console: Console) -> None:
+    console.print(f"The servers' state is kept in {folder}", soft_wrap=True, highlight=False)
+    if (folder / GO_ON).exists():
+        console.print((folder / GO_ON).read_text("utf-8"), soft_wrap=True, highlight=False)
 
 
 def prepare_output(output: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,12 +34,24 @@ class Stage:
         settings: the worker's, as environment variables.
     """
 
-    redis_url: str
-    redis_server: Path
+    folder: Path
+    redis: EmbeddedRedis
     world: World
     settings: dict[str, str]
     sandbox: Child
     worker: Child
+
+    def how_to_go_on(self) -> str:
+        """Returns the commands that start the same servers again, each in a terminal of its own."""
+        redis_url = f"redis://127.0.0.1:{self.redis.port}/0"
+        settings = {**self.settings, f"{PREFIX}REDIS_URL": redis_url}
+        exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
+        port = self.world.domain.rpartition(":")[2]
+        redis = [self.redis.server, "--bind", "127.0.0.1", "--port", self.redis.port]
+        redis += ["--dir", self.redis.folder, "--appendonly", "yes"]
+        sandbox = ["trainmaster", "sandbox", "--state", self.folder / "sandbox", "--port", port]
+        commands = (shlex.join(map(str, command)) for command in (redis, sandbox))
+        return "\n".join(("To go on with it:", *commands, f"{exports} trainmaster worker", ""))
 
 
 @asynccontextmanager
@@ -64,7 +77,7 @@ async def running_stage(folder: Path, logs: Path, guardian: Guardian) -> AsyncIt
                 [sys.executable, "-c", _CONSOLE_SCRIPT, "worker", "--name", "demo@%h"],
                 {**_environ(), **settings},
             )
-            yield Stage(redis.url, redis.server, world, settings, sandbox, worker)
+            yield Stage(folder, redis, world, settings, sandbox, worker)
         finally:
             # The worker first: it hands back what runs, and wants to tell Redis.
             await worker.stop()

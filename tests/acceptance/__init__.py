@@ -1,0 +1,1 @@
+"""The real console script as a process, end to end."""
