@@ -111,7 +111,7 @@ def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_missing_file_and_an_empty_group_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableMediaError, match="none.png does not exist"):
+    with pytest.raises(UnreadableMediaError, match=r"none\.png does not exist"):
         count_frames(tmp_path / "none.png")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UnreadableMediaError, match="the image group empty holds no picture"):

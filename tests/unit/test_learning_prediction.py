@@ -62,7 +62,7 @@ def test_boxes_come_back_in_shares_of_the_frame(width: int, height: int) -> None
 def _disc() -> NDArray[np.float32]:
     """A mask of 28 x 28: positive inside a circle about its middle."""
     x, y = np.meshgrid(np.arange(28) + 0.5, np.arange(28) + 0.5)
-    return (10 - np.hypot(x - 14, y - 14)).astype(np.float32)
+    return np.asarray(10 - np.hypot(x - 14, y - 14), np.float32)
 
 
 def _corners(rdp: float, shape: tuple[int, ...] = FRAME.shape) -> NDArray[np.float64]:
@@ -120,5 +120,7 @@ def test_the_shares_of_a_classifier_sum_up_to_one() -> None:
     predictor = Predictor(init(net, 0), net, ["a", "b", "c"])
     found = predictor.classify(np.random.default_rng(1).integers(0, 255, (60, 90, 3), np.uint8))
     assert sum(one.confidence for one in found) == pytest.approx(1)
-    assert [one.confidence for one in found] == sorted((one.confidence for one in found))[::-1]
+    assert [one.confidence for one in found] == sorted(
+        [one.confidence for one in found], reverse=True
+    )
     assert {one.feature for one in found} == {"a", "b", "c"}
