@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -286,6 +286,8 @@ class Settings(LedgerSettings):
         return self
 
 
+S = TypeVar("S", bound=LedgerSettings)
+
 # The first of each is a lower bound of the second, so that neither is silently another one.
 _RANGES: Final = (
     ("retry_min_seconds", "retry_max_seconds"),
@@ -294,16 +296,13 @@ _RANGES: Final = (
 )
 
 
-def load_settings() -> Settings:
-    """Returns the settings that the environment holds.
+def load_settings(redis_url: str | None = None, namespace: str | None = None) -> Settings:
+    """Returns the settings of a worker: what is given goes before the environment.
 
     Raises:
         SettingError: one is wrong or missing; the message names each, and shows no value.
     """
-    try:
-        return Settings()
-    except ValidationError as exc:
-        raise _setting_error(exc, environment_names()) from None
+    return _load(Settings, redis_url, namespace)
 
 
 def load_ledger_settings(
@@ -314,13 +313,18 @@ def load_ledger_settings(
     Raises:
         SettingError: one is wrong or missing; the message names each, and shows no value.
     """
-    given = {"redis_url": redis_url, "namespace": namespace}
-    found: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    names = environment_names() | {name: f"--{name.replace('_', '-')}" for name in found}
+    return _load(LedgerSettings, redis_url, namespace)
+
+
+def _load(settings_class: type[S], redis_url: str | None, namespace: str | None) -> S:
+    options = {"redis_url": redis_url, "namespace": namespace}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    names = environment_names() | {name: f"--{name.replace('_', '-')}" for name in given}
     try:
-        return LedgerSettings(**found)
+        return settings_class(**given)
     except ValidationError as exc:
-        raise _setting_error(exc, names) from None
+        problems = [_problem(detail, names) for detail in exc.errors()]
+        raise SettingError("; ".join(problems), code=ErrorCode.INVALID_SETTING) from None
 
 
 def environment_names() -> dict[str, str]:
@@ -345,11 +349,6 @@ def unknown_names() -> dict[str, str | None]:
         if name.startswith(PREFIX) and name not in known | _FOREIGN:
             found[name] = next(iter(difflib.get_close_matches(name, known, n=1)), None)
     return found
-
-
-def _setting_error(error: ValidationError, names: dict[str, str]) -> SettingError:
-    problems = [_problem(detail, names) for detail in error.errors()]
-    return SettingError("; ".join(problems), code=ErrorCode.INVALID_SETTING)
 
 
 def _problem(detail: ErrorDetails, names: dict[str, str]) -> str:

@@ -1,0 +1,131 @@
+"""`trainmaster doctor`: looks at everything that a worker needs, as far as it can get."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import click
+from rich.text import Text
+
+from worker.cli.api_checks import check_api, check_credentials
+from worker.cli.findings import Finding, Level
+from worker.cli.ledger_checks import check_ledger
+from worker.cli.output import counted, open_console, print_json, safe_text
+from worker.cli.target import Target, json_option, ledger_command
+from worker.errors import SettingError
+from worker.ledger.marker import Marker
+from worker.settings import Settings, load_settings, unknown_names
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+FAILED: Final = 1
+_STYLES: Final = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
+
+
+@click.command()
+@click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Let workers start afresh after someone emptied Redis. Look at the API first.",
+)
+@json_option
+@ledger_command
+def doctor(*, target: Target, accept_loss: bool, as_json: bool) -> None:
+    """Check everything that a worker needs.
+
+    Looks at the settings, the key, the API by one signed read, Redis, the clocks and what is left
+    undone, and says what to do about each finding. Ends with 1 if a worker could not work.
+    """
+    findings, settings = _check_settings(target)
+    if accept_loss:
+        findings.append(_accept_loss(target))
+    findings += _check_ledger(target)
+    if settings is not None:
+        findings += check_credentials(settings)
+        findings += _check_api(settings)
+    _print(findings, as_json=as_json)
+    if any(finding.level is Level.FAIL for finding in findings):
+        raise SystemExit(FAILED)
+
+
+def _check_settings(target: Target) -> tuple[list[Finding], Settings | None]:
+    settings = None
+    try:
+        settings = load_settings(target.redis_url, target.namespace)
+        findings = [Finding("settings", Level.OK, "all can be read")]
+    except SettingError as exc:
+        findings = [
+            Finding(
+                "settings",
+                Level.FAIL,
+                exc.message,
+                "mend them; until then key and API can't be looked at",
+            )
+        ]
+    findings += [
+        Finding(
+            "settings.unknown",
+            Level.WARN,
+            f"{name} is no setting",
+            f"did you mean {meant}?" if meant else "remove it",
+        )
+        for name, meant in unknown_names().items()
+    ]
+    return findings, settings
+
+
+def _check_ledger(target: Target) -> list[Finding]:
+    async def look(redis: Redis) -> list[Finding]:
+        return await check_ledger(redis, target.keys)
+
+    check = "redis.reachable"
+    try:
+        found = target.run(look)
+    except SettingError as exc:
+        return [Finding(check, Level.FAIL, f"not looked at: {exc.message}", "mend the setting")]
+    except click.ClickException as exc:
+        return [
+            Finding(
+                check,
+                Level.FAIL,
+                exc.message,
+                "is the server running, and do TRAINMASTER_REDIS_URL and the network lead to it?",
+            )
+        ]
+    return [Finding(check, Level.OK, "Redis answers"), *found]
+
+
+def _accept_loss(target: Target) -> Finding:
+    async def accept(redis: Redis) -> bool:
+        return await Marker(redis, target.keys).accept_loss()
+
+    if target.run(accept):
+        return Finding("ledger.loss", Level.OK, "the loss is accepted; workers start afresh")
+    return Finding("ledger.loss", Level.OK, "there was no loss to accept")
+
+
+def _check_api(settings: Settings) -> list[Finding]:
+    return asyncio.run(check_api(settings))
+
+
+def _print(findings: list[Finding], *, as_json: bool) -> None:
+    if as_json:
+        for finding in findings:
+            print_json(finding)
+        return
+    console = open_console()
+    width = max(len(finding.check) for finding in findings)
+    for finding in findings:
+        line = Text(overflow="fold")
+        line.append(f"{finding.level:<4}", style=_STYLES[finding.level])
+        line.append(f"  {finding.check:<{width}}  {safe_text(finding.message)}")
+        console.print(line, soft_wrap=True)
+        if finding.advice and finding.level is not Level.OK:
+            console.print(f"{'':<{width + 8}}-> {safe_text(finding.advice)}", soft_wrap=True)
+    levels = [finding.level for finding in findings]
+    console.print(
+        f"\n{counted(levels.count(Level.FAIL), 'failure')}, "
+        f"{counted(levels.count(Level.WARN), 'warning')}"
+    )

@@ -1,0 +1,213 @@
+"""The part of `doctor` that asks Redis: the server, the consumer group, what is left undone."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from redis.exceptions import ResponseError
+
+from worker.cli.findings import Finding, Level, judge_clock
+from worker.cli.output import counted, safe_text
+from worker.cli.times import show_span
+from worker.ledger.inspection import Inspector
+from worker.ledger.keys import GROUP, Keys
+from worker.ledger.lanes import Lanes
+from worker.ledger.marker import Marker
+from worker.ledger.server import OLDEST_VERSION, SAFE_POLICY, ServerFacts, server_facts
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+# A worker reads the stream every two seconds, busy or not.
+_SILENT_MS: Final = 30_000
+_FULL_SHARE: Final = 0.8
+
+
+async def check_ledger(redis: Redis, keys: Keys) -> list[Finding]:
+    """Returns what is found at the server and in the namespace.
+
+    Raises:
+        redis.exceptions.RedisError: Redis can't be asked.
+    """
+    return [
+        *judge_server(await server_facts(redis)),
+        await _check_clock(redis),
+        await _check_loss(redis, keys),
+        *await _check_group(redis, keys),
+        *await _check_work(redis, keys),
+    ]
+
+
+def judge_server(facts: ServerFacts) -> list[Finding]:
+    """Returns what a server's own words mean for a ledger in it."""
+    return [
+        _judge_version(facts),
+        _judge_policy(facts),
+        _judge_persistence(facts),
+        _judge_memory(facts),
+    ]
+
+
+def _judge_version(facts: ServerFacts) -> Finding:
+    if facts.version < OLDEST_VERSION:
+        oldest = ".".join(map(str, OLDEST_VERSION))
+        return Finding(
+            "redis.version",
+            Level.FAIL,
+            f"{facts.shown_version} is too old",
+            f"use Redis {oldest} or newer, or any Valkey",
+        )
+    return Finding("redis.version", Level.OK, facts.shown_version)
+
+
+def _judge_policy(facts: ServerFacts) -> Finding:
+    check, advice = "redis.policy", f"set maxmemory-policy to {SAFE_POLICY}"
+    if facts.policy is None:
+        return Finding(check, Level.WARN, "the server does not tell its maxmemory-policy", advice)
+    if facts.policy != SAFE_POLICY:
+        return Finding(
+            check, Level.FAIL, f"{facts.policy}: a full server throws commands away", advice
+        )
+    return Finding(check, Level.OK, SAFE_POLICY)
+
+
+def _judge_persistence(facts: ServerFacts) -> Finding:
+    check = "redis.persistence"
+    advice = "set appendonly yes and appendfsync always"
+    if facts.appends is None:
+        return Finding(check, Level.WARN, "the server does not tell whether it persists", advice)
+    if not facts.appends:
+        return Finding(
+            check, Level.WARN, "no append-only file: a crash of Redis loses commands", advice
+        )
+    if facts.keeps_what_it_acknowledged:
+        return Finding(check, Level.OK, "appendonly yes, appendfsync always")
+    if facts.fsync is None:
+        message = "append-only file; the server does not tell its appendfsync"
+    else:
+        message = f"appendfsync {facts.fsync}: a crash of Redis may lose the last second"
+    return Finding(check, Level.WARN, message, advice)
+
+
+def _judge_memory(facts: ServerFacts) -> Finding:
+    used = facts.used_bytes / 1_048_576
+    if not facts.limit_bytes:
+        return Finding(
+            "redis.memory",
+            Level.OK,
+            f"{used:.0f} MiB used, no maxmemory",
+        )
+    share = facts.used_bytes / facts.limit_bytes
+    message = f"{used:.0f} of {facts.limit_bytes / 1_048_576:.0f} MiB used"
+    if share < _FULL_SHARE:
+        return Finding("redis.memory", Level.OK, message)
+    return Finding(
+        "redis.memory",
+        Level.WARN,
+        message,
+        "raise maxmemory, or keep ids and events for a shorter time: a full server takes nothing",
+    )
+
+
+async def _check_clock(redis: Redis) -> Finding:
+    begun = time.time()
+    seconds, microseconds = await redis.time()
+    ended = time.time()
+    ahead = seconds + microseconds / 1_000_000 - (begun + ended) / 2
+    return judge_clock("redis.clock", ahead, (ended - begun) / 2, "Redis' clock")
+
+
+async def _check_loss(redis: Redis, keys: Keys) -> Finding:
+    loss = await Marker(redis, keys).loss()
+    if loss is None:
+        return Finding("ledger.marker", Level.OK, "nothing was lost")
+    return Finding(
+        "ledger.marker",
+        Level.FAIL,
+        f"the ledger was {loss}: nobody knows which commands were done",
+        "look at the API for what was created; then run: trainmaster doctor --accept-loss",
+    )
+
+
+async def _check_group(redis: Redis, keys: Keys) -> list[Finding]:
+    check = "intake.group"
+    start = "start one: trainmaster worker"
+    try:
+        groups = await redis.xinfo_groups(keys.commands)
+        group = next((each for each in groups if each["name"] == GROUP.encode()), None)
+        consumers = await Inspector(redis, keys).consumers() if group else []
+    except ResponseError as exc:
+        if "no such key" not in str(exc):
+            return [Finding(check, Level.FAIL, f"{keys.commands}: {exc}", "look at that key")]
+        group, consumers = None, []
+    if group is None:
+        return [Finding(check, Level.WARN, "no worker has run in this namespace yet", start)]
+    lag = group.get("lag")
+    unread = "an unknown number of commands" if lag is None else counted(lag, "command")
+    message = f"{unread} to read, {group['pending']} being accepted"
+    present = [each for each in consumers if each["idle_ms"] < _SILENT_MS]
+    findings = [Finding(check, Level.OK, message)]
+    if present:
+        findings.append(
+            Finding(
+                "intake.workers",
+                Level.OK,
+                f"{counted(len(present), 'process', 'processes')} at work",
+            )
+        )
+    else:
+        findings.append(Finding("intake.workers", Level.WARN, "no worker is running", start))
+    findings += [
+        Finding(
+            "intake.silent",
+            Level.WARN,
+            f"{safe_text(each['name'])} is silent for {show_span(each['idle_ms'] / 1000)} and has "
+            f"read {counted(each['pending'], 'command')} that it did not accept",
+            "the next worker that runs takes them over; is one running?",
+        )
+        for each in consumers
+        if each["idle_ms"] >= _SILENT_MS and each["pending"]
+    ]
+    return findings
+
+
+async def _check_work(redis: Redis, keys: Keys) -> list[Finding]:
+    counts = await Inspector(redis, keys).counts()
+    due = counts["due_interactive"] + counts["due_bulk"]
+    still_open = counts["open_interactive"] + counts["open_bulk"]
+    findings = [
+        Finding("ledger.open", Level.OK, f"{counted(still_open, 'command')} open, {due} due now")
+    ]
+    findings += [
+        Finding(
+            "ledger.lane",
+            Level.WARN,
+            f"{pause.lane} is paused: {safe_text(pause.reason)}",
+            f"mend the cause; then: trainmaster lanes resume {pause.lane}",
+        )
+        for pause in await Lanes(redis, keys).paused()
+    ]
+    hold_ms = int(await redis.pttl(keys.hold))
+    if hold_ms > 0:
+        findings.append(
+            Finding(
+                "ledger.hold",
+                Level.WARN,
+                f"the API asked for a pause; {show_span(hold_ms / 1000)} of it are left",
+                "fewer requests: TRAINMASTER_REQUESTS_PER_SECOND",
+            )
+        )
+    letters = counts["dead_letters"]
+    if letters:
+        findings.append(
+            Finding(
+                "dead_letters",
+                Level.WARN,
+                counted(letters, "dead letter"),
+                "look at them: trainmaster dead-letters list",
+            )
+        )
+    else:
+        findings.append(Finding("dead_letters", Level.OK, "none"))
+    return findings
