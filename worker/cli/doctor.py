@@ -43,8 +43,11 @@ def doctor(*, target: Target, accept_loss: bool, as_json: bool) -> None:
         findings.append(_accept_loss(target))
     findings += _check_ledger(target)
     if settings is not None:
-        findings += check_credentials(settings)
-        findings += _check_api(settings)
+        credentials = list(check_credentials(settings))
+        findings += credentials
+        # Without credentials there is nothing to ask with.
+        if all(finding.level is not Level.FAIL for finding in credentials):
+            findings += asyncio.run(check_api(settings))
     _print(findings, as_json=as_json)
     if any(finding.level is Level.FAIL for finding in findings):
         raise SystemExit(FAILED)
@@ -104,10 +107,6 @@ def _accept_loss(target: Target) -> Finding:
     if target.run(accept):
         return Finding("ledger.loss", Level.OK, "the loss is accepted; workers start afresh")
     return Finding("ledger.loss", Level.OK, "there was no loss to accept")
-
-
-def _check_api(settings: Settings) -> list[Finding]:
-    return asyncio.run(check_api(settings))
 
 
 def _print(findings: list[Finding], *, as_json: bool) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 import orjson
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -57,9 +56,10 @@ def open_console(*, stderr: bool = False) -> Console:
 
 def make_table(*names: str) -> Table:
     """Returns a table without frames, whose cells can be cut out with the mouse."""
-    table = Table(*names, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    if table.columns:
-        table.columns[0].overflow = "fold"
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in names:
+        # Ids are cut nowhere: people copy them into the next command.
+        table.add_column(name, overflow="fold")
     return table
 
 
