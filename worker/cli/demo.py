@@ -22,8 +22,13 @@ def demo(output: Path, *, quick: bool, keep: bool) -> None:
     """Train, attach and predict on this machine, all through the stream; about three minutes."""
     try:
         # What it scores and draws with comes with an extra that no other command needs.
-        from worker.demo.run import Options, run_demo  # noqa: PLC0415
+        from worker.demo.run import Options, prepare_output, run_demo  # noqa: PLC0415
     except ModuleNotFoundError as exc:
         message = f"demo needs the package {exc.name}: install trainmaster[demo]"
+        raise click.UsageError(message) from exc
+    try:
+        prepare_output(output)
+    except OSError as exc:
+        message = f"--output: {output} can't be written: {exc.strerror}"
         raise click.UsageError(message) from exc
     raise SystemExit(run_demo(Options(output, quick=quick, keep=keep), Console()))

@@ -77,10 +77,6 @@ class Exchange:
         await asyncio.to_thread(self._producer.submit, command)
         return await end
 
-    def events_of(self, command_id: str) -> list[dict[str, Any]]:
-        """Returns what was told of a command so far."""
-        return [event for event in self.events if event["subject"] == command_id]
-
     def _settle(self, event: Mapping[str, Any]) -> None:
         state = str(event["type"]).rpartition(".")[2]
         end = self._ends.get(event["subject"])

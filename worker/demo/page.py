@@ -12,6 +12,7 @@ from PIL import Image
 
 from worker.demo.curves import curve_name, draw_curve
 from worker.demo.pictures import draw_item
+from worker.demo.plan import MODELS
 from worker.demo.report import Verdict
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def _complaints(report: Report) -> str:
 
 def _figures(report: Report) -> str:
     figures = {
-        "commands": len(report.exchange.commands),
-        "events": len(report.exchange.events),
+        "commands": len(report.commands),
+        "events": len(report.events),
         "trainings": len(report.trained),
         "seconds in all": round(report.seconds),
     }
@@ -103,7 +104,7 @@ def _curve(trained: Trained) -> str:
 
 def _mappings(report: Report) -> str:
     rows = []
-    for plan in (course.plan for course in report.courses):
+    for plan in MODELS:
         for number, name in enumerate(plan.features):
             cells = "".join(
                 f'<td><span class="swatch" style="background:{feature.color}"></span>'
@@ -117,11 +118,10 @@ def _mappings(report: Report) -> str:
 
 def _project(report: Report, project: Project, output: Path) -> str:
     """Returns the section of a project, and draws its pictures."""
-    latest = [course.trained[-1] for course in report.courses if course.trained]
     items = report.extent.held_out(project)
     drawn = [(item, f"{PICTURES}/{project.title.lower()}-{item.name}.jpg") for item in items]
     for item, name in drawn:
-        draw_item(item, project, latest, output / name)
+        draw_item(item, project, report.latest, output / name)
     clips = [_picture(item, name, output) for item, name in drawn if item.frames > 1]
     stills = [_picture(item, name, output) for item, name in drawn if item.frames == 1]
     return (
@@ -145,8 +145,8 @@ def _picture(item: Item, name: str, output: Path) -> str:
 
 def _example(report: Report) -> tuple[str, str]:
     """Returns a prediction on one picture, and what was told of it, as people read JSON."""
-    for command in report.exchange.commands:
-        events = report.exchange.events_of(command["id"])
+    for command in report.commands:
+        events = [each for each in report.events if each["subject"] == command["id"]]
         if "data_uuid" in command["data"] and "allocation_enabled" not in command["data"]:
             return _json(command), "\n".join(_json(event) for event in events)
     return "", ""

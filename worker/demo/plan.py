@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from worker.demo.scores import Scored
     from worker.demo.world import Feature, Item, Project
 
+# Where a model is trained again, so many-th of its labels are new then.
+_KEPT_BACK: Final = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Measure:
@@ -36,7 +39,7 @@ class ModelPlan:
         name: what it is called in ids, in the terminal and on the page.
         features: the model's features, each with the names that ontologies give it.
         conf_thresh: least confidence of what it is asked to find.
-        epochs: of each training; a second one starts from the first, on new labels.
+        epochs: of the one training, or of two: the second starts from the first, on new labels.
     """
 
     name: str
@@ -70,17 +73,21 @@ class ModelPlan:
         return {name: self.feature(name, project).feature_hash for name in self.features}
 
     def labels(self, project: Project, part: int, most: int | None) -> list[str]:
-        """Returns the label uuids for one training of several; they share none.
+        """Returns the label uuids for one training; a first and a second one share none.
 
         Args:
             project: whose labels; those that show nothing of the model are left out, as the API
                 refuses them.
-            part: which of the trainings, from 0.
-            most: labels for all trainings together, None for all that there are.
+            part: 0 for the first training, 1 for the second.
+            most: labels for both together, None for all that there are.
         """
         known = set(self.attachment_mapping(project).values())
         items = [item for item in project.split("train") if not known.isdisjoint(item.features)]
-        return [item.label_uuid for item in spread(items, most)[part :: len(self.epochs)]]
+        return [
+            item.label_uuid
+            for number, item in enumerate(spread(items, most))
+            if len(self.epochs) == 1 or (number % _KEPT_BACK == _KEPT_BACK - 1) == (part == 1)
+        ]
 
     def categories(self, projects: Sequence[Project]) -> dict[str, str]:
         """Returns the model's feature for every feature hash of the projects."""
@@ -124,9 +131,7 @@ def spread(items: list[Item], most: int | None) -> list[Item]:
     return [items[number * len(items) // most] for number in range(most)]
 
 
-FULL: Final = Extent(
-    batch_size=16, most_labels=None, most_items=None, most_epochs=None, floors=True
-)
+FULL: Final = Extent(batch_size=8, most_labels=None, most_items=None, most_epochs=None, floors=True)
 QUICK: Final = Extent(batch_size=8, most_labels=16, most_items=6, most_epochs=2, floors=False)
 
 DETECTION: Final = ModelPlan(
@@ -140,7 +145,7 @@ DETECTION: Final = ModelPlan(
     },
     measure=Measure("mAP50 of boxes", 0.8, scores.box_map50),
     conf_thresh=0.3,
-    epochs=(30,),
+    epochs=(24, 8),
 )
 SEGMENTATION: Final = ModelPlan(
     name="segmentation",
@@ -153,7 +158,7 @@ SEGMENTATION: Final = ModelPlan(
     },
     measure=Measure("mAP50 of masks", 0.6, scores.mask_map50),
     conf_thresh=0.3,
-    epochs=(30,),
+    epochs=(20,),
 )
 CLASSIFICATION: Final = ModelPlan(
     name="classification",
@@ -166,7 +171,7 @@ CLASSIFICATION: Final = ModelPlan(
     },
     measure=Measure("accuracy", 0.8, scores.accuracy),
     conf_thresh=0.3,
-    epochs=(12, 6),
+    epochs=(16,),
 )
 # The longest first: the sandbox trains two at a time.
 MODELS: Final = (DETECTION, SEGMENTATION, CLASSIFICATION)

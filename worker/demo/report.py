@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
-    from worker.demo.course import Course, Trained
-    from worker.demo.exchange import Exchange
+    from worker.demo.course import Trained
+    from worker.demo.errors import CommandFailedError
     from worker.demo.plan import Extent
     from worker.demo.world import World
 
@@ -29,23 +29,28 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that the demo did; `seconds` from start to the end of the servers."""
+    """Everything that the demo did.
 
-    courses: Sequence[Course]
-    exchange: Exchange
+    Attributes:
+        trained: all trainings that were scored, model by model.
+        failures: what stopped a model on its way.
+        commands: all that were sent, in their order.
+        events: all that came, in their order.
+        seconds: from the start to the last score.
+    """
+
+    trained: Sequence[Trained]
+    failures: Sequence[CommandFailedError]
+    commands: Sequence[Mapping[str, Any]]
+    events: Sequence[Mapping[str, Any]]
     extent: Extent
     world: World
     seconds: float
 
     @property
-    def trained(self) -> list[Trained]:
-        """All trainings that were scored, model by model."""
-        return [trained for course in self.courses for trained in course.trained]
-
-    @property
     def complaints(self) -> list[str]:
         """Returns a line for everything that did not go as it must; none is success."""
-        failed = [str(course.failure) for course in self.courses if course.failure is not None]
+        failed = [str(failure) for failure in self.failures]
         if not self.extent.floors:
             return failed
         return failed + [
@@ -54,6 +59,11 @@ class Report:
             for trained in self.trained
             if not trained.passed
         ]
+
+    @property
+    def latest(self) -> list[Trained]:
+        """The last training of each model."""
+        return list({trained.plan.name: trained for trained in self.trained}.values())
 
     def verdict(self, trained: Trained) -> Verdict:
         """Returns what is thought of a training's score."""
@@ -83,7 +93,7 @@ def print_results(report: Report, console: Console) -> None:
         )
     console.print(table)
     console.print(
-        f"{len(report.exchange.commands)} commands, {len(report.exchange.events)} events, "
+        f"{len(report.commands)} commands, {len(report.events)} events, "
         f"{report.seconds:.0f} s in all",
         highlight=False,
     )

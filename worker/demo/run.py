@@ -42,12 +42,27 @@ class Options:
     """What the command line chose.
 
     Attributes:
+        output: a folder that `prepare_output` made ready.
+        quick: whether the short form is run.
         keep: whether the servers' state is left behind.
     """
 
     output: Path
     quick: bool
     keep: bool
+
+
+def prepare_output(output: Path) -> None:
+    """Makes the folder, and takes away what an earlier demo left there.
+
+    Raises:
+        OSError: it can't be made or written.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    for name in (PAGE, EVENTS, *LOGS):
+        (output / name).unlink(missing_ok=True)
+    for name in (PICTURES, CURVES):
+        shutil.rmtree(output / name, ignore_errors=True)
 
 
 def run_demo(options: Options, console: Console) -> int:
@@ -75,7 +90,6 @@ async def _stoppable(options: Options, console: Console) -> int:
 
 
 async def _guarded(options: Options, console: Console) -> int:
-    prepare_output(options.output)
     folder = Path(tempfile.mkdtemp(prefix="trainmaster-demo-"))
     with Guardian() as guardian, contextlib.ExitStack() as last:
         if options.keep:
@@ -102,7 +116,15 @@ async def _perform(options: Options, folder: Path, guardian: Guardian, console: 
             courses, exchange = await _play(stage, extent, options.output, board)
             # The pictures are made of the sandbox's files.
             board.say("servers", "running, and drawing what was found")
-            report = Report(courses, exchange, extent, stage.world, board.seconds)
+            report = Report(
+                trained=[trained for course in courses for trained in course.trained],
+                failures=[course.failure for course in courses if course.failure is not None],
+                commands=exchange.commands,
+                events=exchange.events,
+                extent=extent,
+                world=stage.world,
+                seconds=board.seconds,
+            )
             await asyncio.to_thread(write_page, report, options.output)
         board.say("servers", "stopped")
     return report
@@ -161,12 +183,3 @@ def _tell_how_to_go_on(folder: Path, console: Console) -> None:
     console.print(f"The servers' state is kept in {folder}", soft_wrap=True, highlight=False)
     if (folder / GO_ON).exists():
         console.print((folder / GO_ON).read_text("utf-8"), soft_wrap=True, highlight=False)
-
-
-def prepare_output(output: Path) -> None:
-    """Makes the folder, and takes away what an earlier demo left there."""
-    output.mkdir(parents=True, exist_ok=True)
-    for name in (PAGE, EVENTS, *LOGS):
-        (output / name).unlink(missing_ok=True)
-    for name in (PICTURES, CURVES):
-        shutil.rmtree(output / name, ignore_errors=True)

@@ -1,0 +1,53 @@
+"""What people see of the demo, in a terminal of any width and without one."""
+
+from __future__ import annotations
+
+import re
+from io import StringIO
+
+from rich.console import Console
+
+from worker.demo.board import Board
+from worker.demo.errors import CommandFailedError
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+def test_without_a_terminal_each_step_is_one_line_and_counts_are_none() -> None:
+    printed = StringIO()
+    with Board(Console(file=printed, width=20)) as board:
+        board.say("detection", "training again, on labels that are new to it")
+        for done in range(3):
+            board.say("detection", "predicting", f"{done} of 3")
+    lines = printed.getvalue().splitlines()
+    assert [line.partition("s  ")[2] for line in lines] == [
+        "detection: training again, on labels that are new to it",
+        "detection: predicting",
+    ]
+
+
+def test_a_narrow_terminal_shows_every_model_and_no_line_too_long() -> None:
+    printed = StringIO()
+    console = Console(file=printed, width=40, height=20, force_terminal=True)
+    with Board(console) as board:
+        board.say("segmentation", "training again, on new labels")
+        board.say("detection", "predicting", "7 of 48")
+        board.count({})
+    shown = ESCAPES.sub("", printed.getvalue()).replace("\r", "\n")
+    assert "segmentation" in shown
+    assert "7 of 48" in shown
+    assert "1 events" in shown
+    assert max(len(line) for line in shown.splitlines()) <= 40
+
+
+def test_a_failed_command_is_told_with_its_id_its_code_and_its_problems() -> None:
+    error = {
+        "code": "invalid_command",
+        "message": "not valid",
+        "problems": [{"path": "data.epochs", "message": "must be at least 1"}],
+    }
+    event = {"subject": "detection-train-1", "type": "train.rejected", "data": {"error": error}}
+    assert str(CommandFailedError(event)) == (
+        "detection-train-1: train.rejected, invalid_command: not valid "
+        "(data.epochs must be at least 1)"
+    )
