@@ -54,8 +54,8 @@ class Canvas:
     def trail(self, points: NDArray[np.float64], color: Color) -> None:
         """Draws the way of something, oldest point first, with a dot at each."""
         fixed = _fixed(points)
-        self._line(fixed, _SHADOW, 3, closed=False)
-        self._line(fixed, color, 1, closed=False)
+        self._line(fixed, _SHADOW, 4, closed=False)
+        self._line(fixed, color, 2, closed=False)
         for x, y in fixed.tolist():
             radius = 3 << _SUBPIXEL_BITS
             cv2.circle(self.pixels, (x, y), radius, color, -1, cv2.LINE_AA, _SUBPIXEL_BITS)

@@ -49,7 +49,7 @@ class Trained:
     @property
     def name(self) -> str:
         """What it is called in the terminal and on the page."""
-        return self.plan.name if self.number == 1 else f"{self.plan.name}, trained again"
+        return self.plan.name if self.number == 1 else f"{self.plan.name} again"
 
     @property
     def passed(self) -> bool:
@@ -59,13 +59,20 @@ class Trained:
 
 @dataclass(slots=True)
 class Course:
-    """One model on its way; `trained` grows, `failure` is what stopped it."""
+    """One model on its way; `trained` grows, `failure` is what stopped it.
+
+    Attributes:
+        turn: when it may train: trainings run in the order in which they were asked for.
+        under_way: when the next one may.
+    """
 
     plan: ModelPlan
     extent: Extent
     projects: tuple[Project, ...]
     exchange: Exchange
     say: Callable[[str, str, str], None]
+    turn: asyncio.Event
+    under_way: asyncio.Event
     trained: list[Trained] = field(default_factory=list)
     failure: CommandFailedError | None = None
 
@@ -76,10 +83,13 @@ class Course:
         except CommandFailedError as error:
             self.failure = error
             self._say("failed")
+        finally:
+            self.under_way.set()
 
     async def _run(self) -> None:
         self._say("creating the model")
         model_uuid = await self._create()
+        await self.turn.wait()
         attachments: dict[str, str] = {}
         training_uuid = None
         for part, epochs in enumerate(self.plan.epochs):
@@ -124,7 +134,10 @@ class Course:
         }
         if earlier is not None:
             data["pretrained_training_uuid"] = earlier
-        return await self._command(CommandType.TRAIN, f"-{part + 1}", data)
+        command_id = f"{self.plan.name}-{CommandType.TRAIN}-{part + 1}"
+        return await self.exchange.carry_out(
+            CommandType.TRAIN, command_id, data, started=self.under_way
+        )
 
     async def _attach(self, model_uuid: str) -> dict[str, str]:
         """Returns the attachment by project uuid."""

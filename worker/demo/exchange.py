@@ -52,6 +52,7 @@ class Exchange:
         self._journal = journal
         self._on_event = on_event
         self._ends: dict[str, asyncio.Future[Any]] = {}
+        self._started: dict[str, asyncio.Event] = {}
         self.commands: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
 
@@ -64,8 +65,20 @@ class Exchange:
             self._on_event(event)
             self._settle(event)
 
-    async def carry_out(self, command_type: str, command_id: str, data: Mapping[str, Any]) -> Any:
+    async def carry_out(
+        self,
+        command_type: str,
+        command_id: str,
+        data: Mapping[str, Any],
+        started: asyncio.Event | None = None,
+    ) -> Any:
         """Sends one command and returns its result.
+
+        Args:
+            command_type: what to do.
+            command_id: names it in every event.
+            data: its parameters.
+            started: is set once its training exists.
 
         Raises:
             CommandFailedError: it ended in another way.
@@ -73,12 +86,16 @@ class Exchange:
         command = {"type": command_type, "id": command_id, "data": dict(data)}
         end: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._ends[command_id] = end
+        if started is not None:
+            self._started[command_id] = started
         self.commands.append(command)
         await asyncio.to_thread(self._producer.submit, command)
         return await end
 
     def _settle(self, event: Mapping[str, Any]) -> None:
         state = str(event["type"]).rpartition(".")[2]
+        if state == EventState.STARTED and event["subject"] in self._started:
+            self._started[event["subject"]].set()
         end = self._ends.get(event["subject"])
         if state not in _ENDS or end is None or end.done():
             return

@@ -82,12 +82,12 @@ def _result(report: Report, trained: Trained) -> str:
         f'<b style="left:{plan.measure.floor:.1%}"></b></span>'
     )
     return (
-        f"<tr><th>{escape(trained.name)}</th><td>{plan.architecture}</td>"
-        f"<td>{meter}{trained.score:.3f}</td><td>{escape(plan.measure.name)}</td>"
+        f"<tr><th>{escape(trained.name)}<small>{plan.architecture}</small></th>"
+        f"<td>{meter}{trained.score:.3f}<small>{escape(plan.measure.name)}</small></td>"
+        f'<td><span class="badge {_BADGES[verdict]}">{verdict}</span></td>'
         f'<td class="number">{plan.measure.floor}</td><td class="number">{trained.labels}</td>'
         f'<td class="number">{len(trained.predicted)} ({trained.frames})</td>'
-        f'<td class="number">{trained.seconds} s</td>'
-        f'<td><span class="badge {_BADGES[verdict]}">{verdict}</span></td></tr>'
+        f'<td class="number">{trained.seconds} s</td></tr>'
     )
 
 

@@ -74,13 +74,13 @@ class Report:
 
 def print_results(report: Report, console: Console) -> None:
     """Prints the table, and what went wrong."""
-    table = Table()
-    table.add_column("task")
-    table.add_column("held-out score")
-    table.add_column("floor", justify="right")
-    table.add_column("images (frames)", justify="right")
-    table.add_column("seconds", justify="right")
-    table.add_column("")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    # In a narrow terminal words are broken before one is lost.
+    for name in ("task", "held-out score"):
+        table.add_column(name, overflow="fold")
+    for name in ("floor", "images (frames)", "seconds"):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("", overflow="fold")
     for trained in report.trained:
         table.add_row(
             trained.name,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from worker.demo.plan import Extent
     from worker.demo.stage import Stage
+    from worker.demo.world import Project
 
 # Several times what it takes on two slow cores: something hangs.
 LONGEST_SECONDS: Final = 1200
@@ -145,9 +146,7 @@ async def _play(
         (output / EVENTS).open("wb") as journal,
     ):
         exchange = Exchange(producer, redis, Keys(NAMESPACE), journal, board.count)
-        courses = [
-            Course(plan, extent, stage.world.projects, exchange, board.say) for plan in MODELS
-        ]
+        courses = _courses(extent, stage.world.projects, exchange, board)
         watchers = [
             asyncio.create_task(act)
             for act in (exchange.follow(), stage.worker.watch(), stage.sandbox.watch())
@@ -165,6 +164,20 @@ async def _play(
             await asyncio.gather(*runs, *watchers, return_exceptions=True)
             await redis.aclose()
     return courses, exchange
+
+
+def _courses(
+    extent: Extent, projects: tuple[Project, ...], exchange: Exchange, board: Board
+) -> list[Course]:
+    """Returns a course for each model; each lets the next one train once its own training runs."""
+    turn = asyncio.Event()
+    turn.set()
+    courses = []
+    for plan in MODELS:
+        under_way = asyncio.Event()
+        courses.append(Course(plan, extent, projects, exchange, board.say, turn, under_way))
+        turn = under_way
+    return courses
 
 
 async def _all_or_first_trouble(
