@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import sys
 from dataclasses import dataclass, field
@@ -109,16 +108,13 @@ class _Submission:
         with make_watcher(len(sent), self.target.trouble) as watcher:
             wait = Wait(redis, keys, sent, cursor, watcher)
             try:
-                async with asyncio.timeout(self.patience_seconds):
-                    await wait.until_ended()
-            except TimeoutError:
-                if self.patience_seconds is None:
-                    raise
-                _say(f"not ended after {show_span(self.patience_seconds)}")
-                self.tell_how_to_go_on(wait.waiting)
+                await wait.until_ended(self.patience_seconds)
             except RedisError:
                 self.tell_how_to_go_on(wait.waiting)
                 raise
+        if wait.waiting and self.patience_seconds is not None:
+            _say(f"not ended after {show_span(self.patience_seconds)}")
+            self.tell_how_to_go_on(wait.waiting)
         return wait.endings
 
     def tell_how_to_go_on(self, waiting: Sequence[str] = ()) -> None:

@@ -16,11 +16,13 @@ from worker.redis_address import RedisAddress
 from worker.settings import LedgerSettings, load_ledger_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from redis.asyncio import Redis
 
 T = TypeVar("T")
+
+_CANCEL_AGAIN_SECONDS: Final = 0.1
 
 json_option: Final = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, one object on a line."
@@ -63,7 +65,7 @@ class Target:
                 await redis.aclose()
 
         try:
-            return asyncio.run(connected())
+            return asyncio.run(_interruptible(connected()))
         except BrokenPipeError:
             # Whoever read our output has left; that is no trouble of Redis.
             raise
@@ -79,6 +81,22 @@ class Target:
         if isinstance(exc, AuthenticationError):
             said = f"{said.rstrip('.')}; check user and password in TRAINMASTER_REDIS_URL"
         return f"Redis: {said}"
+
+
+async def _interruptible(act: Coroutine[Any, Any, T]) -> T:
+    """Runs `act` so that an interrupt surely ends it.
+
+    redis-py sends through `asyncio.wait_for`, which before Python 3.12 loses a cancellation that
+    comes while it returns: https://github.com/python/cpython/issues/86296
+    """
+    task = asyncio.ensure_future(act)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=_CANCEL_AGAIN_SECONDS)
+        raise
 
 
 def ledger_command(function: Callable[..., None]) -> Callable[..., None]:

@@ -100,15 +100,24 @@ class Wait:
         """The ids of commands that have not ended."""
         return list(self._open)
 
-    async def until_ended(self) -> None:
-        """Returns once every command has ended.
+    async def until_ended(self, patience_seconds: float | None = None) -> None:
+        """Returns once every command has ended, or patience has.
+
+        The time is looked at between reads, for a cancellation can get lost in redis-py; see
+        `worker.cli.target`.
+
+        Args:
+            patience_seconds: how long to wait; None for as long as it takes.
 
         Raises:
             redis.exceptions.RedisError: Redis has not answered for minutes.
         """
         trouble_since: float | None = None
-        next_look = time.monotonic() + _LOOK_SECONDS
+        begun = time.monotonic()
+        next_look = begun + _LOOK_SECONDS
         while self._open:
+            if patience_seconds is not None and time.monotonic() - begun >= patience_seconds:
+                return
             self._watcher.on_tick(len(self._open))
             try:
                 await self._read(_BLOCK_MILLISECONDS)

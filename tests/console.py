@@ -1,0 +1,133 @@
+"""The real console script in processes of their own, and a real worker beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tests.sandbox_process import SandboxProcess
+
+SCRIPT = Path(sys.executable).parent / "trainmaster"
+TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Every line of its output, each a JSON object."""
+        return [orjson.loads(line) for line in self.out.splitlines()]
+
+
+class Console:
+    """Runs the console script with nothing in its environment but what is given."""
+
+    def __init__(self, redis_url: str, namespace: str, **environment: str) -> None:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("TRAINMASTER_", "ENCORD_"))
+        }
+        self.namespace = namespace
+        self.environment = {
+            **inherited,
+            "TRAINMASTER_REDIS_URL": redis_url,
+            "TRAINMASTER_NAMESPACE": namespace,
+            **environment,
+        }
+
+    def run(
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        without: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> Said:
+        """Runs a command to its end; a traceback fails the test, whatever the command is for."""
+        variables = {**self.environment, **(environment or {})}
+        for name in without:
+            del variables[name]
+        done = subprocess.run(
+            [SCRIPT, *arguments],
+            input=stdin,
+            capture_output=True,
+            env=variables,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
+        said = Said(done.returncode, done.stdout.decode(), done.stderr.decode())
+        assert "Traceback" not in said.err, said.err
+        return said
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Starts a command that goes on; its output comes through pipes."""
+        return subprocess.Popen(
+            [SCRIPT, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+        )
+
+
+def finish(process: subprocess.Popen[str], number: signal.Signals | None = None) -> Said:
+    """Sends a signal if told to, and waits for the end."""
+    if number is not None:
+        process.send_signal(number)
+    out, err = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert "Traceback" not in err, err
+    return Said(process.returncode, out, err)
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    """Returns once something is so; fails if it takes too long."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, f"waited in vain for: {what}"
+        time.sleep(0.05)
+
+
+@contextmanager
+def running_worker(console: Console, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a worker; it is ready, and it ends in good order or the test fails."""
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            [SCRIPT, "worker"], stdout=file, stderr=file, env=console.environment
+        )
+    try:
+        wait_until(
+            lambda: process.poll() is not None or b"ready." in log.read_bytes(), "a ready worker"
+        )
+        assert process.poll() is None, log.read_text()
+        yield process
+    finally:
+        process.terminate()
+        code = process.wait(TIMEOUT_SECONDS)
+    assert code == 0, log.read_text()
+
+
+@dataclass(frozen=True)
+class Served:
+    """A console whose commands a worker carries out, and the sandbox that it asks."""
+
+    console: Console
+    sandbox: SandboxProcess
+    worker_log: Path

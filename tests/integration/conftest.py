@@ -1,0 +1,48 @@
+"""A whole system for the tests of the command line: sandbox, worker, console script."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.console import Console, Served, running_worker
+from tests.sandbox_process import running_sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.embedded import EmbeddedRedis
+
+
+@pytest.fixture
+def console(redis_url: str, namespace: str) -> Console:
+    """The console script on a namespace that no worker serves."""
+    return Console(redis_url, namespace)
+
+
+@pytest.fixture(scope="session")
+def system(
+    redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """A sandbox and a worker of this run, on a namespace of their own."""
+    folder = tmp_path_factory.mktemp("served")
+    with running_sandbox(folder / "sandbox") as sandbox:
+        console = Console(
+            redis_server.url,
+            "served",
+            ENCORD_DOMAIN=sandbox.told["domain"],
+            ENCORD_SSH_KEY_FILE=sandbox.told["key_file"],
+            TRAINMASTER_POLL_MIN_SECONDS="0.5",
+            TRAINMASTER_RETRY_MIN_SECONDS="0.5",
+            TRAINMASTER_LOG_FORMAT="json",
+        )
+        with running_worker(console, folder / "worker.log"):
+            yield Served(console, sandbox, folder / "worker.log")
+
+
+@pytest.fixture
+def served(system: Served) -> Served:
+    """The system without faults."""
+    system.sandbox.http.delete("/sandbox/faults").raise_for_status()
+    return system
