@@ -136,6 +136,12 @@ def test_the_same_object_has_one_track_number_in_all_frames(tmp_path: Path) -> N
     assert [[thing.track for thing in sight.things] for sight in sights] == [[1, 2], [2], [3, 1]]
 
 
+def test_what_a_model_is_not_sure_of_is_not_drawn(tmp_path: Path) -> None:
+    doubtful = {**found("a"), "confidence": 0.49}
+    (sight,) = predicted_sights(still(tmp_path), PROJECT, [trained({"0": [doubtful, found("b")]})])
+    assert [thing.confidence for thing in sight.things] == [0.9]
+
+
 def test_a_frame_without_a_prediction_shows_nothing(tmp_path: Path) -> None:
     option = {"feature_id_child": "h-plain", "confidence": 0.7}
     item = clip(tmp_path, 2)

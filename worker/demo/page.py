@@ -14,6 +14,7 @@ from worker.demo.curves import curve_name, draw_curve
 from worker.demo.pictures import draw_item
 from worker.demo.plan import MODELS
 from worker.demo.report import Verdict
+from worker.demo.sights import SURE_ENOUGH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,8 +128,9 @@ def _project(report: Report, project: Project, output: Path) -> str:
     return (
         f"<section><h2>{escape(project.title)}: truth and prediction</h2>"
         "<p>Boxes are found by the detector, outlines by the segmenter, and the line below a frame "
-        "is the classifier’s: green where it is right. Numbers are how sure a model is; in clips, "
-        "#1, #2 … are the tracks, with a trail to where each came from.</p>"
+        "is the classifier’s: green where it is right. Numbers are how sure a model is, from "
+        f"{SURE_ENOUGH}; less sure finds count in the score but are not drawn. In clips, #1, #2 … "
+        "are the tracks, with a trail to where each came from.</p>"
         f'<h3>Clips and image groups</h3><div class="clips">{"".join(clips)}</div>'
         f'<h3>Pictures</h3><div class="pictures">{"".join(stills)}</div></section>'
     )

@@ -173,10 +173,7 @@ def _draw_legend(canvas: Canvas, rows: Sequence[Sequence[tuple[int, Feature]]], 
     for number, row in enumerate(rows):
         for left, feature in row:
             y = top + number * _LEGEND_ROW + 4
-            right, bottom = left + 14, y + 14
-            corners = np.array([[left, y], [right, y], [right, bottom], [left, bottom]], float)
-            color = parse_color(feature.color)
-            if feature.type == "polygon":
-                canvas.fill(corners, color, _TINT)
-            canvas.outline(corners, color)
+            # A dark colour on the dark ground needs an edge.
+            canvas.box(left, y, 14, 14, _FAINT)
+            canvas.box(left + 1, y + 1, 12, 12, parse_color(feature.color))
             canvas.text(left + 22, y - 1, feature.name, _INK, _TEXT)

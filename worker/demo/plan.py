@@ -145,7 +145,7 @@ DETECTION: Final = ModelPlan(
     },
     measure=Measure("box mAP50", 0.8, scores.box_map50),
     conf_thresh=0.3,
-    epochs=(24, 8),
+    epochs=(28, 10),
 )
 SEGMENTATION: Final = ModelPlan(
     name="segmentation",
@@ -171,7 +171,7 @@ CLASSIFICATION: Final = ModelPlan(
     },
     measure=Measure("accuracy", 0.8, scores.accuracy),
     conf_thresh=0.3,
-    epochs=(10,),
+    epochs=(12,),
 )
 # The longest first: it trains while the others take turns beside it.
 MODELS: Final = (SEGMENTATION, DETECTION, CLASSIFICATION)

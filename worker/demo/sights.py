@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from worker.demo.course import Trained
     from worker.demo.world import Feature, Item, Project
+
+SURE_ENOUGH: Final = 0.5
+"""Less sure things count in a score, as it weighs them, but would only clutter a picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def true_sights(item: Item, project: Project) -> list[Sight]:
 
 
 def predicted_sights(item: Item, project: Project, models: Iterable[Trained]) -> list[Sight]:
-    """Returns what the models together found in each frame of an item."""
+    """Returns what the models together found in each frame of an item, sure enough to show it."""
     features = {feature.feature_hash: feature for feature in project.ontology}
     tracks: dict[str, int] = {}
     things: list[list[Shown]] = [[] for _ in range(item.frames)]
@@ -90,6 +93,7 @@ def predicted_sights(item: Item, project: Project, models: Iterable[Trained]) ->
                     thing["confidence"],
                 )
                 for thing in found or ()
+                if thing["confidence"] >= SURE_ENOUGH
             ]
     return [
         Sight(
