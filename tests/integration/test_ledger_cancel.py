@@ -1,0 +1,194 @@
+"""Rules of cancelling: it wins or loses once, and says honestly what goes on without it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from schemas.enums import Priority
+from schemas.examples import COMMAND_EXAMPLES
+from tests.conftest import REPLY_SECONDS, RETENTION_SECONDS
+from tests.integration.ledger_acts import (
+    accept_one,
+    acceptance,
+    events,
+    every_server,
+    lease_one,
+    open_group,
+    read_entry,
+    snapshot,
+)
+from worker.ledger.cancellation import CancelOutcome, CancelVerdict, cancel
+from worker.ledger.ledger import Noted
+from worker.ledger.row import Finish, RowState
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+    from worker.ledger.ledger import Ledger
+
+pytestmark = every_server
+
+TRAIN: dict[str, Any] = {
+    "command_type": "train",
+    "text": orjson.dumps({**COMMAND_EXAMPLES["train"], "id": "one"}),
+}
+
+
+async def cancelled(redis: Redis, keys: Keys, command_id: str = "one") -> CancelOutcome:
+    return await cancel(
+        redis,
+        keys,
+        command_id,
+        retention_seconds=RETENTION_SECONDS,
+        reply_retention_seconds=REPLY_SECONDS,
+    )
+
+
+async def test_a_waiting_command_ends_as_cancelled_with_one_event(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    await accept_one(redis, ledger, **TRAIN)
+    assert await cancelled(redis, keys) == CancelOutcome(CancelVerdict.CANCELLED, "accepted")
+    _, told = await events(redis, keys.events)
+    assert (told["type"], told["subject"], told["data"]) == ("train.cancelled", "one", {})
+    assert told["correlationid"] == "order-4711"
+    assert await events(redis, keys.replies("shop")) == [told]
+    assert await redis.exists(keys.due_interactive, keys.text("one")) == 0
+    assert await redis.hget(keys.row("one"), "s") == b"cancelled"
+    assert RETENTION_SECONDS - 5 <= await redis.ttl(keys.row("one")) <= RETENTION_SECONDS
+
+
+async def test_who_ran_a_cancelled_command_is_fenced(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger)
+    assert (await cancelled(redis, keys)).verdict is CancelVerdict.CANCELLED
+    before = await snapshot(redis, keys)
+    assert await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1, event=b"e")]) == [False]
+    assert (await ledger.note(lease, {"a": 1}))[0] is Noted.FENCED
+    assert await ledger.renew([lease]) == {"one"}
+    assert await snapshot(redis, keys) == before
+
+
+@pytest.mark.parametrize("lane", Priority)
+async def test_a_command_is_cancelled_in_its_own_lane(
+    redis: Redis, ledger: Ledger, keys: Keys, lane: Priority
+) -> None:
+    await open_group(redis, keys)
+    await accept_one(redis, ledger, lane=lane)
+    await cancelled(redis, keys)
+    assert await redis.exists(keys.due_bulk, keys.due_interactive) == 0
+
+
+async def test_a_suspect_is_due_no_more_once_it_is_cancelled(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    await accept_one(redis, ledger)
+    await redis.hset(keys.row("one"), "c", 2)
+    assert (await ledger.claim(10)).leases == []
+    assert await redis.zcard(keys.due_suspect) == 1
+    await cancelled(redis, keys)
+    assert await ledger.count_due() == (0, 0, 0)
+
+
+async def test_an_ended_or_unknown_command_is_left_as_it_is(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger)
+    await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1, event=b"e")])
+    before = await snapshot(redis, keys)
+    ended = await cancelled(redis, keys)
+    assert ended == CancelOutcome(CancelVerdict.ALREADY_ENDED, "succeeded")
+    assert (await cancelled(redis, keys, "other")).verdict is CancelVerdict.UNKNOWN_ID
+    assert await snapshot(redis, keys) == before
+
+
+async def test_cancelling_again_says_that_it_has_ended(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    await accept_one(redis, ledger)
+    await cancelled(redis, keys)
+    again = await cancelled(redis, keys)
+    assert again == CancelOutcome(CancelVerdict.ALREADY_ENDED, "cancelled")
+    assert await redis.xlen(keys.events) == 2
+
+
+async def test_it_names_the_training_that_goes_on_at_the_api(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger, **TRAIN)
+    await ledger.note(lease, {"step": "created", "uuid": "u"}, state=RowState.TRAINING)
+    outcome = await cancelled(redis, keys)
+    assert (outcome.state, outcome.training_uuid) == ("training", "u")
+    told = (await events(redis, keys.events))[-1]["data"]
+    assert told == {"training_uuid": "u", "note": "the training goes on at the API"}
+
+
+@pytest.mark.parametrize("step", ["intended", "in_doubt"])
+async def test_it_says_that_a_change_was_under_way(
+    redis: Redis, ledger: Ledger, keys: Keys, step: str
+) -> None:
+    lease = await lease_one(redis, ledger, **TRAIN)
+    await ledger.note(lease, {"step": step})
+    assert (await cancelled(redis, keys)).in_doubt
+    assert "note" in (await events(redis, keys.events))[-1]["data"]
+
+
+async def test_a_training_noted_while_it_cancels_is_in_the_event_or_the_note_is_fenced(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """Nothing is noted between what the event was written for and the end of the row."""
+    await open_group(redis, keys)
+    entry = await read_entry(redis, keys, TRAIN["text"])
+    await ledger.accept([acceptance(entry, f"id-{number}", **TRAIN) for number in range(100)])
+    for lease in (await ledger.claim(100)).leases:
+        (noted, _), outcome = await asyncio.gather(
+            ledger.note(lease, {"step": "created", "uuid": "u"}),
+            cancelled(redis, keys, lease.command_id),
+        )
+        assert outcome.verdict is CancelVerdict.CANCELLED
+        assert (noted is Noted.DONE) == (outcome.training_uuid == "u")
+
+
+async def test_of_cancel_and_completion_exactly_one_wins_in_1000_races(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    entry = await read_entry(redis, keys)
+    ids = [f"id-{number}" for number in range(1000)]
+    await ledger.accept([acceptance(entry, command_id) for command_id in ids])
+    leases = (await ledger.claim(1000)).leases
+    wins: dict[str, int] = {"cancel": 0, "finish": 0}
+
+    async def race(number: int) -> None:
+        lease = leases[number]
+        finish = Finish(lease, RowState.SUCCEEDED, 1, event=b'{"type":"get_model.succeeded"}')
+        # Half of the cancels get the head start that reading the row costs them.
+        outcome, done = await asyncio.gather(
+            cancelled(redis, keys, lease.command_id), _later(ledger, finish, number % 4)
+        )
+        assert (outcome.verdict is CancelVerdict.CANCELLED) != done
+        wins["finish" if done else "cancel"] += 1
+
+    for start in range(0, 1000, 50):
+        await asyncio.gather(*(race(number) for number in range(start, start + 50)))
+    ends = [event["type"] for event in await events(redis, keys.events)][1000:]
+    assert len(ends) == 1000
+    assert ends.count("get_model.cancelled") == wins["cancel"] > 0
+    assert ends.count("get_model.succeeded") == wins["finish"] > 0
+    assert await redis.zcard(keys.due_interactive) == 0
+
+
+async def _later(ledger: Ledger, finish: Finish, round_trips: int) -> bool:
+    for _ in range(round_trips):
+        await ledger.redis.ping()
+    (done,) = await ledger.finish([finish])
+    return done
