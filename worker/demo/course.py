@@ -178,12 +178,8 @@ class Course:
                 "project_uuid": project.project_uuid,
                 "project_model_uuid": attachments[project.project_uuid],
                 "training_uuid": training_uuid,
-                "task": self.plan.task,
-                "conf_thresh": self.plan.conf_thresh,
-                **_source(item, number),
+                **self._question(item, number),
             }
-            if item.frames > 1 and self.plan.tracks:
-                data["allocation_enabled"] = True
             name = f"-{part + 1}-{project.title.lower()}-{item.name}"
             result = await self._command(CommandType.PREDICT, name, data)
             done += 1
@@ -202,6 +198,13 @@ class Course:
             for (_, item, _), frames in zip(asked, found, strict=True)
             if not isinstance(frames, BaseException)
         }
+
+    def _question(self, item: Item, number: int) -> dict[str, Any]:
+        """Returns what is asked of an item, the `number`-th of its project."""
+        question = {"task": self.plan.task, "conf_thresh": self.plan.conf_thresh}
+        if item.frames > 1 and self.plan.tracks:
+            question["allocation_enabled"] = True
+        return {**question, **_source(item, number)}
 
     def _scored(
         self, part: int, labels: int, iteration: Mapping[str, Any], predicted: Mapping[str, Any]

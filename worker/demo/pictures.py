@@ -57,6 +57,44 @@ class _Panel:
         return points * (self.width, self.height) + (self.left, self.top)
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the panels are: truth beside prediction, or above it where there is a clip.
+
+    Attributes:
+        width: of one frame, in pixels.
+        height: of one frame, in pixels.
+    """
+
+    width: int
+    height: int
+    frames: int
+
+    @property
+    def whole_width(self) -> int:
+        columns = max(2, self.frames)
+        return 2 * _MARGIN + columns * self.width + (columns - 1) * _GAP
+
+    @property
+    def legend_top(self) -> int:
+        lines = 1 if self.frames == 1 else 2
+        return _MARGIN + lines * (_HEADING + self.height + _CAPTION) + _GAP // 2
+
+    def panel(self, row: int, frame: int) -> _Panel:
+        """Returns the place of a frame; row 0 is the truth, row 1 the prediction."""
+        column, line = (row, 0) if self.frames == 1 else (frame, row)
+        left = _MARGIN + column * (self.width + _GAP)
+        top = _MARGIN + line * (_HEADING + self.height + _CAPTION) + _HEADING
+        return _Panel(left, top, self.width, self.height)
+
+
+def _layout(item: Item, shape: tuple[int, ...]) -> _Layout:
+    """Returns the layout for frames of this shape (h, w, 3)."""
+    side = _PICTURE_SIDE if item.frames == 1 else _CLIP_SIDE
+    height, width = (round(size * side / max(shape[:2])) for size in shape[:2])
+    return _Layout(width, height, item.frames)
+
+
 def read_frames(file: Path) -> list[NDArray[np.uint8]]:
     """Returns the frames of a picture, a clip or a folder of numbered pictures, RGB (h, w, 3)."""
     if file.is_dir():
@@ -72,33 +110,19 @@ def draw_item(item: Item, project: Project, models: Sequence[Trained], file: Pat
         "truth": true_sights(item, project),
         "predicted": predicted_sights(item, project, models),
     }
-    side = _PICTURE_SIDE if item.frames == 1 else _CLIP_SIDE
-    height, width = (round(size * side / max(frames[0].shape[:2])) for size in frames[0].shape[:2])
-    # Truth and prediction stand side by side; those of a clip one below the other.
-    columns = 2 if item.frames == 1 else item.frames
-    block = _HEADING + height + _CAPTION
-    used = _seen_features(rows["truth"], rows["predicted"])
-    wide = 2 * _MARGIN + columns * width + (columns - 1) * _GAP
-    legend = _legend_rows(used, wide)
-    blocks = 1 if item.frames == 1 else 2
-    canvas = Canvas(
-        wide, 2 * _MARGIN + blocks * block + _GAP // 2 + len(legend) * _LEGEND_ROW, _GROUND
-    )
+    layout = _layout(item, frames[0].shape)
+    legend = _legend_rows(_seen_features(*rows.values()), layout.whole_width)
+    height = layout.legend_top + len(legend) * _LEGEND_ROW + _MARGIN
+    canvas = Canvas(layout.whole_width, height, _GROUND)
     for row, (name, sights) in enumerate(rows.items()):
         for number, picture in enumerate(frames):
-            column, line = (row, 0) if item.frames == 1 else (number, row)
-            panel = _Panel(
-                left=_MARGIN + column * (width + _GAP),
-                top=_MARGIN + line * block + _HEADING,
-                width=width,
-                height=height,
-            )
+            panel = layout.panel(row, number)
             heading = name if item.frames == 1 else f"{name}, frame {number}"
             canvas.text(panel.left, panel.top - _HEADING + 4, heading, _INK, _TEXT)
             _draw_frame(canvas, panel, picture)
             _draw_things(canvas, panel, sights[: number + 1], tracked=item.frames > 1)
             _draw_option(canvas, panel, sights[number], rows["truth"][number])
-    _draw_legend(canvas, legend, _MARGIN + blocks * block + _GAP // 2)
+    _draw_legend(canvas, legend, layout.legend_top)
     canvas.save(file)
 
 
