@@ -171,7 +171,7 @@ CLASSIFICATION: Final = ModelPlan(
     },
     measure=Measure("accuracy", 0.8, scores.accuracy),
     conf_thresh=0.3,
-    epochs=(12,),
+    epochs=(20,),
 )
 # The longest first: it trains while the others take turns beside it.
 MODELS: Final = (SEGMENTATION, DETECTION, CLASSIFICATION)
