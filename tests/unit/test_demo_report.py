@@ -53,9 +53,9 @@ def report(
     )
 
 
-def printed(shown: Report) -> str:
+def printed(shown: Report, width: int = 80) -> str:
     output = StringIO()
-    print_results(shown, Console(file=output, width=120))
+    print_results(shown, Console(file=output, width=width))
     return output.getvalue()
 
 
@@ -98,6 +98,14 @@ def test_the_table_tells_task_score_images_seconds_and_verdict() -> None:
     assert "failed" in second
     assert "2 commands, 3 events, 12 s in all" in shown
     assert "demo: detection again: box mAP50 is 0.500, not above 0.8" in shown
+
+
+def test_a_narrow_terminal_gets_sentences_in_place_of_a_table() -> None:
+    shown = printed(report(0.912), width=40)
+    assert " ".join(shown.split()).startswith(
+        "detection: 0.912 box mAP50, floor 0.8, 1 (4) images, 7 s, passed 2 commands"
+    )
+    assert max(len(line) for line in shown.splitlines()) <= 40
 
 
 def test_only_the_last_training_of_a_model_is_drawn() -> None:

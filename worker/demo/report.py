@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from worker.demo.errors import CommandFailedError
     from worker.demo.plan import Extent
     from worker.demo.world import World
+
+# Narrower, the table's words would be broken.
+_TABLE_WIDTH: Final = 76
 
 
 class Verdict(StrEnum):
@@ -73,25 +76,16 @@ class Report:
 
 
 def print_results(report: Report, console: Console) -> None:
-    """Prints the table, and what went wrong."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    # In a narrow terminal words are broken before one is lost.
-    for name in ("task", "held-out score"):
-        table.add_column(name, overflow="fold")
-    for name in ("floor", "images (frames)", "seconds"):
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("", overflow="fold")
-    for trained in report.trained:
-        table.add_row(
-            trained.name,
-            f"{trained.score:.3f} {trained.plan.measure.name}",
-            f"{trained.plan.measure.floor}",
-            f"{len(trained.predicted)} ({trained.frames})",
-            f"{trained.seconds}",
-            report.verdict(trained),
-            style="red" if report.verdict(trained) is Verdict.FAILED else "",
-        )
-    console.print(table)
+    """Prints the table, and what went wrong; where it would not fit, a line for each training."""
+    if console.width < _TABLE_WIDTH:
+        for trained in report.trained:
+            score, floor, images, seconds, verdict = _cells(report, trained)
+            line = (
+                f"{trained.name}: {score}, floor {floor}, {images} images, {seconds} s, {verdict}"
+            )
+            console.print(line, highlight=False)
+    else:
+        console.print(_table(report))
     console.print(
         f"{len(report.commands)} commands, {len(report.events)} events, "
         f"{report.seconds:.0f} s in all",
@@ -99,3 +93,26 @@ def print_results(report: Report, console: Console) -> None:
     )
     for complaint in report.complaints:
         console.print(f"demo: {complaint}", style="red", soft_wrap=True, markup=False)
+
+
+def _table(report: Report) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("task")
+    table.add_column("held-out score")
+    for name in ("floor", "images (frames)", "seconds"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for trained in report.trained:
+        style = "red" if report.verdict(trained) is Verdict.FAILED else ""
+        table.add_row(trained.name, *_cells(report, trained), style=style)
+    return table
+
+
+def _cells(report: Report, trained: Trained) -> tuple[str, ...]:
+    return (
+        f"{trained.score:.3f} {trained.plan.measure.name}",
+        f"{trained.plan.measure.floor}",
+        f"{len(trained.predicted)} ({trained.frames})",
+        f"{trained.seconds}",
+        report.verdict(trained),
+    )

@@ -82,7 +82,9 @@ async def _stoppable(options: Options, console: Console) -> int:
         got.append(number)
 
     for number in _STOPPING:
-        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+        # Whoever ignores SIGHUP, as nohup does, wants the demo to outlive the terminal.
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
     try:
         return await demo
     except asyncio.CancelledError:
@@ -104,6 +106,7 @@ async def _guarded(options: Options, console: Console) -> int:
             console.print(f"demo: {error}", style="red", soft_wrap=True, markup=False)
             return 1
     print_results(report, console)
+    console.print(f"Look at {options.output / PAGE}", soft_wrap=True, highlight=False)
     return 1 if report.complaints else 0
 
 
