@@ -1,0 +1,476 @@
+"""Rules of the intake: everything that was sent ends as one accepted or one rejected."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from celery import Celery
+
+from schemas.examples import COMMAND_EXAMPLES
+from tests.integration.ledger_acts import MODEL_UUID, TEXT, events, now_ms, open_group
+from worker.intake.reader import Intake
+from worker.ledger.dead_letters import DeadLetter, DeadLetters
+from worker.ledger.keys import COMMAND_FIELD, GROUP, Keys
+from worker.tasks.submission import SUBMIT_TASK, register_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from redis.asyncio import Redis
+
+    from worker.ledger.ledger import Ledger
+
+SECONDS = 20
+GOOD: dict[str, Any] = {"type": "get_model", "data": {"model_uuid": MODEL_UUID}}
+
+
+def good(**attributes: Any) -> bytes:
+    """Returns a good command with these attributes."""
+    return orjson.dumps({**GOOD, **attributes})
+
+
+def intake_of(redis: Redis, ledger: Ledger, **options: Any) -> Intake:
+    values: dict[str, Any] = {
+        "consumer": "tester",
+        "batch": 256,
+        "consumer_idle_seconds": 30,
+        "on_accepted": lambda _: None,
+    }
+    return Intake(redis, ledger, **{**values, **options})
+
+
+@asynccontextmanager
+async def running(*loops: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Runs the intake's loops as a worker does."""
+    tasks = [asyncio.ensure_future(loop()) for loop in loops]
+    try:
+        yield
+        assert not any(task.done() for task in tasks), "a loop of the intake has ended"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(reached: Callable[[], Awaitable[bool]]) -> None:
+    """Waits for a state."""
+    deadline = time.monotonic() + SECONDS
+    while not await reached():
+        assert time.monotonic() < deadline, "the state was not reached"
+        await asyncio.sleep(0.01)
+
+
+async def settled(redis: Redis, keys: Keys) -> bool:
+    """Whether everything that was sent has been judged."""
+    if await redis.llen(keys.inbox) or await redis.llen(keys.moving):
+        return False
+    return not await redis.xlen(keys.commands)
+
+
+async def take_in(redis: Redis, ledger: Ledger, *messages: bytes) -> None:
+    """Sends messages and lets an intake judge them all."""
+    for message in messages:
+        await redis.xadd(ledger.keys.commands, {COMMAND_FIELD: message})
+    async with running(intake_of(redis, ledger).read):
+        await until(lambda: settled(redis, ledger.keys))
+
+
+async def letters(redis: Redis, keys: Keys) -> list[DeadLetter]:
+    return [letter async for letter in DeadLetters(redis, keys).list()]
+
+
+DEEP = b'{"type":"get_model","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+BAD: dict[str, tuple[bytes, str, str, str | None]] = {
+    # name: message, code, type of its event, id that could be read
+    "empty": (b"", "not_json", "command", None),
+    "not JSON": (b"train the model please", "not_json", "command", None),
+    "cut": (good(id="a")[:-3], "not_json", "command", None),
+    "bad UTF-8": (b'{"type":"get_model","id":"\xff\xfe"}', "not_json", "command", None),
+    "NaN": (b'{"type":"get_model","data":{"x":NaN}}', "not_json", "command", None),
+    "duplicate keys": (b'{"type":"get_model","type":"train"}', "not_json", "command", None),
+    "lone surrogate": (b'{"type":"get_model","id":"\\ud800"}', "not_json", "command", None),
+    "100,000 deep": (DEEP, "not_json", "command", None),
+    "2 MB": (b'{"type":"' + b"x" * 2_000_000 + b'"}', "too_large", "command", None),
+    "a list": (b"[]", "invalid_command", "command", None),
+    "a string": (b'"train"', "invalid_command", "command", None),
+    "null": (b"null", "invalid_command", "command", None),
+    "no type": (b'{"id":"a","data":{}}', "invalid_command", "command", "a"),
+    "unknown type": (b'{"type":"fly","id":"a"}', "invalid_command", "command", "a"),
+    "type is no string": (b'{"type":["train"]}', "invalid_command", "command", None),
+    "no data": (b'{"type":"get_model","id":"a"}', "invalid_command", "get_model", "a"),
+    "data is a list": (good(id="a", data=[]), "invalid_command", "get_model", "a"),
+    "unknown parameter": (
+        good(id="a", data={**GOOD["data"], "uuid": 1}),
+        "invalid_command",
+        "get_model",
+        "a",
+    ),
+    "unknown attribute": (good(id="a", replyTo="b"), "invalid_command", "get_model", "a"),
+    "wrong parameter": (
+        good(id="a", data={"model_uuid": 7}),
+        "invalid_command",
+        "get_model",
+        "a",
+    ),
+    "blank id": (good(id="   "), "invalid_command", "get_model", None),
+    "empty id": (good(id=""), "invalid_command", "get_model", None),
+    "overlong id": (good(id="x" * 256), "invalid_command", "get_model", None),
+    "control character in the id": (good(id="a\nb"), "invalid_command", "get_model", None),
+    "id is a number": (good(id=7), "invalid_command", "get_model", None),
+    "wrong priority": (good(id="a", priority="high"), "invalid_command", "get_model", "a"),
+    "wrong replyto": (good(id="a", replyto="a b"), "invalid_command", "get_model", "a"),
+    "wrong deadline": (good(id="a", deadline="soon"), "invalid_command", "get_model", "a"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_a_bad_message_has_one_rejected_event_and_one_dead_letter(
+    redis: Redis, ledger: Ledger, keys: Keys, name: str
+) -> None:
+    """And the good command behind it ends as always."""
+    message, code, command_type, command_id = BAD[name]
+    await take_in(redis, ledger, message, good(id="good"))
+    rejected, accepted = await events(redis, keys.events)
+    if rejected["type"].endswith("accepted"):
+        rejected, accepted = accepted, rejected
+    (letter,) = await letters(redis, keys)
+    assert rejected["type"] == f"{command_type}.rejected"
+    assert rejected["data"]["error"]["code"] == letter.reason == code
+    assert rejected["data"]["raw"] == message[:4096].decode("utf-8", "replace")
+    assert letter.text == message
+    entry_id = rejected["id"].removesuffix("/rejected")
+    assert rejected["subject"] == letter.command_id == (command_id or entry_id)
+    assert (accepted["type"], accepted["subject"]) == ("get_model.accepted", "good")
+    assert (await redis.xpending(keys.commands, GROUP))["pending"] == 0
+
+
+def test_there_are_more_than_twenty_classes_of_bad_messages() -> None:
+    assert len(BAD) >= 20
+
+
+async def test_an_entry_without_the_field_is_rejected_with_what_it_holds(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await redis.xadd(keys.commands, {"comand": TEXT, b"\xff": b"\xfe"})
+    await take_in(redis, ledger)
+    (told,) = await events(redis, keys.events)
+    assert told["type"] == "command.rejected"
+    assert told["data"]["error"]["problems"][0]["path"] == "command"
+    assert "comand" in told["data"]["raw"]
+    assert len(await letters(redis, keys)) == 1
+
+
+async def test_an_entry_may_have_other_fields_beside_the_command(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await redis.xadd(keys.commands, {"trace": "x", COMMAND_FIELD: good(id="a")})
+    await take_in(redis, ledger)
+    assert [event["type"] for event in await events(redis, keys.events)] == ["get_model.accepted"]
+
+
+async def test_a_rejection_reaches_the_reply_stream_and_repeats_what_can_be_read(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """Who waits for an answer waits there; what is wrong with the rest doesn't matter."""
+    bad = good(id="a", data={}, replyto="shop", correlationid="c", shopnumber=7, priority="high")
+    await take_in(redis, ledger, bad)
+    (told,) = await events(redis, keys.replies("shop"))
+    assert told == (await events(redis, keys.events))[0]
+    assert (told["correlationid"], told["shopnumber"]) == ("c", 7)
+
+
+async def test_an_event_repeats_context_and_extensions_of_its_command(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    command = good(
+        specversion="1.0",
+        source="/shop",
+        id="a",
+        subject="s",
+        time="2026-01-01T00:00:00Z",
+        datacontenttype="application/json",
+        correlationid="c",
+        traceparent="t",
+        tracestate="u",
+        replyto="shop",
+        shop="berlin",
+        floor=3,
+        vip=True,
+        nothing=None,
+    )
+    await take_in(redis, ledger, command)
+    (told,) = await events(redis, keys.replies("shop"))
+    assert told["source"] == "/trainmaster"
+    assert told["subject"] == "a"
+    copied = {
+        name: told.get(name)
+        for name in ("correlationid", "traceparent", "tracestate", "shop", "floor", "vip")
+    }
+    assert copied == {
+        "correlationid": "c",
+        "traceparent": "t",
+        "tracestate": "u",
+        "shop": "berlin",
+        "floor": 3,
+        "vip": True,
+    }
+    assert "nothing" not in told
+
+
+async def test_the_entry_id_serves_where_no_id_is_given(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await redis.xadd(keys.commands, {COMMAND_FIELD: good()}, id="1234567890123-5")
+    await take_in(redis, ledger)
+    (told,) = await events(redis, keys.events)
+    assert told["subject"] == "1234567890123-5"
+    assert told["id"] == f"{told['subject']}/accepted"
+
+
+@pytest.mark.parametrize(
+    "command_id", ['it\'s "quoted"', "a b", "ключ-鍵🔑", "a:b{c}", "../../x", "%00", "x" * 255]
+)
+async def test_ids_of_odd_characters_are_as_good_as_any(
+    redis: Redis, ledger: Ledger, keys: Keys, command_id: str
+) -> None:
+    await take_in(redis, ledger, good(id=command_id), good(id=command_id))
+    assert [event["subject"] for event in await events(redis, keys.events)] == [command_id]
+
+
+async def test_the_same_command_in_another_spelling_is_the_same(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """The order of keys, blanks, escapes and attributes other than type and data don't matter."""
+    data = {"model_uuid": MODEL_UUID, "title": "Stra\u00dfe"}
+    first = orjson.dumps({"type": "update_model", "id": "a", "data": data})
+    second = (
+        b'{ "data": {"title": "Stra\\u00dfe",\n "model_uuid": "%s"}, "correlationid": "other",'
+        b' "id": "\\u0061", "type": "update_model" }' % MODEL_UUID.encode()
+    )
+    await take_in(redis, ledger, first, second, first)
+    assert [event["type"] for event in await events(redis, keys.events)] == [
+        "update_model.accepted"
+    ]
+    assert await letters(redis, keys) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"type": "get_model", "data": {"model_uuid": MODEL_UUID.replace("2", "3")}},
+        {"type": "delete_model", "data": {"model_uuid": MODEL_UUID}},
+    ],
+    ids=["other data", "other type"],
+)
+async def test_another_command_under_a_known_id_is_a_conflict_that_leaves_the_first_alone(
+    redis: Redis, ledger: Ledger, keys: Keys, other: dict[str, Any]
+) -> None:
+    await take_in(redis, ledger, good(id="a"))
+    row = await redis.dump(keys.row("a"))
+    await take_in(redis, ledger, orjson.dumps({**other, "id": "a", "replyto": "shop"}))
+    _, told = await events(redis, keys.events)
+    assert told["type"] == f"{other['type']}.rejected"
+    assert told["data"]["error"]["code"] == "idempotency_conflict"
+    assert await events(redis, keys.replies("shop")) == [told]
+    assert await redis.dump(keys.row("a")) == row
+    assert await redis.get(keys.text("a")) == good(id="a")
+    (letter,) = await letters(redis, keys)
+    assert letter.reason == "idempotency_conflict"
+
+
+async def test_priority_notbefore_and_deadline_decide_lane_and_due_time(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    now = datetime.now(UTC)
+    soon, later = (now + timedelta(hours=hours) for hours in (1, 2))
+    past = (now - timedelta(days=1)).isoformat()
+    await take_in(
+        redis,
+        ledger,
+        good(id="bulk", priority="bulk"),
+        good(id="later", notbefore=later.isoformat()),
+        good(id="never", notbefore=later.isoformat(), deadline=soon.isoformat()),
+        good(id="past", deadline=past),
+    )
+    assert await redis.zrange(keys.due_bulk, 0, -1) == [b"bulk"]
+    due = {name: await redis.zscore(keys.due_interactive, name) for name in ("later", "never")}
+    assert due["later"] == int(later.timestamp() * 1000)
+    assert due["never"] == int(soon.timestamp() * 1000), "it fails at its deadline, no later"
+    past_due = await redis.zscore(keys.due_interactive, "past")
+    assert past_due is not None
+    assert past_due <= await now_ms(redis), "it is accepted, and fails in its first run"
+
+
+async def test_a_mixed_batch_of_256_is_judged_one_by_one(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    messages = [
+        BAD["not JSON"][0] if number % 4 == 0 else good(id=f"id-{number % 128}")
+        for number in range(256)
+    ]
+    counted: list[int] = []
+    for message in messages:
+        await redis.xadd(keys.commands, {COMMAND_FIELD: message})
+    async with running(intake_of(redis, ledger, on_accepted=counted.append).read):
+        await until(lambda: settled(redis, keys))
+    kinds = [event["type"] for event in await events(redis, keys.events)]
+    assert kinds.count("command.rejected") == 64
+    assert kinds.count("get_model.accepted") == sum(counted) == 96
+    assert len(kinds) == 160
+
+
+async def test_every_type_of_command_is_accepted_with_its_own_event(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await take_in(redis, ledger, *map(orjson.dumps, COMMAND_EXAMPLES.values()))
+    told = {event["type"] for event in await events(redis, keys.events)}
+    assert told == {f"{name}.accepted" for name in COMMAND_EXAMPLES}
+
+
+async def test_the_group_is_created_at_the_beginning_of_the_stream(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """What was sent before the first worker ever ran is read."""
+    await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="early")})
+    await take_in(redis, ledger)
+    assert await redis.exists(keys.row("early"))
+
+
+@pytest.mark.parametrize("loss", ["group", "stream"])
+async def test_a_group_that_is_gone_is_made_again_and_nothing_after_it_is_missed(
+    redis: Redis, ledger: Ledger, keys: Keys, loss: str
+) -> None:
+    intake = intake_of(redis, ledger, consumer_idle_seconds=0.05)
+    async with running(intake.read, intake.take_over, intake.move_inbox):
+        await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="before")})
+        await until(lambda: _exists(redis, keys.row("before")))
+        if loss == "group":
+            await redis.xgroup_destroy(keys.commands, GROUP)
+        else:
+            await redis.delete(keys.commands)
+        await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="after")})
+        await until(lambda: _exists(redis, keys.row("after")))
+    assert len(await events(redis, keys.events)) == 2
+
+
+async def _exists(redis: Redis, key: str) -> bool:
+    return bool(await redis.exists(key))
+
+
+async def test_entries_that_a_dead_worker_had_read_are_taken_over(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    for number in range(5):
+        await redis.xadd(keys.commands, {COMMAND_FIELD: good(id=f"id-{number}")})
+    await redis.xreadgroup(GROUP, "dead", {keys.commands: ">"})
+    intake = intake_of(redis, ledger, consumer_idle_seconds=0.05, batch=2)
+    async with running(intake.take_over):
+        await until(lambda: settled(redis, keys))
+    assert len(await events(redis, keys.events)) == 5
+
+
+async def test_a_worker_reads_again_what_it_had_read_and_not_judged(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="a")})
+    await redis.xreadgroup(GROUP, "tester", {keys.commands: ">"})
+    await take_in(redis, ledger)
+    assert len(await events(redis, keys.events)) == 1
+
+
+async def test_a_pending_entry_that_someone_deleted_is_let_go(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="a")}, id="1-1")
+    await redis.xreadgroup(GROUP, "tester", {keys.commands: ">"})
+    await redis.xdel(keys.commands, "1-1")
+    await take_in(redis, ledger, good(id="b"))
+    assert (await redis.xpending(keys.commands, GROUP))["pending"] == 0
+    assert [event["subject"] for event in await events(redis, keys.events)] == ["b"]
+
+
+async def test_a_stopping_worker_leaves_the_group_unless_it_holds_something(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await take_in(redis, ledger, good(id="a"))
+    await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="b")})
+    await redis.xreadgroup(GROUP, "holder", {keys.commands: ">"})
+    for name in ("tester", "holder"):
+        await intake_of(redis, ledger, consumer=name).leave()
+    left = [consumer["name"] for consumer in await redis.xinfo_consumers(keys.commands, GROUP)]
+    assert left == [b"holder"]
+
+
+async def test_the_inbox_is_moved_in_its_order_and_as_it_is(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    intake = intake_of(redis, ledger, batch=7)
+    texts = [good(id=f"id-{number}") for number in range(30)]
+    await redis.rpush(keys.inbox, *texts[:20], b"\xff bad")
+    async with running(intake.move_inbox, intake.read):
+        await until(lambda: settled(redis, keys))
+        await redis.rpush(keys.inbox, *texts[20:])
+        await until(lambda: _has_events(redis, keys, 31))
+    told = [event["subject"] for event in await events(redis, keys.events)]
+    accepted = [subject for subject in told if subject.startswith("id-")]
+    assert accepted == [f"id-{number}" for number in range(30)]
+
+
+async def _has_events(redis: Redis, keys: Keys, number: int) -> bool:
+    return await redis.xlen(keys.events) == number
+
+
+async def test_what_a_dead_worker_had_taken_from_the_inbox_is_moved_first(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await redis.rpush(keys.inbox, good(id="second"))
+    await redis.rpush(keys.moving, good(id="first"))
+    intake = intake_of(redis, ledger)
+    async with running(intake.move_inbox, intake.read):
+        await until(lambda: _has_events(redis, keys, 2))
+    assert [event["subject"] for event in await events(redis, keys.events)] == ["first", "second"]
+
+
+async def test_every_message_sent_three_times_to_three_workers_is_accepted_once(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    pipe = redis.pipeline(transaction=False)
+    for number in range(600):
+        pipe.xadd(keys.commands, {COMMAND_FIELD: good(id=f"id-{number % 200}")})
+    await pipe.execute()
+    workers = [intake_of(redis, ledger, consumer=f"w{n}", batch=16).read for n in range(3)]
+    async with running(*workers):
+        await until(lambda: settled(redis, keys))
+    assert len(await events(redis, keys.events)) == 200
+    assert await redis.zcard(keys.due_interactive) == 200
+
+
+async def test_a_command_given_to_celery_takes_the_way_of_an_xadd(
+    redis: Redis, ledger: Ledger, keys: Keys, redis_url: str
+) -> None:
+    """Without an id the task's own id serves, so that Celery's second delivery does nothing."""
+    sent: list[bytes] = []
+
+    class Stream:
+        """Adds what the task hands over, as the engine does from its loop."""
+
+        def submit(self, text: bytes) -> None:
+            sent.append(text)
+
+    app = Celery("test", broker=redis_url, set_as_current=False)
+    register_tasks(app, Stream)  # type: ignore[arg-type]
+    for command in ({**GOOD, "id": "a"}, GOOD, GOOD):
+        app.tasks[SUBMIT_TASK].apply(args=(command,), task_id="task-1")
+    await take_in(redis, ledger, *sent)
+    subjects = [event["subject"] for event in await events(redis, keys.events)]
+    assert subjects == ["a", "task-1"]
