@@ -71,8 +71,18 @@ def mutated(draw: st.DrawFn) -> bytes:
     )
 
 
+@st.composite
+def respelled(draw: st.DrawFn) -> bytes:
+    """A good command with its keys in another order, blanks, and an extension."""
+    command = COMMAND_EXAMPLES[draw(st.sampled_from(sorted(COMMAND_EXAMPLES)))]
+    whole = {**command, "id": str(draw(st.uuids())), "shop": draw(st.integers(0, 2**31 - 1))}
+    names = draw(st.permutations(sorted(whole)))
+    blank = draw(st.sampled_from([0, orjson.OPT_INDENT_2, orjson.OPT_APPEND_NEWLINE]))
+    return orjson.dumps({name: whole[name] for name in names}, option=blank)
+
+
 def generated(number: int) -> list[bytes]:
-    """Returns so many messages, mutated commands and random bytes, the same in every run."""
+    """Returns so many messages, changed commands and random bytes, the same in every run."""
     found: list[bytes] = []
 
     @settings(
@@ -83,7 +93,7 @@ def generated(number: int) -> list[bytes]:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.one_of(mutated(), mutated(), mutated(), st.binary(max_size=200)))
+    @given(st.one_of(mutated(), mutated(), respelled(), st.binary(max_size=200)))
     def collect(message: bytes) -> None:
         found.append(message)
 
