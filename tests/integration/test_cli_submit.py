@@ -184,7 +184,7 @@ def test_a_wait_that_is_left_says_that_the_command_goes_on_and_how_to_look(
 
     standing = served.console.run("status", command_id)
     assert standing.code == 0
-    assert "state       training" in standing.out
+    assert "state training" in " ".join(standing.out.split())
     (row,) = served.console.run("status", command_id, "--json").lines
     assert row["progress"]["uuid"] in standing.out
     listed = served.console.run("list", "--state", "training", "--json").lines

@@ -6,6 +6,7 @@ and `submit` stands in other people's loops.
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -15,7 +16,11 @@ import click
 
 from worker.errors import SettingError
 
+FAILED: Final = 1
 WRONG_USAGE: Final = 2
+
+# Standard output can't take more: a full disk, a device that is gone.
+_OUTPUT_TROUBLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 # Other packages add commands here: the sandbox adds its own, so that nobody imports it in vain.
 PLUGINS: Final = "trainmaster.commands"
@@ -31,9 +36,13 @@ class Listed(NamedTuple):
 COMMANDS: Final = {
     "cancel": Listed("worker.cli.cancelling:cancel", "End commands that have not ended."),
     "dead-letters": Listed(
-        "worker.cli.dead_letters:dead_letters", "Look at what failed; send it again or delete it."
+        "worker.cli.dead_letters:dead_letters",
+        "Look at what failed or was rejected; send it again or delete it.",
     ),
-    "demo": Listed("worker.cli.demo:demo", "Run the main job on this machine, end to end."),
+    "demo": Listed(
+        "worker.cli.demo:demo",
+        "Train, attach and predict on this machine, all through the stream; about three minutes.",
+    ),
     "doctor": Listed("worker.cli.doctor:doctor", "Check everything that a worker needs."),
     "events": Listed("worker.cli.events:events", "Print events, oldest first."),
     "lanes": Listed("worker.cli.lanes:lanes", "Show paused lanes, or resume one."),
@@ -88,9 +97,14 @@ def commands() -> None:
 
 
 def main() -> None:
-    """Runs the console script; a wrong setting is one line and exit code 2."""
+    """Runs the console script; a wrong setting is one line and exit code 2, never a traceback."""
     try:
         commands(prog_name="trainmaster")
     except SettingError as exc:
         click.echo(f"trainmaster: {exc.message}", err=True)
         sys.exit(WRONG_USAGE)
+    except OSError as exc:
+        if exc.errno not in _OUTPUT_TROUBLE:
+            raise
+        click.echo(f"trainmaster: {exc.strerror or exc}", err=True)
+        sys.exit(FAILED)

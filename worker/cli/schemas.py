@@ -27,9 +27,10 @@ _NAMES: Final = {
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the written files as JSON.")
 def schemas(*, name: str | None, output: Path | None, as_json: bool) -> None:
-    """Print or write the contract as JSON: schemas of commands and events, and AsyncAPI.
+    """Print or write the contract as JSON.
 
-    Prints the document NAME, or with neither NAME nor --output all three in one object.
+    Prints the document NAME: the JSON Schema of commands or of events, or an AsyncAPI document.
+    With neither NAME nor --output prints all three in one object.
     """
     if output is None:
         found = documents()

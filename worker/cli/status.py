@@ -67,9 +67,10 @@ def status(*, target: Target, command_id: str, as_json: bool) -> None:
 @json_option
 @ledger_command
 def list_commands(*, target: Target, state: str | None, limit: int, as_json: bool) -> None:
-    """List commands: what has not ended first, by the time of the next look.
+    """List commands and how many there are.
 
-    On top is how many there are of everything. With --json prints one row on a line.
+    What has not ended comes first, by the time of the next look. With --json prints one row on a
+    line.
     """
     wanted = None if state is None else RowState(state)
 

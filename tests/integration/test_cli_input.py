@@ -1,0 +1,206 @@
+"""What `trainmaster submit` sends, and what it refuses to send."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from worker.ledger.keys import COMMAND_FIELD, Keys
+from worker.ledger.streams import entries_between
+from worker.producer import Producer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from tests.console import Console
+
+MODEL = "2f1c8a52-6f0f-4a57-9a0b-1f0a4d6c9e01"
+PROJECT = "7c6f1c0e-3a55-4b0b-8d6e-0d2a55b5e0aa"
+LIST = {"type": "list_models", "data": {}}
+
+
+async def sent(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
+    return [
+        orjson.loads(fields[COMMAND_FIELD])
+        for _, fields in await entries_between(redis, keys.commands, "-", "+")
+    ]
+
+
+async def test_values_are_json_where_they_are_json_and_what_the_field_takes(
+    console: Console, redis: Redis, keys: Keys
+) -> None:
+    said = console.run(
+        "submit",
+        "train",
+        f"model_uuid={MODEL}",
+        "batch_size=8",
+        "epochs=2",
+        f"features_mapping.{PROJECT}.car=vehicle",
+        f"features_mapping.{PROJECT}.bus=vehicle",
+        f"features_mapping.{PROJECT}.bus=coach",
+        f"labels_uuids={MODEL}",
+        "wait=false",
+    )
+    assert said.code == 0, said.err
+    (command,) = await sent(redis, keys)
+    assert command["id"] == said.out.strip()
+    assert command["data"] == {
+        "model_uuid": MODEL,
+        "batch_size": 8,
+        "epochs": 2,
+        "features_mapping": {PROJECT: {"car": ["vehicle"], "bus": ["vehicle", "coach"]}},
+        "labels_uuids": [MODEL],
+        "wait": False,
+    }
+
+
+async def test_a_text_stays_text_though_it_looks_like_a_number(
+    console: Console, redis: Redis, keys: Keys
+) -> None:
+    said = console.run(
+        "submit", "create_model", "title=2024", "description=null", "model=vgg16", "features=true"
+    )
+    assert said.code == 0, said.err
+    (command,) = await sent(redis, keys)
+    assert command["data"] == {
+        "title": "2024",
+        "description": None,
+        "model": "vgg16",
+        "features": ["true"],
+    }
+
+
+async def test_options_become_attributes_and_spans_become_times(
+    console: Console, redis: Redis, keys: Keys
+) -> None:
+    said = console.run(
+        "submit",
+        "list_models",
+        "--id=mine",
+        "--replyto=desk",
+        "--priority=bulk",
+        "--correlationid=c-1",
+        "--deadline=2h",
+        "--notbefore=2031-01-31T12:00:00+02:00",
+        "--json",
+    )
+    (command,) = await sent(redis, keys)
+    (line,) = said.lines
+    assert (line["id"], line["type"]) == ("mine", "list_models")
+    assert command["replyto"] == "desk"
+    assert command["priority"] == "bulk"
+    assert command["correlationid"] == "c-1"
+    assert command["notbefore"] == "2031-01-31T10:00:00.000+00:00"
+    assert command["deadline"].endswith("+00:00")
+
+
+@pytest.mark.parametrize("form", ["one", "array", "lines", "stdin"])
+async def test_a_file_holds_one_command_an_array_or_lines(
+    console: Console, redis: Redis, keys: Keys, tmp_path: Path, form: str
+) -> None:
+    commands = [LIST, {**LIST, "id": "two", "traceparent": "00-1", "ownextension": 7}]
+    text = {
+        "one": orjson.dumps(commands[1], option=orjson.OPT_INDENT_2),
+        "array": orjson.dumps(commands),
+        "lines": b"\n\n".join(map(orjson.dumps, commands)) + b"\n",
+        "stdin": orjson.dumps(commands),
+    }[form]
+    file = tmp_path / "commands"
+    file.write_bytes(text)
+    said = console.run("submit", "-" if form == "stdin" else str(file), stdin=text)
+    assert said.code == 0, said.err
+    found = await sent(redis, keys)
+    assert [command["id"] for command in found] == said.out.split()
+    assert found[-1] == commands[1]
+    assert len(found) == (1 if form == "one" else 2)
+
+
+async def test_a_thousand_and_more_commands_arrive_in_order(
+    console: Console, redis: Redis, keys: Keys
+) -> None:
+    ids = [f"n{number}" for number in range(1_201)]
+    text = b"\n".join(orjson.dumps({**LIST, "id": command_id}) for command_id in ids)
+    said = console.run("submit", "-", stdin=text)
+    assert said.out.split() == ids
+    assert [command["id"] for command in await sent(redis, keys)] == ids
+
+
+async def test_every_problem_is_shown_with_its_path_and_nothing_is_sent(
+    console: Console, redis: Redis, keys: Keys
+) -> None:
+    text = b"\n".join([
+        orjson.dumps(LIST),
+        orjson.dumps({"type": "get_model", "data": {"model_uid": MODEL}}),
+        b'{"type": "list_models", "type": "list_models", "data": {}}',
+        b"{",
+    ])
+    said = console.run("submit", "-", stdin=text)
+    assert (said.code, said.out) == (2, "")
+    told = said.err.splitlines()
+    assert "trainmaster: line 2: data.model_uuid is required" in told
+    assert any(
+        "line 2: data.model_uid is unknown; did you mean model_uuid?" in line for line in told
+    )
+    assert any(line.startswith("trainmaster: line 3: not JSON") for line in told)
+    assert any(line.startswith("trainmaster: line 4: not JSON") for line in told)
+    assert told[-1] == "trainmaster: nothing was sent"
+    assert await sent(redis, keys) == []
+
+    as_json = console.run("submit", "--json", "-", stdin=text)
+    assert as_json.code == 2
+    assert [line["place"] for line in as_json.lines] == ["line 2", "line 3", "line 4"]
+    assert as_json.lines[0]["error"]["code"] == "invalid_command"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "message"),
+    [
+        (("get_models",), b"", "did you mean get_model?"),
+        (("no/such/file",), b"", "is no type of command and no file"),
+        (("list_models", "query"), b"", "'query' is no key=value"),
+        (("attach", "features_mapping=1", "features_mapping.a=b"), b"", "has a value of its own"),
+        (("list_models", "--timeout", "1s"), b"", "--timeout needs --wait"),
+        (("list_models", "--deadline", "soon"), b"", "no span like 10m"),
+        (("list_models", "--replyto", "A B"), b"", "replyto must match"),
+        (("-",), b"", "not JSON"),
+        (("-",), b"[]", "holds no command"),
+        (("-",), b"[1]", "[0]: a command must be an object"),
+        (("-",), b'{"type": "list_models", "data": {"order_asc": NaN}}', "not JSON"),
+        (("-",), b'{"type": "list_models\xff", "data": {}}', "not JSON"),
+        (("-",), b"[" * 100_000, "not JSON"),
+        (("-",), b'{"type":"list_models","data":{"query":"%s"}}' % (b"x" * 2**20), "at most"),
+        (("-", "--id", "one"), b'[{"type": "a"}, {"type": "b"}]', "--id names one command"),
+        (
+            ("-",),
+            b'[{"type":"list_models","id":"x","data":{}},{"type":"list_models","id":"x","data":{}}]',
+            "the id 'x' stands 2 times",
+        ),
+    ],
+)
+def test_what_can_not_be_sent_is_wrong_usage_in_a_line(
+    console: Console, arguments: tuple[str, ...], stdin: bytes, message: str
+) -> None:
+    said = console.run("submit", *arguments, stdin=stdin)
+    assert (said.code, said.out) == (2, "")
+    assert message in said.err
+    assert max(map(len, said.err.splitlines())) < 400
+
+
+async def test_python_producers_send_the_same(redis_url: str, redis: Redis, keys: Keys) -> None:
+    with Producer(redis_url, keys.namespace) as producer:
+        one = producer.submit("list_models", {"query": "x"}, priority="bulk", replyto=None)
+        two = producer.submit({"type": "list_models", "data": {}, "id": "given"})
+        many = producer.submit_many([LIST, LIST])
+    assert two == "given"
+    found = await sent(redis, keys)
+    assert [command["id"] for command in found] == [one, two, *many]
+    assert found[0] == {
+        "type": "list_models",
+        "data": {"query": "x"},
+        "priority": "bulk",
+        "id": one,
+    }

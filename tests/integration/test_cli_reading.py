@@ -1,0 +1,253 @@
+"""`trainmaster events`, `status`, `list`, `cancel`, `lanes`: what readers see."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+import pytest
+
+from schemas.enums import Priority
+from tests.console import Console, finish, wait_until
+from worker.intake.verdict import Entry, judge
+from worker.ledger.keys import COMMAND_FIELD, GROUP, Keys
+from worker.ledger.lanes import Lanes
+from worker.ledger.row import Acceptance, Finish, Lease, RowState
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.ledger.ledger import Ledger
+
+MODEL = "2f1c8a52-6f0f-4a57-9a0b-1f0a4d6c9e01"
+TRAIN = {
+    "type": "train",
+    "data": {
+        "model_uuid": MODEL,
+        "batch_size": 1,
+        "epochs": 1,
+        "features_mapping": {MODEL: {"a": ["b"]}},
+        "labels_uuids": [MODEL],
+    },
+}
+LIST: dict[str, Any] = {"type": "list_models", "data": {}}
+
+
+async def accept(redis: Redis, ledger: Ledger, **command: Any) -> None:
+    """Takes a command in as the intake does."""
+    keys = ledger.keys
+    if not await redis.exists(keys.commands):
+        await redis.xgroup_create(keys.commands, GROUP, id="0", mkstream=True)
+    text = orjson.dumps(command)
+    entry_id = cast("bytes", await redis.xadd(keys.commands, {COMMAND_FIELD: text}))
+    await redis.xreadgroup(GROUP, "tester", {keys.commands: ">"})
+    verdict = judge(Entry(entry_id, {COMMAND_FIELD: text}), keys)
+    assert isinstance(verdict, Acceptance)
+    await ledger.accept([verdict])
+
+
+async def lease(redis: Redis, ledger: Ledger, **command: Any) -> Lease:
+    """Takes a command in and claims it as a worker does."""
+    await accept(redis, ledger, **command)
+    (claimed,) = (await ledger.claim(1, bulk_most=1)).leases
+    return claimed
+
+
+async def test_events_are_filtered_by_type_state_and_id(
+    console: Console, redis: Redis, ledger: Ledger
+) -> None:
+    await accept(redis, ledger, **TRAIN, id="t")
+    await accept(redis, ledger, **LIST, id="l")
+    await accept(redis, ledger, **LIST, id="other", replyto="desk")
+    assert console.run("cancel", "l").code == 0
+
+    def seen(*options: str) -> list[tuple[str, str]]:
+        said = console.run("events", "--json", *options)
+        assert said.code == 0
+        return [(event["subject"], event["type"]) for event in said.lines]
+
+    assert seen() == [
+        ("t", "train.accepted"),
+        ("l", "list_models.accepted"),
+        ("other", "list_models.accepted"),
+        ("l", "list_models.cancelled"),
+    ]
+    assert seen("--type", "train") == [("t", "train.accepted")]
+    assert seen("--type", "cancelled") == [("l", "list_models.cancelled")]
+    assert seen("--type", "train.accepted", "--type", "cancelled") == [
+        ("t", "train.accepted"),
+        ("l", "list_models.cancelled"),
+    ]
+    assert [subject for subject, _ in seen("--id", "l")] == ["l", "l"]
+    assert seen("--replyto", "desk") == [("other", "list_models.accepted")]
+    assert len(seen("--since", "1h")) == 4
+    assert seen("--since", "2099-01-01T00:00:00Z") == []
+
+    lines = console.run("events").out.splitlines()
+    assert [line.split()[1:3] for line in lines] == [[kind, subject] for subject, kind in seen()]
+
+
+async def test_following_prints_what_is_there_and_what_comes_until_interrupted(
+    console: Console, redis: Redis, ledger: Ledger
+) -> None:
+    await accept(redis, ledger, **LIST, id="before")
+    process = console.start("events", "--follow", "--json")
+    assert process.stdout is not None
+    assert orjson.loads(process.stdout.readline())["subject"] == "before"
+    await accept(redis, ledger, **LIST, id="after")
+    assert orjson.loads(process.stdout.readline())["subject"] == "after"
+    said = finish(process, signal.SIGINT)
+    assert (said.code, said.out, said.err) == (0, "", "")
+
+
+async def test_a_reader_that_leaves_early_is_no_error(
+    console: Console, redis: Redis, ledger: Ledger
+) -> None:
+    for number in range(40):
+        await accept(redis, ledger, **LIST, id=f"{number}", correlationid="x" * 4000)
+    for command in (["events", "--json"], ["events"], ["list"], ["schemas"]):
+        process = console.start(*command)
+        assert process.stdout is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        process.stderr.close()
+        process.wait(30)
+
+
+async def test_status_tells_when_the_next_look_is_and_the_last_error(
+    console: Console, redis: Redis, ledger: Ledger
+) -> None:
+    held = await lease(redis, ledger, **LIST, id="one")
+    assert "running now" in console.run("status", "one").out
+    error = {
+        "at": "2026-01-01T00:00:00.000+00:00",
+        "code": "server_error",
+        "message": "oh",
+        "status": 503,
+    }
+    await ledger.finish([Finish(held, RowState.RETRYING, 1, delay_seconds=3600, errors=[error])])
+    said = console.run("status", "one")
+    words = " ".join(said.out.split())
+    assert said.code == 0
+    assert "state retrying" in words
+    assert "attempts 1" in words
+    assert "next look in 1h00m" in words or "next look in 59m" in words
+    assert "last error server_error (HTTP 503): oh" in words
+    (row,) = console.run("status", "one", "--json").lines
+    assert (row["state"], row["attempts"], row["last_error"]) == ("retrying", 1, error)
+
+
+@pytest.mark.parametrize(
+    ("progress", "told"),
+    [
+        ({"step": "intended", "at": 1.0}, "under way a change at the API"),
+        (
+            {
+                "step": "in_doubt",
+                "at": 1.0,
+                "error": {"code": "connection_lost", "message": "it was lost"},
+                "check": "Check the trainings of that model.",
+            },
+            "in doubt connection_lost: it was lost",
+        ),
+        ({"step": "created", "at": 1.0, "uuid": MODEL}, f"training {MODEL}"),
+    ],
+)
+async def test_status_tells_what_is_known_of_a_change(
+    console: Console,
+    redis: Redis,
+    ledger: Ledger,
+    progress: dict[str, Any],
+    told: str,
+) -> None:
+    held = await lease(redis, ledger, **TRAIN, id="one")
+    await ledger.note(held, progress)
+    words = " ".join(console.run("status", "one").out.split())
+    assert told in words
+    assert progress.get("check", "") in words
+
+
+async def test_an_unknown_id_ends_with_1(console: Console) -> None:
+    said = console.run("status", "nobody")
+    assert (said.code, said.out) == (1, "")
+    assert "no command has the id nobody" in said.err
+    assert console.run("cancel", "nobody").code == 1
+
+
+async def test_list_has_counts_on_top_and_filters_by_state(
+    console: Console, redis: Redis, ledger: Ledger
+) -> None:
+    await accept(redis, ledger, **LIST, id="[red]waits[/red]")
+    await accept(redis, ledger, **LIST, id="gone", priority="bulk")
+    assert console.run("cancel", "gone").code == 0
+    await redis.xadd(ledger.keys.commands, {COMMAND_FIELD: b"unread"})
+    first, header, *rows = console.run("list").out.splitlines()
+    assert first.startswith("open 1 interactive, 0 bulk; due 1 and 0; in the stream 1,")
+    assert header.split()[:3] == ["id", "type", "state"]
+    assert [row.split()[:3] for row in rows] == [
+        ["[red]waits[/red]", "list_models", "accepted"],
+        ["gone", "list_models", "cancelled"],
+    ]
+    assert [row["id"] for row in console.run("list", "--state", "cancelled", "--json").lines] == [
+        "gone"
+    ]
+    assert len(console.run("list", "--limit", "1", "--json").lines) == 1
+    assert console.run("list", "--state", "lost").code == 2
+
+
+@pytest.mark.parametrize(
+    ("progress", "told"),
+    [
+        ({"step": "created", "uuid": MODEL}, f"its training {MODEL} goes on at the API"),
+        ({"step": "intended"}, "nobody finds out any more"),
+        ({}, "may still be carried out"),
+    ],
+)
+async def test_cancel_says_what_it_does_not_end(
+    console: Console,
+    redis: Redis,
+    ledger: Ledger,
+    progress: dict[str, Any],
+    told: str,
+) -> None:
+    held = await lease(redis, ledger, **TRAIN, id="one")
+    await ledger.note(held, progress)
+    said = console.run("cancel", "one")
+    assert said.code == 0
+    assert told in said.out
+    again = console.run("cancel", "one", "--json")
+    assert again.lines[0]["verdict"] == "already_ended"
+    assert again.code == 0
+
+
+async def test_cancel_of_what_had_not_begun_says_so(
+    console: Console, redis: Redis, ledger: Ledger
+) -> None:
+    await accept(redis, ledger, **LIST, id="one")
+    assert console.run("cancel", "one").out == "one: cancelled; nothing had been started\n"
+
+
+async def test_lanes_show_a_pause_and_resume_it(console: Console, redis: Redis, keys: Keys) -> None:
+    assert console.run("lanes").out == "interactive: open\nbulk: open\n"
+    await Lanes(redis, keys).pause(Priority.BULK, "98 % failed", 60)
+    assert "bulk: paused, 98 % failed; next probe in " in console.run("lanes").out
+    assert [line["paused"] for line in console.run("lanes", "--json").lines] == [False, True]
+    assert console.run("lanes", "resume", "bulk").out == "bulk: resumed\n"
+    assert console.run("lanes", "resume", "bulk", "--json").lines == [
+        {"lane": "bulk", "resumed": False}
+    ]
+    assert console.run("lanes", "resume", "fast").code == 2
+
+
+async def test_a_text_of_others_moves_no_cursor(
+    console: Console, redis: Redis, ledger: Ledger
+) -> None:
+    held = await lease(redis, ledger, **LIST, id="one")
+    error = {"at": "", "code": "server_error", "message": "\x1b[2Jgone\r"}
+    await ledger.finish([Finish(held, RowState.RETRYING, 1, delay_seconds=60, errors=[error])])
+    wait_until(lambda: "gone" in console.run("status", "one").out, "the error")
+    for command in (["status", "one"], ["list"]):
+        assert "\x1b" not in console.run(*command).out
