@@ -151,6 +151,15 @@ def test_a_server_that_dies_ends_the_demo_with_the_tail_of_its_log(
     assert "Traceback" not in demo.printed
 
 
+def test_an_output_that_is_no_folder_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "output").write_text("here is a file")
+    with demo_in(tmp_path) as demo:
+        assert demo.wait() == 2
+        demo.wait_until_nothing_is_left()
+    assert "--output" in demo.printed
+    assert "Traceback" not in demo.printed
+
+
 def is_end(event: dict[str, Any]) -> bool:
     return event["type"].rpartition(".")[2] in {"succeeded", "failed", "cancelled", "rejected"}
 

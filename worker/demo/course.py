@@ -145,7 +145,7 @@ class Course:
             *(
                 self._command(
                     CommandType.ATTACH,
-                    f"-{project.title.lower()}",
+                    f"-{project.slug}",
                     {
                         "project_uuid": project.project_uuid,
                         "model_uuid": model_uuid,
@@ -180,7 +180,7 @@ class Course:
                 "training_uuid": training_uuid,
                 **self._question(item, number),
             }
-            name = f"-{part + 1}-{project.title.lower()}-{item.name}"
+            name = f"-{part + 1}-{project.slug}-{item.name}"
             result = await self._command(CommandType.PREDICT, name, data)
             done += 1
             self._say("predicting", f"{done} of {len(asked)}")

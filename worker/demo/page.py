@@ -120,7 +120,7 @@ def _mappings(report: Report) -> str:
 def _project(report: Report, project: Project, output: Path) -> str:
     """Returns the section of a project, and draws its pictures."""
     items = report.extent.held_out(project)
-    drawn = [(item, f"{PICTURES}/{project.title.lower()}-{item.name}.jpg") for item in items]
+    drawn = [(item, f"{PICTURES}/{project.slug}-{item.name}.jpg") for item in items]
     for item, name in drawn:
         draw_item(item, project, report.latest, output / name)
     clips = [_picture(item, name, output) for item, name in drawn if item.frames > 1]

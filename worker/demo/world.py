@@ -6,6 +6,7 @@ nobody knows the truth of what is held out.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,6 +62,11 @@ class Project:
     title: str
     ontology: tuple[Feature, ...]
     items: tuple[Item, ...]
+
+    @property
+    def slug(self) -> str:
+        """The title as it can stand in ids and in names of files."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
     def split(self, split: Literal["train", "heldout"]) -> list[Item]:
         """Returns the items of one split, in order."""

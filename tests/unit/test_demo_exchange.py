@@ -1,0 +1,103 @@
+"""Commands of the demo and their ends, on a real Redis whose events the test writes itself."""
+
+from __future__ import annotations
+
+import asyncio
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from worker.demo.errors import CommandFailedError
+from worker.demo.exchange import Exchange
+from worker.ledger.keys import COMMAND_FIELD
+from worker.ledger.streams import entries_between
+from worker.producer import Producer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+
+
+class Told:
+    """An exchange that follows the events, and what it wrote down of them."""
+
+    def __init__(self, redis: Redis, keys: Keys, producer: Producer) -> None:
+        self._redis = redis
+        self._keys = keys
+        self.journal = BytesIO()
+        self.seen: list[str] = []
+        self.exchange = Exchange(
+            producer, redis, keys, self.journal, lambda event: self.seen.append(event["type"])
+        )
+
+    async def tell(self, event_type: str, subject: str, **data: Any) -> None:
+        event = orjson.dumps({"type": event_type, "subject": subject, "data": data})
+        await self._redis.xadd(self._keys.events, {"event": event})
+
+    async def commands(self) -> list[dict[str, Any]]:
+        """Waits for commands on the stream, and returns them."""
+        while not (entries := await entries_between(self._redis, self._keys.commands, "-", "+")):
+            await asyncio.sleep(0.01)
+        return [orjson.loads(fields[COMMAND_FIELD]) for _, fields in entries]
+
+
+@pytest.fixture
+async def told(redis: Redis, redis_url: str, keys: Keys, namespace: str) -> AsyncIterator[Told]:
+    with Producer(redis_url, namespace) as producer:
+        one = Told(redis, keys, producer)
+        following = asyncio.create_task(one.exchange.follow())
+        yield one
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_command_goes_to_the_stream_and_its_result_comes_from_its_own_event(
+    told: Told,
+) -> None:
+    end = asyncio.create_task(told.exchange.carry_out("get_model", "mine", {"model_uuid": "m"}))
+    assert await told.commands() == [
+        {"type": "get_model", "id": "mine", "data": {"model_uuid": "m"}}
+    ]
+    await told.tell("get_model.succeeded", "another", result="wrong")
+    await told.tell("get_model.accepted", "mine")
+    await told.tell("get_model.retrying", "mine", error={"code": "server_error"})
+    await told.tell("get_model.succeeded", "mine", result={"title": "right"})
+    assert await asyncio.wait_for(end, 10) == {"title": "right"}
+    assert [
+        orjson.loads(line)["type"] for line in told.journal.getvalue().splitlines()
+    ] == told.seen
+    assert told.seen == [
+        "get_model.succeeded",
+        "get_model.accepted",
+        "get_model.retrying",
+        "get_model.succeeded",
+    ]
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled", "rejected"])
+async def test_any_other_end_is_an_error_that_names_the_command(told: Told, state: str) -> None:
+    end = asyncio.create_task(told.exchange.carry_out("train", "mine", {}))
+    await told.commands()
+    await told.tell(f"train.{state}", "mine", error={"code": "poison", "message": "it kills"})
+    with pytest.raises(CommandFailedError, match=f"mine: train.{state}, poison: it kills"):
+        await asyncio.wait_for(end, 10)
+
+
+async def test_who_waits_for_a_training_to_exist_is_told_before_its_end(told: Told) -> None:
+    started = asyncio.Event()
+    end = asyncio.create_task(told.exchange.carry_out("train", "mine", {}, started))
+    await told.commands()
+    await told.tell("train.started", "another", training_uuid="t")
+    await told.tell("train.accepted", "mine")
+    while len(told.seen) < 2:
+        await asyncio.sleep(0.01)
+    assert not started.is_set()
+    await told.tell("train.started", "mine", training_uuid="t")
+    await asyncio.wait_for(started.wait(), 10)
+    assert not end.done()
+    end.cancel()
