@@ -344,10 +344,13 @@ def environment_names() -> dict[str, str]:
 def unknown_names() -> dict[str, str | None]:
     """Returns variables that look like settings and are none, each with what may be meant."""
     known = set(environment_names().values())
+    # Compared without what all have in common, or anything would resemble something.
+    ends = [name.removeprefix(PREFIX) for name in known if name.startswith(PREFIX)]
     found: dict[str, str | None] = {}
     for name in os.environ:
         if name.startswith(PREFIX) and name not in known | _FOREIGN:
-            found[name] = next(iter(difflib.get_close_matches(name, known, n=1)), None)
+            close = difflib.get_close_matches(name.removeprefix(PREFIX), ends, n=1)
+            found[name] = f"{PREFIX}{close[0]}" if close else None
     return found
 
 

@@ -1,0 +1,184 @@
+"""Settings: read once, named when wrong, never shown when secret."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from worker.errors import SettingError
+from worker.settings import (
+    Settings,
+    environment_names,
+    load_ledger_settings,
+    load_settings,
+    unknown_names,
+)
+from worker.settings_reference import setting_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+URL = "redis://:s3cret@127.0.0.1:6379/0"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing set but where Redis is."""
+    for name in environment_names().values():
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TRAINMASTER_REDIS_URL", URL)
+
+
+def message_of(setting: str, value: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(setting, value)
+    with pytest.raises(SettingError) as caught:
+        load_settings()
+    return caught.value.message
+
+
+def test_only_redis_must_be_named() -> None:
+    settings = load_settings()
+    assert settings.redis_url.get_secret_value() == URL
+    assert settings.namespace == "trainmaster"
+    required = [row.name for row in setting_rows() if row.required]
+    assert required == ["TRAINMASTER_REDIS_URL"]
+
+
+def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRAINMASTER_REDIS_URL")
+    with pytest.raises(SettingError, match=r"^TRAINMASTER_REDIS_URL is not set$"):
+        load_settings()
+
+
+def test_an_empty_variable_is_the_same_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINMASTER_PLACES", "")
+    monkeypatch.setenv("TRAINMASTER_BEARER_TOKEN", "")
+    settings = load_settings()
+    assert settings.places == 256
+    assert settings.bearer_token is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("TRAINMASTER_REDIS_URL", "http://u:s3cret@h", "must begin with redis://"),
+        ("TRAINMASTER_REDIS_URL", "redis://:s3cret/x@h", "must end in the number of a database"),
+        ("TRAINMASTER_REDIS_URL", "redis://h:s3cret", "names a host or a port that can't be"),
+        ("TRAINMASTER_NAMESPACE", "a:s3cret", "must match pattern"),
+        ("TRAINMASTER_PLACES", "s3cret", "must be a valid integer"),
+        ("TRAINMASTER_PLACES", "0", "must be greater than or equal to 1"),
+        ("TRAINMASTER_LEASE_SECONDS", "0.5", "must be greater than or equal to 1"),
+        ("TRAINMASTER_LEASE_SECONDS", "nan", "must be"),
+        ("TRAINMASTER_PAUSE_SHARE", "0", "must be greater than 0"),
+        ("TRAINMASTER_LOG_LEVEL", "s3cret", "must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("TRAINMASTER_DATA_ROOTS", "/s3cret/nowhere", "names a folder that is not there"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line_without_its_value(
+    setting: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = message_of(setting, value, monkeypatch)
+    assert message.startswith(f"{setting} ")
+    assert said in message
+    assert "\n" not in message
+    assert "s3cret" not in message
+
+
+def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINMASTER_PLACES", "many")
+    message = message_of("TRAINMASTER_LOG_FORMAT", "xml", monkeypatch)
+    assert message.count(";") == 1
+    assert "TRAINMASTER_PLACES must" in message
+    assert "TRAINMASTER_LOG_FORMAT must" in message
+
+
+@pytest.mark.parametrize("which", ["RETRY", "POLL", "BREAKER"])
+def test_a_shortest_time_above_the_longest_is_refused(
+    which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"TRAINMASTER_{which}_MIN_SECONDS", "20")
+    message = message_of(f"TRAINMASTER_{which}_MAX_SECONDS", "10", monkeypatch)
+    assert message == (
+        f"TRAINMASTER_{which}_MIN_SECONDS must be at most TRAINMASTER_{which}_MAX_SECONDS"
+    )
+
+
+def test_no_secret_is_in_what_settings_print(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "ENCORD_SSH_KEY",
+        "ENCORD_SSH_KEY_PASSPHRASE",
+        "TRAINMASTER_BEARER_TOKEN",
+    ):
+        monkeypatch.setenv(name, "s3cret")
+    settings = load_settings()
+    assert settings.bearer_token is not None
+    assert settings.bearer_token.get_secret_value() == "s3cret"
+    assert "s3cret" not in f"{settings!r} {settings} {settings.model_dump()}"
+
+
+def test_the_older_name_of_the_passphrase_is_taken_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENCORD_SSH_KEY_FILE_PASSPHRASE", "s3cret")
+    passphrase = load_settings().encord_ssh_key_passphrase
+    assert passphrase is not None
+    assert passphrase.get_secret_value() == "s3cret"
+
+
+def test_folders_are_resolved_and_a_home_is_expanded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TRAINMASTER_DATA_ROOTS", f"{tmp_path / 'link'}:~/data")
+    monkeypatch.setenv("ENCORD_SSH_KEY_FILE", "~/key")
+    settings = load_settings()
+    assert settings.data_roots == (tmp_path / "data", tmp_path / "data")
+    assert settings.encord_ssh_key_file == tmp_path / "key"
+
+
+def test_what_is_given_goes_before_the_environment_and_is_named_as_it_was_given() -> None:
+    settings = load_ledger_settings("redis://elsewhere", "other")
+    assert settings.redis_url.get_secret_value() == "redis://elsewhere"
+    assert settings.namespace == "other"
+    with pytest.raises(SettingError, match=r"^--namespace must match pattern"):
+        load_ledger_settings(namespace="{}")
+    with pytest.raises(SettingError, match=r"^--redis-url must begin with"):
+        load_settings(redis_url="elsewhere")
+
+
+def test_the_command_line_is_not_stopped_by_a_setting_of_the_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRAINMASTER_PLACES", "many")
+    assert load_ledger_settings().namespace == "trainmaster"
+
+
+def test_variables_that_are_no_settings_are_found_with_what_may_be_meant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRAINMASTER_LEASE_SECOND", "1")
+    monkeypatch.setenv("TRAINMASTER_QQQQQQQQQ", "1")
+    monkeypatch.setenv("TRAINMASTER_PLACES", "1")
+    found = unknown_names()
+    assert found["TRAINMASTER_LEASE_SECOND"] == "TRAINMASTER_LEASE_SECONDS"
+    assert found["TRAINMASTER_QQQQQQQQQ"] is None
+    assert "TRAINMASTER_PLACES" not in found
+
+
+def test_every_setting_has_a_row_with_its_name_range_default_and_meaning() -> None:
+    rows = {row.name: row for row in setting_rows()}
+    assert list(rows) == list(environment_names().values())
+    assert len(rows) == len(Settings.model_fields)
+    for row in rows.values():
+        assert row.meaning.endswith("."), row
+        assert row.kind, row
+        assert row.required or row.default or row.kind in {"secret", "path", "paths"}, row
+        if row.kind.endswith("number"):
+            assert " to " in row.allowed, row
+        if row.name.endswith("_SECONDS"):
+            assert row.unit == "s", row
+    places = rows["TRAINMASTER_PLACES"]
+    assert (places.kind, places.allowed, places.default) == ("whole number", "1 to 4096", "256")
+    assert rows["TRAINMASTER_LOG_LEVEL"].allowed == "DEBUG, INFO, WARNING, ERROR"
+    assert rows["TRAINMASTER_PAUSE_SHARE"].allowed == "more than 0 to 1"
