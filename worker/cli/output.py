@@ -57,9 +57,9 @@ def open_console(*, stderr: bool = False) -> Console:
 def make_table(*names: str) -> Table:
     """Returns a table without frames, whose cells can be cut out with the mouse."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in names:
-        # Ids are cut nowhere: people copy them into the next command.
-        table.add_column(name, overflow="fold")
+    for number, name in enumerate(names):
+        # People copy the first into their next command: it must not be broken into lines.
+        table.add_column(name, overflow="fold", no_wrap=number == 0)
     return table
 
 

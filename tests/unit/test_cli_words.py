@@ -1,0 +1,181 @@
+"""How the command line reads times and arguments, and puts events into words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+import pytest
+
+from schemas.enums import EventState
+from worker.cli.arguments import ArgumentError, merge, read_data, read_value
+from worker.cli.narration import narrate, summarise_result
+from worker.cli.output import safe_text
+from worker.cli.times import AHEAD, PAST, parse_span, show_span
+
+ERROR = {"code": "not_found", "message": "there is no model", "status": 404}
+DATA: dict[EventState, dict[str, Any]] = {
+    EventState.ACCEPTED: {},
+    EventState.STARTED: {"training_uuid": "t-1"},
+    EventState.RETRYING: {
+        "error": ERROR,
+        "attempt": 2,
+        "retry_at": "2026-01-31T12:00:05.000+00:00",
+    },
+    EventState.IN_DOUBT: {"error": ERROR, "check": "Look there."},
+    EventState.SUCCEEDED: {"result": None, "attempts": 3, "duration_seconds": 61.2},
+    EventState.FAILED: {"error": ERROR, "attempts": 1},
+    EventState.CANCELLED: {"training_uuid": "t-1", "note": "it goes on"},
+    EventState.REJECTED: {"error": {**ERROR, "status": None}, "raw": "{"},
+}
+SAID = {
+    EventState.ACCEPTED: "",
+    EventState.STARTED: "training t-1",
+    EventState.RETRYING: (
+        "attempt 2 failed, next at 12:00:05Z: not_found (HTTP 404): there is no model"
+    ),
+    EventState.IN_DOUBT: "not_found (HTTP 404): there is no model; Look there.",
+    EventState.SUCCEEDED: "(1m01s, 3 attempts)",
+    EventState.FAILED: "not_found (HTTP 404): there is no model",
+    EventState.CANCELLED: "t-1: it goes on",
+    EventState.REJECTED: "not_found: there is no model",
+}
+
+
+def event(state: str, data: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "type": f"train.{state}",
+        "subject": "one",
+        "time": "2026-01-31T12:00:00.123Z",
+        "data": data,
+        **more,
+    }
+
+
+@pytest.mark.parametrize("state", list(EventState))
+def test_every_state_has_its_words(state: EventState) -> None:
+    line = narrate(event(state, DATA[state])).plain
+    assert line == f"2026-01-31T12:00:00Z  train.{state}  one  {SAID[state]}".rstrip()
+
+
+def test_a_large_result_is_told_by_where_it_lies() -> None:
+    line = narrate(event("succeeded", DATA[EventState.SUCCEEDED], dataref="file:///r.json")).plain
+    assert "file:///r.json (1m01s" in line
+
+
+@pytest.mark.parametrize(
+    ("command_type", "result", "said"),
+    [
+        ("list_models", {"models": [1, 2]}, "2 models"),
+        ("create_model", {"model_group": {"model_uuid": "m", "title": "t"}}, "model m 't'"),
+        ("train", {"training_uuid": "t", "iteration": None}, "training t"),
+        (
+            "train",
+            {"training_uuid": "t", "iteration": {"loss_log": {"1": 2.0, "2": 0.51234}}},
+            "training t, 2 epochs, last loss 0.5123",
+        ),
+        ("attach", {"project_model": {"project_model_uuid": "p"}}, "attachment p"),
+        ("predict", {"frames": {"0": [1, 2], "1": []}}, "2 items in 2 frames"),
+        ("predict", {"frames": {"0": None}}, "0 items in 1 frame"),
+        ("predict", {"frames": {"0": {"name": "x"}}}, "1 item in 1 frame"),
+        ("train", {"odd": 1}, ""),
+        ("delete_model", None, ""),
+        ("not_yet_invented", {"a": 1}, ""),
+    ],
+)
+def test_a_result_is_told_in_a_few_words(command_type: str, result: Any, said: str) -> None:
+    assert summarise_result(command_type, result) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("1.5", 1.5), ("90s", 90), ("1h30m", 5400), ("7d", 604_800), ("0s", 0)],
+)
+def test_a_span_is_read(text: str, seconds: float) -> None:
+    assert parse_span(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "m", "1x", "-5s", "1h 5m", "٣s", "9" * 400 + "d"])
+def test_what_is_no_span_is_none(text: str) -> None:
+    assert parse_span(text) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-1, "0.0s"),
+        (0.44, "0.4s"),
+        (12.4, "12s"),
+        (185, "3m05s"),
+        (7_800, "2h10m"),
+        (532_800, "6d4h"),
+    ],
+)
+def test_a_span_is_shown_to_about_two_digits(seconds: float, shown: str) -> None:
+    assert show_span(seconds) == shown
+
+
+def test_a_moment_is_a_time_or_a_span_before_or_after_now() -> None:
+    now = datetime.now(UTC)
+    assert PAST.convert("2026-01-31T12:00:00+02:00", None, None) == datetime(
+        2026, 1, 31, 10, tzinfo=UTC
+    )
+    assert (
+        timedelta()
+        <= PAST.convert("1h", None, None) - (now - timedelta(hours=1))
+        <= timedelta(minutes=1)
+    )
+    assert AHEAD.convert("1h", None, None) >= now + timedelta(hours=1)
+    for wrong in ("2026-01-31", "2026-02-30T00:00:00Z", "tomorrow", "99999999d"):
+        with pytest.raises(click.BadParameter):
+            PAST.convert(wrong, None, None)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["a"], "is no key=value"),
+        (["=1"], "is no key=value"),
+        (["a..b=1"], "is no key=value"),
+        (["a=1", "a.b=2"], "which has a value of its own"),
+        (["a.b=2", "a=1"], "replaces what other arguments put into a"),
+    ],
+)
+def test_arguments_that_contradict_each_other_are_refused(pairs: list[str], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        read_data(pairs, "train")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("null", None),
+        ('{"a": [1]}', {"a": [1]}),
+        ("NaN", "NaN"),
+        ("[1", "[1"),
+        ("", ""),
+        ("a=b", "a=b"),
+    ],
+)
+def test_a_value_is_json_where_it_is_json_else_text(text: str, value: object) -> None:
+    assert read_value(text) == value
+
+
+def test_for_an_unknown_type_only_the_text_decides() -> None:
+    assert read_data(["title=1", "a.b=x", "c=1", "c=2"], "unheard") == {
+        "title": 1,
+        "a": {"b": "x"},
+        "c": [1, 2],
+    }
+
+
+def test_a_change_replaces_values_and_completes_objects() -> None:
+    base = {"a": {"b": 1, "c": 2}, "d": [1]}
+    assert merge(base, {"a": {"c": 3}, "d": [2]}) == {"a": {"b": 1, "c": 3}, "d": [2]}
+    assert base == {"a": {"b": 1, "c": 2}, "d": [1]}
+
+
+def test_text_of_others_can_not_move_the_cursor() -> None:
+    assert safe_text("a\x1b[2J\r\u202eb\nc") == "a�[2J��b\nc"
