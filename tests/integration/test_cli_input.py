@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from tests.console import Console
+from worker.embedded import EmbeddedRedis
 from worker.ledger.keys import COMMAND_FIELD, Keys
 from worker.ledger.streams import entries_between
 from worker.producer import Producer
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from redis.asyncio import Redis
-
-    from tests.console import Console
 
 MODEL = "2f1c8a52-6f0f-4a57-9a0b-1f0a4d6c9e01"
 PROJECT = "7c6f1c0e-3a55-4b0b-8d6e-0d2a55b5e0aa"
@@ -204,3 +204,13 @@ async def test_python_producers_send_the_same(redis_url: str, redis: Redis, keys
         "priority": "bulk",
         "id": one,
     }
+
+
+def test_a_full_redis_is_told_in_a_line_without_the_command(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path / "redis", config={"maxmemory": "1mb"}) as server:
+        said = Console(server.url, "full").run("submit", "list_models", "query=b0dy", "--id=one")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("Error: Redis: command not allowed when used memory")
+    assert "0 of 1 command surely sent" in said.err
+    assert said.err.endswith("with the same id: one\n")
+    assert "b0dy" not in said.err

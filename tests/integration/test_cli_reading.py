@@ -88,6 +88,15 @@ async def test_events_are_filtered_by_type_state_and_id(
     assert [line.split()[1:3] for line in lines] == [[kind, subject] for subject, kind in seen()]
 
 
+async def test_what_others_put_among_the_events_is_passed_over(
+    console: Console, redis: Redis, ledger: Ledger
+) -> None:
+    for field, text in (("other", "x"), ("event", "{"), ("event", "[]"), ("event", "{}")):
+        await redis.xadd(ledger.keys.events, {field: text})
+    await accept(redis, ledger, **LIST, id="one")
+    assert [event["subject"] for event in console.run("events", "--json").lines] == ["one"]
+
+
 async def test_following_prints_what_is_there_and_what_comes_until_interrupted(
     console: Console, redis: Redis, ledger: Ledger
 ) -> None:
@@ -240,6 +249,9 @@ async def test_lanes_show_a_pause_and_resume_it(console: Console, redis: Redis, 
         {"lane": "bulk", "resumed": False}
     ]
     assert console.run("lanes", "resume", "fast").code == 2
+    misplaced = console.run("lanes", "--namespace", "other", "resume", "bulk")
+    assert misplaced.code == 2
+    assert "put the options after resume" in misplaced.err
 
 
 async def test_a_text_of_others_moves_no_cursor(

@@ -30,6 +30,9 @@ def lanes(ctx: click.Context, *, target: Target, as_json: bool) -> None:
     through; the first that succeeds resumes the lane.
     """
     if ctx.invoked_subcommand is not None:
+        if (target.redis_url, target.namespace, as_json) != (None, None, False):
+            # They would be lost, and the wrong Redis changed.
+            raise click.UsageError(f"put the options after {ctx.invoked_subcommand}")
         return
 
     async def look(redis: Redis) -> list[Pause]:

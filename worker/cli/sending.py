@@ -55,10 +55,16 @@ async def send(redis: Redis, keys: Keys, drafts: Sequence[Draft]) -> list[Sent]:
         for each in page:
             pipe.xadd(keys.commands, {COMMAND_FIELD: each.text})
         try:
-            entry_ids = await pipe.execute()
+            # Raised here, an error would repeat the command that it is about.
+            replies = await pipe.execute(raise_on_error=False)
         except LEDGER_TROUBLE as exc:
             raise SendError(sent, page) from exc
-        sent += [
-            Sent(each, entry_id.decode()) for each, entry_id in zip(page, entry_ids, strict=True)
-        ]
+        failed: list[tuple[Draft, Exception]] = []
+        for each, reply in zip(page, replies, strict=True):
+            if isinstance(reply, Exception):
+                failed.append((each, reply))
+            else:
+                sent.append(Sent(each, reply.decode()))
+        if failed:
+            raise SendError(sent, [each for each, _ in failed]) from failed[0][1]
     return sent

@@ -75,11 +75,11 @@ class Target:
     def trouble(self, exc: BaseException) -> str:
         """Returns a line that says what Redis' trouble is, without its password."""
         password = RedisAddress.parse(self.settings.redis_url.get_secret_value()).password
-        said = " ".join(str(exc).split()) or type(exc).__name__
+        said = " ".join(str(exc).split()).rstrip(".") or type(exc).__name__
         if password:
             said = said.replace(password, "…")
         if isinstance(exc, AuthenticationError):
-            said = f"{said.rstrip('.')}; check user and password in TRAINMASTER_REDIS_URL"
+            said = f"{said}; check user and password in TRAINMASTER_REDIS_URL"
         return f"Redis: {said}"
 
 

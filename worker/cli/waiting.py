@@ -12,12 +12,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import orjson
-
 from schemas.enums import EventState
 from worker.ledger.connection import LEDGER_TROUBLE
+from worker.ledger.event_stream import event_of
 from worker.ledger.inspection import Inspector
-from worker.ledger.keys import EVENT_FIELD
 from worker.ledger.streams import entries_after, entries_between
 
 if TYPE_CHECKING:
@@ -140,7 +138,9 @@ class Wait:
             self._redis, self._keys.events, self._cursor, count=_PAGE, block_ms=block_ms
         )
         for entry_id, fields in entries:
-            self._take(orjson.loads(fields[EVENT_FIELD]))
+            event = event_of(fields)
+            if event is not None:
+                self._take(event)
             self._cursor = entry_id.decode()
         return len(entries)
 
@@ -203,5 +203,4 @@ async def terminal_event(redis: Redis, keys: Keys, row: RowView) -> dict[str, An
     if not row.last_event_id:
         return None
     found = await entries_between(redis, keys.events, row.last_event_id, row.last_event_id)
-    event: dict[str, Any] | None = orjson.loads(found[0][1][EVENT_FIELD]) if found else None
-    return event
+    return event_of(found[0][1]) if found else None

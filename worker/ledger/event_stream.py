@@ -11,11 +11,12 @@ from worker.ledger.keys import EVENT_FIELD, Keys
 from worker.ledger.streams import entries_after, newest_entry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator, Collection, Mapping
 
     from redis.asyncio import Redis
 
 _PAGE = 500
+_ATTRIBUTES = frozenset({"id", "type", "subject", "time", "data"})
 
 
 async def last_id(redis: Redis, keys: Keys, reply_to: str | None = None) -> str:
@@ -50,11 +51,20 @@ async def read(
         )
         for entry_id, fields in entries:
             start = entry_id.decode()
-            event = orjson.loads(fields[EVENT_FIELD])
-            if not types or _is_one_of(event["type"], types):
+            event = event_of(fields)
+            if event is not None and (not types or _is_one_of(event["type"], types)):
                 yield start, event
         if not entries and not follow:
             return
+
+
+def event_of(fields: Mapping[bytes, bytes]) -> dict[str, Any] | None:
+    """Returns the event in a stream's entry; None where others put something else there."""
+    try:
+        event = orjson.loads(fields[EVENT_FIELD])
+    except (KeyError, orjson.JSONDecodeError):
+        return None
+    return event if isinstance(event, dict) and event.keys() >= _ATTRIBUTES else None
 
 
 def _is_one_of(event_type: str, types: Collection[str]) -> bool:
