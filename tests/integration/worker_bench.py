@@ -1,0 +1,161 @@
+"""A worker's insides without Celery: real Redis, real sandbox, and runs that a test can step."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from schemas.enums import EventState
+from tests.integration.ledger_acts import events
+from tests.integration.test_intake_reading import take_in
+from worker.api.client import MlModelsApi
+from worker.api.gate import Breaker
+from worker.api.signing import RequestSigner
+from worker.api.transport import Timeouts, Transport
+from worker.errors import FencedError
+from worker.handlers.registry import HANDLERS
+from worker.handlers.run import LongPolls, PollSchedule, Surroundings
+from worker.ledger.row import Finish, Lease, RowState
+from worker.tasks.attempt import Attempts
+from worker.tasks.results import ResultStore
+from worker.tasks.verdict import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+    from schemas.commands import Command
+    from tests.sandbox_process import SandboxProcess
+    from worker.handlers.run import Run
+    from worker.ledger.ledger import Ledger
+
+ENDS = {f".{state}" for state in RowState if state.ended}
+MOST_RUNS = 200
+
+
+@dataclass
+class Bench:
+    """Takes commands in and runs them, one attempt after the other or as a test likes."""
+
+    redis: Redis
+    ledger: Ledger
+    attempts: Attempts
+    sandbox: SandboxProcess
+    numbers: list[int] = field(default_factory=lambda: [0])
+
+    async def send(self, command_type: str, data: dict[str, Any], **attributes: Any) -> str:
+        """Sends a command and takes it in; returns its id."""
+        self.numbers[0] += 1
+        command_id = str(attributes.pop("id", f"command-{self.numbers[0]}"))
+        command = {"type": command_type, "id": command_id, "data": data, **attributes}
+        await take_in(self.redis, self.ledger, orjson.dumps(command))
+        return command_id
+
+    async def claim(self, command_id: str) -> Lease:
+        """Claims one command; everything else that is due is left as it is."""
+        keys = self.ledger.keys
+        score = await self.redis.zscore(keys.due_interactive, command_id)
+        assert score is not None, f"{command_id} has ended or is not known"
+        await self.redis.zadd(keys.due_interactive, {command_id: -1})
+        (lease,) = (await self.ledger.claim(1)).leases
+        assert lease.command_id == command_id
+        return lease
+
+    def begin(self, lease: Lease) -> Run[Command]:
+        """Returns the run of a lease."""
+        return self.attempts.begin(lease)
+
+    async def attempt(self, command_id: str) -> Finish | None:
+        """Claims and runs a command once and records how that ended; None if it was fenced."""
+        run = self.begin(await self.claim(command_id))
+        try:
+            finish = await self.attempts.carry_out(run)
+        except FencedError:
+            return None
+        await self.ledger.finish([finish])
+        return finish
+
+    async def end(self, command_id: str) -> dict[str, Any]:
+        """Runs a command until it has ended; returns its terminal event."""
+        for _ in range(MOST_RUNS):
+            finish = await self.attempt(command_id)
+            if finish is not None and finish.state.ended:
+                (terminal,) = [
+                    event
+                    for event in await self.told(command_id)
+                    if any(event["type"].endswith(end) for end in ENDS)
+                ]
+                return terminal
+        raise AssertionError(f"{command_id} did not end in {MOST_RUNS} runs")
+
+    async def carry(self, command_type: str, data: dict[str, Any], **attributes: Any) -> Any:
+        """Sends a command, runs it to its end and returns its result."""
+        terminal = await self.end(await self.send(command_type, data, **attributes))
+        assert terminal["type"] == f"{command_type}.succeeded", terminal
+        return terminal["data"]["result"]
+
+    async def told(self, command_id: str) -> list[dict[str, Any]]:
+        """Returns the events of a command, oldest first."""
+        all_events = await events(self.redis, self.ledger.keys.events)
+        return [event for event in all_events if event["subject"] == command_id]
+
+    async def states(self, command_id: str) -> list[str]:
+        """Returns what the events of a command told, oldest first."""
+        return [EventState(event["type"].split(".")[1]) for event in await self.told(command_id)]
+
+    async def state(self, command_id: str) -> str:
+        """Returns where a command stands."""
+        found = await self.redis.hget(self.ledger.keys.row(command_id), "s")
+        assert found is not None
+        return found.decode() if isinstance(found, bytes) else found
+
+
+@asynccontextmanager
+async def open_bench(
+    redis: Redis,
+    ledger: Ledger,
+    sandbox: SandboxProcess,
+    folder: Path,
+    *,
+    doubt_seconds: float = 600,
+    read_timeout_seconds: float = 20,
+) -> AsyncIterator[Bench]:
+    """Builds what a worker process builds, with retries that need no patience."""
+
+    async def works() -> bool:
+        return True
+
+    transport = Transport(
+        sandbox.told["domain"],
+        _signer(sandbox),
+        timeouts=Timeouts(read=read_timeout_seconds),
+    )
+    around = Surroundings(
+        api=MlModelsApi(transport),
+        ledger=ledger,
+        data_roots=(folder,),
+        polls=PollSchedule(10, 300, 0.05),
+        long_polls=LongPolls(0, 0),
+        doubt_seconds=doubt_seconds,
+    )
+    attempts = Attempts(
+        handlers=HANDLERS,
+        around=around,
+        policy=RetryPolicy(5, 0.01, 0.02),
+        results=ResultStore(str(folder / "results"), 262_144),
+        max_claims=500,
+        breaker=Breaker(works, failures=1000, minimum_seconds=1, maximum_seconds=1),
+    )
+    try:
+        yield Bench(redis, ledger, attempts, sandbox)
+    finally:
+        await transport.aclose()
+
+
+def _signer(sandbox: SandboxProcess) -> RequestSigner:
+    return RequestSigner.from_openssh(Path(sandbox.told["key_file"]).read_text("utf-8"))
