@@ -97,6 +97,8 @@ class DeadLetters:
             page = await entries_between(self._redis, self._keys.dead_letters, start, "+", _PAGE)
             for entry_id, fields in page:
                 letter = _read(entry_id, fields)
+                if letter is None:
+                    continue
                 if reason is not None and letter.reason != reason:
                     continue
                 if command_type is not None and letter.type != command_type:
@@ -173,17 +175,21 @@ def _is_entry_id(key: str) -> bool:
     return milliseconds.isdigit() and number.isdigit()
 
 
-def _read(entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
-    letter = orjson.loads(fields[FIELD])
-    text = letter.get("text")
-    return DeadLetter(
-        key=entry_id.decode(),
-        command_id=letter["id"],
-        type=letter["type"],
-        reason=letter["error"]["code"],
-        error=letter["error"],
-        text=base64.b64decode(letter["text_base64"]) if text is None else text.encode("utf-8"),
-        attempts=letter["attempts"],
-        history=letter["history"],
-        at_ms=letter["at_ms"],
-    )
+def _read(entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter | None:
+    """Returns the letter in an entry; None where others put something else there."""
+    try:
+        letter = orjson.loads(fields[FIELD])
+        text = letter.get("text")
+        return DeadLetter(
+            key=entry_id.decode(),
+            command_id=letter["id"],
+            type=letter["type"],
+            reason=letter["error"]["code"],
+            error=letter["error"],
+            text=base64.b64decode(letter["text_base64"]) if text is None else text.encode("utf-8"),
+            attempts=letter["attempts"],
+            history=letter["history"],
+            at_ms=letter["at_ms"],
+        )
+    except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError):
+        return None
