@@ -190,7 +190,10 @@ def _from_this_machine(request: Request) -> None:
         ForbiddenError: the caller is on another machine.
     """
     host = request.client.host if request.client else ""
-    if not ipaddress.ip_address(host).is_loopback:
+    address = ipaddress.ip_address(host)
+    # A socket for both families tells 127.0.0.1 as ::ffff:127.0.0.1.
+    address = getattr(address, "ipv4_mapped", None) or address
+    if not address.is_loopback:
         message = "the sandbox is steered from its own machine only"
         raise ForbiddenError(message)
 

@@ -6,9 +6,12 @@ created comes from the database, and stays.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import orjson
 
 from sandbox.records import iso, now_us
 
@@ -25,6 +28,8 @@ Outcome: TypeAlias = int | Literal["reset", "truncated"]
 _WINDOW_SECONDS = 1.0
 _KEPT_SECONDS = 3600
 """How far back the rate of the last N seconds can be asked for."""
+
+_FINGERPRINT_LENGTH = 16
 
 
 class Truth:
@@ -124,6 +129,9 @@ class Truth:
             "description": model.description,
             "model": model.architecture,
             "features": model.features,
+            "fingerprint": _fingerprint(
+                model.title, model.description, model.architecture, model.features
+            ),
             **self._told_life(model.uuid, model.created_at_us, deleted_at_us),
         }
 
@@ -137,6 +145,15 @@ class Truth:
             "pretrained_training_uuid": training.pretrained_training_uuid,
             "state": training.state,
             "effect": training.effect,
+            "fingerprint": _fingerprint(
+                training.model_uuid,
+                training.batch_size,
+                training.epochs,
+                training.features_mapping,
+                training.label_uuids,
+                training.pretrained_training_uuid,
+                training.pretrained_weights_type,
+            ),
             **self._told_life(training.uuid, training.created_at_us, deleted_at_us),
         }
 
@@ -147,6 +164,13 @@ class Truth:
             "model_uuid": one.model_uuid,
             "iteration_policy": one.iteration_policy,
             "features_mapping": one.features_mapping,
+            "fingerprint": _fingerprint(
+                one.project_uuid,
+                one.model_uuid,
+                one.iteration_policy,
+                one.features_mapping,
+                one.training_uuids,
+            ),
             **self._told_life(one.uuid, one.created_at_us, deleted_at_us),
         }
 
@@ -160,3 +184,9 @@ class Truth:
             # None: the process ended before it answered, or has been started since.
             "answered": str(answer) if answer is not None else None,
         }
+
+
+def _fingerprint(*asked: object) -> str:
+    """Returns what is the same for everything that was asked for in the same words."""
+    text = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(text).hexdigest()[:_FINGERPRINT_LENGTH]

@@ -29,6 +29,7 @@ from sandbox.learning.job import PROGRESS_FILE, WEIGHTS_FILE, TrainingJob, write
 from sandbox.learning.losses import loss
 from sandbox.learning.nets import Net
 from sandbox.learning.weights import load_weights, save_weights
+from schemas.enums import ModelType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +40,11 @@ if TYPE_CHECKING:
 # One thread: the same sums in the same order every time, and the other cores stay free.
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
-_PEAK_RATE = 4e-3
-_WARM_PEAK_RATE = 2e-3
+# Of the learning rate. A detector hears from hundreds of cells of a frame at each step and takes
+# greater steps than a classifier, which hears of one class.
+_PEAK_RATE = 8e-3
+_CLASSIFIER_PEAK_RATE = 3e-3
+_WARM_SHARE = 0.5
 _WARM_UP_SHARE = 0.1
 _WEIGHT_DECAY = 1e-3
 _LARGEST_GRADIENT = 5.0
@@ -60,8 +64,7 @@ def train(job: TrainingJob) -> Path:
     params = _start(job, net)
     frames = load_frames(job.samples, job.features, net)
     batches = Batches(frames, net, job.batch_size, np.random.default_rng(job.seed))
-    peak = _WARM_PEAK_RATE if job.warm_start else _PEAK_RATE
-    optimizer = _optimizer(peak, len(batches) * job.epochs)
+    optimizer = _optimizer(_peak_rate(job), len(batches) * job.epochs)
     state = optimizer.init(params)
     losses: dict[str, float] = {}
     for epoch in range(1, job.epochs + 1):
@@ -85,6 +88,12 @@ def _start(job: TrainingJob, net: Net) -> Params:
             f"the earlier weights are of a {earlier.architecture} for {', '.join(features)}"
         )
     return params
+
+
+def _peak_rate(job: TrainingJob) -> float:
+    is_classifier = nets.model_type(job.architecture) is ModelType.CLASSIFICATION
+    peak = _CLASSIFIER_PEAK_RATE if is_classifier else _PEAK_RATE
+    return peak * _WARM_SHARE if job.warm_start else peak
 
 
 def _optimizer(peak: float, steps: int) -> optax.GradientTransformation:

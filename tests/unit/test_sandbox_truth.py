@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
 from sandbox.faults import Operation
+from sandbox.records import Training, TrainingEffect, TrainingState
 from sandbox.store import Store
 from sandbox.truth import Truth
 
@@ -32,6 +35,38 @@ def clock() -> Clock:
 @pytest.fixture
 def truth(tmp_path: Path, clock: Clock) -> Truth:
     return Truth(Store(tmp_path / "sandbox.db"), clock)
+
+
+def _training(**change: Any) -> Training:
+    training = Training(
+        uuid=str(uuid4()),
+        model_uuid="m",
+        created_at_us=1,
+        batch_size=8,
+        epochs=1,
+        features_mapping={"p": {"f": ["a"], "g": ["b"]}},
+        label_uuids=("l",),
+        pretrained_training_uuid=None,
+        pretrained_weights_type=None,
+        effect=TrainingEffect.SIMULATED,
+        effect_seconds=0,
+        state=TrainingState.DONE,
+        duration_seconds=0,
+        loss_log={},
+    )
+    return replace(training, **change)
+
+
+def test_what_was_asked_for_in_the_same_words_has_the_same_fingerprint(tmp_path: Path) -> None:
+    store = Store(tmp_path / "sandbox.db")
+    store.add_training(_training())
+    store.add_training(_training(features_mapping={"p": {"g": ["b"], "f": ["a"]}}))
+    store.add_training(_training(label_uuids=("l", "k")))
+    store.add_training(_training(epochs=2))
+    created: Any = Truth(store).told(last_seconds=1, with_created=True)["created"]
+    first, second, *others = [training["fingerprint"] for training in created["trainings"]]
+    assert first == second
+    assert len({first, *others}) == 3
 
 
 def _rate(truth: Truth, seconds: int = 10) -> Any:
