@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable, Iterator, Mapping
 
     from tests.sandbox_process import SandboxProcess
@@ -85,6 +85,8 @@ class Console:
             stderr=subprocess.PIPE,
             text=True,
             env=self.environment,
+            # Tests that run in a shell's background inherit that interrupts are ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
 
 
@@ -92,7 +94,12 @@ def finish(process: subprocess.Popen[str], number: signal.Signals | None = None)
     """Sends a signal if told to, and waits for the end."""
     if number is not None:
         process.send_signal(number)
-    out, err = process.communicate(timeout=TIMEOUT_SECONDS)
+    try:
+        out, err = process.communicate(timeout=TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
     assert "Traceback" not in err, err
     return Said(process.returncode, out, err)
 
