@@ -12,7 +12,13 @@ import structlog
 from schemas.enums import CommandType, EventState
 from schemas.events import ErrorCode
 from schemas.parsing import parse_command
-from worker.errors import DeadlineExceededError, PoisonError, RetryableError, TrainmasterError
+from worker.errors import (
+    DeadlineExceededError,
+    FencedError,
+    PoisonError,
+    RetryableError,
+    TrainmasterError,
+)
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
 from worker.handlers.run import Run, Surroundings
 from worker.ledger.announcement import announce
@@ -64,6 +70,8 @@ class Attempts:
             self._check(run)
             outcome = await self.handlers[CommandType(run.command.type)](run)
             return await self._finish(run, outcome)
+        except FencedError:
+            raise
         except TrainmasterError as error:
             return self._fail(run, error)
         except OSError as error:
