@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import pytest
+import redis as redis_py
 
 from schemas.enums import Priority
 from tests.console import Console, finish, wait_until
+from worker.embedded import EmbeddedRedis
 from worker.intake.verdict import Entry, judge
 from worker.ledger.keys import COMMAND_FIELD, GROUP, Keys
 from worker.ledger.lanes import Lanes
 from worker.ledger.row import Acceptance, Finish, Lease, RowState
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from redis.asyncio import Redis
 
     from worker.ledger.ledger import Ledger
@@ -108,6 +112,30 @@ async def test_following_prints_what_is_there_and_what_comes_until_interrupted(
     assert orjson.loads(process.stdout.readline())["subject"] == "after"
     said = finish(process, signal.SIGINT)
     assert (said.code, said.out, said.err) == (0, "", "")
+
+
+def test_following_outlives_a_crash_of_redis(tmp_path: Path) -> None:
+    keys = Keys("crash")
+    event = b'{"id":"1","type":"train.accepted","subject":"%s","time":"","data":{}}'
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        with client(server) as redis:
+            redis.xadd(keys.events, {"event": event % b"before"})
+        process = Console(server.url, "crash").start("events", "--follow", "--json")
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert orjson.loads(process.stdout.readline())["subject"] == "before"
+        server.kill()
+        assert "waiting for it" in process.stderr.readline()
+        server.start()
+        with client(server) as redis:
+            redis.xadd(keys.events, {"event": event % b"after"})
+        assert orjson.loads(process.stdout.readline())["subject"] == "after"
+        said = finish(process, signal.SIGINT)
+    assert (said.code, said.out) == (0, "")
+
+
+def client(server: EmbeddedRedis) -> redis_py.Redis:
+    return redis_py.Redis.from_url(server.url)
 
 
 async def test_a_reader_that_leaves_early_is_no_error(
