@@ -1,0 +1,151 @@
+"""Nets really learn: through the API, from two projects at once, scored on what is held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.sandbox_process import FEATURE_TYPES, SandboxProcess, running_sandbox
+from worker.demo.scores import Scored, accuracy, box_map50, mask_map50
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+MODELS = "/v2/public/ml-models"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A model and what its short training has to reach; far more than guessing does."""
+
+    path: str
+    epochs: int
+    score: Callable[[Sequence[Scored], Mapping[str, str]], float]
+    least: float
+
+
+TASKS = {
+    # A third would be right by guessing.
+    "resnet18": Task("classification", 8, accuracy, 0.5),
+    # Guessed boxes and outlines score next to nothing.
+    "fasterRcnn": Task("object-detection", 10, box_map50, 0.3),
+    "maskRcnn": Task("instance-segmentation", 9, mask_map50, 0.25),
+}
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    with running_sandbox(tmp_path_factory.mktemp("learning") / "state") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def trainings(sandbox: SandboxProcess) -> dict[str, tuple[str, str]]:
+    """Model and training for each architecture, two of them training at a time."""
+    started = {}
+    for architecture, task in TASKS.items():
+        model = sandbox.create_model(architecture)
+        body = _both_projects(sandbox, architecture)
+        training = sandbox.create_training(model, architecture, epochs=task.epochs, **body)
+        started[architecture] = (model, training)
+    return started
+
+
+@pytest.mark.parametrize("architecture", TASKS)
+def test_the_loss_falls_and_the_held_out_score_is_far_above_chance(
+    sandbox: SandboxProcess, trainings: dict[str, tuple[str, str]], architecture: str
+) -> None:
+    task = TASKS[architecture]
+    model, training = trainings[architecture]
+    told = sandbox.ended(model, training)
+    assert told["status"] == "done"
+    losses = _losses(told)
+    assert len(losses) == task.epochs
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(loss > 0 for loss in losses)
+    assert _score(sandbox, architecture, model, training) > task.least
+
+
+def test_a_second_training_goes_on_where_the_first_ended(
+    sandbox: SandboxProcess, trainings: dict[str, tuple[str, str]]
+) -> None:
+    model, first = trainings["resnet18"]
+    cold = _losses(sandbox.ended(model, first))
+    body = _both_projects(sandbox, "resnet18", pretrainedTrainingUuid=first)
+    second = sandbox.create_training(model, "resnet18", epochs=1, **body)
+    (warm,) = _losses(sandbox.ended(model, second))
+    assert warm < 0.8 * cold[0]
+
+
+def _both_projects(sandbox: SandboxProcess, architecture: str, **more: Any) -> dict[str, Any]:
+    """Returns a mapping of both ontologies to one model's features, and labels of both."""
+    names = list(sandbox.features(architecture))
+    mapping, labels = {}, []
+    for number in range(2):
+        hashes = list(sandbox.features(architecture, number).values())
+        mapping[sandbox.project(number)["project_uuid"]] = {
+            feature_hash: [name] for feature_hash, name in zip(hashes, names, strict=True)
+        }
+        shown = [item for item in sandbox.items(project=number) if _shows(item, hashes)]
+        # Every other one: pictures, groups and clips.
+        labels += [item["label_uuid"] for item in shown[::2]]
+    return {"featuresMapping": mapping, "labelsUuids": labels, **more}
+
+
+def _shows(item: dict[str, Any], hashes: list[str]) -> bool:
+    return any(
+        frame["classification"] in hashes
+        or any(one["featureHash"] in hashes for one in frame["objects"])
+        for frame in item["truth"]["frames"]
+    )
+
+
+def _losses(told: dict[str, Any]) -> list[float]:
+    log: dict[str, float] = told["result"]["lossLog"]
+    assert list(log) == [str(epoch) for epoch in range(1, len(log) + 1)]
+    return list(log.values())
+
+
+def _score(sandbox: SandboxProcess, architecture: str, model: str, training: str) -> float:
+    """Returns the score on all held-out items of both projects."""
+    task = TASKS[architecture]
+    body: dict[str, Any] = {"confThresh": 0.05}
+    if architecture != "resnet18":
+        body |= {"iouThresh": 0.3, "allocationEnabled": True}
+    scored, categories = [], dict[str, str]()
+    for number in range(2):
+        attachment = sandbox.attach(model, architecture, number)
+        path = f"{sandbox.attachments_path(number)}/{attachment}/iterations/{training}"
+        names = sandbox.features(architecture)
+        hashes = sandbox.features(architecture, number).values()
+        categories |= dict(zip(hashes, names, strict=True))
+        for item in sandbox.items("heldout", number):
+            asked = {**body, "dataUuid": item["data_uuid"]}
+            reply = sandbox.http.post(f"{path}/{task.path}/predict", json=asked)
+            assert reply.status_code == 200, reply.text
+            frames = reply.json()["result"]
+            assert len(frames) == item["frames"]
+            found = {number: _snake(frame) for number, frame in frames.items()}
+            scored.append(Scored(item["truth"]["frames"], found))
+    return task.score(scored, categories)
+
+
+def _snake(found: Any) -> Any:
+    """Returns a frame's predictions with the keys that the scores take."""
+    if isinstance(found, list):
+        return [_snake(one) for one in found]
+    renamed = {
+        "featureId": "feature_id",
+        "featureIdChild": "feature_id_child",
+        "boundingBox": "bounding_box",
+    }
+    return found and {renamed.get(key, key): value for key, value in found.items()}
+
+
+def test_each_architecture_has_features_in_both_projects(sandbox: SandboxProcess) -> None:
+    for architecture in FEATURE_TYPES:
+        first, second = (sandbox.features(architecture, number) for number in range(2))
+        assert len(first) == len(second) == 3
+        assert not set(first.values()) & set(second.values())
