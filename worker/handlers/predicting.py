@@ -34,6 +34,9 @@ _OUTLINES = TypeAdapter(dict[int, list[SegmentationItem]])
 # The API refuses larger bodies; base64 adds a third.
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 
+_OUTSIDE = "the file lies outside the folders of TRAINMASTER_DATA_ROOTS"
+_TOO_LARGE = "the file is larger than {} bytes"
+
 
 async def predict(run: Run[Predict]) -> Outcome:
     """Runs a model on an item; the result is its frames, each with its items."""
@@ -104,24 +107,35 @@ def read_base64(path: Path, roots: tuple[Path, ...]) -> str:
         # Not strictly: of what lies outside the roots not even its existence is told.
         resolved = path.resolve()
         if not any(resolved.is_relative_to(root) for root in roots):
-            raise _refusal("the file lies outside the folders of TRAINMASTER_DATA_ROOTS")
+            raise _refusal(_OUTSIDE)
         descriptor = os.open(resolved, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError, RuntimeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else "not a usable path"
         raise _refusal(f"the file can't be opened: {reason}") from exc
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _refusal("not a plain file")
-        opened = Path(os.path.realpath(f"/proc/self/fd/{descriptor}"))
-        if opened.parts[1:2] != ("proc",) and not any(opened.is_relative_to(r) for r in roots):
-            raise _refusal("the file lies outside the folders of TRAINMASTER_DATA_ROOTS")
-        if status.st_size > MAX_IMAGE_BYTES:
-            raise _refusal(f"the file is larger than {MAX_IMAGE_BYTES} bytes")
-        content = file.read(MAX_IMAGE_BYTES + 1)
+    try:
+        _check_opened(descriptor, roots)
+    except InputError:
+        os.close(descriptor)
+        raise
+    try:
+        with os.fdopen(descriptor, "rb") as file:
+            content = file.read(MAX_IMAGE_BYTES + 1)
+    except OSError as exc:
+        raise _refusal(f"the file can't be read: {exc.strerror}") from exc
     if len(content) > MAX_IMAGE_BYTES:
-        raise _refusal(f"the file is larger than {MAX_IMAGE_BYTES} bytes")
+        raise _refusal(_TOO_LARGE.format(MAX_IMAGE_BYTES))
     return base64.b64encode(content).decode("ascii")
+
+
+def _check_opened(descriptor: int, roots: tuple[Path, ...]) -> None:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise _refusal("not a plain file")
+    opened = Path(os.path.realpath(f"/proc/self/fd/{descriptor}"))
+    if opened.parts[1:2] != ("proc",) and not any(opened.is_relative_to(r) for r in roots):
+        raise _refusal(_OUTSIDE)
+    if status.st_size > MAX_IMAGE_BYTES:
+        raise _refusal(_TOO_LARGE.format(MAX_IMAGE_BYTES))
 
 
 def _refusal(message: str) -> InputError:

@@ -1,0 +1,255 @@
+"""Rules of what people look at: rows, counts, dead letters and their replay, lanes, limits."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from schemas.enums import Priority
+from tests.integration.ledger_acts import (
+    MODEL_UUID,
+    TEXT,
+    accept_one,
+    acceptance,
+    events,
+    every_server,
+    lease_one,
+    now_ms,
+    open_group,
+    read_entry,
+)
+from tests.integration.test_intake_reading import take_in
+from worker.ledger.dead_letters import DeadLetters, dead_letter_json
+from worker.ledger.event_stream import last_id, read
+from worker.ledger.inspection import Inspector
+from worker.ledger.lanes import Lanes
+from worker.ledger.limits import RedisLimits
+from worker.ledger.row import Finish, RowState
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+    from worker.ledger.ledger import Ledger
+
+pytestmark = every_server
+
+
+async def bury(redis: Redis, keys: Keys, number: int, text: bytes = TEXT, **changes: Any) -> str:
+    """Leaves a dead letter; returns its key."""
+    values: dict[str, Any] = {
+        "command_id": f"id-{number}",
+        "command_type": "get_model",
+        "error": {"code": "not_found", "message": "m"},
+        "text": text,
+        "at_ms": number,
+        "attempts": 1,
+        "history": [],
+    }
+    letter = dead_letter_json(**{**values, **changes})
+    await redis.xadd(keys.dead_letters, {"dead_letter": letter}, id=f"{1000 + number}-0")
+    return f"{1000 + number}-0"
+
+
+async def test_the_status_of_a_command_tells_where_it_stands(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    inspector = Inspector(redis, keys)
+    assert await inspector.status("one") is None
+    lease = await lease_one(redis, ledger)
+    error = {"code": "server_error", "message": "m"}
+    await ledger.finish([Finish(lease, RowState.RETRYING, 1, errors=[error], delay_seconds=9)])
+    view = await inspector.status("one")
+    assert view is not None
+    assert (view.state, view.attempts, view.last_error) == (RowState.RETRYING, 1, error)
+    assert view.due_at_ms is not None
+    assert view.due_at_ms > await now_ms(redis)
+    assert view.ended_at_ms is None
+
+
+async def test_rows_are_listed_by_due_time_then_what_has_ended(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger, "ended")
+    await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1)])
+    for command_id, lane in (("a", Priority.BULK), ("b", Priority.INTERACTIVE)):
+        await accept_one(redis, ledger, command_id, lane=lane)
+    inspector = Inspector(redis, keys)
+    assert [row.id async for row in inspector.rows()] == ["b", "a", "ended"]
+    assert [row.id async for row in inspector.rows(RowState.SUCCEEDED)] == ["ended"]
+    assert [row.id async for row in inspector.rows(limit=2)] == ["b", "a"]
+    counts = await inspector.counts()
+    assert (counts["open_interactive"], counts["open_bulk"], counts["events"]) == (1, 1, 3)
+
+
+async def test_listing_goes_through_more_rows_than_one_page(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    entry = await read_entry(redis, keys)
+    await ledger.accept([acceptance(entry, f"id-{number:04d}") for number in range(1200)])
+    rows = [row.id async for row in Inspector(redis, keys).rows(limit=2000)]
+    assert len(set(rows)) == len(rows) == 1200
+
+
+async def test_dead_letters_are_filtered_oldest_first_over_many_pages(
+    redis: Redis, keys: Keys
+) -> None:
+    for number in range(450):
+        code = "not_found" if number % 3 else "poison"
+        await bury(redis, keys, number, error={"code": code, "message": "m"})
+    letters = DeadLetters(redis, keys)
+    assert [letter.at_ms async for letter in letters.list()] == list(range(450))
+    assert len([letter async for letter in letters.list(reason="poison")]) == 150
+    assert [letter.at_ms async for letter in letters.list(since_ms=1440, limit=3)] == [
+        440,
+        441,
+        442,
+    ]
+    assert [letter async for letter in letters.list(command_type="train")] == []
+
+
+async def test_a_letter_is_found_by_its_key_or_as_the_newest_of_an_id(
+    redis: Redis, keys: Keys
+) -> None:
+    first = await bury(redis, keys, 1, command_id="same")
+    second = await bury(redis, keys, 2, command_id="same")
+    letters = DeadLetters(redis, keys)
+    assert (found := await letters.get(first)) is not None
+    assert found.key == first
+    assert (found := await letters.get("same")) is not None
+    assert found.key == second
+    assert await letters.get("nobody") is None
+
+
+async def test_a_text_that_is_no_utf8_is_kept_byte_by_byte(redis: Redis, keys: Keys) -> None:
+    key = await bury(redis, keys, 1, text=b"\xff\x00bad")
+    letter = await DeadLetters(redis, keys).get(key)
+    assert letter is not None
+    assert letter.text == b"\xff\x00bad"
+    with pytest.raises(ValueError, match=r"UTF-8"):
+        await DeadLetters(redis, keys).replay(letter)
+
+
+async def test_a_replay_is_a_new_command_that_names_the_old_one_and_happens_once(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    text = orjson.dumps({
+        "type": "get_model",
+        "id": "old",
+        "data": {},
+        "deadline": "2020-01-01T00:00:00Z",
+    })
+    letters = DeadLetters(redis, keys)
+    letter = await letters.get(await bury(redis, keys, 1, text=text, command_id="old"))
+    assert letter is not None
+    edited = {"model_uuid": MODEL_UUID}
+    new = await letters.replay(letter, edited)
+    assert await letters.replay(letter, edited) == new, "its reply was lost: sent twice"
+    await take_in(redis, ledger)
+    (told,) = await events(redis, keys.events)
+    assert (told["type"], told["subject"]) == ("get_model.accepted", new)
+    assert told["causationid"] == "old"
+    assert [each async for each in letters.list()] == []
+
+
+async def test_events_are_followed_from_an_id_without_a_gap(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await take_in(redis, ledger, *(command(command_id) for command_id in ("before", "seen")))
+    start = await last_id(redis, keys)
+    seen: list[str] = []
+
+    async def follow() -> None:
+        async for _, event in read(redis, keys, start=start, follow=True, types=["accepted"]):
+            seen.append(event["subject"])
+            if len(seen) == 3:
+                return
+
+    following = asyncio.create_task(follow())
+    await take_in(redis, ledger, b"bad", *(command(command_id) for command_id in "abc"))
+    await asyncio.wait_for(following, 20)
+    assert seen == ["a", "b", "c"]
+    assert len([event async for event in read(redis, keys)]) == 6
+
+
+def command(command_id: str) -> bytes:
+    data = {"model_uuid": MODEL_UUID}
+    return orjson.dumps({"type": "get_model", "id": command_id, "data": data})
+
+
+async def test_old_events_are_trimmed_and_new_ones_stay(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    pipe = redis.pipeline(transaction=False)
+    for number in range(1000):
+        pipe.xadd(keys.events, {"event": b"{}"}, id=f"{1000 + number}-0")
+    await pipe.execute()
+    await open_group(redis, keys)
+    await accept_one(redis, ledger)
+    await ledger.trim_events(3600)
+    assert 1 <= await redis.xlen(keys.events) < 200
+
+
+async def test_a_paused_lane_lets_one_command_through_when_its_pause_is_over(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    entry = await read_entry(redis, keys)
+    await ledger.accept([acceptance(entry, f"id-{number}") for number in range(5)])
+    await accept_one(redis, ledger, "bulk", lane=Priority.BULK)
+    lanes = Lanes(redis, keys)
+    await lanes.pause(Priority.INTERACTIVE, "all fails", 3600)
+    claim = await ledger.claim(10, bulk_most=10)
+    assert [lease.command_id for lease in claim.leases] == ["bulk"]
+    assert claim.paused == {Priority.INTERACTIVE}
+    await redis.hset(keys.paused(Priority.INTERACTIVE), "until", 1)
+    assert len((await ledger.claim(10)).leases) == 1, "the probe"
+    assert (await ledger.claim(10)).leases == []
+    assert [pause.reason for pause in await lanes.paused()] == ["all fails"]
+    assert await lanes.resume(Priority.INTERACTIVE)
+    assert len((await ledger.claim(10)).leases) == 4
+    assert not await lanes.resume(Priority.INTERACTIVE)
+
+
+async def test_turns_of_several_workers_are_spaced_by_the_rate(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """Measured at the moment a request may go out: never more than the rate in any second."""
+    fleet = [
+        RedisLimits(redis, keys, ledger, requests_per_second=100, concurrent_requests=0)
+        for _ in range(3)
+    ]
+    loop = asyncio.get_running_loop()
+    times: list[float] = []
+
+    async def work(limits: RedisLimits) -> None:
+        for _ in range(50):
+            await limits.enter()
+            times.append(loop.time())
+
+    await asyncio.gather(*(work(limits) for limits in fleet))
+    times.sort()
+    fullest = max(
+        sum(begin <= at < begin + 1 for at in times[index:]) for index, begin in enumerate(times)
+    )
+    assert fullest <= 100
+
+
+async def test_permits_are_never_more_than_the_limit_and_those_of_the_dead_expire(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=3)
+    held = [await limits.enter() for _ in range(3)]
+    fourth = asyncio.create_task(limits.enter())
+    for _ in range(5):
+        await redis.ping()
+    assert not fourth.done()
+    assert await redis.zcard(keys.permits) == 3
+    await limits.leave(held[0])
+    assert await asyncio.wait_for(fourth, 10)
+    await redis.zadd(keys.permits, {held[1]: 1}, xx=True)
+    assert await asyncio.wait_for(limits.enter(), 10)
