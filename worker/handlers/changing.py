@@ -86,9 +86,9 @@ async def _delete(run: Run[Any], call: Callable[[], Awaitable[None]]) -> Outcome
     """
     sent_before = bool(run.progress.get("sent"))
     try:
-        if not sent_before:
-            await run.note({"sent": True})
         with run.change():
+            if not sent_before:
+                await run.note({"sent": True})
             await call()
     except (NotSentError, RateLimitedError):
         # Nothing was deleted: a later "not found" would be the truth, not our own doing.

@@ -126,12 +126,13 @@ class CreateOnce(Generic[C]):
         guard = self._guard(run)
         baseline = [found.uuid for found in await self.creation.listed(run)]
         intent = {"step": "intended", "at": run.now(), "baseline": baseline}
-        holder = await run.note(intent, take_guard=guard, guard_lapses=True)
-        if holder is not None:
-            log.info("creation.guarded", kind=self.creation.kind, holder=holder)
-            return Waiting(GUARDED_SECONDS, run.lease.state)
         try:
+            # A stop lets this finish: cut off after the note, the outcome would stay unknown.
             with run.change():
+                holder = await run.note(intent, take_guard=guard, guard_lapses=True)
+                if holder is not None:
+                    log.info("creation.guarded", kind=self.creation.kind, holder=holder)
+                    return Waiting(GUARDED_SECONDS, run.lease.state)
                 created = await self.creation.create(run)
                 await self._own_surely(run, created, guard)
         except UnknownOutcomeError as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +20,7 @@ from worker.ledger.keys import COMMAND_FIELD
 from worker.ledger.server import refuse_unsuitable, server_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from redis.asyncio import Redis
 
@@ -37,6 +38,11 @@ T = TypeVar("T")
 WAKE_UP_PAUSE_SECONDS = 0.05
 TRIM_SECONDS = 60.0
 MEET_PAUSE_SECONDS = 1.0
+CANCEL_PAUSE_SECONDS = 0.5
+
+
+class EngineStoppedError(Exception):
+    """The engine has stopped: nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,9 @@ class Engine:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._ready: Future[None] = Future()
+        self._calling = threading.Lock()
+        self._calls: set[Future[Any]] = set()
+        self._closed = False
         self._parts: Parts | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._wake_up_pending = False
@@ -114,12 +123,15 @@ class Engine:
 
     def drain(self) -> None:
         """Runs what is due for a time slice; blocks the calling thread."""
-        self._call(self._drain())
+        # A wake-up that comes too late is not missed: another worker's sweep does the same.
+        with suppress(EngineStoppedError):
+            self._call(self._drain())
 
     def submit(self, text: bytes) -> None:
         """Adds a command to the stream; blocks the calling thread.
 
         Raises:
+            EngineStoppedError: it was not added.
             redis.exceptions.RedisError: it is not known whether the command was added.
         """
         self._call(self._submit(text))
@@ -142,11 +154,27 @@ class Engine:
             return
         self._stopping = True
         self._call(self._close())
+        with self._calling:
+            self._closed = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5.0)
+        # What was called in the loop's last moment would be waited for in vain, and for ever.
+        for call in list(self._calls):
+            call.cancel()
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        with self._calling:
+            if self._closed:
+                coroutine.close()
+                raise EngineStoppedError
+            call = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            self._calls.add(call)
+        try:
+            return call.result()
+        except CancelledError as exc:
+            raise EngineStoppedError from exc
+        finally:
+            self._calls.discard(call)
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -229,13 +257,9 @@ class Engine:
         if parts is None:
             return
         readers = [task for task in self._tasks if task.get_name() not in {"settle", "renew"}]
-        for task in readers:
-            task.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
+        await _end(readers)
         await parts.runner.close(self._times.grace)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _end(self._tasks)
         try:
             await asyncio.wait_for(parts.intake.leave(), 2.0)
         except LEDGER_TROUBLE as exc:
@@ -286,3 +310,18 @@ class Engine:
                     await parts.ledger.trim_events(self._times.event_retention)
             except LEDGER_TROUBLE as exc:
                 log.warning("engine.sweep_failed", error=str(exc), kind=type(exc).__name__)
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancels tasks until they have ended.
+
+    Once may not be enough: a cancellation that meets a timeout of a socket comes out of it as
+    the timeout, which these tasks live through.
+    """
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_PAUSE_SECONDS)
+        for task in left:
+            log.warning("engine.task_lingered", task=task.get_name())

@@ -1,0 +1,156 @@
+"""What became of commands: read from the streams, never from what a worker says of itself."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from redis import Redis
+
+    from tests.faults.fleet import Fleet
+
+EVENTS = "{trainmaster}:events"
+DEAD_LETTERS = "{trainmaster}:dead-letters"
+ENDS = frozenset({"succeeded", "failed", "cancelled"})
+_PAGE = 5000
+
+
+@dataclass
+class Audit:
+    """All events so far, by command; read on with `update`."""
+
+    fleet: Fleet
+    events: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    since: str = "-"
+    _ended: set[str] = field(default_factory=set)
+
+    def update(self) -> None:
+        """Reads what came since."""
+        while True:
+            page = entries(self.fleet.client, EVENTS, self.since, count=_PAGE)
+            for entry_id, fields in page:
+                self.since = f"({entry_id.decode()}"
+                event = json.loads(fields[b"event"])
+                if event["type"].endswith(".rejected"):
+                    self.rejected.append(event)
+                else:
+                    self.events[event["subject"]].append(event)
+                    if state(event) in ENDS:
+                        self._ended.add(event["subject"])
+            if len(page) < _PAGE:
+                return
+
+    def ends(self, command_id: str) -> list[dict[str, Any]]:
+        """Returns the terminal events of a command."""
+        return [event for event in self.events[command_id] if state(event) in ENDS]
+
+    def ended(self) -> int:
+        """Returns how many commands have ended."""
+        return len(self._ended)
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """Returns all dead letters."""
+        found = entries(self.fleet.client, DEAD_LETTERS)
+        return [json.loads(fields[b"dead_letter"]) for _, fields in found]
+
+
+def entries(
+    client: Redis, stream: str, start: str = "-", *, count: int | None = None
+) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """Returns entries of a stream, oldest first."""
+    found = client.xrange(stream, start, "+", count=count)
+    return cast("list[tuple[bytes, dict[bytes, bytes]]]", found)
+
+
+def state(event: Mapping[str, Any]) -> str:
+    """Returns the state that an event tells."""
+    return str(event["type"]).partition(".")[2]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a scenario; bad is whatever is not 0.
+
+    Attributes:
+        lost: commands without a terminal event, and bad messages without a rejection.
+        doubled: terminal events, rejections or created things more than one for each.
+        wrong: ends that should not be so: a failure nobody caused, a result of another command.
+    """
+
+    name: str
+    faults: int
+    commands: int
+    lost: int
+    doubled: int
+    wrong: int
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the promise held."""
+        return not (self.lost or self.doubled or self.wrong)
+
+    def line(self) -> str:
+        """Returns the scenario as one row of a table."""
+        more = ", ".join(f"{key} {value}" for key, value in self.details.items())
+        verdict = "ok" if self.holds else "BROKEN"
+        return (
+            f"{verdict:6} {self.name:42} {self.faults:7} {self.commands:8} {self.lost:5} "
+            f"{self.doubled:7} {self.wrong:5}  {more}"
+        )
+
+
+def report(
+    name: str,
+    audit: Audit,
+    expected: Mapping[str, str],
+    *,
+    faults: int,
+    rejections: int = 0,
+    doubled: int = 0,
+    wrong: int = 0,
+    details: Mapping[str, Any] | None = None,
+) -> Report:
+    """Returns the report of commands that should have ended in a given state, and of secrets.
+
+    Args:
+        name: of the scenario.
+        audit: up to date.
+        expected: state by command id; `any` where every end is right.
+        faults: how many were injected.
+        rejections: how many messages should have been rejected.
+        doubled: what else was found doubled.
+        wrong: what else was found wrong.
+        details: figures for the table.
+    """
+    lost = 0
+    for command_id, wanted in expected.items():
+        ends = audit.ends(command_id)
+        lost += not ends
+        doubled += max(0, len(ends) - 1)
+        wrong += any(wanted not in {"any", state(event)} for event in ends)
+    unknown = {command_id for command_id, events in audit.events.items() if events} - set(expected)
+    leaks = audit.fleet.leaks()
+    rejected = Counter(event["id"] for event in audit.rejected)
+    lost += max(0, rejections - len(rejected))
+    doubled += sum(count - 1 for count in rejected.values()) + max(0, len(rejected) - rejections)
+    return Report(
+        name,
+        faults,
+        len(expected) + rejections,
+        lost,
+        doubled,
+        wrong + len(unknown) + len(leaks),
+        {**(details or {}), **({"leaked": leaks} if leaks else {})},
+    )
+
+
+def repeated_ids(events: Iterable[Mapping[str, Any]]) -> int:
+    """Returns how many events have an id that another one has too."""
+    return sum(count - 1 for count in Counter(event["id"] for event in events).values())

@@ -1,0 +1,190 @@
+"""A worker with failpoints: `FAILPOINT=place:action:times python -m tests.faults.failing_worker`.
+
+The places are the seams between the worker's own parts. They are wrapped from outside, so the
+worker that people run has no failpoint in it and pays nothing for them.
+
+Places, each `.before` and `.after` but where one is named:
+
+    read.after       entries were read from the stream, nothing is done with them yet
+    inbox            what the inbox held is moved into the stream
+    submit           a command that came by Celery is added to the stream
+    accept, reject   the scripts that make a row, or the rejection
+    wake             the Celery message that opens a drain
+    claim            the script that takes leases
+    run.before       a claimed command begins to run
+    intent, created  the notes around a POST that creates something
+    sent             the note before a deletion
+    post             the POST itself
+    reconcile        asking the API what became of a POST
+    settle           the script that ends or reschedules runs
+
+Actions: `kill` (SIGKILL), `stop` (SIGSTOP), `disconnect` (every connection to Redis is cut), and
+at `wake.send` `drop`: every other wake-up is never sent. Times are counted down to the one that
+strikes; with 0 each one does.
+A place may be narrowed to commands: `run.before/poison-:kill:999` strikes only where the id of
+the command begins with `poison-`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from redis import Redis
+
+from worker.api.transport import Transport
+from worker.cli.main import main
+from worker.handlers.creation import CreateOnce
+from worker.intake.reader import Intake
+from worker.ledger.ledger import Ledger
+from worker.tasks.attempt import Attempts
+from worker.tasks.engine import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PLACES = (
+    "read.after",
+    "inbox.before",
+    "inbox.after",
+    "submit.before",
+    "submit.after",
+    "accept.before",
+    "accept.after",
+    "reject.before",
+    "reject.after",
+    "wake.before",
+    "wake.after",
+    "claim.before",
+    "claim.after",
+    "run.before",
+    "intent.before",
+    "intent.after",
+    "post.before",
+    "post.after",
+    "created.before",
+    "created.after",
+    "sent.before",
+    "sent.after",
+    "reconcile.before",
+    "reconcile.after",
+    "settle.before",
+    "settle.after",
+)
+
+
+class Failpoint:
+    """One place, and what happens there the n-th time it is reached."""
+
+    def __init__(self, spec: str) -> None:
+        where, self.action, times = spec.rsplit(":", 2)
+        self.place, _, self.prefix = where.partition("/")
+        self.left = int(times)
+        self.every = self.left == 0
+
+    def reach(self, place: str, command_id: str = "") -> None:
+        """Strikes if this is the place and the time."""
+        if place != self.place or not command_id.startswith(self.prefix):
+            return
+        self.left -= 1
+        if self.left == 0 or self.every:
+            self.strike()
+
+    def strike(self) -> None:
+        """Does what the failpoint is there for."""
+        print(f"failpoint {self.place}: {self.action}", file=sys.stderr, flush=True)  # noqa: T201
+        match self.action:
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case "disconnect":
+                with Redis.from_url(os.environ["TRAINMASTER_REDIS_URL"]) as client:
+                    client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            case "drop":
+                pass
+            case _:
+                raise SystemExit(f"unknown action {self.action}")
+
+
+def _wrap(
+    owner: type, method: str, failpoint: Failpoint, name: Callable[..., tuple[str, str]]
+) -> None:
+    """Puts a failpoint before and after a method; `name` tells the place and the command."""
+    inner = getattr(owner, method)
+
+    @functools.wraps(inner)
+    async def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        place, command_id = name(self, *args, **kwargs)
+        failpoint.reach(f"{place}.before", command_id)
+        found = await inner(self, *args, **kwargs)
+        failpoint.reach(f"{place}.after", command_id)
+        return found
+
+    setattr(owner, method, wrapped)
+
+
+def _note_name(_: Ledger, lease: Any, progress: dict[str, Any], **__: Any) -> tuple[str, str]:
+    step = progress.get("step", "sent" if "sent" in progress else "withdrawn")
+    return {"intended": "intent"}.get(step, step), lease.command_id
+
+
+def _send_name(_: Transport, method: str, path: str, **options: Any) -> tuple[str, str]:
+    creates = method == "POST" and options.get("fresh") and not path.endswith("/predict")
+    return ("post" if creates else "send"), ""
+
+
+def install(failpoint: Failpoint) -> None:
+    """Wraps every place."""
+
+    def at(place: str) -> Callable[..., tuple[str, str]]:
+        return lambda *_, **__: (place, "")
+
+    _wrap(Ledger, "accept", failpoint, at("accept"))
+    _wrap(Ledger, "reject", failpoint, at("reject"))
+    _wrap(Ledger, "claim", failpoint, at("claim"))
+    _wrap(Ledger, "finish", failpoint, at("settle"))
+    _wrap(Ledger, "note", failpoint, _note_name)
+    _wrap(Transport, "send", failpoint, _send_name)
+    _wrap(CreateOnce, "_reconcile", failpoint, lambda _, run: ("reconcile", run.lease.command_id))
+    _wrap(Intake, "_move_once", failpoint, at("inbox"))
+    _wrap(Engine, "_submit", failpoint, at("submit"))
+    handle = Intake._handle
+
+    async def handled(self: Intake, entries: Any) -> None:
+        if entries:
+            failpoint.reach("read.after")
+        await handle(self, entries)
+
+    check = Attempts._check
+
+    def checked(self: Attempts, run: Any) -> None:
+        check(self, run)
+        failpoint.reach("run.before", run.lease.command_id)
+
+    send_wake_up = Engine._send_wake_up
+    wake_ups = itertools.count()
+
+    def sent(self: Engine) -> None:
+        failpoint.reach("wake.before")
+        publish = self._publish_wake_up
+        if failpoint.action == "drop" and next(wake_ups) % 2 == 0:
+            self._publish_wake_up = lambda: failpoint.reach("wake.send")
+        send_wake_up(self)
+        self._publish_wake_up = publish
+        failpoint.reach("wake.after")
+
+    Attempts._check = checked  # type: ignore[method-assign]
+    Intake._handle = handled  # type: ignore[method-assign]
+    Engine._send_wake_up = sent  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    if spec := os.environ.get("FAILPOINT"):
+        install(Failpoint(spec))
+    sys.argv = ["trainmaster", "worker"]
+    main()

@@ -1,0 +1,111 @@
+"""Leases: workers that thaw too late, wake-ups that vanish, messages that come three times."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from tests.faults.audit import Audit, Report, report
+from tests.faults.fleet import QUICK, Fleet, Repeater
+from tests.faults.workload import Scene, doubled_titles, mixed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LEASE_SECONDS = float(QUICK["TRAINMASTER_LEASE_SECONDS"])
+
+
+def frozen(folder: Path, seed: int, commands: int, freezes: int) -> Report:
+    """Freezes a worker in the middle of its runs until its leases are over, then lets it go on."""
+    rng = random.Random(seed)
+    with Fleet(folder, 2) as fleet:
+        scene = Scene.prepare(fleet)
+        work = mixed(scene, commands, rng)
+        # Answers take a while, so that there is always something in the middle.
+        fleet.sandbox.faults({"operation": "*", "effect": "latency", "seconds": 0.4})
+        fleet.wait_ready()
+        work.send(fleet.client, shuffle=rng)
+        audit = Audit(fleet)
+        thawed = 0
+        for _ in range(freezes):
+            victim = rng.choice(fleet.workers)
+            time.sleep(rng.uniform(0.1, 0.6))
+            victim.send(signal.SIGSTOP)
+            time.sleep(LEASE_SECONDS + 1.5)
+            victim.send(signal.SIGCONT)
+            thawed += victim.alive
+        _await(audit, len(work.expected), 120)
+        fenced = fleet.logs().count('"run.fenced"') + fleet.logs().count('"run.lease_lost"')
+        models = fleet.sandbox.truth()["created"]["models"]
+        return report(
+            f"frozen workers[seed {seed}]",
+            audit,
+            work.expected,
+            faults=thawed,
+            doubled=doubled_titles(models, "c "),
+            details={"fenced": fenced},
+        )
+
+
+def lost_wake_ups(folder: Path, seed: int, commands: int) -> Report:
+    """Deletes every Celery message once: those that the workers send, and those in Redis."""
+    rng = random.Random(seed)
+    with Fleet(folder, 2, {"FAILPOINT": "wake.send:drop:0"}) as fleet:
+        scene = Scene.prepare(fleet)
+        work = mixed(scene, commands, rng)
+        fleet.wait_ready()
+        keys = [f"{{trainmaster}}:{name}" for name in ("wake", "unacked", "unacked_index")]
+        eraser = Repeater(lambda: fleet.client.delete(*keys), 0.05)
+        audit = Audit(fleet)
+        begun = time.monotonic()
+        work.send(fleet.client, shuffle=rng)
+        bar = LEASE_SECONDS + 10
+        while audit.ended() < len(work.expected) and time.monotonic() - begun < bar + 30:
+            eraser.tick()
+            time.sleep(0.02)
+            audit.update()
+        took = time.monotonic() - begun
+        dropped = fleet.logs().count("failpoint wake.send: drop")
+        return report(
+            f"lost wake-ups[seed {seed}]",
+            audit,
+            work.expected,
+            faults=dropped + eraser.times,
+            wrong=int(took > bar) + (not dropped),
+            details={"seconds": round(took, 1), "bar": bar},
+        )
+
+
+def tripled(folder: Path, seed: int, commands: int) -> Report:
+    """Sends every message three times to three workers."""
+    rng = random.Random(seed)
+    with Fleet(folder, 3) as fleet:
+        scene = Scene.prepare(fleet)
+        work = mixed(scene, commands, rng)
+        fleet.wait_ready()
+        work.send(fleet.client, times=3, shuffle=rng)
+        audit = Audit(fleet)
+        _await(audit, len(work.expected), 180)
+        accepted = [
+            sum(event["type"].endswith(".accepted") for event in events)
+            for events in audit.events.values()
+        ]
+        models = fleet.sandbox.truth()["created"]["models"]
+        return report(
+            f"every message three times[seed {seed}]",
+            audit,
+            work.expected,
+            faults=2 * commands,
+            doubled=doubled_titles(models, "c ") + sum(count - 1 for count in accepted),
+        )
+
+
+def _await(audit: Audit, commands: int, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while audit.ended() < commands and time.monotonic() < end:
+        time.sleep(0.2)
+        audit.update()
+    time.sleep(1.0)
+    audit.update()

@@ -1,0 +1,184 @@
+"""Outages: Redis away, frozen, full or restarted; the API away for long."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from tests.faults.audit import Audit, Report, report, state
+from tests.faults.fleet import Fleet, Repeater
+from tests.faults.workload import Scene, Workload, doubled_titles, mixed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+RETURN_SECONDS = 5.0
+
+# Ten minutes in thirty seconds: every pause of the worker is a twentieth of its default.
+COMPRESSION = 20
+COMPRESSED = {
+    "TRAINMASTER_RETRY_MIN_SECONDS": str(1 / COMPRESSION),
+    "TRAINMASTER_RETRY_MAX_SECONDS": str(300 / COMPRESSION),
+    "TRAINMASTER_BREAKER_MIN_SECONDS": str(1 / COMPRESSION),
+    "TRAINMASTER_BREAKER_MAX_SECONDS": str(30 / COMPRESSION),
+    "TRAINMASTER_MAX_ATTEMPTS": "10",
+}
+
+
+def redis_away(folder: Path, seed: int, commands: int, seconds: float) -> Report:
+    """Kills Redis in the middle of a load and brings it back after a while."""
+
+    def fault(fleet: Fleet) -> None:
+        fleet.redis.kill()
+        time.sleep(seconds)
+        fleet.redis.start()
+
+    return _redis_trouble(f"redis away {seconds:.0f} s[seed {seed}]", folder, seed, commands, fault)
+
+
+def redis_frozen(folder: Path, seed: int, commands: int, seconds: float) -> Report:
+    """Freezes Redis in the middle of a load."""
+
+    def fault(fleet: Fleet) -> None:
+        assert fleet.redis.process is not None
+        fleet.redis.process.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        fleet.redis.process.send_signal(signal.SIGCONT)
+
+    return _redis_trouble(
+        f"redis frozen {seconds:.0f} s[seed {seed}]", folder, seed, commands, fault
+    )
+
+
+def redis_restarted(folder: Path, seed: int, commands: int) -> Report:
+    """Kills Redis in the middle of a load and starts it from its append-only file at once."""
+
+    def fault(fleet: Fleet) -> None:
+        fleet.redis.kill()
+        fleet.redis.start()
+
+    return _redis_trouble(f"redis restarted[seed {seed}]", folder, seed, commands, fault)
+
+
+def redis_full(folder: Path, seed: int, commands: int, seconds: float) -> Report:
+    """Fills Redis in the middle of a load: it refuses every write until it has room again."""
+
+    def fault(fleet: Fleet) -> None:
+        fleet.client.config_set("maxmemory", "1mb")
+        time.sleep(seconds)
+        fleet.client.config_set("maxmemory", "0")
+
+    return _redis_trouble(f"redis full {seconds:.0f} s[seed {seed}]", folder, seed, commands, fault)
+
+
+def _redis_trouble(
+    name: str, folder: Path, seed: int, commands: int, fault: Callable[[Fleet], None]
+) -> Report:
+    rng = random.Random(seed)
+    with Fleet(folder, 2) as fleet:
+        scene = Scene.prepare(fleet)
+        work = mixed(scene, commands, rng)
+        # Slow enough that the trouble comes in the middle.
+        fleet.sandbox.faults({"operation": "*", "effect": "latency", "seconds": 0.3})
+        fleet.wait_ready()
+        work.send(fleet.client, shuffle=rng)
+        audit = Audit(fleet)
+        _until(audit, commands // 4, 60)
+        fault(fleet)
+        fleet.client.ping()
+        audit.update()
+        before, begun = audit.ended(), time.monotonic()
+        _until(audit, before + 1, 60)
+        back_after = time.monotonic() - begun
+        _until(audit, commands, 120)
+        time.sleep(1)
+        audit.update()
+        models = fleet.sandbox.truth()["created"]["models"]
+        codes = [worker.terminate()[0] for worker in fleet.workers]
+        return report(
+            name,
+            audit,
+            work.expected,
+            faults=1,
+            doubled=doubled_titles(models, "c "),
+            wrong=_half_written(fleet, work) + (back_after > RETURN_SECONDS) + any(codes),
+            details={"ended before": before, "back after": f"{back_after:.1f} s"},
+        )
+
+
+def _half_written(fleet: Fleet, work: Workload) -> int:
+    """Returns how many rows are not whole: all have ended, so no text and no due time is left."""
+    left = sum(
+        fleet.client.zcard(f"{{trainmaster}}:due:{lane}")
+        for lane in ("interactive", "bulk", "suspect")
+    )
+    for command_id in work.expected:
+        row = fleet.client.hgetall(f"{{trainmaster}}:row:{command_id}")
+        whole = set(row) >= {b"t", b"f", b"s", b"l", b"n", b"a", b"m", b"q", b"e", b"v"}
+        left += not whole
+        left += fleet.client.exists(f"{{trainmaster}}:text:{command_id}")
+    return left
+
+
+def api_away(folder: Path, seed: int, commands: int, minutes: float = 10) -> Report:
+    """Takes the API away for minutes of a compressed clock: refused, then failing, then silent."""
+    rng = random.Random(seed)
+    settings = {**COMPRESSED, "TRAINMASTER_READ_TIMEOUT_SECONDS": "2"}
+    with Fleet(folder, 2, settings) as fleet:
+        scene = Scene.prepare(fleet)
+        work = Workload()
+        for number in range(commands):
+            data: dict[str, Any] = {"model_uuid": scene.model_uuid}
+            work.add(f"c-{number}", "get_model", data, "succeeded")
+        fleet.wait_ready()
+        begun = time.monotonic()
+        length = minutes * 60 / COMPRESSION
+        ways: list[dict[str, Any]] = [
+            {"operation": "*", "effect": "status", "status": 503},
+            {"operation": "*", "effect": "reset"},
+            {"operation": "*", "effect": "status", "status": 500, "body": "broken"},
+        ]
+        sent = Repeater(lambda: _send_some(fleet, work, rng, commands // 20), length / 25)
+        for way in ways:
+            fleet.sandbox.faults(way)
+            end = time.monotonic() + length / len(ways)
+            while time.monotonic() < end:
+                sent.tick()
+                time.sleep(0.05)
+        fleet.sandbox.faults()
+        away = time.monotonic() - begun
+        work.send(fleet.client)
+        audit = Audit(fleet)
+        _until(audit, commands, 60)
+        took = time.monotonic() - begun - away
+        opened = fleet.logs().count('"api.breaker_opened"')
+        attempts = [end["data"]["attempts"] for each in work.expected for end in audit.ends(each)]
+        failed = sum(state(end) == "failed" for each in work.expected for end in audit.ends(each))
+        return report(
+            f"api away {minutes:.0f} min at {COMPRESSION}x[seed {seed}]",
+            audit,
+            work.expected,
+            faults=len(ways),
+            wrong=int(not opened),
+            details={
+                "failed": failed,
+                "most attempts": max(attempts, default=0),
+                "all ended after": f"{took:.1f} s",
+                "breaker opened": opened,
+            },
+        )
+
+
+def _send_some(fleet: Fleet, work: Workload, rng: random.Random, count: int) -> None:
+    some = Workload({key: work.texts[key] for key in rng.sample(sorted(work.texts), count)})
+    some.send(fleet.client)
+
+
+def _until(audit: Audit, ended: int, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while audit.ended() < ended and time.monotonic() < end:
+        time.sleep(0.05)
+        audit.update()

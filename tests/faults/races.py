@@ -1,0 +1,148 @@
+"""Races: cancels against completions, stops under load, four workers against one rate limit."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING
+
+from tests.faults.audit import Audit, Report, report, state
+from tests.faults.fleet import Fleet, wait_until
+from tests.faults.workload import Scene, Workload, doubled_titles, mixed
+from worker.ledger.cancellation import CancelVerdict, cancel
+from worker.ledger.connection import connect
+from worker.ledger.keys import Keys
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LONGEST_STOP_SECONDS = 10.0
+DAY = 86_400
+
+
+def cancels(folder: Path, seed: int, commands: int) -> Report:
+    """Cancels every command at about the time at which it ends."""
+    rng = random.Random(seed)
+    with Fleet(folder, 2) as fleet:
+        scene = Scene.prepare(fleet)
+        fleet.sandbox.faults({"operation": "*", "effect": "latency", "seconds": 0.05})
+        fleet.wait_ready()
+        work = Workload()
+        for number in range(commands):
+            work.add(f"c-{number}", "get_model", {"model_uuid": scene.model_uuid}, "any")
+        audit = Audit(fleet)
+        verdicts: dict[str, CancelVerdict] = {}
+        ids = list(work.texts)
+        for start in range(0, commands, 50):
+            wave = ids[start : start + 50]
+            Workload({command_id: work.texts[command_id] for command_id in wave}).send(fleet.client)
+            verdicts |= asyncio.run(_cancel_all(fleet.redis.url, wave, rng))
+        end = time.monotonic() + 60
+        while audit.ended() < commands and time.monotonic() < end:
+            time.sleep(0.1)
+            audit.update()
+        wrong = sum(
+            (verdicts[command_id] is CancelVerdict.CANCELLED) != (state(end_event) == "cancelled")
+            for command_id in ids
+            for end_event in audit.ends(command_id)
+        )
+        won = sum(verdict is CancelVerdict.CANCELLED for verdict in verdicts.values())
+        return report(
+            f"cancel against completion[seed {seed}]",
+            audit,
+            work.expected,
+            faults=commands,
+            # A race that one side always wins is none.
+            wrong=wrong + (not 0 < won < commands),
+            details={"cancelled": won},
+        )
+
+
+async def _cancel_all(url: str, ids: list[str], rng: random.Random) -> dict[str, CancelVerdict]:
+    redis = connect(url)
+
+    async def one(command_id: str, delay: float) -> tuple[str, CancelVerdict]:
+        await asyncio.sleep(delay)
+        while True:
+            outcome = await cancel(
+                redis,
+                Keys("trainmaster"),
+                command_id,
+                retention_seconds=7 * DAY,
+                reply_retention_seconds=DAY,
+            )
+            if outcome.verdict is not CancelVerdict.UNKNOWN_ID:
+                return command_id, outcome.verdict
+            await asyncio.sleep(0.002)
+
+    try:
+        found = await asyncio.gather(*(one(each, rng.uniform(0, 0.25)) for each in ids))
+    finally:
+        await redis.aclose()
+    return dict(found)
+
+
+def stops(folder: Path, seed: int, commands: int, times: int) -> Report:
+    """Asks workers to stop again and again under load; each is started anew at once."""
+    rng = random.Random(seed)
+    with Fleet(folder, 2) as fleet:
+        scene = Scene.prepare(fleet)
+        work = mixed(scene, commands, rng)
+        fleet.sandbox.faults({"operation": "*", "effect": "latency", "seconds": 0.5})
+        fleet.wait_ready()
+        audit = Audit(fleet)
+        codes, took = [], []
+        texts = list(work.texts.items())
+        for number in range(times):
+            part = dict(texts[len(texts) * number // times : len(texts) * (number + 1) // times])
+            Workload(part).send(fleet.client)
+            worker = fleet.workers[number % 2]
+            wait_until(lambda: worker.ready, 30, "the worker is ready")  # noqa: B023 - used at once
+            time.sleep(rng.uniform(0, 0.8))
+            code, seconds = worker.terminate()
+            codes.append(code)
+            took.append(seconds)
+            worker.start()
+        end = time.monotonic() + 120
+        while audit.ended() < commands and time.monotonic() < end:
+            time.sleep(0.2)
+            audit.update()
+        models = fleet.sandbox.truth()["created"]["models"]
+        return report(
+            f"SIGTERM under load[seed {seed}]",
+            audit,
+            work.expected,
+            faults=times,
+            doubled=doubled_titles(models, "c "),
+            wrong=sum(map(bool, codes)) + (max(took) > LONGEST_STOP_SECONDS),
+            details={"longest stop": f"{max(took):.1f} s", "exit codes": sorted(set(codes))},
+        )
+
+
+def rate_limit(folder: Path, seed: int, rate: int, seconds: float) -> Report:
+    """Lets four workers share a rate; the sandbox counts what reaches it in any second."""
+    commands = round(rate * seconds)
+    with Fleet(folder, 4, {"TRAINMASTER_REQUESTS_PER_SECOND": str(rate)}) as fleet:
+        scene = Scene.prepare(fleet)
+        work = Workload()
+        for number in range(commands):
+            work.add(f"c-{number}", "get_model", {"model_uuid": scene.model_uuid}, "succeeded")
+        fleet.wait_ready()
+        fleet.sandbox.reset_truth()
+        audit = Audit(fleet)
+        work.send(fleet.client)
+        end = time.monotonic() + seconds * 3
+        while audit.ended() < commands and time.monotonic() < end:
+            time.sleep(0.2)
+            audit.update()
+        told = fleet.sandbox.truth()["rate"]
+        most, mean = told["maximum_in_one_second"], told["mean_per_second"]
+        return report(
+            f"rate limit {rate}/s, 4 workers[seed {seed}]",
+            audit,
+            work.expected,
+            faults=0,
+            wrong=(most > rate) + (mean < 0.9 * rate),
+            details={"most in a second": most, "mean": mean},
+        )
