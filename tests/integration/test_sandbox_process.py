@@ -29,6 +29,13 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("process") / "state"
 
 
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    """A sandbox that runs through all tests, with a state folder of its own."""
+    with running_sandbox(tmp_path_factory.mktemp("running") / "state") as running:
+        yield running
+
+
 def test_the_console_script_starts_it_at_the_asked_port_on_loopback(state: Path) -> None:
     port = _free_port()
     sandbox = SandboxProcess(state, "--host", "127.0.0.1", "--port", str(port))
@@ -42,11 +49,10 @@ def test_the_console_script_starts_it_at_the_asked_port_on_loopback(state: Path)
     assert not (state / "sandbox.json").exists()
 
 
-def test_its_file_tells_domain_key_and_projects_and_nothing_else(state: Path) -> None:
-    with running_sandbox(state) as sandbox:
-        told = sandbox.told
-        mode = Path(told["key_file"]).stat().st_mode & 0o777
-        key = Path(told["key_file"]).read_text(encoding="ascii")
+def test_its_file_tells_domain_key_and_projects_and_nothing_else(sandbox: SandboxProcess) -> None:
+    told = sandbox.told
+    mode = Path(told["key_file"]).stat().st_mode & 0o777
+    key = Path(told["key_file"]).read_text(encoding="ascii")
     assert set(told) == {"domain", "key_file", "projects"}
     assert told["domain"].startswith("http://127.0.0.1:")
     assert (mode, key.splitlines()[0]) == (0o600, "-----BEGIN OPENSSH PRIVATE KEY-----")
@@ -67,22 +73,18 @@ def test_its_file_tells_domain_key_and_projects_and_nothing_else(state: Path) ->
 
 @pytest.mark.parametrize("kind", FEATURE_TYPES.values())
 def test_every_feature_type_is_held_out_also_in_items_of_several_frames(
-    state: Path, kind: str
+    sandbox: SandboxProcess, kind: str
 ) -> None:
-    with running_sandbox(state) as sandbox:
-        for number in range(2):
-            hashes = {
-                one["feature_hash"]
-                for one in sandbox.project(number)["ontology"]
-                if one["type"] == kind
-            }
-            longer = [
-                item
-                for item in sandbox.items("heldout", number)
-                if item["frames"] > 2 and _shown(item) & hashes
-            ]
-            # As a clip and as a group.
-            assert {Path(item["file"]).is_dir() for item in longer} == {True, False}
+    for number in range(2):
+        ontology = sandbox.project(number)["ontology"]
+        hashes = {one["feature_hash"] for one in ontology if one["type"] == kind}
+        longer = [
+            item
+            for item in sandbox.items("heldout", number)
+            if item["frames"] > 2 and _shown(item) & hashes
+        ]
+        # As a clip and as a group.
+        assert {Path(item["file"]).is_dir() for item in longer} == {True, False}
 
 
 def test_a_restart_keeps_everything(state: Path) -> None:
@@ -125,14 +127,14 @@ def test_after_a_kill_trainings_begin_anew_and_timers_go_on(state: Path) -> None
         assert sandbox.status(model, stalled)["status"] == "pending"
 
 
-def test_a_long_poll_ends_with_the_training(state: Path) -> None:
-    with running_sandbox(state) as sandbox:
-        model = sandbox.create_model()
-        sandbox.faults({**SIMULATED, "seconds": 1})
-        training = sandbox.create_training(model)
-        begun = time.monotonic()
-        assert sandbox.status(model, training, 60)["status"] == "done"
-        assert 0.5 < time.monotonic() - begun < 30
+def test_a_long_poll_ends_with_the_training(sandbox: SandboxProcess) -> None:
+    model = sandbox.create_model()
+    sandbox.faults({**SIMULATED, "seconds": 1})
+    training = sandbox.create_training(model)
+    sandbox.faults()
+    begun = time.monotonic()
+    assert sandbox.status(model, training, 60)["status"] == "done"
+    assert 0.5 < time.monotonic() - begun < 30
 
 
 def test_a_stop_lets_those_go_who_wait(state: Path) -> None:
@@ -185,9 +187,8 @@ def test_what_can_not_be_used_ends_it_with_one_line_and_2(
     assert text in ended.stderr.splitlines()[-1]
 
 
-def test_a_state_folder_has_one_sandbox(state: Path) -> None:
-    with running_sandbox(state):
-        ended = _run("--state", str(state))
+def test_a_state_folder_has_one_sandbox(sandbox: SandboxProcess) -> None:
+    ended = _run("--state", str(sandbox.state))
     assert ended.returncode == 2
     assert "another sandbox serves" in ended.stderr
 
