@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -77,6 +79,95 @@ def test_a_second_training_goes_on_where_the_first_ended(
     second = sandbox.create_training(model, "resnet18", epochs=1, **body)
     (warm,) = _losses(sandbox.ended(model, second))
     assert warm < 0.8 * cold[0]
+
+
+def test_thresholds_ranges_and_sources_do_what_they_say(
+    sandbox: SandboxProcess, trainings: dict[str, tuple[str, str]]
+) -> None:
+    predict = _predicting(sandbox, "fasterRcnn", *trainings["fasterRcnn"])
+    clip = next(item for item in sandbox.items("heldout") if item["file"].endswith(".gif"))
+    whole = predict(dataUuid=clip["data_uuid"], confThresh=0.05)
+    assert list(whole) == [str(number) for number in range(clip["frames"])]
+    part = predict(dataUuid=clip["data_uuid"], frameRangeFrom=2, frameRangeTo=3, confThresh=0.05)
+    assert {number: _boxes(part[number]) for number in part} == {
+        number: _boxes(whole[number]) for number in ("2", "3")
+    }
+    data = base64.b64encode(Path(clip["file"]).read_bytes()).decode()
+    sent = predict(dataBase64=data, confThresh=0.05)
+    assert [_boxes(frame) for frame in sent.values()] == [_boxes(frame) for frame in whole.values()]
+    for conf in (0.3, 0.6):
+        surer = predict(dataUuid=clip["data_uuid"], confThresh=conf)
+        for number, frame in surer.items():
+            wanted = [one for one in whole[number] if one["confidence"] >= conf]
+            assert _boxes(frame) == _boxes(wanted)
+    loose = predict(dataUuid=clip["data_uuid"], confThresh=0.05, iouThresh=0.9)
+    assert _count(loose) > _count(whole)
+
+
+def test_an_object_keeps_its_id_over_frames_only_if_that_is_asked_for(
+    sandbox: SandboxProcess, trainings: dict[str, tuple[str, str]]
+) -> None:
+    predict = _predicting(sandbox, "fasterRcnn", *trainings["fasterRcnn"])
+    for item in sandbox.items("heldout"):
+        if item["frames"] == 1:
+            continue
+        tracked = predict(dataUuid=item["data_uuid"], confThresh=0.2, allocationEnabled=True)
+        apart = predict(dataUuid=item["data_uuid"], confThresh=0.2)
+        assert _count(tracked) == _count(apart) == len(_ids(apart))
+        for frame in tracked.values():
+            assert len({one["objectId"] for one in frame}) == len(frame)
+        # Whoever is found in two frames has one id: there are fewer ids than things.
+        assert len(_ids(tracked)) < _count(tracked)
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [(0, 6), (6, 6), (3, 2), (6, None), (None, 99)], ids=str
+)
+def test_a_range_outside_the_item_is_a_400(
+    sandbox: SandboxProcess,
+    trainings: dict[str, tuple[str, str]],
+    first: int | None,
+    last: int | None,
+) -> None:
+    model, training = trainings["resnet18"]
+    clip = next(item for item in sandbox.items("heldout") if item["frames"] == 6)
+    attachment = sandbox.attach(model, "resnet18")
+    asked: dict[str, Any] = {"confThresh": 0.5, "dataUuid": clip["data_uuid"]}
+    asked |= {} if first is None else {"frameRangeFrom": first}
+    asked |= {} if last is None else {"frameRangeTo": last}
+    path = f"{sandbox.attachments_path()}/{attachment}/iterations/{training}"
+    reply = sandbox.http.post(f"{path}/classification/predict", json=asked)
+    assert reply.status_code == 400
+    assert "frameRange: frames" in reply.json()["message"]
+
+
+def _predicting(
+    sandbox: SandboxProcess, architecture: str, model: str, training: str
+) -> Callable[..., dict[str, Any]]:
+    """Returns a call that predicts on items of the first project."""
+    attachment = sandbox.attach(model, architecture)
+    place = f"{sandbox.attachments_path()}/{attachment}/iterations/{training}"
+
+    def predict(**asked: Any) -> dict[str, Any]:
+        body = {"iouThresh": 0.3, "allocationEnabled": False, **asked}
+        reply = sandbox.http.post(f"{place}/{TASKS[architecture].path}/predict", json=body)
+        assert reply.status_code == 200, reply.text
+        found: dict[str, Any] = reply.json()["result"]
+        return found
+
+    return predict
+
+
+def _boxes(frame: list[dict[str, Any]]) -> list[tuple[str, float, dict[str, float]]]:
+    return [(one["featureId"], one["confidence"], one["boundingBox"]) for one in frame]
+
+
+def _count(frames: dict[str, Any]) -> int:
+    return sum(len(frame) for frame in frames.values())
+
+
+def _ids(frames: dict[str, Any]) -> set[str]:
+    return {one["objectId"] for frame in frames.values() for one in frame}
 
 
 def _both_projects(sandbox: SandboxProcess, architecture: str, **more: Any) -> dict[str, Any]:
