@@ -239,6 +239,17 @@ async def test_what_existed_before_or_belongs_to_another_command_is_never_adopte
         assert made(bench, "train", data) == 2
 
 
+async def test_a_model_that_existed_before_is_never_taken_for_the_lost_one(
+    redis: Redis, ledger: Ledger, sandbox: SandboxProcess, tmp_path: Path
+) -> None:
+    async with open_bench(redis, ledger, sandbox, tmp_path, doubt_seconds=0.3) as bench:
+        data = data_of(bench, "create_model")
+        sandbox.create_model(title=data["title"])
+        sandbox.faults(fail("create_model", "reset"))
+        terminal = await _end_of_doubt(bench, await bench.send("create_model", data))
+        assert terminal["data"]["error"]["code"] == "outcome_unknown"
+
+
 async def test_identical_creations_go_one_after_the_other_and_each_gets_its_own(
     bench: Bench,
 ) -> None:

@@ -22,7 +22,7 @@ from tests.integration.ledger_acts import (
     snapshot,
 )
 from worker.ledger.cancellation import CancelOutcome, CancelVerdict, cancel
-from worker.ledger.ledger import Noted
+from worker.ledger.ledger import Noted, load_script
 from worker.ledger.row import Finish, RowState
 
 if TYPE_CHECKING:
@@ -156,6 +156,30 @@ async def test_a_training_noted_while_it_cancels_is_in_the_event_or_the_note_is_
         )
         assert outcome.verdict is CancelVerdict.CANCELLED
         assert (noted is Noted.DONE) == (outcome.training_uuid == "u")
+
+
+async def test_a_cancel_written_for_another_moment_of_the_row_does_nothing(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """Its event would tell of a token or of progress that the row has left behind."""
+    script = load_script(redis, "cancel")
+    dues = [keys.due_interactive, keys.due_bulk, keys.due_suspect]
+
+    async def cancelled_for(token: int, progress: str) -> int:
+        args: list[Any] = [keys.prefix, "one", b"{}", "", 60, 60, token, progress]
+        code, _ = await script(keys=[keys.events, *dues], args=args)
+        return int(code)
+
+    lease = await lease_one(redis, ledger)
+    await ledger.note(lease, {"step": "created", "uuid": "u"})
+    before = await snapshot(redis, keys)
+    assert await cancelled_for(lease.token, "") == 3
+    assert await cancelled_for(lease.token - 1, '{"step":"created","uuid":"u"}') == 3
+    assert await snapshot(redis, keys) == before
+    await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1)])
+    before = await snapshot(redis, keys)
+    assert await cancelled_for(lease.token + 1, "") == 0, "ended"
+    assert await snapshot(redis, keys) == before
 
 
 async def test_of_cancel_and_completion_exactly_one_wins_in_1000_races(

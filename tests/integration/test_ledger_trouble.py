@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import time
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -241,7 +242,12 @@ async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(
     redis_server: EmbeddedRedis, tmp_path: Path
 ) -> None:
     """A real cluster of one node: it refuses a script that touches two slots."""
-    config = {"cluster-enabled": "yes", "cluster-config-file": str(tmp_path / "nodes.conf")}
+    config = {
+        "cluster-enabled": "yes",
+        "cluster-config-file": str(tmp_path / "nodes.conf"),
+        # Its default is the port plus 10,000, which may be no port at all.
+        "cluster-port": str(_free_port()),
+    }
     with EmbeddedRedis(tmp_path / "node", server=redis_server.server, config=config) as node:
         redis = connect(node.url)
         await tell(redis, "CLUSTER ADDSLOTSRANGE", 0, 16383)
@@ -292,6 +298,12 @@ async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(
         }
         assert len(slots) == 1
         await redis.aclose()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def test_scripts_use_no_command_newer_than_redis_7_0(redis: Redis) -> None:
