@@ -17,11 +17,12 @@ from kombu import Exchange, Queue
 
 from worker.composition import create_engine
 from worker.errors import LedgerLostError, TrainmasterError
+from worker.intake.celery_message import SUBMIT_TASK
 from worker.ledger.keys import Keys
 from worker.logging import configure
 from worker.redis_address import RedisAddress
 from worker.settings import Settings, load_settings
-from worker.tasks.submission import RUN_TASK, SUBMIT_TASK, register_tasks
+from worker.tasks.submission import RUN_TASK, register_tasks
 
 if TYPE_CHECKING:
     from celery.worker import WorkController
@@ -131,24 +132,20 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": {
             **broker.options,
             "global_keyprefix": Keys(settings.namespace).prefix,
-            # A message that a dead worker held comes back at the next look, not the tenth.
-            "unacked_restore_throttle": 1,
             "socket_timeout": 30,
             "socket_connect_timeout": 5,
             "health_check_interval": 25,
         },
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "task_queues": [
-            Queue(SUBMIT_QUEUE, exchange, routing_key=SUBMIT_QUEUE),
-            Queue(WAKE_QUEUE, exchange, routing_key=WAKE_QUEUE),
-        ],
+        # A wake-up is worth nothing once it is taken, and kombu can't live through the loss of
+        # its connection while a message waits to be acknowledged (celery/kombu#582).
+        "task_queues": [Queue(WAKE_QUEUE, exchange, routing_key=WAKE_QUEUE, no_ack=True)],
         "task_default_queue": SUBMIT_QUEUE,
         "task_default_exchange": exchange.name,
         "task_default_routing_key": SUBMIT_QUEUE,
         "task_routes": {RUN_TASK: {"queue": WAKE_QUEUE}, SUBMIT_TASK: {"queue": SUBMIT_QUEUE}},
-        "task_acks_late": True,
-        "task_reject_on_worker_lost": False,
+        "task_acks_late": False,
         "task_ignore_result": True,
         "task_serializer": "json",
         "accept_content": ["json"],

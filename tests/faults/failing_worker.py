@@ -7,7 +7,7 @@ Places, each `.before` and `.after` but where one is named:
 
     read.after       entries were read from the stream, nothing is done with them yet
     inbox            what the inbox held is moved into the stream
-    submit           a command that came by Celery is added to the stream
+    celery           what Celery's queue held is moved into the stream
     accept, reject   the scripts that make a row, or the rejection
     wake             the Celery message that opens a drain
     claim            the script that takes leases
@@ -39,7 +39,9 @@ from redis import Redis
 from worker.api.transport import Transport
 from worker.cli.main import main
 from worker.handlers.creation import CreateOnce
+from worker.intake.lists import Mover
 from worker.intake.reader import Intake
+from worker.ledger.keys import COMMAND_FIELD
 from worker.ledger.ledger import Ledger
 from worker.tasks.attempt import Attempts
 from worker.tasks.engine import Engine
@@ -51,8 +53,8 @@ PLACES = (
     "read.after",
     "inbox.before",
     "inbox.after",
-    "submit.before",
-    "submit.after",
+    "celery.before",
+    "celery.after",
     "accept.before",
     "accept.after",
     "reject.before",
@@ -138,6 +140,10 @@ def _send_name(_: Transport, method: str, path: str, **options: Any) -> tuple[st
     return ("post" if creates else "send"), ""
 
 
+def _mover_name(mover: Mover) -> tuple[str, str]:
+    return ("inbox" if mover._pushed.field == COMMAND_FIELD else "celery"), ""
+
+
 def install(failpoint: Failpoint) -> None:
     """Wraps every place."""
 
@@ -151,8 +157,7 @@ def install(failpoint: Failpoint) -> None:
     _wrap(Ledger, "note", failpoint, _note_name)
     _wrap(Transport, "send", failpoint, _send_name)
     _wrap(CreateOnce, "_reconcile", failpoint, lambda _, run: ("reconcile", run.lease.command_id))
-    _wrap(Intake, "_move_once", failpoint, at("inbox"))
-    _wrap(Engine, "_submit", failpoint, at("submit"))
+    _wrap(Mover, "move_once", failpoint, _mover_name)
     handle = Intake._handle
 
     async def handled(self: Intake, entries: Any) -> None:

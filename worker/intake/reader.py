@@ -8,11 +8,12 @@ again by itself (its own pending entries) or by another worker (`take_over`).
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from redis.exceptions import ResponseError
 
+from worker.intake.lists import Mover, PushedList
 from worker.intake.verdict import Entry, conflict, judge
 from worker.ledger.connection import BLOCK_MILLISECONDS, LEDGER_TROUBLE
 from worker.ledger.keys import GROUP
@@ -62,7 +63,6 @@ class Intake:
         self._batch = batch
         self._idle_ms = int(consumer_idle_seconds * 1000)
         self._on_accepted = on_accepted
-        self._move_inbox = load_script(redis, "move_inbox")
         self._forget_consumers = load_script(redis, "forget_consumers")
         self._resume_pending = True
 
@@ -72,7 +72,13 @@ class Intake:
 
     async def move_inbox(self) -> None:
         """Moves the inbox into the stream until it is cancelled."""
-        await self._keep_on("intake.inbox_failed", self._move_once)
+        mover = Mover(self._redis, self._keys, PushedList.inbox(self._keys), self._batch)
+        await self._keep_on("intake.inbox_failed", mover.move_once)
+
+    async def move_celery(self) -> None:
+        """Moves Celery's queue of submissions into the stream until it is cancelled."""
+        mover = Mover(self._redis, self._keys, PushedList.celery(self._keys), self._batch)
+        await self._keep_on("intake.celery_failed", mover.move_once)
 
     async def take_over(self) -> None:
         """Takes entries over from consumers that are gone, until it is cancelled."""
@@ -122,19 +128,6 @@ class Intake:
             await self._drop_vanished([entry.entry_id for entry in entries if not entry.fields])
         elif self._resume_pending:
             self._resume_pending = False
-
-    async def _move_once(self) -> None:
-        moved = await self._move_inbox(
-            keys=[self._keys.inbox, self._keys.moving, self._keys.commands], args=[self._batch]
-        )
-        if not moved:
-            # The blocking move is the wake-up: a push is on its way within a round trip.
-            await cast(
-                "Any",
-                self._redis.blmove(
-                    self._keys.inbox, self._keys.moving, BLOCK_MILLISECONDS // 1000, "LEFT", "RIGHT"
-                ),
-            )
 
     async def _take_over_once(self) -> None:
         start = "0-0"

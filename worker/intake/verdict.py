@@ -14,9 +14,10 @@ from schemas.attributes import Attributes
 from schemas.enums import EventState, Priority
 from schemas.events import UNREADABLE_TYPE, ErrorBody, ErrorCode, Problem, event_json
 from schemas.parsing import MAX_COMMAND_BYTES, InvalidCommandError, ParsedCommand, parse_command
+from worker.intake.celery_message import unwrap
 from worker.ledger.announcement import announce
 from worker.ledger.dead_letters import dead_letter_json
-from worker.ledger.keys import COMMAND_FIELD
+from worker.ledger.keys import CELERY_FIELD, COMMAND_FIELD
 from worker.ledger.row import Acceptance, Rejection
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Entry:
 
 def judge(entry: Entry, keys: Keys) -> Acceptance | Rejection:
     """Returns the acceptance or the rejection of an entry; raises nothing."""
-    text = entry.fields.get(COMMAND_FIELD)
+    message = entry.fields.get(CELERY_FIELD)
+    text = entry.fields.get(COMMAND_FIELD, message)
     if text is None:
         names = ", ".join(sorted(repr(name.decode("utf-8", "replace")) for name in entry.fields))
         problem = Problem(path="command", message=f"the entry's fields are {names[:200]}")
@@ -51,6 +53,8 @@ def judge(entry: Entry, keys: Keys) -> Acceptance | Rejection:
         raw = b" ".join(name + b" " + value for name, value in entry.fields.items())
         return _rejection(entry, raw, error, UNREADABLE_TYPE, None)
     try:
+        if message is not None:
+            text = unwrap(message)
         parsed = parse_command(text)
     except InvalidCommandError as exc:
         error = ErrorBody(code=exc.code, message=exc.message, problems=list(exc.problems) or None)

@@ -6,6 +6,8 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:commands            stream   field `command`; consumer group `intake`
     {ns}:inbox               list     commands of producers that can only push
     {ns}:inbox:moving        list     on their way from the inbox into the stream
+    {ns}:celery              list     Celery's queue of `trainmaster.submit`; and celery:moving
+    {ns}:wake                list     Celery's queue of wake-ups; what else it keeps is its own
     {ns}:events              stream   field `event`
     {ns}:replies:<replyto>   stream   field `event`
     {ns}:dead-letters        stream   field `dead_letter`
@@ -31,6 +33,7 @@ from schemas.enums import Priority
 
 GROUP = "intake"
 COMMAND_FIELD = b"command"
+CELERY_FIELD = b"celery"
 EVENT_FIELD = b"event"
 
 
@@ -59,6 +62,16 @@ class Keys:
     def moving(self) -> str:
         """What was taken from the inbox and is not yet in the stream."""
         return f"{self.prefix}inbox:moving"
+
+    @property
+    def celery_queue(self) -> str:
+        """Celery's list of submissions; those with a priority have lists of their own."""
+        return f"{self.prefix}celery"
+
+    @property
+    def celery_moving(self) -> str:
+        """What was taken from Celery's list and is not yet in the stream."""
+        return f"{self.prefix}celery:moving"
 
     @property
     def events(self) -> str:

@@ -202,6 +202,7 @@ class Engine:
                 "renew": parts.runner.renew(),
                 "read": parts.intake.read(),
                 "inbox": parts.intake.move_inbox(),
+                "celery": parts.intake.move_celery(),
                 "take-over": parts.intake.take_over(),
                 "sweep": self._sweep(parts),
             }.items()

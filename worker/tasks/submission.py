@@ -1,10 +1,16 @@
-"""The Celery tasks: `trainmaster.run` opens a drain, `trainmaster.submit` takes a command."""
+"""The Celery tasks: `trainmaster.run` opens a drain, `trainmaster.submit` takes a command.
+
+The intake empties the queue of submissions itself; the task is what Celery's tools show of it,
+and what takes a submission that someone sent to another queue.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
+from worker.intake.celery_message import SUBMIT_TASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +20,6 @@ if TYPE_CHECKING:
     from worker.tasks.engine import Engine
 
 RUN_TASK = "trainmaster.run"
-SUBMIT_TASK = "trainmaster.submit"
 
 
 def register_tasks(app: Celery, engine: Callable[[], Engine]) -> None:
