@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.sandbox_process import FEATURE_TYPES, SandboxProcess, running_sandbox
+from tests.sandbox_process import FEATURE_TYPES, SIMULATED, SandboxProcess, running_sandbox
 from worker.demo.scores import Scored, accuracy, box_map50, mask_map50
 
 if TYPE_CHECKING:
@@ -168,6 +168,21 @@ def _count(frames: dict[str, Any]) -> int:
 
 def _ids(frames: dict[str, Any]) -> set[str]:
     return {one["objectId"] for frame in frames.values() for one in frame}
+
+
+def test_a_slow_training_really_trains_and_ends_later(sandbox: SandboxProcess) -> None:
+    sandbox.faults({**SIMULATED, "training": "slow", "seconds": 3})
+    model = sandbox.create_model("resnet18")
+    training = sandbox.create_training(model, "resnet18")
+    sandbox.faults({"operation": "*", "effect": "running_trainings", "shown": "listed"})
+    (running,) = sandbox.http.get(f"{MODELS}/{model}").json()["modelIterations"]
+    assert running["trainingUuid"] == training
+    told = sandbox.ended(model, training)
+    sandbox.faults()
+    assert told["result"]["duration"] >= 3
+    assert len(_losses(told)) == 1
+    link = f"{MODELS}/{model}/iterations/{training}/weights-link"
+    assert sandbox.http.get(link).status_code == 200
 
 
 def _both_projects(sandbox: SandboxProcess, architecture: str, **more: Any) -> dict[str, Any]:
