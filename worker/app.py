@@ -10,13 +10,16 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+import click
 import structlog
 from celery import Celery, bootsteps
+from celery.concurrency.thread import TaskPool
 from celery.signals import setup_logging, worker_shutting_down
 from kombu import Exchange, Queue
 
+from schemas.events import ErrorCode
 from worker.composition import create_engine
-from worker.errors import LedgerLostError, TrainmasterError
+from worker.errors import LedgerLostError, SettingError, TrainmasterError
 from worker.intake.celery_message import SUBMIT_TASK
 from worker.ledger.keys import Keys
 from worker.logging import configure
@@ -77,6 +80,17 @@ class WorkerProcess:
             self.engine.stop_claiming()
         signal.signal(signal.SIGTERM, _leave_at_once)
 
+    def check_pool(self, pool: type) -> None:
+        """Ends the process if Celery was told to run tasks elsewhere than in threads.
+
+        A task drains on the engine's loop, which a child process does not have and which one
+        single thread would wait for and answer nobody meanwhile.
+        """
+        if not issubclass(pool, TaskPool):
+            named = pool.__module__.rpartition(".")[2]
+            message = f"the pool {named} can't run trainmaster's tasks: use --pool=threads, or none"
+            self._refuse(SettingError(message, code=ErrorCode.INVALID_SETTING), WRONG_SETTING)
+
     def _refuse(self, error: TrainmasterError, exit_code: int) -> NoReturn:
         self.exit_code = exit_code
         self.engine = None
@@ -96,8 +110,9 @@ def create_app(settings: Settings, process: WorkerProcess | None = None) -> Cele
     class EngineStep(bootsteps.StartStopStep):
         """Runs the engine while the worker runs."""
 
-        def start(self, _parent: WorkController) -> None:
+        def start(self, parent: WorkController) -> None:
             """Starts the engine before the first task can come."""
+            this.check_pool(parent.pool_cls)  # type: ignore[attr-defined]
             this.start(create_engine(settings, publish_wake_up, this.break_off))
 
         def stop(self, _parent: WorkController) -> None:
@@ -181,7 +196,12 @@ def _leave_at_once(*_: object) -> None:
 
 def __getattr__(name: str) -> Any:
     if name == "app":
-        made = create_app(load_settings())
+        try:
+            made = create_app(load_settings())
+        except SettingError as exc:
+            # Celery shows any other exception with its traceback, and ends with 1.
+            click.echo(f"trainmaster: {exc.message}", err=True)
+            raise SystemExit(WRONG_SETTING) from exc
         globals()["app"] = made
         return made
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -352,7 +352,7 @@ async def test_a_command_cancelled_during_its_post_lets_an_identical_one_go_on(
     )
     run = bench.begin(await bench.claim(cancelled))
     first = asyncio.create_task(bench.attempts.carry_out(run))
-    while not run.changing:
+    while run.progress.get("step") != "intended":
         await asyncio.sleep(0.005)
     outcome = await cancel(
         bench.redis, bench.ledger.keys, cancelled, retention_seconds=60, reply_retention_seconds=60

@@ -25,6 +25,7 @@ from tests.integration.ledger_acts import (
     snapshot,
 )
 from worker.embedded import EmbeddedRedis
+from worker.intake.lists import Mover, PushedList
 from worker.intake.reader import Intake
 from worker.ledger.cancellation import CancelVerdict, cancel
 from worker.ledger.connection import connect
@@ -192,7 +193,9 @@ async def test_nothing_leaves_the_inbox_while_a_key_has_the_wrong_type(
     await misplace(redis, getattr(keys, name))
     before = await snapshot(redis, keys)
     move = load_script(redis, "move_inbox")
-    assert await raises_wrong_type(move(keys=[keys.inbox, keys.moving, keys.commands], args=[100]))
+    assert await raises_wrong_type(
+        move(keys=[keys.inbox, keys.moving, keys.commands], args=[100, "command", "LPOP"])
+    )
     assert await snapshot(redis, keys) == before
 
 
@@ -207,7 +210,7 @@ async def test_a_full_redis_refuses_each_script_whole_and_works_again_after(
     bad = await read_entry(redis, keys, b"bad")
     await redis.rpush(keys.inbox, "a")
     move = load_script(redis, "move_inbox")
-    await move(keys=[keys.moving, keys.moving, keys.commands], args=[1])
+    await move(keys=[keys.moving, keys.moving, keys.commands], args=[1, "command", "LPOP"])
     failed = Finish(lease, RowState.FAILED, 1, event=b"e", dead_letter=b"d")
     acts: list[Callable[[], Awaitable[Any]]] = [
         lambda: ledger.accept([acceptance(entry, "new")]),
@@ -216,7 +219,7 @@ async def test_a_full_redis_refuses_each_script_whole_and_works_again_after(
         lambda: ledger.note(lease, {"a": 1}),
         lambda: run_cancel(redis, keys, "waiting"),
         lambda: ledger.finish([failed]),
-        lambda: move(keys=[keys.inbox, keys.moving, keys.commands], args=[100]),
+        lambda: move(keys=[keys.inbox, keys.moving, keys.commands], args=[100, "command", "LPOP"]),
     ]
     before = await snapshot(redis, keys)
     await redis.config_set("maxmemory", "1mb")
@@ -288,8 +291,9 @@ async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(
             consumer_idle_seconds=1,
             on_accepted=lambda _: None,
         )
-        await redis.rpush(keys.inbox, "a")
-        await intake._move_once()
+        for pushed in (PushedList.inbox(keys), PushedList.celery(keys)):
+            await redis.rpush(pushed.names[0], "a")
+            await Mover(redis, keys, pushed, 9).move_once()
         await intake.leave()
         limits = RedisLimits(redis, keys, ledger, requests_per_second=100, concurrent_requests=1)
         await limits.leave(await limits.enter())

@@ -145,7 +145,7 @@ DETECTION: Final = ModelPlan(
     },
     measure=Measure("box mAP50", 0.8, scores.box_map50),
     conf_thresh=0.3,
-    epochs=(28, 10),
+    epochs=(18, 8),
 )
 SEGMENTATION: Final = ModelPlan(
     name="segmentation",
@@ -158,7 +158,7 @@ SEGMENTATION: Final = ModelPlan(
     },
     measure=Measure("mask mAP50", 0.6, scores.mask_map50),
     conf_thresh=0.3,
-    epochs=(20,),
+    epochs=(16,),
 )
 CLASSIFICATION: Final = ModelPlan(
     name="classification",
@@ -171,7 +171,7 @@ CLASSIFICATION: Final = ModelPlan(
     },
     measure=Measure("accuracy", 0.8, scores.accuracy),
     conf_thresh=0.3,
-    epochs=(20,),
+    epochs=(14,),
 )
 # The longest first: it trains while the others take turns beside it.
 MODELS: Final = (SEGMENTATION, DETECTION, CLASSIFICATION)
