@@ -1,0 +1,197 @@
+"""Celery's own tools on our app: its worker command, `inspect`, `status`, and Flower."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import orjson
+import pytest
+
+from tests.acceptance.senders import foreign_celery
+from tests.console import TIMEOUT_SECONDS, Console, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.embedded import EmbeddedRedis
+
+CELERY = [str(Path(sys.executable).parent / "celery"), "-A", "worker.app"]
+ROOT = Path(__file__).parents[2]
+TASKS = {"trainmaster.run", "trainmaster.submit"}
+TOKEN = "t0ken-of-nobody"
+NODE = "celery@tools"
+
+
+@contextmanager
+def celery(console: Console, log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a command of Celery that goes on, as a user would: beside the code, with settings."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [*CELERY, *arguments], stdout=file, stderr=file, env=console.environment, cwd=ROOT
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(TIMEOUT_SECONDS)
+
+
+def ask(console: Console, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Runs a command of Celery to its end."""
+    return subprocess.run(
+        [*CELERY, *arguments],
+        capture_output=True,
+        env=console.environment,
+        cwd=ROOT,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
+def settings(redis_server: EmbeddedRedis, namespace: str) -> Console:
+    return Console(
+        redis_server.url,
+        namespace,
+        TRAINMASTER_BEARER_TOKEN=TOKEN,
+        ENCORD_DOMAIN="http://127.0.0.1:9",
+        TRAINMASTER_LOG_FORMAT="json",
+    )
+
+
+@pytest.fixture(scope="module")
+def tools(
+    redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Console]:
+    """A worker that Celery's own command started, with nothing but our settings."""
+    console = settings(redis_server, "tools")
+    log = tmp_path_factory.mktemp("tools") / "worker.log"
+    with celery(console, log, "worker", "-n", "tools") as process:
+        wait_until(lambda: b"ready." in log.read_bytes() or process.poll() is not None, "a worker")
+        assert process.poll() is None, log.read_text()
+        yield console
+    assert process.returncode == 0, log.read_text()
+    assert TOKEN not in log.read_text()
+
+
+def inspect(console: Console, what: str) -> Any:
+    done = ask(console, "inspect", what, "--json", "--timeout", "10", "--destination", NODE)
+    assert done.returncode == 0, done.stderr.decode()
+    return orjson.loads(done.stdout)[NODE]
+
+
+def test_the_worker_answers_ping(tools: Console) -> None:
+    assert inspect(tools, "ping") == {"ok": "pong"}
+
+
+def test_both_tasks_are_registered(tools: Console) -> None:
+    assert set(inspect(tools, "registered")) == TASKS
+
+
+def test_what_runs_is_listed(tools: Console) -> None:
+    """At rest nothing runs: a drain ends when nothing is due."""
+    wait_until(lambda: inspect(tools, "active") == [], "a worker at rest")
+
+
+def test_status_lists_the_worker(tools: Console) -> None:
+    done = ask(tools, "status", "--timeout", "3")
+    assert done.returncode == 0
+    assert f"{NODE}: OK" in done.stdout.decode()
+    assert "1 node online" in done.stdout.decode()
+
+
+def test_without_a_pool_named_the_tasks_run_in_threads(tools: Console) -> None:
+    assert inspect(tools, "stats")["pool"]["implementation"] == "celery.concurrency.thread:TaskPool"
+
+
+def test_a_submission_of_another_celery_app_is_taken(tools: Console) -> None:
+    app = foreign_celery(tools.environment["TRAINMASTER_REDIS_URL"], "tools")
+    # Its deadline has passed: the command ends without a call of the API.
+    command = {
+        "type": "list_models",
+        "id": "of-another-app",
+        "deadline": "2020-01-01T00:00:00Z",
+        "data": {},
+    }
+    app.send_task("trainmaster.submit", args=[command])
+    app.close()
+    wait_until(
+        lambda: '"failed"' in tools.run("status", "--json", "of-another-app").out,
+        "the command has ended",
+    )
+
+
+def test_flower_shows_the_worker(tools: Console, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    tools.environment["FLOWER_UNAUTHENTICATED_API"] = "true"
+    arguments = ("flower", "--address=127.0.0.1", f"--port={port}", "--inspect_timeout=5000")
+    log = tmp_path / "flower.log"
+    with (
+        celery(tools, log, *arguments) as flower,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
+    ):
+        seen: dict[str, Any] = {}
+
+        def shows_the_worker() -> bool:
+            assert flower.poll() is None, log.read_text()
+            try:
+                reply = client.get("/api/workers", params={"refresh": "1"})
+            except httpx.TransportError:
+                return False
+            if reply.status_code == 200:
+                seen.update(reply.json())
+            return NODE in seen and "registered" in seen[NODE]
+
+        wait_until(shows_the_worker, "Flower shows the worker")
+        assert set(seen[NODE]["registered"]) == TASKS
+        queues = {queue["name"] for queue in seen[NODE]["active_queues"]}
+        assert queues == {"wake"}
+        page = client.get("/workers")
+        assert NODE in page.text
+    password = tools.environment["TRAINMASTER_REDIS_URL"].split(":")[2].split("@")[0]
+    assert password not in log.read_text() + page.text
+
+
+@pytest.mark.parametrize("pool", ["--pool=threads", "--pool=prefork"])
+def test_threads_win_over_a_default_that_is_named(
+    redis_server: EmbeddedRedis, namespace: str, tmp_path: Path, pool: str
+) -> None:
+    """Celery takes its own default, prefork, for a pool that nobody chose."""
+    console, log = settings(redis_server, namespace), tmp_path / "worker.log"
+    with celery(console, log, "worker", pool) as process:
+        wait_until(lambda: b"ready." in log.read_bytes() or process.poll() is not None, "a worker")
+        assert process.poll() is None, log.read_text()
+    assert process.returncode == 0, log.read_text()
+    assert "(thread)" in log.read_text()
+
+
+@pytest.mark.parametrize("pool", ["processes", "solo"])
+def test_a_pool_that_can_not_work_is_refused_in_a_line(
+    redis_server: EmbeddedRedis, namespace: str, pool: str
+) -> None:
+    done = ask(settings(redis_server, namespace), "worker", f"--pool={pool}")
+    assert done.returncode == 2
+    said = [orjson.loads(line) for line in done.stderr.splitlines() if line.startswith(b"{")]
+    (refusal,) = [line["message"] for line in said if line["event"] == "worker.refused"]
+    assert "use --pool=threads" in refusal
+
+
+@pytest.mark.parametrize("command", [("worker",), ("inspect", "ping"), ("flower",)])
+def test_a_wrong_setting_is_a_line_for_celery_too(
+    redis_server: EmbeddedRedis, command: tuple[str, ...]
+) -> None:
+    console = settings(redis_server, "tools")
+    console.environment["TRAINMASTER_REDIS_URL"] = "http://:s3cret@127.0.0.1"
+    done = ask(console, *command)
+    assert done.returncode == 2
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("trainmaster: TRAINMASTER_REDIS_URL must begin with")
+    assert "s3cret" not in line
+    assert not done.stdout
