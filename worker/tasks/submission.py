@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from worker.intake.celery_message import SUBMIT_TASK
+from worker.intake.celery_message import SUBMIT_TASK, command_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,4 +39,4 @@ def register_tasks(app: Celery, engine: Callable[[], Engine]) -> None:
         if isinstance(command, dict) and "id" not in command:
             # Celery may deliver a message twice; with its id the second one does nothing.
             command = {**command, "id": self.request.id}
-        engine().submit(orjson.dumps(command))
+        engine().submit(command_text(command))
