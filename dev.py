@@ -26,6 +26,7 @@ USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
 
   demo    run the main job from end to end on this machine, about three minutes
   test    run all tests; arguments go to pytest
+  faults  break everything on purpose and count, about half an hour; see --help
   check   run the linters and the type checker
   format  put the code in its one format
   lock    write the locks anew from pyproject.toml
@@ -82,6 +83,8 @@ def carry_out(command: str, rest: list[str]) -> int:
             code = 0
         case "test":
             code = run("pytest", *rest)
+        case "faults":
+            code = run("python", "-m", "tests.faults", *rest)
         case "check":
             code = max(run(*linter) for linter in LINTERS)
         case "format":

@@ -23,12 +23,14 @@ PAST_LEASE_SECONDS = 4.0
 BAD = 2
 
 
-def open_fleet(folder: Path) -> Fleet:
+def open_fleet(folder: Path, **settings: str) -> Fleet:
     """Returns a fleet without workers, for many places one after the other."""
-    return Fleet(folder, 0, {"TRAINMASTER_DOUBT_SECONDS": "6"})
+    return Fleet(folder, 0, {"TRAINMASTER_DOUBT_SECONDS": "6", **settings})
 
 
-def crash_at(fleet: Fleet, scene: Scene, place: str, action: Action) -> Report:
+def crash_at(
+    fleet: Fleet, scene: Scene, place: str, action: Action, *, seconds: float = END_SECONDS
+) -> Report:
     """Runs a little of everything with a worker that fails at a place, then with a whole one."""
     name = f"{place}:{action}"
     prefix = name.replace(".", "-").replace(":", "-")
@@ -55,7 +57,7 @@ def crash_at(fleet: Fleet, scene: Scene, place: str, action: Action) -> Report:
         return audit.ended() >= len(work.expected) and len(audit.rejected) >= BAD
 
     with suppress(AssertionError):
-        wait_until(over, END_SECONDS, "everything has ended")
+        wait_until(over, seconds, "everything has ended")
     if action == "stop":
         # The frozen worker wakes up when another one has long done its work.
         failing.send(signal.SIGCONT)
@@ -92,7 +94,7 @@ def _work(fleet: Fleet, scene: Scene, prefix: str) -> Workload:
         }
         work.add(f"{prefix}-create-{number}", "create_model", data, "any")
     for number in range(2):
-        data = scene.training(fresh, epochs=number + 1, timeout_seconds=20)
+        data = scene.training(fresh, epochs=number + 1, timeout_seconds=8)
         work.add(f"{prefix}-train-{number}", "train", data, "any")
     data = {
         "project_uuid": scene.project_uuid,
@@ -120,7 +122,7 @@ def _submit_by_celery(fleet: Fleet, scene: Scene, prefix: str, work: Workload) -
     }
     app.send_task("trainmaster.submit", [command])
     app.close()
-    work.expected[command["id"]] = "succeeded"  # type: ignore[index]
+    work.expected[f"{prefix}-celery"] = "succeeded"
     return 1
 
 

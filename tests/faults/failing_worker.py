@@ -21,6 +21,10 @@ Places, each `.before` and `.after` but where one is named:
 Actions: `kill` (SIGKILL), `stop` (SIGSTOP), `disconnect` (every connection to Redis is cut), and
 at `wake.send` `drop`: every other wake-up is never sent. Times are counted down to the one that
 strikes; with 0 each one does.
+Mutations break the worker itself, to show that the suite sees it: `MUTATION=fencing` lets anybody
+finish a run, `MUTATION=intent` sends a POST before its intent is noted, `MUTATION=acknowledgement`
+acknowledges entries before they are accepted.
+
 A place may be narrowed to commands: `run.before/poison-:kill:999` strikes only where the id of
 the command begins with `poison-`.
 """
@@ -35,13 +39,15 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
 from worker.api.transport import Transport
 from worker.cli.main import main
 from worker.handlers.creation import CreateOnce
+from worker.handlers.run import Run
 from worker.intake.lists import Mover
 from worker.intake.reader import Intake
-from worker.ledger.keys import COMMAND_FIELD
+from worker.ledger.keys import COMMAND_FIELD, GROUP
 from worker.ledger.ledger import Ledger
 from worker.tasks.attempt import Attempts
 from worker.tasks.engine import Engine
@@ -188,7 +194,45 @@ def install(failpoint: Failpoint) -> None:
     Engine._send_wake_up = sent  # type: ignore[method-assign]
 
 
+def mutate(name: str) -> None:
+    """Breaks the worker in one of three ways."""
+    match name:
+        case "fencing":
+            register = AsyncRedis.register_script
+            fence = "redis.pcall('HGET', row, 'n') ~= token"
+
+            def register_unfenced(self: Any, script: Any) -> Any:
+                if "-- Ends runs" in script and fence not in script:
+                    raise SystemExit("the fence is not where it was")
+                return register(self, script.replace(fence, "false"))
+
+            AsyncRedis.register_script = register_unfenced  # type: ignore[method-assign]
+        case "intent":
+            note = Run.note
+
+            async def note_late(self: Run[Any], progress: Any, **more: Any) -> Any:
+                if progress.get("step") == "intended":
+                    return None
+                return await note(self, progress, **more)
+
+            Run.note = note_late  # type: ignore[method-assign]
+        case "acknowledgement":
+            handle = Intake._handle
+
+            async def handle_acknowledged(self: Intake, entries: Any) -> None:
+                ids = [entry.entry_id for entry in entries]
+                if ids:
+                    await self._redis.xack(self._keys.commands, GROUP, *ids)
+                await handle(self, entries)
+
+            Intake._handle = handle_acknowledged  # type: ignore[method-assign]
+        case _:
+            raise SystemExit(f"unknown mutation {name}")
+
+
 if __name__ == "__main__":
+    if mutation := os.environ.get("MUTATION"):
+        mutate(mutation)
     if spec := os.environ.get("FAILPOINT"):
         install(Failpoint(spec))
     sys.argv = ["trainmaster", "worker"]

@@ -17,21 +17,22 @@ if TYPE_CHECKING:
 LEASE_SECONDS = float(QUICK["TRAINMASTER_LEASE_SECONDS"])
 
 
-def frozen(folder: Path, seed: int, commands: int, freezes: int) -> Report:
+def frozen(folder: Path, seed: int, commands: int, freezes: int, **settings: str) -> Report:
     """Freezes a worker in the middle of its runs until its leases are over, then lets it go on."""
     rng = random.Random(seed)
-    with Fleet(folder, 2) as fleet:
+    # So few places that each worker has something to do.
+    with Fleet(folder, 2, {"TRAINMASTER_PLACES": "32", **settings}) as fleet:
         scene = Scene.prepare(fleet)
         work = mixed(scene, commands, rng)
         # Answers take a while, so that there is always something in the middle.
-        fleet.sandbox.faults({"operation": "*", "effect": "latency", "seconds": 0.4})
+        fleet.sandbox.faults({"operation": "*", "effect": "latency", "seconds": 1.0})
         fleet.wait_ready()
         work.send(fleet.client, shuffle=rng)
         audit = Audit(fleet)
         thawed = 0
         for _ in range(freezes):
             victim = rng.choice(fleet.workers)
-            time.sleep(rng.uniform(0.1, 0.6))
+            time.sleep(rng.uniform(0.3, 0.7))
             victim.send(signal.SIGSTOP)
             time.sleep(LEASE_SECONDS + 1.5)
             victim.send(signal.SIGCONT)
@@ -45,6 +46,8 @@ def frozen(folder: Path, seed: int, commands: int, freezes: int) -> Report:
             work.expected,
             faults=thawed,
             doubled=doubled_titles(models, "c "),
+            # A worker that was frozen with nothing to do has shown nothing.
+            wrong=int(fenced == 0),
             details={"fenced": fenced},
         )
 

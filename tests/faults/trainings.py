@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # How long an answer may stay unknown before the command gives up; trainings end well before.
-DOUBT_SECONDS = 25
-TRAINING_SECONDS = 4
+DOUBT_SECONDS = 15
+TRAINING_SECONDS = 3
 IDENTICAL = 5
 PER_MODEL = 15
 

@@ -86,6 +86,7 @@ class Scene:
 def mixed(scene: Scene, count: int, rng: random.Random, *, prefix: str = "c") -> Workload:
     """Returns commands that read, create, change, delete and fail, in about even shares."""
     work = Workload()
+    data: dict[str, Any]
     for number in range(count):
         command_id = f"{prefix}-{number}"
         match rng.choices(

@@ -1,0 +1,97 @@
+"""The full suite: `python -m tests.faults [--seed N] [--minutes M] [--only NAME]`.
+
+Prints one row for each scenario as it ends. Exits with 1 where the promise did not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.faults.crash_places import Action, crash_at, open_fleet
+from tests.faults.failing_worker import PLACES
+from tests.faults.leases import frozen, lost_wake_ups, tripled
+from tests.faults.outages import api_away, redis_away, redis_frozen, redis_full, redis_restarted
+from tests.faults.races import cancels, rate_limit, stops
+from tests.faults.storms import crashes
+from tests.faults.trainings import trainings
+from tests.faults.waits import waiting_trainings
+from tests.faults.workload import Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.faults.audit import Report
+
+    Scenario = Callable[[Path, int], Report]
+
+ACTIONS: tuple[Action, ...] = ("kill", "stop", "disconnect")
+HEADER = (
+    f"{'':6} {'scenario':42} {'faults':>7} {'commands':>8} {'lost':>5} {'doubled':>7} {'wrong':>5}"
+)
+
+SCENARIOS: dict[str, Scenario] = {
+    "crashes": lambda at, seed: crashes(at, seed, 10_000, 500),
+    "crashes-redis": lambda at, seed: crashes(
+        at, seed, 10_000, 500, redis_every_seconds=6, poison=10, seconds=600
+    ),
+    "trainings-listed": lambda at, seed: trainings(at, seed, 300, "listed"),
+    "trainings-hidden": lambda at, seed: trainings(at, seed, 300, "hidden"),
+    "frozen-workers": lambda at, seed: frozen(at, seed, 400, 4),
+    "lost-wake-ups": lambda at, seed: lost_wake_ups(at, seed, 1_000),
+    "tripled": lambda at, seed: tripled(at, seed, 3_000),
+    "redis-away": lambda at, seed: redis_away(at, seed, 600, 40),
+    "redis-frozen": lambda at, seed: redis_frozen(at, seed, 600, 20),
+    "redis-full": lambda at, seed: redis_full(at, seed, 600, 10),
+    "redis-restarted": lambda at, seed: redis_restarted(at, seed, 600),
+    "api-away": lambda at, seed: api_away(at, seed, 400),
+    "rate-limit": lambda at, seed: rate_limit(at, seed, 50, 30),
+    "cancels": lambda at, seed: cancels(at, seed, 1_000),
+    "stops": lambda at, seed: stops(at, seed, 1_200, 40),
+    "waits": lambda at, seed: waiting_trainings(at, seed, 10_000, 240),
+}
+
+
+def reports(seed: int, only: str) -> Iterator[Report]:
+    """Yields the report of each scenario as it ends, crash places last."""
+    for number, (name, scenario) in enumerate(SCENARIOS.items()):
+        if only in name:
+            with tempfile.TemporaryDirectory() as folder:
+                yield scenario(Path(folder), seed + number)
+    places = [place for place in PLACES if only in f"place-{place}"]
+    if not places:
+        return
+    with tempfile.TemporaryDirectory() as folder, open_fleet(Path(folder)) as fleet:
+        scene = Scene.prepare(fleet)
+        for action in ACTIONS:
+            for place in places:
+                yield crash_at(fleet, scene, place, action)
+
+
+def main() -> int:
+    """Runs what was asked for; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="dev.py faults", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="of commands, faults and victims")
+    parser.add_argument("--minutes", type=float, default=0, help="begin nothing new after so many")
+    parser.add_argument("--only", default="", help="scenarios whose name holds this; place-… too")
+    options = parser.parse_args()
+    begun = time.monotonic()
+    print(HEADER, flush=True)
+    broken = run = 0
+    for found in reports(options.seed, options.only):
+        print(found.line(), flush=True)
+        run += 1
+        broken += not found.holds
+        if options.minutes and time.monotonic() - begun > options.minutes * 60:
+            print(f"stopped after {options.minutes:g} minutes; what is not listed was not run")
+            break
+    print(f"{run} scenarios, {broken} broken, {time.monotonic() - begun:.0f} s")
+    return 1 if broken or not run else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

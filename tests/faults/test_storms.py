@@ -1,0 +1,33 @@
+"""Storms in short form; the seed stands in each test's name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+from tests.faults.storms import crashes
+from tests.faults.trainings import trainings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("seed", [101])
+def test_workers_redis_and_poison_may_kill_yet_each_command_ends_once(
+    tmp_path: Path, seed: int
+) -> None:
+    found = crashes(
+        tmp_path, seed, 500, 40, kill_every_seconds=2, redis_every_seconds=6, poison=2, seconds=150
+    )
+    assert found.holds, found.line()
+    assert found.faults > 2
+
+
+@pytest.mark.parametrize(("seed", "shown"), [(102, "listed"), (103, "hidden")])
+def test_no_training_is_made_twice_though_posts_fail_and_workers_die(
+    tmp_path: Path, seed: int, shown: Literal["listed", "hidden"]
+) -> None:
+    found = trainings(tmp_path, seed, 45, shown)
+    assert found.holds, found.line()
+    assert found.faults > 2

@@ -1,0 +1,61 @@
+"""Leases, outages and races in short form; the seed stands in each test's name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.crash_places import crash_at, open_fleet
+from tests.faults.leases import frozen, lost_wake_ups, tripled
+from tests.faults.outages import api_away, redis_away, redis_full
+from tests.faults.races import cancels, rate_limit, stops
+from tests.faults.waits import waiting_trainings
+from tests.faults.workload import Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.faults.audit import Report
+
+
+@pytest.mark.parametrize(
+    ("seed", "scenario"),
+    [
+        pytest.param(201, lambda at, seed: frozen(at, seed, 120, 1), id="201-frozen-worker"),
+        pytest.param(202, lambda at, seed: lost_wake_ups(at, seed, 120), id="202-lost-wake-ups"),
+        pytest.param(203, lambda at, seed: tripled(at, seed, 200), id="203-three-of-each"),
+        pytest.param(204, lambda at, seed: redis_away(at, seed, 160, 4), id="204-redis-away"),
+        pytest.param(205, lambda at, seed: redis_full(at, seed, 160, 3), id="205-redis-full"),
+        pytest.param(206, lambda at, seed: api_away(at, seed, 60, 2), id="206-api-away"),
+        pytest.param(207, lambda at, seed: cancels(at, seed, 100), id="207-cancels"),
+        pytest.param(208, lambda at, seed: stops(at, seed, 120, 4), id="208-stops"),
+        pytest.param(209, lambda at, seed: rate_limit(at, seed, 50, 5), id="209-rate-limit"),
+    ],
+)
+def test_the_promise_holds_in(
+    tmp_path: Path, seed: int, scenario: Callable[[Path, int], Report]
+) -> None:
+    found = scenario(tmp_path, seed)
+    assert found.holds, found.line()
+
+
+def test_waits_for_many_trainings_outlive_their_workers_210(tmp_path: Path) -> None:
+    found = waiting_trainings(tmp_path, 210, 150, 8, kill_every_seconds=4)
+    assert found.holds, found.line()
+
+
+def test_the_suite_sees_a_broken_fence_211(tmp_path: Path) -> None:
+    assert frozen(tmp_path, 211, 120, 1, MUTATION="fencing").doubled
+
+
+def test_the_suite_sees_a_post_before_its_intent(tmp_path: Path) -> None:
+    with open_fleet(tmp_path, MUTATION="intent") as fleet:
+        assert crash_at(fleet, Scene.prepare(fleet), "post.after", "kill").doubled
+
+
+def test_the_suite_sees_an_acknowledgement_before_its_accept(tmp_path: Path) -> None:
+    with open_fleet(tmp_path, MUTATION="acknowledgement") as fleet:
+        scene = Scene.prepare(fleet)
+        assert crash_at(fleet, scene, "accept.before", "kill", seconds=12).lost
