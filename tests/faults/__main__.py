@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING
 from tests.faults.crash_places import Action, crash_at, open_fleet
 from tests.faults.failing_worker import PLACES
 from tests.faults.leases import frozen, lost_wake_ups, tripled
-from tests.faults.outages import api_away, redis_away, redis_frozen, redis_full, redis_restarted
-from tests.faults.races import cancels, rate_limit, stops
+from tests.faults.outages import (
+    api_away,
+    bad_deploy,
+    redis_away,
+    redis_frozen,
+    redis_full,
+    redis_restarted,
+)
+from tests.faults.races import cancels, rate_limit, retry_after, stops
 from tests.faults.storms import crashes
 from tests.faults.trainings import trainings
 from tests.faults.waits import waiting_trainings
@@ -50,6 +57,8 @@ SCENARIOS: dict[str, Scenario] = {
     "redis-restarted": lambda at, seed: redis_restarted(at, seed, 600),
     "api-away": lambda at, seed: api_away(at, seed, 400),
     "rate-limit": lambda at, seed: rate_limit(at, seed, 50, 30),
+    "retry-after": lambda at, seed: retry_after(at, seed, 800, 6),
+    "bad-deploy": lambda at, seed: bad_deploy(at, seed, 600),
     "cancels": lambda at, seed: cancels(at, seed, 1_000),
     "stops": lambda at, seed: stops(at, seed, 1_200, 40),
     "waits": lambda at, seed: waiting_trainings(at, seed, 10_000, 240),

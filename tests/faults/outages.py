@@ -172,6 +172,49 @@ def api_away(folder: Path, seed: int, commands: int, minutes: float = 10) -> Rep
         )
 
 
+def bad_deploy(folder: Path, seed: int, commands: int) -> Report:
+    """Lets every command fail for good, as a wrong key does; then mends it."""
+    pause_at = 20
+    settings = {
+        "TRAINMASTER_PAUSE_COMMANDS": str(pause_at),
+        "TRAINMASTER_PAUSE_SECONDS": "0.5",
+        "TRAINMASTER_PAUSE_PROBE_SECONDS": "1",
+        "TRAINMASTER_PLACES": "8",
+    }
+    with Fleet(folder, 2, settings) as fleet:
+        scene = Scene.prepare(fleet)
+        work = Workload()
+        for number in range(commands):
+            work.add(f"c-{number}", "get_model", {"model_uuid": scene.model_uuid}, "any")
+        refused: dict[str, Any] = {"operation": "*", "effect": "status", "status": 401}
+        fleet.sandbox.faults(refused, {"operation": "*", "effect": "latency", "seconds": 0.1})
+        fleet.wait_ready()
+        work.send(fleet.client, shuffle=random.Random(seed))
+        audit = Audit(fleet)
+        _until(audit, pause_at, 30)
+        # Long enough for everything to fail, were there no pause.
+        time.sleep(max(5.0, commands * 0.1 / 16 * 2))
+        audit.update()
+        failed = audit.ended()
+        paused = fleet.logs().count('"lane.paused"')
+        fleet.sandbox.faults()
+        _until(audit, commands, 60)
+        states = [state(end) for each in work.expected for end in audit.ends(each)]
+        return report(
+            f"bad deploy[seed {seed}]",
+            audit,
+            work.expected,
+            faults=failed,
+            wrong=(not paused) + (failed > commands // 2) + (states.count("failed") > failed + 16),
+            details={
+                "failed": states.count("failed"),
+                "succeeded": states.count("succeeded"),
+                "paused": paused,
+                "resumed": fleet.logs().count('"lane.resumed"'),
+            },
+        )
+
+
 def _send_some(fleet: Fleet, work: Workload, rng: random.Random, count: int) -> None:
     some = Workload({key: work.texts[key] for key in rng.sample(sorted(work.texts), count)})
     some.send(fleet.client)

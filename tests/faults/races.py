@@ -146,3 +146,42 @@ def rate_limit(folder: Path, seed: int, rate: int, seconds: float) -> Report:
             wrong=(most > rate) + (mean < 0.9 * rate),
             details={"most in a second": most, "mean": mean},
         )
+
+
+def retry_after(folder: Path, seed: int, commands: int, seconds: int) -> Report:
+    """Lets one answer say `Retry-After`; nothing of four workers may reach the API meanwhile."""
+    with Fleet(folder, 4, {"TRAINMASTER_PLACES": "4"}) as fleet:
+        scene = Scene.prepare(fleet)
+        work = Workload()
+        for number in range(commands):
+            work.add(f"c-{number}", "get_model", {"model_uuid": scene.model_uuid}, "succeeded")
+        limited = {
+            "operation": "get_model",
+            "effect": "status",
+            "status": 429,
+            "headers": {"Retry-After": str(seconds)},
+            "after": commands // 4,
+            "count": 1,
+        }
+        fleet.sandbox.faults(limited, {"operation": "*", "effect": "latency", "seconds": 0.1})
+        fleet.wait_ready()
+        audit = Audit(fleet)
+        work.send(fleet.client, shuffle=random.Random(seed))
+        wait_until(lambda: '"limits.held"' in fleet.logs(), 30, "the API has asked for a pause")
+        # What was under way may end; each worker has four places.
+        time.sleep(0.5)
+        before = fleet.sandbox.truth(created="false")["total"]
+        time.sleep(seconds - 1.0)
+        within = fleet.sandbox.truth(created="false")["total"] - before
+        end = time.monotonic() + 60
+        while audit.ended() < commands and time.monotonic() < end:
+            time.sleep(0.2)
+            audit.update()
+        return report(
+            f"Retry-After {seconds} s, 4 workers[seed {seed}]",
+            audit,
+            work.expected,
+            faults=1,
+            wrong=within,
+            details={"calls within it": within},
+        )

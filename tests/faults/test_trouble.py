@@ -8,8 +8,8 @@ import pytest
 
 from tests.faults.crash_places import crash_at, open_fleet
 from tests.faults.leases import frozen, lost_wake_ups, tripled
-from tests.faults.outages import api_away, redis_away, redis_full
-from tests.faults.races import cancels, rate_limit, stops
+from tests.faults.outages import api_away, bad_deploy, redis_away, redis_full
+from tests.faults.races import cancels, rate_limit, retry_after, stops
 from tests.faults.waits import waiting_trainings
 from tests.faults.workload import Scene
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         pytest.param(206, lambda at, seed: api_away(at, seed, 60, 2), id="206-api-away"),
         pytest.param(207, lambda at, seed: cancels(at, seed, 100), id="207-cancels"),
         pytest.param(208, lambda at, seed: stops(at, seed, 120, 4), id="208-stops"),
+        pytest.param(212, lambda at, seed: retry_after(at, seed, 300, 3), id="212-retry-after"),
+        pytest.param(213, lambda at, seed: bad_deploy(at, seed, 240), id="213-bad-deploy"),
         pytest.param(209, lambda at, seed: rate_limit(at, seed, 50, 5), id="209-rate-limit"),
     ],
 )

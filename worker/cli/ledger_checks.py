@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from worker.cli.findings import Finding, Level, judge_clock
 from worker.cli.output import counted, safe_text
@@ -17,6 +17,8 @@ from worker.ledger.marker import Marker
 from worker.ledger.server import OLDEST_VERSION, SAFE_POLICY, ServerFacts, server_facts
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from redis.asyncio import Redis
 
 # A worker reads the stream every two seconds, busy or not.
@@ -31,12 +33,25 @@ async def check_ledger(redis: Redis, keys: Keys) -> list[Finding]:
         redis.exceptions.RedisError: Redis can't be asked.
     """
     return [
-        *judge_server(await server_facts(redis)),
-        await _check_clock(redis),
-        await _check_loss(redis, keys),
-        *await _check_group(redis, keys),
-        *await _check_work(redis, keys),
+        *await _permitted("redis.server", _check_server(redis)),
+        *await _permitted("redis.clock", _check_clock(redis)),
+        *await _permitted("ledger.marker", _check_loss(redis, keys)),
+        *await _permitted("intake.group", _check_group(redis, keys)),
+        *await _permitted("ledger.open", _check_work(redis, keys)),
     ]
+
+
+async def _permitted(check: str, look: Awaitable[list[Finding]]) -> list[Finding]:
+    """Returns what is found, or that this user of Redis may not look."""
+    try:
+        return await look
+    except NoPermissionError as exc:
+        advice = "a user of Redis with more rights can look: trainmaster doctor --redis-url URL"
+        return [Finding(check, Level.WARN, f"not looked at: {exc}", advice)]
+
+
+async def _check_server(redis: Redis) -> list[Finding]:
+    return judge_server(await server_facts(redis))
 
 
 def judge_server(facts: ServerFacts) -> list[Finding]:
@@ -110,24 +125,26 @@ def _judge_memory(facts: ServerFacts) -> Finding:
     )
 
 
-async def _check_clock(redis: Redis) -> Finding:
+async def _check_clock(redis: Redis) -> list[Finding]:
     begun = time.time()
     seconds, microseconds = await redis.time()
     ended = time.time()
     ahead = seconds + microseconds / 1_000_000 - (begun + ended) / 2
-    return judge_clock("redis.clock", ahead, (ended - begun) / 2, "Redis' clock")
+    return [judge_clock("redis.clock", ahead, (ended - begun) / 2, "Redis' clock")]
 
 
-async def _check_loss(redis: Redis, keys: Keys) -> Finding:
+async def _check_loss(redis: Redis, keys: Keys) -> list[Finding]:
     loss = await Marker(redis, keys).loss()
     if loss is None:
-        return Finding("ledger.marker", Level.OK, "nothing was lost")
-    return Finding(
-        "ledger.marker",
-        Level.FAIL,
-        f"the ledger was {loss}: nobody knows which commands were done",
-        "look at the API for what was created; then run: trainmaster doctor --accept-loss",
-    )
+        return [Finding("ledger.marker", Level.OK, "nothing was lost")]
+    return [
+        Finding(
+            "ledger.marker",
+            Level.FAIL,
+            f"the ledger was {loss}: nobody knows which commands were done",
+            "look at the API for what was created; then run: trainmaster doctor --accept-loss",
+        )
+    ]
 
 
 async def _check_group(redis: Redis, keys: Keys) -> list[Finding]:
@@ -137,6 +154,8 @@ async def _check_group(redis: Redis, keys: Keys) -> list[Finding]:
         groups = await redis.xinfo_groups(keys.commands)
         group = next((each for each in groups if each["name"] == GROUP.encode()), None)
         consumers = await Inspector(redis, keys).consumers() if group else []
+    except NoPermissionError:
+        raise
     except ResponseError as exc:
         if "no such key" not in str(exc):
             return [Finding(check, Level.FAIL, f"{keys.commands}: {exc}", "look at that key")]

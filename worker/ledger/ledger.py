@@ -70,6 +70,9 @@ def load_script(redis: Redis, name: str) -> AsyncScript:
 class Ledger:
     """Rows of one namespace.
 
+    Attributes:
+        marker: without it in Redis nothing is accepted; empty where nobody looks for one.
+
     Args:
         redis: client that returns bytes.
         keys: the namespace.
@@ -89,6 +92,7 @@ class Ledger:
     ) -> None:
         self.redis = redis
         self.keys = keys
+        self.marker = ""
         self._lease_ms = int(lease_seconds * 1000)
         self._retention_seconds = retention_seconds
         self._reply_seconds = reply_retention_seconds
@@ -107,7 +111,7 @@ class Ledger:
             redis.exceptions.RedisError: nothing is known of the outcome; accept again.
         """
         keys = self.keys
-        args: list[Any] = [keys.prefix, GROUP, self._reply_seconds]
+        args: list[Any] = [keys.prefix, GROUP, self._reply_seconds, self.marker]
         for item in batch:
             args += (
                 item.entry_id,
@@ -121,7 +125,14 @@ class Ledger:
                 item.replies,
             )
         reply = await self._accept(
-            keys=[keys.commands, keys.events, keys.due_interactive, keys.due_bulk], args=args
+            keys=[
+                keys.commands,
+                keys.events,
+                keys.due_interactive,
+                keys.due_bulk,
+                keys.marker,
+            ],
+            args=args,
         )
         return [_VERDICTS[code] for code in reply]
 

@@ -224,6 +224,7 @@ class Engine:
                 facts = await server_facts(parts.redis)
                 refuse_unsuitable(facts)
                 await parts.marker.enter()
+                parts.ledger.marker = parts.marker.known
             except AuthenticationError as exc:
                 raise SettingError(
                     f"TRAINMASTER_REDIS_URL: the server refuses us: {exc}",

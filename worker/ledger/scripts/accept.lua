@@ -1,8 +1,8 @@
 #!lua
 -- Makes rows of commands, first writer wins, and acknowledges their stream entries.
 --
--- KEYS  1 commands  2 events  3 due:interactive  4 due:bulk
--- ARGV  1 key prefix  2 group  3 seconds reply streams are kept
+-- KEYS  1 commands  2 events  3 due:interactive  4 due:bulk  5 marker
+-- ARGV  1 key prefix  2 group  3 seconds reply streams are kept  4 the marker or ""
 --       then for each command 9 values:
 --       entry id, command id, type, fingerprint, lane (i or b), not before (ms, 0 = now),
 --       text, accepted event, reply stream or ""
@@ -15,6 +15,10 @@
 local prefix, group, reply_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4])
+-- In an emptied ledger every id looks new, though its command may have been carried out.
+if ARGV[4] ~= '' and redis.call('GET', KEYS[5]) ~= ARGV[4] then
+  return redis.error_reply('LEDGERLOST the marker is gone')
+end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- A reply stream whose key holds something else gets nothing: the events stream has it all.
@@ -27,7 +31,7 @@ local function publish(event, reply)
   redis.call('EXPIRE', reply, reply_seconds)
 end
 local verdicts, done = {}, {}
-for i = 4, #ARGV, 9 do
+for i = 5, #ARGV, 9 do
   local entry, id, fingerprint, lane = ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
   local row = prefix .. 'row:' .. id
   local known = redis.pcall('HGET', row, 'f')

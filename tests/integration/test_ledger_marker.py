@@ -1,0 +1,60 @@
+"""The marker: a ledger that someone emptied is not a new one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from redis.exceptions import ResponseError
+
+from tests.integration.ledger_acts import acceptance, open_group, read_entry
+from worker.errors import LedgerLostError
+from worker.ledger.marker import Marker
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+    from worker.ledger.ledger import Ledger
+
+
+async def test_the_first_worker_leaves_the_marker_and_the_next_one_learns_it(
+    redis: Redis, keys: Keys
+) -> None:
+    first, second = Marker(redis, keys), Marker(redis, keys)
+    await first.enter()
+    await second.enter()
+    assert first.known == second.known
+    await second.check()
+
+
+async def test_a_ledger_that_was_emptied_stops_who_works_and_who_starts_later(
+    redis: Redis, keys: Keys
+) -> None:
+    marker, later = Marker(redis, keys), Marker(redis, keys)
+    await marker.enter()
+    await redis.delete(keys.marker)
+    with pytest.raises(LedgerLostError, match="accept-loss"):
+        await marker.check()
+    with pytest.raises(LedgerLostError):
+        await later.enter()
+    assert await later.accept_loss()
+    assert not await later.accept_loss()
+    await later.enter()
+    with pytest.raises(LedgerLostError, match="replaced"):
+        await marker.check()
+
+
+async def test_nothing_is_accepted_into_a_ledger_that_was_emptied(
+    redis: Redis, keys: Keys, ledger: Ledger
+) -> None:
+    marker = Marker(redis, keys)
+    await marker.enter()
+    ledger.marker = marker.known
+    await redis.delete(keys.marker)
+    await open_group(redis, keys)
+    entry = await read_entry(redis, keys)
+    with pytest.raises(ResponseError, match="LEDGERLOST"):
+        await ledger.accept([acceptance(entry, "again")])
+    assert not await redis.exists(keys.row("again"))
+    assert await redis.xlen(keys.commands) == 1, "the entry waits for whoever accepts the loss"
