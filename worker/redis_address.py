@@ -69,8 +69,9 @@ class RedisAddress:
         }.get(parts.scheme)
         if known is None:
             raise _wrong("must begin with redis://, rediss:// or sentinel://")
-        if strange := sorted(set(options) - known):
-            raise _wrong(f"has an unknown option {strange[0]}")
+        if set(options) - known:
+            # Not named here: behind an unquoted question mark it may be half of a password.
+            raise _wrong(f"has an unknown option; there is {', '.join(sorted(known)) or 'none'}")
         names = hosts.split(",")
         if len(names) > 1 and parts.scheme != "sentinel":
             raise _wrong("names several hosts; only sentinel:// does")

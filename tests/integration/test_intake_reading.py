@@ -14,11 +14,12 @@ from celery import Celery
 
 from schemas.examples import COMMAND_EXAMPLES
 from tests.integration.ledger_acts import MODEL_UUID, TEXT, events, now_ms, open_group
+from worker.intake.celery_message import SUBMIT_TASK
 from worker.intake.reader import Intake
 from worker.ledger.dead_letters import DeadLetter, DeadLetters
 from worker.ledger.keys import COMMAND_FIELD, GROUP, Keys
 from worker.ledger.ledger import Ledger
-from worker.tasks.submission import SUBMIT_TASK, register_tasks
+from worker.tasks.submission import register_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -81,8 +81,9 @@ def _read(text: bytes, what: str) -> Any:
 
 
 def _invalid(path: str, message: str) -> InvalidCommandError:
+    where = f"the Celery message's {path}" if path else "the Celery message"
     return InvalidCommandError(
         ErrorCode.INVALID_COMMAND,
-        f"the Celery message's {path} {message}".replace("'s  ", " "),
+        f"{where} {message}",
         problems=[Problem(path=path, message=message)],
     )

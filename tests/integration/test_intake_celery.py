@@ -1,0 +1,128 @@
+"""Celery's queue of submissions: emptied by the intake, whoever wrote the message."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from celery import Celery
+
+from schemas.events import ErrorCode
+from schemas.parsing import InvalidCommandError
+from tests.integration.ledger_acts import events
+from worker.intake.celery_message import unwrap
+from worker.intake.lists import Mover, PushedList
+from worker.intake.reader import Intake
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+    from worker.ledger.ledger import Ledger
+
+COMMAND = {"type": "list_models", "data": {}}
+
+
+@pytest.fixture
+def producer(redis_url: str, keys: Keys) -> Iterator[Celery]:
+    """A Celery app that knows nothing of ours but the name of the task and the prefix of keys."""
+    app = Celery("producer", broker=redis_url, set_as_current=False)
+    app.conf.broker_transport_options = {"global_keyprefix": keys.prefix}
+    yield app
+    app.close()
+
+
+async def taken_in(redis: Redis, ledger: Ledger, keys: Keys) -> list[dict[str, Any]]:
+    """Moves and reads what is there; returns the events."""
+    intake = Intake(
+        redis, ledger, consumer="c", batch=50, consumer_idle_seconds=5, on_accepted=lambda _: None
+    )
+    await intake._create_group()
+    await Mover(redis, keys, PushedList.celery(keys), 50).move_once()
+    await intake._read_once()
+    await intake._read_once()
+    return await events(redis, keys.events)
+
+
+async def test_a_submission_takes_the_way_of_every_command(
+    producer: Celery, redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    producer.send_task("trainmaster.submit", [{**COMMAND, "id": "mine"}])
+    producer.send_task("trainmaster.submit", kwargs={"command": {**COMMAND, "id": "named"}})
+    producer.send_task("trainmaster.submit", [{**COMMAND, "id": "urgent"}], priority=6)
+    found = await taken_in(redis, ledger, keys)
+    assert {event["subject"]: event["type"] for event in found} == {
+        "mine": "list_models.accepted",
+        "named": "list_models.accepted",
+        "urgent": "list_models.accepted",
+    }
+
+
+async def test_without_an_id_the_tasks_own_serves_so_a_message_may_come_twice(
+    producer: Celery, redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    sent = producer.send_task("trainmaster.submit", [COMMAND])
+    (message,) = await redis.lrange(keys.celery_queue, 0, -1)
+    await redis.lpush(keys.celery_queue, message)
+    found = await taken_in(redis, ledger, keys)
+    assert [event["subject"] for event in found] == [sent.id]
+
+
+async def test_what_is_no_submission_is_rejected_whole(
+    producer: Celery, redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    producer.send_task("somebody.elses", [COMMAND], queue="celery")
+    producer.send_task("trainmaster.submit", ["text"])
+    await redis.lpush(keys.celery_queue, "not JSON")
+    found = await taken_in(redis, ledger, keys)
+    assert sorted(event["data"]["error"]["code"] for event in found) == [
+        ErrorCode.INVALID_COMMAND,
+        ErrorCode.INVALID_COMMAND,
+        ErrorCode.NOT_JSON,
+    ]
+    assert await redis.xlen(keys.dead_letters) == 3
+
+
+def message(**changes: Any) -> bytes:
+    """Returns a good message, changed."""
+    body = orjson.dumps([[COMMAND], {}, {}])
+    return orjson.dumps({
+        "body": base64.b64encode(body).decode(),
+        "content-type": "application/json",
+        "headers": {"task": "trainmaster.submit", "id": "task-1"},
+        "properties": {"body_encoding": "base64"},
+        **changes,
+    })
+
+
+def test_a_body_that_is_not_encoded_is_read_too() -> None:
+    plain = message(body=orjson.dumps([[COMMAND]]).decode(), properties={})
+    assert orjson.loads(unwrap(plain)) == {**COMMAND, "id": "task-1"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"headers": {"task": "other"}}, "headers.task"),
+        ({"headers": None}, "headers.task"),
+        ({"content-type": "application/x-python-serialize"}, "content-type"),
+        ({"body": 7}, "body"),
+        ({"body": "%%%"}, "body"),
+        ({"body": base64.b64encode(b"[[1], {}, {}]").decode()}, "args"),
+        ({"body": base64.b64encode(b"{}").decode()}, "args"),
+    ],
+)
+def test_the_problem_names_the_part_of_the_message(changes: dict[str, Any], path: str) -> None:
+    with pytest.raises(InvalidCommandError) as caught:
+        unwrap(message(**changes))
+    assert [problem.path for problem in caught.value.problems] == [path]
+
+
+@pytest.mark.parametrize("raw", [b"[]", b"null", b"1", b'"x"'])
+def test_an_envelope_is_an_object(raw: bytes) -> None:
+    with pytest.raises(InvalidCommandError, match="must be an object"):
+        unwrap(raw)

@@ -1,0 +1,66 @@
+"""The address of Redis: one URL for the ledger's clients and for Celery's broker."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker.errors import SettingError
+from worker.redis_address import RedisAddress
+
+
+def test_a_plain_url_is_the_same_for_celery() -> None:
+    address = RedisAddress.parse("redis://user:p%40ss@[::1]:7000/3")
+    assert (address.hosts, address.db) == ((("::1", 7000),), 3)
+    assert (address.username, address.password) == ("user", "p@ss")
+    assert address.broker().url == "redis://user:p%40ss@[::1]:7000/3"
+    assert address.broker().tls is None
+
+
+def test_ports_and_database_have_defaults() -> None:
+    assert RedisAddress.parse("redis://host").hosts == (("host", 6379),)
+    assert RedisAddress.parse("redis://host").db == 0
+    assert RedisAddress.parse("sentinel://a,b:1").hosts == (("a", 26379), ("b", 1))
+
+
+def test_tls_always_asks_for_a_certificate() -> None:
+    address = RedisAddress.parse("rediss://host/0?ssl_ca_certs=/etc/ca.pem")
+    wanted = {"ssl_ca_certs": "/etc/ca.pem", "ssl_cert_reqs": "required"}
+    assert address.broker().tls == wanted
+    assert address.client().connection_pool.connection_kwargs.items() >= wanted.items()
+
+
+def test_sentinels_are_asked_for_their_service() -> None:
+    address = RedisAddress.parse("sentinel://:pw@one:1,two:2/0?service=ledger&sentinel_password=s")
+    broker = address.broker()
+    assert broker.url == "sentinel://:pw@one:1/0;sentinel://:pw@two:2/0"
+    assert broker.options["master_name"] == "ledger"
+    assert broker.options["sentinel_kwargs"]["password"] == "s"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://host", "must begin with"),
+        ("", "must begin with"),
+        ("redis://", "names no host"),
+        ("redis://host/x", "number of a database"),
+        ("redis://a,b/0", "only sentinel"),
+        ("redis://host:port/0", "can't be"),
+        ("redis://host/0?ssl_ca_certs=x", "unknown option"),
+        ("rediss://host/0?ssl_cert_reqs=none", "unknown option"),
+    ],
+)
+def test_what_can_not_be_used_is_named_in_one_line(url: str, said: str) -> None:
+    with pytest.raises(SettingError, match=said) as caught:
+        RedisAddress.parse(url)
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("url", ["redis://:geheim?x=geheim@h/0", "redis://u:geheim@h/x"])
+def test_no_error_and_no_representation_shows_the_password(url: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        RedisAddress.parse(url)
+    assert "geheim" not in str(caught.value)
+    address = RedisAddress.parse("redis://u:geheim@h/0")
+    assert "geheim" not in repr(address)
+    assert "geheim" not in repr(address.broker())
