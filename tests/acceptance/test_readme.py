@@ -1,0 +1,230 @@
+"""The README's promises and snippets: each is run as it stands there, on a real system."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from redis import Redis
+
+from tests.console import TIMEOUT_SECONDS, Console, running_worker, wait_until
+from tests.sandbox_process import SandboxProcess, running_sandbox
+from worker.cli.main import COMMANDS
+from worker.embedded import EmbeddedRedis
+from worker.ledger.keys import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+CONTRACT = (ROOT / "docs" / "contract.md").read_text("utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+# What the snippets name: they are meant for a worker with default settings.
+KEYS = Keys("trainmaster")
+NPM_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class System:
+    """A sandbox and a worker as the README starts them, and the Redis between them."""
+
+    console: Console
+    sandbox: SandboxProcess
+    redis: Redis
+
+    def run(self, command: list[str], folder: Path, **environment: str) -> str:
+        """Runs a snippet; returns what it printed."""
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **self.console.environment, **environment},
+            capture_output=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
+
+    def states(self, command_id: str) -> list[str]:
+        """Returns the types of all events of a command."""
+        entries: Any = self.redis.xrange(KEYS.events)
+        events = [orjson.loads(fields[b"event"]) for _, fields in entries]
+        return [event["type"] for event in events if event["subject"] == command_id]
+
+    def models_created(self) -> int:
+        """Returns how many models the sandbox has made so far."""
+        return len(self.sandbox.truth()["created"]["models"])
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    folder = tmp_path_factory.mktemp("readme")
+    with EmbeddedRedis(folder / "redis") as server, running_sandbox(folder / "state") as sandbox:
+        console = Console(
+            # Old versions of redis-cli take a password only after a user.
+            server.url.replace("//:", "//default:"),
+            KEYS.namespace,
+            ENCORD_DOMAIN=sandbox.told["domain"],
+            ENCORD_SSH_KEY_FILE=sandbox.told["key_file"],
+        )
+        with (
+            running_worker(console, folder / "worker.log"),
+            Redis.from_url(server.url) as redis,
+        ):
+            yield System(console, sandbox, redis)
+
+
+def snippet(page: str, language: str, marker: str) -> str:
+    """Returns the one fenced block of a language that holds the marker."""
+    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (found,) = [block for block in blocks if marker in block]
+    return found
+
+
+def check_once(system: System, command_id: str, before: int) -> None:
+    """However often the snippet was run, its model was made once and it ended once."""
+    assert system.states(command_id) == ["create_model.accepted", "create_model.succeeded"]
+    assert system.models_created() == before + 1
+
+
+def test_the_snippet_for_python_runs_and_run_again_does_nothing_more(
+    system: System, tmp_path: Path
+) -> None:
+    before = system.models_created()
+    (tmp_path / "first.py").write_text(snippet(README, "python", "Producer"))
+    for _ in range(2):
+        printed = system.run([sys.executable, "first.py"], tmp_path)
+        assert [line.split()[0] for line in printed.splitlines()] == [
+            "create_model.accepted",
+            "create_model.succeeded",
+        ]
+    check_once(system, "model-from-python", before)
+
+
+@pytest.mark.skipif(not shutil.which("redis-cli"), reason="redis-cli is not on PATH")
+def test_the_snippet_for_redis_cli_runs_and_run_again_does_nothing_more(
+    system: System, tmp_path: Path
+) -> None:
+    before = system.models_created()
+    for _ in range(2):
+        printed = system.run(["sh", "-c", snippet(README, "sh", "XADD")], tmp_path)
+        _, event = printed.splitlines()
+        assert orjson.loads(event)["type"] == "create_model.succeeded"
+    check_once(system, "model-from-cli", before)
+
+
+@pytest.fixture(scope="module")
+def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package that the README installs."""
+    npm = shutil.which("npm")
+    if npm is None or not shutil.which("node"):
+        pytest.skip("node and npm are not on PATH")
+    folder = tmp_path_factory.mktemp("node")
+    (command,) = re.findall(r"`npm (install redis@\d+)`", README)
+    installed = subprocess.run(
+        [npm, *command.split(), "--no-audit", "--no-fund"],
+        cwd=folder,
+        capture_output=True,
+        timeout=NPM_SECONDS,
+        check=False,
+    )
+    if installed.returncode:
+        pytest.skip(f"npm can't install: {installed.stderr.decode()[-300:]}")
+    return folder
+
+
+def test_the_snippet_for_node_runs_and_run_again_does_nothing_more(
+    system: System, node_folder: Path
+) -> None:
+    before = system.models_created()
+    (node_folder / "first.mjs").write_text(snippet(README, "js", "createClient"))
+    for _ in range(2):
+        printed = system.run(["node", "first.mjs"], node_folder)
+        assert "create_model.succeeded" in printed
+    check_once(system, "model-from-node", before)
+
+
+def test_the_snippet_for_the_command_line_runs(system: System, tmp_path: Path) -> None:
+    (line,) = snippet(README, "sh", "submit --wait").splitlines()
+    script = Path(sys.executable).parent / "trainmaster"
+    printed = system.run(["sh", "-c", line.replace("python3 dev.py", str(script), 1)], tmp_path)
+    assert orjson.loads(printed)["model_group"]["title"] == "Shapes"
+
+
+def test_the_doctor_finds_nothing_wrong_with_the_systems_first_steps(system: System) -> None:
+    said = system.console.run("doctor")
+    assert said.code == 0, said.out
+
+
+def test_the_snippet_for_another_celery_app_reaches_the_worker(
+    system: System, tmp_path: Path
+) -> None:
+    (tmp_path / "sender.py").write_text(snippet(CONTRACT, "python", "send_task"))
+    system.run([sys.executable, "sender.py"], tmp_path)
+    wait_until(lambda: len(system.states("from-celery")) == 2, "the end of the command")
+    assert system.states("from-celery") == ["list_models.accepted", "list_models.succeeded"]
+
+
+def test_the_same_id_with_other_data_is_rejected_as_a_conflict(system: System) -> None:
+    for query, end in (("one", "list_models.succeeded"), ("two", "list_models.rejected")):
+        command = {"type": "list_models", "id": "twice", "data": {"query": query}}
+        system.redis.xadd(KEYS.commands, {"command": orjson.dumps(command)})
+        wait_until(lambda end=end: end in system.states("twice"), end)  # type: ignore[misc]
+    assert system.states("twice") == [
+        "list_models.accepted",
+        "list_models.succeeded",
+        "list_models.rejected",
+    ]
+
+
+def test_what_failed_lies_in_the_dead_letters_with_its_original_text(system: System) -> None:
+    nobody = "00000000-0000-4000-8000-000000000000"
+    text = orjson.dumps({"type": "get_model", "id": "no-such", "data": {"model_uuid": nobody}})
+    system.redis.rpush(KEYS.inbox, text)
+    wait_until(lambda: "get_model.failed" in system.states("no-such"), "the failure")
+    letter = orjson.loads(system.console.run("dead-letters", "show", "no-such", "--json").out)
+    assert letter["text"] == text.decode()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file_or_heading_that_is_there(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
+        if link.startswith("https://"):
+            continue
+        name, _, heading = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        if heading:
+            assert heading in headings(target), link
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub makes them."""
+    found = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in found}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_in_a_code_block_exists(page: Path) -> None:
+    known = {*COMMANDS, "sandbox", "test", "check", "format", "lock", "setup"}
+    for block in re.findall(
+        r"^```sh\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    ):
+        for name in re.findall(
+            r"^(?:.*[;|] )?(?:trainmaster|python3 dev\.py) ([a-z-]+)", block, re.MULTILINE
+        ):
+            assert name in known, name
+
+
+def test_the_licence_that_the_readme_names_is_the_one_in_the_file() -> None:
+    assert "[Apache-2.0](LICENSE)" in README
+    assert "Apache License" in (ROOT / "LICENSE").read_text("utf-8")
