@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from sandbox.cli import main as sandbox_command
+from worker.settings import environment_names
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
+COMPOSE = (ROOT / "deploy" / "compose.yaml").read_text("utf-8")
 NOT_THERE = "(from versions: none)"
 INSTALL_SECONDS = 300
 
@@ -86,3 +90,22 @@ def test_the_image_runs_as_nobody_special_and_stops_by_sigterm() -> None:
         assert re.findall(r"^USER (\d+)$", final[name], re.MULTILINE) == ["10001"]
     assert "STOPSIGNAL SIGTERM" in final["base"]
     assert list(final)[-1] == "worker"
+
+
+def test_image_and_playground_set_only_what_is_a_setting() -> None:
+    named = set(re.findall(r"\b((?:TRAINMASTER|ENCORD)_[A-Z_]+)[=:] ?\S", DOCKERFILE + COMPOSE))
+    assert {"TRAINMASTER_REDIS_URL", "ENCORD_DOMAIN", "TRAINMASTER_RESULT_STORE"} <= named
+    assert named <= set(environment_names().values())
+
+
+def test_the_playgrounds_sandbox_is_started_with_options_that_it_has() -> None:
+    (command,) = re.findall(r'^CMD \["sandbox", (.*)\]$', DOCKERFILE, re.MULTILINE)
+    given = [text for text in re.findall(r'"([^"]*)"', command) if text.startswith("--")]
+    assert given == ["--host", "--port", "--state"]
+    known = {name for option in sandbox_command.params for name in option.opts}
+    assert set(given) <= known
+
+
+def test_the_playgrounds_redis_forgets_nothing() -> None:
+    for directive in ("appendonly yes", "appendfsync always", "maxmemory-policy noeviction"):
+        assert f"        {directive}\n" in COMPOSE

@@ -1,4 +1,4 @@
-"""What the page on operations says of Redis: its users' rights are enough, and no more."""
+"""What the page on operations says of the operator's rights at Redis: enough, and no more."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from tests.console import Console, running_worker, wait_until
 from tests.sandbox_process import running_sandbox
 from worker.embedded import EmbeddedRedis
 from worker.ledger.keys import Keys
-from worker.producer import Producer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,21 +36,20 @@ def rights(user: str) -> list[str]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     with EmbeddedRedis(tmp_path_factory.mktemp("acl")) as running:
         with Redis.from_url(running.url) as admin:
-            for user in ("trainmaster", "producer"):
-                admin.execute_command(*rights(user))
+            admin.execute_command(*rights("operator"))
         yield running
 
 
-def url(server: EmbeddedRedis, user: str) -> str:
-    return f"redis://{user}:{PASSWORD}@127.0.0.1:{server.port}/0"
+def operator_url(server: EmbeddedRedis) -> str:
+    return f"redis://operator:{PASSWORD}@127.0.0.1:{server.port}/0"
 
 
-def test_a_worker_and_the_command_line_need_no_more_rights_than_the_page_gives(
+def test_the_command_line_and_a_worker_need_no_more_rights_than_the_page_gives(
     server: EmbeddedRedis, tmp_path: Path
 ) -> None:
     with running_sandbox(tmp_path / "sandbox") as sandbox, Redis.from_url(server.url) as admin:
         console = Console(
-            url(server, "trainmaster"),
+            operator_url(server),
             KEYS.namespace,
             ENCORD_DOMAIN=sandbox.told["domain"],
             ENCORD_SSH_KEY_FILE=sandbox.told["key_file"],
@@ -91,8 +89,8 @@ def test_a_worker_and_the_command_line_need_no_more_rights_than_the_page_gives(
         assert refused == []
 
 
-def test_the_workers_user_can_neither_empty_redis_nor_see_other_keys(server: EmbeddedRedis) -> None:
-    with Redis.from_url(url(server, "trainmaster")) as redis:
+def test_the_operator_can_neither_empty_redis_nor_see_other_keys(server: EmbeddedRedis) -> None:
+    with Redis.from_url(operator_url(server)) as redis:
         for command in (
             ("FLUSHALL",),
             ("FLUSHDB",),
@@ -103,15 +101,5 @@ def test_the_workers_user_can_neither_empty_redis_nor_see_other_keys(server: Emb
             ("ACL", "LIST"),
             ("SHUTDOWN",),
         ):
-            with pytest.raises(NoPermissionError):
-                redis.execute_command(*command)
-
-
-def test_a_producer_can_send_and_do_nothing_else(server: EmbeddedRedis) -> None:
-    with Producer(url(server, "producer")) as producer:
-        assert producer.submit("list_models", {}, id="sent") == "sent"
-    with Redis.from_url(url(server, "producer")) as redis:
-        redis.rpush(KEYS.inbox, "{}")
-        for command in (("GET", KEYS.marker), ("XRANGE", KEYS.events, "-", "+")):
             with pytest.raises(NoPermissionError):
                 redis.execute_command(*command)
