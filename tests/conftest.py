@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from worker.embedded import EmbeddedRedis
 from worker.ledger.connection import connect
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from redis.asyncio import Redis
+
+# A busy machine is no defect: no test is judged by the time it takes.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 LEASE_SECONDS = 30.0
 RETENTION_SECONDS = 7 * 24 * 3600
