@@ -115,10 +115,12 @@ def create_app(settings: Settings, process: WorkerProcess | None = None) -> Cele
             this.check_pool(parent.pool_cls)  # type: ignore[attr-defined]
             this.start(create_engine(settings, publish_wake_up, this.break_off))
 
-        def stop(self, _parent: WorkController) -> None:
+        def stop(self, parent: WorkController) -> None:
             """Stops the engine; everything that ran is finished or handed back."""
             if this.engine is not None:
                 this.engine.stop()
+            # Celery keeps to itself that it ends for an error it can't recover from.
+            this.exit_code = this.exit_code or parent.exitcode or 0
 
         def terminate(self, parent: WorkController) -> None:
             """Stops the engine."""
