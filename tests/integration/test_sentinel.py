@@ -9,13 +9,14 @@ import socket
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.console import Console
+from tests.faults.audit import entries
 from tests.faults.fleet import QUICK, WorkerProcess, wait_until
 from tests.sandbox_process import running_sandbox
 from worker.embedded import EmbeddedRedis
@@ -57,9 +58,9 @@ class Watched:
 
     def leader_port(self) -> int:
         client = Redis(port=self.sentinel_port, password=self.sentinel_password)
-        host, port = client.sentinel_get_master_addr_by_name(SERVICE)
+        host, port = cast("tuple[bytes, int]", client.sentinel_get_master_addr_by_name(SERVICE))
         client.close()
-        assert host in {"127.0.0.1", b"127.0.0.1"}
+        assert host == b"127.0.0.1"
         return int(port)
 
 
@@ -88,7 +89,7 @@ def watched(folder: Path) -> Iterator[Watched]:
         with running_sentinel(folder, primary, password, sentinel_port, sentinel_password):
             sentinel = Redis(port=sentinel_port, password=sentinel_password)
             wait_until(
-                lambda: sentinel.sentinel_master(SERVICE)["num-slaves"] == 1,
+                lambda: cast("Any", sentinel.sentinel_master(SERVICE))["num-slaves"] == 1,
                 20,
                 "the Sentinel knows the replica",
             )
@@ -142,9 +143,9 @@ def worker(servers: Watched, sandbox: SandboxProcess, log: Path) -> WorkerProces
 
 def events(port: int, password: str) -> list[dict[str, Any]]:
     client = Redis(port=port, password=password)
-    entries = client.xrange(f"{PREFIX}events")
+    found = entries(client, f"{PREFIX}events")
     client.close()
-    return [json.loads(fields[b"event"]) for _, fields in entries]
+    return [json.loads(fields[b"event"]) for _, fields in found]
 
 
 def ends(port: int, password: str) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ import orjson
 from redis import Redis
 
 from tests.console import Console, running_worker, wait_until
+from tests.faults.audit import entries
 from tests.stub_api import StubApi
 from worker.ledger.keys import Keys
 from worker.producer import Producer
@@ -45,8 +46,8 @@ class Stubbed:
 
     def events(self) -> list[dict[str, Any]]:
         """Returns all events."""
-        entries = self.client.xrange(self.keys.events)
-        return [orjson.loads(fields[b"event"]) for _, fields in entries]
+        found = entries(self.client, self.keys.events)
+        return [orjson.loads(fields[b"event"]) for _, fields in found]
 
 
 def _state(event: Mapping[str, Any]) -> str:

@@ -1,0 +1,301 @@
+"""The users of `deploy/redis-users.acl`: enough for each, and not one right too many."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError
+from redis.retry import Retry
+
+from tests.acceptance.senders import foreign_celery
+from tests.console import Console
+from tests.faults.fleet import QUICK, WorkerProcess, wait_until
+from tests.sandbox_process import SandboxProcess, running_sandbox
+from tests.security.access import GuardedRedis, refusals, rights_of
+from worker.producer import Producer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+PREFIX = "{trainmaster}:"
+# A client asks these, and works as well if it may not: redis-py introduces itself, the worker
+# asks how often the server syncs its file.
+HARMLESS = {"client|setinfo", "config|get"}
+SETTINGS = {
+    **QUICK,
+    "TRAINMASTER_CONSUMER_IDLE_SECONDS": "1",
+    "TRAINMASTER_POLL_MIN_SECONDS": "0.2",
+    "TRAINMASTER_CONCURRENT_REQUESTS": "50",
+    "TRAINMASTER_REQUESTS_PER_SECOND": "500",
+    "TRAINMASTER_PAUSE_COMMANDS": "1",
+    "TRAINMASTER_PAUSE_SECONDS": "0",
+    "TRAINMASTER_PAUSE_SHARE": "0.01",
+    "TRAINMASTER_PAUSE_PROBE_SECONDS": "0.2",
+}
+SIMULATED = {
+    "operation": "create_training_job",
+    "effect": "training",
+    "training": "simulated",
+    "seconds": 0.5,
+}
+# Once in a while the API asks for a pause, so that the worker holds the whole fleet back.
+BUSY = {
+    "operation": "list_models",
+    "effect": "status",
+    "status": 429,
+    "headers": {"Retry-After": "1"},
+    "count": 1,
+}
+# What a worker needs when it starts, stops, or is asked by Celery's tools, and not in between.
+STARTING = {
+    "exists",
+    "info",
+    "lpush",
+    "pexpire",
+    "ping",
+    "psubscribe",
+    "punsubscribe",
+    "script|exists",
+    "script|load",
+    "smembers",
+    "srem",
+    "xgroup|delconsumer",
+    "zrange",
+}
+ENDS = ("succeeded", "failed", "cancelled", "rejected")
+PATIENCE_SECONDS = 20
+
+
+class Guarded:
+    """A worker that is the user `worker` of the file, and commands of every way for it."""
+
+    def __init__(self, redis: GuardedRedis, sandbox: SandboxProcess, folder: Path) -> None:
+        self.redis = redis
+        self.sandbox = sandbox
+        self.admin: Redis = Redis.from_url(redis.url, decode_responses=True)
+        self.worker = WorkerProcess(folder / "worker.log", self.environment("worker"))
+        self.model_uuid = sandbox.create_model("resnet18")
+        self.rounds = 0
+
+    def environment(self, user: str) -> dict[str, str]:
+        return {
+            "TRAINMASTER_REDIS_URL": self.redis.url_of(user),
+            "ENCORD_DOMAIN": self.sandbox.told["domain"],
+            "ENCORD_SSH_KEY_FILE": self.sandbox.told["key_file"],
+            **SETTINGS,
+        }
+
+    def console(self, user: str) -> Console:
+        environment = self.environment(user)
+        return Console(environment.pop("TRAINMASTER_REDIS_URL"), "trainmaster", **environment)
+
+    def send(self) -> list[str]:
+        """Sends commands that have a worker do all that it can do; returns their ids."""
+        self.rounds += 1
+        self.sandbox.faults(BUSY, SIMULATED)
+        body = self.sandbox.training_body("resnet18")
+        features = list(self.sandbox.features("resnet18"))
+        training = {
+            "model_uuid": self.model_uuid,
+            "batch_size": 4,
+            "epochs": self.rounds,
+            "features_mapping": body["featuresMapping"],
+            "labels_uuids": body["labelsUuids"],
+        }
+        model = {"model": "resnet18", "features": features, "title": f"of {self.rounds}"}
+        commands: list[dict[str, Any]] = [
+            {"type": "train", "data": training},
+            {"type": "create_model", "data": model, "priority": "bulk"},
+            {"type": "list_models", "data": {}},
+            {"type": "get_model", "data": {"model_uuid": self.sandbox.project()["project_uuid"]}},
+        ]
+        ids = []
+        for command in commands:
+            command |= {"id": f"{command['type']}-{self.rounds}", "replyto": "tests"}
+            ids.append(command["id"])
+        with Producer(self.redis.url_of("producer")) as producer:
+            producer.submit(commands[0])
+        inbox = Redis.from_url(self.redis.url_of("producer"))
+        inbox.rpush(f"{PREFIX}inbox", json.dumps(commands[1]), "not JSON")
+        inbox.close()
+        app = foreign_celery(self.redis.url_of("celery-producer"), "trainmaster")
+        for command in commands[2:]:
+            app.send_task("trainmaster.submit", args=[command])
+        app.close()
+        return ids
+
+    def ended(self) -> set[str]:
+        entries = cast("list[tuple[str, dict[str, str]]]", self.admin.xrange(f"{PREFIX}events"))
+        events = [json.loads(fields["event"]) for _, fields in entries]
+        return {event["subject"] for event in events if event["type"].rpartition(".")[2] in ENDS}
+
+    def set_right(self, rule: str) -> None:
+        """Takes a right away from the worker, or gives it back; at once, for open connections."""
+        self.admin.execute_command("ACL", "SETUSER", "worker", rule)  # type: ignore[no-untyped-call]
+
+    def is_ready(self) -> bool:
+        """Whether the worker works; starts it if it ended, for it was refused a part of itself."""
+        if not self.worker.alive:
+            self.worker.start()
+        return self.worker.ready
+
+    def ping(self) -> list[Any]:
+        app = foreign_celery(self.redis.url, "trainmaster")
+        answers = app.control.ping(timeout=1.0)
+        app.close()
+        return answers or []
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    folder = tmp_path_factory.mktemp("access")
+    with (
+        running_sandbox(folder / "sandbox") as sandbox,
+        GuardedRedis(folder / "redis") as redis,
+    ):
+        guarded = Guarded(redis, sandbox, folder)
+        guarded.worker.start()
+        wait_until(lambda: guarded.worker.ready, 30, "the worker is ready")
+        yield guarded
+        guarded.worker.kill()
+        guarded.admin.close()
+
+
+def test_the_worker_does_all_its_work_with_the_rights_of_the_file(guarded: Guarded) -> None:
+    wanted = set(guarded.send())
+    wait_until(lambda: wanted <= guarded.ended(), PATIENCE_SECONDS, "all has ended")
+    assert guarded.ping() != []
+    # Stopping and starting again are work too.
+    assert guarded.worker.terminate()[0] == 0
+    guarded.worker.start()
+    wait_until(lambda: guarded.worker.ready, 30, "the worker is ready")
+    wanted = set(guarded.send())
+    wait_until(lambda: wanted <= guarded.ended(), PATIENCE_SECONDS, "all has ended")
+    for user in ("worker", "producer", "celery-producer"):
+        assert set(refusals(guarded.admin, user)) <= HARMLESS, user
+
+
+def test_consumers_read_by_the_rights_of_the_reader(guarded: Guarded) -> None:
+    console = guarded.console("reader")
+    for options in ((), ("--replyto", "tests")):
+        said = console.run("events", "--json", *options)
+        assert said.code == 0, said.err
+        assert any(event["type"] == "train.succeeded" for event in said.lines)
+    assert set(refusals(guarded.admin, "reader")) <= HARMLESS
+
+
+@pytest.mark.parametrize("user", ["worker", "producer", "celery-producer", "reader"])
+def test_no_user_leaves_its_namespace_or_its_part_in_it(guarded: Guarded, user: str) -> None:
+    client = Redis.from_url(guarded.redis.url_of(user))
+    attempts: list[tuple[str, ...]] = [
+        ("GET", "elsewhere"),
+        ("SET", "{other}:row:1", "x"),
+        ("XADD", "{other}:commands", "*", "command", "{}"),
+        ("FLUSHALL",),
+        ("KEYS", "*"),
+        ("CONFIG", "SET", "maxmemory", "1"),
+        ("ACL", "SETUSER", user, "+@all"),
+        ("EVAL", "return 1", "0"),
+        ("CLIENT", "LIST"),
+        ("SUBSCRIBE", "elsewhere"),
+    ]
+    if user != "worker":
+        attempts += [("SET", f"{PREFIX}row:1", "x"), ("GET", f"{PREFIX}marker")]
+    if user == "reader":
+        attempts += [
+            ("XADD", f"{PREFIX}events", "*", "event", "{}"),
+            ("XRANGE", f"{PREFIX}commands", "-", "+"),
+            ("XRANGE", f"{PREFIX}dead-letters", "-", "+"),
+        ]
+    if user == "producer":
+        attempts += [("XRANGE", f"{PREFIX}events", "-", "+")]
+    for attempt in attempts:
+        with pytest.raises(NoPermissionError):
+            client.execute_command(*attempt)  # type: ignore[no-untyped-call]
+    client.close()
+
+
+def test_doctor_says_what_the_workers_user_may_not_look_at(guarded: Guarded) -> None:
+    said = guarded.console("worker").run("doctor", "--json")
+    assert said.code == 0, said.out
+    found = {finding["check"]: finding for finding in said.lines}
+    assert found["redis.reachable"]["level"] == "ok"
+    assert found["redis.version"]["level"] == "ok"
+    assert found["redis.persistence"]["level"] == "warn"
+    assert "does not tell its appendfsync" in found["redis.persistence"]["message"]
+    for check in ("intake.group", "ledger.open"):
+        assert found[check]["level"] == "warn"
+        assert found[check]["message"].startswith("not looked at: ")
+    whole = {each["check"]: each for each in guarded.console("admin").run("doctor", "--json").lines}
+    assert not [each for each in whole.values() if "not looked at" in each["message"]]
+
+
+def test_an_untouched_file_lets_nobody_in(tmp_path: Path) -> None:
+    """Its users have no password until an operator gives them one."""
+    guarded = GuardedRedis(tmp_path / "redis")
+    with guarded:
+        admin = Redis.from_url(guarded.url, decode_responses=True)
+        for user in guarded.passwords:
+            admin.acl_setuser(user, reset_passwords=True)
+        admin.close()
+        for user in guarded.passwords:
+            for password in ("", "x"):
+                with pytest.raises(Exception, match="invalid username-password"):
+                    Redis(
+                        port=guarded.port,
+                        username=user,
+                        password=password,
+                        retry=Retry(NoBackoff(), 0),
+                    ).ping()
+
+
+def test_without_any_one_of_its_rights_the_worker_is_refused_something(
+    guarded: Guarded,
+) -> None:
+    """Each right of the file is taken away from a worker at work, and given back."""
+    needless = []
+    for right in rights_of("worker"):
+        wait_until(guarded.is_ready, 30, "the worker is ready")
+        guarded.admin.acl_log_reset()
+        guarded.set_right(f"-{right}")
+        if not _is_refused(guarded, right):
+            needless.append(right)
+        guarded.set_right(f"+{right}")
+    assert needless == []
+
+
+def _is_refused(guarded: Guarded, right: str) -> bool:
+    """Whether a worker at work, asked, stopping or starting is refused a right it lacks."""
+
+    def refused() -> bool:
+        return right in set(refusals(guarded.admin, "worker"))
+
+    if right == "script|load":
+        guarded.admin.script_flush()
+    # Held by a worker that ended without the right to give it back.
+    guarded.admin.delete(f"{PREFIX}unacked_mutex")
+    if right not in STARTING:
+        if right == "xgroup|create":
+            guarded.admin.xgroup_destroy(f"{PREFIX}commands", "intake")
+        guarded.send()
+        if _soon(refused, 3):
+            return True
+    guarded.ping()
+    guarded.worker.terminate()
+    guarded.worker.start()
+    return _soon(refused, PATIENCE_SECONDS)
+
+
+def _soon(holds: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if holds():
+            return True
+        time.sleep(0.02)
+    return False
