@@ -20,6 +20,7 @@ VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements" / "dev.txt"
 PYPROJECT = ROOT / "pyproject.toml"
 WORKER_LOCK = ROOT / "requirements" / "worker.txt"
+SANDBOX_LOCK = ROOT / "requirements" / "sandbox.txt"
 OLDEST_PYTHON = (3, 11)
 
 USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
@@ -138,16 +139,18 @@ def read(file: Path) -> str:
 
 
 def lock() -> int:
-    """Writes both locks anew with uv, in an environment of its own; returns the exit code."""
+    """Writes the locks anew with uv, in an environment of its own; returns the exit code."""
     tools = ROOT / ".venv-lock"
     if not (tools / "bin" / "uv").exists():
         subprocess.run([sys.executable, "-m", "venv", tools], check=True)
         subprocess.run([tools / "bin" / "pip", "--quiet", "install", "uv"], check=True)
     uv = tools / "bin" / "uv"
     everything = (*UV_COMPILE, "--extra", "demo", "--group", "dev", "--output-file", LOCK)
-    # The image gets the same versions that the tests ran with.
-    worker_only = (*UV_COMPILE, "--constraint", LOCK, "--output-file", WORKER_LOCK)
-    for compile_lock in (everything, worker_only):
+    # The images get the same versions that the tests ran with.
+    same = (*UV_COMPILE, "--constraint", LOCK)
+    worker_only = (*same, "--output-file", WORKER_LOCK)
+    sandbox_too = (*same, "--extra", "sandbox", "--output-file", SANDBOX_LOCK)
+    for compile_lock in (everything, worker_only, sandbox_too):
         code = subprocess.run([uv, *compile_lock], cwd=ROOT, check=False).returncode
         if code:
             return code

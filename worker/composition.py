@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import uuid
@@ -77,6 +78,7 @@ def create_engine(
                 settings.poll_min_seconds, settings.poll_max_seconds, settings.poll_share
             ),
             long_polls=LongPolls(settings.long_poll_places, settings.long_poll_seconds),
+            creations=asyncio.Semaphore(settings.creation_places),
             doubt_seconds=settings.doubt_seconds,
         )
         attempts = Attempts(

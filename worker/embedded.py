@@ -99,7 +99,7 @@ class EmbeddedRedis:
     @property
     def url(self) -> str:
         """Where clients find it, with the password."""
-        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+        return f"redis://default:{self._password}@127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Starts the server, with what it kept from earlier; returns once it answers.

@@ -160,6 +160,12 @@ class Settings(LedgerSettings):
     )
 
     places: int = _count(256, ge=1, le=4096, description="Commands that run at the same time.")
+    creation_places: int = _count(
+        8,
+        ge=1,
+        le=1024,
+        description="Creations under way at the same time; a dead worker leaves no more in doubt.",
+    )
     lease_seconds: float = _seconds(
         30.0,
         ge=1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -143,6 +144,7 @@ async def open_bench(
         data_roots=(folder,),
         polls=PollSchedule(10, 300, 0.05),
         long_polls=LongPolls(0, 0),
+        creations=asyncio.Semaphore(8),
         doubt_seconds=doubt_seconds,
     )
     attempts = Attempts(

@@ -123,6 +123,10 @@ class CreateOnce(Generic[C]):
                 return await self._send(run)
 
     async def _send(self, run: Run[C]) -> Created | Waiting:
+        async with run.around.creations:
+            return await self._send_now(run)
+
+    async def _send_now(self, run: Run[C]) -> Created | Waiting:
         guard = self._guard(run)
         baseline = [found.uuid for found in await self.creation.listed(run)]
         intent = {"step": "intended", "at": run.now(), "baseline": baseline}

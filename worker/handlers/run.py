@@ -13,6 +13,7 @@ from worker.ledger.announcement import announce
 from worker.ledger.ledger import Noted
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -59,13 +60,19 @@ class LongPolls:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all runs of a process share."""
+    """What all runs of a process share.
+
+    Attributes:
+        creations: places between the intent of a creation and its end. A worker that is killed
+            leaves no more commands in doubt than there are places.
+    """
 
     api: MlModelsApi
     ledger: Ledger
     data_roots: tuple[Path, ...]
     polls: PollSchedule
     long_polls: LongPolls
+    creations: asyncio.Semaphore
     doubt_seconds: float
 
 

@@ -25,7 +25,9 @@ log = structlog.get_logger(__name__)
 AHEAD_SECONDS: Final = 0.02
 # Requests reach the API a little sooner or later than their turn. With turns spaced wider than
 # the rate by this share, that jitter stays below it.
-HEADROOM: Final = 0.04
+HEADROOM: Final = 0.07
+# A turn that is missed by more than this would meet the next ones: another one is taken.
+LATE_SECONDS: Final = 0.02
 PERMIT_SECONDS: Final = 300.0
 PERMIT_PAUSE_SECONDS: Final = 0.02
 REDIS_PAUSE_SECONDS: Final = 0.5
@@ -86,15 +88,18 @@ class RedisLimits:
 
     async def _turn(self) -> None:
         loop = asyncio.get_running_loop()
-        self._waiting += 1
-        try:
-            async with self._taking:
-                while not self._turns:
-                    await self._take()
-                at = self._turns.pop(0)
-        finally:
-            self._waiting -= 1
-        await asyncio.sleep(max(0.0, at - loop.time()))
+        while True:
+            self._waiting += 1
+            try:
+                async with self._taking:
+                    while not self._turns:
+                        await self._take()
+                    at = self._turns.pop(0)
+            finally:
+                self._waiting -= 1
+            await asyncio.sleep(max(0.0, at - loop.time()))
+            if loop.time() - at <= LATE_SECONDS:
+                return
 
     async def _take(self) -> None:
         loop = asyncio.get_running_loop()

@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 # More in one script would hold Redis for milliseconds.
 MOST_IN_A_SCRIPT = 256
 REDIS_PAUSE_SECONDS = 0.25
+# So long places are gathered, to be filled by one script; whoever is due waits no longer.
+GATHER_SECONDS = 0.02
 BREAKER_PAUSE_SECONDS = 0.5
 LONGEST_REDIS_PAUSE_SECONDS = 2.0
 
@@ -72,6 +74,7 @@ class Runner:
         self._runs: dict[asyncio.Task[None], tuple[Lease, Run[Command] | None]] = {}
         self._bulk_running = 0
         self._suspects_running = 0
+        self._bulk_has_turn = False
         self._held_until = 0.0
         self._finishes: list[Finish] = []
         self._finishing = asyncio.Event()
@@ -124,7 +127,8 @@ class Runner:
                     return self._more
                 self._signal.clear()
                 held = self._held_seconds()
-                if self._more and not held and (self.free >= refill or not self._runs):
+                if self._more and self.free and not held:
+                    await self._gather(refill)
                     await self._fill()
                     continue
                 try:
@@ -135,15 +139,25 @@ class Runner:
             self._draining = False
         return False
 
+    async def _gather(self, refill: int) -> None:
+        """Waits a moment for more free places where others run, for a script costs the same."""
+        end = time.monotonic() + GATHER_SECONDS
+        while self.free < refill and self._runs and not self._stopping.is_set():
+            try:
+                await asyncio.wait_for(self._signal.wait(), max(0.0, end - time.monotonic()))
+            except TimeoutError:
+                return
+            self._signal.clear()
+
     async def _fill(self) -> None:
         asked = min(self.free, MOST_IN_A_SCRIPT)
-        reserve = max(1, self._places // 16)
+        bulk_first, bulk_most = self._bulk_bounds()
         self._more = False
         try:
             claim = await self._ledger.claim(
                 asked,
-                bulk_first=max(0, reserve - self._bulk_running),
-                bulk_most=max(0, self._places - reserve - self._bulk_running),
+                bulk_first=bulk_first,
+                bulk_most=bulk_most,
                 suspects=0 if self._suspects_running else 1,
             )
         except LEDGER_TROUBLE as exc:
@@ -157,6 +171,18 @@ class Runner:
         self._held_until = time.monotonic() + claim.held_seconds
         for lease in leases:
             self._start(lease)
+
+    def _bulk_bounds(self) -> tuple[int, int]:
+        """Returns how many bulk commands go first, and how many may run besides those that do."""
+        if self._places == 1:
+            # Neither lane can have a place of its own, so they take turns.
+            self._bulk_has_turn = not self._bulk_has_turn
+            return int(self._bulk_has_turn), 1
+        reserve = max(1, self._places // 16)
+        return (
+            max(0, reserve - self._bulk_running),
+            max(0, self._places - reserve - self._bulk_running),
+        )
 
     def _held_seconds(self) -> float:
         """For how long nothing may be claimed: the API asked for it, or it is in trouble."""
