@@ -129,7 +129,8 @@ class Runner:
                 held = self._held_seconds()
                 if self._more and self.free and not held:
                     await self._gather(refill)
-                    await self._fill()
+                    if not self._stopping.is_set():
+                        await self._fill()
                     continue
                 try:
                     await asyncio.wait_for(self._signal.wait(), min(rest, held or rest))

@@ -1,0 +1,109 @@
+"""Rules of a worker's places: who is due gets one as soon as one is free, in either lane."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from schemas.enums import Priority
+from tests.integration.test_intake_reading import until
+from tests.integration.worker_bench import Bench, open_bench
+from tests.sandbox_process import SandboxProcess, running_sandbox
+from worker.ledger.lanes import FailureShare, Lanes
+from worker.ledger.row import RowState
+from worker.tasks.runner import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from worker.ledger.ledger import Ledger
+
+DRAIN_SECONDS = 60
+# Far longer than any test waits: whoever waits for such a call to end waits in vain.
+SLOW = {"operation": "get_model", "effect": "latency", "seconds": 30}
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    with running_sandbox(tmp_path_factory.mktemp("places") / "state") as running:
+        yield running
+
+
+@pytest.fixture
+async def bench(
+    redis: Redis, ledger: Ledger, sandbox: SandboxProcess, tmp_path: Path
+) -> AsyncIterator[Bench]:
+    sandbox.faults()
+    async with open_bench(redis, ledger, sandbox, tmp_path, read_timeout_seconds=60) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def running_runner(bench: Bench, places: int) -> AsyncIterator[Runner]:
+    """Runs a worker's places; what still runs at the end is handed back."""
+    runner = Runner(
+        bench.ledger,
+        bench.attempts,
+        bench.attempts.breaker,
+        places=places,
+        lease_seconds=30,
+        lanes=Lanes(bench.redis, bench.ledger.keys),
+        share=FailureShare(commands=1000, seconds=1000, share=1),
+        probe_seconds=10,
+    )
+    tasks = [
+        asyncio.create_task(runner.settle()),
+        asyncio.create_task(runner.drain(DRAIN_SECONDS)),
+    ]
+    try:
+        yield runner
+    finally:
+        await runner.close(5)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def send_slow(bench: Bench, count: int, priority: Priority) -> None:
+    for _ in range(count):
+        await bench.send("get_model", {"model_uuid": str(uuid4())}, priority=priority)
+
+
+async def until_ended(bench: Bench, command_id: str) -> None:
+    async def ended() -> bool:
+        return RowState(await bench.state(command_id)).ended
+
+    await until(ended)
+
+
+async def test_an_interactive_command_runs_though_bulk_fills_all_it_may(bench: Bench) -> None:
+    bench.sandbox.faults(SLOW)
+    await send_slow(bench, 32, Priority.BULK)
+    async with running_runner(bench, places=32) as runner:
+
+        async def full() -> bool:
+            return runner.running == 30
+
+        await until(full)
+        sent = await bench.send("list_models", {})
+        runner.wake()
+        await until_ended(bench, sent)
+        assert runner.running == 30, "no slow call had to end for it"
+
+
+async def test_a_single_place_serves_both_lanes_in_turn(bench: Bench) -> None:
+    sent = [
+        await bench.send("list_models", {}, priority=priority)
+        for _ in range(4)
+        for priority in (Priority.INTERACTIVE, Priority.BULK)
+    ]
+    async with running_runner(bench, places=1):
+        for command_id in sent:
+            await until_ended(bench, command_id)
