@@ -14,18 +14,20 @@ from sandbox.settings import SandboxSettings
 from sandbox.state import StateFolder
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from starlette.applications import Starlette
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Starlette:
-    """The whole application, over a state folder of its own."""
+async def app(tmp_path: Path) -> AsyncIterator[Starlette]:
+    """The whole application, over a state folder of its own, from its start to its stop."""
     state = StateFolder(tmp_path)
     state.open()
     built, _ = _build(SandboxSettings(tmp_path, host="0.0.0.0"), state, Faults(), Catalogue([]))  # noqa: S104
-    return built
+    async with built.router.lifespan_context(built):
+        yield built
 
 
 @pytest.mark.parametrize(

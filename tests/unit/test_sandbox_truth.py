@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -14,6 +15,7 @@ from sandbox.store import Store
 from sandbox.truth import Truth
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -33,8 +35,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def truth(tmp_path: Path, clock: Clock) -> Truth:
-    return Truth(Store(tmp_path / "sandbox.db"), clock)
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store(tmp_path / "sandbox.db")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def truth(store: Store, clock: Clock) -> Truth:
+    return Truth(store, clock)
 
 
 def _training(**change: Any) -> Training:
@@ -57,8 +65,7 @@ def _training(**change: Any) -> Training:
     return replace(training, **change)
 
 
-def test_what_was_asked_for_in_the_same_words_has_the_same_fingerprint(tmp_path: Path) -> None:
-    store = Store(tmp_path / "sandbox.db")
+def test_what_was_asked_for_in_the_same_words_has_the_same_fingerprint(store: Store) -> None:
     store.add_training(_training())
     store.add_training(_training(features_mapping={"p": {"g": ["b"], "f": ["a"]}}))
     store.add_training(_training(label_uuids=("l", "k")))
