@@ -46,7 +46,9 @@ async def bench(
 
 
 @asynccontextmanager
-async def running_runner(bench: Bench, places: int) -> AsyncIterator[Runner]:
+async def running_runner(
+    bench: Bench, places: int, share: FailureShare | None = None
+) -> AsyncIterator[Runner]:
     """Runs a worker's places; what still runs at the end is handed back."""
     runner = Runner(
         bench.ledger,
@@ -55,7 +57,7 @@ async def running_runner(bench: Bench, places: int) -> AsyncIterator[Runner]:
         places=places,
         lease_seconds=30,
         lanes=Lanes(bench.redis, bench.ledger.keys),
-        share=FailureShare(commands=1000, seconds=1000, share=1),
+        share=share or FailureShare(commands=1000, seconds=1000, share=1),
         probe_seconds=10,
     )
     tasks = [
@@ -107,3 +109,17 @@ async def test_a_single_place_serves_both_lanes_in_turn(bench: Bench) -> None:
     async with running_runner(bench, places=1):
         for command_id in sent:
             await until_ended(bench, command_id)
+
+
+async def test_a_backlog_that_is_too_late_pauses_no_lane(bench: Bench) -> None:
+    """After an outage many deadlines have passed; what is in time must not wait behind them."""
+    past = "2026-01-01T00:00:00Z"
+    sent = [await bench.send("list_models", {}, deadline=past) for _ in range(8)]
+    share = FailureShare(commands=4, seconds=0, share=0.5)
+    async with running_runner(bench, 4, share) as runner:
+        for command_id in sent:
+            await until_ended(bench, command_id)
+        in_time = await bench.send("list_models", {})
+        runner.wake()
+        await until_ended(bench, in_time)
+    assert await Lanes(bench.redis, bench.ledger.keys).paused() == []

@@ -65,6 +65,22 @@ def test_one_lane_does_not_count_for_the_other() -> None:
     share = share_of(clock)
     for _ in range(9):
         share.count(LANE, failed=True)
-    clock.now += 61
+        clock.now += 7
     assert not share.count(Priority.INTERACTIVE, failed=True)
     assert share.count(LANE, failed=True)
+
+
+def test_a_batch_that_fails_fast_after_a_quiet_hour_pauses_nothing() -> None:
+    clock = Clock()
+    share = share_of(clock)
+    share.count(LANE, failed=False)
+    clock.now += 3600
+    assert not any(share.count(LANE, failed=True) for _ in range(1000))
+
+
+def test_a_failure_of_an_hour_ago_does_not_lengthen_a_batch_that_fails_fast() -> None:
+    clock = Clock()
+    share = share_of(clock)
+    share.count(LANE, failed=True)
+    clock.now += 3600
+    assert not any(share.count(LANE, failed=True) for _ in range(1000))

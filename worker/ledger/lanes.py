@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from schemas.enums import Priority
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.ledger.keys import Keys
+
+# A lane without any end for so long begins anew, whatever the settings say.
+QUIET_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Lanes:
 @dataclass(slots=True)
 class _Ends:
     since: float
+    last: float
     failed: int = 0
     succeeded: int = 0
 
@@ -103,14 +107,19 @@ class FailureShare:
     def count(self, lane: Priority, *, failed: bool) -> bool:
         """Counts an end; returns whether the lane should be paused now."""
         now = self._clock()
-        ends = self._ends.setdefault(lane, _Ends(now))
+        ends = self._ends.get(lane)
+        if ends is None or now - ends.last > max(self._seconds, QUIET_SECONDS):
+            # What failed long before tells nothing of what fails now.
+            ends = self._ends[lane] = _Ends(now, now)
+        ends.last = now
         if failed:
             ends.failed += 1
         else:
             ends.succeeded += 1
         if ends.failed < self._share * ends.total:
-            # Enough succeeds: whatever failed before this moment counts no more.
-            self._ends[lane] = _Ends(now)
+            # Enough succeeds: whatever failed before this moment counts no more. The time begins
+            # with the next end, or a batch that fails fast after a quiet hour would look long.
+            del self._ends[lane]
             return False
         if ends.total < self._commands or now - ends.since < self._seconds:
             return False

@@ -138,6 +138,7 @@ class Finish:
         delay_seconds: when to look again, for a row that has not ended.
         claims: claims to count from; 0 once the run made progress.
         drop_guard: key of a guard that the command holds and needs no longer.
+        late: whether it ends for its deadline, which tells nothing of its lane's health.
     """
 
     lease: Lease
@@ -151,3 +152,4 @@ class Finish:
     progress: Progress | None = None
     errors: list[dict[str, Any]] = field(default_factory=list)
     drop_guard: str = ""
+    late: bool = False

@@ -193,6 +193,7 @@ class Attempts:
                     attempts=failures,
                     history=errors,
                 ),
+                late=error.code is ErrorCode.DEADLINE_EXCEEDED,
             )
         delay = decision.delay_seconds
         if run.command.deadline is not None:

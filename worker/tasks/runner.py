@@ -263,7 +263,7 @@ class Runner:
 
     async def _watch_lane(self, finish: Finish) -> None:
         """Pauses a lane in which nearly everything fails; resumes it when its probe succeeds."""
-        if not finish.state.ended:
+        if not finish.state.ended or finish.late:
             return
         lane = finish.lease.lane
         failed = finish.state is RowState.FAILED
