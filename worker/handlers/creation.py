@@ -129,11 +129,13 @@ class CreateOnce(Generic[C]):
     async def _send_now(self, run: Run[C]) -> Created | Waiting:
         guard = self._guard(run)
         baseline = [found.uuid for found in await self.creation.listed(run)]
+        # Asking may have taken long: nothing is started past the deadline.
+        run.check_deadline()
         intent = {"step": "intended", "at": run.now(), "baseline": baseline}
         try:
             # A stop lets this finish: cut off after the note, the outcome would stay unknown.
             with run.change():
-                holder = await run.note(intent, take_guard=guard, guard_lapses=True)
+                holder = await self._intend(run, intent, guard)
                 if holder is not None:
                     log.info("creation.guarded", kind=self.creation.kind, holder=holder)
                     return Waiting(GUARDED_SECONDS, run.lease.state)
@@ -145,6 +147,18 @@ class CreateOnce(Generic[C]):
             await self._withdraw_surely(run, guard)
             raise
         return created
+
+    async def _intend(self, run: Run[C], intent: dict[str, Any], guard: str) -> str | None:
+        """Notes the intent; returns who holds the guard, if another command does.
+
+        A note whose reply was lost may stand in the row, and whoever reads it there later has to
+        doubt for days what was never sent. This run knows better, so it takes the note back.
+        """
+        try:
+            return await run.note(intent, take_guard=guard, guard_lapses=True)
+        except LEDGER_TROUBLE:
+            await self._withdraw_surely(run, guard)
+            raise
 
     async def _doubt(
         self, run: Run[C], intent: dict[str, Any], *, error: UnknownOutcomeError | None

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from schemas.commands import Command
-from worker.errors import FencedError
+from schemas.events import ErrorCode
+from worker.errors import DeadlineExceededError, FencedError
 from worker.ledger.announcement import announce
 from worker.ledger.ledger import Noted
 
@@ -102,6 +103,22 @@ class Run(Generic[C]):
     def guard_key(self, name: str) -> str:
         """The key of a guard."""
         return self.around.ledger.keys.guard(name)
+
+    def check_deadline(self) -> None:
+        """Does nothing before the command's deadline.
+
+        Raises:
+            DeadlineExceededError: it has passed, or it passes before the command may start.
+        """
+        command = self.command
+        if command.deadline is None:
+            return
+        never = command.notbefore is not None and command.notbefore >= command.deadline
+        if never or command.deadline.timestamp() <= self.now():
+            raise DeadlineExceededError(
+                "the deadline passed before the command was done",
+                code=ErrorCode.DEADLINE_EXCEEDED,
+            )
 
     def now(self) -> float:
         """Seconds since the epoch."""
