@@ -194,7 +194,11 @@ class RetryingData(EventPart):
     """`data` of `retrying`: an attempt failed and another will follow."""
 
     error: ErrorBody
-    attempt: int = Field(ge=0, description="How many attempts have failed.")
+    attempt: int = Field(
+        ge=1,
+        description="Which attempt failed; one that costs none, for the API is in trouble or asks "
+        "for fewer requests, leaves its number to the next.",
+    )
     retry_at: datetime
 
 

@@ -80,6 +80,7 @@ class Breaker:
         self._on_change = on_change
         self._failures = 0
         self._prober: asyncio.Task[None] | None = None
+        self._told = asyncio.Event()
         self.health = Health.CLOSED
 
     @property
@@ -94,8 +95,20 @@ class Breaker:
     def failed(self) -> None:
         """Counts a failure of the API or of the way to it."""
         self._failures += 1
-        if self._failures >= self._failures_allowed and self._prober is None:
+        if self._failures >= self._failures_allowed:
+            self._start()
+
+    async def examine(self) -> None:
+        """Asks the API how it is now, however few failures there were; `is_open` tells then."""
+        if not self.is_open:
+            self._start()
+            await self._told.wait()
+
+    def _start(self) -> None:
+        if self._prober is None:
+            self._told.clear()
             self._prober = asyncio.create_task(self._watch(), name="breaker")
+            self._prober.add_done_callback(lambda _: self._told.set())
 
     async def aclose(self) -> None:
         """Stops probing."""
@@ -110,6 +123,7 @@ class Breaker:
             if self.health is Health.CLOSED:
                 log.warning("api.breaker_opened", failures=self._failures)
                 self._change(Health.OPEN)
+            self._told.set()
             await asyncio.sleep(pause)
             pause = min(self._maximum_seconds, pause * 2)
         self._failures = 0

@@ -13,10 +13,13 @@ from schemas.enums import CommandType, EventState
 from schemas.events import ErrorCode
 from schemas.parsing import parse_command
 from worker.errors import (
-    DeadlineExceededError,
+    ConnectionLostError,
     FencedError,
+    NotSentError,
     PoisonError,
+    RateLimitedError,
     RetryableError,
+    ServerFailedError,
     TrainmasterError,
 )
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
@@ -38,6 +41,8 @@ log = structlog.get_logger(__name__)
 
 # What a dead letter tells of the past: enough to see a pattern, small in the row.
 ERRORS_KEPT = 10
+# Errors that an outage of the API shows itself by.
+_OUTAGE = (NotSentError, ConnectionLostError, ServerFailedError)
 _STARTED = frozenset({"intended", "in_doubt", "created"})
 
 
@@ -73,6 +78,9 @@ class Attempts:
         except FencedError:
             raise
         except TrainmasterError as error:
+            if isinstance(error, _OUTAGE) and run.lease.attempts + 1 >= self.policy.max_attempts:
+                # Where little is going on, few failures are all that there is of an outage.
+                await self.breaker.examine()
             return self._fail(run, error)
         except OSError as error:
             log.exception("command.store_failed", command_id=run.lease.command_id)
@@ -104,16 +112,8 @@ class Attempts:
                 f"claimed {run.lease.claims - 1} times without an end; it seems to kill its worker",
                 code=ErrorCode.POISON,
             )
-        deadline = run.command.deadline
-        if (
-            deadline is not None
-            and deadline.timestamp() <= run.now()
-            and run.progress.get("step") not in _STARTED
-        ):
-            raise DeadlineExceededError(
-                "the deadline passed before the command was done",
-                code=ErrorCode.DEADLINE_EXCEEDED,
-            )
+        if run.progress.get("step") not in _STARTED:
+            run.check_deadline()
 
     async def _finish(self, run: Run[Command], outcome: Outcome) -> Finish:
         if isinstance(outcome, Waiting):
@@ -162,8 +162,12 @@ class Attempts:
 
     def _fail(self, run: Run[Command], error: TrainmasterError) -> Finish:
         lease = run.lease
-        # An attempt in an outage that is known is nobody's fault and costs none.
-        burnt = not (self.breaker.is_open and isinstance(error, RetryableError))
+        # An attempt in an outage that is known is nobody's fault and costs none, and neither does
+        # one that the API only asks to make later.
+        burnt = not (
+            isinstance(error, RateLimitedError)
+            or (self.breaker.is_open and isinstance(error, RetryableError))
+        )
         failures = lease.attempts + burnt
         body = error.body().model_dump(mode="json", exclude_none=True)
         now = time.time()
@@ -199,7 +203,7 @@ class Attempts:
         if run.command.deadline is not None:
             delay = max(0.0, min(delay, run.command.deadline.timestamp() - now))
         bound.info("command.retried", delay_seconds=round(delay, 3))
-        data = {"error": body, "attempt": failures, "retry_at": _timestamp(now + delay)}
+        data = {"error": body, "attempt": lease.attempts + 1, "retry_at": _timestamp(now + delay)}
         # A command that is in doubt or waits for a training stays so while it retries.
         state = lease.state if run.progress.get("step") in _STARTED else RowState.RETRYING
         return Finish(

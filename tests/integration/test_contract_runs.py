@@ -1,0 +1,154 @@
+"""Rules of single runs at the edges: lost replies, deadlines, texts and answers that are odd."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from tests.integration.test_handlers_creation import OPERATIONS, data_of, made
+from tests.integration.test_intake_reading import until
+from tests.integration.worker_bench import Bench, open_bench
+from tests.sandbox_process import SIMULATED, SandboxProcess, running_sandbox
+from worker.api.gate import Breaker
+from worker.errors import TrainmasterError
+from worker.ledger.ledger import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+
+
+class LosingLedger(Ledger):
+    """The ledger, but for the reply to the next note, which gets lost after it was done."""
+
+    loses = False
+
+    async def note(self, *arguments: Any, **options: Any) -> Any:
+        """Notes; then fails once as a connection does that ends before the reply."""
+        noted = await super().note(*arguments, **options)
+        if self.loses:
+            self.loses = False
+            raise RedisConnectionError("the reply was lost")
+        return noted
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    with running_sandbox(tmp_path_factory.mktemp("edges") / "state") as running:
+        yield running
+
+
+@pytest.fixture
+def ledger(redis: Redis, keys: Keys) -> LosingLedger:
+    return LosingLedger(
+        redis, keys, lease_seconds=30, retention_seconds=600, reply_retention_seconds=600
+    )
+
+
+@pytest.fixture
+async def bench(
+    redis: Redis, ledger: LosingLedger, sandbox: SandboxProcess, tmp_path: Path
+) -> AsyncIterator[Bench]:
+    sandbox.faults(SIMULATED)
+    async with open_bench(redis, ledger, sandbox, tmp_path) as opened:
+        yield opened
+
+
+def in_seconds(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+@pytest.mark.parametrize("command_type", sorted(OPERATIONS))
+async def test_a_lost_reply_to_an_intent_leaves_no_doubt_for_nothing_was_sent(
+    bench: Bench, ledger: LosingLedger, command_type: str
+) -> None:
+    data = data_of(bench, command_type)
+    sent = await bench.send(command_type, data)
+    run = bench.begin(await bench.claim(sent))
+    ledger.loses = True
+    with pytest.raises(RedisConnectionError):
+        await bench.attempts.carry_out(run)
+    assert made(bench, command_type, data) == 0
+    terminal = await bench.end(sent)
+    assert terminal["type"] == f"{command_type}.succeeded"
+    assert "in_doubt" not in await bench.states(sent)
+    assert made(bench, command_type, data) == 1
+
+
+async def test_nothing_is_created_when_the_deadline_passes_while_the_api_is_asked(
+    bench: Bench,
+) -> None:
+    data = data_of(bench, "create_model")
+    bench.sandbox.faults({"operation": "list_models", "effect": "latency", "seconds": 1.5})
+    sent = await bench.send("create_model", data, deadline=in_seconds(1))
+    terminal = await bench.end(sent)
+    assert terminal["data"]["error"]["code"] == "deadline_exceeded"
+    bench.sandbox.faults()
+    assert made(bench, "create_model", data) == 0
+
+
+async def test_a_command_that_may_start_only_past_its_deadline_never_starts(bench: Bench) -> None:
+    """Whichever clock is a little ahead, the worker's or that of Redis."""
+    sent = await bench.send("list_models", {}, notbefore=in_seconds(60), deadline=in_seconds(30))
+    finish = await bench.attempt(sent)
+    assert finish is not None
+    terminal = (await bench.told(sent))[-1]
+    assert terminal["data"]["error"]["code"] == "deadline_exceeded"
+
+
+async def test_being_told_to_slow_down_costs_no_attempt(bench: Bench) -> None:
+    """Eight times is more than the attempts that any call of this bench has."""
+    bench.sandbox.faults({
+        "operation": "list_models",
+        "effect": "status",
+        "status": 429,
+        "headers": {"Retry-After": "0"},
+        "count": 8,
+    })
+    sent = await bench.send("list_models", {})
+    terminal = await bench.end(sent)
+    assert terminal["type"] == "list_models.succeeded"
+    assert terminal["data"]["attempts"] == 1
+    retries = [event["data"] for event in await bench.told(sent) if "attempt" in event["data"]]
+    assert [retry["attempt"] for retry in retries] == [1] * 8
+
+
+async def test_a_lone_command_outlives_an_outage_that_is_longer_than_its_attempts(
+    bench: Bench,
+) -> None:
+    """Its few failures open no breaker by their number; before it fails the API is asked."""
+
+    async def works() -> bool:
+        try:
+            async for _ in bench.attempts.around.api.list_models():
+                break
+        except TrainmasterError:
+            return False
+        return True
+
+    breaker = Breaker(works, failures=1000, minimum_seconds=0.05, maximum_seconds=0.05)
+    bench.attempts = replace(bench.attempts, breaker=breaker)
+    bench.sandbox.faults({"operation": "*", "effect": "status", "status": 503})
+    sent = await bench.send("list_models", {})
+    try:
+        for _ in range(9):
+            await bench.attempt(sent)
+        assert await bench.state(sent) == "retrying"
+        assert breaker.is_open
+        bench.sandbox.faults()
+        assert (await bench.end(sent))["type"] == "list_models.succeeded"
+        await until(lambda: _is(not breaker.is_open))
+    finally:
+        await breaker.aclose()
+
+
+async def _is(holds: bool) -> bool:
+    return holds
