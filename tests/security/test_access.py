@@ -66,6 +66,7 @@ STARTING = {
     "smembers",
     "srem",
     "xgroup|delconsumer",
+    "xtrim",
     "zrange",
 }
 ENDS = ("succeeded", "failed", "cancelled", "rejected")
@@ -255,6 +256,18 @@ def test_an_untouched_file_lets_nobody_in(tmp_path: Path) -> None:
                     ).ping()
 
 
+def test_a_worker_that_celery_can_not_go_on_with_ends_as_broken(guarded: Guarded) -> None:
+    """Whoever runs it must be able to tell that from a stop, and start it anew."""
+    wait_until(guarded.is_ready, 30, "the worker is ready")
+    guarded.set_right("-brpop")
+    try:
+        wait_until(lambda: not guarded.worker.alive, 40, "the worker has ended")
+        assert guarded.worker.process is not None
+        assert guarded.worker.process.returncode == 1
+    finally:
+        guarded.set_right("+brpop")
+
+
 def test_without_any_one_of_its_rights_the_worker_is_refused_something(
     guarded: Guarded,
 ) -> None:
@@ -284,7 +297,7 @@ def _is_refused(guarded: Guarded, right: str) -> bool:
         if right == "xgroup|create":
             guarded.admin.xgroup_destroy(f"{PREFIX}commands", "intake")
         guarded.send()
-        if _soon(refused, 3):
+        if _soon(refused, 1.5):
             return True
     guarded.ping()
     guarded.worker.terminate()
