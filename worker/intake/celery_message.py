@@ -41,9 +41,10 @@ def command_text(command: Any) -> bytes:
     """Returns a command that someone has parsed as text again, so that the intake can judge it.
 
     Not by orjson: it refuses integers beyond 64 bits and lone surrogates, and what can't be
-    written can't be rejected.
+    written can't be rejected. Without blanks and escapes, which would count against its size.
     """
-    return json.dumps(command).encode()
+    text = json.dumps(command, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _body(envelope: dict[str, Any]) -> bytes:

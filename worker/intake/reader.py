@@ -8,6 +8,7 @@ again by itself (its own pending entries) or by another worker (`take_over`).
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -32,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
+# A message that took longer to judge lets everything else on the loop have its turn.
+SLOW_SECONDS = 0.02
 
 
 class Intake:
@@ -156,11 +159,19 @@ class Intake:
             log.error("intake.entries_vanished", entries=[entry.decode() for entry in entry_ids])
             await self._redis.xack(self._keys.commands, GROUP, *entry_ids)
 
+    async def _judge(self, entry: Entry) -> Acceptance | Rejection:
+        begun = time.monotonic()
+        verdict = judge(entry, self._keys)
+        if time.monotonic() - begun > SLOW_SECONDS:
+            # A message with many thousand problems takes seconds: leases have to be renewed.
+            await asyncio.sleep(0)
+        return verdict
+
     async def _handle(self, entries: Sequence[Entry]) -> None:
         acceptances: list[tuple[Entry, Acceptance]] = []
         rejections: list[Rejection] = []
         for entry in entries:
-            verdict = judge(entry, self._keys)
+            verdict = await self._judge(entry)
             if isinstance(verdict, Rejection):
                 rejections.append(verdict)
             else:

@@ -138,6 +138,12 @@ def _acceptance(entry: Entry, text: bytes, parsed: ParsedCommand, keys: Keys) ->
     )
 
 
+def _cut(raw: bytes) -> str:
+    # Cut twice: what is no UTF-8 grows when it is replaced, and a character may be cut in two.
+    text = raw[: RAW_BYTES_IN_EVENT + 3].decode("utf-8", "replace")
+    return text.encode()[:RAW_BYTES_IN_EVENT].decode("utf-8", "ignore")
+
+
 def _rejection(  # noqa: PLR0913 - what a rejection tells
     entry: Entry,
     raw: bytes,
@@ -162,7 +168,7 @@ def _rejection(  # noqa: PLR0913 - what a rejection tells
             time_ms=now_ms,
             data={
                 "error": error_data,
-                "raw": raw[:RAW_BYTES_IN_EVENT].decode("utf-8", "replace"),
+                "raw": _cut(raw),
             },
             context=context or {},
         ),
