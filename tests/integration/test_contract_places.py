@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 
 from schemas.enums import Priority
+from tests.integration.test_handlers_results import train_data
 from tests.integration.test_intake_reading import until
 from tests.integration.worker_bench import Bench, open_bench
-from tests.sandbox_process import SandboxProcess, running_sandbox
+from tests.sandbox_process import SIMULATED, SandboxProcess, running_sandbox
+from worker.handlers.run import LongPolls
 from worker.ledger.lanes import FailureShare, Lanes
 from worker.ledger.row import RowState
 from worker.tasks.runner import Runner
@@ -123,3 +126,38 @@ async def test_a_backlog_that_is_too_late_pauses_no_lane(bench: Bench) -> None:
         runner.wake()
         await until_ended(bench, in_time)
     assert await Lanes(bench.redis, bench.ledger.keys).paused() == []
+
+
+def poll_long(bench: Bench) -> None:
+    """Lets the bench watch trainings with requests that are held open far longer than a test."""
+    around = replace(bench.attempts.around, long_polls=LongPolls(4, 50))
+    bench.attempts = replace(bench.attempts, around=around)
+
+
+async def test_a_stop_waits_for_the_call_that_creates_and_for_no_other(bench: Bench) -> None:
+    poll_long(bench)
+    bench.sandbox.faults(
+        {**SIMULATED, "training": "stalled"},
+        {"operation": "create_training_job", "effect": "latency", "seconds": 1},
+    )
+    sent = await bench.send("train", train_data(bench.sandbox, bench.sandbox.create_model()))
+    row = bench.ledger.keys.row(sent)
+    async with running_runner(bench, 4) as runner:
+
+        async def intended() -> bool:
+            return b"intended" in (await bench.redis.hget(row, "p") or b"")
+
+        await until(intended)
+        async with asyncio.timeout(20):
+            await runner.close(60)
+    assert await bench.states(sent) == ["accepted", "started"]
+    assert await bench.state(sent) == "training"
+
+
+async def test_a_request_that_is_held_open_outlasts_no_wait(bench: Bench) -> None:
+    poll_long(bench)
+    bench.sandbox.faults({**SIMULATED, "training": "stalled"})
+    data = train_data(bench.sandbox, bench.sandbox.create_model(), timeout_seconds=1)
+    async with asyncio.timeout(20):
+        terminal = await bench.end(await bench.send("train", data))
+    assert terminal["data"]["error"]["code"] == "training_timeout"

@@ -251,14 +251,15 @@ class CreateOnce(Generic[C]):
 
     async def _withdraw_surely(self, run: Run[C], guard: str) -> None:
         """Withdraws the intent after a refusal: left there, it would look like a doubt."""
-        while True:
-            try:
-                await run.note({}, drop_guard=guard)
-            except LEDGER_TROUBLE as exc:
-                log.warning("creation.withdraw_failed", error=str(exc))
-                await asyncio.sleep(NOTE_PAUSE_SECONDS)
-            else:
-                return
+        with run.change():
+            while True:
+                try:
+                    await run.note({}, drop_guard=guard)
+                except LEDGER_TROUBLE as exc:
+                    log.warning("creation.withdraw_failed", error=str(exc))
+                    await asyncio.sleep(NOTE_PAUSE_SECONDS)
+                else:
+                    return
 
     async def _own(self, run: Run[C], created: Created, *, at: float, drop_guard: str) -> bool:
         """Makes the command the owner of what exists; False if another one owns it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,14 +48,19 @@ class LongPolls:
         self._seconds = seconds
 
     @contextmanager
-    def place(self) -> Iterator[int]:
-        """Yields how many seconds a poll may stay open: 0 when no place is free."""
-        if self._free < 1 or self._seconds < 1:
+    def place(self, most_seconds: float) -> Iterator[int]:
+        """Yields how many seconds a poll may stay open: 0 when no place is free.
+
+        Args:
+            most_seconds: when the wait for the training ends, a second more or less.
+        """
+        seconds = min(60, int(self._seconds), math.ceil(most_seconds))
+        if self._free < 1 or seconds < 1:
             yield 0
             return
         self._free -= 1
         try:
-            yield min(60, int(self._seconds))
+            yield seconds
         finally:
             self._free += 1
 
@@ -91,8 +97,10 @@ class Run(Generic[C]):
     around: Surroundings
     changing: bool = False
     progress: Progress = field(init=False)
+    state: RowState = field(init=False)
 
     def __post_init__(self) -> None:
+        self.state = self.lease.state
         self.progress = dict(self.lease.progress or {})
 
     @property
@@ -174,4 +182,5 @@ class Run(Generic[C]):
         if noted is Noted.GUARDED:
             return holder
         self.progress = progress
+        self.state = state or self.state
         return None

@@ -127,7 +127,7 @@ async def _poll(
 ) -> Outcome:
     """Asks once for the training's end. Nothing but its end, or time, ends the wait."""
     failures = 0
-    with run.around.long_polls.place() as open_seconds:
+    with run.around.long_polls.place(_rest_seconds(run, timeout_seconds)) as open_seconds:
         try:
             status = await run.api.get_training_status(
                 model_uuid=model_uuid, training_uuid=training_uuid, timeout_seconds=open_seconds
@@ -152,6 +152,14 @@ async def _poll(
             )
         case _:
             return _wait(run, timeout_seconds, long_polled=open_seconds > 0)
+
+
+def _rest_seconds(run: Run[Any], timeout_seconds: float) -> float:
+    """Returns for how long the training may still be waited for; 0 or less if no longer."""
+    rest = timeout_seconds - (run.now() - run.progress["at"])
+    if run.command.deadline is not None:
+        rest = min(rest, run.command.deadline.timestamp() - run.now())
+    return float(rest)
 
 
 def _wait(

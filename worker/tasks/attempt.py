@@ -94,7 +94,7 @@ class Attempts:
 
     def hand_back(self, run: Run[Command]) -> Finish:
         """Returns the finish of a run that stopped before its end: it is due at once."""
-        return Finish(run.lease, run.lease.state, run.lease.attempts)
+        return Finish(run.lease, run.state, run.lease.attempts)
 
     def defect(self, run: Run[Command], error: Exception) -> Finish:
         """Returns the finish of a run that a defect of ours ended."""
@@ -205,7 +205,7 @@ class Attempts:
         bound.info("command.retried", delay_seconds=round(delay, 3))
         data = {"error": body, "attempt": lease.attempts + 1, "retry_at": _timestamp(now + delay)}
         # A command that is in doubt or waits for a training stays so while it retries.
-        state = lease.state if run.progress.get("step") in _STARTED else RowState.RETRYING
+        state = run.state if run.progress.get("step") in _STARTED else RowState.RETRYING
         return Finish(
             lease,
             state,

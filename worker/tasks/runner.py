@@ -35,6 +35,7 @@ MOST_IN_A_SCRIPT = 256
 REDIS_PAUSE_SECONDS = 0.25
 # So long places are gathered, to be filled by one script; whoever is due waits no longer.
 GATHER_SECONDS = 0.02
+CLOSE_PAUSE_SECONDS = 0.2
 BREAKER_PAUSE_SECONDS = 0.5
 LONGEST_REDIS_PAUSE_SECONDS = 2.0
 
@@ -307,11 +308,13 @@ class Runner:
             grace_seconds: how long calls that change something may still take.
         """
         self.stop()
-        for task, (_, run) in list(self._runs.items()):
-            if run is None or not run.changing:
-                task.cancel()
-        if self._runs:
-            await asyncio.wait(list(self._runs), timeout=grace_seconds)
+        end = time.monotonic() + grace_seconds
+        while self._runs and (rest := end - time.monotonic()) > 0:
+            # More than once: a run whose change is done goes on to what need not be waited for.
+            for task, (_, run) in list(self._runs.items()):
+                if run is None or not run.changing:
+                    task.cancel()
+            await asyncio.wait(list(self._runs), timeout=min(rest, CLOSE_PAUSE_SECONDS))
         self._finished.clear()
         self._finishing.set()
         try:
