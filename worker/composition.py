@@ -87,7 +87,7 @@ def create_engine(
             policy=RetryPolicy(
                 settings.max_attempts, settings.retry_min_seconds, settings.retry_max_seconds
             ),
-            results=ResultStore(settings.result_store, settings.result_limit_bytes),
+            results=create_results(settings),
             max_claims=settings.max_claims,
             breaker=breaker,
         )
@@ -161,6 +161,15 @@ def create_breaker(settings: Settings, api: MlModelsApi) -> Breaker:
         minimum_seconds=settings.breaker_min_seconds,
         maximum_seconds=settings.breaker_max_seconds,
     )
+
+
+def create_results(settings: Settings) -> ResultStore:
+    """Returns the store for large results.
+
+    Raises:
+        SettingError: nothing that is installed writes to such a URL.
+    """
+    return ResultStore(settings.result_store, settings.result_limit_bytes)
 
 
 def create_transport(settings: Settings) -> Transport:

@@ -26,9 +26,10 @@ WRONG_TEXTS = {
     "ENCORD_SSH_KEY": "-----BEGIN s3cret-----",
     "TRAINMASTER_BEARER_TOKEN": "s3cret with blanks",
     "TRAINMASTER_DATA_ROOTS": "/nowhere/s3cret",
+    "TRAINMASTER_RESULT_STORE": "s3cret://bucket/results",
 }
-# These are wrong only together with another setting, or where they are used.
-NEVER_WRONG_ALONE = {"ENCORD_SSH_KEY_PASSPHRASE", "TRAINMASTER_RESULT_STORE"}
+# This is wrong only together with another setting.
+NEVER_WRONG_ALONE = {"ENCORD_SSH_KEY_PASSPHRASE"}
 WRONG = {name: WRONG_TEXTS.get(name, "s3cret") for name in NAMES if name not in NEVER_WRONG_ALONE}
 
 

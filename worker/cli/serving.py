@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from worker.app import run_worker
-from worker.composition import create_transport
+from worker.composition import create_results, create_transport
 from worker.settings import load_settings
 
 
@@ -14,6 +14,7 @@ from worker.settings import load_settings
 def worker(name: str | None) -> None:
     """Carry out commands until told to stop."""
     settings = load_settings()
-    # A wrong key or domain is found before anything starts.
+    # A wrong key, domain or store is found before anything starts.
     create_transport(settings)
+    create_results(settings)
     raise SystemExit(run_worker(settings, name=name))

@@ -9,6 +9,9 @@ from typing import Any
 import fsspec
 import orjson
 
+from schemas.events import ErrorCode
+from worker.errors import SettingError
+
 
 class ResultStore:
     """A folder, local or any fsspec URL, with one JSON file per large result.
@@ -16,9 +19,13 @@ class ResultStore:
     Args:
         url: where results lie, for example `/var/lib/trainmaster/results` or `s3://bucket/results`.
         limit_bytes: results up to this size stay in their event.
+
+    Raises:
+        SettingError: nothing here knows how to write to such a URL.
     """
 
     def __init__(self, url: str, limit_bytes: int) -> None:
+        _check_protocols(url)
         self._url = url
         self._limit_bytes = limit_bytes
 
@@ -33,7 +40,13 @@ class ResultStore:
         payload = orjson.dumps(result)
         if len(payload) <= self._limit_bytes:
             return None
-        return await asyncio.to_thread(self._write, entry_id, payload)
+        try:
+            return await asyncio.to_thread(self._write, entry_id, payload)
+        except OSError:
+            raise
+        except Exception as exc:
+            # Every kind of store has errors of its own, and each means that nothing was stored.
+            raise OSError(None, type(exc).__name__) from exc
 
     def _write(self, entry_id: str, payload: bytes) -> str:
         filesystem, root = fsspec.url_to_fs(self._url)
@@ -45,3 +58,22 @@ class ResultStore:
             file.write(payload)
         filesystem.mv(part, path)
         return str(filesystem.unstrip_protocol(path))
+
+
+def _check_protocols(url: str) -> None:
+    for part in url.split("::"):
+        protocol, _ = fsspec.core.split_protocol(part)
+        if protocol is None and "::" in url:
+            protocol = part
+        try:
+            if protocol is not None:
+                fsspec.get_filesystem_class(protocol)
+        except ImportError as exc:
+            raise _setting_error(str(exc)) from exc
+        except ValueError as exc:
+            # Not the protocol itself: in a URL that is wrong it may be half of a password.
+            raise _setting_error("is a URL whose protocol is not known") from exc
+
+
+def _setting_error(message: str) -> SettingError:
+    return SettingError(f"TRAINMASTER_RESULT_STORE: {message}", code=ErrorCode.INVALID_SETTING)

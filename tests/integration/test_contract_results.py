@@ -1,0 +1,49 @@
+"""Rules of the result store: what it can't keep is tried again, whatever its errors are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from worker.errors import SettingError
+from worker.tasks.results import ResultStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class OddStore(MemoryFileSystem):  # type: ignore[misc]
+    """A store whose errors are its own, as those of some clouds are."""
+
+    protocol = "odd"
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:  # noqa: ARG002
+        """Fails."""
+        raise RuntimeError("quota with s3cret")
+
+
+async def test_errors_of_a_store_s_own_are_told_like_those_of_a_disk() -> None:
+    fsspec.register_implementation("odd", OddStore, clobber=True)
+    with pytest.raises(OSError, match="RuntimeError") as caught:
+        await ResultStore("odd://results", 1024).keep("1-0", "x" * 2000)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["odd-s3cret://results", "odd-s3cret::memory://results"])
+def test_a_store_that_nobody_knows_is_a_wrong_setting(url: str) -> None:
+    with pytest.raises(SettingError, match=r"^TRAINMASTER_RESULT_STORE: ") as caught:
+        ResultStore(url, 1024)
+    assert "s3cret" not in caught.value.message
+
+
+@pytest.mark.parametrize("protocol", ["", "file://", "local://"])
+async def test_a_large_result_lies_in_a_folder_however_it_is_named(
+    tmp_path: Path, protocol: str
+) -> None:
+    url = await ResultStore(f"{protocol}{tmp_path / 'results'}", 1024).keep("1-0", "x" * 2000)
+    assert url is not None
+    with fsspec.open(url) as file:
+        assert file.read() == b'"' + b"x" * 2000 + b'"'
