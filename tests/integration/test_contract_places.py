@@ -8,14 +8,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import orjson
 import pytest
 
 from schemas.enums import Priority
+from tests.integration.ledger_acts import events
 from tests.integration.test_handlers_results import train_data
 from tests.integration.test_intake_reading import until
 from tests.integration.worker_bench import Bench, open_bench
 from tests.sandbox_process import SIMULATED, SandboxProcess, running_sandbox
 from worker.handlers.run import LongPolls
+from worker.ledger.dead_letters import DeadLetters
 from worker.ledger.lanes import FailureShare, Lanes
 from worker.ledger.row import RowState
 from worker.tasks.runner import Runner
@@ -161,3 +164,29 @@ async def test_a_request_that_is_held_open_outlasts_no_wait(bench: Bench) -> Non
     async with asyncio.timeout(20):
         terminal = await bench.end(await bench.send("train", data))
     assert terminal["data"]["error"]["code"] == "training_timeout"
+
+
+async def test_a_command_that_no_worker_can_read_fails_after_its_claims(bench: Bench) -> None:
+    """An older worker claims, in the middle of a deploy, what a newer one has accepted."""
+    bench.attempts = replace(bench.attempts, max_claims=3)
+    keys = bench.ledger.keys
+    sent = await bench.send("list_models", {}, replyto="sender", correlationid="c")
+    newer = {"type": "fly", "data": {}, "replyto": "sender", "correlationid": "c"}
+    await bench.redis.set(keys.text(sent), orjson.dumps(newer))
+    async with running_runner(bench, 4) as runner:
+
+        async def ended() -> bool:
+            # Whoever can't read it leaves it alone for a while; a test doesn't wait so long.
+            if (await bench.redis.hget(keys.row(sent), "s")) == b"accepted":
+                await bench.redis.zadd(keys.due_interactive, {sent: 0}, xx=True)
+                runner.wake()
+            return RowState(await bench.state(sent)).ended
+
+        await until(ended)
+    terminal = (await events(bench.redis, keys.replies("sender")))[-1]
+    assert (terminal["type"], terminal["subject"]) == ("fly.failed", sent)
+    assert terminal["correlationid"] == "c"
+    assert terminal["data"]["error"]["code"] == "internal_error"
+    letter = await DeadLetters(bench.redis, keys).get(sent)
+    assert letter is not None
+    assert orjson.loads(letter.text) == newer

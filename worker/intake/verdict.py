@@ -58,7 +58,7 @@ def judge(entry: Entry, keys: Keys) -> Acceptance | Rejection:
         parsed = parse_command(text)
     except InvalidCommandError as exc:
         error = ErrorBody(code=exc.code, message=exc.message, problems=list(exc.problems) or None)
-        reply_to, context = _readable_attributes(text)
+        reply_to, context = readable_attributes(text)
         return _rejection(
             entry,
             text,
@@ -90,7 +90,7 @@ def conflict(entry: Entry, acceptance: Acceptance, keys: Keys) -> Rejection:
     )
 
 
-def _readable_attributes(text: bytes) -> tuple[str | None, dict[str, Any]]:
+def readable_attributes(text: bytes) -> tuple[str | None, dict[str, Any]]:
     """Returns `replyto` and what events repeat, as far as a message that is no command tells it.
 
     Its sender waits for an answer like any other, so each attribute that is valid by itself counts.
@@ -114,6 +114,16 @@ def _readable_attributes(text: bytes) -> tuple[str | None, dict[str, Any]]:
         valid[name] = value
     attributes = Attributes.model_validate(valid)
     return attributes.replyto, attributes.context()
+
+
+def readable_type(text: bytes) -> str:
+    """Returns the `type` that a message names, known or not; `UNREADABLE_TYPE` if it names none."""
+    try:
+        root = jiter.from_json(text, catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError:
+        return UNREADABLE_TYPE
+    named = root.get("type") if isinstance(root, dict) else None
+    return named if isinstance(named, str) else UNREADABLE_TYPE
 
 
 def _acceptance(entry: Entry, text: bytes, parsed: ParsedCommand, keys: Keys) -> Acceptance:

@@ -27,12 +27,14 @@ from worker.handlers.run import Run, Surroundings
 from worker.ledger.announcement import announce
 from worker.ledger.dead_letters import dead_letter_json
 from worker.ledger.row import Finish, Lease, RowState
+from worker.tasks.unreadable import give_up, leave_to_others
 from worker.tasks.verdict import RetryPolicy, decide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from schemas.commands import Command
+    from schemas.parsing import InvalidCommandError
     from worker.api.gate import Breaker
     from worker.handlers.registry import Handler
     from worker.tasks.results import ResultStore
@@ -62,8 +64,18 @@ class Attempts:
     breaker: Breaker
 
     def begin(self, lease: Lease) -> Run[Command]:
-        """Returns the run of a lease."""
+        """Returns the run of a lease.
+
+        Raises:
+            InvalidCommandError: another version of the worker accepted what this one can't read.
+        """
         return Run(parse_command(lease.text).command, lease, self.around)
+
+    def unreadable(self, lease: Lease, error: InvalidCommandError) -> Finish:
+        """Returns the finish of a lease whose command this version can't read."""
+        if lease.claims <= self.max_claims:
+            return leave_to_others(lease)
+        return give_up(lease, error, self.around.ledger.keys)
 
     async def carry_out(self, run: Run[Command]) -> Finish:
         """Runs the handler; returns how the run ends, whatever happens but fencing.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from schemas.enums import Priority
+from schemas.parsing import InvalidCommandError
 from worker.errors import FencedError
 from worker.ledger.connection import LEDGER_TROUBLE
 from worker.ledger.row import RowState
@@ -211,7 +212,11 @@ class Runner:
             log.error("run.broken", command_id=lease.command_id, exc_info=error)
 
     async def _run(self, lease: Lease) -> None:
-        run = self._attempts.begin(lease)
+        try:
+            run = self._attempts.begin(lease)
+        except InvalidCommandError as exc:
+            self._end(self._attempts.unreadable(lease, exc))
+            return
         current = asyncio.current_task()
         if current is not None:
             self._runs[current] = (lease, run)
@@ -232,6 +237,9 @@ class Runner:
         except Exception as exc:
             log.exception("run.defect", command_id=lease.command_id)
             finish = self._attempts.defect(run, exc)
+        self._end(finish)
+
+    def _end(self, finish: Finish) -> None:
         self._finishes.append(finish)
         self._finishing.set()
 

@@ -1,0 +1,68 @@
+"""What becomes of a command that this version of the worker can't read, though one accepted it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from schemas.enums import EventState
+from schemas.events import ErrorBody, ErrorCode, event_json
+from worker.intake.verdict import readable_attributes, readable_type
+from worker.ledger.dead_letters import dead_letter_json
+from worker.ledger.row import Finish, Lease, RowState
+
+if TYPE_CHECKING:
+    from schemas.parsing import InvalidCommandError
+    from worker.ledger.keys import Keys
+
+log = structlog.get_logger(__name__)
+
+# During a deploy a newer worker may come by and take the command.
+PAUSE_SECONDS: Final = 60.0
+
+
+def leave_to_others(lease: Lease) -> Finish:
+    """Returns the finish that lets another worker try; the claim counts as one without an end."""
+    log.warning("command.unreadable", command_id=lease.command_id, claims=lease.claims)
+    return Finish(
+        lease, lease.state, lease.attempts, delay_seconds=PAUSE_SECONDS, claims=lease.claims
+    )
+
+
+def give_up(lease: Lease, error: InvalidCommandError, keys: Keys) -> Finish:
+    """Returns the finish of a command that nobody could read: it has failed."""
+    log.error("command.failed", command_id=lease.command_id, message=error.message)
+    now_ms = int(time.time() * 1000)
+    command_type = readable_type(lease.text)
+    reply_to, context = readable_attributes(lease.text)
+    body = ErrorBody(
+        code=ErrorCode.INTERNAL_ERROR,
+        message=f"no worker can read the command that one accepted: {error.message}",
+        problems=list(error.problems) or None,
+    ).model_dump(mode="json", exclude_none=True)
+    return Finish(
+        lease,
+        RowState.FAILED,
+        lease.attempts,
+        event=event_json(
+            event_id=f"{lease.entry_id}/{EventState.FAILED}",
+            command_type=command_type,
+            state=EventState.FAILED,
+            subject=lease.command_id,
+            time_ms=now_ms,
+            data={"error": body, "attempts": lease.attempts},
+            context=context,
+        ),
+        replies=keys.replies(reply_to),
+        dead_letter=dead_letter_json(
+            command_id=lease.command_id,
+            command_type=command_type,
+            error=body,
+            text=lease.text,
+            at_ms=now_ms,
+            attempts=lease.attempts,
+            history=lease.errors,
+        ),
+    )
