@@ -152,3 +152,37 @@ async def test_a_lone_command_outlives_an_outage_that_is_longer_than_its_attempt
 
 async def _is(holds: bool) -> bool:
     return holds
+
+
+async def test_a_training_that_may_be_anothers_is_adopted_by_nobody(bench: Bench) -> None:
+    """The API tells neither what a training started from nor its mapping."""
+    data = data_of(bench, "train")
+    other = {**data, "pretrained_weights_type": "fasterRcnnR50C41X"}
+    operation = OPERATIONS["train"]
+    bench.sandbox.faults(
+        SIMULATED,
+        {"operation": operation, "effect": "reset", "count": 1},
+        {"operation": operation, "effect": "commit_then_fail", "after": 1, "count": 1},
+    )
+    lost = await bench.send("train", data, deadline=in_seconds(5))
+    made_unseen = await bench.send("train", other, deadline=in_seconds(5))
+    for sent in (lost, made_unseen):
+        await bench.attempt(sent)
+    assert made(bench, "train", data) == 1
+    for sent in (lost, made_unseen):
+        terminal = await bench.end(sent)
+        assert terminal["data"]["error"]["code"] == "outcome_unknown"
+
+
+async def test_a_lookalike_that_knows_its_own_training_keeps_nobody_in_doubt(bench: Bench) -> None:
+    data = data_of(bench, "train")
+    other = {**data, "pretrained_weights_type": "fasterRcnnR50C41X"}
+    assert (await bench.end(await bench.send("train", other)))["type"] == "train.succeeded"
+    bench.sandbox.faults(
+        SIMULATED,
+        {"operation": OPERATIONS["train"], "effect": "commit_then_fail", "count": 1},
+    )
+    sent = await bench.send("train", data)
+    assert (await bench.end(sent))["type"] == "train.succeeded"
+    assert "in_doubt" in await bench.states(sent)
+    assert made(bench, "train", data) == 2

@@ -25,6 +25,10 @@ class AttachmentCreation:
         """An attachment is told by project, model, mapping and policy."""
         return command.data.model_dump(mode="json")
 
+    def likeness(self, command: Attach) -> dict[str, Any]:
+        """The API does not list which trainings were selected, only what they come to."""
+        return command.data.model_dump(mode="json", exclude={"training_uuids"})
+
     async def listed(self, run: Run[Attach]) -> Sequence[Created]:
         """Returns the project's attachments of the same model, mapping and policy."""
         data = run.command.data

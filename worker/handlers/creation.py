@@ -15,7 +15,8 @@ A POST may be carried out though no answer comes back, so it is never sent again
 
 A command in doubt asks the API for what looks the same, is not in the baseline and is not owned,
 and adopts it. While one command is between its intent and its answer it holds a guard that keeps
-identical ones from sending or adopting: else one could adopt what the other just created.
+identical ones from sending or adopting: else one could adopt what the other just created. While
+another command may have created something that only looks the same, nothing is adopted.
 """
 
 from __future__ import annotations
@@ -82,6 +83,10 @@ class Creation(Protocol[C]):
         """Returns what two identical creations have in common; JSON values."""
         ...
 
+    def likeness(self, command: C) -> dict[str, Any]:
+        """Returns by what `listed` tells what the command creates; JSON values."""
+        ...
+
     async def listed(self, run: Run[C]) -> Sequence[Created]:
         """Returns what exists at the API and looks like what the command creates."""
         ...
@@ -131,6 +136,7 @@ class CreateOnce(Generic[C]):
         baseline = [found.uuid for found in await self.creation.listed(run)]
         # Asking may have taken long: nothing is started past the deadline.
         run.check_deadline()
+        await run.lookalikes.enter(self._likeness(run), run.lease.command_id, self._sameness(run))
         intent = {"step": "intended", "at": run.now(), "baseline": baseline}
         try:
             # A stop lets this finish: cut off after the note, the outcome would stay unknown.
@@ -138,13 +144,16 @@ class CreateOnce(Generic[C]):
                 holder = await self._intend(run, intent, guard)
                 if holder is not None:
                     log.info("creation.guarded", kind=self.creation.kind, holder=holder)
+                    await run.lookalikes.leave(self._likeness(run), run.lease.command_id)
                     return Waiting(GUARDED_SECONDS, run.lease.state)
                 created = await self.creation.create(run)
                 await self._own_surely(run, created, guard)
+                await run.lookalikes.leave(self._likeness(run), run.lease.command_id)
         except UnknownOutcomeError as error:
             return await self._doubt(run, intent, error=error)
         except (NotSentError, RateLimitedError, PermanentError, MisconfiguredError):
             await self._withdraw_surely(run, guard)
+            await run.lookalikes.leave(self._likeness(run), run.lease.command_id)
             raise
         return created
 
@@ -218,8 +227,14 @@ class CreateOnce(Generic[C]):
         guard = self._guard(run)
         if not candidates or await self._taken(run, doubt, guard):
             return None
+        rivals = await run.lookalikes.rivals(self._likeness(run), self._sameness(run))
+        if rivals:
+            # What is listed may be theirs. The guard is dropped with the wait that follows.
+            log.warning("creation.ambiguous", kind=self.creation.kind, rivals=rivals)
+            return None
         for candidate in candidates:
             if await self._own(run, candidate, at=run.now(), drop_guard=guard):
+                await run.lookalikes.leave(self._likeness(run), run.lease.command_id)
                 log.info("creation.adopted", kind=self.creation.kind, uuid=candidate.uuid)
                 return candidate
         return None
@@ -290,9 +305,18 @@ class CreateOnce(Generic[C]):
         return run.guard_key(f"{self.creation.kind}:{created.uuid}")
 
     def _guard(self, run: Run[C]) -> str:
-        same = orjson.dumps(self.creation.sameness(run.command), option=orjson.OPT_SORT_KEYS)
-        digest = hashlib.sha256(same).hexdigest()[:32]
-        return run.guard_key(f"creating-{self.creation.kind}:{digest}")
+        return run.guard_key(f"creating-{self.creation.kind}:{self._sameness(run)}")
+
+    def _sameness(self, run: Run[C]) -> str:
+        return _digest(self.creation.sameness(run.command))
+
+    def _likeness(self, run: Run[C]) -> str:
+        return f"{self.creation.kind}:{_digest(self.creation.likeness(run.command))}"
 
     def _advice(self, run: Run[C]) -> str:
         return self.creation.advice(run.command)
+
+
+def _digest(values: dict[str, Any]) -> str:
+    text = orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(text).hexdigest()[:32]

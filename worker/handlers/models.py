@@ -26,6 +26,10 @@ class ModelCreation:
         """A model is told by all that it is created with."""
         return command.data.model_dump(mode="json")
 
+    def likeness(self, command: CreateModel) -> dict[str, Any]:
+        """The API lists all of a model."""
+        return self.sameness(command)
+
     async def listed(self, run: Run[CreateModel]) -> Sequence[Created]:
         """Returns the models with the same title, architecture, features and description."""
         data = run.command.data

@@ -13,6 +13,7 @@ from schemas.events import ErrorCode
 from worker.errors import DeadlineExceededError, FencedError
 from worker.ledger.announcement import announce
 from worker.ledger.ledger import Noted
+from worker.ledger.lookalikes import Lookalikes
 
 if TYPE_CHECKING:
     import asyncio
@@ -107,6 +108,11 @@ class Run(Generic[C]):
     def api(self) -> MlModelsApi:
         """The API's client."""
         return self.around.api
+
+    @property
+    def lookalikes(self) -> Lookalikes:
+        """Who else creates what the API can't tell from what this command creates."""
+        return Lookalikes(self.around.ledger.redis, self.around.ledger.keys)
 
     def guard_key(self, name: str) -> str:
         """The key of a guard."""

@@ -44,6 +44,16 @@ class TrainingCreation:
         """A training is told by all that it is created with."""
         return command.data.model_dump(mode="json", exclude={"timeout_seconds", "wait"})
 
+    def likeness(self, command: Train) -> dict[str, Any]:
+        """The API lists neither a training's mapping nor what it started from."""
+        data = command.data
+        return {
+            "model": str(data.model_uuid),
+            "batch_size": data.batch_size,
+            "epochs": data.epochs,
+            "labels": sorted({str(label) for label in data.labels_uuids}),
+        }
+
     async def listed(self, run: Run[Train]) -> Sequence[Created]:
         """Returns the model's trainings of the same size, epochs and labels.
 

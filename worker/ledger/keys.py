@@ -22,6 +22,7 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:paused:<lane>       hash     a lane in which nearly everything failed, see `lanes`
     {ns}:marker              string   who this ledger is; gone when someone flushed Redis
     {ns}:testimony:<id>      string   what a worker created for a command that it holds no more
+    {ns}:alike:<name>        hash     id -> what it creates, of those whose creations look the same
     {ns}:guard:<name>        string   the id that owns a training, or that is about to create one
 """
 
@@ -145,3 +146,7 @@ class Keys:
     def guard(self, name: str) -> str:
         """The owner of something that must have one owner at most."""
         return f"{self.prefix}guard:{name}"
+
+    def alike(self, name: str) -> str:
+        """The commands whose creations the API can't tell apart."""
+        return f"{self.prefix}alike:{name}"

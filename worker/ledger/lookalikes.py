@@ -1,0 +1,62 @@
+"""Who is about to create what the API can't tell from what another command creates.
+
+A training is listed without its mapping and without the weights it started from. While two
+commands that differ only in these are both in doubt, what the API lists may be either one's, and
+a wrong guess would report the other's training as a success.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+import orjson
+
+from worker.ledger.row import RowState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+
+# As long as what was created is owned: what ended unknown may still turn up.
+KEEP_SECONDS: Final = 30 * 24 * 3600
+_OWNING: Final = frozenset({RowState.TRAINING, RowState.SUCCEEDED})
+
+
+class Lookalikes:
+    """The commands that create what looks the same, each with a digest of what it really is."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def enter(self, likeness: str, command_id: str, sameness: str) -> None:
+        """Tells, before the intent, that the command may create one."""
+        key = self._keys.alike(likeness)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hset(key, command_id, sameness)
+        pipe.expire(key, KEEP_SECONDS)
+        await pipe.execute()
+
+    async def leave(self, likeness: str, command_id: str) -> None:
+        """Tells that the command owns its own, or created none."""
+        await self._redis.hdel(self._keys.alike(likeness), command_id)
+
+    async def rivals(self, likeness: str, sameness: str) -> list[str]:
+        """Returns the commands that may have created another one that looks the same."""
+        found = await cast(
+            "Awaitable[dict[bytes, bytes]]", self._redis.hgetall(self._keys.alike(likeness))
+        )
+        others = [name.decode() for name, told in found.items() if told != sameness.encode()]
+        return [command_id for command_id in others if not await self._owns(command_id)]
+
+    async def _owns(self, command_id: str) -> bool:
+        state, progress = await cast(
+            "Awaitable[list[bytes | None]]",
+            self._redis.hmget(self._keys.row(command_id), ["s", "p"]),
+        )
+        if state is not None and state.decode() in _OWNING:
+            return True
+        return progress is not None and orjson.loads(progress).get("step") == "created"
