@@ -318,11 +318,14 @@ async def test_a_training_that_fails_at_the_api_fails_its_command(bench: Bench) 
     assert terminal["data"]["error"]["code"] == "training_failed"
 
 
-async def test_no_trouble_in_asking_ends_the_wait_for_a_training(bench: Bench) -> None:
-    """Seven failures are more than the attempts that any call has."""
-    bench.sandbox.faults(
-        SIMULATED, {"operation": "get_training_status", "effect": "reset", "count": 7}
-    )
+@pytest.mark.parametrize(
+    "trouble", [{"effect": "reset"}, {"effect": "status", "status": 401}], ids=["reset", "401"]
+)
+async def test_no_trouble_in_asking_ends_the_wait_for_a_training(
+    bench: Bench, trouble: dict[str, Any]
+) -> None:
+    """Seven failures are more than the attempts that any call has; a key may be in change."""
+    bench.sandbox.faults(SIMULATED, {"operation": "get_training_status", "count": 7, **trouble})
     model = bench.sandbox.create_model()
     sent = await bench.send("train", train_data(bench.sandbox, model))
     terminal = await bench.end(sent)

@@ -299,10 +299,15 @@ def _is_refused(guarded: Guarded, right: str) -> bool:
         guarded.send()
         if _soon(refused, 1.5):
             return True
-    guarded.ping()
-    guarded.worker.terminate()
-    guarded.worker.start()
-    return _soon(refused, PATIENCE_SECONDS)
+    # A stop right after a start may have nothing to give back, so there is a second one.
+    for _ in range(2):
+        guarded.ping()
+        guarded.worker.terminate()
+        guarded.worker.start()
+        if _soon(refused, PATIENCE_SECONDS):
+            return True
+        wait_until(guarded.is_ready, 30, "the worker is ready")
+    return False
 
 
 def _soon(holds: Callable[[], bool], seconds: float) -> bool:

@@ -144,16 +144,16 @@ class CreateOnce(Generic[C]):
                 holder = await self._intend(run, intent, guard)
                 if holder is not None:
                     log.info("creation.guarded", kind=self.creation.kind, holder=holder)
-                    await run.lookalikes.leave(self._likeness(run), run.lease.command_id)
+                    await self._leave(run)
                     return Waiting(GUARDED_SECONDS, run.lease.state)
                 created = await self.creation.create(run)
                 await self._own_surely(run, created, guard)
-                await run.lookalikes.leave(self._likeness(run), run.lease.command_id)
+                await self._leave(run)
         except UnknownOutcomeError as error:
             return await self._doubt(run, intent, error=error)
         except (NotSentError, RateLimitedError, PermanentError, MisconfiguredError):
             await self._withdraw_surely(run, guard)
-            await run.lookalikes.leave(self._likeness(run), run.lease.command_id)
+            await self._leave(run)
             raise
         return created
 
@@ -234,7 +234,7 @@ class CreateOnce(Generic[C]):
             return None
         for candidate in candidates:
             if await self._own(run, candidate, at=run.now(), drop_guard=guard):
-                await run.lookalikes.leave(self._likeness(run), run.lease.command_id)
+                await self._leave(run)
                 log.info("creation.adopted", kind=self.creation.kind, uuid=candidate.uuid)
                 return candidate
         return None
@@ -306,6 +306,9 @@ class CreateOnce(Generic[C]):
 
     def _guard(self, run: Run[C]) -> str:
         return run.guard_key(f"creating-{self.creation.kind}:{self._sameness(run)}")
+
+    async def _leave(self, run: Run[C]) -> None:
+        await run.lookalikes.leave(self._likeness(run), run.lease.command_id, self._sameness(run))
 
     def _sameness(self, run: Run[C]) -> str:
         return _digest(self.creation.sameness(run.command))

@@ -13,6 +13,7 @@ from schemas.events import ErrorCode
 from worker.errors import (
     BadResponseError,
     DeadlineExceededError,
+    MisconfiguredError,
     RetryableError,
     TrainingFailedError,
     TrainingTimeoutError,
@@ -142,7 +143,8 @@ async def _poll(
             status = await run.api.get_training_status(
                 model_uuid=model_uuid, training_uuid=training_uuid, timeout_seconds=open_seconds
             )
-        except RetryableError as error:
+        except (RetryableError, MisconfiguredError) as error:
+            # A key that is being changed is no reason to give up a training that runs.
             failures = int(run.progress.get("failures", 0)) + 1
             log.warning("training.poll_failed", error=error.code, failures=failures)
             return _wait(run, timeout_seconds, failures=failures, failure=error)
@@ -177,7 +179,7 @@ def _wait(
     timeout_seconds: float,
     *,
     failures: int = 0,
-    failure: RetryableError | None = None,
+    failure: RetryableError | MisconfiguredError | None = None,
     long_polled: bool = False,
 ) -> Waiting:
     elapsed = run.now() - run.progress["at"]
@@ -200,7 +202,8 @@ def _wait(
         delay = polls.interval_seconds(elapsed) * spread
     if failure is not None:
         delay = min(polls.maximum_seconds, delay * 2 ** min(failures - 1, 5))
-        delay = max(delay, failure.retry_after_seconds or 0.0)
+        if isinstance(failure, RetryableError):
+            delay = max(delay, failure.retry_after_seconds or 0.0)
     delay = min(delay, timeout_seconds - elapsed + 0.1)
     if deadline is not None:
         delay = min(delay, deadline.timestamp() - run.now() + 0.1)

@@ -22,7 +22,7 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:paused:<lane>       hash     a lane in which nearly everything failed, see `lanes`
     {ns}:marker              string   who this ledger is; gone when someone flushed Redis
     {ns}:testimony:<id>      string   what a worker created for a command that it holds no more
-    {ns}:alike:<name>        hash     id -> what it creates, of those whose creations look the same
+    {ns}:alike:<name>        set      what each creates and its id, where creations look the same
     {ns}:guard:<name>        string   the id that owns a training, or that is about to create one
 """
 

@@ -36,20 +36,22 @@ class Lookalikes:
         """Tells, before the intent, that the command may create one."""
         key = self._keys.alike(likeness)
         pipe = self._redis.pipeline(transaction=True)
-        pipe.hset(key, command_id, sameness)
+        pipe.sadd(key, _member(command_id, sameness))
         pipe.expire(key, KEEP_SECONDS)
         await pipe.execute()
 
-    async def leave(self, likeness: str, command_id: str) -> None:
+    async def leave(self, likeness: str, command_id: str, sameness: str) -> None:
         """Tells that the command owns its own, or created none."""
-        await self._redis.hdel(self._keys.alike(likeness), command_id)
+        key, member = self._keys.alike(likeness), _member(command_id, sameness)
+        await self._redis.srem(key, member)
 
     async def rivals(self, likeness: str, sameness: str) -> list[str]:
         """Returns the commands that may have created another one that looks the same."""
         found = await cast(
-            "Awaitable[dict[bytes, bytes]]", self._redis.hgetall(self._keys.alike(likeness))
+            "Awaitable[set[bytes]]", self._redis.smembers(self._keys.alike(likeness))
         )
-        others = [name.decode() for name, told in found.items() if told != sameness.encode()]
+        told = (member.decode().partition(" ") for member in found)
+        others = sorted(command_id for digest, _, command_id in told if digest != sameness)
         return [command_id for command_id in others if not await self._owns(command_id)]
 
     async def _owns(self, command_id: str) -> bool:
@@ -60,3 +62,7 @@ class Lookalikes:
         if state is not None and state.decode() in _OWNING:
             return True
         return progress is not None and orjson.loads(progress).get("step") == "created"
+
+
+def _member(command_id: str, sameness: str) -> str:
+    return f"{sameness} {command_id}"
