@@ -36,7 +36,13 @@ class Told:
         )
 
     async def tell(self, event_type: str, subject: str, **data: Any) -> None:
-        event = orjson.dumps({"type": event_type, "subject": subject, "data": data})
+        event = orjson.dumps({
+            "id": f"{subject}/{event_type}",
+            "type": event_type,
+            "subject": subject,
+            "time": "2026-01-31T12:00:00.000Z",
+            "data": data,
+        })
         await self._redis.xadd(self._keys.events, {"event": event})
 
     async def commands(self) -> list[dict[str, Any]]:
