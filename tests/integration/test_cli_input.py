@@ -207,7 +207,7 @@ async def test_python_producers_send_the_same(redis_url: str, redis: Redis, keys
 
 
 def test_a_full_redis_is_told_in_a_line_without_the_command(tmp_path: Path) -> None:
-    with EmbeddedRedis(tmp_path / "redis", config={"maxmemory": "1mb"}) as server:
+    with EmbeddedRedis(tmp_path / "redis", config={"maxmemory": "100kb"}) as server:
         said = Console(server.url, "full").run("submit", "list_models", "query=b0dy", "--id=one")
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith("Error: Redis: command not allowed when used memory")
