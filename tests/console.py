@@ -44,7 +44,8 @@ class Console:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("TRAINMASTER_", "ENCORD_"))
+            # Who runs tests in parallel may tell them of a narrow terminal that is none.
+            if not name.startswith(("TRAINMASTER_", "ENCORD_", "COLUMNS"))
         }
         self.namespace = namespace
         self.environment = {
