@@ -36,9 +36,8 @@ USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
 Anything else goes to the console script, for example `python3 dev.py worker`.
 """
 
-# Most tests wait for processes, so three at a time keep two cores busy. A file stays together:
-# its tests share servers.
-IN_PARALLEL = ("--numprocesses", "3", "--dist", "loadfile")
+# Two files at a time keep two cores busy. A file stays together: its tests share servers.
+IN_PARALLEL = ("--numprocesses", "2", "--dist", "loadfile")
 
 LINTERS = (
     ("ruff", "check"),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 OLDEST_VERSION: Final = (7, 0)
 
 _START_SECONDS = 15.0
+_PORTS = range(20_000, 32_000)
 _STOP_SECONDS = 10.0
 _SERVERS = ("valkey-server", "redis-server")
 _PR_SET_PDEATHSIG = 1
@@ -184,9 +185,19 @@ def _version(server: Path) -> tuple[int, int]:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Returns a port that nobody has, below those that systems give to outgoing connections.
+
+    One of those could be somebody else's by the time at which the server starts, or starts again.
+    """
+    for _ in range(100):
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise SettingError("no port is free for Redis", code=ErrorCode.INVALID_SETTING)
 
 
 def _die_with_parent() -> Callable[[], None] | None:
