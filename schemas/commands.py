@@ -28,8 +28,10 @@ from schemas.enums import (
     IterationPolicy,
     ModelArchitecture,
     OrderBy,
+    PartFormat,
     PredictTask,
     PretrainedWeights,
+    SourceFormat,
 )
 
 if TYPE_CHECKING:
@@ -344,6 +346,59 @@ PredictData = Annotated[
 ]
 
 
+ItemField = Literal[
+    "data_uuid",
+    "data_path",
+    "data_base64",
+    "frame_range_from",
+    "frame_range_to",
+    "conf_thresh",
+    "iou_thresh",
+    "allocation_enabled",
+    "rdp_thresh",
+]
+"""What one item of a backfill may say of itself; the rest is the same for all."""
+
+
+class BackfillData(CommandData):
+    """Parameters of `backfill`."""
+
+    task: PredictTask
+    project_uuid: UUID
+    project_model_uuid: UUID
+    training_uuid: UUID
+    source: Name = Field(
+        description="Where the items stand: a file or a folder of images below the worker's data "
+        "roots, or a URL that begins with one of its source URLs."
+    )
+    format: SourceFormat | None = Field(
+        default=None, description="What the source is, where its name does not tell."
+    )
+    columns: dict[ItemField, Name] | None = Field(
+        default=None,
+        description="parameter of an item -> the source's column, where that has another name",
+    )
+    conf_thresh: Share | None = Field(
+        default=None, description="For items that say nothing else; so are the next three."
+    )
+    iou_thresh: Share | None = None
+    allocation_enabled: bool | None = None
+    rdp_thresh: Annotated[float, Field(ge=0, le=0.01, allow_inf_nan=False)] | None = None
+    max_failures: Count | None = Field(
+        default=None, description="So many failed items pause the backfill."
+    )
+    max_failure_share: Share | None = Field(
+        default=None,
+        description="A larger share of failed items pauses the backfill, once 100 have ended.",
+    )
+    part_format: PartFormat = Field(
+        default=PartFormat.JSONL, description="How the results are written."
+    )
+    item_events: bool = Field(
+        default=False, description="Whether the end of each item is an event of its own, too."
+    )
+
+
 class CreateModel(Attributes):
     """Creates a model; the result is the model."""
 
@@ -442,6 +497,13 @@ class Detach(Attributes):
     data: DetachData
 
 
+class Backfill(Attributes):
+    """Predicts on all items of a source; the result counts them and says where theirs lie."""
+
+    type: Literal[CommandType.BACKFILL]
+    data: BackfillData
+
+
 class Predict(Attributes):
     """Predicts on one item with one iteration of an attached model."""
 
@@ -464,6 +526,7 @@ Command = Annotated[
     | ListAttachments
     | UpdateAttachment
     | Detach
+    | Backfill
     | Predict,
     Field(discriminator="type"),
 ]
@@ -483,5 +546,6 @@ COMMAND_CLASSES: dict[CommandType, type[Command]] = {
     CommandType.LIST_ATTACHMENTS: ListAttachments,
     CommandType.UPDATE_ATTACHMENT: UpdateAttachment,
     CommandType.DETACH: Detach,
+    CommandType.BACKFILL: Backfill,
     CommandType.PREDICT: Predict,
 }

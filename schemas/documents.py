@@ -19,6 +19,7 @@ from schemas.events import (
     CancelledData,
     FailedData,
     InDoubtData,
+    ProgressedData,
     RejectedData,
     RetryingData,
     StartedData,
@@ -39,6 +40,7 @@ _CREATING = (CommandType.CREATE_MODEL, CommandType.TRAIN, CommandType.ATTACH)
 _EVENT_DATA: dict[EventState, tuple[type[BaseModel], tuple[str, ...]]] = {
     EventState.ACCEPTED: (AcceptedData, tuple(CommandType)),
     EventState.STARTED: (StartedData, (CommandType.TRAIN,)),
+    EventState.PROGRESSED: (ProgressedData, (CommandType.BACKFILL,)),
     EventState.RETRYING: (RetryingData, tuple(CommandType)),
     EventState.IN_DOUBT: (InDoubtData, _CREATING),
     EventState.FAILED: (FailedData, tuple(CommandType)),

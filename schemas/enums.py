@@ -22,6 +22,7 @@ class CommandType(StrEnum):
     LIST_ATTACHMENTS = "list_attachments"
     UPDATE_ATTACHMENT = "update_attachment"
     DETACH = "detach"
+    BACKFILL = "backfill"
     PREDICT = "predict"
 
 
@@ -37,6 +38,7 @@ class EventState(StrEnum):
 
     ACCEPTED = "accepted"
     STARTED = "started"
+    PROGRESSED = "progressed"
     RETRYING = "retrying"
     IN_DOUBT = "in_doubt"
     SUCCEEDED = "succeeded"
@@ -51,6 +53,22 @@ class PredictTask(StrEnum):
     CLASSIFICATION = "classification"
     OBJECT_DETECTION = "object_detection"
     INSTANCE_SEGMENTATION = "instance_segmentation"
+
+
+class SourceFormat(StrEnum):
+    """What a backfill's source is."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+    FOLDER = "folder"
+
+
+class PartFormat(StrEnum):
+    """How a backfill's results are written."""
+
+    JSONL = "jsonl"
+    PARQUET = "parquet"
 
 
 class ModelArchitecture(StrEnum):

@@ -121,6 +121,11 @@ class ErrorCode(StrEnum):
         "permanent",
         "The file or reference that the command names can't be used.",
     )
+    INVALID_ITEM = (
+        "invalid_item",
+        "permanent",
+        "A row of a backfill's source is no item; the message says what is wrong with it.",
+    )
     TRAINING_FAILED = (
         "training_failed",
         "permanent",
@@ -188,6 +193,17 @@ class StartedData(EventPart):
     """`data` of `started`: the training exists at the API."""
 
     training_uuid: str
+
+
+class ProgressedData(EventPart):
+    """`data` of `progressed`: how far a backfill has come; told every 5 seconds at most."""
+
+    state: str = Field(description="`running`, `paused` or `cancelling`.")
+    reason: str | None = Field(default=None, description="Why it is paused.")
+    read: int = Field(ge=0, description="Items read from the source.")
+    succeeded: int = Field(ge=0)
+    failed: int = Field(ge=0)
+    open: int = Field(ge=0, description="Items that wait or run.")
 
 
 class RetryingData(EventPart):

@@ -80,6 +80,20 @@ COMMAND_EXAMPLES: dict[str, dict[str, JsonValue]] = {
         "type": "detach",
         "data": {"project_uuid": PROJECT_UUID, "project_model_uuid": PROJECT_MODEL_UUID},
     },
+    "backfill": {
+        "type": "backfill",
+        "id": "backfill-street-1",
+        "data": {
+            "task": "object_detection",
+            "project_uuid": PROJECT_UUID,
+            "project_model_uuid": PROJECT_MODEL_UUID,
+            "training_uuid": TRAINING_UUID,
+            "source": "/data/street/manifest.csv",
+            "columns": {"data_path": "file"},
+            "conf_thresh": 0.5,
+            "max_failure_share": 0.1,
+        },
+    },
     "predict": {
         "type": "predict",
         "id": "predict-street-0001",

@@ -55,6 +55,17 @@ class PredictResult(BaseModel):
     frames: dict[int, ClassificationItem | list[DetectionItem] | list[SegmentationItem] | None]
 
 
+class BackfillResult(BaseModel):
+    """Result of `backfill`: how many items ended how, and the folder or URL of the results."""
+
+    items: int
+    succeeded: int
+    failed: int
+    failures: dict[str, int]
+    output: str
+    seconds: float
+
+
 RESULT_CLASSES: dict[CommandType, type[BaseModel] | None] = {
     CommandType.CREATE_MODEL: ModelWithIterations,
     CommandType.GET_MODEL: ModelWithIterations,
@@ -70,6 +81,7 @@ RESULT_CLASSES: dict[CommandType, type[BaseModel] | None] = {
     CommandType.LIST_ATTACHMENTS: AttachmentsResult,
     CommandType.UPDATE_ATTACHMENT: ProjectModelWithIterations,
     CommandType.DETACH: None,
+    CommandType.BACKFILL: BackfillResult,
     CommandType.PREDICT: PredictResult,
 }
 """None where the result is null."""

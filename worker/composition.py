@@ -16,6 +16,7 @@ from worker.api.domains import environment_proxy
 from worker.api.gate import Breaker, Gate
 from worker.api.signing import BearerToken, RequestSigner
 from worker.api.transport import Timeouts, Transport
+from worker.backfill.store import BackfillStore
 from worker.errors import (
     MisconfiguredError,
     PermanentError,
@@ -24,7 +25,7 @@ from worker.errors import (
     SettingError,
 )
 from worker.handlers.registry import HANDLERS
-from worker.handlers.run import LongPolls, PollSchedule, Surroundings
+from worker.handlers.run import BackfillSurroundings, LongPolls, PollSchedule, Surroundings
 from worker.intake.reader import Intake
 from worker.ledger.connection import connect
 from worker.ledger.keys import Keys
@@ -80,6 +81,7 @@ def create_engine(
             long_polls=LongPolls(settings.long_poll_places, settings.long_poll_seconds),
             creations=asyncio.Semaphore(settings.creation_places),
             doubt_seconds=settings.doubt_seconds,
+            backfills=create_backfills(settings, redis, keys),
         )
         attempts = Attempts(
             handlers=HANDLERS,
@@ -138,6 +140,23 @@ def create_ledger(settings: Settings, redis: Redis, keys: Keys) -> Ledger:
         lease_seconds=settings.lease_seconds,
         retention_seconds=settings.id_retention_seconds,
         reply_retention_seconds=settings.event_retention_seconds,
+    )
+
+
+def create_backfills(settings: Settings, redis: Redis, keys: Keys) -> BackfillSurroundings:
+    """Returns what backfills that a worker leads need."""
+    store = BackfillStore(
+        redis,
+        keys,
+        retention_seconds=settings.id_retention_seconds,
+        reply_retention_seconds=settings.event_retention_seconds,
+    )
+    return BackfillSurroundings(
+        store=store,
+        output=f"{settings.result_store.rstrip('/')}/backfills",
+        source_urls=settings.source_urls,
+        window=settings.backfill_window,
+        part_items=settings.backfill_part_items,
     )
 
 

@@ -27,6 +27,7 @@ from schemas.events import (
     ErrorCode,
     FailedData,
     InDoubtData,
+    ProgressedData,
     RejectedData,
     RetryingData,
     StartedData,
@@ -48,6 +49,7 @@ PAGES: Final = ("contract.md", "settings.md", "cli.md")
 EVENT_DATA: Final[dict[EventState, type[BaseModel]]] = {
     EventState.ACCEPTED: AcceptedData,
     EventState.STARTED: StartedData,
+    EventState.PROGRESSED: ProgressedData,
     EventState.RETRYING: RetryingData,
     EventState.IN_DOUBT: InDoubtData,
     EventState.SUCCEEDED: SucceededData,

@@ -50,6 +50,10 @@ def _split_paths(value: object) -> object:
     return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
 
 
+def _split_words(value: object) -> object:
+    return value.split() if isinstance(value, str) else value
+
+
 def _check_folder(path: Path) -> Path:
     try:
         resolved = path.expanduser().resolve(strict=True)
@@ -146,6 +150,11 @@ class Settings(LedgerSettings):
     data_roots: Annotated[tuple[Folder, ...], NoDecode, BeforeValidator(_split_paths)] = Field(
         (), description="Folders below which `data_path` may be read, with colons between them."
     )
+    source_urls: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_words)] = Field(
+        (),
+        description="What URLs begin with that the command `backfill` may read, with blanks "
+        "between them.",
+    )
     result_store: str = Field(
         default_factory=_default_result_store,
         min_length=1,
@@ -199,6 +208,13 @@ class Settings(LedgerSettings):
     )
     max_claims: int = _count(
         5, ge=1, le=100, description="Runs without an end after which a command counts as poison."
+    )
+
+    backfill_window: int = _count(
+        2_000, ge=1, le=100_000, description="Most items of a backfill that wait or run."
+    )
+    backfill_part_items: int = _count(
+        5_000, ge=1, le=1_000_000, description="Items in one part of a backfill's results."
     )
 
     poll_min_seconds: float = _seconds(

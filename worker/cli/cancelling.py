@@ -66,6 +66,8 @@ def _describe(outcome: CancelOutcome) -> str:
     match outcome.verdict:
         case CancelVerdict.UNKNOWN_ID:
             return "no command has this id"
+        case CancelVerdict.ITEM_OF_BACKFILL:
+            return "it is an item of a backfill; see `trainmaster backfill cancel`"
         case CancelVerdict.ALREADY_ENDED:
             return f"it had ended before: {outcome.state}"
         case CancelVerdict.CANCELLED:

@@ -34,6 +34,9 @@ class Listed(NamedTuple):
 
 
 COMMANDS: Final = {
+    "backfill": Listed(
+        "worker.cli.backfill:backfill", "Predict on all items of a source, however many."
+    ),
     "cancel": Listed("worker.cli.cancelling:cancel", "End commands that have not ended."),
     "dead-letters": Listed(
         "worker.cli.dead_letters:dead_letters",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from schemas.enums import CommandType
 from worker.handlers.attachments import attach
+from worker.handlers.backfilling import backfill
 from worker.handlers.changing import (
     delete_model,
     delete_training_iteration,
@@ -54,5 +55,6 @@ HANDLERS: Mapping[CommandType, Handler] = {
     CommandType.LIST_ATTACHMENTS: list_attachments,
     CommandType.UPDATE_ATTACHMENT: update_attachment,
     CommandType.DETACH: detach,
+    CommandType.BACKFILL: backfill,
     CommandType.PREDICT: predict,
 }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from schemas.enums import EventState
     from worker.api.client import MlModelsApi
+    from worker.backfill.store import BackfillStore
     from worker.ledger.ledger import Ledger
     from worker.ledger.row import Attested, Lease, Progress, RowState
 
@@ -67,6 +68,24 @@ class LongPolls:
 
 
 @dataclass(frozen=True, slots=True)
+class BackfillSurroundings:
+    """What backfills that a worker leads need.
+
+    Attributes:
+        output: folder or URL below which each has a folder for its results.
+        source_urls: what URLs begin with that may be read.
+        window: most items of one that wait or run.
+        part_items: items in one part of the results.
+    """
+
+    store: BackfillStore
+    output: str
+    source_urls: tuple[str, ...]
+    window: int
+    part_items: int
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What all runs of a process share.
 
@@ -82,6 +101,7 @@ class Surroundings:
     long_polls: LongPolls
     creations: asyncio.Semaphore
     doubt_seconds: float
+    backfills: BackfillSurroundings | None = None
 
 
 @dataclass(slots=True)
@@ -91,12 +111,14 @@ class Run(Generic[C]):
     Attributes:
         changing: whether a call that changes something is under way; a stop lets it finish,
             while everything else is handed back at once.
+        begun: when this run began, in seconds of a clock that never goes back.
     """
 
     command: C
     lease: Lease
     around: Surroundings
     changing: bool = False
+    begun: float = field(init=False, default_factory=time.monotonic)
     progress: Progress = field(init=False)
     state: RowState = field(init=False)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from worker.ledger.keys import Keys
 
-_CANCELLED, _ENDED, _UNKNOWN = 1, 0, 2
+_CANCELLED, _ENDED, _UNKNOWN, _ITEM = 1, 0, 2, 4
 
 
 class CancelVerdict(StrEnum):
@@ -28,6 +28,7 @@ class CancelVerdict(StrEnum):
     CANCELLED = "cancelled"
     ALREADY_ENDED = "already_ended"
     UNKNOWN_ID = "unknown_id"
+    ITEM_OF_BACKFILL = "item_of_backfill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ async def cancel(
             return CancelOutcome(CancelVerdict.CANCELLED, state.decode(), training_uuid, in_doubt)
         if code == _ENDED:
             return CancelOutcome(CancelVerdict.ALREADY_ENDED, state.decode())
+        if code == _ITEM:
+            return CancelOutcome(CancelVerdict.ITEM_OF_BACKFILL, row.state)
         if code == _UNKNOWN:
             return CancelOutcome(CancelVerdict.UNKNOWN_ID, "")
 

@@ -24,6 +24,10 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:testimony:<id>      string   what a worker created for a command that it holds no more
     {ns}:alike:<name>        set      what each creates and its id, where creations look the same
     {ns}:guard:<name>        string   the id that owns a training, or that is about to create one
+    {ns}:backfills           zset     ids of backfills, by the time (ms) at which they began
+    {ns}:backfill:<id>       hash     one backfill, see `worker.backfill.store`
+    {ns}:backfill:<id>:open  set      ids of its items that have rows
+    {ns}:backfill:<id>:results  stream  field `result`: how items ended, until they are written
 """
 
 from __future__ import annotations
@@ -118,6 +122,15 @@ class Keys:
     def marker(self) -> str:
         """Who this ledger is."""
         return f"{self.prefix}marker"
+
+    @property
+    def backfills(self) -> str:
+        """The ids of all backfills."""
+        return f"{self.prefix}backfills"
+
+    def backfill(self, backfill_id: str) -> str:
+        """The state of a backfill."""
+        return f"{self.prefix}backfill:{backfill_id}"
 
     def paused(self, lane: Priority) -> str:
         """The pause of a lane."""

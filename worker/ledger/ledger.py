@@ -61,9 +61,9 @@ class Noted(IntEnum):
     GUARDED = 2
 
 
-def load_script(redis: Redis, name: str) -> AsyncScript:
-    """Returns the script `scripts/<name>.lua`; it is sent to Redis when it is first needed."""
-    text = resources.files("worker.ledger").joinpath("scripts", f"{name}.lua").read_text("utf-8")
+def load_script(redis: Redis, name: str, package: str = "worker.ledger") -> AsyncScript:
+    """Returns a package's `scripts/<name>.lua`; it is sent to Redis when it is first needed."""
+    text = resources.files(package).joinpath("scripts", f"{name}.lua").read_text("utf-8")
     return redis.register_script(text)
 
 
@@ -176,11 +176,11 @@ class Ledger:
                 SUSPECT_CLAIMS,
             ],
         )
-        held_ms, rows, paused, dropped = reply
+        held_ms, rows, paused, dropped, skipped = reply
         if dropped:
             log.error("ledger.rows_broken", ids=[command_id.decode() for command_id in dropped])
         lanes = {lane for bit, lane in _PAUSED_BITS if paused & bit}
-        return Claim([_lease(fields) for fields in rows], held_ms / 1000, frozenset(lanes))
+        return Claim([_lease(fields) for fields in rows], held_ms / 1000, frozenset(lanes), skipped)
 
     async def hold(self, seconds: float) -> None:
         """Lets nobody claim for so long, or longer where that was said before."""
@@ -294,6 +294,9 @@ class Ledger:
                 item.replies,
                 item.dead_letter,
                 item.drop_guard,
+                item.lease.backfill,
+                item.item_result,
+                item.failure,
             )
         reply = await self._finish(
             keys=[keys.events, keys.dead_letters, keys.due_interactive, keys.due_bulk], args=args
@@ -334,4 +337,5 @@ def _lease(fields: list[Any]) -> Lease:
         progress=orjson.loads(progress) if progress else None,
         errors=orjson.loads(errors) if errors else [],
         text=fields[10],
+        backfill=fields[11].decode(),
     )

@@ -6,6 +6,10 @@ The hash of a row has fields of one letter, so that Redis keeps it in its compac
     n token        a attempts        c claims without progress
     m accepted ms  q entry id        e ended ms     v stream id of the terminal event
     p progress     x last errors     (JSON each, only while needed)
+    b backfill     (of an item of one)
+
+An item of a backfill is a row that is gone with its end: what it came to stands in the
+backfill's results, and the backfill's cursor keeps it from being accepted again.
 """
 
 from __future__ import annotations
@@ -96,6 +100,7 @@ class Lease:
     progress: Progress | None
     errors: list[dict[str, Any]]
     text: bytes
+    backfill: str = ""
 
     @property
     def suspect(self) -> bool:
@@ -110,11 +115,13 @@ class Claim:
     Attributes:
         held_seconds: for how long nobody may claim; 0 where nobody is held back.
         paused: lanes of which no more than a probe is handed out.
+        skipped: rows that were due and are not to run, so that others may be due behind them.
     """
 
     leases: list[Lease]
     held_seconds: float
     paused: frozenset[Priority]
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,8 @@ class Finish:
         claims: claims to count from; 0 once the run made progress.
         drop_guard: key of a guard that the command holds and needs no longer.
         late: whether it ends for its deadline, which tells nothing of its lane's health.
+        item_result: what an item of a backfill came to, for the backfill's results.
+        failure: code of the error that ended an item.
     """
 
     lease: Lease
@@ -153,3 +162,5 @@ class Finish:
     errors: list[dict[str, Any]] = field(default_factory=list)
     drop_guard: str = ""
     late: bool = False
+    item_result: bytes = b""
+    failure: str = ""

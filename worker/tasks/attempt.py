@@ -27,6 +27,7 @@ from worker.handlers.run import Run, Surroundings
 from worker.ledger.announcement import announce
 from worker.ledger.dead_letters import dead_letter_json
 from worker.ledger.row import Finish, Lease, RowState
+from worker.tasks.item_results import failed_item, is_silent, succeeded_item
 from worker.tasks.unreadable import give_up, leave_to_others
 from worker.tasks.verdict import RetryPolicy, decide
 
@@ -154,6 +155,7 @@ class Attempts:
             lease.attempts + 1,
             event=self._announce(run, EventState.SUCCEEDED, data, dataref=dataref),
             replies=self._replies(run),
+            item_result=succeeded_item(run, outcome.result, dataref),
         )
 
     def _wait(self, run: Run[Command], outcome: Waiting) -> Finish:
@@ -200,16 +202,10 @@ class Attempts:
                 failures,
                 event=self._announce(run, EventState.FAILED, data),
                 replies=self._replies(run),
-                dead_letter=dead_letter_json(
-                    command_id=lease.command_id,
-                    command_type=run.command.type,
-                    error=body,
-                    text=lease.text,
-                    at_ms=int(now * 1000),
-                    attempts=failures,
-                    history=errors,
-                ),
+                dead_letter=self._dead_letter(run, body, failures, errors),
                 late=error.code is ErrorCode.DEADLINE_EXCEEDED,
+                item_result=failed_item(run, body, failures),
+                failure=body["code"],
             )
         delay = decision.delay_seconds
         if run.command.deadline is not None:
@@ -228,6 +224,27 @@ class Attempts:
             errors=errors,
         )
 
+    def _dead_letter(
+        self,
+        run: Run[Command],
+        error: dict[str, Any],
+        failures: int,
+        history: list[dict[str, Any]],
+    ) -> bytes:
+        lease = run.lease
+        if lease.backfill:
+            # Its backfill keeps its failures, and can try them again.
+            return b""
+        return dead_letter_json(
+            command_id=lease.command_id,
+            command_type=run.command.type,
+            error=error,
+            text=lease.text,
+            at_ms=int(time.time() * 1000),
+            attempts=failures,
+            history=history,
+        )
+
     def _announce(
         self,
         run: Run[Command],
@@ -237,6 +254,8 @@ class Attempts:
         ordinal: int | None = None,
         dataref: str | None = None,
     ) -> bytes:
+        if is_silent(run.lease, run.command):
+            return b""
         return announce(
             run.command,
             run.lease.entry_id,

@@ -170,7 +170,9 @@ class Runner:
         # A full answer may hide more; so may one that the bulk lane's bound cut short.
         leases = claim.leases
         self._paused = claim.paused
-        self._more = self._more or len(leases) == asked or claim.held_seconds > 0
+        self._more = self._more or (
+            len(leases) == asked or claim.held_seconds > 0 or claim.skipped > 0
+        )
         self._held_until = time.monotonic() + claim.held_seconds
         for lease in leases:
             self._start(lease)

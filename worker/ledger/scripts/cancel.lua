@@ -5,13 +5,17 @@
 -- ARGV  1 key prefix  2 id  3 event  4 reply stream or ""  5 seconds an ended row is kept
 --       6 seconds reply streams are kept  7, 8 token and progress that the event was written for
 -- Returns {1, state before} cancelled, {0, state} ended before, {2, ""} unknown,
---         {3, state} it moved on meanwhile: read it again
+--         {3, state} it moved on meanwhile: read it again,
+--         {4, backfill} it is an item of a backfill, which alone can be cancelled
+--
+-- A backfill that is cancelled here keeps what its items came to; none of them is started.
 local prefix, id = ARGV[1], ARGV[2]
 local row = prefix .. 'row:' .. id
 redis.call('XLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2]); redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4])
-local is = redis.call('HMGET', row, 's', 'n', 'l', 'e', 'p')
+local is = redis.call('HMGET', row, 's', 'n', 'l', 'e', 'p', 'b', 't')
 if not is[1] then return {2, ''} end
+if is[6] then return {4, is[6]} end
 if is[4] then return {0, is[1]} end
 if is[2] ~= ARGV[7] or (is[5] or '') ~= ARGV[8] then return {3, is[1]} end
 local time = redis.call('TIME')
@@ -29,4 +33,11 @@ redis.call('EXPIRE', row, ARGV[5])
 redis.call('DEL', prefix .. 'text:' .. id)
 redis.call('ZREM', is[3] == 'b' and KEYS[3] or KEYS[2], id)
 redis.call('ZREM', KEYS[4], id)
+local hash = prefix .. 'backfill:' .. id
+if is[7] == 'backfill' and redis.call('TYPE', hash)['ok'] == 'hash' then
+  redis.call('HSET', hash, 'state', 'cancelled', 'ended', now)
+  redis.call('EXPIRE', hash, ARGV[5])
+  redis.call('EXPIRE', hash .. ':results', ARGV[5])
+  redis.call('EXPIRE', hash .. ':open', ARGV[5])
+end
 return {1, is[1]}

@@ -6,9 +6,12 @@
 -- ARGV  1 key prefix  2 lease in ms  3 most of all  4 bulk rows that come first
 --       5 most of the bulk lane  6 suspects, 0 or 1  7 claims that make a row a suspect
 -- Returns {ms for which nothing may be claimed, rows, paused lanes (1 interactive, 2 bulk),
---         ids that were dropped}; each row: id, token, lane,
+--         ids that were dropped, rows skipped}; each row: id, token, lane,
 --         state before, attempts, claims, accepted at (ms), entry id, progress or "",
---         last errors or "", text
+--         last errors or "", text, backfill or ""
+--
+-- An item whose backfill is paused is set aside: it stands in no due set until the backfill is
+-- resumed. One whose backfill has ended, or is about to, is gone.
 --
 -- The interactive lane goes first but for a small share of the bulk lane, so that neither
 -- starves the other. A row that was claimed again and again without an end is a suspect: it may
@@ -17,24 +20,40 @@
 local prefix, lease = ARGV[1], tonumber(ARGV[2])
 local most, suspect_claims = tonumber(ARGV[3]), tonumber(ARGV[7])
 local hold = redis.call('PTTL', KEYS[4])
-if hold > 0 then return {hold, {}, 0, {}} end
+if hold > 0 then return {hold, {}, 0, {}, 0} end
 -- A shared key of the wrong type stops the script before it has written.
 for i = 1, 3 do redis.call('ZCARD', KEYS[i]) end
 redis.call('HLEN', KEYS[5]); redis.call('HLEN', KEYS[6])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local claimed, dropped = {}, {}
+local claimed, dropped, skipped = {}, {}, 0
+local function skip(due, id, row, backfill)
+  local hash = prefix .. 'backfill:' .. backfill
+  local state = redis.pcall('HGET', hash, 'state')
+  if state == 'running' then return false end
+  redis.call('ZREM', due, id)
+  skipped = skipped + 1
+  if state ~= 'paused' then
+    redis.call('DEL', row, prefix .. 'text:' .. id)
+    if redis.pcall('SREM', hash .. ':open', id) == 1 and type(state) == 'string' then
+      redis.call('HINCRBY', hash, 'dropped', 1)
+    end
+  end
+  return true
+end
 local function take(due, only_lane, wanted)
   if wanted < 1 then return end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, wanted)) do
     local row = prefix .. 'row:' .. id
-    local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l')
+    local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b')
     local text = redis.pcall('GET', prefix .. 'text:' .. id)
     if is['err'] or not is[1] or type(text) ~= 'string' then
       -- Half of the row is gone, or its key holds something else: someone meddled with keys.
       -- It can't be run, only be dropped, and must not stand in the way of all others.
       redis.call('ZREM', due, id)
       dropped[#dropped + 1] = id
+    elseif is[10] and skip(due, id, row, is[10]) then
+      -- Nothing more is to be done with it now.
     elseif only_lane and tonumber(is[4]) >= suspect_claims then
       redis.call('HSET', row, 'n', is[2] + 1)
       redis.call('ZREM', due, id)
@@ -46,7 +65,7 @@ local function take(due, only_lane, wanted)
       if not only_lane then redis.call('ZREM', due, id) end
       redis.call('ZADD', is[9] == 'b' and KEYS[2] or KEYS[1], now + lease, id)
       claimed[#claimed + 1] = {id, token, is[9], is[1], is[3], claims, is[5], is[6],
-        is[7] or '', is[8] or '', text}
+        is[7] or '', is[8] or '', text, is[10] or ''}
     end
   end
 end
@@ -70,4 +89,4 @@ take(KEYS[1], 'i', interactive_most)
 take(KEYS[2], 'b', math.min(most - #claimed, bulk_most - bulk))
 take(KEYS[3], nil, math.min(most - #claimed, tonumber(ARGV[6])))
 local paused_lanes = (interactive_paused and 1 or 0) + (bulk_paused and 2 or 0)
-return {0, claimed, paused_lanes, dropped}
+return {0, claimed, paused_lanes, dropped, skipped}

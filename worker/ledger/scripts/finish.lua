@@ -4,10 +4,10 @@
 --
 -- KEYS  1 events  2 dead-letters  3 due:interactive  4 due:bulk
 -- ARGV  1 key prefix  2 seconds an ended row is kept  3 seconds reply streams are kept
---       then for each run 14 values:
+--       then for each run 17 values:
 --       id, token, lane, state, ended (1 or 0), delay in ms, attempts, claims,
 --       progress or "", last errors or "", event or "", reply stream or "", dead letter or "",
---       guard to drop or ""
+--       guard to drop or "", backfill or "", result of an item or "", its error's code or ""
 -- Returns for each run: 1 done, 0 fenced
 --
 -- Every shared key is read first, so that one of the wrong type stops the script before it has
@@ -28,20 +28,34 @@ local function publish(event, reply)
   redis.call('EXPIRE', reply, reply_seconds)
   return event_id
 end
+-- An item's row is gone with its end. What it came to is counted, and kept until it is written.
+local function end_item(id, row, backfill, state, result, code)
+  local hash = prefix .. 'backfill:' .. backfill
+  redis.call('DEL', row)
+  redis.call('SREM', hash .. ':open', id)
+  if redis.call('EXISTS', hash) == 0 then return end
+  redis.call('XADD', hash .. ':results', '*', 'result', result)
+  redis.call('HINCRBY', hash, state, 1)
+  if code ~= '' then redis.call('HINCRBY', hash, 'failed:' .. code, 1) end
+end
 local verdicts = {}
-for i = 4, #ARGV, 14 do
+for i = 4, #ARGV, 17 do
   local id, token = ARGV[i], ARGV[i + 1]
   local row = prefix .. 'row:' .. id
   if redis.pcall('HGET', row, 'n') ~= token then
     verdicts[#verdicts + 1] = 0
   else
     local due = ARGV[i + 2] == 'b' and KEYS[4] or KEYS[3]
-    local dead_letter, guard = ARGV[i + 12], ARGV[i + 13]
+    local dead_letter, guard, backfill = ARGV[i + 12], ARGV[i + 13], ARGV[i + 14]
     local event_id = publish(ARGV[i + 10], ARGV[i + 11])
     if dead_letter ~= '' then
       redis.call('XADD', KEYS[2], '*', 'dead_letter', dead_letter)
     end
-    if ARGV[i + 4] == '1' then
+    if ARGV[i + 4] == '1' and backfill ~= '' then
+      end_item(id, row, backfill, ARGV[i + 3], ARGV[i + 15], ARGV[i + 16])
+      redis.call('DEL', prefix .. 'text:' .. id)
+      redis.call('ZREM', due, id)
+    elseif ARGV[i + 4] == '1' then
       redis.call('HSET', row, 's', ARGV[i + 3], 'n', token + 1, 'a', ARGV[i + 6],
         'e', now, 'v', event_id)
       redis.call('HDEL', row, 'p', 'x', 'c')

@@ -1,0 +1,74 @@
+"""The last files of a backfill, made of its parts: summary, failures, COCO results, report."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from schemas.enums import PredictTask
+from worker.backfill.coco import write_coco
+from worker.backfill.parts import read_records
+from worker.backfill.summary import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.backfill.output import Output
+    from worker.backfill.parts import Record
+    from worker.backfill.store import Standing
+
+SUMMARY: Final = "summary.json"
+FAILURES: Final = "failures.jsonl"
+REPORT: Final = "report.html"
+
+
+def conclude(standing: Standing, output: Output, seconds: float) -> dict[str, Any]:
+    """Writes the last files; returns the summary. However often, the files are the same.
+
+    Args:
+        standing: of a backfill whose results are all in parts.
+        output: where they are.
+        seconds: from the beginning to the end of the backfill.
+
+    Raises:
+        OSError: a part can't be read.
+        OutputError: a file can't be written.
+    """
+    counted = Tally()
+    with output.write(FAILURES) as failures:
+        for record in read_records(output):
+            counted.add(record)
+            if record["state"] == "failed":
+                failures.write(_failure(record) + b"\n")
+    summary = counted.summary(standing.id, seconds)
+    summary["output"] = output.location
+    if standing.dropped:
+        summary["dropped"] = standing.dropped
+    if standing.plan.common["task"] != PredictTask.CLASSIFICATION and counted.predictions:
+        write_coco(output, read_records(output))
+    output.write_json(SUMMARY, summary)
+    _write_report(output, summary)
+    return summary
+
+
+def _failure(record: Record) -> bytes:
+    """Returns a failure as a row that a source may hold: what was said, and what went wrong."""
+    told = {"item": record["item"], "error": record["error"], "attempts": record["attempts"]}
+    return orjson.dumps({**record["input"], **told})
+
+
+def _write_report(output: Output, summary: dict[str, Any]) -> None:
+    try:
+        report = import_module("worker.backfill.report")
+    except ModuleNotFoundError:
+        # Without the extra `report` there are no plots; all of their figures are in the summary.
+        return
+    with output.write(REPORT) as file:
+        file.write(report.render(summary).encode())
+
+
+def succeeded_records(output: Output) -> Iterator[Record]:
+    """Yields the records of items that succeeded."""
+    return (record for record in read_records(output) if record["state"] == "succeeded")

@@ -1,0 +1,19 @@
+"""What stops a backfill, in words for its owner."""
+
+from __future__ import annotations
+
+
+class BackfillError(Exception):
+    """A backfill can't begin or go on; the message is for people."""
+
+
+class SourceError(BackfillError):
+    """The source can't be read, or not as what it is said to be."""
+
+
+class OutputError(BackfillError):
+    """The results can't be written."""
+
+
+class LeadLostError(BackfillError):
+    """Another process leads the backfill now; what this one was about to do was not done."""

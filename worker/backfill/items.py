@@ -1,0 +1,129 @@
+"""Items: rows of a source made into predictions, or into what is wrong with them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from schemas.enums import CommandType, Priority, SourceFormat
+from schemas.events import ErrorCode
+from schemas.parsing import InvalidCommandError, parse_command
+from worker.backfill.plan import STDIN
+from worker.backfill.sources import ITEM_FIELDS, NAMING_FIELDS
+from worker.backfill.store import Fed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker.backfill.plan import Plan
+    from worker.backfill.sources import SourceRow
+
+_INTEGER: Final = re.compile(r"[+-]?\d{1,18}")
+_WHOLE: Final = frozenset({"frame_range_from", "frame_range_to"})
+_SHARES: Final = frozenset({"conf_thresh", "iou_thresh", "rdp_thresh"})
+_BOOLEANS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+# What a record of a bad row repeats of it.
+_SHOWN_CHARACTERS: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Itemizer:
+    """Makes items of a backfill's rows."""
+
+    backfill_id: str
+    plan: Plan
+
+    def item(self, number: int, row: SourceRow) -> Fed:
+        """Returns the item of a row; a row that is none gives the record of its failure."""
+        if row.fields is None:
+            return self._bad(number, row, row.problem)
+        data = {**self.plan.common}
+        try:
+            data |= self._said(row.fields, texts=row.texts)
+        except ValueError as exc:
+            return self._bad(number, row, str(exc))
+        if not any(name in data for name in NAMING_FIELDS):
+            has = ", ".join(map(str, row.fields)) or "nothing"
+            return self._bad(number, row, f"names no data_uuid and no data_path; it has {has}")
+        text = self._command(data)
+        try:
+            parse_command(text)
+        except InvalidCommandError as exc:
+            problems = [
+                f"{problem.path.removeprefix('data.')} {problem.message}"
+                for problem in exc.problems
+            ]
+            return self._bad(number, row, "; ".join(problems) or exc.message)
+        return Fed(text)
+
+    def _said(self, fields: Mapping[str, Any], *, texts: bool) -> dict[str, Any]:
+        columns = self.plan.source.columns
+        said = {}
+        for name in ITEM_FIELDS:
+            value = fields.get(columns.get(name, name))
+            if value is None:
+                continue
+            said[name] = _from_text(name, value) if texts else value
+        if isinstance(said.get("data_path"), str):
+            said["data_path"] = self._absolute(said["data_path"])
+        return said
+
+    def _absolute(self, path: str) -> str:
+        """Resolves a path against the folder that its manifest lies in."""
+        location = self.plan.source.location
+        is_local = location != STDIN and "://" not in location
+        if self.plan.source.format is SourceFormat.FOLDER or not path or not is_local:
+            return path
+        return str(Path(location).parent / path)
+
+    def _command(self, data: Mapping[str, Any]) -> bytes:
+        command: dict[str, Any] = {
+            "type": CommandType.PREDICT,
+            "priority": Priority.BULK,
+            "data": data,
+        }
+        if self.plan.item_events:
+            # Items that carry it have events; see `worker.tasks.item_results`.
+            command["backfill"] = self.backfill_id
+        return orjson.dumps(command)
+
+    def _bad(self, number: int, row: SourceRow, problem: str) -> Fed:
+        said = {} if row.fields is None else dict(row.fields)
+        if len(str(said)) > _SHOWN_CHARACTERS:
+            said = {name: str(value)[:80] for name, value in list(said.items())[:20]}
+        record = {
+            "item": number,
+            "state": "failed",
+            "input": said,
+            "error": {"code": ErrorCode.INVALID_ITEM, "message": f"{row.place} {problem}"},
+            "attempts": 0,
+            "seconds": 0.0,
+        }
+        return Fed(b"", orjson.dumps(record, default=str))
+
+
+def _from_text(name: str, text: str) -> Any:
+    """Returns a value of CSV as JSON has it.
+
+    Raises:
+        ValueError: the text is no such value.
+    """
+    text = text.strip()
+    if name in _WHOLE:
+        if not _INTEGER.fullmatch(text):
+            raise ValueError(f"{name} must be a whole number, not {text[:40]!r}")
+        return int(text)
+    if name in _SHARES:
+        try:
+            return float(text)
+        except ValueError:
+            raise ValueError(f"{name} must be a number, not {text[:40]!r}") from None
+    if name == "allocation_enabled":
+        if text.lower() not in _BOOLEANS:
+            raise ValueError(f"{name} must be true or false, not {text[:40]!r}")
+        return _BOOLEANS[text.lower()]
+    return text

@@ -1,0 +1,328 @@
+"""Leads a backfill: reads its source ahead, writes its parts, tells its progress, ends it.
+
+Whoever leads does so in small steps, each of which can be the last: all that it knows stands in
+Redis before and after every step, so that another may go on where it died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import orjson
+import structlog
+
+from schemas.enums import CommandType, EventState
+from schemas.events import event_json
+from worker.backfill.conclusion import conclude
+from worker.backfill.errors import LeadLostError, OutputError, SourceError
+from worker.backfill.output import Output
+from worker.backfill.parts import Collector
+from worker.backfill.reader import BATCH_ITEMS, Reader
+from worker.backfill.sources import expected_items
+from worker.backfill.store import NOBODY, BackfillState, Standing, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from worker.backfill.plan import Plan
+    from worker.backfill.store import BackfillStore, LeadToken
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+LEASE_SECONDS: Final = 15.0
+# While nothing can be fed nor written, so often is looked whether that has changed.
+IDLE_SECONDS: Final = 0.1
+# A part that is not full is written all the same after so long without a full one.
+FLUSH_SECONDS: Final = 60.0
+# Of uncollected results, so many parts may lie in Redis before reading waits for them.
+PARTS_AHEAD: Final = 2
+SOURCE_TRIES: Final = 5
+SOURCE_PAUSE_SECONDS: Final = 2.0
+ACTIVE: Final = frozenset({BackfillState.RUNNING, BackfillState.PAUSED, BackfillState.CANCELLING})
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Another process leads the backfill, at least for so long."""
+
+    seconds: float
+
+
+class Leader:
+    """Leads one backfill.
+
+    Args:
+        store: the backfills of its namespace.
+        backfill_id: of the backfill.
+        announces: whether the end is told by an event of its own; else its command tells it.
+        marker: the ledger's marker; without it in Redis nothing is fed.
+        watch: gets every standing, for a progress bar.
+    """
+
+    def __init__(
+        self,
+        store: BackfillStore,
+        backfill_id: str,
+        *,
+        announces: bool,
+        marker: str = "",
+        watch: Callable[[Standing], None] | None = None,
+    ) -> None:
+        self._store = store
+        self._id = backfill_id
+        self._announces = announces
+        self._marker = marker
+        self._watch = watch or (lambda _: None)
+        self._token: LeadToken = NOBODY
+        self._reader: Reader | None = None
+        self._written_at = time.monotonic()
+        self._source_failures = 0
+
+    async def work(self, seconds: float | None = None) -> Standing | Busy:
+        """Leads until the backfill has ended, is paused, or the time is up.
+
+        Raises:
+            LeadLostError: another leads now, or the backfill is not known.
+        """
+        standing = await self._take()
+        if isinstance(standing, Busy):
+            return standing
+        end = None if seconds is None else time.monotonic() + seconds
+        try:
+            while True:
+                self._watch(standing)
+                if standing.state.ended:
+                    return standing
+                try:
+                    moved = await self._step(standing)
+                except OutputError as exc:
+                    return await self._pause(standing, str(exc))
+                standing = await self._keep(standing)
+                if standing.state is BackfillState.PAUSED and not standing.waiting:
+                    return standing
+                if end is not None and time.monotonic() > end:
+                    return standing
+                if not moved:
+                    await asyncio.sleep(IDLE_SECONDS)
+        finally:
+            await self._give_up()
+
+    async def _take(self) -> Standing | Busy:
+        lease_ms = int(LEASE_SECONDS * 1000)
+        token, standing = await self._store.lead(self._id, NOBODY, lease_ms=lease_ms)
+        if standing is None:
+            raise LeadLostError(f"no backfill has the id {self._id}")
+        if token == NOBODY:
+            return Busy(standing.led_ms / 1000)
+        self._token = token
+        return standing
+
+    async def _keep(self, last: Standing) -> Standing:
+        progress = b"", ""
+        if last.state in ACTIVE:
+            told = f"{last.state}-{last.read}-{last.ended}"
+            progress = self._event(last, EventState.PROGRESSED, last.progress(), told), told
+        token, standing = await self._store.lead(
+            self._id,
+            self._token,
+            lease_ms=int(LEASE_SECONDS * 1000),
+            progress=progress,
+            replies=self._store.keys.replies(last.plan.reply_to),
+        )
+        if standing is None or token != self._token:
+            raise LeadLostError("another process leads the backfill now")
+        return standing
+
+    async def _give_up(self) -> None:
+        # Without this, whoever comes next waits for the end of the lease, and no longer.
+        await self._store.lead(self._id, self._token, lease_ms=0)
+
+    async def _step(self, standing: Standing) -> bool:
+        """Does what can be done now; returns whether there was anything."""
+        if standing.state is BackfillState.CANCELLING:
+            await self._store.steer(
+                self._id,
+                Turn({BackfillState.CANCELLING}, BackfillState.CANCELLING, token=self._token),
+            )
+        if standing.excess and standing.state is BackfillState.RUNNING:
+            await self._pause(standing, standing.excess)
+            return True
+        fed = await self._feed(standing) if standing.state is BackfillState.RUNNING else False
+        written = await self._collect(standing)
+        if self._is_done(standing):
+            await self._end(standing)
+            return True
+        return fed or written
+
+    def _room(self, standing: Standing) -> int:
+        """Returns how many items may be read now."""
+        plan = standing.plan
+        ahead = standing.open + standing.waiting
+        return min(
+            plan.window - standing.open,
+            plan.window + PARTS_AHEAD * plan.part_items - ahead,
+        )
+
+    async def _feed(self, standing: Standing) -> bool:
+        room = self._room(standing)
+        # A nearly full window is not worth a script for each item that ends.
+        if standing.exhausted or room < min(BATCH_ITEMS, max(1, standing.plan.window // 8)):
+            return False
+        if self._reader is None:
+            self._reader = Reader(self._id, standing.plan)
+            await self._expect(standing)
+        try:
+            batch = await self._kept(
+                standing, self._reader.read(standing.read, standing.position, room)
+            )
+        except SourceError as exc:
+            await self._source_failed(standing, exc)
+            return True
+        self._source_failures = 0
+        await self._store.feed(
+            standing,
+            self._token,
+            batch.items,
+            batch.position,
+            exhausted=batch.exhausted,
+            marker=self._marker,
+        )
+        return True
+
+    async def _expect(self, standing: Standing) -> None:
+        if standing.expected is None:
+            items = await self._kept(
+                standing, asyncio.to_thread(expected_items, standing.plan.source)
+            )
+            if items is not None:
+                await self._store.expect(self._id, items)
+
+    async def _source_failed(self, standing: Standing, error: SourceError) -> None:
+        """Fails a backfill that has read nothing; pauses one that has, after some tries."""
+        self._source_failures += 1
+        if standing.read == 0:
+            await self._store.steer(
+                self._id,
+                Turn(
+                    {BackfillState.RUNNING},
+                    BackfillState.FAILED,
+                    str(error),
+                    self._token,
+                    self._end_event(
+                        standing,
+                        EventState.FAILED,
+                        {
+                            "error": {"code": "invalid_input", "message": str(error)},
+                            "attempts": 1,
+                        },
+                    ),
+                ),
+            )
+            return
+        log.warning("backfill.source_failed", backfill=self._id, error=str(error))
+        if self._source_failures < SOURCE_TRIES:
+            await asyncio.sleep(SOURCE_PAUSE_SECONDS)
+            return
+        await self._pause(standing, str(error))
+
+    async def _pause(self, standing: Standing, reason: str) -> Standing:
+        """Pauses the backfill until a person has looked; one that ends stays as it is."""
+        log.warning("backfill.paused", backfill=self._id, reason=reason)
+        await self._store.steer(
+            self._id, Turn({BackfillState.RUNNING}, BackfillState.PAUSED, reason, self._token)
+        )
+        return await self._keep(standing)
+
+    async def _collect(self, standing: Standing) -> bool:
+        is_last = standing.open == 0 and (
+            standing.exhausted or standing.state is not BackfillState.RUNNING
+        )
+        is_old = time.monotonic() - self._written_at > FLUSH_SECONDS
+        is_paused = standing.state is BackfillState.PAUSED
+        collector = Collector(self._store, Output(standing.plan.output))
+        count = await self._kept(
+            standing,
+            collector.collect(standing, self._token, rest=is_last or is_old or is_paused),
+        )
+        if count:
+            self._written_at = time.monotonic()
+        return count > 0
+
+    def _is_done(self, standing: Standing) -> bool:
+        if standing.open or standing.waiting or standing.cut:
+            return False
+        match standing.state:
+            case BackfillState.CANCELLING:
+                return True
+            case BackfillState.RUNNING:
+                return standing.exhausted and standing.collected == standing.read
+            case _:
+                return False
+
+    async def _end(self, standing: Standing) -> None:
+        seconds = time.time() - standing.begun_ms / 1000
+        output = Output(standing.plan.output)
+        summary = await self._kept(standing, asyncio.to_thread(conclude, standing, output, seconds))
+        cancelled = standing.state is BackfillState.CANCELLING
+        state = BackfillState.CANCELLED if cancelled else BackfillState.SUCCEEDED
+        result = {
+            name: summary[name] for name in ("items", "succeeded", "failed", "failures", "output")
+        } | {"seconds": summary["seconds"]}
+        data: dict[str, Any] = {"note": f"{summary['items']} items had ended"}
+        if not cancelled:
+            data = {"result": result, "attempts": 1, "duration_seconds": summary["seconds"]}
+        await self._store.steer(
+            self._id,
+            Turn(
+                {standing.state},
+                state,
+                token=self._token,
+                event=self._end_event(standing, EventState(state), data),
+                result=orjson.dumps(result),
+            ),
+        )
+        log.info("backfill.ended", backfill=self._id, state=state, items=summary["items"])
+
+    def _end_event(self, standing: Standing, state: EventState, data: dict[str, Any]) -> bytes:
+        return self._event(standing, state, data) if self._announces else b""
+
+    def _event(
+        self, standing: Standing, state: EventState, data: dict[str, Any], told: str = ""
+    ) -> bytes:
+        return backfill_event(self._id, standing.plan, standing.entry, state, data, told=told)
+
+    async def _kept(self, standing: Standing, act: Coroutine[Any, Any, T]) -> T:
+        """Returns what `act` returns, and keeps the lead while it lasts."""
+        task = asyncio.ensure_future(act)
+        try:
+            while not (await asyncio.wait({task}, timeout=LEASE_SECONDS / 3))[0]:
+                await self._keep(standing)
+            return task.result()
+        finally:
+            task.cancel()
+
+
+def backfill_event(
+    backfill_id: str,
+    plan: Plan,
+    entry: str,
+    state: EventState,
+    data: dict[str, Any],
+    *,
+    told: str = "",
+) -> bytes:
+    """Returns an event of a backfill; what is told again has the same id."""
+    return event_json(
+        event_id=f"{entry}/{state}/{told}" if told else f"{entry}/{state}",
+        command_type=CommandType.BACKFILL,
+        state=state,
+        subject=backfill_id,
+        time_ms=int(time.time() * 1000),
+        data=data,
+        context=plan.context,
+    )

@@ -1,0 +1,91 @@
+"""Where the files of a backfill go: a folder or any fsspec URL; a file is there whole or not."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import fsspec
+import orjson
+
+from worker.backfill.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PARTS: Final = "parts"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The folder of one backfill."""
+
+    location: str
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, where it is on a disk of this machine."""
+        if self.location.startswith("file://"):
+            return Path(self.location.removeprefix("file://"))
+        return None if "://" in self.location else Path(self.location)
+
+    def path(self, *names: str) -> str:
+        """Returns the path or URL of a file."""
+        return "/".join((self.location.rstrip("/"), *names))
+
+    @contextmanager
+    def write(self, *names: str) -> Iterator[IO[bytes]]:
+        """Opens a file to write; it appears under its name once it is whole, or never.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        try:
+            if self.folder is not None:
+                with _written(self.folder.joinpath(*names)) as file:
+                    yield file
+            else:
+                # Object stores show an object when it is closed, not before.
+                with fsspec.open(self.path(*names), "wb", compression=None) as file:
+                    yield file
+        except OSError as exc:
+            raise OutputError(
+                f"{self.path(*names)}: can't be written: {exc.strerror or exc}"
+            ) from exc
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes a file of JSON for people."""
+        with self.write(name) as file:
+            file.write(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+
+    def read(self, *names: str) -> Any:
+        """Opens a file to read its bytes; a context manager."""
+        return fsspec.open(self.path(*names), "rb", compression=None)
+
+    def part_names(self) -> list[str]:
+        """Returns the names of the parts, in their order."""
+        filesystem, root = fsspec.url_to_fs(self.path(_PARTS))
+        if not filesystem.exists(root):
+            return []
+        names = [str(path).rpartition("/")[2] for path in filesystem.ls(root, detail=False)]
+        return sorted(name for name in names if name.startswith("part-") and "." in name)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[IO[bytes]]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    growing = path.with_name(f".{path.name}.growing")
+    with growing.open("wb") as file:
+        yield file
+        file.flush()
+        # What a part holds is forgotten in Redis next: it must outlive a loss of power.
+        os.fsync(file.fileno())
+    growing.replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

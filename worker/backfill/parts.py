@@ -1,0 +1,196 @@
+"""Parts: the results of a backfill as files, each item in one of them and once.
+
+Which results a part holds is recorded before it is written, and they are forgotten in Redis
+after it is there. Whoever dies in between leaves the record, and the next leader writes the same
+part again, under the same name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from importlib import import_module
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+
+import fsspec
+import orjson
+
+from schemas.enums import PartFormat
+from worker.backfill.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from worker.backfill.output import Output
+    from worker.backfill.store import BackfillStore, LeadToken, Standing
+
+Record = dict[str, Any]
+
+PARTS: Final = "parts"
+# Results are read so many at a time, for each may be as large as an event.
+_PAGE: Final = 200
+
+
+class Collector:
+    """Writes the parts of one backfill."""
+
+    def __init__(self, store: BackfillStore, output: Output) -> None:
+        self._store = store
+        self._output = output
+
+    async def collect(self, standing: Standing, token: LeadToken, *, rest: bool) -> int:
+        """Writes one part if there is enough for it; returns how many results it holds.
+
+        Args:
+            standing: of the backfill.
+            token: of its leader.
+            rest: whether less than a whole part is enough.
+
+        Raises:
+            LeadLostError: another leads.
+            OutputError: the part can't be written; the next call tries again.
+        """
+        cut = standing.cut
+        if not cut:
+            full = standing.waiting >= standing.plan.part_items
+            if not standing.waiting or not (full or rest):
+                return 0
+            cut = await self._cut(standing)
+            await self._store.cut(standing.id, token, cut)
+        await self._write(standing, cut)
+        await self._store.shelve(standing.id, token, cut)
+        return int(cut.rpartition(" ")[2])
+
+    async def _cut(self, standing: Standing) -> str:
+        """Returns first and last stream id of the next part, and how many results they are."""
+        wanted, found, first, last = standing.plan.part_items, 0, "", "-"
+        while found < wanted:
+            page = await self._store.results(
+                standing.id,
+                "-" if not first else f"({last}",
+                "+",
+                min(_PAGE, wanted - found),
+            )
+            if not page:
+                break
+            first, last = first or page[0][0], page[-1][0]
+            found += len(page)
+        return f"{first} {last} {found}"
+
+    async def _write(self, standing: Standing, cut: str) -> None:
+        first, last, count = cut.split(" ")
+        name = f"part-{standing.part:06d}.{standing.plan.part_format}"
+        written = 0
+        start = first
+        with (
+            self._output.write(PARTS, name) as file,
+            _writer(file, standing.plan.part_format) as writer,
+        ):
+            while page := await self._store.results(standing.id, start, last, _PAGE):
+                await asyncio.to_thread(writer.write, [_fetched(text) for _, text in page])
+                written += len(page)
+                start = f"({page[-1][0]}"
+            if written != int(count):
+                # Someone took results away; a part with less than it is said to hold is a lie.
+                raise OutputError(f"{name}: {count} results were to be written, {written} are left")
+
+
+def _fetched(text: bytes) -> bytes:
+    """Returns a record with its frames in it, if those in the result store can be read here."""
+    if b'"dataref":' not in text:
+        return text
+    record = orjson.loads(text)
+    try:
+        with fsspec.open(record["dataref"], "rb") as file:
+            record["frames"] = orjson.loads(file.read())["frames"]
+    except (OSError, ValueError, KeyError, ImportError):
+        # The worker's disk is not ours: the record says where the frames lie.
+        return text
+    return orjson.dumps(record)
+
+
+class PartWriter(Protocol):
+    """Writes the records of one part."""
+
+    def write(self, records: Sequence[bytes]) -> None:
+        """Adds records, each the JSON of one item."""
+        ...
+
+
+class _JsonLinesWriter:
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, records: Sequence[bytes]) -> None:
+        self._file.writelines(record + b"\n" for record in records)
+
+
+class _ParquetWriter:
+    """Columns for what all records have; what has no fixed shape is JSON in a column."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._arrow = import_module("pyarrow")
+        self._schema = self._arrow.schema([
+            ("item", self._arrow.int64()),
+            ("state", self._arrow.string()),
+            ("data_uuid", self._arrow.string()),
+            ("data_path", self._arrow.string()),
+            ("frames", self._arrow.string()),
+            ("dataref", self._arrow.string()),
+            ("input", self._arrow.string()),
+            ("error", self._arrow.string()),
+            ("attempts", self._arrow.int32()),
+            ("seconds", self._arrow.float64()),
+        ])
+        parquet = import_module("pyarrow.parquet")
+        self.table = parquet.ParquetWriter(file, self._schema, compression="zstd")
+
+    def write(self, records: Sequence[bytes]) -> None:
+        rows = [_flat(orjson.loads(record)) for record in records]
+        self.table.write_table(self._arrow.Table.from_pylist(rows, schema=self._schema))
+
+
+_AS_JSON: Final = ("frames", "input", "error")
+
+
+def _flat(record: Record) -> Record:
+    packed = {name: orjson.dumps(record[name]).decode() for name in _AS_JSON if name in record}
+    return record | packed
+
+
+@contextmanager
+def _writer(file: IO[bytes], part_format: PartFormat) -> Iterator[PartWriter]:
+    if part_format is PartFormat.JSONL:
+        yield _JsonLinesWriter(file)
+        return
+    try:
+        writer = _ParquetWriter(file)
+    except ModuleNotFoundError as exc:
+        raise OutputError(
+            "Parquet needs the package pyarrow: install trainmaster[parquet]"
+        ) from exc
+    with writer.table:
+        yield writer
+
+
+def read_records(output: Output) -> Iterator[Record]:
+    """Yields the records of all parts, in the order in which the items ended.
+
+    Raises:
+        OSError: a part can't be read.
+    """
+    for name in output.part_names():
+        with output.read(PARTS, name) as file:
+            if name.endswith(f".{PartFormat.JSONL}"):
+                for line in file:
+                    yield orjson.loads(line)
+            else:
+                table = import_module("pyarrow.parquet").ParquetFile(file)
+                for batch in table.iter_batches(_PAGE):
+                    for row in batch.to_pylist():
+                        yield _record(row)
+
+
+def _record(row: Record) -> Record:
+    told = {name: value for name, value in row.items() if value is not None}
+    return told | {name: orjson.loads(told[name]) for name in _AS_JSON if name in told}

@@ -1,0 +1,80 @@
+"""Reads a source ahead of the cursor, in a thread, and keeps it open from step to step."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from worker.backfill.items import Itemizer
+from worker.backfill.sources import open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.backfill.plan import Plan
+    from worker.backfill.sources import SourceRow
+    from worker.backfill.store import Fed
+
+# Each is one HSET and more in one script: Redis is held for two milliseconds or so.
+BATCH_ITEMS = 200
+# Of items with their bytes inside, fewer go into one script.
+BATCH_BYTES = 4 * 1024 * 1024
+
+
+class Batch:
+    """Items that were read together, and where the source goes on behind them."""
+
+    def __init__(self, number: int, position: str) -> None:
+        self.number = number
+        self.position = position
+        self.items: list[Fed] = []
+        self.exhausted = False
+
+
+class Reader:
+    """The items of one backfill, from the cursor on.
+
+    Args:
+        backfill_id: of the backfill.
+        plan: of the backfill.
+    """
+
+    def __init__(self, backfill_id: str, plan: Plan) -> None:
+        self._itemizer = Itemizer(backfill_id, plan)
+        self._plan = plan
+        self._rows: Iterator[SourceRow] = iter(())
+        self._number = -1
+        self._position = ""
+
+    async def read(self, number: int, position: str, most: int) -> Batch:
+        """Returns the next items; the source is opened anew where the cursor has moved.
+
+        Args:
+            number: of the first item.
+            position: behind which the source goes on.
+            most: items in all.
+
+        Raises:
+            SourceError: the source can't be read.
+        """
+        return await asyncio.to_thread(self._read, number, position, most)
+
+    def _read(self, number: int, position: str, most: int) -> Batch:
+        if (number, position) != (self._number, self._position):
+            self._rows = open_source(self._plan.source).rows(position)
+        # Until it has come to its end, nothing is known of where the source stands.
+        self._number = -1
+        batch = Batch(number, position)
+        size = 0
+        for row in islice(self._rows, min(most, BATCH_ITEMS)):
+            item = self._itemizer.item(number + len(batch.items), row)
+            batch.items.append(item)
+            batch.position = row.position
+            size += len(item.text) + len(item.problem)
+            if size > BATCH_BYTES:
+                break
+        else:
+            batch.exhausted = len(batch.items) < min(most, BATCH_ITEMS)
+        self._number, self._position = number + len(batch.items), batch.position
+        return batch

@@ -1,0 +1,36 @@
+#!lua
+-- Takes, keeps or gives up the lead of a backfill: who has it reads its source and writes its
+-- parts. Each new leader gets a higher token, and every act of leading names it.
+--
+-- KEYS  1 backfill  2 backfill:open  3 backfill:results  4 events  5 the command's replies, or
+--       events again
+-- ARGV  1 token, 0 to take the lead  2 ms for which it is kept, 0 to give it up
+--       3 event that tells progress or ""  4 ms between two of them
+--       5 seconds reply streams are kept  6 what that event tells: the same is told once
+-- Returns {token, 0 if another leads, -1 if there is no such backfill; all fields; open items;
+--         uncollected results; ms until the other leader's lease ends}
+redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3])
+redis.call('XLEN', KEYS[4]); redis.call('XLEN', KEYS[5])
+local is = redis.call('HMGET', KEYS[1], 'leader', 'leader_until', 'told', 'told_of')
+if not is[1] then return {-1, {}, 0, 0, 0} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local token, wanted, rest = 0, tonumber(ARGV[1]), tonumber(is[2]) - now
+if wanted == 0 and rest <= 0 then
+  token = tonumber(is[1]) + 1
+elseif wanted > 0 and wanted == tonumber(is[1]) then
+  token = wanted
+end
+if token > 0 then
+  redis.call('HSET', KEYS[1], 'leader', token, 'leader_until', now + tonumber(ARGV[2]))
+  if ARGV[3] ~= '' and is[4] ~= ARGV[6] and now - tonumber(is[3] or 0) >= tonumber(ARGV[4]) then
+    redis.call('HSET', KEYS[1], 'told', now, 'told_of', ARGV[6])
+    redis.call('XADD', KEYS[4], '*', 'event', ARGV[3])
+    if KEYS[5] ~= KEYS[4] then
+      redis.call('XADD', KEYS[5], 'MINID', '~', now - ARGV[5] * 1000, '*', 'event', ARGV[3])
+      redis.call('EXPIRE', KEYS[5], ARGV[5])
+    end
+  end
+end
+return {token, redis.call('HGETALL', KEYS[1]), redis.call('SCARD', KEYS[2]),
+  redis.call('XLEN', KEYS[3]), math.max(rest, 0)}

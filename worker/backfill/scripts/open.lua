@@ -1,0 +1,17 @@
+#!lua
+-- Begins a backfill, or finds it as it stands.
+--
+-- KEYS  1 backfill  2 backfills  3 events
+-- ARGV  1 id  2 plan  3 origin  4 entry  5 accepted event or ""
+-- Returns {1, plan} begun, {0, plan} it was there, with that plan
+redis.call('ZCARD', KEYS[2]); redis.call('XLEN', KEYS[3])
+local plan = redis.call('HGET', KEYS[1], 'plan')
+if plan then return {0, plan} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSET', KEYS[1], 'plan', ARGV[2], 'origin', ARGV[3], 'entry', ARGV[4],
+  'state', 'running', 'begun', now, 'leader', 0, 'leader_until', 0,
+  'read', 0, 'succeeded', 0, 'failed', 0, 'part', 0, 'collected', 0)
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+if ARGV[5] ~= '' then redis.call('XADD', KEYS[3], '*', 'event', ARGV[5]) end
+return {1, ARGV[2]}

@@ -1,0 +1,44 @@
+#!lua
+-- Takes a backfill from one state into another, once.
+--
+-- KEYS  1 backfill  2 backfill:open  3 backfill:results  4 events  5 due:bulk  6 due:suspect
+-- ARGV  1 key prefix  2 states that it may be in, with blanks around  3 the new state
+--       4 reason or ""  5 leader's token, or "" for whoever  6 event or ""  7 result or ""
+--       8 seconds that an ended backfill is kept
+-- Returns {1, state before} done, {0, state} it is in no such state, or led by another;
+--         {-1, ""} there is no such backfill
+redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3]); redis.call('XLEN', KEYS[4])
+redis.call('ZCARD', KEYS[5]); redis.call('ZCARD', KEYS[6])
+local is = redis.call('HMGET', KEYS[1], 'state', 'leader', 'failed', 'succeeded')
+if not is[1] then return {-1, ''} end
+if not string.find(ARGV[2], ' ' .. is[1] .. ' ', 1, true) then return {0, is[1]} end
+if ARGV[5] ~= '' and is[2] ~= ARGV[5] then return {0, is[1]} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local state = ARGV[3]
+redis.call('HSET', KEYS[1], 'state', state, 'reason', ARGV[4])
+if state == 'running' then
+  -- What was set aside is due again; what failed until now pauses it no second time.
+  redis.call('HSET', KEYS[1], 'forgiven', is[3], 'forgiven_of', is[3] + is[4])
+  for _, id in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+    if not redis.call('ZSCORE', KEYS[5], id) and not redis.call('ZSCORE', KEYS[6], id) then
+      redis.call('ZADD', KEYS[5], now, id)
+    end
+  end
+elseif state == 'cancelling' then
+  -- What waits never runs; what runs may end.
+  for _, id in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+    local row = ARGV[1] .. 'row:' .. id
+    if redis.pcall('HGET', row, 's') ~= 'running' then
+      redis.call('ZREM', KEYS[5], id); redis.call('ZREM', KEYS[6], id)
+      redis.call('DEL', row, ARGV[1] .. 'text:' .. id)
+      redis.call('SREM', KEYS[2], id)
+      redis.call('HINCRBY', KEYS[1], 'dropped', 1)
+    end
+  end
+elseif state ~= 'paused' then
+  redis.call('HSET', KEYS[1], 'ended', now, 'result', ARGV[7])
+  for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[8]) end
+end
+if ARGV[6] ~= '' then redis.call('XADD', KEYS[4], '*', 'event', ARGV[6]) end
+return {1, is[1]}

@@ -1,0 +1,39 @@
+"""Pausing, resuming and cancelling a backfill; each may be said again and changes nothing then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.backfill.leader import ACTIVE, Busy, Leader
+from worker.backfill.store import BackfillState, Origin, Turn
+
+if TYPE_CHECKING:
+    from worker.backfill.store import BackfillStore, Standing
+
+_BY_HAND = "someone paused it"
+
+
+async def pause(store: BackfillStore, backfill_id: str) -> Standing | None:
+    """Pauses a backfill; returns how it stands then, None where its id is not known."""
+    await store.steer(backfill_id, Turn({BackfillState.RUNNING}, BackfillState.PAUSED, _BY_HAND))
+    return await store.look(backfill_id)
+
+
+async def resume(store: BackfillStore, backfill_id: str) -> Standing | None:
+    """Resumes a backfill that is paused; returns how it stands then."""
+    await store.steer(backfill_id, Turn({BackfillState.PAUSED}, BackfillState.RUNNING))
+    return await store.look(backfill_id)
+
+
+async def cancel_backfill(store: BackfillStore, backfill_id: str) -> Standing | None:
+    """Cancels a backfill; who leads it ends it, or this does where nobody leads."""
+    await store.steer(backfill_id, Turn(ACTIVE, BackfillState.CANCELLING))
+    standing = await store.look(backfill_id)
+    if (
+        standing is not None
+        and standing.origin is Origin.CONSOLE
+        and standing.state is BackfillState.CANCELLING
+    ):
+        ended = await Leader(store, backfill_id, announces=True).work()
+        return standing if isinstance(ended, Busy) else ended
+    return standing

@@ -1,0 +1,391 @@
+"""Backfills in Redis: state, cursor, counters and results; each act is one script.
+
+The hash of a backfill::
+
+    plan, origin, entry      what to do; who began it; what its items' entries begin with
+    state, reason, result    running, paused, cancelling, succeeded, failed, cancelled; and why
+    begun, ended             ms since the epoch
+    told, told_of            when and of what the latest event of progress was
+    expected                 about how many items the source has, where that could be told
+    read, position           the cursor: items read, and where the source goes on behind them
+    exhausted                1 once the end of the source was read
+    succeeded, failed, failed:<code>, dropped   how items ended; dropped by a cancellation
+    cut, part, collected     results that a part is written of; parts and results written
+    leader, leader_until     token and lease of who reads and writes
+    forgiven, forgiven_of    failures and ends that a resume has made light of
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, NewType, cast
+
+import orjson
+
+from worker.backfill.errors import LeadLostError
+from worker.backfill.plan import Plan
+from worker.ledger.ledger import load_script
+from worker.ledger.streams import entries_between
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from redis.asyncio import Redis
+    from redis.commands.core import AsyncScript
+
+    from worker.ledger.keys import Keys
+
+LeadToken = NewType("LeadToken", int)
+NOBODY: Final = LeadToken(0)
+
+PROGRESS_MILLISECONDS: Final = 5_000
+_PACKAGE: Final = "worker.backfill"
+_FAILED_PREFIX: Final = "failed:"
+
+
+class BackfillState(StrEnum):
+    """Where a backfill stands."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to the backfill."""
+        return self in {BackfillState.SUCCEEDED, BackfillState.FAILED, BackfillState.CANCELLED}
+
+
+class Origin(StrEnum):
+    """Who leads a backfill."""
+
+    QUEUE = "queue"
+    CONSOLE = "console"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a backfill stands at one moment.
+
+    Attributes:
+        read: items that were read; the number of the next one.
+        open: items that have rows.
+        dropped: items that a cancellation kept from running.
+        waiting: results that are in no part yet.
+        led_ms: for how long someone else leads it, 0 where nobody does.
+    """
+
+    id: str
+    plan: Plan
+    origin: Origin
+    entry: str
+    state: BackfillState
+    reason: str
+    begun_ms: int
+    ended_ms: int | None
+    read: int
+    position: str
+    exhausted: bool
+    expected: int | None
+    succeeded: int
+    failed: int
+    failures: dict[str, int]
+    dropped: int
+    open: int
+    waiting: int
+    part: int
+    cut: str
+    collected: int
+    forgiven: int
+    forgiven_of: int
+    result: dict[str, Any] | None
+    led_ms: int
+
+    @property
+    def ended(self) -> int:
+        """Items that have succeeded or failed."""
+        return self.succeeded + self.failed
+
+    @property
+    def total(self) -> int | None:
+        """About how many items there are, or exactly once all are read."""
+        return self.read if self.exhausted else self.expected
+
+    @property
+    def excess(self) -> str:
+        """Why too many failed since a person last made light of it; empty if not."""
+        failed, ended = self.failed - self.forgiven, self.ended - self.forgiven_of
+        return self.plan.limits.reason(failed, ended)
+
+    def progress(self) -> dict[str, Any]:
+        """Returns the data of an event of progress."""
+        told = {
+            "state": self.state,
+            "read": self.read,
+            "succeeded": self.succeeded,
+            "failed": self.failed,
+            "open": self.open,
+        }
+        return told | ({"reason": self.reason} if self.reason else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """An item on its way into the ledger: its command, or what is wrong with it."""
+
+    text: bytes
+    problem: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A change of state that is asked for.
+
+    Attributes:
+        allowed: states that it may change from.
+        token: of the leader, where only the leader may.
+    """
+
+    allowed: Collection[BackfillState]
+    state: BackfillState
+    reason: str = ""
+    token: LeadToken | None = None
+    event: bytes = b""
+    result: bytes = b""
+
+
+class BackfillStore:
+    """The backfills of a namespace.
+
+    Args:
+        retention_seconds: how long an ended backfill is remembered.
+        reply_retention_seconds: how long a reply stream lives after its last event.
+    """
+
+    def __init__(
+        self, redis: Redis, keys: Keys, *, retention_seconds: int, reply_retention_seconds: int
+    ) -> None:
+        self.redis = redis
+        self.keys = keys
+        self.retention_seconds = retention_seconds
+        self.reply_retention_seconds = reply_retention_seconds
+        self._open = self._script("open")
+        self._lead = self._script("lead")
+        self._feed = self._script("feed")
+        self._cut = self._script("cut")
+        self._shelve = self._script("shelve")
+        self._steer = self._script("steer")
+
+    def _script(self, name: str) -> AsyncScript:
+        return load_script(self.redis, name, _PACKAGE)
+
+    async def open(
+        self, backfill_id: str, plan: Plan, origin: Origin, entry: str, event: bytes = b""
+    ) -> Plan:
+        """Begins a backfill unless it was begun before; returns the plan that it has."""
+        keys = self.keys
+        _, kept = await self._open(
+            keys=[keys.backfill(backfill_id), keys.backfills, keys.events],
+            args=[backfill_id, plan.json(), origin, entry, event],
+        )
+        return Plan.parse(kept)
+
+    async def lead(
+        self,
+        backfill_id: str,
+        token: LeadToken,
+        *,
+        lease_ms: int,
+        progress: tuple[bytes, str] = (b"", ""),
+        replies: str = "",
+    ) -> tuple[LeadToken, Standing | None]:
+        """Takes the lead (token 0) or keeps it; returns the token, 0 where another leads.
+
+        Args:
+            backfill_id: of the backfill.
+            token: of the lead that is kept, or `NOBODY`.
+            lease_ms: for how long; 0 gives the lead up.
+            progress: an event and what it tells; published unless one was a short time ago, or
+                told the same.
+            replies: the stream that gets it too.
+        """
+        keys = self.keys
+        hash_key = keys.backfill(backfill_id)
+        reply = await self._lead(
+            keys=[
+                hash_key,
+                f"{hash_key}:open",
+                f"{hash_key}:results",
+                keys.events,
+                replies or keys.events,
+            ],
+            args=[
+                token,
+                lease_ms,
+                progress[0],
+                PROGRESS_MILLISECONDS,
+                self.reply_retention_seconds,
+                progress[1],
+            ],
+        )
+        if reply[0] < 0:
+            return NOBODY, None
+        return LeadToken(reply[0]), _standing(backfill_id, reply)
+
+    async def look(self, backfill_id: str) -> Standing | None:
+        """Returns how a backfill stands; None where its id is not known."""
+        # A token that nobody ever has takes no lead and keeps none.
+        _, standing = await self.lead(backfill_id, LeadToken(-1), lease_ms=0)
+        return standing
+
+    async def ids(self) -> list[str]:
+        """Returns the ids of all backfills that are remembered, oldest first."""
+        found = cast("list[bytes]", await self.redis.zrange(self.keys.backfills, 0, -1))
+        return [backfill_id.decode() for backfill_id in found]
+
+    async def expect(self, backfill_id: str, items: int) -> None:
+        """Records about how many items the source has."""
+        await self.redis.hset(self.keys.backfill(backfill_id), "expected", str(items))
+
+    async def feed(
+        self,
+        standing: Standing,
+        token: LeadToken,
+        items: Sequence[Fed],
+        position: str,
+        *,
+        exhausted: bool,
+        marker: str = "",
+    ) -> bool:
+        """Accepts items and moves the cursor; False if it stands elsewhere or must not move.
+
+        After a lost reply, look where the cursor stands: the items were taken wholly or not.
+        """
+        keys = self.keys
+        hash_key = keys.backfill(standing.id)
+        args: list[Any] = [
+            keys.prefix,
+            standing.id,
+            token,
+            standing.read,
+            position,
+            int(exhausted),
+            marker,
+        ]
+        for item in items:
+            args += (item.text, item.problem)
+        done, _ = await self._feed(
+            keys=[
+                hash_key,
+                f"{hash_key}:open",
+                f"{hash_key}:results",
+                keys.due_bulk,
+                keys.marker,
+            ],
+            args=args,
+        )
+        return bool(done)
+
+    async def results(
+        self, backfill_id: str, first: str, last: str, count: int | None = None
+    ) -> list[tuple[str, bytes]]:
+        """Returns results between two stream ids, both included unless one begins with `(`."""
+        stream = f"{self.keys.backfill(backfill_id)}:results"
+        entries = await entries_between(self.redis, stream, first, last, count)
+        return [(entry_id.decode(), fields[b"result"]) for entry_id, fields in entries]
+
+    async def cut(self, backfill_id: str, token: LeadToken, cut: str) -> None:
+        """Records of which results the next part is written: first id, last id, how many.
+
+        Raises:
+            LeadLostError: another leads.
+        """
+        done = await self._cut(
+            keys=[self.keys.backfill(backfill_id)], args=[token, *cut.split(" ")]
+        )
+        if not done:
+            raise LeadLostError(backfill_id)
+
+    async def shelve(self, backfill_id: str, token: LeadToken, cut: str) -> None:
+        """Forgets the results that a part holds now.
+
+        Raises:
+            LeadLostError: another leads.
+        """
+        _, last, count = cut.split(" ")
+        milliseconds, _, number = last.partition("-")
+        hash_key = self.keys.backfill(backfill_id)
+        done = await self._shelve(
+            keys=[hash_key, f"{hash_key}:results"],
+            args=[token, cut, f"{milliseconds}-{int(number) + 1}", count],
+        )
+        if not done:
+            raise LeadLostError(backfill_id)
+
+    async def steer(self, backfill_id: str, turn: Turn) -> tuple[bool, BackfillState | None]:
+        """Changes the state if it is one of the allowed; returns whether, and the one before."""
+        keys = self.keys
+        hash_key = keys.backfill(backfill_id)
+        code, before = await self._steer(
+            keys=[
+                hash_key,
+                f"{hash_key}:open",
+                f"{hash_key}:results",
+                keys.events,
+                keys.due_bulk,
+                keys.due_suspect,
+            ],
+            args=[
+                keys.prefix,
+                f" {' '.join(turn.allowed)} ",
+                turn.state,
+                turn.reason,
+                "" if turn.token is None else turn.token,
+                turn.event,
+                turn.result,
+                self.retention_seconds,
+            ],
+        )
+        return code == 1, None if code < 0 else BackfillState(before.decode())
+
+
+def _standing(backfill_id: str, reply: list[Any]) -> Standing:
+    _, pairs, open_items, waiting, led_ms = reply
+    names = [name.decode() for name in pairs[::2]]
+    told: dict[str, bytes] = dict(zip(names, pairs[1::2], strict=True))
+    result = told.get("result")
+    return Standing(
+        id=backfill_id,
+        plan=Plan.parse(told["plan"]),
+        origin=Origin(told["origin"].decode()),
+        entry=told["entry"].decode(),
+        state=BackfillState(told["state"].decode()),
+        reason=told.get("reason", b"").decode(),
+        begun_ms=int(told["begun"]),
+        ended_ms=int(told["ended"]) if "ended" in told else None,
+        read=int(told["read"]),
+        position=told.get("position", b"").decode(),
+        exhausted=told.get("exhausted") == b"1",
+        expected=int(told["expected"]) if "expected" in told else None,
+        succeeded=int(told["succeeded"]),
+        failed=int(told["failed"]),
+        failures={
+            name.removeprefix(_FAILED_PREFIX): int(count)
+            for name, count in told.items()
+            if name.startswith(_FAILED_PREFIX)
+        },
+        dropped=int(told.get("dropped", 0)),
+        open=open_items,
+        waiting=waiting,
+        part=int(told["part"]),
+        cut=told.get("cut", b"").decode(),
+        collected=int(told["collected"]),
+        forgiven=int(told.get("forgiven", 0)),
+        forgiven_of=int(told.get("forgiven_of", 0)),
+        result=orjson.loads(result) if result else None,
+        led_ms=led_ms,
+    )

@@ -1,0 +1,142 @@
+"""What a backfill came to: counts, failures by reason, latencies, classes and confidences."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from worker.backfill.parts import Record
+
+CONFIDENCE_BINS: Final = 20
+# Latencies are counted in bins of this relative width, so that a million cost no memory.
+_BIN_WIDTH: Final = 1.02
+_SHORTEST_SECONDS: Final = 1e-4
+_MOST_MESSAGES: Final = 20
+PERCENTILES: Final = (50, 90, 95, 99, 100)
+
+
+def found_items(record: Record) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields frame numbers and predictions of a record, whatever its task."""
+    for frame, found in record.get("frames", {}).items():
+        if found is None:
+            continue
+        for item in found if isinstance(found, list) else [found]:
+            yield int(frame), item
+
+
+@dataclass(slots=True)
+class Latencies:
+    """How long things took, to one percent."""
+
+    counts: Counter[int] = field(default_factory=Counter)
+    longest: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Counts one."""
+        self.longest = max(self.longest, seconds)
+        self.counts[round(math.log(max(seconds, _SHORTEST_SECONDS), _BIN_WIDTH))] += 1
+
+    def percentile(self, percent: float) -> float | None:
+        """Returns the time within which so many percent ended; None of nothing."""
+        total = self.counts.total()
+        if not total:
+            return None
+        if percent >= 100:
+            return self.longest
+        rank = percent / 100 * total
+        for number in sorted(self.counts):
+            rank -= self.counts[number]
+            if rank <= 0:
+                return _BIN_WIDTH**number
+        return self.longest
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts records one by one."""
+
+    succeeded: int = 0
+    failed: int = 0
+    attempts: int = 0
+    predictions: int = 0
+    frames: int = 0
+    empty_items: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    messages: Counter[tuple[str, str]] = field(default_factory=Counter)
+    classes: Counter[str] = field(default_factory=Counter)
+    confidences: Counter[int] = field(default_factory=Counter)
+    latencies: Latencies = field(default_factory=Latencies)
+
+    def add(self, record: Record) -> None:
+        """Counts one record."""
+        self.attempts += record["attempts"]
+        if record["state"] == "failed":
+            self._add_failure(record["error"])
+            return
+        self.succeeded += 1
+        self.latencies.add(record["seconds"])
+        self.frames += len(record.get("frames", {}))
+        before = self.predictions
+        for _, item in found_items(record):
+            self.predictions += 1
+            self.classes[str(item["name"])] += 1
+            share = min(max(item["confidence"], 0.0), 1.0)
+            self.confidences[min(int(share * CONFIDENCE_BINS), CONFIDENCE_BINS - 1)] += 1
+        self.empty_items += before == self.predictions
+
+    def _add_failure(self, error: dict[str, Any]) -> None:
+        self.failed += 1
+        self.failures[error["code"]] += 1
+        # A message may name its item: the first few are enough to see what goes wrong.
+        said = (error["code"], error["message"])
+        if said in self.messages or len(self.messages) < _MOST_MESSAGES:
+            self.messages[said] += 1
+
+    def summary(self, backfill_id: str, seconds: float) -> dict[str, Any]:
+        """Returns the summary as JSON values.
+
+        Args:
+            backfill_id: of the backfill.
+            seconds: from its beginning to its end.
+        """
+        items = self.succeeded + self.failed
+        return {
+            "backfill": backfill_id,
+            "items": items,
+            "succeeded": self.succeeded,
+            "failed": self.failed,
+            "failures": dict(self.failures.most_common()),
+            "messages": [
+                {"code": code, "message": message, "items": count}
+                for (code, message), count in self.messages.most_common()
+            ],
+            "seconds": round(seconds, 3),
+            "items_per_second": round(items / seconds, 2) if seconds > 0 else None,
+            "attempts": self.attempts,
+            "latency_seconds": {
+                f"p{percent}": None if found is None else round(found, 4)
+                for percent in PERCENTILES
+                for found in (self.latencies.percentile(percent),)
+            },
+            "frames": self.frames,
+            "predictions": self.predictions,
+            "items_without_predictions": self.empty_items,
+            "classes": dict(self.classes.most_common()),
+            "confidences": [
+                {"from": number / CONFIDENCE_BINS, "count": self.confidences[number]}
+                for number in range(CONFIDENCE_BINS)
+            ],
+        }
+
+
+def tally(records: Iterable[Record]) -> Tally:
+    """Returns the counts of records."""
+    counted = Tally()
+    for record in records:
+        counted.add(record)
+    return counted

@@ -1,0 +1,194 @@
+"""How a backfill stands, for people: a bar on a terminal, a line now and then without one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import click
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from worker.cli.output import open_console, safe_text
+from worker.cli.times import show_span
+from worker.ledger.lanes import Lanes
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from redis.asyncio import Redis
+
+    from worker.backfill.store import Standing
+    from worker.ledger.keys import Keys
+
+LINE_SECONDS: Final = 10.0
+# The rate is that of so long: shorter jumps about, longer lies after a pause.
+_RATE_SECONDS: Final = 30.0
+
+
+async def limits_at_work(redis: Redis, keys: Keys) -> list[str]:
+    """Returns what holds all bulk commands back at the moment, in words."""
+    held_ms, rated, permits = await _read_limits(redis, keys)
+    found = []
+    if held_ms > 0:
+        found.append(f"the API asked to wait {held_ms / 1000:.0f} s")
+    found += [f"lane {pause.lane} paused: {pause.reason}" for pause in await _pauses(redis, keys)]
+    if rated:
+        found.append("requests per second")
+    if permits:
+        found.append("concurrent requests")
+    return found
+
+
+async def _read_limits(redis: Redis, keys: Keys) -> tuple[int, int, int]:
+    pipe = redis.pipeline(transaction=False)
+    pipe.pttl(keys.hold)
+    pipe.exists(keys.turns)
+    pipe.exists(keys.permits)
+    held_ms, rated, permits = await pipe.execute()
+    return held_ms, rated, permits
+
+
+async def _pauses(redis: Redis, keys: Keys) -> list[Any]:
+    return await Lanes(redis, keys).paused()
+
+
+class Pace:
+    """The rate of the last seconds, and the time that is left at it."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def see(self, ended: int, now: float) -> None:
+        """Takes how many items have ended by now, in seconds of a clock."""
+        self._seen.append((now, ended))
+        while len(self._seen) > 2 and now - self._seen[1][0] > _RATE_SECONDS:
+            self._seen.popleft()
+
+    @property
+    def per_second(self) -> float:
+        """Items a second; 0 where nothing is known."""
+        if len(self._seen) < 2:
+            return 0.0
+        (begun, first), (now, last) = self._seen[0], self._seen[-1]
+        return (last - first) / (now - begun) if now > begun else 0.0
+
+    def rest_seconds(self, left: int | None) -> float | None:
+        """Returns how long so many items take; None where that can't be told."""
+        return left / self.per_second if left is not None and self.per_second > 0 else None
+
+
+class Display:
+    """Shows standings on standard error while it is entered.
+
+    Attributes:
+        limits: what holds the backfill back, in words.
+    """
+
+    def __init__(self, backfill_id: str, *, quiet: bool) -> None:
+        self.limits: list[str] = []
+        self._id = safe_text(backfill_id)
+        self._quiet = quiet
+        self._pace = Pace()
+        self._line_at = time.monotonic()
+        self._bar: Progress | None = None
+        if not quiet and sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[said]}"),
+                console=open_console(stderr=True),
+            )
+
+    def __enter__(self) -> Self:
+        """Shows the bar, or says how to go on after a kill."""
+        if not self._quiet:
+            self.say(
+                f"backfill {self._id}; to go on after a kill: "
+                f"trainmaster backfill resume {self._id}"
+            )
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task(self._id, total=None, said="")
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leaves the last state of the bar behind."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Prints a line, above the bar where there is one."""
+        if self._quiet:
+            return
+        if self._bar is not None and self._bar.live.is_started:
+            self._bar.console.print(text)
+        else:
+            click.echo(text, err=True)
+
+    def show(self, standing: Standing) -> None:
+        """Shows a standing."""
+        now = time.monotonic()
+        self._pace.see(standing.ended, now)
+        if self._bar is not None:
+            self._bar.update(
+                self._task,
+                completed=standing.ended,
+                total=standing.total,
+                said=self._said(standing),
+            )
+        elif not self._quiet and now - self._line_at >= LINE_SECONDS:
+            self._line_at = now
+            total = "" if standing.total is None else f" of {standing.total}"
+            click.echo(f"{standing.ended}{total} done, {self._said(standing)}", err=True)
+
+    def _said(self, standing: Standing) -> str:
+        left = None if standing.total is None else max(0, standing.total - standing.ended)
+        rest = self._pace.rest_seconds(left)
+        parts = [
+            f"{self._pace.per_second:.1f}/s",
+            f"{show_span(rest)} left" if rest is not None else "",
+            f"{standing.failed} failed",
+            f"{standing.open} in flight",
+            f"paused: {standing.reason}" if standing.state == "paused" else "",
+            f"held back: {'; '.join(self.limits)}" if self.limits else "",
+        ]
+        return safe_text(", ".join(part for part in parts if part))
+
+
+def standing_json(standing: Standing) -> dict[str, Any]:
+    """Returns a standing as JSON values."""
+    told = asdict(standing)
+    for name in ("position", "cut", "entry", "forgiven", "forgiven_of", "led_ms"):
+        del told[name]
+    return told | {"led": standing.led_ms > 0}
+
+
+def fields_of(standing: Standing) -> list[tuple[str, str]]:
+    """Returns names and values for people."""
+    total = "" if standing.total is None else f" of {standing.total}"
+    ended_ms = standing.ended_ms or int(time.time() * 1000)
+    failures = ", ".join(f"{count} {code}" for code, count in standing.failures.items())
+    led = "" if standing.state.ended else ("nobody" if standing.led_ms == 0 else "a process")
+    if not standing.led_ms and standing.origin == "queue" and not standing.state.ended:
+        led = "a worker, in a moment"
+    return [
+        ("backfill", standing.id),
+        ("state", standing.state),
+        ("reason", standing.reason),
+        ("done", f"{standing.ended}{total}"),
+        ("failed", f"{standing.failed}: {failures}" if failures else "0"),
+        ("in flight", str(standing.open) if standing.open else ""),
+        ("never run", str(standing.dropped) if standing.dropped else ""),
+        ("time", show_span((ended_ms - standing.begun_ms) / 1000)),
+        ("read by", led),
+        ("results", standing.plan.output),
+    ]

@@ -1,0 +1,128 @@
+"""`backfill`: leads one in slices, so that leases and restarts work as for trainings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import quote
+
+from schemas.events import ErrorCode, Problem
+from worker.backfill.errors import LeadLostError, SourceError
+from worker.backfill.leader import Busy, Leader
+from worker.backfill.plan import FailureLimits, Plan, SourcePlan, common_data
+from worker.backfill.sources import guess_format
+from worker.backfill.store import BackfillState, Origin
+from worker.errors import FencedError, InputError
+from worker.handlers.outcome import Outcome, Succeeded, Waiting
+from worker.ledger.cancellation import cancel
+from worker.ledger.row import RowState
+
+if TYPE_CHECKING:
+    from schemas.commands import Backfill
+    from worker.backfill.store import Standing
+    from worker.handlers.run import BackfillSurroundings, Run
+
+# The source is opened anew in each slice and read over to the cursor: a second for a million rows.
+SLICE_SECONDS: Final = 20.0
+PAUSED_SECONDS: Final = 5.0
+LEAD_LOST_SECONDS: Final = 1.0
+
+
+async def backfill(run: Run[Backfill]) -> Outcome:
+    """Leads a backfill for a slice of time, until it has ended."""
+    around = run.around.backfills
+    if around is None:
+        raise _refusal("this worker leads no backfills")
+    backfill_id = run.lease.command_id
+    known = await around.store.look(backfill_id)
+    if known is None:
+        plan = make_plan(run, around)
+        await around.store.open(backfill_id, plan, Origin.QUEUE, run.lease.entry_id)
+    elif known.origin is not Origin.QUEUE or known.entry != run.lease.entry_id:
+        raise _refusal("another backfill has this id")
+    leader = Leader(around.store, backfill_id, announces=False, marker=run.around.ledger.marker)
+    try:
+        standing = await leader.work(SLICE_SECONDS)
+    except LeadLostError:
+        return Waiting(LEAD_LOST_SECONDS, RowState.RUNNING)
+    if isinstance(standing, Busy):
+        return Waiting(standing.seconds, RowState.RUNNING)
+    return await _outcome(run, around, standing)
+
+
+async def _outcome(run: Run[Backfill], around: BackfillSurroundings, standing: Standing) -> Outcome:
+    match standing.state:
+        case BackfillState.SUCCEEDED:
+            return Succeeded(standing.result)
+        case BackfillState.FAILED:
+            raise _refusal(standing.reason)
+        case BackfillState.CANCELLED:
+            ledger = run.around.ledger
+            await cancel(
+                ledger.redis,
+                ledger.keys,
+                standing.id,
+                retention_seconds=around.store.retention_seconds,
+                reply_retention_seconds=around.store.reply_retention_seconds,
+            )
+            raise FencedError("the backfill was cancelled")
+        case BackfillState.PAUSED:
+            return Waiting(PAUSED_SECONDS, RowState.RUNNING)
+        case _:
+            return Waiting(0.0, RowState.RUNNING)
+
+
+def make_plan(run: Run[Backfill], around: BackfillSurroundings) -> Plan:
+    """Returns the plan of a command.
+
+    Raises:
+        InputError: its source may not be read.
+    """
+    command = run.command
+    data = command.data
+    location = _allowed(data.source, run.around.data_roots, around.source_urls)
+    try:
+        source_format = data.format or guess_format(location)
+    except SourceError as exc:
+        raise _refusal(str(exc)) from exc
+    return Plan(
+        common=common_data(data),
+        source=SourcePlan(
+            location,
+            source_format,
+            cast("dict[str, str]", data.columns or {}),
+        ),
+        output=f"{around.output}/backfill-{quote(run.lease.command_id, safe='')}",
+        part_format=data.part_format,
+        window=around.window,
+        part_items=around.part_items,
+        limits=FailureLimits(data.max_failures, data.max_failure_share),
+        item_events=data.item_events,
+        context=command.context(),
+        reply_to=command.replyto,
+    )
+
+
+def _allowed(source: str, roots: tuple[Path, ...], urls: tuple[str, ...]) -> str:
+    """Returns where a source lies, links resolved; others name it, so not all may be read."""
+    if "://" in source or "::" in source:
+        # fsspec reads `a::b` as a inside b, wherever b is.
+        strays = ".." in source or "::" in source
+        if strays or not any(source.startswith(url) for url in urls):
+            raise _refusal("the URL begins with none of TRAINMASTER_SOURCE_URLS")
+        return source
+    try:
+        resolved = Path(source).resolve()
+    except (OSError, ValueError, RuntimeError) as exc:
+        raise _refusal("not a usable path") from exc
+    if not any(resolved.is_relative_to(root) for root in roots):
+        raise _refusal("the source lies outside the folders of TRAINMASTER_DATA_ROOTS")
+    return str(resolved)
+
+
+def _refusal(message: str) -> InputError:
+    return InputError(
+        message,
+        code=ErrorCode.INVALID_INPUT,
+        problems=[Problem(path="data.source", message=message)],
+    )

@@ -1,0 +1,66 @@
+"""What an item of a backfill came to, as the backfill's results keep it.
+
+::
+
+    {"item": 17, "state": "succeeded", "data_path": "…", "frames": {"0": …},
+     "attempts": 1, "seconds": 0.21}
+    {"item": 18, "state": "failed", "input": {"data_path": "…", "conf_thresh": 0.5},
+     "error": {"code": …, "message": …}, "attempts": 10, "seconds": 0.02}
+
+`seconds` are those of the last attempt. A result in the result store has `dataref` in place of
+`frames`. `input` is what the source said, so that a failure can be a source's row again.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+if TYPE_CHECKING:
+    from schemas.commands import Command
+    from worker.handlers.run import Run
+    from worker.ledger.row import Lease
+
+# What is the same for all items, and stands in the backfill.
+_SHARED: Final = {"task", "project_uuid", "project_model_uuid", "training_uuid"}
+
+
+def is_silent(lease: Lease, command: Command) -> bool:
+    """Tells whether the events of a command are not wanted: it is one item of very many."""
+    return bool(lease.backfill) and "backfill" not in (command.model_extra or {})
+
+
+def succeeded_item(run: Run[Command], result: Any, dataref: str | None) -> bytes:
+    """Returns the record of an item that succeeded; empty where the run is of no backfill."""
+    if not run.lease.backfill:
+        return b""
+    found: dict[str, Any] = {"dataref": dataref} if dataref else {"frames": result["frames"]}
+    said = _said(run)
+    named = {name: said[name] for name in ("data_uuid", "data_path") if name in said}
+    return _record(run, "succeeded", named | found, run.lease.attempts + 1)
+
+
+def failed_item(run: Run[Command], error: dict[str, Any], attempts: int) -> bytes:
+    """Returns the record of an item that failed; empty where the run is of no backfill."""
+    if not run.lease.backfill:
+        return b""
+    return _record(run, "failed", {"input": _said(run), "error": error}, attempts)
+
+
+def _said(run: Run[Command]) -> dict[str, Any]:
+    data = run.command.data
+    return data.model_dump(mode="json", exclude_unset=True, exclude=_SHARED)
+
+
+def _record(run: Run[Command], state: str, told: dict[str, Any], attempts: int) -> bytes:
+    number = int(run.lease.command_id.rpartition("/")[2])
+    seconds = round(time.monotonic() - run.begun, 4)
+    return orjson.dumps({
+        "item": number,
+        "state": state,
+        **told,
+        "attempts": attempts,
+        "seconds": seconds,
+    })
