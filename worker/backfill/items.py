@@ -54,7 +54,7 @@ class Itemizer:
             parse_command(text)
         except InvalidCommandError as exc:
             problems = [
-                f"{problem.path.removeprefix('data.')} {problem.message}"
+                f"{problem.path.removeprefix('data').lstrip('.')} {problem.message}".lstrip()
                 for problem in exc.problems
             ]
             return self._bad(number, row, "; ".join(problems) or exc.message)

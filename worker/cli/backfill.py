@@ -30,6 +30,7 @@ from worker.backfill.store import BackfillState, BackfillStore, Origin, Standing
 from worker.cli.backfill_progress import Display, fields_of, limits_at_work, standing_json
 from worker.cli.output import open_console, print_fields, print_json, safe_text
 from worker.cli.target import Target, json_option, ledger_command
+from worker.logging import configure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -219,6 +220,8 @@ def _store(target: Target, redis: Redis) -> BackfillStore:
 
 def _lead(target: Target, backfill_id: str, *, as_json: bool, render: Path | None) -> None:
     """Leads a backfill in the foreground, or follows whoever leads it; ends the program."""
+    # The display tells what the leader logs.
+    configure("ERROR", "auto")
     with Display(backfill_id, quiet=as_json) as display:
 
         async def lead(redis: Redis) -> Standing:

@@ -1,0 +1,207 @@
+"""Every kind of source, and what its owner reads where it is bad."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.enums import SourceFormat
+from schemas.parsing import parse_command
+from worker.backfill.errors import SourceError
+from worker.backfill.plan import Plan, SourcePlan
+from worker.backfill.reader import Reader
+from worker.backfill.sources import MAX_ROW_BYTES, expected_items, guess_format, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from worker.backfill.store import Fed
+
+COMMON = {
+    "task": "object_detection",
+    "project_uuid": str(UUID(int=1)),
+    "project_model_uuid": str(UUID(int=2)),
+    "training_uuid": str(UUID(int=3)),
+    "conf_thresh": 0.5,
+}
+FORMATS = ("data.jsonl", "data.csv", "data.parquet", "data.jsonl.gz", "data.csv.gz")
+
+
+def uuid(number: int) -> str:
+    return str(UUID(int=number))
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    """Writes rows in the format that the name tells; returns the path."""
+    if ".parquet" in path.name:
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=7)
+        return str(path)
+    if ".jsonl" in path.name:
+        text = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+    else:
+        lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+        text = ("\n".join(lines) + "\n").encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    return str(path)
+
+
+def plan_of(location: str, columns: Mapping[str, str] | None = None) -> Plan:
+    source = SourcePlan(location, guess_format(location), columns or {})
+    return Plan(common=COMMON, source=source, output="unused")
+
+
+def read_all(location: str, columns: Mapping[str, str] | None = None, most: int = 9) -> list[Fed]:
+    """Reads a source batch by batch, each by a reader of its own, as if each had died."""
+    plan = plan_of(location, columns)
+    items: list[Fed] = []
+    position, exhausted = "", False
+    while not exhausted:
+        batch = asyncio.run(Reader("b", plan).read(len(items), position, most))
+        items += batch.items
+        position, exhausted = batch.position, batch.exhausted
+    return items
+
+
+def data_of(item: Fed) -> dict[str, Any]:
+    assert item.text, item.problem
+    return parse_command(item.text).command.data.model_dump(mode="json", exclude_unset=True)
+
+
+def problem_of(item: Fed) -> str:
+    assert not item.text
+    record = orjson.loads(item.problem)
+    assert record["error"]["code"] == "invalid_item"
+    return str(record["error"]["message"])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_row_is_one_item_though_every_batch_has_another_reader(
+    name: str, tmp_path: Path
+) -> None:
+    location = write(tmp_path / name, [{"data_uuid": uuid(number)} for number in range(50)])
+    assert [data_of(item)["data_uuid"] for item in read_all(location)] == [
+        uuid(number) for number in range(50)
+    ]
+
+
+@pytest.mark.parametrize("name", FORMATS[:3])
+def test_what_a_row_says_goes_before_what_all_share(name: str, tmp_path: Path) -> None:
+    location = write(tmp_path / name, [{"data_uuid": uuid(1), "conf_thresh": 0.25, "other": "x"}])
+    (item,) = read_all(location)
+    assert data_of(item) == {**COMMON, "data_uuid": uuid(1), "conf_thresh": 0.25}
+
+
+@pytest.mark.parametrize("name", FORMATS[:3])
+def test_a_column_of_another_name_is_mapped(name: str, tmp_path: Path) -> None:
+    rows = [{"file": "a.png", "first": 2, "last": 5}]
+    columns = {"data_path": "file", "frame_range_from": "first", "frame_range_to": "last"}
+    (item,) = read_all(write(tmp_path / name, rows), columns)
+    data = data_of(item)
+    assert (data["frame_range_from"], data["frame_range_to"]) == (2, 5)
+    assert data["data_path"] == str(tmp_path / "a.png"), "beside its manifest"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"data_uuid":', "line 2 is no JSON: EOF while parsing a value at line 1 column 13"),
+        ("[1]", "line 2 is no JSON object"),
+        ('{"picture": "a.png"}', "line 2 names no data_uuid and no data_path; it has picture"),
+        ('{"data_uuid": "7"}', "line 2 data_uuid must be a UUID"),
+        ('{"data_path": "a", "conf_thresh": 2}', "line 2 conf_thresh must be"),
+        (f'{{"data_path": "a", "data_uuid": "{UUID(int=1)}"}}', "line 2 exactly one of data_uuid"),
+        ("x" * (MAX_ROW_BYTES + 10), f"line 2 is longer than {MAX_ROW_BYTES} bytes"),
+    ],
+)
+def test_a_bad_line_fails_its_own_item_and_says_why(line: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    good = orjson.dumps({"data_uuid": uuid(1)}).decode()
+    path.write_text(f"{good}\n{line}\n\n{good}\n")
+    first, bad, last = read_all(str(path))
+    assert data_of(first) == data_of(last)
+    assert said in problem_of(bad)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (b"a.png", "line 3 has 1 values, and there are 2 columns"),
+        (b"a.png,high", "line 3 conf_thresh must be a number, not 'high'"),
+        (b"a\xff.png,0.5", "line 3 is not UTF-8"),
+        (b",0.5", "line 3 names no data_uuid and no data_path; it has conf_thresh"),
+    ],
+)
+def test_a_bad_row_of_csv_fails_its_own_item_and_says_why(
+    row: bytes, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "items.csv"
+    path.write_bytes(b"data_path,conf_thresh\na.png,0.5\n" + row + b"\nb.png,\n")
+    first, bad, last = read_all(str(path))
+    assert data_of(first)["conf_thresh"] == data_of(last)["conf_thresh"] == 0.5
+    assert said in problem_of(bad)
+
+
+@pytest.mark.parametrize("name", ["items.csv", "items.parquet"])
+def test_a_missing_column_is_told_with_those_that_are_there(name: str, tmp_path: Path) -> None:
+    location = write(tmp_path / name, [{"file": "a.png", "size": 1}])
+    with pytest.raises(SourceError, match=r"its columns are file, size.*--map data_path=COLUMN"):
+        read_all(location)
+    with pytest.raises(SourceError, match="has no column path; its columns are file, size"):
+        read_all(location, {"data_path": "path"})
+
+
+def test_a_source_that_is_not_there_is_told_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="there is no such file or folder"):
+        guess_format(str(tmp_path / "items"))
+    with pytest.raises(SourceError, match=r"items\.csv: there is no such file"):
+        read_all(str(tmp_path / "items.csv"))
+
+
+def test_a_file_that_is_not_what_its_name_says_is_told_in_a_line(tmp_path: Path) -> None:
+    for name, said in (
+        ("items.parquet", "is no Parquet file"),
+        ("items.jsonl.gz", "can't be read"),
+        ("items.csv", "is empty; its first line names the columns"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(b"" if name.endswith("csv") else b"nonsense")
+        with pytest.raises(SourceError, match=said):
+            read_all(str(path))
+
+
+def test_a_folder_gives_its_images_in_order_and_goes_on_behind_any(tmp_path: Path) -> None:
+    names = ["a.png", "b/c.jpg", "b/d/e.png", "b.gif", "z.JPEG", "b/notes.txt", "b-c/x.png"]
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    source = open_source(SourcePlan(str(tmp_path), SourceFormat.FOLDER))
+    positions = [row.position for row in source.rows("")]
+    assert sorted(positions) == sorted(set(names) - {"b/notes.txt"})
+    for number, position in enumerate(positions):
+        assert [row.position for row in source.rows(position)] == positions[number + 1 :]
+    items = read_all(str(tmp_path), most=1)
+    assert [data_of(item)["data_path"] for item in items] == [
+        str(tmp_path / position) for position in positions
+    ]
+
+
+def test_a_source_tells_about_how_many_items_it_has(tmp_path: Path) -> None:
+    rows = [{"data_uuid": uuid(number)} for number in range(11)]
+    for name in FORMATS[:3]:
+        location = write(tmp_path / name, rows)
+        assert expected_items(SourcePlan(location, guess_format(location))) == 11
+    assert expected_items(SourcePlan("memory://items.csv", SourceFormat.CSV)) is None
+
+
+def test_a_plan_is_the_same_after_it_was_kept() -> None:
+    plan = plan_of("/data/items.csv", {"data_path": "file"})
+    assert Plan.parse(plan.json()) == plan
