@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-LEASE_SECONDS: Final = 15.0
+LEASE_SECONDS: Final = 10.0
 # While nothing can be fed nor written, so often is looked whether that has changed.
 IDLE_SECONDS: Final = 0.1
 # A part that is not full is written all the same after so long without a full one.
@@ -96,6 +96,7 @@ class Leader:
         try:
             while True:
                 self._watch(standing)
+                _stop_if_cancelled()
                 if standing.state.ended:
                     return standing
                 try:
@@ -305,6 +306,16 @@ class Leader:
             return task.result()
         finally:
             task.cancel()
+
+
+def _stop_if_cancelled() -> None:
+    """Ends a task that was asked to end, though a call of Redis has swallowed that.
+
+    See https://github.com/redis/redis-py/issues/2551.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def backfill_event(

@@ -272,7 +272,15 @@ class Folder:
 
 
 def expected_items(plan: SourcePlan) -> int | None:
-    """Returns about how many items a source has; None where that would cost a whole reading."""
+    """Returns about how many items a source has; None where that can't be told, or not quickly."""
+    try:
+        return _counted(plan)
+    except (SourceError, OSError, ValueError, ModuleNotFoundError):
+        # Whoever reads it is told what is wrong with it.
+        return None
+
+
+def _counted(plan: SourcePlan) -> int | None:
     if plan.format is SourceFormat.FOLDER:
         return sum(1 for _ in Folder(Path(plan.location)).rows(""))
     if plan.location == STDIN or "://" in plan.location or _is_packed(plan.location):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -30,6 +31,7 @@ from worker.backfill.store import BackfillState, BackfillStore, Origin, Standing
 from worker.cli.backfill_progress import Display, fields_of, limits_at_work, standing_json
 from worker.cli.output import open_console, print_fields, print_json, safe_text
 from worker.cli.target import Target, json_option, ledger_command
+from worker.ledger.connection import LEDGER_TROUBLE
 from worker.logging import configure
 
 if TYPE_CHECKING:
@@ -226,7 +228,8 @@ def _lead(target: Target, backfill_id: str, *, as_json: bool, render: Path | Non
 
         async def lead(redis: Redis) -> Standing:
             store = _store(target, redis)
-            looking = asyncio.create_task(_watch_limits(redis, target, display))
+            over = asyncio.Event()
+            looking = asyncio.create_task(_watch_limits(redis, target, display, over))
             try:
                 leader = Leader(store, backfill_id, announces=True, watch=display.show)
                 while isinstance(found := await leader.work(), Busy):
@@ -236,7 +239,9 @@ def _lead(target: Target, backfill_id: str, *, as_json: bool, render: Path | Non
                     await _follow(store, backfill_id, display.show, found.seconds + 0.1)
                 return found
             finally:
-                looking.cancel()
+                # Not cancelled: redis-py may swallow that, and the loop would wait for ever.
+                over.set()
+                await looking
 
         try:
             standing = target.run(lead)
@@ -249,10 +254,14 @@ def _lead(target: Target, backfill_id: str, *, as_json: bool, render: Path | Non
         raise SystemExit(FAILED)
 
 
-async def _watch_limits(redis: Redis, target: Target, display: Display) -> None:
-    while True:
-        display.limits = await limits_at_work(redis, target.keys)
-        await asyncio.sleep(1.0)
+async def _watch_limits(
+    redis: Redis, target: Target, display: Display, over: asyncio.Event
+) -> None:
+    while not over.is_set():
+        with suppress(*LEDGER_TROUBLE):
+            display.limits = await limits_at_work(redis, target.keys)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), 1.0)
 
 
 async def _follow(

@@ -38,6 +38,7 @@ elseif state == 'cancelling' then
   end
 elseif state ~= 'paused' then
   redis.call('HSET', KEYS[1], 'ended', now, 'result', ARGV[7])
+  if redis.call('XLEN', KEYS[3]) == 0 then redis.call('DEL', KEYS[3]) end
   for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[8]) end
 end
 if ARGV[6] ~= '' then redis.call('XADD', KEYS[4], '*', 'event', ARGV[6]) end

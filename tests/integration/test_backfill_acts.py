@@ -1,0 +1,507 @@
+"""Backfills on a real Redis: the cursor, the lead, the ends of items, the parts, at every seam."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import orjson
+import pytest
+
+from schemas.enums import PartFormat, PredictTask, SourceFormat
+from tests.integration.ledger_acts import events
+from worker.backfill.errors import LeadLostError
+from worker.backfill.leader import Busy, Leader
+from worker.backfill.output import Output
+from worker.backfill.parts import Collector, read_records
+from worker.backfill.plan import FailureLimits, Plan, SourcePlan
+from worker.backfill.steering import cancel_backfill, pause, resume
+from worker.backfill.store import (
+    NOBODY,
+    BackfillState,
+    BackfillStore,
+    Fed,
+    LeadToken,
+    Origin,
+    Standing,
+    Turn,
+)
+from worker.ledger.cancellation import CancelVerdict, cancel
+from worker.ledger.row import Finish, Lease, RowState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+    from worker.ledger.ledger import Ledger
+
+ITEMS = 30
+NAME = "night"
+LEASE_MS = 60_000
+
+
+@dataclass
+class Backfilling:
+    """One backfill of a test, begun but led by nobody."""
+
+    redis: Redis
+    keys: Keys
+    ledger: Ledger
+    store: BackfillStore
+    plan: Plan
+    seen: list[str] = field(default_factory=list)
+
+    async def standing(self) -> Standing:
+        found = await self.store.look(NAME)
+        assert found is not None
+        return found
+
+    async def lead(self) -> tuple[LeadToken, Standing]:
+        token, standing = await self.store.lead(NAME, NOBODY, lease_ms=LEASE_MS)
+        assert token != NOBODY
+        assert standing is not None
+        return token, standing
+
+    async def let_lease_end(self) -> None:
+        """Does what time does to the lease of a leader that died."""
+        await self.redis.hset(self.keys.backfill(NAME), "leader_until", "0")
+
+    async def feed(self, count: int) -> tuple[LeadToken, Standing]:
+        token, standing = await self.lead()
+        items = [Fed(orjson.dumps(command(standing.read + step))) for step in range(count)]
+        assert await self.store.feed(standing, token, items, str(count), exhausted=False)
+        return token, await self.standing()
+
+    async def claim(self, most: int = 100) -> list[Lease]:
+        return (await self.ledger.claim(most, bulk_most=most)).leases
+
+    async def settle(self, lease: Lease, failure: str = "") -> bool:
+        """Ends an item as a worker does."""
+        state = RowState.FAILED if failure else RowState.SUCCEEDED
+        number = int(lease.command_id.rpartition("/")[2])
+        record: dict[str, Any] = {"item": number, "state": state, "attempts": 1, "seconds": 0.1}
+        if failure:
+            record |= {"error": {"code": failure, "message": "no"}, "input": {"data_uuid": "x"}}
+        else:
+            record |= {"data_uuid": lease.command_id, "frames": {"0": []}}
+        finish = Finish(lease, state, 1, item_result=orjson.dumps(record), failure=failure)
+        self.seen.append(lease.command_id)
+        (done,) = await self.ledger.finish([finish])
+        return done
+
+    @asynccontextmanager
+    async def working(self, failing: str = "") -> AsyncIterator[None]:
+        """A worker that ends whatever is due, while it is entered."""
+
+        async def work() -> None:
+            while not over.is_set():
+                for lease in await self.claim(5):
+                    await self.settle(lease, failing)
+                await asyncio.sleep(0.002)
+
+        over = asyncio.Event()
+        task = asyncio.create_task(work())
+        try:
+            yield
+        finally:
+            # Not cancelled: redis-py may swallow that, and the worker would live on.
+            over.set()
+            await task
+
+    def records(self) -> list[dict[str, Any]]:
+        return list(read_records(Output(self.plan.output)))
+
+    def items(self) -> list[int]:
+        """Returns the numbers of all items in the parts, in order."""
+        return sorted(record["item"] for record in self.records())
+
+
+def command(number: int) -> dict[str, Any]:
+    data = {
+        "task": PredictTask.OBJECT_DETECTION,
+        "project_uuid": str(UUID(int=1)),
+        "project_model_uuid": str(UUID(int=2)),
+        "training_uuid": str(UUID(int=3)),
+        "data_uuid": str(UUID(int=number)),
+    }
+    return {"type": "predict", "priority": "bulk", "data": data}
+
+
+def store_of(redis: Redis, keys: Keys) -> BackfillStore:
+    return BackfillStore(redis, keys, retention_seconds=600, reply_retention_seconds=600)
+
+
+@pytest.fixture
+async def night(redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path) -> Backfilling:
+    """A backfill of thirty items, with a small window and small parts."""
+    return await begin(redis, keys, ledger, tmp_path)
+
+
+async def begin(
+    redis: Redis, keys: Keys, ledger: Ledger, folder: Path, **changes: Any
+) -> Backfilling:
+    source = folder / "items.jsonl"
+    source.write_bytes(
+        b"".join(
+            orjson.dumps({"data_uuid": str(UUID(int=number))}) + b"\n" for number in range(ITEMS)
+        )
+    )
+    common = command(0)["data"]
+    del common["data_uuid"]
+    plan = Plan(
+        common=common,
+        source=SourcePlan(str(source), SourceFormat.JSONL),
+        output=str(folder / "out"),
+        **{"window": 8, "part_items": 7, **changes},
+    )
+    store = store_of(redis, keys)
+    await store.open(NAME, plan, Origin.CONSOLE, "bf-1")
+    return Backfilling(redis, keys, ledger, store, plan)
+
+
+async def test_a_backfill_is_begun_once_and_keeps_its_plan(night: Backfilling) -> None:
+    other = Plan(common={}, source=night.plan.source, output="elsewhere")
+    assert await night.store.open(NAME, other, Origin.QUEUE, "bf-2") == night.plan
+    assert await night.store.ids() == [NAME]
+
+
+async def test_the_same_items_are_never_fed_twice(night: Backfilling) -> None:
+    """A reader whose reply was lost, or that stood still for long, finds the cursor moved."""
+    token, before = await night.lead()
+    items = [Fed(orjson.dumps(command(0)))]
+    assert await night.store.feed(before, token, items, "1", exhausted=False)
+    assert not await night.store.feed(before, token, items, "1", exhausted=False)
+    now = await night.standing()
+    assert (now.read, now.open, now.position) == (1, 1, "1")
+
+
+async def test_only_one_leads_and_who_has_lost_the_lead_changes_nothing(
+    night: Backfilling,
+) -> None:
+    token, standing = await night.lead()
+    refused, _ = await night.store.lead(NAME, NOBODY, lease_ms=LEASE_MS)
+    assert refused == NOBODY
+    assert isinstance(await Leader(night.store, NAME, announces=False).work(), Busy)
+
+    await night.let_lease_end()
+    newer, _ = await night.lead()
+    assert newer > token
+    assert not await night.store.feed(
+        standing, token, [Fed(orjson.dumps(command(0)))], "1", exhausted=False
+    )
+    with pytest.raises(LeadLostError):
+        await night.store.cut(NAME, token, "0-1 0-2 2")
+    kept, _ = await night.store.lead(NAME, token, lease_ms=LEASE_MS)
+    assert kept == NOBODY
+
+
+async def test_an_item_ends_once_and_its_row_is_gone_with_it(night: Backfilling) -> None:
+    await night.feed(1)
+    (lease,) = await night.claim()
+    assert (lease.command_id, lease.backfill) == (f"{NAME}/0", NAME)
+    assert await night.settle(lease)
+    assert not await night.settle(lease), "fenced, for there is no row"
+    now = await night.standing()
+    assert (now.succeeded, now.open, now.waiting) == (1, 0, 1)
+    assert not await night.redis.exists(night.keys.row(lease.command_id))
+    assert not await night.redis.exists(night.keys.text(lease.command_id))
+    assert await events(night.redis, night.keys.events) == []
+    assert await night.redis.xlen(night.keys.dead_letters) == 0
+
+
+async def test_items_of_a_paused_backfill_wait_until_it_is_resumed(night: Backfilling) -> None:
+    await night.feed(4)
+    (running,) = await night.claim(1)
+    paused = await pause(night.store, NAME)
+    assert paused is not None
+    assert paused.state is BackfillState.PAUSED
+    assert await night.claim() == []
+    assert await night.settle(running), "what runs may end"
+    assert await night.redis.zcard(night.keys.due_bulk) == 0
+    for _ in range(2):
+        resumed = await resume(night.store, NAME)
+        assert resumed is not None
+        assert resumed.state is BackfillState.RUNNING
+    assert len(await night.claim()) == 3
+
+
+async def test_a_paused_backfill_does_not_hide_what_is_due_behind_it(
+    night: Backfilling,
+) -> None:
+    await night.feed(5)
+    await pause(night.store, NAME)
+    claim = await night.ledger.claim(2, bulk_most=2)
+    assert (claim.leases, claim.skipped) == ([], 2), "so the runner asks again at once"
+
+
+async def test_a_cancelled_backfill_drops_what_waits_and_keeps_what_ended(
+    night: Backfilling,
+) -> None:
+    await night.feed(5)
+    first, second = await night.claim(2)
+    await night.settle(first)
+    token, _ = await night.store.lead(NAME, NOBODY, lease_ms=LEASE_MS)
+    assert token == NOBODY, "the leader of `feed` lives"
+    cancelling = await cancel_backfill(night.store, NAME)
+    assert cancelling is not None
+    assert (cancelling.state, cancelling.open) == (BackfillState.CANCELLING, 1)
+    await night.settle(second)
+    await night.let_lease_end()
+    for _ in range(2):
+        ended = await cancel_backfill(night.store, NAME)
+        assert ended is not None
+        assert (ended.state, ended.dropped) == (BackfillState.CANCELLED, 3)
+    assert night.items() == [0, 1]
+    (event,) = [
+        event
+        for event in await events(night.redis, night.keys.events)
+        if event["type"] != "backfill.progressed"
+    ]
+    assert event["type"] == "backfill.cancelled"
+
+
+async def test_an_item_alone_can_t_be_cancelled(night: Backfilling) -> None:
+    """Its backfill would wait for it for ever."""
+    await night.feed(1)
+    outcome = await cancel(
+        night.redis,
+        night.keys,
+        f"{NAME}/0",
+        retention_seconds=60,
+        reply_retention_seconds=60,
+    )
+    assert outcome.verdict is CancelVerdict.ITEM_OF_BACKFILL
+    assert len(await night.claim()) == 1
+
+
+async def test_a_run_reads_no_further_than_its_window_and_keeps_each_item_once(
+    night: Backfilling,
+) -> None:
+    open_items: list[int] = []
+    leader = Leader(
+        night.store, NAME, announces=True, watch=lambda now: open_items.append(now.open)
+    )
+    async with night.working():
+        ended = await leader.work()
+    assert isinstance(ended, Standing)
+    assert ended.state is BackfillState.SUCCEEDED
+    assert max(open_items) <= 8
+    assert night.items() == list(range(ITEMS))
+    assert len(Output(night.plan.output).part_names()) == 5
+    assert (await events(night.redis, night.keys.events))[-1]["data"]["result"] == {
+        "items": ITEMS,
+        "succeeded": ITEMS,
+        "failed": 0,
+        "failures": {},
+        "output": night.plan.output,
+        "seconds": ended.result["seconds"] if ended.result else None,
+    }
+    left = [key async for key in night.redis.scan_iter(match=f"*{night.keys.namespace}*")]
+    assert not [key for key in left if b"row:" in key or b"text:" in key or b":results" in key]
+
+
+class DiedError(Exception):
+    """The leader was killed."""
+
+
+class DyingStore(BackfillStore):
+    """Kills its user before or after the n-th act that changes something.
+
+    Args:
+        after: whether the act was done, though nobody heard of it.
+    """
+
+    def __init__(self, store: BackfillStore, acts: int, *, after: bool) -> None:
+        super().__init__(
+            store.redis, store.keys, retention_seconds=600, reply_retention_seconds=600
+        )
+        self.acts = acts
+        self.after = after
+        self.died = False
+
+    async def _or_die(self, act: Any) -> Any:
+        self.acts -= 1
+        if self.died or (self.acts < 0 and not self.after):
+            self.died = True
+            act.close()
+            raise DiedError
+        done = await act
+        if self.acts < 0:
+            self.died = True
+            raise DiedError
+        return done
+
+    async def lead(self, *args: Any, **options: Any) -> Any:
+        if self.died:
+            raise DiedError
+        return await super().lead(*args, **options)
+
+    async def feed(self, *args: Any, **options: Any) -> Any:
+        return await self._or_die(super().feed(*args, **options))
+
+    async def cut(self, *args: Any) -> Any:
+        return await self._or_die(super().cut(*args))
+
+    async def shelve(self, *args: Any) -> Any:
+        return await self._or_die(super().shelve(*args))
+
+    async def steer(self, *args: Any) -> Any:
+        return await self._or_die(super().steer(*args))
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_leader_that_dies_at_any_seam_neither_skips_nor_doubles_an_item(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path, *, after: bool
+) -> None:
+    """One more death than there are acts: the last leader comes through."""
+    acts = 0
+    while True:
+        folder = tmp_path / str(acts)
+        folder.mkdir()
+        await redis.delete(keys.backfill(NAME), keys.events)
+        run = await begin(redis, keys, ledger, folder)
+        dying = DyingStore(run.store, acts, after=after)
+        async with run.working():
+            try:
+                await Leader(dying, NAME, announces=True).work()
+            except DiedError:
+                await run.let_lease_end()
+                await Leader(run.store, NAME, announces=True).work()
+        assert run.items() == list(range(ITEMS)), f"after {acts} acts"
+        assert len(run.seen) == len(set(run.seen)) == ITEMS
+        ends = [event["type"] for event in await events(redis, keys.events)]
+        assert ends.count("backfill.succeeded") == 1
+        if not dying.died:
+            break
+        acts += 1
+    assert acts > 10, "feeding, cutting, shelving and ending are all among the seams"
+
+
+async def test_a_part_that_was_written_and_not_yet_forgotten_is_written_again_the_same(
+    night: Backfilling,
+) -> None:
+    await night.feed(7)
+    for lease in await night.claim():
+        await night.settle(lease)
+    await night.let_lease_end()
+    token, standing = await night.lead()
+    collector = Collector(night.store, Output(night.plan.output))
+    cut = await collector._cut(standing)
+    await night.store.cut(NAME, token, cut)
+    await collector._write(standing, cut)
+    first = night.records()
+
+    # The leader dies here, and more items end before the next one comes.
+    await night.let_lease_end()
+    await night.feed(1)
+    (lease,) = await night.claim()
+    await night.settle(lease)
+    await night.let_lease_end()
+    newer, again = await night.lead()
+    assert await collector.collect(again, newer, rest=False) == 7
+    assert night.records() == first
+    assert (await night.standing()).waiting == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (FailureLimits(most=5), "items failed; 5 are the limit"),
+        (FailureLimits(largest_share=0.5), ""),
+    ],
+)
+async def test_too_many_failures_pause_it_with_a_reason_until_someone_resumes_it(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path, limits: FailureLimits, reason: str
+) -> None:
+    """A share counts from a hundred ends on, so the thirty items of this test never reach it."""
+    run = await begin(redis, keys, ledger, tmp_path, limits=limits)
+    async with run.working(failing="not_found"):
+        ended = await Leader(run.store, NAME, announces=True).work()
+        assert isinstance(ended, Standing)
+        if not reason:
+            assert ended.state is BackfillState.SUCCEEDED
+            return
+        assert ended.state is BackfillState.PAUSED
+        assert reason in ended.reason
+        while ended.state is BackfillState.PAUSED:
+            await resume(run.store, NAME)
+            again = await Leader(run.store, NAME, announces=True).work()
+            assert isinstance(again, Standing)
+            ended = again
+    assert ended.failures == {"not_found": ITEMS}
+    assert run.items() == list(range(ITEMS))
+
+
+def test_a_share_of_failures_counts_from_a_hundred_ends_on() -> None:
+    limits = FailureLimits(largest_share=0.1)
+    assert limits.reason(99, 99) == ""
+    assert limits.reason(10, 100) == ""
+    assert "11 of 100 items failed; the limit is 10.0%" in limits.reason(11, 100)
+
+
+async def test_failures_can_be_fed_in_again_as_a_source(night: Backfilling) -> None:
+    async with night.working(failing="not_found"):
+        await Leader(night.store, NAME, announces=True).work()
+    failures = (Output(night.plan.output).folder or night.plan).joinpath("failures.jsonl")  # type: ignore[union-attr]
+    rows = [orjson.loads(line) for line in failures.read_bytes().splitlines()]
+    assert len(rows) == ITEMS
+    assert {row["data_uuid"] for row in rows} == {"x"}
+    assert {row["error"]["code"] for row in rows} == {"not_found"}
+
+
+async def test_parts_in_parquet_hold_the_same_records(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path
+) -> None:
+    run = await begin(redis, keys, ledger, tmp_path, part_format=PartFormat.PARQUET)
+    async with run.working():
+        await Leader(run.store, NAME, announces=True).work()
+    assert run.items() == list(range(ITEMS))
+    assert all(record["frames"] == {"0": []} for record in run.records())
+
+
+async def test_an_output_that_can_t_be_written_pauses_it_and_loses_nothing(
+    night: Backfilling, tmp_path: Path
+) -> None:
+    (tmp_path / "out").write_text("a file where the folder should be")
+    async with night.working():
+        ended = await Leader(night.store, NAME, announces=True).work()
+        assert isinstance(ended, Standing)
+        assert ended.state is BackfillState.PAUSED
+        assert "can't be written" in ended.reason
+        (tmp_path / "out").unlink()
+        await resume(night.store, NAME)
+        await Leader(night.store, NAME, announces=True).work()
+    assert night.items() == list(range(ITEMS))
+
+
+async def test_a_source_that_can_t_be_read_fails_it_before_anything_is_read(
+    night: Backfilling, tmp_path: Path
+) -> None:
+    (tmp_path / "items.jsonl").unlink()
+    ended = await Leader(night.store, NAME, announces=True).work()
+    assert isinstance(ended, Standing)
+    assert ended.state is BackfillState.FAILED
+    assert "there is no such file" in ended.reason
+    types = [event["type"] for event in await events(night.redis, night.keys.events)]
+    assert types.count("backfill.failed") == 1
+
+
+async def test_an_ended_backfill_changes_no_more(night: Backfilling) -> None:
+    async with night.working():
+        await Leader(night.store, NAME, announces=True).work()
+    for act in (pause, resume, cancel_backfill):
+        standing = await act(night.store, NAME)
+        assert standing is not None
+        assert standing.state is BackfillState.SUCCEEDED
+    assert await night.store.steer(
+        "unknown", Turn({BackfillState.RUNNING}, BackfillState.PAUSED)
+    ) == (
+        False,
+        None,
+    )
