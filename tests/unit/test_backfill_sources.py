@@ -161,8 +161,13 @@ def test_a_missing_column_is_told_with_those_that_are_there(name: str, tmp_path:
 def test_a_source_that_is_not_there_is_told_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="there is no such file or folder"):
         guess_format(str(tmp_path / "items"))
+    with pytest.raises(SourceError, match="its name does not tell"):
+        guess_format("s3://bucket/items")
+    location = write(tmp_path / "items.csv", [{"data_uuid": uuid(1)}])
+    plan = plan_of(location)
+    (tmp_path / "items.csv").unlink()
     with pytest.raises(SourceError, match=r"items\.csv: there is no such file"):
-        read_all(str(tmp_path / "items.csv"))
+        asyncio.run(Reader("b", plan).read(0, "", 1))
 
 
 def test_a_file_that_is_not_what_its_name_says_is_told_in_a_line(tmp_path: Path) -> None:
@@ -203,5 +208,5 @@ def test_a_source_tells_about_how_many_items_it_has(tmp_path: Path) -> None:
 
 
 def test_a_plan_is_the_same_after_it_was_kept() -> None:
-    plan = plan_of("/data/items.csv", {"data_path": "file"})
+    plan = plan_of("s3://bucket/items.csv", {"data_path": "file"})
     assert Plan.parse(plan.json()) == plan

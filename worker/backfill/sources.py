@@ -93,15 +93,16 @@ def guess_format(location: str) -> SourceFormat:
     Raises:
         SourceError: its name does not tell.
     """
-    if "://" not in location and Path(location).is_dir():
-        return SourceFormat.FOLDER
+    if "://" not in location:
+        if not Path(location).exists():
+            raise SourceError(f"{location}: there is no such file or folder")
+        if Path(location).is_dir():
+            return SourceFormat.FOLDER
     suffixes = [suffix.lower() for suffix in Path(location.partition("?")[0]).suffixes]
     if suffixes and suffixes[-1] in _PACKED:
         suffixes.pop()
     found = _SUFFIXES.get(suffixes[-1] if suffixes else "")
     if found is None:
-        if "://" not in location and not Path(location).exists():
-            raise SourceError(f"{location}: there is no such file or folder")
         raise SourceError(
             f"{location}: its name does not tell whether it is JSON lines, CSV or Parquet; say so "
             "with the format"

@@ -163,14 +163,15 @@ def _plan(
 ) -> Plan:
     try:
         found = SourceFormat(source_format) if source_format else None
+        # The folder of the command line is not that of whoever goes on.
+        is_local = source != STDIN and "://" not in source
+        location = str(Path(source).absolute()) if is_local else source
         if source == STDIN:
             found = found or SourceFormat.JSONL
             if found not in {SourceFormat.JSONL, SourceFormat.CSV}:
                 raise click.UsageError("standard input is JSON lines or CSV")
-        # The folder of the command line is not that of whoever goes on.
-        local = source != STDIN and "://" not in source
-        location = str(Path(source).absolute()) if local else source
-        found = found or guess_format(location)
+        else:
+            found = found or guess_format(location)
     except SourceError as exc:
         raise click.ClickException(str(exc)) from exc
     defaults = {
