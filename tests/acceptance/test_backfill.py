@@ -90,7 +90,7 @@ def studio(
         categories |= {each.feature_hash: each.name for each in shapes.ontology}
         for item in shapes.items:
             if item.split == "train" and item.frames == 1:
-                truth[str(item.file)] = [orjson.loads(orjson.dumps(each)) for each in item.truth]
+                truth[str(item.file)] = orjson.loads(orjson.dumps(item.truth))["frames"]
     assert len(truth) == PICTURES
     with running_sandbox(folder / "sandbox") as sandbox:
         model = sandbox.create_model()
@@ -185,8 +185,11 @@ def check_files(studio: Studio, out: Path, right: list[dict[str, Any]]) -> None:
     with Image.open(told["images"][0]["file_name"]) as picture:
         assert picture.size == (told["images"][0]["width"], told["images"][0]["height"])
     ground = COCO()
-    ground.dataset = {"images": told["images"], "categories": told["categories"]}
-    ground.dataset["annotations"] = []
+    ground.dataset = {
+        "images": told["images"],
+        "categories": told["categories"],
+        "annotations": [],
+    }
     with contextlib.redirect_stdout(io.StringIO()):
         ground.createIndex()
         assert len(ground.loadRes(str(out / "coco-results.json")).anns) == found

@@ -49,16 +49,33 @@ def failed_item(run: Run[Command], error: dict[str, Any], attempts: int) -> byte
     return _record(run, "failed", {"input": _said(run), "error": error}, attempts)
 
 
+def unreadable_item(lease: Lease, error: dict[str, Any]) -> bytes:
+    """Returns the record of an item whose command no worker can read."""
+    if not lease.backfill:
+        return b""
+    return orjson.dumps({
+        "item": _number(lease),
+        "state": "failed",
+        "input": {},
+        "error": error,
+        "attempts": lease.attempts,
+        "seconds": 0.0,
+    })
+
+
+def _number(lease: Lease) -> int:
+    return int(lease.command_id.rpartition("/")[2])
+
+
 def _said(run: Run[Command]) -> dict[str, Any]:
     data = run.command.data
     return data.model_dump(mode="json", exclude_unset=True, exclude=_SHARED)
 
 
 def _record(run: Run[Command], state: str, told: dict[str, Any], attempts: int) -> bytes:
-    number = int(run.lease.command_id.rpartition("/")[2])
     seconds = round(time.monotonic() - run.begun, 4)
     return orjson.dumps({
-        "item": number,
+        "item": _number(run.lease),
         "state": state,
         **told,
         "attempts": attempts,

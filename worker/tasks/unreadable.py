@@ -12,6 +12,7 @@ from schemas.events import ErrorBody, ErrorCode, event_json
 from worker.intake.verdict import readable_attributes, readable_type
 from worker.ledger.dead_letters import dead_letter_json
 from worker.ledger.row import Finish, Lease, RowState
+from worker.tasks.item_results import unreadable_item
 
 if TYPE_CHECKING:
     from schemas.parsing import InvalidCommandError
@@ -65,4 +66,6 @@ def give_up(lease: Lease, error: InvalidCommandError, keys: Keys) -> Finish:
             attempts=lease.attempts,
             history=lease.errors,
         ),
+        item_result=unreadable_item(lease, body),
+        failure=body["code"],
     )
