@@ -18,6 +18,14 @@ ERROR = {"code": "not_found", "message": "there is no model", "status": 404}
 DATA: dict[EventState, dict[str, Any]] = {
     EventState.ACCEPTED: {},
     EventState.STARTED: {"training_uuid": "t-1"},
+    EventState.PROGRESSED: {
+        "state": "paused",
+        "reason": "someone paused it",
+        "read": 40,
+        "succeeded": 9,
+        "failed": 1,
+        "open": 30,
+    },
     EventState.RETRYING: {
         "error": ERROR,
         "attempt": 2,
@@ -32,6 +40,9 @@ DATA: dict[EventState, dict[str, Any]] = {
 SAID = {
     EventState.ACCEPTED: "",
     EventState.STARTED: "training t-1",
+    EventState.PROGRESSED: (
+        "40 items read, 9 succeeded, 1 failed, 30 in flight; paused: someone paused it"
+    ),
     EventState.RETRYING: (
         "attempt 2 failed, next at 12:00:05Z: not_found (HTTP 404): there is no model"
     ),

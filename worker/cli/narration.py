@@ -37,6 +37,13 @@ def summarise(event: Event) -> str:
     match state:
         case "started":
             said = f"training {data['training_uuid']}"
+        case "progressed":
+            said = (
+                f"{data['read']} items read, {data['succeeded']} succeeded, "
+                f"{data['failed']} failed, {data['open']} in flight"
+            )
+            if data.get("reason"):
+                said += f"; {data['state']}: {data['reason']}"
         case "retrying":
             said = (
                 f"attempt {data['attempt']} failed, next at {data['retry_at'][11:19]}Z: "

@@ -27,6 +27,9 @@ _STATE_STYLES: Final = {
     "in_doubt": "magenta",
     "training": "cyan",
     "started": "cyan",
+    "progressed": "cyan",
+    "paused": "yellow",
+    "cancelling": "yellow",
     "running": "cyan",
 }
 
