@@ -144,7 +144,8 @@ def lock() -> int:
         subprocess.run([sys.executable, "-m", "venv", tools], check=True)
         subprocess.run([tools / "bin" / "pip", "--quiet", "install", "uv"], check=True)
     uv = tools / "bin" / "uv"
-    everything = (*UV_COMPILE, "--extra", "demo", "--group", "dev", "--output-file", LOCK)
+    extras = ("--extra", "demo", "--extra", "parquet", "--extra", "report")
+    everything = (*UV_COMPILE, *extras, "--group", "dev", "--output-file", LOCK)
     # The images get the same versions that the tests ran with.
     same = (*UV_COMPILE, "--constraint", LOCK)
     worker_only = (*same, "--output-file", WORKER_LOCK)

@@ -79,6 +79,7 @@ class Guarded:
     def __init__(self, redis: GuardedRedis, sandbox: SandboxProcess, folder: Path) -> None:
         self.redis = redis
         self.sandbox = sandbox
+        self.folder = folder
         self.admin: Redis = Redis.from_url(redis.url, decode_responses=True)
         self.worker = WorkerProcess(folder / "worker.log", self.environment("worker"))
         self.model_uuid = sandbox.create_model("resnet18")
@@ -89,6 +90,8 @@ class Guarded:
             "TRAINMASTER_REDIS_URL": self.redis.url_of(user),
             "ENCORD_DOMAIN": self.sandbox.told["domain"],
             "ENCORD_SSH_KEY_FILE": self.sandbox.told["key_file"],
+            "TRAINMASTER_DATA_ROOTS": str(self.folder),
+            "TRAINMASTER_RESULT_STORE": str(self.folder / "results"),
             **SETTINGS,
         }
 
@@ -116,6 +119,7 @@ class Guarded:
             {"type": "list_models", "data": {}},
             {"type": "get_model", "data": {"model_uuid": self.sandbox.project()["project_uuid"]}},
         ]
+        commands.append({"type": "backfill", "data": self.backfill()})
         ids = []
         for command in commands:
             command |= {"id": f"{command['type']}-{self.rounds}", "replyto": "tests"}
@@ -130,6 +134,19 @@ class Guarded:
             app.send_task("trainmaster.submit", args=[command])
         app.close()
         return ids
+
+    def backfill(self) -> dict[str, Any]:
+        """Returns the data of a backfill of two items, both of which fail."""
+        project = self.sandbox.project()["project_uuid"]
+        source = self.folder / f"items-{self.rounds}.jsonl"
+        source.write_text(json.dumps({"data_uuid": project}) + "\n{}\n")
+        return {
+            "task": "classification",
+            "project_uuid": project,
+            "project_model_uuid": project,
+            "training_uuid": project,
+            "source": str(source),
+        }
 
     def ended(self) -> set[str]:
         entries = cast("list[tuple[str, dict[str, str]]]", self.admin.xrange(f"{PREFIX}events"))

@@ -123,5 +123,6 @@ _RESULTS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "attach": _attachment,
     "update_attachment": _attachment,
     "list_attachments": lambda result: counted(len(result["attachments"]), "attachment"),
+    "backfill": lambda result: f"{result['succeeded']} of {counted(result['items'], 'item')}",
     "predict": _frames,
 }
