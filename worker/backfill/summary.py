@@ -52,7 +52,7 @@ class Latencies:
         for number in sorted(self.counts):
             rank -= self.counts[number]
             if rank <= 0:
-                return _BIN_WIDTH**number
+                return float(min(_BIN_WIDTH**number, self.longest))
         return self.longest
 
 

@@ -1,0 +1,54 @@
+"""What a summary tells of records whose figures are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from worker.backfill.summary import Latencies, tally
+
+
+def succeeded(seconds: float, *confidences: float) -> dict[str, Any]:
+    found = [{"name": "car", "confidence": each} for each in confidences]
+    return {
+        "state": "succeeded",
+        "attempts": 1,
+        "seconds": seconds,
+        "frames": {"0": found},
+    }
+
+
+def failed(code: str) -> dict[str, Any]:
+    return {"state": "failed", "attempts": 2, "error": {"code": code, "message": f"{code}!"}}
+
+
+def test_a_percentile_is_right_to_one_percent_and_never_above_the_longest() -> None:
+    latencies = Latencies()
+    for number in range(1, 1001):
+        latencies.add(number / 1000)
+    assert latencies.percentile(50) == pytest.approx(0.5, rel=0.02)
+    assert latencies.percentile(99) == pytest.approx(0.99, rel=0.02)
+    assert latencies.percentile(100) == 1.0
+    assert (latencies.percentile(99.9) or 0) <= 1.0
+    assert Latencies().percentile(50) is None
+
+
+def test_all_is_counted_once_and_failures_by_their_reason() -> None:
+    records = [succeeded(1, 0.05, 1.0), succeeded(2), failed("not_found"), failed("not_found")]
+    summary = tally(records).summary("night", 2.0)
+    assert (summary["items"], summary["succeeded"], summary["failed"]) == (4, 2, 2)
+    assert summary["failures"] == {"not_found": 2}
+    assert summary["messages"] == [{"code": "not_found", "message": "not_found!", "items": 2}]
+    assert summary["items_per_second"] == 2.0
+    assert summary["attempts"] == 6
+    assert summary["classes"] == {"car": 2}
+    assert summary["items_without_predictions"] == 1
+    counts = [each["count"] for each in summary["confidences"]]
+    assert (counts[1], counts[-1], sum(counts)) == (1, 1, 2)
+
+
+def test_one_class_for_a_frame_counts_as_a_prediction() -> None:
+    record = succeeded(1) | {"frames": {"0": {"name": "cat", "confidence": 0.5}, "1": None}}
+    summary = tally([record]).summary("night", 1.0)
+    assert (summary["predictions"], summary["frames"]) == (1, 2)
