@@ -7,8 +7,9 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, Self
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from schemas.json_text import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -313,7 +314,7 @@ def event_json(  # noqa: PLR0913 - the attributes of an event, keyword-only
     if dataref is not None:
         event["dataref"] = dataref
     event["data"] = data
-    return orjson.dumps(event)
+    return encode_json(event)
 
 
 @lru_cache(maxsize=64)

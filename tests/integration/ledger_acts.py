@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from schemas.enums import Priority
+from schemas.json_text import decode_json
 from worker.embedded import find_servers
 from worker.ledger.keys import COMMAND_FIELD, EVENT_FIELD, GROUP
 from worker.ledger.row import Acceptance, AcceptVerdict, Lease
@@ -79,7 +80,7 @@ async def lease_one(redis: Redis, ledger: Ledger, command_id: str = "one", **cha
 async def events(redis: Redis, stream: str) -> list[dict[str, Any]]:
     """Returns all events of a stream, oldest first."""
     return [
-        orjson.loads(fields[EVENT_FIELD])
+        decode_json(fields[EVENT_FIELD])
         for _, fields in await entries_between(redis, stream, "-", "+")
     ]
 

@@ -127,14 +127,25 @@ async def open_bench(
     *,
     doubt_seconds: float = 600,
     read_timeout_seconds: float = 20,
+    domain: str = "",
 ) -> AsyncIterator[Bench]:
-    """Builds what a worker process builds, with retries that need no patience."""
+    """Builds what a worker process builds, with retries that need no patience.
+
+    Args:
+        redis: client that returns bytes.
+        ledger: where the commands' rows are.
+        sandbox: the API, or at least the key to sign with.
+        folder: what commands may read, and where results lie.
+        doubt_seconds: for how long a lost answer is looked for.
+        read_timeout_seconds: for an answer of the API.
+        domain: of another API than the sandbox.
+    """
 
     async def works() -> bool:
         return True
 
     transport = Transport(
-        sandbox.told["domain"],
+        domain or sandbox.told["domain"],
         _signer(sandbox),
         timeouts=Timeouts(read=read_timeout_seconds),
     )

@@ -8,9 +8,10 @@ from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-import orjson
 from rich.console import Console
 from rich.table import Table
+
+from schemas.json_text import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,12 +37,12 @@ _STATE_STYLES: Final = {
 
 def print_json(value: object) -> None:
     """Prints one JSON object on a line of its own; it is out when this returns."""
-    click.echo(orjson.dumps(_plain(value)))
+    click.echo(encode_json(_plain(value)))
 
 
 def print_pretty_json(value: object) -> None:
     """Prints JSON for people."""
-    click.echo(orjson.dumps(_plain(value), option=orjson.OPT_INDENT_2))
+    click.echo(encode_json(_plain(value), pretty=True))
 
 
 def open_console(*, stderr: bool = False) -> Console:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from schemas.json_text import decode_json
 from worker.ledger.connection import BLOCK_MILLISECONDS
 from worker.ledger.keys import EVENT_FIELD, Keys
 from worker.ledger.streams import entries_after, newest_entry
@@ -61,8 +60,8 @@ async def read(
 def event_of(fields: Mapping[bytes, bytes]) -> dict[str, Any] | None:
     """Returns the event in a stream's entry; None where others put something else there."""
     try:
-        event = orjson.loads(fields[EVENT_FIELD])
-    except (KeyError, orjson.JSONDecodeError):
+        event = decode_json(fields[EVENT_FIELD])
+    except (KeyError, ValueError):
         return None
     return event if isinstance(event, dict) and event.keys() >= _ATTRIBUTES else None
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import orjson
-
+from schemas.json_text import decode_json
 from worker.ledger.keys import GROUP, Keys
 from worker.ledger.row import LANES, RowState
 
@@ -153,7 +152,7 @@ class Inspector:
 
 
 def _view(command_id: str, fields: dict[bytes, bytes], due: float | None) -> RowView:
-    errors = orjson.loads(fields[b"x"]) if b"x" in fields else []
+    errors = decode_json(fields[b"x"]) if b"x" in fields else []
     return RowView(
         id=command_id,
         type=fields[b"t"].decode(),
@@ -165,7 +164,7 @@ def _view(command_id: str, fields: dict[bytes, bytes], due: float | None) -> Row
         due_at_ms=None if due is None else int(due),
         ended_at_ms=int(fields[b"e"]) if b"e" in fields else None,
         last_error=errors[-1] if errors else None,
-        progress=orjson.loads(fields[b"p"]) if b"p" in fields else None,
+        progress=decode_json(fields[b"p"]) if b"p" in fields else None,
         last_event_id=fields[b"v"].decode() if b"v" in fields else None,
     )
 

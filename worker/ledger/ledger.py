@@ -11,10 +11,10 @@ from enum import IntEnum
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import orjson
 import structlog
 
 from schemas.enums import Priority
+from schemas.json_text import decode_json, encode_json
 from worker.ledger.keys import GROUP, Keys
 from worker.ledger.row import (
     LANE_CODES,
@@ -198,7 +198,7 @@ class Ledger:
             keys=[self.keys.testimony(lease.command_id)],
             args=[
                 lease.command_id,
-                orjson.dumps(word),
+                encode_json(word),
                 GUARD_SECONDS,
                 attested.guard,
                 drop_guard,
@@ -208,7 +208,7 @@ class Ledger:
     async def testimony(self, lease: Lease) -> tuple[str, dict[str, Any] | None] | None:
         """Returns uuid and result of what an earlier holder created, if it left word."""
         found = cast("bytes | None", await self.redis.get(self.keys.testimony(lease.command_id)))
-        word = {} if found is None else orjson.loads(found)
+        word = {} if found is None else decode_json(found)
         # Ids are used anew: word of an earlier command is of no use to this one.
         if word.get("entry") != lease.entry_id:
             return None
@@ -259,7 +259,7 @@ class Ledger:
                 LANE_CODES[lease.lane],
                 self._lease_ms,
                 state or "",
-                orjson.dumps(progress),
+                encode_json(progress),
                 event,
                 replies,
                 self._reply_seconds,
@@ -288,8 +288,8 @@ class Ledger:
                 max(0, int(item.delay_seconds * 1000)),
                 item.attempts,
                 item.claims,
-                b"" if item.progress is None else orjson.dumps(item.progress),
-                orjson.dumps(item.errors) if item.errors else b"",
+                b"" if item.progress is None else encode_json(item.progress),
+                encode_json(item.errors) if item.errors else b"",
                 item.event,
                 item.replies,
                 item.dead_letter,
@@ -334,8 +334,8 @@ def _lease(fields: list[Any]) -> Lease:
         claims=int(claims),
         accepted_at_ms=int(accepted_at),
         entry_id=entry_id.decode(),
-        progress=orjson.loads(progress) if progress else None,
-        errors=orjson.loads(errors) if errors else [],
+        progress=decode_json(progress) if progress else None,
+        errors=decode_json(errors) if errors else [],
         text=fields[10],
         backfill=fields[11].decode(),
     )

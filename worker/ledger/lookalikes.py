@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-import orjson
-
+from schemas.json_text import decode_json
 from worker.ledger.row import RowState
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Lookalikes:
         )
         if state is not None and state.decode() in _OWNING:
             return True
-        return progress is not None and orjson.loads(progress).get("step") == "created"
+        return progress is not None and decode_json(progress).get("step") == "created"
 
 
 def _member(command_id: str, sameness: str) -> str:

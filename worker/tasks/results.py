@@ -7,9 +7,9 @@ import hashlib
 from typing import Any
 
 import fsspec
-import orjson
 
 from schemas.events import ErrorCode
+from schemas.json_text import encode_json
 from worker.errors import SettingError
 
 
@@ -37,7 +37,7 @@ class ResultStore:
         Raises:
             OSError: the store can't be written.
         """
-        payload = orjson.dumps(result)
+        payload = encode_json(result)
         if len(payload) <= self._limit_bytes:
             return None
         try:
