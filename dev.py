@@ -21,6 +21,9 @@ LOCK = ROOT / "requirements" / "dev.txt"
 PYPROJECT = ROOT / "pyproject.toml"
 WORKER_LOCK = ROOT / "requirements" / "worker.txt"
 SANDBOX_LOCK = ROOT / "requirements" / "sandbox.txt"
+BENCH_VENV = ROOT / ".venv-bench"
+BENCH_LOCK = ROOT / "requirements" / "bench.txt"
+BENCH_OVERRIDES = ROOT / "requirements" / "bench-overrides.txt"
 OLDEST_PYTHON = (3, 11)
 
 USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
@@ -28,6 +31,7 @@ USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
   demo    run the main job from end to end on this machine, about three minutes
   test    run all tests; arguments go to pytest
   faults  break everything on purpose and count, about half an hour; see --help
+  bench   measure beside other queues, about a quarter of an hour; see --help
   check   run the linters and the type checker
   format  put the code in its one format
   lock    write the locks anew from pyproject.toml
@@ -73,7 +77,10 @@ def main(arguments: list[str]) -> int:
     if command == "lock":
         return lock()
     try:
-        set_up()
+        if command == "bench":
+            set_up(BENCH_VENV, BENCH_LOCK)
+        else:
+            set_up()
     except subprocess.CalledProcessError as exc:
         print(f"dev.py: setting up failed at: {' '.join(map(str, exc.cmd))}", file=sys.stderr)
         return 1
@@ -81,10 +88,12 @@ def main(arguments: list[str]) -> int:
 
 
 def carry_out(command: str, rest: list[str]) -> int:
-    """Runs a command that needs `.venv`; returns its exit code."""
+    """Runs a command that needs an environment; returns its exit code."""
     match command:
         case "setup":
             code = 0
+        case "bench":
+            code = run("python", "-m", "benchmarks", *rest, venv=BENCH_VENV)
         case "test":
             code = run("pytest", *(rest or IN_PARALLEL))
         case "faults":
@@ -98,26 +107,26 @@ def carry_out(command: str, rest: list[str]) -> int:
     return code
 
 
-def set_up() -> None:
-    """Makes `.venv` hold exactly what the lock says; does nothing where it does already.
+def set_up(venv: Path = VENV, lock_file: Path = LOCK) -> None:
+    """Makes an environment hold exactly what its lock says; does nothing where it does already.
 
     Raises:
         subprocess.CalledProcessError: a step failed; it has said why.
     """
     install: list[str | Path] = [
-        VENV / "bin" / "pip",
+        venv / "bin" / "pip",
         "-qq",
         "--disable-pip-version-check",
         "install",
     ]
-    locked = VENV / "locked"
-    if read(locked) != fingerprint(LOCK):
-        print("dev.py: setting up .venv, a minute or two and 1.1 GB", file=sys.stderr)
-        shutil.rmtree(VENV, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-        subprocess.run([*install, "--require-hashes", "--no-deps", "-r", LOCK], check=True)
-        locked.write_text(fingerprint(LOCK))
-    project = VENV / "project"
+    locked = venv / "locked"
+    if read(locked) != fingerprint(lock_file):
+        print(f"dev.py: setting up {venv.name}, a minute or two and 1.1 GB", file=sys.stderr)
+        shutil.rmtree(venv, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        subprocess.run([*install, "--require-hashes", "--no-deps", "-r", lock_file], check=True)
+        locked.write_text(fingerprint(lock_file))
+    project = venv / "project"
     if read(project) != fingerprint(PYPROJECT):
         # The build backend comes from the lock too, so nothing unhashed is ever fetched.
         editable = ("--no-index", "--no-deps", "--no-build-isolation", "--editable", ROOT)
@@ -150,17 +159,20 @@ def lock() -> int:
     same = (*UV_COMPILE, "--constraint", LOCK)
     worker_only = (*same, "--output-file", WORKER_LOCK)
     sandbox_too = (*same, "--extra", "sandbox", "--output-file", SANDBOX_LOCK)
-    for compile_lock in (everything, worker_only, sandbox_too):
+    # What the benchmarks compare with must not change what is compared: all else stays the same.
+    peers = (*same, *extras, "--group", "bench", "--override", BENCH_OVERRIDES)
+    peers_too = (*peers, "--output-file", BENCH_LOCK)
+    for compile_lock in (everything, worker_only, sandbox_too, peers_too):
         code = subprocess.run([uv, *compile_lock], cwd=ROOT, check=False).returncode
         if code:
             return code
     return 0
 
 
-def run(name: str, *arguments: str) -> int:
-    """Runs a program of `.venv`; returns its exit code."""
+def run(name: str, *arguments: str, venv: Path = VENV) -> int:
+    """Runs a program of an environment; returns its exit code."""
     print(f"dev.py: {name} {' '.join(arguments)}".rstrip(), file=sys.stderr)
-    return subprocess.run([VENV / "bin" / name, *arguments], cwd=ROOT, check=False).returncode
+    return subprocess.run([venv / "bin" / name, *arguments], cwd=ROOT, check=False).returncode
 
 
 def become(name: str, *arguments: str) -> NoReturn:

@@ -1,0 +1,151 @@
+"""Where one run takes place: a Redis, a stub, a key, and a contender's worker, all of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from redis import Redis
+
+from benchmarks.processes import Cores, Measured
+from benchmarks.work import PLACES, REDIS_URL
+from worker.embedded import EmbeddedRedis
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator, Mapping
+
+    from benchmarks.contenders.contender import Contender
+
+ROOT: Final = Path(__file__).parents[1]
+READY_SECONDS: Final = 30.0
+_LOOK_SECONDS = 0.02
+
+
+class BenchmarkError(Exception):
+    """A run that can't be counted; the message says why."""
+
+
+class Arena:
+    """One Redis and one stub, with room for one worker at a time."""
+
+    def __init__(self, folder: Path, server: EmbeddedRedis, stub_port: int, cores: Cores) -> None:
+        self.folder = folder
+        self.server = server
+        self.cores = cores
+        self.domain = f"http://127.0.0.1:{stub_port}"
+        self.redis = Redis.from_url(server.url)
+        self._key = folder / "key"
+        self._key.write_bytes(
+            Ed25519PrivateKey.generate().private_bytes(
+                Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()
+            )
+        )
+
+    @property
+    def log(self) -> Path:
+        """Where workers print to."""
+        return self.folder / "worker.log"
+
+    def start(self, contender: Contender, places: int, **settings: str) -> Measured:
+        """Starts a contender's worker; does not wait for it.
+
+        Args:
+            contender: whose worker.
+            places: how many commands may be under way.
+            settings: more of the worker's environment.
+        """
+        return Measured(
+            contender.command(places),
+            self.environment(contender, places) | settings,
+            self.log,
+            self.cores.worker,
+        )
+
+    def environment(self, contender: Contender, places: int) -> dict[str, str]:
+        """Returns the environment of a contender's worker."""
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("TRAINMASTER_", "ENCORD_"))
+        }
+        own = {
+            REDIS_URL: self.server.url,
+            PLACES: str(places),
+            "ENCORD_DOMAIN": self.domain,
+            "ENCORD_SSH_KEY_FILE": str(self._key),
+            "PYTHONPATH": str(ROOT),
+        }
+        return inherited | own | contender.environment(self.server.url, self.folder, places)
+
+    def calls(self) -> dict[str, int]:
+        """Returns how often the stub was called, by command id."""
+        return cast("dict[str, int]", json.loads(self._ask("GET", "/calls")))
+
+    def set_latency(self, milliseconds: int) -> None:
+        """Has the stub answer after so long from now on."""
+        self._ask("PUT", f"/latency/{milliseconds}")
+
+    def memory_bytes(self) -> int:
+        """Returns what Redis holds in its data structures, overhead included."""
+        return int(self.redis.info("memory")["used_memory"])
+
+    def last_lines(self) -> str:
+        """Returns the last lines that a worker printed."""
+        printed = self.log.read_text("utf-8", "replace") if self.log.exists() else ""
+        return "\n".join(printed.splitlines()[-15:])
+
+    def _ask(self, method: str, path: str) -> bytes:
+        request = urllib.request.Request(self.domain + path, method=method)  # noqa: S310 - our stub
+        with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310 - our stub
+            return cast("bytes", reply.read())
+
+
+@contextmanager
+def open_arena(
+    cores: Cores, *, latency_ms: int = 50, config: Mapping[str, str] | None = None
+) -> Iterator[Arena]:
+    """Starts Redis and the stub; all of it is gone at the end."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        everysec = {"appendfsync": "everysec", **(config or {})}
+        server = stack.enter_context(EmbeddedRedis(folder / "redis", config=everysec))
+        pin(server, cores)
+        arguments = ["--latency-ms", str(latency_ms), "--ready", str(folder / "port")]
+        stub = Measured(
+            [sys.executable, "-m", "benchmarks.stub", *arguments],
+            os.environ | {"PYTHONPATH": str(ROOT)},
+            folder / "stub.log",
+            cores.rest,
+        )
+        stack.callback(stub.stop)
+        arena = Arena(folder, server, _port(folder / "port", stub), cores)
+        stack.callback(arena.redis.close)
+        yield arena
+
+
+def pin(server: EmbeddedRedis, cores: Cores) -> None:
+    """Keeps a Redis, threads that it already has included, off the worker's core."""
+    process = cast("subprocess.Popen[bytes]", server.process)
+    for thread in Path(f"/proc/{process.pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {cores.rest})
+
+
+def _port(ready: Path, stub: Measured) -> int:
+    deadline = time.monotonic() + READY_SECONDS
+    while not ready.exists():
+        if not stub.alive or time.monotonic() > deadline:
+            raise BenchmarkError(
+                f"the stub did not start: {ready.with_name('stub.log').read_text()}"
+            )
+        time.sleep(_LOOK_SECONDS)
+    return int(ready.read_text())

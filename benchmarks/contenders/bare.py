@@ -1,0 +1,182 @@
+"""Loops without a queue, as ceilings: the same requests and events, and nothing else.
+
+A loop is told how many commands to make up by one message on a list; it keeps its places full
+and publishes events as a pipeline, whatever has gathered while the last one was under way. What
+it loses when it is killed is everything, for nothing was written down.
+
+Run as `python -m benchmarks.contenders.bare httpx|aiohttp`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import aiohttp
+import orjson
+import redis
+import redis.asyncio
+from yarl import URL
+
+from benchmarks.contenders.contender import Contender, Producer
+from benchmarks.work import (
+    EVENTS,
+    PATH,
+    REDIS_URL,
+    Message,
+    Predictor,
+    domain,
+    messages,
+    places,
+    request_body,
+    result_event,
+    signer,
+)
+from worker.api.transport import BASE_PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    Predict = Callable[[Message], Awaitable[bytes]]
+
+ORDERS = "bench:bare"
+_BLOCK_SECONDS = 1
+
+
+class BareProducer:
+    """Tells a loop how many commands to make up."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis = redis.Redis.from_url(redis_url)
+
+    def enqueue(self, messages: Sequence[Message]) -> None:
+        """Orders as many commands as there are messages, with their ids."""
+        run, _, number = messages[0]["id"].rpartition("-")
+        size = len(messages[0]["data"]["data_base64"])
+        order = {"run": run, "first": int(number), "count": len(messages), "size": size}
+        self._redis.rpush(ORDERS, orjson.dumps(order))
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._redis.close()
+
+
+class BareLoop(Contender):
+    """A loop over one of the two libraries."""
+
+    places = 256
+    queued = False
+
+    def __init__(self, library: str, title: str, settings: str, per_second: int) -> None:
+        self.library = library
+        self.name = f"bare-{library}"
+        self.title = title
+        self.settings = settings
+        self.per_second = per_second
+
+    def command(self, places: int) -> list[str]:  # noqa: ARG002 - they are in the environment
+        """Returns the loop's command line."""
+        return [sys.executable, "-m", "benchmarks.contenders.bare", self.library]
+
+    def producer(self, redis_url: str) -> Producer:
+        """Returns what starts the loop."""
+        return BareProducer(redis_url)
+
+
+BARE_HTTPX = BareLoop(
+    "httpx",
+    "bare loop, httpx over aiohttp",
+    "no queue; our transport, 256 places, events in pipelines",
+    2_200,
+)
+BARE_AIOHTTP = BareLoop(
+    "aiohttp",
+    "bare loop, aiohttp",
+    "no queue; aiohttp alone, 256 places, events in pipelines",
+    3_500,
+)
+
+
+class Publisher:
+    """Publishes events in pipelines, one under way at a time."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._redis = client
+        self._events: list[bytes] = []
+        self._gathered = asyncio.Event()
+
+    def publish(self, event: bytes) -> None:
+        """Has an event published soon."""
+        self._events.append(event)
+        self._gathered.set()
+
+    async def run(self) -> None:
+        """Publishes what gathers, for ever."""
+        while True:
+            await self._gathered.wait()
+            self._gathered.clear()
+            events, self._events = self._events, []
+            pipe = self._redis.pipeline(transaction=False)
+            for event in events:
+                pipe.xadd(EVENTS, {"event": event})
+            await pipe.execute()
+
+
+async def serve(predict: Predict) -> None:
+    """Carries out orders for ever."""
+    client = redis.asyncio.Redis.from_url(os.environ[REDIS_URL])
+    publisher = Publisher(client)
+    publishing = asyncio.create_task(publisher.run())
+    while not publishing.done():
+        popped = await client.blpop([ORDERS], _BLOCK_SECONDS)
+        if popped is not None:
+            order = orjson.loads(popped[1])
+            await carry_out(
+                messages(order["run"], order["first"], order["count"], size=order["size"]),
+                predict,
+                publisher,
+            )
+    await publishing
+
+
+async def carry_out(work: list[Message], predict: Predict, publisher: Publisher) -> None:
+    """Carries out messages with all places full."""
+    left = iter(work)
+
+    async def place() -> None:
+        for message in left:
+            publisher.publish(await predict(message))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(places()):
+            group.create_task(place())
+
+
+async def serve_httpx() -> None:
+    """Serves with httpx over aiohttp, the transport of the worker."""
+    await serve(Predictor.open().predict)
+
+
+async def serve_aiohttp() -> None:
+    """Serves with nothing but aiohttp."""
+    sign = signer().headers
+    url = URL(domain() + BASE_PATH + PATH)
+    fixed = {"Accept": "application/json", "Content-Type": "application/json"}
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=places()), cookie_jar=aiohttp.DummyCookieJar()
+    ) as session:
+
+        async def predict(message: Message) -> bytes:
+            body = request_body(message)
+            headers = fixed | sign("POST", url.raw_path, body)
+            async with session.post(url, data=body, headers=headers) as reply:
+                reply.raise_for_status()
+                return result_event(message, orjson.loads(await reply.read())["result"])
+
+        await serve(predict)
+
+
+if __name__ == "__main__":
+    asyncio.run({"httpx": serve_httpx, "aiohttp": serve_aiohttp}[sys.argv[1]]())

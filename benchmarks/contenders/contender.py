@@ -1,0 +1,70 @@
+"""What the benchmarks need to know of a contender."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+from benchmarks.work import EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from benchmarks.work import Message
+
+
+class Producer(Protocol):
+    """Puts messages on a contender's queue."""
+
+    def enqueue(self, messages: Sequence[Message]) -> None:
+        """Adds messages, as fast as the contender's own producer can."""
+
+    def close(self) -> None:
+        """Closes connections."""
+
+
+class Contender:
+    """A queue, or a loop without one.
+
+    Attributes:
+        name: for the command line and the raw results.
+        title: for people.
+        settings: what it was told, for people.
+        places: how many commands it has under way at 50 ms; each has what it is best with.
+        per_second: about what it does on one core at 50 ms; only the length of a run depends on it.
+        queued: whether there is a queue, so that a killed worker's messages can come back.
+    """
+
+    name: str
+    title: str
+    settings: str
+    places: int
+    per_second: int
+    queued: bool = True
+    stream: str = EVENTS
+
+    def command(self, places: int) -> list[str]:
+        """Returns the worker's command line."""
+        raise NotImplementedError
+
+    def environment(self, redis_url: str, folder: Path, places: int) -> dict[str, str]:  # noqa: ARG002 - most need none
+        """Returns what the worker finds in its environment, besides what all find there."""
+        return {}
+
+    def producer(self, redis_url: str) -> Producer:
+        """Returns a producer."""
+        raise NotImplementedError
+
+    def places_for(self, latency_ms: int) -> int:
+        """Returns how many places it is best with at a latency."""
+        return self.places if latency_ms <= 50 else self.places * 8
+
+    def per_second_at(self, latency_ms: int) -> float:
+        """Returns about what it does at a latency: no more than its places allow."""
+        return min(self.per_second, self.places_for(latency_ms) / (max(latency_ms, 1) / 1000))
+
+
+def program(name: str) -> str:
+    """Returns a program of this environment."""
+    return f"{sys.exec_prefix}/bin/{name}"

@@ -1,0 +1,64 @@
+"""trainmaster itself: the real command `trainmaster worker` with its defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.contenders.contender import Contender, Producer, program
+from benchmarks.work import batches
+from worker import producer as ours
+from worker.ledger.keys import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from benchmarks.work import Message
+
+NAMESPACE = "trainmaster"
+
+
+class TrainmasterProducer:
+    """Our own producer; a thousand commands in a round trip."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._producer = ours.Producer(redis_url, NAMESPACE)
+
+    def enqueue(self, messages: Sequence[Message]) -> None:
+        """Adds the messages as `predict` commands."""
+        for batch in batches(messages, 1_000):
+            self._producer.submit_many({"type": "predict", **message} for message in batch)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._producer.close()
+
+
+class Trainmaster(Contender):
+    """The worker under test."""
+
+    name = "trainmaster"
+    title = "trainmaster"
+    settings = "`trainmaster worker`, defaults; log level WARNING"
+    places = 256
+    per_second = 1_500
+    stream = Keys(NAMESPACE).events
+
+    def command(self, places: int) -> list[str]:  # noqa: ARG002 - they are in the environment
+        """Returns the worker's command line."""
+        return [program("trainmaster"), "worker"]
+
+    def environment(self, redis_url: str, folder: Path, places: int) -> dict[str, str]:
+        """Returns the settings."""
+        return {
+            "TRAINMASTER_REDIS_URL": redis_url,
+            "TRAINMASTER_NAMESPACE": NAMESPACE,
+            "TRAINMASTER_RESULT_STORE": str(folder / "results"),
+            "TRAINMASTER_PLACES": str(places),
+            "TRAINMASTER_LOG_LEVEL": "WARNING",
+            "TRAINMASTER_LOG_FORMAT": "json",
+        }
+
+    def producer(self, redis_url: str) -> Producer:
+        """Returns our own producer."""
+        return TrainmasterProducer(redis_url)
