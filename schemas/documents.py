@@ -26,6 +26,7 @@ from schemas.events import (
     SucceededData,
 )
 from schemas.examples import COMMAND_EXAMPLES
+from schemas.referral import DATAREF, ReferredCommand
 from schemas.results import RESULT_CLASSES
 
 if TYPE_CHECKING:
@@ -57,12 +58,17 @@ def commands_schema() -> Schema:
     definitions |= attributes.pop("$defs", {})
     definitions["Extension"] = attributes.pop("additionalProperties")
     definitions["Attributes"] = attributes
+    referred = ReferredCommand.model_json_schema()["properties"][DATAREF]
+    definitions["Referred"] = {"properties": {DATAREF: referred}}
     for command_type, command_class in COMMAND_CLASSES.items():
         definition = definitions[command_class.__name__]
         for name in Attributes.model_fields:
             definition["properties"][name] = {"$ref": f"#/$defs/Attributes/properties/{name}"}
         definition["additionalProperties"] = {"$ref": "#/$defs/Extension"}
         definition["propertyNames"] = {"pattern": EXTENSION_NAME_PATTERN}
+        definition["properties"][DATAREF] = {"$ref": f"#/$defs/Referred/properties/{DATAREF}"}
+        definition["required"].remove("data")
+        definition["anyOf"] = [{"required": ["data"]}, {"required": [DATAREF]}]
         definition["examples"] = [COMMAND_EXAMPLES[command_type]]
     return _titled("commands", "A command of trainmaster", schema)
 

@@ -122,6 +122,11 @@ class ErrorCode(StrEnum):
         "permanent",
         "The file or reference that the command names can't be used.",
     )
+    DATA_UNAVAILABLE = (
+        "data_unavailable",
+        "retry",
+        "What the command's `dataref` names can't be read at the moment.",
+    )
     INVALID_ITEM = (
         "invalid_item",
         "permanent",

@@ -69,33 +69,34 @@ class ParsedCommand:
     fingerprint: bytes
 
 
-def parse_command(raw: bytes) -> ParsedCommand:
-    """Returns the command that `raw` holds.
+def parse_command(raw: bytes, *, most_bytes: int = MAX_COMMAND_BYTES) -> ParsedCommand:
+    """Returns the command that `raw` holds, its data with it.
 
     Raises:
         InvalidCommandError: It holds none; never anything else.
     """
-    root = _read_json(raw)
+    root = _read_json(raw, most_bytes)
     if not isinstance(root, dict):
-        raise _invalid([Problem(path="", message="must be an object")])
+        raise invalid_command([Problem(path="", message="must be an object")])
     command_type = _read_type(root)
     try:
         command = _VALIDATORS[command_type](raw)
     except ValidationError as exc:
         command_id = root.get("id")
-        raise _invalid(
+        raise invalid_command(
             read_problems(exc, cast("type[BaseModel]", COMMAND_CLASSES[command_type]), root),
             command_type=command_type,
             command_id=command_id if is_valid_id(command_id) else None,
         ) from None
-    return ParsedCommand(command, _fingerprint(command_type, root["data"]))
+    return ParsedCommand(command, fingerprint(command_type, root["data"]))
 
 
-def _read_json(raw: bytes) -> object:
-    if len(raw) > MAX_COMMAND_BYTES:
+def _read_json(raw: bytes, most_bytes: int) -> object:
+    if len(raw) > most_bytes:
         raise InvalidCommandError(
             ErrorCode.TOO_LARGE,
-            f"a command has at most {MAX_COMMAND_BYTES} bytes, this has {len(raw)}",
+            f"a command has at most {most_bytes} bytes, this has {len(raw)}; larger data may lie "
+            "in a file that its dataref names",
         )
     try:
         return jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False)
@@ -120,18 +121,19 @@ def _read_type(root: dict[str, object]) -> CommandType:
     else:
         message = f"must be a string; one of {known}"
     command_id = root.get("id")
-    raise _invalid(
+    raise invalid_command(
         [Problem(path="type", message=message)],
         command_id=command_id if is_valid_id(command_id) else None,
     )
 
 
-def _invalid(
+def invalid_command(
     problems: list[Problem],
     *,
     command_type: CommandType | None = None,
     command_id: object = None,
 ) -> InvalidCommandError:
+    """Returns the error of a message that is JSON and no command; the first problem leads it."""
     first = problems[0]
     where = f"{first.path} {first.message}" if first.path else f"a command {first.message}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -144,7 +146,8 @@ def _invalid(
     )
 
 
-def _fingerprint(command_type: CommandType, data: object) -> bytes:
+def fingerprint(command_type: CommandType, data: object) -> bytes:
+    """Returns 16 bytes that are equal for equal type and data, whatever the order of keys."""
     try:
         canonical = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
     except (TypeError, ValueError):

@@ -82,6 +82,8 @@ def create_engine(
             creations=asyncio.Semaphore(settings.creation_places),
             doubt_seconds=settings.doubt_seconds,
             backfills=create_backfills(settings, redis, keys),
+            source_urls=settings.source_urls,
+            dataref_limit_bytes=settings.dataref_limit_bytes,
         )
         attempts = Attempts(
             handlers=HANDLERS,
@@ -154,7 +156,6 @@ def create_backfills(settings: Settings, redis: Redis, keys: Keys) -> BackfillSu
     return BackfillSurroundings(
         store=store,
         output=f"{settings.result_store.rstrip('/')}/backfills",
-        source_urls=settings.source_urls,
         window=settings.backfill_window,
         part_items=settings.backfill_part_items,
     )

@@ -148,12 +148,21 @@ class Settings(LedgerSettings):
     )
 
     data_roots: Annotated[tuple[Folder, ...], NoDecode, BeforeValidator(_split_paths)] = Field(
-        (), description="Folders below which `data_path` may be read, with colons between them."
+        (),
+        description="Folders below which commands may have files read, by `data_path`, `dataref` "
+        "or as a source, with colons between them.",
     )
     source_urls: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_words)] = Field(
         (),
-        description="What URLs begin with that the command `backfill` may read, with blanks "
-        "between them.",
+        description="URLs below which commands may have files read, by `dataref` or as a source, "
+        "with blanks between them.",
+    )
+    dataref_limit_bytes: int = _count(
+        33_554_432,
+        ge=1024,
+        le=1_073_741_824,
+        unit="bytes",
+        description="Most that a command's `dataref` may hold.",
     )
     result_store: str = Field(
         default_factory=_default_result_store,

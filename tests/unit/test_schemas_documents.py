@@ -16,6 +16,7 @@ from schemas.enums import CommandType, EventState
 from schemas.events import UNREADABLE_TYPE, event_json
 from schemas.examples import COMMAND_EXAMPLES
 from schemas.parsing import InvalidCommandError, parse_command
+from schemas.referral import parse_message
 
 GENERATED = Path(schemas.documents.__file__).parent / "generated"
 
@@ -128,6 +129,23 @@ def test_schema_and_parser_take_the_same(
     right = {**example, "data": {**example["data"], **data}, **attributes}
     COMMANDS.validate(right)
     assert parse_command(json.dumps(right).encode())
+
+
+@pytest.mark.parametrize("command_type", CommandType)
+def test_schema_and_parser_take_a_dataref_in_place_of_data(command_type: CommandType) -> None:
+    """The claim check, for every type; neither of both is an error."""
+    example = {**COMMAND_EXAMPLES[command_type], "dataref": "/data/commands/a1.json"}
+    del example["data"]
+    COMMANDS.validate(example)
+    assert parse_message(json.dumps(example).encode()).command.type is command_type
+    for wrong in ({"dataref": ""}, {"dataref": 7}):
+        assert not COMMANDS.is_valid(example | wrong)
+        with pytest.raises(InvalidCommandError, match="dataref"):
+            parse_message(json.dumps(example | wrong).encode())
+    del example["dataref"]
+    assert not COMMANDS.is_valid(example)
+    with pytest.raises(InvalidCommandError, match="data is required"):
+        parse_message(json.dumps(example).encode())
 
 
 def event(command_type: str, state: EventState, data: dict[str, Any]) -> dict[str, Any]:

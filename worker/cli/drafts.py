@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import jiter
 
 from schemas.events import ErrorBody, ErrorCode, Problem
-from schemas.parsing import InvalidCommandError, parse_command
+from schemas.parsing import InvalidCommandError
+from schemas.referral import parse_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -76,7 +77,7 @@ def draft(source: Source, attributes: Mapping[str, object]) -> Draft | Refusal:
         command["id"] = str(uuid.uuid4())
     try:
         text = json.dumps(command, ensure_ascii=False, allow_nan=False).encode()
-        parsed = parse_command(text).command
+        parsed = parse_message(text).command
     except UnicodeEncodeError:
         return _refused(source.place, ErrorCode.NOT_JSON, "the text is not UTF-8")
     except InvalidCommandError as exc:

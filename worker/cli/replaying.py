@@ -10,7 +10,8 @@ import jiter
 import orjson
 
 from schemas.events import ErrorBody, ErrorCode, Problem
-from schemas.parsing import InvalidCommandError, parse_command
+from schemas.parsing import InvalidCommandError
+from schemas.referral import parse_message
 from worker.cli.arguments import ArgumentError, merge, read_data
 from worker.ledger.dead_letters import DeadLetter, replayed
 
@@ -77,7 +78,7 @@ def prepare(
     edited = _edited(letter, edit)
     command = replayed(edited)
     try:
-        parse_command(orjson.dumps(command))
+        parse_message(orjson.dumps(command))
     except InvalidCommandError as exc:
         raise _error(
             letter.key, exc.code, f"it would be rejected: {exc.message}", exc.problems

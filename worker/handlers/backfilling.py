@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import quote
 
-from schemas.events import ErrorCode, Problem
 from worker.backfill.errors import LeadLostError, SourceError
 from worker.backfill.leader import Busy, Leader
 from worker.backfill.plan import FailureLimits, Plan, SourcePlan, common_data
 from worker.backfill.sources import guess_format
 from worker.backfill.store import BackfillState, Origin
-from worker.errors import FencedError, InputError
+from worker.errors import FencedError
+from worker.handlers.files import input_error, is_below, may_be_read
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
 from worker.ledger.cancellation import cancel
 from worker.ledger.row import RowState
@@ -20,6 +20,7 @@ from worker.ledger.row import RowState
 if TYPE_CHECKING:
     from schemas.commands import Backfill
     from worker.backfill.store import Standing
+    from worker.errors import InputError
     from worker.handlers.run import BackfillSurroundings, Run
 
 # The source is opened anew in each slice and read over to the cursor: a second for a million rows.
@@ -80,7 +81,7 @@ def make_plan(run: Run[Backfill], around: BackfillSurroundings) -> Plan:
     """
     command = run.command
     data = command.data
-    location = _allowed(data.source, run.around.data_roots, around.source_urls)
+    location = _allowed(data.source, run.around.data_roots, run.around.source_urls)
     try:
         source_format = data.format or guess_format(location)
     except SourceError as exc:
@@ -106,23 +107,17 @@ def make_plan(run: Run[Backfill], around: BackfillSurroundings) -> Plan:
 def _allowed(source: str, roots: tuple[Path, ...], urls: tuple[str, ...]) -> str:
     """Returns where a source lies, links resolved; others name it, so not all may be read."""
     if "://" in source or "::" in source:
-        # fsspec reads `a::b` as a inside b, wherever b is.
-        strays = ".." in source or "::" in source
-        if strays or not any(source.startswith(url) for url in urls):
-            raise _refusal("the URL begins with none of TRAINMASTER_SOURCE_URLS")
+        if not may_be_read(source, urls):
+            raise _refusal("the URL lies below none of TRAINMASTER_SOURCE_URLS")
         return source
     try:
         resolved = Path(source).resolve()
     except (OSError, ValueError, RuntimeError) as exc:
         raise _refusal("not a usable path") from exc
-    if not any(resolved.is_relative_to(root) for root in roots):
+    if not is_below(resolved, roots):
         raise _refusal("the source lies outside the folders of TRAINMASTER_DATA_ROOTS")
     return str(resolved)
 
 
 def _refusal(message: str) -> InputError:
-    return InputError(
-        message,
-        code=ErrorCode.INVALID_INPUT,
-        problems=[Problem(path="data.source", message=message)],
-    )
+    return input_error("data.source", message)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from schemas.commands import Command
 from schemas.events import ErrorCode
 from worker.errors import DeadlineExceededError, FencedError
 from worker.ledger.announcement import announce
@@ -20,13 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from schemas.commands import Command
     from schemas.enums import EventState
+    from schemas.referral import ReferredCommand
     from worker.api.client import MlModelsApi
     from worker.backfill.store import BackfillStore
     from worker.ledger.ledger import Ledger
     from worker.ledger.row import Attested, Lease, Progress, RowState
 
-C = TypeVar("C", bound=Command)
+C = TypeVar("C", bound="Command | ReferredCommand")
+
+# Room for the labels of half a million items; each is in memory while its command runs.
+DATAREF_LIMIT_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +77,12 @@ class BackfillSurroundings:
 
     Attributes:
         output: folder or URL below which each has a folder for its results.
-        source_urls: what URLs begin with that may be read.
         window: most items of one that wait or run.
         part_items: items in one part of the results.
     """
 
     store: BackfillStore
     output: str
-    source_urls: tuple[str, ...]
     window: int
     part_items: int
 
@@ -92,6 +94,8 @@ class Surroundings:
     Attributes:
         creations: places between the intent of a creation and its end. A worker that is killed
             leaves no more commands in doubt than there are places.
+        source_urls: URLs below which sources and data of commands may be read.
+        dataref_limit_bytes: most that a command's `dataref` may hold.
     """
 
     api: MlModelsApi
@@ -102,6 +106,8 @@ class Surroundings:
     creations: asyncio.Semaphore
     doubt_seconds: float
     backfills: BackfillSurroundings | None = None
+    source_urls: tuple[str, ...] = ()
+    dataref_limit_bytes: int = DATAREF_LIMIT_BYTES
 
 
 @dataclass(slots=True)

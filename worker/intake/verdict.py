@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import jiter
-from pydantic import ValidationError
-
-from schemas.attributes import Attributes
 from schemas.enums import EventState, Priority
 from schemas.events import UNREADABLE_TYPE, ErrorBody, ErrorCode, Problem, event_json
-from schemas.parsing import MAX_COMMAND_BYTES, InvalidCommandError, ParsedCommand, parse_command
+from schemas.legible import read_legible
+from schemas.parsing import InvalidCommandError, ParsedCommand
+from schemas.referral import ParsedReferral, parse_message
 from worker.intake.celery_message import unwrap
 from worker.ledger.announcement import announce
 from worker.ledger.dead_letters import dead_letter_json
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
     from worker.ledger.keys import Keys
 
 RAW_BYTES_IN_EVENT = 4096
-# More than any command has; a message of many thousand keys is not worth looking at them all.
-_MOST_ATTRIBUTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +50,18 @@ def judge(entry: Entry, keys: Keys) -> Acceptance | Rejection:
     try:
         if message is not None:
             text = unwrap(message)
-        parsed = parse_command(text)
+        parsed = parse_message(text)
     except InvalidCommandError as exc:
         error = ErrorBody(code=exc.code, message=exc.message, problems=list(exc.problems) or None)
-        reply_to, context = readable_attributes(text)
+        legible = read_legible(text)
         return _rejection(
             entry,
             text,
             error,
             exc.command_type,
             exc.command_id,
-            context=context,
-            replies=keys.replies(reply_to),
+            context=legible.context(),
+            replies=keys.replies(legible.replyto),
         )
     return _acceptance(entry, text, parsed, keys)
 
@@ -78,7 +73,7 @@ def conflict(entry: Entry, acceptance: Acceptance, keys: Keys) -> Rejection:
         message=f"the id {acceptance.command_id!r} was used with another type or other data",
         problems=[Problem(path="id", message="was used with another type or other data")],
     )
-    command = parse_command(acceptance.text).command
+    command = parse_message(acceptance.text).command
     return _rejection(
         entry,
         acceptance.text,
@@ -90,43 +85,9 @@ def conflict(entry: Entry, acceptance: Acceptance, keys: Keys) -> Rejection:
     )
 
 
-def readable_attributes(text: bytes) -> tuple[str | None, dict[str, Any]]:
-    """Returns `replyto` and what events repeat, as far as a message that is no command tells it.
-
-    Its sender waits for an answer like any other, so each attribute that is valid by itself counts.
-    """
-    if len(text) > MAX_COMMAND_BYTES:
-        return None, {}
-    try:
-        root = jiter.from_json(text, catch_duplicate_keys=True, allow_inf_nan=False)
-    except ValueError:
-        return None, {}
-    if not isinstance(root, dict):
-        return None, {}
-    valid: dict[str, Any] = {}
-    for name, value in islice(root.items(), _MOST_ATTRIBUTES):
-        if name in {"type", "data"}:
-            continue
-        try:
-            Attributes.model_validate({name: value})
-        except ValidationError:
-            continue
-        valid[name] = value
-    attributes = Attributes.model_validate(valid)
-    return attributes.replyto, attributes.context()
-
-
-def readable_type(text: bytes) -> str:
-    """Returns the `type` that a message names, known or not; `UNREADABLE_TYPE` if it names none."""
-    try:
-        root = jiter.from_json(text, catch_duplicate_keys=True, allow_inf_nan=False)
-    except ValueError:
-        return UNREADABLE_TYPE
-    named = root.get("type") if isinstance(root, dict) else None
-    return named if isinstance(named, str) else UNREADABLE_TYPE
-
-
-def _acceptance(entry: Entry, text: bytes, parsed: ParsedCommand, keys: Keys) -> Acceptance:
+def _acceptance(
+    entry: Entry, text: bytes, parsed: ParsedCommand | ParsedReferral, keys: Keys
+) -> Acceptance:
     command = parsed.command
     entry_id = entry.entry_id.decode()
     command_id = command.id or entry_id

@@ -10,10 +10,12 @@ from schemas.events import event_json
 if TYPE_CHECKING:
     from schemas.commands import Command
     from schemas.enums import EventState
+    from schemas.legible import LegibleCommand
+    from schemas.referral import ReferredCommand
 
 
 def announce(  # noqa: PLR0913 - what an event tells
-    command: Command,
+    command: Command | ReferredCommand | LegibleCommand,
     entry_id: str,
     command_id: str,
     state: EventState,

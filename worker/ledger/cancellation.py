@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from schemas.enums import EventState
-from schemas.parsing import parse_command
+from schemas.enums import CommandType, EventState
+from schemas.json_text import decode_json
+from schemas.legible import read_legible
+from schemas.parsing import InvalidCommandError
+from schemas.referral import parse_message
 from worker.ledger.announcement import announce
-from worker.ledger.inspection import Inspector
 from worker.ledger.ledger import load_script
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from schemas.commands import Command
+    from schemas.legible import LegibleCommand
+    from schemas.referral import ReferredCommand
     from worker.ledger.keys import Keys
 
 _CANCELLED, _ENDED, _UNKNOWN, _ITEM = 1, 0, 2, 4
@@ -47,6 +50,40 @@ class CancelOutcome:
     in_doubt: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What a row holds at one moment, as it stands there: any version may have written it."""
+
+    state: str
+    type: str
+    token: bytes
+    entry_id: str
+    noted: bytes
+    text: bytes
+    ended: bool
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        return decode_json(self.noted) if self.noted else {}
+
+    @property
+    def training_uuid(self) -> str | None:
+        created = self.type == CommandType.TRAIN and self.progress.get("step") == "created"
+        return str(self.progress["uuid"]) if created else None
+
+    @property
+    def in_doubt(self) -> bool:
+        return self.progress.get("step") in {"intended", "in_doubt"}
+
+    @property
+    def command(self) -> Command | ReferredCommand | LegibleCommand:
+        """The command, or as much of it as this version can read."""
+        try:
+            return parse_message(self.text).command
+        except InvalidCommandError:
+            return replace(read_legible(self.text), type=self.type)
+
+
 async def cancel(
     redis: Redis,
     keys: Keys,
@@ -57,39 +94,30 @@ async def cancel(
 ) -> CancelOutcome:
     """Ends a command as cancelled unless it has ended; its run is fenced from now on."""
     script = load_script(redis, "cancel")
-    inspector = Inspector(redis, keys)
     while True:
-        row = await inspector.status(command_id)
+        row = await _read(redis, keys, command_id)
         if row is None:
             return CancelOutcome(CancelVerdict.UNKNOWN_ID, "")
-        text, token, entry_id, noted = await _read(redis, keys, command_id)
-        if row.state.ended or text is None:
+        if row.ended:
             return CancelOutcome(CancelVerdict.ALREADY_ENDED, row.state)
-        command = parse_command(text).command
-        progress = orjson.loads(noted) if noted else {}
-        created = progress.get("step") == "created" and row.type == "train"
-        training_uuid = str(progress["uuid"]) if created else None
-        in_doubt = progress.get("step") in {"intended", "in_doubt"}
-        data: dict[str, Any] = {}
-        if training_uuid is not None:
-            data = {"training_uuid": training_uuid, "note": "the training goes on at the API"}
-        elif in_doubt:
-            data = {"note": "a change was under way; whether it happened was not found out"}
+        command = row.command
         code, state = await script(
             keys=[keys.events, keys.due_interactive, keys.due_bulk, keys.due_suspect],
             args=[
                 keys.prefix,
                 command_id,
-                announce(command, entry_id, command_id, EventState.CANCELLED, data),
+                announce(command, row.entry_id, command_id, EventState.CANCELLED, _data(row)),
                 keys.replies(command.replyto),
                 retention_seconds,
                 reply_retention_seconds,
-                token,
-                noted,
+                row.token,
+                row.noted,
             ],
         )
         if code == _CANCELLED:
-            return CancelOutcome(CancelVerdict.CANCELLED, state.decode(), training_uuid, in_doubt)
+            return CancelOutcome(
+                CancelVerdict.CANCELLED, state.decode(), row.training_uuid, row.in_doubt
+            )
         if code == _ENDED:
             return CancelOutcome(CancelVerdict.ALREADY_ENDED, state.decode())
         if code == _ITEM:
@@ -98,12 +126,27 @@ async def cancel(
             return CancelOutcome(CancelVerdict.UNKNOWN_ID, "")
 
 
-async def _read(
-    redis: Redis, keys: Keys, command_id: str
-) -> tuple[bytes | None, bytes, str, bytes]:
-    """Returns text, token, entry id and progress as they stand at one moment."""
+def _data(row: _Moment) -> dict[str, Any]:
+    if row.training_uuid is not None:
+        return {"training_uuid": row.training_uuid, "note": "the training goes on at the API"}
+    if row.in_doubt:
+        return {"note": "a change was under way; whether it happened was not found out"}
+    return {}
+
+
+async def _read(redis: Redis, keys: Keys, command_id: str) -> _Moment | None:
     pipe = redis.pipeline(transaction=True)
     pipe.get(keys.text(command_id))
-    pipe.hmget(keys.row(command_id), "n", "q", "p")
-    text, (token, entry_id, progress) = await pipe.execute()
-    return text, token or b"", (entry_id or b"").decode(), progress or b""
+    pipe.hmget(keys.row(command_id), "s", "t", "n", "q", "p", "e")
+    text, (state, command_type, token, entry_id, progress, ended_at) = await pipe.execute()
+    if state is None:
+        return None
+    return _Moment(
+        state=state.decode(),
+        type=(command_type or b"").decode(),
+        token=token or b"",
+        entry_id=(entry_id or b"").decode(),
+        noted=progress or b"",
+        text=text or b"",
+        ended=ended_at is not None,
+    )

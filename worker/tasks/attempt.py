@@ -11,7 +11,7 @@ import structlog
 
 from schemas.enums import CommandType, EventState
 from schemas.events import ErrorCode
-from schemas.parsing import parse_command
+from schemas.referral import ReferredCommand, parse_message
 from worker.errors import (
     ConnectionLostError,
     FencedError,
@@ -28,6 +28,7 @@ from worker.ledger.announcement import announce
 from worker.ledger.dead_letters import dead_letter_json
 from worker.ledger.row import Finish, Lease, RowState
 from worker.tasks.item_results import failed_item, is_silent, succeeded_item
+from worker.tasks.referral import fetched
 from worker.tasks.unreadable import give_up, leave_to_others
 from worker.tasks.verdict import RetryPolicy, decide
 
@@ -64,13 +65,13 @@ class Attempts:
     max_claims: int
     breaker: Breaker
 
-    def begin(self, lease: Lease) -> Run[Command]:
-        """Returns the run of a lease.
+    def begin(self, lease: Lease) -> Run[Any]:
+        """Returns the run of a lease, of a command whose data may still lie elsewhere.
 
         Raises:
             InvalidCommandError: another version of the worker accepted what this one can't read.
         """
-        return Run(parse_command(lease.text).command, lease, self.around)
+        return Run(parse_message(lease.text).command, lease, self.around)
 
     def unreadable(self, lease: Lease, error: InvalidCommandError) -> Finish:
         """Returns the finish of a lease whose command this version can't read."""
@@ -78,7 +79,7 @@ class Attempts:
             return leave_to_others(lease)
         return give_up(lease, error, self.around.ledger.keys)
 
-    async def carry_out(self, run: Run[Command]) -> Finish:
+    async def carry_out(self, run: Run[Any]) -> Finish:
         """Runs the handler; returns how the run ends, whatever happens but fencing.
 
         Raises:
@@ -86,6 +87,8 @@ class Attempts:
         """
         try:
             self._check(run)
+            if isinstance(run.command, ReferredCommand):
+                run.command = await fetched(run)
             outcome = await self.handlers[CommandType(run.command.type)](run)
             return await self._finish(run, outcome)
         except FencedError:

@@ -1,0 +1,122 @@
+"""The claim check: a command whose data lie elsewhere, and the command that it becomes.
+
+A command without `data` names them by its attribute `dataref`, as CloudEvents' extension of that
+name has it. Whoever accepts one knows all but its data; whoever carries it out fetches them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+import jiter
+import orjson
+from pydantic import Field, TypeAdapter, ValidationError
+
+from schemas.attributes import Attributes, Text
+from schemas.commands import Command
+from schemas.enums import CommandType
+from schemas.events import ErrorCode, Problem
+from schemas.parsing import (
+    InvalidCommandError,
+    ParsedCommand,
+    fingerprint,
+    invalid_command,
+    parse_command,
+)
+from schemas.problems import read_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DATAREF: Final = "dataref"
+
+
+class ReferredCommand(Attributes):
+    """A command whose data lie elsewhere."""
+
+    type: CommandType
+    data: Literal[None] = None
+    dataref: Text = Field(
+        description="Where the data lie that are not in `data`, as a JSON object: a path or a URL."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedReferral:
+    """A valid command without its data, and the fingerprint of its type and `dataref`."""
+
+    command: ReferredCommand
+    fingerprint: bytes
+
+
+_ADAPTER: Final = TypeAdapter(ReferredCommand)
+
+
+def parse_message(raw: bytes) -> ParsedCommand | ParsedReferral:
+    """Returns the command that `raw` holds, with its data or with where they lie.
+
+    Data that are there go before a `dataref`.
+
+    Raises:
+        InvalidCommandError: It holds neither; never anything else.
+    """
+    try:
+        return parse_command(raw)
+    except InvalidCommandError as error:
+        # Only what is no whole command is looked at twice: the hot path pays nothing.
+        if error.code is not ErrorCode.INVALID_COMMAND or error.command_type is None:
+            raise
+        root = jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False)
+        if root.get("data") is not None or root.get(DATAREF) is None:
+            raise
+        return _parse_referral(raw, root, error)
+
+
+def _parse_referral(
+    raw: bytes, root: Mapping[str, Any], error: InvalidCommandError
+) -> ParsedReferral:
+    command_type = cast("CommandType", error.command_type)
+    try:
+        command = _ADAPTER.validate_json(raw)
+    except ValidationError as exc:
+        raise invalid_command(
+            read_problems(exc, ReferredCommand, root),
+            command_type=command_type,
+            command_id=error.command_id,
+        ) from None
+    return ParsedReferral(command, fingerprint(command_type, {DATAREF: command.dataref}))
+
+
+def completed(text: bytes, data: bytes) -> Command:
+    """Returns a command with the data that its `dataref` named.
+
+    Args:
+        text: of the command, as it was accepted.
+        data: what lies at its `dataref`.
+
+    Raises:
+        InvalidCommandError: They are not JSON, no object, or none that the command takes.
+    """
+    try:
+        found = jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError as exc:
+        raise _unusable(f"is not JSON: {exc}") from None
+    if not isinstance(found, dict):
+        raise _unusable("is no JSON object")
+    attributes = orjson.loads(text)
+    attributes.pop("data", None)
+    # Spliced, not parsed and written: numbers and the like stay as they were sent.
+    whole = orjson.dumps(attributes)[:-1] + b',"data":' + data + b"}"
+    try:
+        return parse_command(whole, most_bytes=len(whole)).command
+    except InvalidCommandError as exc:
+        raise InvalidCommandError(
+            exc.code, f"is wrong: {exc.message}", problems=exc.problems
+        ) from None
+
+
+def _unusable(message: str) -> InvalidCommandError:
+    return InvalidCommandError(
+        ErrorCode.INVALID_INPUT, message, problems=[Problem(path=DATAREF, message=message)]
+    )
