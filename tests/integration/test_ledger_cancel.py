@@ -142,6 +142,36 @@ async def test_it_says_that_a_change_was_under_way(
     assert "note" in (await events(redis, keys.events))[-1]["data"]
 
 
+@pytest.mark.parametrize(
+    ("text", "context"),
+    [
+        (b'{"type":"segment","data":{},"replyto":"them","correlationid":"c"}', ("c", 1)),
+        (b'{"type":"get_model","data":{"of":"later"},"replyto":"them"}', (None, 1)),
+        (b"not JSON", (None, 0)),
+        (b"", (None, 0)),
+    ],
+    ids=["unknown type", "unknown data", "not JSON", "no text"],
+)
+async def test_a_command_that_this_version_can_not_read_is_cancelled_like_any_other(
+    redis: Redis, ledger: Ledger, keys: Keys, text: bytes, context: tuple[str | None, int]
+) -> None:
+    """A newer version may have accepted it, in a state that is as unknown as its type."""
+    await open_group(redis, keys)
+    await accept_one(redis, ledger, command_type="segment")
+    await redis.hset(keys.row("one"), "s", "resting")
+    await redis.set(keys.text("one"), text)
+    if not text:
+        await redis.delete(keys.text("one"))
+    assert await cancelled(redis, keys) == CancelOutcome(CancelVerdict.CANCELLED, "resting")
+    _, told = await events(redis, keys.events)
+    assert (told["type"], told["subject"]) == ("segment.cancelled", "one")
+    correlation_id, replies = context
+    assert told.get("correlationid") == correlation_id
+    assert await redis.xlen(keys.replies("them")) == replies
+    assert await ledger.count_due() == (0, 0, 0)
+    assert await cancelled(redis, keys) == CancelOutcome(CancelVerdict.ALREADY_ENDED, "cancelled")
+
+
 async def test_a_training_noted_while_it_cancels_is_in_the_event_or_the_note_is_fenced(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from schemas.enums import EventState
-from schemas.events import ErrorBody, ErrorCode, event_json
-from worker.intake.verdict import readable_attributes, readable_type
+from schemas.events import ErrorBody, ErrorCode
+from schemas.legible import read_legible
+from worker.ledger.announcement import announce
 from worker.ledger.dead_letters import dead_letter_json
 from worker.ledger.row import Finish, Lease, RowState
 from worker.tasks.item_results import unreadable_item
@@ -35,9 +36,7 @@ def leave_to_others(lease: Lease) -> Finish:
 def give_up(lease: Lease, error: InvalidCommandError, keys: Keys) -> Finish:
     """Returns the finish of a command that nobody could read: it has failed."""
     log.error("command.failed", command_id=lease.command_id, message=error.message)
-    now_ms = int(time.time() * 1000)
-    command_type = readable_type(lease.text)
-    reply_to, context = readable_attributes(lease.text)
+    legible = read_legible(lease.text)
     body = ErrorBody(
         code=ErrorCode.INTERNAL_ERROR,
         message=f"no worker can read the command that one accepted: {error.message}",
@@ -47,22 +46,20 @@ def give_up(lease: Lease, error: InvalidCommandError, keys: Keys) -> Finish:
         lease,
         RowState.FAILED,
         lease.attempts,
-        event=event_json(
-            event_id=f"{lease.entry_id}/{EventState.FAILED}",
-            command_type=command_type,
-            state=EventState.FAILED,
-            subject=lease.command_id,
-            time_ms=now_ms,
-            data={"error": body, "attempts": lease.attempts},
-            context=context,
+        event=announce(
+            legible,
+            lease.entry_id,
+            lease.command_id,
+            EventState.FAILED,
+            {"error": body, "attempts": lease.attempts},
         ),
-        replies=keys.replies(reply_to),
+        replies=keys.replies(legible.replyto),
         dead_letter=dead_letter_json(
             command_id=lease.command_id,
-            command_type=command_type,
+            command_type=legible.type,
             error=body,
             text=lease.text,
-            at_ms=now_ms,
+            at_ms=int(time.time() * 1000),
             attempts=lease.attempts,
             history=lease.errors,
         ),
