@@ -222,7 +222,8 @@ async def test_list_has_counts_on_top_and_filters_by_state(
     assert console.run("cancel", "gone").code == 0
     await redis.xadd(ledger.keys.commands, {COMMAND_FIELD: b"unread"})
     first, header, *rows = console.run("list").out.splitlines()
-    assert first.startswith("open 1 interactive, 0 bulk; due 1 and 0; in the stream 1,")
+    told = "open 1 interactive, 0 bulk, 0 suspect; due 1, 0 and 0; in the stream 1,"
+    assert first.startswith(told)
     assert header.split()[:3] == ["id", "type", "state"]
     assert [row.split()[:3] for row in rows] == [
         ["[red]waits[/red]", "list_models", "accepted"],

@@ -27,7 +27,7 @@ from worker.ledger.event_stream import last_id, read
 from worker.ledger.inspection import Inspector
 from worker.ledger.lanes import Lanes
 from worker.ledger.limits import RedisLimits
-from worker.ledger.row import Finish, RowState
+from worker.ledger.row import SUSPECT_CLAIMS, Finish, RowState
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -83,6 +83,24 @@ async def test_rows_are_listed_by_due_time_then_what_has_ended(
     assert [row.id async for row in inspector.rows(limit=2)] == ["b", "a"]
     counts = await inspector.counts()
     assert (counts["open_interactive"], counts["open_bulk"], counts["events"]) == (1, 1, 3)
+
+
+async def test_counts_of_what_is_open_and_due_add_up_with_suspects_among_them(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """A suspect stands in a set of its own, and is as open as any other."""
+    await open_group(redis, keys)
+    for command_id in ("a", "b", "c"):
+        await accept_one(redis, ledger, command_id)
+        await redis.hset(keys.row(command_id), "c", SUSPECT_CLAIMS)
+    await ledger.claim(10)
+    await accept_one(redis, ledger, "d")
+    await accept_one(redis, ledger, "e", lane=Priority.BULK)
+    counts = await Inspector(redis, keys).counts()
+    for kind in ("open", "due"):
+        told = [counts[f"{kind}_{lane}"] for lane in ("interactive", "bulk", "suspect")]
+        assert told == [1, 1, 3]
+    assert len([row async for row in Inspector(redis, keys).rows()]) == 5
 
 
 async def test_listing_goes_through_more_rows_than_one_page(

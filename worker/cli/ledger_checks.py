@@ -193,8 +193,8 @@ async def _check_group(redis: Redis, keys: Keys) -> list[Finding]:
 
 async def _check_work(redis: Redis, keys: Keys) -> list[Finding]:
     counts = await Inspector(redis, keys).counts()
-    due = counts["due_interactive"] + counts["due_bulk"]
-    still_open = counts["open_interactive"] + counts["open_bulk"]
+    due = counts["due_interactive"] + counts["due_bulk"] + counts["due_suspect"]
+    still_open = counts["open_interactive"] + counts["open_bulk"] + counts["open_suspect"]
     findings = [
         Finding("ledger.open", Level.OK, f"{counted(still_open, 'command')} open, {due} due now")
     ]

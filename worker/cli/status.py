@@ -86,8 +86,9 @@ def list_commands(*, target: Target, state: str | None, limit: int, as_json: boo
         return
     console = open_console()
     console.print(
-        f"open {counts['open_interactive']} interactive, {counts['open_bulk']} bulk; "
-        f"due {counts['due_interactive']} and {counts['due_bulk']}; "
+        f"open {counts['open_interactive']} interactive, {counts['open_bulk']} bulk, "
+        f"{counts['open_suspect']} suspect; "
+        f"due {counts['due_interactive']}, {counts['due_bulk']} and {counts['due_suspect']}; "
         f"in the stream {counts['unread']}, in the inbox {counts['inbox']}; "
         f"dead letters {counts['dead_letters']}"
     )

@@ -83,7 +83,10 @@ class Inspector:
                     return
 
     async def counts(self) -> dict[str, int]:
-        """Returns the lengths of everything that can grow."""
+        """Returns the lengths of everything that can grow.
+
+        What has not ended stands in one of three due sets: of its lane, or of the suspects.
+        """
         seconds, microseconds = await self._redis.time()
         now = seconds * 1000 + microseconds // 1000
         keys = self._keys
@@ -92,8 +95,10 @@ class Inspector:
         pipe.llen(keys.inbox)
         pipe.zcard(keys.due_interactive)
         pipe.zcard(keys.due_bulk)
+        pipe.zcard(keys.due_suspect)
         pipe.zcount(keys.due_interactive, "-inf", now)
         pipe.zcount(keys.due_bulk, "-inf", now)
+        pipe.zcount(keys.due_suspect, "-inf", now)
         pipe.xlen(keys.events)
         pipe.xlen(keys.dead_letters)
         names = (
@@ -101,8 +106,10 @@ class Inspector:
             "inbox",
             "open_interactive",
             "open_bulk",
+            "open_suspect",
             "due_interactive",
             "due_bulk",
+            "due_suspect",
             "events",
             "dead_letters",
         )
