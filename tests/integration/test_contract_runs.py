@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -27,16 +28,22 @@ if TYPE_CHECKING:
 
 
 class LosingLedger(Ledger):
-    """The ledger, but for the reply to the next note, which gets lost after it was done."""
+    """The ledger, but for the reply to one note, which gets lost after it was done.
 
-    loses = False
+    Attributes:
+        keeps: how many notes keep their reply before; None where all do.
+    """
+
+    keeps: int | None = None
 
     async def note(self, *arguments: Any, **options: Any) -> Any:
         """Notes; then fails once as a connection does that ends before the reply."""
         noted = await super().note(*arguments, **options)
-        if self.loses:
-            self.loses = False
+        if self.keeps == 0:
+            self.keeps = None
             raise RedisConnectionError("the reply was lost")
+        if self.keeps is not None:
+            self.keeps -= 1
         return noted
 
 
@@ -73,7 +80,7 @@ async def test_a_lost_reply_to_an_intent_leaves_no_doubt_for_nothing_was_sent(
     data = data_of(bench, command_type)
     sent = await bench.send(command_type, data)
     run = bench.begin(await bench.claim(sent))
-    ledger.loses = True
+    ledger.keeps = 0
     with pytest.raises(RedisConnectionError):
         await bench.attempts.carry_out(run)
     assert made(bench, command_type, data) == 0
@@ -186,3 +193,53 @@ async def test_a_lookalike_that_knows_its_own_training_keeps_nobody_in_doubt(ben
     assert (await bench.end(sent))["type"] == "train.succeeded"
     assert "in_doubt" in await bench.states(sent)
     assert made(bench, "train", data) == 2
+
+
+@pytest.mark.parametrize("command_type", ["delete_model", "delete_training_iteration", "detach"])
+async def test_a_lost_reply_to_the_note_of_a_deletion_excuses_no_not_found(
+    bench: Bench, ledger: LosingLedger, command_type: str
+) -> None:
+    """Nothing had been sent when the reply was lost, so nothing of this command was deleted."""
+    sent = await bench.send(command_type, absent(bench, command_type))
+    ledger.keeps = 0
+    terminal = await bench.end(sent)
+    assert terminal["data"]["error"]["code"] == "not_found"
+
+
+async def test_a_lost_reply_to_the_withdrawal_of_a_deletion_excuses_no_not_found(
+    bench: Bench, ledger: LosingLedger
+) -> None:
+    """The 429 proves that nothing was deleted, whatever becomes of the note that says so."""
+    refusal = {"operation": "delete_model", "effect": "status", "status": 429, "count": 1}
+    bench.sandbox.faults({**refusal, "headers": {"Retry-After": "0"}})
+    sent = await bench.send("delete_model", absent(bench, "delete_model"))
+    ledger.keeps = 1
+    terminal = await bench.end(sent)
+    assert await bench.states(sent) == ["accepted", "retrying", "failed"]
+    assert terminal["data"]["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize("status", [502, None], ids=["5xx", "reset"])
+async def test_a_deletion_succeeds_though_the_replies_to_its_note_and_to_itself_were_lost(
+    bench: Bench, ledger: LosingLedger, status: int | None
+) -> None:
+    model = bench.sandbox.create_model()
+    operation = {"operation": "delete_model", "count": 1}
+    bench.sandbox.faults({**operation, "effect": "commit_then_fail", "status": status})
+    sent = await bench.send("delete_model", {"model_uuid": model})
+    ledger.keeps = 0
+    terminal = await bench.end(sent)
+    assert terminal["type"] == "delete_model.succeeded"
+    assert await bench.states(sent) == ["accepted", "retrying", "succeeded"]
+
+
+def absent(bench: Bench, command_type: str) -> dict[str, Any]:
+    """Returns data for the deletion of what is not there."""
+    match command_type:
+        case "delete_model":
+            return {"model_uuid": str(uuid4())}
+        case "delete_training_iteration":
+            return {"model_uuid": bench.sandbox.create_model(), "training_uuid": str(uuid4())}
+        case _:
+            project = bench.sandbox.project()["project_uuid"]
+            return {"project_uuid": project, "project_model_uuid": str(uuid4())}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from schemas.events import ErrorCode
 from worker.errors import NotSentError, RateLimitedError, RequestRefusedError
 from worker.handlers.outcome import Outcome, Succeeded
+from worker.ledger.connection import LEDGER_TROUBLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,6 +24,11 @@ if TYPE_CHECKING:
         UpdateModel,
     )
     from worker.handlers.run import Run
+    from worker.ledger.row import Progress
+
+log = structlog.get_logger(__name__)
+
+NOTE_PAUSE_SECONDS = 0.5
 
 
 async def update_model(run: Run[UpdateModel]) -> Outcome:
@@ -82,20 +91,34 @@ async def _delete(run: Run[Any], call: Callable[[], Awaitable[None]]) -> Outcome
     """Sends a deletion; "not found" is success once an earlier one may have done it.
 
     That it was sent is recorded first: without the note a worker that died between the call and
-    its answer would have the next one report a failure of what it did itself.
+    its answer would have the next one report a failure of what it did itself. Either note is made
+    however long Redis takes: one whose reply was lost would tell the next run of a call that this
+    one never made, or hide one that it did.
     """
     sent_before = bool(run.progress.get("sent"))
     try:
         with run.change():
             if not sent_before:
-                await run.note({"sent": True})
+                await _note_surely(run, {"sent": True})
             await call()
     except (NotSentError, RateLimitedError):
         # Nothing was deleted: a later "not found" would be the truth, not our own doing.
         if not sent_before:
-            await run.note({})
+            with run.change():
+                await _note_surely(run, {})
         raise
     except RequestRefusedError as refusal:
         if not (sent_before and refusal.code is ErrorCode.NOT_FOUND):
             raise
     return Succeeded(None)
+
+
+async def _note_surely(run: Run[Any], progress: Progress) -> None:
+    while True:
+        try:
+            await run.note(progress)
+        except LEDGER_TROUBLE as exc:
+            log.warning("deletion.note_failed", error=str(exc))
+            await asyncio.sleep(NOTE_PAUSE_SECONDS)
+        else:
+            return
