@@ -232,11 +232,12 @@ class Leader:
         await self._pause(standing, str(error))
 
     async def _pause(self, standing: Standing, reason: str) -> Standing:
-        """Pauses the backfill until a person has looked; one that ends stays as it is."""
+        """Pauses the backfill until a person has looked; a cancelled one says why it waits."""
         log.warning("backfill.paused", backfill=self._id, reason=reason)
-        await self._store.steer(
-            self._id, Turn({BackfillState.RUNNING}, BackfillState.PAUSED, reason, self._token)
-        )
+        cancelling = standing.state is BackfillState.CANCELLING
+        state = BackfillState.CANCELLING if cancelling else BackfillState.PAUSED
+        before = BackfillState.CANCELLING if cancelling else BackfillState.RUNNING
+        await self._store.steer(self._id, Turn({before}, state, reason, self._token))
         return await self._keep(standing)
 
     async def _collect(self, standing: Standing) -> bool:

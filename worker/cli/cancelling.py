@@ -25,8 +25,8 @@ FAILED: Final = 1
 def cancel(*, target: Target, ids: tuple[str, ...], as_json: bool) -> None:
     """End commands that have not ended.
 
-    Nothing more is done for them. What was done at the API stays: a training that runs there goes
-    on, for the API has no way to stop it.
+    Nothing more is done for them; of a backfill, what has ended is written down first. What was
+    done at the API stays: a training that runs there goes on, for the API has no way to stop it.
     """
     settings = target.settings
 
@@ -59,7 +59,10 @@ def cancel(*, target: Target, ids: tuple[str, ...], as_json: bool) -> None:
 
 
 def _is_cancelled(outcome: CancelOutcome) -> bool:
-    return outcome.verdict is CancelVerdict.CANCELLED or outcome.state == RowState.CANCELLED
+    return (
+        outcome.verdict in {CancelVerdict.CANCELLED, CancelVerdict.CANCELLING}
+        or outcome.state == RowState.CANCELLED
+    )
 
 
 def _describe(outcome: CancelOutcome) -> str:
@@ -70,6 +73,11 @@ def _describe(outcome: CancelOutcome) -> str:
             return "it is an item of a backfill; see `trainmaster backfill cancel`"
         case CancelVerdict.ALREADY_ENDED:
             return f"it had ended before: {outcome.state}"
+        case CancelVerdict.CANCELLING:
+            return (
+                "no further item of the backfill starts; a worker writes down what has ended, and "
+                "then it is cancelled. See `trainmaster backfill status`"
+            )
         case CancelVerdict.CANCELLED:
             return f"cancelled{_consequence(outcome)}"
 

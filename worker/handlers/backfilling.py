@@ -67,7 +67,7 @@ async def _outcome(run: Run[Backfill], around: BackfillSurroundings, standing: S
                 reply_retention_seconds=around.store.reply_retention_seconds,
             )
             raise FencedError("the backfill was cancelled")
-        case BackfillState.PAUSED:
+        case BackfillState.PAUSED | BackfillState.CANCELLING:
             return Waiting(PAUSED_SECONDS, RowState.RUNNING)
         case _:
             return Waiting(0.0, RowState.RUNNING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from schemas.enums import CommandType, EventState
 from schemas.json_text import decode_json
@@ -22,16 +22,24 @@ if TYPE_CHECKING:
     from schemas.referral import ReferredCommand
     from worker.ledger.keys import Keys
 
-_CANCELLED, _ENDED, _UNKNOWN, _ITEM = 1, 0, 2, 4
+_CANCELLED, _ITEM = 1, 4
 
 
 class CancelVerdict(StrEnum):
     """What became of a cancellation."""
 
     CANCELLED = "cancelled"
+    CANCELLING = "cancelling"
     ALREADY_ENDED = "already_ended"
     UNKNOWN_ID = "unknown_id"
     ITEM_OF_BACKFILL = "item_of_backfill"
+
+
+_VERDICTS: Final = {
+    0: CancelVerdict.ALREADY_ENDED,
+    2: CancelVerdict.UNKNOWN_ID,
+    5: CancelVerdict.CANCELLING,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,11 @@ async def cancel(
     retention_seconds: int,
     reply_retention_seconds: int,
 ) -> CancelOutcome:
-    """Ends a command as cancelled unless it has ended; its run is fenced from now on."""
+    """Ends a command as cancelled unless it has ended; its run is fenced from now on.
+
+    A backfill that was begun ends once what its items came to is written: nothing more is started
+    for it, and whoever leads it does the rest.
+    """
     script = load_script(redis, "cancel")
     while True:
         row = await _read(redis, keys, command_id)
@@ -118,12 +130,10 @@ async def cancel(
             return CancelOutcome(
                 CancelVerdict.CANCELLED, state.decode(), row.training_uuid, row.in_doubt
             )
-        if code == _ENDED:
-            return CancelOutcome(CancelVerdict.ALREADY_ENDED, state.decode())
         if code == _ITEM:
             return CancelOutcome(CancelVerdict.ITEM_OF_BACKFILL, row.state)
-        if code == _UNKNOWN:
-            return CancelOutcome(CancelVerdict.UNKNOWN_ID, "")
+        if (verdict := _VERDICTS.get(code)) is not None:
+            return CancelOutcome(verdict, state.decode())
 
 
 def _data(row: _Moment) -> dict[str, Any]:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import signal
-from collections import Counter
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -16,127 +13,27 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from sandbox.learning.generator import generate
-from tests.console import Console, finish, running_worker, wait_until
-from tests.sandbox_process import SandboxProcess, running_sandbox
+from tests.backfills.studio import PICTURES_A_SEED
+from tests.console import finish, running_worker, wait_until
 from worker.backfill.output import Output
 from worker.backfill.parts import read_records
-from worker.demo.scores import Scored, box_map50
 from worker.producer import Producer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
-    from worker.embedded import EmbeddedRedis
+    from tests.backfills.studio import Studio
 
-SEEDS = (101, 102)
-PICTURES = 240
+PICTURES = 2 * PICTURES_A_SEED
 # Guessed boxes score next to nothing.
 LEAST_SCORE = 0.3
-
-
-@dataclass(frozen=True)
-class Studio:
-    """A trained detector, a worker that asks it, and pictures whose truth is known.
-
-    Attributes:
-        truth: what each picture shows, by path.
-        categories: feature hash to name, of the model's ontology and of the pictures'.
-    """
-
-    console: Console
-    sandbox: SandboxProcess
-    folder: Path
-    asked: dict[str, str]
-    truth: dict[str, list[dict[str, Any]]]
-    categories: dict[str, str]
-
-    def options(self) -> list[str]:
-        """Options of `backfill run` that name the model."""
-        return [
-            *("--project", self.asked["project_uuid"]),
-            *("--attachment", self.asked["project_model_uuid"]),
-            *("--training", self.asked["training_uuid"]),
-            *("--task", "object_detection"),
-            *("--conf-thresh", "0.05"),
-        ]
-
-    def score(self, records: list[dict[str, Any]]) -> float:
-        """Returns the mean average precision of records against the truth, 0 to 1."""
-        scored = [Scored(self.truth[each["data_path"]], each["frames"]) for each in records]
-        return box_map50(scored, self.categories)
-
-    def states(self, backfill_id: str) -> Counter[str]:
-        """Returns how often each event of a backfill was published."""
-        events = self.console.run("events", "--type", "backfill", "--json").lines
-        return Counter(
-            event["type"].partition(".")[2] for event in events if event["subject"] == backfill_id
-        )
-
-    def status(self, backfill_id: str) -> dict[str, Any]:
-        (told,) = self.console.run("backfill", "status", backfill_id, "--json").lines
-        return told
-
-
-@pytest.fixture(scope="module")
-def studio(
-    redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Studio]:
-    folder = tmp_path_factory.mktemp("studio")
-    truth: dict[str, list[dict[str, Any]]] = {}
-    categories: dict[str, str] = {}
-    for seed in SEEDS:
-        shapes = generate(folder / "pictures" / str(seed), seed)[0]
-        categories |= {each.feature_hash: each.name for each in shapes.ontology}
-        for item in shapes.items:
-            if item.split == "train" and item.frames == 1:
-                truth[str(item.file)] = orjson.loads(orjson.dumps(item.truth))["frames"]
-    assert len(truth) == PICTURES
-    with running_sandbox(folder / "sandbox") as sandbox:
-        model = sandbox.create_model()
-        labels = [item["label_uuid"] for item in sandbox.items()]
-        training = sandbox.create_training(model, epochs=10, labelsUuids=labels)
-        assert sandbox.ended(model, training)["status"] == "done"
-        boxes = sandbox.features("fasterRcnn")
-        categories = {key: name for key, name in categories.items() if name in boxes} | {
-            feature_hash: name for name, feature_hash in boxes.items()
-        }
-        console = Console(
-            redis_server.url,
-            "studio",
-            ENCORD_DOMAIN=sandbox.told["domain"],
-            ENCORD_SSH_KEY_FILE=sandbox.told["key_file"],
-            TRAINMASTER_DATA_ROOTS=str(folder),
-            TRAINMASTER_RESULT_STORE=str(folder / "store"),
-            TRAINMASTER_LEASE_SECONDS="2",
-            TRAINMASTER_CONSUMER_IDLE_SECONDS="2",
-            TRAINMASTER_LOG_FORMAT="json",
-            TRAINMASTER_BACKFILL_WINDOW="40",
-            TRAINMASTER_BACKFILL_PART_ITEMS="50",
-        )
-        asked = {
-            "project_uuid": sandbox.project()["project_uuid"],
-            "project_model_uuid": sandbox.attach(model),
-            "training_uuid": training,
-        }
-        yield Studio(console, sandbox, folder, asked, truth, categories)
-
-
-def manifest(studio: Studio, name: str, *more: bytes) -> Path:
-    """Writes a manifest of all pictures, by paths beside it, and of further lines."""
-    path = studio.folder / name
-    lines = [
-        orjson.dumps({"file": str(Path(each).relative_to(studio.folder))}) for each in studio.truth
-    ]
-    path.write_bytes(b"\n".join([*lines, *more]) + b"\n")
-    return path
 
 
 def test_a_run_predicts_each_picture_once_and_names_what_failed(studio: Studio) -> None:
     """One file that is no picture, one that is missing and one bad row fail, and nothing else."""
     (studio.folder / "broken.png").write_bytes(b"no picture")
     bad = [b'{"file": "broken.png"}', b'{"file": "missing.png"}', b"{nonsense"]
-    source = manifest(studio, "items.jsonl", *bad)
+    source = studio.manifest("items.jsonl", *bad)
     out, pictures = studio.folder / "out", studio.folder / "drawn"
     with running_worker(studio.console, studio.folder / "worker.log"):
         said = studio.console.run(
@@ -196,20 +93,13 @@ def check_files(studio: Studio, out: Path, right: list[dict[str, Any]]) -> None:
 
 
 def test_a_worker_that_is_killed_leaves_a_queued_backfill_to_the_next(studio: Studio) -> None:
-    source = manifest(studio, "queued.jsonl")
-    data = {
-        **studio.asked,
-        "task": "object_detection",
-        "source": str(source),
-        "columns": {"data_path": "file"},
-        "conf_thresh": 0.05,
-    }
-    with Producer(studio.console.environment["TRAINMASTER_REDIS_URL"], "studio") as producer:
-        producer.submit("backfill", data, id="queued", replyto="owner")
+    source = studio.manifest("queued.jsonl")
+    with Producer(studio.redis_url, "studio") as producer:
+        producer.submit("backfill", studio.command_data(source), id="queued", replyto="owner")
     log = studio.folder / "killed.log"
     for least in (30, 120):
         process = studio.console.start("worker")
-        wait_until(partial(has_ended, studio, "queued", least), f"{least} items that ended")
+        wait_until(partial(studio.has_ended, "queued", least), f"{least} items that ended")
         process.send_signal(signal.SIGKILL)
         finish(process)
     with running_worker(studio.console, log):
@@ -228,11 +118,6 @@ def test_a_worker_that_is_killed_leaves_a_queued_backfill_to_the_next(studio: St
     assert {event["type"] for event in replies} >= {"backfill.accepted", "backfill.succeeded"}
 
 
-def has_ended(studio: Studio, backfill_id: str, least: int) -> bool:
-    said = studio.console.run("backfill", "status", backfill_id, "--json")
-    return said.code == 0 and said.lines[0]["succeeded"] >= least
-
-
 def test_a_reader_that_is_killed_is_followed_by_resume(studio: Studio) -> None:
     arguments = [
         *("backfill", "run", str(studio.folder / "pictures" / "101" / "shapes" / "train")),
@@ -242,7 +127,7 @@ def test_a_reader_that_is_killed_is_followed_by_resume(studio: Studio) -> None:
     ]
     with running_worker(studio.console, studio.folder / "resumed.log"):
         reader = studio.console.start(*arguments)
-        wait_until(lambda: has_ended(studio, "folder", 20), "twenty items that ended")
+        wait_until(lambda: studio.has_ended("folder", 20), "twenty items that ended")
         reader.send_signal(signal.SIGKILL)
         finish(reader)
         assert studio.status("folder")["state"] == "running"
@@ -257,7 +142,7 @@ def test_a_reader_that_is_killed_is_followed_by_resume(studio: Studio) -> None:
 
 def test_a_cancelled_backfill_ends_and_keeps_what_it_has(studio: Studio) -> None:
     """Without a worker nothing runs, so that all of the window is dropped."""
-    source = manifest(studio, "cancelled.jsonl")
+    source = studio.manifest("cancelled.jsonl")
     reader = studio.console.start(
         *("backfill", "run", str(source), "--id", "dropped", "--map", "data_path=file"),
         *("--window", "10", "--output", str(studio.folder / "dropped")),
@@ -276,6 +161,35 @@ def test_a_cancelled_backfill_ends_and_keeps_what_it_has(studio: Studio) -> None
     told = studio.status("dropped")
     assert (told["state"], told["dropped"], told["read"]) == ("cancelled", 10, 10)
     assert studio.states("dropped")["cancelled"] == 1
+
+
+def test_a_queued_backfill_that_is_cancelled_ends_once_all_that_has_ended_is_written(
+    studio: Studio,
+) -> None:
+    """Cancelled while no worker runs, so that only the next one can write what there is."""
+    source = studio.manifest("stopped.jsonl")
+    with Producer(studio.redis_url, "studio") as producer:
+        producer.submit("backfill", studio.command_data(source), id="stopped")
+    process = studio.console.start("worker")
+    wait_until(partial(studio.has_ended, "stopped", 30), "thirty items that ended")
+    process.send_signal(signal.SIGKILL)
+    finish(process)
+    for _ in range(2):
+        said = studio.console.run("cancel", "stopped", "--json")
+        assert (said.code, said.lines[0]["verdict"]) == (0, "cancelling")
+    assert studio.states("stopped")["cancelled"] == 0
+    with running_worker(studio.console, studio.folder / "stopped.log"):
+        wait_until(lambda: studio.states("stopped")["cancelled"] == 1, "its end")
+    told = studio.status("stopped")
+    assert told["state"] == "cancelled"
+    assert told["succeeded"] + told["dropped"] == told["read"]
+    records = list(read_records(Output(told["plan"]["output"])))
+    numbers = [record["item"] for record in records]
+    assert len(set(numbers)) == len(numbers) == told["succeeded"] >= 30
+    again = studio.console.run("cancel", "stopped", "--json")
+    assert again.lines[0]["verdict"] == "already_ended"
+    states = studio.states("stopped")
+    assert (states["cancelled"], states["succeeded"], states["failed"]) == (1, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -301,9 +215,8 @@ def test_a_source_that_is_none_is_said_in_a_line(studio: Studio, source: str, sa
 def test_a_queued_source_outside_the_data_roots_is_refused(studio: Studio, tmp_path: Path) -> None:
     secret = tmp_path / "secret.jsonl"
     secret.write_text("{}")
-    data = {**studio.asked, "task": "object_detection", "source": str(secret)}
-    with Producer(studio.console.environment["TRAINMASTER_REDIS_URL"], "studio") as producer:
-        producer.submit("backfill", data, id="outside")
+    with Producer(studio.redis_url, "studio") as producer:
+        producer.submit("backfill", studio.command_data(secret), id="outside")
     with running_worker(studio.console, studio.folder / "outside.log"):
         wait_until(lambda: studio.states("outside")["failed"] == 1, "its end")
     (letter,) = studio.console.run("dead-letters", "show", "outside", "--json").lines
