@@ -103,6 +103,21 @@ def test_a_replay_is_a_new_command_that_names_the_old_one(letters: Console) -> N
     wait_until(lambda: listed(letters) == [line["id"]], "the letter of the replay")
 
 
+def test_a_replay_says_that_a_deadline_has_passed_and_keeps_one_to_come(letters: Console) -> None:
+    for command_id, deadline in (("late", "2020-01-01T00:00:00Z"), ("odd", "2999-01-01T00:00:00Z")):
+        command = {"type": "list_models", "id": command_id, "data": {}, "deadline": deadline}
+        reject(letters, orjson.dumps({**command, "data": {"query": 1}}))
+    edit = ("dead-letters", "replay", "--dry-run", "--set", "query=1")
+    dropped = "its deadline had passed and is dropped"
+    assert dropped in letters.run(*edit, "late").err
+    assert dropped not in letters.run(*edit, "odd").err
+    (late,), (odd,) = (letters.run(*edit, "--json", key).lines for key in ("late", "odd"))
+    assert (late["deadline_dropped"], "deadline" in late["command"]) == (True, False)
+    assert (odd["deadline_dropped"], odd["command"]["deadline"]) == (False, "2999-01-01T00:00:00Z")
+    anew = letters.run(*edit, "--json", "--attribute", "deadline=2999-01-01T00:00:00Z", "late")
+    assert anew.lines[0]["command"]["deadline"] == "2999-01-01T00:00:00Z"
+
+
 def test_a_replay_can_mend_the_data(letters: Console) -> None:
     reject(
         letters, b'{"type": "list_models", "id": "odd", "data": {"query": 1, "order_asc": true}}'

@@ -25,9 +25,11 @@ from tests.integration.test_intake_reading import take_in
 from worker.ledger.dead_letters import DeadLetters, dead_letter_json
 from worker.ledger.event_stream import last_id, read
 from worker.ledger.inspection import Inspector
+from worker.ledger.keys import COMMAND_FIELD
 from worker.ledger.lanes import Lanes
 from worker.ledger.limits import RedisLimits
 from worker.ledger.row import SUSPECT_CLAIMS, Finish, RowState
+from worker.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -155,12 +157,7 @@ async def test_a_text_that_is_no_utf8_is_kept_byte_by_byte(redis: Redis, keys: K
 async def test_a_replay_is_a_new_command_that_names_the_old_one_and_happens_once(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
-    text = orjson.dumps({
-        "type": "get_model",
-        "id": "old",
-        "data": {},
-        "deadline": "2020-01-01T00:00:00Z",
-    })
+    text = orjson.dumps({"type": "get_model", "id": "old", "data": {}})
     letters = DeadLetters(redis, keys)
     letter = await letters.get(await bury(redis, keys, 1, text=text, command_id="old"))
     assert letter is not None
@@ -172,6 +169,33 @@ async def test_a_replay_is_a_new_command_that_names_the_old_one_and_happens_once
     assert (told["type"], told["subject"]) == ("get_model.accepted", new)
     assert told["causationid"] == "old"
     assert [each async for each in letters.list()] == []
+
+
+@pytest.mark.parametrize(
+    ("deadline", "kept"),
+    [
+        ("2020-01-01T00:00:00Z", False),
+        ("2020-01-01T00:00:00+14:00", False),
+        ("2999-01-01T00:00:00Z", True),
+        ("soon", True),
+        (7, True),
+        (None, True),
+    ],
+)
+async def test_a_replay_keeps_a_deadline_unless_it_has_passed(
+    redis: Redis, keys: Keys, deadline: object, *, kept: bool
+) -> None:
+    """What is no deadline is for the worker to reject, not to be swept under the carpet."""
+    whole = {"type": "get_model", "id": "old", "data": {}, "deadline": deadline}
+    letters = DeadLetters(redis, keys)
+    key = await bury(redis, keys, 1, text=orjson.dumps(whole), command_id="old")
+    letter = await letters.get(key)
+    assert letter is not None
+    await letters.replay(letter)
+    ((_, fields),) = await entries_between(redis, keys.commands, "-", "+")
+    sent = orjson.loads(fields[COMMAND_FIELD])
+    assert ("deadline" in sent) == kept
+    assert sent.get("deadline", deadline) == deadline
 
 
 async def test_events_are_followed_from_an_id_without_a_gap(

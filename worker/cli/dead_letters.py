@@ -167,7 +167,8 @@ def replay(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Send commands again, as they were or changed; their letters are removed.
 
-    Each gets an id of its own and names the old one in causationid; its deadline is dropped.
+    Each gets an id of its own and names the old one in causationid; a deadline that has passed is
+    dropped.
     What would be rejected is not sent. Where nobody knows whether a change happened
     (outcome_unknown), look at the API first: --all leaves those out unless --reason names them.
     """
@@ -302,6 +303,7 @@ def _print_outcome(outcome: Replay | ReplayError, *, dry_run: bool, as_json: boo
             "causationid": outcome.letter.command_id,
             "id": outcome.command["id"],
             "command": outcome.command,
+            "deadline_dropped": outcome.deadline_dropped,
             "sent": not dry_run,
         })
         return
@@ -309,6 +311,8 @@ def _print_outcome(outcome: Replay | ReplayError, *, dry_run: bool, as_json: boo
     click.echo(safe_text(f"{outcome.letter.key}: {done} as {outcome.command['id']}"))
     if dry_run:
         print_json(outcome.command)
+    if outcome.deadline_dropped:
+        click.echo("  its deadline had passed and is dropped", err=True)
     if outcome.letter.reason == ErrorCode.OUTCOME_UNKNOWN:
         click.echo("  its outcome was unknown: what it creates may then exist twice", err=True)
 

@@ -41,6 +41,11 @@ class Replay:
     letter: DeadLetter
     command: dict[str, Any]
 
+    @property
+    def deadline_dropped(self) -> bool:
+        """Whether the letter's deadline had passed, so that the command has none."""
+        return "deadline" not in self.command and "deadline" in orjson.loads(self.letter.text)
+
 
 class ReplayError(Exception):
     """A letter can't be replayed as it stands; `error` is like that of an event."""

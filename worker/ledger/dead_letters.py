@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
+from schemas.attributes import Timestamp
 from worker.ledger.keys import COMMAND_FIELD, Keys
 from worker.ledger.streams import entries_between
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 FIELD = b"dead_letter"
 _PAGE = 200
+_TIMESTAMP: Final[TypeAdapter[datetime]] = TypeAdapter(Timestamp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,8 @@ class DeadLetters:
 def replayed(letter: DeadLetter, data: dict[str, Any] | None = None) -> dict[str, Any]:
     """Returns the command that a replay of the letter sends.
 
+    A deadline that has passed is left out, or the command would fail at once; one to come holds.
+
     Raises:
         ValueError: the letter's text is not a JSON object.
     """
@@ -166,8 +172,18 @@ def replayed(letter: DeadLetter, data: dict[str, Any] | None = None) -> dict[str
         command["data"] = data
     command["causationid"] = letter.command_id
     command["id"] = f"{letter.command_id[:200]}.replay-{letter.key}"
-    command.pop("deadline", None)
+    if _has_passed(command.get("deadline")):
+        del command["deadline"]
     return command
+
+
+def _has_passed(deadline: object) -> bool:
+    """Returns whether a deadline has passed; one that is none is left to whoever judges it."""
+    try:
+        moment = _TIMESTAMP.validate_python(deadline)
+    except ValidationError:
+        return False
+    return moment <= datetime.now(UTC)
 
 
 def _is_entry_id(key: str) -> bool:
