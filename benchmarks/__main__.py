@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Redis, the stub and everything else that is started here inherit it.
     os.sched_setaffinity(0, {cores.rest})
     plan = Plan(
-        contenders=contenders(options.only),
+        contenders=tuple(c for c in contenders() if not options.only or c.name in options.only),
         cores=cores,
         short=options.short,
         rounds=options.rounds or (1 if options.short else 3),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from benchmarks.work import EVENTS
 
@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.work import Message
+
+
+# After so long a worker that is silent counts as dead, where a contender lets one say so.
+RECOVERY_SECONDS: Final = 10
+
+
+# Up to this latency a contender has its usual places.
+FAST_MS: Final = 100
 
 
 class Producer(Protocol):
@@ -32,6 +40,7 @@ class Contender:
         title: for people.
         settings: what it was told, for people.
         places: how many commands it has under way at 50 ms; each has what it is best with.
+        slow_places: the same at 500 ms; where a place is a process, more would not fit a core.
         per_second: about what it does on one core at 50 ms; only the length of a run depends on it.
         queued: whether there is a queue, so that a killed worker's messages can come back.
     """
@@ -40,6 +49,7 @@ class Contender:
     title: str
     settings: str
     places: int
+    slow_places: int
     per_second: int
     queued: bool = True
     stream: str = EVENTS
@@ -52,13 +62,20 @@ class Contender:
         """Returns what the worker finds in its environment, besides what all find there."""
         return {}
 
+    def quick_recovery(self) -> dict[str, str]:
+        """Returns settings by which a dead worker is noticed after `RECOVERY_SECONDS`.
+
+        They are for contenders that take them from the environment and have others by default.
+        """
+        return {}
+
     def producer(self, redis_url: str) -> Producer:
         """Returns a producer."""
         raise NotImplementedError
 
     def places_for(self, latency_ms: int) -> int:
         """Returns how many places it is best with at a latency."""
-        return self.places if latency_ms <= 50 else self.places * 8
+        return self.places if latency_ms <= FAST_MS else self.slow_places
 
     def per_second_at(self, latency_ms: int) -> float:
         """Returns about what it does at a latency: no more than its places allow."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.contenders.contender import Contender, Producer, program
+from benchmarks.contenders.contender import RECOVERY_SECONDS, Contender, Producer, program
 from benchmarks.work import batches
 from worker import producer as ours
 from worker.ledger.keys import Keys
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from benchmarks.work import Message
 
 NAMESPACE = "trainmaster"
+# Of images in base64 as long as this, fewer go into a round trip.
+LARGE = 20_000
 
 
 class TrainmasterProducer:
@@ -26,7 +28,8 @@ class TrainmasterProducer:
 
     def enqueue(self, messages: Sequence[Message]) -> None:
         """Adds the messages as `predict` commands."""
-        for batch in batches(messages, 1_000):
+        size = len(messages[0]["data"].get("data_base64", "")) if messages else 0
+        for batch in batches(messages, 1_000 if size < LARGE else 20):
             self._producer.submit_many({"type": "predict", **message} for message in batch)
 
     def close(self) -> None:
@@ -41,6 +44,7 @@ class Trainmaster(Contender):
     title = "trainmaster"
     settings = "`trainmaster worker`, defaults; log level WARNING"
     places = 256
+    slow_places = 2048
     per_second = 1_500
     stream = Keys(NAMESPACE).events
 
@@ -57,6 +61,13 @@ class Trainmaster(Contender):
             "TRAINMASTER_PLACES": str(places),
             "TRAINMASTER_LOG_LEVEL": "WARNING",
             "TRAINMASTER_LOG_FORMAT": "json",
+        }
+
+    def quick_recovery(self) -> dict[str, str]:
+        """Returns a short lease, and a short silence of a consumer."""
+        return {
+            "TRAINMASTER_LEASE_SECONDS": str(RECOVERY_SECONDS),
+            "TRAINMASTER_CONSUMER_IDLE_SECONDS": str(RECOVERY_SECONDS),
         }
 
     def producer(self, redis_url: str) -> Producer:

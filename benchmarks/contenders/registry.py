@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.contenders.bare import BARE_AIOHTTP, BARE_HTTPX
 from benchmarks.contenders.ours import Trainmaster
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from benchmarks.contenders.contender import Contender
 
 OURS: Final = Trainmaster()
 CEILINGS: Final[tuple[Contender, ...]] = (BARE_HTTPX, BARE_AIOHTTP)
 
+# Where it is defined, its class, and the package that must be there; slowest first.
+_PEERS: Final = (
+    ("celery_sdk", "CelerySdk", "encord"),
+    ("rq_jobs", "Rq", "rq"),
+    ("celery_threads", "CeleryThreads", "celery"),
+    ("arq_jobs", "Arq", "arq"),
+    ("dramatiq_actors", "Dramatiq", "dramatiq"),
+    ("saq_jobs", "Saq", "saq"),
+    ("taskiq_streams", "TaskiqStreams", "taskiq_redis"),
+)
 
-def contenders(only: Sequence[str] = ()) -> tuple[Contender, ...]:
-    """Returns all that are installed, ours first; or those whose name holds one of `only`."""
-    found = (OURS, *CEILINGS)
-    chosen = tuple(one for one in found if any(part in one.name for part in only))
-    return chosen or found
+
+def peers() -> Iterator[Contender]:
+    """Yields the peers that are installed."""
+    for module, name, package in _PEERS:
+        if find_spec(package) is not None:
+            yield getattr(import_module(f"benchmarks.contenders.{module}"), name)()
+
+
+def contenders() -> tuple[Contender, ...]:
+    """Returns all that are installed: ours, the peers, the ceilings."""
+    return (OURS, *peers(), *CEILINGS)
