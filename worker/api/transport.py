@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import lru_cache
+from random import getrandbits
 from typing import TYPE_CHECKING, Protocol, Self, cast
 from urllib.parse import urlencode
-from uuid import uuid4
 
 import aiohttp
 import httpx
@@ -224,7 +224,7 @@ class Transport:
         if query:
             target = f"{target}?{urlencode(query)}"
         headers = self._headers | self._credentials.headers(method, target, body or b"")
-        headers["X-Cloud-Trace-Context"] = f"{uuid4().hex}/1;o=1"
+        headers["X-Cloud-Trace-Context"] = f"{getrandbits(128):032x}/1;o=1"
         if body is not None:
             headers["Content-Type"] = "application/json"
         timeouts = self.timeouts

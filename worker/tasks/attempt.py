@@ -11,7 +11,7 @@ import structlog
 
 from schemas.enums import CommandType, EventState
 from schemas.events import ErrorCode
-from schemas.referral import ReferredCommand, parse_message
+from schemas.referral import ReferredCommand, reread_message
 from worker.errors import (
     ConnectionLostError,
     FencedError,
@@ -71,7 +71,7 @@ class Attempts:
         Raises:
             InvalidCommandError: another version of the worker accepted what this one can't read.
         """
-        return Run(parse_message(lease.text).command, lease, self.around)
+        return Run(reread_message(lease.text), lease, self.around)
 
     def unreadable(self, lease: Lease, error: InvalidCommandError) -> Finish:
         """Returns the finish of a lease whose command this version can't read."""

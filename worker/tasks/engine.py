@@ -36,6 +36,9 @@ T = TypeVar("T")
 
 # A wake-up is published at most so often; one is enough for any number of commands.
 WAKE_UP_PAUSE_SECONDS = 0.05
+# A process whose places are all taken calls for others less often: each message costs a
+# millisecond of its own core, and whoever is idle looks by itself.
+FULL_WAKE_UP_PAUSE_SECONDS = 0.5
 TRIM_SECONDS = 60.0
 MEET_PAUSE_SECONDS = 1.0
 CANCEL_PAUSE_SECONDS = 0.5
@@ -284,16 +287,18 @@ class Engine:
                 return
         if not self._wake_up_pending:
             self._wake_up_pending = True
-            asyncio.get_running_loop().run_in_executor(None, self._send_wake_up)
+            full = parts.runner.draining
+            pause = FULL_WAKE_UP_PAUSE_SECONDS if full else WAKE_UP_PAUSE_SECONDS
+            asyncio.get_running_loop().run_in_executor(None, self._send_wake_up, pause)
 
-    def _send_wake_up(self) -> None:
+    def _send_wake_up(self, pause_seconds: float) -> None:
         try:
             self._publish_wake_up()
         except Exception as exc:  # noqa: BLE001 - a lost wake-up is what the sweep is for
             log.warning("engine.wake_up_failed", error=str(exc), kind=type(exc).__name__)
         finally:
             self._loop.call_soon_threadsafe(
-                self._loop.call_later, WAKE_UP_PAUSE_SECONDS, self._wake_up_sent
+                self._loop.call_later, pause_seconds, self._wake_up_sent
             )
 
     def _wake_up_sent(self) -> None:
