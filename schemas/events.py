@@ -125,7 +125,7 @@ class ErrorCode(StrEnum):
     DATA_UNAVAILABLE = (
         "data_unavailable",
         "retry",
-        "What the command's `dataref` names can't be read at the moment.",
+        "What the command names by `dataref`, or an item by a URL, can't be read at the moment.",
     )
     INVALID_ITEM = (
         "invalid_item",

@@ -7,6 +7,7 @@ import gzip
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import fsspec
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,8 @@ from schemas.parsing import parse_command
 from worker.backfill.errors import SourceError
 from worker.backfill.plan import Plan, SourcePlan
 from worker.backfill.reader import Reader
-from worker.backfill.sources import MAX_ROW_BYTES, expected_items, guess_format, open_source
+from worker.backfill.rows import MAX_ROW_BYTES
+from worker.backfill.sources import expected_items, guess_format, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -196,6 +198,34 @@ def test_a_folder_gives_its_images_in_order_and_goes_on_behind_any(tmp_path: Pat
     items = read_all(str(tmp_path), most=1)
     assert [data_of(item)["data_path"] for item in items] == [
         str(tmp_path / position) for position in positions
+    ]
+
+
+def test_a_folder_behind_a_url_gives_its_images_in_order_and_goes_on_behind_any() -> None:
+    store = fsspec.filesystem("memory")
+    names = ["a.png", "b/c.jpg", "b/d/e.png", "b.gif", "b/notes.txt", "z.JPEG"]
+    for name in names:
+        store.pipe_file(f"/bucket/images/{name}", b"")
+    location = "memory://bucket/images/"
+    assert guess_format(location) is SourceFormat.FOLDER
+    items = read_all(location, most=1)
+    assert [data_of(item)["data_path"] for item in items] == [
+        f"{location}{name}" for name in ("a.png", "b/c.jpg", "b/d/e.png", "b.gif", "z.JPEG")
+    ]
+    assert expected_items(SourcePlan(location, SourceFormat.FOLDER)) is None
+    with pytest.raises(SourceError, match="memory:///bucket/nothing: there is no such folder"):
+        read_all("memory://bucket/nothing/")
+
+
+def test_a_path_is_one_beside_its_manifest_wherever_that_lies() -> None:
+    fsspec.filesystem("memory").pipe_file(
+        "/bucket/lists/items.csv", b"data_path\na.png\n/data/b.png\ns3://other/c.png\n"
+    )
+    items = read_all("memory://bucket/lists/items.csv")
+    assert [data_of(item)["data_path"] for item in items] == [
+        "memory://bucket/lists/a.png",
+        "/data/b.png",
+        "s3://other/c.png",
     ]
 
 

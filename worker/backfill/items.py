@@ -13,14 +13,14 @@ from schemas.enums import CommandType, Priority, SourceFormat
 from schemas.events import ErrorCode
 from schemas.parsing import InvalidCommandError, parse_command
 from worker.backfill.plan import STDIN
-from worker.backfill.sources import ITEM_FIELDS, NAMING_FIELDS
+from worker.backfill.rows import ITEM_FIELDS, NAMING_FIELDS
 from worker.backfill.store import Fed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker.backfill.plan import Plan
-    from worker.backfill.sources import SourceRow
+    from worker.backfill.rows import SourceRow
 
 _INTEGER: Final = re.compile(r"[+-]?\d{1,18}")
 _WHOLE: Final = frozenset({"frame_range_from", "frame_range_to"})
@@ -73,11 +73,13 @@ class Itemizer:
         return said
 
     def _absolute(self, path: str) -> str:
-        """Resolves a path against the folder that its manifest lies in."""
+        """Resolves a path against the folder that its manifest lies in; a URL stays one."""
         location = self.plan.source.location
-        is_local = location != STDIN and "://" not in location
-        if self.plan.source.format is SourceFormat.FOLDER or not path or not is_local:
+        is_folder = self.plan.source.format is SourceFormat.FOLDER
+        if is_folder or location == STDIN or not path or "://" in path:
             return path
+        if "://" in location:
+            return path if path.startswith("/") else f"{location.rpartition('/')[0]}/{path}"
         return str(Path(location).parent / path)
 
     def _command(self, data: Mapping[str, Any]) -> bytes:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+import fsspec
 from PIL import Image, ImageDraw, ImageFont, ImageSequence
 
 from worker.backfill.conclusion import succeeded_records
 from worker.backfill.summary import found_items
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from worker.backfill.output import Output
     from worker.backfill.parts import Record
 
@@ -27,24 +30,24 @@ def render_all(output: Output, folder: Path) -> tuple[int, int]:
     folder.mkdir(parents=True, exist_ok=True)
     drawn = missed = 0
     for record in succeeded_records(output):
-        path = record.get("data_path")
-        if path is None or "frames" not in record or not Path(path).is_file():
+        if "data_path" not in record or "frames" not in record:
             missed += 1
             continue
         try:
-            drawn += _render(record, Path(path), folder)
-        except OSError:
-            # Pillow does not read all that the API does.
+            drawn += _render(record, folder)
+        except (OSError, ValueError, ImportError):
+            # The file is not here, and Pillow does not read all that the API does.
             missed += 1
     return drawn, missed
 
 
-def _render(record: Record, path: Path, folder: Path) -> int:
+def _render(record: Record, folder: Path) -> int:
+    path = PurePosixPath(record["data_path"])
     found: dict[int, list[dict[str, Any]]] = {}
     for number, item in found_items(record):
         found.setdefault(number, []).append(item)
     drawn = 0
-    with Image.open(path) as picture:
+    with fsspec.open(record["data_path"], "rb") as file, Image.open(file) as picture:
         for number, frame in enumerate(ImageSequence.Iterator(picture)):
             if str(number) not in record["frames"]:
                 continue

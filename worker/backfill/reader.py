@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from worker.backfill.plan import Plan
-    from worker.backfill.sources import SourceRow
+    from worker.backfill.rows import SourceRow
     from worker.backfill.store import Fed
 
 # Each is one HSET and more in one script: Redis is held for two milliseconds or so.

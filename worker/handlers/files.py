@@ -11,6 +11,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from schemas.events import ErrorCode, Problem
 from worker.errors import InputError
@@ -99,8 +100,10 @@ def may_be_read(url: str, beginnings: Sequence[str]) -> bool:
 
     A beginning ends where a part of the path does: `s3://bucket` names no `s3://bucket-of-others`.
     """
-    # fsspec reads `a::b` as a inside b, wherever b is; a server may read `..` as we do not.
-    if "::" in url or ".." in url or "%2e" in url.lower() or "\\" in url:
+    # fsspec reads `a::b` as a inside b, wherever b is; a server may read `..` as we do not, and
+    # decode what we have decoded.
+    plain = unquote(unquote(url)).replace("\\", "/")
+    if "::" in plain or ".." in plain.split("/"):
         return False
     return any(
         url == each or url.startswith(each if each.endswith("/") else f"{each}/")

@@ -15,7 +15,8 @@ from schemas.commands import (
     PredictInstanceSegmentationData,
     PredictObjectDetectionData,
 )
-from worker.handlers.files import PlainFiles
+from worker.api.downloads import download
+from worker.handlers.files import PlainFiles, input_error, may_be_read
 from worker.handlers.outcome import Outcome, Succeeded
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _OUTLINES = TypeAdapter(dict[int, list[SegmentationItem]])
 
 # The API refuses larger bodies; base64 adds a third.
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
+_FIELD = "data.data_path"
 
 
 async def predict(run: Run[Predict]) -> Outcome:
@@ -37,7 +39,7 @@ async def predict(run: Run[Predict]) -> Outcome:
     data = run.command.data
     content = data.data_base64
     if data.data_path is not None:
-        content = await asyncio.to_thread(read_base64, Path(data.data_path), run.around.data_roots)
+        content = await asyncio.to_thread(_read, run, data.data_path)
     match data:
         case PredictClassificationData():
             classes = await run.api.predict_classification(
@@ -86,11 +88,20 @@ def _frames(adapter: TypeAdapter[T], frames: T) -> Succeeded:
     return Succeeded({"frames": adapter.dump_python(frames, mode="json")})
 
 
+def _read(run: Run[Predict], path: str) -> str:
+    """Returns what a `data_path` names, in base64; only an item of a backfill may name a URL."""
+    if not run.lease.backfill or "://" not in path:
+        return read_base64(Path(path), run.around.data_roots)
+    if not may_be_read(path, run.around.source_urls):
+        raise input_error(_FIELD, "the URL lies below none of TRAINMASTER_SOURCE_URLS")
+    return base64.b64encode(download(path, MAX_IMAGE_BYTES, _FIELD)).decode("ascii")
+
+
 def read_base64(path: Path, roots: tuple[Path, ...]) -> str:
     """Returns a file's bytes in base64, if the file lies below one of the roots.
 
     Raises:
         InputError: outside the roots, not a plain file, unreadable, or too large.
     """
-    files = PlainFiles(roots, "data.data_path", MAX_IMAGE_BYTES)
+    files = PlainFiles(roots, _FIELD, MAX_IMAGE_BYTES)
     return base64.b64encode(files.read(path)).decode("ascii")
