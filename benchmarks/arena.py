@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from redis import Redis
 
-from benchmarks.processes import Cores, Measured
+from benchmarks.processes import Cores, Measured, session_cpu_seconds
 from benchmarks.work import PLACES, REDIS_URL
 from worker.embedded import EmbeddedRedis
 
@@ -38,11 +38,12 @@ class BenchmarkError(Exception):
 class Arena:
     """One Redis and one stub, with room for one worker at a time."""
 
-    def __init__(self, folder: Path, server: EmbeddedRedis, stub_port: int, cores: Cores) -> None:
+    def __init__(self, folder: Path, server: EmbeddedRedis, stub: Measured, cores: Cores) -> None:
         self.folder = folder
         self.server = server
+        self.stub = stub
         self.cores = cores
-        self.domain = f"http://127.0.0.1:{stub_port}"
+        self.domain = f"http://127.0.0.1:{_port(folder / 'port', stub)}"
         self.redis = Redis.from_url(server.url)
         self._key = folder / "key"
         self._key.write_bytes(
@@ -56,7 +57,9 @@ class Arena:
         """Where workers print to."""
         return self.folder / "worker.log"
 
-    def start(self, contender: Contender, places: int, **settings: str) -> Measured:
+    def start(
+        self, contender: Contender, places: int, settings: Mapping[str, str] | None = None
+    ) -> Measured:
         """Starts a contender's worker; does not wait for it.
 
         Args:
@@ -66,7 +69,7 @@ class Arena:
         """
         return Measured(
             contender.command(places),
-            self.environment(contender, places) | settings,
+            self.environment(contender, places) | dict(settings or {}),
             self.log,
             self.cores.worker,
         )
@@ -99,6 +102,14 @@ class Arena:
         """Returns what Redis holds in its data structures, overhead included."""
         return int(self.redis.info("memory")["used_memory"])
 
+    def data_bytes(self) -> int:
+        """Returns what Redis holds for keys and values, without connections and buffers."""
+        return int(self.redis.info("memory")["used_memory_dataset"])
+
+    def redis_cpu_seconds(self) -> float:
+        """Returns the time of Redis so far, of its children that rewrite its file too."""
+        return session_cpu_seconds(cast("subprocess.Popen[bytes]", self.server.process).pid)
+
     def last_lines(self) -> str:
         """Returns the last lines that a worker printed."""
         printed = self.log.read_text("utf-8", "replace") if self.log.exists() else ""
@@ -128,7 +139,7 @@ def open_arena(
             cores.rest,
         )
         stack.callback(stub.stop)
-        arena = Arena(folder, server, _port(folder / "port", stub), cores)
+        arena = Arena(folder, server, stub, cores)
         stack.callback(arena.redis.close)
         yield arena
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _PAGE = 2_000
 _FIRST = b"0-0"
 _END = b'.succeeded"'
+_ACCEPTED = b'.accepted"'
 
 
 class Follower:
@@ -25,6 +26,8 @@ class Follower:
 
     Attributes:
         ends: how often each command was said to have succeeded.
+        times: when each command's first end was published, in seconds by Redis' clock.
+        accepted: how many commands were said to be accepted.
         last_ms: when the last end was published, by Redis' clock.
     """
 
@@ -33,6 +36,8 @@ class Follower:
         self._stream = stream
         self._since = _FIRST
         self.ends: Counter[str] = Counter()
+        self.times: dict[str, float] = {}
+        self.accepted = 0
         self.last_ms = 0
 
     def read(self) -> int:
@@ -44,10 +49,19 @@ class Follower:
                 self._since = entry_id
                 event = fields[b"event"]
                 if _END in event:
-                    self.ends[orjson.loads(event)["subject"]] += 1
+                    subject = orjson.loads(event)["subject"]
+                    self.ends[subject] += 1
                     self.last_ms = int(entry_id.partition(b"-")[0])
+                    self.times.setdefault(subject, self.last_ms / 1000)
+                elif _ACCEPTED in event:
+                    self.accepted += 1
             if len(entries) < _PAGE:
                 return len(self.ends)
+
+    def read_accepted(self) -> int:
+        """Reads what came since; returns how many commands were accepted so far."""
+        self.read()
+        return self.accepted
 
     def until(
         self,

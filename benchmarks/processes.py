@@ -78,8 +78,7 @@ class Measured:
 
     def cpu_seconds(self) -> float:
         """Returns the time of the whole tree so far, of children that have ended too."""
-        ticks = sum(int(ticks) for stat in self._stats() for ticks in stat[_TIMES])
-        return ticks / _TICKS
+        return session_cpu_seconds(self._process.pid)
 
     def memory_bytes(self) -> int:
         """Returns what the whole tree holds, each shared page once (the sum of PSS)."""
@@ -112,9 +111,10 @@ class Measured:
                 self._process.wait(STOP_SECONDS)
         self.kill()
 
-    def _stats(self) -> Iterator[list[str]]:
-        for _, stat in _sessions(self._process.pid):
-            yield stat
+
+def session_cpu_seconds(session: int) -> float:
+    """Returns the time of all processes of a session so far, of children that have ended too."""
+    return sum(int(ticks) for _, stat in _sessions(session) for ticks in stat[_TIMES]) / _TICKS
 
 
 def _sessions(session: int) -> Iterator[tuple[str, list[str]]]:

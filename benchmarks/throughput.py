@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.arena import Arena, BenchmarkError, open_arena
-from benchmarks.follower import Follower
-from benchmarks.work import IMAGE_CHARACTERS, messages
+from benchmarks.arena import open_arena
+from benchmarks.running import PATIENCE, START_SECONDS, running
+from benchmarks.work import IMAGE_CHARACTERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from benchmarks.arena import Arena
     from benchmarks.contenders.contender import Contender
     from benchmarks.plan import Plan
     from benchmarks.processes import Cores
 
-# A worker that is this much slower than expected is broken, not slow.
-PATIENCE = 20.0
-START_SECONDS = 60.0
+LATENCY_MS = 50
+SLOW_LATENCY_MS = 500
+LEAST_COMMANDS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Load:
     """
 
     seconds: float
-    latency_ms: int = 50
+    latency_ms: int = LATENCY_MS
     size: int = IMAGE_CHARACTERS
     warm_up_seconds: float = 1.0
 
@@ -48,7 +48,9 @@ class Rate:
         seconds: from before the first message was queued to the last event.
         enqueuing_seconds: how much of that the producer took, on the other core.
         cpu_seconds: of the worker's whole tree in that time.
-        memory_bytes: the most that the tree held.
+        redis_cpu_seconds: of Redis in that time.
+        stub_cpu_seconds: of the stub in that time.
+        memory_bytes: the most that the worker's tree held.
         twice: commands that were told to have ended more than once.
     """
 
@@ -58,83 +60,83 @@ class Rate:
     seconds: float
     enqueuing_seconds: float
     cpu_seconds: float
+    redis_cpu_seconds: float
+    stub_cpu_seconds: float
     memory_bytes: int
     twice: int
 
-    @property
-    def per_second(self) -> float:
-        """Commands per second."""
-        return self.commands / self.seconds
-
-    @property
-    def cpu_seconds_per_1000(self) -> float:
-        """Seconds of the worker's core for a thousand commands."""
-        return self.cpu_seconds / self.commands * 1000
-
     def as_json(self) -> dict[str, Any]:
-        """Returns everything, rates included."""
+        """Returns everything, and the rates that follow from it."""
         rates = {
-            "per_second": self.per_second,
-            "cpu_seconds_per_1000": self.cpu_seconds_per_1000,
+            "per_second": self.commands / self.seconds,
+            "cpu_seconds_per_1000": self.cpu_seconds / self.commands * 1000,
         }
         return asdict(self) | rates
 
 
-def run(plan: Plan, latency_ms: int = 50) -> Iterator[dict[str, Any]]:
-    """Yields each run as it ends: A B C, A B C, so that slow minutes of a machine hit all."""
+def run(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Yields each run at 50 ms as it ends."""
+    return _rounds(plan, LATENCY_MS, plan.rounds)
+
+
+def run_slow(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Yields each run at 500 ms as it ends, one round of them."""
+    return _rounds(plan, SLOW_LATENCY_MS, 1)
+
+
+def _rounds(plan: Plan, latency_ms: int, rounds: int) -> Iterator[dict[str, Any]]:
+    """Yields A B C, A B C and so on, so that slow minutes of a machine hit all alike."""
     load = Load(plan.seconds, latency_ms)
-    for number in range(plan.rounds):
+    for number in range(rounds):
         for contender in plan.contenders:
             yield {"round": number, **measure(contender, load, plan.cores).as_json()}
 
 
-def measure(contender: Contender, load: Load, cores: Cores, **settings: str) -> Rate:
-    """Returns what one run of a contender came to, in an arena of its own."""
-    with open_arena(cores, latency_ms=load.latency_ms) as arena:
-        return measure_in(arena, contender, load, **settings)
-
-
-def measure_in(arena: Arena, contender: Contender, load: Load, **settings: str) -> Rate:
-    """Returns what one run came to; the worker is warm when it begins, and its queue empty.
+def measure(contender: Contender, load: Load, cores: Cores) -> Rate:
+    """Returns what one run of a contender came to, in an arena of its own.
 
     Raises:
         BenchmarkError: not everything ended in time.
     """
-    run = uuid.uuid4().hex[:8]
+    with open_arena(cores, latency_ms=load.latency_ms) as arena:
+        return measure_in(arena, contender, load)
+
+
+def measure_in(arena: Arena, contender: Contender, load: Load) -> Rate:
+    """Returns what one run came to; the worker is warm when it begins, and its queue empty."""
+    places = contender.places_for(load.latency_ms)
     expected = contender.per_second_at(load.latency_ms)
-    warm_up = max(contender.places, int(expected * load.warm_up_seconds))
-    count = max(50, int(expected * load.seconds))
-    work = messages(run, 0, warm_up + count, size=load.size)
-    follower = Follower(arena.redis, contender.stream)
-    producer = contender.producer(arena.server.url)
-    worker = arena.start(contender, contender.places_for(load.latency_ms), **settings)
-    try:
-        producer.enqueue(work[:warm_up])
-        if not follower.until(warm_up, START_SECONDS + load.warm_up_seconds * PATIENCE):
-            raise BenchmarkError(f"{contender.name} did not warm up:\n{arena.last_lines()}")
+    count = max(LEAST_COMMANDS, int(expected * load.seconds))
+    with running(arena, contender, places=places, size=load.size) as at_work:
+        at_work.warm_up(max(places, int(expected * load.warm_up_seconds)))
+        worker = at_work.worker
+        work = at_work.make(count)
         most = worker.memory_bytes()
 
         def look() -> None:
             nonlocal most
             most = max(most, worker.memory_bytes())
 
+        before = _cpu(arena)
         cpu = worker.cpu_seconds()
         begun = time.time()
-        producer.enqueue(work[warm_up:])
+        at_work.producer.enqueue(work)
         enqueued = time.time()
-        if not follower.until(warm_up + count, 30 + load.seconds * PATIENCE, look=look):
-            done = len(follower.ends) - warm_up
-            raise BenchmarkError(f"{contender.name}: {done} of {count}\n{arena.last_lines()}")
+        at_work.await_ends(at_work.sent, START_SECONDS + load.seconds * PATIENCE, look=look)
+        after = _cpu(arena)
         return Rate(
             contender=contender.name,
             latency_ms=load.latency_ms,
             commands=count,
-            seconds=follower.last_ms / 1000 - begun,
+            seconds=at_work.follower.last_ms / 1000 - begun,
             enqueuing_seconds=enqueued - begun,
             cpu_seconds=worker.cpu_seconds() - cpu,
+            redis_cpu_seconds=after[0] - before[0],
+            stub_cpu_seconds=after[1] - before[1],
             memory_bytes=most,
-            twice=sum(ends > 1 for ends in follower.ends.values()),
+            twice=sum(ends > 1 for ends in at_work.follower.ends.values()),
         )
-    finally:
-        producer.close()
-        worker.stop()
+
+
+def _cpu(arena: Arena) -> tuple[float, float]:
+    return arena.redis_cpu_seconds(), arena.stub.cpu_seconds()

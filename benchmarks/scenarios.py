@@ -1,0 +1,41 @@
+"""All scenarios by name, in the order in which they are measured and told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from benchmarks import backlog, endurance, footprint, images, killed, latency, throughput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from benchmarks.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Something that is measured.
+
+    Attributes:
+        name: for the command line and the raw results.
+        run: measures, and yields a record after each measurement.
+        long: whether it takes so long that it is measured only when it is named, or with `--long`.
+    """
+
+    name: str
+    run: Callable[[Plan], Iterator[dict[str, Any]]]
+    long: bool = False
+
+
+SCENARIOS: Final = (
+    Scenario("throughput", throughput.run),
+    Scenario("throughput-500ms", throughput.run_slow),
+    Scenario("latency", latency.run),
+    Scenario("killed", killed.run),
+    Scenario("intake", backlog.run_intake),
+    Scenario("backlog", backlog.run),
+    Scenario("footprint", footprint.run),
+    Scenario("images", images.run),
+    Scenario("endurance", endurance.run, long=True),
+)
