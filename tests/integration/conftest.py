@@ -11,14 +11,16 @@ from tests.sandbox_process import running_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from worker.embedded import EmbeddedRedis
 
 
 @pytest.fixture
-def console(redis_url: str, namespace: str) -> Console:
+def console(redis_url: str, namespace: str, tmp_path: Path) -> Console:
     """The console script on a namespace that no worker serves."""
-    return Console(redis_url, namespace)
+    store = tmp_path / "result-store"
+    return Console(redis_url, namespace, TRAINMASTER_RESULT_STORE=str(store))
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +38,7 @@ def system(
             TRAINMASTER_POLL_MIN_SECONDS="0.5",
             TRAINMASTER_RETRY_MIN_SECONDS="0.5",
             TRAINMASTER_LOG_FORMAT="json",
+            TRAINMASTER_RESULT_STORE=str(folder / "results"),
         )
         with running_worker(console, folder / "worker.log"):
             yield Served(console, sandbox, folder / "worker.log")

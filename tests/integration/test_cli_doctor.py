@@ -66,6 +66,7 @@ def test_a_system_that_works_has_no_failure(served: Served) -> None:
         "intake.workers",
         "ledger.open",
         "dead_letters",
+        "results.store",
         "api.credentials",
         "api.key_file",
         "api.read",
@@ -130,6 +131,49 @@ def test_a_key_that_can_not_be_used_is_a_failure_that_names_its_setting(
     found = findings(console, code=1)["api.credentials"]
     assert found["message"].startswith("ENCORD_SSH_KEY_FILE")
     assert told in found["message"]
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_the_result_store_is_written_and_read_and_nothing_stays_in_it(
+    console: Console, tmp_path: Path, scheme: str
+) -> None:
+    store = tmp_path / "results"
+    console.environment["TRAINMASTER_RESULT_STORE"] = f"{scheme}{store}"
+    found = findings(console, code=1)["results.store"]
+    assert found["level"] == "ok"
+    assert list(store.iterdir()) == []
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_result_store_that_can_not_be_written_is_a_failure_with_what_to_do(
+    console: Console, tmp_path: Path, scheme: str
+) -> None:
+    """No user may make a folder below a file, not even the one who may do everything else."""
+    (tmp_path / "file").touch()
+    console.environment["TRAINMASTER_RESULT_STORE"] = f"{scheme}{tmp_path}/file/results"
+    found = findings(console, code=1)["results.store"]
+    assert found["level"] == "fail"
+    assert found["message"].endswith(" can't be used: Not a directory")
+    assert "TRAINMASTER_RESULT_STORE" in found["advice"]
+
+
+def test_a_result_store_that_does_not_answer_is_told_without_its_password(console: Console) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"ftp://us:hidden@127.0.0.1:{taken.getsockname()[1]}/results"
+        console.environment["TRAINMASTER_RESULT_STORE"] = url
+        said = console.run("doctor", "--json")
+    found = {line["check"]: line for line in said.lines}["results.store"]
+    assert found["level"] == "fail"
+    assert "Connection refused" in found["message"]
+    assert "hidden" not in said.out + said.err
+
+
+def test_a_result_store_that_nothing_here_can_write_to_is_told(console: Console) -> None:
+    console.environment["TRAINMASTER_RESULT_STORE"] = "nowhere://results"
+    found = findings(console, code=1)["results.store"]
+    assert found["level"] == "fail"
+    assert "TRAINMASTER_RESULT_STORE" in found["message"]
 
 
 def test_settings_that_are_none_are_told_with_what_may_be_meant(console: Console) -> None:

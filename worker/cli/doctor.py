@@ -12,6 +12,7 @@ from worker.cli.api_checks import check_api, check_credentials
 from worker.cli.findings import Finding, Level
 from worker.cli.ledger_checks import check_ledger
 from worker.cli.output import counted, open_console, print_json, safe_text
+from worker.cli.store_checks import check_results
 from worker.cli.target import Target, json_option, ledger_command
 from worker.errors import SettingError
 from worker.ledger.marker import Marker
@@ -36,13 +37,15 @@ def doctor(*, target: Target, accept_loss: bool, as_json: bool) -> None:
     """Check everything that a worker needs.
 
     Looks at the settings, the key, the API by one signed read, Redis, the clocks and what is left
-    undone, and says what to do about each finding. Ends with 1 if a worker could not work.
+    undone, writes to the result store and reads from it, and says what to do about each finding.
+    Ends with 1 if a worker could not work.
     """
     findings, settings = _check_settings(target)
     if accept_loss:
         findings.append(_accept_loss(target))
     findings += _check_ledger(target)
     if settings is not None:
+        findings += asyncio.run(check_results(settings))
         credentials = list(check_credentials(settings))
         findings += credentials
         # Without credentials there is nothing to ask with.
@@ -64,7 +67,7 @@ def _check_settings(target: Target) -> tuple[list[Finding], Settings | None]:
                 "settings",
                 Level.FAIL,
                 exc.message,
-                "mend them; until then key and API can't be looked at",
+                "mend them; until then key, API and result store can't be looked at",
             )
         ]
     findings += [

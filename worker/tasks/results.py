@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import Any
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 
 from schemas.events import ErrorCode
 from schemas.json_text import encode_json
 from worker.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class ResultStore:
@@ -40,13 +45,28 @@ class ResultStore:
         payload = encode_json(result)
         if len(payload) <= self._limit_bytes:
             return None
-        try:
+        with _translated():
             return await asyncio.to_thread(self._write, entry_id, payload)
-        except OSError:
-            raise
-        except Exception as exc:
-            # Every kind of store has errors of its own, and each means that nothing was stored.
-            raise OSError(None, type(exc).__name__) from exc
+
+    async def rehearse(self) -> None:
+        """Stores a small result, reads it and deletes it.
+
+        Raises:
+            OSError: the store can't be used.
+        """
+        with _translated():
+            await asyncio.to_thread(self._rehearse)
+
+    def _rehearse(self) -> None:
+        payload = encode_json({"rehearsal": True})
+        url = self._write(f"rehearsal-{uuid.uuid4().hex}", payload)
+        filesystem, path = fsspec.url_to_fs(url)
+        try:
+            found = filesystem.cat_file(path)
+        finally:
+            filesystem.rm_file(path)
+        if found != payload:
+            raise OSError(None, "what was read is not what was written")
 
     def _write(self, entry_id: str, payload: bytes) -> str:
         filesystem, root = fsspec.url_to_fs(self._url)
@@ -58,6 +78,17 @@ class ResultStore:
             file.write(payload)
         filesystem.mv(part, path)
         return str(filesystem.unstrip_protocol(path))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Lets OSError through and nothing else: every kind of store has errors of its own."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as exc:
+        raise OSError(None, type(exc).__name__) from exc
 
 
 def _check_protocols(url: str) -> None:
