@@ -28,12 +28,14 @@ from worker.handlers.registry import HANDLERS
 from worker.handlers.run import BackfillSurroundings, LongPolls, PollSchedule, Surroundings
 from worker.intake.reader import Intake
 from worker.ledger.connection import connect
+from worker.ledger.deadlines import Deadlines
 from worker.ledger.keys import Keys
 from worker.ledger.lanes import FailureShare, Lanes
 from worker.ledger.ledger import Ledger
 from worker.ledger.limits import RedisLimits
 from worker.ledger.marker import Marker
 from worker.tasks.attempt import Attempts
+from worker.tasks.deadlines import DeadlineWatch
 from worker.tasks.engine import Engine, Parts, Times
 from worker.tasks.results import ResultStore
 from worker.tasks.runner import Runner
@@ -58,72 +60,7 @@ def create_engine(
     """Returns the engine of a worker process."""
 
     async def build(notify: Callable[[int], None]) -> Parts:
-        keys = Keys(settings.namespace)
-        redis = connect(settings.redis_url.get_secret_value())
-        readers = connect(settings.redis_url.get_secret_value())
-        ledger = create_ledger(settings, redis, keys)
-        transport = create_transport(settings)
-        limits = RedisLimits(
-            redis,
-            keys,
-            ledger,
-            requests_per_second=settings.requests_per_second,
-            concurrent_requests=settings.concurrent_requests,
-        )
-        breaker = create_breaker(settings, MlModelsApi(transport))
-        around = Surroundings(
-            api=MlModelsApi(Gate(transport, limits, breaker)),
-            ledger=ledger,
-            data_roots=tuple(settings.data_roots),
-            polls=PollSchedule(
-                settings.poll_min_seconds, settings.poll_max_seconds, settings.poll_share
-            ),
-            long_polls=LongPolls(settings.long_poll_places, settings.long_poll_seconds),
-            creations=asyncio.Semaphore(settings.creation_places),
-            doubt_seconds=settings.doubt_seconds,
-            backfills=create_backfills(settings, redis, keys),
-            source_urls=settings.source_urls,
-            dataref_limit_bytes=settings.dataref_limit_bytes,
-        )
-        attempts = Attempts(
-            handlers=HANDLERS,
-            around=around,
-            policy=RetryPolicy(
-                settings.max_attempts, settings.retry_min_seconds, settings.retry_max_seconds
-            ),
-            results=create_results(settings),
-            max_claims=settings.max_claims,
-            breaker=breaker,
-        )
-        intake = Intake(
-            readers,
-            ledger,
-            consumer=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
-            batch=settings.intake_batch,
-            consumer_idle_seconds=settings.consumer_idle_seconds,
-            on_accepted=notify,
-        )
-        runner = Runner(
-            ledger,
-            attempts,
-            breaker,
-            places=settings.places,
-            lease_seconds=settings.lease_seconds,
-            lanes=Lanes(redis, keys),
-            share=FailureShare(
-                commands=settings.pause_commands,
-                seconds=settings.pause_seconds,
-                share=settings.pause_share,
-            ),
-            probe_seconds=settings.pause_probe_seconds,
-        )
-
-        async def close() -> None:
-            await transport.aclose()
-            await readers.aclose()
-            await redis.aclose()
-
-        return Parts(redis, ledger, Marker(redis, keys), intake, runner, breaker, close)
+        return create_parts(settings, notify)
 
     times = Times(
         slice=settings.slice_seconds,
@@ -132,6 +69,120 @@ def create_engine(
         grace=STOP_GRACE_SECONDS + settings.read_timeout_seconds,
     )
     return Engine(build, publish_wake_up, on_broken, times)
+
+
+def create_parts(settings: Settings, notify: Callable[[int], None]) -> Parts:
+    """Returns the parts of an engine; called on its loop.
+
+    Raises:
+        SettingError: a setting can't be used.
+    """
+    keys = Keys(settings.namespace)
+    redis = connect(settings.redis_url.get_secret_value())
+    # Those who block on streams and lists must not hold up the ledger's calls.
+    readers = connect(settings.redis_url.get_secret_value())
+    ledger = create_ledger(settings, redis, keys)
+    transport = create_transport(settings)
+    breaker = create_breaker(settings, MlModelsApi(transport))
+    gate = Gate(transport, create_limits(settings, ledger), breaker)
+    attempts = create_attempts(settings, create_surroundings(settings, ledger, gate), breaker)
+
+    async def close() -> None:
+        await transport.aclose()
+        await readers.aclose()
+        await redis.aclose()
+
+    return Parts(
+        redis=redis,
+        ledger=ledger,
+        marker=Marker(redis, keys),
+        intake=create_intake(settings, readers, ledger, notify),
+        runner=create_runner(settings, ledger, attempts),
+        breaker=breaker,
+        deadlines=DeadlineWatch(
+            ledger, Deadlines(redis, keys, lease_seconds=settings.lease_seconds), attempts
+        ),
+        close=close,
+    )
+
+
+def create_limits(settings: Settings, ledger: Ledger) -> RedisLimits:
+    """Returns the limits of the whole fleet."""
+    return RedisLimits(
+        ledger.redis,
+        ledger.keys,
+        ledger,
+        requests_per_second=settings.requests_per_second,
+        concurrent_requests=settings.concurrent_requests,
+    )
+
+
+def create_surroundings(settings: Settings, ledger: Ledger, gate: Gate) -> Surroundings:
+    """Returns what all runs of the process share."""
+    return Surroundings(
+        gate=gate,
+        ledger=ledger,
+        data_roots=tuple(settings.data_roots),
+        polls=PollSchedule(
+            settings.poll_min_seconds, settings.poll_max_seconds, settings.poll_share
+        ),
+        long_polls=LongPolls(settings.long_poll_places, settings.long_poll_seconds),
+        creations=asyncio.Semaphore(settings.creation_places),
+        doubt_seconds=settings.doubt_seconds,
+        backfills=create_backfills(settings, ledger.redis, ledger.keys),
+        source_urls=settings.source_urls,
+        dataref_limit_bytes=settings.dataref_limit_bytes,
+    )
+
+
+def create_attempts(settings: Settings, around: Surroundings, breaker: Breaker) -> Attempts:
+    """Returns what carries out attempts.
+
+    Raises:
+        SettingError: nothing that is installed writes to the result store's URL.
+    """
+    return Attempts(
+        handlers=HANDLERS,
+        around=around,
+        policy=RetryPolicy(
+            settings.max_attempts, settings.retry_min_seconds, settings.retry_max_seconds
+        ),
+        results=create_results(settings),
+        max_claims=settings.max_claims,
+        breaker=breaker,
+    )
+
+
+def create_intake(
+    settings: Settings, readers: Redis, ledger: Ledger, notify: Callable[[int], None]
+) -> Intake:
+    """Returns the intake, as a consumer that no other process is."""
+    return Intake(
+        readers,
+        ledger,
+        consumer=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        batch=settings.intake_batch,
+        consumer_idle_seconds=settings.consumer_idle_seconds,
+        on_accepted=notify,
+    )
+
+
+def create_runner(settings: Settings, ledger: Ledger, attempts: Attempts) -> Runner:
+    """Returns the places of the process."""
+    return Runner(
+        ledger,
+        attempts,
+        attempts.breaker,
+        places=settings.places,
+        lease_seconds=settings.lease_seconds,
+        lanes=Lanes(ledger.redis, ledger.keys),
+        share=FailureShare(
+            commands=settings.pause_commands,
+            seconds=settings.pause_seconds,
+            share=settings.pause_share,
+        ),
+        probe_seconds=settings.pause_probe_seconds,
+    )
 
 
 def create_ledger(settings: Settings, redis: Redis, keys: Keys) -> Ledger:

@@ -193,7 +193,7 @@ async def test_a_cancel_written_for_another_moment_of_the_row_does_nothing(
 ) -> None:
     """Its event would tell of a token or of progress that the row has left behind."""
     script = load_script(redis, "cancel")
-    dues = [keys.due_interactive, keys.due_bulk, keys.due_suspect]
+    dues = [keys.due_interactive, keys.due_bulk, keys.due_suspect, keys.deadlines]
 
     async def cancelled_for(token: int, progress: str) -> int:
         args: list[Any] = [keys.prefix, "one", b"{}", "", 60, 60, token, progress]

@@ -29,6 +29,7 @@ from worker.intake.lists import Mover, PushedList
 from worker.intake.reader import Intake
 from worker.ledger.cancellation import CancelVerdict, cancel
 from worker.ledger.connection import connect
+from worker.ledger.deadlines import Deadlines
 from worker.ledger.keys import GROUP, Keys
 from worker.ledger.ledger import Ledger, load_script
 from worker.ledger.limits import RedisLimits
@@ -42,7 +43,15 @@ if TYPE_CHECKING:
 
 pytestmark = every_server
 
-SHARED = ("commands", "events", "dead_letters", "due_interactive", "due_bulk", "due_suspect")
+SHARED = (
+    "commands",
+    "events",
+    "dead_letters",
+    "due_interactive",
+    "due_bulk",
+    "due_suspect",
+    "deadlines",
+)
 
 
 async def misplace(redis: Redis, key: str) -> None:
@@ -85,6 +94,7 @@ async def test_a_shared_key_of_the_wrong_type_stops_every_script_before_it_has_w
     await open_group(redis, keys)
     for command_id in ("leased", "waiting"):
         await accept_one(redis, ledger, command_id)
+    await accept_one(redis, ledger, "late", deadline_ms=1)
     (lease,) = (await ledger.claim(1)).leases
     entry = await read_entry(redis, keys)
     bad = await read_entry(redis, keys, b"bad")
@@ -107,14 +117,16 @@ async def test_a_shared_key_of_the_wrong_type_stops_every_script_before_it_has_w
             Finish(lease, RowState.FAILED, 1, event=b"e", replies=replies, dead_letter=b"d")
         ]),
         "cancel": lambda: run_cancel(redis, keys, "waiting"),
+        "claim_late": lambda: Deadlines(redis, keys, lease_seconds=30).claim(10),
     }
     touches = {
         "commands": {"accept", "reject"},
         "events": {"accept", "reject", "note", "finish", "cancel"},
         "dead_letters": {"reject", "finish"},
-        "due_interactive": {"accept", "claim", "renew", "note", "finish", "cancel"},
-        "due_bulk": {"accept", "claim", "renew", "note", "finish", "cancel"},
-        "due_suspect": {"claim", "cancel"},
+        "due_interactive": {"accept", "claim", "renew", "note", "finish", "cancel", "claim_late"},
+        "due_bulk": {"accept", "claim", "renew", "note", "finish", "cancel", "claim_late"},
+        "due_suspect": {"claim", "cancel", "claim_late"},
+        "deadlines": {"accept", "finish", "cancel", "claim_late"},
     }[name]
     for act in touches:
         assert await raises_wrong_type(acts[act]()), act
@@ -218,6 +230,7 @@ async def test_a_full_redis_refuses_each_script_whole_and_works_again_after(
         lambda: ledger.claim(10),
         lambda: ledger.note(lease, {"a": 1}),
         lambda: run_cancel(redis, keys, "waiting"),
+        lambda: Deadlines(redis, keys, lease_seconds=30).claim(10),
         lambda: ledger.finish([failed]),
         lambda: move(keys=[keys.inbox, keys.moving, keys.commands], args=[100, "command", "LPOP"]),
     ]
@@ -281,7 +294,8 @@ async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(
         bad = await read_entry(redis, keys, b"bad")
         await ledger.reject([Rejection(bad, b"e", b"d", replies)])
         await ledger.hold(1)
-        await accept_one(redis, ledger, "two")
+        await accept_one(redis, ledger, "two", deadline_ms=1)
+        assert (await Deadlines(redis, keys, lease_seconds=30).claim(1)).leases
         assert await run_cancel(redis, keys, "two") is CancelVerdict.CANCELLED
         intake = Intake(
             redis,

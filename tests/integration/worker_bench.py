@@ -14,8 +14,7 @@ import orjson
 from schemas.enums import EventState
 from tests.integration.ledger_acts import events
 from tests.integration.test_intake_reading import take_in
-from worker.api.client import MlModelsApi
-from worker.api.gate import Breaker
+from worker.api.gate import Breaker, Gate
 from worker.api.signing import RequestSigner
 from worker.api.transport import Timeouts, Transport
 from worker.errors import FencedError
@@ -150,7 +149,7 @@ async def open_bench(
         timeouts=Timeouts(read=read_timeout_seconds),
     )
     around = Surroundings(
-        api=MlModelsApi(transport),
+        gate=Gate(transport, None, None),
         ledger=ledger,
         data_roots=(folder,),
         polls=PollSchedule(10, 300, 0.05),

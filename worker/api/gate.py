@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from schemas.events import ErrorCode
 from worker.errors import (
     ConnectionLostError,
+    DeadlineExceededError,
     NotSentError,
     RateLimitedError,
     ServerFailedError,
@@ -141,14 +143,30 @@ class Gate:
     """Sends requests through the limits and tells the breaker how they went.
 
     It has the transport's one method, so that the client does not know of it.
+
+    Args:
+        transport: what sends them.
+        limits: of the fleet.
+        breaker: of this process.
+        deadline: in seconds since the epoch; past it nothing more is sent.
     """
 
     def __init__(
-        self, transport: Sender, limits: FleetLimits | None, breaker: Breaker | None
+        self,
+        transport: Sender,
+        limits: FleetLimits | None,
+        breaker: Breaker | None,
+        *,
+        deadline: float | None = None,
     ) -> None:
         self._transport = transport
         self._limits = limits
         self._breaker = breaker
+        self._deadline = deadline
+
+    def until(self, deadline: float) -> Gate:
+        """Returns the same gate, but for its deadline."""
+        return Gate(self._transport, self._limits, self._breaker, deadline=deadline)
 
     @property
     def timeouts(self) -> Timeouts:
@@ -165,9 +183,15 @@ class Gate:
         fresh: bool = False,
         read_timeout_seconds: float | None = None,
     ) -> ApiResponse:
-        """Sends a request as soon as the limits let it through; raises what the transport does."""
-        permit = "" if self._limits is None else await self._limits.enter()
+        """Sends a request as soon as the limits let it through; raises what the transport does.
+
+        Raises:
+            DeadlineExceededError: the deadline came before its turn; nothing was sent.
+        """
+        permit = "" if self._limits is None else await self._enter(self._limits)
         try:
+            if self._deadline is not None and self._deadline <= time.time():
+                raise _lateness()
             response = await self._transport.send(
                 method,
                 path,
@@ -186,14 +210,32 @@ class Gate:
             self._breaker.succeeded()
         return response
 
+    async def _enter(self, limits: FleetLimits) -> str:
+        if self._deadline is None:
+            return await limits.enter()
+        try:
+            async with asyncio.timeout(self._deadline - time.time()):
+                return await limits.enter()
+        except TimeoutError as exc:
+            raise _lateness() from exc
+
     async def _tell(self, error: TrainmasterError) -> None:
         match error:
             case RateLimitedError():
                 if self._limits is not None:
                     await self._limits.hold(error.retry_after_seconds or 1.0)
+            case DeadlineExceededError():
+                # Nothing was sent, so nothing is learned of the API.
+                pass
             case NotSentError() | ConnectionLostError() | ServerFailedError():
                 if self._breaker is not None:
                     self._breaker.failed()
             case _:
                 if self._breaker is not None:
                     self._breaker.succeeded()
+
+
+def _lateness() -> DeadlineExceededError:
+    return DeadlineExceededError(
+        "the deadline passed before the call's turn had come", code=ErrorCode.DEADLINE_EXCEEDED
+    )

@@ -128,8 +128,12 @@ class CreateOnce(Generic[C]):
                 return await self._send(run)
 
     async def _send(self, run: Run[C]) -> Created | Waiting:
-        async with run.around.creations:
+        async with run.until_deadline():
+            await run.around.creations.acquire()
+        try:
             return await self._send_now(run)
+        finally:
+            run.around.creations.release()
 
     async def _send_now(self, run: Run[C]) -> Created | Waiting:
         guard = self._guard(run)

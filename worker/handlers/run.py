@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from schemas.events import ErrorCode
+from worker.api.client import MlModelsApi
 from worker.errors import DeadlineExceededError, FencedError
 from worker.ledger.announcement import announce
 from worker.ledger.ledger import Noted
 from worker.ledger.lookalikes import Lookalikes
+from worker.ledger.row import RowState
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from schemas.commands import Command
     from schemas.enums import EventState
     from schemas.referral import ReferredCommand
-    from worker.api.client import MlModelsApi
+    from worker.api.gate import Gate
     from worker.backfill.store import BackfillStore
     from worker.ledger.ledger import Ledger
-    from worker.ledger.row import Attested, Lease, Progress, RowState
+    from worker.ledger.row import Attested, Lease, Progress
 
 C = TypeVar("C", bound="Command | ReferredCommand")
 
@@ -98,7 +100,7 @@ class Surroundings:
         dataref_limit_bytes: most that a command's `dataref` may hold.
     """
 
-    api: MlModelsApi
+    gate: Gate
     ledger: Ledger
     data_roots: tuple[Path, ...]
     polls: PollSchedule
@@ -108,6 +110,11 @@ class Surroundings:
     backfills: BackfillSurroundings | None = None
     source_urls: tuple[str, ...] = ()
     dataref_limit_bytes: int = DATAREF_LIMIT_BYTES
+
+    @property
+    def api(self) -> MlModelsApi:
+        """The API's client, whatever the time is."""
+        return MlModelsApi(self.gate)
 
 
 @dataclass(slots=True)
@@ -134,8 +141,15 @@ class Run(Generic[C]):
 
     @property
     def api(self) -> MlModelsApi:
-        """The API's client."""
-        return self.around.api
+        """The API's client; it starts no call past the command's deadline.
+
+        Whoever is in doubt may ask later too: asking starts nothing, and not asking would leave
+        the outcome unknown.
+        """
+        deadline = self.command.deadline
+        if deadline is None or self.state is RowState.IN_DOUBT:
+            return self.around.api
+        return MlModelsApi(self.around.gate.until(deadline.timestamp()))
 
     @property
     def lookalikes(self) -> Lookalikes:
@@ -157,10 +171,29 @@ class Run(Generic[C]):
             return
         never = command.notbefore is not None and command.notbefore >= command.deadline
         if never or command.deadline.timestamp() <= self.now():
-            raise DeadlineExceededError(
-                "the deadline passed before the command was done",
-                code=ErrorCode.DEADLINE_EXCEEDED,
-            )
+            raise self.lateness()
+
+    def lateness(self) -> DeadlineExceededError:
+        """Returns the error by which the command ends once its deadline has passed."""
+        message = "the deadline passed before the command was done"
+        if self.state is RowState.TRAINING:
+            message = "the deadline passed while the training ran; it goes on at the API"
+        return DeadlineExceededError(message, code=ErrorCode.DEADLINE_EXCEEDED)
+
+    @asynccontextmanager
+    async def until_deadline(self) -> AsyncIterator[None]:
+        """Ends a wait with the command's deadline.
+
+        Raises:
+            DeadlineExceededError: it has come.
+        """
+        deadline = self.command.deadline
+        rest = None if deadline is None else deadline.timestamp() - self.now()
+        try:
+            async with asyncio.timeout(rest):
+                yield
+        except TimeoutError as exc:
+            raise self.lateness() from exc
 
     def now(self) -> float:
         """Seconds since the epoch."""

@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 POLL_JITTER = 0.2
 # A long poll that ended without news is asked again almost at once: it cost one request.
 NEXT_LONG_POLL_SECONDS = 0.05
+# The last poll comes so long before the deadline: past it there are none.
+LAST_POLL_SECONDS = 1.0
 
 
 class TrainingCreation:
@@ -137,12 +139,15 @@ async def _poll(
     run: Run[Any], model_uuid: UUID, training_uuid: UUID, timeout_seconds: float
 ) -> Outcome:
     """Asks once for the training's end. Nothing but its end, or time, ends the wait."""
+    run.check_deadline()
     failures = 0
     with run.around.long_polls.place(_rest_seconds(run, timeout_seconds)) as open_seconds:
         try:
             status = await run.api.get_training_status(
                 model_uuid=model_uuid, training_uuid=training_uuid, timeout_seconds=open_seconds
             )
+        except DeadlineExceededError as exc:
+            raise run.lateness() from exc
         except (RetryableError, MisconfiguredError) as error:
             # A key that is being changed is no reason to give up a training that runs.
             failures = int(run.progress.get("failures", 0)) + 1
@@ -188,12 +193,7 @@ def _wait(
             f"training did not end within {timeout_seconds} s; it may go on at the API",
             code=ErrorCode.TRAINING_TIMEOUT,
         )
-    deadline = run.command.deadline
-    if deadline is not None and deadline.timestamp() <= run.now():
-        raise DeadlineExceededError(
-            "the deadline passed while the training ran; it goes on at the API",
-            code=ErrorCode.DEADLINE_EXCEEDED,
-        )
+    run.check_deadline()
     polls = run.around.polls
     if long_polled:
         delay = NEXT_LONG_POLL_SECONDS
@@ -205,6 +205,8 @@ def _wait(
         if isinstance(failure, RetryableError):
             delay = max(delay, failure.retry_after_seconds or 0.0)
     delay = min(delay, timeout_seconds - elapsed + 0.1)
+    deadline = run.command.deadline
     if deadline is not None:
-        delay = min(delay, deadline.timestamp() - run.now() + 0.1)
+        rest = deadline.timestamp() - run.now()
+        delay = min(delay, rest - LAST_POLL_SECONDS if rest > LAST_POLL_SECONDS else rest)
     return Waiting(max(delay, 0.0), RowState.TRAINING, {**run.progress, "failures": failures})

@@ -93,9 +93,11 @@ def _acceptance(
     command_id = command.id or entry_id
     not_before = command.notbefore
     not_before_ms = 0 if not_before is None else int(not_before.timestamp() * 1000)
+    deadline_ms = None
     if command.deadline is not None:
+        deadline_ms = int(command.deadline.timestamp() * 1000)
         # Past its deadline the command fails; nothing is gained by sleeping longer.
-        not_before_ms = min(not_before_ms, int(command.deadline.timestamp() * 1000))
+        not_before_ms = min(not_before_ms, deadline_ms)
     return Acceptance(
         entry_id=entry.entry_id,
         command_id=command_id,
@@ -106,6 +108,7 @@ def _acceptance(
         text=text,
         event=announce(command, entry_id, command_id, EventState.ACCEPTED, {}),
         replies=keys.replies(command.replyto),
+        deadline_ms=deadline_ms,
     )
 
 

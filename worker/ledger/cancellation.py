@@ -114,7 +114,13 @@ async def cancel(
             return CancelOutcome(CancelVerdict.ALREADY_ENDED, row.state)
         command = row.command
         code, state = await script(
-            keys=[keys.events, keys.due_interactive, keys.due_bulk, keys.due_suspect],
+            keys=[
+                keys.events,
+                keys.due_interactive,
+                keys.due_bulk,
+                keys.due_suspect,
+                keys.deadlines,
+            ],
             args=[
                 keys.prefix,
                 command_id,

@@ -16,6 +16,7 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:due:interactive     zset     id -> time in ms at which someone must look again
     {ns}:due:bulk            zset     the same for the bulk lane
     {ns}:due:suspect         zset     rows that were claimed again and again without an end
+    {ns}:deadlines           zset     id -> deadline in ms, of what has one and has not ended
     {ns}:hold                string   while it exists, nobody claims: the API said so
     {ns}:turns               string   when the next request may go out
     {ns}:permits             zset     requests under way, by the time at which they count as lost
@@ -102,6 +103,11 @@ class Keys:
     def due_suspect(self) -> str:
         """The due set of rows that may kill their worker."""
         return f"{self.prefix}due:suspect"
+
+    @property
+    def deadlines(self) -> str:
+        """The deadlines of commands that have not ended."""
+        return f"{self.prefix}deadlines"
 
     @property
     def hold(self) -> str:

@@ -18,7 +18,6 @@ from schemas.json_text import decode_json, encode_json
 from worker.ledger.keys import GROUP, Keys
 from worker.ledger.row import (
     LANE_CODES,
-    LANES,
     SUSPECT_CLAIMS,
     Acceptance,
     AcceptVerdict,
@@ -29,7 +28,7 @@ from worker.ledger.row import (
     Progress,
     Rejection,
     RowState,
-    Token,
+    read_lease,
 )
 
 if TYPE_CHECKING:
@@ -123,6 +122,7 @@ class Ledger:
                 item.text,
                 item.event,
                 item.replies,
+                "" if item.deadline_ms is None else item.deadline_ms,
             )
         reply = await self._accept(
             keys=[
@@ -131,6 +131,7 @@ class Ledger:
                 keys.due_interactive,
                 keys.due_bulk,
                 keys.marker,
+                keys.deadlines,
             ],
             args=args,
         )
@@ -180,7 +181,9 @@ class Ledger:
         if dropped:
             log.error("ledger.rows_broken", ids=[command_id.decode() for command_id in dropped])
         lanes = {lane for bit, lane in _PAUSED_BITS if paused & bit}
-        return Claim([_lease(fields) for fields in rows], held_ms / 1000, frozenset(lanes), skipped)
+        return Claim(
+            [read_lease(fields) for fields in rows], held_ms / 1000, frozenset(lanes), skipped
+        )
 
     async def hold(self, seconds: float) -> None:
         """Lets nobody claim for so long, or longer where that was said before."""
@@ -299,7 +302,14 @@ class Ledger:
                 item.failure,
             )
         reply = await self._finish(
-            keys=[keys.events, keys.dead_letters, keys.due_interactive, keys.due_bulk], args=args
+            keys=[
+                keys.events,
+                keys.dead_letters,
+                keys.due_interactive,
+                keys.due_bulk,
+                keys.deadlines,
+            ],
+            args=args,
         )
         return [done == 1 for done in reply]
 
@@ -319,23 +329,3 @@ class Ledger:
         seconds, _ = await self.redis.time()
         oldest = (seconds - retention_seconds) * 1000
         await self.redis.xtrim(self.keys.events, minid=max(oldest, 0), approximate=True)
-
-
-def _lease(fields: list[Any]) -> Lease:
-    (command_id, token, lane, state, attempts, claims, accepted_at, entry_id, progress, errors) = (
-        fields[:10]
-    )
-    return Lease(
-        command_id=command_id.decode(),
-        token=Token(token),
-        lane=LANES[lane],
-        state=RowState(state.decode()),
-        attempts=int(attempts),
-        claims=int(claims),
-        accepted_at_ms=int(accepted_at),
-        entry_id=entry_id.decode(),
-        progress=decode_json(progress) if progress else None,
-        errors=decode_json(errors) if errors else [],
-        text=fields[10],
-        backfill=fields[11].decode(),
-    )

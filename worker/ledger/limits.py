@@ -67,8 +67,14 @@ class RedisLimits:
     async def enter(self) -> str:
         """Waits until one more request may go out; returns a permit, empty without that limit."""
         permit = await self._permit() if self._concurrent else ""
-        if self._rate:
-            await self._turn()
+        try:
+            if self._rate:
+                await self._turn()
+        except asyncio.CancelledError:
+            # Whoever waits no longer needs no permit; others do.
+            if permit:
+                await self.leave(permit)
+            raise
         return permit
 
     async def leave(self, permit: str) -> None:

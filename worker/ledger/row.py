@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import Any, Final, NewType
 
 from schemas.enums import Priority
+from schemas.json_text import decode_json
 
 # A first claim that never ended is what every kill leaves behind; a second one is suspect.
 SUSPECT_CLAIMS: Final = 2
@@ -65,6 +66,7 @@ class Acceptance:
     text: bytes
     event: bytes
     replies: str
+    deadline_ms: int | None = None
 
 
 class AcceptVerdict(StrEnum):
@@ -106,6 +108,27 @@ class Lease:
     def suspect(self) -> bool:
         """Whether earlier claims never ended, so that it may kill its worker."""
         return self.claims > SUSPECT_CLAIMS
+
+
+def read_lease(fields: list[Any]) -> Lease:
+    """Returns the lease that a script handed out."""
+    (command_id, token, lane, state, attempts, claims, accepted_at, entry_id, progress, errors) = (
+        fields[:10]
+    )
+    return Lease(
+        command_id=command_id.decode(),
+        token=Token(token),
+        lane=LANES[lane],
+        state=RowState(state.decode()),
+        attempts=int(attempts),
+        claims=int(claims),
+        accepted_at_ms=int(accepted_at),
+        entry_id=entry_id.decode(),
+        progress=decode_json(progress) if progress else None,
+        errors=decode_json(errors) if errors else [],
+        text=fields[10],
+        backfill=fields[11].decode(),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,10 @@ class Attempts:
             ),
         )
 
+    def late(self, run: Run[Any]) -> Finish:
+        """Returns the finish of a command whose deadline passed while it waited."""
+        return self._fail(run, run.lateness())
+
     def _check(self, run: Run[Command]) -> None:
         if run.lease.claims > self.max_claims:
             raise PoisonError(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from worker.intake.reader import Intake
     from worker.ledger.ledger import Ledger
     from worker.ledger.marker import Marker
+    from worker.tasks.deadlines import DeadlineWatch
     from worker.tasks.runner import Runner
 
 log = structlog.get_logger(__name__)
@@ -63,6 +64,7 @@ class Parts:
     intake: Intake
     runner: Runner
     breaker: Breaker
+    deadlines: DeadlineWatch
     close: Callable[[], Awaitable[None]]
 
 
@@ -208,6 +210,7 @@ class Engine:
                 "celery": parts.intake.move_celery(),
                 "take-over": parts.intake.take_over(),
                 "sweep": self._sweep(parts),
+                "deadlines": parts.deadlines.watch(),
             }.items()
         ]
         for task in self._tasks:

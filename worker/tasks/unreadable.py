@@ -35,13 +35,27 @@ def leave_to_others(lease: Lease) -> Finish:
 
 def give_up(lease: Lease, error: InvalidCommandError, keys: Keys) -> Finish:
     """Returns the finish of a command that nobody could read: it has failed."""
-    log.error("command.failed", command_id=lease.command_id, message=error.message)
-    legible = read_legible(lease.text)
     body = ErrorBody(
         code=ErrorCode.INTERNAL_ERROR,
         message=f"no worker can read the command that one accepted: {error.message}",
         problems=list(error.problems) or None,
-    ).model_dump(mode="json", exclude_none=True)
+    )
+    return _fail(lease, body, keys)
+
+
+def give_up_late(lease: Lease, keys: Keys) -> Finish:
+    """Returns the finish of a command whose deadline passed before anybody could read it."""
+    body = ErrorBody(
+        code=ErrorCode.DEADLINE_EXCEEDED,
+        message="the deadline passed; this version of the worker can't read the command",
+    )
+    return _fail(lease, body, keys)
+
+
+def _fail(lease: Lease, error: ErrorBody, keys: Keys) -> Finish:
+    log.error("command.failed", command_id=lease.command_id, message=error.message)
+    legible = read_legible(lease.text)
+    body = error.model_dump(mode="json", exclude_none=True)
     return Finish(
         lease,
         RowState.FAILED,
@@ -64,5 +78,6 @@ def give_up(lease: Lease, error: InvalidCommandError, keys: Keys) -> Finish:
             history=lease.errors,
         ),
         item_result=unreadable_item(lease, body),
+        late=error.code is ErrorCode.DEADLINE_EXCEEDED,
         failure=body["code"],
     )

@@ -1,11 +1,11 @@
 #!lua
 -- Makes rows of commands, first writer wins, and acknowledges their stream entries.
 --
--- KEYS  1 commands  2 events  3 due:interactive  4 due:bulk  5 marker
+-- KEYS  1 commands  2 events  3 due:interactive  4 due:bulk  5 marker  6 deadlines
 -- ARGV  1 key prefix  2 group  3 seconds reply streams are kept  4 the marker or ""
---       then for each command 9 values:
+--       then for each command 10 values:
 --       entry id, command id, type, fingerprint, lane (i or b), not before (ms, 0 = now),
---       text, accepted event, reply stream or ""
+--       text, accepted event, reply stream or "", deadline (ms) or ""
 -- Returns for each command: 0 accepted, 1 known already, 2 known with another content, or its
 --         row's key holds something else (that entry stays pending, for it has to be rejected)
 --
@@ -14,7 +14,7 @@
 -- `allow-oom` a full Redis refuses the script whole.
 local prefix, group, reply_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2])
-redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4])
+redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4]); redis.call('ZCARD', KEYS[6])
 -- In an emptied ledger every id looks new, though its command may have been carried out.
 if ARGV[4] ~= '' and redis.call('GET', KEYS[5]) ~= ARGV[4] then
   return redis.error_reply('LEDGERLOST the marker is gone')
@@ -31,7 +31,7 @@ local function publish(event, reply)
   redis.call('EXPIRE', reply, reply_seconds)
 end
 local verdicts, done = {}, {}
-for i = 5, #ARGV, 9 do
+for i = 5, #ARGV, 10 do
   local entry, id, fingerprint, lane = ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
   local row = prefix .. 'row:' .. id
   local known = redis.pcall('HGET', row, 'f')
@@ -42,6 +42,7 @@ for i = 5, #ARGV, 9 do
       'n', 0, 'a', 0, 'c', 0, 'm', now, 'q', entry)
     redis.call('SET', prefix .. 'text:' .. id, ARGV[i + 6])
     redis.call('ZADD', lane == 'b' and KEYS[4] or KEYS[3], math.max(now, not_before), id)
+    if ARGV[i + 9] ~= '' then redis.call('ZADD', KEYS[6], ARGV[i + 9], id) end
     publish(ARGV[i + 7], ARGV[i + 8])
   elseif known == fingerprint then
     verdict = 1

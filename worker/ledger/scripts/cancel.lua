@@ -1,7 +1,7 @@
 #!lua
 -- Ends a row as cancelled unless it has ended; whoever runs it is fenced from now on.
 --
--- KEYS  1 events  2 due:interactive  3 due:bulk  4 due:suspect
+-- KEYS  1 events  2 due:interactive  3 due:bulk  4 due:suspect  5 deadlines
 -- ARGV  1 key prefix  2 id  3 event  4 reply stream or ""  5 seconds an ended row is kept
 --       6 seconds reply streams are kept  7, 8 token and progress that the event was written for
 -- Returns {1, state before} cancelled, {0, state} ended before, {2, ""} unknown,
@@ -12,6 +12,7 @@ local prefix, id = ARGV[1], ARGV[2]
 local row = prefix .. 'row:' .. id
 redis.call('XLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2]); redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4])
+redis.call('ZCARD', KEYS[5])
 local is = redis.call('HMGET', row, 's', 'n', 'l', 'e', 'p', 'b', 't', 'q')
 if not is[1] then return {2, ''} end
 if is[6] then return {4, is[6]} end
@@ -41,5 +42,5 @@ redis.call('HDEL', row, 'p', 'x', 'c')
 redis.call('EXPIRE', row, ARGV[5])
 redis.call('DEL', prefix .. 'text:' .. id)
 redis.call('ZREM', is[3] == 'b' and KEYS[3] or KEYS[2], id)
-redis.call('ZREM', KEYS[4], id)
+redis.call('ZREM', KEYS[4], id); redis.call('ZREM', KEYS[5], id)
 return {1, is[1]}

@@ -2,7 +2,7 @@
 -- Ends runs: settles their rows for good or reschedules them. Only the token's holder may,
 -- and once: either uses up the token, so that a repeated call finds itself fenced.
 --
--- KEYS  1 events  2 dead-letters  3 due:interactive  4 due:bulk
+-- KEYS  1 events  2 dead-letters  3 due:interactive  4 due:bulk  5 deadlines
 -- ARGV  1 key prefix  2 seconds an ended row is kept  3 seconds reply streams are kept
 --       then for each run 17 values:
 --       id, token, lane, state, ended (1 or 0), delay in ms, attempts, claims,
@@ -15,6 +15,7 @@
 local prefix, keep_seconds, reply_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4])
+local deadlines = redis.call('ZCARD', KEYS[5]) > 0
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- A reply stream whose key holds something else gets nothing: the events stream has it all.
@@ -69,6 +70,7 @@ for i = 4, #ARGV, 17 do
       if ARGV[i + 9] ~= '' then redis.call('HSET', row, 'x', ARGV[i + 9]) end
       redis.call('ZADD', due, now + tonumber(ARGV[i + 5]), id)
     end
+    if deadlines and ARGV[i + 4] == '1' then redis.call('ZREM', KEYS[5], id) end
     if guard ~= '' and redis.pcall('GET', guard) == id then redis.call('DEL', guard) end
     verdicts[#verdicts + 1] = 1
   end

@@ -1,0 +1,44 @@
+#!lua
+-- Takes the lease of rows whose deadline passes while they wait, so that they can be ended. No
+-- hold, no pause and no lack of places keeps it from that, for nothing is started.
+--
+-- KEYS  1 deadlines  2 due:interactive  3 due:bulk  4 due:suspect
+-- ARGV  1 key prefix  2 lease in ms  3 most rows  4 ms after which a row that is passed over is
+--       looked at again
+-- Returns {ms until the next deadline or -1 for none, rows as `claim` returns them}
+--
+-- Passed over is who runs, for a run minds its deadline itself; who may have changed something
+-- and does not know, for asking the API comes first; and an item that was set aside.
+local prefix, lease, again = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
+for i = 2, 4 do redis.call('ZCARD', KEYS[i]) end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local claimed = {}
+local function may_end(is, due, id)
+  if is[1] == 'accepted' or is[1] == 'retrying' then return true end
+  if is[1] ~= 'training' and (is[1] ~= 'running' or is[7]) then return false end
+  local score = redis.call('ZSCORE', due, id) or redis.call('ZSCORE', KEYS[4], id)
+  return score and tonumber(score) <= now
+end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) do
+  local row = prefix .. 'row:' .. id
+  local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b', 'e')
+  local text = redis.pcall('GET', prefix .. 'text:' .. id)
+  local due = is[9] == 'b' and KEYS[3] or KEYS[2]
+  if is['err'] or not is[1] or is[11] or type(text) ~= 'string' then
+    redis.call('ZREM', KEYS[1], id)
+  elseif may_end(is, due, id) then
+    local token = is[2] + 1
+    redis.call('HSET', row, 'n', token)
+    redis.call('ZREM', KEYS[4], id)
+    redis.call('ZADD', due, now + lease, id)
+    redis.call('ZADD', KEYS[1], now + lease, id)
+    claimed[#claimed + 1] = {id, token, is[9], is[1], is[3], is[4], is[5], is[6],
+      is[7] or '', is[8] or '', text, is[10] or ''}
+  else
+    redis.call('ZADD', KEYS[1], now + again, id)
+  end
+end
+local following = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+if not following[1] then return {-1, claimed} end
+return {math.max(0, math.ceil(tonumber(following[2]) - now)), claimed}

@@ -1,0 +1,61 @@
+"""Ends commands whose deadline passes while they wait, whatever it is that they wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from schemas.parsing import InvalidCommandError
+from worker.ledger.connection import LEDGER_TROUBLE
+from worker.tasks.unreadable import give_up_late
+
+if TYPE_CHECKING:
+    from worker.ledger.deadlines import Deadlines
+    from worker.ledger.ledger import Ledger
+    from worker.ledger.row import Finish, Lease
+    from worker.tasks.attempt import Attempts
+
+log = structlog.get_logger(__name__)
+
+# What was accepted a moment ago may have a deadline before all that are known.
+LONGEST_LOOK_SECONDS: Final = 1.0
+REDIS_PAUSE_SECONDS: Final = 0.5
+MOST_IN_A_SCRIPT: Final = 256
+
+
+class DeadlineWatch:
+    """Looks for deadlines that have passed; asks for no place, and nothing of the API."""
+
+    def __init__(self, ledger: Ledger, deadlines: Deadlines, attempts: Attempts) -> None:
+        self._ledger = ledger
+        self._deadlines = deadlines
+        self._attempts = attempts
+
+    async def watch(self) -> None:
+        """Ends what is late, at its deadline, until it is cancelled."""
+        while True:
+            try:
+                pause = await self._end_late()
+            except LEDGER_TROUBLE as exc:
+                # What was claimed meanwhile is due again when its lease ends.
+                log.warning("deadlines.watch_failed", error=str(exc), kind=type(exc).__name__)
+                pause = REDIS_PAUSE_SECONDS
+            await asyncio.sleep(pause)
+
+    async def _end_late(self) -> float:
+        """Returns in how many seconds to look again."""
+        late = await self._deadlines.claim(MOST_IN_A_SCRIPT)
+        if late.leases:
+            await self._ledger.finish([self._finish(lease) for lease in late.leases])
+        if late.next_seconds is None:
+            return LONGEST_LOOK_SECONDS
+        return min(LONGEST_LOOK_SECONDS, late.next_seconds)
+
+    def _finish(self, lease: Lease) -> Finish:
+        try:
+            run = self._attempts.begin(lease)
+        except InvalidCommandError:
+            return give_up_late(lease, self._ledger.keys)
+        return self._attempts.late(run)
