@@ -1,59 +1,120 @@
-"""Measures trainmaster beside other queues, and writes `docs/benchmarks.md`."""
+"""Measures trainmaster beside other queues, and renders the page of the documentation."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.arena import ROOT, BenchmarkError
 from benchmarks.contenders.registry import contenders
+from benchmarks.page import FOLDER, Page
 from benchmarks.plan import Plan
 from benchmarks.processes import Cores
-from benchmarks.scenarios import SCENARIOS
+from benchmarks.results import Results
+from benchmarks.scenarios import SCENARIOS, Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+PAGE: Final = ROOT / "docs" / "benchmarks.md"
+SHORT_OUTPUT: Final = ROOT / "bench-output"
+ROUNDS: Final = 3
+SECONDS: Final = 8.0
+SHORT_SECONDS: Final = 2.0
+WRONG_USAGE: Final = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what was asked for; returns the exit code."""
     options = _parser().parse_args(arguments)
-    cores = Cores.of_machine()
-    # Redis, the stub and everything else that is started here inherit it.
-    os.sched_setaffinity(0, {cores.rest})
     everyone = contenders()
-    plan = Plan(
-        contenders=tuple(one for one in everyone if one.name in options.only) or everyone,
-        cores=cores,
-        short=options.short,
-        rounds=options.rounds or (1 if options.short else 3),
-        seconds=options.seconds or (2 if options.short else 8),
-    )
-    named = [scenario for scenario in SCENARIOS if scenario.name in options.only]
-    for scenario in named or [one for one in SCENARIOS if options.long or not one.long]:
-        print(f"# {scenario.name}", flush=True)
+    known = {one.name for one in everyone} | {one.name for one in SCENARIOS}
+    if unknown := [name for name in options.only if name not in known]:
+        print(f"{', '.join(unknown)}: not one of {', '.join(sorted(known))}", file=sys.stderr)
+        return WRONG_USAGE
+    chosen = tuple(one for one in everyone if one.name in options.only)
+    # Only whole runs go into the documentation.
+    whole = not (options.short or chosen or options.rounds or options.seconds)
+    output: Path = options.output or (PAGE.parent if whole else SHORT_OUTPUT)
+    results = Results(output / FOLDER / "results.json")
+    code = 0
+    if not options.render:
+        cores = Cores.of_machine()
+        # Redis, the stub and everything else that is started here inherit it.
+        os.sched_setaffinity(0, {cores.rest})
+        plan = Plan(
+            contenders=chosen or everyone,
+            cores=cores,
+            short=options.short,
+            rounds=options.rounds or (1 if options.short else ROUNDS),
+            seconds=options.seconds or (SHORT_SECONDS if options.short else SECONDS),
+        )
+        for scenario in _scenarios(options.only, long=options.long):
+            code = max(code, measure(scenario, plan, results))
+    page = output / PAGE.name
+    if not page.exists():
+        shutil.copy(PAGE, page)
+    page.write_text(Page(results, everyone, output).renew(page.read_text("utf-8")), "utf-8")
+    print(f"written: {page}", flush=True)
+    return code
+
+
+def measure(scenario: Scenario, plan: Plan, results: Results) -> int:
+    """Measures a scenario, prints each record as it comes and keeps them; returns the exit code."""
+    print(f"\n{scenario.name}", flush=True)
+    begun = time.monotonic()
+    records = []
+    try:
         for record in scenario.run(plan):
-            print(line(record), flush=True)
+            records.append(record)
+            print(f"  {line(record)}", flush=True)
+    except BenchmarkError as exc:
+        print(f"{scenario.name}: {exc}", file=sys.stderr)
+        return 1
+    results.put(scenario.name, plan, records)
+    print(f"  {time.monotonic() - begun:.0f} s", flush=True)
     return 0
 
 
 def line(record: dict[str, Any]) -> str:
-    """Returns one run for people."""
+    """Returns a record on one line; lists are only in the raw results."""
     return "  ".join(
-        f"{k}={round(v, 3) if isinstance(v, float) else v}"
-        for k, v in record.items()
-        if not isinstance(v, list)
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in record.items()
+        if not isinstance(value, list)
     )
+
+
+def _scenarios(only: Sequence[str], *, long: bool) -> list[Scenario]:
+    named = [scenario for scenario in SCENARIOS if scenario.name in only]
+    if named:
+        return named
+    if only:
+        # A contender alone is about its rate; that is what one tunes.
+        return [scenario for scenario in SCENARIOS if scenario.name == "throughput"]
+    return [scenario for scenario in SCENARIOS if long or not scenario.long]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__)
     parser.add_argument("--short", action="store_true", help="only show that everything works")
-    parser.add_argument("--long", action="store_true", help="a million commands too")
-    parser.add_argument("--only", action="append", default=[], help="a scenario or a contender")
-    parser.add_argument("--rounds", type=int, help="how often each is measured")
-    parser.add_argument("--seconds", type=float, help="about how long one measurement takes")
+    parser.add_argument("--long", action="store_true", help="a million commands in a row too")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a scenario, or a contender; may be given more than once",
+    )
+    parser.add_argument("--rounds", type=int, help=f"how often each is measured; {ROUNDS}")
+    parser.add_argument("--seconds", type=float, help=f"length of one measurement; {SECONDS:g}")
+    parser.add_argument("--output", type=Path, help="folder of the page, docs by default")
+    parser.add_argument("--render", action="store_true", help="measure nothing, render again")
     return parser
 
 

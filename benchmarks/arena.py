@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[1]
 READY_SECONDS: Final = 30.0
 _LOOK_SECONDS = 0.02
+_LAST_LINES = 10
+_LINE_CHARACTERS = 300
 
 
 class BenchmarkError(Exception):
@@ -113,7 +115,7 @@ class Arena:
     def last_lines(self) -> str:
         """Returns the last lines that a worker printed."""
         printed = self.log.read_text("utf-8", "replace") if self.log.exists() else ""
-        return "\n".join(printed.splitlines()[-15:])
+        return "\n".join(line[:_LINE_CHARACTERS] for line in printed.splitlines()[-_LAST_LINES:])
 
     def _ask(self, method: str, path: str) -> bytes:
         request = urllib.request.Request(self.domain + path, method=method)  # noqa: S310 - our stub

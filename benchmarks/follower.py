@@ -19,6 +19,7 @@ _PAGE = 2_000
 _FIRST = b"0-0"
 _END = b'.succeeded"'
 _ACCEPTED = b'.accepted"'
+_FAILED = b'.failed"'
 
 
 class Follower:
@@ -28,6 +29,7 @@ class Follower:
         ends: how often each command was said to have succeeded.
         times: when each command's first end was published, in seconds by Redis' clock.
         accepted: how many commands were said to be accepted.
+        failed: how many commands were said to have failed.
         last_ms: when the last end was published, by Redis' clock.
     """
 
@@ -38,6 +40,7 @@ class Follower:
         self.ends: Counter[str] = Counter()
         self.times: dict[str, float] = {}
         self.accepted = 0
+        self.failed = 0
         self.last_ms = 0
 
     def read(self) -> int:
@@ -55,6 +58,8 @@ class Follower:
                     self.times.setdefault(subject, self.last_ms / 1000)
                 elif _ACCEPTED in event:
                     self.accepted += 1
+                elif _FAILED in event:
+                    self.failed += 1
             if len(entries) < _PAGE:
                 return len(self.ends)
 
@@ -71,7 +76,7 @@ class Follower:
         every: float = 0.1,
         look: Callable[[], object] = lambda: None,
     ) -> bool:
-        """Returns whether `count` commands in all have ended within a time.
+        """Returns whether `count` commands in all have ended within a time, and none has failed.
 
         Args:
             count: of commands.
@@ -82,7 +87,7 @@ class Follower:
         deadline = time.monotonic() + seconds
         while self.read() < count:
             look()
-            if time.monotonic() > deadline:
+            if self.failed or time.monotonic() > deadline:
                 return False
             time.sleep(every)
         return True

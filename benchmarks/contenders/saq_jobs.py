@@ -107,7 +107,7 @@ async def serve() -> None:
         functions=[(FUNCTION, predict)],
         concurrency=places(),
         startup=open_predictor,
-        timers={"sweep": RECOVERY_SECONDS},
+        timers={"sweep": RECOVERY_SECONDS // 2},
     )
     await worker.start()
 
