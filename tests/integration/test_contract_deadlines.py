@@ -1,0 +1,264 @@
+"""Rules of deadlines in a worker: nothing starts past one, and whoever waits ends at it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.console import Console, running_worker, wait_until
+from tests.integration.test_contract_places import running_runner, until_ended
+from tests.integration.test_handlers_creation import data_of, made
+from tests.integration.test_handlers_results import train_data
+from tests.integration.test_intake_reading import until
+from tests.integration.worker_bench import Bench, open_bench
+from tests.sandbox_process import SIMULATED, SandboxProcess, running_sandbox
+from worker.api.gate import Breaker, Gate
+from worker.ledger.dead_letters import DeadLetters
+from worker.ledger.deadlines import Deadlines
+from worker.ledger.limits import RedisLimits
+from worker.tasks.deadlines import DeadlineWatch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from worker.ledger.ledger import Ledger
+
+SOON_SECONDS = 0.7
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    with running_sandbox(tmp_path_factory.mktemp("deadlines") / "state") as running:
+        yield running
+
+
+@pytest.fixture
+async def bench(
+    redis: Redis, ledger: Ledger, sandbox: SandboxProcess, tmp_path: Path
+) -> AsyncIterator[Bench]:
+    sandbox.faults(SIMULATED)
+    async with open_bench(redis, ledger, sandbox, tmp_path) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def watching(bench: Bench) -> AsyncIterator[None]:
+    """Has somebody look for deadlines, as each worker process does."""
+    deadlines = Deadlines(bench.redis, bench.ledger.keys, lease_seconds=30)
+    watch = asyncio.create_task(DeadlineWatch(bench.ledger, deadlines, bench.attempts).watch())
+    try:
+        yield
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+
+
+def in_seconds(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+def limited(bench: Bench, *, rate: float, concurrent: int) -> None:
+    """Puts limits of the fleet before the API."""
+    limits = RedisLimits(
+        bench.redis,
+        bench.ledger.keys,
+        bench.ledger,
+        requests_per_second=rate,
+        concurrent_requests=concurrent,
+    )
+    around = bench.attempts.around
+    gate = Gate(around.gate._transport, limits, None)
+    bench.attempts = replace(bench.attempts, around=replace(around, gate=gate))
+
+
+def calls(bench: Bench, operation: str) -> int:
+    told = bench.sandbox.truth()["calls"].get(operation, {})
+    return int(told.get("total", 0))
+
+
+async def failed_late(bench: Bench, command_id: str) -> bool:
+    """Whether a command has ended for its deadline, by one event and one dead letter."""
+    letter = await DeadLetters(bench.redis, bench.ledger.keys).get(command_id)
+    (terminal,) = [each for each in await bench.told(command_id) if each["type"].endswith("failed")]
+    code: str = terminal["data"]["error"]["code"]
+    return code == "deadline_exceeded" and letter is not None and letter.reason == code
+
+
+async def test_a_call_that_waits_for_its_turn_past_the_deadline_is_not_sent(bench: Bench) -> None:
+    limited(bench, rate=0.05, concurrent=4)
+    keys = bench.ledger.keys
+    assert await bench.carry("list_models", {}) is not None
+    before = calls(bench, "list_models")
+    sent = await bench.send("list_models", {}, deadline=in_seconds(SOON_SECONDS))
+    assert (await bench.end(sent))["data"]["error"]["code"] == "deadline_exceeded"
+    assert await bench.redis.exists(keys.turns), "its turn would come seconds later"
+    assert calls(bench, "list_models") == before
+    assert await bench.redis.zcard(keys.permits) == 0, "it gave back what it had to send with"
+
+
+async def test_a_call_that_waits_for_a_permit_ends_with_the_deadline(bench: Bench) -> None:
+    limited(bench, rate=0, concurrent=1)
+    keys = bench.ledger.keys
+    await bench.redis.zadd(keys.permits, {"another": (time.time() + 60) * 1000})
+    before = calls(bench, "list_models")
+    sent = await bench.send("list_models", {}, deadline=in_seconds(SOON_SECONDS))
+    assert (await bench.end(sent))["data"]["error"]["code"] == "deadline_exceeded"
+    assert calls(bench, "list_models") == before
+    assert await bench.redis.zrange(keys.permits, 0, -1) == [b"another"]
+
+
+async def test_a_creation_that_waits_for_a_place_ends_with_the_deadline(bench: Bench) -> None:
+    around = replace(bench.attempts.around, creations=asyncio.Semaphore(0))
+    bench.attempts = replace(bench.attempts, around=around)
+    data = data_of(bench, "create_model")
+    sent = await bench.send("create_model", data, deadline=in_seconds(SOON_SECONDS))
+    assert (await bench.end(sent))["data"]["error"]["code"] == "deadline_exceeded"
+    assert made(bench, "create_model", data) == 0
+
+
+async def test_an_intent_whose_turn_comes_too_late_leaves_no_doubt(bench: Bench) -> None:
+    """The turn for the list is there at once, the one for the POST comes past the deadline."""
+    limited(bench, rate=0.05, concurrent=4)
+    data = data_of(bench, "create_model")
+    sent = await bench.send("create_model", data, deadline=in_seconds(2))
+    terminal = await bench.end(sent)
+    assert terminal["data"]["error"]["code"] == "deadline_exceeded"
+    assert await bench.states(sent) == ["accepted", "failed"]
+    assert made(bench, "create_model", data) == 0
+    assert not [key async for key in bench.redis.scan_iter(match="*guard:creating*", count=1000)]
+
+
+async def test_a_hold_of_the_api_ends_nobody_later_than_the_deadline(bench: Bench) -> None:
+    await bench.ledger.hold(60)
+    sent = await bench.send("list_models", {}, deadline=in_seconds(SOON_SECONDS))
+    async with running_runner(bench, places=4), watching(bench):
+        await until_ended(bench, sent)
+        assert await bench.redis.pttl(bench.ledger.keys.hold) > 0
+    assert await failed_late(bench, sent)
+
+
+async def test_an_open_breaker_ends_nobody_later_than_the_deadline(bench: Bench) -> None:
+    async def is_away() -> bool:
+        return False
+
+    breaker = Breaker(is_away, failures=1, minimum_seconds=60, maximum_seconds=60)
+    await breaker.examine()
+    bench.attempts = replace(bench.attempts, breaker=breaker)
+    sent = await bench.send("list_models", {}, deadline=in_seconds(SOON_SECONDS))
+    async with running_runner(bench, places=4), watching(bench):
+        await until_ended(bench, sent)
+        assert breaker.is_open
+    await breaker.aclose()
+    assert await failed_late(bench, sent)
+
+
+async def test_full_places_end_nobody_later_than_the_deadline(bench: Bench) -> None:
+    bench.sandbox.faults({"operation": "list_models", "effect": "latency", "seconds": 60})
+    await bench.send("list_models", {})
+    async with running_runner(bench, places=1) as runner, watching(bench):
+
+        async def full() -> bool:
+            return runner.running == 1
+
+        await until(full)
+        sent = await bench.send("list_models", {}, deadline=in_seconds(SOON_SECONDS))
+        runner.wake()
+        await until_ended(bench, sent)
+        assert runner.running == 1
+    assert await failed_late(bench, sent)
+
+
+async def test_a_command_that_nobody_here_can_read_is_late_like_any_other(bench: Bench) -> None:
+    sent = await bench.send("list_models", {}, deadline=in_seconds(SOON_SECONDS))
+    newer = {"type": "segment", "id": sent, "data": {}, "correlationid": "c"}
+    await bench.redis.set(bench.ledger.keys.text(sent), json.dumps(newer))
+    async with watching(bench):
+        await until_ended(bench, sent)
+    assert await failed_late(bench, sent)
+    assert (await bench.told(sent))[-1]["correlationid"] == "c"
+
+
+async def test_past_its_deadline_a_training_is_asked_for_no_more(bench: Bench) -> None:
+    bench.sandbox.faults({**SIMULATED, "training": "stalled"})
+    model = bench.sandbox.create_model()
+    deadline = time.time() + 1.5
+    sent = await bench.send(
+        "train", train_data(bench.sandbox, model), deadline=in_seconds(deadline - time.time())
+    )
+    await bench.attempt(sent)
+    assert await bench.state(sent) == "training"
+    due = await bench.redis.zscore(bench.ledger.keys.due_interactive, sent)
+    assert due is not None
+    assert due / 1000 < deadline - 0.5, "the last poll comes before the deadline"
+    polls = calls(bench, "get_training_status")
+
+    async def passed() -> bool:
+        return time.time() > deadline
+
+    await until(passed)
+    terminal = await bench.end(sent)
+    assert terminal["data"]["error"]["code"] == "deadline_exceeded"
+    assert "goes on at the API" in terminal["data"]["error"]["message"]
+    assert calls(bench, "get_training_status") == polls
+
+
+async def test_who_is_in_doubt_asks_the_api_once_more_though_the_deadline_has_passed(
+    bench: Bench,
+) -> None:
+    """Else a worker that comes back too late would call unknown what can be known."""
+    data = data_of(bench, "create_model")
+    lost = {"operation": "create_model", "effect": "commit_then_fail", "count": 1}
+    bench.sandbox.faults(lost)
+    deadline = time.time() + 1
+    sent = await bench.send("create_model", data, deadline=in_seconds(1))
+    await bench.attempt(sent)
+    assert await bench.state(sent) == "in_doubt"
+
+    async def passed() -> bool:
+        return time.time() > deadline
+
+    await until(passed)
+    assert (await bench.end(sent))["type"] == "create_model.succeeded"
+    assert made(bench, "create_model", data) == 1
+
+
+def test_a_worker_that_is_told_to_wait_a_minute_ends_what_is_late_meanwhile(
+    redis_url: str, namespace: str, sandbox: SandboxProcess, tmp_path: Path
+) -> None:
+    """A whole worker process, told by a 429 to hold everything back."""
+    sandbox.faults({
+        "operation": "list_models",
+        "effect": "status",
+        "status": 429,
+        "headers": {"Retry-After": "60"},
+    })
+    console = Console(
+        redis_url,
+        namespace,
+        ENCORD_DOMAIN=sandbox.told["domain"],
+        ENCORD_SSH_KEY_FILE=sandbox.told["key_file"],
+        TRAINMASTER_RESULT_STORE=str(tmp_path / "results"),
+    )
+
+    def status(command_id: str) -> dict[str, Any]:
+        lines = console.run("status", command_id, "--json").lines
+        return lines[0] if lines else {}
+
+    with running_worker(console, tmp_path / "worker.log"):
+        console.run("submit", "list_models", "--id", "first")
+        wait_until(lambda: status("first").get("state") == "retrying", "the hold")
+        said = console.run("submit", "--wait", "list_models", "--deadline", "2s", "--json")
+        assert said.code == 1
+        assert said.lines[-1]["data"]["error"]["code"] == "deadline_exceeded"
+        assert status("first")["state"] == "retrying", "the hold is not over"
+        assert console.run("cancel", "first").code == 0
