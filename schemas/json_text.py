@@ -14,22 +14,34 @@ import orjson
 from pydantic_core import to_json
 
 
+class Encoded:
+    """A value that is JSON already; it may stand anywhere in what is encoded."""
+
+    # No dataclass: orjson would take one apart.
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+
 def encode_json(value: Any, *, pretty: bool = False) -> bytes:
     """Returns a value's JSON; what is no finite number becomes null.
 
     Args:
-        value: JSON values; UUIDs and datetimes are written as strings.
+        value: JSON values, encoded ones too; UUIDs and datetimes are written as strings.
         pretty: over several lines, for people.
 
     Raises:
         TypeError: the value holds something that JSON has no word for.
     """
     try:
-        return orjson.dumps(value, option=orjson.OPT_INDENT_2 if pretty else None)
+        return orjson.dumps(value, _fragment, orjson.OPT_INDENT_2 if pretty else None)
     except orjson.JSONEncodeError as exc:
         if "64-bit" not in str(exc):
             raise
-    return to_json(value, indent=2 if pretty else None, inf_nan_mode="null")
+    return to_json(
+        value, indent=2 if pretty else None, inf_nan_mode="null", fallback=_value_of_encoded
+    )
 
 
 def decode_json(text: bytes) -> Any:
@@ -39,3 +51,15 @@ def decode_json(text: bytes) -> Any:
         ValueError: the text is not JSON.
     """
     return jiter.from_json(text, allow_inf_nan=False)
+
+
+def _fragment(value: object) -> orjson.Fragment:
+    if isinstance(value, Encoded):
+        return orjson.Fragment(value.text)
+    raise TypeError
+
+
+def _value_of_encoded(value: object) -> Any:
+    if isinstance(value, Encoded):
+        return decode_json(value.text)
+    raise TypeError(f"{type(value).__name__} has no JSON")

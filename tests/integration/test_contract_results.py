@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+RESULT = b'"' + b"x" * 2000 + b'"'
+
+
 class OddStore(MemoryFileSystem):  # type: ignore[misc]
     """A store whose errors are its own, as those of some clouds are."""
 
@@ -28,7 +31,7 @@ class OddStore(MemoryFileSystem):  # type: ignore[misc]
 async def test_errors_of_a_store_s_own_are_told_like_those_of_a_disk() -> None:
     fsspec.register_implementation("odd", OddStore, clobber=True)
     with pytest.raises(OSError, match="RuntimeError") as caught:
-        await ResultStore("odd://results", 1024).keep("1-0", "x" * 2000)
+        await ResultStore("odd://results", 1024).keep("1-0", RESULT)
     assert "s3cret" not in str(caught.value)
 
 
@@ -43,7 +46,7 @@ def test_a_store_that_nobody_knows_is_a_wrong_setting(url: str) -> None:
 async def test_a_large_result_lies_in_a_folder_however_it_is_named(
     tmp_path: Path, protocol: str
 ) -> None:
-    url = await ResultStore(f"{protocol}{tmp_path / 'results'}", 1024).keep("1-0", "x" * 2000)
+    url = await ResultStore(f"{protocol}{tmp_path / 'results'}", 1024).keep("1-0", RESULT)
     assert url is not None
     with fsspec.open(url) as file:
-        assert file.read() == b'"' + b"x" * 2000 + b'"'
+        assert file.read() == RESULT

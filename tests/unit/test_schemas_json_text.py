@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from schemas.json_text import decode_json, encode_json
+from schemas.json_text import Encoded, decode_json, encode_json
 
 WIDE = [2**64, -(2**63) - 1, 10**400]
 
@@ -30,8 +30,16 @@ def test_people_get_several_lines_for_long_integers_too() -> None:
     assert encode_json({"a": 2**64}, pretty=True) == b'{\n  "a": 18446744073709551616\n}'
 
 
+@pytest.mark.parametrize("beside", [1, *WIDE])
+def test_what_is_encoded_already_stands_where_it_is_put(beside: int) -> None:
+    text = encode_json({"result": Encoded(b'{"loss": 0.5}'), "beside": beside})
+    assert json.loads(text) == {"result": {"loss": 0.5}, "beside": beside}
+
+
 def test_what_json_has_no_word_for_is_refused() -> None:
     with pytest.raises(TypeError):
         encode_json({"set": {1}})
+    with pytest.raises(TypeError):
+        encode_json({"set": {1}, "wide": 2**64})
     with pytest.raises(ValueError, match="expected value"):
         decode_json(b"[NaN]")

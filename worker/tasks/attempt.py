@@ -11,6 +11,7 @@ import structlog
 
 from schemas.enums import CommandType, EventState
 from schemas.events import ErrorCode
+from schemas.json_text import Encoded, encode_json
 from schemas.referral import ReferredCommand, reread_message
 from worker.errors import (
     ConnectionLostError,
@@ -143,9 +144,10 @@ class Attempts:
     async def _succeed(self, run: Run[Command], outcome: Succeeded) -> Finish:
         lease = run.lease
         duration = max(0.0, time.time() - lease.accepted_at_ms / 1000)
-        dataref = await self.results.keep(lease.entry_id, outcome.result)
+        result = encode_json(outcome.result)
+        dataref = await self.results.keep(lease.entry_id, result)
         data = {
-            "result": None if dataref else outcome.result,
+            "result": None if dataref else Encoded(result),
             "attempts": lease.attempts + 1,
             "duration_seconds": round(duration, 3),
         }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
+import uvloop
 from redis.exceptions import AuthenticationError
 
 from schemas.events import ErrorCode
@@ -105,7 +106,7 @@ class Engine:
         self._publish_wake_up = publish_wake_up
         self._on_broken = on_broken
         self._times = times
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._ready: Future[None] = Future()
         self._calling = threading.Lock()

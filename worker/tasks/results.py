@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import uuid
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import fsspec
 
@@ -34,15 +34,18 @@ class ResultStore:
         self._url = url
         self._limit_bytes = limit_bytes
 
-    async def keep(self, entry_id: str, result: Any) -> str | None:
+    async def keep(self, entry_id: str, payload: bytes) -> str | None:
         """Stores a result that is too large; returns its URL, or None if it stays in the event.
+
+        Args:
+            entry_id: of the command.
+            payload: the result as JSON.
 
         The name follows from the command, so that a second run writes the same file.
 
         Raises:
             OSError: the store can't be written.
         """
-        payload = encode_json(result)
         if len(payload) <= self._limit_bytes:
             return None
         with _translated():
