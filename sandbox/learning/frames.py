@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sandbox.learning.errors import FrameRangeError, UnreadableMediaError
 
@@ -141,5 +141,8 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
             yield picture
     except FileNotFoundError as error:
         raise UnreadableMediaError(f"{name} does not exist") from error
+    except UnidentifiedImageError as error:
+        # Pillow names the object in memory that it was given.
+        raise UnreadableMediaError(f"{name} is no picture") from error
     except _BROKEN as error:
         raise UnreadableMediaError(f"{name} can't be read as a picture: {error}") from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -23,7 +25,6 @@ from worker.backfill.sources import expected_items, guess_format, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from worker.backfill.store import Fed
 
@@ -81,7 +82,7 @@ def problem_of(item: Fed) -> str:
     assert not item.text
     record = orjson.loads(item.problem)
     assert record["error"]["code"] == "invalid_item"
-    return str(record["error"]["message"])
+    return f"{record['place']}: {record['error']['message']}"
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -114,13 +115,13 @@ def test_a_column_of_another_name_is_mapped(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"data_uuid":', "line 2 is no JSON: EOF while parsing a value at line 1 column 13"),
-        ("[1]", "line 2 is no JSON object"),
-        ('{"picture": "a.png"}', "line 2 names no data_uuid and no data_path; it has picture"),
-        ('{"data_uuid": "7"}', "line 2 data_uuid must be a UUID"),
-        ('{"data_path": "a", "conf_thresh": 2}', "line 2 conf_thresh must be"),
-        (f'{{"data_path": "a", "data_uuid": "{UUID(int=1)}"}}', "line 2 exactly one of data_uuid"),
-        ("x" * (MAX_ROW_BYTES + 10), f"line 2 is longer than {MAX_ROW_BYTES} bytes"),
+        ('{"data_uuid":', "line 2: not JSON: EOF while parsing a value at column 13"),
+        ("[1]", "line 2: no JSON object"),
+        ('{"picture": "a.png"}', "line 2: names no data_uuid and no data_path; it has picture"),
+        ('{"data_uuid": "7"}', "line 2: data_uuid must be a UUID"),
+        ('{"data_path": "a", "conf_thresh": 2}', "line 2: conf_thresh must be"),
+        (f'{{"data_path": "a", "data_uuid": "{UUID(int=1)}"}}', "line 2: exactly one of data_uuid"),
+        ("x" * (MAX_ROW_BYTES + 10), f"line 2: longer than {MAX_ROW_BYTES} bytes"),
     ],
 )
 def test_a_bad_line_fails_its_own_item_and_says_why(line: str, said: str, tmp_path: Path) -> None:
@@ -135,10 +136,10 @@ def test_a_bad_line_fails_its_own_item_and_says_why(line: str, said: str, tmp_pa
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (b"a.png", "line 3 has 1 values, and there are 2 columns"),
-        (b"a.png,high", "line 3 conf_thresh must be a number, not 'high'"),
-        (b"a\xff.png,0.5", "line 3 is not UTF-8"),
-        (b",0.5", "line 3 names no data_uuid and no data_path; it has conf_thresh"),
+        (b"a.png", "line 3: 1 value where the head names 2 columns"),
+        (b"a.png,high", "line 3: conf_thresh must be a number, not 'high'"),
+        (b"a\xff.png,0.5", "line 3: not UTF-8"),
+        (b",0.5", "line 3: names no data_uuid and no data_path; it has conf_thresh"),
     ],
 )
 def test_a_bad_row_of_csv_fails_its_own_item_and_says_why(
@@ -158,6 +159,39 @@ def test_a_missing_column_is_told_with_those_that_are_there(name: str, tmp_path:
         read_all(location)
     with pytest.raises(SourceError, match="has no column path; its columns are file, size"):
         read_all(location, {"data_path": "path"})
+
+
+def test_a_column_of_another_name_is_named_by_both_where_it_is_wrong(tmp_path: Path) -> None:
+    location = write(tmp_path / "items.csv", [{"file": "a.png", "least": "much"}])
+    (item,) = read_all(location, {"data_path": "file", "conf_thresh": "least"})
+    assert problem_of(item) == "line 2: least (conf_thresh) must be a number, not 'much'"
+
+
+def test_an_open_quotation_mark_names_all_lines_that_it_swallows(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text('data_path,conf_thresh\na.png,0.5\n"b.png,0.5\nc.png,0.5\n')
+    good, bad = read_all(str(path))
+    assert data_of(good)["data_path"] == str(tmp_path / "a.png")
+    assert problem_of(bad).startswith("lines 3 to 4: 1 value where the head names 2 columns")
+    assert orjson.loads(bad.problem)["input"] == {"row": "b.png,0.5\nc.png,0.5\n"}
+
+
+@pytest.mark.parametrize("name", ["items.jsonl", "items.parquet"])
+def test_rows_of_which_none_names_an_item_are_a_bad_source(name: str, tmp_path: Path) -> None:
+    """One such row is a bad item; if all are, the owner has forgotten to map a column."""
+    location = write(tmp_path / name, [{"file": "a.png"}, {"file": "b.png"}])
+    with pytest.raises(SourceError, match=r"file.*--map data_path=COLUMN"):
+        read_all(location)
+
+
+def test_a_name_that_is_not_utf_8_fails_its_item_and_the_folder_goes_on(tmp_path: Path) -> None:
+    names = (b"a.png", b"b\xff.png", b"c\td.png", "é.png".encode())
+    for name in names:
+        Path(os.fsdecode(bytes(tmp_path) + b"/" + name)).touch()
+    first, bad, tab, accent = read_all(str(tmp_path), most=1)
+    assert "its name is not UTF-8" in problem_of(bad)
+    shown = [data_of(item)["data_path"] for item in (first, tab, accent)]
+    assert shown == [str(tmp_path / name) for name in ("a.png", "c\td.png", "é.png")]
 
 
 def test_a_source_that_is_not_there_is_told_in_a_line(tmp_path: Path) -> None:

@@ -20,7 +20,14 @@ def succeeded(seconds: float, *confidences: float) -> dict[str, Any]:
 
 
 def failed(code: str) -> dict[str, Any]:
-    return {"state": "failed", "attempts": 2, "error": {"code": code, "message": f"{code}!"}}
+    return {
+        "item": 7,
+        "state": "failed",
+        "place": "line 8",
+        "input": {"data_path": "a.png"},
+        "attempts": 2,
+        "error": {"code": code, "message": f"{code}!"},
+    }
 
 
 def test_a_percentile_is_right_to_one_percent_and_never_above_the_longest() -> None:
@@ -39,7 +46,10 @@ def test_all_is_counted_once_and_failures_by_their_reason() -> None:
     summary = tally(records).summary("night", 2.0)
     assert (summary["items"], summary["succeeded"], summary["failed"]) == (4, 2, 2)
     assert summary["failures"] == {"not_found": 2}
-    assert summary["messages"] == [{"code": "not_found", "message": "not_found!", "items": 2}]
+    first = {"item": 7, "place": "line 8", "named": "a.png"}
+    assert summary["messages"] == [
+        {"code": "not_found", "message": "not_found!", "items": 2, "first": first}
+    ]
     assert summary["items_per_second"] == 2.0
     assert summary["attempts"] == 6
     assert summary["classes"] == {"car": 2}

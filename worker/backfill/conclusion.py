@@ -55,7 +55,7 @@ def conclude(standing: Standing, output: Output, seconds: float) -> dict[str, An
 
 def _failure(record: Record) -> bytes:
     """Returns a failure as a row that a source may hold: what was said, and what went wrong."""
-    told = {"item": record["item"], "error": record["error"], "attempts": record["attempts"]}
+    told = {name: record[name] for name in ("item", "place", "error", "attempts") if name in record}
     return orjson.dumps({**record["input"], **told})
 
 

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, unquote
 
 import fsspec
 
@@ -29,7 +30,7 @@ PICTURE_SUFFIXES: Final = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """The images below a folder, in the order of their names. The position is a relative path.
+    """The images below a folder, in the order of their names; the position is a quoted path.
 
     Attributes:
         location: a path, or a URL that fsspec can list.
@@ -38,12 +39,17 @@ class Folder:
     location: str
 
     def rows(self, after: str) -> Iterator[SourceRow]:
-        behind = tuple(after.split("/")) if after else ()
+        behind = tuple(unquote(after, errors="surrogateescape").split("/")) if after else ()
         filesystem, root = self._filesystem()
         for parts in self._walk(filesystem, root, (), behind):
             relative = "/".join(parts)
-            path = f"{self.location.rstrip('/')}/{relative}"
-            yield SourceRow(relative, relative, {"data_path": path})
+            position = quote(relative, errors="surrogateescape")
+            if relative.isascii() or _is_utf8(relative):
+                path = f"{self.location.rstrip('/')}/{relative}"
+                yield SourceRow(position, relative, {"data_path": path})
+            else:
+                shown = relative.encode("utf-8", "replace").decode()
+                yield SourceRow(position, shown, None, "its name is not UTF-8")
 
     def _filesystem(self) -> tuple[Any, str]:
         """Returns what lists the folder and its path there; None lists those of this machine."""
@@ -71,6 +77,11 @@ class Folder:
 
 def _is_picture(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
+
+
+def _is_utf8(name: str) -> bool:
+    """Tells whether a name has no bytes that are kept as surrogates, which JSON can't hold."""
+    return not any("\udc80" <= character <= "\udcff" for character in name)
 
 
 def _local(path: str) -> list[tuple[str, bool]]:

@@ -13,7 +13,7 @@ from schemas.enums import CommandType, Priority, SourceFormat
 from schemas.events import ErrorCode
 from schemas.parsing import InvalidCommandError, parse_command
 from worker.backfill.plan import STDIN
-from worker.backfill.rows import ITEM_FIELDS, NAMING_FIELDS
+from worker.backfill.rows import ITEM_FIELDS, NAMING_FIELDS, SHOWN_CHARACTERS
 from worker.backfill.store import Fed
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ _INTEGER: Final = re.compile(r"[+-]?\d{1,18}")
 _WHOLE: Final = frozenset({"frame_range_from", "frame_range_to"})
 _SHARES: Final = frozenset({"conf_thresh", "iou_thresh", "rdp_thresh"})
 _BOOLEANS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-# What a record of a bad row repeats of it.
-_SHOWN_CHARACTERS: Final = 500
+_PLACE_CHARACTERS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +48,12 @@ class Itemizer:
         if not any(name in data for name in NAMING_FIELDS):
             has = ", ".join(map(str, row.fields)) or "nothing"
             return self._bad(number, row, f"names no data_uuid and no data_path; it has {has}")
-        text = self._command(data)
+        text = self._command(data, row.place)
         try:
             parse_command(text)
         except InvalidCommandError as exc:
             problems = [
-                f"{problem.path.removeprefix('data').lstrip('.')} {problem.message}".lstrip()
+                f"{self._column(problem.path)} {problem.message}".lstrip()
                 for problem in exc.problems
             ]
             return self._bad(number, row, "; ".join(problems) or exc.message)
@@ -67,10 +66,27 @@ class Itemizer:
             value = fields.get(columns.get(name, name))
             if value is None:
                 continue
-            said[name] = _from_text(name, value) if texts else value
+            said[name] = self._from_text(name, value) if texts else value
         if isinstance(said.get("data_path"), str):
             said["data_path"] = self._absolute(said["data_path"])
         return said
+
+    def _column(self, path: str) -> str:
+        """Returns what a problem is about as the source's owner calls it."""
+        name = path.removeprefix("data").lstrip(".")
+        column = self.plan.source.columns.get(name)
+        return f"{column} ({name})" if column else name
+
+    def _from_text(self, name: str, text: str) -> Any:
+        """Returns a value of CSV as JSON has it.
+
+        Raises:
+            ValueError: the text is no such value.
+        """
+        try:
+            return _from_text(name, text.strip())
+        except ValueError as exc:
+            raise ValueError(f"{self._column(name)} {exc}, not {text[:40]!r}") from exc
 
     def _absolute(self, path: str) -> str:
         """Resolves a path against the folder that its manifest lies in; a URL stays one."""
@@ -82,11 +98,13 @@ class Itemizer:
             return path if path.startswith("/") else f"{location.rpartition('/')[0]}/{path}"
         return str(Path(location).parent / path)
 
-    def _command(self, data: Mapping[str, Any]) -> bytes:
+    def _command(self, data: Mapping[str, Any], place: str) -> bytes:
         command: dict[str, Any] = {
             "type": CommandType.PREDICT,
             "priority": Priority.BULK,
             "data": data,
+            # An attribute, so that whatever becomes of it names its row.
+            "place": _printable(place),
         }
         if self.plan.item_events:
             # Items that carry it have events; see `worker.tasks.item_results`.
@@ -94,38 +112,45 @@ class Itemizer:
         return orjson.dumps(command)
 
     def _bad(self, number: int, row: SourceRow, problem: str) -> Fed:
-        said = {} if row.fields is None else dict(row.fields)
-        if len(str(said)) > _SHOWN_CHARACTERS:
+        said = dict(row.fields or {})
+        if row.raw:
+            said = {"row": row.raw}
+        if len(str(said)) > SHOWN_CHARACTERS:
             said = {name: str(value)[:80] for name, value in list(said.items())[:20]}
         record = {
             "item": number,
             "state": "failed",
+            "place": _printable(row.place),
             "input": said,
-            "error": {"code": ErrorCode.INVALID_ITEM, "message": f"{row.place} {problem}"},
+            "error": {"code": ErrorCode.INVALID_ITEM, "message": problem},
             "attempts": 0,
             "seconds": 0.0,
         }
         return Fed(b"", orjson.dumps(record, default=str))
 
 
-def _from_text(name: str, text: str) -> Any:
-    """Returns a value of CSV as JSON has it.
+def names_item(row: SourceRow, columns: Mapping[str, str]) -> bool:
+    """Tells whether a row has a column that says which item it is."""
+    return any(columns.get(name, name) in (row.fields or ()) for name in NAMING_FIELDS)
 
-    Raises:
-        ValueError: the text is no such value.
-    """
-    text = text.strip()
+
+def _printable(place: str) -> str:
+    shown = place[:_PLACE_CHARACTERS]
+    return "".join(character if character.isprintable() else "�" for character in shown)
+
+
+def _from_text(name: str, text: str) -> Any:
     if name in _WHOLE:
         if not _INTEGER.fullmatch(text):
-            raise ValueError(f"{name} must be a whole number, not {text[:40]!r}")
+            raise ValueError("must be a whole number")
         return int(text)
     if name in _SHARES:
         try:
             return float(text)
         except ValueError:
-            raise ValueError(f"{name} must be a number, not {text[:40]!r}") from None
+            raise ValueError("must be a number") from None
     if name == "allocation_enabled":
         if text.lower() not in _BOOLEANS:
-            raise ValueError(f"{name} must be true or false, not {text[:40]!r}")
+            raise ValueError("must be true or false")
         return _BOOLEANS[text.lower()]
     return text

@@ -175,6 +175,9 @@ class Leader:
         if standing.exhausted or room < min(BATCH_ITEMS, max(1, standing.plan.window // 8)):
             return False
         if self._reader is None:
+            if standing.read == 0:
+                output = Output(standing.plan.output)
+                await self._kept(standing, asyncio.to_thread(output.check_unused))
             self._reader = Reader(self._id, standing.plan)
             await self._expect(standing)
         try:

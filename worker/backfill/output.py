@@ -65,6 +65,22 @@ class Output:
         """Opens a file to read its bytes; a context manager."""
         return fsspec.open(self.path(*names), "rb", compression=None)
 
+    def check_unused(self) -> None:
+        """Does nothing if no other backfill has left parts here, which nobody could tell apart.
+
+        Raises:
+            OutputError: one has, or it can't be read.
+        """
+        try:
+            names = self.part_names()
+        except (OSError, ValueError, ImportError) as exc:
+            raise OutputError(f"{self.location}: can't be read: {exc}") from exc
+        if names:
+            raise OutputError(
+                f"{self.path(_PARTS)}: holds results of another backfill: move them, or choose "
+                "another --output"
+            )
+
     def part_names(self) -> list[str]:
         """Returns the names of the parts, in their order."""
         filesystem, root = fsspec.url_to_fs(self.path(_PARTS))

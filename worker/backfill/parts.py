@@ -137,6 +137,7 @@ class _ParquetWriter:
             ("data_path", self._arrow.string()),
             ("frames", self._arrow.string()),
             ("dataref", self._arrow.string()),
+            ("place", self._arrow.string()),
             ("input", self._arrow.string()),
             ("error", self._arrow.string()),
             ("attempts", self._arrow.int32()),
@@ -173,13 +174,17 @@ def _writer(file: IO[bytes], part_format: PartFormat) -> Iterator[PartWriter]:
         yield writer
 
 
-def read_records(output: Output) -> Iterator[Record]:
+def read_records(output: Output, *, last: int | None = None) -> Iterator[Record]:
     """Yields the records of all parts, in the order in which the items ended.
+
+    Args:
+        output: where they are.
+        last: only of so many parts, the latest.
 
     Raises:
         OSError: a part can't be read.
     """
-    for name in output.part_names():
+    for name in output.part_names()[-last if last else None :]:
         with output.read(PARTS, name) as file:
             if name.endswith(f".{PartFormat.JSONL}"):
                 for line in file:

@@ -6,11 +6,13 @@ import asyncio
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from worker.backfill.items import Itemizer
+from worker.backfill.errors import SourceError
+from worker.backfill.items import Itemizer, names_item
+from worker.backfill.plan import STDIN
 from worker.backfill.sources import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from worker.backfill.plan import Plan
     from worker.backfill.rows import SourceRow
@@ -67,7 +69,9 @@ class Reader:
         self._number = -1
         batch = Batch(number, position)
         size = 0
+        rows: list[SourceRow] = []
         for row in islice(self._rows, min(most, BATCH_ITEMS)):
+            rows.append(row)
             item = self._itemizer.item(number + len(batch.items), row)
             batch.items.append(item)
             batch.position = row.position
@@ -76,5 +80,31 @@ class Reader:
                 break
         else:
             batch.exhausted = len(batch.items) < min(most, BATCH_ITEMS)
+        if number == 0:
+            self._check_names(rows)
         self._number, self._position = number + len(batch.items), batch.position
         return batch
+
+    def _check_names(self, rows: Sequence[SourceRow]) -> None:
+        """Refuses a source whose first rows all say something, but none which item it is."""
+        source = self._plan.source
+        columns = source.columns
+        legible = [row for row in rows if row.fields]
+        if not legible or any(names_item(row, columns) for row in legible):
+            return
+        has = ", ".join(map(str, legible[0].fields or ()))
+        wanted = ", ".join(columns.get(name, name) for name in ("data_uuid", "data_path"))
+        raise SourceError(
+            f"{source.location}: none of its first {len(legible)} rows names {wanted}; the first "
+            f"one has {has}. Say which it is, like --map data_path=COLUMN"
+        )
+
+
+async def probe(plan: Plan) -> None:
+    """Reads the beginning of a source, to tell what is wrong with it before anything is begun.
+
+    Raises:
+        SourceError: it can't be read, or names no items.
+    """
+    if plan.source.location != STDIN:
+        await Reader("probe", plan).read(0, "", BATCH_ITEMS)

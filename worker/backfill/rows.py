@@ -16,6 +16,8 @@ from worker.backfill.plan import STDIN
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+# What a record of a bad row repeats of it.
+SHOWN_CHARACTERS: Final = 500
 # A longer line is no item: it holds a picture that belongs into a file.
 MAX_ROW_BYTES: Final = 768 * 1024
 ITEM_FIELDS: Final[tuple[str, ...]] = get_args(ItemField)
@@ -30,7 +32,8 @@ class SourceRow:
         position: the source goes on behind it from here.
         place: where it stands, for people, like `line 3`.
         fields: what it says, by column; None where it can't be read at all.
-        problem: why not.
+        problem: why not, in words that follow `place: `.
+        raw: what stands there instead, cut.
         texts: whether all values are text, as in CSV.
     """
 
@@ -38,6 +41,7 @@ class SourceRow:
     place: str
     fields: Mapping[str, Any] | None
     problem: str = ""
+    raw: str = ""
     texts: bool = False
 
 

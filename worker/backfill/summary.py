@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -17,6 +19,7 @@ CONFIDENCE_BINS: Final = 20
 _BIN_WIDTH: Final = 1.02
 _SHORTEST_SECONDS: Final = 1e-4
 _MOST_MESSAGES: Final = 20
+_SHOWN_CHARACTERS: Final = 200
 PERCENTILES: Final = (50, 90, 95, 99, 100)
 
 
@@ -68,6 +71,7 @@ class Tally:
     empty_items: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     messages: Counter[tuple[str, str]] = field(default_factory=Counter)
+    firsts: dict[tuple[str, str], Record] = field(default_factory=dict)
     classes: Counter[str] = field(default_factory=Counter)
     confidences: Counter[int] = field(default_factory=Counter)
     latencies: Latencies = field(default_factory=Latencies)
@@ -76,7 +80,7 @@ class Tally:
         """Counts one record."""
         self.attempts += record["attempts"]
         if record["state"] == "failed":
-            self._add_failure(record["error"])
+            self._add_failure(record)
             return
         self.succeeded += 1
         self.latencies.add(record["seconds"])
@@ -89,13 +93,23 @@ class Tally:
             self.confidences[min(int(share * CONFIDENCE_BINS), CONFIDENCE_BINS - 1)] += 1
         self.empty_items += before == self.predictions
 
-    def _add_failure(self, error: dict[str, Any]) -> None:
+    def _add_failure(self, record: Record) -> None:
+        error = record["error"]
         self.failed += 1
         self.failures[error["code"]] += 1
         # A message may name its item: the first few are enough to see what goes wrong.
         said = (error["code"], error["message"])
         if said in self.messages or len(self.messages) < _MOST_MESSAGES:
             self.messages[said] += 1
+            self.firsts.setdefault(said, record)
+
+    def reasons(self) -> list[dict[str, Any]]:
+        """Returns why items failed, the commonest reason first, each with its first item."""
+        return [
+            {"code": code, "message": message, "items": count, "first": _shown(self.firsts[said])}
+            for said, count in self.messages.most_common()
+            for code, message in (said,)
+        ]
 
     def summary(self, backfill_id: str, seconds: float) -> dict[str, Any]:
         """Returns the summary as JSON values.
@@ -111,10 +125,7 @@ class Tally:
             "succeeded": self.succeeded,
             "failed": self.failed,
             "failures": dict(self.failures.most_common()),
-            "messages": [
-                {"code": code, "message": message, "items": count}
-                for (code, message), count in self.messages.most_common()
-            ],
+            "messages": self.reasons(),
             "seconds": round(seconds, 3),
             "items_per_second": round(items / seconds, 2) if seconds > 0 else None,
             "attempts": self.attempts,
@@ -132,6 +143,16 @@ class Tally:
                 for number in range(CONFIDENCE_BINS)
             ],
         }
+
+
+def _shown(record: Record) -> Record:
+    """Returns where a failed item stands and what it is, for people."""
+    said = record.get("input", {})
+    named = next((said[name] for name in ("data_path", "data_uuid", "row") if name in said), None)
+    if named is None and said:
+        named = orjson.dumps(said, default=str).decode()
+    shown = " ".join(str(named or "").split())[:_SHOWN_CHARACTERS]
+    return {"item": record["item"], "place": record.get("place", ""), "named": shown}
 
 
 def tally(records: Iterable[Record]) -> Tally:

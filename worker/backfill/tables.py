@@ -14,6 +14,7 @@ from worker.backfill.errors import SourceError
 from worker.backfill.rows import (
     ITEM_FIELDS,
     MAX_ROW_BYTES,
+    SHOWN_CHARACTERS,
     SourceRow,
     check_columns,
     lines,
@@ -42,14 +43,18 @@ class JsonLines:
 
     def _row(self, number: int, line: bytes) -> SourceRow:
         position, place = str(number), f"line {number}"
+        raw = line[:SHOWN_CHARACTERS].decode("utf-8", "replace").strip()
         if len(line) > MAX_ROW_BYTES:
-            return SourceRow(position, place, None, f"is longer than {MAX_ROW_BYTES} bytes")
+            problem = f"longer than {MAX_ROW_BYTES} bytes"
+            return SourceRow(position, place, None, problem, raw)
         try:
             fields = jiter.from_json(line.strip(), catch_duplicate_keys=True, allow_inf_nan=False)
         except ValueError as exc:
-            return SourceRow(position, place, None, f"is no JSON: {exc}")
+            # Each line is a text of its own: which of its lines it is says nothing.
+            problem = f"not JSON: {str(exc).replace(' at line 1 column', ' at column')}"
+            return SourceRow(position, place, None, problem, raw)
         if not isinstance(fields, dict):
-            return SourceRow(position, place, None, "is no JSON object")
+            return SourceRow(position, place, None, "no JSON object", raw)
         return SourceRow(position, place, fields)
 
 
@@ -72,17 +77,18 @@ class Csv:
             number = 0
             while True:
                 number += 1
+                line = reader.line_num + 1
                 try:
                     values = next(reader)
                 except StopIteration:
                     return
                 except csv.Error as exc:
                     if number > skipped:
-                        problem = f"is no row of CSV: {exc}"
-                        yield SourceRow(str(number), f"line {reader.line_num}", None, problem)
+                        problem = f"no row of CSV: {exc}"
+                        yield SourceRow(str(number), _lines_from(line, reader), None, problem)
                     continue
                 if values and number > skipped:
-                    yield self._row(number, f"line {reader.line_num}", head, values)
+                    yield self._row(number, _lines_from(line, reader), head, values)
 
     def _head(self, reader: Iterator[list[str]]) -> list[str]:
         try:
@@ -99,10 +105,13 @@ class Csv:
     def _row(self, number: int, place: str, head: list[str], values: list[str]) -> SourceRow:
         position = str(number)
         if len(values) != len(head):
-            problem = f"has {len(values)} values, and there are {len(head)} columns"
-            return SourceRow(position, place, None, problem)
+            found = "1 value" if len(values) == 1 else f"{len(values)} values"
+            problem = f"{found} where the head names {len(head)} columns"
+            if "to" in place:
+                problem += "; a quotation mark that is not closed?"
+            return SourceRow(position, place, None, problem, _cut(",".join(values)))
         if any("\udc80" <= character <= "\udcff" for value in values for character in value):
-            return SourceRow(position, place, None, "is not UTF-8")
+            return SourceRow(position, place, None, "not UTF-8", _cut(",".join(values)))
         fields = {name: value for name, value in zip(head, values, strict=True) if value}
         return SourceRow(position, place, fields, texts=True)
 
@@ -140,6 +149,16 @@ class Parquet:
                     if number > skipped:
                         said = {name: value for name, value in fields.items() if value is not None}
                         yield SourceRow(str(number), f"row {number}", said)
+
+
+def _lines_from(line: int, reader: Any) -> str:
+    """Returns which lines a row of CSV is: a quoted value may go over many."""
+    last = reader.line_num
+    return f"line {line}" if last <= line else f"lines {line} to {last}"
+
+
+def _cut(text: str) -> str:
+    return text[:SHOWN_CHARACTERS].encode("utf-8", "replace").decode()
 
 
 def _groups_behind(table: Any, skipped: int) -> tuple[list[int], int]:

@@ -180,6 +180,8 @@ def fields_of(standing: Standing) -> list[tuple[str, str]]:
     led = "" if standing.state.ended else ("nobody" if standing.led_ms == 0 else "a process")
     if not standing.led_ms and standing.origin == "queue" and not standing.state.ended:
         led = "a worker, in a moment"
+    if standing.state == "paused":
+        led = ""
     return [
         ("backfill", standing.id),
         ("state", standing.state),

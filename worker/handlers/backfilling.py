@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import quote
 
+from schemas.enums import SourceFormat
 from worker.backfill.errors import LeadLostError, SourceError
 from worker.backfill.leader import Busy, Leader
 from worker.backfill.plan import FailureLimits, Plan, SourcePlan, common_data
@@ -86,6 +87,8 @@ def make_plan(run: Run[Backfill], around: BackfillSurroundings) -> Plan:
         source_format = data.format or guess_format(location)
     except SourceError as exc:
         raise _refusal(str(exc)) from exc
+    if data.columns and source_format is SourceFormat.FOLDER:
+        raise input_error("data.columns", "a folder of images has no columns")
     return Plan(
         common=common_data(data),
         source=SourcePlan(

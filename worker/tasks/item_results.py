@@ -4,11 +4,13 @@
 
     {"item": 17, "state": "succeeded", "data_path": "…", "frames": {"0": …},
      "attempts": 1, "seconds": 0.21}
-    {"item": 18, "state": "failed", "input": {"data_path": "…", "conf_thresh": 0.5},
+    {"item": 18, "state": "failed", "place": "line 19",
+     "input": {"data_path": "…", "conf_thresh": 0.5},
      "error": {"code": …, "message": …}, "attempts": 10, "seconds": 0.02}
 
 `seconds` are those of the last attempt. A result in the result store has `dataref` in place of
-`frames`. `input` is what the source said, so that a failure can be a source's row again.
+`frames`. `place` is where the item stands in the source, `input` what that said, so that a failure
+can be a source's row again.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ def failed_item(run: Run[Command], error: dict[str, Any], attempts: int) -> byte
     """Returns the record of an item that failed; empty where the run is of no backfill."""
     if not run.lease.backfill:
         return b""
-    return _record(run, "failed", {"input": _said(run), "error": error}, attempts)
+    told = {"place": (run.command.model_extra or {}).get("place", "")}
+    return _record(run, "failed", told | {"input": _said(run), "error": error}, attempts)
 
 
 def unreadable_item(lease: Lease, error: dict[str, Any]) -> bytes:

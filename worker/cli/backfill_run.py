@@ -1,0 +1,195 @@
+"""`trainmaster backfill run`: begins a backfill and waits for its end."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+import click
+
+from schemas.attributes import is_valid_id
+from schemas.commands import ItemField
+from schemas.enums import PartFormat, PredictTask, SourceFormat
+from worker.backfill.errors import BackfillError, SourceError
+from worker.backfill.output import Output
+from worker.backfill.plan import (
+    PART_ITEMS,
+    STDIN,
+    WINDOW,
+    FailureLimits,
+    Plan,
+    SourcePlan,
+)
+from worker.backfill.reader import probe
+from worker.backfill.sources import guess_format
+from worker.cli.backfill_lead import begin_backfill, lead_backfill, store_of
+from worker.cli.output import safe_text
+from worker.cli.target import Target, json_option, ledger_command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from redis.asyncio import Redis
+
+# An id names a folder, and stands in the ids of its items.
+_MOST_ID_CHARACTERS: Final = 200
+
+
+@click.command("run")
+@click.argument("source")
+@click.option("--project", type=click.UUID, required=True, help="The project.")
+@click.option("--attachment", type=click.UUID, required=True, help="The attached model.")
+@click.option("--training", type=click.UUID, required=True, help="The iteration.")
+@click.option("--task", type=click.Choice([str(each) for each in PredictTask]), required=True)
+@click.option("--id", "backfill_id", help="Names the backfill; the same again goes on with it.")
+@click.option("--output", metavar="DIR", help="Folder or URL of the results.  [default: the id]")
+@click.option(
+    "--format",
+    "source_format",
+    type=click.Choice([str(each) for each in SourceFormat]),
+    help="Of the source, where its name does not tell.",
+)
+@click.option(
+    "--map",
+    "mapped",
+    multiple=True,
+    metavar="NAME=COLUMN",
+    help="The source's column of an item's data_uuid, data_path, conf_thresh and so on.",
+)
+@click.option("--conf-thresh", type=click.FloatRange(0, 1), help="For items that say none.")
+@click.option("--iou-thresh", type=click.FloatRange(0, 1), help="For items that say none.")
+@click.option("--rdp-thresh", type=click.FloatRange(0, 0.01), help="For items that say none.")
+@click.option(
+    "--window",
+    type=click.IntRange(1, 100_000),
+    default=WINDOW,
+    show_default=True,
+    help="Most items that wait or run.",
+)
+@click.option(
+    "--part-items",
+    type=click.IntRange(1),
+    default=PART_ITEMS,
+    show_default=True,
+    help="Items in one part of the results.",
+)
+@click.option(
+    "--part-format",
+    type=click.Choice([str(each) for each in PartFormat]),
+    default=str(PartFormat.JSONL),
+    show_default=True,
+)
+@click.option("--max-failures", type=click.IntRange(1), help="So many failures pause it.")
+@click.option(
+    "--max-failure-share",
+    type=click.FloatRange(0, 1),
+    help="A larger share of failures pauses it, once 100 items have ended.",
+)
+@click.option("--item-events", is_flag=True, help="Publish an event for the end of each item.")
+@click.option(
+    "--render",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Draw what was found on the pictures, into this folder.",
+)
+@json_option
+@ledger_command
+def run(  # noqa: PLR0913 - the options of a command
+    *,
+    target: Target,
+    source: str,
+    backfill_id: str | None,
+    output: str | None,
+    source_format: str | None,
+    mapped: tuple[str, ...],
+    render: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Predict on all items of SOURCE and wait for the end.
+
+    SOURCE is a file of JSON lines, CSV or Parquet, here or behind any URL that fsspec knows; a
+    folder of images; or - for standard input. Each item names its data_uuid, or its data_path,
+    which the workers read below their data roots. Ends with 1 where an item failed.
+    """
+    given_id = backfill_id or f"backfill-{uuid.uuid4().hex[:8]}"
+    if not is_valid_id(given_id) or "/" in given_id or len(given_id) > _MOST_ID_CHARACTERS:
+        raise click.BadParameter("must be printable, without a slash", param_hint="--id")
+    plan = _plan(source, source_format, mapped, output or given_id, options)
+
+    async def begin(redis: Redis) -> Plan:
+        store = store_of(target, redis)
+        if await store.look(given_id) is None:
+            # What is wrong with it is told before anything is begun, and the id stays free.
+            await probe(plan)
+            Output(plan.output).check_unused()
+        return await begin_backfill(store, given_id, plan)
+
+    try:
+        kept = target.run(begin)
+    except BackfillError as exc:
+        raise click.ClickException(str(exc)) from exc
+    if kept != plan:
+        raise click.UsageError(
+            f"the backfill {safe_text(given_id)} was begun with other options; see: "
+            f"trainmaster backfill status {safe_text(given_id)}"
+        )
+    lead_backfill(target, given_id, as_json=as_json, render=render)
+
+
+def _plan(
+    source: str,
+    source_format: str | None,
+    mapped: tuple[str, ...],
+    output: str,
+    options: Mapping[str, Any],
+) -> Plan:
+    try:
+        found = SourceFormat(source_format) if source_format else None
+        # The folder of the command line is not that of whoever goes on.
+        is_local = source != STDIN and "://" not in source
+        location = str(Path(source).absolute()) if is_local else source
+        if source == STDIN:
+            found = found or SourceFormat.JSONL
+            if found not in {SourceFormat.JSONL, SourceFormat.CSV}:
+                raise click.UsageError("standard input is JSON lines or CSV")
+        else:
+            found = found or guess_format(location)
+    except SourceError as exc:
+        raise click.ClickException(str(exc)) from exc
+    columns = _columns(mapped)
+    if columns and found is SourceFormat.FOLDER:
+        raise click.BadParameter("a folder of images has no columns", param_hint="--map")
+    defaults = {
+        name: options[name]
+        for name in ("conf_thresh", "iou_thresh", "rdp_thresh")
+        if options[name] is not None
+    }
+    return Plan(
+        common={
+            "task": options["task"],
+            "project_uuid": str(options["project"]),
+            "project_model_uuid": str(options["attachment"]),
+            "training_uuid": str(options["training"]),
+            **defaults,
+        },
+        source=SourcePlan(location, found, columns),
+        output=output if "://" in output else str(Path(output).absolute()),
+        part_format=PartFormat(options["part_format"]),
+        window=options["window"],
+        part_items=options["part_items"],
+        limits=FailureLimits(options["max_failures"], options["max_failure_share"]),
+        item_events=options["item_events"],
+    )
+
+
+def _columns(mapped: tuple[str, ...]) -> dict[str, str]:
+    columns = {}
+    for each in mapped:
+        name, separator, column = each.partition("=")
+        if not separator or not column or name not in get_args(ItemField):
+            known = ", ".join(get_args(ItemField))
+            raise click.BadParameter(f"{each!r}: NAME is one of {known}", param_hint="--map")
+        columns[name] = column
+    return columns
