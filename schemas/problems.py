@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, cast
 
-from schemas.commands import (
+from schemas.enums import PredictTask
+from schemas.events import Problem
+from schemas.predictions import (
     PredictClassificationData,
     PredictInstanceSegmentationData,
     PredictObjectDetectionData,
 )
-from schemas.enums import PredictTask
-from schemas.events import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

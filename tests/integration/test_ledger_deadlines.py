@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from worker.ledger.keys import Keys
     from worker.ledger.ledger import Ledger
+    from worker.ledger.row import Lease
 
 pytestmark = every_server
 
@@ -126,7 +127,7 @@ async def test_who_claims_a_late_command_fences_all_others_and_may_die(
     await open_group(redis, keys)
     await accept_one(redis, ledger, deadline_ms=1)
     (first,) = (await hasty.claim(100)).leases
-    leases = []
+    leases: list[Lease] = []
     while not leases:
         leases = (await hasty.claim(100)).leases
     assert leases[0].token == first.token + 1

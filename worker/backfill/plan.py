@@ -12,7 +12,7 @@ from schemas.enums import PartFormat, SourceFormat
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from schemas.commands import BackfillData
+    from schemas.predictions import BackfillData
 
 WINDOW: Final = 2_000
 PART_ITEMS: Final = 5_000

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast, get_args
 
 import fsspec
 
-from schemas.commands import ItemField
+from schemas.predictions import ItemField
 from worker.backfill.errors import SourceError
 from worker.backfill.plan import STDIN
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import click
 
 from schemas.attributes import is_valid_id
-from schemas.commands import ItemField
 from schemas.enums import PartFormat, PredictTask, SourceFormat
+from schemas.predictions import ItemField
 from worker.backfill.errors import BackfillError, SourceError
 from worker.backfill.output import Output
 from worker.backfill.plan import (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import TypeAdapter
 
 from schemas.api import ClassificationItem, DetectionItem, SegmentationItem
-from schemas.commands import (
+from schemas.predictions import (
     PredictClassificationData,
     PredictInstanceSegmentationData,
     PredictObjectDetectionData,
