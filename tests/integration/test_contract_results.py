@@ -35,6 +35,29 @@ async def test_errors_of_a_store_s_own_are_told_like_those_of_a_disk() -> None:
     assert "s3cret" not in str(caught.value)
 
 
+class GuardedStore(MemoryFileSystem):  # type: ignore[misc]
+    """A store that lets nobody in who has not the password that its URL has."""
+
+    protocol = "guarded"
+
+    def __init__(self, password: str = "", **options: object) -> None:
+        super().__init__(**options)
+        if password != "s3cret":
+            raise PermissionError(13, "Permission denied")
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+        _, has_password, rest = path.partition("://us:")
+        return {"password": rest.partition("@")[0]} if has_password else {}
+
+
+async def test_a_store_is_rehearsed_with_the_credentials_of_its_url() -> None:
+    fsspec.register_implementation("guarded", GuardedStore, clobber=True)
+    await ResultStore("guarded://us:s3cret@here/results", 1024).rehearse()
+    with pytest.raises(PermissionError):
+        await ResultStore("guarded://here/results", 1024).rehearse()
+
+
 @pytest.mark.parametrize("url", ["odd-s3cret://results", "odd-s3cret::memory://results"])
 def test_a_store_that_nobody_knows_is_a_wrong_setting(url: str) -> None:
     with pytest.raises(SettingError, match=r"^TRAINMASTER_RESULT_STORE: ") as caught:

@@ -17,6 +17,8 @@ from worker.errors import SettingError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fsspec import AbstractFileSystem
+
 
 class ResultStore:
     """A folder, local or any fsspec URL, with one JSON file per large result.
@@ -49,7 +51,8 @@ class ResultStore:
         if len(payload) <= self._limit_bytes:
             return None
         with _translated():
-            return await asyncio.to_thread(self._write, entry_id, payload)
+            filesystem, path = await asyncio.to_thread(self._write, entry_id, payload)
+            return str(filesystem.unstrip_protocol(path))
 
     async def rehearse(self) -> None:
         """Stores a small result, reads it and deletes it.
@@ -62,8 +65,7 @@ class ResultStore:
 
     def _rehearse(self) -> None:
         payload = encode_json({"rehearsal": True})
-        url = self._write(f"rehearsal-{uuid.uuid4().hex}", payload)
-        filesystem, path = fsspec.url_to_fs(url)
+        filesystem, path = self._write(f"rehearsal-{uuid.uuid4().hex}", payload)
         try:
             found = filesystem.cat_file(path)
         finally:
@@ -71,7 +73,8 @@ class ResultStore:
         if found != payload:
             raise OSError(None, "what was read is not what was written")
 
-    def _write(self, entry_id: str, payload: bytes) -> str:
+    def _write(self, entry_id: str, payload: bytes) -> tuple[AbstractFileSystem, str]:
+        """Returns where the file lies: its own URL has not the credentials that the store's has."""
         filesystem, root = fsspec.url_to_fs(self._url)
         digest = hashlib.sha256(payload).hexdigest()[:16]
         path = f"{root.rstrip('/')}/{entry_id}-{digest}.json"
@@ -80,7 +83,7 @@ class ResultStore:
         with filesystem.open(part, "wb") as file:
             file.write(payload)
         filesystem.mv(part, path)
-        return str(filesystem.unstrip_protocol(path))
+        return filesystem, path
 
 
 @contextmanager
