@@ -50,6 +50,10 @@ class GuardedStore(MemoryFileSystem):  # type: ignore[misc]
         _, has_password, rest = path.partition("://us:")
         return {"password": rest.partition("@")[0]} if has_password else {}
 
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.removeprefix("guarded://").rpartition("@")[2].lstrip("/")
+
 
 async def test_a_store_is_rehearsed_with_the_credentials_of_its_url() -> None:
     fsspec.register_implementation("guarded", GuardedStore, clobber=True)
