@@ -22,6 +22,8 @@ SECONDS = 4.0
 SHORT_SECONDS = 1.0
 # So long nothing has come: what is missing is not coming.
 QUIET_SECONDS = 3.0 * RECOVERY_SECONDS
+# Longer nobody waits, though more may come back.
+MOST_SECONDS = 60.0
 # Some look for what a dead worker left only when something new comes.
 NUDGE_SECONDS = 1.0
 
@@ -74,7 +76,7 @@ def kill(arena: Arena, contender: Contender, seconds: float) -> Aftermath:
         at_work.worker = arena.start(contender, contender.places, settings)
         last = time.monotonic()
         ended = 0
-        while time.monotonic() - last < QUIET_SECONDS:
+        while time.monotonic() - last < QUIET_SECONDS and time.time() - killed < MOST_SECONDS:
             at_work.send(1)
             time.sleep(NUDGE_SECONDS)
             follower.read()

@@ -24,8 +24,8 @@ class CeleryThreads(CeleryContender):
 
     name = "celery-threads"
     title = "Celery, threads"
-    settings = "threads, 64 of them, one httpx.Client; acks_late, prefetch 1"
-    places = 64
+    settings = "threads, 48 of them, one httpx.Client; acks_late, prefetch 1"
+    places = 48
     slow_places = 256
     per_second = 450
     task = TASK

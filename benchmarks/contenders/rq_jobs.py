@@ -66,9 +66,9 @@ class Rq(Contender):
 
     name = "rq"
     title = "RQ"
-    settings = "worker-pool of 16 SimpleWorkers (no fork per job), one httpx.Client each"
-    places = 16
-    slow_places = 16
+    settings = "worker-pool of 12 SimpleWorkers (no fork per job), one httpx.Client each"
+    places = 12
+    slow_places = 12
     per_second = 140
 
     def command(self, places: int) -> list[str]:

@@ -55,7 +55,6 @@ class SaqProducer:
                         key=message["id"],
                         timeout=RECOVERY_SECONDS,
                         retries=3,
-                        ttl=-1,
                     )
                 )
                 for message in messages
@@ -73,7 +72,7 @@ class Saq(Contender):
 
     name = "saq"
     title = "SAQ"
-    settings = "concurrency 128, orjson, no results kept"
+    settings = "concurrency 128, orjson, sweep every 5 s"
     places = 128
     slow_places = 1024
     per_second = 750

@@ -1,0 +1,71 @@
+"""The benchmarks' own command, short, with the contenders that need nothing but us."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+
+from benchmarks.arena import open_arena
+from benchmarks.contenders.registry import CEILINGS, OURS
+from benchmarks.processes import Cores
+from benchmarks.running import running
+
+if TYPE_CHECKING:
+    from benchmarks.contenders.contender import Contender
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = 300
+SECONDS = 120
+
+
+@pytest.mark.parametrize("contender", [OURS, *CEILINGS], ids=lambda one: one.name)
+def test_a_contender_calls_the_api_once_for_each_command_and_tells_its_end_once(
+    contender: Contender,
+) -> None:
+    with open_arena(Cores.of_machine(), latency_ms=5) as arena, running(arena, contender) as work:
+        work.send(COMMANDS)
+        work.await_ends(COMMANDS, SECONDS)
+        names = {f"{work.run}-{number}" for number in range(COMMANDS)}
+        assert arena.calls() == dict.fromkeys(names, 1)
+        assert work.follower.ends == dict.fromkeys(names, 1)
+        assert work.worker.cpu_seconds() > 0
+        assert work.worker.memory_bytes() > 10_000_000
+
+
+def test_one_command_measures_and_writes_the_page(tmp_path: Path) -> None:
+    chosen = [part for one in (OURS, *CEILINGS) for part in ("--only", one.name)]
+    command = [sys.executable, "-m", "benchmarks", "--short", "--seconds", "0.2", *chosen]
+    done = subprocess.run(
+        [*command, "--output", tmp_path],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=SECONDS * 3,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    results = orjson.loads((tmp_path / "benchmarks" / "results.json").read_bytes())
+    records = results["throughput"]["records"]
+    assert [record["contender"] for record in records] == [one.name for one in (OURS, *CEILINGS)]
+    assert all(record["per_second"] > 0 and record["twice"] == 0 for record in records)
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert f"| {records[0]['per_second']:,.0f} |" in page
+    assert "![commands per second of each contender](benchmarks/throughput.svg)" in page
+
+
+def test_a_name_that_is_not_known_is_wrong_usage() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--only", "no-such-queue"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no-such-queue: not one of" in done.stderr
