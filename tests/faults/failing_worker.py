@@ -43,7 +43,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from worker.api.transport import Transport
 from worker.cli.main import main
-from worker.handlers.creation import CreateOnce
+from worker.handlers.create_once import CreateOnce
 from worker.handlers.run import Run
 from worker.intake.lists import Mover
 from worker.intake.reader import Intake
@@ -180,12 +180,12 @@ def install(failpoint: Failpoint) -> None:
     send_wake_up = Engine._send_wake_up
     wake_ups = itertools.count()
 
-    def sent(self: Engine) -> None:
+    def sent(self: Engine, pause_seconds: float) -> None:
         failpoint.reach("wake.before")
         publish = self._publish_wake_up
         if failpoint.action == "drop" and next(wake_ups) % 2 == 0:
             self._publish_wake_up = lambda: failpoint.reach("wake.send")
-        send_wake_up(self)
+        send_wake_up(self, pause_seconds)
         self._publish_wake_up = publish
         failpoint.reach("wake.after")
 

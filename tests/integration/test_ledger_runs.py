@@ -25,6 +25,7 @@ from worker.ledger.dead_letters import FIELD
 from worker.ledger.ledger import ENDED_HOLDER_SECONDS, GUARD_SECONDS, Ledger, Noted
 from worker.ledger.row import AcceptVerdict, Attested, Finish, Lease, RowState, Token
 from worker.ledger.streams import entries_between
+from worker.ledger.testimony import Attestations
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -409,13 +410,17 @@ async def test_testimony_tells_the_next_holder_and_makes_the_command_the_owner(
     lease = await lease_one(redis, ledger)
     creating, owner = keys.guard("creating-model:x"), keys.guard("model:u")
     await ledger.note(lease, {}, take_guard=creating)
-    assert await ledger.testimony(lease) is None
-    await ledger.testify(lease, Attested("u", {"title": "t"}, owner), drop_guard=creating)
-    assert await ledger.testimony(lease) == ("u", {"title": "t"})
+    assert await Attestations(redis, keys).find(lease) is None
+    await Attestations(redis, keys).leave(
+        lease, Attested("u", {"title": "t"}, owner), drop_guard=creating
+    )
+    assert await Attestations(redis, keys).find(lease) == ("u", {"title": "t"})
     assert await redis.get(owner) == b"one"
     assert await redis.exists(creating) == 0
     later = replace(lease, entry_id="9-9")
-    assert await ledger.testimony(later) is None, "of an earlier command with the same id"
+    assert await Attestations(redis, keys).find(later) is None, (
+        "of an earlier command with the same id"
+    )
 
 
 async def test_counts_of_due_rows_leave_out_what_is_not_due_yet(

@@ -34,6 +34,7 @@ from worker.ledger.keys import GROUP, Keys
 from worker.ledger.ledger import Ledger, load_script
 from worker.ledger.limits import RedisLimits
 from worker.ledger.row import AcceptVerdict, Attested, Finish, Rejection, RowState
+from worker.ledger.testimony import Attestations
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -243,7 +244,7 @@ async def test_a_full_redis_refuses_each_script_whole_and_works_again_after(
         # A lease is kept, and what only its finder knows is written down, all the same.
         assert await ledger.renew([lease]) == set()
         attested = Attested("u", None, keys.guard("model:u"))
-        await ledger.testify(lease, attested, drop_guard="")
+        await Attestations(redis, keys).leave(lease, attested, drop_guard="")
     finally:
         await redis.config_set("maxmemory", "0")
     after = await snapshot(redis, keys)
@@ -279,7 +280,7 @@ async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(
         lease = await lease_one(redis, ledger, "id-{other}", replies=replies)
         await ledger.renew([lease])
         await ledger.note(lease, {}, event=b"e", replies=replies, take_guard=guard)
-        await ledger.testify(lease, Attested("u", None, guard), drop_guard=guard)
+        await Attestations(redis, keys).leave(lease, Attested("u", None, guard), drop_guard=guard)
         await ledger.finish([
             Finish(
                 lease,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker.handlers.creation import Created, CreateOnce
+from worker.handlers.create_once import CreateOnce
+from worker.handlers.creation import Created
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
 
 if TYPE_CHECKING:

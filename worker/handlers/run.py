@@ -16,6 +16,7 @@ from worker.ledger.announcement import announce
 from worker.ledger.ledger import Noted
 from worker.ledger.lookalikes import Lookalikes
 from worker.ledger.row import RowState
+from worker.ledger.testimony import Attestations
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -156,6 +157,10 @@ class Run(Generic[C]):
         """Who else creates what the API can't tell from what this command creates."""
         return Lookalikes(self.around.ledger.redis, self.around.ledger.keys)
 
+    @property
+    def _attestations(self) -> Attestations:
+        return Attestations(self.around.ledger.redis, self.around.ledger.keys)
+
     def guard_key(self, name: str) -> str:
         """The key of a guard."""
         return self.around.ledger.keys.guard(name)
@@ -210,11 +215,11 @@ class Run(Generic[C]):
 
     async def testify(self, attested: Attested, *, drop_guard: str) -> None:
         """Leaves word of what was created, though the command has another holder now."""
-        await self.around.ledger.testify(self.lease, attested, drop_guard=drop_guard)
+        await self._attestations.leave(self.lease, attested, drop_guard=drop_guard)
 
     async def testimony(self) -> tuple[str, dict[str, Any] | None] | None:
         """Returns uuid and result of what an earlier holder created, if it left word."""
-        return await self.around.ledger.testimony(self.lease)
+        return await self._attestations.find(self.lease)
 
     async def note(
         self,

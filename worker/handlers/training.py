@@ -18,7 +18,8 @@ from worker.errors import (
     TrainingFailedError,
     TrainingTimeoutError,
 )
-from worker.handlers.creation import Created, CreateOnce
+from worker.handlers.create_once import CreateOnce
+from worker.handlers.creation import Created
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
 from worker.ledger.row import RowState
 

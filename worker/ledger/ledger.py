@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import structlog
 
 from schemas.enums import Priority
-from schemas.json_text import decode_json, encode_json
+from schemas.json_text import encode_json
 from worker.ledger.keys import GROUP, Keys
 from worker.ledger.row import (
     LANE_CODES,
     SUSPECT_CLAIMS,
     Acceptance,
     AcceptVerdict,
-    Attested,
     Claim,
     Finish,
     Lease,
@@ -101,7 +100,6 @@ class Ledger:
         self._renew = load_script(redis, "renew")
         self._note = load_script(redis, "note")
         self._finish = load_script(redis, "finish")
-        self._testify = load_script(redis, "testify")
 
     async def accept(self, batch: Sequence[Acceptance]) -> list[AcceptVerdict]:
         """Makes rows of commands and acknowledges their entries; conflicts stay pending.
@@ -193,29 +191,6 @@ class Ledger:
         pipe.set(self.keys.hold, b"1", px=milliseconds, nx=True)
         pipe.pexpire(self.keys.hold, milliseconds, gt=True)
         await pipe.execute()
-
-    async def testify(self, lease: Lease, attested: Attested, *, drop_guard: str) -> None:
-        """Leaves word of what was created for a command whose lease was lost meanwhile."""
-        word = {"entry": lease.entry_id, "uuid": attested.uuid, "result": attested.result}
-        await self._testify(
-            keys=[self.keys.testimony(lease.command_id)],
-            args=[
-                lease.command_id,
-                encode_json(word),
-                GUARD_SECONDS,
-                attested.guard,
-                drop_guard,
-            ],
-        )
-
-    async def testimony(self, lease: Lease) -> tuple[str, dict[str, Any] | None] | None:
-        """Returns uuid and result of what an earlier holder created, if it left word."""
-        found = cast("bytes | None", await self.redis.get(self.keys.testimony(lease.command_id)))
-        word = {} if found is None else decode_json(found)
-        # Ids are used anew: word of an earlier command is of no use to this one.
-        if word.get("entry") != lease.entry_id:
-            return None
-        return word["uuid"], word["result"]
 
     async def renew(self, leases: Sequence[Lease]) -> set[str]:
         """Extends leases; returns the ids of those that were lost to another holder."""

@@ -1,0 +1,286 @@
+"""Creating something exactly once at an API that takes no idempotency key.
+
+A POST may be carried out though no answer comes back, so it is never sent again blindly::
+
+    intended ── POST answered ──────────────► created
+       │  └──── POST refused ───────────────► the error's fate; the intent is withdrawn
+       └─────── answer lost, worker died ───► in doubt ── found at the API ──► created
+                                                 └─────── not in time ──────► outcome_unknown
+
+1. What already exists and looks the same is listed: the baseline.
+2. The intent, with the baseline, is noted in the row. From here on nothing is sent again unless
+   the API's answer proves that it did nothing.
+3. The POST goes out on a connection of its own, so that a stale one can't blur its outcome.
+4. What was created is noted, and owned through a guard: no other command can adopt it.
+
+A command in doubt asks the API for what looks the same, is not in the baseline and is not owned,
+and adopts it. While one command is between its intent and its answer it holds a guard that keeps
+identical ones from sending or adopting: else one could adopt what the other just created. While
+another command may have created something that only looks the same, nothing is adopted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import orjson
+import structlog
+
+from schemas.commands import Command
+from schemas.enums import EventState
+from schemas.events import ErrorCode
+from worker.errors import (
+    FencedError,
+    MisconfiguredError,
+    NotSentError,
+    OutcomeUnknownError,
+    PermanentError,
+    RateLimitedError,
+    TrainmasterError,
+    UnknownOutcomeError,
+)
+from worker.handlers.creation import Created, Creation
+from worker.handlers.outcome import Waiting
+from worker.ledger.connection import LEDGER_TROUBLE
+from worker.ledger.row import Attested, RowState
+
+if TYPE_CHECKING:
+    from worker.handlers.run import Run
+
+log = structlog.get_logger(__name__)
+
+C = TypeVar("C", bound=Command)
+
+# How soon a command asks again whether an identical one has finished its call.
+GUARDED_SECONDS = 1.0
+NOTE_PAUSE_SECONDS = 0.5
+FIRST_DOUBT_SECONDS = 1.0
+LONGEST_DOUBT_INTERVAL_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class CreateOnce(Generic[C]):
+    """Runs a creation through its protocol; resumes wherever an earlier run stopped."""
+
+    creation: Creation[C]
+
+    async def __call__(self, run: Run[C]) -> Created | Waiting:
+        """Returns what was created or adopted, or when to look again.
+
+        Raises:
+            OutcomeUnknownError: the doubt has lasted long enough.
+            TrainmasterError: the API refused, or could not be asked.
+        """
+        match run.progress.get("step"):
+            case "created":
+                return Created(run.progress["uuid"], run.progress.get("result"))
+            case "intended":
+                return await self._doubt(run, run.progress, error=None)
+            case "in_doubt":
+                return await self._reconcile(run)
+            case _:
+                return await self._send(run)
+
+    async def _send(self, run: Run[C]) -> Created | Waiting:
+        async with run.until_deadline():
+            await run.around.creations.acquire()
+        try:
+            return await self._send_now(run)
+        finally:
+            run.around.creations.release()
+
+    async def _send_now(self, run: Run[C]) -> Created | Waiting:
+        guard = self._guard(run)
+        baseline = [found.uuid for found in await self.creation.listed(run)]
+        # Asking may have taken long: nothing is started past the deadline.
+        run.check_deadline()
+        await run.lookalikes.enter(self._likeness(run), run.lease.command_id, self._sameness(run))
+        intent = {"step": "intended", "at": run.now(), "baseline": baseline}
+        try:
+            # A stop lets this finish: cut off after the note, the outcome would stay unknown.
+            with run.change():
+                holder = await self._intend(run, intent, guard)
+                if holder is not None:
+                    log.info("creation.guarded", kind=self.creation.kind, holder=holder)
+                    await self._leave(run)
+                    return Waiting(GUARDED_SECONDS, run.lease.state)
+                created = await self.creation.create(run)
+                await self._own_surely(run, created, guard)
+                await self._leave(run)
+        except UnknownOutcomeError as error:
+            return await self._doubt(run, intent, error=error)
+        except (NotSentError, RateLimitedError, PermanentError, MisconfiguredError):
+            await self._withdraw_surely(run, guard)
+            await self._leave(run)
+            raise
+        return created
+
+    async def _intend(self, run: Run[C], intent: dict[str, Any], guard: str) -> str | None:
+        """Notes the intent; returns who holds the guard, if another command does.
+
+        A note whose reply was lost may stand in the row, and whoever reads it there later has to
+        doubt for days what was never sent. This run knows better, so it takes the note back.
+        """
+        try:
+            return await run.note(intent, take_guard=guard, guard_lapses=True)
+        except LEDGER_TROUBLE:
+            await self._withdraw_surely(run, guard)
+            raise
+
+    async def _doubt(
+        self, run: Run[C], intent: dict[str, Any], *, error: UnknownOutcomeError | None
+    ) -> Waiting:
+        if error is None:
+            body = {
+                "code": ErrorCode.OUTCOME_UNKNOWN,
+                "message": "the worker ended before it knew the answer of the API",
+            }
+        else:
+            body = error.body().model_dump(mode="json", exclude_none=True)
+        log.warning("creation.doubted", kind=self.creation.kind, error=body["code"])
+        return Waiting(
+            FIRST_DOUBT_SECONDS,
+            RowState.IN_DOUBT,
+            progress={**intent, "step": "in_doubt", "error": body, "check": self._advice(run)},
+            event=(EventState.IN_DOUBT, {"error": body, "check": self._advice(run)}),
+            drop_guard=self._guard(run),
+        )
+
+    async def _reconcile(self, run: Run[C]) -> Created | Waiting:
+        """Asks the API what became of the POST; no trouble in asking ends the doubt."""
+        try:
+            found = await self._adopt(run)
+        except FencedError:
+            raise
+        except TrainmasterError as error:
+            log.warning("creation.reconcile_failed", kind=self.creation.kind, error=error.code)
+            found = None
+        if found is not None:
+            return found
+        doubt = run.progress
+        elapsed = run.now() - doubt["at"]
+        rest = self.creation.doubt_seconds(run) - elapsed
+        if run.command.deadline is not None:
+            rest = min(rest, run.command.deadline.timestamp() - run.now())
+        if rest <= 0:
+            await run.note(doubt, drop_guard=self._guard(run))
+            raise OutcomeUnknownError(
+                f"the {self.creation.kind} may or may not have been created "
+                f"({doubt['error']['message']}); nothing was sent again. {self._advice(run)}",
+                code=ErrorCode.OUTCOME_UNKNOWN,
+            )
+        interval = min(LONGEST_DOUBT_INTERVAL_SECONDS, max(FIRST_DOUBT_SECONDS, elapsed * 0.1))
+        return Waiting(min(interval, rest), RowState.IN_DOUBT, drop_guard=self._guard(run))
+
+    async def _adopt(self, run: Run[C]) -> Created | None:
+        """Returns what the lost POST created, owned by this command from now on."""
+        doubt = run.progress
+        told = await run.testimony()
+        if told is not None:
+            created = Created(*told)
+            if await self._own(run, created, at=run.now(), drop_guard=""):
+                return created
+        baseline = set(doubt["baseline"])
+        candidates = [c for c in await self.creation.listed(run) if c.uuid not in baseline]
+        guard = self._guard(run)
+        if not candidates or await self._taken(run, doubt, guard):
+            return None
+        rivals = await run.lookalikes.rivals(self._likeness(run), self._sameness(run))
+        if rivals:
+            # What is listed may be theirs. The guard is dropped with the wait that follows.
+            log.warning("creation.ambiguous", kind=self.creation.kind, rivals=rivals)
+            return None
+        for candidate in candidates:
+            if await self._own(run, candidate, at=run.now(), drop_guard=guard):
+                await self._leave(run)
+                log.info("creation.adopted", kind=self.creation.kind, uuid=candidate.uuid)
+                return candidate
+        return None
+
+    async def _own_surely(self, run: Run[C], created: Created, guard: str) -> None:
+        """Notes what was created, however long Redis takes: nobody else may know of it.
+
+        Raises:
+            FencedError: the lease is lost; word is left for whoever holds the command now.
+        """
+        at = run.now()
+        fenced: FencedError | None = None
+        while True:
+            try:
+                if fenced is not None:
+                    owned = Attested(created.uuid, created.result, self._owner(run, created))
+                    await run.testify(owned, drop_guard=guard)
+                    raise fenced
+                await self._own(run, created, at=at, drop_guard=guard)
+            except FencedError as exc:
+                if fenced is not None:
+                    raise
+                fenced = exc
+            except LEDGER_TROUBLE as exc:
+                log.warning("creation.note_failed", uuid=created.uuid, error=str(exc))
+                await asyncio.sleep(NOTE_PAUSE_SECONDS)
+            else:
+                return
+
+    async def _withdraw_surely(self, run: Run[C], guard: str) -> None:
+        """Withdraws the intent after a refusal: left there, it would look like a doubt."""
+        with run.change():
+            while True:
+                try:
+                    await run.note({}, drop_guard=guard)
+                except LEDGER_TROUBLE as exc:
+                    log.warning("creation.withdraw_failed", error=str(exc))
+                    await asyncio.sleep(NOTE_PAUSE_SECONDS)
+                else:
+                    return
+
+    async def _own(self, run: Run[C], created: Created, *, at: float, drop_guard: str) -> bool:
+        """Makes the command the owner of what exists; False if another one owns it.
+
+        Args:
+            run: of the command.
+            created: what exists.
+            at: when it was learned; a repeated note tells the same, so that it is known as one.
+            drop_guard: key of the creation's guard, if it is held.
+        """
+        event = None
+        if self.creation.started_event:
+            event = (EventState.STARTED, {f"{self.creation.kind}_uuid": created.uuid})
+        holder = await run.note(
+            {"step": "created", "uuid": created.uuid, "result": created.result, "at": at},
+            state=RowState.TRAINING if self.creation.started_event else None,
+            event=event,
+            take_guard=self._owner(run, created),
+            drop_guard=drop_guard,
+        )
+        return holder is None
+
+    async def _taken(self, run: Run[C], doubt: dict[str, Any], guard: str) -> bool:
+        """Takes the creation's guard; returns whether another command has it."""
+        return await run.note(doubt, take_guard=guard, guard_lapses=True) is not None
+
+    def _owner(self, run: Run[C], created: Created) -> str:
+        return run.guard_key(f"{self.creation.kind}:{created.uuid}")
+
+    def _guard(self, run: Run[C]) -> str:
+        return run.guard_key(f"creating-{self.creation.kind}:{self._sameness(run)}")
+
+    async def _leave(self, run: Run[C]) -> None:
+        await run.lookalikes.leave(self._likeness(run), run.lease.command_id, self._sameness(run))
+
+    def _sameness(self, run: Run[C]) -> str:
+        return _digest(self.creation.sameness(run.command))
+
+    def _likeness(self, run: Run[C]) -> str:
+        return f"{self.creation.kind}:{_digest(self.creation.likeness(run.command))}"
+
+    def _advice(self, run: Run[C]) -> str:
+        return self.creation.advice(run.command)
+
+
+def _digest(values: dict[str, Any]) -> str:
+    text = orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(text).hexdigest()[:32]

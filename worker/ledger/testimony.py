@@ -1,0 +1,49 @@
+"""Word of what was created for a command, left by a run whose lease was lost meanwhile.
+
+Such a run may record nothing in the row any more, and nobody else knows what its call came to.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from schemas.json_text import decode_json, encode_json
+from worker.ledger.ledger import GUARD_SECONDS, load_script
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+    from worker.ledger.row import Attested, Lease
+
+
+class Attestations:
+    """What was attested in a namespace."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def leave(self, lease: Lease, attested: Attested, *, drop_guard: str) -> None:
+        """Leaves word, and makes the command the owner of what was created."""
+        word = {"entry": lease.entry_id, "uuid": attested.uuid, "result": attested.result}
+        testify = load_script(self._redis, "testify")
+        await testify(
+            keys=[self._keys.testimony(lease.command_id)],
+            args=[
+                lease.command_id,
+                encode_json(word),
+                GUARD_SECONDS,
+                attested.guard,
+                drop_guard,
+            ],
+        )
+
+    async def find(self, lease: Lease) -> tuple[str, dict[str, Any] | None] | None:
+        """Returns uuid and result of what an earlier holder created, if it left word."""
+        found = cast("bytes | None", await self._redis.get(self._keys.testimony(lease.command_id)))
+        word = {} if found is None else decode_json(found)
+        # Ids are used anew: word of an earlier command is of no use to this one.
+        if word.get("entry") != lease.entry_id:
+            return None
+        return word["uuid"], word["result"]
