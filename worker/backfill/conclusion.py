@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from schemas.enums import PredictTask
-from worker.backfill.coco import write_coco
+from worker.backfill.coco import PICTURES, RESULTS, write_coco
 from worker.backfill.parts import read_records
 from worker.backfill.summary import Tally
 
@@ -44,12 +44,16 @@ def conclude(standing: Standing, output: Output, seconds: float) -> dict[str, An
                 failures.write(_failure(record) + b"\n")
     summary = counted.summary(standing.id, seconds)
     summary["output"] = output.location
+    summary["source"] = standing.plan.source.location
+    summary["asked"] = dict(standing.plan.common)
     if standing.dropped:
         summary["dropped"] = standing.dropped
+    names = ["parts", FAILURES, SUMMARY]
     if standing.plan.common["task"] != PredictTask.CLASSIFICATION and counted.predictions:
         write_coco(output, read_records(output))
+        names += [RESULTS, PICTURES]
     output.write_json(SUMMARY, summary)
-    _write_report(output, summary)
+    _write_report(output, summary, names)
     return summary
 
 
@@ -59,14 +63,14 @@ def _failure(record: Record) -> bytes:
     return orjson.dumps({**record["input"], **told})
 
 
-def _write_report(output: Output, summary: dict[str, Any]) -> None:
+def _write_report(output: Output, summary: dict[str, Any], names: list[str]) -> None:
     try:
         report = import_module("worker.backfill.report")
     except ModuleNotFoundError:
         # Without the extra `report` there are no plots; all of their figures are in the summary.
         return
     with output.write(REPORT) as file:
-        file.write(report.render(summary).encode())
+        file.write(report.render(summary, names).encode())
 
 
 def succeeded_records(output: Output) -> Iterator[Record]:

@@ -2,133 +2,141 @@
 
 from __future__ import annotations
 
-import html
-import io
+from html import escape
+from importlib.resources import files
+from string import Template
 from typing import TYPE_CHECKING, Any, Final
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
+from worker.backfill import plots
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-_INK: Final = "#4a5261"
-_LINE: Final = "#2563c9"
-_BAD: Final = "#c2362b"
-_MOST_BARS: Final = 20
-
-_PAGE: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #1d222b; background: #fff;
-  max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; margin: .5rem 0 1.5rem; }}
-th, td {{ text-align: left; padding: .25rem 1rem .25rem 0; border-bottom: 1px solid #d9dde4;
-  vertical-align: top; }}
-td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
-.plots {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
-svg {{ max-width: 100%; height: auto; }}
-</style></head><body>
-<h1>{title}</h1>
-{body}
-</body></html>
-"""
+_FILES: Final = {
+    "parts": "the result of each item",
+    "failures.jsonl": "what failed, as rows that can be a source again",
+    "coco-results.json": "boxes and outlines in COCO's results format",
+    "coco-images.json": "the pictures and categories that they name",
+    "summary.json": "the figures of this page",
+}
 
 
-def render(summary: Mapping[str, Any]) -> str:
-    """Returns the page of a summary."""
-    body = [_facts(summary)]
-    if summary["messages"]:
-        body.append("<h2>Failures</h2>")
-        body.append(
-            _table(
-                ("code", "message", "items"),
-                ((each["code"], each["message"], each["items"]) for each in summary["messages"]),
-            )
+def render(summary: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Returns the page of a summary.
+
+    Args:
+        summary: of the backfill.
+        names: files that lie beside the page.
+    """
+    failed = summary["failed"]
+    template = Template((files("worker.backfill") / "report.html").read_text("utf-8"))
+    return template.substitute(
+        title=escape(summary["backfill"]),
+        verdict=f"{failed:,} failed" if failed else "all succeeded",
+        verdict_class="bad" if failed else "good",
+        about=_about(summary),
+        figures=_figures(summary),
+        failures=_failures(summary),
+        plots=_plots(summary),
+        facts=_facts(summary),
+        files="".join(
+            f'<li><a href="{name}">{name}</a>: {told}</li>'
+            for name, told in _FILES.items()
+            if name in names
+        ),
+    )
+
+
+def _about(summary: Mapping[str, Any]) -> str:
+    asked = summary["asked"]
+    task = escape(str(asked["task"]).replace("_", " "))
+    return f"{task} on the items of <code>{escape(summary['source'])}</code>"
+
+
+def _figures(summary: Mapping[str, Any]) -> str:
+    latency = summary["latency_seconds"]["p50"]
+    rate = summary["items_per_second"]
+    figures = {
+        "items": f"{summary['items']:,}",
+        "failed": f"{summary['failed']:,}",
+        "predictions": f"{summary['predictions']:,}",
+        "time": plots.span(summary["seconds"]),
+        "items a second": "" if rate is None else f"{rate:,.3g}" if rate < 100 else f"{rate:,.0f}",
+        "one item, median": "" if latency is None else plots.span(latency),
+    }
+    return "".join(
+        f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items() if value
+    )
+
+
+def _failures(summary: Mapping[str, Any]) -> str:
+    if not summary["messages"]:
+        return ""
+    rows = []
+    for reason in summary["messages"]:
+        first = reason["first"]
+        where = ": ".join(part for part in (first["place"], first["named"]) if part)
+        label = "" if reason["items"] == 1 else "the first: "
+        rows.append(
+            f'<tr><td class="number">{reason["items"]:,}</td>'
+            f"<td><code>{escape(reason['code'])}</code></td>"
+            f"<td>{escape(reason['message'])}<small>{label}{escape(where)}</small></td></tr>"
         )
-    plots = [plot for plot in _plots(summary) if plot]
-    if plots:
-        body.append(f'<h2>Plots</h2><div class="plots">{"".join(plots)}</div>')
-    title = f"Backfill {summary['backfill']}"
-    return _PAGE.format(title=html.escape(title), body="\n".join(body))
+    again = f"trainmaster backfill retry-failed {summary['backfill']}"
+    return (
+        "<h2>What failed</h2>"
+        '<div class="card"><table><thead><tr><th class="number">items</th><th>code</th>'
+        f"<th>why</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"<p style='margin-top:10px'>To run them again, once the cause is mended: "
+        f"<code>{escape(again)}</code></p>"
+    )
+
+
+def _plots(summary: Mapping[str, Any]) -> str:
+    drawn = []
+    if summary["classes"]:
+        drawn.append(_plot("Classes", "predictions", plots.bars(summary["classes"], plots.LINE)))
+    if summary["predictions"]:
+        drawn.append(
+            _plot("Confidence", "predictions, by confidence", plots.shares(summary["confidences"]))
+        )
+    if summary["latencies"]:
+        times = plots.times(summary["latencies"], summary["latency_seconds"])
+        drawn.append(_plot("Time of an item", "items, by their last attempt", times))
+    if summary["failures"]:
+        drawn.append(
+            _plot("Failures", "items, by code", plots.bars(summary["failures"], plots.BAD))
+        )
+    return f'<h2>What was found</h2><div class="plots">{"".join(drawn)}</div>' if drawn else ""
+
+
+def _plot(title: str, what: str, drawn: str) -> str:
+    return f"<figure><figcaption>{title}<span>{what}</span></figcaption>{drawn}</figure>"
 
 
 def _facts(summary: Mapping[str, Any]) -> str:
+    asked = summary["asked"]
     latency = ", ".join(
-        f"{name} {value} s" for name, value in summary["latency_seconds"].items() if value
+        f"{'longest' if name == 'p100' else name} {plots.span(value)}"
+        for name, value in summary["latency_seconds"].items()
+        if value
     )
-    rows = [
-        ("items", summary["items"]),
-        ("succeeded", summary["succeeded"]),
-        ("failed", summary["failed"]),
-        ("never run", summary.get("dropped", 0)),
-        ("seconds", summary["seconds"]),
-        ("items per second", summary["items_per_second"]),
-        ("attempts", summary["attempts"]),
-        ("time of the last attempt", latency),
-        ("frames", summary["frames"]),
-        ("predictions", summary["predictions"]),
-        ("items without predictions", summary["items_without_predictions"]),
-        ("results", summary["output"]),
-    ]
-    return _table(("", ""), rows)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    parts = ["<table>"]
-    if any(head):
-        parts.append(f"<tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>")
-    for row in rows:
-        cells = (
-            f'<td class="number">{cell:,}</td>'
-            if isinstance(cell, int | float)
-            else f"<td>{html.escape(str(cell))}</td>"
-            for cell in row
-        )
-        parts.append(f"<tr>{''.join(cells)}</tr>")
-    return "".join([*parts, "</table>"])
-
-
-def _plots(summary: Mapping[str, Any]) -> list[str]:
-    latency = {name: value for name, value in summary["latency_seconds"].items() if value}
-    bins = summary["confidences"]
-    share = (
-        {f"{each['from']:.2f}": each["count"] for each in bins} if summary["predictions"] else {}
+    facts = {
+        "project": asked["project_uuid"],
+        "attachment": asked["project_model_uuid"],
+        "training": asked["training_uuid"],
+        "thresholds": ", ".join(
+            f"{name} {value}" for name, value in asked.items() if name.endswith("_thresh")
+        ),
+        "attempts": f"{summary['attempts']:,}",
+        "time of the last attempt": latency,
+        "frames": f"{summary['frames']:,}",
+        "items in which nothing was found": f"{summary['items_without_predictions']:,}",
+        "never run": f"{summary['dropped']:,}" if summary.get("dropped") else "",
+        "results": summary["output"],
+    }
+    return "".join(
+        f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>"
+        for name, value in facts.items()
+        if value
     )
-    return [
-        _bars("Classes", "predictions", summary["classes"], _LINE),
-        _bars("Confidence", "predictions", share, _LINE, upright=True),
-        _bars("Failures", "items", summary["failures"], _BAD),
-        _bars("Time of the last attempt", "seconds", latency, _LINE, upright=True),
-    ]
-
-
-def _bars(
-    title: str, unit: str, counts: Mapping[str, float], color: str, *, upright: bool = False
-) -> str:
-    """Returns a bar chart as SVG; nothing where there is nothing to show."""
-    shown = dict(list(counts.items())[:_MOST_BARS])
-    if not shown:
-        return ""
-    with mpl.rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}):
-        figure = Figure(figsize=(4.6, 2.8), layout="constrained")
-        axes = figure.subplots()
-        names, values = list(shown), list(shown.values())
-        if upright:
-            axes.bar(names, values, color=color, width=0.9)
-            axes.set_ylabel(unit, color=_INK)
-            if len(names) > 10:
-                axes.set_xticks(range(0, len(names), 4), names[::4])
-        else:
-            axes.barh(names, values, color=color)
-            axes.invert_yaxis()
-            axes.set_xlabel(unit, color=_INK)
-        axes.set_title(title, color=_INK, fontsize=10)
-        axes.tick_params(colors=_INK, length=0)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True)
-    drawn = buffer.getvalue()
-    return drawn[drawn.index("<svg") :]

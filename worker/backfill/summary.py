@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 CONFIDENCE_BINS: Final = 20
 # Latencies are counted in bins of this relative width, so that a million cost no memory.
 _BIN_WIDTH: Final = 1.02
+_MOST_BINS: Final = 40
 _SHORTEST_SECONDS: Final = 1e-4
 _MOST_MESSAGES: Final = 20
 _SHOWN_CHARACTERS: Final = 200
@@ -57,6 +58,21 @@ class Latencies:
             if rank <= 0:
                 return float(min(_BIN_WIDTH**number, self.longest))
         return self.longest
+
+    def bins(self) -> list[dict[str, float]]:
+        """Returns the counts in at most `_MOST_BINS` bins of equal relative width."""
+        if not self.counts:
+            return []
+        first, last = min(self.counts), max(self.counts)
+        step = max(1, -(-(last - first + 1) // _MOST_BINS))
+        return [
+            {
+                "from": round(float(_BIN_WIDTH ** (start - 0.5)), 6),
+                "to": round(float(_BIN_WIDTH ** (start + step - 0.5)), 6),
+                "count": sum(self.counts[number] for number in range(start, start + step)),
+            }
+            for start in range(first, last + 1, step)
+        ]
 
 
 @dataclass(slots=True)
@@ -134,6 +150,7 @@ class Tally:
                 for percent in PERCENTILES
                 for found in (self.latencies.percentile(percent),)
             },
+            "latencies": self.latencies.bins(),
             "frames": self.frames,
             "predictions": self.predictions,
             "items_without_predictions": self.empty_items,
