@@ -14,20 +14,21 @@ for i = 2, 4 do redis.call('ZCARD', KEYS[i]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local claimed = {}
-local function may_end(is, due, id)
+local function may_end(is, due_at)
+  if not due_at then return false end
   if is[1] == 'accepted' or is[1] == 'retrying' then return true end
   if is[1] ~= 'training' and (is[1] ~= 'running' or is[7]) then return false end
-  local score = redis.call('ZSCORE', due, id) or redis.call('ZSCORE', KEYS[4], id)
-  return score and tonumber(score) <= now
+  return tonumber(due_at) <= now
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) do
   local row = prefix .. 'row:' .. id
   local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b', 'e')
   local text = redis.pcall('GET', prefix .. 'text:' .. id)
   local due = is[9] == 'b' and KEYS[3] or KEYS[2]
+  local due_at = redis.call('ZSCORE', due, id) or redis.call('ZSCORE', KEYS[4], id)
   if is['err'] or not is[1] or is[11] or type(text) ~= 'string' then
     redis.call('ZREM', KEYS[1], id)
-  elseif may_end(is, due, id) then
+  elseif may_end(is, due_at) then
     local token = is[2] + 1
     redis.call('HSET', row, 'n', token)
     redis.call('ZREM', KEYS[4], id)
