@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ class WorkerProcess:
         self.engine = engine
         try:
             engine.start()
+            collect_rarely()
         except LedgerLostError as exc:
             self._refuse(exc, BROKEN)
         except TrainmasterError as exc:
@@ -96,6 +98,17 @@ class WorkerProcess:
         self.engine = None
         log.critical("worker.refused", message=error.message)
         raise SystemExit(exit_code) from error
+
+
+def collect_rarely() -> None:
+    """Has Python look for reference cycles rarely, and never in what the start has made.
+
+    Every command makes hundreds of objects and no cycle. With Python's own thresholds a busy
+    worker spends a fifth of its time on looking at commands in flight.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def create_app(settings: Settings, process: WorkerProcess | None = None) -> Celery:

@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from functools import lru_cache
 from random import getrandbits
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Protocol, Self, cast
 from urllib.parse import urlencode
 
@@ -206,6 +207,7 @@ class Transport:
                 code=ErrorCode.CONNECTION_LOST,
             ) from exc
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
+            _let_go(exc)
             raise self._translated(exc) from exc
         status = response.status_code
         if status in _SUCCESSES:
@@ -300,6 +302,17 @@ class Transport:
             f"the connection to {self.domain} was lost: {type(cause).__name__}",
             code=ErrorCode.CONNECTION_LOST,
         )
+
+
+def _let_go(exc: BaseException | None) -> None:
+    """Frees what a failed exchange held, its body above all.
+
+    aiohttp keeps an error in a frame that the error's own traceback keeps: only a collection of
+    garbage would free them, and a busy worker collects rarely.
+    """
+    while exc is not None:
+        clear_frames(exc.__traceback__)
+        exc = exc.__cause__ or exc.__context__
 
 
 async def _read(response: httpx.Response) -> bytes:

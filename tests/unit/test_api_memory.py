@@ -1,0 +1,81 @@
+"""Rule: a failed exchange is freed at once, for a worker looks for garbage rarely."""
+
+from __future__ import annotations
+
+import gc
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tests.stub_api import Answer, StubApi
+from worker.api.signing import RequestSigner
+from worker.api.transport import Timeouts, Transport
+from worker.app import collect_rarely
+from worker.errors import TrainmasterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXCHANGES = 20
+# Objects that the stub leaves behind for each; a lost exchange of ours would leave some seventy.
+OF_STUB = 30
+TRUNCATED = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n[1,"
+REFUSED = b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}"
+
+
+@pytest.fixture
+def _collector() -> Iterator[None]:
+    thresholds = gc.get_threshold()
+    yield
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+    gc.enable()
+
+
+async def fail_often(domain: str, *, fresh: bool) -> int:
+    """Returns how many objects only a collection could free after exchanges that failed."""
+    async with Transport(
+        domain, RequestSigner(Ed25519PrivateKey.generate()), timeouts=Timeouts(read=5)
+    ) as transport:
+
+        async def fail() -> None:
+            with pytest.raises(TrainmasterError):
+                await transport.send("POST", "/x", body=b"{}", fresh=fresh)
+
+        await fail()  # what is made once, and kept
+        gc.collect()
+        gc.disable()
+        for _ in range(EXCHANGES):
+            await fail()
+        return gc.collect()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(then="reset"), Answer(TRUNCATED, "close"), Answer(REFUSED, "close")],
+    ids=["reset", "truncated", "refused"],
+)
+@pytest.mark.usefixtures("_collector")
+async def test_an_exchange_that_failed_leaves_no_garbage(answer: Answer, *, fresh: bool) -> None:
+    with StubApi() as stub:
+        stub.default = answer
+        assert await fail_often(stub.url, fresh=fresh) < OF_STUB * EXCHANGES
+
+
+@pytest.mark.usefixtures("_collector")
+async def test_a_connection_that_failed_leaves_no_garbage() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        domain = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        assert await fail_often(domain, fresh=False) < EXCHANGES
+
+
+@pytest.mark.usefixtures("_collector")
+def test_a_worker_never_looks_again_at_what_its_start_has_made() -> None:
+    before = gc.get_threshold()[0]
+    collect_rarely()
+    assert gc.get_freeze_count() > 10_000
+    assert gc.get_threshold()[0] > 10 * before
