@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,11 +11,13 @@ from tests.sandbox_process import SIMULATED, SandboxProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 ARCHITECTURE: Final = "resnet18"
 TASK: Final = "classification"
 _TRAINED_MODELS: Final = 10
 _ATTACHMENTS_UPDATED: Final = 10
+BACKFILL_ITEMS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class World:
         spare_models: for commands that delete, train or attach; no two commands share one.
         spare_trainings: for commands that delete; of the model of `simulated`.
         spare_attachments: for commands that change or delete.
+        manifest: of held-out items, below the workers' data roots, for backfills.
     """
 
     sandbox: SandboxProcess
@@ -39,10 +43,17 @@ class World:
     spare_models: list[str]
     spare_trainings: list[str]
     spare_attachments: list[str]
+    manifest: Path
 
     @classmethod
-    def prepare(cls, sandbox: SandboxProcess, scale: int) -> World:
-        """Makes what a mix of this scale needs; from then on trainings are simulated."""
+    def prepare(cls, sandbox: SandboxProcess, scale: int, folder: Path) -> World:
+        """Makes what a mix of this scale needs; from then on trainings are simulated.
+
+        Args:
+            sandbox: the API.
+            scale: of the mix.
+            folder: where the manifest lies, below the workers' data roots.
+        """
         trained = sandbox.create_model(ARCHITECTURE)
         training = sandbox.create_training(trained, ARCHITECTURE)
         assert sandbox.ended(trained, training)["status"] == "done"
@@ -66,6 +77,7 @@ class World:
                 sandbox.attach(model, ARCHITECTURE)
                 for model in models[: _ATTACHMENTS_UPDATED + scale]
             ],
+            _write_manifest(sandbox, folder),
         )
 
     @property
@@ -102,6 +114,12 @@ class World:
             "data_uuid": items[number % len(items)]["data_uuid"],
         }
 
+    def backfill(self) -> dict[str, Any]:
+        """Returns the data of a `backfill` on some held-out items."""
+        data = self.prediction(0)
+        del data["data_uuid"]
+        return {**data, "source": str(self.manifest)}
+
     def missing(self, number: int) -> dict[str, Any]:
         """Returns the data of a `train` on labels that are not there."""
         return {**self.training(number), "labels_uuids": [MISSING]}
@@ -133,7 +151,7 @@ KINDS: Final = (
             "title": f"made {number}",
         },
     ),
-    Kind("get_model", 20, "succeeded", lambda world, _: {"model_uuid": world.model_uuid}),
+    Kind("get_model", 19, "succeeded", lambda world, _: {"model_uuid": world.model_uuid}),
     Kind("list_models", 5, "succeeded", lambda _, number: {"query": f"spare {number}"}),
     Kind(
         "update_model",
@@ -213,6 +231,7 @@ KINDS: Final = (
             "project_model_uuid": world.spare_attachments[_ATTACHMENTS_UPDATED + number],
         },
     ),
+    Kind("backfill", 1, "succeeded", lambda world, _: world.backfill()),
     Kind("predict", 7, "succeeded", lambda world, number: world.prediction(number)),
     Kind(
         "predict",
@@ -234,6 +253,14 @@ def mixed(world: World, scale: int) -> Workload:
             command_id = f"{kind.type}-{kind.end}-{number}"
             work.add(command_id, kind.type, kind.data(world, number), kind.end, **lane)
     return work
+
+
+def _write_manifest(sandbox: SandboxProcess, folder: Path) -> Path:
+    items = sandbox.items("heldout")[:BACKFILL_ITEMS]
+    rows = [json.dumps({"data_uuid": item["data_uuid"]}) for item in items]
+    path = folder / "items.jsonl"
+    path.write_text("\n".join(rows))
+    return path
 
 
 def _models_needed(scale: int) -> int:
