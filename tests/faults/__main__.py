@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.faults.backfills import backfills
 from tests.faults.crash_places import Action, crash_at, open_fleet
 from tests.faults.failing_worker import PLACES
 from tests.faults.leases import frozen, lost_wake_ups, tripled
@@ -61,6 +62,7 @@ SCENARIOS: dict[str, Scenario] = {
     "bad-deploy": lambda at, seed: bad_deploy(at, seed, 600),
     "cancels": lambda at, seed: cancels(at, seed, 1_000),
     "stops": lambda at, seed: stops(at, seed, 1_200, 40),
+    "backfills": lambda at, seed: backfills(at, seed, 50_000),
     "waits": lambda at, seed: waiting_trainings(at, seed, 10_000, 240),
 }
 
