@@ -7,6 +7,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from schemas.enums import Priority
 from tests.conftest import RETENTION_SECONDS
 from tests.integration.ledger_acts import (
@@ -22,6 +24,7 @@ from tests.integration.ledger_acts import (
     snapshot,
 )
 from worker.ledger.dead_letters import FIELD
+from worker.ledger.deadlines import Deadlines
 from worker.ledger.ledger import ENDED_HOLDER_SECONDS, GUARD_SECONDS, Ledger, Noted
 from worker.ledger.row import AcceptVerdict, Attested, Finish, Lease, RowState, Token
 from worker.ledger.streams import entries_between
@@ -158,6 +161,21 @@ async def test_a_row_without_its_text_is_dropped_and_harms_no_other(
     (lease,) = (await ledger.claim(10)).leases
     assert lease.command_id == "good"
     assert await redis.zrange(keys.due_interactive, 0, -1) == [b"good"]
+
+
+@pytest.mark.parametrize("field", ["s", "n", "a", "c", "m", "q", "l"])
+async def test_a_row_that_has_lost_a_field_is_dropped_and_harms_no_other(
+    redis: Redis, ledger: Ledger, keys: Keys, field: str
+) -> None:
+    """Who takes a right from the worker in the middle of a script leaves such rows."""
+    await open_group(redis, keys)
+    for command_id in ("broken", "whole"):
+        await accept_one(redis, ledger, command_id, deadline_ms=1)
+    await redis.hdel(keys.row("broken"), field)
+    late = await Deadlines(redis, keys, lease_seconds=0).claim(10)
+    assert [lease.command_id for lease in late.leases] == ["whole"]
+    assert [lease.command_id for lease in (await ledger.claim(10)).leases] == ["whole"]
+    assert await redis.zrange(keys.due_interactive, 0, -1) == [b"whole"]
 
 
 async def test_a_renewed_lease_lasts_longer_and_a_lost_one_is_told(

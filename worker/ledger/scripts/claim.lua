@@ -47,9 +47,11 @@ local function take(due, only_lane, wanted)
     local row = prefix .. 'row:' .. id
     local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b')
     local text = redis.pcall('GET', prefix .. 'text:' .. id)
-    if is['err'] or not is[1] or type(text) ~= 'string' then
-      -- Half of the row is gone, or its key holds something else: someone meddled with keys.
-      -- It can't be run, only be dropped, and must not stand in the way of all others.
+    local is_whole = is[1] and is[2] and is[3] and is[4] and is[5] and is[6] and is[9]
+    if is['err'] or not is_whole or type(text) ~= 'string' then
+      -- A part of the row is gone, or its key holds something else: someone meddled with keys, or
+      -- took from us the right to write the rest. It can't be run, only be dropped, and must not
+      -- stand in the way of all others.
       redis.call('ZREM', due, id)
       dropped[#dropped + 1] = id
     elseif is[10] and skip(due, id, row, is[10]) then

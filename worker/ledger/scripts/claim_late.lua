@@ -26,7 +26,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
   local text = redis.pcall('GET', prefix .. 'text:' .. id)
   local due = is[9] == 'b' and KEYS[3] or KEYS[2]
   local due_at = redis.call('ZSCORE', due, id) or redis.call('ZSCORE', KEYS[4], id)
-  if is['err'] or not is[1] or is[11] or type(text) ~= 'string' then
+  local is_whole = is[1] and is[2] and is[3] and is[4] and is[5] and is[6] and is[9]
+  if is['err'] or not is_whole or is[11] or type(text) ~= 'string' then
     redis.call('ZREM', KEYS[1], id)
   elseif may_end(is, due_at) then
     local token = is[2] + 1
