@@ -15,6 +15,7 @@ from worker.ledger.keys import COMMAND_FIELD, Keys
 from worker.ledger.streams import entries_between
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import AsyncIterator, Sequence
 
     from redis.asyncio import Redis
@@ -126,6 +127,31 @@ class DeadLetters:
             if letter.command_id == key:
                 newest = letter
         return newest
+
+    async def select(
+        self,
+        keys: Sequence[str],
+        *,
+        reason: str | None = None,
+        command_type: str | None = None,
+        before_ms: int | None = None,
+    ) -> builtins.list[tuple[str, DeadLetter | None]]:
+        """Returns letters by key, with None where there is none, or else all that fit.
+
+        Args:
+            keys: what is asked for by key; then nothing else counts.
+            reason: only those with this error code.
+            command_type: only those of this command type.
+            before_ms: only those that died before this time, in ms since the epoch.
+        """
+        if keys:
+            return [(key, await self.get(key)) for key in keys]
+        letters = self.list(reason=reason, command_type=command_type)
+        return [
+            (letter.key, letter)
+            async for letter in letters
+            if before_ms is None or letter.at_ms < before_ms
+        ]
 
     async def replay(self, letter: DeadLetter, data: dict[str, Any] | None = None) -> str:
         """Sends a dead letter's command again as a new command and removes the letter.
