@@ -26,11 +26,10 @@ FILES = 100
 
 
 def run(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Yields the rate and Redis' memory for each way, round by round."""
+    """Yields the rate and Redis' memory for each way."""
     count = SHORT_COMMANDS if plan.short else COMMANDS
-    for number in range(plan.rounds):
-        for way in ("inline", "path"):
-            yield {"round": number, **measure(way, count, plan.cores)}
+    for way in ("inline", "path"):
+        yield measure(way, count, plan.cores)
 
 
 def measure(way: str, count: int, cores: Cores) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Aftermath:
 def run(plan: Plan) -> Iterator[dict[str, Any]]:
     """Yields what became of each contender's commands."""
     seconds = SHORT_SECONDS if plan.short else SECONDS
-    for number in range(1 if plan.short else plan.rounds):
+    for number in range(plan.rounds if plan.long else 1):
         for contender in plan.queued:
             with open_arena(plan.cores, latency_ms=LATENCY_MS) as arena:
                 yield {"round": number, **asdict(kill(arena, contender, seconds))}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Of the stub: what is measured is the way through the queue.
 LATENCY_MS = 0
 WARM_UP = 20
-COMMANDS = 200
+COMMANDS = 100
 SHORT_COMMANDS = 40
 MEAN_PAUSE_SECONDS = 0.05
 PATIENCE_SECONDS = 30.0

@@ -17,6 +17,7 @@ class Plan:
     Attributes:
         contenders: in the order of the tables; ours is among them where it takes part.
         short: whether only to show that everything works.
+        long: whether also what takes many minutes.
         rounds: how often each is measured, one after the other and over again.
         seconds: about how long one measurement takes.
     """
@@ -24,6 +25,7 @@ class Plan:
     contenders: tuple[Contender, ...]
     cores: Cores
     short: bool
+    long: bool
     rounds: int
     seconds: float
 

@@ -20,7 +20,7 @@ class Scenario:
     Attributes:
         name: for the command line and the raw results.
         run: measures, and yields a record after each measurement.
-        long: whether it takes so long that it is measured only when it is named, or with `--long`.
+        long: whether it takes many minutes: measured only when it is named, or with `--long`.
     """
 
     name: str

@@ -74,7 +74,7 @@ class Saq(Contender):
     title = "SAQ"
     settings = "concurrency 128, orjson, sweep every 5 s"
     places = 128
-    slow_places = 1024
+    slow_places = 512
     per_second = 750
 
     def command(self, places: int) -> list[str]:  # noqa: ARG002 - they are in the environment
