@@ -18,17 +18,9 @@ from worker.backfill.leader import Busy, Leader
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector, read_records
 from worker.backfill.plan import FailureLimits, Plan, SourcePlan
+from worker.backfill.standing import BackfillState, Origin, Standing
 from worker.backfill.steering import cancel_backfill, pause, resume
-from worker.backfill.store import (
-    NOBODY,
-    BackfillState,
-    BackfillStore,
-    Fed,
-    LeadToken,
-    Origin,
-    Standing,
-    Turn,
-)
+from worker.backfill.store import NOBODY, BackfillStore, Fed, LeadToken, Turn
 from worker.ledger.cancellation import CancelVerdict, cancel
 from worker.ledger.row import Finish, Lease, RowState
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from worker.backfill.output import Output
     from worker.backfill.parts import Record
-    from worker.backfill.store import Standing
+    from worker.backfill.standing import Standing
 
 SUMMARY: Final = "summary.json"
 FAILURES: Final = "failures.jsonl"

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import orjson
 import structlog
 
-from schemas.enums import CommandType, EventState
-from schemas.events import event_json
+from schemas.enums import EventState
+from worker.backfill.announcement import backfill_event
 from worker.backfill.conclusion import conclude
 from worker.backfill.errors import LeadLostError, OutputError, SourceError
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector
 from worker.backfill.reader import BATCH_ITEMS, Reader
 from worker.backfill.sources import expected_items
-from worker.backfill.store import NOBODY, BackfillState, Standing, Turn
+from worker.backfill.standing import BackfillState, Standing
+from worker.backfill.store import NOBODY, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from worker.backfill.plan import Plan
     from worker.backfill.store import BackfillStore, LeadToken
 
 log = structlog.get_logger(__name__)
@@ -320,24 +320,3 @@ def _stop_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-
-
-def backfill_event(
-    backfill_id: str,
-    plan: Plan,
-    entry: str,
-    state: EventState,
-    data: dict[str, Any],
-    *,
-    told: str = "",
-) -> bytes:
-    """Returns an event of a backfill; what is told again has the same id."""
-    return event_json(
-        event_id=f"{entry}/{state}/{told}" if told else f"{entry}/{state}",
-        command_type=CommandType.BACKFILL,
-        state=state,
-        subject=backfill_id,
-        time_ms=int(time.time() * 1000),
-        data=data,
-        context=plan.context,
-    )

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from worker.backfill.output import Output
-    from worker.backfill.store import BackfillStore, LeadToken, Standing
+    from worker.backfill.standing import Standing
+    from worker.backfill.store import BackfillStore, LeadToken
 
 Record = dict[str, Any]
 

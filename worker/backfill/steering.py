@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.backfill.leader import ACTIVE, Busy, Leader
-from worker.backfill.store import BackfillState, Origin, Turn
+from worker.backfill.standing import BackfillState, Origin
+from worker.backfill.store import Turn
 
 if TYPE_CHECKING:
-    from worker.backfill.store import BackfillStore, Standing
+    from worker.backfill.standing import Standing
+    from worker.backfill.store import BackfillStore
 
 _BY_HAND = "someone paused it"
 

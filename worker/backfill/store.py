@@ -18,13 +18,11 @@ The hash of a backfill::
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NewType, cast
-
-import orjson
 
 from worker.backfill.errors import LeadLostError
 from worker.backfill.plan import Plan
+from worker.backfill.standing import BackfillState, Standing, read_standing
 from worker.ledger.ledger import load_script
 from worker.ledger.streams import entries_between
 
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
 
+    from worker.backfill.standing import Origin
     from worker.ledger.keys import Keys
 
 LeadToken = NewType("LeadToken", int)
@@ -41,96 +40,6 @@ NOBODY: Final = LeadToken(0)
 
 PROGRESS_MILLISECONDS: Final = 5_000
 _PACKAGE: Final = "worker.backfill"
-_FAILED_PREFIX: Final = "failed:"
-
-
-class BackfillState(StrEnum):
-    """Where a backfill stands."""
-
-    RUNNING = "running"
-    PAUSED = "paused"
-    CANCELLING = "cancelling"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more happens to the backfill."""
-        return self in {BackfillState.SUCCEEDED, BackfillState.FAILED, BackfillState.CANCELLED}
-
-
-class Origin(StrEnum):
-    """Who leads a backfill."""
-
-    QUEUE = "queue"
-    CONSOLE = "console"
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a backfill stands at one moment.
-
-    Attributes:
-        read: items that were read; the number of the next one.
-        open: items that have rows.
-        dropped: items that a cancellation kept from running.
-        waiting: results that are in no part yet.
-        led_ms: for how long someone else leads it, 0 where nobody does.
-    """
-
-    id: str
-    plan: Plan
-    origin: Origin
-    entry: str
-    state: BackfillState
-    reason: str
-    begun_ms: int
-    ended_ms: int | None
-    read: int
-    position: str
-    exhausted: bool
-    expected: int | None
-    succeeded: int
-    failed: int
-    failures: dict[str, int]
-    dropped: int
-    open: int
-    waiting: int
-    part: int
-    cut: str
-    collected: int
-    forgiven: int
-    forgiven_of: int
-    result: dict[str, Any] | None
-    led_ms: int
-
-    @property
-    def ended(self) -> int:
-        """Items that have succeeded or failed."""
-        return self.succeeded + self.failed
-
-    @property
-    def total(self) -> int | None:
-        """About how many items there are, or exactly once all are read."""
-        return self.read if self.exhausted else self.expected
-
-    @property
-    def excess(self) -> str:
-        """Why too many failed since a person last made light of it; empty if not."""
-        failed, ended = self.failed - self.forgiven, self.ended - self.forgiven_of
-        return self.plan.limits.reason(failed, ended)
-
-    def progress(self) -> dict[str, Any]:
-        """Returns the data of an event of progress."""
-        told = {
-            "state": self.state,
-            "read": self.read,
-            "succeeded": self.succeeded,
-            "failed": self.failed,
-            "open": self.open,
-        }
-        return told | ({"reason": self.reason} if self.reason else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +143,7 @@ class BackfillStore:
         )
         if reply[0] < 0:
             return NOBODY, None
-        return LeadToken(reply[0]), _standing(backfill_id, reply)
+        return LeadToken(reply[0]), read_standing(backfill_id, reply)
 
     async def look(self, backfill_id: str) -> Standing | None:
         """Returns how a backfill stands; None where its id is not known."""
@@ -351,41 +260,3 @@ class BackfillStore:
             ],
         )
         return code == 1, None if code < 0 else BackfillState(before.decode())
-
-
-def _standing(backfill_id: str, reply: list[Any]) -> Standing:
-    _, pairs, open_items, waiting, led_ms = reply
-    names = [name.decode() for name in pairs[::2]]
-    told: dict[str, bytes] = dict(zip(names, pairs[1::2], strict=True))
-    result = told.get("result")
-    return Standing(
-        id=backfill_id,
-        plan=Plan.parse(told["plan"]),
-        origin=Origin(told["origin"].decode()),
-        entry=told["entry"].decode(),
-        state=BackfillState(told["state"].decode()),
-        reason=told.get("reason", b"").decode(),
-        begun_ms=int(told["begun"]),
-        ended_ms=int(told["ended"]) if "ended" in told else None,
-        read=int(told["read"]),
-        position=told.get("position", b"").decode(),
-        exhausted=told.get("exhausted") == b"1",
-        expected=int(told["expected"]) if "expected" in told else None,
-        succeeded=int(told["succeeded"]),
-        failed=int(told["failed"]),
-        failures={
-            name.removeprefix(_FAILED_PREFIX): int(count)
-            for name, count in told.items()
-            if name.startswith(_FAILED_PREFIX)
-        },
-        dropped=int(told.get("dropped", 0)),
-        open=open_items,
-        waiting=waiting,
-        part=int(told["part"]),
-        cut=told.get("cut", b"").decode(),
-        collected=int(told["collected"]),
-        forgiven=int(told.get("forgiven", 0)),
-        forgiven_of=int(told.get("forgiven_of", 0)),
-        result=orjson.loads(result) if result else None,
-        led_ms=led_ms,
-    )

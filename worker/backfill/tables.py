@@ -42,20 +42,21 @@ class JsonLines:
                 yield self._row(number, line)
 
     def _row(self, number: int, line: bytes) -> SourceRow:
-        position, place = str(number), f"line {number}"
-        raw = line[:SHOWN_CHARACTERS].decode("utf-8", "replace").strip()
         if len(line) > MAX_ROW_BYTES:
-            problem = f"longer than {MAX_ROW_BYTES} bytes"
-            return SourceRow(position, place, None, problem, raw)
+            return self._bad(number, line, f"longer than {MAX_ROW_BYTES} bytes")
         try:
             fields = jiter.from_json(line.strip(), catch_duplicate_keys=True, allow_inf_nan=False)
         except ValueError as exc:
             # Each line is a text of its own: which of its lines it is says nothing.
             problem = f"not JSON: {str(exc).replace(' at line 1 column', ' at column')}"
-            return SourceRow(position, place, None, problem, raw)
+            return self._bad(number, line, problem)
         if not isinstance(fields, dict):
-            return SourceRow(position, place, None, "no JSON object", raw)
-        return SourceRow(position, place, fields)
+            return self._bad(number, line, "no JSON object")
+        return SourceRow(str(number), f"line {number}", fields)
+
+    def _bad(self, number: int, line: bytes, problem: str) -> SourceRow:
+        raw = line[:SHOWN_CHARACTERS].decode("utf-8", "replace").strip()
+        return SourceRow(str(number), f"line {number}", None, problem, raw)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import click
 from schemas.enums import SourceFormat
 from worker.backfill.output import Output
 from worker.backfill.plan import Plan, SourcePlan
+from worker.backfill.standing import Origin, Standing
 from worker.backfill.steering import cancel_backfill, pause, resume
-from worker.backfill.store import BackfillStore, Origin, Standing
 from worker.cli.backfill_lead import (
     begin_backfill,
     follow,
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from redis.asyncio import Redis
+
+    from worker.backfill.store import BackfillStore
 
 id_argument: Final = click.argument("backfill_id", metavar="ID")
 

@@ -10,14 +10,14 @@ from schemas.events import ErrorCode
 from worker.backfill.conclusion import FAILURES, REPORT, SUMMARY
 from worker.backfill.output import Output
 from worker.backfill.parts import read_records
-from worker.backfill.store import BackfillState, Origin
+from worker.backfill.standing import BackfillState, Origin
 from worker.backfill.summary import tally
 from worker.cli.output import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker.backfill.store import Standing
+    from worker.backfill.standing import Standing
 
 _MOST_REASONS: Final = 5
 _PARTS_READ: Final = 2

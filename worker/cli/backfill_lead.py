@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from schemas.enums import EventState
+from worker.backfill.announcement import backfill_event
 from worker.backfill.errors import BackfillError
-from worker.backfill.leader import LEASE_SECONDS, Busy, Leader, backfill_event
+from worker.backfill.leader import LEASE_SECONDS, Busy, Leader
 from worker.backfill.output import Output
-from worker.backfill.store import BackfillState, BackfillStore, Origin, Standing
+from worker.backfill.standing import BackfillState, Origin, Standing
+from worker.backfill.store import BackfillStore
 from worker.cli.backfill_advice import advice
 from worker.cli.backfill_progress import Display, fields_of, limits_at_work, standing_json
 from worker.cli.output import open_console, print_fields, print_json, safe_text

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.backfill.store import Standing
+    from worker.backfill.standing import Standing
     from worker.ledger.keys import Keys
 
 LINE_SECONDS: Final = 10.0
@@ -158,10 +158,17 @@ class Display:
             f"{show_span(rest)} left" if rest is not None else "",
             f"{standing.failed} failed",
             f"{standing.open} in flight",
+            "writing the last files" if _is_concluding(standing) else "",
             f"paused: {standing.reason}" if standing.state == "paused" else "",
             f"held back: {'; '.join(self.limits)}" if self.limits else "",
         ]
         return safe_text(", ".join(part for part in parts if part))
+
+
+def _is_concluding(standing: Standing) -> bool:
+    """Tells whether only summary, report and the like are left: minutes, of a million items."""
+    is_written = standing.exhausted and standing.collected == standing.read > 0
+    return is_written and not standing.state.ended
 
 
 def standing_json(standing: Standing) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from worker.backfill.errors import LeadLostError, SourceError
 from worker.backfill.leader import Busy, Leader
 from worker.backfill.plan import FailureLimits, Plan, SourcePlan, common_data
 from worker.backfill.sources import guess_format
-from worker.backfill.store import BackfillState, Origin
+from worker.backfill.standing import BackfillState, Origin
 from worker.errors import FencedError
 from worker.handlers.files import input_error, is_below, may_be_read
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
@@ -20,7 +20,7 @@ from worker.ledger.row import RowState
 
 if TYPE_CHECKING:
     from schemas.commands import Backfill
-    from worker.backfill.store import Standing
+    from worker.backfill.standing import Standing
     from worker.errors import InputError
     from worker.handlers.run import BackfillSurroundings, Run
 

@@ -1,0 +1,141 @@
+"""How a backfill stands: what Redis keeps of it, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import orjson
+
+from worker.backfill.plan import Plan
+
+_FAILED_PREFIX: Final = "failed:"
+
+
+class BackfillState(StrEnum):
+    """Where a backfill stands."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to the backfill."""
+        return self in {BackfillState.SUCCEEDED, BackfillState.FAILED, BackfillState.CANCELLED}
+
+
+class Origin(StrEnum):
+    """Who leads a backfill."""
+
+    QUEUE = "queue"
+    CONSOLE = "console"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a backfill stands at one moment.
+
+    Attributes:
+        read: items that were read; the number of the next one.
+        open: items that have rows.
+        dropped: items that a cancellation kept from running.
+        waiting: results that are in no part yet.
+        led_ms: for how long someone else leads it, 0 where nobody does.
+    """
+
+    id: str
+    plan: Plan
+    origin: Origin
+    entry: str
+    state: BackfillState
+    reason: str
+    begun_ms: int
+    ended_ms: int | None
+    read: int
+    position: str
+    exhausted: bool
+    expected: int | None
+    succeeded: int
+    failed: int
+    failures: dict[str, int]
+    dropped: int
+    open: int
+    waiting: int
+    part: int
+    cut: str
+    collected: int
+    forgiven: int
+    forgiven_of: int
+    result: dict[str, Any] | None
+    led_ms: int
+
+    @property
+    def ended(self) -> int:
+        """Items that have succeeded or failed."""
+        return self.succeeded + self.failed
+
+    @property
+    def total(self) -> int | None:
+        """About how many items there are, or exactly once all are read."""
+        return self.read if self.exhausted else self.expected
+
+    @property
+    def excess(self) -> str:
+        """Why too many failed since a person last made light of it; empty if not."""
+        failed, ended = self.failed - self.forgiven, self.ended - self.forgiven_of
+        return self.plan.limits.reason(failed, ended)
+
+    def progress(self) -> dict[str, Any]:
+        """Returns the data of an event of progress."""
+        told = {
+            "state": self.state,
+            "read": self.read,
+            "succeeded": self.succeeded,
+            "failed": self.failed,
+            "open": self.open,
+        }
+        return told | ({"reason": self.reason} if self.reason else {})
+
+
+def read_standing(backfill_id: str, reply: list[Any]) -> Standing:
+    """Returns what the script `lead` tells of a backfill."""
+    _, pairs, open_items, waiting, led_ms = reply
+    names = [name.decode() for name in pairs[::2]]
+    told: dict[str, bytes] = dict(zip(names, pairs[1::2], strict=True))
+    result = told.get("result")
+    return Standing(
+        id=backfill_id,
+        plan=Plan.parse(told["plan"]),
+        origin=Origin(told["origin"].decode()),
+        entry=told["entry"].decode(),
+        state=BackfillState(told["state"].decode()),
+        reason=told.get("reason", b"").decode(),
+        begun_ms=int(told["begun"]),
+        ended_ms=int(told["ended"]) if "ended" in told else None,
+        read=int(told["read"]),
+        position=told.get("position", b"").decode(),
+        exhausted=told.get("exhausted") == b"1",
+        expected=int(told["expected"]) if "expected" in told else None,
+        succeeded=int(told["succeeded"]),
+        failed=int(told["failed"]),
+        failures={
+            name.removeprefix(_FAILED_PREFIX): int(count)
+            for name, count in told.items()
+            if name.startswith(_FAILED_PREFIX)
+        },
+        dropped=int(told.get("dropped", 0)),
+        open=open_items,
+        waiting=waiting,
+        part=int(told["part"]),
+        cut=told.get("cut", b"").decode(),
+        collected=int(told["collected"]),
+        forgiven=int(told.get("forgiven", 0)),
+        forgiven_of=int(told.get("forgiven_of", 0)),
+        result=orjson.loads(result) if result else None,
+        led_ms=led_ms,
+    )
