@@ -210,3 +210,15 @@ async def test_links_are_strings(stub: StubApi, api: MlModelsApi) -> None:
     with pytest.raises(BadResponseError) as caught:
         await api.get_weights_download_link(model_uuid=ONE, training_uuid=TWO)
     assert "s3cret" not in f"{caught.value}{caught.value.problems}"
+
+
+@pytest.mark.parametrize(
+    "text", ["".join(map(chr, range(128))), "Größe 5\u00b5m", "\U0001f600", "", "\x7f", '\\"/']
+)
+async def test_a_text_leaves_with_the_bytes_that_the_sdk_would_send(
+    stub: StubApi, api: MlModelsApi, text: str
+) -> None:
+    stub.default = reply(200, json.dumps(MODEL).encode())
+    await api.update_model(model_uuid=ONE, title=text, description=f"{text}{text}")
+    body = stub.recorded[0].body
+    assert body == json.dumps({"description": f"{text}{text}", "title": text}).encode()

@@ -223,11 +223,14 @@ def test_defaults_are_those_of_the_contract() -> None:
             "data.rdp_thresh",
             "must be at most 0.01",
         ),
-        (
-            "predict",
-            {"data_uuid": None, "data_base64": "AA A"},
-            "data.data_base64",
-            "must be padded base64 without line breaks",
+        *(
+            (
+                "predict",
+                {"data_uuid": None, "data_base64": text},
+                "data.data_base64",
+                "must be padded base64 without line breaks",
+            )
+            for text in ("AA A", "AAA", "AAAA=", "A===", "====", "AA=A", "AA-A", "AAé=", "AAAA\n")
         ),
         (
             "predict",

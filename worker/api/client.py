@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.api import (
@@ -389,9 +390,19 @@ def _texts(values: Iterable[object] | None) -> list[str] | None:
 
 
 def _body(**parameters: object) -> bytes:
-    return _encode({
-        name: value for name, value in parameters.items() if value is not None
-    }).encode()
+    members = [
+        b'"%s": %s' % (name.encode(), _value(value))
+        for name, value in parameters.items()
+        if value is not None
+    ]
+    return b"{%s}" % b", ".join(members)
+
+
+def _value(value: object) -> bytes:
+    if isinstance(value, str) and value.isascii() and "\x7f" not in value:
+        # The same bytes, and for an image in base64 many times as fast.
+        return orjson.dumps(value)
+    return _encode(value).encode()
 
 
 def _parse(adapter: TypeAdapter[Result], body: bytes) -> Result:
