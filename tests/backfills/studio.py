@@ -94,6 +94,21 @@ class Studio:
         return said.code == 0 and said.lines[0]["succeeded"] >= least
 
 
+def _draw(
+    folder: Path, seeds: Iterable[int]
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
+    """Draws pictures; returns what each shows, by path, and names by feature hash."""
+    truth: dict[str, list[dict[str, Any]]] = {}
+    categories: dict[str, str] = {}
+    for seed in seeds:
+        shapes = generate(folder / str(seed), seed)[0]
+        categories |= {each.feature_hash: each.name for each in shapes.ontology}
+        for item in shapes.items:
+            if item.split == "train" and item.frames == 1:
+                truth[str(item.file)] = orjson.loads(orjson.dumps(item.truth))["frames"]
+    return truth, categories
+
+
 @contextmanager
 def open_studio(
     redis_url: str, folder: Path, seeds: Iterable[int], *, epochs: int = 10, **settings: str
@@ -107,14 +122,7 @@ def open_studio(
         epochs: of the training.
         settings: of the worker.
     """
-    truth: dict[str, list[dict[str, Any]]] = {}
-    categories: dict[str, str] = {}
-    for seed in seeds:
-        shapes = generate(folder / "pictures" / str(seed), seed)[0]
-        categories |= {each.feature_hash: each.name for each in shapes.ontology}
-        for item in shapes.items:
-            if item.split == "train" and item.frames == 1:
-                truth[str(item.file)] = orjson.loads(orjson.dumps(item.truth))["frames"]
+    truth, categories = _draw(folder / "pictures", seeds)
     with running_sandbox(folder / "sandbox") as sandbox:
         model = sandbox.create_model()
         labels = [item["label_uuid"] for item in sandbox.items()]

@@ -145,19 +145,7 @@ def _plan(
     output: str,
     options: Mapping[str, Any],
 ) -> Plan:
-    try:
-        found = SourceFormat(source_format) if source_format else None
-        # The folder of the command line is not that of whoever goes on.
-        is_local = source != STDIN and "://" not in source
-        location = str(Path(source).absolute()) if is_local else source
-        if source == STDIN:
-            found = found or SourceFormat.JSONL
-            if found not in {SourceFormat.JSONL, SourceFormat.CSV}:
-                raise click.UsageError("standard input is JSON lines or CSV")
-        else:
-            found = found or guess_format(location)
-    except SourceError as exc:
-        raise click.ClickException(str(exc)) from exc
+    location, found = _located(source, SourceFormat(source_format) if source_format else None)
     columns = _columns(mapped)
     if columns and found is SourceFormat.FOLDER:
         raise click.BadParameter("a folder of images has no columns", param_hint="--map")
@@ -182,6 +170,21 @@ def _plan(
         limits=FailureLimits(options["max_failures"], options["max_failure_share"]),
         item_events=options["item_events"],
     )
+
+
+def _located(source: str, told: SourceFormat | None) -> tuple[str, SourceFormat]:
+    """Returns where a source lies and what it is."""
+    if source == STDIN:
+        found = told or SourceFormat.JSONL
+        if found not in {SourceFormat.JSONL, SourceFormat.CSV}:
+            raise click.UsageError("standard input is JSON lines or CSV")
+        return source, found
+    # The folder of the command line is not that of whoever goes on.
+    location = source if "://" in source else str(Path(source).absolute())
+    try:
+        return location, told or guess_format(location)
+    except SourceError as exc:
+        raise click.ClickException(str(exc)) from exc
 
 
 def _columns(mapped: tuple[str, ...]) -> dict[str, str]:
