@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.embedded import EmbeddedRedis, find_servers
+from worker.embedded import EmbeddedRedis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,13 +19,11 @@ ACL_FILE: Final = Path(__file__).parents[2] / "deploy" / "redis-users.acl"
 class GuardedRedis(EmbeddedRedis):
     """A server that knows the users of the file, each with a password as an operator adds it.
 
-    It is always the same one, the last that is found: what a server reports of refusals differs.
-
     Attributes:
         passwords: by user.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, server: Path | None = None) -> None:
         folder.mkdir(parents=True)
         self.passwords: dict[str, str] = {}
         lines = []
@@ -38,7 +36,7 @@ class GuardedRedis(EmbeddedRedis):
                 lines.append(line)
         users = folder / "users.acl"
         users.write_text("\n".join(lines) + "\n")
-        super().__init__(folder, server=find_servers()[-1], config={"aclfile": str(users)})
+        super().__init__(folder, server=server, config={"aclfile": str(users)})
         del self._config["requirepass"]
 
     @property
