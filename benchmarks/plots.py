@@ -21,6 +21,8 @@ OUR_COLOR: Final = "#c2410c"
 PEER_COLOR: Final = "#64748b"
 CEILING_COLOR: Final = "#cbd5e1"
 _WIDTH = 8.0
+# For the words behind the longest bar.
+_ROOM = 2.1
 _STYLE: Final[dict[Any, Any]] = {
     "svg.hashsalt": "trainmaster",
     "font.size": 11,
@@ -44,8 +46,8 @@ def throughput(records: Records, titles: Mapping[str, str], file: Path) -> None:
             label = f"  {rate.median:,.0f}/s, {cpu:.2f} CPU s per 1,000"
             axes.text(rate.highest, place, label, va="center")
         _name_places(axes, [titles.get(name, name) for name, _ in found])
-        axes.margins(x=0.42)
-        axes.set_xlim(left=0)
+        fastest = max(summary(rounds, "per_second").highest for _, rounds in found)
+        axes.set_xlim(0, fastest * _ROOM)
         axes.set_xlabel(f"commands per second on one core, {records[0]['latency_ms']} ms latency")
         _save(figure, file)
 
@@ -67,7 +69,8 @@ def latency(records: Records, titles: Mapping[str, str], file: Path) -> None:
         _name_places(axes, [titles.get(name, name) for name, _ in found])
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.margins(x=0.35)
+        figures = [record[name] for record in records for name in ("p50_ms", "p99_ms")]
+        axes.set_xlim(min(figures) / 2, max(figures) * 30)
         axes.set_xlabel("ms from queueing a command to its event, nothing else to do")
         _save(figure, file)
 
@@ -84,7 +87,9 @@ def backlog(records: Records, file: Path) -> None:
                 f"{value:.3f}", (size, value), (0, 8), textcoords="offset points", ha="center"
             )
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
+        axes.set_xlim(sizes[0] / 2, sizes[-1] * 2)
         axes.set_ylim(0, max(cost) * 1.3)
         axes.set_xlabel("commands that wait all the while")
         axes.set_ylabel("CPU s per 1,000")

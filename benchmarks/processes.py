@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 STOP_SECONDS = 10.0
+LOOK_SECONDS = 1.0
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PSS = re.compile(r"^Pss: +(\d+) kB", re.MULTILINE)
@@ -110,6 +111,28 @@ class Measured:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)
         self.kill()
+
+
+class MemoryPeak:
+    """The most memory that a process held, looked at once a second at most.
+
+    A look stops the process for a moment and takes milliseconds, so more would change what is
+    measured.
+
+    Attributes:
+        bytes: so far.
+    """
+
+    def __init__(self, process: Measured) -> None:
+        self._process = process
+        self._next = 0.0
+        self.bytes = 0
+
+    def look(self) -> None:
+        """Looks, if it is time to."""
+        if time.monotonic() >= self._next:
+            self.bytes = max(self.bytes, self._process.memory_bytes())
+            self._next = time.monotonic() + LOOK_SECONDS
 
 
 def session_cpu_seconds(session: int) -> float:

@@ -62,7 +62,7 @@ class Results:
             "records": records,
         }
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._file.write_bytes(orjson.dumps(self.runs, option=orjson.OPT_INDENT_2) + b"\n")
+        self._file.write_bytes(orjson.dumps(self.runs) + b"\n")
 
     def records(self, scenario: str) -> Records:
         """Returns what a scenario's last run measured; empty where there was none."""

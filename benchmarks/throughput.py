@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.arena import open_arena
+from benchmarks.processes import MemoryPeak
 from benchmarks.running import PATIENCE, START_SECONDS, running
 from benchmarks.work import IMAGE_CHARACTERS
 
@@ -111,18 +112,14 @@ def measure_in(arena: Arena, contender: Contender, load: Load) -> Rate:
         at_work.warm_up(max(places, int(expected * load.warm_up_seconds)))
         worker = at_work.worker
         work = at_work.make(count)
-        most = worker.memory_bytes()
-
-        def look() -> None:
-            nonlocal most
-            most = max(most, worker.memory_bytes())
-
+        memory = MemoryPeak(worker)
+        memory.look()
         before = _cpu(arena)
         cpu = worker.cpu_seconds()
         begun = time.time()
         at_work.producer.enqueue(work)
         enqueued = time.time()
-        at_work.await_ends(at_work.sent, START_SECONDS + load.seconds * PATIENCE, look=look)
+        at_work.await_ends(at_work.sent, START_SECONDS + load.seconds * PATIENCE, look=memory.look)
         after = _cpu(arena)
         return Rate(
             contender=contender.name,
@@ -133,7 +130,7 @@ def measure_in(arena: Arena, contender: Contender, load: Load) -> Rate:
             cpu_seconds=worker.cpu_seconds() - cpu,
             redis_cpu_seconds=after[0] - before[0],
             stub_cpu_seconds=after[1] - before[1],
-            memory_bytes=most,
+            memory_bytes=memory.bytes,
             twice=sum(ends > 1 for ends in at_work.follower.ends.values()),
         )
 

@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+import uvloop
 from arq import create_pool
 from arq.connections import ArqRedis, RedisSettings
 from arq.worker import Worker, func
@@ -58,7 +59,7 @@ class Arq(Contender):
 
     name = "arq"
     title = "arq"
-    settings = f"256 jobs, poll_delay {POLL_SECONDS} s, no results kept"
+    settings = f"256 jobs, poll_delay {POLL_SECONDS} s, no results kept, uvloop"
     places = 256
     slow_places = 2048
     per_second = 450
@@ -88,7 +89,7 @@ async def predict(context: dict[str, Any], message: Message) -> None:
 
 def main() -> None:
     """Runs the worker."""
-    asyncio.set_event_loop(asyncio.new_event_loop())
+    asyncio.set_event_loop(uvloop.new_event_loop())
     Worker(
         functions=[func(predict, name=FUNCTION, keep_result=0, timeout=JOB_SECONDS)],
         redis_settings=_redis_settings(os.environ[REDIS_URL]),

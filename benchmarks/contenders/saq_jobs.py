@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import uvloop
 from redis.asyncio import BlockingConnectionPool, Redis
 from saq import Job
 from saq.queue.redis import RedisQueue
@@ -72,7 +73,7 @@ class Saq(Contender):
 
     name = "saq"
     title = "SAQ"
-    settings = "concurrency 128, orjson, sweep every 5 s"
+    settings = "concurrency 128, orjson, uvloop, sweep every 5 s"
     places = 128
     slow_places = 512
     per_second = 750
@@ -112,4 +113,4 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    uvloop.run(serve())

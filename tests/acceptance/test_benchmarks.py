@@ -18,6 +18,8 @@ from benchmarks.running import running
 if TYPE_CHECKING:
     from benchmarks.contenders.contender import Contender
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pins processes, reads /proc")
+
 ROOT = Path(__file__).parents[2]
 COMMANDS = 300
 SECONDS = 120
