@@ -91,13 +91,13 @@ BARE_HTTPX = BareLoop(
     "httpx",
     "bare loop, httpx over aiohttp",
     "no queue; our transport, events in pipelines, uvloop",
-    2_200,
+    3_000,
 )
 BARE_AIOHTTP = BareLoop(
     "aiohttp",
     "bare loop, aiohttp",
     "no queue; aiohttp alone, events in pipelines, uvloop",
-    3_500,
+    4_200,
 )
 
 

@@ -45,7 +45,7 @@ class Trainmaster(Contender):
     settings = "`trainmaster worker`, defaults; log level WARNING"
     places = 256
     slow_places = 2048
-    per_second = 1_500
+    per_second = 2_200
     stream = Keys(NAMESPACE).events
 
     def command(self, places: int) -> list[str]:  # noqa: ARG002 - they are in the environment
