@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -27,10 +28,13 @@ ROUNDS: Final = 3
 SECONDS: Final = 6.0
 SHORT_SECONDS: Final = 2.0
 WRONG_USAGE: Final = 2
+TERMINATED: Final = 128 + signal.SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what was asked for; returns the exit code."""
+    # As after an interrupt, everything that was started is stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     options = _parser().parse_args(arguments)
     everyone = contenders()
     known = {one.name for one in everyone} | {one.name for one in SCENARIOS}

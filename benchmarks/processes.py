@@ -7,6 +7,7 @@ found by the session's number.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 STOP_SECONDS = 10.0
 LOOK_SECONDS = 1.0
 
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PSS = re.compile(r"^Pss: +(\d+) kB", re.MULTILINE)
 # Of `/proc/<pid>/stat` after the name, counted from 0: session, and the four times.
@@ -68,6 +71,7 @@ class Measured:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call of prctl, which is safe
             )
         # The interpreter has only begun: every thread and child is still to come.
         os.sched_setaffinity(self._process.pid, {core})
@@ -138,6 +142,11 @@ class MemoryPeak:
 def session_cpu_seconds(session: int) -> float:
     """Returns the time of all processes of a session so far, of children that have ended too."""
     return sum(int(ticks) for _, stat in _sessions(session) for ticks in stat[_TIMES]) / _TICKS
+
+
+def _end_with_parent() -> None:
+    """Has a child told to stop when its parent is gone, even by a kill -9."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _sessions(session: int) -> Iterator[tuple[str, list[str]]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from benchmarks.arena import open_arena
 from benchmarks.contenders.registry import CEILINGS, OURS
 from benchmarks.processes import Cores
 from benchmarks.running import running
+from tests.console import wait_until
 
 if TYPE_CHECKING:
     from benchmarks.contenders.contender import Contender
@@ -58,6 +61,32 @@ def test_one_command_measures_and_writes_the_page(tmp_path: Path) -> None:
     page = (tmp_path / "benchmarks.md").read_text()
     assert f"| {records[0]['per_second']:,.0f} |" in page
     assert "![commands per second of each contender](benchmarks/throughput.svg)" in page
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_of_a_run_that_is_broken_off(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--only", OURS.name, "--seconds", "600"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    measuring = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    wait_until(lambda: len(_children(measuring.pid)) >= 3, "Redis, the stub and a worker run")
+    children = _children(measuring.pid)
+    measuring.send_signal(number)
+    measuring.wait(SECONDS)
+    wait_until(lambda: not any(map(_lives, children)), "all of them are gone")
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_a_name_that_is_not_known_is_wrong_usage() -> None:
