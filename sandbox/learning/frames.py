@@ -143,6 +143,6 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
         raise UnreadableMediaError(f"{name} does not exist") from error
     except UnidentifiedImageError as error:
         # Pillow names the object in memory that it was given.
-        raise UnreadableMediaError(f"{name} is no picture") from error
+        raise UnreadableMediaError(f"{name} can't be read as a picture") from error
     except _BROKEN as error:
         raise UnreadableMediaError(f"{name} can't be read as a picture: {error}") from error

@@ -58,7 +58,7 @@ def test_one_bad_item_in_a_thousand_is_named_with_its_line_and_what_to_do(studio
     lines = said_lines(said)
     assert "1 item failed:" in lines
     reason = lines.index(next(line for line in lines if line.startswith("1 × invalid_arguments")))
-    assert "is no picture" in lines[reason]
+    assert "read as a picture" in lines[reason]
     assert lines[reason + 1] == f"line 500: {broken}"
     assert lines[-1].endswith("run them again: trainmaster backfill retry-failed thousand-jsonl")
 
