@@ -215,7 +215,7 @@ def headings(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_in_a_code_block_exists(page: Path) -> None:
-    known = {*COMMANDS, "sandbox", "test", "faults", "check", "format", "lock", "setup"}
+    known = {*COMMANDS, "sandbox", "test", "faults", "bench", "check", "format", "lock", "setup"}
     for block in re.findall(
         r"^```sh\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE
     ):
