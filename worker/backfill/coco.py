@@ -6,7 +6,7 @@ given as 1 and its boxes in shares of them, which a scorer treats alike.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import orjson
 from worker.backfill.summary import found_items
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
     from worker.backfill.output import Output
     from worker.backfill.parts import Record
@@ -40,43 +40,65 @@ class _JsonList:
         self._file.write((opening if self._between == opening else b"") + closing)
 
 
-def write_coco(output: Output, records: Iterable[Record]) -> bool:
-    """Writes both files; returns False, and writes nothing of use, where nothing has a place.
+class CocoFiles:
+    """Both files, record by record; `image_id` counts frames from 1.
 
-    `image_id` counts frames from 1; `coco-images.json` tells item and frame of each.
+    `coco-images.json` tells item and frame of each.
+
+    Args:
+        results: gets the results.
+        images: gets pictures and categories.
     """
-    categories: dict[str, dict[str, Any]] = {}
-    image_id = 0
-    with ExitStack() as files:
-        results = _JsonList(files.enter_context(output.write(RESULTS)), b"[\n")
-        images = _JsonList(files.enter_context(output.write(PICTURES)), b'{"images": [\n')
-        for record in records:
-            width, height = _size(record) if record["state"] == "succeeded" else (1, 1)
-            by_frame: dict[int, list[dict[str, Any]]] = {
-                int(frame): [] for frame in record.get("frames", {})
-            }
-            for frame, item in found_items(record):
-                by_frame[frame].append(item)
-            for frame, found in sorted(by_frame.items()):
-                image_id += 1
-                images.add({
-                    "id": image_id,
-                    "item": record["item"],
-                    "frame": frame,
-                    "file_name": record.get("data_path") or record.get("data_uuid") or "",
-                    "width": width,
-                    "height": height,
-                })
-                for item in found:
-                    if "bounding_box" in item or "polygon" in item:
-                        category = categories.setdefault(
-                            item["feature_id"], {"id": len(categories) + 1, "name": item["name"]}
-                        )
-                        results.add(_result(item, image_id, category["id"], width, height))
-        results.close(b"[\n", b"\n]\n")
-        listed = [{**category, "feature_id": each} for each, category in categories.items()]
-        images.close(b'{"images": [\n', b'\n],\n"categories": ' + orjson.dumps(listed) + b"}\n")
-    return bool(categories)
+
+    def __init__(self, results: IO[bytes], images: IO[bytes]) -> None:
+        self._results = _JsonList(results, b"[\n")
+        self._images = _JsonList(images, b'{"images": [\n')
+        self._categories: dict[str, dict[str, Any]] = {}
+        self._frames = 0
+
+    def add(self, record: Record) -> None:
+        """Adds the frames of an item and what was found in them."""
+        if record["state"] != "succeeded":
+            return
+        width, height = _size(record)
+        by_frame: dict[int, list[dict[str, Any]]] = {
+            int(frame): [] for frame in record.get("frames", {})
+        }
+        for frame, item in found_items(record):
+            by_frame[frame].append(item)
+        for frame, found in sorted(by_frame.items()):
+            self._frames += 1
+            self._images.add({
+                "id": self._frames,
+                "item": record["item"],
+                "frame": frame,
+                "file_name": record.get("data_path") or record.get("data_uuid") or "",
+                "width": width,
+                "height": height,
+            })
+            for item in found:
+                if "bounding_box" in item or "polygon" in item:
+                    category = self._categories.setdefault(
+                        item["feature_id"], {"id": len(self._categories) + 1, "name": item["name"]}
+                    )
+                    self._results.add(_result(item, self._frames, category["id"], width, height))
+
+    def close(self) -> None:
+        """Ends both files."""
+        self._results.close(b"[\n", b"\n]\n")
+        listed = [{**category, "feature_id": each} for each, category in self._categories.items()]
+        self._images.close(
+            b'{"images": [\n', b'\n],\n"categories": ' + orjson.dumps(listed) + b"}\n"
+        )
+
+
+@contextmanager
+def coco_files(output: Output) -> Iterator[CocoFiles]:
+    """Opens both files to be written while it is entered."""
+    with output.write(RESULTS) as results, output.write(PICTURES) as images:
+        files = CocoFiles(results, images)
+        yield files
+        files.close()
 
 
 def _result(

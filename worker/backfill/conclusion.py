@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from schemas.enums import PredictTask
-from worker.backfill.coco import PICTURES, RESULTS, write_coco
+from worker.backfill.coco import PICTURES, RESULTS, coco_files
 from worker.backfill.parts import read_records
 from worker.backfill.summary import Tally
 
@@ -37,21 +38,26 @@ def conclude(standing: Standing, output: Output, seconds: float) -> dict[str, An
         OutputError: a file can't be written.
     """
     counted = Tally()
-    with output.write(FAILURES) as failures:
+    names = ["parts", FAILURES, SUMMARY]
+    with ExitStack() as files:
+        failures = files.enter_context(output.write(FAILURES))
+        coco = None
+        if standing.plan.common["task"] != PredictTask.CLASSIFICATION:
+            coco = files.enter_context(coco_files(output))
+            names += [RESULTS, PICTURES]
+        # Once over all parts: a million results are gigabytes.
         for record in read_records(output):
             counted.add(record)
             if record["state"] == "failed":
                 failures.write(_failure(record) + b"\n")
+            if coco is not None:
+                coco.add(record)
     summary = counted.summary(standing.id, seconds)
     summary["output"] = output.location
     summary["source"] = standing.plan.source.location
     summary["asked"] = dict(standing.plan.common)
     if standing.dropped:
         summary["dropped"] = standing.dropped
-    names = ["parts", FAILURES, SUMMARY]
-    if standing.plan.common["task"] != PredictTask.CLASSIFICATION and counted.predictions:
-        write_coco(output, read_records(output))
-        names += [RESULTS, PICTURES]
     output.write_json(SUMMARY, summary)
     _write_report(output, summary, names)
     return summary
