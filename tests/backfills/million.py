@@ -179,6 +179,18 @@ def measure(folder: Path, items: int, kills: int, latency_seconds: float) -> Ver
             processes.kill()
         _print_samples(samples, sys.stdout)
         left = sorted(key.decode() for key in client.scan_iter(match="{million}*", count=1000))
+    return _judged(folder, items, killed, samples, calls, processes, left)
+
+
+def _judged(
+    folder: Path,
+    items: int,
+    killed: int,
+    samples: list[Sample],
+    calls: int,
+    processes: Processes,
+    left: list[str],
+) -> Verdict:
     found: Counter[int] = Counter()
     failed = 0
     for record in read_records(Output(str(folder / "out"))):
