@@ -295,3 +295,25 @@ async def test_permits_are_never_more_than_the_limit_and_those_of_the_dead_expir
     assert await asyncio.wait_for(fourth, 10)
     await redis.zadd(keys.permits, {held[1]: 1}, xx=True)
     assert await asyncio.wait_for(limits.enter(), 10)
+
+
+async def test_who_follows_events_ends_though_a_call_swallowed_the_cancellation(
+    redis: Redis, keys: Keys
+) -> None:
+    """As redis-py does at times; a loop that goes on could be stopped by kill -9 only."""
+    asleep = asyncio.Event()
+
+    async def follow() -> None:
+        try:
+            asleep.set()
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+        async for _ in read(redis, keys, follow=True):
+            pass
+
+    task = asyncio.create_task(follow())
+    await asleep.wait()
+    task.cancel()
+    await asyncio.wait({task}, timeout=10)
+    assert task.cancelled()

@@ -24,6 +24,7 @@ from worker.backfill.reader import BATCH_ITEMS, Reader
 from worker.backfill.sources import expected_items
 from worker.backfill.standing import BackfillState, Standing
 from worker.backfill.store import NOBODY, Turn
+from worker.ledger.connection import stop_if_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -96,7 +97,7 @@ class Leader:
         try:
             while True:
                 self._watch(standing)
-                _stop_if_cancelled()
+                stop_if_cancelled()
                 if standing.state.ended:
                     return standing
                 try:
@@ -310,13 +311,3 @@ class Leader:
             return task.result()
         finally:
             task.cancel()
-
-
-def _stop_if_cancelled() -> None:
-    """Ends a task that was asked to end, though a call of Redis has swallowed that.
-
-    See https://github.com/redis/redis-py/issues/2551.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from worker.intake.lists import Mover, PushedList
 from worker.intake.verdict import Entry, conflict, judge
-from worker.ledger.connection import BLOCK_MILLISECONDS, LEDGER_TROUBLE
+from worker.ledger.connection import BLOCK_MILLISECONDS, LEDGER_TROUBLE, stop_if_cancelled
 from worker.ledger.keys import GROUP
 from worker.ledger.ledger import load_script
 from worker.ledger.row import Acceptance, AcceptVerdict, Rejection
@@ -93,7 +93,8 @@ class Intake:
 
     async def _keep_on(self, failed: str, act: Callable[[], Any]) -> None:
         pause = FIRST_PAUSE_SECONDS
-        while not _is_cancelled():
+        while True:
+            stop_if_cancelled()
             try:
                 await act()
                 pause = FIRST_PAUSE_SECONDS
@@ -105,7 +106,6 @@ class Intake:
                 log.warning(failed, error=str(exc), kind=type(exc).__name__)
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
-        raise asyncio.CancelledError
 
     async def _create_group(self) -> None:
         try:
@@ -191,13 +191,3 @@ class Intake:
             log.warning("intake.rejected", entries=count)
         if accepted:
             log.debug("intake.accepted", commands=accepted)
-
-
-def _is_cancelled() -> bool:
-    """Tells whether the running task was asked to end.
-
-    redis-py may swallow a cancellation that meets a call at the wrong moment; a loop that trusts
-    it alone would never end. See https://github.com/redis/redis-py/issues/2551.
-    """
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from redis.asyncio.retry import Retry
@@ -41,3 +42,17 @@ def connect(url: str, *, max_connections: int = MAX_CONNECTIONS) -> Redis:
         health_check_interval=30,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 0),
     )
+
+
+def stop_if_cancelled() -> None:
+    """Ends a task that was asked to end, though a call of Redis has swallowed that.
+
+    redis-py may lose a cancellation that meets a call at the wrong moment; a loop that trusts it
+    alone would never end. See https://github.com/redis/redis-py/issues/2551.
+
+    Raises:
+        asyncio.CancelledError: the running task was cancelled.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from worker.ledger.connection import stop_if_cancelled
+
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
@@ -29,7 +31,12 @@ async def newest_entry(redis: Redis, stream: str) -> StreamEntry | None:
 async def entries_after(
     redis: Redis, stream: str, start: str, *, count: int, block_ms: int | None
 ) -> list[StreamEntry]:
-    """Returns entries after `start`, waiting for them if asked to."""
+    """Returns entries after `start`, waiting for them if asked to.
+
+    Raises:
+        asyncio.CancelledError: the task was cancelled, though an earlier call swallowed it.
+    """
+    stop_if_cancelled()
     return of_one_stream(await redis.xread({stream: start}, count=count, block=block_ms))
 
 
