@@ -54,6 +54,13 @@ def _split_words(value: object) -> object:
     return value.split() if isinstance(value, str) else value
 
 
+def _check_url(url: str) -> str:
+    # The value is not told: a URL may hold a password.
+    if "://" not in url:
+        raise PydanticCustomError("url", "names what is no URL; each is like s3://bucket/folder/")
+    return url
+
+
 def _check_folder(path: Path) -> Path:
     try:
         resolved = path.expanduser().resolve(strict=True)
@@ -152,7 +159,11 @@ class Settings(LedgerSettings):
         description="Folders below which commands may have files read, by `data_path`, `dataref` "
         "or as a source, with colons between them.",
     )
-    source_urls: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_words)] = Field(
+    source_urls: Annotated[
+        tuple[Annotated[str, AfterValidator(_check_url)], ...],
+        NoDecode,
+        BeforeValidator(_split_words),
+    ] = Field(
         (),
         description="URLs below which commands may have files read, by `dataref` or as a source, "
         "with blanks between them.",
