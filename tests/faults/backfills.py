@@ -83,7 +83,9 @@ class Readers:
 
     def start(self) -> None:
         """Begins the backfill, or goes on with it."""
-        arguments = self._run if self._process is None else ["resume", CONSOLE]
+        # A reader may be killed before it has begun anything.
+        begun = self._fleet.client.exists(f"{{trainmaster}}:backfill:{CONSOLE}")
+        arguments = ["resume", CONSOLE] if begun else self._run
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [SCRIPT, "backfill", *arguments],
