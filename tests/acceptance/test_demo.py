@@ -77,11 +77,28 @@ class Demo:
                 found[int(process.name)] = command
         return found
 
+    def server(self, part: str) -> int:
+        """The one process whose command line has `part`.
+
+        What it has forked carries its command line until it becomes another program.
+        """
+        found = [pid for pid, command in self.running().items() if part in command]
+        (pid,) = (pid for pid in found if parent_of(pid) not in {None, *found})
+        return pid
+
     def wait_until_nothing_is_left(self) -> None:
         deadline = time.monotonic() + 20
         while self.running() or any(self.temporary.iterdir()):
             assert time.monotonic() < deadline, (self.running(), list(self.temporary.iterdir()))
             time.sleep(0.05)
+
+
+def parent_of(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat.rpartition(")")[2].split()[1])
 
 
 @contextmanager
@@ -143,8 +160,7 @@ def test_a_server_that_dies_ends_the_demo_with_the_tail_of_its_log(
 ) -> None:
     with demo_in(tmp_path) as demo:
         demo.wait_for_event("create_model.succeeded")
-        (pid,) = (pid for pid, command in demo.running().items() if part in command)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(demo.server(part), signal.SIGKILL)
         assert demo.wait() == 1, demo.printed
         demo.wait_until_nothing_is_left()
     assert f"the {name} was ended by SIGKILL; its last lines:" in demo.printed
