@@ -25,7 +25,6 @@ _PACKAGES: Final = (
     "redis",
     "hiredis",
     "httpx",
-    "httpx-aiohttp",
     "aiohttp",
     "encord",
     "requests",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import aiohttp
+import httpx
+from multidict import CIMultiDict
 from yarl import URL
 
 if TYPE_CHECKING:
     import ssl
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator
 
 # Shorter than the idle timeouts of usual servers and load balancers, so that it is we who close.
 KEEP_ALIVE_SECONDS = 15.0
@@ -22,35 +25,84 @@ NOT_SENT = (
 )
 """Failures that come before the first byte of a request is written."""
 
+_PIECE_BYTES = 65_536
+
 
 class LostOnceError(aiohttp.ClientError):
     """Wraps a lost connection so that aiohttp does not send the request again."""
 
 
-class ExactSession:
-    """Stands before aiohttp's session so that a target leaves exactly as it was signed.
+class Body(httpx.AsyncByteStream):
+    """The body of a response, as it came; whoever has it must close it."""
 
-    Given a string, yarl quotes it anew: `%2F` in a page token becomes `/`, and the signature is
-    wrong.
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+
+    @property
+    def size_bytes(self) -> int | None:
+        """What the API says that it sends, and more is not read; None where it doesn't say."""
+        return self._answer.content_length
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._answer.content.iter_chunked(_PIECE_BYTES):
+            yield piece
+
+    async def read(self) -> bytes:
+        """Returns all of it, for a tenth of what going through the pieces costs."""
+        return await self._answer.read()
+
+    async def aclose(self) -> None:
+        """Gives the connection back; where something is left unread, closes it."""
+        self._answer.release()
+        await self._answer.wait_for_close()
+
+
+class SessionTransport(httpx.AsyncBaseTransport):
+    """httpx's way through a session of aiohttp; it raises aiohttp's errors as they are.
+
+    Not httpx-aiohttp's: that one quotes a target anew, so that `%2F` in a page token becomes `/`
+    and the signature is wrong; calls every lost connection a `ConnectTimeout`, also one that is
+    lost after the request was sent; and spends more on reading a small body than on sending it.
     """
-
-    __slots__ = ("_session",)
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    def __call__(self) -> Self:
-        """Returns itself."""
-        return self
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Sends a request with the timeouts of its extension; the response's stream is a `Body`.
 
-    def request(
-        self,
-        *,
-        url: str,
-        **options: Any,
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Sends a request to `url` as it stands; `options` are those of aiohttp."""
-        return self._session.request(url=URL(url, encoded=True), **options)
+        Raises:
+            aiohttp.ClientError: nothing was sent, as `NOT_SENT` tells, or no answer came.
+        """
+        timeout = request.extensions["timeout"]
+        whole = isinstance(request.stream, httpx.ByteStream)
+        answer = await self._session.request(
+            request.method,
+            _exact(str(request.url)),
+            headers=CIMultiDict([
+                (name.decode("ascii"), value.decode("ascii")) for name, value in request.headers.raw
+            ]),
+            data=request.content or None if whole else request.stream,
+            allow_redirects=False,
+            timeout=_timeout(timeout["pool"], timeout["connect"], timeout["read"]),
+        )
+        return httpx.Response(
+            answer.status, headers=answer.raw_headers, stream=Body(answer), request=request
+        )
+
+    async def aclose(self) -> None:
+        """Closes the session and its connections."""
+        await self._session.close()
+
+
+@lru_cache(maxsize=1024)
+def _exact(url: str) -> URL:
+    return URL(url, encoded=True)
+
+
+@lru_cache(maxsize=256)
+def _timeout(pool: float, connect: float, read: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(connect=pool, sock_connect=connect, sock_read=read)
 
 
 def open_session(

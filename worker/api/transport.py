@@ -1,6 +1,6 @@
-"""One signed request over HTTP; the only place that knows httpx's and aiohttp's errors.
+"""One signed request over HTTP.
 
-A ready `httpx.Request` goes straight to httpx-aiohttp's transport: httpx's client layer would
+A ready `httpx.Request` goes straight to the transport over aiohttp: httpx's client layer would
 cost more than everything else here together, and its cookies and redirects are not wanted.
 """
 
@@ -10,27 +10,21 @@ import asyncio
 from dataclasses import dataclass
 from functools import lru_cache
 from random import getrandbits
-from traceback import clear_frames
 from typing import TYPE_CHECKING, Protocol, Self, cast
 from urllib.parse import urlencode
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from schemas.events import ErrorCode
 from worker.api.domains import parse_domain
+from worker.api.failures import failure_for, let_go
 from worker.api.refusals import Reply, error_for
-from worker.api.sessions import NOT_SENT, ExactSession, LostOnceError, open_session
-from worker.errors import (
-    BadResponseError,
-    ConnectionLostError,
-    NotSentError,
-    RetryableError,
-)
+from worker.api.sessions import Body, SessionTransport, open_session
+from worker.errors import BadResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
     from types import TracebackType
 
     from worker.api.signing import Credentials
@@ -138,9 +132,8 @@ class Transport:
         self._proxy = proxy
         # Verifies with certifi's authorities, or with those that SSL_CERT_FILE names.
         self._ssl_context = httpx.create_ssl_context()
-        self._sessions: list[aiohttp.ClientSession] = []
-        self._pooled: AiohttpTransport | None = None
-        self._fresh: AiohttpTransport | None = None
+        self._pooled: SessionTransport | None = None
+        self._fresh: SessionTransport | None = None
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
@@ -163,10 +156,11 @@ class Transport:
 
     async def aclose(self) -> None:
         """Closes every connection; a later request would open new ones."""
-        sessions, self._sessions = self._sessions, []
+        opened = (self._pooled, self._fresh)
         self._pooled = self._fresh = None
-        for session in sessions:
-            await session.close()
+        for transport in opened:
+            if transport is not None:
+                await transport.aclose()
 
     async def send(
         self,
@@ -199,20 +193,20 @@ class Transport:
             # aiohttp has no timeout for writing, and its read timeout starts anew with every
             # byte: this one ends an exchange that stalls or trickles.
             async with asyncio.timeout(timeouts.pool + timeouts.connect + timeouts.write + read):
-                response = await self._opened(fresh=fresh).handle_async_request(request)
-                content = await _read(response)
-        except TimeoutError as exc:
-            raise ConnectionLostError(
-                f"the exchange with {self.domain} took longer than all its timeouts",
-                code=ErrorCode.CONNECTION_LOST,
-            ) from exc
+                response, content = await self._exchange(request, fresh=fresh)
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
-            _let_go(exc)
-            raise self._translated(exc) from exc
+            let_go(exc)
+            raise failure_for(exc, self.domain) from exc
         status = response.status_code
         if status in _SUCCESSES:
             return ApiResponse(status, response.headers, content)
         raise error_for(self._reply(response, content))
+
+    async def _exchange(
+        self, request: httpx.Request, *, fresh: bool
+    ) -> tuple[httpx.Response, bytes]:
+        response = await self._opened(fresh=fresh).handle_async_request(request)
+        return response, await _read(response)
 
     def _request(
         self,
@@ -248,96 +242,60 @@ class Transport:
         request.headers.encoding = "ascii"  # or httpx would try it out on every header
         return request
 
-    def _opened(self, *, fresh: bool) -> AiohttpTransport:
+    def _opened(self, *, fresh: bool) -> SessionTransport:
         if fresh:
             self._fresh = self._fresh or self._open(fresh=True)
             return self._fresh
         self._pooled = self._pooled or self._open(fresh=False)
         return self._pooled
 
-    def _open(self, *, fresh: bool) -> AiohttpTransport:
-        session = open_session(
-            connections=self._connections,
-            ssl_context=self._ssl_context,
-            proxy=self._proxy,
-            fresh=fresh,
+    def _open(self, *, fresh: bool) -> SessionTransport:
+        return SessionTransport(
+            open_session(
+                connections=self._connections,
+                ssl_context=self._ssl_context,
+                proxy=self._proxy,
+                fresh=fresh,
+            )
         )
-        self._sessions.append(session)
-        # httpx-aiohttp takes a session, or a callable that returns one at every request.
-        client = cast("Callable[[], aiohttp.ClientSession]", ExactSession(session))
-        return AiohttpTransport(verify=self._ssl_context, client=client)
 
     def _reply(self, response: httpx.Response, content: bytes) -> Reply:
         said = self._credentials.redact(content.decode(errors="replace"))
         return Reply(response.status_code, response.headers, said.encode(), self.domain)
 
-    def _translated(self, exc: Exception) -> RetryableError:
-        # httpx-aiohttp calls every lost connection a ConnectTimeout, also one that is lost after
-        # the request was sent; only its cause tells them apart.
-        cause = exc.__cause__ if isinstance(exc, httpx.HTTPError | LostOnceError) else exc
-        if isinstance(cause, aiohttp.ConnectionTimeoutError):
-            return NotSentError(
-                f"no connection to {self.domain} in time", code=ErrorCode.NOT_CONNECTED
-            )
-        if isinstance(cause, NOT_SENT):
-            return NotSentError(
-                f"no connection to {self.domain}: {cause.__cause__ or cause}",
-                code=ErrorCode.NOT_CONNECTED,
-            )
-        if isinstance(exc, httpx.DecodingError):
-            return BadResponseError(
-                f"{self.domain} answered with a body that can't be decompressed",
-                code=ErrorCode.BAD_RESPONSE,
-            )
-        if isinstance(cause, aiohttp.ClientResponseError):
-            return BadResponseError(
-                f"{self.domain} answered with something that is not HTTP",
-                code=ErrorCode.BAD_RESPONSE,
-            )
-        if isinstance(cause, aiohttp.SocketTimeoutError):
-            return ConnectionLostError(
-                f"{self.domain} did not answer in time", code=ErrorCode.CONNECTION_LOST
-            )
-        return ConnectionLostError(
-            f"the connection to {self.domain} was lost: {type(cause).__name__}",
-            code=ErrorCode.CONNECTION_LOST,
-        )
-
-
-def _let_go(exc: BaseException | None) -> None:
-    """Frees what a failed exchange held, its body above all.
-
-    aiohttp keeps an error in a frame that the error's own traceback keeps: only a collection of
-    garbage would free them, and a busy worker collects rarely.
-    """
-    while exc is not None:
-        clear_frames(exc.__traceback__)
-        exc = exc.__cause__ or exc.__context__
-
 
 async def _read(response: httpx.Response) -> bytes:
     """Returns the whole body; what can't be read matters only of a success."""
+    body = cast("Body", response.stream)
     compressed = "content-encoding" in response.headers
-    stream = response.aiter_bytes() if compressed else response.stream
-    parts: list[bytes] = []
-    size = 0
+    succeeded = response.status_code in _SUCCESSES
     try:
-        async for part in cast("AsyncIterable[bytes]", stream):
-            parts.append(part)
-            size += len(part)
-            if size > MAX_REPLY_BYTES:
-                break
+        if not compressed and body.size_bytes is not None and body.size_bytes <= MAX_REPLY_BYTES:
+            return await body.read()
+        content = await _read_pieces(response.aiter_bytes() if compressed else body)
     except (httpx.HTTPError, aiohttp.ClientError):
-        if response.status_code in _SUCCESSES:
+        if succeeded:
             raise
         return b""
     finally:
-        await response.aclose()
-    if size > MAX_REPLY_BYTES and response.status_code in _SUCCESSES:
+        await body.aclose()
+    if len(content) > MAX_REPLY_BYTES and succeeded:
         raise BadResponseError(
             f"the API's answer is larger than {MAX_REPLY_BYTES} bytes",
             code=ErrorCode.BAD_RESPONSE,
         )
+    return content
+
+
+async def _read_pieces(pieces: AsyncIterable[bytes]) -> bytes:
+    """Returns what comes; once that is too much, what came until then."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in pieces:
+        parts.append(part)
+        size += len(part)
+        if size > MAX_REPLY_BYTES:
+            break
     return b"".join(parts)
 
 

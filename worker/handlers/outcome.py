@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The command has done what it asked for; `result` is JSON values, snake_case keys."""
+    """The command has done what it asked for; `result` is JSON, snake_case keys; parts may be encoded."""
 
     result: Any
 

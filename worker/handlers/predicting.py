@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import TypeAdapter
 
 from schemas.api import ClassificationItem, DetectionItem, SegmentationItem
+from schemas.json_text import Encoded
 from schemas.predictions import (
     PredictClassificationData,
     PredictInstanceSegmentationData,
@@ -85,7 +86,7 @@ async def predict(run: Run[Predict]) -> Outcome:
 
 
 def _frames(adapter: TypeAdapter[T], frames: T) -> Succeeded:
-    return Succeeded({"frames": adapter.dump_python(frames, mode="json")})
+    return Succeeded({"frames": Encoded(adapter.dump_json(frames))})
 
 
 def _read(run: Run[Predict], path: str) -> str:

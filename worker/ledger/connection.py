@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import hiredis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import DataError, RedisError
 
 from worker.redis_address import RedisAddress
 
@@ -34,7 +36,7 @@ def connect(url: str, *, max_connections: int = MAX_CONNECTIONS) -> Redis:
     Commands are not retried here: a script whose reply was lost may have run, and only its
     caller knows what a second run means.
     """
-    return RedisAddress.parse(url).asyncio_client(
+    client = RedisAddress.parse(url).asyncio_client(
         decode_responses=False,
         max_connections=max_connections,
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
@@ -42,6 +44,22 @@ def connect(url: str, *, max_connections: int = MAX_CONNECTIONS) -> Redis:
         health_check_interval=30,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 0),
     )
+    pool = client.connection_pool
+    # Plain, TLS or Sentinel's: each packs in Python unless it is told otherwise.
+    pool.connection_class = type("PackedConnection", (_Packed, pool.connection_class), {})
+    return client
+
+
+class _Packed(AbstractConnection):
+    """Packs commands with hiredis, which redis-py's connections for event loops only read with."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        command, *rest = args
+        name = command.encode() if isinstance(command, str) else command
+        try:
+            return [hiredis.pack_command((*name.split(), *rest))]
+        except TypeError as exc:
+            raise DataError(str(exc)) from exc
 
 
 def stop_if_cancelled() -> None:

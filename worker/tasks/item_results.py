@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from schemas.json_text import encode_json
+
 if TYPE_CHECKING:
     from schemas.commands import Command
     from worker.handlers.run import Run
@@ -77,7 +79,7 @@ def _said(run: Run[Command]) -> dict[str, Any]:
 
 def _record(run: Run[Command], state: str, told: dict[str, Any], attempts: int) -> bytes:
     seconds = round(time.monotonic() - run.begun, 4)
-    return orjson.dumps({
+    return encode_json({
         "item": _number(run.lease),
         "state": state,
         **told,
