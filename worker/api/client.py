@@ -8,6 +8,7 @@ something goes out on an own connection, at most once.
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
@@ -399,9 +400,13 @@ def _body(**parameters: object) -> bytes:
 
 
 def _value(value: object) -> bytes:
+    """The encoder's bytes, for a prediction's parameters several times as fast as it is."""
+    if isinstance(value, bool):
+        return b"true" if value else b"false"
     if isinstance(value, str) and value.isascii() and "\x7f" not in value:
-        # The same bytes, and for an image in base64 many times as fast.
         return orjson.dumps(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return repr(value).encode()
     return _encode(value).encode()
 
 
