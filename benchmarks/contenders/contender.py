@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, Protocol
 
 from benchmarks.work import EVENTS
@@ -32,7 +33,7 @@ class Producer(Protocol):
         """Closes connections."""
 
 
-class Contender:
+class Contender(ABC):
     """A queue, or a loop without one.
 
     Attributes:
@@ -54,9 +55,9 @@ class Contender:
     queued: bool = True
     stream: str = EVENTS
 
+    @abstractmethod
     def command(self, places: int) -> list[str]:
         """Returns the worker's command line."""
-        raise NotImplementedError
 
     def environment(self, redis_url: str, folder: Path, places: int) -> dict[str, str]:  # noqa: ARG002 - most need none
         """Returns what the worker finds in its environment, besides what all find there."""
@@ -69,9 +70,9 @@ class Contender:
         """
         return {}
 
+    @abstractmethod
     def producer(self, redis_url: str) -> Producer:
         """Returns a producer."""
-        raise NotImplementedError
 
     def places_for(self, latency_ms: int) -> int:
         """Returns how many places it is best with at a latency."""
