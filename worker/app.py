@@ -20,17 +20,18 @@ from kombu import Exchange, Queue
 
 from schemas.events import ErrorCode
 from worker.composition import create_engine
+from worker.environment import load_settings
 from worker.errors import LedgerLostError, SettingError, TrainmasterError
 from worker.intake.celery_message import SUBMIT_TASK
 from worker.ledger.keys import Keys
 from worker.logging import configure
 from worker.redis_address import RedisAddress
-from worker.settings import Settings, load_settings
 from worker.tasks.submission import RUN_TASK, register_tasks
 
 if TYPE_CHECKING:
     from celery.worker import WorkController
 
+    from worker.settings import Settings
     from worker.tasks.engine import Engine
 
 log = structlog.get_logger(__name__)

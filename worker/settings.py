@@ -1,14 +1,13 @@
-"""Every setting, read once from the environment.
+"""Every setting, and the rules of its value.
 
 A setting's field tells its unit, range, default and meaning; the table in the docs is made of it.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -17,24 +16,16 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
-    ValidationError,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from schemas.events import ErrorCode
 from worker.errors import SettingError
 from worker.redis_address import RedisAddress
 
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
 PREFIX: Final = "TRAINMASTER_"
 DAY: Final = 86_400
-
-# Settings of the console script and of tests that carry the prefix and are none of the worker's.
-_FOREIGN: Final = frozenset({"TRAINMASTER_STATE"})
 
 
 def _check_redis_url(value: SecretStr) -> SecretStr:
@@ -328,45 +319,12 @@ class Settings(LedgerSettings):
         return self
 
 
-S = TypeVar("S", bound=LedgerSettings)
-
 # The first of each is a lower bound of the second, so that neither is silently another one.
 _RANGES: Final = (
     ("retry_min_seconds", "retry_max_seconds"),
     ("poll_min_seconds", "poll_max_seconds"),
     ("breaker_min_seconds", "breaker_max_seconds"),
 )
-
-
-def load_settings(redis_url: str | None = None, namespace: str | None = None) -> Settings:
-    """Returns the settings of a worker: what is given goes before the environment.
-
-    Raises:
-        SettingError: one is wrong or missing; the message names each, and shows no value.
-    """
-    return _load(Settings, redis_url, namespace)
-
-
-def load_ledger_settings(
-    redis_url: str | None = None, namespace: str | None = None
-) -> LedgerSettings:
-    """Returns what the command line needs: what is given goes before the environment.
-
-    Raises:
-        SettingError: one is wrong or missing; the message names each, and shows no value.
-    """
-    return _load(LedgerSettings, redis_url, namespace)
-
-
-def _load(settings_class: type[S], redis_url: str | None, namespace: str | None) -> S:
-    options = {"redis_url": redis_url, "namespace": namespace}
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    names = environment_names() | {name: f"--{name.replace('_', '-')}" for name in given}
-    try:
-        return settings_class(**given)
-    except ValidationError as exc:
-        problems = [_problem(detail, names) for detail in exc.errors()]
-        raise SettingError("; ".join(problems), code=ErrorCode.INVALID_SETTING) from None
 
 
 def environment_names() -> dict[str, str]:
@@ -381,32 +339,3 @@ def environment_names() -> dict[str, str]:
             case _:
                 names[field] = f"{PREFIX}{field.upper()}"
     return names
-
-
-def unknown_names() -> dict[str, str | None]:
-    """Returns variables that look like settings and are none, each with what may be meant."""
-    known = set(environment_names().values())
-    # Compared without what all have in common, or anything would resemble something.
-    ends = [name.removeprefix(PREFIX) for name in known if name.startswith(PREFIX)]
-    found: dict[str, str | None] = {}
-    for name in os.environ:
-        if name.startswith(PREFIX) and name not in known | _FOREIGN:
-            close = difflib.get_close_matches(name.removeprefix(PREFIX), ends, n=1)
-            found[name] = f"{PREFIX}{close[0]}" if close else None
-    return found
-
-
-def _problem(detail: ErrorDetails, names: dict[str, str]) -> str:
-    message = detail["msg"]
-    if not detail["loc"]:
-        return message
-    first = str(detail["loc"][0])
-    name = names.get(first, first)
-    if detail["type"] == "missing":
-        return f"{name} is not set"
-    said = message.removeprefix("Input should ").removeprefix("String should ")
-    if said.startswith(("be ", "match ")):
-        return f"{name} must {said}"
-    if said.startswith(("must ", "names ")):
-        return f"{name} {said}"
-    return f"{name} is wrong: {said}"

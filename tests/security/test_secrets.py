@@ -19,10 +19,10 @@ from tests.security.stubbed import TOKEN, Stubbed, stubbed_worker
 from tests.stub_api import Answer, reply
 from worker.composition import create_credentials, create_transport
 from worker.embedded import EmbeddedRedis
+from worker.environment import load_settings
 from worker.errors import SettingError
 from worker.ledger.keys import Keys
 from worker.redis_address import RedisAddress
-from worker.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,12 +14,14 @@ from worker.cli.ledger_checks import check_ledger
 from worker.cli.output import counted, open_console, print_json, safe_text
 from worker.cli.store_checks import check_results
 from worker.cli.target import Target, json_option, ledger_command
+from worker.environment import load_settings, unknown_names
 from worker.errors import SettingError
 from worker.ledger.marker import Marker
-from worker.settings import Settings, load_settings, unknown_names
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+    from worker.settings import Settings
 
 FAILED: Final = 1
 _STYLES: Final = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}

@@ -6,7 +6,7 @@ import click
 
 from worker.app import run_worker
 from worker.composition import create_results, create_transport
-from worker.settings import load_settings
+from worker.environment import load_settings
 
 
 @click.command()

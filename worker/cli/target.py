@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from redis.exceptions import AuthenticationError
 
+from worker.environment import load_ledger_settings
 from worker.ledger.connection import LEDGER_TROUBLE, connect
 from worker.ledger.keys import Keys
 from worker.redis_address import RedisAddress
-from worker.settings import LedgerSettings, load_ledger_settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from redis.asyncio import Redis
+
+    from worker.settings import LedgerSettings
 
 T = TypeVar("T")
 
