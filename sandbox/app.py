@@ -20,6 +20,7 @@ from sandbox.validation import parse_integer, parse_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeAlias
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from sandbox.models import ModelOperations, TrainingOperations
     from sandbox.predictions import PredictionOperations
     from sandbox.state import StateFolder
+
+    _ByMethod: TypeAlias = Mapping[str, tuple[Operation, Handler]]
 
 _BASE = "/v2/public"
 _MODELS = f"{_BASE}/ml-models"
@@ -74,61 +77,78 @@ def build_app(gate: Gate, operations: Operations, control: Control) -> Starlette
 
 
 def _operation_routes(gate: Gate, operations: Operations) -> list[Route]:
-    models, trainings = operations.models, operations.trainings
-    attachments, predictions = operations.attachments, operations.predictions
-
-    def at(path: str, **methods: tuple[Operation, Handler]) -> Route:
-        by_method = {
-            method: Endpoint(operation, handler, gate)
-            for method, (operation, handler) in methods.items()
-        }
-        return Route(path, _Resource(by_method), methods=list(by_method))
-
-    detection, segmentation = "object-detection", "instance-segmentation"
-    return [
+    by_path = {
         # First the two that take nearly all calls: routes are tried in their order.
-        at(f"{_TRAINING}/training", GET=(Operation.GET_TRAINING_STATUS, trainings.status)),
-        at(
-            f"{_PREDICT}/classification/predict",
-            POST=(Operation.PREDICT_CLASSIFICATION, predictions.classify),
-        ),
-        at(
-            f"{_PREDICT}/{detection}/predict",
-            POST=(Operation.PREDICT_OBJECT_DETECTION, predictions.detect),
-        ),
-        at(
-            f"{_PREDICT}/{segmentation}/predict",
-            POST=(Operation.PREDICT_INSTANCE_SEGMENTATION, predictions.segment),
-        ),
-        at(
-            _MODELS,
-            GET=(Operation.LIST_MODELS, models.list_all),
-            POST=(Operation.CREATE_MODEL, models.create),
-        ),
-        at(
-            _MODEL,
-            GET=(Operation.GET_MODEL, models.get),
-            PATCH=(Operation.UPDATE_MODEL, models.update),
-            DELETE=(Operation.DELETE_MODEL, models.delete),
-        ),
-        at(f"{_MODEL}/trainings", POST=(Operation.CREATE_TRAINING_JOB, trainings.create)),
-        at(_TRAINING, DELETE=(Operation.DELETE_TRAINING_ITERATION, trainings.delete)),
-        at(f"{_TRAINING}/training-data", GET=(Operation.GET_TRAINING_DATA, trainings.data)),
-        at(
-            f"{_TRAINING}/weights-link",
-            GET=(Operation.GET_WEIGHTS_DOWNLOAD_LINK, trainings.weights_link),
-        ),
-        at(
-            _ATTACHMENTS,
-            GET=(Operation.LIST_MODEL_ATTACHMENTS, attachments.list_all),
-            POST=(Operation.CREATE_MODEL_ATTACHMENT, attachments.create),
-        ),
-        at(
-            _ATTACHMENT,
-            PATCH=(Operation.UPDATE_MODEL_ATTACHMENT, attachments.update),
-            DELETE=(Operation.DELETE_MODEL_ATTACHMENT, attachments.delete),
-        ),
-    ]
+        f"{_TRAINING}/training": {
+            "GET": (Operation.GET_TRAINING_STATUS, operations.trainings.status)
+        },
+        **_predictions_by_path(operations.predictions),
+        **_models_by_path(operations.models),
+        **_trainings_by_path(operations.trainings),
+        **_attachments_by_path(operations.attachments),
+    }
+    return [_route(path, by_method, gate) for path, by_method in by_path.items()]
+
+
+def _route(path: str, by_method: _ByMethod, gate: Gate) -> Route:
+    endpoints = {
+        method: Endpoint(operation, handler, gate)
+        for method, (operation, handler) in by_method.items()
+    }
+    return Route(path, _Resource(endpoints), methods=list(endpoints))
+
+
+def _predictions_by_path(predictions: PredictionOperations) -> dict[str, _ByMethod]:
+    return {
+        f"{_PREDICT}/classification/predict": {
+            "POST": (Operation.PREDICT_CLASSIFICATION, predictions.classify)
+        },
+        f"{_PREDICT}/object-detection/predict": {
+            "POST": (Operation.PREDICT_OBJECT_DETECTION, predictions.detect)
+        },
+        f"{_PREDICT}/instance-segmentation/predict": {
+            "POST": (Operation.PREDICT_INSTANCE_SEGMENTATION, predictions.segment)
+        },
+    }
+
+
+def _models_by_path(models: ModelOperations) -> dict[str, _ByMethod]:
+    return {
+        _MODELS: {
+            "GET": (Operation.LIST_MODELS, models.list_all),
+            "POST": (Operation.CREATE_MODEL, models.create),
+        },
+        _MODEL: {
+            "GET": (Operation.GET_MODEL, models.get),
+            "PATCH": (Operation.UPDATE_MODEL, models.update),
+            "DELETE": (Operation.DELETE_MODEL, models.delete),
+        },
+    }
+
+
+def _trainings_by_path(trainings: TrainingOperations) -> dict[str, _ByMethod]:
+    """Returns all but their status, which stands before all else."""
+    return {
+        f"{_MODEL}/trainings": {"POST": (Operation.CREATE_TRAINING_JOB, trainings.create)},
+        _TRAINING: {"DELETE": (Operation.DELETE_TRAINING_ITERATION, trainings.delete)},
+        f"{_TRAINING}/training-data": {"GET": (Operation.GET_TRAINING_DATA, trainings.data)},
+        f"{_TRAINING}/weights-link": {
+            "GET": (Operation.GET_WEIGHTS_DOWNLOAD_LINK, trainings.weights_link)
+        },
+    }
+
+
+def _attachments_by_path(attachments: AttachmentOperations) -> dict[str, _ByMethod]:
+    return {
+        _ATTACHMENTS: {
+            "GET": (Operation.LIST_MODEL_ATTACHMENTS, attachments.list_all),
+            "POST": (Operation.CREATE_MODEL_ATTACHMENT, attachments.create),
+        },
+        _ATTACHMENT: {
+            "PATCH": (Operation.UPDATE_MODEL_ATTACHMENT, attachments.update),
+            "DELETE": (Operation.DELETE_MODEL_ATTACHMENT, attachments.delete),
+        },
+    }
 
 
 class Control:
