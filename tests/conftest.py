@@ -1,4 +1,4 @@
-"""What tests of the worker share: a real Redis of their own, a namespace each, and the ledger."""
+"""What all tests share: a real Redis of the run, a namespace each, the ledger, a told server."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.stub_api import StubApi
 from worker.embedded import EmbeddedRedis
 from worker.ledger.connection import connect
 from worker.ledger.keys import Keys
@@ -73,3 +74,10 @@ def ledger(redis: Redis, keys: Keys) -> Ledger:
         retention_seconds=RETENTION_SECONDS,
         reply_retention_seconds=REPLY_SECONDS,
     )
+
+
+@pytest.fixture
+def stub() -> Iterator[StubApi]:
+    """A server that answers 200 with `null` unless told otherwise."""
+    with StubApi() as served:
+        yield served

@@ -1,4 +1,4 @@
-"""A whole system for the tests of the command line: sandbox, worker, console script."""
+"""What the tests share: a sandbox per module, a worker's insides, and a whole system."""
 
 from __future__ import annotations
 
@@ -7,13 +7,36 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.console import Console, Served, running_worker
-from tests.sandbox_process import running_sandbox
+from tests.integration.worker_bench import open_bench
+from tests.sandbox_process import SIMULATED, running_sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from redis.asyncio import Redis
+
+    from tests.integration.worker_bench import Bench
+    from tests.sandbox_process import SandboxProcess
     from worker.embedded import EmbeddedRedis
+    from worker.ledger.ledger import Ledger
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    """A sandbox that runs through all tests of a module, with a state folder of its own."""
+    with running_sandbox(tmp_path_factory.mktemp("sandbox") / "state") as running:
+        yield running
+
+
+@pytest.fixture
+async def bench(
+    redis: Redis, ledger: Ledger, sandbox: SandboxProcess, tmp_path: Path
+) -> AsyncIterator[Bench]:
+    """A worker's insides on the module's sandbox, whose trainings end at once."""
+    sandbox.faults(SIMULATED)
+    async with open_bench(redis, ledger, sandbox, tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture

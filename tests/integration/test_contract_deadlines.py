@@ -7,18 +7,15 @@ import json
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from tests.console import Console, running_worker, wait_until
 from tests.integration.test_contract_places import running_runner, until_ended
 from tests.integration.test_handlers_creation import data_of, made
 from tests.integration.test_handlers_results import train_data
 from tests.integration.test_intake_reading import until
-from tests.integration.worker_bench import Bench, open_bench
-from tests.sandbox_process import SIMULATED, SandboxProcess, running_sandbox
+from tests.integration.worker_bench import Bench, in_seconds
+from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.api.gate import Breaker, Gate
 from worker.ledger.dead_letters import DeadLetters
 from worker.ledger.deadlines import Deadlines
@@ -26,30 +23,12 @@ from worker.ledger.limits import RedisLimits
 from worker.tasks.deadlines import DeadlineWatch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from redis.asyncio import Redis
-
-    from worker.ledger.ledger import Ledger
 
 SOON_SECONDS = 0.7
 PATIENCE_SECONDS = 15
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
-    with running_sandbox(tmp_path_factory.mktemp("deadlines") / "state") as running:
-        yield running
-
-
-@pytest.fixture
-async def bench(
-    redis: Redis, ledger: Ledger, sandbox: SandboxProcess, tmp_path: Path
-) -> AsyncIterator[Bench]:
-    sandbox.faults(SIMULATED)
-    async with open_bench(redis, ledger, sandbox, tmp_path) as opened:
-        yield opened
 
 
 @asynccontextmanager
@@ -62,10 +41,6 @@ async def watching(bench: Bench) -> AsyncIterator[None]:
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
-
-
-def in_seconds(seconds: float) -> str:
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
 
 
 def limited(bench: Bench, *, rate: float, concurrent: int) -> None:

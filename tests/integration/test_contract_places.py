@@ -16,7 +16,7 @@ from tests.integration.ledger_acts import events
 from tests.integration.test_handlers_results import train_data
 from tests.integration.test_intake_reading import until
 from tests.integration.worker_bench import Bench, open_bench
-from tests.sandbox_process import SIMULATED, SandboxProcess, running_sandbox
+from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.handlers.run import LongPolls
 from worker.ledger.dead_letters import DeadLetters
 from worker.ledger.lanes import FailureShare, Lanes
@@ -24,7 +24,7 @@ from worker.ledger.row import RowState
 from worker.tasks.runner import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from redis.asyncio import Redis
@@ -34,12 +34,6 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 60
 # Far longer than any test waits: whoever waits for such a call to end waits in vain.
 SLOW = {"operation": "get_model", "effect": "latency", "seconds": 30}
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
-    with running_sandbox(tmp_path_factory.mktemp("places") / "state") as running:
-        yield running
 
 
 @pytest.fixture

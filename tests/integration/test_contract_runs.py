@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -12,16 +11,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.integration.test_handlers_creation import OPERATIONS, data_of, made
 from tests.integration.test_intake_reading import until
-from tests.integration.worker_bench import Bench, open_bench
-from tests.sandbox_process import SIMULATED, SandboxProcess, running_sandbox
+from tests.integration.worker_bench import Bench, in_seconds
+from tests.sandbox_process import SIMULATED
 from worker.api.gate import Breaker
 from worker.errors import TrainmasterError
 from worker.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
-
     from redis.asyncio import Redis
 
     from worker.ledger.keys import Keys
@@ -47,30 +43,11 @@ class LosingLedger(Ledger):
         return noted
 
 
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
-    with running_sandbox(tmp_path_factory.mktemp("edges") / "state") as running:
-        yield running
-
-
 @pytest.fixture
 def ledger(redis: Redis, keys: Keys) -> LosingLedger:
     return LosingLedger(
         redis, keys, lease_seconds=30, retention_seconds=600, reply_retention_seconds=600
     )
-
-
-@pytest.fixture
-async def bench(
-    redis: Redis, ledger: LosingLedger, sandbox: SandboxProcess, tmp_path: Path
-) -> AsyncIterator[Bench]:
-    sandbox.faults(SIMULATED)
-    async with open_bench(redis, ledger, sandbox, tmp_path) as opened:
-        yield opened
-
-
-def in_seconds(seconds: float) -> str:
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
 
 
 @pytest.mark.parametrize("command_type", sorted(OPERATIONS))

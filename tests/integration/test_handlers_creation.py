@@ -12,12 +12,11 @@ import pytest
 
 from tests.integration.test_handlers_results import attach_data, train_data
 from tests.integration.worker_bench import Bench, open_bench
-from tests.sandbox_process import SIMULATED, SandboxProcess, running_sandbox
+from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.errors import FencedError
 from worker.ledger.cancellation import cancel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from redis.asyncio import Redis
@@ -36,21 +35,6 @@ OPERATIONS = {
     "train": "create_training_job",
     "attach": "create_model_attachment",
 }
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
-    with running_sandbox(tmp_path_factory.mktemp("creation") / "state") as running:
-        yield running
-
-
-@pytest.fixture
-async def bench(
-    redis: Redis, ledger: Ledger, sandbox: SandboxProcess, tmp_path: Path
-) -> AsyncIterator[Bench]:
-    sandbox.faults(SIMULATED)
-    async with open_bench(redis, ledger, sandbox, tmp_path) as opened:
-        yield opened
 
 
 def fail(command_type: str, effect: str, **more: Any) -> dict[str, Any]:

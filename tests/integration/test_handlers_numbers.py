@@ -10,38 +10,26 @@ import pytest
 
 from schemas.json_text import decode_json
 from tests.integration.worker_bench import Bench, open_bench
-from tests.sandbox_process import SandboxProcess, running_sandbox
 from tests.stub_api import Answer, StubApi, reply
 from worker.ledger.inspection import Inspector
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from redis.asyncio import Redis
 
+    from tests.sandbox_process import SandboxProcess
     from worker.ledger.ledger import Ledger
 
 LOSSES: dict[str, Any] = {"1": 2**64, "2": -(2**70), "3": {"deep": [10**30, 0.25]}, "4": 2**63}
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
-    with running_sandbox(tmp_path_factory.mktemp("numbers") / "state") as running:
-        yield running
-
-
-@pytest.fixture
-def stub() -> Iterator[StubApi]:
-    """An API that writes longer numbers than the sandbox can."""
-    with StubApi() as listening:
-        yield listening
 
 
 @pytest.fixture
 async def bench(
     redis: Redis, ledger: Ledger, sandbox: SandboxProcess, stub: StubApi, tmp_path: Path
 ) -> AsyncIterator[Bench]:
+    """The bench on an API that writes longer numbers than the sandbox can."""
     async with open_bench(redis, ledger, sandbox, tmp_path, domain=stub.url) as opened:
         yield opened
 

@@ -15,37 +15,24 @@ from jsonschema import Draft202012Validator
 import schemas.documents
 from schemas.enums import CommandType
 from tests.integration.ledger_acts import events, now_ms
-from tests.integration.worker_bench import Bench, open_bench
-from tests.sandbox_process import SIMULATED, SandboxProcess, running_sandbox
+from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.ledger.cancellation import CancelVerdict, cancel
 from worker.ledger.dead_letters import DeadLetters
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
-    from redis.asyncio import Redis
-
-    from worker.ledger.ledger import Ledger
+    from tests.integration.worker_bench import Bench
 
 SCHEMA = Path(schemas.documents.__file__).parent / "generated" / "events.schema.json"
 EVENTS = Draft202012Validator(orjson.loads(SCHEMA.read_bytes()))
 
 
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
-    with running_sandbox(tmp_path_factory.mktemp("results") / "state") as running:
-        yield running
-
-
 @pytest.fixture
-async def bench(
-    redis: Redis, ledger: Ledger, sandbox: SandboxProcess, tmp_path: Path
-) -> AsyncIterator[Bench]:
-    """A worker's insides; every event that the test made has to fit the published schema."""
-    sandbox.faults(SIMULATED)
-    async with open_bench(redis, ledger, sandbox, tmp_path) as opened:
-        yield opened
-    for event in await events(redis, ledger.keys.events):
+async def bench(bench: Bench) -> AsyncIterator[Bench]:
+    """The bench; every event that the test made has to fit the published schema."""
+    yield bench
+    for event in await events(bench.redis, bench.ledger.keys.events):
         EVENTS.validate(event)
 
 

@@ -14,25 +14,18 @@ import pytest
 from tests.sandbox_process import SIMULATED, SandboxProcess, running_sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 MODELS = "/v2/public/ml-models"
 BODY = {"features": ["a"], "model": "resnet18", "title": "t"}
 
 
-@pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
-    with running_sandbox(tmp_path_factory.mktemp("faults") / "state") as running:
-        yield running
-
-
 @pytest.fixture
-def sandbox(process: SandboxProcess) -> SandboxProcess:
+def sandbox(sandbox: SandboxProcess) -> SandboxProcess:
     """The sandbox without rules and with counters at 0."""
-    process.http.delete("/sandbox/faults").raise_for_status()
-    process.http.delete("/sandbox/truth").raise_for_status()
-    return process
+    sandbox.http.delete("/sandbox/faults").raise_for_status()
+    sandbox.http.delete("/sandbox/truth").raise_for_status()
+    return sandbox
 
 
 def test_a_rule_fires_at_its_operation_so_many_times_after_so_many_calls(

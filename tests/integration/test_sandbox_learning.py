@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.sandbox_process import FEATURE_TYPES, SIMULATED, SandboxProcess, running_sandbox
+from tests.sandbox_process import FEATURE_TYPES, SIMULATED, SandboxProcess
 from worker.demo.scores import Scored, accuracy, box_map50, mask_map50
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 MODELS = "/v2/public/ml-models"
 
@@ -35,12 +35,6 @@ TASKS = {
     "fasterRcnn": Task("object-detection", 10, box_map50, 0.3),
     "maskRcnn": Task("instance-segmentation", 9, mask_map50, 0.25),
 }
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
-    with running_sandbox(tmp_path_factory.mktemp("learning") / "state") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from tests.sandbox_process import SIMULATED, SandboxProcess, running_sandbox
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.sandbox_process import SIMULATED, SandboxProcess
 
 MODELS = "/v2/public/ml-models"
 
 
 @pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
-    with running_sandbox(tmp_path_factory.mktemp("operations") / "state") as running:
-        running.faults(SIMULATED)
-        yield running
+def sandbox(sandbox: SandboxProcess) -> SandboxProcess:
+    """The sandbox, whose trainings end at once."""
+    sandbox.faults(SIMULATED)
+    return sandbox
 
 
 @pytest.fixture

@@ -29,13 +29,6 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("process") / "state"
 
 
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
-    """A sandbox that runs through all tests, with a state folder of its own."""
-    with running_sandbox(tmp_path_factory.mktemp("running") / "state") as running:
-        yield running
-
-
 def test_the_console_script_starts_it_at_the_asked_port_on_loopback(state: Path) -> None:
     port = _free_port()
     sandbox = SandboxProcess(state, "--host", "127.0.0.1", "--port", str(port))

@@ -8,19 +8,19 @@ from uuid import uuid4
 
 import pytest
 
-from tests.sandbox_process import SIMULATED, SandboxProcess, running_sandbox
+from tests.sandbox_process import SIMULATED, SandboxProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 MODELS = "/v2/public/ml-models"
 
 
 @pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
-    with running_sandbox(tmp_path_factory.mktemp("validation") / "state") as running:
-        running.faults(SIMULATED)
-        yield running
+def sandbox(sandbox: SandboxProcess) -> SandboxProcess:
+    """The sandbox, whose trainings end at once."""
+    sandbox.faults(SIMULATED)
+    return sandbox
 
 
 @pytest.fixture(scope="module")

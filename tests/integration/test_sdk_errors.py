@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
@@ -24,9 +23,6 @@ from worker.errors import (
     ServerFailedError,
     TrainmasterError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.asyncio
 
@@ -77,13 +73,6 @@ ROWS: list[tuple[Answer, type[Exception], type[TrainmasterError], ErrorCode]] = 
         ErrorCode.BAD_RESPONSE,
     ),
 ]
-
-
-@pytest.fixture
-def stub() -> Iterator[StubApi]:
-    """A server that answers as told."""
-    with StubApi() as served:
-        yield served
 
 
 async def ask_ours(domain: str) -> TrainmasterError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -251,13 +251,6 @@ _SDK_ENUMS = {
     PretrainedWeights: sdk_types.ModelPretrainedWeightsType,
     IterationPolicy: sdk_types.ModelIterationPolicy,
 }
-
-
-@pytest.fixture
-def stub() -> Iterator[StubApi]:
-    """A server that records."""
-    with StubApi() as served:
-        yield served
 
 
 def answers(bodies: list[Any]) -> list[Answer]:

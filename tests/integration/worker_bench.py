@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,11 @@ class Bench:
         found = await self.redis.hget(self.ledger.keys.row(command_id), "s")
         assert found is not None
         return found.decode() if isinstance(found, bytes) else found
+
+
+def in_seconds(seconds: float) -> str:
+    """Returns a time that is so far away, as commands tell theirs."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
 
 
 @asynccontextmanager

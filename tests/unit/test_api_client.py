@@ -20,7 +20,7 @@ from worker.api.transport import Timeouts, Transport
 from worker.errors import BadResponseError, ConnectionLostError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
 pytestmark = pytest.mark.asyncio
 
@@ -53,13 +53,6 @@ ITERATION = {
 def page(*results: object, **more: object) -> Answer:
     """Returns an answer with a page."""
     return reply(200, json.dumps({"results": results, **more}).encode())
-
-
-@pytest.fixture
-def stub() -> Iterator[StubApi]:
-    """A server that answers 200 with `null` unless told otherwise."""
-    with StubApi() as served:
-        yield served
 
 
 @pytest_asyncio.fixture

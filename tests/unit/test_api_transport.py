@@ -7,7 +7,6 @@ import gzip
 import socket
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -32,9 +31,6 @@ from worker.errors import (
     SettingError,
     TrainmasterError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.asyncio
 
@@ -112,13 +108,6 @@ FAILURES: list[tuple[str, Answer, type[RetryableError], ErrorCode]] = [
         ErrorCode.BAD_RESPONSE,
     ),
 ]
-
-
-@pytest.fixture
-def stub() -> Iterator[StubApi]:
-    """A server that answers 200 with `null` unless told otherwise."""
-    with StubApi() as served:
-        yield served
 
 
 def signed(domain: str, timeouts: Timeouts = SHORT, connections: int = 8) -> Transport:
