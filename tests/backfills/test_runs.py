@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import signal
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from tests.backfills.studio import PICTURES_A_SEED
 from tests.console import finish, running_worker, wait_until
 from worker.backfill.output import Output
 from worker.backfill.parts import read_records
+from worker.handlers.backfilling import SLICE_SECONDS
 from worker.producer import Producer
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 PICTURES = 2 * PICTURES_A_SEED
 # Guessed boxes score next to nothing.
 LEAST_SCORE = 0.3
+# Longer than a worker takes to start, shorter than a slice.
+DEADLINE_SECONDS = 8
 
 
 def test_a_run_predicts_each_picture_once_and_names_what_failed(studio: Studio) -> None:
@@ -190,6 +194,39 @@ def test_a_queued_backfill_that_is_cancelled_ends_once_all_that_has_ended_is_wri
     assert again.lines[0]["verdict"] == "already_ended"
     states = studio.states("stopped")
     assert (states["cancelled"], states["succeeded"], states["failed"]) == (1, 0, 0)
+
+
+def test_a_queued_backfill_whose_deadline_passes_is_paused_and_led_on_by_resume(
+    studio: Studio,
+) -> None:
+    """The API is slow, so that the deadline passes while a slice of leading lasts."""
+    source = studio.manifest("late.jsonl")
+    slow = {"operation": "predict_object_detection", "effect": "latency", "seconds": 4}
+    studio.sandbox.faults(slow)
+    deadline = datetime.now(UTC) + timedelta(seconds=DEADLINE_SECONDS)
+    with Producer(studio.redis_url, "studio") as producer:
+        data = studio.command_data(source)
+        producer.submit("backfill", data, id="late", deadline=deadline.isoformat())
+    try:
+        with running_worker(studio.console, studio.folder / "late.log"):
+            wait_until(lambda: studio.states("late")["failed"] == 1, "its end")
+            told = studio.status("late")
+            studio.sandbox.faults()
+            said = studio.console.run("backfill", "resume", "late", "--json")
+    finally:
+        studio.sandbox.faults()
+    assert told["state"] == "paused"
+    assert told["reason"] == "its command failed: deadline_exceeded"
+    assert 0 < told["read"] < PICTURES
+    events = studio.console.run("events", "--id", "late", "--type", "failed", "--json").lines
+    ended = datetime.fromisoformat(events[0]["time"])
+    assert ended - deadline < timedelta(seconds=SLICE_SECONDS / 2), "not after a whole slice"
+    (resumed,) = said.lines
+    assert (resumed["state"], resumed["succeeded"]) == ("succeeded", PICTURES)
+    records = list(read_records(Output(resumed["plan"]["output"])))
+    assert sorted(record["item"] for record in records) == list(range(PICTURES))
+    states = studio.states("late")
+    assert (states["failed"], states["succeeded"], states["cancelled"]) == (1, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import orjson
 import pytest
 
 from schemas.enums import PartFormat, PredictTask, SourceFormat
-from tests.integration.ledger_acts import events
+from schemas.events import ErrorCode
+from tests.integration.ledger_acts import events, lease_one
 from worker.backfill.errors import LeadLostError
 from worker.backfill.leader import Busy, Leader
 from worker.backfill.output import Output
@@ -136,7 +137,13 @@ async def night(redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path) -> Bac
 
 
 async def begin(
-    redis: Redis, keys: Keys, ledger: Ledger, folder: Path, **changes: Any
+    redis: Redis,
+    keys: Keys,
+    ledger: Ledger,
+    folder: Path,
+    *,
+    by: tuple[Origin, str] = (Origin.CONSOLE, "bf-1"),
+    **changes: Any,
 ) -> Backfilling:
     source = folder / "items.jsonl"
     source.write_bytes(
@@ -153,7 +160,7 @@ async def begin(
         **{"window": 8, "part_items": 7, **changes},
     )
     store = store_of(redis, keys)
-    await store.open(NAME, plan, Origin.CONSOLE, "bf-1")
+    await store.open(NAME, plan, *by)
     return Backfilling(redis, keys, ledger, store, plan)
 
 
@@ -495,3 +502,94 @@ async def test_an_ended_backfill_changes_no_more(night: Backfilling) -> None:
         False,
         None,
     )
+
+
+async def begin_queued(
+    redis: Redis, keys: Keys, ledger: Ledger, folder: Path, **changes: Any
+) -> tuple[Backfilling, Lease]:
+    """Begins a backfill as its command does; returns the command's lease too."""
+    lease = await lease_one(redis, ledger, NAME, command_type="backfill")
+    by = Origin.QUEUE, lease.entry_id
+    return await begin(redis, keys, ledger, folder, by=by, **changes), lease
+
+
+def late(lease: Lease) -> Finish:
+    """Returns the end of a command whose deadline has passed."""
+    event = b'{"type":"backfill.failed"}'
+    return Finish(
+        lease, RowState.FAILED, 1, event=event, late=True, failure=ErrorCode.DEADLINE_EXCEEDED
+    )
+
+
+async def types(run: Backfilling) -> list[str]:
+    """Returns what was told of the command, from its acceptance on."""
+    return [event["type"].partition(".")[2] for event in await events(run.redis, run.keys.events)]
+
+
+async def test_a_backfill_whose_command_fails_waits_for_someone_who_leads_it_to_its_end(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path
+) -> None:
+    """Its command has told its end, so nothing more is told of it."""
+    run, lease = await begin_queued(redis, keys, ledger, tmp_path)
+    await run.feed(5)
+    (running,) = await run.claim(1)
+    assert await ledger.finish([late(lease)]) == [True]
+    now = await run.standing()
+    assert (now.state, now.origin) == (BackfillState.PAUSED, Origin.CONSOLE)
+    assert now.reason == "its command failed: deadline_exceeded"
+    assert await run.claim() == [], "past the deadline nothing is started"
+    assert await run.settle(running), "what runs may end"
+
+    await run.let_lease_end()
+    await resume(run.store, NAME)
+    async with run.working():
+        ended = await Leader(run.store, NAME, announces=True).work()
+    assert isinstance(ended, Standing)
+    assert ended.state is BackfillState.SUCCEEDED
+    assert run.items() == list(range(ITEMS))
+    assert await types(run) == ["accepted", "failed"]
+
+
+async def test_a_paused_backfill_whose_command_fails_tells_both_reasons(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path
+) -> None:
+    run, lease = await begin_queued(redis, keys, ledger, tmp_path)
+    await pause(run.store, NAME)
+    await ledger.finish([late(lease)])
+    now = await run.standing()
+    assert now.state is BackfillState.PAUSED
+    assert now.reason == "its command failed: deadline_exceeded; someone paused it"
+
+
+async def test_a_cancelled_backfill_whose_command_fails_can_still_be_ended(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path
+) -> None:
+    """No worker comes to write what has ended; whoever cancels it once more does."""
+    run, lease = await begin_queued(redis, keys, ledger, tmp_path)
+    await run.feed(5)
+    (running,) = await run.claim(1)
+    await run.settle(running)
+    await cancel_backfill(run.store, NAME)
+    await ledger.finish([late(lease)])
+    assert (await run.standing()).state is BackfillState.CANCELLING
+    await run.let_lease_end()
+    ended = await cancel_backfill(run.store, NAME)
+    assert ended is not None
+    assert (ended.state, ended.dropped) == (BackfillState.CANCELLED, 4)
+    assert run.items() == [0]
+    assert await types(run) == ["accepted", "failed"]
+
+
+@pytest.mark.parametrize("own", [False, True])
+async def test_a_command_that_fails_leaves_another_one_s_backfill_alone_and_one_that_has_ended(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path, *, own: bool
+) -> None:
+    run, lease = await begin_queued(redis, keys, ledger, tmp_path)
+    if own:
+        async with run.working():
+            await Leader(run.store, NAME, announces=False).work()
+    else:
+        await redis.hset(keys.backfill(NAME), "entry", "another's")
+    before = await run.standing()
+    assert await ledger.finish([late(lease)]) == [True]
+    assert await run.standing() == before

@@ -300,6 +300,8 @@ class Leader:
     def _event(
         self, standing: Standing, state: EventState, data: dict[str, Any], told: str = ""
     ) -> bytes:
+        if standing.silent:
+            return b""
         return backfill_event(self._id, standing.plan, standing.entry, state, data, told=told)
 
     async def _kept(self, standing: Standing, act: Coroutine[Any, Any, T]) -> T:

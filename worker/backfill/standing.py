@@ -46,6 +46,7 @@ class Standing:
         dropped: items that a cancellation kept from running.
         waiting: results that are in no part yet.
         led_ms: for how long someone else leads it, 0 where nobody does.
+        silent: whether no event tells more of it, for its command has failed and said so.
     """
 
     id: str
@@ -73,6 +74,7 @@ class Standing:
     forgiven_of: int
     result: dict[str, Any] | None
     led_ms: int
+    silent: bool
 
     @property
     def ended(self) -> int:
@@ -138,4 +140,5 @@ def read_standing(backfill_id: str, reply: list[Any]) -> Standing:
         forgiven_of=int(told.get("forgiven_of", 0)),
         result=orjson.loads(result) if result else None,
         led_ms=led_ms,
+        silent=told.get("silent") == b"1",
     )

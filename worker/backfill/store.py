@@ -2,7 +2,7 @@
 
 The hash of a backfill::
 
-    plan, origin, entry      what to do; who began it; what its items' entries begin with
+    plan, origin, entry      what to do; who leads it; what its items' entries begin with
     state, reason, result    running, paused, cancelling, succeeded, failed, cancelled; and why
     begun, ended             ms since the epoch
     told, told_of            when and of what the latest event of progress was
@@ -13,6 +13,7 @@ The hash of a backfill::
     cut, part, collected     results that a part is written of; parts and results written
     leader, leader_until     token and lease of who reads and writes
     forgiven, forgiven_of    failures and ends that a resume has made light of
+    silent                   1 once its command has failed: no event tells more of it
 """
 
 from __future__ import annotations

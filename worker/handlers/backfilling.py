@@ -44,12 +44,30 @@ async def backfill(run: Run[Backfill]) -> Outcome:
         raise _refusal("another backfill has this id")
     leader = Leader(around.store, backfill_id, announces=False, marker=run.around.ledger.marker)
     try:
-        standing = await leader.work(SLICE_SECONDS)
+        standing = await leader.work(_until_deadline(run, SLICE_SECONDS))
     except LeadLostError:
-        return Waiting(LEAD_LOST_SECONDS, RowState.RUNNING)
+        return _wait(run, LEAD_LOST_SECONDS)
     if isinstance(standing, Busy):
-        return Waiting(standing.seconds, RowState.RUNNING)
+        return _wait(run, standing.seconds)
     return await _outcome(run, around, standing)
+
+
+def _until_deadline(run: Run[Backfill], most_seconds: float) -> float:
+    """Returns so many seconds, or what is left of them until the deadline."""
+    deadline = run.command.deadline
+    if deadline is None:
+        return most_seconds
+    return max(0.0, min(most_seconds, deadline.timestamp() - run.now()))
+
+
+def _wait(run: Run[Backfill], most_seconds: float) -> Waiting:
+    """Ends a slice; past the deadline it ends the command, for its items would go on.
+
+    Raises:
+        DeadlineExceededError: the deadline has passed.
+    """
+    run.check_deadline()
+    return Waiting(_until_deadline(run, most_seconds), RowState.RUNNING)
 
 
 async def _outcome(run: Run[Backfill], around: BackfillSurroundings, standing: Standing) -> Outcome:
@@ -69,9 +87,9 @@ async def _outcome(run: Run[Backfill], around: BackfillSurroundings, standing: S
             )
             raise FencedError("the backfill was cancelled")
         case BackfillState.PAUSED | BackfillState.CANCELLING:
-            return Waiting(PAUSED_SECONDS, RowState.RUNNING)
+            return _wait(run, PAUSED_SECONDS)
         case _:
-            return Waiting(0.0, RowState.RUNNING)
+            return _wait(run, 0.0)
 
 
 def make_plan(run: Run[Backfill], around: BackfillSurroundings) -> Plan:

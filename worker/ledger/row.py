@@ -170,7 +170,7 @@ class Finish:
         drop_guard: key of a guard that the command holds and needs no longer.
         late: whether it ends for its deadline, which tells nothing of its lane's health.
         item_result: what an item of a backfill came to, for the backfill's results.
-        failure: code of the error that ended an item.
+        failure: code of the error that ended the command.
     """
 
     lease: Lease

@@ -7,7 +7,7 @@
 --       then for each run 17 values:
 --       id, token, lane, state, ended (1 or 0), delay in ms, attempts, claims,
 --       progress or "", last errors or "", event or "", reply stream or "", dead letter or "",
---       guard to drop or "", backfill or "", result of an item or "", its error's code or ""
+--       guard to drop or "", backfill or "", result of an item or "", code of the error or ""
 -- Returns for each run: 1 done, 0 fenced
 --
 -- Every shared key is read first, so that one of the wrong type stops the script before it has
@@ -39,6 +39,19 @@ local function end_item(id, row, backfill, state, result, code)
   redis.call('HINCRBY', hash, state, 1)
   if code ~= '' then redis.call('HINCRBY', hash, 'failed:' .. code, 1) end
 end
+-- The failed command of a backfill leads it no more, and nobody else does: it waits for a person,
+-- whose console leads it from now on and tells nothing more of it, for its end has been told.
+local function orphan(id, entry, code)
+  local hash = prefix .. 'backfill:' .. id
+  if redis.call('TYPE', hash)['ok'] ~= 'hash' then return end
+  local of = redis.call('HMGET', hash, 'state', 'entry', 'reason')
+  local state, reason = of[1], 'its command failed: ' .. code
+  if of[2] ~= entry then return end
+  if state ~= 'running' and state ~= 'paused' and state ~= 'cancelling' then return end
+  if state == 'running' then state = 'paused' end
+  if of[3] and of[3] ~= '' then reason = reason .. '; ' .. of[3] end
+  redis.call('HSET', hash, 'state', state, 'reason', reason, 'origin', 'console', 'silent', 1)
+end
 local verdicts = {}
 for i = 4, #ARGV, 17 do
   local id, token = ARGV[i], ARGV[i + 1]
@@ -57,6 +70,10 @@ for i = 4, #ARGV, 17 do
       redis.call('DEL', prefix .. 'text:' .. id)
       redis.call('ZREM', due, id)
     elseif ARGV[i + 4] == '1' then
+      if ARGV[i + 3] == 'failed' then
+        local is = redis.call('HMGET', row, 't', 'q')
+        if is[1] == 'backfill' then orphan(id, is[2], ARGV[i + 16]) end
+      end
       redis.call('HSET', row, 's', ARGV[i + 3], 'n', token + 1, 'a', ARGV[i + 6],
         'e', now, 'v', event_id)
       redis.call('HDEL', row, 'p', 'x', 'c')
