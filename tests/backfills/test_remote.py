@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from typing import TYPE_CHECKING
 
 import orjson
 
 from tests.console import Console, running_worker, wait_until
+from tests.web_server import serving
 from worker.backfill.output import Output
 from worker.backfill.parts import read_records
 from worker.producer import Producer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.backfills.studio import Studio
@@ -31,26 +29,13 @@ class Shelf(SimpleHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Serves a folder; yields its URL, which ends in a slash."""
-    handler = partial(Shelf, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def test_a_remote_folder_is_predicted_on_like_a_local_one(studio: Studio, tmp_path: Path) -> None:
     """Its truth is that of the local files; a folder that no worker may read fails each item."""
     pictures = studio.folder / "pictures" / "101" / "shapes" / "train"
     local = {path: truth for path, truth in studio.truth.items() if path.startswith(str(pictures))}
     out, drawn = tmp_path / "out", tmp_path / "drawn"
-    with serving(pictures) as url:
+    with serving(partial(Shelf, directory=str(pictures))) as server:
+        url = f"{server}/"
         settings = studio.console.environment | {"TRAINMASTER_SOURCE_URLS": url}
         settings |= {"TRAINMASTER_NAMESPACE": "remote"}
         console = Console(studio.redis_url, "remote", **settings)

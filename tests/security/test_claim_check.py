@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
@@ -14,6 +12,7 @@ import pytest
 from tests.console import wait_until
 from tests.security.stubbed import Stubbed, stubbed_worker
 from tests.stub_api import reply
+from tests.web_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,19 +61,6 @@ class Shelf(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
-@contextmanager
-def serving() -> Iterator[str]:
-    """Runs a shelf; yields its URL."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Shelf) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with good and bad data in it, and a secret beside it."""
@@ -109,7 +95,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shelf() -> Iterator[str]:
-    with serving() as url:
+    with serving(Shelf) as url:
         yield url
 
 
