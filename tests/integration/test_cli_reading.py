@@ -207,6 +207,31 @@ async def test_status_tells_what_is_known_of_a_change(
     assert progress.get("check", "") in words
 
 
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_state_that_this_version_does_not_know_is_shown_as_it_stands(
+    console: Console, redis: Redis, ledger: Ledger, *, ended: bool
+) -> None:
+    """A newer worker wrote it; whether the command has ended is told by another field."""
+    held = await lease(redis, ledger, **LIST, id="one")
+    if ended:
+        await ledger.finish([Finish(held, RowState.SUCCEEDED, 1)])
+    await redis.hset(ledger.keys.row("one"), mapping={"s": "hibernating", "l": "z"})
+    said = console.run("status", "one")
+    assert (said.code, said.err) == (0, "")
+    words = " ".join(said.out.split())
+    assert "state hibernating, which this version does not know" in words
+    assert "priority z" in words
+    assert ("ended" in words) == ended
+    (row,) = console.run("status", "one", "--json").lines
+    assert (row["state"], row["lane"]) == ("hibernating", "z")
+    listed = console.run("list")
+    assert (listed.code, listed.err) == (0, "")
+    assert "hibernating" in listed.out.splitlines()[2]
+    assert listed.out.splitlines()[-1] == "this version does not know: hibernating"
+    assert [row["id"] for row in console.run("list", "--json").lines] == ["one"]
+    assert console.run("list", "--json", "--state", "succeeded").lines == []
+
+
 async def test_an_unknown_id_ends_with_1(console: Console) -> None:
     said = console.run("status", "nobody")
     assert (said.code, said.out) == (1, "")

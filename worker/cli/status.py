@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from worker.ledger.inspection import RowView
 
 _SHOWN_ERROR_CHARACTERS = 60
+_KNOWN_STATES = frozenset(RowState)
 
 
 @click.command()
@@ -106,22 +107,26 @@ def _print_table(rows: list[RowView]) -> None:
         table.add_row(
             safe_text(row.id),
             row.type,
-            Text(row.state, style=state_style(row.state)),
-            row.lane,
+            Text(safe_text(row.state), style=state_style(row.state)),
+            safe_text(row.lane),
             str(row.attempts),
             f"{show_span(now - row.accepted_at_ms / 1000)} ago",
             _next_look(row, now),
             safe_text(error),
         )
-    open_console().print(table)
+    console = open_console()
+    console.print(table)
+    if unknown := sorted({row.state for row in rows} - _KNOWN_STATES):
+        console.print(f"this version does not know: {safe_text(', '.join(unknown))}")
 
 
 def _fields(row: RowView, event: dict[str, Any] | None, now: float) -> list[tuple[str, str]]:
     accepted = row.accepted_at_ms / 1000
+    known = row.state in _KNOWN_STATES
     fields = [
         ("id", row.id),
         ("type", row.type),
-        ("state", row.state),
+        ("state", row.state if known else f"{row.state}, which this version does not know"),
         ("priority", row.lane),
         ("attempts", str(row.attempts)),
         ("accepted", f"{show_moment(row.accepted_at_ms)}, {show_span(now - accepted)} ago"),
@@ -161,7 +166,7 @@ def _progress_fields(row: RowView, now: float) -> list[tuple[str, str]]:
             )
             return [("in doubt", f"{why}{since}"), ("check", check)]
         case _:
-            waits = row.state is RowState.TRAINING and since
+            waits = row.state == RowState.TRAINING and since
             return [("waiting", f"for a training{since}")] if waits else []
 
 
@@ -169,6 +174,6 @@ def _next_look(row: RowView, now: float) -> str:
     if row.due_at_ms is None:
         return ""
     rest = row.due_at_ms / 1000 - now
-    if row.state is RowState.RUNNING:
+    if row.state == RowState.RUNNING:
         return "running now" if rest > 0 else f"its lease ended {show_span(-rest)} ago"
     return f"in {show_span(rest)}" if rest > 0 else f"due for {show_span(-rest)}"

@@ -181,7 +181,7 @@ class Wait:
             row = await inspector.status(command_id)
             if row is None:
                 self._end(command_id, Ending("unknown", None))
-            elif row.state.ended:
+            elif row.ended:
                 await self._end_by_row(row)
 
     async def _taken(self, sent: Sequence[Sent]) -> list[Sent]:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from schemas.json_text import decode_json
 from worker.ledger.keys import GROUP, Keys
-from worker.ledger.row import LANES, RowState
+from worker.ledger.row import LANES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
-    from schemas.enums import Priority
+    from worker.ledger.row import RowState
 
 _PAGE = 500
 
@@ -24,6 +24,8 @@ class RowView:
     """A row, for people.
 
     Attributes:
+        state: of `RowState`, or as it stands: a newer version may have written one of its own.
+        lane: of `Priority`, or likewise.
         due_at_ms: when someone looks at it again; the lease's end while it runs.
         last_event_id: stream id of the terminal event.
         last_error: of the latest failed attempt, while the command has not ended.
@@ -31,8 +33,8 @@ class RowView:
 
     id: str
     type: str
-    state: RowState
-    lane: Priority
+    state: str
+    lane: str
     attempts: int
     claims: int
     accepted_at_ms: int
@@ -41,6 +43,11 @@ class RowView:
     last_error: dict[str, Any] | None
     progress: dict[str, Any] | None
     last_event_id: str | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to the command, whatever its state is called."""
+        return self.ended_at_ms is not None
 
 
 class Inspector:
@@ -134,11 +141,11 @@ class Inspector:
             page.append(key.decode()[len(prefix) :])
             if len(page) == _PAGE:
                 for view in await self._read(page):
-                    if view.state.ended and state in {None, view.state}:
+                    if view.ended and state in {None, view.state}:
                         yield view
                 page = []
         for view in await self._read(page):
-            if view.state.ended and state in {None, view.state}:
+            if view.ended and state in {None, view.state}:
                 yield view
 
     async def _read(self, command_ids: list[str]) -> list[RowView]:
@@ -163,8 +170,8 @@ def _view(command_id: str, fields: dict[bytes, bytes], due: float | None) -> Row
     return RowView(
         id=command_id,
         type=fields[b"t"].decode(),
-        state=RowState(fields[b"s"].decode()),
-        lane=LANES[fields[b"l"]],
+        state=fields[b"s"].decode(),
+        lane=LANES.get(fields[b"l"], fields[b"l"].decode()),
         attempts=int(fields[b"a"]),
         claims=int(fields.get(b"c", b"0")),
         accepted_at_ms=int(fields[b"m"]),
