@@ -6,7 +6,10 @@ import asyncio
 import gzip
 import socket
 import time
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from email.utils import formatdate
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,11 +20,13 @@ from schemas.events import ErrorCode
 from tests.stub_api import Answer, StubApi, reply
 from worker.api import transport as transport_module
 from worker.api.domains import environment_proxy
+from worker.api.gate import Breaker, Gate
 from worker.api.signing import BearerToken, RequestSigner
 from worker.api.transport import Timeouts, Transport
 from worker.errors import (
     BadResponseError,
     ConnectionLostError,
+    DeadlineExceededError,
     MisconfiguredError,
     NotSentError,
     RateLimitedError,
@@ -32,10 +37,14 @@ from worker.errors import (
     TrainmasterError,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
 pytestmark = pytest.mark.asyncio
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 SHORT = Timeouts(connect=0.5, read=0.3, write=0.3, pool=0.3)
+PATIENCE_SECONDS = 15
 
 STATUSES: list[tuple[int, type[TrainmasterError], ErrorCode]] = [
     (400, RequestRefusedError, ErrorCode.INVALID_ARGUMENTS),
@@ -240,6 +249,54 @@ async def test_waiting_in_vain_for_a_free_connection_is_not_sent(stub: StubApi) 
             await transport.send("POST", "/x", body=b"{}")
         busy.cancel()
         await asyncio.gather(busy, return_exceptions=True)
+
+
+@asynccontextmanager
+async def no_connection_free(
+    stub: StubApi, transport: Transport, *, fresh: bool
+) -> AsyncIterator[None]:
+    """Holds a connection of a transport that may have no other."""
+    stub.default = Answer(then="hang")
+    holding = asyncio.create_task(transport.send("GET", "/busy", fresh=fresh))
+    while not stub.recorded:
+        await asyncio.sleep(0.01)
+    try:
+        yield
+    finally:
+        holding.cancel()
+        await asyncio.gather(holding, return_exceptions=True)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+async def test_who_waits_for_a_connection_past_the_deadline_is_late_and_never_sent(
+    stub: StubApi, *, fresh: bool
+) -> None:
+    """The timeouts would let it wait an hour; and the API has shown no weakness."""
+
+    async def works() -> bool:
+        return True
+
+    breaker = Breaker(works, failures=1, minimum_seconds=1, maximum_seconds=1)
+    timeouts = Timeouts(pool=3600)
+    async with signed(stub.url, timeouts, connections=1) as transport:
+        waits = asyncio.timeout(PATIENCE_SECONDS)
+        async with no_connection_free(stub, transport, fresh=fresh), waits:
+            gate = Gate(transport, None, breaker).until(time.time() + 0.3)
+            with pytest.raises(DeadlineExceededError):
+                await gate.send("POST", "/late", body=b"{}", fresh=fresh)
+        stub.default = reply(200, b"null")
+        later = gate.until(time.time() + PATIENCE_SECONDS)
+        await later.send("POST", "/later", body=b"{}", fresh=fresh)
+    sent = [recorded.target.rpartition("/")[2] for recorded in stub.recorded]
+    assert sent == ["busy", "later"]
+    assert breaker._prober is None
+
+
+async def test_a_call_that_was_sent_before_the_deadline_is_let_finish(stub: StubApi) -> None:
+    stub.default = replace(reply(200, b"null"), delay_seconds=0.6)
+    async with signed(stub.url, Timeouts()) as transport:
+        gate = Gate(transport, None, None).until(time.time() + 0.3)
+        assert (await gate.send("POST", "/x", body=b"{}")).status == 200
 
 
 async def test_a_stalled_upload_ends(stub: StubApi) -> None:

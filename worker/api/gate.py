@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
@@ -26,9 +26,12 @@ from worker.errors import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from worker.api.transport import ApiResponse, Sender, Timeouts
+    from worker.api.transport import ApiResponse, Timeouts, Transport
 
 log = structlog.get_logger(__name__)
+
+# uvloop's timers count whole milliseconds, so a wait until the deadline may end just before it.
+_TIMER_SECONDS: Final = 0.01
 
 
 class FleetLimits(Protocol):
@@ -153,7 +156,7 @@ class Gate:
 
     def __init__(
         self,
-        transport: Sender,
+        transport: Transport,
         limits: FleetLimits | None,
         breaker: Breaker | None,
         *,
@@ -190,8 +193,6 @@ class Gate:
         """
         permit = "" if self._limits is None else await self._enter(self._limits)
         try:
-            if self._deadline is not None and self._deadline <= time.time():
-                raise _lateness()
             response = await self._transport.send(
                 method,
                 path,
@@ -199,8 +200,11 @@ class Gate:
                 body=body,
                 fresh=fresh,
                 read_timeout_seconds=read_timeout_seconds,
+                within_seconds=self._rest_seconds(),
             )
         except TrainmasterError as error:
+            if isinstance(error, NotSentError) and self._came_while_waiting():
+                raise _lateness() from error
             await self._tell(error)
             raise
         finally:
@@ -209,6 +213,19 @@ class Gate:
         if self._breaker is not None:
             self._breaker.succeeded()
         return response
+
+    def _rest_seconds(self) -> float | None:
+        """Returns what is left until the deadline, more than 0; None where there is none."""
+        if self._deadline is None:
+            return None
+        rest = self._deadline - time.time()
+        if rest <= 0:
+            raise _lateness()
+        return rest
+
+    def _came_while_waiting(self) -> bool:
+        """Tells whether the deadline came while a request waited to be sent."""
+        return self._deadline is not None and self._deadline <= time.time() + _TIMER_SECONDS
 
     async def _enter(self, limits: FleetLimits) -> str:
         if self._deadline is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,11 @@ class SessionTransport(httpx.AsyncBaseTransport):
             ]),
             data=request.content or None if whole else request.stream,
             allow_redirects=False,
-            timeout=_timeout(timeout["pool"], timeout["connect"], timeout["read"]),
+            timeout=(
+                _timeout(timeout["pool"], timeout["connect"], timeout["read"])
+                if "within" not in timeout
+                else _timeout_within(timeout["within"], timeout["connect"], timeout["read"])
+            ),
         )
         return httpx.Response(
             answer.status, headers=answer.raw_headers, stream=Body(answer), request=request
@@ -103,6 +108,15 @@ def _exact(url: str) -> URL:
 @lru_cache(maxsize=256)
 def _timeout(pool: float, connect: float, read: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(connect=pool, sock_connect=connect, sock_read=read)
+
+
+def _timeout_within(within: float, connect: float, read: float) -> aiohttp.ClientTimeout:
+    """Returns the timeouts of a request that must have a connection within so many seconds."""
+    # Not kept, for no two are the same; and not rounded up to a whole second, as aiohttp does
+    # with what is longer than its threshold.
+    return aiohttp.ClientTimeout(
+        connect=within, sock_connect=connect, sock_read=read, ceil_threshold=math.inf
+    )
 
 
 def open_session(

@@ -162,7 +162,7 @@ class Transport:
             if transport is not None:
                 await transport.aclose()
 
-    async def send(
+    async def send(  # noqa: PLR0913 - what there is to say of a request
         self,
         method: str,
         path: str,
@@ -171,6 +171,7 @@ class Transport:
         body: bytes | None = None,
         fresh: bool = False,
         read_timeout_seconds: float | None = None,
+        within_seconds: float | None = None,
     ) -> ApiResponse:
         """Returns the API's success.
 
@@ -182,6 +183,7 @@ class Transport:
             fresh: For requests that change something: an own connection and never a second
                 attempt, so that the request reaches the API at most once.
             read_timeout_seconds: Instead of the usual one.
+            within_seconds: More than 0; without a connection by then it is not sent.
 
         Raises:
             TrainmasterError: Anything but 200 and 204; `worker.errors` has the tree.
@@ -189,6 +191,8 @@ class Transport:
         timeouts = self.timeouts
         read = timeouts.read if read_timeout_seconds is None else read_timeout_seconds
         request = self._request(method, path, query, body, read)
+        if within_seconds is not None and within_seconds < timeouts.pool + timeouts.connect:
+            request.extensions["timeout"]["within"] = within_seconds
         try:
             # aiohttp has no timeout for writing, and its read timeout starts anew with every
             # byte: this one ends an exchange that stalls or trickles.
