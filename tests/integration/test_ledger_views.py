@@ -297,6 +297,35 @@ async def test_permits_are_never_more_than_the_limit_and_those_of_the_dead_expir
     assert await asyncio.wait_for(limits.enter(), 10)
 
 
+@pytest.mark.parametrize(("rate", "concurrent"), [(0, 1), (0.01, 0)])
+async def test_who_waits_for_the_limits_ends_though_a_call_swallowed_the_cancellation(
+    redis: Redis, ledger: Ledger, keys: Keys, *, rate: float, concurrent: int
+) -> None:
+    """A command would wait for its turn long past its deadline."""
+    limits = RedisLimits(
+        redis, keys, ledger, requests_per_second=rate, concurrent_requests=concurrent
+    )
+    await limits.enter()
+    asleep = asyncio.Event()
+
+    async def enter() -> None:
+        try:
+            asleep.set()
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+        await limits.enter()
+
+    task = asyncio.create_task(enter())
+    await asleep.wait()
+    task.cancel()
+    await asyncio.wait({task}, timeout=10)
+    ended = task.cancelled()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert ended
+
+
 async def test_who_follows_events_ends_though_a_call_swallowed_the_cancellation(
     redis: Redis, keys: Keys
 ) -> None:

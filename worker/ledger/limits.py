@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from worker.ledger.connection import LEDGER_TROUBLE
+from worker.ledger.connection import LEDGER_TROUBLE, stop_if_cancelled
 from worker.ledger.ledger import load_script
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class RedisLimits:
                 async with self._taking:
                     while not self._turns:
                         await self._take()
+                        stop_if_cancelled()
                     at = self._turns.pop(0)
             finally:
                 self._waiting -= 1
@@ -135,4 +136,5 @@ class RedisLimits:
                 taken = 0
             if taken:
                 return permit
+            stop_if_cancelled()
             await asyncio.sleep(PERMIT_PAUSE_SECONDS)
