@@ -22,6 +22,7 @@ from worker.backfill.plan import FailureLimits, Plan, SourcePlan
 from worker.backfill.standing import BackfillState, Origin, Standing
 from worker.backfill.steering import cancel_backfill, pause, resume
 from worker.backfill.store import NOBODY, BackfillStore, Fed, LeadToken, Turn
+from worker.errors import FencedError
 from worker.ledger.cancellation import CancelVerdict, cancel
 from worker.ledger.row import Finish, Lease, RowState
 
@@ -136,15 +137,13 @@ async def night(redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path) -> Bac
     return await begin(redis, keys, ledger, tmp_path)
 
 
-async def begin(
-    redis: Redis,
-    keys: Keys,
-    ledger: Ledger,
-    folder: Path,
-    *,
-    by: tuple[Origin, str] = (Origin.CONSOLE, "bf-1"),
-    **changes: Any,
-) -> Backfilling:
+@pytest.fixture
+def night_plan(tmp_path: Path) -> Plan:
+    """What the backfill of a test is to do."""
+    return make_plan(tmp_path)
+
+
+def make_plan(folder: Path, **changes: Any) -> Plan:
     source = folder / "items.jsonl"
     source.write_bytes(
         b"".join(
@@ -153,14 +152,29 @@ async def begin(
     )
     common = command(0)["data"]
     del common["data_uuid"]
-    plan = Plan(
+    return Plan(
         common=common,
         source=SourcePlan(str(source), SourceFormat.JSONL),
         output=str(folder / "out"),
         **{"window": 8, "part_items": 7, **changes},
     )
+
+
+async def begin(
+    redis: Redis,
+    keys: Keys,
+    ledger: Ledger,
+    folder: Path,
+    *,
+    by: Lease | None = None,
+    **changes: Any,
+) -> Backfilling:
+    plan = make_plan(folder, **changes)
     store = store_of(redis, keys)
-    await store.open(NAME, plan, *by)
+    if by is None:
+        await store.open(NAME, plan, Origin.CONSOLE, "bf-1")
+    else:
+        await store.open_for(by, plan)
     return Backfilling(redis, keys, ledger, store, plan)
 
 
@@ -509,8 +523,7 @@ async def begin_queued(
 ) -> tuple[Backfilling, Lease]:
     """Begins a backfill as its command does; returns the command's lease too."""
     lease = await lease_one(redis, ledger, NAME, command_type="backfill")
-    by = Origin.QUEUE, lease.entry_id
-    return await begin(redis, keys, ledger, folder, by=by, **changes), lease
+    return await begin(redis, keys, ledger, folder, by=lease, **changes), lease
 
 
 def late(lease: Lease) -> Finish:
@@ -519,6 +532,20 @@ def late(lease: Lease) -> Finish:
     return Finish(
         lease, RowState.FAILED, 1, event=event, late=True, failure=ErrorCode.DEADLINE_EXCEEDED
     )
+
+
+async def test_a_command_that_has_ended_begins_no_backfill(
+    redis: Redis, keys: Keys, ledger: Ledger, night_plan: Plan
+) -> None:
+    """It was cancelled after its worker had looked and found none."""
+    lease = await lease_one(redis, ledger, NAME, command_type="backfill")
+    store = store_of(redis, keys)
+    again = await cancel(redis, keys, NAME, retention_seconds=60, reply_retention_seconds=60)
+    assert again.verdict is CancelVerdict.CANCELLED
+    with pytest.raises(FencedError):
+        await store.open_for(lease, night_plan)
+    assert await store.look(NAME) is None
+    assert await store.ids() == []
 
 
 async def types(run: Backfilling) -> list[str]:

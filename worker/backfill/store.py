@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Final, NewType, cast
 
 from worker.backfill.errors import LeadLostError
 from worker.backfill.plan import Plan
-from worker.backfill.standing import BackfillState, Standing, read_standing
+from worker.backfill.standing import BackfillState, Origin, Standing, read_standing
+from worker.errors import FencedError
 from worker.ledger.ledger import load_script
 from worker.ledger.streams import entries_between
 
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
 
-    from worker.backfill.standing import Origin
     from worker.ledger.keys import Keys
+    from worker.ledger.row import Lease
 
 LeadToken = NewType("LeadToken", int)
 NOBODY: Final = LeadToken(0)
@@ -99,9 +100,25 @@ class BackfillStore:
         """Begins a backfill unless it was begun before; returns the plan that it has."""
         keys = self.keys
         _, kept = await self._open(
-            keys=[keys.backfill(backfill_id), keys.backfills, keys.events],
-            args=[backfill_id, plan.json(), origin, entry, event],
+            keys=[keys.backfill(backfill_id), keys.backfills, keys.events, keys.row(backfill_id)],
+            args=[backfill_id, plan.json(), origin, entry, event, ""],
         )
+        return Plan.parse(kept)
+
+    async def open_for(self, lease: Lease, plan: Plan) -> Plan:
+        """Begins the backfill of a command likewise, unless that has ended meanwhile.
+
+        Raises:
+            FencedError: it was cancelled, or has another holder.
+        """
+        keys = self.keys
+        key = keys.backfill(lease.command_id)
+        code, kept = await self._open(
+            keys=[key, keys.backfills, keys.events, keys.row(lease.command_id)],
+            args=[lease.command_id, plan.json(), Origin.QUEUE, lease.entry_id, "", lease.token],
+        )
+        if code < 0:
+            raise FencedError("another holder owns the command now")
         return Plan.parse(kept)
 
     async def lead(

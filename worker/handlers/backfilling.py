@@ -39,7 +39,7 @@ async def backfill(run: Run[Backfill]) -> Outcome:
     known = await around.store.look(backfill_id)
     if known is None:
         plan = make_plan(run, around)
-        await around.store.open(backfill_id, plan, Origin.QUEUE, run.lease.entry_id)
+        await around.store.open_for(run.lease, plan)
     elif known.origin is not Origin.QUEUE or known.entry != run.lease.entry_id:
         raise _refusal("another backfill has this id")
     leader = Leader(around.store, backfill_id, announces=False, marker=run.around.ledger.marker)

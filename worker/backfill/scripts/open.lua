@@ -1,10 +1,13 @@
 #!lua
 -- Begins a backfill, or finds it as it stands.
 --
--- KEYS  1 backfill  2 backfills  3 events
+-- KEYS  1 backfill  2 backfills  3 events  4 row of its command
 -- ARGV  1 id  2 plan  3 origin  4 entry  5 accepted event or ""
--- Returns {1, plan} begun, {0, plan} it was there, with that plan
+--       6 token of who runs its command, or "" where there is none
+-- Returns {1, plan} begun, {0, plan} it was there, with that plan, {-1, ""} another holds the
+--         command or it has ended, so that nobody would lead it
 redis.call('ZCARD', KEYS[2]); redis.call('XLEN', KEYS[3])
+if ARGV[6] ~= '' and redis.pcall('HGET', KEYS[4], 'n') ~= ARGV[6] then return {-1, ''} end
 local plan = redis.call('HGET', KEYS[1], 'plan')
 if plan then return {0, plan} end
 local time = redis.call('TIME')
