@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The command has done what it asked for; `result` is JSON, snake_case keys; parts may be encoded."""
+    """The command has done what it asked for.
+
+    Attributes:
+        result: JSON with keys in snake_case; parts may be encoded.
+    """
 
     result: Any
 
