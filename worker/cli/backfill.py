@@ -97,7 +97,7 @@ def resume_command(*, target: Target, backfill_id: str, as_json: bool) -> None:
     """Go on with a backfill that is paused, or whose reader was killed.
 
     One that was begun with `backfill run` is led by this command from now on; one that came
-    through the queue by a worker.
+    through the queue by a worker, unless its command has failed.
     """
     standing = _steer(
         target, lambda store: resume(store, backfill_id), backfill_id, as_json=as_json, quiet=True
