@@ -9,18 +9,17 @@ Source: https://cocodataset.org/#format-data
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat, NonNegativeInt, ValidationError
 
 from sandbox.learning.errors import ImportFolderError, UnreadableMediaError
 from sandbox.learning.frames import measure
+from sandbox.learning.run_lengths import read_mask
 from sandbox.learning.truth import BoundingBox, Point
 
 if TYPE_CHECKING:
@@ -222,13 +221,8 @@ class _Reader:
         if (width, height) != (extent.width, extent.height):
             message = f"{width} x {height}, but the picture has {extent.width} x {extent.height}"
             raise self._error(f"{field}.size", message)
-        if isinstance(rle.counts, list) and sum(rle.counts) != width * height:
-            raise self._error(f"{field}.counts", f"not {width * height} pixels together")
         try:
-            runs: Any = {"size": [height, width], "counts": rle.counts}
-            if isinstance(rle.counts, list):
-                runs = coco_mask.frPyObjects(runs, height, width)
-            mask = _decoded(runs)
+            mask = read_mask(rle.counts, height, width)
         except ValueError as exc:
             raise self._error(f"{field}.counts", f"not run lengths: {exc}") from exc
         # Twice as large, so that the outline runs along the pixels' edges, not their centres.
@@ -239,17 +233,6 @@ class _Reader:
 
     def _error(self, field: str, message: str) -> ImportFolderError:
         return ImportFolderError(f"{self._name}: {field}: {message}")
-
-
-def _decoded(runs: Any) -> NDArray[np.uint8]:
-    with warnings.catch_warnings():
-        # Not made for NumPy 2's copy keyword: https://github.com/luxonis/luxonis-ml/pull/261
-        warnings.simplefilter("ignore", DeprecationWarning)
-        mask: NDArray[np.uint8] = coco_mask.decode(runs)
-    # It leaves what the runs don't reach as it found it in memory.
-    if mask.sum(dtype=np.int64) != coco_mask.area(runs):
-        raise ValueError("they end before the picture does")
-    return mask
 
 
 def _area(outline: Outline) -> float:
