@@ -121,7 +121,7 @@ class Runner:
         self._draining = True
         self._more = True
         end = time.monotonic() + slice_seconds
-        refill = max(1, self._places // 8)
+        refill = max(1, self._places // 4)
         try:
             while not self._stopping.is_set():
                 rest = end - time.monotonic()
