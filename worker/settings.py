@@ -179,7 +179,7 @@ class Settings(LedgerSettings):
         description="A larger result goes to the result store.",
     )
 
-    places: int = _count(384, ge=1, le=4096, description="Commands that run at the same time.")
+    places: int = _count(512, ge=1, le=4096, description="Commands that run at the same time.")
     creation_places: int = _count(
         8,
         ge=1,

@@ -43,7 +43,7 @@ class Trainmaster(Contender):
     name = "trainmaster"
     title = "trainmaster"
     settings = "`trainmaster worker`, defaults; log level WARNING"
-    places = 384
+    places = 512
     slow_places = 2048
     per_second = 2_200
     stream = Keys(NAMESPACE).events

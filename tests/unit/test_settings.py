@@ -50,7 +50,7 @@ def test_an_empty_variable_is_the_same_as_none(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("TRAINMASTER_PLACES", "")
     monkeypatch.setenv("TRAINMASTER_BEARER_TOKEN", "")
     settings = load_settings()
-    assert settings.places == 384
+    assert settings.places == 512
     assert settings.bearer_token is None
 
 
@@ -174,6 +174,6 @@ def test_every_setting_has_a_row_with_its_name_range_default_and_meaning() -> No
         if row.name.endswith("_SECONDS"):
             assert row.unit == "s", row
     places = rows["TRAINMASTER_PLACES"]
-    assert (places.kind, places.allowed, places.default) == ("whole number", "1 to 4096", "384")
+    assert (places.kind, places.allowed, places.default) == ("whole number", "1 to 4096", "512")
     assert rows["TRAINMASTER_LOG_LEVEL"].allowed == "DEBUG, INFO, WARNING, ERROR"
     assert rows["TRAINMASTER_PAUSE_SHARE"].allowed == "more than 0 to 1"
