@@ -52,7 +52,8 @@ def findings(console: Console, *options: str, code: int) -> dict[str, dict[str, 
 
 def test_a_system_that_works_has_no_failure(served: Served) -> None:
     found = findings(served.console, code=0)
-    assert {line["level"] for check, line in found.items() if check != "dead_letters"} == {"ok"}
+    others = [line for check, line in found.items() if check != "dead_letters"]
+    assert [line for line in others if line["level"] != "ok"] == []
     assert {
         "settings",
         "redis.reachable",
