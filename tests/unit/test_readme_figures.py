@@ -35,7 +35,7 @@ def found(pattern: str, page: str) -> str:
     [
         (r"^- ([\d.]+) times the rate of Celery, SDK", "{:.0f} times Celery with the SDK's"),
         (r"^- ([\d.]+) times the rate of Celery, threads", "{:.1f} times Celery with threads"),
-        (r"^- ([\d.]+) times the rate of taskiq", "{:.1f} times the fastest other queue"),
+        (r"^- ([\d.]+) times the rate of taskiq", "{:.2f} times the fastest other queue"),
     ],
 )
 def test_ratios_are_those_of_the_page(readme: str, page: str, pattern: str, said: str) -> None:
