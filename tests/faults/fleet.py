@@ -17,6 +17,7 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from tests.processes import command_lines
 from tests.sandbox_process import SandboxProcess
 from worker.embedded import EmbeddedRedis
 
@@ -199,9 +200,7 @@ class Fleet:
             str(self.client.xrange(f"{{trainmaster}}:{stream}"))
             for stream in ("events", "dead-letters")
         ]
-        for process in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                texts.append(process.read_text("utf-8", "replace"))
+        texts += command_lines()
         return [
             name for name, secret in self.secrets().items() if any(secret in text for text in texts)
         ]

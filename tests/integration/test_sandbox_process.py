@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.processes import command_lines
 from tests.sandbox_process import FEATURE_TYPES, SIMULATED, SandboxProcess, running_sandbox
 
 if TYPE_CHECKING:
@@ -212,13 +213,8 @@ def _shown(item: dict[str, Any]) -> set[str]:
 
 
 def _training_processes(training_uuid: str) -> list[str]:
-    listed = subprocess.run(
-        ["/bin/ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True
-    )
     return [
-        line
-        for line in listed.stdout.splitlines()
-        if "sandbox.offspring" in line and training_uuid in line
+        line for line in command_lines() if "sandbox.offspring" in line and training_uuid in line
     ]
 
 

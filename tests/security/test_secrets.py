@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from tests.console import SCRIPT, Console, running_worker, wait_until
+from tests.processes import command_lines
 from tests.sandbox_process import running_sandbox
 from tests.security.stubbed import TOKEN, Stubbed, stubbed_worker
 from tests.stub_api import Answer, reply
@@ -35,15 +35,6 @@ def password_of(redis_url: str) -> str:
     return redis_url.rpartition("@")[0].rpartition(":")[2]
 
 
-def command_lines() -> str:
-    """Returns what anyone on this machine sees of our processes."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            found.append(process.read_text("utf-8", "replace"))
-    return "\n".join(found)
-
-
 def told_by(stubbed: Stubbed) -> str:
     """Returns all that the worker wrote, and all that the console shows of it."""
     entries = [
@@ -59,7 +50,7 @@ def told_by(stubbed: Stubbed) -> str:
     ):
         said = stubbed.console.run(*command)
         shown += [said.out, said.err]
-    return "\n".join([stubbed.log.read_text(), *entries, *shown, command_lines()])
+    return "\n".join([stubbed.log.read_text(), *entries, *shown, *command_lines()])
 
 
 def assert_hidden(text: str, secrets: Iterable[str]) -> None:
@@ -163,7 +154,7 @@ def test_key_and_passphrase_stand_nowhere_though_everything_fails(tmp_path: Path
         seen = "\n".join([
             log.read_text(),
             *(each for run in (said, again, doctor) for each in (run.out, run.err)),
-            command_lines(),
+            *command_lines(),
             (tmp_path / "sandbox-errors.txt").read_text(),
         ])
         plain = Path(sandbox.told["key_file"]).read_text().splitlines()[-3]
