@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.faults.backfills import backfills
+from tests.faults.chaos import chaos
 from tests.faults.crash_places import Action, crash_at, open_fleet
 from tests.faults.failing_worker import PLACES
 from tests.faults.leases import frozen, lost_wake_ups, tripled
@@ -63,6 +64,7 @@ SCENARIOS: dict[str, Scenario] = {
     "cancels": lambda at, seed: cancels(at, seed, 1_000),
     "stops": lambda at, seed: stops(at, seed, 1_200, 40),
     "backfills": lambda at, seed: backfills(at, seed, 50_000),
+    "chaos": lambda at, seed: chaos(at, seed, 1_800),
     "waits": lambda at, seed: waiting_trainings(at, seed, 10_000, 240),
 }
 
