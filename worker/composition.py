@@ -13,6 +13,7 @@ import structlog
 from schemas.events import ErrorCode
 from worker.api.client import MlModelsApi
 from worker.api.domains import environment_proxy
+from worker.api.downloads import Downloads
 from worker.api.gate import Breaker, Gate
 from worker.api.signing import BearerToken, RequestSigner
 from worker.api.transport import Timeouts, Transport
@@ -40,6 +41,7 @@ from worker.tasks.engine import Engine, Parts, Times
 from worker.tasks.results import ResultStore
 from worker.tasks.runner import Runner
 from worker.tasks.verdict import RetryPolicy
+from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 STOP_GRACE_SECONDS: Final = 10.0
+# For stores that are no web servers, each of which keeps a thread while it is read.
+DOWNLOAD_THREADS: Final = 16
 
 
 def create_engine(
@@ -85,9 +89,12 @@ def create_parts(settings: Settings, notify: Callable[[int], None]) -> Parts:
     transport = create_transport(settings)
     breaker = create_breaker(settings, MlModelsApi(transport))
     gate = Gate(transport, create_limits(settings, ledger), breaker)
-    attempts = create_attempts(settings, create_surroundings(settings, ledger, gate), breaker)
+    downloads = create_downloads(settings)
+    around = create_surroundings(settings, ledger, gate, downloads)
+    attempts = create_attempts(settings, around, breaker)
 
     async def close() -> None:
+        await downloads.aclose()
         await transport.aclose()
         await readers.aclose()
         await redis.aclose()
@@ -117,11 +124,23 @@ def create_limits(settings: Settings, ledger: Ledger) -> RedisLimits:
     )
 
 
-def create_surroundings(settings: Settings, ledger: Ledger, gate: Gate) -> Surroundings:
+def create_downloads(settings: Settings) -> Downloads:
+    """Returns what reads files behind URLs."""
+    return Downloads(
+        ThreadPool("download", DOWNLOAD_THREADS),
+        total_seconds=settings.download_timeout_seconds,
+        idle_seconds=settings.download_idle_timeout_seconds,
+    )
+
+
+def create_surroundings(
+    settings: Settings, ledger: Ledger, gate: Gate, downloads: Downloads
+) -> Surroundings:
     """Returns what all runs of the process share."""
     return Surroundings(
         gate=gate,
         ledger=ledger,
+        downloads=downloads,
         data_roots=tuple(settings.data_roots),
         polls=PollSchedule(
             settings.poll_min_seconds, settings.poll_max_seconds, settings.poll_share

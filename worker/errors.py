@@ -7,6 +7,7 @@
     ├── RetryableError               fate: retry
     │   ├── NotSentError             no byte reached the API
     │   ├── RateLimitedError         429
+    │   ├── ShortageError            this machine lacks what the attempt takes; costs no attempt
     │   └── UnknownOutcomeError      the API may have acted
     │       ├── ServerFailedError    408 and 5xx
     │       ├── ConnectionLostError  read timeout, reset, truncated body
@@ -99,6 +100,13 @@ class NotSentError(RetryableError):
 
 class RateLimitedError(RetryableError):
     """The API answered 429; `retry_after_seconds` holds every worker back."""
+
+
+class ShortageError(RetryableError):
+    """This machine lacks what the attempt takes, like a thread, an open file or room on a disk.
+
+    The command is not at fault, and another worker may carry it out: it costs no attempt.
+    """
 
 
 class UnknownOutcomeError(RetryableError):

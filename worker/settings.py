@@ -166,6 +166,18 @@ class Settings(LedgerSettings):
         unit="bytes",
         description="Most that a command's `dataref` may hold.",
     )
+    download_timeout_seconds: float = _seconds(
+        60.0,
+        ge=0.1,
+        le=3600,
+        description="For all of a file behind a URL, of an item or a `dataref`.",
+    )
+    download_idle_timeout_seconds: float = _seconds(
+        15.0,
+        ge=0.1,
+        le=3600,
+        description="How long such a file's server may be silent, and a connection to it take.",
+    )
     result_store: str = Field(
         default_factory=_default_result_store,
         min_length=1,

@@ -15,6 +15,7 @@ import orjson
 from schemas.enums import EventState
 from tests.integration.ledger_acts import events
 from tests.integration.test_intake_reading import take_in
+from worker.api.downloads import Downloads
 from worker.api.gate import Breaker, Gate
 from worker.api.signing import RequestSigner
 from worker.api.transport import Timeouts, Transport
@@ -25,6 +26,7 @@ from worker.ledger.row import Finish, Lease, RowState
 from worker.tasks.attempt import Attempts
 from worker.tasks.results import ResultStore
 from worker.tasks.verdict import RetryPolicy
+from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -157,6 +159,7 @@ async def open_bench(
     around = Surroundings(
         gate=Gate(transport, None, None),
         ledger=ledger,
+        downloads=Downloads(ThreadPool("download", 1), total_seconds=30, idle_seconds=10),
         data_roots=(folder,),
         polls=PollSchedule(10, 300, 0.05),
         long_polls=LongPolls(0, 0),

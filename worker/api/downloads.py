@@ -1,61 +1,227 @@
-"""Files behind URLs, through fsspec; where its errors become ours."""
+"""Files behind URLs that commands name; where their errors become ours.
+
+Web servers are asked on the event loop, so that however many of them never answer, no thread
+waits for one. Other stores are read in threads of their own.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
+import asyncio
+import zlib
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
-import fsspec
+from fsspec.implementations.http import HTTPFileSystem
 
 from schemas.events import ErrorCode, Problem
-from worker.errors import InputError, RetryableError
+from worker.api.remote_files import (
+    HTTP,
+    RefusedFileError,
+    RemoteFileError,
+    ShortReadError,
+    TooLargeError,
+    http_options,
+    read_remote,
+    status_error,
+    translated,
+)
+from worker.errors import InputError, RetryableError, ShortageError
 
-# A worker that stops waits for downloads, so none may take much longer than a run's lease.
-DOWNLOAD_SECONDS: Final = 30
-_HTTP: Final = ("http://", "https://")
+if TYPE_CHECKING:
+    from worker.thread_pools import ThreadPool
+
+# One server that never answers takes no more connections than these from the others.
+CONNECTIONS_PER_SERVER: Final = 64
+_SUCCESSES: Final = frozenset({200, 203})
+_PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 
-def download(url: str, most_bytes: int, field: str) -> bytes:
-    """Returns what lies at a URL that may be read.
+class Downloads:
+    """Reads what lies behind URLs; made anywhere, used on one event loop.
 
     Args:
-        url: what fsspec knows.
-        most_bytes: more is refused.
-        field: of the command that names it.
-
-    Raises:
-        InputError: there is nothing, too much, or it may not be read.
-        RetryableError: it can't be read at the moment.
+        threads: where stores are read that are no web servers.
+        total_seconds: how long a download may take.
+        idle_seconds: how long its server may be silent meanwhile.
     """
-    options: dict[str, Any] = {}
-    if url.startswith(_HTTP):
+
+    def __init__(self, threads: ThreadPool, *, total_seconds: float, idle_seconds: float) -> None:
+        self._threads = threads
+        self._total_seconds = total_seconds
+        self._idle_seconds = idle_seconds
+        self._web: HTTPFileSystem | None = None
+        self._thread_slots = asyncio.Semaphore(threads.most)
+        self._server_slots: dict[str, asyncio.Semaphore] = {}
+
+    async def read(self, url: str, most_bytes: int, field: str) -> bytes:
+        """Returns what lies at a URL that may be read, all of it.
+
+        Args:
+            url: what fsspec knows.
+            most_bytes: more is refused.
+            field: of the command that names it.
+
+        Raises:
+            InputError: there is nothing, too much, or it may not be read.
+            RetryableError: it can't be read at the moment, or only a part of it came.
+        """
+        try:
+            if url.startswith(HTTP):
+                return await self._ask(url, most_bytes)
+            return await self._read_in_thread(url, most_bytes)
+        except TooLargeError as exc:
+            raise _refusal(field, f"holds more than {most_bytes} bytes") from exc
+        except FileNotFoundError as exc:
+            raise _refusal(field, "there is nothing at this URL") from exc
+        except PermissionError as exc:
+            raise _refusal(field, "the URL may not be read with this worker's rights") from exc
+        except RefusedFileError as exc:
+            raise _refusal(field, str(exc)) from exc
+        except ImportError as exc:
+            raise _refusal(field, f"this worker can't read such URLs: {exc}") from exc
+        except TimeoutError as exc:
+            message = f"did not come within {self._total_seconds:g} s"
+            raise _unavailable(field, message) from exc
+        except OSError as exc:
+            told = str(exc) if isinstance(exc, RemoteFileError) else exc.strerror
+            raise _unavailable(field, told or type(exc).__name__) from exc
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
+        web, self._web = self._web, None
+        if web is not None and web._session is not None:  # noqa: SLF001 - fsspec has no other way
+            await web._session.close()  # noqa: SLF001
+
+    async def _ask(self, url: str, most_bytes: int) -> bytes:
+        """Returns what a web server answers to one request."""
+        slots = self._server_slots.setdefault(
+            _server(url), asyncio.Semaphore(CONNECTIONS_PER_SERVER)
+        )
+        await self._take(slots, "other downloads have all connections to its server")
+        try:
+            # Idle or not: who sends a byte a minute keeps a place, and that is what is scarce.
+            async with asyncio.timeout(self._total_seconds):
+                with translated():
+                    return await self._answer(url, most_bytes)
+        finally:
+            slots.release()
+
+    async def _answer(self, url: str, most_bytes: int) -> bytes:
+        web = self._web = self._web or self._open()
+        session = await web.set_session()
         # A server that was named must not send us on to one that was not.
-        timeout = aiohttp.ClientTimeout(total=DOWNLOAD_SECONDS)
-        options = {"allow_redirects": False, "client_kwargs": {"timeout": timeout}}
-    try:
-        with fsspec.open(url, "rb", compression=None, **options) as file:
-            content: bytes = file.read(most_bytes + 1)
-    except FileNotFoundError as exc:
-        if _passes(exc.__cause__):
-            raise _unavailable(field, "the server can't be asked at the moment") from exc
-        raise _refusal(field, "there is nothing at this URL") from exc
-    except PermissionError as exc:
-        raise _refusal(field, "the URL may not be read with this worker's rights") from exc
-    except ImportError as exc:
-        raise _refusal(field, f"this worker can't read such URLs: {exc}") from exc
-    except Exception as exc:
-        # Every kind of store has errors of its own, and each means that nothing was read.
-        raise _unavailable(field, f"can't be read at the moment: {type(exc).__name__}") from exc
-    if len(content) > most_bytes:
-        raise _refusal(field, f"holds more than {most_bytes} bytes")
-    return content
+        options = {**web.kwargs, "allow_redirects": False}
+        async with session.get(web.encode_url(url), **options) as response:
+            if response.status not in _SUCCESSES:
+                raise status_error(response.status)
+            return await _body(response, most_bytes)
+
+    async def _read_in_thread(self, url: str, most_bytes: int) -> bytes:
+        slots = self._thread_slots
+        await self._take(slots, "other downloads have all threads")
+        loop = asyncio.get_running_loop()
+
+        def free(_: object) -> None:
+            # Nobody waits for a thread once the loop has ended.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(slots.release)
+
+        try:
+            reading = self._threads.submit(read_remote, url, most_bytes)
+        except RuntimeError:
+            slots.release()
+            raise
+        # Not before the thread is done: one that hangs is left alone, but it is no other's.
+        reading.add_done_callback(free)
+        async with asyncio.timeout(self._total_seconds):
+            return await asyncio.wrap_future(reading)
+
+    async def _take(self, slots: asyncio.Semaphore, otherwise: str) -> None:
+        """Waits for a slot, which is nobody's fault and costs no attempt; but not for ever."""
+        try:
+            async with asyncio.timeout(self._total_seconds):
+                await slots.acquire()
+        except TimeoutError as exc:
+            raise ShortageError(otherwise, code=ErrorCode.DATA_UNAVAILABLE) from exc
+
+    def _open(self) -> HTTPFileSystem:
+        # fsspec's own, for the sake of what its configuration says of headers and credentials.
+        options = http_options(idle_seconds=self._idle_seconds)
+        return HTTPFileSystem(
+            asynchronous=True, skip_instance_cache=True, get_client=_open_session, **options
+        )
 
 
-def _passes(cause: BaseException | None) -> bool:
-    """Tells whether another try may find a file: fsspec says of any server that has none."""
-    if isinstance(cause, aiohttp.ClientResponseError):
-        return cause.status >= 500 or cause.status in {408, 429}
-    return isinstance(cause, aiohttp.ClientError | TimeoutError)
+async def _open_session(loop: Any, **options: Any) -> aiohttp.ClientSession:  # noqa: ARG001 - fsspec hands it in
+    """Returns a session; the loop is the running one."""
+    connector = aiohttp.TCPConnector(limit=0, limit_per_host=CONNECTIONS_PER_SERVER)
+    ours = {
+        "connector": connector,
+        "cookie_jar": aiohttp.DummyCookieJar(),
+        "auto_decompress": False,
+    }
+    return aiohttp.ClientSession(**{**ours, **options})
+
+
+async def _body(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    """Returns the whole body; aiohttp says where it ended before its length or its last chunk."""
+    packing = response.headers.get("Content-Encoding", "").strip().lower()
+    if packing not in _PACKED | {"", "identity"}:
+        raise RefusedFileError("the server packed it in a way that was not asked for")
+    told = response.content_length
+    if packing not in _PACKED and told is not None and told > most_bytes:
+        raise TooLargeError
+    unpacker = _Unpacker(most_bytes) if packing in _PACKED else None
+    pieces: list[bytes] = []
+    size = 0
+    async for came in response.content.iter_any():
+        piece = unpacker.unpack(came) if unpacker is not None else came
+        pieces.append(piece)
+        size += len(piece)
+        if size > most_bytes:
+            raise TooLargeError
+    if unpacker is not None:
+        unpacker.check_end()
+    return b"".join(pieces)
+
+
+class _Unpacker:
+    """Unpacks a body that was packed on the way, no further than one byte past a limit."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._left = most_bytes + 1
+        self._stream = _unpacking()
+
+    def unpack(self, piece: bytes) -> bytes:
+        plain = b""
+        while piece:
+            if self._stream.eof:
+                # Packed in several pieces, each with an end of its own.
+                self._stream = _unpacking()
+            try:
+                more = self._stream.decompress(piece, self._left)
+            except zlib.error as exc:
+                raise RemoteFileError("what came can't be unpacked") from exc
+            self._left -= len(more)
+            if self._left <= 0:
+                raise TooLargeError
+            plain = plain + more if plain else more
+            piece = self._stream.unused_data
+        return plain
+
+    def check_end(self) -> None:
+        if not self._stream.eof:
+            raise ShortReadError("what came is only a part of it")
+
+
+def _unpacking() -> zlib._Decompress:
+    # 32 finds out by itself whether it is gzip or zlib.
+    return zlib.decompressobj(zlib.MAX_WBITS | 32)
+
+
+def _server(url: str) -> str:
+    return "/".join(url.split("/", 3)[:3])
 
 
 def _refusal(field: str, message: str) -> InputError:

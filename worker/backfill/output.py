@@ -11,10 +11,12 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import fsspec
 import orjson
 
+from worker.api.remote_files import open_remote
 from worker.backfill.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 _PARTS: Final = "parts"
 
@@ -61,9 +63,9 @@ class Output:
         with self.write(name) as file:
             file.write(orjson.dumps(value, option=orjson.OPT_INDENT_2))
 
-    def read(self, *names: str) -> Any:
-        """Opens a file to read its bytes; a context manager."""
-        return fsspec.open(self.path(*names), "rb", compression=None)
+    def read(self, *names: str) -> AbstractContextManager[IO[bytes]]:
+        """Opens a file to read its bytes, to its end; a context manager."""
+        return open_remote(self.path(*names))
 
     def check_unused(self) -> None:
         """Does nothing if no other backfill has left parts here, which nobody could tell apart.

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
-import fsspec
 import orjson
 
 from schemas.enums import PartFormat
+from worker.api.remote_files import open_remote
 from worker.backfill.errors import OutputError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _fetched(text: bytes) -> bytes:
         return text
     record = orjson.loads(text)
     try:
-        with fsspec.open(record["dataref"], "rb") as file:
+        with open_remote(record["dataref"]) as file:
             record["frames"] = orjson.loads(file.read())["frames"]
     except (OSError, ValueError, KeyError, ImportError):
         # The worker's disk is not ours: the record says where the frames lie.

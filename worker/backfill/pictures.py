@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from html import escape
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote
 
-import fsspec
 from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageSequence
 
+from worker.api.remote_files import MAX_IMAGE_BYTES, read_remote
 from worker.backfill.conclusion import succeeded_records
 from worker.backfill.summary import found_items
 
@@ -96,7 +97,9 @@ def _render(record: Record, folder: Path) -> Iterator[str]:
     found: dict[int, list[dict[str, Any]]] = {}
     for number, item in found_items(record):
         found.setdefault(number, []).append(item)
-    with fsspec.open(record["data_path"], "rb") as file, Image.open(file) as picture:
+    # Whole, for Pillow goes to and fro in a file, which what a web server sends does not allow.
+    content = io.BytesIO(read_remote(record["data_path"], MAX_IMAGE_BYTES))
+    with Image.open(content) as picture:
         for number, frame in enumerate(ImageSequence.Iterator(picture)):
             if str(number) not in record["frames"]:
                 continue

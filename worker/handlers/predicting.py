@@ -16,7 +16,7 @@ from schemas.predictions import (
     PredictInstanceSegmentationData,
     PredictObjectDetectionData,
 )
-from worker.api.downloads import download
+from worker.api.remote_files import MAX_IMAGE_BYTES
 from worker.handlers.files import PlainFiles, input_error, may_be_read
 from worker.handlers.outcome import Outcome, Succeeded
 
@@ -30,8 +30,6 @@ _CLASSES = TypeAdapter(dict[int, ClassificationItem | None])
 _BOXES = TypeAdapter(dict[int, list[DetectionItem]])
 _OUTLINES = TypeAdapter(dict[int, list[SegmentationItem]])
 
-# The API refuses larger bodies; base64 adds a third.
-MAX_IMAGE_BYTES = 64 * 1024 * 1024
 _FIELD = "data.data_path"
 
 
@@ -40,7 +38,7 @@ async def predict(run: Run[Predict]) -> Outcome:
     data = run.command.data
     content = data.data_base64
     if data.data_path is not None:
-        content = await asyncio.to_thread(_read, run, data.data_path)
+        content = await _read(run, data.data_path)
     match data:
         case PredictClassificationData():
             classes = await run.api.predict_classification(
@@ -89,13 +87,14 @@ def _frames(adapter: TypeAdapter[T], frames: T) -> Succeeded:
     return Succeeded({"frames": Encoded(adapter.dump_json(frames))})
 
 
-def _read(run: Run[Predict], path: str) -> str:
+async def _read(run: Run[Predict], path: str) -> str:
     """Returns what a `data_path` names, in base64; only an item of a backfill may name a URL."""
     if not run.lease.backfill or "://" not in path:
-        return read_base64(Path(path), run.around.data_roots)
+        return await asyncio.to_thread(read_base64, Path(path), run.around.data_roots)
     if not may_be_read(path, run.around.source_urls):
         raise input_error(_FIELD, "the URL lies below none of TRAINMASTER_SOURCE_URLS")
-    return base64.b64encode(download(path, MAX_IMAGE_BYTES, _FIELD)).decode("ascii")
+    content = await run.around.downloads.read(path, MAX_IMAGE_BYTES, _FIELD)
+    return base64.b64encode(content).decode("ascii")
 
 
 def read_base64(path: Path, roots: tuple[Path, ...]) -> str:

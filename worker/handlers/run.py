@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from schemas.commands import Command
     from schemas.enums import EventState
     from schemas.referral import ReferredCommand
+    from worker.api.downloads import Downloads
     from worker.api.gate import Gate
     from worker.backfill.store import BackfillStore
     from worker.ledger.ledger import Ledger
@@ -103,6 +104,7 @@ class Surroundings:
 
     gate: Gate
     ledger: Ledger
+    downloads: Downloads
     data_roots: tuple[Path, ...]
     polls: PollSchedule
     long_polls: LongPolls

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from schemas.events import ErrorCode
 from schemas.parsing import InvalidCommandError
 from schemas.referral import DATAREF, completed
-from worker.api.downloads import download
 from worker.errors import InputError, RetryableError
 from worker.handlers.files import PlainFiles, input_error, may_be_read
 
@@ -28,16 +27,12 @@ async def fetched(run: Run[ReferredCommand]) -> Command:
         InputError: its data may not be read, are not there, or are none that it takes.
         RetryableError: they can't be read at the moment.
     """
-    return await asyncio.to_thread(
-        _fetched, run.lease.text, run.command.dataref, run.around, is_begun=bool(run.progress)
-    )
-
-
-def _fetched(text: bytes, dataref: str, around: Surroundings, *, is_begun: bool) -> Command:
+    text, dataref = run.lease.text, run.command.dataref
     try:
-        return _completed(text, _read(dataref, around))
+        content = await _read(dataref, run.around)
+        return await asyncio.to_thread(_completed, text, content)
     except InputError as exc:
-        if not is_begun:
+        if not run.progress:
             raise
         # What was begun at the API is not given up at once because its data were tidied away.
         raise _unavailable(exc.message) from exc
@@ -54,14 +49,15 @@ def _completed(text: bytes, data: bytes) -> Command:
         ) from exc
 
 
-def _read(dataref: str, around: Surroundings) -> bytes:
+async def _read(dataref: str, around: Surroundings) -> bytes:
     limit = around.dataref_limit_bytes
     path = dataref.removeprefix(_FILE)
     if "://" not in path and "::" not in path:
-        return PlainFiles(around.data_roots, DATAREF, limit).read(Path(path))
+        files = PlainFiles(around.data_roots, DATAREF, limit)
+        return await asyncio.to_thread(files.read, Path(path))
     if not may_be_read(dataref, around.source_urls):
         raise input_error(DATAREF, "the URL lies below none of TRAINMASTER_SOURCE_URLS")
-    return download(dataref, limit, DATAREF)
+    return await around.downloads.read(dataref, limit, DATAREF)
 
 
 def _unavailable(message: str) -> RetryableError:

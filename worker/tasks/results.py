@@ -83,6 +83,10 @@ class ResultStore:
         with filesystem.open(part, "wb") as file:
             file.write(payload)
         filesystem.mv(part, path)
+        # Some stores take less than they were given and say nothing.
+        size = filesystem.info(path).get("size")
+        if size is not None and size != len(payload):
+            raise OSError(None, f"holds {size} bytes of the {len(payload)} that were written")
         return filesystem, path
 
 

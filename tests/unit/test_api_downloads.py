@@ -1,0 +1,207 @@
+"""Remote bodies: read to their end however they come, never taken for whole when they are cut."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
+
+from tests.body_server import CUT_WAYS, WAYS, Bodies
+from worker.api.downloads import Downloads
+from worker.api.remote_files import (
+    RemoteFileError,
+    ShortReadError,
+    TooLargeError,
+    open_remote,
+    read_remote,
+)
+from worker.errors import InputError, RetryableError
+from worker.thread_pools import ThreadPool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+PICTURE = random.Random(1).randbytes(3_100_000)
+MOST_BYTES = 4_000_000
+
+
+@pytest.fixture(scope="module")
+def bodies() -> Bodies:
+    lines = b"".join(b'{"data_path": "%06d.png"}\n' % number for number in range(9_000))
+    return Bodies({"a.jpg": PICTURE, "cut.jpg": PICTURE, "lines.jsonl": lines, "empty": b""})
+
+
+@pytest.fixture(scope="module")
+def server(bodies: Bodies) -> Iterator[str]:
+    with bodies.serve() as url:
+        yield url
+
+
+@asynccontextmanager
+async def downloads(total: float = 30.0, idle: float = 10.0) -> AsyncIterator[Downloads]:
+    made = Downloads(ThreadPool("test", 2), total_seconds=total, idle_seconds=idle)
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_body_is_read_to_its_end_however_it_comes(server: str, way: str) -> None:
+    async with downloads() as reader:
+        assert await reader.read(f"{server}/{way}/a.jpg", MOST_BYTES, "field") == PICTURE
+        assert await reader.read(f"{server}/{way}/empty", MOST_BYTES, "field") == b""
+    assert await asyncio.to_thread(read_remote, f"{server}/length/a.jpg", MOST_BYTES) == PICTURE
+
+
+@pytest.mark.parametrize("way", CUT_WAYS)
+async def test_a_body_that_breaks_off_is_tried_again_and_never_taken_for_whole(
+    server: str, bodies: Bodies, way: str
+) -> None:
+    path = f"/{way}/a.jpg"
+    bodies.cuts_left[path] = 1
+    async with downloads() as reader:
+        with pytest.raises(RetryableError) as caught:
+            await reader.read(server + path, MOST_BYTES, "field")
+        assert caught.value.code == "data_unavailable"
+        assert await reader.read(server + path, MOST_BYTES, "field") == PICTURE
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_body_that_is_too_large_is_refused_while_it_is_read(server: str, way: str) -> None:
+    async with downloads() as reader:
+        with pytest.raises(InputError, match="holds more than 1000000 bytes"):
+            await reader.read(f"{server}/{way}/a.jpg", 1_000_000, "field")
+        assert len(await reader.read(f"{server}/{way}/a.jpg", len(PICTURE), "field")) == len(
+            PICTURE
+        )
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "said"),
+    [
+        (404, InputError, "there is nothing at this URL"),
+        (410, InputError, "there is nothing at this URL"),
+        (403, InputError, "this worker's rights"),
+        (302, InputError, "redirects are not followed"),
+        (400, InputError, "answered 400"),
+        (202, RetryableError, "answered 202"),
+        (429, RetryableError, "answered 429"),
+        (503, RetryableError, "answered 503"),
+    ],
+)
+async def test_what_a_server_answers_decides_whether_to_ask_again(
+    server: str, bodies: Bodies, status: int, error: type[Exception], said: str
+) -> None:
+    bodies.statuses[f"/length/{status}.jpg"] = status
+    bodies.files[f"{status}.jpg"] = b"x"
+    async with downloads() as reader:
+        with pytest.raises(error, match=said):
+            await reader.read(f"{server}/length/{status}.jpg", MOST_BYTES, "field")
+
+
+async def test_a_server_that_never_answers_is_given_up_and_keeps_no_other_waiting(
+    server: str,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/a.jpg"
+        async with downloads(idle=1.0) as reader:
+            asked = [asyncio.create_task(reader.read(url, MOST_BYTES, "f")) for _ in range(60)]
+            begun = time.monotonic()
+            assert await reader.read(f"{server}/chunked/a.jpg", MOST_BYTES, "field") == PICTURE
+            ended = await asyncio.gather(*asked, return_exceptions=True)
+            assert {type(each) for each in ended} == {RetryableError}
+            assert time.monotonic() - begun < 10
+
+
+async def test_a_server_that_trickles_is_given_up_after_the_whole_time(server: str) -> None:
+    async with downloads(total=0.05) as reader:
+        with pytest.raises(RetryableError, match=r"did not come within 0\.05 s"):
+            await reader.read(f"{server}/chunked/a.jpg", MOST_BYTES, "field")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_opened_body_reads_as_a_file_on_a_disk_does(
+    server: str, bodies: Bodies, way: str
+) -> None:
+    """`read(n)` gives n bytes until the end, `readline` a line, with and without a bound."""
+    with open_remote(f"{server}/{way}/a.jpg") as file:
+        assert file.read(3_000_000) == PICTURE[:3_000_000]
+        assert file.read(3_000_000) == PICTURE[3_000_000:]
+        assert file.read(1) == b""
+    with open_remote(f"{server}/{way}/lines.jsonl") as file:
+        assert file.readline(1_000) == b'{"data_path": "000000.png"}\n'
+        assert file.readline(4) == b'{"da'
+        assert b"".join(file) == bodies.files["lines.jsonl"][32:]
+
+
+@pytest.mark.parametrize("way", ["length-cut", "chunked-cut", "reset-cut"])
+def test_an_opened_body_that_breaks_off_is_an_error_and_no_end(server: str, way: str) -> None:
+    with open_remote(f"{server}/{way}/cut.jpg") as file, pytest.raises(RemoteFileError):
+        file.read()
+
+
+def test_an_answer_of_503_is_not_told_as_a_missing_file(server: str, bodies: Bodies) -> None:
+    bodies.statuses["/length/away.jpg"] = 503
+    with (
+        pytest.raises(RemoteFileError, match="answered 503"),
+        open_remote(f"{server}/length/away.jpg"),
+    ):
+        pass
+    with pytest.raises(FileNotFoundError), open_remote(f"{server}/length/nowhere.jpg"):
+        pass
+
+
+class CuttingFile(MemoryFile):  # type: ignore[misc]
+    """Gives little at a time, and says that it holds more than comes."""
+
+    more = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.getbuffer()) + self.more
+
+    def read(self, size: int = -1, /) -> bytes:
+        return bytes(super().read(min(size, 7)))
+
+
+class CuttingStore(MemoryFileSystem):  # type: ignore[misc]
+    """A store whose files come in small pieces; those named cut end too early."""
+
+    protocol = "cutting"
+
+    def _open(self, path: str, *_: object, **__: object) -> CuttingFile:
+        file = CuttingFile(self, path, b"0123456789" * 3)
+        file.more = 5 * path.endswith("cut")
+        return file
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.removeprefix("cutting://").lstrip("/")
+
+
+async def test_a_store_that_gives_a_file_piece_by_piece_or_not_to_its_end_is_found_out() -> None:
+    fsspec.register_implementation("cutting", CuttingStore, clobber=True)
+    assert read_remote("cutting://whole", 30) == b"0123456789" * 3
+    with pytest.raises(ShortReadError, match="ended after 30 of 35 bytes"):
+        read_remote("cutting://cut", 100)
+    with pytest.raises(TooLargeError):
+        read_remote("cutting://whole", 29)
+    async with downloads() as reader:
+        with pytest.raises(RetryableError, match="ended after 30 of 35 bytes"):
+            await reader.read("cutting://cut", 100, "field")
+
+
+def test_a_file_on_a_disk_can_be_sought_in(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(PICTURE)
+    with open_remote(f"file://{tmp_path}/a") as file:
+        file.seek(-10, 2)
+        assert file.read() == PICTURE[-10:]
