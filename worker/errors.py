@@ -34,6 +34,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from schemas.events import ErrorBody, ErrorCode, Problem
+from worker.redaction import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,10 @@ class Fate(StrEnum):
 
 
 class TrainmasterError(Exception):
-    """An error that carries data: a code for machines, a message for people."""
+    """An error that carries data: a code for machines, a message for people.
+
+    The message may be made of others' texts: no URL in it is whole.
+    """
 
     def __init__(
         self,
@@ -58,8 +62,8 @@ class TrainmasterError(Exception):
         status: int | None = None,
         problems: Sequence[Problem] = (),
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = redact_text(message)
+        super().__init__(self.message)
         self.code = code
         self.status = status
         self.problems = tuple(problems)

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from worker.redaction import redact_text
+
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from collections.abc import Callable
+
+    from structlog.typing import EventDict, Processor
 
 # These say at every connection or poll what our own lines say better.
 _QUIET: Final = ("aiohttp", "asyncio", "celery.worker.strategy", "celery.app.trace", "httpx")
@@ -33,14 +37,19 @@ def configure(level: str, log_format: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     # The default formatter of exceptions shows local variables, and with them keys and tokens.
-    renderer: list[Processor] = (
+    renderer: list[Callable[..., Any]] = (
         [
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+            ),
+            _redact_line,
         ]
         if as_text
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [
+            structlog.processors.format_exc_info,
+            _redact_values,
+            structlog.processors.JSONRenderer(),
+        ]
     )
     structlog.configure(
         processors=[
@@ -65,3 +74,15 @@ def configure(level: str, log_format: str) -> None:
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def _redact_values(_: Any, __: str, line: EventDict) -> EventDict:
+    """Redacts every URL: errors of other libraries, and so their tracebacks, repeat whole ones."""
+    for name, value in line.items():
+        if isinstance(value, str) and "://" in value:
+            line[name] = redact_text(value)
+    return line
+
+
+def _redact_line(_: Any, __: str, line: str) -> str:
+    return redact_text(line)

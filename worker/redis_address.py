@@ -5,29 +5,63 @@ Three forms, each with `user:password@` in front of the host where needed::
     redis://host:6379/0
     rediss://host:6379/0?ssl_ca_certs=/etc/ca.pem     and ssl_certfile, ssl_keyfile
     sentinel://host1:26379,host2:26379/0?service=mymaster     and sentinel_password
+
+The URL is taken apart by hand: a password may hold brackets or letters at which `urlsplit` raises
+an error that repeats them.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote
 
 import redis
 import redis.asyncio
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.credentials import CredentialProvider
 from redis.sentinel import Sentinel
 
 from schemas.events import ErrorCode
 from worker.errors import SettingError
+from worker.redaction import HIDDEN, redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SENTINEL_PORT: Final = 26379
+_SENTINEL_SECONDS: Final = 2.0
+_SHORTEST_SECRET: Final = 3
 _DEFAULT_SERVICE: Final = "mymaster"
 _TLS_OPTIONS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 _SENTINEL_OPTIONS: Final = frozenset({"service", "sentinel_password", "sentinel_username"})
+_PARTS: Final = re.compile(
+    r"(?P<scheme>[a-z]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?", re.DOTALL
+)
+_NAME: Final = re.compile(r"[\w.-]+")
+_PLACE: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]{1,5}))?")
+_QUOTING: Final = "in a password write % as %25, / as %2F, ? as %3F, # as %23 and @ as %40"
+
+
+class SentinelCredentials(CredentialProvider):
+    """User and password of the Sentinels, in a form that nothing writes down."""
+
+    def __init__(self, username: str | None, password: str) -> None:
+        self._username = username
+        self._password = password
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({HIDDEN})"
+
+    def __json__(self) -> str:
+        """Returns what kombu writes into JSON in its place."""
+        return repr(self)
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Returns what goes into AUTH."""
+        return (self._username, self._password) if self._username else (self._password,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +80,7 @@ class RedisAddress:
     scheme: str
     hosts: tuple[tuple[str, int], ...]
     db: int
-    username: str | None
+    username: str | None = field(repr=False)
     password: str | None = field(repr=False)
     options: Mapping[str, str] = field(repr=False)
 
@@ -57,29 +91,32 @@ class RedisAddress:
         Raises:
             SettingError: it names none; the message shows nothing of it but what is wrong.
         """
-        parts = urlsplit(url)
-        default_port = _SENTINEL_PORT if parts.scheme == "sentinel" else 6379
-        credentials, _, hosts = parts.netloc.rpartition("@")
-        username, _, password = credentials.partition(":")
-        options = dict(parse_qsl(parts.query))
+        parts = _PARTS.fullmatch(url.strip())
         known = {
             "redis": frozenset[str](),
             "rediss": _TLS_OPTIONS,
             "sentinel": _SENTINEL_OPTIONS,
-        }.get(parts.scheme)
+        }.get(parts["scheme"] if parts else url.partition("://")[0])
         if known is None:
             raise _wrong("must begin with redis://, rediss:// or sentinel://")
+        if parts is None:
+            raise _wrong(f"has a # that ends nothing; {_QUOTING}")
+        credentials, _, hosts = parts["authority"].rpartition("@")
+        username, _, password = credentials.partition(":")
+        options = dict(parse_qsl(parts["query"] or "", keep_blank_values=True))
         if set(options) - known:
             # Not named here: behind an unquoted question mark it may be half of a password.
-            raise _wrong(f"has an unknown option; there is {', '.join(sorted(known)) or 'none'}")
+            there = ", ".join(sorted(known)) or "none"
+            raise _wrong(f"has an unknown option; there is {there}; {_QUOTING}")
         names = hosts.split(",")
-        if len(names) > 1 and parts.scheme != "sentinel":
+        if len(names) > 1 and parts["scheme"] != "sentinel":
             raise _wrong("names several hosts; only sentinel:// does")
-        path = parts.path.strip("/")
-        if path and not path.isdigit():
-            raise _wrong("must end in the number of a database, like /0")
+        path = parts["path"].strip("/")
+        if path and not (path.isascii() and path.isdigit()):
+            raise _wrong(f"must end in the number of a database, like /0; {_QUOTING}")
+        default_port = _SENTINEL_PORT if parts["scheme"] == "sentinel" else 6379
         return cls(
-            scheme=parts.scheme,
+            scheme=parts["scheme"],
             hosts=tuple(_host_and_port(name, default_port) for name in names),
             db=int(path or "0"),
             username=unquote(username) or None,
@@ -117,12 +154,32 @@ class RedisAddress:
         places = [f"{credentials}{_shown(host)}:{port}/{self.db}" for host, port in self.hosts]
         if self.scheme == "sentinel":
             url = ";".join(f"sentinel://{place}" for place in places)
-            options = {"master_name": self._service, "sentinel_kwargs": self._to_sentinels()}
+            sentinels: dict[str, Any] = {"socket_timeout": _SENTINEL_SECONDS}
+            if password := self.options.get("sentinel_password"):
+                # Celery tells these options to whoever asks a worker for its `stats`.
+                username = self.options.get("sentinel_username")
+                sentinels["credential_provider"] = SentinelCredentials(username, password)
+            options = {"master_name": self._service, "sentinel_kwargs": sentinels}
             return Broker(url, options, None)
         if self.scheme == "rediss":
             tls = {**self.options, "ssl_cert_reqs": "required"}
             return Broker(f"rediss://{places[0]}", {}, tls)
         return Broker(f"redis://{places[0]}", {}, None)
+
+    @property
+    def shown(self) -> str:
+        """Scheme, hosts and database: all that is ever printed of the URL."""
+        hosts = ",".join(f"{_shown(host)}:{port}" for host, port in self.hosts)
+        return f"{self.scheme}://{hosts}/{self.db}"
+
+    def without_secrets(self, text: str) -> str:
+        """Returns a text of others, such as an error's, without this address's passwords."""
+        for secret in (self.password, self.options.get("sentinel_password")):
+            # One of two letters stands in half of all words; taking it out would show it.
+            if secret and len(secret) >= _SHORTEST_SECRET:
+                for form in (secret, quote(secret, safe=""), quote(secret)):
+                    text = text.replace(form, HIDDEN)
+        return redact_text(text)
 
     @property
     def _service(self) -> str:
@@ -142,19 +199,28 @@ class RedisAddress:
         return {
             "username": self.options.get("sentinel_username"),
             "password": self.options.get("sentinel_password"),
-            "socket_timeout": 2.0,
+            "socket_timeout": _SENTINEL_SECONDS,
         }
 
 
 def _host_and_port(name: str, default_port: int) -> tuple[str, int]:
-    try:
-        parts = urlsplit(f"//{name}")
-        host, port = parts.hostname, parts.port
-    except ValueError as exc:
-        raise _wrong("names a host or a port that can't be") from exc
+    place = _PLACE.fullmatch(name)
+    if place is None:
+        raise _wrong(f"names a host or a port that can't be; {_QUOTING}")
+    host, port = place["host"], int(place["port"] or default_port)
     if not host:
         raise _wrong("names no host")
-    return host, port or default_port
+    if not (_is_ipv6(host) if host.startswith("[") else _NAME.fullmatch(host)) or port > 65_535:
+        raise _wrong(f"names a host or a port that can't be; {_QUOTING}")
+    return host.strip("[]"), port
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        IPv6Address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _shown(host: str) -> str:

@@ -34,7 +34,12 @@ def test_sentinels_are_asked_for_their_service() -> None:
     broker = address.broker()
     assert broker.url == "sentinel://:pw@one:1/0;sentinel://:pw@two:2/0"
     assert broker.options["master_name"] == "ledger"
-    assert broker.options["sentinel_kwargs"]["password"] == "s"
+    provider = broker.options["sentinel_kwargs"]["credential_provider"]
+    assert provider.get_credentials() == ("s",)
+    assert (
+        "credential_provider"
+        not in RedisAddress.parse("sentinel://one").broker().options["sentinel_kwargs"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,12 @@ from worker.errors import SettingError
 
 
 def environment_proxy(domain: str) -> str | None:
-    """Returns the proxy that the environment names for `domain`; never one for loopback."""
-    url = httpx.URL(domain)
+    """Returns the proxy that the environment names for `domain`; never one for loopback.
+
+    Raises:
+        SettingError: `domain` is not a URL that can be asked.
+    """
+    url = parse_domain(domain)
     if url.host in {"localhost", "::1"} or url.host.startswith("127."):
         return None
     if urllib.request.proxy_bypass(url.host):

@@ -12,6 +12,7 @@ from schemas.enums import PredictTask
 from worker.backfill.coco import PICTURES, RESULTS, coco_files
 from worker.backfill.parts import read_records
 from worker.backfill.summary import Tally
+from worker.redaction import redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +54,8 @@ def conclude(standing: Standing, output: Output, seconds: float) -> dict[str, An
             if coco is not None:
                 coco.add(record)
     summary = counted.summary(standing.id, seconds)
-    summary["output"] = output.location
-    summary["source"] = standing.plan.source.location
+    summary["output"] = redact_url(output.location)
+    summary["source"] = redact_url(standing.plan.source.location)
     summary["asked"] = dict(standing.plan.common)
     if standing.dropped:
         summary["dropped"] = standing.dropped

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from worker.redaction import redact_text
+
 
 class BackfillError(Exception):
-    """A backfill can't begin or go on; the message is for people."""
+    """A backfill can't begin or go on; the message is for people, so no URL in it is whole."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact_text(message))
 
 
 class SourceError(BackfillError):

@@ -13,6 +13,7 @@ from worker.backfill.parts import read_records
 from worker.backfill.standing import BackfillState, Origin
 from worker.backfill.summary import tally
 from worker.cli.output import counted
+from worker.redaction import redact_text, redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ def advice(standing: Standing) -> list[str]:
         case BackfillState.SUCCEEDED if standing.failed:
             return _failures(standing)
         case BackfillState.SUCCEEDED:
-            return [f"report    {Output(standing.plan.output).path(REPORT)}"]
+            return [f"report    {redact_url(Output(standing.plan.output).path(REPORT))}"]
         case BackfillState.RUNNING if standing.origin is Origin.CONSOLE and not standing.led_ms:
             return [f"Nobody reads its source: trainmaster backfill resume {standing.id}"]
         case _:
@@ -61,7 +62,8 @@ def _failures(standing: Standing) -> list[str]:
     return [
         f"{counted(standing.failed, 'item')} failed:",
         *_reasons(reasons),
-        f"All are in {output.path(FAILURES)}; the whole in {output.path(REPORT)}",
+        f"All are in {redact_url(output.path(FAILURES))}; "
+        f"the whole in {redact_url(output.path(REPORT))}",
         f"{remedy}: trainmaster backfill retry-failed {standing.id}",
     ]
 
@@ -82,7 +84,7 @@ def _reasons(reasons: Sequence[Mapping[str, Any]]) -> list[str]:
         where = ": ".join(part for part in (first["place"], first["named"]) if part)
         label = "" if reason["items"] == 1 else "the first: "
         lines.append(f"  {reason['items']:,} × {reason['code']}: {reason['message']}")
-        lines.append(f"      {label}{where or first['item']}")
+        lines.append(redact_text(f"      {label}{where or first['item']}"))
     if len(reasons) > _MOST_REASONS:
         lines.append(f"  … and {counted(len(reasons) - _MOST_REASONS, 'more reason')}")
     return lines

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from worker.cli.output import open_console, safe_text
 from worker.cli.times import show_span
 from worker.ledger.lanes import Lanes
+from worker.redaction import redact_url
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -176,6 +177,8 @@ def standing_json(standing: Standing) -> dict[str, Any]:
     told = asdict(standing)
     for name in ("position", "cut", "entry", "forgiven", "forgiven_of", "led_ms"):
         del told[name]
+    told["plan"]["output"] = redact_url(standing.plan.output)
+    told["plan"]["source"]["location"] = redact_url(standing.plan.source.location)
     return told | {"led": standing.led_ms > 0}
 
 
@@ -199,5 +202,5 @@ def fields_of(standing: Standing) -> list[tuple[str, str]]:
         ("never run", str(standing.dropped) if standing.dropped else ""),
         ("time", show_span((ended_ms - standing.begun_ms) / 1000)),
         ("read by", led),
-        ("results", standing.plan.output),
+        ("results", redact_url(standing.plan.output)),
     ]

@@ -10,11 +10,16 @@ import errno
 import sys
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Final, NamedTuple
+from traceback import format_exception
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
 from worker.errors import SettingError
+from worker.redaction import redact_text
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
@@ -101,6 +106,7 @@ def commands() -> None:
 
 def main() -> None:
     """Runs the console script; a wrong setting is one line and exit code 2, never a traceback."""
+    sys.excepthook = _show_defect
     try:
         commands(prog_name="trainmaster")
     except SettingError as exc:
@@ -111,3 +117,10 @@ def main() -> None:
             raise
         click.echo(f"trainmaster: {exc.strerror or exc}", err=True)
         sys.exit(FAILED)
+
+
+def _show_defect(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Prints a traceback as Python does, but without what URLs in it hide."""
+    click.echo(redact_text("".join(format_exception(kind, error, trace))), err=True, nl=False)

@@ -76,10 +76,9 @@ class Target:
 
     def trouble(self, exc: BaseException) -> str:
         """Returns a line that says what Redis' trouble is, without its password."""
-        password = RedisAddress.parse(self.settings.redis_url.get_secret_value()).password
+        address = RedisAddress.parse(self.settings.redis_url.get_secret_value())
         said = " ".join(str(exc).split()).rstrip(".") or type(exc).__name__
-        if password:
-            said = said.replace(password, "…")
+        said = address.without_secrets(said)
         if isinstance(exc, AuthenticationError):
             said = f"{said}; check user and password in TRAINMASTER_REDIS_URL"
         return f"Redis: {said}"
