@@ -59,11 +59,11 @@ def _failures(standing: Standing) -> list[str]:
         reasons = []
     commonest = max(standing.failures, key=lambda code: standing.failures[code], default="")
     remedy = _REMEDIES.get(commonest, "To run them again").format(failures=FAILURES)
+    failures, report = (redact_url(output.path(name)) for name in (FAILURES, REPORT))
     return [
         f"{counted(standing.failed, 'item')} failed:",
         *_reasons(reasons),
-        f"All are in {redact_url(output.path(FAILURES))}; "
-        f"the whole in {redact_url(output.path(REPORT))}",
+        f"All are in {failures}; the whole in {report}",
         f"{remedy}: trainmaster backfill retry-failed {standing.id}",
     ]
 
