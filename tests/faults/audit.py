@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EVENTS = "{trainmaster}:events"
 DEAD_LETTERS = "{trainmaster}:dead-letters"
 ENDS = frozenset({"succeeded", "failed", "cancelled"})
+UNKNOWN = "outcome_unknown"
 _PAGE = 5000
 
 
@@ -73,6 +74,20 @@ def state(event: Mapping[str, Any]) -> str:
     return str(event["type"]).partition(".")[2]
 
 
+def is_right(end: Mapping[str, Any], wanted: str) -> bool:
+    """Tells whether a command may end so.
+
+    Args:
+        end: its terminal event.
+        wanted: a state; `created` for a creation, which succeeds or nobody can tell; `any` where
+            two things race, as a cancel with the end.
+    """
+    if wanted == "created":
+        is_unknown = state(end) == "failed" and end["data"]["error"]["code"] == UNKNOWN
+        return is_unknown or state(end) == "succeeded"
+    return wanted in {"any", state(end)}
+
+
 @dataclass(frozen=True)
 class Report:
     """The outcome of a scenario; bad is whatever is not 0.
@@ -122,7 +137,7 @@ def report(
     Args:
         name: of the scenario.
         audit: up to date.
-        expected: state by command id; `any` where every end is right.
+        expected: state by command id; `created` and `any` as `is_right` reads them.
         faults: how many were injected.
         rejections: how many messages should have been rejected.
         doubled: what else was found doubled.
@@ -134,7 +149,7 @@ def report(
         ends = audit.ends(command_id)
         lost += not ends
         doubled += max(0, len(ends) - 1)
-        wrong += any(wanted not in {"any", state(event)} for event in ends)
+        wrong += any(not is_right(event, wanted) for event in ends)
     unknown = {command_id for command_id, events in audit.events.items() if events} - set(expected)
     leaks = audit.fleet.leaks()
     rejected = Counter(event["id"] for event in audit.rejected)

@@ -92,19 +92,21 @@ def _work(fleet: Fleet, scene: Scene, prefix: str) -> Workload:
             "model": ARCHITECTURE,
             "title": f"{prefix} {number}",
         }
-        work.add(f"{prefix}-create-{number}", "create_model", data, "any")
+        work.add(f"{prefix}-create-{number}", "create_model", data, "created")
     for number in range(2):
         data = scene.training(fresh, epochs=number + 1, timeout_seconds=8)
-        work.add(f"{prefix}-train-{number}", "train", data, "any")
+        work.add(f"{prefix}-train-{number}", "train", data, "created")
     data = {
         "project_uuid": scene.project_uuid,
         "model_uuid": fresh,
         "features_mapping": scene.features,
         "iteration_policy": "useAll",
     }
-    work.add(f"{prefix}-attach", "attach", data, "any")
+    work.add(f"{prefix}-attach", "attach", data, "created")
     for number, model_uuid in enumerate(doomed):
-        work.add(f"{prefix}-delete-{number}", "delete_model", {"model_uuid": model_uuid}, "any")
+        work.add(
+            f"{prefix}-delete-{number}", "delete_model", {"model_uuid": model_uuid}, "succeeded"
+        )
     for number in range(6):
         data = {"model_uuid": scene.model_uuid}
         work.add(f"{prefix}-get-{number}", "get_model", data, "succeeded")

@@ -100,7 +100,7 @@ def _work(fleet: Fleet, scene: Scene, count: int) -> tuple[Workload, dict[str, t
             model_uuid = fleet.sandbox.create_model(ARCHITECTURE)
         epochs = max(1, place - IDENTICAL + 2)
         data = scene.training(model_uuid, epochs=epochs, timeout_seconds=DOUBT_SECONDS)
-        work.add(f"t-{number}", "train", data, "any")
+        work.add(f"t-{number}", "train", data, "created")
         same[f"t-{number}"] = (model_uuid, epochs)
     return work, same
 

@@ -115,7 +115,7 @@ def _send_wave(
         data: dict[str, Any] = scene.training(
             model_uuid, epochs=number + 1, timeout_seconds=longest
         )
-        part.add(f"w-{number_of_wave}-{number}", "train", data, "any")
+        part.add(f"w-{number_of_wave}-{number}", "train", data, "created")
     part.send(fleet.client, shuffle=rng)
     work.expected |= part.expected
     return dict.fromkeys(part.expected, seconds)

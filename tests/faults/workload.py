@@ -22,7 +22,7 @@ MISSING = "00000000-0000-4000-8000-000000000000"
 
 @dataclass
 class Workload:
-    """Commands by id, and the state in which each should end."""
+    """Commands by id, and how each should end, as `audit.is_right` reads it."""
 
     texts: dict[str, str] = field(default_factory=dict)
     expected: dict[str, str] = field(default_factory=dict)
@@ -107,7 +107,7 @@ def mixed(scene: Scene, count: int, rng: random.Random, *, prefix: str = "c") ->
                     "model": ARCHITECTURE,
                     "title": f"{prefix} {number}",
                 }
-                work.add(command_id, "create_model", data, "any")
+                work.add(command_id, "create_model", data, "created")
             case "update":
                 data = {"model_uuid": scene.model_uuid, "description": f"of {command_id}"}
                 work.add(command_id, "update_model", data, "succeeded", priority="bulk")
