@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas.enums import ModelArchitecture, OrderBy, TrainingState
+from schemas.enums import IterationPolicy, ModelArchitecture, OrderBy, TrainingState
 from schemas.events import ErrorCode
 from tests.stub_api import Answer, StubApi, reply
 from worker.api.client import MlModelsApi
@@ -20,7 +20,7 @@ from worker.api.transport import Timeouts, Transport
 from worker.errors import BadResponseError, ConnectionLostError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 pytestmark = pytest.mark.asyncio
 
@@ -215,3 +215,100 @@ async def test_a_text_leaves_with_the_bytes_that_the_sdk_would_send(
     await api.update_model(model_uuid=ONE, title=text, description=f"{text}{text}")
     body = stub.recorded[0].body
     assert body == json.dumps({"description": f"{text}{text}", "title": text}).encode()
+
+
+ATTACHMENT = {
+    "modelGroup": MODEL["modelGroup"],
+    "projectModel": {
+        "createdAt": "2026-01-02T03:04:05Z",
+        "iterationPolicy": "useAll",
+        "modelUuid": str(ONE),
+        "projectModelUuid": str(ONE),
+        "projectUuid": str(ONE),
+        "featuresMapping": {},
+    },
+    "projectModelIterations": [],
+}
+DONE = {"status": "done", "result": ITERATION}
+
+
+async def _list_attachments(api: MlModelsApi, project: UUID) -> None:
+    async for _ in api.list_model_attachments(project_uuid=project):
+        pass
+
+
+async def _attach(api: MlModelsApi, project: UUID, model: UUID) -> None:
+    await api.create_model_attachment(
+        project_uuid=project,
+        model_uuid=model,
+        features_mapping={},
+        iteration_policy=IterationPolicy.USE_ALL,
+    )
+
+
+async def _update_attachment(api: MlModelsApi, project: UUID, attachment: UUID) -> None:
+    await api.update_model_attachment(
+        project_uuid=project,
+        project_model_uuid=attachment,
+        features_mapping={},
+        iteration_policy=IterationPolicy.USE_ALL,
+    )
+
+
+ANOTHERS: dict[str, tuple[object, str, Callable[[MlModelsApi], Awaitable[object]]]] = {
+    "get_model": (MODEL, "modelUuid", lambda api: api.get_model(model_uuid=TWO)),
+    "update_model": (MODEL, "modelUuid", lambda api: api.update_model(model_uuid=TWO, title="x")),
+    "get_training_status": (
+        DONE,
+        "trainingUuid",
+        lambda api: api.get_training_status(model_uuid=ONE, training_uuid=ONE),
+    ),
+    "attach, project": (ATTACHMENT, "projectUuid", lambda api: _attach(api, TWO, ONE)),
+    "attach, model": (ATTACHMENT, "modelUuid", lambda api: _attach(api, ONE, TWO)),
+    "list_attachments": (
+        {"results": [ATTACHMENT]},
+        "projectUuid",
+        lambda api: _list_attachments(api, TWO),
+    ),
+    "update_attachment, project": (
+        ATTACHMENT,
+        "projectUuid",
+        lambda api: _update_attachment(api, TWO, ONE),
+    ),
+    "update_attachment, itself": (
+        ATTACHMENT,
+        "projectModelUuid",
+        lambda api: _update_attachment(api, ONE, TWO),
+    ),
+    "delete_model": (MODEL, "deletion", lambda api: api.delete_model(model_uuid=TWO)),
+    "delete_training_iteration": (
+        DONE,
+        "deletion",
+        lambda api: api.delete_training_iteration(model_uuid=ONE, training_uuid=ONE),
+    ),
+    "detach": (
+        ATTACHMENT,
+        "deletion",
+        lambda api: api.delete_model_attachment(project_uuid=ONE, project_model_uuid=ONE),
+    ),
+}
+
+
+@pytest.mark.parametrize("operation", ANOTHERS)
+async def test_a_reply_about_another_thing_is_a_bad_response(
+    stub: StubApi, api: MlModelsApi, operation: str
+) -> None:
+    """What a reply says of itself is compared with what was asked."""
+    said, name, call = ANOTHERS[operation]
+    stub.default = reply(200, json.dumps(said).encode())
+    with pytest.raises(BadResponseError, match=name) as caught:
+        await call(api)
+    assert caught.value.code is ErrorCode.BAD_RESPONSE
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"{}", b"deleted", b'{"message": "done"}'])
+async def test_a_deletion_may_be_answered_with_anything_but_a_result(
+    stub: StubApi, api: MlModelsApi, body: bytes
+) -> None:
+    stub.default = reply(200, body)
+    await api.delete_model(model_uuid=ONE)

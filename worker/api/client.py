@@ -53,6 +53,7 @@ _ATTACHMENTS = TypeAdapter(Page[ProjectModelWithIterations])
 _CLASSIFICATIONS = TypeAdapter(ClassificationFrames)
 _DETECTIONS = TypeAdapter(DetectionFrames)
 _SEGMENTATIONS = TypeAdapter(SegmentationFrames)
+_RESULT_NAMES = frozenset({"modelGroup", "projectModel", "results", "result"})
 _UUID = TypeAdapter(UUID)
 _TEXT = TypeAdapter(str)
 
@@ -85,7 +86,9 @@ class MlModelsApi:
 
     async def get_model(self, *, model_uuid: UUID) -> ModelWithIterations:
         """Returns a model with its iterations."""
-        return await self._read(f"/ml-models/{model_uuid}", _MODEL)
+        model = await self._read(f"/ml-models/{model_uuid}", _MODEL)
+        _same("modelUuid", model.model_group.model_uuid, model_uuid)
+        return model
 
     async def list_models(
         self,
@@ -111,7 +114,9 @@ class MlModelsApi:
     ) -> ModelWithIterations:
         """Changes what is given and returns the model."""
         body = _body(description=description, title=title)
-        return await self._change("PATCH", f"/ml-models/{model_uuid}", body, _MODEL)
+        model = await self._change("PATCH", f"/ml-models/{model_uuid}", body, _MODEL)
+        _same("modelUuid", model.model_group.model_uuid, model_uuid)
+        return model
 
     async def delete_model(self, *, model_uuid: UUID) -> None:
         """Deletes a model."""
@@ -170,7 +175,10 @@ class MlModelsApi:
             query=(("timeoutSeconds", str(wait)),),
             read_timeout_seconds=self._transport.timeouts.read + wait,
         )
-        return _parse(_TRAINING_STATUS, response.body)
+        status = _parse(_TRAINING_STATUS, response.body)
+        if status.result is not None:
+            _same("trainingUuid", status.result.training_uuid, training_uuid)
+        return status
 
     async def get_training_data(
         self, *, model_uuid: UUID, training_uuid: UUID
@@ -213,13 +221,17 @@ class MlModelsApi:
             modelUuid=str(model_uuid),
             trainingUuids=_texts(training_uuids),
         )
-        return await self._change("POST", _attachments(project_uuid), body, _ATTACHMENT)
+        attachment = await self._change("POST", _attachments(project_uuid), body, _ATTACHMENT)
+        _same("projectUuid", attachment.project_model.project_uuid, project_uuid)
+        _same("modelUuid", attachment.project_model.model_uuid, model_uuid)
+        return attachment
 
     async def list_model_attachments(
         self, *, project_uuid: UUID
     ) -> AsyncIterator[ProjectModelWithIterations]:
         """Yields all models attached to a project, asking for a page when it is needed."""
         async for attachment in self._pages(_attachments(project_uuid), [], _ATTACHMENTS):
+            _same("projectUuid", attachment.project_model.project_uuid, project_uuid)
             yield attachment
 
     async def update_model_attachment(
@@ -238,7 +250,10 @@ class MlModelsApi:
             trainingUuids=_texts(training_uuids),
         )
         path = f"{_attachments(project_uuid)}/{project_model_uuid}"
-        return await self._change("PATCH", path, body, _ATTACHMENT)
+        attachment = await self._change("PATCH", path, body, _ATTACHMENT)
+        _same("projectUuid", attachment.project_model.project_uuid, project_uuid)
+        _same("projectModelUuid", attachment.project_model.project_model_uuid, project_model_uuid)
+        return attachment
 
     async def delete_model_attachment(
         self, *, project_uuid: UUID, project_model_uuid: UUID
@@ -341,7 +356,9 @@ class MlModelsApi:
         return _parse(adapter, response.body)
 
     async def _delete(self, path: str) -> None:
-        await self._transport.send("DELETE", path, fresh=True)
+        response = await self._transport.send("DELETE", path, fresh=True)
+        if response.body:
+            _check_empty(response.body)
 
     async def _pages(
         self,
@@ -408,6 +425,28 @@ def _value(value: object) -> bytes:
     if isinstance(value, float) and math.isfinite(value):
         return repr(value).encode()
     return _encode(value).encode()
+
+
+def _same(name: str, told: object, asked: object) -> None:
+    """Refuses a reply that says of itself that it answers another request."""
+    if told != asked:
+        raise BadResponseError(
+            f"the API answered for another request: {name} is {told}, asked for was {asked}",
+            code=ErrorCode.BAD_RESPONSE,
+        )
+
+
+def _check_empty(body: bytes) -> None:
+    """Refuses what answers a deletion with the result of another operation."""
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return
+    if isinstance(told, dict) and not _RESULT_NAMES.isdisjoint(told):
+        raise BadResponseError(
+            "the API answered a deletion with the result of another operation",
+            code=ErrorCode.BAD_RESPONSE,
+        )
 
 
 def _parse(adapter: TypeAdapter[Result], body: bytes) -> Result:

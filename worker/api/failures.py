@@ -9,6 +9,7 @@ import aiohttp
 import httpx
 
 from schemas.events import ErrorCode
+from worker.api.connections import NotWrittenError
 from worker.api.sessions import NOT_SENT, LostOnceError
 from worker.errors import BadResponseError, ConnectionLostError, NotSentError
 
@@ -49,6 +50,8 @@ def let_go(exc: BaseException | None) -> None:
 def _without_connection(cause: BaseException, domain: str) -> str:
     if isinstance(cause, aiohttp.ConnectionTimeoutError):
         return f"no connection to {domain} in time"
+    if isinstance(cause, NotWrittenError):
+        return f"{domain} closed the connection, or sent what nobody asked for, before the request"
     return f"no connection to {domain}: {cause.__cause__ or cause}"
 
 

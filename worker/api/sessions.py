@@ -11,6 +11,8 @@ import httpx
 from multidict import CIMultiDict
 from yarl import URL
 
+from worker.api.connections import Connector, NotWrittenError, Request
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator
@@ -23,10 +25,14 @@ NOT_SENT = (
     aiohttp.ConnectionTimeoutError,
     aiohttp.ClientHttpProxyError,
     aiohttp.InvalidURL,
+    NotWrittenError,
 )
 """Failures that come before the first byte of a request is written."""
 
 _PIECE_BYTES = 65_536
+
+# Each try takes another connection; one that is new and yet broken is the server's doing.
+_TRIES = 3
 
 
 class LostOnceError(aiohttp.ClientError):
@@ -75,6 +81,15 @@ class SessionTransport(httpx.AsyncBaseTransport):
         Raises:
             aiohttp.ClientError: nothing was sent, as `NOT_SENT` tells, or no answer came.
         """
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._send(request)
+            except NotWrittenError:
+                # Not one byte was written, so that even a change may go out anew.
+                continue
+        return await self._send(request)
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
         timeout = request.extensions["timeout"]
         whole = isinstance(request.stream, httpx.ByteStream)
         answer = await self._session.request(
@@ -131,13 +146,14 @@ def open_session(
         fresh: Whether each request has its own connection and is sent at most once.
     """
     if fresh:
-        connector = aiohttp.TCPConnector(limit=connections, ssl=ssl_context, force_close=True)
+        connector = Connector(limit=connections, ssl=ssl_context, force_close=True)
     else:
-        connector = aiohttp.TCPConnector(
+        connector = Connector(
             limit=connections, ssl=ssl_context, keepalive_timeout=KEEP_ALIVE_SECONDS
         )
     return aiohttp.ClientSession(
         connector=connector,
+        request_class=Request,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         proxy=proxy,

@@ -1,0 +1,180 @@
+"""A real HTTP server that answers as asked, and besides says what nobody asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    import ssl
+    from types import TracebackType
+
+LIE = "99999999-9999-4999-8999-999999999999"
+"""The model, and the answer to a prediction, that nobody asked for."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def model(uuid: str) -> dict[str, object]:
+    """Returns a model without trainings."""
+    return {
+        "modelGroup": {
+            "createdAt": "2026-01-02T03:04:05Z",
+            "description": "",
+            "features": ["car"],
+            "model": "resnet18",
+            "modelUuid": uuid,
+            "title": uuid,
+            "type": "classification",
+        },
+        "modelIterations": [],
+    }
+
+
+def answer(uuid: str, status: str = "200 OK") -> bytes:
+    """Returns a whole reply that holds a model."""
+    body = json.dumps(model(uuid)).encode()
+    return b"HTTP/1.1 %s\r\ncontent-length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
+
+
+@dataclass(frozen=True)
+class Lie:
+    """What is sent besides the answer.
+
+    Attributes:
+        greeting: As soon as a connection stands.
+        before: In the same piece, before the answer.
+        within: In the same piece, after the answer.
+        later: Pieces, each after so many seconds.
+        closes: Whether the connection ends then.
+    """
+
+    greeting: bytes = b""
+    before: bytes = b""
+    within: bytes = b""
+    later: tuple[tuple[float, bytes], ...] = ()
+    closes: bool = False
+
+
+@dataclass
+class LyingServer:
+    """Listens on a free loopback port in its own thread while it is entered.
+
+    Attributes:
+        lie: Told with every answer.
+        tls: Over TLS, where it is given.
+        asked: Targets of requests, in order, each with the number of its connection.
+        told: Set once a lie has left.
+    """
+
+    lie: Lie = field(default_factory=Lie)
+    tls: ssl.SSLContext | None = None
+    asked: list[tuple[int, str]] = field(default_factory=list)
+    told: threading.Event = field(default_factory=threading.Event)
+    connections: int = 0
+
+    def __enter__(self) -> Self:
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._run(),))
+        self._thread.start()
+        self._started.wait(10)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        tasks: set[asyncio.Task[None]] = set()
+
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.create_task(self._serve(reader, writer))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=self.tls)
+        self.port = server.sockets[0].getsockname()[1]
+        self._started.set()
+        await self._stop.wait()
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        connection = self.connections
+        try:
+            if self.lie.greeting:
+                writer.write(self.lie.greeting)
+                self.told.set()
+            while await self._exchange(reader, writer, connection):
+                pass
+            writer.close()
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            writer.transport.abort()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
+    ) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = re.search(r"(?i)content-length: (\d+)", head)
+        await reader.readexactly(int(length[1]) if length else 0)
+        target = head.split(" ")[1]
+        self.asked.append((connection, target))
+        uuids = _UUID.findall(target)
+        lie = self.lie
+        writer.write(lie.before + self.reply(target, uuids) + lie.within)
+        for seconds, piece in lie.later:
+            await writer.drain()
+            await asyncio.sleep(seconds)
+            writer.write(piece)
+        await writer.drain()
+        self.told.set()
+        return not lie.closes
+
+    def reply(self, target: str, uuids: list[str]) -> bytes:
+        """Returns the true answer: a model, or of a prediction the uuid of its training."""
+        if not target.endswith("/predict"):
+            return answer(uuids[-1])
+        return prediction(uuids[-1])
+
+
+def classification(uuid: str) -> dict[str, object]:
+    """Returns the class of a frame, which tells by its name for which training it was asked."""
+    return {
+        "classificationUuid": uuid,
+        "confidence": 0.9,
+        "createdAt": "2026-01-02T03:04:05Z",
+        "createdBy": "me",
+        "featureIdChild": "a",
+        "featureIdParent": "b",
+        "manualAnnotation": False,
+        "name": uuid,
+        "value": "x",
+    }
+
+
+def prediction(uuid: str) -> bytes:
+    """Returns a whole reply to a prediction."""
+    body = json.dumps({"result": {"0": classification(uuid)}}).encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)

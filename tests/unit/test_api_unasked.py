@@ -1,0 +1,262 @@
+"""Rules of connections on which the server says what nobody asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+import uvloop
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tests.lying_server import LIE, Lie, LyingServer, answer, prediction
+from tests.security.tls import Authority
+from worker.api.client import MlModelsApi
+from worker.api.signing import RequestSigner
+from worker.api.transport import Timeouts, Transport
+from worker.errors import BadResponseError, NotSentError, RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from pathlib import Path
+
+COMMANDS = 60
+TRIES = 40
+PATIENCE_SECONDS = 15
+MODEL = answer(LIE)
+HALF = len(MODEL) // 2
+HEAD = MODEL.index(b"\r\n\r\n") + 4
+TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+LIES: dict[str, Lie] = {
+    "in the same piece": Lie(within=MODEL),
+    "at once": Lie(later=((0, MODEL),)),
+    "a moment later": Lie(later=((0.002, MODEL),)),
+    "twice": Lie(within=MODEL, later=((0.001, MODEL),)),
+    "half of it, and the rest later": Lie(within=MODEL[:HALF], later=((0.002, MODEL[HALF:]),)),
+    "its first byte, and the rest later": Lie(within=MODEL[:1], later=((0.002, MODEL[1:]),)),
+    "its head, and the body later": Lie(within=MODEL[:HEAD], later=((0.002, MODEL[HEAD:]),)),
+    "later, in two halves": Lie(later=((0.001, MODEL[:HALF]), (0.002, MODEL[HALF:]))),
+    "a hint in the same piece": Lie(within=b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+    "a hint later": Lie(later=((0.001, b"HTTP/1.1 103 Early Hints\r\n\r\n"),)),
+    "a hint, then a reply": Lie(within=b"HTTP/1.1 100 Continue\r\n\r\n", later=((0.001, MODEL),)),
+    "surplus bytes later": Lie(later=((0.001, b"}}\r\n"),)),
+    "a blank line later": Lie(later=((0.001, b"\r\n"),)),
+    "an idle timeout, and the end": Lie(later=((0.002, TIMEOUT),), closes=True),
+    "the end alone": Lie(closes=True),
+    "long after": Lie(later=((0.02, MODEL),)),
+}
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Runs a coroutine on one of the loops that workers have."""
+    factory = uvloop.new_event_loop if request.param == "uvloop" else None
+
+    async def settled(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        result = await coroutine
+        for _ in range(20):  # turns in which the loop closes what was given up
+            await asyncio.sleep(0)
+        return result
+
+    def on_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(settled(coroutine))
+
+    return on_loop
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Authority, ssl.SSLContext]:
+    """Who vouches for the server, and what the server shows."""
+    folder: Path = tmp_path_factory.mktemp("tls")
+    known = Authority.create(folder / "ca.pem", "an authority")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*known.issue(folder / "server", "127.0.0.1"))
+    return known, context
+
+
+@pytest.fixture(params=["http", "https"])
+def server(
+    request: pytest.FixtureRequest,
+    authority: tuple[Authority, ssl.SSLContext],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[LyingServer]:
+    """A server that tells no lie yet."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority[0].file))
+    with LyingServer(tls=authority[1] if request.param == "https" else None) as lying:
+        yield lying
+
+
+def opened(server: LyingServer) -> Transport:
+    """Returns a transport to the server."""
+    signer = RequestSigner(Ed25519PrivateKey.generate())
+    return Transport(server.url, signer, timeouts=Timeouts(connect=5, read=5, write=5, pool=5))
+
+
+async def persistently(call: Callable[[], Awaitable[Any]]) -> Any:
+    """Returns what a call gets, as a command does: again after what may be tried again."""
+    for _ in range(TRIES):
+        try:
+            return await call()
+        except RetryableError:
+            continue
+    raise AssertionError("no answer after so many tries")
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("run", ["uvloop"], indirect=True)
+def test_no_command_gets_what_was_sent_for_another(
+    server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any], lie: str
+) -> None:
+    """Whenever the unasked reply comes, each model is the one that was asked for."""
+    server.lie = LIES[lie]
+
+    async def ask() -> list[tuple[UUID, UUID]]:
+        async with opened(server) as transport:
+            api = MlModelsApi(transport)
+            seen = []
+            for number in range(COMMANDS):
+                uuid = uuid4()
+                model = await persistently(lambda uuid=uuid: api.get_model(model_uuid=uuid))
+                seen.append((uuid, model.model_group.model_uuid))
+                await asyncio.sleep((number % 4) * 0.001)
+            return seen
+
+    seen = run(ask())
+    assert len(seen) == COMMANDS
+    assert [asked for asked, told in seen if told != asked] == []
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        Lie(within=MODEL),
+        Lie(within=MODEL[:1]),
+        Lie(within=MODEL[:HALF]),
+        Lie(within=MODEL[:HEAD]),
+        Lie(within=b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+        Lie(later=((0.01, MODEL),)),
+        Lie(later=((0.01, b"\r\n"),)),
+    ],
+)
+def test_a_connection_with_unasked_bytes_is_closed_and_never_used_again(
+    server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any], lie: Lie
+) -> None:
+    """Predictions say nothing of themselves, so that only the connection can tell."""
+    server.lie = lie
+
+    async def predict() -> list[tuple[UUID, str]]:
+        seen = []
+        async with opened(server) as transport:
+            api = MlModelsApi(transport)
+            for _ in range(5):
+                uuid = uuid4()
+                frames = await api.predict_classification(
+                    project_uuid=uuid, project_model_uuid=uuid, training_uuid=uuid, data_uuid=uuid
+                )
+                assert frames[0] is not None
+                seen.append((uuid, frames[0].name))
+                if lie.later:
+                    await asyncio.to_thread(server.told.wait, PATIENCE_SECONDS)
+                    server.told.clear()
+                    await asyncio.sleep(0.02)
+            return seen
+
+    assert [each for each in run(predict()) if str(each[0]) != each[1]] == []
+    assert [connection for connection, _ in server.asked] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_lies_unread_in_the_socket_is_never_the_answer(
+    server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any], method: str
+) -> None:
+    """The reply came while the loop was busy: it is read before the next request is written."""
+    server.lie = Lie(later=((0.02, prediction(LIE)),))
+    body = None if method == "GET" else b"{}"
+
+    async def ask() -> list[bytes]:
+        async with opened(server) as transport:
+            await transport.send("GET", f"/ml-models/{uuid4()}")
+            server.told.clear()
+            assert server.told.wait(PATIENCE_SECONDS)  # The loop stands still meanwhile.
+            time.sleep(0.01)  # noqa: ASYNC251 - or it would read what is to lie unread
+            server.lie = Lie()
+            response = await transport.send(method, f"/{uuid4()}/predict", body=body)
+            return [response.body]
+
+    assert LIE.encode() not in run(ask())[0]
+    assert [connection for connection, _ in server.asked] == [1, 2]
+
+
+def busy_loop(kind: str, server: LyingServer) -> asyncio.AbstractEventLoop:
+    """Returns a loop that is busy, once a connection stands, until the server has spoken."""
+    base: Any = uvloop.Loop if kind == "uvloop" else asyncio.SelectorEventLoop
+
+    class BusyLoop(base):  # type: ignore[misc]
+        async def create_connection(self, *arguments: Any, **options: Any) -> Any:
+            connection = await super().create_connection(*arguments, **options)
+            if server.lie.greeting:
+                wait = server.told.wait
+                if server.tls is None:
+                    assert wait(PATIENCE_SECONDS)
+                else:  # Before the loop's next turn the handshake has no end.
+                    assert await asyncio.to_thread(wait, PATIENCE_SECONDS)
+                server.told.clear()
+            return connection
+
+    return BusyLoop()
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_server_that_speaks_first_is_not_asked(
+    server: LyingServer, kind: str, *, fresh: bool
+) -> None:
+    """What stands on a new connection answers nothing, so that even a change may go out later."""
+    server.lie = Lie(greeting=MODEL)
+
+    async def ask() -> None:
+        async with opened(server) as transport:
+            with pytest.raises(NotSentError, match="nobody asked for"):
+                await transport.send("POST", f"/ml-models/{uuid4()}", body=b"{}", fresh=fresh)
+            assert not server.asked
+            server.lie = Lie()
+            await transport.send("POST", f"/ml-models/{uuid4()}", body=b"{}", fresh=fresh)
+
+    with asyncio.Runner(loop_factory=lambda: busy_loop(kind, server)) as runner:
+        runner.run(ask())
+    assert len(server.asked) == 1
+
+
+def test_a_connection_without_lies_is_kept(
+    server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any]
+) -> None:
+    """The guard costs no connection: TLS' own records are no replies."""
+
+    async def ask() -> None:
+        async with opened(server) as transport:
+            for _ in range(20):
+                await transport.send("GET", f"/ml-models/{uuid4()}")
+                await transport.send("POST", f"/{uuid4()}/predict", body=b"{}")
+
+    run(ask())
+    assert {connection for connection, _ in server.asked} == {1}
+
+
+def test_an_answer_about_another_thing_is_no_answer(
+    server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any]
+) -> None:
+    """The last net, where the lie comes after the request and before its answer."""
+    server.lie = Lie(before=MODEL)
+
+    async def ask() -> None:
+        async with opened(server) as transport:
+            api = MlModelsApi(transport)
+            with pytest.raises(BadResponseError, match=f"another request: modelUuid is {LIE}"):
+                await api.get_model(model_uuid=uuid4())
+
+    run(ask())
