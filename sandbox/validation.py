@@ -135,18 +135,19 @@ def _check_labels(body: api.CreateTrainingRequest, catalogue: Catalogue) -> None
     if unknown:
         message = f"labelsUuids: not found: {_some(unknown)}"
         raise BadRequestError(message)
-    elsewhere, empty = [], []
-    for uuid in body.labels_uuids:
-        project = UUID(catalogue.labels[str(uuid)].project.project_uuid)
-        if project not in body.features_mapping:
-            elsewhere.append(uuid)
-        elif catalogue.labelled_features(str(uuid)).isdisjoint(body.features_mapping[project]):
-            empty.append(uuid)
+    projects = {
+        uuid: UUID(catalogue.labels[str(uuid)].project.project_uuid) for uuid in body.labels_uuids
+    }
+    elsewhere = [uuid for uuid, project in projects.items() if project not in body.features_mapping]
     if elsewhere:
         message = f"labelsUuids: of a project that featuresMapping lacks: {_some(elsewhere)}"
         raise BadRequestError(message)
-    if empty:
-        message = f"labelsUuids: without any feature of featuresMapping: {_some(empty)}"
+    # A label that shows nothing of the mapping is background; only that alone teaches nothing.
+    if all(
+        catalogue.labelled_features(str(uuid)).isdisjoint(body.features_mapping[project])
+        for uuid, project in projects.items()
+    ):
+        message = f"labelsUuids: without any feature of featuresMapping: {_some(list(projects))}"
         raise BadRequestError(message)
 
 

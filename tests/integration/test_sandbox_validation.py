@@ -176,6 +176,18 @@ def test_a_training_that_does_not_fit_is_a_400(
     assert part in reply.json()["message"]
 
 
+def test_a_label_without_the_features_is_background_beside_one_that_has_them(
+    sandbox: SandboxProcess, model: str
+) -> None:
+    feature, without = _missing_feature(sandbox)
+    mapping = {sandbox.project()["project_uuid"]: {feature: ["circle"]}}
+    having = next(item["label_uuid"] for item in sandbox.items() if feature in str(item["truth"]))
+    for labels, code in (([without, having], 200), ([having, without], 200), ([without], 400)):
+        body = sandbox.training_body(featuresMapping=mapping, labelsUuids=labels)
+        reply = sandbox.http.post(f"{MODELS}/{model}/trainings", json=body)
+        assert reply.status_code == code, reply.text
+
+
 def test_a_warm_start_from_another_model_is_a_400(
     sandbox: SandboxProcess, model: str, other_model: str
 ) -> None:

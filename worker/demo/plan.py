@@ -76,8 +76,8 @@ class ModelPlan:
         """Returns the label uuids for one training; a first and a second one share none.
 
         Args:
-            project: whose labels; those that show nothing of the model are left out, as the API
-                refuses them.
+            project: whose labels; those that show nothing of the model are left out, for they
+                would only take time.
             part: 0 for the first training, 1 for the second.
             most: labels for both together, None for all that there are.
         """
