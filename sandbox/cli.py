@@ -10,6 +10,7 @@ import click
 from sandbox.errors import StateError
 from sandbox.server import serve
 from sandbox.settings import SandboxSettings
+from sandbox.training_process import MOST_PARALLEL
 
 _WRONG_USAGE = 2
 
@@ -40,7 +41,7 @@ _WRONG_USAGE = 2
 @click.option(
     "--parallel-trainings",
     default=2,
-    type=click.IntRange(1, 16),
+    type=click.IntRange(1, MOST_PARALLEL),
     help="Trainings at one time; each uses one core.",
 )
 @click.option(

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import signal
 import socket
+import warnings
 from typing import TYPE_CHECKING
 
 import click
@@ -52,6 +53,8 @@ def serve(settings: SandboxSettings) -> None:
     Raises:
         StateError: the state folder, an imported folder or a fault file can't be used.
     """
+    # Pillow's, about odd EXIF in a picture that it reads all the same.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     state = StateFolder(settings.state)
     state.open()
     faults = _read_faults(settings)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from sandbox.learning.job import PROGRESS_FILE, TrainingJob, read_progress
 from sandbox.learning.truth import sample
@@ -16,12 +18,18 @@ from sandbox.state import write_whole
 from schemas.enums import ModelArchitecture
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sandbox.catalogue import Catalogue
     from sandbox.records import LossLog, Model, Training
     from sandbox.state import StateFolder
 
 _WARM_START = "warm_start.safetensors"
 _log = logging.getLogger(__name__)
+
+
+MOST_PARALLEL = 16
+"""Trainings at one time; each has a thread that waits for its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,7 @@ class TrainingProcess:
     def __init__(self, state: StateFolder, catalogue: Catalogue) -> None:
         self._state = state
         self._catalogue = catalogue
+        self._waiters = ThreadPoolExecutor(MOST_PARALLEL, thread_name_prefix="training")
 
     async def run(self, training: Training, model: Model) -> Trained:
         """Trains and returns how it went; a cancelled call kills the process."""
@@ -48,20 +57,15 @@ class TrainingProcess:
         write_whole(job, self._job(training, model).model_dump_json().encode())
         # Of a run that a restart cut off.
         (folder / PROGRESS_FILE).unlink(missing_ok=True)
-        with (folder / "log.txt").open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "sandbox.offspring", "sandbox.learning.training"),
-                str(job),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-            )
+        process = _started(job, folder / "log.txt")
+        ended = asyncio.get_running_loop().run_in_executor(self._waiters, process.wait)
         try:
-            code = await process.wait()
+            code = await asyncio.shield(ended)
         finally:
-            if process.returncode is None:
+            if process.poll() is None:
                 process.kill()
-                await process.wait()
+            await ended
+            cast("IO[bytes]", process.stdin).close()
         if code != 0:
             _log.warning("training %s failed, see %s", training.uuid, folder / "log.txt")
         return Trained(
@@ -109,4 +113,19 @@ class TrainingProcess:
             warm_start=str(warm_start) if warm_start.exists() else None,
             out_dir=str(folder),
             cache_dir=str(self._state.cache),
+        )
+
+
+def _started(job: Path, log_file: Path) -> subprocess.Popen[bytes]:
+    """Starts the process of a training.
+
+    Not by asyncio: uvloop forks in a way that runs hooks, and JAX, which predictions load, warns of
+    a deadlock in its hook. `subprocess` runs none, and needs no copy of this process.
+    """
+    with log_file.open("wb") as log:
+        return subprocess.Popen(  # noqa: S603 - this Python, a file of ours
+            [sys.executable, "-m", "sandbox.offspring", "sandbox.learning.training", str(job)],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
         )
