@@ -175,7 +175,7 @@ class _Reader:
         for side in ("width", "height"):
             told, real = getattr(image, side), getattr(extent, side)
             if told is not None and told != real:
-                message = f"{told}, but {image.file_name} has {real}"
+                message = f"{told}, but {image.file_name} has {real}, upright as browsers show it"
                 raise self._error(f"images[{place}].{side}", message)
         return extent
 

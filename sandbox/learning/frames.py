@@ -2,7 +2,8 @@
 
 A picture or a clip is anything that Pillow reads (PNG, JPEG, WebP, TIFF, GIF, …), as a file or
 as bytes; an image group is a folder of numbered pictures, one frame each, in the order of their
-numbers. Colours come as RGB, and turned as the camera's EXIF orientation says.
+numbers. Colours come as RGB, and upright, as the EXIF orientation says and browsers show it: that
+of the picture's EXIF block, which in PNG stands before the pixels.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from sandbox.learning.errors import FrameRangeError, UnreadableMediaError
 
@@ -33,6 +34,16 @@ _MOST_PIXELS = 64_000_000
 # What Pillow lets through from its decoders when the bytes are broken.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
+_UPRIGHT = 1
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # EXIF's orientations from here on lay the picture on its side.
 _FIRST_LYING_ORIENTATION = 5
 
@@ -66,7 +77,7 @@ def measure(source: Path) -> Extent:
     group = _group(source) if source.is_dir() else None
     with _opened(group[0] if group else source) as picture:
         width, height = picture.size
-        if picture.getexif().get(ExifTags.Base.Orientation, 1) >= _FIRST_LYING_ORIENTATION:
+        if _orientation(picture) >= _FIRST_LYING_ORIENTATION:
             width, height = height, width
         frames = len(group) if group else int(getattr(picture, "n_frames", 1))
     return Extent(frames, width, height)
@@ -116,19 +127,40 @@ def _group(folder: Path) -> list[Path]:
 def _group_frames(files: list[Path]) -> Iterator[NDArray[np.uint8]]:
     for file in files:
         with _opened(file) as picture:
-            yield _rgb(picture)
+            yield _rgb(picture, _orientation(picture))
 
 
 def _clip_frames(source: Path | bytes, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
     with _opened(source) as picture:
+        orientation = _orientation(picture)
         for number in range(first, last + 1):
             # A GIF's frame builds on the one before: Pillow replays up to the one asked for.
             picture.seek(number)
-            yield _rgb(picture)
+            yield _rgb(picture, orientation)
 
 
-def _rgb(picture: Image.Image) -> NDArray[np.uint8]:
-    return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+def _rgb(picture: Image.Image, orientation: int) -> NDArray[np.uint8]:
+    shown = picture.convert("RGB")
+    turn = _TURNS.get(orientation)
+    return np.asarray(shown if turn is None else shown.transpose(turn))
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Returns the EXIF orientation, 1 to 8, of a picture whose pixels are not loaded yet.
+
+    The worker measures and draws by the same rule, in `worker.backfill.images`. Pillow's own would
+    decode all of a PNG to look for EXIF behind the pixels, and asks XMP too; browsers do neither.
+    """
+    if picture.format == "TIFF":
+        # Pillow turns these itself, sizes included.
+        return _UPRIGHT
+    exif = Image.Exif()
+    try:
+        exif.load(picture.info.get("exif") or b"")
+        told = exif.get(ExifTags.Base.Orientation)
+        return told if told in _TURNS else _UPRIGHT
+    except Exception:  # noqa: BLE001 - broken EXIF fails in many ways and is shown as if it had none
+        return _UPRIGHT
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from PIL import Image
 
 from sandbox.learning.errors import FrameRangeError, UnreadableMediaError
 from sandbox.learning.frames import count_frames, measure, read_frames
+from tests.turned import corners, orientation_exif, turned_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,17 +88,54 @@ def test_a_source_is_measured_from_its_head(tmp_path: Path) -> None:
     assert measure(_group(tmp_path)) == (5, 12, 8)
 
 
-def test_a_picture_that_its_camera_turned_comes_upright(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    picture = np.zeros((8, 12, 3), np.uint8)
-    picture[:, :4] = 255
-    file = tmp_path / "turned.png"
-    Image.fromarray(picture).save(file, exif=exif)
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "webp", "tiff", "jpg"])
+def test_a_picture_comes_upright_whichever_way_it_is_stored(
+    tmp_path: Path, suffix: str, orientation: int
+) -> None:
+    """Also as bytes; its size is that of the upright picture, and known from its head."""
+    upright = corners()
+    file = turned_file(tmp_path / f"turned.{suffix}", upright, orientation)
+    assert measure(file) == (1, *upright.size)
+    for source in (file, file.read_bytes()):
+        (frame,) = read_frames(source)
+        assert np.abs(frame.astype(int) - np.asarray(upright)).max() < 60, "but for JPEG's noise"
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"",
+        b"Exif\0\0",
+        b"Exif\0\0nonsense",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        orientation_exif(0),
+        orientation_exif(9),
+        orientation_exif("6"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_broken_exif_is_passed_over(tmp_path: Path, exif: bytes) -> None:
+    file = tmp_path / "broken.jpg"
+    corners().save(file, exif=exif)
+    assert measure(file) == (1, *corners().size)
     (frame,) = read_frames(file)
-    assert frame.shape == (12, 8, 3)
-    assert (frame[:4] == 255).all()
-    assert (frame[4:] == 0).all()
+    assert frame.shape == (corners().height, corners().width, 3)
+
+
+def test_what_browsers_pass_over_turns_no_picture(tmp_path: Path) -> None:
+    """EXIF behind a PNG's pixels, and XMP."""
+    xmp = tmp_path / "xmp.jpg"
+    corners().save(xmp, xmp=b'<rdf:Description tiff:Orientation="6"/>')
+    early = turned_file(tmp_path / "early.png", corners(), 1, exif=orientation_exif(6)).read_bytes()
+    start = early.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(early[start : start + 4], "big")
+    late = tmp_path / "late.png"
+    late.write_bytes(early[:start] + early[end:-12] + early[start:end] + early[-12:])
+    for file in (xmp, late):
+        assert measure(file) == (1, *corners().size)
+        (frame,) = read_frames(file)
+        assert frame.shape == (corners().height, corners().width, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n" + b"x" * 40, b"text"])
