@@ -49,26 +49,29 @@ class Reader:
         self._number = -1
         self._position = ""
 
-    async def read(self, number: int, position: str, most: int) -> Batch:
+    async def read(
+        self, number: int, position: str, most: int, *, most_bad: int | None = None
+    ) -> Batch:
         """Returns the next items; the source is opened anew where the cursor has moved.
 
         Args:
             number: of the first item.
             position: behind which the source goes on.
             most: items in all.
+            most_bad: rows that are no items; the batch ends with the last of them.
 
         Raises:
             SourceError: the source can't be read.
         """
-        return await asyncio.to_thread(self._read, number, position, most)
+        return await asyncio.to_thread(self._read, number, position, most, most_bad)
 
-    def _read(self, number: int, position: str, most: int) -> Batch:
+    def _read(self, number: int, position: str, most: int, most_bad: int | None) -> Batch:
         if (number, position) != (self._number, self._position):
             self._rows = open_source(self._plan.source).rows(position)
         # Until it has come to its end, nothing is known of where the source stands.
         self._number = -1
         batch = Batch(number, position)
-        size = 0
+        size = bad = 0
         rows: list[SourceRow] = []
         for row in islice(self._rows, min(most, BATCH_ITEMS)):
             rows.append(row)
@@ -76,7 +79,8 @@ class Reader:
             batch.items.append(item)
             batch.position = row.position
             size += len(item.text) + len(item.problem)
-            if size > BATCH_BYTES:
+            bad += bool(item.problem)
+            if size > BATCH_BYTES or (item.problem and bad == most_bad):
                 break
         else:
             batch.exhausted = len(batch.items) < min(most, BATCH_ITEMS)

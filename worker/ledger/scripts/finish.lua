@@ -29,6 +29,22 @@ local function publish(event, reply)
   redis.call('EXPIRE', reply, reply_seconds)
   return event_id
 end
+-- A backfill of which too many items have failed is paused with the last of them: what runs may end,
+-- nothing more is claimed. The same words stand in `worker.backfill.plan`.
+local function check_failures(hash)
+  local is = redis.call('HMGET', hash, 'most_failures', 'largest_share', 'state', 'failed',
+    'succeeded', 'forgiven', 'forgiven_of')
+  if not is[1] and not is[2] or is[3] ~= 'running' then return end
+  local failed = is[4] - (is[6] or 0)
+  local ended = is[4] + (is[5] or 0) - (is[7] or 0)
+  local reason
+  if is[1] and failed >= tonumber(is[1]) then
+    reason = string.format('%d items failed; %d are the limit', failed, is[1])
+  elseif is[2] and ended >= 100 and failed > is[2] * ended then
+    reason = string.format('%d of %d items failed; the limit is %.1f%%', failed, ended, is[2] * 100)
+  end
+  if reason then redis.call('HSET', hash, 'state', 'paused', 'reason', reason) end
+end
 -- An item's row is gone with its end. What it came to is counted, and kept until it is written.
 local function end_item(id, row, backfill, state, result, code)
   local hash = prefix .. 'backfill:' .. backfill
@@ -38,6 +54,7 @@ local function end_item(id, row, backfill, state, result, code)
   redis.call('XADD', hash .. ':results', '*', 'result', result)
   redis.call('HINCRBY', hash, state, 1)
   if code ~= '' then redis.call('HINCRBY', hash, 'failed:' .. code, 1) end
+  if state == 'failed' then check_failures(hash) end
 end
 -- The failed command of a backfill leads it no more, and nobody else does: it waits for a person,
 -- whose console leads it from now on and tells nothing more of it, for its end has been told.
