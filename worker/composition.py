@@ -18,6 +18,7 @@ from worker.api.gate import Breaker, Gate
 from worker.api.signing import BearerToken, RequestSigner
 from worker.api.transport import Timeouts, Transport
 from worker.backfill.store import BackfillStore
+from worker.clock import Clock
 from worker.errors import (
     MisconfiguredError,
     PermanentError,
@@ -82,6 +83,7 @@ def create_parts(settings: Settings, notify: Callable[[int], None]) -> Parts:
         SettingError: a setting can't be used.
     """
     keys = Keys(settings.namespace)
+    clock = Clock()
     redis = connect(settings.redis_url.get_secret_value())
     # Those who block on streams and lists must not hold up the ledger's calls.
     readers = connect(settings.redis_url.get_secret_value())
@@ -109,6 +111,7 @@ def create_parts(settings: Settings, notify: Callable[[int], None]) -> Parts:
         deadlines=DeadlineWatch(
             ledger, Deadlines(redis, keys, lease_seconds=settings.lease_seconds), attempts
         ),
+        clock=clock,
         close=close,
     )
 
@@ -212,6 +215,7 @@ def create_ledger(settings: Settings, redis: Redis, keys: Keys) -> Ledger:
         lease_seconds=settings.lease_seconds,
         retention_seconds=settings.id_retention_seconds,
         reply_retention_seconds=settings.event_retention_seconds,
+        longest_hold_seconds=settings.retry_after_max_seconds,
     )
 
 
@@ -279,6 +283,7 @@ def create_transport(settings: Settings) -> Transport:
         ),
         connections=settings.places + settings.long_poll_places,
         proxy=environment_proxy(settings.encord_domain),
+        longest_wait_seconds=settings.retry_after_max_seconds,
     )
 
 

@@ -286,6 +286,12 @@ class Settings(LedgerSettings):
     concurrent_requests: int = _count(
         0, ge=0, le=100_000, description="Requests of all workers at the same time; 0 for no limit."
     )
+    retry_after_max_seconds: float = _seconds(
+        300.0,
+        ge=1,
+        le=DAY,
+        description="The longest wait that the API can ask for by `Retry-After`.",
+    )
     breaker_failures: int = _count(
         10,
         ge=1,

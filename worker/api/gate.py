@@ -45,7 +45,7 @@ class FleetLimits(Protocol):
         """Gives a permit back."""
         ...
 
-    async def hold(self, seconds: float) -> None:
+    async def hold(self, seconds: float, reason: str) -> None:
         """Holds every worker back, because the API asked for it."""
         ...
 
@@ -240,7 +240,8 @@ class Gate:
         match error:
             case RateLimitedError():
                 if self._limits is not None:
-                    await self._limits.hold(error.retry_after_seconds or 1.0)
+                    seconds = error.retry_after_seconds or 1.0
+                    await self._limits.hold(seconds, f"the API answered 429: {error.message}")
             case DeadlineExceededError():
                 # Nothing was sent, so nothing is learned of the API.
                 pass

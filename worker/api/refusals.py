@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -23,8 +25,11 @@ from worker.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# A longer wait is a mistake of whoever sent it; a day later the API can say so again.
-MAX_RETRY_AFTER_SECONDS = 86_400.0
+# A longer wait is a mistake of whoever sent it: one answer would hold everything for so long. When
+# it is over, the API can say so again.
+LONGEST_RETRY_AFTER_SECONDS = 300.0
+
+_SECONDS = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 
 _MAX_MESSAGE_CHARACTERS = 1000
 _MAX_PROBLEMS = 20
@@ -49,12 +54,14 @@ class Reply:
         headers: Found by name in any case.
         body: As far as it came.
         domain: Whom we asked.
+        longest_wait_seconds: A `Retry-After` that asks for more is cut to this.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     domain: str
+    longest_wait_seconds: float = LONGEST_RETRY_AFTER_SECONDS
 
 
 def error_for(reply: Reply) -> TrainmasterError:
@@ -66,14 +73,14 @@ def error_for(reply: Reply) -> TrainmasterError:
             said or "the API asks for fewer requests",
             code=ErrorCode.RATE_LIMITED,
             status=status,
-            retry_after_seconds=read_retry_after(reply.headers),
+            retry_after_seconds=read_retry_after(reply.headers, reply.longest_wait_seconds),
         )
     if status == 408 or 500 <= status < 600:
         return ServerFailedError(
             said or f"the API failed with status {status}",
             code=ErrorCode.SERVER_ERROR,
             status=status,
-            retry_after_seconds=read_retry_after(reply.headers),
+            retry_after_seconds=read_retry_after(reply.headers, reply.longest_wait_seconds),
         )
     if status == 401:
         return MisconfiguredError(
@@ -93,27 +100,34 @@ def error_for(reply: Reply) -> TrainmasterError:
     return RequestRefusedError(said or meaning, code=code, status=status, problems=problems)
 
 
-def read_retry_after(headers: Mapping[str, str]) -> float | None:
+def read_retry_after(
+    headers: Mapping[str, str], longest_seconds: float = LONGEST_RETRY_AFTER_SECONDS
+) -> float | None:
     """Returns the seconds that `Retry-After` asks for, or None where it says nothing useful.
 
     An HTTP date is measured against the reply's own `Date`, so that a wrong clock on either side
     does not matter.
     """
     value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
+    if _SECONDS.fullmatch(value):
         # The length first: an integer of thousands of digits is not worth parsing.
-        return min(float(value[:20]), MAX_RETRY_AFTER_SECONDS)
-    then = _read_date(value)
+        return min(float(value[:20]), longest_seconds)
+    then = read_date(value)
     if then is None:
         return None
-    now = _read_date(headers.get("date", ""))
+    now = read_date(headers.get("date", ""))
     seconds = then - (time.time() if now is None else now)
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+    return min(max(seconds, 0.0), longest_seconds)
 
 
-def _read_date(value: str) -> float | None:
+def read_date(value: str) -> float | None:
+    """Returns an HTTP date in seconds since 1970, or None where it is none."""
     try:
-        return parsedate_to_datetime(value).timestamp() if value else None
+        moment = parsedate_to_datetime(value) if value else None
+        if moment is None:
+            return None
+        # A date without a zone is in UTC, wherever this machine stands.
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError):
         return None
 

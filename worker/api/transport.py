@@ -19,7 +19,7 @@ import httpx
 from schemas.events import ErrorCode
 from worker.api.domains import parse_domain
 from worker.api.failures import failure_for, let_go
-from worker.api.refusals import Reply, error_for
+from worker.api.refusals import LONGEST_RETRY_AFTER_SECONDS, Reply, error_for
 from worker.api.sessions import Body, SessionTransport, open_session
 from worker.errors import BadResponseError
 
@@ -98,7 +98,7 @@ class Sender(Protocol):
 class Transport:
     """Sends signed requests to one domain; made anywhere, used on one event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - built in one place
         self,
         domain: str,
         credentials: Credentials,
@@ -107,6 +107,7 @@ class Transport:
         connections: int = 288,
         proxy: str | None = None,
         user_agent: str = "trainmaster",
+        longest_wait_seconds: float = LONGEST_RETRY_AFTER_SECONDS,
     ) -> None:
         """Makes a transport; nothing is opened before the first request.
 
@@ -117,6 +118,7 @@ class Transport:
             connections: Open at most; requests beyond wait for a free one.
             proxy: URL of a proxy; `environment_proxy` finds the usual one.
             user_agent: Who we say we are.
+            longest_wait_seconds: A `Retry-After` that asks for more is cut to this.
 
         Raises:
             SettingError: The domain is not a URL that can be asked.
@@ -130,6 +132,7 @@ class Transport:
         self.timeouts = timeouts or Timeouts()
         self._connections = connections
         self._proxy = proxy
+        self._longest_wait_seconds = longest_wait_seconds
         # Verifies with certifi's authorities, or with those that SSL_CERT_FILE names.
         self._ssl_context = httpx.create_ssl_context()
         self._pooled: SessionTransport | None = None
@@ -265,7 +268,13 @@ class Transport:
 
     def _reply(self, response: httpx.Response, content: bytes) -> Reply:
         said = self._credentials.redact(content.decode(errors="replace"))
-        return Reply(response.status_code, response.headers, said.encode(), self.domain)
+        return Reply(
+            response.status_code,
+            response.headers,
+            said.encode(),
+            self.domain,
+            self._longest_wait_seconds,
+        )
 
 
 async def _read(response: httpx.Response) -> bytes:

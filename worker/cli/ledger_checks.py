@@ -10,6 +10,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from worker.cli.findings import Finding, Level, judge_clock
 from worker.cli.output import counted, safe_text
 from worker.cli.times import show_span
+from worker.ledger.holds import Hold, Holds, HoldScope
 from worker.ledger.inspection import Inspector
 from worker.ledger.keys import GROUP, Keys
 from worker.ledger.lanes import Lanes
@@ -207,16 +208,7 @@ async def _check_work(redis: Redis, keys: Keys) -> list[Finding]:
         )
         for pause in await Lanes(redis, keys).paused()
     ]
-    hold_ms = int(await redis.pttl(keys.hold))
-    if hold_ms > 0:
-        findings.append(
-            Finding(
-                "ledger.hold",
-                Level.WARN,
-                f"the API asked for a pause; {show_span(hold_ms / 1000)} of it are left",
-                "fewer requests: TRAINMASTER_REQUESTS_PER_SECOND",
-            )
-        )
+    findings += [_judge_hold(hold) for hold in await Holds(redis, keys).list()]
     letters = counts["dead_letters"]
     if letters:
         findings.append(
@@ -230,3 +222,21 @@ async def _check_work(redis: Redis, keys: Keys) -> list[Finding]:
     else:
         findings.append(Finding("dead_letters", Level.OK, "none"))
     return findings
+
+
+def _judge_hold(hold: Hold) -> Finding:
+    if hold.scope is HoldScope.WORKER:
+        return Finding(
+            "ledger.refused",
+            Level.FAIL,
+            f"worker {safe_text(hold.worker)} claims nothing: {safe_text(hold.reason)}",
+            "check that worker's ENCORD_SSH_KEY_FILE (or TRAINMASTER_BEARER_TOKEN) and "
+            "ENCORD_DOMAIN; it goes on by itself once the API takes its key",
+        )
+    rest = show_span((hold.rest_ms or 0) / 1000)
+    return Finding(
+        "ledger.hold",
+        Level.WARN,
+        f"nothing is claimed for another {rest}: {safe_text(hold.reason)}",
+        "send fewer requests: TRAINMASTER_REQUESTS_PER_SECOND; lift it: trainmaster holds release",
+    )

@@ -53,6 +53,7 @@ COMMANDS: Final = {
     ),
     "doctor": Listed("worker.cli.doctor:doctor", "Check everything that a worker needs."),
     "events": Listed("worker.cli.events:events", "Print events, oldest first."),
+    "holds": Listed("worker.cli.holds:holds", "Show what keeps workers from claiming, or lift it."),
     "lanes": Listed("worker.cli.lanes:lanes", "Show paused lanes, or resume one."),
     "list": Listed("worker.cli.status:list_commands", "List commands and how many there are."),
     "schemas": Listed("worker.cli.schemas:schemas", "Print or write the contract as JSON."),

@@ -68,6 +68,15 @@ class Intake:
         self._on_accepted = on_accepted
         self._forget_consumers = load_script(redis, "forget_consumers")
         self._resume_pending = True
+        self._takes_all = False
+
+    def take_all_over(self) -> None:
+        """Takes entries over next time however long they lie with others.
+
+        After Redis' clock went back nothing looks idle for as long as it went back. To take what
+        another worker is about to accept does no harm: the first of the two counts.
+        """
+        self._takes_all = True
 
     async def read(self) -> None:
         """Reads until it is cancelled, whatever Redis does meanwhile."""
@@ -134,12 +143,13 @@ class Intake:
 
     async def _take_over_once(self) -> None:
         start = "0-0"
+        takes_all, self._takes_all = self._takes_all, False
         while True:
             start, entries, *_ = await self._redis.xautoclaim(
                 self._keys.commands,
                 GROUP,
                 self._consumer,
-                min_idle_time=self._idle_ms,
+                min_idle_time=0 if takes_all else self._idle_ms,
                 start_id=start,
                 count=self._batch,
             )

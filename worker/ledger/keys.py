@@ -17,7 +17,9 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:due:bulk            zset     the same for the bulk lane
     {ns}:due:suspect         zset     rows that were claimed again and again without an end
     {ns}:deadlines           zset     id -> deadline in ms, of what has one and has not ended
-    {ns}:hold                string   while it exists, nobody claims: the API said so
+    {ns}:hold                string   while it exists, nobody claims: the API said so, see `holds`
+    {ns}:refused             hash     workers whose key the API refuses, see `holds`
+    {ns}:clock               string   the latest time of Redis that anybody saw, see `clock`
     {ns}:turns               string   when the next request may go out
     {ns}:permits             zset     requests under way, by the time at which they count as lost
     {ns}:paused:<lane>       hash     a lane in which nearly everything failed, see `lanes`
@@ -113,6 +115,16 @@ class Keys:
     def hold(self) -> str:
         """While this key exists, nobody claims."""
         return f"{self.prefix}hold"
+
+    @property
+    def refused(self) -> str:
+        """Workers whose credentials the API refuses."""
+        return f"{self.prefix}refused"
+
+    @property
+    def clock(self) -> str:
+        """The latest time of Redis that anybody saw."""
+        return f"{self.prefix}clock"
 
     @property
     def turns(self) -> str:

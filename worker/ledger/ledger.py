@@ -50,6 +50,13 @@ GUARD_SECONDS: Final = 30 * 24 * 3600
 # that call is surely over; its own worker lets go sooner, unless it died.
 ENDED_HOLDER_SECONDS: Final = 300
 
+# A server's clock that is set by NTP goes back by less; nothing is late by more for it.
+CLOCK_SLACK_MS: Final = 2_000
+# So old may the note of the latest time be; each costs a write.
+CLOCK_NOTE_MS: Final = 5_000
+# Rows that one script moves: more would hold Redis for milliseconds.
+PAGE: Final = 500
+
 
 class Noted(IntEnum):
     """What became of a note."""
@@ -77,6 +84,7 @@ class Ledger:
         lease_seconds: how long a claim holds unless it is renewed.
         retention_seconds: how long an ended row is kept for its id.
         reply_retention_seconds: how long a reply stream lives after its last event.
+        longest_hold_seconds: nothing that is found in Redis pauses claiming for longer.
     """
 
     def __init__(
@@ -87,11 +95,13 @@ class Ledger:
         lease_seconds: float,
         retention_seconds: int,
         reply_retention_seconds: int,
+        longest_hold_seconds: float = 300.0,
     ) -> None:
         self.redis = redis
         self.keys = keys
         self.marker = ""
         self._lease_ms = int(lease_seconds * 1000)
+        self._longest_hold_ms = int(longest_hold_seconds * 1000)
         self._retention_seconds = retention_seconds
         self._reply_seconds = reply_retention_seconds
         self._accept = load_script(redis, "accept")
@@ -100,6 +110,9 @@ class Ledger:
         self._renew = load_script(redis, "renew")
         self._note = load_script(redis, "note")
         self._finish = load_script(redis, "finish")
+        self._hold = load_script(redis, "hold")
+        self._mind_clock = load_script(redis, "mind_clock")
+        self._move_back = load_script(redis, "move_back")
 
     async def accept(self, batch: Sequence[Acceptance]) -> list[AcceptVerdict]:
         """Makes rows of commands and acknowledges their entries; conflicts stay pending.
@@ -173,6 +186,7 @@ class Ledger:
                 bulk_most,
                 suspects,
                 SUSPECT_CLAIMS,
+                self._longest_hold_ms,
             ],
         )
         held_ms, rows, paused, dropped, skipped = reply
@@ -183,14 +197,10 @@ class Ledger:
             [read_lease(fields) for fields in rows], held_ms / 1000, frozenset(lanes), skipped
         )
 
-    async def hold(self, seconds: float) -> None:
-        """Lets nobody claim for so long, or longer where that was said before."""
-        milliseconds = max(1, int(seconds * 1000))
-        pipe = self.redis.pipeline(transaction=True)
-        # Two steps, for GT counts a key without expiry as one that never expires.
-        pipe.set(self.keys.hold, b"1", px=milliseconds, nx=True)
-        pipe.pexpire(self.keys.hold, milliseconds, gt=True)
-        await pipe.execute()
+    async def hold(self, seconds: float, reason: str = "the API answered 429") -> None:
+        """Pauses claiming for so long, or longer where that was said before."""
+        milliseconds = min(max(1, int(seconds * 1000)), self._longest_hold_ms)
+        await self._hold(keys=[self.keys.hold], args=[milliseconds, reason])
 
     async def renew(self, leases: Sequence[Lease]) -> set[str]:
         """Extends leases; returns the ids of those that were lost to another holder."""
@@ -288,10 +298,43 @@ class Ledger:
         )
         return [done == 1 for done in reply]
 
-    async def count_due(self) -> tuple[int, int, int]:
-        """Returns how many rows are due now: interactive, bulk, suspects."""
-        seconds, microseconds = await self.redis.time()
-        now = seconds * 1000 + microseconds // 1000
+    async def mind_clock(self, moved_ms: int = 0) -> tuple[int, int]:
+        """Returns Redis' time (ms), and by how much it went back since somebody asked (ms).
+
+        Args:
+            moved_ms: by how much `move_back` has moved everything since.
+        """
+        now, back = await self._mind_clock(
+            keys=[self.keys.clock], args=[CLOCK_SLACK_MS, CLOCK_NOTE_MS, moved_ms]
+        )
+        return now, back
+
+    async def move_back(self, milliseconds: int) -> int:
+        """Moves due times that were stored before the clock went back; returns how many."""
+        keys = self.keys
+        # The latest time seen may not be the latest that there was: sooner does no harm.
+        milliseconds += CLOCK_NOTE_MS
+        total = 0
+        for due in (keys.due_interactive, keys.due_bulk, keys.due_suspect):
+            start, skipped = "0", 0
+            while start:
+                following, skipped, moved = await self._move_back(
+                    keys=[due],
+                    args=[keys.prefix, milliseconds, self._lease_ms, start, skipped, PAGE],
+                )
+                start = following.decode()
+                total += moved
+        return total
+
+    async def count_due(self, now: int | None = None) -> tuple[int, int, int]:
+        """Returns how many rows are due: interactive, bulk, suspects.
+
+        Args:
+            now: Redis' time, in ms; it is asked for unless it is known.
+        """
+        if now is None:
+            seconds, microseconds = await self.redis.time()
+            now = seconds * 1000 + microseconds // 1000
         pipe = self.redis.pipeline(transaction=False)
         pipe.zcount(self.keys.due_interactive, "-inf", now)
         pipe.zcount(self.keys.due_bulk, "-inf", now)

@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 # Turns are taken for this much time ahead in one script, so that a rate of thousands costs a
 # few calls a second; a worker that dies wastes no more than that.
 AHEAD_SECONDS: Final = 0.02
+# Turns are given so far ahead, or so many; what lies beyond can only be a clock that went back.
+LONGEST_AHEAD_SECONDS: Final = 1.0
+MOST_AHEAD: Final = 2
 # Requests reach the API a little sooner or later than their turn. With turns spaced wider than
 # the rate by this share, that jitter stays below it.
 HEADROOM: Final = 0.07
@@ -54,6 +57,8 @@ class RedisLimits:
         self._turns_key = keys.turns
         self._permits_key = keys.permits
         self._rate = requests_per_second * (1 - HEADROOM)
+        self._gap = 1 / self._rate if self._rate else 0.0
+        self._ahead = max(LONGEST_AHEAD_SECONDS, MOST_AHEAD * self._gap)
         self._concurrent = concurrent_requests
         self._take_turns = load_script(redis, "take_turns")
         self._take_permit = load_script(redis, "take_permit")
@@ -84,11 +89,11 @@ class RedisLimits:
         except LEDGER_TROUBLE as exc:
             log.warning("limits.leave_failed", error=str(exc))
 
-    async def hold(self, seconds: float) -> None:
-        """Lets nobody claim for so long; who runs already goes on."""
-        log.warning("limits.held", seconds=seconds)
+    async def hold(self, seconds: float, reason: str) -> None:
+        """Pauses claiming for so long; running commands continue."""
+        log.warning("limits.held", seconds=seconds, reason=reason)
         try:
-            await self._ledger.hold(seconds)
+            await self._ledger.hold(seconds, reason)
         except LEDGER_TROUBLE as exc:
             log.warning("limits.hold_failed", error=str(exc))
 
@@ -114,11 +119,16 @@ class RedisLimits:
         wanted = max(1, min(self._waiting, int(self._rate * AHEAD_SECONDS)))
         try:
             waits = await self._take_turns(
-                keys=[self._turns_key], args=[wanted, round(1_000_000 / self._rate)]
+                keys=[self._turns_key],
+                args=[wanted, round(1_000_000 * self._gap), round(1_000_000 * self._ahead)],
             )
         except LEDGER_TROUBLE as exc:
             log.warning("limits.turns_failed", error=str(exc))
             await asyncio.sleep(REDIS_PAUSE_SECONDS)
+            return
+        if not waits:
+            # Others have all turns that can be given now.
+            await asyncio.sleep(max(self._gap, self._ahead / 20))
             return
         now = loop.time()
         self._turns = [now + wait / 1_000_000 for wait in waits]

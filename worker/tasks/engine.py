@@ -15,6 +15,7 @@ import uvloop
 from redis.exceptions import AuthenticationError
 
 from schemas.events import ErrorCode
+from worker.clock import ClockAlarm
 from worker.errors import LedgerLostError, SettingError
 from worker.ledger.connection import LEDGER_TROUBLE
 from worker.ledger.keys import COMMAND_FIELD
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.api.gate import Breaker
+    from worker.clock import Clock
     from worker.intake.reader import Intake
     from worker.ledger.ledger import Ledger
     from worker.ledger.marker import Marker
@@ -56,6 +58,7 @@ class Parts:
 
     Attributes:
         marker: tells that someone emptied Redis.
+        clock: learns Redis' time.
         close: closes what the parts opened.
     """
 
@@ -66,6 +69,7 @@ class Parts:
     runner: Runner
     breaker: Breaker
     deadlines: DeadlineWatch
+    clock: Clock
     close: Callable[[], Awaitable[None]]
 
 
@@ -116,6 +120,7 @@ class Engine:
         self._tasks: list[asyncio.Task[Any]] = []
         self._wake_up_pending = False
         self._stopping = False
+        self._alarm = ClockAlarm()
 
     def start(self) -> None:
         """Starts the loop's thread; returns once all parts run, so not before Redis answers.
@@ -232,6 +237,8 @@ class Engine:
                 refuse_unsuitable(facts)
                 await parts.marker.enter()
                 parts.ledger.marker = parts.marker.known
+                # Before the first command: none is judged by the clock of this machine.
+                await self._mind_clock(parts)
             except AuthenticationError as exc:
                 raise SettingError(
                     f"TRAINMASTER_REDIS_URL: the server refuses us: {exc}",
@@ -315,12 +322,32 @@ class Engine:
             await asyncio.sleep(self._times.sweep)
             try:
                 await parts.marker.check()
-                self.notify(sum(await parts.ledger.count_due()))
+                self.notify(sum(await parts.ledger.count_due(await self._mind_clock(parts))))
                 if time.monotonic() >= trim_at:
                     trim_at = time.monotonic() + TRIM_SECONDS
                     await parts.ledger.trim_events(self._times.event_retention)
             except LEDGER_TROUBLE as exc:
                 log.warning("engine.sweep_failed", error=str(exc), kind=type(exc).__name__)
+
+    async def _mind_clock(self, parts: Parts) -> int:
+        """Learns Redis' time, and mends what a clock that went back has made late; in ms."""
+        begun = parts.clock.steady()
+        now_ms, back_ms = await parts.ledger.mind_clock()
+        parts.clock.learn(now_ms / 1000, begun, parts.clock.steady())
+        if self._alarm.is_due("redis", parts.clock.ahead_seconds):
+            log.warning(
+                "clock.differs",
+                other="redis",
+                ahead_seconds=round(parts.clock.ahead_seconds, 1),
+                advice="set both clocks by NTP; commands are judged by Redis' clock meanwhile",
+            )
+        if back_ms:
+            log.warning("redis.clock_went_back", seconds=back_ms / 1000)
+            moved = await parts.ledger.move_back(back_ms)
+            parts.intake.take_all_over()
+            await parts.ledger.mind_clock(back_ms)
+            log.warning("redis.due_times_moved", commands=moved)
+        return now_ms
 
 
 async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -39,6 +39,8 @@ GATHER_SECONDS = 0.02
 CLOSE_PAUSE_SECONDS = 0.2
 BREAKER_PAUSE_SECONDS = 0.5
 LONGEST_REDIS_PAUSE_SECONDS = 2.0
+# A hold stands in Redis and is looked at so often: what a person lifts there goes on at once.
+HOLD_LOOK_SECONDS = 0.5
 
 
 class Runner:
@@ -173,7 +175,7 @@ class Runner:
         self._more = self._more or (
             len(leases) == asked or claim.held_seconds > 0 or claim.skipped > 0
         )
-        self._held_until = time.monotonic() + claim.held_seconds
+        self._held_until = time.monotonic() + min(claim.held_seconds, HOLD_LOOK_SECONDS)
         for lease in leases:
             self._start(lease)
 

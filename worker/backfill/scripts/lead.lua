@@ -11,19 +11,27 @@
 --         uncollected results; ms until the other leader's lease ends}
 redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3])
 redis.call('XLEN', KEYS[4]); redis.call('XLEN', KEYS[5])
-local is = redis.call('HMGET', KEYS[1], 'leader', 'leader_until', 'told', 'told_of')
+local is = redis.call('HMGET', KEYS[1], 'leader', 'leader_until', 'told', 'told_of', 'lease')
 if not is[1] then return {-1, {}, 0, 0, 0} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token, wanted, rest = 0, tonumber(ARGV[1]), tonumber(is[2]) - now
+local lease, told = tonumber(is[5] or ARGV[2]), tonumber(is[3] or 0)
+-- What was stored before the server's clock went back holds nothing longer than its own time.
+if (is[5] or lease > 0) and rest > lease then
+  rest = lease
+  redis.call('HSET', KEYS[1], 'leader_until', now + lease)
+end
+if told > now then told = 0 end
 if wanted == 0 and rest <= 0 then
   token = tonumber(is[1]) + 1
 elseif wanted > 0 and wanted == tonumber(is[1]) then
   token = wanted
 end
 if token > 0 then
-  redis.call('HSET', KEYS[1], 'leader', token, 'leader_until', now + tonumber(ARGV[2]))
-  if ARGV[3] ~= '' and is[4] ~= ARGV[6] and now - tonumber(is[3] or 0) >= tonumber(ARGV[4]) then
+  redis.call('HSET', KEYS[1], 'leader', token, 'leader_until', now + tonumber(ARGV[2]),
+    'lease', ARGV[2])
+  if ARGV[3] ~= '' and is[4] ~= ARGV[6] and now - told >= tonumber(ARGV[4]) then
     redis.call('HSET', KEYS[1], 'told', now, 'told_of', ARGV[6])
     redis.call('XADD', KEYS[4], '*', 'event', ARGV[3])
     if KEYS[5] ~= KEYS[4] then

@@ -5,6 +5,7 @@
 --       6 paused:bulk
 -- ARGV  1 key prefix  2 lease in ms  3 most of all  4 bulk rows that come first
 --       5 most of the bulk lane  6 suspects, 0 or 1  7 claims that make a row a suspect
+--       8 ms that a hold lasts at most
 -- Returns {ms for which nothing may be claimed, rows, paused lanes (1 interactive, 2 bulk),
 --         ids that were dropped, rows skipped}; each row: id, token, lane,
 --         state before, attempts, claims, accepted at (ms), entry id, progress or "",
@@ -20,7 +21,17 @@
 local prefix, lease = ARGV[1], tonumber(ARGV[2])
 local most, suspect_claims = tonumber(ARGV[3]), tonumber(ARGV[7])
 local hold = redis.call('PTTL', KEYS[4])
-if hold > 0 then return {hold, {}, 0, {}, 0} end
+if hold > 0 then
+  -- Redis keeps the moment at which a key expires: a clock that went back has made it last longer.
+  local value = redis.pcall('GET', KEYS[4])
+  local own = type(value) == 'string' and tonumber(string.match(value, '^(%d+) ')) or hold
+  local longest = math.min(own, tonumber(ARGV[8]))
+  if hold > longest and type(value) == 'string' then
+    hold = longest
+    redis.call('SET', KEYS[4], value, 'PX', hold)
+  end
+  return {hold, {}, 0, {}, 0}
+end
 -- A shared key of the wrong type stops the script before it has written.
 for i = 1, 3 do redis.call('ZCARD', KEYS[i]) end
 redis.call('HLEN', KEYS[5]); redis.call('HLEN', KEYS[6])
@@ -71,12 +82,15 @@ local function take(due, only_lane, wanted)
     end
   end
 end
--- A paused lane lets one row through when its pause is over: the probe.
+-- A paused lane lets one row through when its pause is over: the probe. No pause is longer than
+-- the time between two probes, whatever the server's clock did since.
 local function paused(key)
   local state = redis.call('HMGET', key, 'until', 'probe_ms')
   if not state[1] then return false, false end
+  local next_probe = now + tonumber(state[2])
+  if tonumber(state[1]) > next_probe then redis.call('HSET', key, 'until', next_probe) end
   if tonumber(state[1]) > now then return true, false end
-  redis.call('HSET', key, 'until', now + tonumber(state[2]))
+  redis.call('HSET', key, 'until', next_probe)
   return true, true
 end
 local interactive_paused, interactive_probe = paused(KEYS[5])

@@ -24,7 +24,13 @@ local function is_free(holder)
   if ARGV[14] == '' then return false end
   local found = redis.pcall('HMGET', prefix .. 'row:' .. holder, 's', 'e')
   if found['err'] or not found[1] then return true end
-  return found[2] and now - found[2] >= tonumber(ARGV[14])
+  if not found[2] then return false end
+  if tonumber(found[2]) > now then
+    -- The server's clock went back since it ended: from now on it keeps the guard once as long.
+    redis.call('HSET', prefix .. 'row:' .. holder, 'e', now)
+    return false
+  end
+  return now - found[2] >= tonumber(ARGV[14])
 end
 if take ~= '' then
   local holder = redis.call('GET', take)

@@ -6,8 +6,15 @@
 -- Returns 1 taken, 0 none is free
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local expires = now + tonumber(ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
-redis.call('ZADD', KEYS[1], now + tonumber(ARGV[3]), ARGV[1])
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then
+  -- What was taken before the server's clock went back is held no longer than what is taken now.
+  for _, permit in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], expires + 1, '+inf')) do
+    redis.call('ZADD', KEYS[1], expires, permit)
+  end
+  return 0
+end
+redis.call('ZADD', KEYS[1], expires, ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1

@@ -2,17 +2,22 @@
 -- Hands out turns to send requests, evenly spaced over all workers.
 --
 -- KEYS  1 turns
--- ARGV  1 turns wanted  2 microseconds between turns
--- Returns for each turn in how many microseconds it comes.
+-- ARGV  1 turns wanted  2 microseconds between turns  3 microseconds that turns are given ahead
+-- Returns for each turn in how many microseconds it comes; none if all turns so far ahead are taken.
 --
 -- Evenly spaced turns are never more than the rate in any second, wherever it begins; a counter
 -- by the second would let twice as many through around its edge.
+--
+-- No turn is ever given further ahead than ARGV[3]. So a next turn that lies beyond was written
+-- before the server's clock went back: it counts as the furthest that there can be.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local gap = tonumber(ARGV[2])
-local next_turn = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0'))
+local gap, ahead = tonumber(ARGV[2]), tonumber(ARGV[3])
+local next_turn = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0') or 0)
+next_turn = math.min(next_turn, now + ahead + gap)
 local waits = {}
 for i = 1, tonumber(ARGV[1]) do
+  if next_turn > now + ahead then break end
   waits[i] = next_turn - now
   next_turn = next_turn + gap
 end

@@ -1,0 +1,163 @@
+"""Rules of holds: what the API asks for is cut, looked at again and again, and lifted by people."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from schemas.enums import Priority
+from tests.console import Console, running_worker, wait_until
+from tests.integration.ledger_acts import accept_one, now_ms, open_group
+from worker.ledger.holds import Holds
+from worker.ledger.row import Finish, RowState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from redis.asyncio import Redis
+
+    from tests.sandbox_process import SandboxProcess
+    from worker.ledger.keys import Keys
+    from worker.ledger.ledger import Ledger
+
+LIMITED: dict[str, Any] = {
+    "operation": "get_model",
+    "effect": "status",
+    "status": 429,
+    "headers": {"Retry-After": "86400"},
+    "count": 1,
+}
+
+
+def worker_console(
+    redis_url: str, namespace: str, sandbox: SandboxProcess, folder: Path, **more: str
+) -> Console:
+    return Console(
+        redis_url,
+        namespace,
+        ENCORD_DOMAIN=sandbox.told["domain"],
+        ENCORD_SSH_KEY_FILE=sandbox.told["key_file"],
+        TRAINMASTER_RESULT_STORE=str(folder / "results"),
+        TRAINMASTER_LOG_FORMAT="json",
+        **more,
+    )
+
+
+@pytest.fixture
+def held(redis_url: str, namespace: str, sandbox: SandboxProcess, tmp_path: Path) -> Console:
+    """A console whose worker is told to wait for a day by its first `get_model`."""
+    sandbox.faults(LIMITED)
+    return worker_console(redis_url, namespace, sandbox, tmp_path)
+
+
+def hold_all(console: Console, sandbox: SandboxProcess) -> None:
+    """Sends the command whose answer holds the fleet, and waits for the hold."""
+    model = sandbox.create_model()
+    console.run("submit", "get_model", f"model_uuid={model}", "--id", "first")
+    wait_until(lambda: console.run("holds", "--json").lines != [], "the hold")
+
+
+async def test_a_hold_of_a_day_is_cut_and_shown_with_its_reason(
+    held: Console, sandbox: SandboxProcess, tmp_path: Path
+) -> None:
+    with running_worker(held, tmp_path / "worker.log"):
+        hold_all(held, sandbox)
+        (hold,) = held.run("holds", "--json").lines
+        assert hold["scope"] == "fleet"
+        assert 200_000 < hold["rest_ms"] <= 300_000
+        assert "429" in hold["reason"]
+        said = held.run("holds").out
+        assert said.startswith("the whole fleet: the API answered 429")
+        found = {line["check"]: line for line in held.run("doctor", "--json").lines}
+        assert "trainmaster holds release" in found["ledger.hold"]["advice"]
+        assert held.run("holds", "release").code == 0
+
+
+async def test_a_release_lets_go_on_within_a_second_what_waited_and_what_was_told_to_wait(
+    held: Console, sandbox: SandboxProcess, tmp_path: Path
+) -> None:
+    with running_worker(held, tmp_path / "worker.log"):
+        hold_all(held, sandbox)
+        held.run("submit", "list_models", "--id", "second")
+        released = held.run("holds", "release", "--json").lines[0]
+        assert [hold["scope"] for hold in released["released"]] == ["fleet"]
+        assert released["commands"] == 1
+        for command_id in ("first", "second"):
+            wait_until(
+                lambda: held.run("status", command_id, "--json").lines[0]["state"] == "succeeded",  # noqa: B023 - used at once
+                f"the end of {command_id}",
+            )
+        assert held.run("holds").out == "no holds: workers claim what is due\n"
+
+
+async def test_who_deletes_the_hold_in_redis_has_every_worker_go_on(
+    held: Console, sandbox: SandboxProcess, redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    """No worker keeps a memory of it: two are running, and both were told."""
+    with (
+        running_worker(held, tmp_path / "worker.log"),
+        running_worker(held, tmp_path / "other.log"),
+    ):
+        hold_all(held, sandbox)
+        # Both have looked at the hold by the time at which a few more wait.
+        for number in range(4):
+            held.run("submit", "list_models", "--id", f"more-{number}")
+        await redis.delete(keys.hold)
+        async with asyncio.timeout(5):
+            for number in range(4):
+                while await redis.hget(keys.row(f"more-{number}"), "s") != b"succeeded":
+                    await asyncio.sleep(0.05)
+
+
+async def test_a_hold_that_someone_stored_for_a_day_is_cut_too(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    await accept_one(redis, ledger)
+    await redis.set(keys.hold, b"1", px=86_400_000)
+    assert (await ledger.claim(1)).held_seconds <= 300
+    assert await redis.pttl(keys.hold) <= 300_000
+    await ledger.hold(86_400)
+    assert await redis.pttl(keys.hold) <= 300_000
+
+
+async def test_a_release_hastens_only_what_a_429_told_to_come_back(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """What waits for a notbefore, a training or a failing server is left where it stands."""
+    await open_group(redis, keys)
+    errors = {"limited": "rate_limited", "failing": "server_error", "training": "rate_limited"}
+    for command_id in errors:
+        await accept_one(redis, ledger, command_id, lane=Priority.BULK)
+    await accept_one(redis, ledger, "later", not_before_ms=await now_ms(redis) + 60_000)
+    for lease in (await ledger.claim(9, bulk_most=9)).leases:
+        state = RowState.TRAINING if lease.command_id == "training" else RowState.RETRYING
+        error = {"at": "x", "code": errors[lease.command_id], "message": 'says "at":'}
+        finish = Finish(lease, state, 1, delay_seconds=60, errors=[error])
+        await ledger.finish([finish])
+    await ledger.hold(30)
+    released = await Holds(redis, keys).release()
+    assert (len(released.holds), released.commands) == (1, 1)
+    (lease,) = (await ledger.claim(9, bulk_most=9)).leases
+    assert lease.command_id == "limited"
+
+
+async def test_a_longer_hold_counts_and_a_shorter_one_does_not(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await ledger.hold(5, "the API answered 429: slow down")
+    await ledger.hold(60, "the API answered 429: much slower")
+    await ledger.hold(1, "the API answered 429: a little")
+    (hold,) = await Holds(redis, keys).list()
+    assert hold.rest_ms is not None
+    assert 50_000 < hold.rest_ms <= 60_000
+    assert hold.reason.endswith("much slower")
+
+
+def test_without_a_hold_a_release_says_so(console: Console) -> None:
+    assert console.run("holds", "release").out == "there was no hold\n"
+    assert console.run("holds", "--json").out == ""
+    assert console.run("holds", "--namespace", "x", "release").code == 2
