@@ -55,6 +55,14 @@ class PredictResult(BaseModel):
     frames: dict[int, ClassificationItem | list[DetectionItem] | list[SegmentationItem] | None]
 
 
+class FileWarning(BaseModel):
+    """What is wrong with one of the last files of a backfill, and whether it is there at all."""
+
+    file: str
+    message: str
+    written: bool
+
+
 class BackfillResult(BaseModel):
     """Result of `backfill`: how many items ended how, and the folder or URL of the results."""
 
@@ -64,6 +72,7 @@ class BackfillResult(BaseModel):
     failures: dict[str, int]
     output: str
     seconds: float
+    warnings: list[FileWarning] = []
 
 
 RESULT_CLASSES: dict[CommandType, type[BaseModel] | None] = {

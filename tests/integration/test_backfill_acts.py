@@ -2,133 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import orjson
 import pytest
 
-from schemas.enums import PartFormat, PredictTask, SourceFormat
+from schemas.enums import PartFormat
 from schemas.events import ErrorCode
+from tests.integration.backfilling import (
+    ITEMS,
+    LEASE_MS,
+    NAME,
+    Backfilling,
+    begin,
+    command,
+    make_plan,
+    store_of,
+)
 from tests.integration.ledger_acts import events, lease_one
 from worker.backfill.errors import LeadLostError
 from worker.backfill.leader import Busy, Leader
 from worker.backfill.output import Output
-from worker.backfill.parts import Collector, read_records
-from worker.backfill.plan import FailureLimits, Plan, SourcePlan
+from worker.backfill.parts import Collector
+from worker.backfill.plan import FailureLimits, Plan
 from worker.backfill.standing import BackfillState, Origin, Standing
 from worker.backfill.steering import cancel_backfill, pause, resume
-from worker.backfill.store import NOBODY, BackfillStore, Fed, LeadToken, Turn
+from worker.backfill.store import NOBODY, BackfillStore, Fed, Turn
 from worker.errors import FencedError
 from worker.ledger.cancellation import CancelVerdict, cancel
 from worker.ledger.row import Finish, Lease, RowState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from redis.asyncio import Redis
 
     from worker.ledger.keys import Keys
     from worker.ledger.ledger import Ledger
-
-ITEMS = 30
-NAME = "night"
-LEASE_MS = 60_000
-
-
-@dataclass
-class Backfilling:
-    """One backfill of a test, begun but led by nobody."""
-
-    redis: Redis
-    keys: Keys
-    ledger: Ledger
-    store: BackfillStore
-    plan: Plan
-    seen: list[str] = field(default_factory=list)
-
-    async def standing(self) -> Standing:
-        found = await self.store.look(NAME)
-        assert found is not None
-        return found
-
-    async def lead(self) -> tuple[LeadToken, Standing]:
-        token, standing = await self.store.lead(NAME, NOBODY, lease_ms=LEASE_MS)
-        assert token != NOBODY
-        assert standing is not None
-        return token, standing
-
-    async def let_lease_end(self) -> None:
-        """Does what time does to the lease of a leader that died."""
-        await self.redis.hset(self.keys.backfill(NAME), "leader_until", "0")
-
-    async def feed(self, count: int) -> tuple[LeadToken, Standing]:
-        token, standing = await self.lead()
-        items = [Fed(orjson.dumps(command(standing.read + step))) for step in range(count)]
-        assert await self.store.feed(standing, token, items, str(count), exhausted=False)
-        return token, await self.standing()
-
-    async def claim(self, most: int = 100) -> list[Lease]:
-        return (await self.ledger.claim(most, bulk_most=most)).leases
-
-    async def settle(self, lease: Lease, failure: str = "") -> bool:
-        """Ends an item as a worker does."""
-        state = RowState.FAILED if failure else RowState.SUCCEEDED
-        number = int(lease.command_id.rpartition("/")[2])
-        record: dict[str, Any] = {"item": number, "state": state, "attempts": 1, "seconds": 0.1}
-        if failure:
-            record |= {"error": {"code": failure, "message": "no"}, "input": {"data_uuid": "x"}}
-        else:
-            record |= {"data_uuid": lease.command_id, "frames": {"0": []}}
-        finish = Finish(lease, state, 1, item_result=orjson.dumps(record), failure=failure)
-        self.seen.append(lease.command_id)
-        (done,) = await self.ledger.finish([finish])
-        return done
-
-    @asynccontextmanager
-    async def working(self, failing: str = "") -> AsyncIterator[None]:
-        """A worker that ends whatever is due, while it is entered."""
-
-        async def work() -> None:
-            while not over.is_set():
-                for lease in await self.claim(5):
-                    await self.settle(lease, failing)
-                await asyncio.sleep(0.002)
-
-        over = asyncio.Event()
-        task = asyncio.create_task(work())
-        try:
-            yield
-        finally:
-            # Not cancelled: redis-py may swallow that, and the worker would live on.
-            over.set()
-            await task
-
-    def records(self) -> list[dict[str, Any]]:
-        return list(read_records(Output(self.plan.output)))
-
-    def items(self) -> list[int]:
-        """Returns the numbers of all items in the parts, in order."""
-        return sorted(record["item"] for record in self.records())
-
-
-def command(number: int) -> dict[str, Any]:
-    data = {
-        "task": PredictTask.OBJECT_DETECTION,
-        "project_uuid": str(UUID(int=1)),
-        "project_model_uuid": str(UUID(int=2)),
-        "training_uuid": str(UUID(int=3)),
-        "data_uuid": str(UUID(int=number)),
-    }
-    return {"type": "predict", "priority": "bulk", "data": data}
-
-
-def store_of(redis: Redis, keys: Keys) -> BackfillStore:
-    return BackfillStore(redis, keys, retention_seconds=600, reply_retention_seconds=600)
 
 
 @pytest.fixture
@@ -141,41 +51,6 @@ async def night(redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path) -> Bac
 def night_plan(tmp_path: Path) -> Plan:
     """What the backfill of a test is to do."""
     return make_plan(tmp_path)
-
-
-def make_plan(folder: Path, **changes: Any) -> Plan:
-    source = folder / "items.jsonl"
-    source.write_bytes(
-        b"".join(
-            orjson.dumps({"data_uuid": str(UUID(int=number))}) + b"\n" for number in range(ITEMS)
-        )
-    )
-    common = command(0)["data"]
-    del common["data_uuid"]
-    return Plan(
-        common=common,
-        source=SourcePlan(str(source), SourceFormat.JSONL),
-        output=str(folder / "out"),
-        **{"window": 8, "part_items": 7, **changes},
-    )
-
-
-async def begin(
-    redis: Redis,
-    keys: Keys,
-    ledger: Ledger,
-    folder: Path,
-    *,
-    by: Lease | None = None,
-    **changes: Any,
-) -> Backfilling:
-    plan = make_plan(folder, **changes)
-    store = store_of(redis, keys)
-    if by is None:
-        await store.open(NAME, plan, Origin.CONSOLE, "bf-1")
-    else:
-        await store.open_for(by, plan)
-    return Backfilling(redis, keys, ledger, store, plan)
 
 
 async def test_a_backfill_is_begun_once_and_keeps_its_plan(night: Backfilling) -> None:
@@ -447,6 +322,49 @@ async def test_too_many_failures_pause_it_with_a_reason_until_someone_resumes_it
             await Leader(run.store, NAME, announces=True).work()
     assert (await run.standing()).failures == {"not_found": ITEMS}
     assert run.items() == list(range(ITEMS))
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [
+        (FailureLimits(most=5), 5 + 3),
+        (FailureLimits(largest_share=0.25), 100 + 3),
+    ],
+)
+async def test_once_too_many_have_failed_only_what_runs_may_still_fail(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path, limits: FailureLimits, most: int
+) -> None:
+    """The end of an item pauses it, not the leader, which may be busy with a part meanwhile."""
+    run = await begin(redis, keys, ledger, tmp_path, limits=limits)
+    await run.feed(300)
+    places = [*await run.claim(4)]
+    while places:
+        await run.settle(places.pop(), "not_found")
+        # A worker fills its places again at once.
+        places += await run.claim(4 - len(places))
+    now = await run.standing()
+    assert now.state is BackfillState.PAUSED
+    assert most - 3 <= now.failed <= most
+    assert now.reason == limits.reason(most - 3, most - 3)
+    for resumed in range(1, 3):
+        await resume(run.store, NAME)
+        (lease,) = await run.claim(1)
+        await run.settle(lease, "not_found")
+        after = await run.standing()
+        assert after.failed == now.failed + resumed
+        assert after.state is BackfillState.RUNNING, "what failed before counts no more"
+
+
+async def test_rows_that_are_no_items_stop_it_at_its_limit_too(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path
+) -> None:
+    run = await begin(redis, keys, ledger, tmp_path, limits=FailureLimits(most=3))
+    (tmp_path / "items.jsonl").write_bytes(b"{nonsense\n" * 200)
+    for failed in (3, 6):
+        ended = await Leader(run.store, NAME, announces=True).work()
+        assert isinstance(ended, Standing)
+        assert (ended.state, ended.failed) == (BackfillState.PAUSED, failed)
+        await resume(run.store, NAME)
 
 
 def test_a_share_of_failures_counts_from_a_hundred_ends_on() -> None:

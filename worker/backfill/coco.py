@@ -1,19 +1,21 @@
 """Predictions in COCO's results format, with the pictures and categories that it refers to.
 
-COCO counts in pixels of the picture. Where a picture can't be read here, its width and height are
-given as 1 and its boxes in shares of them, which a scorer treats alike.
+COCO counts in pixels of the picture, upright as browsers show it. Where a picture can't be read
+here, its width and height are given as 1 and its boxes in shares of them, which a scorer treats
+alike.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
-from worker.backfill.summary import found_items
+from worker.backfill.summary import Skipped, found_items, has_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,50 +27,46 @@ RESULTS = "coco-results.json"
 PICTURES = "coco-images.json"
 
 
-class _JsonList:
-    """A JSON array, an element on a line, never whole in memory."""
+@dataclass(frozen=True, slots=True)
+class CocoRows:
+    """What an item adds to `coco-images.json` and to `coco-results.json`."""
 
-    def __init__(self, file: IO[bytes], opening: bytes) -> None:
-        self._file = file
-        self._between = opening
-
-    def add(self, value: Any) -> None:
-        self._file.write(self._between + orjson.dumps(value))
-        self._between = b",\n"
-
-    def close(self, opening: bytes, closing: bytes) -> None:
-        self._file.write((opening if self._between == opening else b"") + closing)
+    images: list[dict[str, Any]]
+    results: list[dict[str, Any]]
 
 
-class CocoFiles:
-    """Both files, record by record; `image_id` counts frames from 1.
+@dataclass(slots=True)
+class Coco:
+    """Numbers pictures and categories; `image_id` counts frames from 1.
 
-    `coco-images.json` tells item and frame of each.
-
-    Args:
-        results: gets the results.
-        images: gets pictures and categories.
+    Attributes:
+        categories: by feature id, in the order in which they were found first.
+        unmeasured: items whose picture is here but can't be read.
+        malformed: predictions that were left out, as they have no number where one must be.
     """
 
-    def __init__(self, results: IO[bytes], images: IO[bytes]) -> None:
-        self._results = _JsonList(results, b"[\n")
-        self._images = _JsonList(images, b'{"images": [\n')
-        self._categories: dict[str, dict[str, Any]] = {}
-        self._frames = 0
+    categories: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unmeasured: Skipped = field(default_factory=Skipped)
+    malformed: Skipped = field(default_factory=Skipped)
+    _frames: int = 0
 
-    def add(self, record: Record) -> None:
-        """Adds the frames of an item and what was found in them."""
+    def rows(self, record: Record) -> CocoRows:
+        """Returns the frames of an item and what was found in them."""
+        rows = CocoRows([], [])
         if record["state"] != "succeeded":
-            return
-        width, height = _size(record)
+            return rows
+        width, height = self._size(record)
         by_frame: dict[int, list[dict[str, Any]]] = {
             int(frame): [] for frame in record.get("frames", {})
         }
         for frame, item in found_items(record):
-            by_frame[frame].append(item)
+            if has_numbers(item):
+                by_frame[frame].append(item)
+            else:
+                self.malformed.count(record, "a number is missing")
         for frame, found in sorted(by_frame.items()):
             self._frames += 1
-            self._images.add({
+            rows.images.append({
                 "id": self._frames,
                 "item": record["item"],
                 "frame": frame,
@@ -76,29 +74,72 @@ class CocoFiles:
                 "width": width,
                 "height": height,
             })
-            for item in found:
-                if "bounding_box" in item or "polygon" in item:
-                    category = self._categories.setdefault(
-                        item["feature_id"], {"id": len(self._categories) + 1, "name": item["name"]}
-                    )
-                    self._results.add(_result(item, self._frames, category["id"], width, height))
+            rows.results.extend(
+                _result(item, self._frames, self._category_id(item), width, height)
+                for item in found
+                if item.get("bounding_box") or item.get("polygon")
+            )
+        return rows
 
-    def close(self) -> None:
-        """Ends both files."""
-        self._results.close(b"[\n", b"\n]\n")
-        listed = [{**category, "feature_id": each} for each, category in self._categories.items()]
-        self._images.close(
-            b'{"images": [\n', b'\n],\n"categories": ' + orjson.dumps(listed) + b"}\n"
+    def _category_id(self, item: dict[str, Any]) -> int:
+        known = self.categories.setdefault(
+            item["feature_id"], {"id": len(self.categories) + 1, "name": item["name"]}
         )
+        return int(known["id"])
+
+    def _size(self, record: Record) -> tuple[int, int]:
+        """Returns width and height of a picture in pixels, or 1 and 1."""
+        path = _local_path(record)
+        if path is None:
+            return 1, 1
+        try:
+            width, height = _measured(path)
+            if width > 0 and height > 0:
+                return width, height
+            self.unmeasured.count(record, "it has no pixels")
+        except ModuleNotFoundError as exc:
+            reason = f"needs the package {exc.name}: install trainmaster[report]"
+            self.unmeasured.count(record, reason)
+        except Exception as exc:  # noqa: BLE001 - Pillow says in many ways what it can't read
+            self.unmeasured.count(record, exc)
+        return 1, 1
+
+
+class JsonList:
+    """A JSON array, an element on a line, never whole in memory."""
+
+    def __init__(self, file: IO[bytes], opening: bytes = b"") -> None:
+        self._file = file
+        self._between = opening + b"[\n"
+
+    def add(self, value: Any) -> None:
+        """Writes an element."""
+        self._file.write(self._between + orjson.dumps(value))
+        self._between = b",\n"
+
+    def close(self, closing: bytes) -> None:
+        """Ends the array; of an empty one the beginning is still to be written."""
+        opening = b"" if self._between == b",\n" else self._between
+        self._file.write(opening + b"\n]" + closing)
 
 
 @contextmanager
-def coco_files(output: Output) -> Iterator[CocoFiles]:
-    """Opens both files to be written while it is entered."""
-    with output.write(RESULTS) as results, output.write(PICTURES) as images:
-        files = CocoFiles(results, images)
-        yield files
-        files.close()
+def results_file(output: Output) -> Iterator[JsonList]:
+    """Opens `coco-results.json` to be written while it is entered."""
+    with output.write(RESULTS) as file:
+        listed = JsonList(file)
+        yield listed
+        listed.close(b"\n")
+
+
+@contextmanager
+def images_file(output: Output, coco: Coco) -> Iterator[JsonList]:
+    """Opens `coco-images.json` to be written while it is entered; categories come last."""
+    with output.write(PICTURES) as file:
+        listed = JsonList(file, b'{"images": ')
+        yield listed
+        categories = [{**each, "feature_id": key} for key, each in coco.categories.items()]
+        listed.close(b',\n"categories": ' + orjson.dumps(categories) + b"}\n")
 
 
 def _result(
@@ -124,15 +165,20 @@ def _result(
     return told
 
 
-def _size(record: Record) -> tuple[int, int]:
-    """Returns width and height of a picture in pixels, or 1 and 1."""
-    path = record.get("data_path")
-    if path is None or not Path(path).is_file():
-        return 1, 1
+def _local_path(record: Record) -> Path | None:
+    """Returns where the picture of an item lies on a disk of this machine; None if it doesn't."""
+    path = str(record.get("data_path") or "").removeprefix("file://")
+    if not path or "://" in path:
+        return None
     try:
-        opened = import_module("PIL.Image").open(path)
-    except (ModuleNotFoundError, OSError):
-        return 1, 1
-    with opened as picture:
-        width, height = picture.size
+        return Path(path) if Path(path).is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _measured(path: Path) -> tuple[int, int]:
+    """Returns width and height as the picture is shown, from its head alone."""
+    images = import_module("worker.backfill.images")
+    with images.open_picture(path) as picture:
+        width, height = images.upright_size(picture.size, images.orientation(picture))
     return int(width), int(height)

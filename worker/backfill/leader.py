@@ -16,7 +16,7 @@ import structlog
 
 from schemas.enums import EventState
 from worker.backfill.announcement import backfill_event
-from worker.backfill.conclusion import conclude
+from worker.backfill.conclusion import conclude, result_of
 from worker.backfill.errors import LeadLostError, OutputError, SourceError
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector
@@ -104,7 +104,9 @@ class Leader:
                     moved = await self._step(standing)
                 except OutputError as exc:
                     return await self._pause(standing, str(exc))
-                standing = await self._keep(standing)
+                before, standing = standing.state, await self._keep(standing)
+                if before is BackfillState.RUNNING and standing.state is BackfillState.PAUSED:
+                    log.warning("backfill.paused", backfill=self._id, reason=standing.reason)
                 if standing.state is BackfillState.PAUSED and not standing.waiting:
                     return standing
                 if end is not None and time.monotonic() > end:
@@ -183,7 +185,10 @@ class Leader:
             await self._expect(standing)
         try:
             batch = await self._kept(
-                standing, self._reader.read(standing.read, standing.position, room)
+                standing,
+                self._reader.read(
+                    standing.read, standing.position, room, most_bad=standing.failures_left
+                ),
             )
         except SourceError as exc:
             await self._source_failed(standing, exc)
@@ -273,15 +278,15 @@ class Leader:
     async def _end(self, standing: Standing) -> None:
         seconds = time.time() - standing.begun_ms / 1000
         output = Output(standing.plan.output)
-        summary = await self._kept(standing, asyncio.to_thread(conclude, standing, output, seconds))
+        warnings = await self._kept(
+            standing, asyncio.to_thread(conclude, standing, output, seconds)
+        )
         cancelled = standing.state is BackfillState.CANCELLING
         state = BackfillState.CANCELLED if cancelled else BackfillState.SUCCEEDED
-        result = {
-            name: summary[name] for name in ("items", "succeeded", "failed", "failures", "output")
-        } | {"seconds": summary["seconds"]}
-        data: dict[str, Any] = {"note": f"{summary['items']} items had ended"}
+        result = result_of(standing, seconds, warnings)
+        data: dict[str, Any] = {"note": f"{standing.ended} items had ended"}
         if not cancelled:
-            data = {"result": result, "attempts": 1, "duration_seconds": summary["seconds"]}
+            data = {"result": result, "attempts": 1, "duration_seconds": result["seconds"]}
         await self._store.steer(
             self._id,
             Turn(
@@ -292,7 +297,7 @@ class Leader:
                 result=orjson.dumps(result),
             ),
         )
-        log.info("backfill.ended", backfill=self._id, state=state, items=summary["items"])
+        log.info("backfill.ended", backfill=self._id, state=state, items=standing.ended)
 
     def _end_event(self, standing: Standing, state: EventState, data: dict[str, Any]) -> bytes:
         return self._event(standing, state, data) if self._announces else b""

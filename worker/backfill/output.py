@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -50,8 +50,7 @@ class Output:
                 with _written(self.folder.joinpath(*names)) as file:
                     yield file
             else:
-                # Object stores show an object when it is closed, not before.
-                with fsspec.open(self.path(*names), "wb", compression=None) as file:
+                with _stored(self.path(*names)) as file:
                     yield file
         except OSError as exc:
             raise OutputError(
@@ -93,15 +92,52 @@ class Output:
 
 
 @contextmanager
+def _stored(url: str) -> Iterator[IO[bytes]]:
+    """Writes an object; stores show it when it is closed, not before.
+
+    Raises:
+        OSError: the store refuses it. Stores raise errors of many libraries for that.
+    """
+    try:
+        opened = fsspec.open(url, "wb", compression=None)
+        file = opened.open()
+    except Exception as exc:
+        raise _store_error(exc) from exc
+    try:
+        yield file
+    except BaseException:
+        # To close it would show what is there so far, and no file system can be told not to.
+        with suppress(Exception):
+            opened.close()
+        with suppress(Exception):
+            opened.fs.rm(opened.path)
+        raise
+    try:
+        opened.close()
+    except Exception as exc:
+        raise _store_error(exc) from exc
+
+
+def _store_error(error: Exception) -> OSError:
+    return error if isinstance(error, OSError) else OSError(f"{type(error).__name__}: {error}")
+
+
+@contextmanager
 def _written(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     growing = path.with_name(f".{path.name}.growing")
-    with growing.open("wb") as file:
-        yield file
-        file.flush()
-        # What a part holds is forgotten in Redis next: it must outlive a loss of power.
-        os.fsync(file.fileno())
-    growing.replace(path)
+    try:
+        with growing.open("wb") as file:
+            yield file
+            file.flush()
+            # What a part holds is forgotten in Redis next: it must outlive a loss of power.
+            os.fsync(file.fileno())
+        growing.replace(path)
+    except BaseException:
+        # On a full disk the half of a file takes the room of others.
+        with suppress(OSError):
+            growing.unlink()
+        raise
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
 from html import escape
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageSequence
 
 from worker.api.remote_files import MAX_IMAGE_BYTES, read_remote
 from worker.backfill.conclusion import succeeded_records
-from worker.backfill.summary import found_items
+from worker.backfill.errors import OutputError
+from worker.backfill.images import open_picture, orientation, pillow_warnings_ignored, upright
+from worker.backfill.summary import Skipped, found_items, has_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,8 +41,14 @@ _SHORTEST_SIDE: Final = 480
 _FAINTEST: Final = 0.35
 _FAINTEST_LABEL: Final = 0.6
 _TINT: Final = 0.3
-# More would be too much for a browser; the files are all there.
+# More on a page would be too much for a browser.
 _MOST_SHOWN: Final = 2_000
+# Unpacked, a picture takes three bytes a pixel, and for a moment four times as much.
+_MOST_PIXELS: Final = 100_000_000
+# A larger picture is drawn smaller: each thing is laid over all of it.
+_LONGEST_SIDE: Final = 4_096
+# File systems take names of 255 bytes.
+_NAME_BYTES: Final = 120
 
 _GALLERY: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -49,69 +60,147 @@ main {{ display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minma
 figure {{ margin: 0; }}
 img {{ width: 100%; aspect-ratio: 1; object-fit: contain; background: #8881; border-radius: 8px; }}
 figcaption {{ overflow-wrap: anywhere; opacity: .75; }}
-</style></head><body><h1>{title}</h1><main>
+nav {{ display: flex; flex-wrap: wrap; gap: 6px 14px; margin: 16px 0; font-size: 16px; }}
+</style></head><body><h1>{title}</h1>{pages}<main>
 {pictures}
-</main></body></html>
+</main>{pages}</body></html>
 """
 
 
-def render_all(output: Output, folder: Path) -> tuple[int, int]:
-    """Draws all items, and a page that shows them.
+class _NoFileError(Exception):
+    """An item names no file, or its frames lie where they can't be read here."""
 
-    Returns:
-        How many pictures were drawn, and how many items have no file that can be read here.
+
+@dataclass(slots=True)
+class Rendered:
+    """What came of drawing the items of a backfill.
+
+    Attributes:
+        drawn: pictures.
+        without_file: items whose picture can't be read here: its file lies elsewhere.
+        skipped: items whose picture is here but could not be drawn.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn: list[str] = []
-    count = missed = 0
-    for record in succeeded_records(output):
-        if "data_path" not in record or "frames" not in record:
-            missed += 1
-            continue
-        try:
-            for name in _render(record, folder):
-                count += 1
-                if len(drawn) < _MOST_SHOWN:
-                    drawn.append(name)
-        except (OSError, ValueError, ImportError):
-            # The file is not here, or Pillow does not read all that the API does.
-            missed += 1
-    _write_gallery(folder, sorted(drawn), count)
-    return count, missed
+
+    drawn: int = 0
+    without_file: int = 0
+    skipped: Skipped = field(default_factory=Skipped)
 
 
-def _write_gallery(folder: Path, names: list[str], count: int) -> None:
-    shown = f"{len(names):,} of {count:,} pictures" if len(names) < count else f"{count:,} pictures"
-    pictures = "\n".join(
-        f'<figure><a href="{quote(name)}"><img loading="lazy" src="{quote(name)}" alt=""></a>'
-        f"<figcaption>{escape(name)}</figcaption></figure>"
-        for name in names
+def render_all(output: Output, folder: Path) -> Rendered:
+    """Draws all items, and pages that show them.
+
+    Raises:
+        OutputError: the folder can't be written; what was drawn so far is there.
+        Exception: of any class, where the results can't be read.
+    """
+    rendered = Rendered()
+    names: list[str] = []
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with pillow_warnings_ignored():
+        for record in succeeded_records(output):
+            try:
+                names.extend(_render(record, folder))
+            except (FileNotFoundError, _NoFileError):
+                rendered.without_file += 1
+            except OutputError:
+                raise
+            except Exception as exc:  # noqa: BLE001 - Pillow says in many ways what it can't read
+                rendered.skipped.count(record, exc)
+    rendered.drawn = len(names)
+    with _writing(folder):
+        _write_gallery(folder, sorted(names))
+    return rendered
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise OutputError(f"{path}: can't be written: {exc.strerror or exc}") from exc
+
+
+def _write_gallery(folder: Path, names: list[str]) -> None:
+    """Writes `index.html`, and where one page would be too much for a browser, further ones."""
+    pages = max(1, -(-len(names) // _MOST_SHOWN))
+    for page in range(1, pages + 1):
+        shown = names[(page - 1) * _MOST_SHOWN : page * _MOST_SHOWN]
+        pictures = "\n".join(
+            f'<figure><a href="{quote(name)}"><img loading="lazy" src="{quote(name)}" '
+            f'alt="{escape(name)}"></a><figcaption>{escape(name)}</figcaption></figure>'
+            for name in shown
+        )
+        title = f"{len(names):,} pictures" + (f", page {page} of {pages}" if pages > 1 else "")
+        text = _GALLERY.format(title=title, pictures=pictures, pages=_links(page, pages))
+        (folder / _page_name(page)).write_text(text, "utf-8")
+
+
+def _page_name(page: int) -> str:
+    return "index.html" if page == 1 else f"index-{page}.html"
+
+
+def _links(page: int, pages: int) -> str:
+    """Returns links to the other pages."""
+    if pages == 1:
+        return ""
+    links = "".join(
+        f'<a href="{_page_name(each)}">{each}</a>' if each != page else f"<b>{each}</b>"
+        for each in range(1, pages + 1)
     )
-    page = _GALLERY.format(title=shown, pictures=pictures)
-    (folder / "index.html").write_text(page, "utf-8")
+    return f"<nav>{links}</nav>"
 
 
 def _render(record: Record, folder: Path) -> Iterator[str]:
     """Draws the frames of an item; yields the names of the pictures."""
-    path = PurePosixPath(record["data_path"])
+    if "data_path" not in record or "frames" not in record:
+        raise _NoFileError
     found: dict[int, list[dict[str, Any]]] = {}
     for number, item in found_items(record):
-        found.setdefault(number, []).append(item)
+        if has_numbers(item):
+            found.setdefault(number, []).append(item)
+    stem = _stem(record["data_path"])
     # Whole, for Pillow goes to and fro in a file, which what a web server sends does not allow.
     content = io.BytesIO(read_remote(record["data_path"], MAX_IMAGE_BYTES))
-    with Image.open(content) as picture:
+    with open_picture(content) as picture:
+        turn = orientation(picture)
+        if picture.format == "JPEG":
+            # Decoded as small as will do, at a fraction of time and memory.
+            picture.draft(None, (_LONGEST_SIDE, _LONGEST_SIDE))
         for number, frame in enumerate(ImageSequence.Iterator(picture)):
             if str(number) not in record["frames"]:
                 continue
-            canvas = _grown(frame.convert("RGB"))
-            name = f"{record['item']:07d}-{path.stem}-{number}.jpg"
-            _drawn(canvas, found.get(number, [])).save(folder / name, quality=90)
+            width, height = frame.size
+            if not 0 < width * height <= _MOST_PIXELS:
+                raise ValueError(f"{width} x {height} pixels, {_MOST_PIXELS:,} can be drawn")
+            canvas = _fitted(upright(frame.convert("RGB"), turn))
+            drawn = _drawn(canvas, found.get(number, []))
+            name = f"{record['item']:07d}-{stem}-{number}.jpg"
+            with _writing(folder / name):
+                drawn.save(folder / name, quality=90)
             yield name
 
 
+def _stem(location: str) -> str:
+    """Returns what a picture is called, short enough for a file's name; no part of a query."""
+    path = unquote(urlsplit(location).path) if "://" in location else location
+    return PurePosixPath(path).stem.encode("utf-8", "replace")[:_NAME_BYTES].decode(errors="ignore")
+
+
+def _fitted(picture: Image.Image) -> Image.Image:
+    """Returns a picture large enough for labels, and small enough to be laid over itself."""
+    largest = max(picture.size)
+    if largest <= _LONGEST_SIDE:
+        return _grown(picture)
+    size = [max(1, round(side * _LONGEST_SIDE / largest)) for side in picture.size]
+    return picture.resize((size[0], size[1]), Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
 def _grown(picture: Image.Image) -> Image.Image:
-    scale = max(1, -(-_SHORTEST_SIDE // min(picture.size)))
     width, height = picture.size
+    scale = max(
+        1, min(-(-_SHORTEST_SIDE // min(width, height)), _LONGEST_SIDE // max(width, height))
+    )
     return picture.resize((width * scale, height * scale), Image.Resampling.BICUBIC)
 
 
@@ -167,8 +256,10 @@ def _draw_label(
     taken: list[Box],
 ) -> None:
     """Writes name and confidence above an anchor, or at the next place below that is free."""
-    font = ImageFont.load_default(_LETTERS)
+    font = _font()
     label = f"{item['name']} {item['confidence']:.2f}"
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        label = label.encode("latin-1", "replace").decode("latin-1")
     wide = draw.textlength(label, font=font) + 2 * _PADDING
     high = _LETTERS + 2 * _PADDING + 1
     left = min(max(0.0, anchor[0]), max(0.0, size[0] - wide))
@@ -185,6 +276,15 @@ def _draw_label(
         place, radius=4, fill=(*color, round(255 * max(_strength(item), _FAINTEST_LABEL)))
     )
     draw.text((left + _PADDING, top + _PADDING - 1), label, fill=_ink_on(color), font=font)
+
+
+@lru_cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Returns the font of labels; a Pillow that was built without FreeType has a coarse one."""
+    try:
+        return ImageFont.load_default(_LETTERS)
+    except (ImportError, OSError):
+        return ImageFont.load_default_imagefont()
 
 
 def _strength(item: dict[str, Any]) -> float:

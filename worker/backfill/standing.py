@@ -47,6 +47,7 @@ class Standing:
         waiting: results that are in no part yet.
         led_ms: for how long someone else leads it, 0 where nobody does.
         silent: whether no event tells more of it, for its command has failed and said so.
+        render: the folder of a console that pictures are yet to be drawn into; empty if none are.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Standing:
     result: dict[str, Any] | None
     led_ms: int
     silent: bool
+    render: str = ""
 
     @property
     def ended(self) -> int:
@@ -87,10 +89,22 @@ class Standing:
         return self.read if self.exhausted else self.expected
 
     @property
+    def unwritten(self) -> list[str]:
+        """Names of the last files that could not be written when it ended."""
+        warnings = (self.result or {}).get("warnings", ())
+        return [warning["file"] for warning in warnings if not warning["written"]]
+
+    @property
     def excess(self) -> str:
         """Why too many failed since a person last made light of it; empty if not."""
         failed, ended = self.failed - self.forgiven, self.ended - self.forgiven_of
         return self.plan.limits.reason(failed, ended)
+
+    @property
+    def failures_left(self) -> int | None:
+        """How many more may fail until it pauses; None where no number is the limit."""
+        most = self.plan.limits.most
+        return None if most is None else max(0, most - (self.failed - self.forgiven))
 
     def progress(self) -> dict[str, Any]:
         """Returns the data of an event of progress."""
@@ -141,4 +155,5 @@ def read_standing(backfill_id: str, reply: list[Any]) -> Standing:
         result=orjson.loads(result) if result else None,
         led_ms=led_ms,
         silent=told.get("silent") == b"1",
+        render=told.get("render", b"").decode(),
     )

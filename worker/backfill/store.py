@@ -12,8 +12,10 @@ The hash of a backfill::
     succeeded, failed, failed:<code>, dropped   how items ended; dropped by a cancellation
     cut, part, collected     results that a part is written of; parts and results written
     leader, leader_until     token and lease of who reads and writes
-    forgiven, forgiven_of    failures and ends that a resume has made light of
+    most_failures, largest_share   limits at which `finish` pauses it; forgiven, forgiven_of:
+                             failures and ends that a resume has made light of
     silent                   1 once its command has failed: no event tells more of it
+    render                   the console's folder that its pictures are yet to be drawn into
 """
 
 from __future__ import annotations
@@ -95,13 +97,28 @@ class BackfillStore:
         return load_script(self.redis, name, _PACKAGE)
 
     async def open(
-        self, backfill_id: str, plan: Plan, origin: Origin, entry: str, event: bytes = b""
+        self,
+        backfill_id: str,
+        plan: Plan,
+        origin: Origin,
+        entry: str,
+        event: bytes = b"",
+        render: str = "",
     ) -> Plan:
-        """Begins a backfill unless it was begun before; returns the plan that it has."""
+        """Begins a backfill unless it was begun before; returns the plan that it has.
+
+        Args:
+            backfill_id: of the backfill.
+            plan: what it is to do.
+            origin: who leads it.
+            entry: what the entries of its items begin with.
+            event: tells that it was accepted.
+            render: the folder that its pictures are to be drawn into once it has ended.
+        """
         keys = self.keys
         _, kept = await self._open(
             keys=[keys.backfill(backfill_id), keys.backfills, keys.events, keys.row(backfill_id)],
-            args=[backfill_id, plan.json(), origin, entry, event, ""],
+            args=[backfill_id, plan.json(), origin, entry, event, "", render],
         )
         return Plan.parse(kept)
 
@@ -115,7 +132,7 @@ class BackfillStore:
         key = keys.backfill(lease.command_id)
         code, kept = await self._open(
             keys=[key, keys.backfills, keys.events, keys.row(lease.command_id)],
-            args=[lease.command_id, plan.json(), Origin.QUEUE, lease.entry_id, "", lease.token],
+            args=[lease.command_id, plan.json(), Origin.QUEUE, lease.entry_id, "", lease.token, ""],
         )
         if code < 0:
             raise FencedError("another holder owns the command now")
@@ -177,6 +194,18 @@ class BackfillStore:
     async def expect(self, backfill_id: str, items: int) -> None:
         """Records about how many items the source has."""
         await self.redis.hset(self.keys.backfill(backfill_id), "expected", str(items))
+
+    async def pictures_drawn(self, backfill_id: str) -> None:
+        """Records that no pictures are to be drawn any more."""
+        await self.redis.hdel(self.keys.backfill(backfill_id), "render")
+
+    async def amend_result(self, backfill_id: str, result: bytes) -> None:
+        """Puts another result in place of that of a backfill that has ended."""
+        key = self.keys.backfill(backfill_id)
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hset(key, "result", result)
+            pipe.expire(key, self.retention_seconds)
+            await pipe.execute()
 
     async def feed(
         self,

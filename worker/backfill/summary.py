@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from worker.backfill.errors import BackfillError
+from worker.redaction import redact_text, redact_url
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -21,6 +24,7 @@ _MOST_BINS: Final = 40
 _SHORTEST_SECONDS: Final = 1e-4
 _MOST_MESSAGES: Final = 20
 _SHOWN_CHARACTERS: Final = 200
+_SHOWN_REASON: Final = 400
 PERCENTILES: Final = (50, 90, 95, 99, 100)
 
 
@@ -31,6 +35,50 @@ def found_items(record: Record) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         for item in found if isinstance(found, list) else [found]:
             yield int(frame), item
+
+
+def has_numbers(item: dict[str, Any]) -> bool:
+    """Tells whether confidence and shape of a prediction are numbers; JSON has null for NaN."""
+    box, polygon = item.get("bounding_box"), item.get("polygon")
+    values = [item.get("confidence")]
+    if box is not None:
+        values += [box.get(name) for name in ("x", "y", "w", "h")]
+    if polygon is not None:
+        values += [point.get(name) for point in polygon for name in ("x", "y")]
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+
+
+@dataclass(slots=True)
+class Skipped:
+    """What was passed over, and the first of it as an example.
+
+    Attributes:
+        times: how often something was.
+        first: item, place and reason.
+    """
+
+    times: int = 0
+    first: str = ""
+
+    def count(self, record: Record, reason: Exception | str) -> None:
+        """Counts something of an item."""
+        self.times += 1
+        if self.times == 1:
+            named = record.get("data_path") or record.get("data_uuid") or record.get("place")
+            where = f"item {record.get('item')}"
+            if named:
+                where += f" ({redact_url(str(named))})"
+            self.first = f"{where}: {reason_of(reason)}"[:_SHOWN_REASON]
+
+
+def reason_of(error: Exception | str) -> str:
+    """Returns why something went wrong, in one line for people."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    said = redact_text(" ".join(str(error).split()))
+    if isinstance(error, str | BackfillError):
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 @dataclass(slots=True)
@@ -105,6 +153,8 @@ class Tally:
         for _, item in found_items(record):
             self.predictions += 1
             self.classes[str(item["name"])] += 1
+            if not has_numbers(item):
+                continue
             share = min(max(item["confidence"], 0.0), 1.0)
             self.confidences[min(int(share * CONFIDENCE_BINS), CONFIDENCE_BINS - 1)] += 1
         self.empty_items += before == self.predictions

@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from schemas.enums import SourceFormat
+from worker.backfill.conclusion import FAILURES
 from worker.backfill.output import Output
 from worker.backfill.plan import Plan, SourcePlan
 from worker.backfill.standing import Origin, Standing
 from worker.backfill.steering import cancel_backfill, pause, resume
+from worker.cli.backfill_advice import file_warnings
 from worker.cli.backfill_lead import (
     begin_backfill,
+    end_backfill,
     follow,
     lead_backfill,
     show_standing,
     store_of,
+    write_again,
 )
 from worker.cli.backfill_progress import Display
 from worker.cli.backfill_run import run
@@ -97,15 +101,20 @@ def resume_command(*, target: Target, backfill_id: str, as_json: bool) -> None:
     """Go on with a backfill that is paused, or whose reader was killed.
 
     One that was begun with `backfill run` is led by this command from now on; one that came
-    through the queue by a worker, unless its command has failed.
+    through the queue by a worker, unless its command has failed. Of one that has ended it draws
+    the pictures and writes the last files that are missing.
     """
     standing = _steer(
         target, lambda store: resume(store, backfill_id), backfill_id, as_json=as_json, quiet=True
     )
     if standing.origin is Origin.CONSOLE and not standing.state.ended:
-        lead_backfill(target, backfill_id, as_json=as_json, render=None)
-        return
-    show_standing(standing, as_json=as_json)
+        lead_backfill(target, backfill_id, as_json=as_json)
+    elif standing.unwritten:
+        end_backfill(target, write_again(target, standing), as_json=as_json)
+    elif standing.render and standing.state.ended:
+        end_backfill(target, standing, as_json=as_json)
+    else:
+        show_standing(standing, as_json=as_json)
 
 
 @backfill.command("cancel")
@@ -154,7 +163,7 @@ def retry_failed(*, target: Target, backfill_id: str, as_json: bool) -> None:
         standing = _retried(target, standing)
     elif standing.id == backfill_id:
         raise click.ClickException("it has not ended; its failures are not all known yet")
-    lead_backfill(target, standing.id, as_json=as_json, render=None)
+    lead_backfill(target, standing.id, as_json=as_json)
 
 
 async def _latest(store: BackfillStore, backfill_id: str) -> Standing | None:
@@ -169,6 +178,10 @@ def _retried(target: Target, standing: Standing) -> Standing:
     """Begins the backfill of another one's failures."""
     if not standing.failed:
         raise click.ClickException(f"none of the items of {safe_text(standing.id)} failed")
+    if FAILURES in standing.unwritten:
+        standing = write_again(target, standing)
+    if FAILURES in standing.unwritten:
+        raise click.ClickException(safe_text(" ".join(file_warnings(standing))))
     retry_id = f"{standing.id}.retry"
 
     async def begin(redis: Redis) -> Standing | None:

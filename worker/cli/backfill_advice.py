@@ -41,9 +41,13 @@ def advice(standing: Standing) -> list[str]:
             again = f"Once that is mended: trainmaster backfill resume {standing.id}"
             return [*(_reasons(_lately(standing)) if standing.failed else ()), again]
         case BackfillState.SUCCEEDED if standing.failed:
-            return _failures(standing)
+            return [*_failures(standing), *file_warnings(standing)]
         case BackfillState.SUCCEEDED:
-            return [f"report    {redact_url(Output(standing.plan.output).path(REPORT))}"]
+            report = f"report    {redact_url(Output(standing.plan.output).path(REPORT))}"
+            shown = [] if REPORT in standing.unwritten else [report]
+            return [*shown, *file_warnings(standing)]
+        case BackfillState.CANCELLED:
+            return file_warnings(standing)
         case BackfillState.RUNNING if standing.origin is Origin.CONSOLE and not standing.led_ms:
             return [f"Nobody reads its source: trainmaster backfill resume {standing.id}"]
         case _:
@@ -60,12 +64,28 @@ def _failures(standing: Standing) -> list[str]:
     commonest = max(standing.failures, key=lambda code: standing.failures[code], default="")
     remedy = _REMEDIES.get(commonest, "To run them again").format(failures=FAILURES)
     failures, report = (redact_url(output.path(name)) for name in (FAILURES, REPORT))
+    places = []
+    if FAILURES not in standing.unwritten:
+        places.append(f"All are in {failures}")
+    if REPORT not in standing.unwritten:
+        places.append(f"the whole in {report}")
     return [
         f"{counted(standing.failed, 'item')} failed:",
         *_reasons(reasons),
-        f"All are in {failures}; the whole in {report}",
+        *(["; ".join(places)] if places else []),
         f"{remedy}: trainmaster backfill retry-failed {standing.id}",
     ]
+
+
+def file_warnings(standing: Standing) -> list[str]:
+    """Returns lines about last files that are not there, or not whole."""
+    lines = [
+        f"{warning['file']}: {warning['message']}"
+        for warning in (standing.result or {}).get("warnings", ())
+    ]
+    if standing.unwritten:
+        lines.append(f"Once fixed, write them again: trainmaster backfill resume {standing.id}")
+    return lines
 
 
 def _lately(standing: Standing) -> list[dict[str, Any]]:

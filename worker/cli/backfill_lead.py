@@ -5,27 +5,31 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+import orjson
 
 from schemas.enums import EventState
 from worker.backfill.announcement import backfill_event
+from worker.backfill.conclusion import conclude, with_warnings
 from worker.backfill.errors import BackfillError
 from worker.backfill.leader import LEASE_SECONDS, Busy, Leader
 from worker.backfill.output import Output
 from worker.backfill.standing import BackfillState, Origin, Standing
 from worker.backfill.store import BackfillStore
+from worker.backfill.summary import reason_of
 from worker.cli.backfill_advice import advice
 from worker.cli.backfill_progress import Display, fields_of, limits_at_work, standing_json
-from worker.cli.output import open_console, print_fields, print_json, safe_text
+from worker.cli.output import counted, open_console, print_fields, print_json, safe_text
 from worker.ledger.connection import LEDGER_TROUBLE
 from worker.logging import configure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from redis.asyncio import Redis
 
@@ -46,14 +50,16 @@ def store_of(target: Target, redis: Redis) -> BackfillStore:
     )
 
 
-async def begin_backfill(store: BackfillStore, backfill_id: str, plan: Plan) -> Plan:
+async def begin_backfill(
+    store: BackfillStore, backfill_id: str, plan: Plan, render: str = ""
+) -> Plan:
     """Begins a backfill of the console unless it was begun before; returns the plan that it has."""
     entry = f"bf-{uuid.uuid4().hex[:12]}"
     event = backfill_event(backfill_id, plan, entry, EventState.ACCEPTED, {})
-    return await store.open(backfill_id, plan, Origin.CONSOLE, entry, event)
+    return await store.open(backfill_id, plan, Origin.CONSOLE, entry, event, render)
 
 
-def lead_backfill(target: Target, backfill_id: str, *, as_json: bool, render: Path | None) -> None:
+def lead_backfill(target: Target, backfill_id: str, *, as_json: bool) -> None:
     """Leads a backfill in the foreground, or follows whoever leads it; ends the program."""
     # The display tells what the leader logs.
     configure("ERROR", "auto")
@@ -80,11 +86,29 @@ def lead_backfill(target: Target, backfill_id: str, *, as_json: bool, render: Pa
             standing = target.run(lead)
         except BackfillError as exc:
             raise click.ClickException(str(exc)) from exc
-    if render is not None and standing.state is BackfillState.SUCCEEDED:
-        _render(standing, render)
+    end_backfill(target, standing, as_json=as_json)
+
+
+def end_backfill(target: Target, standing: Standing, *, as_json: bool) -> None:
+    """Draws the pictures that are to be drawn yet, shows how a backfill stands, and exits."""
+    drawn = True
+    if standing.render and standing.state is BackfillState.SUCCEEDED:
+        drawn = _draw(target, standing)
     show_standing(standing, as_json=as_json)
-    if standing.state is not BackfillState.SUCCEEDED or standing.failed:
+    if standing.state is not BackfillState.SUCCEEDED or standing.failed or not drawn:
         raise SystemExit(FAILED)
+
+
+def write_again(target: Target, standing: Standing) -> Standing:
+    """Writes the last files of a backfill that has ended once more."""
+    result = standing.result or {}
+    configure("ERROR", "auto")
+    warnings = conclude(standing, Output(standing.plan.output), result["seconds"])
+    amended = with_warnings(result, warnings)
+    target.run(
+        lambda redis: store_of(target, redis).amend_result(standing.id, orjson.dumps(amended))
+    )
+    return replace(standing, result=amended)
 
 
 async def _watch_limits(
@@ -114,16 +138,41 @@ async def follow(
         await asyncio.sleep(_WATCH_SECONDS)
 
 
-def _render(standing: Standing, folder: Path) -> None:
+def check_drawing() -> None:
+    """Does nothing if pictures can be drawn here.
+
+    Raises:
+        ClickException: a package is missing.
+    """
     try:
-        pictures = import_module("worker.backfill.pictures")
-    except ModuleNotFoundError as exc:
+        import_module("worker.backfill.pictures")
+    except ImportError as exc:
         raise click.ClickException(
             f"--render needs the package {exc.name}: install trainmaster[report]"
         ) from exc
-    drawn, missed = pictures.render_all(Output(standing.plan.output), folder)
-    said = f"{drawn} pictures in {folder}"
-    click.echo(f"{said}; {missed} items have no file here" if missed else said, err=True)
+
+
+def _draw(target: Target, standing: Standing) -> bool:
+    """Draws what was found onto the pictures; returns whether the folder holds them now."""
+    again = f"Once fixed: trainmaster backfill resume {safe_text(standing.id)}"
+    try:
+        check_drawing()
+        pictures = import_module("worker.backfill.pictures")
+        rendered = pictures.render_all(Output(standing.plan.output), Path(standing.render))
+    except click.ClickException as exc:
+        click.echo(f"pictures  {exc.message}. {again}", err=True)
+        return False
+    except Exception as exc:  # noqa: BLE001 - the backfill has ended well without them
+        click.echo(f"pictures  not all were drawn: {safe_text(reason_of(exc))}. {again}", err=True)
+        return False
+    target.run(lambda redis: store_of(target, redis).pictures_drawn(standing.id))
+    said = [f"{counted(rendered.drawn, 'picture')} in {standing.render}"]
+    if rendered.without_file:
+        said.append(f"{counted(rendered.without_file, 'item')} without a file here")
+    if rendered.skipped.times:
+        said.append(f"{rendered.skipped.times:,} not drawn; the first: {rendered.skipped.first}")
+    click.echo(safe_text("; ".join(said)), err=True)
+    return True
 
 
 def show_standing(standing: Standing, *, as_json: bool) -> None:

@@ -23,7 +23,7 @@ from worker.backfill.plan import (
 )
 from worker.backfill.reader import probe
 from worker.backfill.sources import guess_format
-from worker.cli.backfill_lead import begin_backfill, lead_backfill, store_of
+from worker.cli.backfill_lead import begin_backfill, check_drawing, lead_backfill, store_of
 from worker.cli.output import safe_text
 from worker.cli.target import Target, json_option, ledger_command
 
@@ -117,6 +117,9 @@ def run(  # noqa: PLR0913 - the options of a command
     if not is_valid_id(given_id) or "/" in given_id or len(given_id) > _MOST_ID_CHARACTERS:
         raise click.BadParameter("must be printable, without a slash", param_hint="--id")
     plan = _plan(source, source_format, mapped, output or given_id, options)
+    if render is not None:
+        check_drawing()
+    folder = "" if render is None else str(render.absolute())
 
     async def begin(redis: Redis) -> Plan:
         store = store_of(target, redis)
@@ -124,7 +127,7 @@ def run(  # noqa: PLR0913 - the options of a command
             # What is wrong with it is told before anything is begun, and the id stays free.
             await probe(plan)
             Output(plan.output).check_unused()
-        return await begin_backfill(store, given_id, plan)
+        return await begin_backfill(store, given_id, plan, folder)
 
     try:
         kept = target.run(begin)
@@ -135,7 +138,7 @@ def run(  # noqa: PLR0913 - the options of a command
             f"the backfill {safe_text(given_id)} was begun with other options; see: "
             f"trainmaster backfill status {safe_text(given_id)}"
         )
-    lead_backfill(target, given_id, as_json=as_json, render=render)
+    lead_backfill(target, given_id, as_json=as_json)
 
 
 def _plan(

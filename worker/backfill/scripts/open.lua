@@ -4,17 +4,26 @@
 -- KEYS  1 backfill  2 backfills  3 events  4 row of its command
 -- ARGV  1 id  2 plan  3 origin  4 entry  5 accepted event or ""
 --       6 token of who runs its command, or "" where there is none
+--       7 folder of the console that its pictures are to be drawn into, or ""
 -- Returns {1, plan} begun, {0, plan} it was there, with that plan, {-1, ""} another holds the
 --         command or it has ended, so that nobody would lead it
 redis.call('ZCARD', KEYS[2]); redis.call('XLEN', KEYS[3])
 if ARGV[6] ~= '' and redis.pcall('HGET', KEYS[4], 'n') ~= ARGV[6] then return {-1, ''} end
 local plan = redis.call('HGET', KEYS[1], 'plan')
-if plan then return {0, plan} end
+if plan then
+  if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'render', ARGV[7]) end
+  return {0, plan}
+end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HSET', KEYS[1], 'plan', ARGV[2], 'origin', ARGV[3], 'entry', ARGV[4],
   'state', 'running', 'begun', now, 'leader', 0, 'leader_until', 0,
   'read', 0, 'succeeded', 0, 'failed', 0, 'part', 0, 'collected', 0)
+local limits = cjson.decode(ARGV[2])['limits']
+for field, limit in pairs({most_failures = limits['most'], largest_share = limits['largest_share']}) do
+  if limit ~= cjson.null then redis.call('HSET', KEYS[1], field, tostring(limit)) end
+end
+if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'render', ARGV[7]) end
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 if ARGV[5] ~= '' then redis.call('XADD', KEYS[3], '*', 'event', ARGV[5]) end
 return {1, ARGV[2]}
