@@ -122,6 +122,11 @@ class ErrorCode(StrEnum):
         "permanent",
         "The file or reference that the command names can't be used.",
     )
+    RESOURCE_EXHAUSTED = (
+        "resource_exhausted",
+        "retry",
+        "The worker's machine is out of open files, threads, memory or room on a disk.",
+    )
     DATA_UNAVAILABLE = (
         "data_unavailable",
         "retry",

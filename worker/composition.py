@@ -36,13 +36,14 @@ from worker.ledger.lanes import FailureShare, Lanes
 from worker.ledger.ledger import Ledger
 from worker.ledger.limits import RedisLimits
 from worker.ledger.marker import Marker
+from worker.open_files import affordable_places, needed_files, raise_limit
 from worker.tasks.attempt import Attempts
 from worker.tasks.deadlines import DeadlineWatch
 from worker.tasks.engine import Engine, Parts, Times
 from worker.tasks.results import ResultStore
 from worker.tasks.runner import Runner
 from worker.tasks.verdict import RetryPolicy
-from worker.thread_pools import ThreadPool
+from worker.thread_pools import ThreadPools
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,14 +56,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 STOP_GRACE_SECONDS: Final = 10.0
-# For stores that are no web servers, each of which keeps a thread while it is read.
-DOWNLOAD_THREADS: Final = 16
 
 
 def create_engine(
     settings: Settings, publish_wake_up: Callable[[], None], on_broken: Callable[[], None]
 ) -> Engine:
     """Returns the engine of a worker process."""
+    settings = fit_open_files(settings)
 
     async def build(notify: Callable[[int], None]) -> Parts:
         return create_parts(settings, notify)
@@ -74,6 +74,25 @@ def create_engine(
         grace=STOP_GRACE_SECONDS + settings.read_timeout_seconds,
     )
     return Engine(build, publish_wake_up, on_broken, times)
+
+
+def fit_open_files(settings: Settings) -> Settings:
+    """Returns settings with no more places than this process may open files for.
+
+    More would come upon the limit all the time, and do nothing but try again.
+    """
+    limit = raise_limit()
+    places = affordable_places(settings, limit)
+    if places < settings.places:
+        log.warning(
+            "worker.places_lowered",
+            open_files=limit,
+            places=places,
+            advice=f"ulimit -n {needed_files(settings)} allows {settings.places} places; or set "
+            f"TRAINMASTER_PLACES to {places}",
+        )
+        return settings.model_copy(update={"places": places})
+    return settings
 
 
 def create_parts(settings: Settings, notify: Callable[[int], None]) -> Parts:
@@ -91,8 +110,9 @@ def create_parts(settings: Settings, notify: Callable[[int], None]) -> Parts:
     transport = create_transport(settings)
     breaker = create_breaker(settings, MlModelsApi(transport))
     gate = Gate(transport, create_limits(settings, ledger), breaker)
-    downloads = create_downloads(settings)
-    around = create_surroundings(settings, ledger, gate, downloads)
+    threads = ThreadPools()
+    downloads = create_downloads(settings, threads)
+    around = create_surroundings(settings, ledger, gate, downloads, threads)
     attempts = create_attempts(settings, around, breaker)
 
     async def close() -> None:
@@ -127,23 +147,25 @@ def create_limits(settings: Settings, ledger: Ledger) -> RedisLimits:
     )
 
 
-def create_downloads(settings: Settings) -> Downloads:
+def create_downloads(settings: Settings, threads: ThreadPools) -> Downloads:
     """Returns what reads files behind URLs."""
     return Downloads(
-        ThreadPool("download", DOWNLOAD_THREADS),
+        threads.downloads,
         total_seconds=settings.download_timeout_seconds,
         idle_seconds=settings.download_idle_timeout_seconds,
     )
 
 
 def create_surroundings(
-    settings: Settings, ledger: Ledger, gate: Gate, downloads: Downloads
+    settings: Settings, ledger: Ledger, gate: Gate, downloads: Downloads, threads: ThreadPools
 ) -> Surroundings:
     """Returns what all runs of the process share."""
     return Surroundings(
         gate=gate,
         ledger=ledger,
         downloads=downloads,
+        threads=threads,
+        file_seconds=settings.download_timeout_seconds,
         data_roots=tuple(settings.data_roots),
         polls=PollSchedule(
             settings.poll_min_seconds, settings.poll_max_seconds, settings.poll_share
@@ -169,7 +191,7 @@ def create_attempts(settings: Settings, around: Surroundings, breaker: Breaker) 
         policy=RetryPolicy(
             settings.max_attempts, settings.retry_min_seconds, settings.retry_max_seconds
         ),
-        results=create_results(settings),
+        results=create_results(settings, around.threads),
         max_claims=settings.max_claims,
         breaker=breaker,
     )
@@ -257,13 +279,18 @@ def create_breaker(settings: Settings, api: MlModelsApi) -> Breaker:
     )
 
 
-def create_results(settings: Settings) -> ResultStore:
+def create_results(settings: Settings, threads: ThreadPools | None = None) -> ResultStore:
     """Returns the store for large results.
 
     Raises:
         SettingError: nothing that is installed writes to such a URL.
     """
-    return ResultStore(settings.result_store, settings.result_limit_bytes)
+    return ResultStore(
+        settings.result_store,
+        settings.result_limit_bytes,
+        (threads or ThreadPools()).results,
+        seconds=settings.download_timeout_seconds,
+    )
 
 
 def create_transport(settings: Settings) -> Transport:

@@ -8,6 +8,7 @@
     │   ├── NotSentError             no byte reached the API
     │   ├── RateLimitedError         429
     │   ├── ShortageError            this machine lacks what the attempt takes; costs no attempt
+    │   │   └── NoSocketError        and so it sent no byte; a NotSentError too
     │   └── UnknownOutcomeError      the API may have acted
     │       ├── ServerFailedError    408 and 5xx
     │       ├── ConnectionLostError  read timeout, reset, truncated body
@@ -111,6 +112,10 @@ class ShortageError(RetryableError):
 
     The command is not at fault, and another worker may carry it out: it costs no attempt.
     """
+
+
+class NoSocketError(ShortageError, NotSentError):
+    """This machine could not open a connection: not one byte of the request reached the API."""
 
 
 class UnknownOutcomeError(RetryableError):

@@ -8,34 +8,41 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from schemas.events import ErrorCode
+from worker.errors import ShortageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class ThreadPool(Executor):
+class ThreadPool:
     """Threads that are started when they are needed, and left behind when the process ends.
 
     Args:
         name: of the threads.
         most: threads at the same time; further work waits.
+        lasting: whether a thread waits for further work.
     """
 
-    def __init__(self, name: str, most: int) -> None:
+    def __init__(self, name: str, most: int, *, lasting: bool = True) -> None:
+        self._lasting = lasting
         self._name = name
-        self.most = most
+        self._most = most
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
         self._open = 0
+        self._slots = asyncio.Semaphore(most)
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    def submit(self, fn: Callable[..., T], /, *args: Any) -> Future[T]:
         """Has a thread call a function.
 
         Raises:
@@ -47,7 +54,7 @@ class ThreadPool(Executor):
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                result = fn(*args, **kwargs)
+                result = fn(*args)
             except BaseException as exc:  # noqa: BLE001 - handed to whoever waits
                 future.set_exception(exc)
             else:
@@ -55,17 +62,47 @@ class ThreadPool(Executor):
 
         with self._lock:
             self._open += 1
-            if self._open > self._threads and self._threads < self.most:
+            if self._open > self._threads and self._threads < self._most:
                 self._grow()
         self._work.put(work)
         return future
 
-    async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Returns what a function returns that a thread calls."""
-        return await asyncio.wrap_future(self.submit(fn, *args, **kwargs))
+    async def run(self, seconds: float, fn: Callable[..., T], /, *args: Any) -> T:
+        """Returns what a function returns that a thread calls.
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Does nothing: idle threads cost nothing, and nobody waits for one that hangs."""
+        Args:
+            seconds: for the function, and for a free thread before; a thread that takes longer is
+                left alone, and no other work is given to it before it is done.
+            fn: what is called.
+            args: of the function.
+
+        Raises:
+            ShortageError: no thread is free in time, or none can be started.
+            TimeoutError: the function takes too long.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._slots.acquire()
+        except TimeoutError as exc:
+            raise ShortageError(
+                f"all {self._most} threads for this kind of work ({self._name}) are busy",
+                code=ErrorCode.RESOURCE_EXHAUSTED,
+            ) from exc
+        loop = asyncio.get_running_loop()
+
+        def free(_: object) -> None:
+            # Nobody waits for a thread once the loop has ended.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._slots.release)
+
+        try:
+            working = self.submit(fn, *args)
+        except BaseException:
+            self._slots.release()
+            raise
+        working.add_done_callback(free)
+        async with asyncio.timeout(seconds):
+            return await asyncio.wrap_future(working)
 
     def _grow(self) -> None:
         try:
@@ -78,11 +115,41 @@ class ThreadPool(Executor):
             return
         self._threads += 1
 
-    def _serve(self) -> Any:
+    def _serve(self) -> None:
         while True:
             work = self._work.get()
             work()
+            if not self._lasting:
+                return
             # Not kept until the next work comes: it may hold a body of megabytes.
             del work
             with self._lock:
                 self._open -= 1
+
+
+async def in_thread(fn: Callable[..., T], /, *args: Any) -> T:
+    """Returns what a function returns, called in a thread of its own.
+
+    For work of which there is little at a time and each may take long, like a backfill's steps.
+
+    Raises:
+        RuntimeError: this machine can't start a thread.
+    """
+    return await asyncio.wrap_future(ThreadPool("step", 1, lasting=False).submit(fn, *args))
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadPools:
+    """The pools of a worker process; wake-ups have a thread of their own.
+
+    Attributes:
+        downloads: for stores that are no web servers, each of which keeps a thread.
+        files: for files on this machine's disks, some of which may be another machine's.
+        results: for the result store.
+        parsing: for what is too large to be read on the event loop.
+    """
+
+    downloads: ThreadPool = field(default_factory=lambda: ThreadPool("downloads", 16))
+    files: ThreadPool = field(default_factory=lambda: ThreadPool("files", 8))
+    results: ThreadPool = field(default_factory=lambda: ThreadPool("results", 8))
+    parsing: ThreadPool = field(default_factory=lambda: ThreadPool("parsing", 2))

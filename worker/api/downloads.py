@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -27,6 +26,7 @@ from worker.api.remote_files import (
     translated,
 )
 from worker.errors import InputError, RetryableError, ShortageError
+from worker.shortages import shortage_error
 
 if TYPE_CHECKING:
     from worker.thread_pools import ThreadPool
@@ -51,7 +51,6 @@ class Downloads:
         self._total_seconds = total_seconds
         self._idle_seconds = idle_seconds
         self._web: HTTPFileSystem | None = None
-        self._thread_slots = asyncio.Semaphore(threads.most)
         self._server_slots: dict[str, asyncio.Semaphore] = {}
 
     async def read(self, url: str, most_bytes: int, field: str) -> bytes:
@@ -69,23 +68,16 @@ class Downloads:
         try:
             if url.startswith(HTTP):
                 return await self._ask(url, most_bytes)
-            return await self._read_in_thread(url, most_bytes)
+            return await self._threads.run(self._total_seconds, read_remote, url, most_bytes)
         except TooLargeError as exc:
             raise _refusal(field, f"holds more than {most_bytes} bytes") from exc
-        except FileNotFoundError as exc:
-            raise _refusal(field, "there is nothing at this URL") from exc
-        except PermissionError as exc:
-            raise _refusal(field, "the URL may not be read with this worker's rights") from exc
-        except RefusedFileError as exc:
-            raise _refusal(field, str(exc)) from exc
         except ImportError as exc:
             raise _refusal(field, f"this worker can't read such URLs: {exc}") from exc
         except TimeoutError as exc:
             message = f"did not come within {self._total_seconds:g} s"
             raise _unavailable(field, message) from exc
-        except OSError as exc:
-            told = str(exc) if isinstance(exc, RemoteFileError) else exc.strerror
-            raise _unavailable(field, told or type(exc).__name__) from exc
+        except (OSError, MemoryError, RuntimeError) as exc:
+            raise _failure(field, exc) from exc
 
     async def aclose(self) -> None:
         """Closes every connection."""
@@ -117,33 +109,13 @@ class Downloads:
                 raise status_error(response.status)
             return await _body(response, most_bytes)
 
-    async def _read_in_thread(self, url: str, most_bytes: int) -> bytes:
-        slots = self._thread_slots
-        await self._take(slots, "other downloads have all threads")
-        loop = asyncio.get_running_loop()
-
-        def free(_: object) -> None:
-            # Nobody waits for a thread once the loop has ended.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(slots.release)
-
-        try:
-            reading = self._threads.submit(read_remote, url, most_bytes)
-        except RuntimeError:
-            slots.release()
-            raise
-        # Not before the thread is done: one that hangs is left alone, but it is no other's.
-        reading.add_done_callback(free)
-        async with asyncio.timeout(self._total_seconds):
-            return await asyncio.wrap_future(reading)
-
     async def _take(self, slots: asyncio.Semaphore, otherwise: str) -> None:
         """Waits for a slot, which is nobody's fault and costs no attempt; but not for ever."""
         try:
             async with asyncio.timeout(self._total_seconds):
                 await slots.acquire()
         except TimeoutError as exc:
-            raise ShortageError(otherwise, code=ErrorCode.DATA_UNAVAILABLE) from exc
+            raise ShortageError(otherwise, code=ErrorCode.RESOURCE_EXHAUSTED) from exc
 
     def _open(self) -> HTTPFileSystem:
         # fsspec's own, for the sake of what its configuration says of headers and credentials.
@@ -222,6 +194,23 @@ def _unpacking() -> zlib._Decompress:
 
 def _server(url: str) -> str:
     return "/".join(url.split("/", 3)[:3])
+
+
+def _failure(field: str, exc: OSError | MemoryError | RuntimeError) -> Exception:
+    short = shortage_error(exc)
+    if short is not None:
+        return short
+    match exc:
+        case FileNotFoundError():
+            return _refusal(field, "there is nothing at this URL")
+        case PermissionError():
+            return _refusal(field, "the URL may not be read with this worker's rights")
+        case RefusedFileError():
+            return _refusal(field, str(exc))
+        case OSError():
+            told = str(exc) if isinstance(exc, RemoteFileError) else exc.strerror
+            return _unavailable(field, told or type(exc).__name__)
+    return exc
 
 
 def _refusal(field: str, message: str) -> InputError:

@@ -11,7 +11,8 @@ import httpx
 from schemas.events import ErrorCode
 from worker.api.connections import NotWrittenError
 from worker.api.sessions import NOT_SENT, LostOnceError
-from worker.errors import BadResponseError, ConnectionLostError, NotSentError
+from worker.errors import BadResponseError, ConnectionLostError, NoSocketError, NotSentError
+from worker.shortages import shortage_in
 
 if TYPE_CHECKING:
     from worker.errors import RetryableError
@@ -26,6 +27,12 @@ def failure_for(exc: Exception, domain: str) -> RetryableError:
     """
     cause = exc.__cause__ if isinstance(exc, LostOnceError) else exc
     if isinstance(cause, NOT_SENT):
+        lacking = shortage_in(cause)
+        if lacking is not None:
+            return NoSocketError(
+                f"no connection to {domain}: the worker's machine is out of {lacking}",
+                code=ErrorCode.RESOURCE_EXHAUSTED,
+            )
         return NotSentError(_without_connection(cause, domain), code=ErrorCode.NOT_CONNECTED)
     if isinstance(cause, httpx.DecodingError):
         message = f"{domain} answered with a body that can't be decompressed"

@@ -20,6 +20,7 @@ from worker.errors import (
     NotSentError,
     RateLimitedError,
     ServerFailedError,
+    ShortageError,
     TrainmasterError,
 )
 
@@ -242,7 +243,7 @@ class Gate:
                 if self._limits is not None:
                     seconds = error.retry_after_seconds or 1.0
                     await self._limits.hold(seconds, f"the API answered 429: {error.message}")
-            case DeadlineExceededError():
+            case DeadlineExceededError() | ShortageError():
                 # Nothing was sent, so nothing is learned of the API.
                 pass
             case NotSentError() | ConnectionLostError() | ServerFailedError():

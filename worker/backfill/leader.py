@@ -25,6 +25,7 @@ from worker.backfill.sources import expected_items
 from worker.backfill.standing import BackfillState, Standing
 from worker.backfill.store import NOBODY, Turn
 from worker.ledger.connection import stop_if_cancelled
+from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -180,7 +181,7 @@ class Leader:
         if self._reader is None:
             if standing.read == 0:
                 output = Output(standing.plan.output)
-                await self._kept(standing, asyncio.to_thread(output.check_unused))
+                await self._kept(standing, in_thread(output.check_unused))
             self._reader = Reader(self._id, standing.plan)
             await self._expect(standing)
         try:
@@ -206,9 +207,7 @@ class Leader:
 
     async def _expect(self, standing: Standing) -> None:
         if standing.expected is None:
-            items = await self._kept(
-                standing, asyncio.to_thread(expected_items, standing.plan.source)
-            )
+            items = await self._kept(standing, in_thread(expected_items, standing.plan.source))
             if items is not None:
                 await self._store.expect(self._id, items)
 
@@ -278,9 +277,7 @@ class Leader:
     async def _end(self, standing: Standing) -> None:
         seconds = time.time() - standing.begun_ms / 1000
         output = Output(standing.plan.output)
-        warnings = await self._kept(
-            standing, asyncio.to_thread(conclude, standing, output, seconds)
-        )
+        warnings = await self._kept(standing, in_thread(conclude, standing, output, seconds))
         cancelled = standing.state is BackfillState.CANCELLING
         state = BackfillState.CANCELLED if cancelled else BackfillState.SUCCEEDED
         result = result_of(standing, seconds, warnings)

@@ -7,7 +7,6 @@ part again, under the same name.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import contextmanager
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
@@ -17,6 +16,7 @@ import orjson
 from schemas.enums import PartFormat
 from worker.api.remote_files import open_remote
 from worker.backfill.errors import OutputError
+from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -88,7 +88,7 @@ class Collector:
             _writer(file, standing.plan.part_format) as writer,
         ):
             while page := await self._store.results(standing.id, start, last, _PAGE):
-                await asyncio.to_thread(writer.write, [_fetched(text) for _, text in page])
+                await in_thread(writer.write, [_fetched(text) for _, text in page])
                 written += len(page)
                 start = f"({page[-1][0]}"
             if written != int(count):

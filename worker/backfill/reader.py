@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from worker.backfill.errors import SourceError
 from worker.backfill.items import Itemizer, names_item
 from worker.backfill.plan import STDIN
 from worker.backfill.sources import open_source
+from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +63,7 @@ class Reader:
         Raises:
             SourceError: the source can't be read.
         """
-        return await asyncio.to_thread(self._read, number, position, most, most_bad)
+        return await in_thread(self._read, number, position, most, most_bad)
 
     def _read(self, number: int, position: str, most: int, most_bad: int | None) -> Batch:
         if (number, position) != (self._number, self._position):

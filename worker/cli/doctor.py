@@ -11,6 +11,7 @@ from rich.text import Text
 from worker.cli.api_checks import check_api, check_credentials
 from worker.cli.findings import Finding, Level
 from worker.cli.ledger_checks import check_ledger
+from worker.cli.machine_checks import check_open_files
 from worker.cli.output import counted, open_console, print_json, safe_text
 from worker.cli.store_checks import check_results
 from worker.cli.target import Target, json_option, ledger_command
@@ -47,6 +48,7 @@ def doctor(*, target: Target, accept_loss: bool, as_json: bool) -> None:
         findings.append(_accept_loss(target))
     findings += _check_ledger(target)
     if settings is not None:
+        findings.append(check_open_files(settings))
         findings += asyncio.run(check_results(settings))
         credentials = list(check_credentials(settings))
         findings += credentials

@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from schemas.events import ErrorCode, Problem
-from worker.errors import InputError
+from worker.api.remote_files import TooLargeError, read_whole
+from worker.errors import InputError, RetryableError
+from worker.shortages import may_pass, shortage_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from worker.errors import TrainmasterError
 
 _OUTSIDE: Final = "the file lies outside the folders of TRAINMASTER_DATA_ROOTS"
 
@@ -44,21 +48,21 @@ class PlainFiles:
 
         Raises:
             InputError: outside the roots, not a plain file, unreadable, or too large.
+            RetryableError: the disk, or the machine, can't give it at the moment.
         """
         descriptor = self._opened(path)
         try:
-            self._check_opened(descriptor)
-        except InputError:
-            os.close(descriptor)
-            raise
-        try:
+            try:
+                size = self._check_opened(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
             with os.fdopen(descriptor, "rb") as file:
-                content = file.read(self.most_bytes + 1)
+                return read_whole(file, self.most_bytes, size)
+        except TooLargeError as exc:
+            raise self._too_large() from exc
         except OSError as exc:
-            raise self._refusal(f"the file can't be read: {exc.strerror}") from exc
-        if len(content) > self.most_bytes:
-            raise self._too_large()
-        return content
+            raise self._failure("read", exc) from exc
 
     def _opened(self, path: Path) -> int:
         if not self.roots:
@@ -69,11 +73,23 @@ class PlainFiles:
             if not is_below(resolved, self.roots):
                 raise self._refusal(_OUTSIDE)
             return os.open(resolved, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except (OSError, ValueError, RuntimeError) as exc:
-            told = exc.strerror if isinstance(exc, OSError) else None
-            raise self._refusal(f"the file can't be opened: {told or 'not a usable path'}") from exc
+        except OSError as exc:
+            raise self._failure("opened", exc) from exc
+        except (ValueError, RuntimeError) as exc:
+            raise self._refusal("the file can't be opened: not a usable path") from exc
 
-    def _check_opened(self, descriptor: int) -> None:
+    def _failure(self, act: str, exc: OSError) -> TrainmasterError:
+        """Returns the error of a file that the system won't give: for good, or for now."""
+        short = shortage_error(exc)
+        if short is not None:
+            return short
+        message = f"the file can't be {act}: {exc.strerror or exc}"
+        if may_pass(exc):
+            return RetryableError(f"{self.field}: {message}", code=ErrorCode.DATA_UNAVAILABLE)
+        return self._refusal(message)
+
+    def _check_opened(self, descriptor: int) -> int:
+        """Returns the size of a file that may be read."""
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise self._refusal("not a plain file")
@@ -82,6 +98,7 @@ class PlainFiles:
             raise self._refusal(_OUTSIDE)
         if status.st_size > self.most_bytes:
             raise self._too_large()
+        return status.st_size
 
     def _too_large(self) -> InputError:
         return self._refusal(f"the file is larger than {self.most_bytes} bytes")

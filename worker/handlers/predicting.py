@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -90,10 +89,15 @@ def _frames(adapter: TypeAdapter[T], frames: T) -> Succeeded:
 async def _read(run: Run[Predict], path: str) -> str:
     """Returns what a `data_path` names, in base64; only an item of a backfill may name a URL."""
     if not run.lease.backfill or "://" not in path:
-        return await asyncio.to_thread(read_base64, Path(path), run.around.data_roots)
+        files = PlainFiles(run.around.data_roots, _FIELD, MAX_IMAGE_BYTES)
+        return _in_base64(await run.around.read_file(files, Path(path)))
     if not may_be_read(path, run.around.source_urls):
         raise input_error(_FIELD, "the URL lies below none of TRAINMASTER_SOURCE_URLS")
     content = await run.around.downloads.read(path, MAX_IMAGE_BYTES, _FIELD)
+    return _in_base64(content)
+
+
+def _in_base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
 
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from schemas.events import ErrorCode
 from worker.api.client import MlModelsApi
-from worker.errors import DeadlineExceededError, FencedError
+from worker.errors import DeadlineExceededError, FencedError, RetryableError
 from worker.ledger.announcement import announce
 from worker.ledger.ledger import Noted
 from worker.ledger.lookalikes import Lookalikes
 from worker.ledger.row import RowState
 from worker.ledger.testimony import Attestations
+from worker.thread_pools import ThreadPools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from worker.api.downloads import Downloads
     from worker.api.gate import Gate
     from worker.backfill.store import BackfillStore
+    from worker.handlers.files import PlainFiles
     from worker.ledger.ledger import Ledger
     from worker.ledger.row import Attested, Lease, Progress
 
@@ -98,6 +100,8 @@ class Surroundings:
     Attributes:
         creations: places between the intent of a creation and its end. A worker that is killed
             leaves no more commands in doubt than there are places.
+        threads: where what blocks is done.
+        file_seconds: how long a file on a disk may take, which may be another machine's.
         source_urls: URLs below which sources and data of commands may be read.
         dataref_limit_bytes: most that a command's `dataref` may hold.
     """
@@ -111,8 +115,22 @@ class Surroundings:
     creations: asyncio.Semaphore
     doubt_seconds: float
     backfills: BackfillSurroundings | None = None
+    threads: ThreadPools = field(default_factory=ThreadPools)
+    file_seconds: float = 60.0
     source_urls: tuple[str, ...] = ()
     dataref_limit_bytes: int = DATAREF_LIMIT_BYTES
+
+    async def read_file(self, files: PlainFiles, path: Path) -> bytes:
+        """Returns what a file on a disk holds; raises what `PlainFiles.read` does.
+
+        Raises:
+            RetryableError: it does not come in time, as from a server of files that is away.
+        """
+        try:
+            return await self.threads.files.run(self.file_seconds, files.read, path)
+        except TimeoutError as exc:
+            message = f"{files.field}: the file did not come within {self.file_seconds:g} s"
+            raise RetryableError(message, code=ErrorCode.DATA_UNAVAILABLE) from exc
 
     @property
     def api(self) -> MlModelsApi:

@@ -21,6 +21,7 @@ from worker.errors import (
     RateLimitedError,
     RetryableError,
     ServerFailedError,
+    ShortageError,
     TrainmasterError,
 )
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
@@ -28,6 +29,7 @@ from worker.handlers.run import Run, Surroundings
 from worker.ledger.announcement import announce
 from worker.ledger.dead_letters import dead_letter_json
 from worker.ledger.row import Finish, Lease, RowState
+from worker.shortages import shortage_error
 from worker.tasks.item_results import failed_item, is_silent, succeeded_item
 from worker.tasks.referral import fetched
 from worker.tasks.unreadable import give_up, leave_to_others
@@ -95,11 +97,19 @@ class Attempts:
         except FencedError:
             raise
         except TrainmasterError as error:
-            if isinstance(error, _OUTAGE) and run.lease.attempts + 1 >= self.policy.max_attempts:
+            if isinstance(error, ShortageError):
+                log.warning("machine.exhausted", command_id=run.lease.command_id, error=str(error))
+            elif isinstance(error, _OUTAGE) and run.lease.attempts + 1 >= self.policy.max_attempts:
                 # Where little is going on, few failures are all that there is of an outage.
                 await self.breaker.examine()
             return self._fail(run, error)
-        except OSError as error:
+        except (OSError, MemoryError, RuntimeError) as error:
+            failure = shortage_error(error)
+            if failure is not None:
+                log.warning("machine.exhausted", command_id=run.lease.command_id, error=str(error))
+                return self._fail(run, failure)
+            if not isinstance(error, OSError):
+                raise
             log.exception("command.store_failed", command_id=run.lease.command_id)
             return self._fail(
                 run,
@@ -188,14 +198,14 @@ class Attempts:
         # An attempt in an outage that is known is nobody's fault and costs none, and neither does
         # one that the API only asks to make later.
         burnt = not (
-            isinstance(error, RateLimitedError)
+            isinstance(error, RateLimitedError | ShortageError)
             or (self.breaker.is_open and isinstance(error, RetryableError))
         )
         failures = lease.attempts + burnt
         body = error.body().model_dump(mode="json", exclude_none=True)
         now = time.time()
         errors = [*lease.errors, {"at": _timestamp(now), **body}][-ERRORS_KEPT:]
-        decision = decide(error, failures, self.policy)
+        decision = decide(error, failures, self.policy, tries=len(errors))
         bound = log.bind(
             command_id=lease.command_id,
             command_type=run.command.type,

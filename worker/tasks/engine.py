@@ -20,6 +20,7 @@ from worker.errors import LedgerLostError, SettingError
 from worker.ledger.connection import LEDGER_TROUBLE
 from worker.ledger.keys import COMMAND_FIELD
 from worker.ledger.server import refuse_unsuitable, server_facts
+from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -119,6 +120,8 @@ class Engine:
         self._parts: Parts | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._wake_up_pending = False
+        # A thread of its own: whatever else hangs, others are told that something is due.
+        self._wake_ups = ThreadPool("wake-ups", 1)
         self._stopping = False
         self._alarm = ClockAlarm()
 
@@ -300,7 +303,12 @@ class Engine:
             self._wake_up_pending = True
             full = parts.runner.draining
             pause = FULL_WAKE_UP_PAUSE_SECONDS if full else WAKE_UP_PAUSE_SECONDS
-            asyncio.get_running_loop().run_in_executor(None, self._send_wake_up, pause)
+            try:
+                self._wake_ups.submit(self._send_wake_up, pause)
+            except RuntimeError as exc:
+                # No thread can be started now; the sweep sees to what is due, and tries again.
+                self._wake_up_pending = False
+                log.warning("engine.wake_up_failed", error=str(exc), kind=type(exc).__name__)
 
     def _send_wake_up(self, pause_seconds: float) -> None:
         try:
@@ -308,9 +316,11 @@ class Engine:
         except Exception as exc:  # noqa: BLE001 - a lost wake-up is what the sweep is for
             log.warning("engine.wake_up_failed", error=str(exc), kind=type(exc).__name__)
         finally:
-            self._loop.call_soon_threadsafe(
-                self._loop.call_later, pause_seconds, self._wake_up_sent
-            )
+            # The loop may have ended meanwhile.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(
+                    self._loop.call_later, pause_seconds, self._wake_up_sent
+                )
 
     def _wake_up_sent(self) -> None:
         self._wake_up_pending = False

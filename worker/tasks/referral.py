@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from worker.handlers.run import Run, Surroundings
 
 _FILE: Final = "file://"
+# Hundreds of megabytes take some seconds, and others may stand before them.
+PARSE_SECONDS: Final = 300.0
 
 
 async def fetched(run: Run[ReferredCommand]) -> Command:
@@ -30,7 +31,7 @@ async def fetched(run: Run[ReferredCommand]) -> Command:
     text, dataref = run.lease.text, run.command.dataref
     try:
         content = await _read(dataref, run.around)
-        return await asyncio.to_thread(_completed, text, content)
+        return await run.around.threads.parsing.run(PARSE_SECONDS, _completed, text, content)
     except InputError as exc:
         if not run.progress:
             raise
@@ -54,7 +55,7 @@ async def _read(dataref: str, around: Surroundings) -> bytes:
     path = dataref.removeprefix(_FILE)
     if "://" not in path and "::" not in path:
         files = PlainFiles(around.data_roots, DATAREF, limit)
-        return await asyncio.to_thread(files.read, Path(path))
+        return await around.read_file(files, Path(path))
     if not may_be_read(dataref, around.source_urls):
         raise input_error(DATAREF, "the URL lies below none of TRAINMASTER_SOURCE_URLS")
     return await around.downloads.read(dataref, limit, DATAREF)

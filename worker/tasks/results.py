@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import errno
 import hashlib
+import os
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ import fsspec
 
 from schemas.events import ErrorCode
 from schemas.json_text import encode_json
-from worker.errors import SettingError
+from worker.errors import SettingError, ShortageError
+from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,15 +28,26 @@ class ResultStore:
     Args:
         url: where results lie, for example `/var/lib/trainmaster/results` or `s3://bucket/results`.
         limit_bytes: results up to this size stay in their event.
+        threads: where the store is written.
+        seconds: how long writing a result may take.
 
     Raises:
         SettingError: nothing here knows how to write to such a URL.
     """
 
-    def __init__(self, url: str, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        limit_bytes: int,
+        threads: ThreadPool | None = None,
+        *,
+        seconds: float = 60.0,
+    ) -> None:
         _check_protocols(url)
         self._url = url
         self._limit_bytes = limit_bytes
+        self._threads = threads or ThreadPool("results", 1)
+        self._seconds = seconds
 
     async def keep(self, entry_id: str, payload: bytes) -> str | None:
         """Stores a result that is too large; returns its URL, or None if it stays in the event.
@@ -51,7 +64,9 @@ class ResultStore:
         if len(payload) <= self._limit_bytes:
             return None
         with _translated():
-            filesystem, path = await asyncio.to_thread(self._write, entry_id, payload)
+            filesystem, path = await self._threads.run(
+                self._seconds, self._write, entry_id, payload
+            )
             return str(filesystem.unstrip_protocol(path))
 
     async def rehearse(self) -> None:
@@ -61,7 +76,7 @@ class ResultStore:
             OSError: the store can't be used.
         """
         with _translated():
-            await asyncio.to_thread(self._rehearse)
+            await self._threads.run(self._seconds, self._rehearse)
 
     def _rehearse(self) -> None:
         payload = encode_json({"rehearsal": True})
@@ -92,10 +107,12 @@ class ResultStore:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Lets OSError through and nothing else: every kind of store has errors of its own."""
+    """Lets OSError and shortages through: every kind of store has errors of its own."""
     try:
         yield
-    except OSError:
+    except TimeoutError as exc:
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from exc
+    except (OSError, MemoryError, ShortageError):
         raise
     except Exception as exc:
         raise OSError(None, type(exc).__name__) from exc

@@ -5,7 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from worker.errors import Fate, MisconfiguredError, PermanentError, RetryableError, TrainmasterError
+from worker.errors import (
+    Fate,
+    MisconfiguredError,
+    PermanentError,
+    RetryableError,
+    ShortageError,
+    TrainmasterError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +58,21 @@ def fate_of(error: TrainmasterError) -> Fate:
             return Fate.PERMANENT
 
 
-def decide(error: TrainmasterError, failures: int, policy: RetryPolicy) -> RetryDecision:
-    """Returns what follows an attempt that failed, the `failures`-th of its command."""
+def decide(
+    error: TrainmasterError, failures: int, policy: RetryPolicy, *, tries: int = 0
+) -> RetryDecision:
+    """Returns what follows an attempt that failed.
+
+    Args:
+        error: that ended it.
+        failures: of the command that count, this one included.
+        policy: of retries.
+        tries: of the command that failed lately, whether they count or not.
+    """
     if fate_of(error) is not Fate.RETRY or failures >= policy.max_attempts:
         return RetryDecision(None)
     retry_after = error.retry_after_seconds if isinstance(error, RetryableError) else None
+    if isinstance(error, ShortageError):
+        # They don't count, but each has the machine do work again that it has no room for.
+        failures = max(failures, tries)
     return RetryDecision(policy.delay_seconds(failures, retry_after))

@@ -1,0 +1,185 @@
+"""A shortage of this machine says nothing of a command: it is tried again, and costs no attempt."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from schemas.events import ErrorCode
+from tests.body_server import Bodies
+from tests.stub_api import StubApi
+from worker.api.downloads import Downloads
+from worker.api.gate import Breaker, Gate
+from worker.api.signing import BearerToken
+from worker.api.transport import Transport
+from worker.errors import InputError, NotSentError, RetryableError, ShortageError
+from worker.handlers.files import PlainFiles
+from worker.open_files import affordable_places
+from worker.settings import Settings
+from worker.shortages import shortage_error
+from worker.tasks.verdict import RetryPolicy, decide
+from worker.thread_pools import ThreadPool, in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """Leaves this process without a single file that it may still open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 8, hard)
+    )
+    try:
+        while True:
+            try:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+            except OSError:
+                break
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_file_that_can_t_be_opened_for_want_of_descriptors_is_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    files = PlainFiles((tmp_path.resolve(),), "data.data_path", 10)
+    with no_more_files(), pytest.raises(ShortageError, match="ulimit -n"):
+        files.read(tmp_path / "a.jpg")
+    assert files.read(tmp_path / "a.jpg") == b"x"
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EIO,
+        errno.ESTALE,
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.ETIMEDOUT,
+        errno.ENOTCONN,
+        errno.EHOSTDOWN,
+    ],
+)
+@pytest.mark.parametrize("act", ["open", "fdopen"])
+def test_what_the_system_can_t_give_at_the_moment_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, act: str
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    files = PlainFiles((tmp_path.resolve(),), "data.data_path", 10)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, act, fail)
+    with pytest.raises(RetryableError):
+        files.read(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG])
+def test_what_is_wrong_with_a_path_stays_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(InputError):
+        PlainFiles((tmp_path.resolve(),), "data.data_path", 10).read(tmp_path / "a.jpg")
+
+
+async def test_a_call_without_a_socket_was_not_sent_and_is_no_failure_of_the_api() -> None:
+    async def works() -> bool:
+        raise AssertionError("the breaker asked")
+
+    breaker = Breaker(works, failures=1, minimum_seconds=1, maximum_seconds=1)
+    with StubApi() as api:
+        async with Transport(api.url, BearerToken("t")) as transport:
+            with no_more_files(), pytest.raises(ShortageError, match="out of open files") as caught:
+                await Gate(transport, None, breaker).send("GET", "/x")
+            assert isinstance(caught.value, NotSentError)
+            assert (await transport.send("GET", "/x")).status == 200
+    assert not breaker.is_open
+
+
+async def test_a_download_without_a_socket_is_tried_again() -> None:
+    with Bodies({"a": b"x"}).serve() as url:
+        reader = Downloads(ThreadPool("test", 1), total_seconds=10, idle_seconds=5)
+        try:
+            assert await reader.read(f"{url}/close/a", 10, "field") == b"x"
+            with no_more_files(), pytest.raises(ShortageError):
+                await reader.read(f"{url}/close/a", 10, "field")
+        finally:
+            await reader.aclose()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("can't start new thread"), "threads"),
+        (OSError(errno.ENOSPC, "No space left on device"), "room on a disk"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "room on a disk"),
+        (MemoryError(), "memory"),
+    ],
+)
+def test_what_this_machine_lacks_is_named_and_tried_again(error: Exception, said: str) -> None:
+    found = shortage_error(error)
+    assert found is not None
+    assert said in found.message
+    assert found.code == "resource_exhausted"
+    assert shortage_error(RuntimeError("a defect")) is None
+
+
+def test_a_shortage_is_tried_again_later_and_later_though_no_attempt_counts() -> None:
+    policy = RetryPolicy(3, 1.0, 300.0)
+    error = ShortageError("none left", code=ErrorCode.RESOURCE_EXHAUSTED)
+    delays = [decide(error, 0, policy, tries=tries).delay_seconds for tries in (1, 3, 5, 10)]
+    assert all(delay is not None for delay in delays)
+    bounds = [(0.5, 1), (2, 4), (8, 16), (150, 300)]
+    for delay, (least, most) in zip(delays, bounds, strict=True):
+        assert delay is not None
+        assert least <= delay <= most
+
+
+def test_places_are_no_more_than_open_files_allow() -> None:
+    settings = Settings(redis_url="redis://here")
+    assert affordable_places(settings, 1_000_000) == settings.places
+    assert affordable_places(settings, resource.RLIM_INFINITY) == settings.places
+    assert 0 < affordable_places(settings, 256) < 256 - settings.long_poll_places
+    assert affordable_places(settings, 64) == 1
+
+
+async def test_a_thread_that_hangs_keeps_its_own_kind_waiting_and_nothing_else() -> None:
+    hanging, other = ThreadPool("hanging", 1), ThreadPool("other", 1)
+    released = threading.Event()
+    try:
+        with pytest.raises(TimeoutError):
+            await hanging.run(0.05, released.wait)
+        with pytest.raises(ShortageError, match="busy"):
+            await hanging.run(0.05, int)
+        assert await other.run(5.0, int) == 0
+        assert await in_thread(max, 1, 2) == 2
+    finally:
+        released.set()
+    end = time.monotonic() + 10
+    while True:
+        try:
+            assert await hanging.run(0.05, int) == 0
+            return
+        except ShortageError:
+            assert time.monotonic() < end, "the thread is free again"
