@@ -27,6 +27,7 @@ from worker.ledger.keys import Keys
 from worker.logging import configure
 from worker.redis_address import RedisAddress
 from worker.tasks.submission import RUN_TASK, register_tasks
+from worker.tasks.wake_consumer import WAKE_CONSUMER
 
 if TYPE_CHECKING:
     from celery.worker import WorkController
@@ -180,6 +181,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_ignore_result": True,
         "task_serializer": "json",
         "accept_content": ["json"],
+        "worker_consumer": WAKE_CONSUMER,
         "worker_pool": "threads",
         "worker_concurrency": TASK_THREADS,
         "worker_prefetch_multiplier": 1,

@@ -21,9 +21,12 @@ from tests.faults.outages import (
     api_away,
     bad_deploy,
     redis_away,
+    redis_demoted,
     redis_frozen,
     redis_full,
     redis_restarted,
+    redis_without_replicas,
+    wake_ups_blocked,
 )
 from tests.faults.races import cancels, rate_limit, retry_after, stops
 from tests.faults.storms import crashes
@@ -57,6 +60,9 @@ SCENARIOS: dict[str, Scenario] = {
     "redis-frozen": lambda at, seed: redis_frozen(at, seed, 600, 20),
     "redis-full": lambda at, seed: redis_full(at, seed, 600, 10),
     "redis-restarted": lambda at, seed: redis_restarted(at, seed, 600),
+    "redis-no-replicas": lambda at, seed: redis_without_replicas(at, seed, 600, 12),
+    "redis-demoted": lambda at, seed: redis_demoted(at, seed, 600, 12),
+    "wake-ups-blocked": lambda at, seed: wake_ups_blocked(at, seed, 600),
     "api-away": lambda at, seed: api_away(at, seed, 400),
     "rate-limit": lambda at, seed: rate_limit(at, seed, 50, 30),
     "retry-after": lambda at, seed: retry_after(at, seed, 800, 6),

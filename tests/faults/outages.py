@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 RETURN_SECONDS = 5.0
 
+WAKE_UPS = "{trainmaster}:wake"
+
 # Ten minutes in thirty seconds: every pause of the worker is a twentieth of its default.
 COMPRESSION = 20
 COMPRESSED = {
@@ -72,6 +74,44 @@ def redis_full(folder: Path, seed: int, commands: int, seconds: float) -> Report
         fleet.client.config_set("maxmemory", "0")
 
     return _redis_trouble(f"redis full {seconds:.0f} s[seed {seed}]", folder, seed, commands, fault)
+
+
+def redis_without_replicas(folder: Path, seed: int, commands: int, seconds: float) -> Report:
+    """Has Redis refuse writes for want of replicas, as `min-replicas-to-write` asks it to."""
+
+    def fault(fleet: Fleet) -> None:
+        fleet.client.config_set("min-replicas-to-write", 1)
+        time.sleep(seconds)
+        fleet.client.config_set("min-replicas-to-write", 0)
+
+    return _redis_trouble(
+        f"redis without replicas {seconds:.0f} s[seed {seed}]", folder, seed, commands, fault
+    )
+
+
+def redis_demoted(folder: Path, seed: int, commands: int, seconds: float) -> Report:
+    """Makes Redis a replica of nobody in the middle of a load: it is read-only for a while."""
+
+    def fault(fleet: Fleet) -> None:
+        fleet.client.replicaof("127.0.0.1", 9)
+        time.sleep(seconds)
+        fleet.client.replicaof("NO", "ONE")
+
+    return _redis_trouble(
+        f"redis demoted {seconds:.0f} s[seed {seed}]", folder, seed, commands, fault
+    )
+
+
+def wake_ups_blocked(folder: Path, seed: int, commands: int) -> Report:
+    """Puts a text where Celery's list of wake-ups should be, in the middle of a load, for good."""
+
+    def fault(fleet: Fleet) -> None:
+        pipe = fleet.client.pipeline(transaction=True)
+        pipe.delete(WAKE_UPS)
+        pipe.set(WAKE_UPS, "no list")
+        pipe.execute()
+
+    return _redis_trouble(f"wake-ups blocked[seed {seed}]", folder, seed, commands, fault)
 
 
 def _redis_trouble(

@@ -8,7 +8,15 @@ import pytest
 
 from tests.faults.crash_places import crash_at, open_fleet
 from tests.faults.leases import frozen, lost_wake_ups, tripled
-from tests.faults.outages import api_away, bad_deploy, redis_away, redis_full
+from tests.faults.outages import (
+    api_away,
+    bad_deploy,
+    redis_away,
+    redis_demoted,
+    redis_full,
+    redis_without_replicas,
+    wake_ups_blocked,
+)
 from tests.faults.races import cancels, rate_limit, retry_after, stops
 from tests.faults.waits import waiting_trainings
 from tests.faults.workload import Scene
@@ -28,6 +36,11 @@ if TYPE_CHECKING:
         pytest.param(203, lambda at, seed: tripled(at, seed, 200), id="203-three-of-each"),
         pytest.param(204, lambda at, seed: redis_away(at, seed, 160, 4), id="204-redis-away"),
         pytest.param(205, lambda at, seed: redis_full(at, seed, 160, 3), id="205-redis-full"),
+        pytest.param(
+            214, lambda at, seed: redis_without_replicas(at, seed, 160, 3), id="214-no-replicas"
+        ),
+        pytest.param(215, lambda at, seed: redis_demoted(at, seed, 160, 3), id="215-demoted"),
+        pytest.param(216, lambda at, seed: wake_ups_blocked(at, seed, 160), id="216-wake-ups"),
         pytest.param(206, lambda at, seed: api_away(at, seed, 60, 2), id="206-api-away"),
         pytest.param(207, lambda at, seed: cancels(at, seed, 100), id="207-cancels"),
         pytest.param(208, lambda at, seed: stops(at, seed, 120, 4), id="208-stops"),

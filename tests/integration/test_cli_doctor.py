@@ -61,6 +61,8 @@ def test_a_system_that_works_has_no_failure(served: Served) -> None:
         "redis.policy",
         "redis.persistence",
         "redis.memory",
+        "redis.write",
+        "redis.types",
         "redis.clock",
         "ledger.marker",
         "intake.group",

@@ -23,6 +23,7 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:turns               string   when the next request may go out
     {ns}:permits             zset     requests under way, by the time at which they count as lost
     {ns}:paused:<lane>       hash     a lane in which nearly everything failed, see `lanes`
+    {ns}:trial               string   what `doctor` writes to see whether writes are taken
     {ns}:marker              string   who this ledger is; gone when someone flushed Redis
     {ns}:testimony:<id>      string   what a worker created for a command that it holds no more
     {ns}:alike:<name>        set      what each creates and its id, where creations look the same
@@ -80,6 +81,16 @@ class Keys:
     def celery_moving(self) -> str:
         """What was taken from Celery's list and is not yet in the stream."""
         return f"{self.prefix}celery:moving"
+
+    @property
+    def wake_ups(self) -> str:
+        """Celery's list of wake-ups."""
+        return f"{self.prefix}wake"
+
+    @property
+    def trial(self) -> str:
+        """Written by who looks whether writes are taken; it expires within seconds."""
+        return f"{self.prefix}trial"
 
     @property
     def events(self) -> str:

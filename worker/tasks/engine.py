@@ -47,6 +47,8 @@ FULL_WAKE_UP_PAUSE_SECONDS = 0.5
 TRIM_SECONDS = 60.0
 MEET_PAUSE_SECONDS = 1.0
 CANCEL_PAUSE_SECONDS = 0.5
+# With commands due and no wake-up for so many sweeps, Celery's part is in trouble.
+SILENT_SWEEPS = 5
 
 
 class EngineStoppedError(Exception):
@@ -122,6 +124,8 @@ class Engine:
         self._wake_up_pending = False
         # A thread of its own: whatever else hangs, others are told that something is due.
         self._wake_ups = ThreadPool("wake-ups", 1)
+        self._silent_sweeps = 0
+        self._own_drain: asyncio.Task[None] | None = None
         self._stopping = False
         self._alarm = ClockAlarm()
 
@@ -290,6 +294,20 @@ class Engine:
         if self._parts is not None and await self._parts.runner.drain(self._times.slice):
             self.notify(1)
 
+    def _drain_unasked(self) -> None:
+        """Opens a drain without a wake-up: Celery can't send or take one at the moment."""
+        self._silent_sweeps = 0
+        if self._stopping or (self._own_drain is not None and not self._own_drain.done()):
+            return
+        self._own_drain = asyncio.create_task(self._drain(), name="drain")
+
+    def _watch_silence(self, parts: Parts, due: int) -> None:
+        """Sees that commands are due and no wake-up comes: its consumer may be in trouble."""
+        self._silent_sweeps = self._silent_sweeps + 1 if due and not parts.runner.draining else 0
+        if self._silent_sweeps >= SILENT_SWEEPS:
+            log.warning("engine.wake_ups_missed", due=due)
+            self._drain_unasked()
+
     def notify(self, count: int) -> None:
         """Sees to it that commands which are due get run; `count` of them, as far as known."""
         parts = self._parts
@@ -315,8 +333,10 @@ class Engine:
             self._publish_wake_up()
         except Exception as exc:  # noqa: BLE001 - a lost wake-up is what the sweep is for
             log.warning("engine.wake_up_failed", error=str(exc), kind=type(exc).__name__)
-        finally:
             # The loop may have ended meanwhile.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._drain_unasked)
+        finally:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(
                     self._loop.call_later, pause_seconds, self._wake_up_sent
@@ -332,7 +352,9 @@ class Engine:
             await asyncio.sleep(self._times.sweep)
             try:
                 await parts.marker.check()
-                self.notify(sum(await parts.ledger.count_due(await self._mind_clock(parts))))
+                due = sum(await parts.ledger.count_due(await self._mind_clock(parts)))
+                self.notify(due)
+                self._watch_silence(parts, due)
                 if time.monotonic() >= trim_at:
                     trim_at = time.monotonic() + TRIM_SECONDS
                     await parts.ledger.trim_events(self._times.event_retention)

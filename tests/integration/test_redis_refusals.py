@@ -1,0 +1,145 @@
+"""Redis answers, and refuses: writes, rights, types. Workers live through it, doctor tells why."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from redis import Redis
+
+from tests.console import Console, running_worker, wait_until
+from worker.embedded import EmbeddedRedis
+from worker.ledger.keys import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Act = Callable[[Redis, Keys], object]
+
+# It fails at once and without a call of the API: its deadline has passed.
+COMMAND = '{"type":"list_models","id":"%s","deadline":"2020-01-01T00:00:00Z","data":{}}'
+
+
+def _block_wake_ups(client: Redis, keys: Keys) -> None:
+    pipe = client.pipeline(transaction=True)
+    pipe.delete(keys.wake_ups)
+    pipe.set(keys.wake_ups, "no list")
+    pipe.execute()
+
+
+TROUBLES: dict[str, tuple[Act, Act]] = {
+    "too few replicas": (
+        lambda client, _: client.config_set("min-replicas-to-write", 1),
+        lambda client, _: client.config_set("min-replicas-to-write", 0),
+    ),
+    "a demoted primary": (
+        lambda client, _: client.replicaof("127.0.0.1", 9),
+        lambda client, _: client.replicaof("NO", "ONE"),
+    ),
+    "a full server": (
+        lambda client, _: client.config_set("maxmemory", 1),
+        lambda client, _: client.config_set("maxmemory", 0),
+    ),
+    "no right to read lists": (
+        lambda client, _: client.acl_setuser("default", enabled=True, commands=["-brpop"]),
+        lambda client, _: client.acl_setuser("default", enabled=True, commands=["+brpop"]),
+    ),
+    "wake-ups in a key of the wrong type": (_block_wake_ups, lambda *_: None),
+    "a wake-up that is no message": (
+        lambda client, keys: client.lpush(keys.wake_ups, "no JSON", "[]", "{}", "null"),
+        lambda *_: None,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    """A server that no other test uses, for its configuration is changed."""
+    with EmbeddedRedis(tmp_path_factory.mktemp("refusing")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: EmbeddedRedis) -> Iterator[Redis]:
+    with Redis.from_url(server.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def stranger(server: EmbeddedRedis) -> Console:
+    """The console on a namespace of its own, with an API that is never asked."""
+    return Console(
+        server.url,
+        f"refused-{uuid.uuid4().hex[:8]}",
+        TRAINMASTER_BEARER_TOKEN="of-nobody",
+        ENCORD_DOMAIN="http://127.0.0.1:9",
+        TRAINMASTER_LOG_FORMAT="json",
+        TRAINMASTER_SWEEP_SECONDS="0.25",
+    )
+
+
+def ended(client: Redis, keys: Keys, command_id: str) -> bool:
+    found = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(keys.events))
+    wanted = f'"subject":"{command_id}"'.encode()
+    return any(wanted in event[b"event"] and b".failed" in event[b"event"] for _, event in found)
+
+
+# A full server refuses nothing that Celery's consumer asks; `redis-full` is a scenario of faults.
+@pytest.mark.parametrize("trouble", sorted(TROUBLES.keys() - {"a full server"}))
+def test_a_worker_outlives(client: Redis, stranger: Console, tmp_path: Path, trouble: str) -> None:
+    begin, end = TROUBLES[trouble]
+    keys, log = Keys(stranger.namespace), tmp_path / "worker.log"
+    with running_worker(stranger, log) as worker:
+        client.xadd(keys.commands, {"command": COMMAND % "before"})
+        wait_until(lambda: ended(client, keys, "before"), "a command before the trouble")
+        begin(client, keys)
+        try:
+            wait_until(
+                lambda: worker.poll() is not None or b"wake_ups.failed" in log.read_bytes(),
+                "Celery's consumer has met the trouble",
+            )
+        finally:
+            end(client, keys)
+        assert worker.poll() is None, log.read_text()
+        client.xadd(keys.commands, {"command": COMMAND % "after"})
+        wait_until(lambda: ended(client, keys, "after"), "a command after the trouble")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        ("too few replicas", "min-replicas-to-write is not met"),
+        ("a demoted primary", "this server is a replica"),
+        ("a full server", "maxmemory is reached"),
+    ],
+)
+def test_doctor_tries_a_write_and_names_the_cause(
+    client: Redis, stranger: Console, trouble: str, said: str
+) -> None:
+    begin, end = TROUBLES[trouble]
+    keys = Keys(stranger.namespace)
+    begin(client, keys)
+    try:
+        found = doctor(stranger)
+    finally:
+        end(client, keys)
+    assert found["redis.write"]["level"] == "fail"
+    assert said in found["redis.write"]["message"]
+    assert found["redis.write"]["advice"]
+    assert doctor(stranger)["redis.write"]["level"] == "ok"
+    assert 0 < client.pttl(keys.trial) <= 5_000
+
+
+def test_doctor_names_a_key_that_holds_something_else(client: Redis, stranger: Console) -> None:
+    keys = Keys(stranger.namespace)
+    assert doctor(stranger)["redis.types"]["level"] == "ok"
+    client.set(keys.wake_ups, "no list")
+    found = doctor(stranger)["redis.types"]
+    assert found["level"] == "fail"
+    assert f"{keys.wake_ups} is a string and should be a list" in found["message"]
+
+
+def doctor(console: Console) -> dict[str, dict[str, Any]]:
+    return {line["check"]: line for line in console.run("doctor", "--json").lines}
