@@ -25,8 +25,10 @@ _TRIED_MS: Final = 5_000
 _CAUSES: Final = {
     "NOREPLICAS": (
         "too few replicas are connected: min-replicas-to-write is not met",
-        "bring replicas back, or lower it: CONFIG SET min-replicas-to-write 0; "
-        "workers wait and go on by themselves",
+        (
+            "bring replicas back, or lower it: CONFIG SET min-replicas-to-write 0; "
+            "workers wait and go on by themselves"
+        ),
     ),
     "READONLY": (
         "this server is a replica, so it takes no writes",
