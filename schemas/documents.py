@@ -14,6 +14,7 @@ from schemas.commands import COMMAND_CLASSES, Command
 from schemas.enums import CommandType, EventState
 from schemas.events import (
     EVENT_SOURCE,
+    ITEM_SOURCE_PATTERN,
     UNREADABLE_TYPE,
     AcceptedData,
     CancelledData,
@@ -107,9 +108,21 @@ def _event(types: list[str], data: Schema, description: str | None) -> Schema:
         "properties": {
             "specversion": {"const": "1.0"},
             "id": {"type": "string", "description": "Stable for the same event."},
-            "source": {"const": EVENT_SOURCE},
+            "source": {
+                "anyOf": [
+                    {"const": EVENT_SOURCE},
+                    {
+                        "type": "string",
+                        "pattern": ITEM_SOURCE_PATTERN,
+                        "description": "Of an event about an item of a backfill.",
+                    },
+                ]
+            },
             "type": {"enum": types},
-            "subject": {"type": "string", "description": "The id of the command."},
+            "subject": {
+                "type": "string",
+                "description": "The id of the command, or of a backfill's item.",
+            },
             "time": {"type": "string", "format": "date-time"},
             "datacontenttype": {"const": "application/json"},
             "dataref": {"type": "string", "description": "Where a large result lies."},

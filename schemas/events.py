@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from schemas.enums import EventState
 
 EVENT_SOURCE = "/trainmaster"
+
+# Of the events about items of a backfill: their subjects, like `night/17`, may be ids of commands.
+ITEM_SOURCE_PATTERN = f"^{EVENT_SOURCE}/backfills/[^/]+$"
 
 # The command type that a rejected message's event names where its own can't be read.
 UNREADABLE_TYPE = "command"
@@ -276,7 +280,7 @@ class Event(BaseModel):
     id: str
     source: str
     type: str = Field(description="`<command type>.<state>`")
-    subject: str = Field(description="The id of the command.")
+    subject: str = Field(description="The id of the command, or of a backfill's item.")
     time: datetime
     datacontenttype: Literal["application/json"]
     data: dict[str, JsonValue]
@@ -284,6 +288,16 @@ class Event(BaseModel):
         default=None,
         description="Where the result lies if it is too large for an event.",
     )
+
+
+def item_source(backfill_id: str) -> str:
+    """Returns the source of the events about a backfill's items."""
+    return f"{EVENT_SOURCE}/backfills/{quote(backfill_id, safe='')}"
+
+
+def is_about_command(event: Mapping[str, object]) -> bool:
+    """Tells whether an event's subject is the id of a command, not that of a backfill's item."""
+    return event.get("source", EVENT_SOURCE) == EVENT_SOURCE
 
 
 def event_json(  # noqa: PLR0913 - the attributes of an event, keyword-only
@@ -295,6 +309,7 @@ def event_json(  # noqa: PLR0913 - the attributes of an event, keyword-only
     time_ms: int,
     data: Mapping[str, object],
     context: Mapping[str, str | int | bool],
+    source: str = EVENT_SOURCE,
     dataref: str | None = None,
 ) -> bytes:
     """Returns an event's bytes; the same arguments always give the same bytes.
@@ -307,12 +322,13 @@ def event_json(  # noqa: PLR0913 - the attributes of an event, keyword-only
         time_ms: Milliseconds since 1970.
         data: JSON values by name; UUIDs and datetimes are written as strings.
         context: What `Attributes.context` returned; never overrides an attribute of the event.
+        source: `EVENT_SOURCE`, or of a backfill's item what `item_source` returned.
         dataref: URL of the result where it is not in the event.
     """
     event: dict[str, object] = {
         "specversion": "1.0",
         "id": event_id,
-        "source": EVENT_SOURCE,
+        "source": source,
         "type": f"{command_type}.{state}",
         "subject": subject,
         "time": f"{_second(time_ms // 1000)}.{time_ms % 1000:03d}Z",

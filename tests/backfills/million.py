@@ -229,8 +229,8 @@ def _watch(processes: Processes, client: Redis, items: int, kills: int) -> tuple
             Sample(
                 round(time.monotonic() - begun, 1),
                 sum(int(each or 0) for each in told),
-                int(client.scard(f"{HASH}:open")),
-                int(client.xlen(f"{HASH}:results")),
+                int(client.scard("{million}:backfill-open:" + ID)),
+                int(client.xlen("{million}:backfill-results:" + ID)),
                 round(client.info("memory")["used_memory"] / _MEBIBYTE, 1),
                 memory,
             )

@@ -16,6 +16,7 @@ from tests.faults.backfills import backfills
 from tests.faults.chaos import chaos
 from tests.faults.crash_places import Action, crash_at, open_fleet
 from tests.faults.failing_worker import PLACES
+from tests.faults.ids import colliding_ids
 from tests.faults.leases import frozen, lost_wake_ups, tripled
 from tests.faults.outages import (
     api_away,
@@ -71,6 +72,7 @@ SCENARIOS: dict[str, Scenario] = {
     "stops": lambda at, seed: stops(at, seed, 1_200, 40),
     "backfills": lambda at, seed: backfills(at, seed, 50_000),
     "chaos": lambda at, seed: chaos(at, seed, 1_800),
+    "ids-collide": lambda at, seed: colliding_ids(at, seed, 2_000),
     "waits": lambda at, seed: waiting_trainings(at, seed, 10_000, 240),
 }
 

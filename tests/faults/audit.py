@@ -7,6 +7,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from schemas.events import is_about_command
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -23,11 +25,16 @@ _PAGE = 5000
 
 @dataclass
 class Audit:
-    """All events so far, by command; read on with `update`."""
+    """All events so far, by command; read on with `update`.
+
+    Attributes:
+        items: ends of items, whose subjects may be ids of commands.
+    """
 
     fleet: Fleet
     events: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     rejected: list[dict[str, Any]] = field(default_factory=list)
+    items: list[dict[str, Any]] = field(default_factory=list)
     since: str = "-"
     _ended: set[str] = field(default_factory=set)
 
@@ -38,7 +45,9 @@ class Audit:
             for entry_id, fields in page:
                 self.since = f"({entry_id.decode()}"
                 event = json.loads(fields[b"event"])
-                if event["type"].endswith(".rejected"):
+                if not is_about_command(event):
+                    self.items.extend([event] if state(event) in ENDS else [])
+                elif event["type"].endswith(".rejected"):
                     self.rejected.append(event)
                 else:
                     self.events[event["subject"]].append(event)

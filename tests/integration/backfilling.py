@@ -70,7 +70,7 @@ class Backfilling:
     async def settle(self, lease: Lease, failure: str = "", **more: Any) -> bool:
         """Ends an item as a worker does; `more` stands in its record too."""
         state = RowState.FAILED if failure else RowState.SUCCEEDED
-        number = int(lease.command_id.rpartition("/")[2])
+        number = lease.item
         record: dict[str, Any] = {"item": number, "state": state, "attempts": 1, "seconds": 0.1}
         if failure:
             record |= {"error": {"code": failure, "message": "no"}, "input": {"data_uuid": "x"}}
@@ -96,7 +96,7 @@ class Backfilling:
         async def work() -> None:
             while not over.is_set():
                 for lease in await self.claim(5):
-                    number = int(lease.command_id.rpartition("/")[2])
+                    number = lease.item
                     await self.settle(lease, failing, **tell(number))
                 await asyncio.sleep(0.002)
 

@@ -97,8 +97,8 @@ async def test_an_item_ends_once_and_its_row_is_gone_with_it(night: Backfilling)
     assert not await night.settle(lease), "fenced, for there is no row"
     now = await night.standing()
     assert (now.succeeded, now.open, now.waiting) == (1, 0, 1)
-    assert not await night.redis.exists(night.keys.row(lease.command_id))
-    assert not await night.redis.exists(night.keys.text(lease.command_id))
+    assert not await night.redis.exists(night.keys.row(lease.row_id))
+    assert not await night.redis.exists(night.keys.text(lease.row_id))
     assert await events(night.redis, night.keys.events) == []
     assert await night.redis.xlen(night.keys.dead_letters) == 0
 
@@ -191,7 +191,7 @@ async def test_a_run_reads_no_further_than_its_window_and_keeps_each_item_once(
         "seconds": ended.result["seconds"] if ended.result else None,
     }
     left = [key async for key in night.redis.scan_iter(match=f"*{night.keys.namespace}*")]
-    assert not [key for key in left if b"row:" in key or b"text:" in key or b":results" in key]
+    assert not [key for key in left if b"row:" in key or b"text:" in key or b"-results:" in key]
 
 
 class DiedError(Exception):

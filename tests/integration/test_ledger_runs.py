@@ -184,7 +184,7 @@ async def test_a_renewed_lease_lasts_longer_and_a_lost_one_is_told(
     lease = await lease_one(redis, ledger)
     await redis.zadd(keys.due_interactive, {"one": 1})
     stale = replace(lease, token=Token(99))
-    gone = replace(lease, command_id="gone")
+    gone = replace(lease, row_id="gone")
     assert await ledger.renew([lease]) == set()
     score = await redis.zscore(keys.due_interactive, "one")
     assert score is not None

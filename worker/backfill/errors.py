@@ -20,5 +20,9 @@ class OutputError(BackfillError):
     """The results can't be written."""
 
 
+class IdTakenError(BackfillError):
+    """Another backfill has this id."""
+
+
 class LeadLostError(BackfillError):
     """Another process leads the backfill now; what this one was about to do was not done."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,22 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 _PARTS: Final = "parts"
+_SAFE_NAME: Final = re.compile(r"[a-z0-9_-]([a-z0-9._-]{0,98}[a-z0-9_-])?", re.ASCII)
+_UNSAFE: Final = re.compile(r"[^a-z0-9._-]+", re.ASCII)
+_SHOWN_CHARACTERS: Final = 60
+
+
+def folder_name(backfill_id: str) -> str:
+    """Returns the name of a backfill's folder, which no other id gives.
+
+    Ids may differ in nothing but case, be longer than a file's name may, or hold any printable
+    character. Those that are safe to be a name everywhere stay as they are; any other one becomes
+    a part that people recognise and a digest, with a character between them that safe ones lack.
+    """
+    if _SAFE_NAME.fullmatch(backfill_id):
+        return backfill_id
+    shown = _UNSAFE.sub("-", backfill_id.lower()).strip("-.")[:_SHOWN_CHARACTERS]
+    return f"{shown}~{hashlib.sha256(backfill_id.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NewType, cast
 
-from worker.backfill.errors import LeadLostError
+from worker.backfill.errors import IdTakenError, LeadLostError
 from worker.backfill.plan import Plan
 from worker.backfill.standing import BackfillState, Origin, Standing, read_standing
 from worker.errors import FencedError
+from worker.ledger.keys import ITEM_SEPARATOR
 from worker.ledger.ledger import load_script
 from worker.ledger.streams import entries_between
 
@@ -44,6 +45,7 @@ NOBODY: Final = LeadToken(0)
 
 PROGRESS_MILLISECONDS: Final = 5_000
 _PACKAGE: Final = "worker.backfill"
+_TAKEN: Final = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class BackfillStore:
 
         Raises:
             FencedError: it was cancelled, or has another holder.
+            IdTakenError: the console or an earlier command began a backfill of this id.
         """
         keys = self.keys
         key = keys.backfill(lease.command_id)
@@ -134,6 +137,8 @@ class BackfillStore:
             keys=[key, keys.backfills, keys.events, keys.row(lease.command_id)],
             args=[lease.command_id, plan.json(), Origin.QUEUE, lease.entry_id, "", lease.token, ""],
         )
+        if code == _TAKEN:
+            raise IdTakenError(lease.command_id)
         if code < 0:
             raise FencedError("another holder owns the command now")
         return Plan.parse(kept)
@@ -158,12 +163,11 @@ class BackfillStore:
             replies: the stream that gets it too.
         """
         keys = self.keys
-        hash_key = keys.backfill(backfill_id)
         reply = await self._lead(
             keys=[
-                hash_key,
-                f"{hash_key}:open",
-                f"{hash_key}:results",
+                keys.backfill(backfill_id),
+                keys.backfill_open(backfill_id),
+                keys.backfill_results(backfill_id),
                 keys.events,
                 replies or keys.events,
             ],
@@ -222,7 +226,6 @@ class BackfillStore:
         After a lost reply, look where the cursor stands: the items were taken wholly or not.
         """
         keys = self.keys
-        hash_key = keys.backfill(standing.id)
         args: list[Any] = [
             keys.prefix,
             standing.id,
@@ -231,14 +234,15 @@ class BackfillStore:
             position,
             int(exhausted),
             marker,
+            ITEM_SEPARATOR,
         ]
         for item in items:
             args += (item.text, item.problem)
         done, _ = await self._feed(
             keys=[
-                hash_key,
-                f"{hash_key}:open",
-                f"{hash_key}:results",
+                keys.backfill(standing.id),
+                keys.backfill_open(standing.id),
+                keys.backfill_results(standing.id),
                 keys.due_bulk,
                 keys.marker,
             ],
@@ -250,7 +254,7 @@ class BackfillStore:
         self, backfill_id: str, first: str, last: str, count: int | None = None
     ) -> list[tuple[str, bytes]]:
         """Returns results between two stream ids, both included unless one begins with `(`."""
-        stream = f"{self.keys.backfill(backfill_id)}:results"
+        stream = self.keys.backfill_results(backfill_id)
         entries = await entries_between(self.redis, stream, first, last, count)
         return [(entry_id.decode(), fields[b"result"]) for entry_id, fields in entries]
 
@@ -274,9 +278,8 @@ class BackfillStore:
         """
         _, last, count = cut.split(" ")
         milliseconds, _, number = last.partition("-")
-        hash_key = self.keys.backfill(backfill_id)
         done = await self._shelve(
-            keys=[hash_key, f"{hash_key}:results"],
+            keys=[self.keys.backfill(backfill_id), self.keys.backfill_results(backfill_id)],
             args=[token, cut, f"{milliseconds}-{int(number) + 1}", count],
         )
         if not done:
@@ -285,12 +288,11 @@ class BackfillStore:
     async def steer(self, backfill_id: str, turn: Turn) -> tuple[bool, BackfillState | None]:
         """Changes the state if it is one of the allowed; returns whether, and the one before."""
         keys = self.keys
-        hash_key = keys.backfill(backfill_id)
         code, before = await self._steer(
             keys=[
-                hash_key,
-                f"{hash_key}:open",
-                f"{hash_key}:results",
+                keys.backfill(backfill_id),
+                keys.backfill_open(backfill_id),
+                keys.backfill_results(backfill_id),
                 keys.events,
                 keys.due_bulk,
                 keys.due_suspect,

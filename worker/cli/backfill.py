@@ -170,6 +170,9 @@ async def _latest(store: BackfillStore, backfill_id: str) -> Standing | None:
     """Returns a backfill, or the last of those by which its failures were run again."""
     found = await store.look(backfill_id)
     while found is not None and (later := await store.look(f"{found.id}.retry")) is not None:
+        if later.plan.source != retry_plan(found).source:
+            # Someone chose this id for a backfill that has nothing to do with it.
+            return found
         found = later
     return found
 
@@ -186,7 +189,13 @@ def _retried(target: Target, standing: Standing) -> Standing:
 
     async def begin(redis: Redis) -> Standing | None:
         store = store_of(target, redis)
-        await begin_backfill(store, retry_id, retry_plan(standing))
+        plan = retry_plan(standing)
+        if await begin_backfill(store, retry_id, plan) != plan:
+            raise click.ClickException(
+                f"another backfill has the id {safe_text(retry_id)}; run "
+                f"{safe_text(plan.source.location)} by `trainmaster backfill run` and an id of "
+                "your own"
+            )
         return await store.look(retry_id)
 
     begun = target.run(begin)

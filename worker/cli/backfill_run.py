@@ -116,6 +116,8 @@ def run(  # noqa: PLR0913 - the options of a command
     given_id = backfill_id or f"backfill-{uuid.uuid4().hex[:8]}"
     if not is_valid_id(given_id) or "/" in given_id or len(given_id) > _MOST_ID_CHARACTERS:
         raise click.BadParameter("must be printable, without a slash", param_hint="--id")
+    if not output and not _can_name_folder(given_id):
+        raise click.BadParameter("can't be the name of a folder: say --output", param_hint="--id")
     plan = _plan(source, source_format, mapped, output or given_id, options)
     if render is not None:
         check_drawing()
@@ -139,6 +141,10 @@ def run(  # noqa: PLR0913 - the options of a command
             f"trainmaster backfill status {safe_text(given_id)}"
         )
     lead_backfill(target, given_id, as_json=as_json)
+
+
+def _can_name_folder(backfill_id: str) -> bool:
+    return backfill_id not in {".", ".."} and len(backfill_id.encode()) <= _MOST_ID_CHARACTERS
 
 
 def _plan(

@@ -35,16 +35,21 @@ _KNOWN_STATES = frozenset(RowState)
 
 @click.command()
 @click.argument("command_id", metavar="ID")
+@click.option("--item", is_flag=True, help="ID is a backfill's item, like night/17.")
 @json_option
 @ledger_command
-def status(*, target: Target, command_id: str, as_json: bool) -> None:
+def status(*, target: Target, command_id: str, item: bool, as_json: bool) -> None:
     """Tell how a command stands.
 
-    Ends with 1 where the id is not known: never accepted, rejected, or ended long ago.
+    An ID that no command has may be that of a backfill's item which has not ended; where both are
+    there, --item shows the item. Ends with 1 where the id is not known: never accepted, rejected,
+    or ended long ago.
     """
 
     async def look(redis: Redis) -> tuple[RowView, dict[str, Any] | None] | None:
-        row = await Inspector(redis, target.keys).status(command_id)
+        inspector = Inspector(redis, target.keys)
+        row = None if item else await inspector.status(command_id)
+        row = row or await inspector.item(command_id)
         return None if row is None else (row, await terminal_event(redis, target.keys, row))
 
     found = target.run(look)
@@ -125,6 +130,7 @@ def _fields(row: RowView, event: dict[str, Any] | None, now: float) -> list[tupl
     known = row.state in _KNOWN_STATES
     fields = [
         ("id", row.id),
+        *([("item of", f"the backfill {row.backfill}")] if row.backfill else []),
         ("type", row.type),
         ("state", row.state if known else f"{row.state}, which this version does not know"),
         ("priority", row.lane),

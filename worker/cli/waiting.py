@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from schemas.enums import EventState
+from schemas.events import is_about_command
 from worker.ledger.connection import LEDGER_TROUBLE
 from worker.ledger.event_stream import event_of
 from worker.ledger.inspection import Inspector
@@ -147,7 +148,7 @@ class Wait:
     def _take(self, event: dict[str, Any]) -> None:
         command_id, state = event["subject"], event["type"].rpartition(".")[2]
         sent = self._open.get(command_id)
-        if sent is None:
+        if sent is None or not is_about_command(event):
             return
         if state == EventState.REJECTED and event["id"] != f"{sent.entry_id}/{state}":
             # Someone else's message with the same id was rejected, not ours.

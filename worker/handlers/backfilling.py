@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
-from urllib.parse import quote
 
 from schemas.enums import SourceFormat
-from worker.backfill.errors import LeadLostError, SourceError
+from worker.backfill.errors import IdTakenError, LeadLostError, SourceError
 from worker.backfill.leader import Busy, Leader
+from worker.backfill.output import folder_name
 from worker.backfill.plan import FailureLimits, Plan, SourcePlan, common_data
 from worker.backfill.sources import guess_format
 from worker.backfill.standing import BackfillState, Origin
@@ -39,9 +39,12 @@ async def backfill(run: Run[Backfill]) -> Outcome:
     known = await around.store.look(backfill_id)
     if known is None:
         plan = make_plan(run, around)
-        await around.store.open_for(run.lease, plan)
+        try:
+            await around.store.open_for(run.lease, plan)
+        except IdTakenError as exc:
+            raise _taken() from exc
     elif known.origin is not Origin.QUEUE or known.entry != run.lease.entry_id:
-        raise _refusal("another backfill has this id")
+        raise _taken()
     leader = Leader(around.store, backfill_id, announces=False, marker=run.around.ledger.marker)
     try:
         standing = await leader.work(_until_deadline(run, SLICE_SECONDS))
@@ -114,7 +117,7 @@ def make_plan(run: Run[Backfill], around: BackfillSurroundings) -> Plan:
             source_format,
             cast("dict[str, str]", data.columns or {}),
         ),
-        output=f"{around.output}/backfill-{quote(run.lease.command_id, safe='')}",
+        output=f"{around.output}/backfill-{folder_name(run.lease.command_id)}",
         part_format=data.part_format,
         window=around.window,
         part_items=around.part_items,
@@ -138,6 +141,10 @@ def _allowed(source: str, roots: tuple[Path, ...], urls: tuple[str, ...]) -> str
     if not is_below(resolved, roots):
         raise _refusal("the source lies outside the folders of TRAINMASTER_DATA_ROOTS")
     return str(resolved)
+
+
+def _taken() -> InputError:
+    return input_error("id", "another backfill has this id; send the command with another one")
 
 
 def _refusal(message: str) -> InputError:

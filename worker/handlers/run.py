@@ -258,7 +258,10 @@ class Run(Generic[C]):
         """
         payload = b""
         if event is not None:
-            payload = announce(self.command, self.lease.entry_id, self.lease.command_id, *event)
+            lease = self.lease
+            payload = announce(
+                self.command, lease.entry_id, lease.command_id, *event, backfill=lease.backfill
+            )
         noted, holder = await self.around.ledger.note(
             self.lease,
             progress,

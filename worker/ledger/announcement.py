@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from schemas.events import event_json
+from schemas.events import EVENT_SOURCE, event_json, item_source
 
 if TYPE_CHECKING:
     from schemas.commands import Command
@@ -22,12 +22,14 @@ def announce(  # noqa: PLR0913 - what an event tells
     data: dict[str, Any],
     *,
     ordinal: int | None = None,
+    backfill: str = "",
     dataref: str | None = None,
 ) -> bytes:
     """Returns the event that tells `state` of a command.
 
     The event's id is made of the command's stream entry, the state and the ordinal, so that it
     is the same however often the event is written, and unique though ids are used again.
+    The event of a backfill's item has a source of its own, for a command may have the same id.
     """
     event_id = f"{entry_id}/{state}" if ordinal is None else f"{entry_id}/{state}/{ordinal}"
     return event_json(
@@ -35,6 +37,7 @@ def announce(  # noqa: PLR0913 - what an event tells
         command_type=command.type,
         state=state,
         subject=command_id,
+        source=item_source(backfill) if backfill else EVENT_SOURCE,
         time_ms=int(time.time() * 1000),
         data=data,
         context=command.context(),

@@ -12,6 +12,7 @@ from schemas.legible import read_legible
 from schemas.parsing import InvalidCommandError
 from schemas.referral import parse_message
 from worker.ledger.announcement import announce
+from worker.ledger.keys import item_row_id
 from worker.ledger.ledger import load_script
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from schemas.referral import ReferredCommand
     from worker.ledger.keys import Keys
 
-_CANCELLED, _ITEM = 1, 4
+_CANCELLED: Final = 1
 
 
 class CancelVerdict(StrEnum):
@@ -109,7 +110,7 @@ async def cancel(
     while True:
         row = await _read(redis, keys, command_id)
         if row is None:
-            return CancelOutcome(CancelVerdict.UNKNOWN_ID, "")
+            return await _item_or_unknown(redis, keys, command_id)
         if row.ended:
             return CancelOutcome(CancelVerdict.ALREADY_ENDED, row.state)
         command = row.command
@@ -136,10 +137,17 @@ async def cancel(
             return CancelOutcome(
                 CancelVerdict.CANCELLED, state.decode(), row.training_uuid, row.in_doubt
             )
-        if code == _ITEM:
-            return CancelOutcome(CancelVerdict.ITEM_OF_BACKFILL, row.state)
         if (verdict := _VERDICTS.get(code)) is not None:
             return CancelOutcome(verdict, state.decode())
+
+
+async def _item_or_unknown(redis: Redis, keys: Keys, item_id: str) -> CancelOutcome:
+    """Returns why an id that no command has can't be cancelled."""
+    backfill_id, _, number = item_id.rpartition("/")
+    row = await _read(redis, keys, item_row_id(backfill_id, number)) if number.isdigit() else None
+    if row is None:
+        return CancelOutcome(CancelVerdict.UNKNOWN_ID, "")
+    return CancelOutcome(CancelVerdict.ITEM_OF_BACKFILL, row.state)
 
 
 def _data(row: _Moment) -> dict[str, Any]:
@@ -150,10 +158,10 @@ def _data(row: _Moment) -> dict[str, Any]:
     return {}
 
 
-async def _read(redis: Redis, keys: Keys, command_id: str) -> _Moment | None:
+async def _read(redis: Redis, keys: Keys, row_id: str) -> _Moment | None:
     pipe = redis.pipeline(transaction=True)
-    pipe.get(keys.text(command_id))
-    pipe.hmget(keys.row(command_id), "s", "t", "n", "q", "p", "e")
+    pipe.get(keys.text(row_id))
+    pipe.hmget(keys.row(row_id), "s", "t", "n", "q", "p", "e")
     text, (state, command_type, token, entry_id, progress, ended_at) = await pipe.execute()
     if state is None:
         return None

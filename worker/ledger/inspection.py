@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from schemas.json_text import decode_json
-from worker.ledger.keys import GROUP, Keys
+from worker.ledger.keys import GROUP, Keys, item_row_id, shown_id
 from worker.ledger.row import LANES
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class RowView:
     """A row, for people.
 
     Attributes:
+        backfill: whose item it is, None for a command.
         state: of `RowState`, or as it stands: a newer version may have written one of its own.
         lane: of `Priority`, or likewise.
         due_at_ms: when someone looks at it again; the lease's end while it runs.
@@ -32,6 +33,7 @@ class RowView:
     """
 
     id: str
+    backfill: str | None
     type: str
     state: str
     lane: str
@@ -62,6 +64,14 @@ class Inspector:
         views = await self._read([command_id])
         return views[0] if views else None
 
+    async def item(self, item_id: str) -> RowView | None:
+        """Returns the row of a backfill's item that has not ended, by an id like `night/17`."""
+        backfill_id, _, number = item_id.rpartition("/")
+        if not number.isdigit():
+            return None
+        views = await self._read([item_row_id(backfill_id, number)])
+        return views[0] if views else None
+
     async def rows(self, state: RowState | None = None, limit: int = 100) -> AsyncIterator[RowView]:
         """Yields rows: what has not ended first, by due time, then what has ended.
 
@@ -76,7 +86,7 @@ class Inspector:
                     "list[bytes]", await self._redis.zrange(due, start, start + _PAGE - 1)
                 ):
                     start += len(ids)
-                    for view in await self._read([command_id.decode() for command_id in ids]):
+                    for view in await self._read([row_id.decode() for row_id in ids]):
                         if state in {None, view.state}:
                             yield view
                             found += 1
@@ -148,27 +158,28 @@ class Inspector:
             if view.ended and state in {None, view.state}:
                 yield view
 
-    async def _read(self, command_ids: list[str]) -> list[RowView]:
+    async def _read(self, row_ids: list[str]) -> list[RowView]:
         pipe = self._redis.pipeline(transaction=False)
-        for command_id in command_ids:
-            pipe.hgetall(self._keys.row(command_id))
-            pipe.zscore(self._keys.due_interactive, command_id)
-            pipe.zscore(self._keys.due_bulk, command_id)
-            pipe.zscore(self._keys.due_suspect, command_id)
+        for row_id in row_ids:
+            pipe.hgetall(self._keys.row(row_id))
+            pipe.zscore(self._keys.due_interactive, row_id)
+            pipe.zscore(self._keys.due_bulk, row_id)
+            pipe.zscore(self._keys.due_suspect, row_id)
         replies = await pipe.execute()
         views = []
-        for index, command_id in enumerate(command_ids):
+        for index, row_id in enumerate(row_ids):
             fields, *scores = replies[index * 4 : index * 4 + 4]
             if fields:
                 due = next((score for score in scores if score is not None), None)
-                views.append(_view(command_id, fields, due))
+                views.append(_view(row_id, fields, due))
         return views
 
 
-def _view(command_id: str, fields: dict[bytes, bytes], due: float | None) -> RowView:
+def _view(row_id: str, fields: dict[bytes, bytes], due: float | None) -> RowView:
     errors = decode_json(fields[b"x"]) if b"x" in fields else []
     return RowView(
-        id=command_id,
+        id=shown_id(row_id),
+        backfill=fields[b"b"].decode() if b"b" in fields else None,
         type=fields[b"t"].decode(),
         state=fields[b"s"].decode(),
         lane=LANES.get(fields[b"l"], fields[b"l"].decode()),

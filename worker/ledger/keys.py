@@ -11,12 +11,12 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:events              stream   field `event`
     {ns}:replies:<replyto>   stream   field `event`
     {ns}:dead-letters        stream   field `dead_letter`
-    {ns}:row:<id>            hash     one command, see `worker.ledger.row`
-    {ns}:text:<id>           string   the command's text, until it has ended
-    {ns}:due:interactive     zset     id -> time in ms at which someone must look again
+    {ns}:row:<row id>        hash     one command or item, see `worker.ledger.row`
+    {ns}:text:<row id>       string   its text, until it has ended
+    {ns}:due:interactive     zset     row id -> time in ms at which someone must look again
     {ns}:due:bulk            zset     the same for the bulk lane
     {ns}:due:suspect         zset     rows that were claimed again and again without an end
-    {ns}:deadlines           zset     id -> deadline in ms, of what has one and has not ended
+    {ns}:deadlines           zset     row id -> deadline in ms, of what has one and has not ended
     {ns}:hold                string   while it exists, nobody claims: the API said so, see `holds`
     {ns}:refused             hash     workers whose key the API refuses, see `holds`
     {ns}:clock               string   the latest time of Redis that anybody saw, see `clock`
@@ -30,13 +30,19 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:guard:<name>        string   the id that owns a training, or that is about to create one
     {ns}:backfills           zset     ids of backfills, by the time (ms) at which they began
     {ns}:backfill:<id>       hash     one backfill, see `worker.backfill.store`
-    {ns}:backfill:<id>:open  set      ids of its items that have rows
-    {ns}:backfill:<id>:results  stream  field `result`: how items ended, until they are written
+    {ns}:backfill-open:<id>  set      row ids of its items that have rows
+    {ns}:backfill-results:<id>  stream  field `result`: how items ended, until they are written
+
+Ids come from producers and may be any printable text, so each family of keys has a space of its
+own: an id stands at the end of a key and nothing follows it, and no family's name begins with
+another's. The row id of a command is its id. That of a backfill's item is made of the backfill's
+id, `ITEM_SEPARATOR` and the item's number; no id of a command holds that character.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from schemas.enums import Priority
 
@@ -44,6 +50,19 @@ GROUP = "intake"
 COMMAND_FIELD = b"command"
 CELERY_FIELD = b"celery"
 EVENT_FIELD = b"event"
+
+# The unit separator of ASCII: refused in the ids of commands, for it is not printable.
+ITEM_SEPARATOR: Final = "\x1f"
+
+
+def item_row_id(backfill_id: str, number: int | str) -> str:
+    """Returns the row id of a backfill's item."""
+    return f"{backfill_id}{ITEM_SEPARATOR}{number}"
+
+
+def shown_id(row_id: str) -> str:
+    """Returns a row id as people see it: an item of `night` is `night/17`."""
+    return row_id.replace(ITEM_SEPARATOR, "/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +180,14 @@ class Keys:
         """The state of a backfill."""
         return f"{self.prefix}backfill:{backfill_id}"
 
+    def backfill_open(self, backfill_id: str) -> str:
+        """The row ids of a backfill's items that have rows."""
+        return f"{self.prefix}backfill-open:{backfill_id}"
+
+    def backfill_results(self, backfill_id: str) -> str:
+        """How items of a backfill ended, until that is written."""
+        return f"{self.prefix}backfill-results:{backfill_id}"
+
     def paused(self, lane: Priority) -> str:
         """The pause of a lane."""
         return f"{self.prefix}paused:{lane}"
@@ -177,13 +204,13 @@ class Keys:
         """The stream for one `replyto`; empty without one."""
         return f"{self.prefix}replies:{reply_to}" if reply_to else ""
 
-    def row(self, command_id: str) -> str:
-        """The row of a command."""
-        return f"{self.prefix}row:{command_id}"
+    def row(self, row_id: str) -> str:
+        """The row of a command or an item."""
+        return f"{self.prefix}row:{row_id}"
 
-    def text(self, command_id: str) -> str:
-        """The text of a command that has not ended."""
-        return f"{self.prefix}text:{command_id}"
+    def text(self, row_id: str) -> str:
+        """The text of a command or an item that has not ended."""
+        return f"{self.prefix}text:{row_id}"
 
     def guard(self, name: str) -> str:
         """The owner of something that must have one owner at most."""

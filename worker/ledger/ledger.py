@@ -15,7 +15,7 @@ import structlog
 
 from schemas.enums import Priority
 from schemas.json_text import encode_json
-from worker.ledger.keys import GROUP, Keys
+from worker.ledger.keys import GROUP, Keys, shown_id
 from worker.ledger.row import (
     LANE_CODES,
     SUSPECT_CLAIMS,
@@ -191,7 +191,7 @@ class Ledger:
         )
         held_ms, rows, paused, dropped, skipped = reply
         if dropped:
-            log.error("ledger.rows_broken", ids=[command_id.decode() for command_id in dropped])
+            log.error("ledger.rows_broken", ids=[shown_id(row_id.decode()) for row_id in dropped])
         lanes = {lane for bit, lane in _PAUSED_BITS if paused & bit}
         return Claim(
             [read_lease(fields) for fields in rows], held_ms / 1000, frozenset(lanes), skipped
@@ -203,13 +203,13 @@ class Ledger:
         await self._hold(keys=[self.keys.hold], args=[milliseconds, reason])
 
     async def renew(self, leases: Sequence[Lease]) -> set[str]:
-        """Extends leases; returns the ids of those that were lost to another holder."""
+        """Extends leases; returns the row ids of those that were lost to another holder."""
         keys = self.keys
         args: list[Any] = [keys.prefix, self._lease_ms]
         for lease in leases:
-            args += (lease.command_id, lease.token, LANE_CODES[lease.lane])
+            args += (lease.row_id, lease.token, LANE_CODES[lease.lane])
         reply = await self._renew(keys=[keys.due_interactive, keys.due_bulk], args=args)
-        return {command_id.decode() for command_id in reply}
+        return {row_id.decode() for row_id in reply}
 
     async def note(  # noqa: PLR0913 - what a note holds
         self,
@@ -242,7 +242,7 @@ class Ledger:
             keys=[keys.events, keys.due_interactive, keys.due_bulk],
             args=[
                 keys.prefix,
-                lease.command_id,
+                lease.row_id,
                 lease.token,
                 LANE_CODES[lease.lane],
                 self._lease_ms,
@@ -268,7 +268,7 @@ class Ledger:
         args: list[Any] = [keys.prefix, self._retention_seconds, self._reply_seconds]
         for item in batch:
             args += (
-                item.lease.command_id,
+                item.lease.row_id,
                 item.lease.token,
                 LANE_CODES[item.lease.lane],
                 item.state,

@@ -20,6 +20,7 @@ from typing import Any, Final, NewType
 
 from schemas.enums import Priority
 from schemas.json_text import decode_json
+from worker.ledger.keys import ITEM_SEPARATOR, shown_id
 
 # A first claim that never ended is what every kill leaves behind; a second one is suspect.
 SUSPECT_CLAIMS: Final = 2
@@ -89,9 +90,14 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A claimed row. Nobody else may run it until `Ledger.finish`, or until the lease ends."""
+    """A claimed row. Nobody else may run it until `Ledger.finish`, or until the lease ends.
 
-    command_id: str
+    Attributes:
+        row_id: names the row in the ledger, see `worker.ledger.keys`.
+        backfill: whose item it is; empty for a command.
+    """
+
+    row_id: str
     token: Token
     lane: Priority
     state: RowState
@@ -105,6 +111,16 @@ class Lease:
     backfill: str = ""
 
     @property
+    def command_id(self) -> str:
+        """The command's id; of an item, what people see, which a command may be called too."""
+        return shown_id(self.row_id) if self.backfill else self.row_id
+
+    @property
+    def item(self) -> int:
+        """The number of an item in its backfill."""
+        return int(self.row_id.rpartition(ITEM_SEPARATOR)[2])
+
+    @property
     def suspect(self) -> bool:
         """Whether earlier claims never ended, so that it may kill its worker."""
         return self.claims > SUSPECT_CLAIMS
@@ -112,11 +128,11 @@ class Lease:
 
 def read_lease(fields: list[Any]) -> Lease:
     """Returns the lease that a script handed out."""
-    (command_id, token, lane, state, attempts, claims, accepted_at, entry_id, progress, errors) = (
+    (row_id, token, lane, state, attempts, claims, accepted_at, entry_id, progress, errors) = (
         fields[:10]
     )
     return Lease(
-        command_id=command_id.decode(),
+        row_id=row_id.decode(),
         token=Token(token),
         lane=LANES[lane],
         state=RowState(state.decode()),

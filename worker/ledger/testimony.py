@@ -29,9 +29,9 @@ class Attestations:
         word = {"entry": lease.entry_id, "uuid": attested.uuid, "result": attested.result}
         testify = load_script(self._redis, "testify")
         await testify(
-            keys=[self._keys.testimony(lease.command_id)],
+            keys=[self._keys.testimony(lease.row_id)],
             args=[
-                lease.command_id,
+                lease.row_id,
                 encode_json(word),
                 GUARD_SECONDS,
                 attested.guard,
@@ -41,7 +41,7 @@ class Attestations:
 
     async def find(self, lease: Lease) -> tuple[str, dict[str, Any] | None] | None:
         """Returns uuid and result of what an earlier holder created, if it left word."""
-        found = cast("bytes | None", await self._redis.get(self._keys.testimony(lease.command_id)))
+        found = cast("bytes | None", await self._redis.get(self._keys.testimony(lease.row_id)))
         word = {} if found is None else decode_json(found)
         # Ids are used anew: word of an earlier command is of no use to this one.
         if word.get("entry") != lease.entry_id:

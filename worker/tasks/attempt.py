@@ -282,6 +282,7 @@ class Attempts:
             state,
             data,
             ordinal=ordinal,
+            backfill=run.lease.backfill,
             dataref=dataref,
         )
 

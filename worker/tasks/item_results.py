@@ -59,17 +59,13 @@ def unreadable_item(lease: Lease, error: dict[str, Any]) -> bytes:
     if not lease.backfill:
         return b""
     return orjson.dumps({
-        "item": _number(lease),
+        "item": lease.item,
         "state": "failed",
         "input": {},
         "error": error,
         "attempts": lease.attempts,
         "seconds": 0.0,
     })
-
-
-def _number(lease: Lease) -> int:
-    return int(lease.command_id.rpartition("/")[2])
 
 
 def _said(run: Run[Command]) -> dict[str, Any]:
@@ -80,7 +76,7 @@ def _said(run: Run[Command]) -> dict[str, Any]:
 def _record(run: Run[Command], state: str, told: dict[str, Any], attempts: int) -> bytes:
     seconds = round(time.monotonic() - run.begun, 4)
     return encode_json({
-        "item": _number(run.lease),
+        "item": run.lease.item,
         "state": state,
         **told,
         "attempts": attempts,

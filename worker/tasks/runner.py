@@ -309,7 +309,7 @@ class Runner:
     def _drop(self, lost: Iterable[str]) -> None:
         gone = set(lost)
         for task, (lease, run) in list(self._runs.items()):
-            if lease.command_id in gone and not (run is not None and run.changing):
+            if lease.row_id in gone and not (run is not None and run.changing):
                 log.warning("run.lease_lost", command_id=lease.command_id)
                 task.cancel()
 

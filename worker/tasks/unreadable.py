@@ -55,20 +55,28 @@ def give_up_late(lease: Lease, keys: Keys) -> Finish:
 def _fail(lease: Lease, error: ErrorBody, keys: Keys) -> Finish:
     log.error("command.failed", command_id=lease.command_id, message=error.message)
     legible = read_legible(lease.text)
+    # Its backfill keeps an item's failure; an event or a dead letter would name a command.
+    is_item = bool(lease.backfill)
+    is_silent = is_item and "backfill" not in legible.context()
     body = error.model_dump(mode="json", exclude_none=True)
     return Finish(
         lease,
         RowState.FAILED,
         lease.attempts,
-        event=announce(
+        event=b""
+        if is_silent
+        else announce(
             legible,
             lease.entry_id,
             lease.command_id,
             EventState.FAILED,
             {"error": body, "attempts": lease.attempts},
+            backfill=lease.backfill,
         ),
         replies=keys.replies(legible.replyto),
-        dead_letter=dead_letter_json(
+        dead_letter=b""
+        if is_item
+        else dead_letter_json(
             command_id=lease.command_id,
             command_type=legible.type,
             error=body,

@@ -2,12 +2,13 @@
 -- Makes rows of the next items and moves the cursor behind them, in one step: a reader that dies
 -- before it has read them in vain, one that dies after it will not read them again.
 --
--- KEYS  1 backfill  2 backfill:open  3 backfill:results  4 due:bulk  5 marker
+-- KEYS  1 backfill  2 backfill-open  3 backfill-results  4 due:bulk  5 marker
 -- ARGV  1 key prefix  2 id  3 leader's token  4 number of the first item
 --       5 position behind the last one  6 1 if the source ends there, else 0  7 marker or ""
+--       8 what stands between the backfill's id and an item's number in a row id
 --       then for each item 2 values: its text, or "" and the record of what is wrong with it
 -- Returns {1, state} done, {0, state} fenced, or the cursor stands elsewhere
-local prefix, backfill, first = ARGV[1], ARGV[2], tonumber(ARGV[4])
+local prefix, backfill, first, separator = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[8]
 redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3]); redis.call('ZCARD', KEYS[4])
 if ARGV[7] ~= '' and redis.call('GET', KEYS[5]) ~= ARGV[7] then
   return redis.error_reply('LEDGERLOST the marker is gone')
@@ -19,9 +20,9 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local number = first
-for i = 8, #ARGV, 2 do
+for i = 9, #ARGV, 2 do
   if ARGV[i] ~= '' then
-    local id = backfill .. '/' .. string.format('%d', number)
+    local id = backfill .. separator .. string.format('%d', number)
     redis.call('HSET', prefix .. 'row:' .. id, 't', 'predict', 'f', '', 's', 'accepted',
       'l', 'b', 'n', 0, 'a', 0, 'c', 0, 'm', now,
       'q', is[4] .. '-' .. string.format('%d', number), 'b', backfill)

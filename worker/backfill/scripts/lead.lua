@@ -2,7 +2,7 @@
 -- Takes, keeps or gives up the lead of a backfill: who has it reads its source and writes its
 -- parts. Each new leader gets a higher token, and every act of leading names it.
 --
--- KEYS  1 backfill  2 backfill:open  3 backfill:results  4 events  5 the command's replies, or
+-- KEYS  1 backfill  2 backfill-open  3 backfill-results  4 events  5 the command's replies, or
 --       events again
 -- ARGV  1 token, 0 to take the lead  2 ms for which it is kept, 0 to give it up
 --       3 event that tells progress or ""  4 ms between two of them

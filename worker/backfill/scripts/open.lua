@@ -6,13 +6,15 @@
 --       6 token of who runs its command, or "" where there is none
 --       7 folder of the console that its pictures are to be drawn into, or ""
 -- Returns {1, plan} begun, {0, plan} it was there, with that plan, {-1, ""} another holds the
---         command or it has ended, so that nobody would lead it
+--         command or it has ended, so that nobody would lead it, {-2, ""} the id of this command
+--         stands for a backfill that another one began
 redis.call('ZCARD', KEYS[2]); redis.call('XLEN', KEYS[3])
 if ARGV[6] ~= '' and redis.pcall('HGET', KEYS[4], 'n') ~= ARGV[6] then return {-1, ''} end
-local plan = redis.call('HGET', KEYS[1], 'plan')
-if plan then
+local is = redis.call('HMGET', KEYS[1], 'plan', 'entry')
+if is[1] and ARGV[6] ~= '' and is[2] ~= ARGV[4] then return {-2, ''} end
+if is[1] then
   if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'render', ARGV[7]) end
-  return {0, plan}
+  return {0, is[1]}
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

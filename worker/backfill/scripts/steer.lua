@@ -1,7 +1,7 @@
 #!lua
 -- Takes a backfill from one state into another, once.
 --
--- KEYS  1 backfill  2 backfill:open  3 backfill:results  4 events  5 due:bulk  6 due:suspect
+-- KEYS  1 backfill  2 backfill-open  3 backfill-results  4 events  5 due:bulk  6 due:suspect
 -- ARGV  1 key prefix  2 states that it may be in, with blanks around  3 the new state
 --       4 reason or ""  5 leader's token, or "" for whoever  6 event or ""  7 result or ""
 --       8 seconds that an ended backfill is kept

@@ -7,7 +7,7 @@
 --       5 most of the bulk lane  6 suspects, 0 or 1  7 claims that make a row a suspect
 --       8 ms that a hold lasts at most
 -- Returns {ms for which nothing may be claimed, rows, paused lanes (1 interactive, 2 bulk),
---         ids that were dropped, rows skipped}; each row: id, token, lane,
+--         row ids that were dropped, rows skipped}; each row: row id, token, lane,
 --         state before, attempts, claims, accepted at (ms), entry id, progress or "",
 --         last errors or "", text, backfill or ""
 --
@@ -46,7 +46,7 @@ local function skip(due, id, row, backfill)
   skipped = skipped + 1
   if state ~= 'paused' then
     redis.call('DEL', row, prefix .. 'text:' .. id)
-    if redis.pcall('SREM', hash .. ':open', id) == 1 and type(state) == 'string' then
+    if redis.pcall('SREM', prefix .. 'backfill-open:' .. backfill, id) == 1 and type(state) == 'string' then
       redis.call('HINCRBY', hash, 'dropped', 1)
     end
   end

@@ -5,7 +5,7 @@
 -- KEYS  1 events  2 dead-letters  3 due:interactive  4 due:bulk  5 deadlines
 -- ARGV  1 key prefix  2 seconds an ended row is kept  3 seconds reply streams are kept
 --       then for each run 17 values:
---       id, token, lane, state, ended (1 or 0), delay in ms, attempts, claims,
+--       row id, token, lane, state, ended (1 or 0), delay in ms, attempts, claims,
 --       progress or "", last errors or "", event or "", reply stream or "", dead letter or "",
 --       guard to drop or "", backfill or "", result of an item or "", code of the error or ""
 -- Returns for each run: 1 done, 0 fenced
@@ -49,9 +49,9 @@ end
 local function end_item(id, row, backfill, state, result, code)
   local hash = prefix .. 'backfill:' .. backfill
   redis.call('DEL', row)
-  redis.call('SREM', hash .. ':open', id)
+  redis.call('SREM', prefix .. 'backfill-open:' .. backfill, id)
   if redis.call('EXISTS', hash) == 0 then return end
-  redis.call('XADD', hash .. ':results', '*', 'result', result)
+  redis.call('XADD', prefix .. 'backfill-results:' .. backfill, '*', 'result', result)
   redis.call('HINCRBY', hash, state, 1)
   if code ~= '' then redis.call('HINCRBY', hash, 'failed:' .. code, 1) end
   if state == 'failed' then check_failures(hash) end

@@ -2,7 +2,7 @@
 -- Records how far a run has come, before or after it changes something at the API.
 --
 -- KEYS  1 events  2 due:interactive  3 due:bulk
--- ARGV  1 key prefix  2 id  3 token  4 lane  5 lease in ms  6 state or ""  7 progress
+-- ARGV  1 key prefix  2 row id  3 token  4 lane  5 lease in ms  6 state or ""  7 progress
 --       8 event or ""  9 reply stream or ""  10 seconds reply streams are kept
 --       11 guard to take or ""  12 guard to drop or ""  13 seconds a guard is kept
 --       14 ms after which the guard of a command that has ended is free, or "" for never

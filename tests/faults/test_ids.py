@@ -1,0 +1,21 @@
+"""Colliding ids in short form; the seed stands in the test's name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.ids import colliding_ids
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("seed", [105])
+def test_commands_and_items_of_the_same_ids_end_once_each_though_workers_die(
+    tmp_path: Path, seed: int
+) -> None:
+    found = colliding_ids(tmp_path, seed, 100, kills=1, seconds=90)
+    assert found.holds, found.line()
+    assert found.faults == 2
