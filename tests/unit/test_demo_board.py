@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from io import StringIO
+from itertools import count
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from worker.demo.board import Board
 from worker.demo.errors import CommandFailedError
+
+if TYPE_CHECKING:
+    import pytest
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -24,6 +29,21 @@ def test_without_a_terminal_each_step_is_one_line_and_counts_are_none() -> None:
         "detection: training again, on labels that are new to it",
         "detection: predicting",
     ]
+
+
+def test_without_a_terminal_a_step_that_lasts_tells_now_and_then_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    printed = StringIO()
+    now = count(step=1.5)
+    monkeypatch.setattr("worker.demo.board.time.monotonic", lambda: next(now))
+    with Board(Console(file=printed)) as board:
+        for epoch in range(1, 17):
+            board.say("detection", "training", f"epoch {epoch} of 16")
+    lines = [line.partition("s  ")[2] for line in printed.getvalue().splitlines()]
+    assert lines[0] == "detection: training"
+    assert 1 < len(lines) < 16
+    assert all(line.startswith("detection: training, epoch ") for line in lines[1:])
 
 
 def test_a_narrow_terminal_shows_every_model_and_no_line_too_long() -> None:

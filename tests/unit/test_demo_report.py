@@ -84,6 +84,13 @@ def test_the_short_form_judges_no_score() -> None:
     assert short.verdict(short.trained[0]) is Verdict.NOT_JUDGED
 
 
+def test_the_short_form_shows_no_score_that_would_look_like_a_defect() -> None:
+    shown = printed(report(0.0, extent=QUICK))
+    assert "0.000" not in shown
+    assert "Scores are not judged" in shown
+    assert "Scores are not judged" not in printed(report(0.9))
+
+
 def test_the_table_tells_task_score_images_seconds_and_verdict() -> None:
     shown = printed(report(0.912, 0.5))
     first, second = (line for line in shown.splitlines() if line.startswith("detection"))

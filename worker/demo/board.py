@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _REFRESHES_PER_SECOND = 4
+# Without a terminal, a step that lasts tells how far it is so often.
+_LINE_SECONDS = 10.0
 _STYLES = {"done": "green", "failed": "bold red"}
 
 
@@ -29,6 +31,7 @@ class _Step:
     name: str
     done: str
     begun_seconds: float
+    told_seconds: float
 
 
 class Board:
@@ -71,13 +74,19 @@ class Board:
         """Shows at which step someone is, and how much of it is done."""
         known = self._steps.get(who)
         if known is None or known.name != step:
-            self._steps[who] = _Step(step, done, self.seconds)
-            if not self._console.is_terminal:
-                # A line of its own each: nothing is wrapped at a width that nobody sees.
-                line = f"{self.seconds:6.1f} s  {who}: {step}"
-                self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+            self._steps[who] = _Step(step, done, self.seconds, self.seconds)
+            self._print_line(f"{who}: {step}")
+        elif done != known.done and self.seconds - known.told_seconds >= _LINE_SECONDS:
+            self._steps[who] = replace(known, done=done, told_seconds=self.seconds)
+            self._print_line(f"{who}: {step}, {done}")
         else:
             self._steps[who] = replace(known, done=done)
+
+    def _print_line(self, text: str) -> None:
+        if not self._console.is_terminal:
+            # A line of its own each: nothing is wrapped at a width that nobody sees.
+            line = f"{self.seconds:6.1f} s  {text}"
+            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def count(self, _event: Mapping[str, Any]) -> None:
         """Counts an event."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Far more than a training takes: it only keeps the demo from waiting for ever.
 TRAINING_TIMEOUT_SECONDS: Final = 600
+_LOOK_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Course:
     Attributes:
         turn: when it may train: trainings run in the order in which they were asked for.
         under_way: when the next one may.
+        losses: returns the loss of each epoch so far of a training that runs, by its uuid.
     """
 
     plan: ModelPlan
@@ -73,6 +75,7 @@ class Course:
     say: Callable[[str, str, str], None]
     turn: asyncio.Event
     under_way: asyncio.Event
+    losses: Callable[[str], Mapping[str, float]]
     trained: list[Trained] = field(default_factory=list)
     failure: CommandFailedError | None = None
 
@@ -93,13 +96,18 @@ class Course:
         attachments: dict[str, str] = {}
         training_uuid = None
         for part, epochs in enumerate(self.plan.epochs):
-            self._say("training" if part == 0 else "training again, on new labels")
+            step = "training" if part == 0 else "training again, on new labels"
+            self._say(step)
             labels = [
                 label
                 for project in self.projects
                 for label in self.plan.labels(project, part, self.extent.most_labels)
             ]
-            result = await self._train(model_uuid, part, epochs, labels, training_uuid)
+            showing = asyncio.create_task(self._show_epochs(step, part, self.extent.epochs(epochs)))
+            try:
+                result = await self._train(model_uuid, part, epochs, labels, training_uuid)
+            finally:
+                showing.cancel()
             training_uuid = result["training_uuid"]
             if not attachments:
                 self._say("attaching to both projects")
@@ -121,6 +129,17 @@ class Course:
         )
         return str(result["model_group"]["model_uuid"])
 
+    async def _show_epochs(self, step: str, part: int, epochs: int) -> None:
+        """Says how far a training is, until it is cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            uuid = self.exchange.trainings.get(self._train_id(part))
+            done = len(await asyncio.to_thread(self.losses, uuid)) if uuid else 0
+            self._say(step, f"epoch {done} of {epochs}" if uuid else "")
+
+    def _train_id(self, part: int) -> str:
+        return f"{self.plan.name}-{CommandType.TRAIN}-{part + 1}"
+
     async def _train(
         self, model_uuid: str, part: int, epochs: int, labels: list[str], earlier: str | None
     ) -> Any:
@@ -134,9 +153,8 @@ class Course:
         }
         if earlier is not None:
             data["pretrained_training_uuid"] = earlier
-        command_id = f"{self.plan.name}-{CommandType.TRAIN}-{part + 1}"
         return await self.exchange.carry_out(
-            CommandType.TRAIN, command_id, data, started=self.under_way
+            CommandType.TRAIN, self._train_id(part), data, started=self.under_way
         )
 
     async def _attach(self, model_uuid: str) -> dict[str, str]:

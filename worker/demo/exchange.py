@@ -36,6 +36,9 @@ class Exchange:
     Args:
         journal: gets every event, in the order of the stream.
         on_event: is told every event, before whoever waits for it.
+
+    Attributes:
+        trainings: uuids of trainings that exist, by the id of their command.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Exchange:
         self._on_event = on_event
         self._ends: dict[str, asyncio.Future[Any]] = {}
         self._started: dict[str, asyncio.Event] = {}
+        self.trainings: dict[str, str] = {}
         self.commands: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
 
@@ -95,6 +99,7 @@ class Exchange:
     def _settle(self, event: Mapping[str, Any]) -> None:
         state = str(event["type"]).rpartition(".")[2]
         if state == EventState.STARTED and event["subject"] in self._started:
+            self.trainings[event["subject"]] = event["data"]["training_uuid"]
             self._started[event["subject"]].set()
         end = self._ends.get(event["subject"])
         if state not in _ENDS or end is None or end.done():

@@ -13,7 +13,7 @@ from PIL import Image
 from worker.demo.curves import curve_name, draw_curve
 from worker.demo.pictures import draw_item
 from worker.demo.plan import MODELS
-from worker.demo.report import Verdict
+from worker.demo.report import SHORT_FORM, Verdict, shown_score
 from worker.demo.sights import SURE_ENOUGH
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ LOGS: Final = ("worker.log", "sandbox.log")
 PICTURES: Final = "pictures"
 CURVES: Final = "curves"
 
+_NOTE: Final = "The mark on each bar is the floor."
 _BADGES: Final = {Verdict.PASSED: "good", Verdict.FAILED: "bad", Verdict.NOT_JUDGED: "none"}
 
 
@@ -45,6 +46,7 @@ def write_page(report: Report, output: Path) -> Path:
         verdict_class="bad" if report.complaints else "good",
         complaints=_complaints(report),
         figures=_figures(report),
+        scores_note=_NOTE if report.extent.floors else SHORT_FORM,
         results="".join(_result(report, trained) for trained in report.trained),
         curves="".join(_curve(trained) for trained in report.trained),
         project_titles="".join(
@@ -78,17 +80,22 @@ def _figures(report: Report) -> str:
 
 def _result(report: Report, trained: Trained) -> str:
     plan, verdict = trained.plan, report.verdict(trained)
-    meter = (
-        f'<span class="meter"><i style="width:{trained.score:.1%}"></i>'
-        f'<b style="left:{plan.measure.floor:.1%}"></b></span>'
-    )
+    meter = ""
+    if report.extent.floors:
+        meter = (
+            f'<span class="meter"><i style="width:{trained.score:.1%}"></i>'
+            f'<b style="left:{plan.measure.floor:.1%}"></b></span>'
+        )
+    floor = plan.measure.floor if report.extent.floors else "–"
+    images = f"{len(trained.predicted)} ({trained.frames})"
     return (
         f"<tr><th>{escape(trained.name)}<small>{plan.architecture}</small></th>"
-        f"<td>{meter}{trained.score:.3f}<small>{escape(plan.measure.name)}</small></td>"
+        f"<td>{meter}{shown_score(report, trained)}<small>{escape(plan.measure.name)}</small></td>"
         f'<td><span class="badge {_BADGES[verdict]}">{verdict}</span></td>'
-        f'<td class="number">{plan.measure.floor}</td><td class="number">{trained.labels}</td>'
-        f'<td class="number">{len(trained.predicted)} ({trained.frames})</td>'
-        f'<td class="number">{trained.seconds} s</td></tr>'
+        f'<td class="number" data-label="floor">{floor}</td>'
+        f'<td class="number" data-label="labels">{trained.labels}</td>'
+        f'<td class="number" data-label="images (frames)">{images}</td>'
+        f'<td class="number" data-label="trained in">{trained.seconds} s</td></tr>'
     )
 
 

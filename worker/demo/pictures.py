@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageSequence
 
+from worker.backfill.images import orientation, upright
 from worker.demo.canvas import Canvas, parse_color, text_width
 from worker.demo.sights import predicted_sights, true_sights
 
@@ -100,7 +101,11 @@ def read_frames(file: Path) -> list[NDArray[np.uint8]]:
     if file.is_dir():
         return [read_frames(each)[0] for each in sorted(file.iterdir())]
     with Image.open(file) as picture:
-        return [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
+        turn = orientation(picture)
+        return [
+            np.asarray(upright(frame.convert("RGB"), turn))
+            for frame in ImageSequence.Iterator(picture)
+        ]
 
 
 def draw_item(item: Item, project: Project, models: Sequence[Trained], file: Path) -> None:
@@ -145,12 +150,11 @@ def _draw_things(canvas: Canvas, panel: _Panel, sights: Sequence[Sight], *, trac
         way = [each.centre for sight in sights for each in sight.things if _same(each, thing)]
         if tracked and len(way) > 1:
             canvas.trail(panel.place(np.array(way)), color)
-        parts = [f"#{thing.track}"] if tracked else []
+        parts = [thing.feature.name, *([f"#{thing.track}"] if tracked else [])]
         if thing.confidence is not None:
             parts.append(f"{thing.confidence:.2f}")
-        if parts:
-            left, top = panel.place(thing.outline).min(axis=0).round().astype(int).tolist()
-            canvas.tag(left, max(top, panel.top + 16), " ".join(parts), color, _SMALL)
+        left, top = panel.place(thing.outline).min(axis=0).round().astype(int).tolist()
+        canvas.tag(left, max(top, panel.top + 16), " ".join(parts), color, _SMALL)
 
 
 def _same(one: Shown, other: Shown) -> bool:

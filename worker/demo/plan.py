@@ -107,6 +107,7 @@ class Extent:
         most_items: held-out items of each project, None for all.
         most_epochs: of each training, None for as many as the plan says.
         floors: whether a score below its floor is a failure.
+        takes: how long it takes, for people.
     """
 
     batch_size: int
@@ -114,6 +115,7 @@ class Extent:
     most_items: int | None
     most_epochs: int | None
     floors: bool
+    takes: str
 
     def held_out(self, project: Project) -> list[Item]:
         """Returns the items to predict on."""
@@ -131,8 +133,22 @@ def spread(items: list[Item], most: int | None) -> list[Item]:
     return [items[number * len(items) // most] for number in range(most)]
 
 
-FULL: Final = Extent(batch_size=8, most_labels=None, most_items=None, most_epochs=None, floors=True)
-QUICK: Final = Extent(batch_size=8, most_labels=16, most_items=6, most_epochs=2, floors=False)
+FULL: Final = Extent(
+    batch_size=8,
+    most_labels=None,
+    most_items=None,
+    most_epochs=None,
+    floors=True,
+    takes="about three minutes on two cores",
+)
+QUICK: Final = Extent(
+    batch_size=8,
+    most_labels=16,
+    most_items=6,
+    most_epochs=2,
+    floors=False,
+    takes="the short form, about a minute on two cores",
+)
 
 DETECTION: Final = ModelPlan(
     name="detection",

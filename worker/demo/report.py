@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from worker.demo.plan import Extent
     from worker.demo.world import World
 
+SHORT_FORM: Final = (
+    "Scores are not judged: two epochs on a few labels show that all steps work, not how well "
+    "a model learns."
+)
 # Narrower, the table's words would be broken.
 _TABLE_WIDTH: Final = 76
 
@@ -86,6 +90,8 @@ def print_results(report: Report, console: Console) -> None:
             console.print(line, highlight=False)
     else:
         console.print(_table(report))
+    if not report.extent.floors:
+        console.print(SHORT_FORM, highlight=False)
     console.print(
         f"{len(report.commands)} commands, {len(report.events)} events, "
         f"{report.seconds:.0f} s in all",
@@ -108,10 +114,15 @@ def _table(report: Report) -> Table:
     return table
 
 
+def shown_score(report: Report, trained: Trained) -> str:
+    """Returns a score for people; that of the short form would only look like a defect."""
+    return f"{trained.score:.3f}" if report.extent.floors else "–"
+
+
 def _cells(report: Report, trained: Trained) -> tuple[str, ...]:
     return (
-        f"{trained.score:.3f} {trained.plan.measure.name}",
-        f"{trained.plan.measure.floor}",
+        f"{shown_score(report, trained)} {trained.plan.measure.name}",
+        f"{trained.plan.measure.floor}" if report.extent.floors else "–",
         f"{len(trained.predicted)} ({trained.frames})",
         f"{trained.seconds}",
         report.verdict(trained),

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from worker.demo.plan import Extent
     from worker.demo.stage import Stage
-    from worker.demo.world import Project
 
 # Several times what it takes on two slow cores: something hangs.
 LONGEST_SECONDS: Final = 1200
@@ -112,6 +111,9 @@ async def _guarded(options: Options, console: Console) -> int:
 
 async def _perform(options: Options, folder: Path, guardian: Guardian, console: Console) -> Report:
     extent = QUICK if options.quick else FULL
+    console.print(
+        f"Training, attaching and predicting on this machine; {extent.takes}.", highlight=False
+    )
     with Board(console) as board:
         board.say("servers", "starting Redis, sandbox and worker")
         async with running_stage(folder, options.output, guardian) as stage:
@@ -149,7 +151,7 @@ async def _play(
         (output / EVENTS).open("wb") as journal,
     ):
         exchange = Exchange(producer, redis, Keys(NAMESPACE), journal, board.count)
-        courses = _courses(extent, stage.world.projects, exchange, board)
+        courses = _courses(extent, stage, exchange, board)
         watchers = [
             asyncio.create_task(act)
             for act in (exchange.follow(), stage.worker.watch(), stage.sandbox.watch())
@@ -169,16 +171,17 @@ async def _play(
     return courses, exchange
 
 
-def _courses(
-    extent: Extent, projects: tuple[Project, ...], exchange: Exchange, board: Board
-) -> list[Course]:
+def _courses(extent: Extent, stage: Stage, exchange: Exchange, board: Board) -> list[Course]:
     """Returns a course for each model; each lets the next one train once its own training runs."""
     turn = asyncio.Event()
     turn.set()
     courses = []
     for plan in MODELS:
         under_way = asyncio.Event()
-        courses.append(Course(plan, extent, projects, exchange, board.say, turn, under_way))
+        projects = stage.world.projects
+        courses.append(
+            Course(plan, extent, projects, exchange, board.say, turn, under_way, stage.losses)
+        )
         turn = under_way
     return courses
 

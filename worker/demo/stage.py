@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import orjson
+
 from worker.demo.processes import Child
 from worker.demo.world import World, read_world
 from worker.embedded import EmbeddedRedis
@@ -40,6 +42,16 @@ class Stage:
     settings: dict[str, str]
     sandbox: Child
     worker: Child
+
+    def losses(self, training_uuid: str) -> dict[str, float]:
+        """Returns the loss of each epoch so far of a training that runs."""
+        told = self.folder / "sandbox" / "trainings" / training_uuid / "progress.json"
+        try:
+            found: dict[str, float] = orjson.loads(told.read_bytes())
+        except (OSError, ValueError):
+            # Before its first epoch has ended.
+            return {}
+        return found
 
     def how_to_go_on(self) -> str:
         """Returns the commands that start the same servers again, each in a terminal of its own."""
