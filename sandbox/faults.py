@@ -100,7 +100,7 @@ class CommitThenFail(_Rule):
     """The call is carried out, then answered by a status, or by a reset if none is given."""
 
     effect: Literal["commit_then_fail"]
-    status: int | None = Field(default=None, ge=300, le=599)
+    status: int | None = Field(default=None, ge=300, le=999)
     headers: dict[HeaderName, HeaderText] = {}
     body: JsonValue = None
 

@@ -98,7 +98,7 @@ class ErrorCode(StrEnum):
     UNEXPECTED_STATUS = (
         "unexpected_status",
         "permanent",
-        "The API answered with a status that it does not document, such as a redirect.",
+        "An undocumented status, such as a redirect; a change may have been made all the same.",
     )
     RATE_LIMITED = (
         "rate_limited",
@@ -119,7 +119,7 @@ class ErrorCode(StrEnum):
     BAD_RESPONSE = (
         "bad_response",
         "retry",
-        "The API reported success with an answer that makes no sense.",
+        "The API reported success with an answer that makes no sense or is another's.",
     )
     INVALID_INPUT = (
         "invalid_input",

@@ -10,11 +10,12 @@
     │   ├── ShortageError            this machine lacks what the attempt takes; costs no attempt
     │   │   └── NoSocketError        and so it sent no byte; a NotSentError too
     │   └── UnknownOutcomeError      the API may have acted
-    │       ├── ServerFailedError    408 and 5xx
+    │       ├── ServerFailedError    408, 499, 5xx and beyond
     │       ├── ConnectionLostError  read timeout, reset, truncated body
-    │       └── BadResponseError     a success whose body makes no sense
+    │       └── BadResponseError     an answer that makes no sense; of a change, any that does
+    │                                not prove that nothing happened
     ├── PermanentError               fate: permanent
-    │   ├── RequestRefusedError      any other 3xx or 4xx
+    │   ├── RequestRefusedError      any other 4xx; of a read, 1xx and 3xx, too
     │   ├── InputError               data_path or dataref can't be used
     │   ├── TrainingFailedError      the API reports that training failed
     │   ├── OutcomeUnknownError      a change whose outcome can't be found out
@@ -123,7 +124,7 @@ class UnknownOutcomeError(RetryableError):
 
 
 class ServerFailedError(UnknownOutcomeError):
-    """The API answered 408 or 5xx."""
+    """The API, or what stands before it, failed: 408, 499, 5xx, or no status of HTTP."""
 
 
 class ConnectionLostError(UnknownOutcomeError):
@@ -131,7 +132,7 @@ class ConnectionLostError(UnknownOutcomeError):
 
 
 class BadResponseError(UnknownOutcomeError):
-    """The API reported success with a body that is not what it promises."""
+    """The API answered with what it does not promise, and may have carried out the request."""
 
 
 class PermanentError(TrainmasterError):

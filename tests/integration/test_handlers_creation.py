@@ -70,6 +70,9 @@ async def guards(bench: Bench) -> list[bytes]:
 
 LOST: dict[str, dict[str, Any]] = {
     "commit, then 502": {"effect": "commit_then_fail", "status": 502},
+    "commit, then a redirect": {"effect": "commit_then_fail", "status": 302},
+    "commit, then 499": {"effect": "commit_then_fail", "status": 499},
+    "commit, then 600": {"effect": "commit_then_fail", "status": 600},
     "commit, then a reset": {"effect": "commit_then_fail"},
     "a truncated answer": {"effect": "truncated"},
 }

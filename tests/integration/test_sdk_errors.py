@@ -51,7 +51,7 @@ ROWS: list[tuple[Answer, type[Exception], type[TrainmasterError], ErrorCode]] = 
     (reply(502, SAYS), sdk.UnknownException, ServerFailedError, ErrorCode.SERVER_ERROR),
     (reply(503, SAYS), sdk.UnknownException, ServerFailedError, ErrorCode.SERVER_ERROR),
     (reply(504, SAYS), sdk.UnknownException, ServerFailedError, ErrorCode.SERVER_ERROR),
-    (reply(304), sdk.UnknownException, RequestRefusedError, ErrorCode.UNEXPECTED_STATUS),
+    (reply(304), sdk.UnknownException, BadResponseError, ErrorCode.UNEXPECTED_STATUS),
     (reply(418, SAYS), sdk.UnknownException, RequestRefusedError, ErrorCode.UNEXPECTED_STATUS),
     (reply(201, b"{}"), sdk.UnknownException, BadResponseError, ErrorCode.BAD_RESPONSE),
     (reply(204), sdk.RequestException, BadResponseError, ErrorCode.BAD_RESPONSE),

@@ -62,18 +62,17 @@ STATUSES: list[tuple[int, type[TrainmasterError], ErrorCode]] = [
     (503, ServerFailedError, ErrorCode.SERVER_ERROR),
     (504, ServerFailedError, ErrorCode.SERVER_ERROR),
     (599, ServerFailedError, ErrorCode.SERVER_ERROR),
-    (301, RequestRefusedError, ErrorCode.UNEXPECTED_STATUS),
-    (302, RequestRefusedError, ErrorCode.UNEXPECTED_STATUS),
-    (303, RequestRefusedError, ErrorCode.UNEXPECTED_STATUS),
-    (304, RequestRefusedError, ErrorCode.UNEXPECTED_STATUS),
-    (307, RequestRefusedError, ErrorCode.UNEXPECTED_STATUS),
-    (308, RequestRefusedError, ErrorCode.UNEXPECTED_STATUS),
+    (499, ServerFailedError, ErrorCode.SERVER_ERROR),
+    (600, ServerFailedError, ErrorCode.SERVER_ERROR),
+    (999, ServerFailedError, ErrorCode.SERVER_ERROR),
     (402, RequestRefusedError, ErrorCode.UNEXPECTED_STATUS),
     (418, RequestRefusedError, ErrorCode.UNEXPECTED_STATUS),
     (201, BadResponseError, ErrorCode.BAD_RESPONSE),
     (202, BadResponseError, ErrorCode.BAD_RESPONSE),
     (206, BadResponseError, ErrorCode.BAD_RESPONSE),
 ]
+
+UNPROVEN = [101, 300, 301, 302, 303, 304, 305, 307, 308, 399, 419, 420, 430, 440, 444, 460, 498]
 
 FAILURES: list[tuple[str, Answer, type[RetryableError], ErrorCode]] = [
     ("reset", Answer(then="reset"), ConnectionLostError, ErrorCode.CONNECTION_LOST),
@@ -141,6 +140,30 @@ async def test_each_status_is_one_error(
     assert len(stub.recorded) == 1
     if status >= 400:
         assert caught.value.message.startswith("it says why")
+
+
+@pytest.mark.parametrize("status", UNPROVEN)
+async def test_a_status_that_proves_nothing_is_no_refusal_of_a_change(
+    stub: StubApi, status: int
+) -> None:
+    """Whether a change was made is unknown then; a read or a prediction fails for good."""
+    stub.default = reply(
+        status, b"", location="https://me:s3cret@other.example:8443/x?token=s3cret"
+    )
+    async with signed(stub.url) as transport:
+        with pytest.raises(BadResponseError) as changed:
+            await transport.send("POST", "/ml-models", body=b"{}", fresh=True)
+        with pytest.raises(RequestRefusedError) as read:
+            await transport.send("GET", "/ml-models")
+    assert changed.value.code is read.value.code is ErrorCode.UNEXPECTED_STATUS
+    assert changed.value.status == read.value.status == status
+    assert len(stub.recorded) == 2
+    for message in (changed.value.message, read.value.message):
+        assert str(status) in message
+        assert "s3cret" not in message
+        if 300 <= status < 400 and status != 304:
+            assert "to https://other.example:8443, which is never followed" in message
+            assert "ENCORD_DOMAIN" in message
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import jiter
 
@@ -45,6 +46,14 @@ _REFUSALS = {
 }
 
 
+# What these mean by their standards (RFC 9110, 6585, 4918, 7725) is that the request was not
+# carried out. No other status proves it, not even an unassigned one of the 400s.
+_PROVE_NOTHING_HAPPENED = frozenset(_REFUSALS) | {
+    *(402, 406, 407, 410, 411, 412, 414, 415, 416, 417, 418),
+    *(421, 423, 424, 425, 426, 428, 431, 451),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What the API answered with a status that is no success.
@@ -55,6 +64,7 @@ class Reply:
         body: As far as it came.
         domain: Whom we asked.
         longest_wait_seconds: A `Retry-After` that asks for more is cut to this.
+        change: Whether the request changes something, so that it matters what was carried out.
     """
 
     status: int
@@ -62,6 +72,7 @@ class Reply:
     body: bytes
     domain: str
     longest_wait_seconds: float = LONGEST_RETRY_AFTER_SECONDS
+    change: bool = False
 
 
 def error_for(reply: Reply) -> TrainmasterError:
@@ -75,7 +86,9 @@ def error_for(reply: Reply) -> TrainmasterError:
             status=status,
             retry_after_seconds=read_retry_after(reply.headers, reply.longest_wait_seconds),
         )
-    if status == 408 or 500 <= status < 600:
+    # What is beyond 599 is to be taken for a 5xx (RFC 9110, 15); by 499 proxies say that they gave
+    # up waiting, while the server behind them may go on.
+    if status in {408, 499} or status >= 500:
         return ServerFailedError(
             said or f"the API failed with status {status}",
             code=ErrorCode.SERVER_ERROR,
@@ -89,14 +102,14 @@ def error_for(reply: Reply) -> TrainmasterError:
             code=ErrorCode.NOT_AUTHENTICATED,
             status=status,
         )
-    if 200 <= status < 300:
-        # Nothing says what an undocumented success did: it must not pass for a refusal.
-        return BadResponseError(
-            f"the API answered with the undocumented status {status}",
-            code=ErrorCode.BAD_RESPONSE,
-            status=status,
-        )
-    code, meaning = _REFUSALS.get(status, (ErrorCode.UNEXPECTED_STATUS, _unexpected(status)))
+    if 200 <= status < 300 or (reply.change and status not in _PROVE_NOTHING_HAPPENED):
+        # Nothing says what such an answer did: it must not pass for a refusal.
+        promised = 200 <= status < 300
+        code = ErrorCode.BAD_RESPONSE if promised else ErrorCode.UNEXPECTED_STATUS
+        return BadResponseError(_unexpected(reply, said), code=code, status=status)
+    code, meaning = _REFUSALS.get(status, (ErrorCode.UNEXPECTED_STATUS, ""))
+    if status < 400 or not (said or meaning):
+        said = _unexpected(reply, said)
     return RequestRefusedError(said or meaning, code=code, status=status, problems=problems)
 
 
@@ -132,10 +145,30 @@ def read_date(value: str) -> float | None:
         return None
 
 
-def _unexpected(status: int) -> str:
-    if 300 <= status < 400:
-        return f"the API answered with a redirect ({status}), which is never followed"
-    return f"the API answered with the unexpected status {status}"
+def _unexpected(reply: Reply, said: str) -> str:
+    status = reply.status
+    if 300 <= status < 400 and status != 304:
+        place = _origin(reply.headers.get("location", ""))
+        told = (
+            f"{reply.domain} answered with a redirect ({status}){place}, which is never followed: "
+            "ENCORD_DOMAIN must name the API itself"
+        )
+    else:
+        told = f"the API answered with the undocumented status {status}"
+    return _cut(f"{told} ({said})" if said else told)
+
+
+def _origin(location: str) -> str:
+    """Returns ` to` and whom a redirect names, without path and query, which may hold secrets."""
+    try:
+        parts = urlsplit(location)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return ""
+    if not parts.scheme.isalpha() or not host or not host.isprintable():
+        return ""
+    place = f"[{host}]" if ":" in host else host
+    return f" to {parts.scheme}://{place}" + (f":{port}" if port else "")
 
 
 def _read_message(body: bytes) -> tuple[str, list[Problem]]:

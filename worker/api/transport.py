@@ -207,7 +207,7 @@ class Transport:
         status = response.status_code
         if status in _SUCCESSES:
             return ApiResponse(status, response.headers, content)
-        raise error_for(self._reply(response, content))
+        raise error_for(self._reply(response, content, change=fresh))
 
     async def _exchange(
         self, request: httpx.Request, *, fresh: bool
@@ -266,7 +266,7 @@ class Transport:
             )
         )
 
-    def _reply(self, response: httpx.Response, content: bytes) -> Reply:
+    def _reply(self, response: httpx.Response, content: bytes, *, change: bool) -> Reply:
         said = self._credentials.redact(content.decode(errors="replace"))
         return Reply(
             response.status_code,
@@ -274,6 +274,7 @@ class Transport:
             said.encode(),
             self.domain,
             self._longest_wait_seconds,
+            change=change,
         )
 
 
