@@ -96,6 +96,11 @@ def _check_extension(value: object) -> str | int | bool | None:
             raise PydanticCustomError("extension", "must be a string, an integer, true or false")
 
 
+def _absent_if_empty(value: object) -> object:
+    """W3C lets libraries send an empty tracestate; it says nothing."""
+    return None if value == "" else value
+
+
 def _default_priority(value: object) -> object:
     return Priority.INTERACTIVE if value is None else value
 
@@ -165,7 +170,7 @@ class Attributes(BaseModel):
     traceparent: Text | None = Field(
         default=None, description="W3C trace context; copied to every event."
     )
-    tracestate: Text | None = Field(
+    tracestate: Annotated[Text | None, BeforeValidator(_absent_if_empty)] = Field(
         default=None, description="W3C trace context; copied to every event."
     )
     replyto: ReplyTo | None = Field(

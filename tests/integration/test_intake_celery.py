@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+import uuid
+import zlib
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import pytest
@@ -126,3 +130,99 @@ def test_the_problem_names_the_part_of_the_message(changes: dict[str, Any], path
 def test_an_envelope_is_an_object(raw: bytes) -> None:
     with pytest.raises(InvalidCommandError, match="must be an object"):
         unwrap(raw)
+
+
+def sent(producer: Celery, **options: Any) -> None:
+    producer.send_task("trainmaster.submit", **{"args": [COMMAND], **options})
+
+
+async def read_back(redis: Redis, keys: Keys) -> dict[str, Any]:
+    (raw,) = await redis.lrange(keys.celery_queue, 0, -1)
+    return cast("dict[str, Any]", orjson.loads(unwrap(cast("bytes", raw))))
+
+
+async def test_an_id_that_is_null_is_the_tasks_own(
+    producer: Celery, redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    task = producer.send_task("trainmaster.submit", [{**COMMAND, "id": None}])
+    (raw,) = await redis.lrange(keys.celery_queue, 0, -1)
+    await redis.lpush(keys.celery_queue, raw)
+    found = await taken_in(redis, ledger, keys)
+    assert [event["subject"] for event in found] == [task.id]
+
+
+async def test_eta_and_expires_become_notbefore_and_deadline(
+    producer: Celery, redis: Redis, keys: Keys
+) -> None:
+    eta, expires = "2030-01-01T00:00:00+00:00", "2031-01-01T00:00:00+00:00"
+    own = {**COMMAND, "notbefore": "2029-01-01T00:00:00Z", "deadline": "2032-01-01T00:00:00Z"}
+    sent(
+        producer,
+        args=[own],
+        eta=datetime.fromisoformat(eta),
+        expires=datetime.fromisoformat(expires),
+    )
+    found = await read_back(redis, keys)
+    assert (found["notbefore"], found["deadline"]) == (eta, expires)
+
+
+async def test_retries_and_priority_are_told(producer: Celery, redis: Redis, keys: Keys) -> None:
+    sent(producer, retries=2)
+    assert (await read_back(redis, keys))["celeryretries"] == 2
+
+
+@pytest.mark.parametrize("name", ["link", "link_error", "chain", "chord", "time_limit"])
+async def test_what_can_not_be_kept_is_rejected_by_name(
+    producer: Celery, redis: Redis, keys: Keys, name: str
+) -> None:
+    value: Any = 5 if name == "time_limit" else producer.signature("other.task")
+    sent(producer, **{name: [value] if name == "chain" else value})
+    (raw,) = await redis.lrange(keys.celery_queue, 0, -1)
+    with pytest.raises(InvalidCommandError, match=f"{name} can't be kept"):
+        unwrap(cast("bytes", raw))
+
+
+@pytest.mark.parametrize("compression", ["zlib", "bzip2", "lzma"])
+async def test_a_packed_body_is_read(
+    producer: Celery, redis: Redis, keys: Keys, compression: str
+) -> None:
+    sent(producer, compression=compression)
+    assert (await read_back(redis, keys))["type"] == COMMAND["type"]
+
+
+def test_a_body_is_unpacked_within_a_bound() -> None:
+    bomb = base64.b64encode(zlib.compress(bytes(64 * 2**20))).decode()
+    headers = {"task": "trainmaster.submit", "id": "x", "compression": "application/x-gzip"}
+    with pytest.raises(InvalidCommandError, match="once it is unpacked"):
+        unwrap(message(body=bomb, headers=headers))
+
+
+async def test_types_of_python_are_read_as_what_they_mean(
+    producer: Celery, redis: Redis, keys: Keys
+) -> None:
+    data = {"model_uuid": uuid.UUID(int=7), "share": Decimal("0.5"), "count": Decimal(8)}
+    sent(producer, args=[{**COMMAND, "data": data}])
+    found = (await read_back(redis, keys))["data"]
+    assert found == {"model_uuid": str(uuid.UUID(int=7)), "share": 0.5, "count": 8}
+
+
+async def test_protocol_1_is_read(producer: Celery, redis: Redis, keys: Keys) -> None:
+    producer.conf.task_protocol = 1
+    sent(producer, countdown=3600)
+    found = await read_back(redis, keys)
+    assert found["id"]
+    assert found["notbefore"]
+
+
+def test_pickle_is_named_with_what_to_set() -> None:
+    with pytest.raises(InvalidCommandError, match=r"pickle.* set task_serializer to json"):
+        unwrap(message(**{"content-type": "application/x-python-serialize"}))
+
+
+async def test_a_byte_order_mark_is_no_part_of_a_message(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await redis.lpush(keys.celery_queue, b"\xef\xbb\xbf" + message())
+    await redis.xadd(keys.commands, {"command": b"\xef\xbb\xbf" + orjson.dumps(COMMAND)})
+    found = await taken_in(redis, ledger, keys)
+    assert [event["type"] for event in found] == ["list_models.accepted"] * 2

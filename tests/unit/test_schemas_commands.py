@@ -514,3 +514,9 @@ def test_nothing_but_a_command_or_its_error_comes_out(raw: bytes) -> None:
     if error is not None:
         assert error.message
         assert error.problems or error.code is ErrorCode.TOO_LARGE
+
+
+def test_an_empty_tracestate_counts_as_absent() -> None:
+    command = parse_command(b'{"type":"list_models","data":{},"tracestate":""}').command
+    assert command.tracestate is None
+    assert "tracestate" not in command.context()

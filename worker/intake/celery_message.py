@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, cast
 
 import jiter
 
 from schemas.events import ErrorCode, Problem
 from schemas.parsing import InvalidCommandError
+from worker.intake.celery_body import BodyError, decoded_body, plain
 
 SUBMIT_TASK: Final = "trainmaster.submit"
+
+_FORMATS: Final = {
+    "application/x-python-serialize": "pickle, which is never read",
+    "application/x-yaml": "YAML",
+    "application/x-msgpack": "msgpack",
+}
+# What a signature may carry besides, by Celery's name for it in a message and in its calls.
+_LOST: Final = {
+    "callbacks": "link",
+    "errbacks": "link_error",
+    "chain": "chain",
+    "chord": "chord",
+}
 
 
 def unwrap(message: bytes) -> bytes:
@@ -20,21 +33,81 @@ def unwrap(message: bytes) -> bytes:
 
     A command without an id gets that of its task: however often the message comes, it is one.
 
-    Source: Celery's message protocol 2, kombu's envelope for Redis.
+    Source: Celery's message protocols 2 and 1, kombu's envelope for Redis.
 
     Raises:
         InvalidCommandError: the message holds no submission in JSON.
     """
     envelope = _read(message, "the envelope")
-    headers = envelope.get("headers")
-    if not isinstance(headers, dict) or headers.get("task") != SUBMIT_TASK:
+    headers, properties = _mapping(envelope, "headers"), _mapping(envelope, "properties")
+    if (kind := envelope.get("content-type")) != "application/json":
+        told = f", not {_FORMATS[kind]}: set task_serializer to json" if kind in _FORMATS else ""
+        raise _invalid("content-type", f"must be application/json{told}")
+    body = _read(_body(envelope, properties, headers.get("compression")), "the body")
+    if "task" not in headers and isinstance(body, dict):
+        # Protocol 1 has everything in its body.
+        headers, body = body, [body.get("args") or [], body.get("kwargs") or {}, body]
+    if headers.get("task") != SUBMIT_TASK:
         raise _invalid("headers.task", f"must be {SUBMIT_TASK}")
-    if envelope.get("content-type") != "application/json":
-        raise _invalid("content-type", "must be application/json")
-    command = _argument(_read(_body(envelope), "the body"))
-    if "id" not in command:
-        command = {**command, "id": str(headers.get("id", ""))}
-    return command_text(command)
+    _refuse_what_is_lost(headers, body)
+    command = plain(_argument(body))
+    if command.get("id") is None:
+        command = {**command, "id": str(headers.get("id") or "")}
+    return command_text(_with_options(command, headers, properties))
+
+
+def _mapping(envelope: dict[str, Any], name: str) -> dict[str, Any]:
+    found = envelope.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _refuse_what_is_lost(headers: dict[str, Any], body: Any) -> None:
+    """Refuses what Celery would do after or during the task, for the task ends at once."""
+    around = body[2] if isinstance(body, list) and len(body) > 2 else None
+    lost = around if isinstance(around, dict) else {}
+    for name, said in _LOST.items():
+        if lost.get(name):
+            raise _invalid(
+                said,
+                "can't be kept: the task ends once the command is taken; send what follows when "
+                "the command's event succeeded or failed comes",
+            )
+    if any(headers.get("timelimit") or ()):
+        raise _invalid("time_limit", "can't be kept: give the command a deadline, or expires")
+
+
+def _with_options(
+    command: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns a command that keeps what its task was sent with."""
+    found = dict(command)
+    for option, name, choose in (("eta", "notbefore", max), ("expires", "deadline", min)):
+        if (said := headers.get(option)) is None:
+            continue
+        moment = _moment(said)
+        if moment is None:
+            raise _invalid(option, "must be an ISO 8601 time")
+        own = _moment(found.get(name))
+        if found.get(name) is None or own is not None:
+            found[name] = (moment if own is None else choose(moment, own)).isoformat()
+    for name, value in (
+        ("celeryretries", headers.get("retries")),
+        ("celerypriority", properties.get("priority")),
+    ):
+        if isinstance(value, int) and value and name not in found:
+            found[name] = value
+    return found
+
+
+def _moment(said: object) -> datetime | None:
+    """Returns a time; one without an offset is UTC, as Celery sends it."""
+    if not isinstance(said, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(said.upper())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def command_text(command: Any) -> bytes:
@@ -43,26 +116,26 @@ def command_text(command: Any) -> bytes:
     Not by orjson: it refuses integers beyond 64 bits and lone surrogates, and what can't be
     written can't be rejected. Without blanks and escapes, which would count against its size.
     """
-    text = json.dumps(command, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(command, ensure_ascii=False, separators=(",", ":"), default=str)
     return text.encode("utf-8", "surrogatepass")
 
 
-def _body(envelope: dict[str, Any]) -> bytes:
-    body, properties = envelope.get("body"), envelope.get("properties")
+def _body(envelope: dict[str, Any], properties: dict[str, Any], compression: object) -> bytes:
+    body = envelope.get("body")
     if not isinstance(body, str):
         raise _invalid("body", "must be a string")
-    if not isinstance(properties, dict) or properties.get("body_encoding") != "base64":
-        return body.encode()
     try:
-        return base64.b64decode(body, validate=True)
-    except (binascii.Error, ValueError) as exc:
-        raise _invalid("body", "must be base64") from exc
+        return decoded_body(body, properties.get("body_encoding"), compression)
+    except BodyError as exc:
+        raise _invalid("body", str(exc)) from exc
 
 
 def _argument(body: Any) -> dict[str, Any]:
     match body:
         case [[dict(command)], *_] | [[], {"command": dict(command)}, *_]:
             return command
+        case [[], {"type": _} as command, *_]:
+            return cast("dict[str, Any]", command)
         case _:
             raise _invalid("args", "must be one object: the command")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,9 +48,10 @@ def judge(entry: Entry, keys: Keys) -> Acceptance | Rejection:
         )
         raw = b" ".join(name + b" " + value for name, value in entry.fields.items())
         return _rejection(entry, raw, error, UNREADABLE_TYPE, None)
+    text = text.removeprefix(codecs.BOM_UTF8)
     try:
         if message is not None:
-            text = unwrap(message)
+            text = unwrap(text)
         parsed = parse_message(text)
     except InvalidCommandError as exc:
         error = ErrorBody(code=exc.code, message=exc.message, problems=list(exc.problems) or None)

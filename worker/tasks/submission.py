@@ -36,7 +36,7 @@ def register_tasks(app: Celery, engine: Callable[[], Engine]) -> None:
     @app.task(name=SUBMIT_TASK, bind=True)
     def submit(self: Task[..., None], command: Any) -> None:
         """Adds a command to the stream; its judge is the intake, as for every other command."""
-        if isinstance(command, dict) and "id" not in command:
+        if isinstance(command, dict) and command.get("id") is None:
             # Celery may deliver a message twice; with its id the second one does nothing.
             command = {**command, "id": self.request.id}
         engine().submit(command_text(command))

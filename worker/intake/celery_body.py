@@ -1,0 +1,106 @@
+"""The body of a Celery message: unpacked within a bound, and with the types of kombu's JSON."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import bz2
+import lzma
+import zlib
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, Final
+
+from schemas.parsing import MAX_COMMAND_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# A command of 1 MiB may come with every character escaped, and with what Celery puts around it.
+MOST_BODY_BYTES: Final = 8 * MAX_COMMAND_BYTES
+
+
+class BodyError(ValueError):
+    """A body that can't be read; says why, and what to set."""
+
+
+def decoded_body(body: str, encoding: object, compression: object) -> bytes:
+    """Returns the bytes of a body.
+
+    Raises:
+        BodyError: it is no base64, is not packed as it says, or is too large.
+    """
+    raw = body.encode("utf-8", "surrogatepass")
+    if encoding == "base64":
+        try:
+            raw = base64.b64decode(body, validate=True)
+        except (binascii.Error, ValueError) as exc:
+            raise BodyError("must be base64") from exc
+    if compression is None:
+        return raw
+    unpack = _UNPACKERS.get(compression) if isinstance(compression, str) else None
+    if unpack is None:
+        known = "gzip, bzip2 or lzma, or none"
+        raise BodyError(f"is packed by {str(compression)[:40]}: set the compression to {known}")
+    try:
+        unpacked = unpack(raw)
+    except (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError) as exc:
+        raise BodyError(f"is not packed by {compression}, as its headers say") from exc
+    if len(unpacked) > MOST_BODY_BYTES:
+        raise BodyError(f"has more than {MOST_BODY_BYTES} bytes once it is unpacked")
+    return unpacked
+
+
+def _zlib(raw: bytes) -> bytes:
+    # 32 more than the window's 15 bits: the head tells whether it is zlib's or gzip's.
+    return zlib.decompressobj(47).decompress(raw, MOST_BODY_BYTES + 1)
+
+
+_UNPACKERS: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "application/x-gzip": _zlib,
+    "application/x-bz2": lambda raw: bz2.BZ2Decompressor().decompress(raw, MOST_BODY_BYTES + 1),
+    "application/x-lzma": lambda raw: lzma.LZMADecompressor().decompress(raw, MOST_BODY_BYTES + 1),
+}
+
+
+_TEXTS: Final = frozenset({"datetime", "date", "time", "bytes", "base64"})
+
+
+def plain(value: Any) -> Any:
+    """Returns a value in which kombu's marks for types of Python are the JSON that they mean.
+
+    Source: kombu.utils.json, `{"__type__": "uuid", "__value__": {"hex": "…"}}` and so on.
+    """
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"__type__", "__value__"}:
+        return _unmarked(value)
+    return {name: plain(each) for name, each in value.items()}
+
+
+def _unmarked(marked: dict[str, Any]) -> Any:
+    match marked:
+        case {"__type__": "uuid", "__value__": {"hex": str(digits)}} if len(digits) == 32:
+            parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
+            return "-".join(parts)
+        case {
+            "__type__": "datetime" | "date" | "time" | "bytes" | "base64",
+            "__value__": str(text),
+        }:
+            return text
+        case {"__type__": "decimal", "__value__": str(text)}:
+            return _number(text)
+        case _:
+            return marked
+
+
+def _number(text: str) -> Any:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return text
+    if not number.is_finite():
+        return text
+    is_whole = "." not in text and "e" not in text.lower()
+    return int(number) if is_whole else float(number)
