@@ -129,6 +129,9 @@ def test_the_demo_shows_everything_and_leaves_nothing_but_its_output(tmp_path: P
     # Six held-out items of each project, for each of the four trainings.
     assert kinds["predict.succeeded"] == 4 * 2 * 6
 
+    log = (demo.output / "sandbox.log").read_text()
+    assert "fork" not in log, "JAX warns of a deadlock where a fork runs its hook"
+
     assert len(list((demo.output / "pictures").glob("*.jpg"))) == 12
     assert len(list((demo.output / "curves").glob("*.svg"))) == 8
     check_links(demo.output / "index.html")

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.integration.backfilling import ITEMS, NAME, Backfilling, begin
 from tests.integration.ledger_acts import events
 from worker.backfill.leader import Leader
-from worker.backfill.standing import BackfillState, Standing
+from worker.backfill.standing import BackfillState, Origin, Standing
 from worker.backfill.steering import cancel_backfill, resume
 
 if TYPE_CHECKING:
@@ -114,6 +114,23 @@ async def test_an_end_that_is_interrupted_comes_by_resume_and_by_cancel(
         return
     await resume(night.store, NAME)
     assert (await work(night)).state is BackfillState.SUCCEEDED
+
+
+async def test_resume_draws_the_pictures_that_a_run_promised_once(
+    night: Backfilling, tmp_path: Path, console: Console
+) -> None:
+    """The run was killed between the end of its backfill and the last picture."""
+    Image.new("RGB", (40, 20)).save(tmp_path / "good.png")
+    drawn = tmp_path / "drawn"
+    await night.store.open(NAME, night.plan, Origin.CONSOLE, "bf-2", render=str(drawn))
+    await work(night, lambda number: with_boxes(number) | {"data_path": str(tmp_path / "good.png")})
+    assert (await night.standing()).render == str(drawn)
+    said = console.run("backfill", "resume", NAME)
+    assert said.code == 0
+    assert len(list(drawn.glob("*.jpg"))) == ITEMS
+    assert f"{ITEMS} pictures in {drawn}" in said.err
+    assert (await night.standing()).render == ""
+    assert "pictures" not in console.run("backfill", "resume", NAME).err
 
 
 async def test_pictures_and_numbers_that_can_t_be_used_are_told_and_left_out(
