@@ -6,6 +6,8 @@ import asyncio
 import gzip
 import socket
 import time
+import tracemalloc
+import zlib
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from email.utils import formatdate
@@ -364,6 +366,43 @@ async def test_a_reply_that_is_too_large_is_not_kept(
         with pytest.raises(RequestRefusedError):
             await transport.send("GET", "/x")
         assert len((await transport.send("GET", "/x")).body) == 1000
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "gzip, gzip", "gzip, deflate", "X-GZIP"])
+async def test_a_packed_reply_is_bounded_by_what_it_unfolds_to(
+    stub: StubApi, monkeypatch: pytest.MonkeyPatch, coding: str
+) -> None:
+    """A few kilobytes may hold gigabytes, above all when they are packed twice."""
+    monkeypatch.setattr(transport_module, "MAX_REPLY_BYTES", 1_000_000)
+
+    def packed(body: bytes) -> bytes:
+        for each in coding.split(", "):
+            body = zlib.compress(body) if each == "deflate" else gzip.compress(body)
+        return body
+
+    stub.answers.extend([
+        reply(200, packed(bytes(200_000_000)), content_encoding=coding),
+        reply(200, packed(b"[1, 2]"), content_encoding=coding),
+    ])
+    async with signed(stub.url, Timeouts()) as transport:
+        tracemalloc.start()
+        try:
+            with pytest.raises(BadResponseError, match="larger than 1000000 bytes"):
+                await transport.send("GET", "/x")
+            assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        finally:
+            tracemalloc.stop()
+        assert (await transport.send("GET", "/x")).body == b"[1, 2]"
+
+
+@pytest.mark.parametrize("coding", ["gzip, gzip, gzip", "br", "zstd"])
+async def test_a_coding_that_was_not_asked_for_is_a_bad_response(
+    stub: StubApi, coding: str
+) -> None:
+    stub.default = reply(200, b"[]", content_encoding=coding)
+    async with signed(stub.url) as transport:
+        with pytest.raises(BadResponseError, match="can't be decompressed"):
+            await transport.send("GET", "/x")
 
 
 async def test_a_status_counts_even_if_its_body_breaks_off(stub: StubApi) -> None:

@@ -17,6 +17,7 @@ import aiohttp
 import httpx
 
 from schemas.events import ErrorCode
+from worker.api.decoding import Inflater
 from worker.api.domains import parse_domain
 from worker.api.failures import failure_for, let_go
 from worker.api.refusals import LONGEST_RETRY_AFTER_SECONDS, Reply, error_for
@@ -286,7 +287,8 @@ async def _read(response: httpx.Response) -> bytes:
     try:
         if not compressed and body.size_bytes is not None and body.size_bytes <= MAX_REPLY_BYTES:
             return await body.read()
-        content = await _read_pieces(response.aiter_bytes() if compressed else body)
+        inflater = Inflater(response.headers["content-encoding"]) if compressed else None
+        content = await _read_pieces(body, inflater)
     except (httpx.HTTPError, aiohttp.ClientError):
         if succeeded:
             raise
@@ -301,11 +303,12 @@ async def _read(response: httpx.Response) -> bytes:
     return content
 
 
-async def _read_pieces(pieces: AsyncIterable[bytes]) -> bytes:
+async def _read_pieces(pieces: AsyncIterable[bytes], inflater: Inflater | None) -> bytes:
     """Returns what comes; once that is too much, what came until then."""
     parts: list[bytes] = []
     size = 0
-    async for part in pieces:
+    async for piece in pieces:
+        part = piece if inflater is None else inflater.feed(piece, MAX_REPLY_BYTES + 1 - size)
         parts.append(part)
         size += len(part)
         if size > MAX_REPLY_BYTES:
