@@ -141,5 +141,16 @@ def test_doctor_names_a_key_that_holds_something_else(client: Redis, stranger: C
     assert f"{keys.wake_ups} is a string and should be a list" in found["message"]
 
 
+def test_doctor_names_lists_of_celery_that_nobody_reads(client: Redis, stranger: Console) -> None:
+    keys = Keys(stranger.namespace)
+    client.lpush(keys.celery_queue, "{}")
+    client.lpush(f"{keys.celery_queue}\x06\x163", "{}")
+    assert "celery.lists" not in doctor(stranger)
+    client.lpush(f"{keys.celery_queue}:1", "{}", "{}")
+    found = doctor(stranger)["celery.lists"]
+    assert f"{keys.celery_queue}:1' holds 2 messages" in found["message"]
+    assert "priority_steps" in found["advice"]
+
+
 def doctor(console: Console) -> dict[str, dict[str, Any]]:
     return {line["check"]: line for line in console.run("doctor", "--json").lines}

@@ -10,7 +10,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from worker.cli.findings import Finding, Level, judge_clock
 from worker.cli.output import counted, safe_text
 from worker.cli.times import show_span
-from worker.cli.write_checks import check_types, check_writes
+from worker.cli.write_checks import check_celery_lists, check_types, check_writes
 from worker.ledger.holds import Hold, Holds, HoldScope
 from worker.ledger.inspection import Inspector
 from worker.ledger.keys import GROUP, Keys
@@ -38,6 +38,7 @@ async def check_ledger(redis: Redis, keys: Keys) -> list[Finding]:
         *await _permitted("redis.server", _check_server(redis)),
         *await _permitted("redis.write", check_writes(redis, keys)),
         *await _permitted("redis.types", check_types(redis, keys)),
+        *await _permitted("celery.lists", check_celery_lists(redis, keys)),
         *await _permitted("redis.clock", _check_clock(redis)),
         *await _permitted("ledger.marker", _check_loss(redis, keys)),
         *await _permitted("intake.group", _check_group(redis, keys)),

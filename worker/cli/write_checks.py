@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 from schemas.enums import Priority
 from worker.cli.findings import Finding, Level
 from worker.cli.output import safe_text
+from worker.intake.lists import PushedList
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -133,3 +134,31 @@ async def check_types(redis: Redis, keys: Keys) -> list[Finding]:
         if kind not in {b"none", wanted[key].encode()}
     ]
     return wrong or [Finding(_TYPES, Level.OK, "every key holds what it should")]
+
+
+async def check_celery_lists(redis: Redis, keys: Keys) -> list[Finding]:
+    """Returns the lists that Celery made for priorities of its own, which no worker reads.
+
+    Raises:
+        redis.exceptions.RedisError: Redis can't be asked.
+    """
+    read = {name.encode() for name in PushedList.celery(keys).names}
+    read.add(keys.celery_moving.encode())
+    pattern = f"{keys.celery_queue}*"
+    found = [
+        cast("bytes", key)
+        async for key in redis.scan_iter(pattern, count=1_000, _type="list")
+        if key not in read
+    ]
+    return [
+        Finding(
+            "celery.lists",
+            Level.WARN,
+            f"{safe_text(repr(key.decode('utf-8', 'replace')))} holds "
+            f"{await redis.llen(cast('str', key))} messages, and no worker "
+            "reads it",
+            "a Celery app has priority_steps or sep of its own: take them out of its "
+            "broker_transport_options, and move the messages to the list celery (LMOVE)",
+        )
+        for key in sorted(found)
+    ]
