@@ -18,6 +18,7 @@ from worker.api.gate import Breaker, Gate
 from worker.api.signing import BearerToken, RequestSigner
 from worker.api.transport import Timeouts, Transport
 from worker.backfill.store import BackfillStore
+from worker.byte_budget import ByteBudget
 from worker.clock import Clock
 from worker.errors import (
     MisconfiguredError,
@@ -164,6 +165,7 @@ def create_surroundings(
         gate=gate,
         ledger=ledger,
         downloads=downloads,
+        bodies=ByteBudget(settings.inflight_body_bytes),
         threads=threads,
         file_seconds=settings.download_timeout_seconds,
         data_roots=tuple(settings.data_roots),

@@ -166,6 +166,14 @@ class Settings(LedgerSettings):
         unit="bytes",
         description="Most that a command's `dataref` may hold.",
     )
+    inflight_body_bytes: int = _count(
+        50_331_648,
+        ge=1_048_576,
+        le=68_719_476_736,
+        unit="bytes",
+        description="Most that the files of running commands take in memory; others wait. One "
+        "picture takes twice its size.",
+    )
     download_timeout_seconds: float = _seconds(
         60.0,
         ge=0.1,

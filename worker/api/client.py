@@ -268,7 +268,7 @@ class MlModelsApi:
         project_model_uuid: UUID,
         training_uuid: UUID,
         data_uuid: UUID | None = None,
-        data_base64: str | None = None,
+        data_base64: str | bytes | None = None,
         frame_range_from: int | None = None,
         frame_range_to: int | None = None,
         conf_thresh: float = 0.6,
@@ -281,6 +281,7 @@ class MlModelsApi:
             frameRangeFrom=frame_range_from,
             frameRangeTo=frame_range_to,
         )
+        data_base64 = None  # The body has it: too large to be held twice.
         path = _predict_path(project_uuid, project_model_uuid, training_uuid, "classification")
         response = await self._transport.send("POST", path, body=body)
         return _parse(_CLASSIFICATIONS, response.body).result
@@ -292,7 +293,7 @@ class MlModelsApi:
         project_model_uuid: UUID,
         training_uuid: UUID,
         data_uuid: UUID | None = None,
-        data_base64: str | None = None,
+        data_base64: str | bytes | None = None,
         frame_range_from: int | None = None,
         frame_range_to: int | None = None,
         allocation_enabled: bool = False,
@@ -309,6 +310,7 @@ class MlModelsApi:
             frameRangeTo=frame_range_to,
             iouThresh=float(iou_thresh),
         )
+        data_base64 = None  # The body has it: too large to be held twice.
         path = _predict_path(project_uuid, project_model_uuid, training_uuid, "object-detection")
         response = await self._transport.send("POST", path, body=body)
         return _parse(_DETECTIONS, response.body).result
@@ -320,7 +322,7 @@ class MlModelsApi:
         project_model_uuid: UUID,
         training_uuid: UUID,
         data_uuid: UUID | None = None,
-        data_base64: str | None = None,
+        data_base64: str | bytes | None = None,
         frame_range_from: int | None = None,
         frame_range_to: int | None = None,
         allocation_enabled: bool = False,
@@ -339,6 +341,7 @@ class MlModelsApi:
             iouThresh=float(iou_thresh),
             rdpThresh=None if rdp_thresh is None else float(rdp_thresh),
         )
+        data_base64 = None  # The body has it: too large to be held twice.
         path = _predict_path(
             project_uuid, project_model_uuid, training_uuid, "instance-segmentation"
         )
@@ -408,12 +411,14 @@ def _texts(values: Iterable[object] | None) -> list[str] | None:
 
 
 def _body(**parameters: object) -> bytes:
-    members = [
-        b'"%s": %s' % (name.encode(), _value(value))
-        for name, value in parameters.items()
-        if value is not None
-    ]
-    return b"{%s}" % b", ".join(members)
+    parts: list[bytes] = []
+    for name, value in parameters.items():
+        if value is None:
+            continue
+        parts += (b", " if parts else b"{", b'"%s": ' % name.encode())
+        # Base64 that is bytes already is as large as a picture: it is copied into the body only.
+        parts += (b'"', value, b'"') if isinstance(value, bytes) else (_value(value),)
+    return b"".join((*parts, b"}")) if parts else b"{}"
 
 
 def _value(value: object) -> bytes:

@@ -7,6 +7,7 @@ waits for one. Other stores are read in threads of their own.
 from __future__ import annotations
 
 import asyncio
+import time
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,11 +30,19 @@ from worker.errors import InputError, RetryableError, ShortageError
 from worker.shortages import shortage_error
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import TypeAlias
+
     from worker.thread_pools import ThreadPool
+
+    MakeRoom: TypeAlias = Callable[[int], Awaitable[None]]
 
 # One server that never answers takes no more connections than these from the others.
 CONNECTIONS_PER_SERVER: Final = 64
 _SUCCESSES: Final = frozenset({200, 203})
+# Reserved for what no length is told of: of a web server's answer at first, of a store's file.
+_FIRST_BYTES: Final = 512 * 1024
+_UNTOLD_BYTES: Final = 8 * 1024 * 1024
 _PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 
@@ -53,13 +62,20 @@ class Downloads:
         self._web: HTTPFileSystem | None = None
         self._server_slots: dict[str, asyncio.Semaphore] = {}
 
-    async def read(self, url: str, most_bytes: int, field: str) -> bytes:
+    async def read(
+        self,
+        url: str,
+        most_bytes: int,
+        field: str,
+        make_room: Callable[[int], Awaitable[None]] | None = None,
+    ) -> bytes:
         """Returns what lies at a URL that may be read, all of it.
 
         Args:
             url: what fsspec knows.
             most_bytes: more is refused.
             field: of the command that names it.
+            make_room: waits until so many bytes may be held; its time is not the download's.
 
         Raises:
             InputError: there is nothing, too much, or it may not be read.
@@ -67,7 +83,8 @@ class Downloads:
         """
         try:
             if url.startswith(HTTP):
-                return await self._ask(url, most_bytes)
+                return await self._ask(url, most_bytes, make_room or _no_bound)
+            await (make_room or _no_bound)(min(most_bytes, _UNTOLD_BYTES))
             return await self._threads.run(self._total_seconds, read_remote, url, most_bytes)
         except TooLargeError as exc:
             raise _refusal(field, f"holds more than {most_bytes} bytes") from exc
@@ -85,7 +102,7 @@ class Downloads:
         if web is not None and web._session is not None:  # noqa: SLF001 - fsspec has no other way
             await web._session.close()  # noqa: SLF001
 
-    async def _ask(self, url: str, most_bytes: int) -> bytes:
+    async def _ask(self, url: str, most_bytes: int, make_room: MakeRoom) -> bytes:
         """Returns what a web server answers to one request."""
         slots = self._server_slots.setdefault(
             _server(url), asyncio.Semaphore(CONNECTIONS_PER_SERVER)
@@ -93,13 +110,21 @@ class Downloads:
         await self._take(slots, "other downloads have all connections to its server")
         try:
             # Idle or not: who sends a byte a minute keeps a place, and that is what is scarce.
-            async with asyncio.timeout(self._total_seconds):
+            async with asyncio.timeout(self._total_seconds) as limit:
+
+                async def wait_for_room(size: int) -> None:
+                    end, begun = limit.when(), time.monotonic()
+                    limit.reschedule(None)
+                    await make_room(size)
+                    if end is not None:
+                        limit.reschedule(end + time.monotonic() - begun)
+
                 with translated():
-                    return await self._answer(url, most_bytes)
+                    return await self._answer(url, most_bytes, wait_for_room)
         finally:
             slots.release()
 
-    async def _answer(self, url: str, most_bytes: int) -> bytes:
+    async def _answer(self, url: str, most_bytes: int, make_room: MakeRoom) -> bytes:
         web = self._web = self._web or self._open()
         session = await web.set_session()
         # A server that was named must not send us on to one that was not.
@@ -107,7 +132,7 @@ class Downloads:
         async with session.get(web.encode_url(url), **options) as response:
             if response.status not in _SUCCESSES:
                 raise status_error(response.status)
-            return await _body(response, most_bytes)
+            return await _body(response, most_bytes, make_room)
 
     async def _take(self, slots: asyncio.Semaphore, otherwise: str) -> None:
         """Waits for a slot, which is nobody's fault and costs no attempt; but not for ever."""
@@ -136,7 +161,11 @@ async def _open_session(loop: Any, **options: Any) -> aiohttp.ClientSession:  # 
     return aiohttp.ClientSession(**{**ours, **options})
 
 
-async def _body(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+async def _no_bound(_: int) -> None:
+    pass
+
+
+async def _body(response: aiohttp.ClientResponse, most_bytes: int, make_room: MakeRoom) -> bytes:
     """Returns the whole body; aiohttp says where it ended before its length or its last chunk."""
     packing = response.headers.get("Content-Encoding", "").strip().lower()
     if packing not in _PACKED | {"", "identity"}:
@@ -147,12 +176,17 @@ async def _body(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
     unpacker = _Unpacker(most_bytes) if packing in _PACKED else None
     pieces: list[bytes] = []
     size = 0
+    room = told if told is not None and unpacker is None else _FIRST_BYTES
+    await make_room(room)
     async for came in response.content.iter_any():
         piece = unpacker.unpack(came) if unpacker is not None else came
         pieces.append(piece)
         size += len(piece)
         if size > most_bytes:
             raise TooLargeError
+        if size > room:
+            room = min(2 * size, most_bytes)
+            await make_room(room)
     if unpacker is not None:
         unpacker.check_end()
     return b"".join(pieces)

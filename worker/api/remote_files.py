@@ -72,7 +72,9 @@ def read_whole(file: Readable, most_bytes: int, size_bytes: int | None = None) -
         raise TooLargeError
     pieces: list[bytes] = []
     size = 0
-    while piece := file.read(min(PIECE_BYTES, most_bytes + 1 - size)):
+    # In one piece where its length is known: joining many would hold all of it twice.
+    wanted = max(PIECE_BYTES, (size_bytes or 0) + 1)
+    while piece := file.read(min(wanted, most_bytes + 1 - size)):
         pieces.append(piece)
         size += len(piece)
         if size > most_bytes:

@@ -30,17 +30,19 @@ _BOXES = TypeAdapter(dict[int, list[DetectionItem]])
 _OUTLINES = TypeAdapter(dict[int, list[SegmentationItem]])
 
 _FIELD = "data.data_path"
+# A picture is held in base64, in the body; for a moment as it was read, too.
+COPIES = 2
 
 
 async def predict(run: Run[Predict]) -> Outcome:
     """Runs a model on an item; the result is its frames, each with its items."""
     data = run.command.data
-    content = data.data_base64
+    content: str | bytes | None = data.data_base64
     if data.data_path is not None:
         content = await _read(run, data.data_path)
     match data:
         case PredictClassificationData():
-            classes = await run.api.predict_classification(
+            classes = run.api.predict_classification(
                 project_uuid=data.project_uuid,
                 project_model_uuid=data.project_model_uuid,
                 training_uuid=data.training_uuid,
@@ -50,9 +52,11 @@ async def predict(run: Run[Predict]) -> Outcome:
                 frame_range_to=data.frame_range_to,
                 conf_thresh=data.conf_thresh,
             )
-            return _frames(_CLASSES, classes)
+            # The body has it; it is too large to be held twice while the API works.
+            content = None
+            return _frames(_CLASSES, await classes)
         case PredictObjectDetectionData():
-            boxes = await run.api.predict_object_detection(
+            boxes = run.api.predict_object_detection(
                 project_uuid=data.project_uuid,
                 project_model_uuid=data.project_model_uuid,
                 training_uuid=data.training_uuid,
@@ -64,9 +68,11 @@ async def predict(run: Run[Predict]) -> Outcome:
                 conf_thresh=data.conf_thresh,
                 iou_thresh=data.iou_thresh,
             )
-            return _frames(_BOXES, boxes)
+            # The body has it; it is too large to be held twice while the API works.
+            content = None
+            return _frames(_BOXES, await boxes)
         case PredictInstanceSegmentationData():
-            outlines = await run.api.predict_instance_segmentation(
+            outlines = run.api.predict_instance_segmentation(
                 project_uuid=data.project_uuid,
                 project_model_uuid=data.project_model_uuid,
                 training_uuid=data.training_uuid,
@@ -79,26 +85,23 @@ async def predict(run: Run[Predict]) -> Outcome:
                 iou_thresh=data.iou_thresh,
                 rdp_thresh=data.rdp_thresh,
             )
-            return _frames(_OUTLINES, outlines)
+            # The body has it; it is too large to be held twice while the API works.
+            content = None
+            return _frames(_OUTLINES, await outlines)
 
 
 def _frames(adapter: TypeAdapter[T], frames: T) -> Succeeded:
     return Succeeded({"frames": Encoded(adapter.dump_json(frames))})
 
 
-async def _read(run: Run[Predict], path: str) -> str:
+async def _read(run: Run[Predict], path: str) -> bytes:
     """Returns what a `data_path` names, in base64; only an item of a backfill may name a URL."""
     if not run.lease.backfill or "://" not in path:
         files = PlainFiles(run.around.data_roots, _FIELD, MAX_IMAGE_BYTES)
-        return _in_base64(await run.around.read_file(files, Path(path)))
+        return base64.b64encode(await run.read_file(files, Path(path), COPIES))
     if not may_be_read(path, run.around.source_urls):
         raise input_error(_FIELD, "the URL lies below none of TRAINMASTER_SOURCE_URLS")
-    content = await run.around.downloads.read(path, MAX_IMAGE_BYTES, _FIELD)
-    return _in_base64(content)
-
-
-def _in_base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
+    return base64.b64encode(await run.download(path, MAX_IMAGE_BYTES, _FIELD, COPIES))
 
 
 def read_base64(path: Path, roots: tuple[Path, ...]) -> str:

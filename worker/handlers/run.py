@@ -9,8 +9,10 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from schemas.enums import Priority
 from schemas.events import ErrorCode
 from worker.api.client import MlModelsApi
+from worker.byte_budget import ByteBudget
 from worker.errors import DeadlineExceededError, FencedError, RetryableError
 from worker.ledger.announcement import announce
 from worker.ledger.ledger import Noted
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from worker.api.downloads import Downloads
     from worker.api.gate import Gate
     from worker.backfill.store import BackfillStore
+    from worker.byte_budget import Reservation
     from worker.handlers.files import PlainFiles
     from worker.ledger.ledger import Ledger
     from worker.ledger.row import Attested, Lease, Progress
@@ -37,6 +40,11 @@ C = TypeVar("C", bound="Command | ReferredCommand")
 
 # Room for the labels of half a million items; each is in memory while its command runs.
 DATAREF_LIMIT_BYTES = 32 * 1024 * 1024
+
+
+INFLIGHT_BODY_BYTES = 48 * 1024 * 1024
+# What is reserved before a file's size is known; most pictures are no larger.
+FIRST_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,7 @@ class Surroundings:
     Attributes:
         creations: places between the intent of a creation and its end. A worker that is killed
             leaves no more commands in doubt than there are places.
+        bodies: bounds the bytes of files that runs have read and not yet sent.
         threads: where what blocks is done.
         file_seconds: how long a file on a disk may take, which may be another machine's.
         source_urls: URLs below which sources and data of commands may be read.
@@ -115,22 +124,11 @@ class Surroundings:
     creations: asyncio.Semaphore
     doubt_seconds: float
     backfills: BackfillSurroundings | None = None
+    bodies: ByteBudget = field(default_factory=lambda: ByteBudget(INFLIGHT_BODY_BYTES))
     threads: ThreadPools = field(default_factory=ThreadPools)
     file_seconds: float = 60.0
     source_urls: tuple[str, ...] = ()
     dataref_limit_bytes: int = DATAREF_LIMIT_BYTES
-
-    async def read_file(self, files: PlainFiles, path: Path) -> bytes:
-        """Returns what a file on a disk holds; raises what `PlainFiles.read` does.
-
-        Raises:
-            RetryableError: it does not come in time, as from a server of files that is away.
-        """
-        try:
-            return await self.threads.files.run(self.file_seconds, files.read, path)
-        except TimeoutError as exc:
-            message = f"{files.field}: the file did not come within {self.file_seconds:g} s"
-            raise RetryableError(message, code=ErrorCode.DATA_UNAVAILABLE) from exc
 
     @property
     def api(self) -> MlModelsApi:
@@ -152,6 +150,7 @@ class Run(Generic[C]):
     lease: Lease
     around: Surroundings
     changing: bool = False
+    reservation: Reservation | None = None
     begun: float = field(init=False, default_factory=time.monotonic)
     progress: Progress = field(init=False)
     state: RowState = field(init=False)
@@ -159,6 +158,55 @@ class Run(Generic[C]):
     def __post_init__(self) -> None:
         self.state = self.lease.state
         self.progress = dict(self.lease.progress or {})
+
+    async def read_file(self, files: PlainFiles, path: Path, copies: int) -> bytes:
+        """Returns what a file on a disk holds, once there is room for it.
+
+        Args:
+            files: which may be read.
+            path: of the file.
+            copies: how many times its size it takes while it is worked on.
+
+        Raises:
+            InputError: it can't be read.
+            RetryableError: not now, or not in time, as from a server of files that is away.
+        """
+        around = self.around
+        size = FIRST_BYTES
+        try:
+            while True:
+                await self.reserve(size * copies)
+                content = await around.threads.files.run(
+                    around.file_seconds, files.read_within, path, size
+                )
+                if isinstance(content, bytes):
+                    return content
+                # Given back first: who holds some and waits for more is in others' way.
+                self.release()
+                size = content
+        except TimeoutError as exc:
+            message = f"{files.field}: the file did not come within {around.file_seconds:g} s"
+            raise RetryableError(message, code=ErrorCode.DATA_UNAVAILABLE) from exc
+
+    async def download(self, url: str, most_bytes: int, field: str, copies: int) -> bytes:
+        """Returns what lies behind a URL, once there is room for it; as `Downloads.read` does."""
+
+        async def make_room(size: int) -> None:
+            await self.reserve(size * copies)
+
+        return await self.around.downloads.read(url, most_bytes, field, make_room)
+
+    async def reserve(self, size_bytes: int) -> None:
+        """Waits until the run may hold so many bytes in all; they are given back at its end."""
+        if self.reservation is None:
+            bulk = self.lease.lane is Priority.BULK
+            self.reservation = self.around.bodies.reservation(bulk=bulk)
+        await self.reservation.grow(size_bytes)
+
+    def release(self) -> None:
+        """Gives back what the run has reserved."""
+        if self.reservation is not None:
+            self.reservation.release()
 
     @property
     def api(self) -> MlModelsApi:

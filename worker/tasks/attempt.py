@@ -118,6 +118,8 @@ class Attempts:
                     code=ErrorCode.INTERNAL_ERROR,
                 ),
             )
+        finally:
+            run.release()
 
     def hand_back(self, run: Run[Command]) -> Finish:
         """Returns the finish of a run that stopped before its end: it is due at once."""

@@ -14,8 +14,10 @@ from worker.handlers.files import PlainFiles, input_error, may_be_read
 if TYPE_CHECKING:
     from schemas.commands import Command
     from schemas.referral import ReferredCommand
-    from worker.handlers.run import Run, Surroundings
+    from worker.handlers.run import Run
 
+# As it was read, parsed, and as the body that is sent.
+COPIES: Final = 4
 _FILE: Final = "file://"
 # Hundreds of megabytes take some seconds, and others may stand before them.
 PARSE_SECONDS: Final = 300.0
@@ -28,9 +30,9 @@ async def fetched(run: Run[ReferredCommand]) -> Command:
         InputError: its data may not be read, are not there, or are none that it takes.
         RetryableError: they can't be read at the moment.
     """
-    text, dataref = run.lease.text, run.command.dataref
+    text = run.lease.text
     try:
-        content = await _read(dataref, run.around)
+        content = await _read(run)
         return await run.around.threads.parsing.run(PARSE_SECONDS, _completed, text, content)
     except InputError as exc:
         if not run.progress:
@@ -50,15 +52,16 @@ def _completed(text: bytes, data: bytes) -> Command:
         ) from exc
 
 
-async def _read(dataref: str, around: Surroundings) -> bytes:
+async def _read(run: Run[ReferredCommand]) -> bytes:
+    dataref, around = run.command.dataref, run.around
     limit = around.dataref_limit_bytes
     path = dataref.removeprefix(_FILE)
     if "://" not in path and "::" not in path:
         files = PlainFiles(around.data_roots, DATAREF, limit)
-        return await around.read_file(files, Path(path))
+        return await run.read_file(files, Path(path), COPIES)
     if not may_be_read(dataref, around.source_urls):
         raise input_error(DATAREF, "the URL lies below none of TRAINMASTER_SOURCE_URLS")
-    return await around.downloads.read(dataref, limit, DATAREF)
+    return await run.download(dataref, limit, DATAREF, COPIES)
 
 
 def _unavailable(message: str) -> RetryableError:
