@@ -83,6 +83,13 @@ def parse_command(raw: bytes, *, most_bytes: int = MAX_COMMAND_BYTES) -> ParsedC
         command = _VALIDATORS[command_type](raw)
     except ValidationError as exc:
         command_id = root.get("id")
+        if "data_base64" in root and "data" not in root:
+            told = "is not taken: a command's data are JSON, so send them as the object data"
+            raise invalid_command(
+                [Problem(path="data_base64", message=told)],
+                command_type=command_type,
+                command_id=command_id if is_valid_id(command_id) else None,
+            ) from None
         raise invalid_command(
             read_problems(exc, cast("type[BaseModel]", COMMAND_CLASSES[command_type]), root),
             command_type=command_type,

@@ -520,3 +520,8 @@ def test_an_empty_tracestate_counts_as_absent() -> None:
     command = parse_command(b'{"type":"list_models","data":{},"tracestate":""}').command
     assert command.tracestate is None
     assert "tracestate" not in command.context()
+
+
+def test_data_in_base64_are_refused_with_what_to_send() -> None:
+    with pytest.raises(InvalidCommandError, match=r"data_base64 is not taken.*the object data"):
+        parse_command(b'{"type":"list_models","specversion":"1.0","data_base64":"e30="}')
