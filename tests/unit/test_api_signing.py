@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -24,7 +25,7 @@ from worker.api.signing import BearerToken, RequestSigner
 from worker.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 CREATED = 1_700_000_000
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -145,3 +146,25 @@ def test_a_token_that_can_not_stand_in_a_header_is_refused(token: str) -> None:
     """The error names the setting and does not show the token."""
     with pytest.raises(SettingError, match=r"^TRAINMASTER_BEARER_TOKEN: the token is empty or"):
         BearerToken(token)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda text: text.replace("\n", "\\n"),
+        lambda text: '"' + text.replace("\n", "\\n") + '"',
+        lambda text: "'" + text.strip() + "'",
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("\n", "\\r\\n"),
+        lambda text: text.strip(),
+    ],
+)
+def test_a_key_is_taken_as_environments_write_it(write: Callable[[str], str]) -> None:
+    """Quoted, with literal line breaks, with those of Windows, without the last one."""
+    key = Ed25519PrivateKey.generate()
+    text = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    ).decode()
+    assert RequestSigner.from_openssh(write(text)).key_id == RequestSigner(key).key_id

@@ -530,6 +530,35 @@ async def test_the_usual_proxy_is_found_but_never_for_loopback(
     assert environment_proxy("http://localhost:8080") is None
 
 
+@pytest.mark.parametrize(
+    ("value", "proxy"),
+    [
+        ("proxy.example:3128", "http://proxy.example:3128"),
+        ("me:s3cret@proxy.example:3128", "http://me:s3cret@proxy.example:3128"),
+        ("[::1]:3128", "http://[::1]:3128"),
+        (" https://proxy.example ", "https://proxy.example"),
+        ("", None),
+        ("socks5://me:s3cret@proxy.example:1080", SettingError),
+        ("socks5h://proxy.example:1080", SettingError),
+        ("http://", SettingError),
+        ("http://me:s3cret@proxy.example:port", SettingError),
+    ],
+)
+@pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY", "ALL_PROXY"])
+async def test_a_proxy_is_taken_as_people_write_it_or_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, proxy: object
+) -> None:
+    for each in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, value)
+    if proxy is not SettingError:
+        assert environment_proxy("https://api.encord.com") == proxy
+        return
+    with pytest.raises(SettingError, match=name.upper()) as caught:
+        environment_proxy("https://api.encord.com")
+    assert "s3cret" not in str(caught.value)
+
+
 async def test_a_request_goes_through_the_proxy(stub: StubApi) -> None:
     """A proxy gets the whole address; the signature covers the path alone, as the API sees it."""
     transport = Transport("http://api.example", RequestSigner(KEY), proxy=stub.url)

@@ -79,7 +79,7 @@ class RequestSigner:
         Raises:
             SettingError: It holds no such key, or the passphrase is missing or wrong.
         """
-        key = _load_key(text.strip().encode() + b"\n", passphrase, setting)
+        key = _load_key(_unfold(text).encode() + b"\n", passphrase, setting)
         if not isinstance(key, Ed25519PrivateKey):
             raise _setting_error(setting, "the key is not an Ed25519 key")
         return cls(key, clock=clock)
@@ -133,6 +133,14 @@ class BearerToken:
     def redact(self, text: str) -> str:
         """Returns `text` without the token."""
         return text.replace(self._token, "…")
+
+
+def _unfold(text: str) -> str:
+    r"""Returns a key as its file has it: .env files and secrets quote it, and write `\n`."""
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1]
+    return text.replace("\\r", "").replace("\\n", "\n").replace("\r", "").strip()
 
 
 def _load_key(text: bytes, passphrase: str | None, setting: str) -> object:
