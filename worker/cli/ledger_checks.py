@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # A worker reads the stream every two seconds, busy or not.
 _SILENT_MS: Final = 30_000
 _FULL_SHARE: Final = 0.8
+# The greatest milliseconds of a stream's id: from there on few ids or none are left.
+_GREATEST_ID: Final = 2**64 - 1
 
 
 async def check_ledger(redis: Redis, keys: Keys) -> list[Finding]:
@@ -39,6 +41,7 @@ async def check_ledger(redis: Redis, keys: Keys) -> list[Finding]:
         *await _permitted("redis.write", check_writes(redis, keys)),
         *await _permitted("redis.types", check_types(redis, keys)),
         *await _permitted("celery.lists", check_celery_lists(redis, keys)),
+        *await _permitted("redis.streams", _check_streams(redis, keys)),
         *await _permitted("redis.clock", _check_clock(redis)),
         *await _permitted("ledger.marker", _check_loss(redis, keys)),
         *await _permitted("intake.group", _check_group(redis, keys)),
@@ -128,6 +131,21 @@ def _judge_memory(facts: ServerFacts) -> Finding:
         message,
         "raise maxmemory, or keep ids and events for a shorter time: a full server takes nothing",
     )
+
+
+async def _check_streams(redis: Redis, keys: Keys) -> list[Finding]:
+    """Returns which streams take no more entries: their last id is, or nearly is, the greatest."""
+    found = []
+    for stream in (keys.commands, keys.events, keys.dead_letters):
+        if not await redis.exists(stream):
+            continue
+        info = await redis.xinfo_stream(stream)
+        last = info["last-generated-id"].decode()
+        if int(last.partition("-")[0]) >= _GREATEST_ID:
+            said = f"{stream} takes no more entries: someone added one with the id {last}"
+            advice = "what waits stays where it is; operations.md says how to make the stream anew"
+            found.append(Finding("redis.streams", Level.FAIL, said, advice))
+    return found
 
 
 async def _check_clock(redis: Redis) -> list[Finding]:

@@ -19,6 +19,22 @@ if not is[1] or is[1] ~= ARGV[3] or is[2] ~= ARGV[4] or is[3] ~= 'running' then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- First what may be refused: rows that are made again are the same, results and counts are not.
+local bad = {}
+for i = 9, #ARGV, 2 do
+  if ARGV[i] == '' then
+    local entry = redis.pcall('XADD', KEYS[3], '*', 'result', ARGV[i + 1])
+    if type(entry) == 'table' then
+      if #bad > 0 then redis.call('XDEL', KEYS[3], unpack(bad)) end
+      return entry
+    end
+    bad[#bad + 1] = entry
+  end
+end
+if #bad > 0 then
+  redis.call('HINCRBY', KEYS[1], 'failed', #bad)
+  redis.call('HINCRBY', KEYS[1], 'failed:invalid_item', #bad)
+end
 local number = first
 for i = 9, #ARGV, 2 do
   if ARGV[i] ~= '' then
@@ -29,10 +45,6 @@ for i = 9, #ARGV, 2 do
     redis.call('SET', prefix .. 'text:' .. id, ARGV[i])
     redis.call('SADD', KEYS[2], id)
     redis.call('ZADD', KEYS[4], now, id)
-  else
-    redis.call('XADD', KEYS[3], '*', 'result', ARGV[i + 1])
-    redis.call('HINCRBY', KEYS[1], 'failed', 1)
-    redis.call('HINCRBY', KEYS[1], 'failed:invalid_item', 1)
   end
   number = number + 1
 end

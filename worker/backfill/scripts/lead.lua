@@ -32,10 +32,10 @@ if token > 0 then
   redis.call('HSET', KEYS[1], 'leader', token, 'leader_until', now + tonumber(ARGV[2]),
     'lease', ARGV[2])
   if ARGV[3] ~= '' and is[4] ~= ARGV[6] and now - told >= tonumber(ARGV[4]) then
-    redis.call('HSET', KEYS[1], 'told', now, 'told_of', ARGV[6])
     redis.call('XADD', KEYS[4], '*', 'event', ARGV[3])
+    redis.call('HSET', KEYS[1], 'told', now, 'told_of', ARGV[6])
     if KEYS[5] ~= KEYS[4] then
-      redis.call('XADD', KEYS[5], 'MINID', '~', now - ARGV[5] * 1000, '*', 'event', ARGV[3])
+      redis.pcall('XADD', KEYS[5], 'MINID', '~', now - ARGV[5] * 1000, '*', 'event', ARGV[3])
       redis.call('EXPIRE', KEYS[5], ARGV[5])
     end
   end

@@ -18,6 +18,8 @@ if is[1] then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- First what may be refused: a backfill that was begun is not told of again.
+if ARGV[5] ~= '' then redis.call('XADD', KEYS[3], '*', 'event', ARGV[5]) end
 redis.call('HSET', KEYS[1], 'plan', ARGV[2], 'origin', ARGV[3], 'entry', ARGV[4],
   'state', 'running', 'begun', now, 'leader', 0, 'leader_until', 0,
   'read', 0, 'succeeded', 0, 'failed', 0, 'part', 0, 'collected', 0)
@@ -27,5 +29,4 @@ for field, limit in pairs({most_failures = limits['most'], largest_share = limit
 end
 if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'render', ARGV[7]) end
 redis.call('ZADD', KEYS[2], now, ARGV[1])
-if ARGV[5] ~= '' then redis.call('XADD', KEYS[3], '*', 'event', ARGV[5]) end
 return {1, ARGV[2]}

@@ -16,6 +16,8 @@ if ARGV[5] ~= '' and is[2] ~= ARGV[5] then return {0, is[1]} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local state = ARGV[3]
+-- First what may be refused: a state without its event would never be told.
+if ARGV[6] ~= '' then redis.call('XADD', KEYS[4], '*', 'event', ARGV[6]) end
 redis.call('HSET', KEYS[1], 'state', state, 'reason', ARGV[4])
 if state == 'running' then
   -- What was set aside is due again; what failed until now pauses it no second time.
@@ -41,5 +43,4 @@ elseif state ~= 'paused' then
   if redis.call('XLEN', KEYS[3]) == 0 then redis.call('DEL', KEYS[3]) end
   for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[8]) end
 end
-if ARGV[6] ~= '' then redis.call('XADD', KEYS[4], '*', 'event', ARGV[6]) end
 return {1, is[1]}

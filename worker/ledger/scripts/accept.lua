@@ -27,7 +27,7 @@ local function publish(event, reply)
   if reply == '' then return end
   local kind = redis.call('TYPE', reply)['ok']
   if kind ~= 'stream' and kind ~= 'none' then return end
-  redis.call('XADD', reply, 'MINID', '~', now - reply_seconds * 1000, '*', 'event', event)
+  redis.pcall('XADD', reply, 'MINID', '~', now - reply_seconds * 1000, '*', 'event', event)
   redis.call('EXPIRE', reply, reply_seconds)
 end
 local verdicts, done = {}, {}
@@ -38,12 +38,13 @@ for i = 5, #ARGV, 10 do
   local verdict = 0
   if not known then
     local not_before = tonumber(ARGV[i + 5])
+    -- First what may be refused: a row without its event would pass for known when it is repeated.
+    publish(ARGV[i + 7], ARGV[i + 8])
     redis.call('HSET', row, 't', ARGV[i + 2], 'f', fingerprint, 's', 'accepted', 'l', lane,
       'n', 0, 'a', 0, 'c', 0, 'm', now, 'q', entry)
     redis.call('SET', prefix .. 'text:' .. id, ARGV[i + 6])
     redis.call('ZADD', lane == 'b' and KEYS[4] or KEYS[3], math.max(now, not_before), id)
     if ARGV[i + 9] ~= '' then redis.call('ZADD', KEYS[6], ARGV[i + 9], id) end
-    publish(ARGV[i + 7], ARGV[i + 8])
   elseif known == fingerprint then
     verdict = 1
   else

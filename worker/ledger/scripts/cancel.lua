@@ -32,7 +32,7 @@ local event_id = redis.call('XADD', KEYS[1], '*', 'event', ARGV[3])
 -- A reply stream whose key holds something else gets nothing: the events stream has it all.
 local kind = ARGV[4] ~= '' and redis.call('TYPE', ARGV[4])['ok']
 if kind == 'stream' or kind == 'none' then
-  redis.call('XADD', ARGV[4], 'MINID', '~', now - ARGV[6] * 1000, '*', 'event', ARGV[3])
+  redis.pcall('XADD', ARGV[4], 'MINID', '~', now - ARGV[6] * 1000, '*', 'event', ARGV[3])
   redis.call('EXPIRE', ARGV[4], ARGV[6])
 end
 redis.call('HSET', row, 's', 'cancelled', 'n', is[2] + 1, 'e', now, 'v', event_id)

@@ -25,7 +25,7 @@ local function publish(event, reply)
   if reply == '' then return event_id end
   local kind = redis.call('TYPE', reply)['ok']
   if kind ~= 'stream' and kind ~= 'none' then return event_id end
-  redis.call('XADD', reply, 'MINID', '~', now - reply_seconds * 1000, '*', 'event', event)
+  redis.pcall('XADD', reply, 'MINID', '~', now - reply_seconds * 1000, '*', 'event', event)
   redis.call('EXPIRE', reply, reply_seconds)
   return event_id
 end
@@ -48,10 +48,15 @@ end
 -- An item's row is gone with its end. What it came to is counted, and kept until it is written.
 local function end_item(id, row, backfill, state, result, code)
   local hash = prefix .. 'backfill:' .. backfill
+  local known = redis.call('EXISTS', hash) == 1
+  if known then
+    -- First what may be refused, for what is deleted is not brought back.
+    local kept = redis.pcall('XADD', prefix .. 'backfill-results:' .. backfill, '*', 'result', result)
+    if type(kept) == 'table' then return kept end
+  end
   redis.call('DEL', row)
   redis.call('SREM', prefix .. 'backfill-open:' .. backfill, id)
-  if redis.call('EXISTS', hash) == 0 then return end
-  redis.call('XADD', prefix .. 'backfill-results:' .. backfill, '*', 'result', result)
+  if not known then return end
   redis.call('HINCRBY', hash, state, 1)
   if code ~= '' then redis.call('HINCRBY', hash, 'failed:' .. code, 1) end
   if state == 'failed' then check_failures(hash) end
@@ -80,10 +85,19 @@ for i = 4, #ARGV, 17 do
     local dead_letter, guard, backfill = ARGV[i + 12], ARGV[i + 13], ARGV[i + 14]
     local event_id = publish(ARGV[i + 10], ARGV[i + 11])
     if dead_letter ~= '' then
-      redis.call('XADD', KEYS[2], '*', 'dead_letter', dead_letter)
+      local letter = redis.pcall('XADD', KEYS[2], '*', 'dead_letter', dead_letter)
+      if type(letter) == 'table' then
+        -- Nothing else of this run is written; its repetition tells the event again.
+        if event_id ~= '' then redis.call('XDEL', KEYS[1], event_id) end
+        return letter
+      end
     end
     if ARGV[i + 4] == '1' and backfill ~= '' then
-      end_item(id, row, backfill, ARGV[i + 3], ARGV[i + 15], ARGV[i + 16])
+      local refused = end_item(id, row, backfill, ARGV[i + 3], ARGV[i + 15], ARGV[i + 16])
+      if refused then
+        if event_id ~= '' then redis.call('XDEL', KEYS[1], event_id) end
+        return refused
+      end
       redis.call('DEL', prefix .. 'text:' .. id)
       redis.call('ZREM', due, id)
     elseif ARGV[i + 4] == '1' then

@@ -5,16 +5,29 @@
 -- ARGV  1 the most to move from the list  2 field of the stream's entries
 --       3 LPOP or RPOP: the end of the list at which the oldest stands
 -- Returns how many were moved
+--
+-- A script is not rolled back, so nothing is popped before the stream has it: a stream that takes
+-- no more entries leaves the list as it is. A pop of none shows that the pop will be allowed.
 redis.call('LLEN', KEYS[1]); redis.call('LLEN', KEYS[2]); redis.call('XLEN', KEYS[3])
 local moved = 0
 local function move(key, most)
-  local texts = redis.call(ARGV[3], key, most)
-  if not texts then return end
-  for _, text in ipairs(texts) do
-    redis.call('XADD', KEYS[3], '*', ARGV[2], text)
-    moved = moved + 1
+  if most < 1 then return end
+  redis.call(ARGV[3], key, 0)
+  local is_left = ARGV[3] == 'LPOP'
+  local texts = redis.call('LRANGE', key, is_left and 0 or -most, is_left and most - 1 or -1)
+  local added, refused = 0, nil
+  for step = 1, #texts do
+    local text = texts[is_left and step or #texts + 1 - step]
+    local entry = redis.pcall('XADD', KEYS[3], '*', ARGV[2], text)
+    if type(entry) == 'table' then
+      refused = entry
+      break
+    end
+    added = added + 1
   end
+  if added > 0 then redis.call(ARGV[3], key, added) end
+  moved = moved + added
+  return refused
 end
-move(KEYS[2], redis.call('LLEN', KEYS[2]) + 1)
-move(KEYS[1], tonumber(ARGV[1]))
-return moved
+local refused = move(KEYS[2], redis.call('LLEN', KEYS[2])) or move(KEYS[1], tonumber(ARGV[1]))
+return refused or moved

@@ -35,19 +35,20 @@ end
 if take ~= '' then
   local holder = redis.call('GET', take)
   if holder and holder ~= id and not is_free(holder) then return {2, holder} end
-  redis.call('SET', take, id, 'EX', ARGV[13])
 end
+-- First what may be refused: a note without its event would pass for one that was repeated.
+local tells = ARGV[8] ~= '' and not repeated
+if tells then redis.call('XADD', KEYS[1], '*', 'event', ARGV[8]) end
+if take ~= '' then redis.call('SET', take, id, 'EX', ARGV[13]) end
 if drop ~= '' and redis.pcall('GET', drop) == id then redis.call('DEL', drop) end
 redis.call('HSET', row, 'p', progress)
 if ARGV[6] ~= '' then redis.call('HSET', row, 's', ARGV[6]) end
 redis.call('ZADD', ARGV[4] == 'b' and KEYS[3] or KEYS[2], now + tonumber(ARGV[5]), id)
-if ARGV[8] == '' or repeated then return {1, ''} end
-redis.call('XADD', KEYS[1], '*', 'event', ARGV[8])
-if ARGV[9] == '' then return {1, ''} end
+if not tells or ARGV[9] == '' then return {1, ''} end
 -- A reply stream whose key holds something else gets nothing: the events stream has it all.
 local kind = redis.call('TYPE', ARGV[9])['ok']
 if kind == 'stream' or kind == 'none' then
-  redis.call('XADD', ARGV[9], 'MINID', '~', now - ARGV[10] * 1000, '*', 'event', ARGV[8])
+  redis.pcall('XADD', ARGV[9], 'MINID', '~', now - ARGV[10] * 1000, '*', 'event', ARGV[8])
   redis.call('EXPIRE', ARGV[9], ARGV[10])
 end
 return {1, ''}

@@ -10,19 +10,27 @@ redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2]); redis.call('XLEN', KEY
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- A reply stream whose key holds something else gets nothing: the events stream has it all.
-local function publish(event, reply)
-  redis.call('XADD', KEYS[2], '*', 'event', event)
+local function answer(event, reply)
   if reply == '' then return end
   local kind = redis.call('TYPE', reply)['ok']
   if kind ~= 'stream' and kind ~= 'none' then return end
-  redis.call('XADD', reply, 'MINID', '~', now - reply_seconds * 1000, '*', 'event', event)
+  redis.pcall('XADD', reply, 'MINID', '~', now - reply_seconds * 1000, '*', 'event', event)
   redis.call('EXPIRE', reply, reply_seconds)
 end
+-- What may be refused comes before the acknowledgement, for a script is not rolled back; these two
+-- change nothing and show that the last steps will be allowed.
+redis.call('XACK', KEYS[1], group, '0-0'); redis.call('XDEL', KEYS[1], '0-0')
 local rejected = 0
 for i = 3, #ARGV, 4 do
-  if redis.call('XACK', KEYS[1], group, ARGV[i]) == 1 then
-    publish(ARGV[i + 1], ARGV[i + 3])
-    redis.call('XADD', KEYS[3], '*', 'dead_letter', ARGV[i + 2])
+  if #redis.call('XPENDING', KEYS[1], group, ARGV[i], ARGV[i], 1) == 1 then
+    local letter = redis.call('XADD', KEYS[3], '*', 'dead_letter', ARGV[i + 2])
+    local told = redis.pcall('XADD', KEYS[2], '*', 'event', ARGV[i + 1])
+    if type(told) == 'table' then
+      redis.call('XDEL', KEYS[3], letter)
+      return told
+    end
+    answer(ARGV[i + 1], ARGV[i + 3])
+    redis.call('XACK', KEYS[1], group, ARGV[i])
     redis.call('XDEL', KEYS[1], ARGV[i])
     rejected = rejected + 1
   end

@@ -1,0 +1,197 @@
+"""Streams that take no more entries: nothing is popped, acknowledged or told twice for that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+from redis.exceptions import ResponseError
+
+from tests.integration.backfilling import NAME, begin, command
+from tests.integration.ledger_acts import (
+    acceptance,
+    events,
+    lease_one,
+    open_group,
+    read_entry,
+)
+from worker.backfill.standing import BackfillState
+from worker.backfill.store import Fed, Turn
+from worker.intake.lists import Mover, PushedList
+from worker.ledger.row import AcceptVerdict, Finish, Rejection, RowState
+from worker.ledger.streams import entries_between
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from tests.console import Console
+    from worker.ledger.keys import Keys
+    from worker.ledger.ledger import Ledger
+
+GREATEST = f"{2**64 - 1}-{2**64 - 1}"
+TEXTS = [b"one", b"two", b"three"]
+
+
+async def exhaust(redis: Redis, stream: str) -> None:
+    """Gives a stream the greatest id there is, so that it refuses every further entry."""
+    await redis.xadd(stream, {"exhausted": "1"}, id=GREATEST)
+    await redis.xdel(stream, GREATEST)
+
+
+@pytest.mark.parametrize("which", ["inbox", "celery"])
+async def test_what_was_pushed_stays_in_its_list_while_the_stream_refuses_it(
+    redis: Redis, keys: Keys, which: str
+) -> None:
+    await exhaust(redis, keys.commands)
+    pushed = PushedList.inbox(keys) if which == "inbox" else PushedList.celery(keys)
+    name = pushed.names[0]
+    push = redis.rpush if pushed.oldest == "LEFT" else redis.lpush
+    for text in TEXTS:
+        await push(name, text)
+    await redis.rpush(pushed.moving, b"moving")
+    mover = Mover(redis, keys, pushed, 100)
+    for _ in range(2):
+        with pytest.raises(ResponseError):
+            await mover.move_once()
+    assert (await redis.llen(name), await redis.llen(pushed.moving)) == (3, 1)
+    await redis.delete(keys.commands)
+    await mover.move_once()
+    moved = [
+        fields[pushed.field] for _, fields in await entries_between(redis, keys.commands, "-", "+")
+    ]
+    assert moved == [b"moving", *TEXTS]
+    assert await redis.exists(name, pushed.moving) == 0
+
+
+@pytest.mark.parametrize("which", ["events", "dead_letters"])
+async def test_a_rejection_that_a_stream_refuses_stays_pending_and_is_told_once(
+    redis: Redis, keys: Keys, ledger: Ledger, which: str
+) -> None:
+    await open_group(redis, keys)
+    entry = await read_entry(redis, keys, b"bad")
+    await exhaust(redis, getattr(keys, which))
+    batch = [Rejection(entry, b'{"n": 1}', b"{}", "")]
+    for _ in range(2):
+        with pytest.raises(ResponseError):
+            await ledger.reject(batch)
+    assert (await redis.xlen(keys.events), await redis.xlen(keys.dead_letters)) == (0, 0)
+    await redis.delete(getattr(keys, which))
+    assert [await ledger.reject(batch), await ledger.reject(batch)] == [1, 0]
+    assert (await redis.xlen(keys.events), await redis.xlen(keys.dead_letters)) == (1, 1)
+    assert await redis.xlen(keys.commands) == 0
+
+
+async def test_an_acceptance_that_the_events_refuse_is_accepted_later_with_its_event(
+    redis: Redis, keys: Keys, ledger: Ledger
+) -> None:
+    await open_group(redis, keys)
+    entry = await read_entry(redis, keys)
+    await exhaust(redis, keys.events)
+    with pytest.raises(ResponseError):
+        await ledger.accept([acceptance(entry)])
+    assert await redis.exists(keys.row("one")) == 0
+    await redis.delete(keys.events)
+    assert await ledger.accept([acceptance(entry)]) == [AcceptVerdict.ACCEPTED]
+    assert len(await events(redis, keys.events)) == 1
+
+
+@pytest.mark.parametrize("which", ["events", "dead_letters"])
+async def test_an_end_that_a_stream_refuses_is_kept_and_told_once(
+    redis: Redis, keys: Keys, ledger: Ledger, which: str
+) -> None:
+    lease = await lease_one(redis, ledger)
+    await redis.delete(keys.events)
+    await exhaust(redis, getattr(keys, which))
+    end = Finish(lease, RowState.FAILED, 1, event=b'{"n": 1}', dead_letter=b"{}")
+    for _ in range(2):
+        with pytest.raises(ResponseError):
+            await ledger.finish([end])
+    assert await redis.hget(keys.row("one"), "s") == b"running"
+    await redis.delete(getattr(keys, which))
+    assert await ledger.finish([end]) == [True]
+    assert await ledger.finish([end]) == [False]
+    assert (await redis.xlen(keys.events), await redis.xlen(keys.dead_letters)) == (1, 1)
+
+
+async def test_a_note_that_the_events_refuse_is_told_when_it_is_repeated(
+    redis: Redis, keys: Keys, ledger: Ledger
+) -> None:
+    lease = await lease_one(redis, ledger)
+    await redis.delete(keys.events)
+    await exhaust(redis, keys.events)
+    guard = keys.guard("training:x")
+    for _ in range(2):
+        with pytest.raises(ResponseError):
+            await ledger.note(lease, {"step": "created"}, event=b"{}", take_guard=guard)
+    assert await redis.exists(guard) == 0
+    await redis.delete(keys.events)
+    for _ in range(2):
+        await ledger.note(lease, {"step": "created"}, event=b"{}", take_guard=guard)
+    assert await redis.xlen(keys.events) == 1
+
+
+async def test_results_of_items_that_are_refused_are_neither_lost_nor_counted_twice(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path
+) -> None:
+    night = await begin(redis, keys, ledger, tmp_path)
+    token, standing = await night.lead()
+    items = [Fed(orjson.dumps(command(0))), Fed(b"", b"{}"), Fed(b"", b"{}")]
+    results = keys.backfill_results(NAME)
+    await exhaust(redis, results)
+    for _ in range(2):
+        with pytest.raises(ResponseError):
+            await night.store.feed(standing, token, items, "3", exhausted=True)
+    await redis.delete(results)
+    assert await night.store.feed(standing, token, items, "3", exhausted=True)
+    assert (await night.standing()).failed == await redis.xlen(results) == 2
+    (lease,) = await night.claim()
+    await redis.delete(results)
+    await exhaust(redis, results)
+    for _ in range(2):
+        with pytest.raises(ResponseError):
+            await night.settle(lease)
+    await redis.delete(results)
+    assert await night.settle(lease)
+    now = await night.standing()
+    assert (now.succeeded, now.waiting, now.open) == (1, 1, 0)
+
+
+async def test_a_state_of_a_backfill_is_taken_only_with_its_event(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path
+) -> None:
+    night = await begin(redis, keys, ledger, tmp_path)
+    await exhaust(redis, keys.events)
+    turn = Turn({BackfillState.RUNNING}, BackfillState.FAILED, event=b"{}")
+    with pytest.raises(ResponseError):
+        await night.store.steer(NAME, turn)
+    assert (await night.standing()).state is BackfillState.RUNNING
+    await redis.delete(keys.events)
+    assert (await night.store.steer(NAME, turn))[0]
+    assert await redis.xlen(keys.events) == 1
+
+
+async def test_a_reply_stream_that_takes_no_more_keeps_no_command_from_its_end(
+    redis: Redis, keys: Keys, ledger: Ledger
+) -> None:
+    lease = await lease_one(redis, ledger)
+    replies = keys.replies("desk")
+    await exhaust(redis, replies)
+    before = await redis.xlen(keys.events)
+    end = Finish(lease, RowState.SUCCEEDED, 1, event=b'{"n": 1}', replies=replies)
+    assert await ledger.finish([end]) == [True]
+    assert await redis.xlen(keys.events) == before + 1
+
+
+async def test_doctor_names_a_stream_that_takes_no_more_entries(
+    redis: Redis, keys: Keys, console: Console
+) -> None:
+    for stream in (keys.commands, keys.events, keys.dead_letters):
+        await exhaust(redis, stream)
+    said = console.run("doctor")
+    assert said.code == 1
+    told = " ".join(said.out.split())
+    for stream in (keys.commands, keys.events, keys.dead_letters):
+        assert f"{stream} takes no more entries" in told
