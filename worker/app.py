@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 import structlog
 from celery import Celery, bootsteps
 from celery.concurrency.thread import TaskPool
-from celery.signals import setup_logging, worker_shutting_down
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from kombu import Exchange, Queue
 
 from schemas.events import ErrorCode
@@ -25,6 +27,7 @@ from worker.errors import LedgerLostError, SettingError, TrainmasterError
 from worker.intake.celery_message import SUBMIT_TASK
 from worker.ledger.keys import Keys
 from worker.logging import configure
+from worker.redaction import redact_url
 from worker.redis_address import RedisAddress
 from worker.tasks.submission import RUN_TASK, register_tasks
 from worker.tasks.wake_consumer import WAKE_CONSUMER
@@ -79,10 +82,11 @@ class WorkerProcess:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def stop_claiming(self) -> None:
-        """Takes nothing new; a second SIGTERM ends the process at once."""
+        """Takes nothing new; a second SIGTERM or Ctrl-C ends the process at once."""
         if self.engine is not None:
             self.engine.stop_claiming()
         signal.signal(signal.SIGTERM, _leave_at_once)
+        signal.signal(signal.SIGINT, _leave_at_once)
 
     def check_pool(self, pool: type) -> None:
         """Ends the process if Celery was told to run tasks elsewhere than in threads.
@@ -127,6 +131,8 @@ def create_app(settings: Settings, process: WorkerProcess | None = None) -> Cele
 
         def start(self, parent: WorkController) -> None:
             """Starts the engine before the first task can come."""
+            # Ctrl-C stops a worker as SIGTERM does; Celery's own handler would end it with 1.
+            signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
             this.check_pool(parent.pool_cls)  # type: ignore[attr-defined]
             this.start(create_engine(settings, publish_wake_up, this.break_off))
 
@@ -146,12 +152,31 @@ def create_app(settings: Settings, process: WorkerProcess | None = None) -> Cele
 
     def set_up_logging(**_: Any) -> None:
         configure(settings.log_level, settings.log_format)
+        _leave_redis_trouble_to_us()
+
+    def tell_ready(sender: Any, **_: Any) -> None:
+        log.info("%s ready.", sender.hostname, **describe(settings))
 
     register_tasks(app, this.running)
     app.steps["worker"].add(EngineStep)
     worker_shutting_down.connect(stop_claiming, weak=False)
     setup_logging.connect(set_up_logging, weak=False)
+    worker_ready.connect(tell_ready, weak=False)
     return app
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """Returns what whoever starts a worker wants to see confirmed; no secret is in it."""
+    return {
+        "version": version("trainmaster"),
+        "api": redact_url(settings.encord_domain),
+        "redis": RedisAddress.parse(settings.redis_url.get_secret_value()).shown,
+        "namespace": settings.namespace,
+        "places": settings.places,
+        "data_roots": [str(root) for root in settings.data_roots],
+        "source_urls": [redact_url(url) for url in settings.source_urls],
+        "result_store": redact_url(settings.result_store),
+    }
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
@@ -204,7 +229,34 @@ def run_worker(settings: Settings, *, name: str | None = None) -> int:
         app.worker_main(arguments)
     except SystemExit as exc:
         code = exc.code
+    except KeyboardInterrupt:
+        # Before anything has started; later Ctrl-C is what SIGTERM is.
+        code = 0
     return process.exit_code or (code if isinstance(code, int) else 0)
+
+
+# What Celery says of each try to reach Redis; `worker.ledger.outage` says it once, and in time.
+_TOLD_BY_US: Final = (
+    " ready.",
+    "consumer: Cannot connect to",
+    "consumer: Connection to broker lost",
+    "Skipping prefetch count reduction",
+    "CPendingDeprecationWarning",
+)
+
+
+def _is_not_told_by_us(record: logging.LogRecord) -> bool:
+    said = record.getMessage()
+    return not any(told in said for told in _TOLD_BY_US)
+
+
+def _leave_redis_trouble_to_us() -> None:
+    for name in (
+        "celery.apps.worker",
+        "celery.worker.consumer.consumer",
+        "py.warnings",
+    ):
+        logging.getLogger(name).addFilter(_is_not_told_by_us)
 
 
 def _leave_at_once(*_: object) -> None:

@@ -144,7 +144,7 @@ def test_key_and_passphrase_stand_nowhere_though_everything_fails(tmp_path: Path
             assert "could not be stored" in said.err + said.out
             assert "Traceback" in log.read_text()
             redis.end(signal.SIGKILL)
-            wait_until(lambda: "read_failed" in log.read_text(), "the worker misses Redis")
+            wait_until(lambda: "redis.lost" in log.read_text(), "the worker misses Redis")
             redis.start()
             again = console.run("submit", "--wait", "get_model", f"model_uuid={ANY}")
             assert again.code == 1

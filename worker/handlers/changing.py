@@ -12,6 +12,7 @@ from schemas.events import ErrorCode
 from worker.errors import NotSentError, RateLimitedError, RequestRefusedError
 from worker.handlers.outcome import Outcome, Succeeded
 from worker.ledger.connection import LEDGER_TROUBLE
+from worker.ledger.outage import ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -118,7 +119,7 @@ async def _note_surely(run: Run[Any], progress: Progress) -> None:
         try:
             await run.note(progress)
         except LEDGER_TROUBLE as exc:
-            log.warning("deletion.note_failed", error=str(exc))
+            run.around.ledger.outage.failed(ONCE, exc)
             await asyncio.sleep(NOTE_PAUSE_SECONDS)
         else:
             return

@@ -45,6 +45,7 @@ from worker.errors import (
 from worker.handlers.creation import Created, Creation
 from worker.handlers.outcome import Waiting
 from worker.ledger.connection import LEDGER_TROUBLE
+from worker.ledger.outage import ONCE
 from worker.ledger.row import Attested, RowState
 
 if TYPE_CHECKING:
@@ -208,6 +209,7 @@ class CreateOnce(Generic[C]):
         """
         at = run.now()
         fenced: FencedError | None = None
+        told = False
         while True:
             try:
                 if fenced is not None:
@@ -220,7 +222,11 @@ class CreateOnce(Generic[C]):
                     raise
                 fenced = exc
             except LEDGER_TROUBLE as exc:
-                log.warning("creation.note_failed", uuid=created.uuid, error=str(exc))
+                run.around.ledger.outage.failed(ONCE, exc)
+                if not told:
+                    # If this process ends before Redis is back, nothing else names what exists.
+                    log.warning("creation.note_delayed", uuid=created.uuid)
+                told = True
                 await asyncio.sleep(NOTE_PAUSE_SECONDS)
             else:
                 return
@@ -232,7 +238,7 @@ class CreateOnce(Generic[C]):
                 try:
                     await run.note({}, drop_guard=guard)
                 except LEDGER_TROUBLE as exc:
-                    log.warning("creation.withdraw_failed", error=str(exc))
+                    run.around.ledger.outage.failed(ONCE, exc)
                     await asyncio.sleep(NOTE_PAUSE_SECONDS)
                 else:
                     return

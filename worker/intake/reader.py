@@ -19,6 +19,7 @@ from worker.intake.verdict import Entry, conflict, judge
 from worker.ledger.connection import BLOCK_MILLISECONDS, LEDGER_TROUBLE, stop_if_cancelled
 from worker.ledger.keys import GROUP
 from worker.ledger.ledger import load_script
+from worker.ledger.outage import ONCE
 from worker.ledger.row import Acceptance, AcceptVerdict, Rejection
 from worker.ledger.streams import of_one_stream
 
@@ -80,39 +81,40 @@ class Intake:
 
     async def read(self) -> None:
         """Reads until it is cancelled, whatever Redis does meanwhile."""
-        await self._keep_on("intake.read_failed", self._read_once)
+        await self._keep_on("read", self._read_once)
 
     async def move_inbox(self) -> None:
         """Moves the inbox into the stream until it is cancelled."""
         mover = Mover(self._redis, self._keys, PushedList.inbox(self._keys), self._batch)
-        await self._keep_on("intake.inbox_failed", mover.move_once)
+        await self._keep_on("inbox", mover.move_once)
 
     async def move_celery(self) -> None:
         """Moves Celery's queue of submissions into the stream until it is cancelled."""
         mover = Mover(self._redis, self._keys, PushedList.celery(self._keys), self._batch)
-        await self._keep_on("intake.celery_failed", mover.move_once)
+        await self._keep_on("celery", mover.move_once)
 
     async def take_over(self) -> None:
         """Takes entries over from consumers that are gone, until it is cancelled."""
-        await self._keep_on("intake.take_over_failed", self._take_over_once)
+        await self._keep_on("take-over", self._take_over_once)
 
     async def leave(self) -> None:
         """Removes this consumer from the group, unless entries are still pending with it."""
         await self._forget_consumers(keys=[self._keys.commands], args=[GROUP, 0, self._consumer])
 
-    async def _keep_on(self, failed: str, act: Callable[[], Any]) -> None:
+    async def _keep_on(self, part: str, act: Callable[[], Any]) -> None:
         pause = FIRST_PAUSE_SECONDS
         while True:
             stop_if_cancelled()
             try:
                 await act()
+                self._ledger.outage.worked(part)
                 pause = FIRST_PAUSE_SECONDS
             except LEDGER_TROUBLE as exc:
                 self._resume_pending = True
                 if isinstance(exc, ResponseError) and "NOGROUP" in str(exc):
                     await self._create_group()
                     continue
-                log.warning(failed, error=str(exc), kind=type(exc).__name__)
+                self._ledger.outage.failed(part, exc)
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
 
@@ -122,7 +124,7 @@ class Intake:
             log.info("intake.group_created", group=GROUP)
         except LEDGER_TROUBLE as exc:
             if "BUSYGROUP" not in str(exc):
-                log.warning("intake.group_failed", error=str(exc))
+                self._ledger.outage.failed(ONCE, exc)
                 await asyncio.sleep(FIRST_PAUSE_SECONDS)
 
     async def _read_once(self) -> None:

@@ -16,6 +16,7 @@ import structlog
 from schemas.enums import Priority
 from schemas.json_text import encode_json
 from worker.ledger.keys import GROUP, Keys, shown_id
+from worker.ledger.outage import Outage
 from worker.ledger.row import (
     LANE_CODES,
     SUSPECT_CLAIMS,
@@ -100,6 +101,7 @@ class Ledger:
         self.redis = redis
         self.keys = keys
         self.marker = ""
+        self.outage = Outage()
         self._lease_ms = int(lease_seconds * 1000)
         self._longest_hold_ms = int(longest_hold_seconds * 1000)
         self._retention_seconds = retention_seconds

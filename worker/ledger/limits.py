@@ -11,6 +11,7 @@ import structlog
 
 from worker.ledger.connection import LEDGER_TROUBLE, stop_if_cancelled
 from worker.ledger.ledger import load_script
+from worker.ledger.outage import ONCE
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -87,7 +88,7 @@ class RedisLimits:
         try:
             await self._redis.zrem(self._permits_key, permit)
         except LEDGER_TROUBLE as exc:
-            log.warning("limits.leave_failed", error=str(exc))
+            self._ledger.outage.failed(ONCE, exc)
 
     async def hold(self, seconds: float, reason: str) -> None:
         """Pauses claiming for so long; running commands continue."""
@@ -95,7 +96,7 @@ class RedisLimits:
         try:
             await self._ledger.hold(seconds, reason)
         except LEDGER_TROUBLE as exc:
-            log.warning("limits.hold_failed", error=str(exc))
+            self._ledger.outage.failed(ONCE, exc)
 
     async def _turn(self) -> None:
         loop = asyncio.get_running_loop()
@@ -123,7 +124,7 @@ class RedisLimits:
                 args=[wanted, round(1_000_000 * self._gap), round(1_000_000 * self._ahead)],
             )
         except LEDGER_TROUBLE as exc:
-            log.warning("limits.turns_failed", error=str(exc))
+            self._ledger.outage.failed(ONCE, exc)
             await asyncio.sleep(REDIS_PAUSE_SECONDS)
             return
         if not waits:
@@ -142,7 +143,7 @@ class RedisLimits:
                     args=[permit, self._concurrent, int(PERMIT_SECONDS * 1000)],
                 )
             except LEDGER_TROUBLE as exc:
-                log.warning("limits.permit_failed", error=str(exc))
+                self._ledger.outage.failed(ONCE, exc)
                 taken = 0
             if taken:
                 return permit

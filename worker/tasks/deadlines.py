@@ -38,9 +38,10 @@ class DeadlineWatch:
         while True:
             try:
                 pause = await self._end_late()
+                self._ledger.outage.worked("deadlines")
             except LEDGER_TROUBLE as exc:
                 # What was claimed meanwhile is due again when its lease ends.
-                log.warning("deadlines.watch_failed", error=str(exc), kind=type(exc).__name__)
+                self._ledger.outage.failed("deadlines", exc)
                 pause = REDIS_PAUSE_SECONDS
             await asyncio.sleep(pause)
 

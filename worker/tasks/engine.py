@@ -19,6 +19,7 @@ from worker.clock import ClockAlarm
 from worker.errors import LedgerLostError, SettingError
 from worker.ledger.connection import LEDGER_TROUBLE
 from worker.ledger.keys import COMMAND_FIELD
+from worker.ledger.outage import ONCE, Outage
 from worker.ledger.server import refuse_unsuitable, server_facts
 from worker.thread_pools import ThreadPool
 
@@ -236,6 +237,7 @@ class Engine:
             SettingError: it can't.
             LedgerLostError: the ledger was lost and nobody has accepted that.
         """
+        outage = Outage("engine.redis_awaited")
         while True:
             if self._stopping:
                 raise SystemExit(0)
@@ -252,9 +254,10 @@ class Engine:
                     code=ErrorCode.INVALID_SETTING,
                 ) from exc
             except LEDGER_TROUBLE as exc:
-                log.warning("engine.redis_awaited", error=str(exc), kind=type(exc).__name__)
+                outage.failed("start", exc)
                 await asyncio.sleep(MEET_PAUSE_SECONDS)
             else:
+                outage.worked("start")
                 break
         if not facts.keeps_what_it_acknowledged:
             log.warning(
@@ -286,7 +289,7 @@ class Engine:
         try:
             await asyncio.wait_for(parts.intake.leave(), 2.0)
         except LEDGER_TROUBLE as exc:
-            log.warning("intake.leave_failed", error=str(exc))
+            parts.ledger.outage.failed(ONCE, exc)
         await parts.breaker.aclose()
         await parts.close()
 
@@ -329,21 +332,25 @@ class Engine:
                 log.warning("engine.wake_up_failed", error=str(exc), kind=type(exc).__name__)
 
     def _send_wake_up(self, pause_seconds: float) -> None:
+        trouble = None
         try:
             self._publish_wake_up()
         except Exception as exc:  # noqa: BLE001 - a lost wake-up is what the sweep is for
-            log.warning("engine.wake_up_failed", error=str(exc), kind=type(exc).__name__)
+            trouble = exc
             # The loop may have ended meanwhile.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._drain_unasked)
         finally:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(
-                    self._loop.call_later, pause_seconds, self._wake_up_sent
+                    self._loop.call_later, pause_seconds, self._wake_up_sent, trouble
                 )
 
-    def _wake_up_sent(self) -> None:
+    def _wake_up_sent(self, trouble: Exception | None) -> None:
         self._wake_up_pending = False
+        # In an outage of Redis that is told already.
+        if trouble is not None and not (self._parts and self._parts.ledger.outage.lasts):
+            log.warning("engine.wake_up_failed", error=str(trouble), kind=type(trouble).__name__)
 
     async def _sweep(self, parts: Parts) -> None:
         """Finds what is due though nobody was told: retries, polls, lost wake-ups, dead runs."""
@@ -359,7 +366,9 @@ class Engine:
                     trim_at = time.monotonic() + TRIM_SECONDS
                     await parts.ledger.trim_events(self._times.event_retention)
             except LEDGER_TROUBLE as exc:
-                log.warning("engine.sweep_failed", error=str(exc), kind=type(exc).__name__)
+                parts.ledger.outage.failed("sweep", exc)
+            else:
+                parts.ledger.outage.worked("sweep")
 
     async def _mind_clock(self, parts: Parts) -> int:
         """Learns Redis' time, and mends what a clock that went back has made late; in ms."""

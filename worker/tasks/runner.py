@@ -16,6 +16,7 @@ from schemas.enums import Priority
 from schemas.parsing import InvalidCommandError
 from worker.errors import FencedError
 from worker.ledger.connection import LEDGER_TROUBLE
+from worker.ledger.outage import ONCE
 from worker.ledger.row import RowState
 
 if TYPE_CHECKING:
@@ -166,9 +167,10 @@ class Runner:
                 suspects=0 if self._suspects_running else 1,
             )
         except LEDGER_TROUBLE as exc:
-            log.warning("run.claim_failed", error=str(exc), kind=type(exc).__name__)
+            self._ledger.outage.failed("claim", exc)
             await asyncio.sleep(REDIS_PAUSE_SECONDS)
             return
+        self._ledger.outage.worked("claim")
         # A full answer may hide more; so may one that the bulk lane's bound cut short.
         leases = claim.leases
         self._paused = claim.paused
@@ -236,7 +238,8 @@ class Runner:
         except LEDGER_TROUBLE as exc:
             # The ledger could not be asked in the middle of a run. The lease decides: the
             # command is claimed again when it ends, with what was noted until now.
-            log.warning("run.ledger_lost", command_id=lease.command_id, error=str(exc))
+            log.debug("run.ledger_lost", command_id=lease.command_id, kind=type(exc).__name__)
+            self._ledger.outage.failed(ONCE, exc)
             return
         except Exception as exc:
             log.exception("run.defect", command_id=lease.command_id)
@@ -262,11 +265,12 @@ class Runner:
             try:
                 done = await self._ledger.finish(batch)
             except LEDGER_TROUBLE as exc:
-                log.warning("run.settle_failed", error=str(exc), runs=len(batch))
+                self._ledger.outage.failed("settle", exc)
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_REDIS_PAUSE_SECONDS, pause * 2)
                 continue
             pause = REDIS_PAUSE_SECONDS
+            self._ledger.outage.worked("settle")
             del self._finishes[: len(batch)]
             for finish, was_done in zip(batch, done, strict=True):
                 if was_done:
@@ -290,7 +294,7 @@ class Runner:
                     log.warning("lane.resumed", lane=lane)
                     await self._lanes.resume(lane)
         except LEDGER_TROUBLE as exc:
-            log.warning("lane.watch_failed", lane=lane, error=str(exc))
+            self._ledger.outage.failed(ONCE, exc)
 
     async def renew(self) -> None:
         """Renews the leases of all runs until it is cancelled; drops runs that lost theirs."""
@@ -302,8 +306,9 @@ class Runner:
                 try:
                     lost = await self._ledger.renew(held[start : start + MOST_IN_A_SCRIPT])
                 except LEDGER_TROUBLE as exc:
-                    log.warning("run.renew_failed", error=str(exc))
+                    self._ledger.outage.failed("renew", exc)
                     break
+                self._ledger.outage.worked("renew")
                 self._drop(lost)
 
     def _drop(self, lost: Iterable[str]) -> None:

@@ -1,0 +1,178 @@
+"""What a worker tells of itself: one line when it is ready, few when Redis goes; how it ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from tests.console import SCRIPT, TIMEOUT_SECONDS, Console, wait_until
+from worker.embedded import EmbeddedRedis
+from worker.ledger.outage import ONCE, Outage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.stub_api import StubApi
+
+
+def told(log: Path) -> list[dict[str, Any]]:
+    """Returns the lines of a log; what Celery prints beside it is no JSON."""
+    lines = log.read_text().splitlines()
+    return [orjson.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+
+def named(log: Path, event: str) -> list[dict[str, Any]]:
+    return [line for line in told(log) if line["event"].endswith(event)]
+
+
+def configured(redis: EmbeddedRedis, stub: StubApi, folder: Path) -> Console:
+    return Console(
+        redis.url,
+        "lines",
+        TRAINMASTER_BEARER_TOKEN="t0ken-of-nobody",
+        ENCORD_DOMAIN=stub.url,
+        TRAINMASTER_LOG_FORMAT="json",
+        TRAINMASTER_PLACES="17",
+        TRAINMASTER_DATA_ROOTS=str(folder),
+        TRAINMASTER_RESULT_STORE=str(folder / "results"),
+    )
+
+
+@contextmanager
+def started(console: Console, log: Path, *, ready: bool = True) -> Iterator[subprocess.Popen[Any]]:
+    """Runs a worker as a shell in the foreground would; kills what is left of it."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [SCRIPT, "worker"],
+            stdout=file,
+            stderr=file,
+            env=console.environment,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        )
+    try:
+        if ready:
+            wait_until(
+                lambda: bool(named(log, " ready.")) or process.poll() is not None, "a ready worker"
+            )
+        yield process
+    finally:
+        process.kill()
+        process.wait(TIMEOUT_SECONDS)
+
+
+def test_the_ready_line_names_api_redis_places_and_roots(
+    redis_server: EmbeddedRedis, stub: StubApi, tmp_path: Path
+) -> None:
+    log = tmp_path / "worker.log"
+    with started(configured(redis_server, stub, tmp_path), log):
+        (line,) = named(log, " ready.")
+    assert line["api"] == stub.url
+    assert line["redis"] == f"redis://127.0.0.1:{redis_server.port}/0"
+    assert (line["namespace"], line["places"]) == ("lines", 17)
+    assert line["data_roots"] == [str(tmp_path)]
+    assert line["result_store"] == str(tmp_path / "results")
+    assert line["version"]
+
+
+def test_redis_gone_is_one_line_then_one_each_10_s_then_one_when_it_is_back(
+    stub: StubApi, tmp_path: Path
+) -> None:
+    log = tmp_path / "worker.log"
+    with EmbeddedRedis(tmp_path / "redis") as redis:
+        console = configured(redis, stub, tmp_path)
+        with started(console, log) as worker:
+            begun = len(told(log))
+            redis.kill()
+            wait_until(lambda: len(named(log, "redis.still_lost")) == 2, "a long outage")
+            redis.start()
+            wait_until(lambda: bool(named(log, "redis.back")), "Redis is back")
+            said = console.run("submit", "--wait", "--timeout", "5s", "list_models")
+            assert "accepted" in said.err
+            worker.terminate()
+            assert worker.wait(TIMEOUT_SECONDS) == 0
+        lines = told(log)[begun:]
+    about_redis = [line for line in lines if "list_models" not in line["event"]]
+    events = [line["event"] for line in about_redis if line["level"] in {"warning", "error"}]
+    assert [event for event in events if event.startswith("redis.")] == [
+        "redis.lost",
+        "redis.still_lost",
+        "redis.still_lost",
+        "redis.back",
+    ]
+    rest = [event for event in events if not event.startswith(("redis.", "command.", "api."))]
+    assert rest == []
+    first, second = (line["seconds"] for line in lines if line["event"] == "redis.still_lost")
+    assert 10 <= first < 20 <= second < 35
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_a_worker_with_exit_code_0_as_sigterm_does(
+    redis_server: EmbeddedRedis, stub: StubApi, tmp_path: Path, number: signal.Signals
+) -> None:
+    with started(configured(redis_server, stub, tmp_path), tmp_path / "worker.log") as worker:
+        worker.send_signal(number)
+        assert worker.wait(TIMEOUT_SECONDS) == 0
+    assert "Traceback" not in (tmp_path / "worker.log").read_text()
+
+
+def test_a_second_ctrl_c_ends_a_worker_at_once(
+    redis_server: EmbeddedRedis, stub: StubApi, tmp_path: Path
+) -> None:
+    log = tmp_path / "worker.log"
+    console = configured(redis_server, stub, tmp_path)
+    with started(console, log) as worker:
+        worker.send_signal(signal.SIGINT)
+        wait_until(lambda: "Warm shutdown" in log.read_text() or worker.poll() is not None, "it")
+        worker.send_signal(signal.SIGINT)
+        assert worker.wait(TIMEOUT_SECONDS) == 0
+
+
+def test_ctrl_c_ends_a_worker_that_waits_for_redis(stub: StubApi, tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    with EmbeddedRedis(tmp_path / "redis") as redis:
+        console = configured(redis, stub, tmp_path)
+    with started(console, log, ready=False) as worker:
+        wait_until(lambda: bool(named(log, "engine.redis_awaited")), "it waits")
+        worker.send_signal(signal.SIGINT)
+        assert worker.wait(TIMEOUT_SECONDS) == 0
+
+
+class Lines:
+    """An outage on a clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.outage = Outage(clock=lambda: self.now)
+
+
+def test_redis_counts_as_back_once_every_part_has_got_through(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines, error = Lines(), ConnectionError("refused")
+    for part in ("read", "sweep", ONCE):
+        lines.outage.failed(part, error)
+    lines.now += 1
+    lines.outage.worked("sweep")
+    assert "redis.back" not in capsys.readouterr().out
+    lines.outage.worked("read")
+    lines.outage.worked("read")
+    assert capsys.readouterr().out.count("redis.back") == 1
+
+
+def test_a_part_that_tries_no_more_does_not_keep_an_outage_open(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = Lines()
+    lines.outage.failed("claim", ConnectionError("refused"))
+    lines.now += 7
+    lines.outage.worked("sweep")
+    assert "redis.back" not in capsys.readouterr().out
+    lines.now += 2
+    lines.outage.worked("sweep")
+    assert "redis.back" in capsys.readouterr().out
