@@ -79,9 +79,13 @@ def test_a_system_that_works_has_no_failure(served: Served) -> None:
     assert "0 failures" in served.console.run("doctor").out
 
 
-def test_what_is_missing_is_told_and_the_rest_is_looked_at(console: Console) -> None:
-    found = findings(console, code=1)
-    assert found["api.credentials"]["level"] == "fail"
+def test_with_only_the_redis_url_the_api_is_skipped_and_that_is_no_failure(
+    console: Console,
+) -> None:
+    found = findings(console, code=0)
+    assert found["api.skipped"]["level"] == "ok"
+    assert "no credentials are set here" in found["api.skipped"]["message"]
+    assert "api.credentials" not in found
     assert found["redis.version"]["level"] == "ok"
     assert found["intake.group"]["advice"] == "start one: trainmaster worker"
     assert "api.read" not in found

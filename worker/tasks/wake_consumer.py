@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 from celery.worker import state
 from celery.worker.consumer import Consumer
+from redis.exceptions import AuthenticationError, ConnectionError, TimeoutError  # noqa: A004
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +50,10 @@ class WakeConsumer(Consumer):
         now = time.monotonic()
         if now - self._failed_at > _QUIET_SECONDS:
             self._pause_seconds = _FIRST_PAUSE_SECONDS
-        log.warning("wake_ups.failed", error=str(exc)[:200], kind=type(exc).__name__)
+        # That Redis is gone is told once for all, see `worker.ledger.outage`.
+        gone = isinstance(exc, OSError | ConnectionError | TimeoutError)
+        told = log.debug if gone and not isinstance(exc, AuthenticationError) else log.warning
+        told("wake_ups.failed", error=str(exc)[:200], kind=type(exc).__name__)
         end = now + self._pause_seconds
         while time.monotonic() < end:
             state.maybe_shutdown()
