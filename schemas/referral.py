@@ -113,6 +113,8 @@ def completed(text: bytes, data: bytes) -> Command:
     Raises:
         InvalidCommandError: They are not JSON, no object, or none that the command takes.
     """
+    # As some editors begin a file in UTF-8.
+    data = data.removeprefix(b"\xef\xbb\xbf")
     try:
         found = jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as exc:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from schemas.api import (
     ClassificationItem,
@@ -73,6 +73,9 @@ class BackfillResult(BaseModel):
     output: str
     seconds: float
     warnings: list[FileWarning] = []
+    passed_over: dict[str, int] | None = Field(
+        default=None, description="What a folder held besides items, by its kind."
+    )
 
 
 RESULT_CLASSES: dict[CommandType, type[BaseModel] | None] = {

@@ -163,6 +163,8 @@ def result_of(
         "output": redact_url(standing.plan.output),
         "seconds": round(seconds, 3),
     }
+    if standing.passed_over:
+        result["passed_over"] = standing.passed_over
     return with_warnings(result, warnings)
 
 
@@ -254,6 +256,8 @@ def _summary(counted: Tally, standing: Standing, output: Output, seconds: float)
     summary["output"] = redact_url(output.location)
     summary["source"] = redact_url(standing.plan.source.location)
     summary["asked"] = dict(standing.plan.common)
+    if standing.passed_over:
+        summary["passed_over"] = standing.passed_over
     if standing.dropped:
         summary["dropped"] = standing.dropped
     return summary

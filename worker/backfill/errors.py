@@ -16,6 +16,14 @@ class SourceError(BackfillError):
     """The source can't be read, or not as what it is said to be."""
 
 
+class SourceUnavailableError(SourceError):
+    """The source can't be read at the moment; another try may."""
+
+
+class EmptySourceError(SourceError):
+    """The source holds nothing at all."""
+
+
 class OutputError(BackfillError):
     """The results can't be written."""
 

@@ -1,20 +1,27 @@
-"""Sources that are a folder of images, on a disk of this machine or behind a URL."""
+"""Sources that are a folder, on a disk of this machine or behind a URL: of images, or of parts."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
 import fsspec
 
-from worker.backfill.errors import SourceError
-from worker.backfill.rows import SourceRow, readable
+from schemas.enums import SourceFormat
+from worker.backfill.errors import EmptySourceError, SourceError
+from worker.backfill.locations import PACKED_SUFFIXES, suffix_of
+from worker.backfill.opening import readable
+from worker.backfill.rows import SourceRow
+from worker.redaction import redact_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    from worker.backfill.sources import Source
 
 PICTURE_SUFFIXES: Final = frozenset({
     ".bmp",
@@ -26,6 +33,44 @@ PICTURE_SUFFIXES: Final = frozenset({
     ".tiff",
     ".webp",
 })
+TABLE_FORMATS: Final[dict[str, SourceFormat]] = {
+    ".jsonl": SourceFormat.JSONL,
+    ".ndjson": SourceFormat.JSONL,
+    ".json": SourceFormat.JSONL,
+    ".csv": SourceFormat.CSV,
+    ".parquet": SourceFormat.PARQUET,
+    ".pq": SourceFormat.PARQUET,
+}
+# What systems and programs leave in folders, besides what begins with a dot.
+_LEFT_BEHIND: Final = frozenset({
+    "$recycle.bin",
+    "@eadir",
+    "__macosx",
+    "desktop.ini",
+    "system volume information",
+    "thumbs.db",
+})
+_LINK: Final = "links to folders"
+_NO_SUFFIX: Final = "files without a suffix"
+_MOST_SUFFIX: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file below a folder, or what stands there in place of one.
+
+    Attributes:
+        parts: of its path below the folder.
+        kind: its suffix, or what it is.
+    """
+
+    parts: tuple[str, ...]
+    kind: str
+
+    @property
+    def path(self) -> str:
+        """Its path below the folder."""
+        return "/".join(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,49 +79,183 @@ class Folder:
 
     Attributes:
         location: a path, or a URL that fsspec can list.
+        passed: counts what is no image, by its kind, as far as it was read.
     """
 
     location: str
+    passed: Counter[str] = field(default_factory=Counter)
 
     def rows(self, after: str) -> Iterator[SourceRow]:
-        behind = tuple(unquote(after, errors="surrogateescape").split("/")) if after else ()
-        filesystem, root = self._filesystem()
-        for parts in self._walk(filesystem, root, (), behind):
-            relative = "/".join(parts)
+        for found in walk(self.location, _parts_of(after)):
+            if found.kind not in PICTURE_SUFFIXES:
+                self.passed[found.kind] += 1
+                continue
+            relative = found.path
             position = quote(relative, errors="surrogateescape")
             if relative.isascii() or _is_utf8(relative):
                 path = f"{self.location.rstrip('/')}/{relative}"
                 yield SourceRow(position, relative, {"data_path": path})
             else:
-                shown = relative.encode("utf-8", "replace").decode()
-                yield SourceRow(position, shown, None, "its name is not UTF-8")
-
-    def _filesystem(self) -> tuple[Any, str]:
-        """Returns what lists the folder and its path there; None lists those of this machine."""
-        if "://" in self.location:
-            with readable(self.location):
-                # Each folder is listed once: a cache would only keep a million names.
-                filesystem, root = fsspec.url_to_fs(self.location, use_listings_cache=False)
-            return filesystem, str(root)
-        if not Path(self.location).is_dir():
-            raise SourceError(f"{self.location}: there is no such folder")
-        return None, self.location
-
-    def _walk(
-        self, filesystem: Any, root: str, within: tuple[str, ...], behind: tuple[str, ...]
-    ) -> Iterator[tuple[str, ...]]:
-        """Yields the parts of paths; the names of one folder at a time are in memory."""
-        path = "/".join((root.rstrip("/"), *within)) or "/"
-        for name, is_folder in _local(path) if filesystem is None else _remote(filesystem, path):
-            parts = (*within, name)
-            if is_folder and parts >= behind[: len(parts)]:
-                yield from self._walk(filesystem, root, parts, behind)
-            elif not is_folder and parts > behind and _is_picture(name):
-                yield parts
+                shown_name = relative.encode("utf-8", "replace").decode()
+                yield SourceRow(position, shown_name, None, "its name is not UTF-8")
 
 
-def _is_picture(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The rows of all files of one format below a folder, in the order of their names.
+
+    The position is the quoted path of a file and the position in it, with a colon between.
+
+    Attributes:
+        location: a path, or a URL that fsspec can list.
+        source_format: of the files; those of others are passed over.
+        open_part: returns the source that one of them is.
+        passed: counts files of other formats, by their kind, as far as it was read.
+    """
+
+    location: str
+    source_format: SourceFormat
+    open_part: Callable[[str], Source]
+    passed: Counter[str] = field(default_factory=Counter)
+
+    def rows(self, after: str) -> Iterator[SourceRow]:
+        name, _, within = after.partition(":")
+        behind = _parts_of(name)
+        if behind:
+            yield from self._part(Found(behind, ""), within)
+        for found in walk(self.location, behind):
+            if found.parts[-1].startswith("_") or found.kind == ".crc":
+                # What those leave beside parts who write them, like _SUCCESS.
+                continue
+            if TABLE_FORMATS.get(found.kind) is not self.source_format:
+                self.passed[found.kind] += 1
+                continue
+            yield from self._part(found, "")
+
+    def part_locations(self) -> Iterator[str]:
+        """Yields where the parts lie."""
+        for found in walk(self.location, ()):
+            is_part = TABLE_FORMATS.get(found.kind) is self.source_format
+            if is_part and not found.parts[-1].startswith("_"):
+                yield self._location(found)
+
+    def _location(self, found: Found) -> str:
+        return f"{self.location.rstrip('/')}/{found.path}"
+
+    def _part(self, found: Found, within: str) -> Iterator[SourceRow]:
+        location = self._location(found)
+        position = quote(found.path, errors="surrogateescape")
+        try:
+            for row in self.open_part(location).rows(within):
+                yield replace(
+                    row,
+                    position=f"{position}:{row.position}",
+                    place=f"{found.path}: {row.place}",
+                    manifest=location,
+                )
+        except EmptySourceError:
+            # Who writes in many parts writes some without any rows.
+            return
+
+
+def folder_format(location: str) -> SourceFormat:
+    """Returns what a folder is by what it holds: images, or files of one format.
+
+    Raises:
+        SourceError: it holds neither, or files of several formats.
+    """
+    tables: Counter[SourceFormat] = Counter()
+    kinds: Counter[str] = Counter()
+    for found in walk(location, ()):
+        if found.kind in PICTURE_SUFFIXES:
+            return SourceFormat.FOLDER
+        if found.parts[-1].startswith("_"):
+            continue
+        kinds[found.kind] += 1
+        if found.kind in TABLE_FORMATS:
+            tables[TABLE_FORMATS[found.kind]] += 1
+    if len(tables) == 1:
+        return next(iter(tables))
+    if tables:
+        raise SourceError(
+            f"{redact_url(location)}: holds no images, and files of more than one format: "
+            f"{tell_kinds(kinds)}. Say which are meant with --format (in a command: format)"
+        )
+    raise no_images(location, kinds)
+
+
+def no_images(location: str, passed: Mapping[str, int]) -> SourceError:
+    """Returns the error of a folder that holds none of what could be an item."""
+    holds = f"it holds {tell_kinds(passed)}" if passed else "it is empty"
+    if _LINK in passed:
+        holds += ", which are not followed"
+    return SourceError(
+        f"{redact_url(location)}: holds no images that can be sent ({', '.join(_known())}); "
+        f"{holds}. Convert or name such images, or name a manifest"
+    )
+
+
+def tell_kinds(passed: Mapping[str, int]) -> str:
+    """Returns what was passed over for people, like `3 .heic, 1 links to folders`."""
+    ranked = sorted(passed.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {kind}" for kind, count in ranked)
+
+
+def walk(location: str, behind: tuple[str, ...]) -> Iterator[Found]:
+    """Yields what lies below a folder behind a path; the names of one folder at a time are held.
+
+    Hidden files and folders, and what systems leave behind, are not told.
+
+    Raises:
+        SourceError: it can't be listed.
+    """
+    if "://" in location:
+        with readable(location):
+            # Each folder is listed once: a cache would only keep a million names.
+            filesystem, root = fsspec.url_to_fs(location, use_listings_cache=False)
+        yield from _walk(filesystem, str(root), (), behind)
+        return
+    if not Path(location).is_dir():
+        raise SourceError(f"{location}: there is no such folder")
+    yield from _walk(None, location, (), behind)
+
+
+def _walk(
+    filesystem: Any, root: str, within: tuple[str, ...], behind: tuple[str, ...]
+) -> Iterator[Found]:
+    path = "/".join((root.rstrip("/"), *within)) or "/"
+    for name, kind in _local(path) if filesystem is None else _remote(filesystem, path):
+        if _is_hidden(name):
+            continue
+        parts = (*within, name)
+        if kind:
+            if parts > behind:
+                yield Found(parts, kind)
+        elif parts >= behind[: len(parts)]:
+            yield from _walk(filesystem, root, parts, behind)
+
+
+def _is_hidden(name: str) -> bool:
+    # A list of a web server's begins with links that sort it.
+    return name.startswith((".", "?")) or name.lower() in _LEFT_BEHIND
+
+
+def _parts_of(position: str) -> tuple[str, ...]:
+    return tuple(unquote(position, errors="surrogateescape").split("/")) if position else ()
+
+
+def _kind(name: str) -> str:
+    """Returns the suffix of a file's name, where it is one."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - of a name, not a path
+    if suffix in PACKED_SUFFIXES and (inner := suffix_of(name)):
+        suffix = inner
+    if not suffix or not suffix.isascii() or not suffix.isprintable():
+        return _NO_SUFFIX
+    return suffix if len(suffix) <= _MOST_SUFFIX else _NO_SUFFIX
+
+
+def _known() -> list[str]:
+    return sorted(PICTURE_SUFFIXES)
 
 
 def _is_utf8(name: str) -> bool:
@@ -84,22 +263,31 @@ def _is_utf8(name: str) -> bool:
     return not any("\udc80" <= character <= "\udcff" for character in name)
 
 
-def _local(path: str) -> list[tuple[str, bool]]:
-    """Returns names and whether each is a folder, in order; a link to a folder is none."""
+def _local(path: str) -> list[tuple[str, str]]:
+    """Returns names and what each is, in order; a folder is nothing, a link to one is told."""
     try:
         with os.scandir(path) as entries:
-            return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+            return sorted((entry.name, _kind_of(entry)) for entry in entries)
     except OSError as exc:
         raise SourceError(f"{path}: can't be listed: {exc.strerror}") from exc
 
 
-def _remote(filesystem: Any, path: str) -> list[tuple[str, bool]]:
+def _kind_of(entry: os.DirEntry[str]) -> str:
+    if entry.is_dir(follow_symlinks=False):
+        return ""
+    if entry.is_symlink() and entry.is_dir():
+        return _LINK
+    return _kind(entry.name)
+
+
+def _remote(filesystem: Any, path: str) -> list[tuple[str, str]]:
     url = filesystem.unstrip_protocol(path)
     with readable(url):
         try:
             entries = filesystem.ls(path, detail=True)
         except FileNotFoundError as exc:
-            raise SourceError(f"{url}: there is no such folder") from exc
+            raise SourceError(f"{redact_url(url)}: there is no such folder") from exc
     told = ((str(each["name"]).rstrip("/"), each["type"] == "directory") for each in entries)
     # Object stores list a folder's own marker beside what lies in it.
-    return sorted((name.rpartition("/")[2], is_folder) for name, is_folder in told if name != path)
+    names = ((name.rpartition("/")[2], is_folder) for name, is_folder in told if name != path)
+    return sorted((name, "" if is_folder else _kind(name)) for name, is_folder in names)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
+import structlog
 
 from schemas.enums import CommandType, Priority, SourceFormat
 from schemas.events import ErrorCode
+from schemas.json_text import encode_json
 from schemas.parsing import InvalidCommandError
 from schemas.referral import reread_message
+from worker.backfill.locations import beside
+from worker.backfill.meaning import meant
 from worker.backfill.plan import STDIN
-from worker.backfill.rows import ITEM_FIELDS, NAMING_FIELDS, SHOWN_CHARACTERS
+from worker.backfill.rows import ITEM_FIELDS, NAMING_FIELDS, SHOWN_CHARACTERS, named
 from worker.backfill.store import Fed
 
 if TYPE_CHECKING:
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
     from worker.backfill.plan import Plan
     from worker.backfill.rows import SourceRow
 
-_INTEGER: Final = re.compile(r"[+-]?\d{1,18}")
-_WHOLE: Final = frozenset({"frame_range_from", "frame_range_to"})
-_SHARES: Final = frozenset({"conf_thresh", "iou_thresh", "rdp_thresh"})
-_BOOLEANS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+log = structlog.get_logger(__name__)
+
 _PLACE_CHARACTERS: Final = 200
+_PROBLEM_CHARACTERS: Final = 2_000
+_SHOWN_FIELDS: Final = 20
+_SHOWN_VALUE: Final = 80
+_PLAIN: Final = (str, int, float, bool)
+# Whoever can't say in so many bytes which item is meant holds a picture that belongs into a file.
+_MOST_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +46,54 @@ class Itemizer:
         """Returns the item of a row; a row that is none gives the record of its failure."""
         if row.fields is None:
             return self._bad(number, row, row.problem)
-        data = {**self.plan.common}
         try:
-            data |= self._said(row.fields, texts=row.texts)
+            return self._good(row)
         except ValueError as exc:
             return self._bad(number, row, str(exc))
-        if not any(name in data for name in NAMING_FIELDS):
-            has = ", ".join(map(str, row.fields)) or "nothing"
-            return self._bad(number, row, f"names no data_uuid and no data_path; it has {has}")
-        text = self._command(data, row.place)
-        try:
-            # Half as dear as reading a stranger's message: these keys and numbers are ours.
-            reread_message(text)
         except InvalidCommandError as exc:
             problems = [
                 f"{self._column(problem.path)} {problem.message}".lstrip()
                 for problem in exc.problems
             ]
             return self._bad(number, row, "; ".join(problems) or exc.message)
+        except Exception as exc:
+            # Whatever one row makes us stumble over, the others are none of its business.
+            log.exception("backfill.item_failed", backfill=self.backfill_id, place=row.place)
+            return self._bad(number, row, f"can't be made an item: {type(exc).__name__}")
+
+    def _good(self, row: SourceRow) -> Fed:
+        data = {**self.plan.common, **self._said(row)}
+        if not any(name in data for name in NAMING_FIELDS):
+            has = named(row.fields or ()) or "nothing"
+            raise ValueError(f"names no data_uuid and no data_path; it has {has}")
+        text = self._command(data, row.place)
+        if len(text) > _MOST_BYTES:
+            raise ValueError(f"an item has at most {_MOST_BYTES} bytes, this has {len(text)}")
+        # Half as dear as reading a stranger's message: these keys and numbers are ours.
+        reread_message(text)
         return Fed(text)
 
-    def _said(self, fields: Mapping[str, Any], *, texts: bool) -> dict[str, Any]:
+    def _said(self, row: SourceRow) -> dict[str, Any]:
+        """Returns what a row says of its item.
+
+        Raises:
+            ValueError: one of its values is not what it should be.
+        """
         columns = self.plan.source.columns
+        fields = row.fields or {}
         said = {}
         for name in ITEM_FIELDS:
             value = fields.get(columns.get(name, name))
             if value is None:
                 continue
-            said[name] = self._from_text(name, value) if texts else value
+            try:
+                value = meant(name, value, is_text=row.texts)
+            except ValueError as exc:
+                raise ValueError(f"{self._column(name)} {exc}") from exc
+            if value is not None:
+                said[name] = value
         if isinstance(said.get("data_path"), str):
-            said["data_path"] = self._absolute(said["data_path"])
+            said["data_path"] = self._absolute(said["data_path"], row.manifest)
         return said
 
     def _column(self, path: str) -> str:
@@ -79,26 +102,13 @@ class Itemizer:
         column = self.plan.source.columns.get(name)
         return f"{column} ({name})" if column else name
 
-    def _from_text(self, name: str, text: str) -> Any:
-        """Returns a value of CSV as JSON has it.
-
-        Raises:
-            ValueError: the text is no such value.
-        """
-        try:
-            return _from_text(name, text.strip())
-        except ValueError as exc:
-            raise ValueError(f"{self._column(name)} {exc}, not {text[:40]!r}") from exc
-
-    def _absolute(self, path: str) -> str:
+    def _absolute(self, path: str, manifest: str) -> str:
         """Resolves a path against the folder that its manifest lies in; a URL stays one."""
-        location = self.plan.source.location
-        is_folder = self.plan.source.format is SourceFormat.FOLDER
-        if is_folder or location == STDIN or not path or "://" in path:
+        source = self.plan.source
+        location = manifest or source.location
+        if location == STDIN or (source.format is SourceFormat.FOLDER and not manifest):
             return path
-        if "://" in location:
-            return path if path.startswith("/") else f"{location.rpartition('/')[0]}/{path}"
-        return str(Path(location).parent / path)
+        return beside(location, path)
 
     def _command(self, data: Mapping[str, Any], place: str) -> bytes:
         command: dict[str, Any] = {
@@ -111,24 +121,25 @@ class Itemizer:
         if self.plan.item_events:
             # Items that carry it have events; see `worker.tasks.item_results`.
             command["backfill"] = self.backfill_id
-        return orjson.dumps(command)
+        return encode_json(command)
 
     def _bad(self, number: int, row: SourceRow, problem: str) -> Fed:
-        said = dict(row.fields or {})
-        if row.raw:
-            said = {"row": row.raw}
-        if len(str(said)) > SHOWN_CHARACTERS:
-            said = {name: str(value)[:80] for name, value in list(said.items())[:20]}
+        said: dict[str, Any] = {"row": row.raw} if row.raw else _shown(row.fields or {})
         record = {
             "item": number,
             "state": "failed",
             "place": _printable(row.place),
             "input": said,
-            "error": {"code": ErrorCode.INVALID_ITEM, "message": problem},
+            "error": {"code": ErrorCode.INVALID_ITEM, "message": problem[:_PROBLEM_CHARACTERS]},
             "attempts": 0,
             "seconds": 0.0,
         }
-        return Fed(b"", orjson.dumps(record, default=str))
+        try:
+            return Fed(b"", encode_json(record))
+        except (TypeError, ValueError):
+            record["input"] = {name: _text_of(value) for name, value in said.items()}
+            record["error"] = {"code": ErrorCode.INVALID_ITEM, "message": _text_of(problem)}
+            return Fed(b"", encode_json(record))
 
 
 def names_item(row: SourceRow, columns: Mapping[str, str]) -> bool:
@@ -143,18 +154,19 @@ def _printable(place: str) -> str:
     return "".join(character if character.isprintable() else "�" for character in shown)
 
 
-def _from_text(name: str, text: str) -> Any:
-    if name in _WHOLE:
-        if not _INTEGER.fullmatch(text):
-            raise ValueError("must be a whole number")
-        return int(text)
-    if name in _SHARES:
-        try:
-            return float(text)
-        except ValueError:
-            raise ValueError("must be a number") from None
-    if name == "allocation_enabled":
-        if text.lower() not in _BOOLEANS:
-            raise ValueError("must be true or false")
-        return _BOOLEANS[text.lower()]
-    return text
+def _shown(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a bad row says, in so many characters that a failure stays small."""
+    if len(fields) <= _SHOWN_FIELDS and all(isinstance(each, _PLAIN) for each in fields.values()):
+        said = dict(fields)
+        if len(str(said)) <= SHOWN_CHARACTERS:
+            return said
+    return {_text_of(name): _text_of(value) for name, value in list(fields.items())[:_SHOWN_FIELDS]}
+
+
+def _text_of(value: object) -> str:
+    try:
+        text = str(value)[:_SHOWN_VALUE]
+    except Exception:
+        log.exception("backfill.value_failed", kind=type(value).__name__)
+        return type(value).__name__
+    return text.encode("utf-8", "replace").decode()

@@ -17,12 +17,17 @@ import structlog
 from schemas.enums import EventState
 from worker.backfill.announcement import backfill_event
 from worker.backfill.conclusion import conclude, result_of
-from worker.backfill.errors import LeadLostError, OutputError, SourceError
+from worker.backfill.errors import (
+    LeadLostError,
+    OutputError,
+    SourceError,
+    SourceUnavailableError,
+)
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector
 from worker.backfill.reader import BATCH_ITEMS, Reader
 from worker.backfill.sources import expected_items
-from worker.backfill.standing import BackfillState, Standing
+from worker.backfill.standing import BackfillState, Origin, Standing
 from worker.backfill.store import NOBODY, Turn
 from worker.ledger.connection import stop_if_cancelled
 from worker.thread_pools import in_thread
@@ -182,7 +187,9 @@ class Leader:
             if standing.read == 0:
                 output = Output(standing.plan.output)
                 await self._kept(standing, in_thread(output.check_unused))
-            self._reader = Reader(self._id, standing.plan)
+            # On its owner's machine a server may send us on; a worker reads what was named.
+            follows = standing.origin is Origin.CONSOLE
+            self._reader = Reader(self._id, standing.plan, follows=follows)
             await self._expect(standing)
         try:
             batch = await self._kept(
@@ -201,6 +208,7 @@ class Leader:
             batch.items,
             batch.position,
             exhausted=batch.exhausted,
+            passed=batch.passed,
             marker=self._marker,
         )
         return True
@@ -212,9 +220,9 @@ class Leader:
                 await self._store.expect(self._id, items)
 
     async def _source_failed(self, standing: Standing, error: SourceError) -> None:
-        """Fails a backfill that has read nothing; pauses one that has, after some tries."""
+        """Fails a backfill that can read nothing; pauses one that may go on, after some tries."""
         self._source_failures += 1
-        if standing.read == 0:
+        if standing.read == 0 and not isinstance(error, SourceUnavailableError):
             await self._store.steer(
                 self._id,
                 Turn(
@@ -237,6 +245,7 @@ class Leader:
         if self._source_failures < SOURCE_TRIES:
             await asyncio.sleep(SOURCE_PAUSE_SECONDS)
             return
+        self._source_failures = 0
         await self._pause(standing, str(error))
 
     async def _pause(self, standing: Standing, reason: str) -> Standing:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from itertools import islice
+import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from worker.backfill.errors import SourceError
+from schemas.enums import SourceFormat
+from worker.backfill.errors import EmptySourceError, SourceError, SourceUnavailableError
+from worker.backfill.folders import no_images, tell_kinds
 from worker.backfill.items import Itemizer, names_item
+from worker.backfill.opening import readable
 from worker.backfill.plan import STDIN
+from worker.backfill.rows import named
 from worker.backfill.sources import open_source
+from worker.redaction import redact_url
 from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
@@ -18,6 +24,8 @@ if TYPE_CHECKING:
     from worker.backfill.rows import SourceRow
     from worker.backfill.store import Fed
 
+# A server that is busy may not be in a moment.
+PROBE_PAUSES_SECONDS = (0.5, 2.0)
 # Each is one HSET and more in one script: Redis is held for two milliseconds or so.
 BATCH_ITEMS = 200
 # Of items with their bytes inside, fewer go into one script.
@@ -25,12 +33,17 @@ BATCH_BYTES = 4 * 1024 * 1024
 
 
 class Batch:
-    """Items that were read together, and where the source goes on behind them."""
+    """Items that were read together, and where the source goes on behind them.
+
+    Attributes:
+        passed: what a folder held before the last item that is none, by its kind.
+    """
 
     def __init__(self, number: int, position: str) -> None:
         self.number = number
         self.position = position
         self.items: list[Fed] = []
+        self.passed: Counter[str] = Counter()
         self.exhausted = False
 
 
@@ -40,12 +53,15 @@ class Reader:
     Args:
         backfill_id: of the backfill.
         plan: of the backfill.
+        follows: whether a server may send us on to another one.
     """
 
-    def __init__(self, backfill_id: str, plan: Plan) -> None:
+    def __init__(self, backfill_id: str, plan: Plan, *, follows: bool = True) -> None:
         self._itemizer = Itemizer(backfill_id, plan)
         self._plan = plan
+        self._follows = follows
         self._rows: Iterator[SourceRow] = iter(())
+        self._passed: Counter[str] = Counter()
         self._number = -1
         self._position = ""
 
@@ -67,27 +83,45 @@ class Reader:
 
     def _read(self, number: int, position: str, most: int, most_bad: int | None) -> Batch:
         if (number, position) != (self._number, self._position):
-            self._rows = open_source(self._plan.source).rows(position)
+            self._passed.clear()
+            source = open_source(self._plan.source, follows=self._follows, passed=self._passed)
+            self._rows = source.rows(position)
         # Until it has come to its end, nothing is known of where the source stands.
         self._number = -1
         batch = Batch(number, position)
-        size = bad = 0
         rows: list[SourceRow] = []
-        for row in islice(self._rows, min(most, BATCH_ITEMS)):
+        with readable(self._plan.source.location):
+            self._fill(batch, rows, min(most, BATCH_ITEMS), most_bad)
+        batch.passed = self._passed.copy()
+        self._passed.clear()
+        if number == 0:
+            self._check_names(rows)
+            if batch.exhausted and not batch.items:
+                raise self._empty(batch)
+        self._number, self._position = number + len(batch.items), batch.position
+        return batch
+
+    def _fill(self, batch: Batch, rows: list[SourceRow], most: int, most_bad: int | None) -> None:
+        size = bad = 0
+        for row in self._rows:
             rows.append(row)
-            item = self._itemizer.item(number + len(batch.items), row)
+            item = self._itemizer.item(batch.number + len(batch.items), row)
             batch.items.append(item)
             batch.position = row.position
             size += len(item.text) + len(item.problem)
             bad += bool(item.problem)
-            if size > BATCH_BYTES or (item.problem and bad == most_bad):
-                break
-        else:
-            batch.exhausted = len(batch.items) < min(most, BATCH_ITEMS)
-        if number == 0:
-            self._check_names(rows)
-        self._number, self._position = number + len(batch.items), batch.position
-        return batch
+            if len(batch.items) >= most or size > BATCH_BYTES:
+                return
+            if item.problem and bad == most_bad:
+                return
+        batch.exhausted = True
+
+    def _empty(self, batch: Batch) -> SourceError:
+        source = self._plan.source
+        if source.format is SourceFormat.FOLDER:
+            return no_images(source.location, batch.passed)
+        held = f"; passed over: {tell_kinds(batch.passed)}" if batch.passed else ""
+        return EmptySourceError(f"{redact_url(source.location)}: holds no items{held}")
 
     def _check_names(self, rows: Sequence[SourceRow]) -> None:
         """Refuses a source whose first rows all say something, but none which item it is."""
@@ -96,11 +130,11 @@ class Reader:
         legible = [row for row in rows if row.fields]
         if not legible or any(names_item(row, columns) for row in legible):
             return
-        has = ", ".join(map(str, legible[0].fields or ()))
+        has = named(legible[0].fields or ())
         wanted = ", ".join(columns.get(name, name) for name in ("data_uuid", "data_path"))
         raise SourceError(
-            f"{source.location}: none of its first {len(legible)} rows names {wanted}; the first "
-            f"one has {has}. Say which it is, like --map data_path=COLUMN"
+            f"{redact_url(source.location)}: none of its first {len(legible)} rows names {wanted}; "
+            f"the first one has {has}. Say which it is, like --map data_path=COLUMN"
         )
 
 
@@ -110,5 +144,14 @@ async def probe(plan: Plan) -> None:
     Raises:
         SourceError: it can't be read, or names no items.
     """
-    if plan.source.location != STDIN:
-        await Reader("probe", plan).read(0, "", BATCH_ITEMS)
+    if plan.source.location == STDIN:
+        return
+    for pause_seconds in (*PROBE_PAUSES_SECONDS, None):
+        try:
+            await Reader("probe", plan).read(0, "", BATCH_ITEMS)
+        except SourceUnavailableError:
+            if pause_seconds is None:
+                raise
+            await asyncio.sleep(pause_seconds)
+        else:
+            return

@@ -1,20 +1,21 @@
-"""Rows of sources, and how their bytes are opened."""
+"""Rows of sources: what each says, or what is wrong with it."""
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager
+from collections import Counter
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, cast, get_args
 
-import fsspec
+import structlog
 
 from schemas.predictions import ItemField
 from worker.backfill.errors import SourceError
-from worker.backfill.plan import STDIN
+from worker.redaction import redact_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+log = structlog.get_logger(__name__)
 
 # What a record of a bad row repeats of it.
 SHOWN_CHARACTERS: Final = 500
@@ -22,6 +23,8 @@ SHOWN_CHARACTERS: Final = 500
 MAX_ROW_BYTES: Final = 768 * 1024
 ITEM_FIELDS: Final[tuple[str, ...]] = get_args(ItemField)
 NAMING_FIELDS: Final = ("data_uuid", "data_path", "data_base64")
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_MOST_COLUMNS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class SourceRow:
         problem: why not, in words that follow `place: `.
         raw: what stands there instead, cut.
         texts: whether all values are text, as in CSV.
+        manifest: the file that it stands in, where that is one of many; else empty.
     """
 
     position: str
@@ -43,23 +47,47 @@ class SourceRow:
     problem: str = ""
     raw: str = ""
     texts: bool = False
+    manifest: str = ""
 
 
 def check_columns(location: str, head: Sequence[str], columns: Mapping[str, str]) -> None:
-    """Does nothing if a table has the columns that are mapped, and one that names its items.
+    """Does nothing if a table has the columns that are mapped, each once, and names its items.
 
     Raises:
         SourceError: it has not; the message lists those that it has.
     """
+    where = redact_url(location)
+    doubled = [name for name, count in Counter(head).items() if count > 1 and name]
+    if doubled:
+        raise SourceError(
+            f"{where}: has more than one column {named(doubled)}: which of them is meant can't be "
+            "told. Rename or remove the others"
+        )
     missing = [column for column in columns.values() if column not in head]
-    has = f"its columns are {', '.join(head)}"
+    has = f"its columns are {named(head)}"
     if missing:
-        raise SourceError(f"{location}: has no column {', '.join(missing)}; {has}")
+        raise SourceError(f"{where}: has no column {named(missing)}; {has}")
     if not any(columns.get(field, field) in head for field in NAMING_FIELDS):
         raise SourceError(
-            f"{location}: no column says which item it is; {has}. Name one data_uuid or "
+            f"{where}: no column says which item it is; {has}. Name one data_uuid or "
             "data_path, or say which it is, like --map data_path=COLUMN"
         )
+
+
+def named(columns: Iterable[object]) -> str:
+    """Returns names of columns for people, the first of very many."""
+    names = [str(column)[:80] for column in columns]
+    more = f" and {len(names) - _MOST_COLUMNS} more" if len(names) > _MOST_COLUMNS else ""
+    return ", ".join(names[:_MOST_COLUMNS]) + more
+
+
+def read_row(position: str, place: str, read: Callable[[], SourceRow]) -> SourceRow:
+    """Returns what `read` returns; whatever it stumbles over spoils this row and no other."""
+    try:
+        return read()
+    except Exception as exc:
+        log.exception("source.row_failed", place=place)
+        return SourceRow(position, place, None, f"can't be read: {type(exc).__name__}")
 
 
 def lines(file: Iterable[bytes]) -> Iterator[bytes]:
@@ -70,30 +98,3 @@ def lines(file: Iterable[bytes]) -> Iterator[bytes]:
         while len(rest) > MAX_ROW_BYTES and not rest.endswith(b"\n"):
             rest = read(MAX_ROW_BYTES + 1)
         yield line
-
-
-@contextmanager
-def opened(location: str) -> Iterator[Any]:
-    """Opens a file to read bytes; whatever goes wrong on the way is the source's error."""
-    with readable(location):
-        if location == STDIN:
-            yield sys.stdin.buffer
-        else:
-            with fsspec.open(location, "rb", compression="infer") as file:
-                yield file
-
-
-@contextmanager
-def readable(location: str) -> Iterator[None]:
-    """Turns what goes wrong with a source while it is entered into its error.
-
-    Raises:
-        SourceError: it can't be read.
-    """
-    try:
-        yield
-    except FileNotFoundError as exc:
-        raise SourceError(f"{location}: there is no such file") from exc
-    except (OSError, ValueError, ImportError, EOFError) as exc:
-        said = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        raise SourceError(f"{location}: can't be read: {said or type(exc).__name__}") from exc

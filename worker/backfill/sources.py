@@ -1,38 +1,33 @@
-"""Sources of items: JSON lines, CSV, Parquet, a folder of images, standard input.
+"""Sources of items: JSON lines, CSV, Parquet, a folder of images or of such files, standard input.
 
 Each yields its rows one after the other, whatever its size, and can go on behind a position.
-They are read through fsspec, so that they may lie on a disk or behind any URL that it knows;
-`.gz` and the like are unpacked on the way.
+They may lie on a disk or behind any URL that fsspec knows; what is packed is unpacked on the way.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from schemas.enums import SourceFormat
 from worker.backfill.errors import SourceError
-from worker.backfill.folders import Folder
+from worker.backfill.folders import TABLE_FORMATS, Folder, Parts, folder_format
+from worker.backfill.json_rows import JsonLines, is_array
+from worker.backfill.locations import is_packed, suffix_of
 from worker.backfill.plan import STDIN
 from worker.backfill.rows import lines
-from worker.backfill.tables import Csv, JsonLines, Parquet
+from worker.backfill.tables import Csv, Parquet
+from worker.redaction import redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from worker.backfill.plan import SourcePlan
     from worker.backfill.rows import SourceRow
-
-_SUFFIXES: Final = {
-    ".jsonl": SourceFormat.JSONL,
-    ".ndjson": SourceFormat.JSONL,
-    ".json": SourceFormat.JSONL,
-    ".csv": SourceFormat.CSV,
-    ".parquet": SourceFormat.PARQUET,
-    ".pq": SourceFormat.PARQUET,
-}
-_PACKED: Final = frozenset({".gz", ".bz2", ".xz", ".zst"})
 
 
 class Source(Protocol):
@@ -48,43 +43,58 @@ class Source(Protocol):
 
 
 def guess_format(location: str) -> SourceFormat:
-    """Returns what a source is by its name.
+    """Returns what a source is by its name, or a folder by what it holds.
 
     Raises:
-        SourceError: its name does not tell.
+        SourceError: it does not tell, or can't be looked at.
     """
-    if "://" in location:
-        # Object stores have no folders that could be told from files by looking.
-        if location.endswith("/"):
-            return SourceFormat.FOLDER
-    else:
-        if not Path(location).exists():
-            raise SourceError(f"{location}: there is no such file or folder")
-        if Path(location).is_dir():
-            return SourceFormat.FOLDER
-    suffixes = [suffix.lower() for suffix in Path(location.partition("?")[0]).suffixes]
-    if suffixes and suffixes[-1] in _PACKED:
-        suffixes.pop()
-    found = _SUFFIXES.get(suffixes[-1] if suffixes else "")
+    if "://" not in location and not Path(location).exists():
+        raise SourceError(f"{location}: there is no such file or folder")
+    if _is_folder(location):
+        return folder_format(location)
+    found = TABLE_FORMATS.get(suffix_of(location))
     if found is None:
         raise SourceError(
-            f"{location}: its name does not tell whether it is JSON lines, CSV or Parquet: say so "
-            "with --format (in a command: format), or end a folder's URL in /"
+            f"{redact_url(location)}: its name does not tell whether it is JSON lines, CSV or "
+            "Parquet: say so with --format (in a command: format), or end a folder's URL in /"
         )
     return found
 
 
-def open_source(plan: SourcePlan) -> Source:
-    """Returns the source of a plan; nothing is opened before its rows are asked for."""
-    match plan.format:
-        case SourceFormat.JSONL:
-            return JsonLines(plan.location)
-        case SourceFormat.CSV:
-            return Csv(plan.location, plan.columns)
-        case SourceFormat.PARQUET:
-            return Parquet(plan.location, plan.columns)
-        case SourceFormat.FOLDER:
-            return Folder(plan.location)
+def open_source(
+    plan: SourcePlan, *, follows: bool = True, passed: Counter[str] | None = None
+) -> Source:
+    """Returns the source of a plan; nothing is opened before its rows are asked for.
+
+    Args:
+        plan: of the source.
+        follows: whether a server may send us on to another one.
+        passed: counts what a folder holds besides items, by its kind, as far as it was read.
+    """
+    passed = Counter() if passed is None else passed
+    if plan.format is SourceFormat.FOLDER:
+        return Folder(plan.location, passed)
+    if plan.location != STDIN and _is_folder(plan.location):
+        open_part = partial(_open_part, plan, follows=follows)
+        return Parts(plan.location, plan.format, open_part, passed)
+    return _open_file(plan, follows=follows)
+
+
+def _is_folder(location: str) -> bool:
+    # Object stores have no folders that could be told from files by looking.
+    return location.endswith("/") if "://" in location else Path(location).is_dir()
+
+
+def _open_part(plan: SourcePlan, location: str, *, follows: bool) -> Source:
+    return _open_file(replace(plan, location=location), follows=follows)
+
+
+def _open_file(plan: SourcePlan, *, follows: bool) -> Source:
+    if plan.format is SourceFormat.CSV:
+        return Csv(plan.location, plan.columns, follows)
+    if plan.format is SourceFormat.PARQUET:
+        return Parquet(plan.location, plan.columns, follows)
+    return JsonLines(plan.location, follows)
 
 
 def expected_items(plan: SourcePlan) -> int | None:
@@ -97,17 +107,19 @@ def expected_items(plan: SourcePlan) -> int | None:
 
 
 def _counted(plan: SourcePlan) -> int | None:
-    if plan.location == STDIN or "://" in plan.location or _is_packed(plan.location):
+    if plan.location == STDIN or "://" in plan.location or is_packed(plan.location):
         return None
-    if plan.format is SourceFormat.FOLDER:
-        return sum(1 for _ in Folder(plan.location).rows(""))
+    source = open_source(plan)
+    if isinstance(source, Folder):
+        return sum(1 for _ in source.rows(""))
+    if isinstance(source, Parts):
+        counts = [_counted(replace(plan, location=part)) for part in source.part_locations()]
+        return None if None in counts else sum(count or 0 for count in counts)
     if plan.format is SourceFormat.PARQUET:
         parquet = import_module("pyarrow.parquet")
         return int(parquet.ParquetFile(plan.location).metadata.num_rows)
     with Path(plan.location).open("rb") as file:
+        if plan.format is SourceFormat.JSONL and is_array(file):
+            return None
         count = sum(1 for line in lines(file) if line.strip())
     return max(0, count - 1) if plan.format is SourceFormat.CSV else count
-
-
-def _is_packed(location: str) -> bool:
-    return Path(location).suffix.lower() in _PACKED

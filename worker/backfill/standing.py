@@ -11,6 +11,7 @@ import orjson
 from worker.backfill.plan import Plan
 
 _FAILED_PREFIX: Final = "failed:"
+_PASSED_PREFIX: Final = "passed:"
 
 
 class BackfillState(StrEnum):
@@ -43,6 +44,7 @@ class Standing:
     Attributes:
         read: items that were read; the number of the next one.
         open: items that have rows.
+        passed_over: what a folder held besides items, by its kind, as far as it was read.
         dropped: items that a cancellation kept from running.
         waiting: results that are in no part yet.
         led_ms: for how long someone else leads it, 0 where nobody does.
@@ -65,6 +67,7 @@ class Standing:
     succeeded: int
     failed: int
     failures: dict[str, int]
+    passed_over: dict[str, int]
     dropped: int
     open: int
     waiting: int
@@ -139,11 +142,8 @@ def read_standing(backfill_id: str, reply: list[Any]) -> Standing:
         expected=int(told["expected"]) if "expected" in told else None,
         succeeded=int(told["succeeded"]),
         failed=int(told["failed"]),
-        failures={
-            name.removeprefix(_FAILED_PREFIX): int(count)
-            for name, count in told.items()
-            if name.startswith(_FAILED_PREFIX)
-        },
+        failures=_counts(told, _FAILED_PREFIX),
+        passed_over=_counts(told, _PASSED_PREFIX),
         dropped=int(told.get("dropped", 0)),
         open=open_items,
         waiting=waiting,
@@ -157,3 +157,11 @@ def read_standing(backfill_id: str, reply: list[Any]) -> Standing:
         silent=told.get("silent") == b"1",
         render=told.get("render", b"").decode(),
     )
+
+
+def _counts(told: dict[str, bytes], prefix: str) -> dict[str, int]:
+    return {
+        name.removeprefix(prefix): int(count)
+        for name, count in told.items()
+        if name.startswith(prefix)
+    }

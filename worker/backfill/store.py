@@ -10,6 +10,7 @@ The hash of a backfill::
     read, position           the cursor: items read, and where the source goes on behind them
     exhausted                1 once the end of the source was read
     succeeded, failed, failed:<code>, dropped   how items ended; dropped by a cancellation
+    passed:<kind>            what a folder held besides items, as far as it was read
     cut, part, collected     results that a part is written of; parts and results written
     leader, leader_until     token and lease of who reads and writes
     most_failures, largest_share   limits at which `finish` pauses it; forgiven, forgiven_of:
@@ -23,6 +24,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NewType, cast
 
+import orjson
+
 from worker.backfill.errors import IdTakenError, LeadLostError
 from worker.backfill.plan import Plan
 from worker.backfill.standing import BackfillState, Origin, Standing, read_standing
@@ -32,7 +35,7 @@ from worker.ledger.ledger import load_script
 from worker.ledger.streams import entries_between
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
@@ -211,7 +214,7 @@ class BackfillStore:
             pipe.expire(key, self.retention_seconds)
             await pipe.execute()
 
-    async def feed(
+    async def feed(  # noqa: PLR0913 - what is recorded in one step
         self,
         standing: Standing,
         token: LeadToken,
@@ -219,6 +222,7 @@ class BackfillStore:
         position: str,
         *,
         exhausted: bool,
+        passed: Mapping[str, int] | None = None,
         marker: str = "",
     ) -> bool:
         """Accepts items and moves the cursor; False if it stands elsewhere or must not move.
@@ -235,6 +239,7 @@ class BackfillStore:
             int(exhausted),
             marker,
             ITEM_SEPARATOR,
+            orjson.dumps(passed) if passed else b"",
         ]
         for item in items:
             args += (item.text, item.problem)

@@ -1,4 +1,4 @@
-"""Sources that are one file: JSON lines, CSV, Parquet."""
+"""Sources that are one table: CSV, Parquet."""
 
 from __future__ import annotations
 
@@ -8,72 +8,48 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
-import jiter
+import structlog
 
-from worker.backfill.errors import SourceError
+from worker.backfill.errors import EmptySourceError, SourceError
+from worker.backfill.opening import check_text, opened
 from worker.backfill.rows import (
+    BYTE_ORDER_MARK,
     ITEM_FIELDS,
-    MAX_ROW_BYTES,
     SHOWN_CHARACTERS,
     SourceRow,
     check_columns,
     lines,
-    opened,
+    read_row,
 )
+from worker.redaction import redact_url
+
+log = structlog.get_logger(__name__)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _PARQUET_ROWS: Final = 512
-
-
-@dataclass(frozen=True, slots=True)
-class JsonLines:
-    """A JSON object on each line; blank lines are passed over. The position is a line's number."""
-
-    location: str
-
-    def rows(self, after: str) -> Iterator[SourceRow]:
-        skipped = int(after or 0)
-        with opened(self.location) as file:
-            for number, line in enumerate(lines(file), 1):
-                if number <= skipped or not line.strip():
-                    continue
-                yield self._row(number, line)
-
-    def _row(self, number: int, line: bytes) -> SourceRow:
-        if len(line) > MAX_ROW_BYTES:
-            return self._bad(number, line, f"longer than {MAX_ROW_BYTES} bytes")
-        try:
-            fields = jiter.from_json(line.strip(), catch_duplicate_keys=True, allow_inf_nan=False)
-        except ValueError as exc:
-            # Each line is a text of its own: which of its lines it is says nothing.
-            problem = f"not JSON: {str(exc).replace(' at line 1 column', ' at column')}"
-            return self._bad(number, line, problem)
-        if not isinstance(fields, dict):
-            return self._bad(number, line, "no JSON object")
-        return SourceRow(str(number), f"line {number}", fields)
-
-    def _bad(self, number: int, line: bytes, problem: str) -> SourceRow:
-        raw = line[:SHOWN_CHARACTERS].decode("utf-8", "replace").strip()
-        return SourceRow(str(number), f"line {number}", None, problem, raw)
+# Of rows that may hold their pictures, fewer are in memory.
+_PICTURE_ROWS: Final = 16
+_SEPARATORS: Final = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 @dataclass(frozen=True, slots=True)
 class Csv:
-    """Comma-separated values with a head. The position is the number of a row below the head."""
+    """Comma-separated values with a head. The position is the number of a row below the head.
+
+    Blanks around values and rows without any are none of its content.
+    """
 
     location: str
     columns: Mapping[str, str]
+    follows: bool = True
 
     def rows(self, after: str) -> Iterator[SourceRow]:
         skipped = int(after or 0)
-        with opened(self.location) as file:
-            # What is not UTF-8 spoils its own row only.
-            text = io.TextIOWrapper(
-                cast("IO[bytes]", file), "utf-8-sig", "surrogateescape", newline=""
-            )
-            reader = csv.reader(text)
+        with opened(self.location, follows=self.follows) as file:
+            check_text(self.location, file)
+            reader = csv.reader(_text_lines(file))
             head = self._head(reader)
             number = 0
             while True:
@@ -88,33 +64,61 @@ class Csv:
                         problem = f"no row of CSV: {exc}"
                         yield SourceRow(str(number), _lines_from(line, reader), None, problem)
                     continue
-                if values and number > skipped:
-                    yield self._row(number, _lines_from(line, reader), head, values)
+                if number > skipped and any(map(str.strip, values)):
+                    yield _csv_row(number, _lines_from(line, reader), head, values)
 
     def _head(self, reader: Iterator[list[str]]) -> list[str]:
+        where = redact_url(self.location)
         try:
-            head = next(reader)
-        except StopIteration:
-            raise SourceError(f"{self.location}: is empty; its first line names the columns") from (
-                None
-            )
+            names = next((each for each in reader if any(map(str.strip, each))), None)
         except csv.Error as exc:
-            raise SourceError(f"{self.location}: its first line is no CSV: {exc}") from exc
+            raise SourceError(f"{where}: its first line is no CSV: {exc}") from exc
+        if names is None:
+            raise EmptySourceError(f"{where}: is empty; its first line names the columns")
+        head = [name.strip() for name in names]
+        if len(head) == 1:
+            for separator, called in _SEPARATORS.items():
+                if separator in head[0]:
+                    raise SourceError(
+                        f"{where}: its columns are separated by {called}: save it with commas"
+                    )
         check_columns(self.location, head, self.columns)
         return head
 
-    def _row(self, number: int, place: str, head: list[str], values: list[str]) -> SourceRow:
-        position = str(number)
-        if len(values) != len(head):
-            found = "1 value" if len(values) == 1 else f"{len(values)} values"
-            problem = f"{found} where the head names {len(head)} columns"
-            if "to" in place:
-                problem += "; a quotation mark that is not closed?"
-            return SourceRow(position, place, None, problem, _cut(",".join(values)))
-        if any("\udc80" <= character <= "\udcff" for value in values for character in value):
-            return SourceRow(position, place, None, "not UTF-8", _cut(",".join(values)))
-        fields = {name: value for name, value in zip(head, values, strict=True) if value}
-        return SourceRow(position, place, fields, texts=True)
+
+def _text_lines(file: IO[bytes]) -> Iterator[str]:
+    """Yields lines of text; what is not UTF-8 spoils its own row only."""
+    head = bytes(cast("io.BufferedReader", file).peek(io.DEFAULT_BUFFER_SIZE))
+    if b"\r" in head and b"\n" not in head:
+        # As some old programs end their lines.
+        text_file = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape")
+        try:
+            yield from text_file
+        finally:
+            # Who opened the file closes it.
+            text_file.detach()
+        return
+    first = True
+    for line in lines(file):
+        text = line.removeprefix(BYTE_ORDER_MARK) if first else line
+        first = False
+        yield text.decode("utf-8", "surrogateescape")
+
+
+def _csv_row(number: int, place: str, head: list[str], values: list[str]) -> SourceRow:
+    position = str(number)
+    if len(values) != len(head):
+        found = "1 value" if len(values) == 1 else f"{len(values)} values"
+        problem = f"{found} where the head names {len(head)} columns"
+        if "to" in place:
+            problem += "; a quotation mark that is not closed?"
+        return SourceRow(position, place, None, problem, _cut(",".join(values)))
+    if any("\udc80" <= character <= "\udcff" for value in values for character in value):
+        return SourceRow(position, place, None, "not UTF-8", _cut(",".join(values)))
+    fields = {
+        name: value for name, value in zip(head, values, strict=True) if name and value.strip()
+    }
+    return SourceRow(position, place, fields, texts=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,33 +127,72 @@ class Parquet:
 
     location: str
     columns: Mapping[str, str]
+    follows: bool = True
 
     def rows(self, after: str) -> Iterator[SourceRow]:
+        where = redact_url(self.location)
         try:
             parquet = import_module("pyarrow.parquet")
         except ModuleNotFoundError as exc:
             raise SourceError(
-                f"{self.location}: Parquet needs the package pyarrow: install trainmaster[parquet]"
+                f"{where}: Parquet needs the package pyarrow: install trainmaster[parquet]"
             ) from exc
         skipped = int(after or 0)
-        with opened(self.location) as file:
+        with opened(self.location, follows=self.follows, seeks=True) as file:
             try:
                 table = parquet.ParquetFile(file)
             except (ValueError, OSError) as exc:
-                raise SourceError(f"{self.location}: is no Parquet file: {exc}") from exc
+                raise SourceError(f"{where}: is no Parquet file: {exc}") from exc
             names = list(table.schema_arrow.names)
             check_columns(self.location, names, self.columns)
             wanted = {self.columns.get(field, field) for field in ITEM_FIELDS}
+            has_pictures = self.columns.get("data_base64", "data_base64") in names
             # Whole groups of rows that were read before are passed over unread.
             groups, number = _groups_behind(table, skipped)
             for batch in table.iter_batches(
-                _PARQUET_ROWS, row_groups=groups, columns=[name for name in names if name in wanted]
+                _PICTURE_ROWS if has_pictures else _PARQUET_ROWS,
+                row_groups=groups,
+                columns=[name for name in names if name in wanted],
             ):
-                for fields in batch.to_pylist():
+                for row in _parquet_rows(batch, number):
                     number += 1
                     if number > skipped:
-                        said = {name: value for name, value in fields.items() if value is not None}
-                        yield SourceRow(str(number), f"row {number}", said)
+                        yield row
+
+
+def _parquet_rows(batch: Any, before: int) -> Iterator[SourceRow]:
+    try:
+        found = batch.to_pylist()
+    except Exception:
+        log.exception("source.rows_failed")
+        # One value that Python has no word for spoils its own row only.
+        for index in range(batch.num_rows):
+            position, place = str(before + index + 1), f"row {before + index + 1}"
+            yield read_row(position, place, _ParquetRow(batch, index, position, place))
+        return
+    for number, fields in enumerate(found, before + 1):
+        said = {name: value for name, value in fields.items() if value is not None}
+        yield SourceRow(str(number), f"row {number}", said)
+
+
+@dataclass(frozen=True, slots=True)
+class _ParquetRow:
+    batch: Any
+    index: int
+    position: str
+    place: str
+
+    def __call__(self) -> SourceRow:
+        said: dict[str, Any] = {}
+        for name in self.batch.schema.names:
+            try:
+                value = self.batch.column(name)[self.index].as_py()
+            except (ValueError, ArithmeticError) as exc:
+                problem = f"{name} can't be read: {str(exc)[:200]}"
+                return SourceRow(self.position, self.place, None, problem)
+            if value is not None:
+                said[name] = value
+        return SourceRow(self.position, self.place, said)
 
 
 def _lines_from(line: int, reader: Any) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from worker.backfill.folders import tell_kinds
 from worker.cli.output import open_console, safe_text
 from worker.cli.times import show_span
 from worker.ledger.lanes import Lanes
@@ -199,6 +200,7 @@ def fields_of(standing: Standing) -> list[tuple[str, str]]:
         ("done", f"{standing.ended}{total}"),
         ("failed", f"{standing.failed}: {failures}" if failures else "0"),
         ("in flight", str(standing.open) if standing.open else ""),
+        ("passed over", tell_kinds(standing.passed_over)),
         ("never run", str(standing.dropped) if standing.dropped else ""),
         ("time", show_span((ended_ms - standing.begun_ms) / 1000)),
         ("read by", led),

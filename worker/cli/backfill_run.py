@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
+from urllib.parse import unquote
 
 import click
 
@@ -110,8 +111,8 @@ def run(  # noqa: PLR0913 - the options of a command
     """Predict on all items of SOURCE and wait for the end.
 
     SOURCE is a file of JSON lines, CSV or Parquet, here or behind any URL that fsspec knows; a
-    folder of images; or - for standard input. Each item names its data_uuid, or its data_path,
-    which the workers read below their data roots. Ends with 1 where an item failed.
+    folder of images or of such files; or - for standard input. Each item names its data_uuid, or
+    its data_path, which the workers read below their data roots. Ends with 1 where an item failed.
     """
     given_id = backfill_id or f"backfill-{uuid.uuid4().hex[:8]}"
     if not is_valid_id(given_id) or "/" in given_id or len(given_id) > _MOST_ID_CHARACTERS:
@@ -188,6 +189,8 @@ def _located(source: str, told: SourceFormat | None) -> tuple[str, SourceFormat]
         if found not in {SourceFormat.JSONL, SourceFormat.CSV}:
             raise click.UsageError("standard input is JSON lines or CSV")
         return source, found
+    if source.startswith("file://"):
+        source = unquote(source.removeprefix("file://")) or source
     # The folder of the command line is not that of whoever goes on.
     location = source if "://" in source else str(Path(source).absolute())
     try:
@@ -197,11 +200,15 @@ def _located(source: str, told: SourceFormat | None) -> tuple[str, SourceFormat]
 
 
 def _columns(mapped: tuple[str, ...]) -> dict[str, str]:
-    columns = {}
+    columns: dict[str, str] = {}
     for each in mapped:
         name, separator, column = each.partition("=")
         if not separator or not column or name not in get_args(ItemField):
             known = ", ".join(get_args(ItemField))
             raise click.BadParameter(f"{each!r}: NAME is one of {known}", param_hint="--map")
+        if name in columns:
+            raise click.BadParameter(
+                f"{name} is mapped twice, onto {columns[name]} and {column}", param_hint="--map"
+            )
         columns[name] = column
     return columns

@@ -6,17 +6,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from schemas.enums import SourceFormat
-from worker.backfill.errors import IdTakenError, LeadLostError, SourceError
+from schemas.events import ErrorCode
+from worker.backfill.errors import (
+    IdTakenError,
+    LeadLostError,
+    SourceError,
+    SourceUnavailableError,
+)
 from worker.backfill.leader import Busy, Leader
 from worker.backfill.output import folder_name
 from worker.backfill.plan import FailureLimits, Plan, SourcePlan, common_data
 from worker.backfill.sources import guess_format
 from worker.backfill.standing import BackfillState, Origin
-from worker.errors import FencedError
+from worker.errors import FencedError, RetryableError
 from worker.handlers.files import input_error, is_below, may_be_read
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
 from worker.ledger.cancellation import cancel
 from worker.ledger.row import RowState
+from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
     from schemas.commands import Backfill
@@ -38,7 +45,8 @@ async def backfill(run: Run[Backfill]) -> Outcome:
     backfill_id = run.lease.command_id
     known = await around.store.look(backfill_id)
     if known is None:
-        plan = make_plan(run, around)
+        # A folder is looked into, and a server asked for what it holds.
+        plan = await in_thread(make_plan, run, around)
         try:
             await around.store.open_for(run.lease, plan)
         except IdTakenError as exc:
@@ -106,6 +114,8 @@ def make_plan(run: Run[Backfill], around: BackfillSurroundings) -> Plan:
     location = _allowed(data.source, run.around.data_roots, run.around.source_urls)
     try:
         source_format = data.format or guess_format(location)
+    except SourceUnavailableError as exc:
+        raise RetryableError(str(exc), code=ErrorCode.DATA_UNAVAILABLE) from exc
     except SourceError as exc:
         raise _refusal(str(exc)) from exc
     if data.columns and source_format is SourceFormat.FOLDER:

@@ -6,6 +6,7 @@
 -- ARGV  1 key prefix  2 id  3 leader's token  4 number of the first item
 --       5 position behind the last one  6 1 if the source ends there, else 0  7 marker or ""
 --       8 what stands between the backfill's id and an item's number in a row id
+--       9 what was passed over before the last one, as JSON of kind and count, or ""
 --       then for each item 2 values: its text, or "" and the record of what is wrong with it
 -- Returns {1, state} done, {0, state} fenced, or the cursor stands elsewhere
 local prefix, backfill, first, separator = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[8]
@@ -36,7 +37,7 @@ if #bad > 0 then
   redis.call('HINCRBY', KEYS[1], 'failed:invalid_item', #bad)
 end
 local number = first
-for i = 9, #ARGV, 2 do
+for i = 10, #ARGV, 2 do
   if ARGV[i] ~= '' then
     local id = backfill .. separator .. string.format('%d', number)
     redis.call('HSET', prefix .. 'row:' .. id, 't', 'predict', 'f', '', 's', 'accepted',
@@ -47,6 +48,11 @@ for i = 9, #ARGV, 2 do
     redis.call('ZADD', KEYS[4], now, id)
   end
   number = number + 1
+end
+if ARGV[9] ~= '' then
+  for kind, count in pairs(cjson.decode(ARGV[9])) do
+    redis.call('HINCRBY', KEYS[1], 'passed:' .. kind, count)
+  end
 end
 redis.call('HSET', KEYS[1], 'read', number, 'position', ARGV[5], 'exhausted', ARGV[6])
 return {1, is[3]}

@@ -1,0 +1,200 @@
+"""Every format behind every kind of web server, and what is told where one is bad."""
+
+from __future__ import annotations
+
+import gzip
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, ClassVar
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.enums import SourceFormat
+from tests.unit.test_backfill_sources import data_of, read_all
+from tests.web_server import serving
+from worker.backfill.errors import SourceError, SourceUnavailableError
+from worker.backfill.plan import SourcePlan
+from worker.backfill.sources import open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# More than one block of fsspec's, and than any buffer on the way.
+ROWS = 60_000
+NAMES = [f"https://pictures.example/{number:07d}-{'x' * 80}.png" for number in range(ROWS)]
+FORMATS = ("items.jsonl", "items.json", "items.csv", "items.parquet")
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Serves one text in one way, told by the first part of the path."""
+
+    protocol_version = "HTTP/1.1"
+    texts: ClassVar[dict[str, bytes]] = {}
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base names it
+        pass
+
+    def do_HEAD(self) -> None:
+        self.send_error(405)
+
+    def do_GET(self) -> None:
+        _, way, name = self.path.partition("?")[0].split("/", 2)
+        if way.isdigit():
+            self.send_response(int(way))
+            self.send_header("Content-Length", "0")
+            self.send_header("Location", f"/length/{name}")
+            self.end_headers()
+            return
+        getattr(self, f"_{way}")(self.texts[name])
+
+    def _length(self, text: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def _chunked(self, text: bytes, end: bytes = b"0\r\n\r\n") -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for start in range(0, len(text), 50_000):
+            part = text[start : start + 50_000]
+            self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+        self.wfile.write(end)
+
+    def _closing(self, text: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(text)
+        self.close_connection = True
+
+    def _encoded(self, text: bytes) -> None:
+        packed = gzip.compress(text, 1)
+        self.send_response(200)
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(packed)))
+        self.end_headers()
+        self.wfile.write(packed)
+
+    def _cut(self, text: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text[: len(text) // 2])
+        self.close_connection = True
+
+    def _cutchunked(self, text: bytes) -> None:
+        self._chunked(text[: len(text) // 2], end=b"")
+        self.close_connection = True
+
+    def _cutencoded(self, text: bytes) -> None:
+        """A proxy that packed half of it and tells the length of what it has."""
+        packed = gzip.compress(text, 1)
+        packed = packed[: len(packed) // 2]
+        self.send_response(200)
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(packed)))
+        self.end_headers()
+        self.wfile.write(packed)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder: Path = tmp_path_factory.mktemp("texts")
+    pq.write_table(pa.table({"data_path": NAMES}), folder / "items.parquet", row_group_size=9_000)
+    rows = [orjson.dumps({"data_path": name}) for name in NAMES]
+    found = {
+        "items.jsonl": b"\n".join(rows) + b"\n",
+        "items.json": b"[" + b",\n".join(rows) + b"]",
+        "items.csv": "\n".join(["data_path", *NAMES]).encode(),
+        "items.parquet": (folder / "items.parquet").read_bytes(),
+    }
+    return found | {f"{name}.gz": gzip.compress(text, 1) for name, text in found.items()}
+
+
+@contextmanager
+def served(texts: dict[str, bytes]) -> Iterator[str]:
+    handler = type("Told", (Answers,), {"texts": texts})
+    with serving(partial(handler)) as url:
+        yield url
+
+
+def paths(url: str, name: str, after: str = "", *, follows: bool = True) -> list[str]:
+    formats = {"csv": SourceFormat.CSV, "parquet": SourceFormat.PARQUET}
+    source_format = formats.get(name.split(".")[1], SourceFormat.JSONL)
+    source = open_source(SourcePlan(url, source_format), follows=follows)
+    return [(row.fields or {"data_path": row.problem})["data_path"] for row in source.rows(after)]
+
+
+@pytest.mark.parametrize("way", ["length", "chunked", "closing", "encoded"])
+@pytest.mark.parametrize("name", [*FORMATS, *(f"{name}.gz" for name in FORMATS)])
+def test_every_format_is_read_whole_however_a_server_sends_it(
+    way: str, name: str, texts: dict[str, bytes]
+) -> None:
+    with served(texts) as server:
+        url = f"{server}/{way}/{name}?signature=a/b.txt"
+        assert paths(url, name) == NAMES
+        assert paths(url, name, after=str(ROWS - 3)) == NAMES[-3:]
+
+
+@pytest.mark.parametrize("way", ["cut", "cutchunked", "cutencoded"])
+@pytest.mark.parametrize("name", [*FORMATS, "items.jsonl.gz"])
+def test_what_ends_in_the_middle_is_an_error_and_no_short_source(
+    way: str, name: str, texts: dict[str, bytes]
+) -> None:
+    with served(texts) as server, pytest.raises(SourceError, match="can't be read"):
+        paths(f"{server}/{way}/{name}", name)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    ("status", "kind", "said"),
+    [
+        (503, SourceUnavailableError, "at the moment: the server answers 503"),
+        (500, SourceUnavailableError, "at the moment: the server answers 500"),
+        (429, SourceUnavailableError, "at the moment: the server answers 429"),
+        (404, SourceError, "there is no such file: the server answers 404"),
+        (403, SourceError, "may not be read: the server answers 403"),
+        (400, SourceError, "can't be read: the server answers 400"),
+    ],
+)
+def test_what_a_server_answers_is_told_without_the_signature_of_the_url(
+    status: int, kind: type[SourceError], said: str, name: str
+) -> None:
+    with served({}) as server:
+        url = f"{server.replace('//', '//user:s3cret@')}/{status}/{name}?signature=s3cret"
+        with pytest.raises(SourceError, match=said) as raised:
+            paths(url, name)
+    assert type(raised.value) is kind
+    assert "s3cret" not in str(raised.value)
+    assert name in str(raised.value)
+
+
+def test_a_redirection_is_followed_at_the_console_and_by_no_worker(
+    texts: dict[str, bytes],
+) -> None:
+    with served(texts) as server:
+        url = f"{server}/302/items.csv"
+        assert paths(url, "items.csv") == NAMES
+        with pytest.raises(SourceError, match="names another address, which a worker does not"):
+            paths(url, "items.csv", follows=False)
+
+
+def test_a_server_that_is_not_there_may_come_back() -> None:
+    with served({}) as server:
+        pass
+    with pytest.raises(SourceUnavailableError, match="can't be reached"):
+        paths(f"{server}/length/items.csv", "items.csv")
+
+
+def test_each_batch_may_have_another_reader_behind_a_server_too(texts: dict[str, bytes]) -> None:
+    small = {"items.jsonl": b"\n".join(texts["items.jsonl"].splitlines()[:9])}
+    with served(small) as server:
+        items = read_all(f"{server}/chunked/items.jsonl", most=2)
+    assert [data_of(item)["data_path"] for item in items] == NAMES[:9]

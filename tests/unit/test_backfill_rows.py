@@ -1,0 +1,343 @@
+"""What tables and lines out of other people's programs mean, and that no row harms another."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.unit.test_backfill_sources import data_of, problem_of, read_all, uuid
+from worker.backfill.errors import SourceError
+from worker.backfill.items import Itemizer
+from worker.backfill.json_rows import Elements
+from worker.backfill.locations import beside
+from worker.backfill.rows import MAX_ROW_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+GOOD = {"data_uuid": uuid(1)}
+
+
+def said(tmp_path: Path, name: str, text: bytes, columns: Mapping[str, str] | None = None) -> Any:
+    """Returns what each item of a source says besides what all share."""
+    path = tmp_path / name
+    path.write_bytes(text)
+    return [own(item) for item in read_all(str(path), columns)]
+
+
+def own(item: Any) -> dict[str, Any]:
+    shared = {"task", "project_uuid", "project_model_uuid", "training_uuid"}
+    return {name: value for name, value in data_of(item).items() if name not in shared}
+
+
+def table(tmp_path: Path, columns: Mapping[str, Any]) -> str:
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.table(dict(columns)), path)
+    return str(path)
+
+
+# Doubled columns
+
+
+@pytest.mark.parametrize(
+    "head", ["data_path,data_path", "data_path, data_path ", "note,data_path,note"]
+)
+def test_a_doubled_column_of_csv_refuses_the_source_by_its_name(head: str, tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text(f"{head}\na.png,b.png,c.png\n")
+    doubled = "note" if "note" in head else "data_path"
+    with pytest.raises(SourceError, match=f"more than one column {doubled}: which"):
+        read_all(str(path))
+
+
+def test_columns_without_a_name_may_be_many(tmp_path: Path) -> None:
+    """Spreadsheets leave them behind, and none of them can be meant."""
+    (item,) = said(tmp_path, "items.csv", b"data_path,,\na.png,,\n")
+    assert item["data_path"] == str(tmp_path / "a.png")
+
+
+def test_a_doubled_column_of_parquet_refuses_the_source_by_its_name(tmp_path: Path) -> None:
+    columns = [pa.array(["a.png"]), pa.array(["b.png"])]
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.Table.from_arrays(columns, names=["data_path", "data_path"]), path)
+    with pytest.raises(SourceError, match="more than one column data_path: which"):
+        read_all(str(path))
+
+
+def test_a_doubled_key_of_json_fails_its_own_item(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_bytes(b'{"data_path": "a.png", "data_path": "b.png"}\n' + json.dumps(GOOD).encode())
+    doubled, good = read_all(str(path))
+    assert "data_path" in problem_of(doubled)
+    assert good.text
+
+
+# What is meant
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("mark.jsonl", b'\xef\xbb\xbf{"data_path": "a.png"}\n{"data_path": "a.png"}\n'),
+        ("both.jsonl", b'\xef\xbb\xbf{"data_path": "a.png"}\r\n\xef\xbb\xbf{"data_path": "a.png"}'),
+        ("mark.csv", b"\xef\xbb\xbfdata_path\r\na.png\r\na.png"),
+        ("lines.csv", b"\n\r\n , \ndata_path , \n\na.png,\n,\na.png,\n\n"),
+        ("old.csv", b"data_path\ra.png\ra.png\r"),
+        ("list.json", b'\xef\xbb\xbf [\n {"data_path": "a.png"},\n{"data_path": "a.png"}\n]\n'),
+        ("list.jsonl", b'[{"data_path": "a.png"},{"data_path": "a.png"}]'),
+        ("list.json.gz", gzip.compress(b'[{"data_path": "a.png"}, {"data_path": "a.png"}]')),
+        ("packed.csv", gzip.compress(b"data_path\na.png\na.png\n")),
+        ("twice.csv.gz", gzip.compress(gzip.compress(b"data_path\na.png\na.png\n"))),
+    ],
+)
+def test_marks_blank_lines_arrays_and_packing_are_taken(
+    name: str, text: bytes, tmp_path: Path
+) -> None:
+    paths = [item["data_path"] for item in said(tmp_path, name, text)]
+    assert paths == [str(tmp_path / "a.png")] * 2
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [("0.0", "2.0"), ("0", "2."), (" 0.00 ", "2"), ("nan", ""), ("NULL", "<NA>")]
+)
+def test_whole_numbers_of_csv_may_be_written_as_pandas_writes_them(
+    first: str, last: str, tmp_path: Path
+) -> None:
+    text = f"data_path,frame_range_from,frame_range_to\na.png,{first},{last}\n".encode()
+    (item,) = said(tmp_path, "items.csv", text)
+    wanted = {"frame_range_from": 0, "frame_range_to": 2} if first.strip()[0] == "0" else {}
+    assert {name: item[name] for name in item if name.startswith("frame")} == wanted
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ('"conf_thresh": NaN, "frame_range_from": NaN', {"conf_thresh": 0.5}),
+        (
+            '"conf_thresh": null, "frame_range_from": 3.0',
+            {"conf_thresh": 0.5, "frame_range_from": 3},
+        ),
+        ('"conf_thresh": ""', {"conf_thresh": 0.5}),
+        ('"allocation_enabled": 1.0', {"conf_thresh": 0.5, "allocation_enabled": True}),
+    ],
+)
+def test_numbers_of_json_may_be_written_as_pandas_writes_them(
+    values: str, wanted: dict[str, Any], tmp_path: Path
+) -> None:
+    (item,) = said(tmp_path, "items.jsonl", f'{{"data_path": "a.png", {values}}}'.encode())
+    assert item == {"data_path": str(tmp_path / "a.png")} | wanted
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "wanted"),
+    [
+        ("conf_thresh", pa.array([Decimal("0.10")]), 0.1),
+        ("frame_range_from", pa.array([Decimal("3.00")]), 3),
+        ("frame_range_from", pa.array([3.0]), 3),
+        ("frame_range_from", pa.array([3], pa.uint8()), 3),
+        ("conf_thresh", pa.array([float("nan")]), 0.5),
+        ("allocation_enabled", pa.array([1.0]), True),
+    ],
+)
+def test_what_parquet_says_in_types_that_json_lacks_is_taken_as_meant(
+    column: str, value: Any, wanted: object, tmp_path: Path
+) -> None:
+    (item,) = read_all(table(tmp_path, {"data_path": ["a.png"], column: value}))
+    assert own(item)[column] == wanted
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "wanted"),
+    [
+        ("data_path", pa.array([b"/data/a.png"]), "/data/a.png"),
+        ("data_path", pa.array([b"/a.png\0\0"], pa.binary(8)), "/a.png"),
+        ("data_uuid", pa.array([UUID(int=7).bytes], pa.binary(16)), uuid(7)),
+        ("data_uuid", pa.array([uuid(7).encode()]), uuid(7)),
+        ("data_base64", pa.array([b"\x89PNG\r\n"]), "iVBORw0K"),
+        ("data_base64", pa.array([b"iVBORw0K"]), "iVBORw0K"),
+        ("data_path", pa.array(["/a.png"]).dictionary_encode(), "/a.png"),
+    ],
+)
+def test_bytes_of_parquet_are_taken_where_they_can_be_meant(
+    column: str, value: Any, wanted: str, tmp_path: Path
+) -> None:
+    (item,) = read_all(table(tmp_path, {column: value}))
+    assert own(item)[column] == wanted
+
+
+def test_a_path_beside_a_signed_manifest_is_beside_it_and_has_no_signature() -> None:
+    plan_location = "https://host/lists/items.csv?X-Credential=AKIA/2026/eu&signature=a/b"
+    assert beside(plan_location, "pictures/a.png") == "https://host/lists/pictures/a.png"
+
+
+# One row harms no other
+
+DEEP = b"[" * 5_000 + b"]" * 5_000
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b'{"data_path": "a.png", "frame_range_from": 99999999999999999999999}',
+        b'{"data_path": 99999999999999999999999}',
+        b'{"picture": 99999999999999999999999}',
+        b'{"picture": ' + b"9" * 5_000 + b"}",
+        b'{"data_path": "a.png", "conf_thresh": 1e999}',
+        b'{"data_path": "a.png", "conf_thresh": -Infinity}',
+        b'{"data_path": "a.png", "conf_thresh": [1, {"a": 2}]}',
+        b'{"data_path": {"bytes": "x"}}',
+        b'{"data_path": "\\ud800"}',
+        b'{"\\ud800": "a.png"}',
+        b'{"data_path": "a\xff.png"}',
+        b'{"data_path": "a\x00.png"}',
+        b'{"data_path": ' + DEEP + b"}",
+        b"\xff" * 900,
+        b'"a.png"',
+        b"[]",
+        b"null",
+        b'{"data_path": "' + b"x" * (MAX_ROW_BYTES + 5) + b'"}',
+    ],
+)
+@pytest.mark.parametrize("name", ["items.jsonl", "items.json"])
+def test_a_bad_row_of_json_fails_alone_with_its_place(
+    name: str, row: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    good = json.dumps(GOOD).encode()
+    if name.endswith("l"):
+        path.write_bytes(good + b"\n" + row + b"\n" + good + b"\n")
+    else:
+        path.write_bytes(b"[" + good + b",\n" + row + b",\n" + good + b"]")
+    first, bad, last = read_all(str(path))
+    assert data_of(first) == data_of(last)
+    place = "line 2" if name.endswith("l") else "element 2"
+    assert problem_of(bad).startswith(f"{place}: ")
+    assert len(bad.problem) < 5_000
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([{"bytes": b"x", "path": "a.png"}] * 3, None),
+        ([["a.png"]] * 3, None),
+        ([b"a.png", b"\xff\xd8", b"a.png"], None),
+        ([datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)] * 3, None),
+        ([1, 2, 3], None),
+        (["x" * 2_000_000] * 3, None),
+    ],
+)
+def test_a_value_of_parquet_that_is_no_path_fails_its_own_item(
+    values: list[Any], kind: Any, tmp_path: Path
+) -> None:
+    path = table(
+        tmp_path, {"data_path": pa.array(values, kind), "data_uuid": [None, None, uuid(1)]}
+    )
+    pq.write_table(
+        pa.table({
+            "data_path": pa.array([values[0], values[1], None]),
+            "data_uuid": pa.array([None, None, uuid(1)]),
+        }),
+        path,
+    )
+    items = read_all(path)
+    assert problem_of(items[1]).startswith("row 2: ")
+    assert data_of(items[2])["data_uuid"] == uuid(1)
+
+
+def test_text_of_parquet_that_is_not_utf_8_fails_its_own_item(tmp_path: Path) -> None:
+    """Pyarrow refuses the whole batch that such a value lies in."""
+    raw = pa.array([b"/a.png", b"/\xff.png", b"/c.png"])
+    broken = pa.StringArray.from_buffers(3, raw.buffers()[1], raw.buffers()[2])
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"data_path": broken}), path)
+    first, bad, last = read_all(str(path))
+    assert (own(first)["data_path"], own(last)["data_path"]) == ("/a.png", "/c.png")
+    assert problem_of(bad).startswith("row 2: data_path can't be read")
+
+
+def test_an_enormous_value_of_csv_fails_its_own_item(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_bytes(b"data_path\n/a.png\n" + b"x" * 3_000_000 + b"\n/b.png\n")
+    first, bad, last = read_all(str(path))
+    assert (own(first)["data_path"], own(last)["data_path"]) == ("/a.png", "/b.png")
+    assert problem_of(bad).startswith("line 3: ")
+
+
+def test_a_defect_of_ours_fails_the_item_that_shows_it_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made by hand: whatever an item makes our code raise, the others go on."""
+    whole = Itemizer._command
+
+    def broken(self: Itemizer, data: Mapping[str, Any], place: str) -> bytes:
+        if place == "line 2":
+            raise RecursionError
+        return whole(self, data, place)
+
+    monkeypatch.setattr(Itemizer, "_command", broken)
+    path = tmp_path / "items.jsonl"
+    path.write_bytes((json.dumps(GOOD).encode() + b"\n") * 3)
+    first, bad, last = read_all(str(path))
+    assert data_of(first) == data_of(last)
+    assert problem_of(bad) == "line 2: can't be made an item: RecursionError"
+
+
+# What is told
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("items.jsonl", b"", "holds no items"),
+        ("items.jsonl", b"\n \n", "holds no items"),
+        ("items.csv", b"\n\n", "is empty; its first line names the columns"),
+        ("items.csv", b"data_path\n\n", "holds no items"),
+        ("items.json", b"[]", "holds no items"),
+        ("items.json", b'[{"data_path": "a"}', "is no whole array of JSON: it ends within element"),
+        ("items.json", b'[{"data_path": "a"}] x', "more stands behind its end"),
+        ("items.json", b'{\n  "data_path": "a"\n}\n', "is JSON over many lines"),
+        ("items.json", b'{"images": [{"id": 1}]}', "none of its first 1 rows names data_uuid"),
+        ("items.jsonl", '{"data_path": "a"}'.encode("utf-16"), "is text in UTF-16"),
+        ("items.csv", "data_path\na".encode("utf-16-be", "ignore"), "no column says|can't be read"),
+        ("items.csv", b"data_path;conf_thresh\na;1\n", "separated by semicolons"),
+        ("items.csv", b"PK\x03\x04rest", "is a ZIP archive or a spreadsheet"),
+        ("items.jsonl", b"PAR1rest", "is a Parquet file: say so with --format parquet"),
+        ("items.jsonl.gz", gzip.compress(b'{"data_path": "a"}\n' * 900)[:-9], "can't be read"),
+    ],
+)
+def test_a_source_that_is_something_else_or_nothing_is_told_by_name(
+    name: str, text: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(text)
+    with pytest.raises(SourceError, match=message) as raised:
+        read_all(str(path), most=200)
+    assert str(raised.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64 * 1024])
+def test_elements_of_an_array_are_found_however_the_bytes_come(size: int) -> None:
+    elements = [{"a": '],"\\" [{'}, {"b": [1, [2, {}]]}, {}, {"c": "\\"}]
+
+    class Slow:
+        def __init__(self, text: bytes) -> None:
+            self.text = text
+
+        def read(self, most: int) -> bytes:
+            most = min(most, size)
+            part, self.text = self.text[:most], self.text[most:]
+            return part
+
+    for indent in (None, 2):
+        text = b" " + json.dumps(elements, indent=indent).encode() + b"\n"
+        found: list[Any] = [json.loads(each) for each in Elements(Slow(text))]  # type: ignore[arg-type]
+        assert found == elements

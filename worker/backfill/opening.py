@@ -1,0 +1,204 @@
+"""Opens sources to read their bytes, whole or not at all; where their errors become ours.
+
+Files of this machine and standard input are read as they are, what lies behind HTTP is fetched in
+one request into a file without a name, all else is read through fsspec. What is packed is told by
+its first bytes, for names and servers say otherwise.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import re
+import shutil
+import sys
+import tempfile
+import zlib
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, cast
+
+import aiohttp
+import fsspec
+from fsspec.compression import compr
+
+from worker.backfill.errors import SourceError, SourceUnavailableError
+from worker.backfill.locations import is_packed, is_web
+from worker.backfill.plan import STDIN
+from worker.backfill.web import fetch
+from worker.redaction import redact_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_BUFFER_BYTES: Final = 1024 * 1024
+# A file that was packed before a server packed it once more; deeper is a trap.
+_MOST_LAYERS: Final = 3
+# What holds no text, by its first bytes, and what to do with it.
+_NO_TEXTS: Final = {
+    b"\xff\xfe": "is text in UTF-16 or UTF-32: save it as UTF-8",
+    b"\xfe\xff": "is text in UTF-16: save it as UTF-8",
+    b"\x00\x00\xfe\xff": "is text in UTF-32: save it as UTF-8",
+    b"PAR1": "is a Parquet file: say so with --format parquet (in a command: format)",
+    b"PK\x03\x04": "is a ZIP archive or a spreadsheet: unpack it, or save it as CSV",
+}
+
+
+def _zstd(file: IO[bytes]) -> Any:
+    unpack = compr.get("zstd")
+    if unpack is None:
+        raise ValueError("it is packed with Zstandard: unpack it, or install zstandard")
+    return unpack(file, mode="rb")
+
+
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_UNPACKERS: Final[dict[bytes, Callable[[IO[bytes]], Any]]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+    _ZSTD: _zstd,
+}
+_BROKEN: Final = (
+    ImportError,
+    ValueError,
+    EOFError,
+    gzip.BadGzipFile,
+    lzma.LZMAError,
+    zlib.error,
+)
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>,)]+", re.IGNORECASE)
+
+
+@contextmanager
+def opened(location: str, *, follows: bool = True, seeks: bool = False) -> Iterator[BinaryIO]:
+    """Opens a source to read its bytes, unpacked; whatever goes wrong meanwhile is its error.
+
+    Args:
+        location: of the source.
+        follows: whether a server may send us on to another one.
+        seeks: whether it is read from the middle, too.
+
+    Raises:
+        SourceError: it can't be read.
+    """
+    with readable(location), ExitStack() as stack:
+        file = stack.enter_context(_raw(location, follows=follows))
+        layers = 0
+        while (unpack := _unpacker(file)) is not None and layers < _MOST_LAYERS:
+            file = stack.enter_context(io.BufferedReader(unpack(file), _BUFFER_BYTES))
+            layers += 1
+        if not layers and not is_web(location) and is_packed(location) and _head(file):
+            raise SourceError(
+                f"{redact_url(location)}: can't be read: it is not packed, as its name says it is"
+            )
+        if seeks and (layers or not file.seekable()):
+            # To seek in what is packed is to unpack it again from its beginning.
+            whole = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(file, whole)
+            whole.seek(0)
+            yield cast("BinaryIO", whole)
+        else:
+            yield cast("BinaryIO", file)
+
+
+def check_text(location: str, file: BinaryIO) -> None:
+    """Does nothing if a file that was just opened may hold text in UTF-8.
+
+    Raises:
+        SourceError: it holds something else; the message says what and what to do.
+    """
+    head = _head(file)
+    for magic, problem in _NO_TEXTS.items():
+        if head.startswith(magic):
+            raise SourceError(f"{redact_url(location)}: {problem}")
+
+
+@contextmanager
+def readable(location: str) -> Iterator[None]:
+    """Turns what goes wrong with a source while it is entered into its error.
+
+    Raises:
+        SourceUnavailableError: it can't be read at the moment.
+        SourceError: it can't be read.
+    """
+    where = redact_url(location)
+    try:
+        yield
+    except SourceError:
+        raise
+    except FileNotFoundError as exc:
+        raise SourceError(f"{where}: there is no such file") from exc
+    except PermissionError as exc:
+        raise SourceError(f"{where}: may not be read with the rights of this process") from exc
+    except IsADirectoryError as exc:
+        raise SourceError(f"{where}: is a folder, not a file") from exc
+    except _BROKEN as exc:
+        raise SourceError(f"{where}: can't be read: {_said(exc)}") from exc
+    except Exception as exc:
+        # Every kind of store has errors of its own: most of them pass.
+        raise SourceUnavailableError(f"{where}: can't be read: {_said(exc)}") from exc
+
+
+def _said(exc: Exception) -> str:
+    if isinstance(exc, aiohttp.ClientResponseError):
+        return f"the server answers {exc.status}"
+    said = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
+    # What others say of a URL holds all of it, its signature and its password too.
+    return _URL.sub(lambda found: redact_url(found[0]), said)[:500] or type(exc).__name__
+
+
+@contextmanager
+def _raw(location: str, *, follows: bool) -> Iterator[io.BufferedReader]:
+    if location == STDIN:
+        yield cast("io.BufferedReader", sys.stdin.buffer)
+    elif is_web(location):
+        with fetch(location, follows=follows) as file:
+            yield file
+    elif "://" not in location:
+        with Path(location).open("rb") as file:
+            yield file
+    else:
+        with (
+            fsspec.open(location, "rb", compression=None) as remote,
+            io.BufferedReader(_Whole(remote), _BUFFER_BYTES) as file,
+        ):
+            yield cast("io.BufferedReader", file)
+
+
+class _Whole(io.RawIOBase):
+    """A file of fsspec's that tells whether it ended before its end."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        size = getattr(file, "size", None)
+        self._size = size if isinstance(size, int) else None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._file.seekable())
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def readinto(self, buffer: Any, /) -> int:
+        content = self._file.read(len(buffer))
+        buffer[: len(content)] = content
+        if not content and self._size is not None and self._file.tell() < self._size:
+            raise OSError(f"it ended after {self._file.tell()} of {self._size} bytes")
+        return len(content)
+
+
+def _head(file: Any) -> bytes:
+    return bytes(file.peek(8)[:8])
+
+
+def _unpacker(file: io.BufferedReader) -> Callable[[IO[bytes]], Any] | None:
+    head = _head(file)
+    return next((unpack for magic, unpack in _UNPACKERS.items() if head.startswith(magic)), None)

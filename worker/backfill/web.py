@@ -1,0 +1,121 @@
+"""Sources behind HTTP: fetched in one request, to their end, into a file without a name.
+
+A server need not know ranges, nor tell a length; and no connection has to stand still while the
+window of a backfill is full.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, Final, cast
+
+import aiohttp
+import fsspec
+from fsspec.asyn import sync
+
+from worker.backfill.errors import SourceError, SourceUnavailableError
+from worker.redaction import redact_url
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Iterator
+
+# A source may be large, so only silence ends the wait for it.
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=30)
+_CHUNK_BYTES: Final = 256 * 1024
+_GONE: Final = frozenset({404, 410})
+_REFUSED: Final = frozenset({401, 403, 407})
+_PASSES: Final = frozenset({408, 425, 429})
+# Unpacked by whoever reads the file, like what was packed before it was sent.
+_ENCODINGS: Final = frozenset({"", "identity", "gzip", "x-gzip"})
+
+
+@contextmanager
+def fetch(location: str, *, follows: bool) -> Iterator[io.BufferedReader]:
+    """Opens what a server has at a URL, once all of it is here.
+
+    Args:
+        location: the URL.
+        follows: whether the server may send us on to another one.
+
+    Raises:
+        SourceUnavailableError: the server can't be asked at the moment, or ended in the middle.
+        SourceError: there is nothing, or it may not be read.
+    """
+    # Through fsspec, for its settings may hold headers that a server asks for.
+    filesystem, url = fsspec.url_to_fs(location)
+    with tempfile.TemporaryFile() as file:
+        try:
+            sync(filesystem.loop, _download, filesystem, str(url), file, follows)
+        except TimeoutError as exc:
+            raise _unavailable(location, "the server does not answer in time") from exc
+        except aiohttp.ClientPayloadError as exc:
+            # Never by what it says, which holds the URL.
+            message = f"the server ended it in the middle, after {file.tell()} bytes"
+            raise _unavailable(location, message) from exc
+        except (aiohttp.InvalidURL, aiohttp.TooManyRedirects) as exc:
+            raise SourceError(f"{redact_url(location)}: {_problem_of(exc)}") from exc
+        except aiohttp.ClientConnectorError as exc:
+            message = f"the server can't be reached: {exc.strerror or exc.os_error}"
+            raise _unavailable(location, message) from exc
+        except aiohttp.ClientError as exc:
+            message = f"the server can't be asked: {type(exc).__name__}"
+            raise _unavailable(location, message) from exc
+        file.seek(0)
+        yield cast("io.BufferedReader", file)
+
+
+async def _download(filesystem: Any, url: str, file: IO[bytes], follows: bool) -> None:
+    session: aiohttp.ClientSession = await filesystem.set_session()
+    options = {**filesystem.kwargs, "timeout": _TIMEOUT, "allow_redirects": follows}
+    # As it is, byte for byte: what a server packs on the way is not checked to its end.
+    options["headers"] = {**options.get("headers", {}), "Accept-Encoding": "identity"}
+    async with session.get(filesystem.encode_url(url), auto_decompress=False, **options) as answer:
+        _check(answer, url)
+        async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+            file.write(chunk)
+        told = answer.headers.get("Content-Length")
+        if told is not None and not answer.headers.get("Transfer-Encoding"):
+            got = file.tell()
+            if got != int(told):
+                raise _unavailable(url, f"the server sent {got} of {told} bytes")
+
+
+def _check(answer: aiohttp.ClientResponse, url: str) -> None:
+    status = answer.status
+    where = redact_url(url)
+    if status in _GONE:
+        raise SourceError(
+            f"{where}: there is no such file: the server answers {status}; look at the address"
+        )
+    if status in _REFUSED:
+        raise SourceError(
+            f"{where}: may not be read: the server answers {status}; a signed address may have "
+            "expired"
+        )
+    if status >= 500 or status in _PASSES:
+        raise _unavailable(url, f"the server answers {status}")
+    if 300 <= status < 400:
+        raise SourceError(
+            f"{where}: the server answers {status} and names another address, which a worker does "
+            "not follow: name that one"
+        )
+    if status not in {200, 203}:
+        raise SourceError(f"{where}: can't be read: the server answers {status}")
+    encoding = answer.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in _ENCODINGS:
+        raise SourceError(
+            f"{where}: can't be read: the server packs it as {encoding[:40]!r}, unasked; have it "
+            "sent as it is, or with gzip"
+        )
+
+
+def _unavailable(location: str, message: str) -> SourceUnavailableError:
+    return SourceUnavailableError(f"{redact_url(location)}: can't be read at the moment: {message}")
+
+
+def _problem_of(exc: Exception) -> str:
+    if isinstance(exc, aiohttp.TooManyRedirects):
+        return "can't be read: the server sends us round in circles"
+    return "is no usable address"
