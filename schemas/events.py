@@ -72,7 +72,7 @@ class ErrorCode(StrEnum):
     NOT_AUTHENTICATED = (
         "not_authenticated",
         "misconfigured",
-        "The API does not know the credentials, or not in this region (401).",
+        "The API does not know the credentials, or not in this region (401); the worker waits.",
     )
     NOT_AUTHORISED = (
         "not_authorised",

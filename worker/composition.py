@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 import uuid
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from schemas.events import ErrorCode
+from worker.api.api_clock import ApiClock
 from worker.api.client import MlModelsApi
+from worker.api.credentials_watch import Admission, CredentialsWatch
 from worker.api.domains import environment_proxy
 from worker.api.downloads import Downloads
 from worker.api.gate import Breaker, Gate
@@ -32,6 +35,7 @@ from worker.handlers.run import BackfillSurroundings, LongPolls, PollSchedule, S
 from worker.intake.reader import Intake
 from worker.ledger.connection import connect
 from worker.ledger.deadlines import Deadlines
+from worker.ledger.holds import Holds, RefusalBoard
 from worker.ledger.keys import Keys
 from worker.ledger.lanes import FailureShare, Lanes
 from worker.ledger.ledger import Ledger
@@ -108,13 +112,21 @@ def create_parts(settings: Settings, notify: Callable[[int], None]) -> Parts:
     # Those who block on streams and lists must not hold up the ledger's calls.
     readers = connect(settings.redis_url.get_secret_value())
     ledger = create_ledger(settings, redis, keys)
-    transport = create_transport(settings)
+    api_clock = ApiClock()
+    transport = create_transport(settings, api_clock)
     breaker = create_breaker(settings, MlModelsApi(transport))
-    gate = Gate(transport, create_limits(settings, ledger), breaker)
+    credentials = create_credentials_watch(settings, transport, api_clock, Holds(redis, keys))
+    gate = Gate(
+        transport,
+        create_limits(settings, ledger),
+        breaker,
+        credentials=credentials,
+        now=clock.now,
+    )
     threads = ThreadPools()
     downloads = create_downloads(settings, threads)
-    around = create_surroundings(settings, ledger, gate, downloads, threads)
-    attempts = create_attempts(settings, around, breaker)
+    around = create_surroundings(settings, ledger, gate, downloads, threads, clock.now)
+    attempts = create_attempts(settings, around, breaker, credentials)
 
     async def close() -> None:
         await downloads.aclose()
@@ -133,6 +145,8 @@ def create_parts(settings: Settings, notify: Callable[[int], None]) -> Parts:
             ledger, Deadlines(redis, keys, lease_seconds=settings.lease_seconds), attempts
         ),
         clock=clock,
+        api_clock=api_clock,
+        credentials=credentials,
         close=close,
     )
 
@@ -158,7 +172,12 @@ def create_downloads(settings: Settings, threads: ThreadPools) -> Downloads:
 
 
 def create_surroundings(
-    settings: Settings, ledger: Ledger, gate: Gate, downloads: Downloads, threads: ThreadPools
+    settings: Settings,
+    ledger: Ledger,
+    gate: Gate,
+    downloads: Downloads,
+    threads: ThreadPools,
+    now: Callable[[], float] = time.time,
 ) -> Surroundings:
     """Returns what all runs of the process share."""
     return Surroundings(
@@ -178,10 +197,16 @@ def create_surroundings(
         backfills=create_backfills(settings, ledger.redis, ledger.keys),
         source_urls=settings.source_urls,
         dataref_limit_bytes=settings.dataref_limit_bytes,
+        now=now,
     )
 
 
-def create_attempts(settings: Settings, around: Surroundings, breaker: Breaker) -> Attempts:
+def create_attempts(
+    settings: Settings,
+    around: Surroundings,
+    breaker: Breaker,
+    credentials: CredentialsWatch | None = None,
+) -> Attempts:
     """Returns what carries out attempts.
 
     Raises:
@@ -196,6 +221,7 @@ def create_attempts(settings: Settings, around: Surroundings, breaker: Breaker) 
         results=create_results(settings, around.threads),
         max_claims=settings.max_claims,
         breaker=breaker,
+        credentials=credentials,
     )
 
 
@@ -206,7 +232,7 @@ def create_intake(
     return Intake(
         readers,
         ledger,
-        consumer=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        consumer=process_name(),
         batch=settings.intake_batch,
         consumer_idle_seconds=settings.consumer_idle_seconds,
         on_accepted=notify,
@@ -281,6 +307,42 @@ def create_breaker(settings: Settings, api: MlModelsApi) -> Breaker:
     )
 
 
+def create_credentials_watch(
+    settings: Settings, transport: Transport, clock: ApiClock, holds: Holds
+) -> CredentialsWatch:
+    """Returns what asks whether the API takes our credentials; the key is read anew each time."""
+    api = MlModelsApi(transport)
+
+    async def ask() -> tuple[Admission, str]:
+        try:
+            # Whoever replaces the key's file need not start us again.
+            transport.use(create_credentials(settings, clock))
+        except SettingError as error:
+            log.warning("api.key_unreadable", message=error.message)
+        try:
+            async for _ in api.list_models(query="trainmaster-probe"):
+                break
+        except MisconfiguredError as error:
+            return Admission.REFUSED, error.message
+        except (RateLimitedError, PermanentError):
+            return Admission.TAKEN, ""
+        except RetryableError as error:
+            return Admission.UNKNOWN, error.message
+        return Admission.TAKEN, ""
+
+    return CredentialsWatch(
+        ask,
+        RefusalBoard(holds, process_name()),
+        minimum_seconds=settings.breaker_min_seconds,
+        maximum_seconds=settings.breaker_max_seconds,
+    )
+
+
+def process_name() -> str:
+    """Returns a name that no other process has."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
 def create_results(settings: Settings, threads: ThreadPools | None = None) -> ResultStore:
     """Returns the store for large results.
 
@@ -295,7 +357,7 @@ def create_results(settings: Settings, threads: ThreadPools | None = None) -> Re
     )
 
 
-def create_transport(settings: Settings) -> Transport:
+def create_transport(settings: Settings, clock: ApiClock | None = None) -> Transport:
     """Returns the transport to the API, with the settings' credentials.
 
     Raises:
@@ -303,7 +365,7 @@ def create_transport(settings: Settings) -> Transport:
     """
     return Transport(
         settings.encord_domain,
-        create_credentials(settings),
+        create_credentials(settings, clock),
         timeouts=Timeouts(
             connect=settings.connect_timeout_seconds,
             read=settings.read_timeout_seconds,
@@ -313,10 +375,11 @@ def create_transport(settings: Settings) -> Transport:
         connections=settings.places + settings.long_poll_places,
         proxy=environment_proxy(settings.encord_domain),
         longest_wait_seconds=settings.retry_after_max_seconds,
+        clock=clock,
     )
 
 
-def create_credentials(settings: Settings) -> Credentials:
+def create_credentials(settings: Settings, clock: ApiClock | None = None) -> Credentials:
     """Returns what signs requests: the bearer token if there is one, else the key.
 
     Raises:
@@ -326,8 +389,11 @@ def create_credentials(settings: Settings) -> Credentials:
         return BearerToken(settings.bearer_token.get_secret_value())
     passphrase = settings.encord_ssh_key_passphrase
     secret = passphrase.get_secret_value() if passphrase is not None else None
+    now = time.time if clock is None else clock.now
     if settings.encord_ssh_key is not None:
-        return RequestSigner.from_openssh(settings.encord_ssh_key.get_secret_value(), secret)
+        return RequestSigner.from_openssh(
+            settings.encord_ssh_key.get_secret_value(), secret, clock=now
+        )
     if settings.encord_ssh_key_file is not None:
         try:
             text = settings.encord_ssh_key_file.read_text("utf-8")
@@ -336,7 +402,7 @@ def create_credentials(settings: Settings) -> Credentials:
                 f"ENCORD_SSH_KEY_FILE: {settings.encord_ssh_key_file} can't be read",
                 code=ErrorCode.INVALID_SETTING,
             ) from exc
-        return RequestSigner.from_openssh(text, secret, setting="ENCORD_SSH_KEY_FILE")
+        return RequestSigner.from_openssh(text, secret, setting="ENCORD_SSH_KEY_FILE", clock=now)
     raise SettingError(
         "no credentials: set ENCORD_SSH_KEY_FILE, ENCORD_SSH_KEY or TRAINMASTER_BEARER_TOKEN",
         code=ErrorCode.INVALID_SETTING,

@@ -21,6 +21,7 @@ from tests.faults.leases import frozen, lost_wake_ups, tripled
 from tests.faults.outages import (
     api_away,
     bad_deploy,
+    key_refused,
     redis_away,
     redis_demoted,
     redis_frozen,
@@ -68,6 +69,7 @@ SCENARIOS: dict[str, Scenario] = {
     "rate-limit": lambda at, seed: rate_limit(at, seed, 50, 30),
     "retry-after": lambda at, seed: retry_after(at, seed, 800, 6),
     "bad-deploy": lambda at, seed: bad_deploy(at, seed, 600),
+    "key-refused": lambda at, seed: key_refused(at, seed, 600, 10),
     "cancels": lambda at, seed: cancels(at, seed, 1_000),
     "stops": lambda at, seed: stops(at, seed, 1_200, 40),
     "backfills": lambda at, seed: backfills(at, seed, 50_000),

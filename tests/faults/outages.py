@@ -213,7 +213,7 @@ def api_away(folder: Path, seed: int, commands: int, minutes: float = 10) -> Rep
 
 
 def bad_deploy(folder: Path, seed: int, commands: int) -> Report:
-    """Lets every command fail for good, as a wrong key does; then mends it."""
+    """Lets every command fail for good, as a deleted model does; then mends it."""
     pause_at = 20
     settings = {
         "TRAINMASTER_PAUSE_COMMANDS": str(pause_at),
@@ -226,7 +226,7 @@ def bad_deploy(folder: Path, seed: int, commands: int) -> Report:
         work = Workload()
         for number in range(commands):
             work.add(f"c-{number}", "get_model", {"model_uuid": scene.model_uuid}, "any")
-        refused: dict[str, Any] = {"operation": "*", "effect": "status", "status": 401}
+        refused: dict[str, Any] = {"operation": "*", "effect": "status", "status": 403}
         fleet.sandbox.faults(refused, {"operation": "*", "effect": "latency", "seconds": 0.1})
         fleet.wait_ready()
         work.send(fleet.client, shuffle=random.Random(seed))
@@ -252,6 +252,44 @@ def bad_deploy(folder: Path, seed: int, commands: int) -> Report:
                 "paused": paused,
                 "resumed": fleet.logs().count('"lane.resumed"'),
             },
+        )
+
+
+def key_refused(folder: Path, seed: int, commands: int, seconds: float) -> Report:
+    """Has the API refuse every key in the middle of a load; then takes them again."""
+    with Fleet(folder, 2, {"TRAINMASTER_BREAKER_MAX_SECONDS": "1"}) as fleet:
+        scene = Scene.prepare(fleet)
+        work = mixed(scene, commands, random.Random(seed))
+        latency: dict[str, Any] = {"operation": "*", "effect": "latency", "seconds": 0.3}
+        fleet.sandbox.faults(latency)
+        fleet.wait_ready()
+        work.send(fleet.client, shuffle=random.Random(seed))
+        audit = Audit(fleet)
+        _until(audit, commands // 4, 60)
+        fleet.sandbox.faults({"operation": "*", "effect": "status", "status": 401})
+        # What was under way before may still end.
+        time.sleep(2)
+        audit.update()
+        before = audit.ended()
+        time.sleep(seconds)
+        audit.update()
+        within = audit.ended() - before
+        told = fleet.client.hlen("{trainmaster}:refused")
+        fleet.sandbox.faults()
+        _until(audit, commands, 120)
+        burnt = sum(
+            end["data"].get("error", {}).get("code") == "not_authenticated"
+            for each in work.expected
+            for end in audit.ends(each)
+        )
+        return report(
+            f"key refused {seconds:.0f} s[seed {seed}]",
+            audit,
+            work.expected,
+            faults=1,
+            doubled=doubled_titles(fleet.sandbox.truth()["created"]["models"], "c "),
+            wrong=within + burnt + (told != 2),
+            details={"ended before": before, "ended meanwhile": within, "workers told": told},
         )
 
 

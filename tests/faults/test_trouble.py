@@ -11,6 +11,7 @@ from tests.faults.leases import frozen, lost_wake_ups, tripled
 from tests.faults.outages import (
     api_away,
     bad_deploy,
+    key_refused,
     redis_away,
     redis_demoted,
     redis_full,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         pytest.param(208, lambda at, seed: stops(at, seed, 120, 4), id="208-stops"),
         pytest.param(212, lambda at, seed: retry_after(at, seed, 300, 3), id="212-retry-after"),
         pytest.param(213, lambda at, seed: bad_deploy(at, seed, 240), id="213-bad-deploy"),
+        pytest.param(214, lambda at, seed: key_refused(at, seed, 160, 3), id="214-key-refused"),
         pytest.param(209, lambda at, seed: rate_limit(at, seed, 50, 5), id="209-rate-limit"),
     ],
 )

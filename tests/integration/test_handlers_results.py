@@ -209,7 +209,6 @@ async def test_a_path_outside_the_roots_fails_and_never_reaches_the_api(
     ("status", "code"),
     [
         (400, "invalid_arguments"),
-        (401, "not_authenticated"),
         (403, "not_authorised"),
         (404, "not_found"),
         (409, "already_exists"),

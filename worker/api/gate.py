@@ -17,6 +17,7 @@ from schemas.events import ErrorCode
 from worker.errors import (
     ConnectionLostError,
     DeadlineExceededError,
+    MisconfiguredError,
     NotSentError,
     RateLimitedError,
     ServerFailedError,
@@ -27,6 +28,7 @@ from worker.errors import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from worker.api.credentials_watch import CredentialsWatch
     from worker.api.transport import ApiResponse, Timeouts, Transport
 
 log = structlog.get_logger(__name__)
@@ -153,6 +155,8 @@ class Gate:
         limits: of the fleet.
         breaker: of this process.
         deadline: in seconds since the epoch; past it nothing more is sent.
+        credentials: is told of each 401.
+        now: seconds since the epoch, by the clock that deadlines are judged by.
     """
 
     def __init__(
@@ -162,15 +166,26 @@ class Gate:
         breaker: Breaker | None,
         *,
         deadline: float | None = None,
+        credentials: CredentialsWatch | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._transport = transport
         self._limits = limits
         self._breaker = breaker
         self._deadline = deadline
+        self._credentials = credentials
+        self._now = now
 
     def until(self, deadline: float) -> Gate:
         """Returns the same gate, but for its deadline."""
-        return Gate(self._transport, self._limits, self._breaker, deadline=deadline)
+        return Gate(
+            self._transport,
+            self._limits,
+            self._breaker,
+            deadline=deadline,
+            credentials=self._credentials,
+            now=self._now,
+        )
 
     @property
     def timeouts(self) -> Timeouts:
@@ -219,20 +234,20 @@ class Gate:
         """Returns what is left until the deadline, more than 0; None where there is none."""
         if self._deadline is None:
             return None
-        rest = self._deadline - time.time()
+        rest = self._deadline - self._now()
         if rest <= 0:
             raise _lateness()
         return rest
 
     def _came_while_waiting(self) -> bool:
         """Tells whether the deadline came while a request waited to be sent."""
-        return self._deadline is not None and self._deadline <= time.time() + _TIMER_SECONDS
+        return self._deadline is not None and self._deadline <= self._now() + _TIMER_SECONDS
 
     async def _enter(self, limits: FleetLimits) -> str:
         if self._deadline is None:
             return await limits.enter()
         try:
-            async with asyncio.timeout(self._deadline - time.time()):
+            async with asyncio.timeout(self._deadline - self._now()):
                 return await limits.enter()
         except TimeoutError as exc:
             raise _lateness() from exc
@@ -243,6 +258,11 @@ class Gate:
                 if self._limits is not None:
                     seconds = error.retry_after_seconds or 1.0
                     await self._limits.hold(seconds, f"the API answered 429: {error.message}")
+            case MisconfiguredError():
+                if self._credentials is not None:
+                    self._credentials.suspect()
+                if self._breaker is not None:
+                    self._breaker.succeeded()
             case DeadlineExceededError() | ShortageError():
                 # Nothing was sent, so nothing is learned of the API.
                 pass

@@ -17,6 +17,7 @@ import aiohttp
 import httpx
 
 from schemas.events import ErrorCode
+from worker.api.api_clock import ApiClock
 from worker.api.decoding import Inflater
 from worker.api.domains import parse_domain
 from worker.api.failures import failure_for, let_go
@@ -109,6 +110,7 @@ class Transport:
         proxy: str | None = None,
         user_agent: str = "trainmaster",
         longest_wait_seconds: float = LONGEST_RETRY_AFTER_SECONDS,
+        clock: ApiClock | None = None,
     ) -> None:
         """Makes a transport; nothing is opened before the first request.
 
@@ -120,6 +122,7 @@ class Transport:
             proxy: URL of a proxy; `environment_proxy` finds the usual one.
             user_agent: Who we say we are.
             longest_wait_seconds: A `Retry-After` that asks for more is cut to this.
+            clock: Sees the `Date` of replies; what signs reads it.
 
         Raises:
             SettingError: The domain is not a URL that can be asked.
@@ -134,6 +137,7 @@ class Transport:
         self._connections = connections
         self._proxy = proxy
         self._longest_wait_seconds = longest_wait_seconds
+        self._clock = clock or ApiClock()
         # Verifies with certifi's authorities, or with those that SSL_CERT_FILE names.
         self._ssl_context = httpx.create_ssl_context()
         self._pooled: SessionTransport | None = None
@@ -157,6 +161,10 @@ class Transport:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    def use(self, credentials: Credentials) -> None:
+        """Signs with other credentials from now on."""
+        self._credentials = credentials
 
     async def aclose(self) -> None:
         """Closes every connection; a later request would open new ones."""
@@ -206,6 +214,7 @@ class Transport:
             let_go(exc)
             raise failure_for(exc, self.domain) from exc
         status = response.status_code
+        self._clock.see(status, response.headers)
         if status in _SUCCESSES:
             return ApiResponse(status, response.headers, content)
         raise error_for(self._reply(response, content, change=fresh))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from schemas.events import ErrorCode
-from worker.errors import NotSentError, RateLimitedError, RequestRefusedError
+from worker.errors import MisconfiguredError, NotSentError, RateLimitedError, RequestRefusedError
 from worker.handlers.outcome import Outcome, Succeeded
 from worker.ledger.connection import LEDGER_TROUBLE
 from worker.ledger.outage import ONCE
@@ -102,7 +102,7 @@ async def _delete(run: Run[Any], call: Callable[[], Awaitable[None]]) -> Outcome
             if not sent_before:
                 await _note_surely(run, {"sent": True})
             await call()
-    except (NotSentError, RateLimitedError):
+    except (NotSentError, RateLimitedError, MisconfiguredError):
         # Nothing was deleted: a later "not found" would be the truth, not our own doing.
         if not sent_before:
             with run.change():

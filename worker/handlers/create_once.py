@@ -162,7 +162,7 @@ class CreateOnce(Generic[C]):
         if found is not None:
             return found
         doubt = run.progress
-        elapsed = run.now() - doubt["at"]
+        elapsed = run.elapsed()
         rest = self.creation.doubt_seconds(run) - elapsed
         if run.command.deadline is not None:
             rest = min(rest, run.command.deadline.timestamp() - run.now())
@@ -174,7 +174,9 @@ class CreateOnce(Generic[C]):
                 code=ErrorCode.OUTCOME_UNKNOWN,
             )
         interval = min(LONGEST_DOUBT_INTERVAL_SECONDS, max(FIRST_DOUBT_SECONDS, elapsed * 0.1))
-        return Waiting(min(interval, rest), RowState.IN_DOUBT, drop_guard=self._guard(run))
+        return Waiting(
+            min(interval, rest), RowState.IN_DOUBT, progress=doubt, drop_guard=self._guard(run)
+        )
 
     async def _adopt(self, run: Run[C]) -> Created | None:
         """Returns what the lost POST created, owned by this command from now on."""

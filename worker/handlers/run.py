@@ -22,7 +22,7 @@ from worker.ledger.testimony import Attestations
 from worker.thread_pools import ThreadPools
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from schemas.commands import Command
@@ -112,6 +112,7 @@ class Surroundings:
         threads: where what blocks is done.
         file_seconds: how long a file on a disk may take, which may be another machine's.
         source_urls: URLs below which sources and data of commands may be read.
+        now: seconds since the epoch, by the clock that all commands are judged by.
         dataref_limit_bytes: most that a command's `dataref` may hold.
     """
 
@@ -128,6 +129,7 @@ class Surroundings:
     threads: ThreadPools = field(default_factory=ThreadPools)
     file_seconds: float = 60.0
     source_urls: tuple[str, ...] = ()
+    now: Callable[[], float] = time.time
     dataref_limit_bytes: int = DATAREF_LIMIT_BYTES
 
     @property
@@ -269,8 +271,8 @@ class Run(Generic[C]):
             raise self.lateness() from exc
 
     def now(self) -> float:
-        """Seconds since the epoch."""
-        return time.time()
+        """Seconds since the epoch, by Redis' clock where that is known."""
+        return self.around.now()
 
     @contextmanager
     def change(self) -> Iterator[None]:
@@ -280,6 +282,15 @@ class Run(Generic[C]):
             yield
         finally:
             self.changing = False
+
+    def elapsed(self) -> float:
+        """Returns the seconds since what the progress tells; never less than 0.
+
+        A time that lies ahead was noted before the clock went back: it counts from now on.
+        """
+        now = self.now()
+        self.progress["at"] = min(self.progress["at"], now)
+        return float(now - self.progress["at"])
 
     async def testify(self, attested: Attested, *, drop_guard: str) -> None:
         """Leaves word of what was created, though the command has another holder now."""
@@ -308,7 +319,12 @@ class Run(Generic[C]):
         if event is not None:
             lease = self.lease
             payload = announce(
-                self.command, lease.entry_id, lease.command_id, *event, backfill=lease.backfill
+                self.command,
+                lease.entry_id,
+                lease.command_id,
+                *event,
+                backfill=lease.backfill,
+                now=self.now(),
             )
         noted, holder = await self.around.ledger.note(
             self.lease,

@@ -174,7 +174,7 @@ async def _poll(
 
 def _rest_seconds(run: Run[Any], timeout_seconds: float) -> float:
     """Returns for how long the training may still be waited for; 0 or less if no longer."""
-    rest = timeout_seconds - (run.now() - run.progress["at"])
+    rest = timeout_seconds - run.elapsed()
     if run.command.deadline is not None:
         rest = min(rest, run.command.deadline.timestamp() - run.now())
     return float(rest)
@@ -188,7 +188,7 @@ def _wait(
     failure: RetryableError | MisconfiguredError | None = None,
     long_polled: bool = False,
 ) -> Waiting:
-    elapsed = run.now() - run.progress["at"]
+    elapsed = run.elapsed()
     if elapsed > timeout_seconds:
         raise TrainingTimeoutError(
             f"training did not end within {timeout_seconds} s; it may go on at the API",

@@ -24,6 +24,7 @@ def announce(  # noqa: PLR0913 - what an event tells
     ordinal: int | None = None,
     backfill: str = "",
     dataref: str | None = None,
+    now: float | None = None,
 ) -> bytes:
     """Returns the event that tells `state` of a command.
 
@@ -38,7 +39,7 @@ def announce(  # noqa: PLR0913 - what an event tells
         state=state,
         subject=command_id,
         source=item_source(backfill) if backfill else EVENT_SOURCE,
-        time_ms=int(time.time() * 1000),
+        time_ms=int((time.time() if now is None else now) * 1000),
         data=data,
         context=command.context(),
         dataref=dataref,

@@ -13,15 +13,19 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
+import structlog
 
 from schemas.events import ErrorCode
 from schemas.json_text import decode_json
+from worker.ledger.connection import LEDGER_TROUBLE
 from worker.ledger.ledger import load_script
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.ledger.keys import Keys
+
+log = structlog.get_logger(__name__)
 
 # A worker says so again at least so often; one that is silent for longer is gone.
 REFUSED_SECONDS: Final = 90.0
@@ -74,7 +78,7 @@ class Holds:
 
     async def list(self) -> list[Hold]:
         """Returns all holds, that of the fleet first."""
-        now = await self._now_ms()
+        now = await self.now_ms()
         found = []
         rest_ms = int(await self._redis.pttl(self._keys.hold))
         if rest_ms > 0:
@@ -109,7 +113,7 @@ class Holds:
         told: dict[str, Any] = {
             "reason": reason,
             "since_ms": since_ms,
-            "seen_ms": await self._now_ms(),
+            "seen_ms": await self.now_ms(),
         }
         await self._redis.hset(self._keys.refused, worker, orjson.dumps(told))
         await self._redis.expire(self._keys.refused, _KEPT_SECONDS)
@@ -126,7 +130,7 @@ class Holds:
         """Makes due what a 429 had told to come back later; returns how many commands."""
         total = 0
         for due in (self._keys.due_interactive, self._keys.due_bulk):
-            now = await self._now_ms()
+            now = await self.now_ms()
             start = 0
             while ids := cast(
                 "list[bytes]",
@@ -139,7 +143,8 @@ class Holds:
                 start += len(ids) - moved
         return total
 
-    async def _now_ms(self) -> int:
+    async def now_ms(self) -> int:
+        """Returns Redis' time."""
         seconds, microseconds = await self._redis.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
@@ -152,3 +157,39 @@ def _fleet_hold(value: bytes, now_ms: int, rest_ms: int) -> Hold:
         since, reason = int(parts[1]), parts[2]
         rest_ms = min(rest_ms, int(parts[0]))
     return Hold(HoldScope.FLEET, "", reason, since, rest_ms)
+
+
+class RefusalBoard:
+    """Where one worker tells that the API refuses its credentials; nobody heeds it but people.
+
+    Args:
+        worker: its name.
+    """
+
+    def __init__(self, holds: Holds, worker: str) -> None:
+        self._holds = holds
+        self._worker = worker
+        self._since_ms = 0
+
+    async def refuse(self, reason: str) -> None:
+        """Tells it, since the first time."""
+        try:
+            self._since_ms = self._since_ms or await self._holds.now_ms()
+            await self._holds.refuse(self._worker, reason, self._since_ms)
+        except LEDGER_TROUBLE as exc:
+            log.warning("holds.tell_failed", error=str(exc))
+
+    async def admit(self) -> None:
+        """Tells that it is over."""
+        self._since_ms = 0
+        try:
+            await self._holds.admit(self._worker)
+        except LEDGER_TROUBLE as exc:
+            log.warning("holds.tell_failed", error=str(exc))
+
+    async def is_told(self) -> bool:
+        """Whether it stands there; True where Redis can't be asked."""
+        try:
+            return await self._holds.is_told(self._worker)
+        except LEDGER_TROUBLE:
+            return True

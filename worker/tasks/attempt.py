@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from schemas.referral import ReferredCommand, reread_message
 from worker.errors import (
     ConnectionLostError,
     FencedError,
+    MisconfiguredError,
     NotSentError,
     PoisonError,
     RateLimitedError,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from schemas.commands import Command
     from schemas.parsing import InvalidCommandError
+    from worker.api.credentials_watch import CredentialsWatch
     from worker.api.gate import Breaker
     from worker.handlers.registry import Handler
     from worker.tasks.results import ResultStore
@@ -59,6 +60,7 @@ class Attempts:
 
     Attributes:
         max_claims: claims without an end after which a command counts as poison.
+        credentials: asked after a 401, before that counts against a command.
     """
 
     handlers: Mapping[CommandType, Handler]
@@ -67,6 +69,12 @@ class Attempts:
     results: ResultStore
     max_claims: int
     breaker: Breaker
+    credentials: CredentialsWatch | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the API refuses our credentials, so that nothing can be done."""
+        return self.credentials is not None and self.credentials.is_refused
 
     def begin(self, lease: Lease) -> Run[Any]:
         """Returns the run of a lease, of a command whose data may still lie elsewhere.
@@ -80,7 +88,7 @@ class Attempts:
         """Returns the finish of a lease whose command this version can't read."""
         if lease.claims <= self.max_claims:
             return leave_to_others(lease)
-        return give_up(lease, error, self.around.ledger.keys)
+        return give_up(lease, error, self.around.ledger.keys, self.around.now())
 
     async def carry_out(self, run: Run[Any]) -> Finish:
         """Runs the handler; returns how the run ends, whatever happens but fencing.
@@ -102,6 +110,10 @@ class Attempts:
             elif isinstance(error, _OUTAGE) and run.lease.attempts + 1 >= self.policy.max_attempts:
                 # Where little is going on, few failures are all that there is of an outage.
                 await self.breaker.examine()
+            if await self._is_refused(error):
+                # Nothing is wrong with the command: it goes back as it was, to whoever has the
+                # right key.
+                return self.hand_back(run)
             return self._fail(run, error)
         except (OSError, MemoryError, RuntimeError) as error:
             failure = shortage_error(error)
@@ -120,6 +132,11 @@ class Attempts:
             )
         finally:
             run.release()
+
+    async def _is_refused(self, error: TrainmasterError) -> bool:
+        if not isinstance(error, MisconfiguredError) or self.credentials is None:
+            return False
+        return await self.credentials.examine()
 
     def hand_back(self, run: Run[Command]) -> Finish:
         """Returns the finish of a run that stopped before its end: it is due at once."""
@@ -155,7 +172,7 @@ class Attempts:
 
     async def _succeed(self, run: Run[Command], outcome: Succeeded) -> Finish:
         lease = run.lease
-        duration = max(0.0, time.time() - lease.accepted_at_ms / 1000)
+        duration = max(0.0, run.now() - lease.accepted_at_ms / 1000)
         result = encode_json(outcome.result)
         dataref = await self.results.keep(lease.entry_id, result)
         data = {
@@ -205,7 +222,7 @@ class Attempts:
         )
         failures = lease.attempts + burnt
         body = error.body().model_dump(mode="json", exclude_none=True)
-        now = time.time()
+        now = run.now()
         errors = [*lease.errors, {"at": _timestamp(now), **body}][-ERRORS_KEPT:]
         decision = decide(error, failures, self.policy, tries=len(errors))
         bound = log.bind(
@@ -261,7 +278,7 @@ class Attempts:
             command_type=run.command.type,
             error=error,
             text=lease.text,
-            at_ms=int(time.time() * 1000),
+            at_ms=int(run.now() * 1000),
             attempts=failures,
             history=history,
         )
@@ -286,6 +303,7 @@ class Attempts:
             ordinal=ordinal,
             backfill=run.lease.backfill,
             dataref=dataref,
+            now=run.now(),
         )
 
     def _replies(self, run: Run[Command]) -> str:

@@ -58,5 +58,5 @@ class DeadlineWatch:
         try:
             run = self._attempts.begin(lease)
         except InvalidCommandError:
-            return give_up_late(lease, self._ledger.keys)
+            return give_up_late(lease, self._ledger.keys, self._attempts.around.now())
         return self._attempts.late(run)

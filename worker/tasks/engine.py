@@ -24,10 +24,12 @@ from worker.ledger.server import refuse_unsuitable, server_facts
 from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from redis.asyncio import Redis
 
+    from worker.api.api_clock import ApiClock
+    from worker.api.credentials_watch import CredentialsWatch
     from worker.api.gate import Breaker
     from worker.clock import Clock
     from worker.intake.reader import Intake
@@ -63,6 +65,8 @@ class Parts:
     Attributes:
         marker: tells that someone emptied Redis.
         clock: learns Redis' time.
+        api_clock: knows the API's time from its replies.
+        credentials: tells whether the API takes them.
         close: closes what the parts opened.
     """
 
@@ -74,6 +78,8 @@ class Parts:
     breaker: Breaker
     deadlines: DeadlineWatch
     clock: Clock
+    api_clock: ApiClock
+    credentials: CredentialsWatch
     close: Callable[[], Awaitable[None]]
 
 
@@ -214,21 +220,28 @@ class Engine:
             await parts.close()
             raise
         self._parts = parts
-        self._tasks = [
-            asyncio.create_task(act, name=name)
-            for name, act in {
-                "settle": parts.runner.settle(),
-                "renew": parts.runner.renew(),
-                "read": parts.intake.read(),
-                "inbox": parts.intake.move_inbox(),
-                "celery": parts.intake.move_celery(),
-                "take-over": parts.intake.take_over(),
-                "sweep": self._sweep(parts),
-                "deadlines": parts.deadlines.watch(),
-            }.items()
-        ]
-        for task in self._tasks:
+        self._begin({"deadlines": parts.deadlines.watch()})
+        # Commands whose deadline passes are ended even by a worker that can do nothing else.
+        if not await parts.credentials.enter(lambda: self._stopping):
+            await _end(self._tasks)
+            await parts.credentials.aclose()
+            await parts.close()
+            raise SystemExit(0)
+        self._begin({
+            "settle": parts.runner.settle(),
+            "renew": parts.runner.renew(),
+            "read": parts.intake.read(),
+            "inbox": parts.intake.move_inbox(),
+            "celery": parts.intake.move_celery(),
+            "take-over": parts.intake.take_over(),
+            "sweep": self._sweep(parts),
+        })
+
+    def _begin(self, acts: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+        tasks = [asyncio.create_task(act, name=name) for name, act in acts.items()]
+        for task in tasks:
             task.add_done_callback(self._task_ended)
+        self._tasks += tasks
 
     async def _meet(self, parts: Parts) -> None:
         """Waits for Redis, and looks whether it can be trusted with the ledger.
@@ -291,6 +304,7 @@ class Engine:
         except LEDGER_TROUBLE as exc:
             parts.ledger.outage.failed(ONCE, exc)
         await parts.breaker.aclose()
+        await parts.credentials.aclose()
         await parts.close()
 
     async def _drain(self) -> None:
@@ -381,6 +395,13 @@ class Engine:
                 other="redis",
                 ahead_seconds=round(parts.clock.ahead_seconds, 1),
                 advice="set both clocks by NTP; commands are judged by Redis' clock meanwhile",
+            )
+        if self._alarm.is_due("api", parts.api_clock.ahead_seconds):
+            log.warning(
+                "clock.differs",
+                other="api",
+                ahead_seconds=round(parts.api_clock.ahead_seconds, 1),
+                advice="set this machine's clock by NTP: signatures carry its time",
             )
         if back_ms:
             log.warning("redis.clock_went_back", seconds=back_ms / 1000)

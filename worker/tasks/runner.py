@@ -195,7 +195,7 @@ class Runner:
 
     def _held_seconds(self) -> float:
         """For how long nothing may be claimed: the API asked for it, or it is in trouble."""
-        if self._breaker.is_open:
+        if self._breaker.is_open or self._attempts.is_refused:
             return BREAKER_PAUSE_SECONDS
         return max(0.0, self._held_until - time.monotonic())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -33,26 +32,26 @@ def leave_to_others(lease: Lease) -> Finish:
     )
 
 
-def give_up(lease: Lease, error: InvalidCommandError, keys: Keys) -> Finish:
+def give_up(lease: Lease, error: InvalidCommandError, keys: Keys, now: float) -> Finish:
     """Returns the finish of a command that nobody could read: it has failed."""
     body = ErrorBody(
         code=ErrorCode.INTERNAL_ERROR,
         message=f"no worker can read the command that one accepted: {error.message}",
         problems=list(error.problems) or None,
     )
-    return _fail(lease, body, keys)
+    return _fail(lease, body, keys, now)
 
 
-def give_up_late(lease: Lease, keys: Keys) -> Finish:
+def give_up_late(lease: Lease, keys: Keys, now: float) -> Finish:
     """Returns the finish of a command whose deadline passed before anybody could read it."""
     body = ErrorBody(
         code=ErrorCode.DEADLINE_EXCEEDED,
         message="the deadline passed; this version of the worker can't read the command",
     )
-    return _fail(lease, body, keys)
+    return _fail(lease, body, keys, now)
 
 
-def _fail(lease: Lease, error: ErrorBody, keys: Keys) -> Finish:
+def _fail(lease: Lease, error: ErrorBody, keys: Keys, now: float) -> Finish:
     log.error("command.failed", command_id=lease.command_id, message=error.message)
     legible = read_legible(lease.text)
     # Its backfill keeps an item's failure; an event or a dead letter would name a command.
@@ -72,6 +71,7 @@ def _fail(lease: Lease, error: ErrorBody, keys: Keys) -> Finish:
             EventState.FAILED,
             {"error": body, "attempts": lease.attempts},
             backfill=lease.backfill,
+            now=now,
         ),
         replies=keys.replies(legible.replyto),
         dead_letter=b""
@@ -81,7 +81,7 @@ def _fail(lease: Lease, error: ErrorBody, keys: Keys) -> Finish:
             command_type=legible.type,
             error=body,
             text=lease.text,
-            at_ms=int(time.time() * 1000),
+            at_ms=int(now * 1000),
             attempts=lease.attempts,
             history=lease.errors,
         ),

@@ -69,7 +69,7 @@ def decide(
         policy: of retries.
         tries: of the command that failed lately, whether they count or not.
     """
-    if fate_of(error) is not Fate.RETRY or failures >= policy.max_attempts:
+    if fate_of(error) is Fate.PERMANENT or failures >= policy.max_attempts:
         return RetryDecision(None)
     retry_after = error.retry_after_seconds if isinstance(error, RetryableError) else None
     if isinstance(error, ShortageError):
