@@ -22,7 +22,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- First what may be refused: rows that are made again are the same, results and counts are not.
 local bad = {}
-for i = 9, #ARGV, 2 do
+for i = 10, #ARGV, 2 do
   if ARGV[i] == '' then
     local entry = redis.pcall('XADD', KEYS[3], '*', 'result', ARGV[i + 1])
     if type(entry) == 'table' then
