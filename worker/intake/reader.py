@@ -147,7 +147,7 @@ class Intake:
         start = "0-0"
         takes_all, self._takes_all = self._takes_all, False
         while True:
-            start, entries, *_ = await self._redis.xautoclaim(
+            start, entries, vanished = await self._redis.xautoclaim(
                 self._keys.commands,
                 GROUP,
                 self._consumer,
@@ -155,6 +155,8 @@ class Intake:
                 start_id=start,
                 count=self._batch,
             )
+            # Redis has acknowledged these itself, so nothing else will ever tell of them.
+            self._tell_vanished(vanished)
             if entries:
                 log.info("intake.taken_over", entries=len(entries))
                 await self._handle([Entry(entry_id, fields) for entry_id, fields in entries])
@@ -168,8 +170,16 @@ class Intake:
     async def _drop_vanished(self, entry_ids: Sequence[bytes]) -> None:
         """Acknowledges entries whose content someone deleted; there is nothing left to judge."""
         if entry_ids:
-            log.error("intake.entries_vanished", entries=[entry.decode() for entry in entry_ids])
+            self._tell_vanished(entry_ids)
             await self._redis.xack(self._keys.commands, GROUP, *entry_ids)
+
+    def _tell_vanished(self, entry_ids: Sequence[bytes]) -> None:
+        if entry_ids:
+            log.error(
+                "intake.entries_vanished",
+                entries=[entry.decode() for entry in entry_ids],
+                advice="someone deleted or trimmed them before they were accepted: send them again",
+            )
 
     async def _judge(self, entry: Entry) -> Acceptance | Rejection:
         begun = time.monotonic()
