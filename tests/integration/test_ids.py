@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -187,7 +188,7 @@ async def test_an_item_that_nobody_can_read_ends_in_its_backfill_alone(
     await night.feed(1)
     (lease,) = await night.claim()
     error = InvalidCommandError(ErrorCode.INVALID_COMMAND, "too new")
-    finish = give_up(lease, error, night.keys)
+    finish = give_up(lease, error, night.keys, time.time())
     assert await night.ledger.finish([finish]) == [True]
     assert await events(night.redis, night.keys.events) == []
     assert await night.redis.xlen(night.keys.dead_letters) == 0

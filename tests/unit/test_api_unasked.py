@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -121,7 +122,7 @@ def test_no_command_gets_what_was_sent_for_another(
             seen = []
             for number in range(COMMANDS):
                 uuid = uuid4()
-                model = await persistently(lambda uuid=uuid: api.get_model(model_uuid=uuid))
+                model = await persistently(partial(api.get_model, model_uuid=uuid))
                 seen.append((uuid, model.model_group.model_uuid))
                 await asyncio.sleep((number % 4) * 0.001)
             return seen
