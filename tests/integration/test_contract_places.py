@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -105,15 +106,69 @@ async def test_an_interactive_command_runs_though_bulk_fills_all_it_may(bench: B
         assert runner.running == 30, "no slow call had to end for it"
 
 
+async def ends_in_order(bench: Bench, sent: list[str]) -> list[str]:
+    """Returns which commands have succeeded, in the order in which they did."""
+    told = await events(bench.redis, bench.ledger.keys.events)
+    ended = [event["subject"] for event in told if event["type"].endswith(".succeeded")]
+    return [command_id for command_id in ended if command_id in sent]
+
+
 async def test_a_single_place_serves_both_lanes_in_turn(bench: Bench) -> None:
-    sent = [
-        await bench.send("list_models", {}, priority=priority)
-        for _ in range(4)
-        for priority in (Priority.INTERACTIVE, Priority.BULK)
-    ]
+    interactive = [await bench.send("list_models", {}) for _ in range(4)]
+    bulk = [await bench.send("list_models", {}, priority=Priority.BULK) for _ in range(4)]
     async with running_runner(bench, places=1):
-        for command_id in sent:
+        for command_id in interactive + bulk:
             await until_ended(bench, command_id)
+    order = await ends_in_order(bench, interactive + bulk)
+    lanes = [command_id in bulk for command_id in order]
+    assert len(lanes) == 8
+    assert all(lane is not following for lane, following in pairwise(lanes)), "strictly in turn"
+    assert [each for each in order if each in interactive] == interactive, "first come, first run"
+    assert [each for each in order if each in bulk] == bulk
+
+
+async def test_a_single_place_whose_one_lane_is_empty_serves_the_other(bench: Bench) -> None:
+    for priority in Priority:
+        sent = [await bench.send("list_models", {}, priority=priority) for _ in range(3)]
+        async with running_runner(bench, places=1):
+            for command_id in sent:
+                await until_ended(bench, command_id)
+        assert await ends_in_order(bench, sent) == sent
+
+
+@pytest.mark.parametrize("places", [2, 3, 4, 16])
+async def test_few_places_keep_one_for_each_lane(bench: Bench, places: int) -> None:
+    """Neither lane may take them all, however much waits in it."""
+    bench.sandbox.faults(SLOW)
+    await send_slow(bench, places * 2, Priority.BULK)
+    await send_slow(bench, places * 2, Priority.INTERACTIVE)
+    async with running_runner(bench, places=places) as runner:
+
+        async def full() -> bool:
+            return runner.running == places
+
+        await until(full)
+        lanes = [lease.lane for lease, _ in runner._runs.values()]
+    assert lanes.count(Priority.BULK) == 1
+    assert lanes.count(Priority.INTERACTIVE) == places - 1
+
+
+@pytest.mark.parametrize("places", [2, 3, 16])
+async def test_bulk_leaves_a_place_free_where_nothing_interactive_waits(
+    bench: Bench, places: int
+) -> None:
+    bench.sandbox.faults(SLOW)
+    await send_slow(bench, places * 2, Priority.BULK)
+    async with running_runner(bench, places=places) as runner:
+
+        async def filled() -> bool:
+            return runner.running == places - 1
+
+        await until(filled)
+        sent = await bench.send("list_models", {})
+        runner.wake()
+        await until_ended(bench, sent)
+        assert runner.running == places - 1, "no slow call had to end, and no bulk took the place"
 
 
 async def test_a_backlog_that_is_too_late_pauses_no_lane(bench: Bench) -> None:

@@ -1,0 +1,185 @@
+"""Rules of the breaker: how many failures open it, how it asks, and what waits meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.test_contract_places import running_runner, until_ended
+from tests.integration.test_intake_reading import until
+from worker.api.client import MlModelsApi
+from worker.api.gate import Breaker, Gate, Health
+from worker.errors import TrainmasterError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.integration.worker_bench import Bench
+
+FAILURES = 5
+BROKEN = {"operation": "list_models", "effect": "status", "status": 503}
+
+
+@dataclass
+class Asked:
+    """The probe of a breaker: what it says, and when it was asked."""
+
+    works: bool = False
+    at: list[float] = field(default_factory=list)
+
+    async def __call__(self) -> bool:
+        self.at.append(time.monotonic())
+        return self.works
+
+
+@pytest.fixture
+async def asked() -> Asked:
+    return Asked()
+
+
+@pytest.fixture
+async def breaker(asked: Asked) -> AsyncIterator[Breaker]:
+    made = Breaker(asked, failures=FAILURES, minimum_seconds=0.05, maximum_seconds=0.2)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+def api(bench: Bench, breaker: Breaker) -> MlModelsApi:
+    """The API through a gate with that breaker."""
+    around = bench.attempts.around
+    gate = Gate(around.gate._transport, None, breaker)
+    return MlModelsApi(gate)
+
+
+async def call(api: MlModelsApi) -> None:
+    try:
+        async for _ in api.list_models():
+            break
+    except TrainmasterError:
+        pass
+
+
+async def let_run() -> None:
+    """Lets whatever was started begin."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_it_opens_after_exactly_so_many_failures_in_a_row(
+    bench: Bench, api: MlModelsApi, breaker: Breaker, asked: Asked
+) -> None:
+    bench.sandbox.faults(BROKEN)
+    for _ in range(FAILURES - 1):
+        await call(api)
+    await let_run()
+    assert (asked.at, breaker.health) == ([], Health.CLOSED)
+    await call(api)
+    await until(lambda: _is(breaker.is_open))
+
+
+async def test_one_answer_in_between_starts_the_count_anew(
+    bench: Bench, api: MlModelsApi, breaker: Breaker, asked: Asked
+) -> None:
+    bench.sandbox.faults(BROKEN)
+    for _ in range(FAILURES - 1):
+        await call(api)
+    bench.sandbox.faults()
+    await call(api)
+    bench.sandbox.faults(BROKEN)
+    for _ in range(FAILURES - 1):
+        await call(api)
+    await let_run()
+    assert (asked.at, breaker.health) == ([], Health.CLOSED)
+    await call(api)
+    await until(lambda: _is(breaker.is_open))
+
+
+async def test_a_refusal_is_an_answer_and_no_failure(
+    bench: Bench, api: MlModelsApi, breaker: Breaker, asked: Asked
+) -> None:
+    for status in (400, 403, 404, 409, 429):
+        bench.sandbox.faults({**BROKEN, "status": status})
+        for _ in range(FAILURES + 1):
+            await call(api)
+    await let_run()
+    assert (asked.at, breaker.health) == ([], Health.CLOSED)
+
+
+async def test_failures_open_nothing_while_the_probe_succeeds(
+    breaker: Breaker, asked: Asked
+) -> None:
+    asked.works = True
+    for _ in range(FAILURES):
+        breaker.failed()
+    await until(lambda: _is(len(asked.at) == 1))
+    await let_run()
+    assert not breaker.is_open
+    for _ in range(FAILURES - 1):
+        breaker.failed()
+    await let_run()
+    assert len(asked.at) == 1, "a probe that succeeded starts the count anew"
+
+
+async def test_it_asks_after_pauses_that_double_up_to_the_longest(
+    breaker: Breaker, asked: Asked
+) -> None:
+    for _ in range(FAILURES):
+        breaker.failed()
+    await until(lambda: _is(len(asked.at) >= 9))
+    pauses = [later - earlier for earlier, later in pairwise(asked.at)]
+    assert pauses[0] >= 0.045
+    assert pauses[1] >= 0.095
+    assert min(pauses[2:]) >= 0.195
+    # Any of them may be late on a busy machine, but not all.
+    assert min(pauses[2:]) < 0.38, "no pause is longer than the longest"
+
+
+async def test_it_closes_after_a_probe_that_succeeds_and_opens_anew_after_as_many_failures(
+    breaker: Breaker, asked: Asked
+) -> None:
+    for _ in range(2):
+        asked.works = False
+        for _ in range(FAILURES):
+            breaker.failed()
+        await until(lambda: _is(breaker.is_open))
+        asked.works = True
+        await until(lambda: _is(not breaker.is_open))
+        asked.works = False
+        for _ in range(FAILURES - 1):
+            breaker.failed()
+        await let_run()
+        assert not breaker.is_open
+        breaker.succeeded()
+
+
+async def test_nothing_is_claimed_while_it_is_open(
+    bench: Bench, breaker: Breaker, asked: Asked
+) -> None:
+    bench.attempts = replace(bench.attempts, breaker=breaker)
+    for _ in range(FAILURES):
+        breaker.failed()
+    await until(lambda: _is(breaker.is_open))
+    sent = await bench.send("list_models", {})
+    async with running_runner(bench, places=4) as runner:
+        before = len(asked.at)
+
+        async def asked_often() -> bool:
+            runner.wake()
+            return len(asked.at) >= before + 6
+
+        # Longer than the pause after which a runner looks again.
+        await until(asked_often)
+        claims = await bench.redis.hget(bench.ledger.keys.row(sent), "n")
+        assert (claims, runner.running) == (b"0", 0)
+        asked.works = True
+        await until_ended(bench, sent)
+
+
+async def _is(holds: bool) -> bool:
+    return holds
