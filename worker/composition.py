@@ -222,6 +222,7 @@ def create_attempts(
         max_claims=settings.max_claims,
         breaker=breaker,
         credentials=credentials,
+        probe_seconds=settings.pause_probe_seconds,
     )
 
 

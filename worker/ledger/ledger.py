@@ -7,6 +7,7 @@ their top.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import IntEnum
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -194,10 +195,12 @@ class Ledger:
         held_ms, rows, paused, dropped, skipped = reply
         if dropped:
             log.error("ledger.rows_broken", ids=[shown_id(row_id.decode()) for row_id in dropped])
+        leases = [read_lease(fields) for fields in rows]
+        if not paused:
+            return Claim(leases, held_ms / 1000, frozenset(), skipped)
         lanes = {lane for bit, lane in _PAUSED_BITS if paused & bit}
-        return Claim(
-            [read_lease(fields) for fields in rows], held_ms / 1000, frozenset(lanes), skipped
-        )
+        leases = [replace(lease, probe=lease.lane in lanes) for lease in leases]
+        return Claim(leases, held_ms / 1000, frozenset(lanes), skipped)
 
     async def hold(self, seconds: float, reason: str = "the API answered 429") -> None:
         """Pauses claiming for so long, or longer where that was said before."""

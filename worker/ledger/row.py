@@ -95,6 +95,7 @@ class Lease:
     Attributes:
         row_id: names the row in the ledger, see `worker.ledger.keys`.
         backfill: whose item it is; empty for a command.
+        probe: whether its lane is paused, and it was let through to see if that can end.
     """
 
     row_id: str
@@ -109,6 +110,7 @@ class Lease:
     errors: list[dict[str, Any]]
     text: bytes
     backfill: str = ""
+    probe: bool = False
 
     @property
     def command_id(self) -> str:

@@ -14,14 +14,19 @@ from schemas.json_text import Encoded, encode_json
 from schemas.referral import ReferredCommand, reread_message
 from worker.errors import (
     ConnectionLostError,
+    DeadlineExceededError,
     FencedError,
     MisconfiguredError,
     NotSentError,
+    OutcomeUnknownError,
+    PermanentError,
     PoisonError,
     RateLimitedError,
     RetryableError,
     ServerFailedError,
     ShortageError,
+    TrainingFailedError,
+    TrainingTimeoutError,
     TrainmasterError,
 )
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
@@ -52,6 +57,14 @@ ERRORS_KEPT = 10
 # Errors that an outage of the API shows itself by.
 _OUTAGE = (NotSentError, ConnectionLostError, ServerFailedError)
 _STARTED = frozenset({"intended", "in_doubt", "created"})
+# They tell how something went, or that nothing can follow: not whether commands can succeed now.
+_OUTCOMES = (
+    DeadlineExceededError,
+    OutcomeUnknownError,
+    PoisonError,
+    TrainingFailedError,
+    TrainingTimeoutError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,7 @@ class Attempts:
     Attributes:
         max_claims: claims without an end after which a command counts as poison.
         credentials: asked after a 401, before that counts against a command.
+        probe_seconds: after which a probe that failed may be drawn again.
     """
 
     handlers: Mapping[CommandType, Handler]
@@ -70,6 +84,7 @@ class Attempts:
     max_claims: int
     breaker: Breaker
     credentials: CredentialsWatch | None = None
+    probe_seconds: float = 60.0
 
     @property
     def is_refused(self) -> bool:
@@ -232,6 +247,9 @@ class Attempts:
             attempts=failures,
         )
         if decision.delay_seconds is None:
+            if lease.probe and _can_be_spared(run, error):
+                bound.warning("command.probe_failed", message=error.message)
+                return self._spare(run, error, errors)
             bound.warning("command.failed", message=error.message)
             data = {"error": body, "attempts": failures}
             return Finish(
@@ -259,6 +277,24 @@ class Attempts:
             event=self._announce(run, EventState.RETRYING, data, ordinal=lease.token),
             replies=self._replies(run),
             delay_seconds=delay,
+            errors=errors,
+        )
+
+    def _spare(
+        self, run: Run[Command], error: TrainmasterError, errors: list[dict[str, Any]]
+    ) -> Finish:
+        """Returns the finish of a probe that failed: its lane stays paused, and it waits there.
+
+        It was sent to carry out a command, not to find out whether a lane works.
+        """
+        # A refusal proves that this attempt did nothing: what it noted of itself is taken back.
+        undone = isinstance(error, PermanentError) and run.progress != (run.lease.progress or {})
+        return Finish(
+            run.lease,
+            RowState.RETRYING,
+            run.lease.attempts,
+            delay_seconds=self.probe_seconds,
+            progress=run.lease.progress or {} if undone else None,
             errors=errors,
         )
 
@@ -308,6 +344,12 @@ class Attempts:
 
     def _replies(self, run: Run[Command]) -> str:
         return self.around.ledger.keys.replies(run.command.replyto)
+
+
+def _can_be_spared(run: Run[Command], error: TrainmasterError) -> bool:
+    """Tells whether a command that failed can wait and be tried again as if it had not been."""
+    has_begun = run.state in {RowState.TRAINING, RowState.IN_DOUBT}
+    return not (has_begun or run.progress.get("step") in _STARTED or isinstance(error, _OUTCOMES))
 
 
 def _timestamp(seconds: float) -> str:

@@ -280,7 +280,7 @@ class Runner:
 
     async def _watch_lane(self, finish: Finish) -> None:
         """Pauses a lane in which nearly everything fails; resumes it when its probe succeeds."""
-        if not finish.state.ended or finish.late:
+        if not (finish.state.ended or _began_training(finish)) or finish.late:
             return
         lane = finish.lease.lane
         failed = finish.state is RowState.FAILED
@@ -338,3 +338,9 @@ class Runner:
             await asyncio.wait_for(self._finished.wait(), 5.0)
         except TimeoutError:
             log.warning("run.unsettled", runs=len(self._finishes))
+
+
+def _began_training(finish: Finish) -> bool:
+    """Tells whether a probe began a training: its lane works, and its end may be days away."""
+    waits = finish.state is RowState.TRAINING
+    return finish.lease.probe and waits and finish.lease.state is not RowState.TRAINING

@@ -52,9 +52,10 @@ local function skip(due, id, row, backfill)
   end
   return true
 end
-local function take(due, only_lane, wanted)
+local function take(due, only_lane, wanted, ids)
   if wanted < 1 then return end
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, wanted)) do
+  ids = ids or redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, wanted)
+  for _, id in ipairs(ids) do
     local row = prefix .. 'row:' .. id
     local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b')
     local text = redis.pcall('GET', prefix .. 'text:' .. id)
@@ -86,23 +87,35 @@ end
 -- the time between two probes, whatever the server's clock did since.
 local function paused(key)
   local state = redis.call('HMGET', key, 'until', 'probe_ms')
-  if not state[1] then return false, false end
+  if not state[1] then return false, nil end
   local next_probe = now + tonumber(state[2])
   if tonumber(state[1]) > next_probe then redis.call('HSET', key, 'until', next_probe) end
-  if tonumber(state[1]) > now then return true, false end
-  redis.call('HSET', key, 'until', next_probe)
-  return true, true
+  return true, tonumber(state[1]) <= now and next_probe or nil
 end
-local interactive_paused, interactive_probe = paused(KEYS[5])
-local bulk_paused, bulk_probe = paused(KEYS[6])
+-- The probe is any of those that are due, so that no one of them can keep a lane paused. The next
+-- pause begins when one was found, not when one was looked for.
+local function probe(due, lane, key, next_probe)
+  local count = redis.call('ZCOUNT', due, '-inf', now)
+  if not next_probe or count == 0 then return end
+  local before, drawn = #claimed, time[2] % count
+  take(due, lane, 1, redis.call('ZRANGE', due, drawn, drawn))
+  if #claimed > before then redis.call('HSET', key, 'until', next_probe) end
+end
+local interactive_paused, interactive_next = paused(KEYS[5])
+local bulk_paused, bulk_next = paused(KEYS[6])
 local bulk_most = math.min(most, tonumber(ARGV[5]))
-if bulk_paused then bulk_most = bulk_probe and 1 or 0 end
-take(KEYS[2], 'b', math.min(bulk_most, tonumber(ARGV[4])))
+if not bulk_paused then
+  take(KEYS[2], 'b', math.min(bulk_most, tonumber(ARGV[4])))
+elseif bulk_most > 0 then
+  probe(KEYS[2], 'b', KEYS[6], bulk_next)
+end
 local bulk = #claimed
-local interactive_most = most - bulk
-if interactive_paused then interactive_most = interactive_probe and 1 or 0 end
-take(KEYS[1], 'i', interactive_most)
-take(KEYS[2], 'b', math.min(most - #claimed, bulk_most - bulk))
+if not interactive_paused then
+  take(KEYS[1], 'i', most - bulk)
+elseif most > bulk then
+  probe(KEYS[1], 'i', KEYS[5], interactive_next)
+end
+if not bulk_paused then take(KEYS[2], 'b', math.min(most - #claimed, bulk_most - bulk)) end
 take(KEYS[3], nil, math.min(most - #claimed, tonumber(ARGV[6])))
 local paused_lanes = (interactive_paused and 1 or 0) + (bulk_paused and 2 or 0)
 return {0, claimed, paused_lanes, dropped, skipped}
