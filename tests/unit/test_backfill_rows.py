@@ -94,9 +94,15 @@ def test_a_doubled_key_of_json_fails_its_own_item(tmp_path: Path) -> None:
         ("old.csv", b"data_path\ra.png\ra.png\r"),
         ("list.json", b'\xef\xbb\xbf [\n {"data_path": "a.png"},\n{"data_path": "a.png"}\n]\n'),
         ("list.jsonl", b'[{"data_path": "a.png"},{"data_path": "a.png"}]'),
-        ("list.json.gz", gzip.compress(b'[{"data_path": "a.png"}, {"data_path": "a.png"}]')),
-        ("packed.csv", gzip.compress(b"data_path\na.png\na.png\n")),
-        ("twice.csv.gz", gzip.compress(gzip.compress(b"data_path\na.png\na.png\n"))),
+        (
+            "list.json.gz",
+            gzip.compress(b'[{"data_path": "a.png"}, {"data_path": "a.png"}]', mtime=0),
+        ),
+        ("packed.csv", gzip.compress(b"data_path\na.png\na.png\n", mtime=0)),
+        (
+            "twice.csv.gz",
+            gzip.compress(gzip.compress(b"data_path\na.png\na.png\n", mtime=0), mtime=0),
+        ),
     ],
 )
 def test_marks_blank_lines_arrays_and_packing_are_taken(
@@ -311,7 +317,11 @@ def test_a_defect_of_ours_fails_the_item_that_shows_it_and_no_other(
         ("items.csv", b"data_path;conf_thresh\na;1\n", "separated by semicolons"),
         ("items.csv", b"PK\x03\x04rest", "is a ZIP archive or a spreadsheet"),
         ("items.jsonl", b"PAR1rest", "is a Parquet file: say so with --format parquet"),
-        ("items.jsonl.gz", gzip.compress(b'{"data_path": "a"}\n' * 900)[:-9], "can't be read"),
+        (
+            "items.jsonl.gz",
+            gzip.compress(b'{"data_path": "a"}\n' * 900, mtime=0)[:-9],
+            "can't be read",
+        ),
     ],
 )
 def test_a_source_that_is_something_else_or_nothing_is_told_by_name(
