@@ -46,7 +46,7 @@ from worker.tasks.attempt import Attempts
 from worker.tasks.deadlines import DeadlineWatch
 from worker.tasks.engine import Engine, Parts, Times
 from worker.tasks.results import ResultStore
-from worker.tasks.runner import Runner
+from worker.tasks.runner import COPIES_OF_TEXT, Runner
 from worker.tasks.verdict import RetryPolicy
 from worker.thread_pools import ThreadPools
 
@@ -235,6 +235,7 @@ def create_intake(
         ledger,
         consumer=process_name(),
         batch=settings.intake_batch,
+        batch_bytes=settings.intake_batch_bytes,
         consumer_idle_seconds=settings.consumer_idle_seconds,
         on_accepted=notify,
     )
@@ -255,6 +256,7 @@ def create_runner(settings: Settings, ledger: Ledger, attempts: Attempts) -> Run
             share=settings.pause_share,
         ),
         probe_seconds=settings.pause_probe_seconds,
+        text_bytes=settings.inflight_body_bytes // COPIES_OF_TEXT,
     )
 
 

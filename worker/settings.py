@@ -171,8 +171,8 @@ class Settings(LedgerSettings):
         ge=1_048_576,
         le=68_719_476_736,
         unit="bytes",
-        description="Most that the files of running commands take in memory; others wait. One "
-        "picture takes twice its size.",
+        description="Most that the files of running commands take in memory, and their texts "
+        "besides; others wait. One picture takes twice its size, a text four times.",
     )
     download_timeout_seconds: float = _seconds(
         60.0,
@@ -220,6 +220,14 @@ class Settings(LedgerSettings):
     )
     intake_batch: int = _count(
         256, ge=1, le=1000, description="Most entries of the stream in one read."
+    )
+    intake_batch_bytes: int = _count(
+        4_194_304,
+        ge=65_536,
+        le=1_073_741_824,
+        unit="bytes",
+        description="How much the messages of one read, one move of a list or one script are to "
+        "have; one message at least.",
     )
     consumer_idle_seconds: float = _seconds(
         30.0,

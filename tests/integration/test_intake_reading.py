@@ -15,10 +15,14 @@ from celery import Celery
 from schemas.examples import COMMAND_EXAMPLES
 from tests.integration.ledger_acts import MODEL_UUID, TEXT, events, now_ms, open_group
 from worker.intake.celery_message import SUBMIT_TASK
+from worker.intake.lists import Mover, PushedList
+from worker.intake.pace import ReadPace, parts_of
 from worker.intake.reader import Intake
+from worker.intake.verdict import Entry
 from worker.ledger.dead_letters import DeadLetter, DeadLetters
 from worker.ledger.keys import COMMAND_FIELD, GROUP, Keys
 from worker.ledger.ledger import Ledger
+from worker.ledger.streams import entries_between
 from worker.tasks.submission import register_tasks
 
 if TYPE_CHECKING:
@@ -33,6 +37,10 @@ GOOD: dict[str, Any] = {"type": "get_model", "data": {"model_uuid": MODEL_UUID}}
 def good(**attributes: Any) -> bytes:
     """Returns a good command with these attributes."""
     return orjson.dumps({**GOOD, **attributes})
+
+
+# Number and bytes of entries.
+SIZES = ((0, 4), (1, 6), (2, 30), (3, 1), (4, 9), (5, 1))
 
 
 def intake_of(redis: Redis, ledger: Ledger, **options: Any) -> Intake:
@@ -446,6 +454,42 @@ async def test_the_inbox_is_moved_in_its_order_and_as_it_is(
     told = [event["subject"] for event in await events(redis, keys.events)]
     accepted = [subject for subject in told if subject.startswith("id-")]
     assert accepted == [f"id-{number}" for number in range(30)]
+
+
+@pytest.mark.parametrize("which", ["inbox", "celery"])
+async def test_a_move_of_a_list_ends_with_the_message_that_makes_it_large_enough(
+    redis: Redis, keys: Keys, which: str
+) -> None:
+    pushed = PushedList.inbox(keys) if which == "inbox" else PushedList.celery(keys)
+    push = redis.rpush if pushed.oldest == "LEFT" else redis.lpush
+    texts = [b"%02d" % number + b"x" * 1000 for number in range(30)]
+    await push(pushed.names[0], *texts)
+    mover = Mover(redis, keys, pushed, 256, 6500)
+    lengths = []
+    while await redis.llen(pushed.names[0]):
+        await mover.move_once()
+        lengths.append(await redis.xlen(keys.commands))
+    assert lengths == [7, 14, 21, 28, 30]
+    moved = await entries_between(redis, keys.commands, "-", "+")
+    assert [fields[pushed.field] for _, fields in moved] == texts
+
+
+async def test_a_read_asks_for_fewer_entries_after_large_ones_and_for_more_after_small_ones() -> (
+    None
+):
+    pace = ReadPace(256, 1000)
+    asked = []
+    for size in (10, 10, 10, 10, 400, 2000, 300, 1, 1, 1, 1):
+        asked.append(pace.count)
+        pace.note(pace.count, pace.count * size)
+    assert asked == [4, 16, 64, 100, 100, 2, 1, 3, 12, 48, 192]
+
+
+async def test_a_large_batch_is_handled_in_parts_of_which_each_is_let_go() -> None:
+    entries = [Entry(b"%d" % number, {b"command": b"x" * size}) for number, size in SIZES]
+    parts = [[entry.entry_id for entry in part] for part in parts_of(entries, 10)]
+    assert parts == [[b"0", b"1"], [b"2"], [b"3", b"4"], [b"5"]]
+    assert entries == []
 
 
 async def _has_events(redis: Redis, keys: Keys, number: int) -> bool:

@@ -109,6 +109,41 @@ async def test_the_bulk_lane_gets_its_share_before_and_the_rest_after_the_intera
     assert [lease.lane for lease in rest] == [Priority.BULK] * 5
 
 
+async def test_a_claim_ends_with_the_row_whose_text_makes_it_large_enough(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    entry = await read_entry(redis, keys)
+    for lane in Priority:
+        await ledger.accept([
+            acceptance(entry, f"{lane}-{number}", lane=lane, text=b"x" * 1000)
+            for number in range(6)
+        ])
+    claim = await ledger.claim(12, bulk_first=3, bulk_most=6, most_bytes=4500, bulk_bytes=1500)
+    lanes = [lease.lane for lease in claim.leases]
+    assert lanes == [Priority.BULK] * 2 + [Priority.INTERACTIVE] * 3
+    assert claim.cut
+    rest = await ledger.claim(12, bulk_most=6)
+    assert len(rest.leases) == 7
+    assert not rest.cut
+
+
+async def test_late_commands_are_ended_in_claims_that_are_bounded_by_bytes(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    entry = await read_entry(redis, keys)
+    passed = await now_ms(redis) - 1000
+    await ledger.accept([
+        acceptance(entry, f"late-{number}", deadline_ms=passed, text=b"x" * 1024 * 1024)
+        for number in range(10)
+    ])
+    deadlines = Deadlines(redis, keys, lease_seconds=30)
+    first = await deadlines.claim(256)
+    assert (len(first.leases), first.next_seconds) == (4, 0)
+    assert [len((await deadlines.claim(256)).leases) for _ in range(3)] == [4, 2, 0]
+
+
 async def test_while_the_hold_lasts_nobody_claims(redis: Redis, ledger: Ledger, keys: Keys) -> None:
     await open_group(redis, keys)
     await accept_one(redis, ledger)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 pytestmark = every_server
 
+MIB = 1024 * 1024
 SHARED = (
     "commands",
     "events",
@@ -207,7 +208,7 @@ async def test_nothing_leaves_the_inbox_while_a_key_has_the_wrong_type(
     before = await snapshot(redis, keys)
     move = load_script(redis, "move_inbox")
     assert await raises_wrong_type(
-        move(keys=[keys.inbox, keys.moving, keys.commands], args=[100, "command", "LPOP"])
+        move(keys=[keys.inbox, keys.moving, keys.commands], args=[100, "command", "LPOP", MIB])
     )
     assert await snapshot(redis, keys) == before
 
@@ -223,7 +224,7 @@ async def test_a_full_redis_refuses_each_script_whole_and_works_again_after(
     bad = await read_entry(redis, keys, b"bad")
     await redis.rpush(keys.inbox, "a")
     move = load_script(redis, "move_inbox")
-    await move(keys=[keys.moving, keys.moving, keys.commands], args=[1, "command", "LPOP"])
+    await move(keys=[keys.moving, keys.moving, keys.commands], args=[1, "command", "LPOP", MIB])
     failed = Finish(lease, RowState.FAILED, 1, event=b"e", dead_letter=b"d")
     acts: list[Callable[[], Awaitable[Any]]] = [
         lambda: ledger.accept([acceptance(entry, "new")]),
@@ -233,7 +234,9 @@ async def test_a_full_redis_refuses_each_script_whole_and_works_again_after(
         lambda: run_cancel(redis, keys, "waiting"),
         lambda: Deadlines(redis, keys, lease_seconds=30).claim(10),
         lambda: ledger.finish([failed]),
-        lambda: move(keys=[keys.inbox, keys.moving, keys.commands], args=[100, "command", "LPOP"]),
+        lambda: move(
+            keys=[keys.inbox, keys.moving, keys.commands], args=[100, "command", "LPOP", MIB]
+        ),
     ]
     before = await snapshot(redis, keys)
     await redis.config_set("maxmemory", "1mb")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # A command of 1 MiB may come with every character escaped, and with what Celery puts around it.
 MOST_BODY_BYTES: Final = 8 * MAX_COMMAND_BYTES
+# Such a body in base64, and what stands around it.
+MOST_MESSAGE_BYTES: Final = MOST_BODY_BYTES * 4 // 3 + MAX_COMMAND_BYTES
 
 
 class BodyError(ValueError):

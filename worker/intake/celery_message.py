@@ -10,7 +10,7 @@ import jiter
 
 from schemas.events import ErrorCode, Problem
 from schemas.parsing import InvalidCommandError
-from worker.intake.celery_body import BodyError, decoded_body, plain
+from worker.intake.celery_body import MOST_MESSAGE_BYTES, BodyError, decoded_body, plain
 
 SUBMIT_TASK: Final = "trainmaster.submit"
 
@@ -38,6 +38,12 @@ def unwrap(message: bytes) -> bytes:
     Raises:
         InvalidCommandError: the message holds no submission in JSON.
     """
+    if len(message) > MOST_MESSAGE_BYTES:
+        # Before it is read: each step of that is a copy.
+        raise InvalidCommandError(
+            ErrorCode.TOO_LARGE,
+            f"a Celery message has at most {MOST_MESSAGE_BYTES} bytes, this has {len(message)}",
+        )
     envelope = _read(message, "the envelope")
     headers, properties = _mapping(envelope, "headers"), _mapping(envelope, "properties")
     if (kind := envelope.get("content-type")) != "application/json":

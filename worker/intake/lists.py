@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # What kombu puts between a queue's name and a message's priority, and the priorities it knows.
 _PRIORITY_SEPARATOR: Final = "\x06\x16"
 _PRIORITIES: Final = (3, 6, 9)
+BATCH_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,22 @@ class Mover:
         keys: the namespace.
         pushed: the list.
         batch: most messages of one move.
+        batch_bytes: a move ends with the message that makes it as large as this.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, pushed: PushedList, batch: int) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        pushed: PushedList,
+        batch: int,
+        batch_bytes: int = BATCH_BYTES,
+    ) -> None:
         self._redis = redis
         self._keys = keys
         self._pushed = pushed
         self._batch = batch
+        self._batch_bytes = batch_bytes
         self._script = load_script(redis, "move_inbox")
 
     async def move_once(self) -> None:
@@ -78,7 +88,7 @@ class Mover:
         for name in pushed.names:
             moved += await self._script(
                 keys=[name, pushed.moving, self._keys.commands],
-                args=[self._batch, pushed.field, pop],
+                args=[self._batch, pushed.field, pop, self._batch_bytes],
             )
         if not moved:
             # The blocking move is the wake-up: a push is on its way within a round trip.

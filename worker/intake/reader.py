@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from redis.exceptions import ResponseError
 
-from worker.intake.lists import Mover, PushedList
+from worker.intake.lists import BATCH_BYTES, Mover, PushedList
+from worker.intake.pace import ReadPace, parts_of
 from worker.intake.verdict import Entry, conflict, judge
 from worker.ledger.connection import BLOCK_MILLISECONDS, LEDGER_TROUBLE, stop_if_cancelled
 from worker.ledger.keys import GROUP
@@ -45,12 +46,13 @@ class Intake:
         redis: a client whose connections may block.
         consumer: this process' name in the group; unique, for pending entries are kept by it.
         batch: most entries in one read.
+        batch_bytes: how much those of one read, and of one script, are to have.
         consumer_idle_seconds: how long entries lie with another consumer before they are
             taken over from it.
         on_accepted: called with the number of commands that now wait for a run.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - built in one place
         self,
         redis: Redis,
         ledger: Ledger,
@@ -59,12 +61,16 @@ class Intake:
         batch: int,
         consumer_idle_seconds: float,
         on_accepted: Callable[[int], None],
+        batch_bytes: int = BATCH_BYTES,
     ) -> None:
         self._redis = redis
         self._ledger = ledger
         self._keys = ledger.keys
         self._consumer = consumer
         self._batch = batch
+        self._batch_bytes = batch_bytes
+        self._pace = ReadPace(batch, batch_bytes)
+        self._take_over_pace = ReadPace(batch, batch_bytes)
         self._idle_ms = int(consumer_idle_seconds * 1000)
         self._on_accepted = on_accepted
         self._forget_consumers = load_script(redis, "forget_consumers")
@@ -85,13 +91,16 @@ class Intake:
 
     async def move_inbox(self) -> None:
         """Moves the inbox into the stream until it is cancelled."""
-        mover = Mover(self._redis, self._keys, PushedList.inbox(self._keys), self._batch)
+        mover = self._mover(PushedList.inbox(self._keys))
         await self._keep_on("inbox", mover.move_once)
 
     async def move_celery(self) -> None:
         """Moves Celery's queue of submissions into the stream until it is cancelled."""
-        mover = Mover(self._redis, self._keys, PushedList.celery(self._keys), self._batch)
+        mover = self._mover(PushedList.celery(self._keys))
         await self._keep_on("celery", mover.move_once)
+
+    def _mover(self, pushed: PushedList) -> Mover:
+        return Mover(self._redis, self._keys, pushed, self._batch, self._batch_bytes)
 
     async def take_over(self) -> None:
         """Takes entries over from consumers that are gone, until it is cancelled."""
@@ -129,23 +138,30 @@ class Intake:
 
     async def _read_once(self) -> None:
         start = "0" if self._resume_pending else ">"
-        reply = await self._redis.xreadgroup(
-            GROUP,
-            self._consumer,
-            {self._keys.commands: start},
-            count=self._batch,
-            block=None if self._resume_pending else BLOCK_MILLISECONDS,
-        )
-        entries = [Entry(entry_id, fields or {}) for entry_id, fields in of_one_stream(reply)]
+        # No name for the reply, for that would hold its messages until all are handled.
+        entries = [
+            Entry(entry_id, fields or {})
+            for entry_id, fields in of_one_stream(
+                await self._redis.xreadgroup(
+                    GROUP,
+                    self._consumer,
+                    {self._keys.commands: start},
+                    count=self._pace.count,
+                    block=None if self._resume_pending else BLOCK_MILLISECONDS,
+                )
+            )
+        ]
         if entries:
-            await self._handle([entry for entry in entries if entry.fields])
-            await self._drop_vanished([entry.entry_id for entry in entries if not entry.fields])
+            vanished = [entry.entry_id for entry in entries if not entry.fields]
+            await self._handle_all(entries, self._pace)
+            await self._drop_vanished(vanished)
         elif self._resume_pending:
             self._resume_pending = False
 
     async def _take_over_once(self) -> None:
         start = "0-0"
         takes_all, self._takes_all = self._takes_all, False
+        pace = self._take_over_pace
         while True:
             start, entries, vanished = await self._redis.xautoclaim(
                 self._keys.commands,
@@ -153,13 +169,18 @@ class Intake:
                 self._consumer,
                 min_idle_time=0 if takes_all else self._idle_ms,
                 start_id=start,
-                count=self._batch,
+                count=pace.count,
             )
             # Redis has acknowledged these itself, so nothing else will ever tell of them.
             self._tell_vanished(vanished)
             if entries:
                 log.info("intake.taken_over", entries=len(entries))
-                await self._handle([Entry(entry_id, fields) for entry_id, fields in entries])
+                taken = [Entry(entry_id, fields) for entry_id, fields in entries]
+                del entries
+                await self._handle_all(taken, pace)
+            else:
+                # So many were looked at, or more, and nothing came of it.
+                pace.note(pace.count, 0)
             if start in {b"0-0", "0-0"}:
                 break
         await self._forget_consumers(
@@ -188,6 +209,18 @@ class Intake:
             # A message with many thousand problems takes seconds: leases have to be renewed.
             await asyncio.sleep(0)
         return verdict
+
+    async def _handle_all(self, entries: list[Entry], pace: ReadPace) -> None:
+        """Handles entries in parts of so many bytes, and lets go of each; the list ends empty."""
+        size = sum(entry.size_bytes for entry in entries)
+        pace.note(len(entries), size)
+        if size <= self._batch_bytes:
+            await self._handle([entry for entry in entries if entry.fields])
+            return
+        for part in parts_of(entries, self._batch_bytes):
+            await self._handle(part)
+            # Or it would be held while the next one is handled.
+            del part
 
     async def _handle(self, entries: Sequence[Entry]) -> None:
         acceptances: list[tuple[Entry, Acceptance]] = []

@@ -33,6 +33,11 @@ class Entry:
     entry_id: bytes
     fields: Mapping[bytes, bytes]
 
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes its messages have."""
+        return sum(map(len, self.fields.values()))
+
 
 def judge(entry: Entry, keys: Keys) -> Acceptance | Rejection:
     """Returns the acceptance or the rejection of an entry; raises nothing."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # So much later than its deadline may a command end that had to be passed over first.
 AGAIN_SECONDS: Final = 1.0
+# Of the texts in one claim; the rest follows at once.
+MOST_TEXT_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Deadlines:
         keys = self._keys
         next_ms, rows = await self._claim_late(
             keys=[keys.deadlines, keys.due_interactive, keys.due_bulk, keys.due_suspect],
-            args=[keys.prefix, self._lease_ms, most, int(AGAIN_SECONDS * 1000)],
+            args=[keys.prefix, self._lease_ms, most, int(AGAIN_SECONDS * 1000), MOST_TEXT_BYTES],
         )
         following = None if next_ms < 0 else next_ms / 1000
         return LateClaim([read_lease(fields) for fields in rows], following)

@@ -58,6 +58,8 @@ CLOCK_SLACK_MS: Final = 2_000
 CLOCK_NOTE_MS: Final = 5_000
 # Rows that one script moves: more would hold Redis for milliseconds.
 PAGE: Final = 500
+# More bytes than any claim has.
+NO_BOUND: Final = 2**53
 
 
 class Noted(IntEnum):
@@ -161,7 +163,14 @@ class Ledger:
         return cast("int", reply)
 
     async def claim(
-        self, most: int, *, bulk_first: int = 0, bulk_most: int = 0, suspects: int = 0
+        self,
+        most: int,
+        *,
+        bulk_first: int = 0,
+        bulk_most: int = 0,
+        suspects: int = 0,
+        most_bytes: int = NO_BOUND,
+        bulk_bytes: int = NO_BOUND,
     ) -> Claim:
         """Takes leases on rows that are due, unless the API asked everybody to hold back.
 
@@ -170,6 +179,8 @@ class Ledger:
             bulk_first: rows of the bulk lane that go before the interactive lane.
             bulk_most: of the bulk lane, with those.
             suspects: 1 if a row may be taken that perhaps kills its worker, else 0.
+            most_bytes: once the texts of rows have so many, no further row is taken.
+            bulk_bytes: likewise in the bulk lane.
         """
         keys = self.keys
         reply = await self._claim(
@@ -190,17 +201,19 @@ class Ledger:
                 suspects,
                 SUSPECT_CLAIMS,
                 self._longest_hold_ms,
+                most_bytes,
+                bulk_bytes,
             ],
         )
-        held_ms, rows, paused, dropped, skipped = reply
+        held_ms, rows, paused, dropped, skipped, cut = reply
         if dropped:
             log.error("ledger.rows_broken", ids=[shown_id(row_id.decode()) for row_id in dropped])
         leases = [read_lease(fields) for fields in rows]
         if not paused:
-            return Claim(leases, held_ms / 1000, frozenset(), skipped)
+            return Claim(leases, held_ms / 1000, frozenset(), skipped, bool(cut))
         lanes = {lane for bit, lane in _PAUSED_BITS if paused & bit}
         leases = [replace(lease, probe=lease.lane in lanes) for lease in leases]
-        return Claim(leases, held_ms / 1000, frozenset(lanes), skipped)
+        return Claim(leases, held_ms / 1000, frozenset(lanes), skipped, bool(cut))
 
     async def hold(self, seconds: float, reason: str = "the API answered 429") -> None:
         """Pauses claiming for so long, or longer where that was said before."""

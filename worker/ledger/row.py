@@ -157,12 +157,14 @@ class Claim:
         held_seconds: for how long nobody may claim; 0 where nobody is held back.
         paused: lanes of which no more than a probe is handed out.
         skipped: rows that were due and are not to run, so that others may be due behind them.
+        cut: whether rows were left behind because the texts had enough bytes.
     """
 
     leases: list[Lease]
     held_seconds: float
     paused: frozenset[Priority]
     skipped: int = 0
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

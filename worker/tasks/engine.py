@@ -332,7 +332,7 @@ class Engine:
             return
         if parts.runner.draining:
             parts.runner.wake()
-            if parts.runner.free > 0:
+            if not parts.runner.is_full:
                 return
         if not self._wake_up_pending:
             self._wake_up_pending = True

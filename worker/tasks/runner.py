@@ -42,6 +42,11 @@ BREAKER_PAUSE_SECONDS = 0.5
 LONGEST_REDIS_PAUSE_SECONDS = 2.0
 # A hold stands in Redis and is looked at so often: what a person lifts there goes on at once.
 HOLD_LOOK_SECONDS = 0.5
+# A run takes about four times its text: as it came, as it was read, and as it is sent.
+TEXT_BYTES = 12 * 1024 * 1024
+COPIES_OF_TEXT = 4
+# Of these bytes bulk commands leave a part to interactive ones.
+BULK_SHARE = 0.75
 
 
 class Runner:
@@ -53,6 +58,7 @@ class Runner:
         lanes: where a lane is paused and resumed.
         share: tells when a lane should be paused.
         probe_seconds: how often a paused lane lets a command through.
+        text_bytes: nothing is claimed while the texts of runs have so many.
     """
 
     def __init__(  # noqa: PLR0913 - built in one place
@@ -66,6 +72,7 @@ class Runner:
         lanes: Lanes,
         share: FailureShare,
         probe_seconds: float,
+        text_bytes: int = TEXT_BYTES,
     ) -> None:
         self._ledger = ledger
         self._attempts = attempts
@@ -78,6 +85,9 @@ class Runner:
         self._lease_seconds = lease_seconds
         self._runs: dict[asyncio.Task[None], tuple[Lease, Run[Command] | None]] = {}
         self._bulk_running = 0
+        self._text_bytes = text_bytes
+        self._running_bytes = 0
+        self._bulk_bytes = 0
         self._suspects_running = 0
         self._bulk_has_turn = False
         self._held_until = 0.0
@@ -93,6 +103,11 @@ class Runner:
     def free(self) -> int:
         """How many places are free."""
         return self._places - len(self._runs)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more may be claimed until a run ends."""
+        return self.free <= 0 or self._running_bytes >= self._text_bytes
 
     @property
     def running(self) -> int:
@@ -132,7 +147,7 @@ class Runner:
                     return self._more
                 self._signal.clear()
                 held = self._held_seconds()
-                if self._more and self.free and not held:
+                if self._more and not self.is_full and not held:
                     await self._gather(refill)
                     if not self._stopping.is_set():
                         await self._fill()
@@ -165,6 +180,8 @@ class Runner:
                 bulk_first=bulk_first,
                 bulk_most=bulk_most,
                 suspects=0 if self._suspects_running else 1,
+                most_bytes=self._text_bytes - self._running_bytes,
+                bulk_bytes=int(self._text_bytes * BULK_SHARE) - self._bulk_bytes,
             )
         except LEDGER_TROUBLE as exc:
             self._ledger.outage.failed("claim", exc)
@@ -175,7 +192,7 @@ class Runner:
         leases = claim.leases
         self._paused = claim.paused
         self._more = self._more or (
-            len(leases) == asked or claim.held_seconds > 0 or claim.skipped > 0
+            len(leases) == asked or claim.held_seconds > 0 or claim.skipped > 0 or claim.cut
         )
         self._held_until = time.monotonic() + min(claim.held_seconds, HOLD_LOOK_SECONDS)
         for lease in leases:
@@ -202,14 +219,20 @@ class Runner:
     def _start(self, lease: Lease) -> None:
         task = asyncio.create_task(self._run(lease))
         self._runs[task] = (lease, None)
-        self._bulk_running += lease.lane is Priority.BULK
-        self._suspects_running += lease.suspect
+        self._count(lease, 1)
         task.add_done_callback(self._ended)
+
+    def _count(self, lease: Lease, sign: int) -> None:
+        size = sign * len(lease.text)
+        self._running_bytes += size
+        self._suspects_running += sign * lease.suspect
+        if lease.lane is Priority.BULK:
+            self._bulk_running += sign
+            self._bulk_bytes += size
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         lease, _ = self._runs.pop(task)
-        self._bulk_running -= lease.lane is Priority.BULK
-        self._suspects_running -= lease.suspect
+        self._count(lease, -1)
         # What a bound of the lane held back may be due now.
         self._more = self._more or lease.lane is Priority.BULK or lease.suspect
         if self._more or self._stopping.is_set():

@@ -5,9 +5,11 @@
 --       6 paused:bulk
 -- ARGV  1 key prefix  2 lease in ms  3 most of all  4 bulk rows that come first
 --       5 most of the bulk lane  6 suspects, 0 or 1  7 claims that make a row a suspect
---       8 ms that a hold lasts at most
+--       8 ms that a hold lasts at most  9 most bytes of texts: at these no more rows follow
+--       10 most of them in the bulk lane
 -- Returns {ms for which nothing may be claimed, rows, paused lanes (1 interactive, 2 bulk),
---         row ids that were dropped, rows skipped}; each row: row id, token, lane,
+--         row ids that were dropped, rows skipped, 1 if the bytes of texts left rows behind};
+--         each row: row id, token, lane,
 --         state before, attempts, claims, accepted at (ms), entry id, progress or "",
 --         last errors or "", text, backfill or ""
 --
@@ -30,7 +32,7 @@ if hold > 0 then
     hold = longest
     redis.call('SET', KEYS[4], value, 'PX', hold)
   end
-  return {hold, {}, 0, {}, 0}
+  return {hold, {}, 0, {}, 0, 0}
 end
 -- A shared key of the wrong type stops the script before it has written.
 for i = 1, 3 do redis.call('ZCARD', KEYS[i]) end
@@ -38,6 +40,8 @@ redis.call('HLEN', KEYS[5]); redis.call('HLEN', KEYS[6])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local claimed, dropped, skipped = {}, {}, 0
+local bytes, bulk_bytes, is_cut = 0, 0, 0
+local most_bytes, most_bulk_bytes = tonumber(ARGV[9]), tonumber(ARGV[10])
 local function skip(due, id, row, backfill)
   local hash = prefix .. 'backfill:' .. backfill
   local state = redis.pcall('HGET', hash, 'state')
@@ -56,6 +60,8 @@ local function take(due, only_lane, wanted, ids)
   if wanted < 1 then return end
   ids = ids or redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, wanted)
   for _, id in ipairs(ids) do
+    if bytes >= most_bytes then is_cut = 1; return end
+    if only_lane == 'b' and bulk_bytes >= most_bulk_bytes then return end
     local row = prefix .. 'row:' .. id
     local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b')
     local text = redis.pcall('GET', prefix .. 'text:' .. id)
@@ -80,6 +86,8 @@ local function take(due, only_lane, wanted, ids)
       redis.call('ZADD', is[9] == 'b' and KEYS[2] or KEYS[1], now + lease, id)
       claimed[#claimed + 1] = {id, token, is[9], is[1], is[3], claims, is[5], is[6],
         is[7] or '', is[8] or '', text, is[10] or ''}
+      bytes = bytes + #text
+      if is[9] == 'b' then bulk_bytes = bulk_bytes + #text end
     end
   end
 end
@@ -118,4 +126,4 @@ end
 if not bulk_paused then take(KEYS[2], 'b', math.min(most - #claimed, bulk_most - bulk)) end
 take(KEYS[3], nil, math.min(most - #claimed, tonumber(ARGV[6])))
 local paused_lanes = (interactive_paused and 1 or 0) + (bulk_paused and 2 or 0)
-return {0, claimed, paused_lanes, dropped, skipped}
+return {0, claimed, paused_lanes, dropped, skipped, is_cut}

@@ -4,7 +4,7 @@
 --
 -- KEYS  1 deadlines  2 due:interactive  3 due:bulk  4 due:suspect
 -- ARGV  1 key prefix  2 lease in ms  3 most rows  4 ms after which a row that is passed over is
---       looked at again
+--       looked at again  5 most bytes of texts: at these no more rows follow
 -- Returns {ms until the next deadline or -1 for none, rows as `claim` returns them}
 --
 -- Passed over is who runs, for a run minds its deadline itself; who may have changed something
@@ -13,7 +13,7 @@ local prefix, lease, again = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 for i = 2, 4 do redis.call('ZCARD', KEYS[i]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local claimed = {}
+local claimed, bytes = {}, 0
 local function may_end(is, due_at)
   if not due_at then return false end
   if is[1] == 'accepted' or is[1] == 'retrying' then return true end
@@ -21,6 +21,7 @@ local function may_end(is, due_at)
   return tonumber(due_at) <= now
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) do
+  if bytes >= tonumber(ARGV[5]) then break end
   local row = prefix .. 'row:' .. id
   local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b', 'e')
   local text = redis.pcall('GET', prefix .. 'text:' .. id)
@@ -37,6 +38,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
     redis.call('ZADD', KEYS[1], now + lease, id)
     claimed[#claimed + 1] = {id, token, is[9], is[1], is[3], is[4], is[5], is[6],
       is[7] or '', is[8] or '', text, is[10] or ''}
+    bytes = bytes + #text
   else
     redis.call('ZADD', KEYS[1], now + again, id)
   end

@@ -4,26 +4,35 @@
 -- KEYS  1 the list  2 what a blocking move has taken from it  3 commands
 -- ARGV  1 the most to move from the list  2 field of the stream's entries
 --       3 LPOP or RPOP: the end of the list at which the oldest stands
+--       4 bytes: no further message is moved once those moved have so many
 -- Returns how many were moved
 --
 -- A script is not rolled back, so nothing is popped before the stream has it: a stream that takes
 -- no more entries leaves the list as it is. A pop of none shows that the pop will be allowed.
 redis.call('LLEN', KEYS[1]); redis.call('LLEN', KEYS[2]); redis.call('XLEN', KEYS[3])
-local moved = 0
+local moved, bytes, most_bytes = 0, 0, tonumber(ARGV[4])
 local function move(key, most)
-  if most < 1 then return end
+  if most < 1 or bytes >= most_bytes then return end
   redis.call(ARGV[3], key, 0)
   local is_left = ARGV[3] == 'LPOP'
-  local texts = redis.call('LRANGE', key, is_left and 0 or -most, is_left and most - 1 or -1)
-  local added, refused = 0, nil
-  for step = 1, #texts do
-    local text = texts[is_left and step or #texts + 1 - step]
-    local entry = redis.pcall('XADD', KEYS[3], '*', ARGV[2], text)
-    if type(entry) == 'table' then
-      refused = entry
-      break
+  local added, refused, page = 0, nil, 1
+  -- In pages that grow, so that no more than needed of large messages is held at a time.
+  while added < most and not refused and bytes < most_bytes do
+    local last = math.min(added + page, most)
+    local texts = redis.call('LRANGE', key, is_left and added or -last, is_left and last - 1 or -added - 1)
+    for step = 1, #texts do
+      local text = texts[is_left and step or #texts + 1 - step]
+      local entry = redis.pcall('XADD', KEYS[3], '*', ARGV[2], text)
+      if type(entry) == 'table' then
+        refused = entry
+        break
+      end
+      added = added + 1
+      bytes = bytes + #text
+      if bytes >= most_bytes then break end
     end
-    added = added + 1
+    if added < last then break end
+    page = page * 4
   end
   if added > 0 then redis.call(ARGV[3], key, added) end
   moved = moved + added
