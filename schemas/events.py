@@ -141,6 +141,11 @@ class ErrorCode(StrEnum):
         "permanent",
         "A row of a backfill's source is no item; the message says what is wrong with it.",
     )
+    DATA_LOSS = (
+        "data_loss",
+        "permanent",
+        "Redis lost a part of the accepted command, so it can't be run; it may have been started.",
+    )
     TRAINING_FAILED = (
         "training_failed",
         "permanent",

@@ -41,10 +41,12 @@ from worker.ledger.lanes import FailureShare, Lanes
 from worker.ledger.ledger import Ledger
 from worker.ledger.limits import RedisLimits
 from worker.ledger.marker import Marker
+from worker.ledger.repair import Repair
 from worker.open_files import affordable_places, needed_files, raise_limit
 from worker.tasks.attempt import Attempts
 from worker.tasks.deadlines import DeadlineWatch
 from worker.tasks.engine import Engine, Parts, Times
+from worker.tasks.repairing import RepairWatch
 from worker.tasks.results import ResultStore
 from worker.tasks.runner import COPIES_OF_TEXT, Runner
 from worker.tasks.verdict import RetryPolicy
@@ -147,6 +149,13 @@ def create_parts(settings: Settings, notify: Callable[[int], None]) -> Parts:
         clock=clock,
         api_clock=api_clock,
         credentials=credentials,
+        repair=RepairWatch(
+            ledger,
+            Repair(redis, keys, lease_seconds=settings.lease_seconds),
+            holder=process_name(),
+            every_seconds=settings.repair_seconds,
+            now=clock.now,
+        ),
         close=close,
     )
 

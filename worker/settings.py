@@ -236,6 +236,13 @@ class Settings(LedgerSettings):
         description="After so long what a silent worker has read is taken over from it.",
     )
 
+    repair_seconds: float = _seconds(
+        300.0,
+        ge=0.1,
+        le=DAY,
+        description="Pause between two passes that put commands back whose due time was deleted.",
+    )
+
     max_attempts: int = _count(
         10, ge=1, le=1000, description="Attempts of a command, the first included."
     )

@@ -16,6 +16,7 @@ from worker.ledger.inspection import Inspector
 from worker.ledger.keys import GROUP, Keys
 from worker.ledger.lanes import Lanes
 from worker.ledger.marker import Marker
+from worker.ledger.repair import SHOWN, Repair
 from worker.ledger.server import OLDEST_VERSION, SAFE_POLICY, ServerFacts, server_facts
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # A worker reads the stream every two seconds, busy or not.
 _SILENT_MS: Final = 30_000
 _FULL_SHARE: Final = 0.8
+_ROWS_SECONDS: Final = 5.0
 # The greatest milliseconds of a stream's id: from there on few ids or none are left.
 _GREATEST_ID: Final = 2**64 - 1
 
@@ -46,6 +48,7 @@ async def check_ledger(redis: Redis, keys: Keys) -> list[Finding]:
         *await _permitted("ledger.marker", _check_loss(redis, keys)),
         *await _permitted("intake.group", _check_group(redis, keys)),
         *await _permitted("ledger.open", _check_work(redis, keys)),
+        *await _permitted("ledger.rows", _check_rows(redis, keys)),
     ]
 
 
@@ -244,6 +247,46 @@ async def _check_work(redis: Redis, keys: Keys) -> list[Finding]:
     else:
         findings.append(Finding("dead_letters", Level.OK, "none"))
     return findings
+
+
+async def _check_rows(redis: Redis, keys: Keys) -> list[Finding]:
+    """Returns how many open commands nobody looks at, and how many can't be run any more."""
+    check = "ledger.rows"
+    try:
+        found = await Repair(redis, keys, lease_seconds=0).look(_ROWS_SECONDS)
+    except NoPermissionError:
+        raise
+    except ResponseError as exc:
+        # Even a script that only looks is refused by a server that takes no writes.
+        return [Finding(check, Level.WARN, f"not looked at: {exc}", "see redis.write")]
+    seen = "" if found.whole else f", as far as was looked at in {_ROWS_SECONDS:g} s"
+    findings = []
+    if found.not_due or found.not_indexed:
+        missing = counted(found.not_due + found.not_indexed, "open command")
+        findings.append(
+            Finding(
+                check,
+                Level.WARN,
+                f"{missing} without a due time or a deadline{seen}: someone deleted keys, or Redis "
+                "evicts them",
+                "a worker that runs puts them back within TRAINMASTER_REPAIR_SECONDS; find out who "
+                "deletes keys",
+            )
+        )
+    if found.not_recoverable:
+        findings.append(
+            Finding(
+                check,
+                Level.FAIL,
+                f"{counted(found.not_recoverable, 'command')} can't be recovered, for a part of "
+                f"each is gone{seen}",
+                "a worker that runs ends them with data_loss; restore a backup, or send them again"
+                if not found.unreadable
+                else "no worker can end those whose key holds something else: "
+                + safe_text(", ".join(found.unreadable[:SHOWN])),
+            )
+        )
+    return findings or [Finding(check, Level.OK, f"no open command is missing{seen}")]
 
 
 def _judge_hold(hold: Hold) -> Finding:

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from schemas.events import ErrorCode
 from worker.cli.arguments import ArgumentError, read_data, read_value
 from worker.cli.narration import describe_error
 from worker.cli.output import counted, print_json, safe_text
-from worker.cli.replaying import Edit, Replay, ReplayError, prepare
+from worker.cli.replaying import PERHAPS_DONE, Edit, Replay, ReplayError, prepare
 from worker.cli.target import Target, json_option, ledger_command
 from worker.ledger.dead_letters import DeadLetters
 
@@ -136,5 +135,5 @@ def _print_outcome(outcome: Replay | ReplayError, *, dry_run: bool, as_json: boo
         print_json(outcome.command)
     if outcome.deadline_dropped:
         click.echo("  its deadline had passed and is dropped", err=True)
-    if outcome.letter.reason == ErrorCode.OUTCOME_UNKNOWN:
+    if outcome.letter.reason in PERHAPS_DONE:
         click.echo("  its outcome was unknown: what it creates may then exist twice", err=True)

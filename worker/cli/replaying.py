@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import jiter
 import orjson
@@ -17,6 +17,9 @@ from worker.ledger.dead_letters import DeadLetter, replayed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+# Commands that ended so may have been carried out: sent again, they may be carried out twice.
+PERHAPS_DONE: Final = frozenset({ErrorCode.OUTCOME_UNKNOWN, ErrorCode.DATA_LOSS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,10 @@ def prepare(
     """
     if letter is None:
         raise _error(key, ErrorCode.NOT_FOUND, "no dead letter has this key or id")
-    if letter.reason == ErrorCode.OUTCOME_UNKNOWN and not by_key and by_reason != letter.reason:
+    if letter.reason in PERHAPS_DONE and not by_key and by_reason != letter.reason:
         raise _error(
             letter.key,
-            ErrorCode.OUTCOME_UNKNOWN,
+            ErrorCode[letter.reason.upper()],
             "left out: it may have happened. Look at the API, then replay it by its key",
         )
     edited = _edited(letter, edit)

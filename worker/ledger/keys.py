@@ -24,6 +24,7 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:permits             zset     requests under way, by the time at which they count as lost
     {ns}:paused:<lane>       hash     a lane in which nearly everything failed, see `lanes`
     {ns}:trial               string   what `doctor` writes to see whether writes are taken
+    {ns}:repair              string   who compares rows with due sets, or did a while ago
     {ns}:marker              string   who this ledger is; gone when someone flushed Redis
     {ns}:testimony:<id>      string   what a worker created for a command that it holds no more
     {ns}:alike:<name>        set      what each creates and its id, where creations look the same
@@ -165,6 +166,11 @@ class Keys:
     def permits(self) -> str:
         """Requests under way."""
         return f"{self.prefix}permits"
+
+    @property
+    def repair(self) -> str:
+        """Who looks for rows that are missing in the due sets, or did a while ago."""
+        return f"{self.prefix}repair"
 
     @property
     def marker(self) -> str:

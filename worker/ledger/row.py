@@ -7,6 +7,8 @@ The hash of a row has fields of one letter, so that Redis keeps it in its compac
     m accepted ms  q entry id        e ended ms     v stream id of the terminal event
     p progress     x last errors     (JSON each, only while needed)
     b backfill     (of an item of one)
+    d deadline ms  o not before ms  (where it has one)
+    g ms at which a part of the row was found to be gone
 
 An item of a backfill is a row that is gone with its end: what it came to stands in the
 backfill's results, and the backfill's cursor keeps it from being accepted again.

@@ -66,6 +66,15 @@ async def server_facts(redis: Redis) -> ServerFacts:
     )
 
 
+async def eviction_policy(redis: Redis) -> str | None:
+    """Returns the server's maxmemory-policy; None where it does not tell.
+
+    Raises:
+        redis.exceptions.RedisError: it can't be asked.
+    """
+    return _text((await redis.info("memory")).get("maxmemory_policy"))
+
+
 def refuse_unsuitable(facts: ServerFacts) -> None:
     """Does nothing for a server that a ledger can live in.
 

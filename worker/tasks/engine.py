@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from worker.ledger.ledger import Ledger
     from worker.ledger.marker import Marker
     from worker.tasks.deadlines import DeadlineWatch
+    from worker.tasks.repairing import RepairWatch
     from worker.tasks.runner import Runner
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,7 @@ class Parts:
         clock: learns Redis' time.
         api_clock: knows the API's time from its replies.
         credentials: tells whether the API takes them.
+        repair: puts back what Redis lost.
         close: closes what the parts opened.
     """
 
@@ -80,6 +82,7 @@ class Parts:
     clock: Clock
     api_clock: ApiClock
     credentials: CredentialsWatch
+    repair: RepairWatch
     close: Callable[[], Awaitable[None]]
 
 
@@ -235,6 +238,8 @@ class Engine:
             "celery": parts.intake.move_celery(),
             "take-over": parts.intake.take_over(),
             "sweep": self._sweep(parts),
+            "repair": parts.repair.watch(),
+            "policy": parts.repair.watch_policy(),
         })
 
     def _begin(self, acts: Mapping[str, Coroutine[Any, Any, None]]) -> None:

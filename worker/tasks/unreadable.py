@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from schemas.enums import EventState
-from schemas.events import ErrorBody, ErrorCode
+from schemas.events import UNREADABLE_TYPE, ErrorBody, ErrorCode
 from schemas.legible import read_legible
 from worker.ledger.announcement import announce
 from worker.ledger.dead_letters import dead_letter_json
@@ -17,11 +18,14 @@ from worker.tasks.item_results import unreadable_item
 if TYPE_CHECKING:
     from schemas.parsing import InvalidCommandError
     from worker.ledger.keys import Keys
+    from worker.ledger.repair import LostRow
 
 log = structlog.get_logger(__name__)
 
 # During a deploy a newer worker may come by and take the command.
 PAUSE_SECONDS: Final = 60.0
+# Of the first lease that anybody took on a row.
+FIRST_TOKEN: Final = 1
 
 
 def leave_to_others(lease: Lease) -> Finish:
@@ -51,9 +55,29 @@ def give_up_late(lease: Lease, keys: Keys, now: float) -> Finish:
     return _fail(lease, body, keys, now)
 
 
-def _fail(lease: Lease, error: ErrorBody, keys: Keys, now: float) -> Finish:
+def give_up_lost(row: LostRow, keys: Keys, now: float) -> Finish:
+    """Returns the finish of a command of which Redis has lost a part: it has failed."""
+    lease = row.lease
+    lost = "text" if not lease.text else "record"
+    untouched = lease.state is RowState.ACCEPTED and lease.token == FIRST_TOKEN and not lease.text
+    body = ErrorBody(
+        code=ErrorCode.DATA_LOSS,
+        message=f"the command's {lost} is gone from Redis, so it can't be run: someone deleted it, "
+        "or the server evicts keys. "
+        + (
+            "It was never started: send it again under a new id"
+            if untouched
+            else "It may have been started: look at the API before you send it again under a new id"
+        ),
+    )
+    return _fail(lease, body, keys, now, row.command_type)
+
+
+def _fail(lease: Lease, error: ErrorBody, keys: Keys, now: float, command_type: str = "") -> Finish:
     log.error("command.failed", command_id=lease.command_id, message=error.message)
     legible = read_legible(lease.text)
+    if command_type and legible.type == UNREADABLE_TYPE:
+        legible = replace(legible, type=command_type)
     # Its backfill keeps an item's failure; an event or a dead letter would name a command.
     is_item = bool(lease.backfill)
     is_silent = is_item and "backfill" not in legible.context()

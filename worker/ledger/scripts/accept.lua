@@ -44,7 +44,12 @@ for i = 5, #ARGV, 10 do
       'n', 0, 'a', 0, 'c', 0, 'm', now, 'q', entry)
     redis.call('SET', prefix .. 'text:' .. id, ARGV[i + 6])
     redis.call('ZADD', lane == 'b' and KEYS[4] or KEYS[3], math.max(now, not_before), id)
-    if ARGV[i + 9] ~= '' then redis.call('ZADD', KEYS[6], ARGV[i + 9], id) end
+    -- The row knows its times too, so that a due set that someone deletes can be made again.
+    if not_before > now then redis.call('HSET', row, 'o', not_before) end
+    if ARGV[i + 9] ~= '' then
+      redis.call('HSET', row, 'd', ARGV[i + 9])
+      redis.call('ZADD', KEYS[6], ARGV[i + 9], id)
+    end
   elseif known == fingerprint then
     verdict = 1
   else

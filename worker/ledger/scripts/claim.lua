@@ -71,6 +71,8 @@ local function take(due, only_lane, wanted, ids)
       -- took from us the right to write the rest. It can't be run, only be dropped, and must not
       -- stand in the way of all others.
       redis.call('ZREM', due, id)
+      -- Nobody runs it, or its due time would lie ahead: `restore` may end it.
+      if is[1] or is[2] then redis.call('HSET', row, 'g', now) end
       dropped[#dropped + 1] = id
     elseif is[10] and skip(due, id, row, is[10]) then
       -- Nothing more is to be done with it now.
