@@ -16,6 +16,7 @@ from schemas.commands import COMMAND_CLASSES, Command
 from schemas.enums import CommandType
 from schemas.events import ErrorCode, Problem
 from schemas.problems import read_problems
+from schemas.suggestions import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,18 +121,21 @@ def _read_type(root: dict[str, object]) -> CommandType:
     command_type = _TYPES.get(named) if isinstance(named, str) else None
     if command_type is not None:
         return command_type
-    known = ", ".join(_TYPES)
-    if "type" not in root:
-        message = f"is required; one of {known}"
-    elif isinstance(named, str):
-        message = f"{named[:_SHOWN_CHARACTERS]!r} is not a command type; one of {known}"
-    else:
-        message = f"must be a string; one of {known}"
     command_id = root.get("id")
-    raise invalid_command(
-        [Problem(path="type", message=message)],
-        command_id=command_id if is_valid_id(command_id) else None,
-    )
+    known_id = command_id if is_valid_id(command_id) else None
+    if isinstance(named, str):
+        message = unknown("command type", named, _TYPES)
+        if (known := f"Known: {', '.join(_TYPES)}") not in message:
+            message = f"{message} {known}"
+        raise InvalidCommandError(
+            ErrorCode.INVALID_COMMAND,
+            message,
+            problems=[Problem(path="type", message=message)],
+            command_id=cast("str | None", known_id),
+        )
+    need = "must be a string" if "type" in root else "is required"
+    message = f"{need}; one of {', '.join(_TYPES)}"
+    raise invalid_command([Problem(path="type", message=message)], command_id=known_id)
 
 
 def invalid_command(

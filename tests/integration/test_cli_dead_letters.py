@@ -52,11 +52,12 @@ def test_what_failed_is_listed_by_reason_type_and_time(letters: Console) -> None
     assert letters.run("dead-letters", "list").out == "no dead letters\n"
     failed = fail(letters)
     reject(letters, b'{"type": "list_models", "id": "odd", "data": {"query": 1}}')
-    assert listed(letters) == [failed, "odd"]
+    assert listed(letters) == ["odd", failed]
     assert listed(letters, "--reason", "not_found") == [failed]
     assert listed(letters, "--type", "list_models") == ["odd"]
-    assert listed(letters, "--limit", "1") == [failed]
-    assert listed(letters, "--since", "1h") == [failed, "odd"]
+    for option in ("--newest", "--limit"):
+        assert listed(letters, option, "1") == ["odd"]
+    assert listed(letters, "--since", "1h") == ["odd", failed]
     assert listed(letters, "--since", "2099-01-01T00:00:00Z") == []
     table = letters.run("dead-letters", "list").out
     assert "not_found" in table

@@ -159,8 +159,12 @@ async def test_every_problem_is_shown_with_its_path_and_nothing_is_sent(
 @pytest.mark.parametrize(
     ("arguments", "stdin", "message"),
     [
-        (("get_models",), b"", "did you mean get_model?"),
-        (("no/such/file",), b"", "is no type of command and no file"),
+        (("get_models",), b"", "Unknown command type 'get_models'. Did you mean 'get_model'?"),
+        (
+            ("no/such/file",),
+            b"",
+            "Unknown command type 'no/such/file'. Known: create_model, get_model,",
+        ),
         (("list_models", "query"), b"", "'query' is no key=value"),
         (("attach", "features_mapping=1", "features_mapping.a=b"), b"", "has a value of its own"),
         (("list_models", "--timeout", "1s"), b"", "--timeout needs --wait"),

@@ -92,6 +92,39 @@ async def test_events_are_filtered_by_type_state_and_id(
     assert [line.split()[1:3] for line in lines] == [[kind, subject] for subject, kind in seen()]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("events", "--type", "trian"), "Unknown event type 'trian'. Did you mean 'train'?"),
+        (("events", "--type", "Suceeded"), "Did you mean 'succeeded'?"),
+        (("events", "--type", "train.faild"), "Did you mean 'train.failed'?"),
+        (("list", "--type", "trian"), "Unknown command type 'trian'. Did you mean 'train'?"),
+        (("dead-letters", "list", "--type", "predct"), "Did you mean 'predict'?"),
+        (("dead-letters", "replay", "--all", "--type", "predct"), "Did you mean 'predict'?"),
+        (("dead-letters", "list", "--reason", "poisin"), "Did you mean 'poison'?"),
+        (("list", "--type", "xyz"), "Known: create_model, get_model, "),
+        (("submit", "trian", "epochs=1"), "Unknown command type 'trian'. Did you mean 'train'?"),
+        (("lst",), "Unknown command 'lst'. Did you mean 'list'?"),
+        (("deadletters",), "Did you mean 'dead-letters'?"),
+        (("dead-letters", "shwo"), "Did you mean 'show'?"),
+        (("backfill", "pasue", "x"), "Did you mean 'pause'?"),
+        (("train", "epochs=1"), "trainmaster submit train"),
+    ],
+)
+def test_an_unknown_name_is_wrong_usage_with_a_suggestion(
+    console: Console, arguments: tuple[str, ...], told: str
+) -> None:
+    said = console.run(*arguments)
+    assert (said.code, said.out) == (2, "")
+    assert told in " ".join(said.err.split())
+
+
+def test_a_file_with_an_unknown_type_gets_the_suggestion_too(console: Console) -> None:
+    said = console.run("submit", "-", stdin=b'{"type": "trian", "data": {}}')
+    assert said.code == 2
+    assert "Unknown command type 'trian'. Did you mean 'train'?" in said.err
+
+
 async def test_what_others_put_among_the_events_is_passed_over(
     console: Console, redis: Redis, ledger: Ledger
 ) -> None:
@@ -251,13 +284,18 @@ async def test_list_has_counts_on_top_and_filters_by_state(
     assert first.startswith(told)
     assert header.split()[:3] == ["id", "type", "state"]
     assert [row.split()[:3] for row in rows] == [
-        ["[red]waits[/red]", "list_models", "accepted"],
         ["gone", "list_models", "cancelled"],
+        ["[red]waits[/red]", "list_models", "accepted"],
     ]
     assert [row["id"] for row in console.run("list", "--state", "cancelled", "--json").lines] == [
         "gone"
     ]
-    assert len(console.run("list", "--limit", "1", "--json").lines) == 1
+    for option in ("--newest", "--limit"):
+        assert [row["id"] for row in console.run("list", option, "1", "--json").lines] == ["gone"]
+    assert console.run("list", "--type", "train", "--json").lines == []
+    assert len(console.run("list", "--type", "list_models", "--json").lines) == 2
+    assert len(console.run("list", "--since", "1h", "--json").lines) == 2
+    assert console.run("list", "--since", "2099-01-01T00:00:00Z", "--json").lines == []
     assert console.run("list", "--state", "lost").code == 2
 
 
@@ -294,9 +332,12 @@ async def test_cancel_of_what_had_not_begun_says_so(
 
 
 async def test_lanes_show_a_pause_and_resume_it(console: Console, redis: Redis, keys: Keys) -> None:
-    assert console.run("lanes").out == "interactive: open\nbulk: open\n"
+    lanes = [line.split() for line in console.run("lanes").out.splitlines()[1:]]
+    assert lanes == [["interactive", "open"], ["bulk", "open"]]
     await Lanes(redis, keys).pause(Priority.BULK, "98 % failed", 60)
-    assert "bulk: paused, 98 % failed; next probe in " in console.run("lanes").out
+    _, _, bulk = console.run("lanes").out.splitlines()
+    assert bulk.split()[:3] == ["bulk", "paused", "in"]
+    assert bulk.endswith("98 % failed")
     assert [line["paused"] for line in console.run("lanes", "--json").lines] == [False, True]
     assert console.run("lanes", "resume", "bulk").out == "bulk: resumed\n"
     assert console.run("lanes", "resume", "bulk", "--json").lines == [

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from schemas.enums import Priority
+from schemas.enums import EventState, Priority
+from schemas.events import event_json
 from tests.integration.ledger_acts import (
     MODEL_UUID,
     TEXT,
@@ -24,11 +25,11 @@ from tests.integration.ledger_acts import (
 from tests.integration.test_intake_reading import take_in
 from worker.ledger.dead_letters import DeadLetters, dead_letter_json
 from worker.ledger.event_stream import last_id, read
-from worker.ledger.inspection import Inspector
+from worker.ledger.inspection import Inspector, RowChoice
 from worker.ledger.keys import COMMAND_FIELD
 from worker.ledger.lanes import Lanes
 from worker.ledger.limits import RedisLimits
-from worker.ledger.row import SUSPECT_CLAIMS, Finish, RowState
+from worker.ledger.row import SUSPECT_CLAIMS, Finish, Lease, RowState
 from worker.ledger.streams import entries_between
 
 if TYPE_CHECKING:
@@ -72,19 +73,93 @@ async def test_the_status_of_a_command_tells_where_it_stands(
     assert view.ended_at_ms is None
 
 
-async def test_rows_are_listed_by_due_time_then_what_has_ended(
+async def claim_one(redis: Redis, ledger: Ledger, command_id: str) -> Lease:
+    """Accepts and claims a command; other open ones must be claimed already."""
+    if not await redis.exists(ledger.keys.commands):
+        await open_group(redis, ledger.keys)
+    await accept_one(redis, ledger, command_id)
+    (lease,) = (await ledger.claim(1)).leases
+    return lease
+
+
+async def end_one(redis: Redis, ledger: Ledger, command_id: str, **changes: Any) -> None:
+    """Accepts and ends a command, with the event that a worker writes of it."""
+    lease = await claim_one(redis, ledger, command_id)
+    event = event_json(
+        event_id=f"{command_id}/succeeded",
+        command_type="get_model",
+        state=EventState.SUCCEEDED,
+        subject=command_id,
+        time_ms=0,
+        data={},
+        context={},
+    )
+    await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1, event=event, **changes)])
+
+
+async def change_at(redis: Redis, keys: Keys, **moments_ms: int) -> None:
+    """Moves the acceptance or the end of commands to other times."""
+    for command_id, at_ms in moments_ms.items():
+        name = "e" if await redis.hexists(keys.row(command_id), "e") else "m"
+        await redis.hset(keys.row(command_id), name, str(at_ms))
+
+
+async def newest(redis: Redis, keys: Keys, limit: int = 100, **choice: Any) -> list[str]:
+    rows = await Inspector(redis, keys).newest(limit, RowChoice(**choice))
+    return [row.id for row in rows]
+
+
+async def test_rows_are_listed_by_their_last_change_whatever_has_ended(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
-    lease = await lease_one(redis, ledger, "ended")
-    await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1)])
-    for command_id, lane in (("a", Priority.BULK), ("b", Priority.INTERACTIVE)):
+    for command_id in ("c", "a"):
+        await end_one(redis, ledger, command_id)
+    for command_id, lane in (("d", Priority.BULK), ("b", Priority.INTERACTIVE)):
         await accept_one(redis, ledger, command_id, lane=lane)
-    inspector = Inspector(redis, keys)
-    assert [row.id async for row in inspector.rows()] == ["b", "a", "ended"]
-    assert [row.id async for row in inspector.rows(RowState.SUCCEEDED)] == ["ended"]
-    assert [row.id async for row in inspector.rows(limit=2)] == ["b", "a"]
-    counts = await inspector.counts()
-    assert (counts["open_interactive"], counts["open_bulk"], counts["events"]) == (1, 1, 3)
+    await change_at(redis, keys, c=3000, a=1000, d=4000, b=2000)
+    assert await newest(redis, keys) == ["d", "c", "b", "a"]
+    assert await newest(redis, keys, 2) == ["d", "c"]
+    assert await newest(redis, keys, state=RowState.SUCCEEDED) == ["c", "a"]
+    assert await newest(redis, keys, state=RowState.ACCEPTED) == ["d", "b"]
+    assert await newest(redis, keys, since_ms=3000) == ["d", "c"]
+    assert await newest(redis, keys, command_type="get_model") == ["d", "c", "b", "a"]
+    assert await newest(redis, keys, command_type="train") == []
+    counts = await Inspector(redis, keys).counts()
+    assert (counts["open_interactive"], counts["open_bulk"], counts["events"]) == (1, 1, 6)
+
+
+async def test_an_error_and_progress_are_changes(redis: Redis, ledger: Ledger, keys: Keys) -> None:
+    leases = {each: await claim_one(redis, ledger, each) for each in ("failed", "made", "idle")}
+    await change_at(redis, keys, failed=1000, made=2000, idle=3000)
+    error = {"at": "1970-01-01T00:00:05.000+00:00", "code": "server_error", "message": "m"}
+    await ledger.finish([
+        Finish(leases["failed"], RowState.RETRYING, 1, errors=[error], delay_seconds=9)
+    ])
+    await ledger.note(leases["made"], {"step": "intended", "at": 4.0})
+    assert await newest(redis, keys) == ["failed", "made", "idle"]
+
+
+async def test_the_newest_of_many_ends_are_found_without_reading_every_row(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """What has ended stands in no index, and there may be a million of it."""
+    for number in range(150):
+        await end_one(redis, ledger, f"id-{number}")
+    before = (await redis.info("commandstats")).get("cmdstat_hgetall", {"calls": 0})["calls"]
+    assert await newest(redis, keys, 3) == ["id-149", "id-148", "id-147"]
+    after = (await redis.info("commandstats"))["cmdstat_hgetall"]["calls"]
+    assert after - before <= 100
+
+
+async def test_an_end_whose_event_is_no_longer_kept_is_listed(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    for command_id in ("a", "b", "c"):
+        await end_one(redis, ledger, command_id)
+    await redis.delete(keys.events)
+    await change_at(redis, keys, a=1000, b=3000, c=2000)
+    assert await newest(redis, keys) == ["b", "c", "a"]
+    assert await newest(redis, keys, 1) == ["b"]
 
 
 async def test_counts_of_what_is_open_and_due_add_up_with_suspects_among_them(
@@ -102,7 +177,7 @@ async def test_counts_of_what_is_open_and_due_add_up_with_suspects_among_them(
     for kind in ("open", "due"):
         told = [counts[f"{kind}_{lane}"] for lane in ("interactive", "bulk", "suspect")]
         assert told == [1, 1, 3]
-    assert len([row async for row in Inspector(redis, keys).rows()]) == 5
+    assert len(await newest(redis, keys)) == 5
 
 
 async def test_listing_goes_through_more_rows_than_one_page(
@@ -111,7 +186,7 @@ async def test_listing_goes_through_more_rows_than_one_page(
     await open_group(redis, keys)
     entry = await read_entry(redis, keys)
     await ledger.accept([acceptance(entry, f"id-{number:04d}") for number in range(1200)])
-    rows = [row.id async for row in Inspector(redis, keys).rows(limit=2000)]
+    rows = await newest(redis, keys, 2000)
     assert len(set(rows)) == len(rows) == 1200
 
 
@@ -130,6 +205,10 @@ async def test_dead_letters_are_filtered_oldest_first_over_many_pages(
         442,
     ]
     assert [letter async for letter in letters.list(command_type="train")] == []
+    turned = [letter.at_ms async for letter in letters.list(newest_first=True)]
+    assert turned == list(reversed(range(450)))
+    latest = letters.list(newest_first=True, since_ms=1440, limit=3)
+    assert [letter.at_ms async for letter in latest] == [449, 448, 447]
 
 
 async def test_a_letter_is_found_by_its_key_or_as_the_newest_of_an_id(

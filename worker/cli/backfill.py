@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -22,10 +23,13 @@ from worker.cli.backfill_lead import (
     store_of,
     write_again,
 )
-from worker.cli.backfill_progress import Display
+from worker.cli.backfill_progress import Display, standing_json
 from worker.cli.backfill_run import run
-from worker.cli.output import safe_text
+from worker.cli.output import print_json, safe_text
+from worker.cli.tables import Column, Row, print_table
 from worker.cli.target import Target, json_option, ledger_command
+from worker.cli.times import show_span
+from worker.redaction import redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +37,17 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.backfill.store import BackfillStore
+
+_COLUMNS: Final = (
+    Column("id", shorten=True),
+    Column("state"),
+    Column("done"),
+    Column("failed"),
+    Column("in flight", drop=3),
+    Column("begun", drop=1),
+    Column("took", drop=2),
+    Column("results", drop=4, shorten=True),
+)
 
 id_argument: Final = click.argument("backfill_id", metavar="ID")
 
@@ -55,10 +70,9 @@ backfill.add_command(run)
 @json_option
 @ledger_command
 def status(*, target: Target, backfill_id: str | None, watch: bool, as_json: bool) -> None:
-    """Tell how a backfill stands, or all of them without an ID."""
+    """Tell how a backfill stands, or list all of them without an ID, newest first."""
     if backfill_id is None:
-        for standing in target.run(lambda redis: _all(store_of(target, redis))):
-            show_standing(standing, as_json=as_json)
+        _list(target.run(lambda redis: _all(store_of(target, redis))), as_json=as_json)
         return
     wanted = backfill_id
     with Display(wanted, quiet=as_json or not watch) as display:
@@ -77,7 +91,42 @@ def status(*, target: Target, backfill_id: str | None, watch: bool, as_json: boo
 
 async def _all(store: BackfillStore) -> list[Standing]:
     found = [await store.look(backfill_id) for backfill_id in await store.ids()]
-    return [standing for standing in found if standing is not None]
+    known = [standing for standing in found if standing is not None]
+    # What has not ended changes all the time.
+    return sorted(
+        known,
+        key=lambda each: (each.ended_ms is None, each.ended_ms or each.begun_ms),
+        reverse=True,
+    )
+
+
+def _list(found: list[Standing], *, as_json: bool) -> None:
+    if as_json:
+        for standing in found:
+            print_json(standing_json(standing))
+    elif not found:
+        click.echo("no backfills")
+    else:
+        print_table(_COLUMNS, [_table_row(each, time.time()) for each in found], "reason")
+
+
+def _table_row(standing: Standing, now: float) -> Row:
+    total = "" if standing.total is None else f" of {standing.total}"
+    ended = standing.ended_ms or now * 1000
+    return Row(
+        (
+            standing.id,
+            standing.state,
+            f"{standing.ended}{total}",
+            str(standing.failed),
+            str(standing.open),
+            f"{show_span(now - standing.begun_ms / 1000)} ago",
+            show_span((ended - standing.begun_ms) / 1000),
+            redact_url(standing.plan.output),
+        ),
+        state=standing.state,
+        message=standing.reason,
+    )
 
 
 def _unknown(backfill_id: str) -> click.ClickException:

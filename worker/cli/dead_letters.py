@@ -12,13 +12,13 @@ import click
 from worker.cli.narration import describe_error
 from worker.cli.output import (
     counted,
-    make_table,
     open_console,
     print_fields,
     print_json,
     safe_text,
 )
 from worker.cli.replay import reason_option, replay, type_option
+from worker.cli.tables import Column, Row, newest_option, print_table
 from worker.cli.target import Target, json_option, ledger_command
 from worker.cli.times import PAST, SPAN, milliseconds, show_moment
 from worker.ledger.dead_letters import DeadLetter, DeadLetters
@@ -29,7 +29,15 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 FAILED: Final = 1
-_SHOWN_MESSAGE_CHARACTERS: Final = 80
+_COLUMNS: Final = (
+    Column("key"),
+    # Its key names a letter; the id need not be whole.
+    Column("id", shorten=True, least=20),
+    Column("type", drop=1),
+    Column("died", drop=3),
+    Column("attempts", drop=4),
+    Column("reason"),
+)
 
 
 @click.group("dead-letters")
@@ -47,7 +55,7 @@ dead_letters.add_command(replay)
 @reason_option
 @type_option
 @click.option("--since", type=PAST, help="Only what died since then: RFC 3339, or like 2h ago.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+@newest_option
 @json_option
 @ledger_command
 def list_letters(
@@ -56,17 +64,22 @@ def list_letters(
     reason: str | None,
     command_type: str | None,
     since: datetime | None,
-    limit: int,
+    newest: int,
     as_json: bool,
 ) -> None:
-    """List dead letters, oldest first."""
+    """List dead letters, newest first.
+
+    On a terminal ids are shortened and some columns left out where it is too narrow; through a pipe
+    and with --json all of it stands in full.
+    """
 
     async def look(redis: Redis) -> list[DeadLetter]:
         letters = DeadLetters(redis, target.keys).list(
             reason=reason,
             command_type=command_type,
             since_ms=None if since is None else milliseconds(since),
-            limit=limit,
+            limit=newest,
+            newest_first=True,
         )
         return [letter async for letter in letters]
 
@@ -75,24 +88,26 @@ def list_letters(
         for letter in letters:
             print_json(_for_machines(letter))
         return
-    console = open_console()
     if not letters:
-        console.print("no dead letters")
+        click.echo("no dead letters")
         return
-    table = make_table("key", "id", "type", "died", "attempts", "reason", "message")
-    for letter in letters:
-        table.add_row(
-            letter.key,
-            safe_text(letter.command_id),
-            safe_text(letter.type),
-            show_moment(letter.at_ms),
-            str(letter.attempts),
-            letter.reason,
-            safe_text(letter.error["message"])[:_SHOWN_MESSAGE_CHARACTERS],
+    rows = [
+        Row(
+            (
+                letter.key,
+                letter.command_id,
+                letter.type,
+                show_moment(letter.at_ms),
+                str(letter.attempts),
+                letter.reason,
+            ),
+            message=str(letter.error["message"]),
         )
-    console.print(table)
-    if len(letters) == limit:
-        console.print(f"there may be more than these {limit}: see --limit and --since")
+        for letter in letters
+    ]
+    print_table(_COLUMNS, rows)
+    if len(letters) == newest:
+        click.echo(f"there may be more than these {newest}: see --newest and --since")
 
 
 @dead_letters.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from worker.cli.choices import EVENT_TYPE
 from worker.cli.narration import narrate
 from worker.cli.output import open_console, print_json
 from worker.cli.target import Target, json_option, ledger_command
@@ -31,6 +32,7 @@ _PAUSE_SECONDS: Final = 1.0
 @click.option(
     "--type",
     "types",
+    type=EVENT_TYPE,
     multiple=True,
     metavar="TYPE",
     help="Only these: a command's type, a state, or both (train, failed, train.failed).",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from worker.cli.output import counted, print_json, safe_text
+from worker.cli.output import counted, print_json
+from worker.cli.tables import Column, Row, print_table
 from worker.cli.target import Target, json_option, ledger_command
 from worker.cli.times import show_moment, show_span
 from worker.ledger.holds import Holds, HoldScope
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.ledger.holds import Hold, Released
+
+
+_COLUMNS: Final = (
+    Column("who is held", shorten=True),
+    Column("since", drop=1),
+    Column("ends when"),
+)
 
 
 @click.group(invoke_without_command=True)
@@ -39,13 +47,13 @@ def holds(ctx: click.Context, *, target: Target, as_json: bool) -> None:
         return await Holds(redis, target.keys).list()
 
     found = target.run(look)
-    for hold in found:
-        if as_json:
+    if as_json:
+        for hold in found:
             print_json(asdict(hold))
-        else:
-            click.echo(describe_hold(hold))
-    if not found and not as_json:
+    elif not found:
         click.echo("no holds: workers claim what is due")
+    else:
+        print_table(_COLUMNS, [_table_row(hold) for hold in found], "reason")
 
 
 @holds.command()
@@ -76,11 +84,15 @@ def release(*, target: Target, as_json: bool) -> None:
         )
 
 
-def describe_hold(hold: Hold) -> str:
-    """Returns a hold as a line for people."""
-    since = f"since {show_moment(hold.since_ms)}"
-    reason = safe_text(hold.reason)
-    if hold.scope is HoldScope.WORKER:
-        return f"worker {safe_text(hold.worker)}: {reason}; {since}, until the API takes its key"
-    rest = show_span((hold.rest_ms or 0) / 1000)
-    return f"the whole fleet: {reason}; {since}, for another {rest}"
+def _table_row(hold: Hold) -> Row:
+    alone = hold.scope is HoldScope.WORKER
+    return Row(
+        (
+            hold.worker if alone else "the whole fleet",
+            show_moment(hold.since_ms),
+            "the API takes its key"
+            if alone
+            else f"{show_span((hold.rest_ms or 0) / 1000)} are over",
+        ),
+        message=hold.reason,
+    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from schemas.enums import Priority
-from worker.cli.output import print_json, safe_text
+from worker.cli.output import print_json
+from worker.cli.tables import Column, Row, print_table
 from worker.cli.target import Target, json_option, ledger_command
 from worker.cli.times import show_span
 from worker.ledger.lanes import Lanes
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.ledger.lanes import Pause
+
+
+_COLUMNS: Final = (Column("lane"), Column("state"), Column("next probe"))
 
 
 @click.group(invoke_without_command=True)
@@ -39,20 +43,24 @@ def lanes(ctx: click.Context, *, target: Target, as_json: bool) -> None:
         return await Lanes(redis, target.keys).paused()
 
     paused = {pause.lane: pause for pause in target.run(look)}
+    if not as_json:
+        print_table(_COLUMNS, [_table_row(lane, paused.get(lane)) for lane in Priority], "reason")
+        return
     for lane in Priority:
         pause = paused.get(lane)
-        if as_json:
-            print_json({
-                "lane": lane,
-                "paused": pause is not None,
-                "reason": pause.reason if pause else None,
-                "next_probe_ms": pause.next_probe_ms if pause else None,
-            })
-        elif pause is None:
-            click.echo(f"{lane}: open")
-        else:
-            rest = show_span(pause.next_probe_ms / 1000 - time.time())
-            click.echo(f"{lane}: paused, {safe_text(pause.reason)}; next probe in {rest}")
+        print_json({
+            "lane": lane,
+            "paused": pause is not None,
+            "reason": pause.reason if pause else None,
+            "next_probe_ms": pause.next_probe_ms if pause else None,
+        })
+
+
+def _table_row(lane: Priority, pause: Pause | None) -> Row:
+    if pause is None:
+        return Row((lane, "open", ""))
+    rest = show_span(pause.next_probe_ms / 1000 - time.time())
+    return Row((lane, "paused", f"in {rest}"), state="paused", message=pause.reason)
 
 
 @lanes.command()

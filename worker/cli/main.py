@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
+from schemas.enums import CommandType
+from schemas.suggestions import unknown
 from worker.errors import SettingError
 from worker.redaction import redact_text
 
@@ -89,6 +91,21 @@ class Commands(click.Group):
                 ) from exc
             return loaded
         return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Returns the command that is called; of an unknown one says what was probably meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as exc:
+            name = args[0]
+            if name in set(CommandType):
+                raise click.UsageError(
+                    f"{name!r} is sent by submit: trainmaster submit {name} …", ctx=ctx
+                ) from exc
+            # Ours are no attribute of the group: they are imported when they are called.
+            raise click.UsageError(unknown("command", name, self.list_commands(ctx)), ctx) from exc
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the overview without importing what it lists."""

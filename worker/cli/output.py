@@ -58,15 +58,6 @@ def open_console(*, stderr: bool = False) -> Console:
     )
 
 
-def make_table(*names: str) -> Table:
-    """Returns a table without frames, whose cells can be cut out with the mouse."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for number, name in enumerate(names):
-        # People copy the first into their next command: it must not be broken into lines.
-        table.add_column(name, overflow="fold", no_wrap=number == 0)
-    return table
-
-
 def print_fields(console: Console, fields: Iterable[tuple[str, str]]) -> None:
     """Prints names and values in two columns; fields without a value are left out."""
     table = Table.grid(padding=(0, 2))

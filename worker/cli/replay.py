@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from worker.cli.arguments import ArgumentError, read_data, read_value
+from worker.cli.choices import ERROR_CODE, LETTER_TYPE
 from worker.cli.narration import describe_error
 from worker.cli.output import counted, print_json, safe_text
 from worker.cli.replaying import PERHAPS_DONE, Edit, Replay, ReplayError, prepare
@@ -20,8 +21,16 @@ if TYPE_CHECKING:
 
 FAILED: Final = 1
 
-reason_option: Final = click.option("--reason", metavar="CODE", help="Only with this error code.")
-type_option: Final = click.option("--type", "command_type", help="Only of this command type.")
+reason_option: Final = click.option(
+    "--reason", type=ERROR_CODE, metavar="CODE", help="Only with this error code."
+)
+type_option: Final = click.option(
+    "--type",
+    "command_type",
+    type=LETTER_TYPE,
+    metavar="TYPE",
+    help="Only of this command type; `command` is a message whose type can't be read.",
+)
 
 
 @click.command()

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
-from rich.text import Text
 
+from worker.cli.choices import COMMAND_TYPE
 from worker.cli.narration import describe_error, summarise
-from worker.cli.output import (
-    make_table,
-    open_console,
-    print_fields,
-    print_json,
-    safe_text,
-    state_style,
-)
+from worker.cli.output import open_console, print_fields, print_json, safe_text
+from worker.cli.tables import Column, Row, newest_option, print_table
 from worker.cli.target import Target, json_option, ledger_command
-from worker.cli.times import show_moment, show_span
+from worker.cli.times import PAST, milliseconds, show_moment, show_span
 from worker.cli.waiting import terminal_event
-from worker.ledger.inspection import Inspector
+from worker.ledger.inspection import Inspector, RowChoice
 from worker.ledger.row import RowState
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from redis.asyncio import Redis
 
     from worker.ledger.inspection import RowView
 
-_SHOWN_ERROR_CHARACTERS = 60
 _KNOWN_STATES = frozenset(RowState)
+_COLUMNS: Final = (
+    Column("id", shorten=True),
+    Column("type"),
+    Column("state"),
+    Column("lane", drop=4),
+    Column("attempts", drop=3),
+    Column("changed", drop=1),
+    Column("next look", drop=2),
+)
 
 
 @click.command()
@@ -60,7 +64,7 @@ def status(*, target: Target, command_id: str, item: bool, as_json: bool) -> Non
         )
     row, event = found
     if as_json:
-        print_json({**asdict(row), "last_event": event})
+        print_json({**_for_machines(row), "last_event": event})
         return
     print_fields(open_console(), _fields(row, event, time.time()))
 
@@ -68,30 +72,43 @@ def status(*, target: Target, command_id: str, item: bool, as_json: bool) -> Non
 @click.command("list")
 @click.option("--state", type=click.Choice([str(each) for each in RowState]), help="Only these.")
 @click.option(
-    "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many."
+    "--type", "command_type", type=COMMAND_TYPE, metavar="TYPE", help="Only of this type."
 )
+@click.option("--since", type=PAST, help="Only what changed since then: RFC 3339, or like 2h ago.")
+@newest_option
 @json_option
 @ledger_command
-def list_commands(*, target: Target, state: str | None, limit: int, as_json: bool) -> None:
+def list_commands(
+    *,
+    target: Target,
+    state: str | None,
+    command_type: str | None,
+    since: datetime | None,
+    newest: int,
+    as_json: bool,
+) -> None:
     """List commands and how many there are.
 
-    What has not ended comes first, by the time of the next look. With --json prints one row on a
-    line.
+    What changed last comes first. A command changes when it is accepted, makes progress, fails an attempt, or ends. On a terminal
+    ids are shortened and some columns left out where it is too narrow; through a pipe and with
+    --json all of it stands in full, with --json one row on a line.
     """
-    wanted = None if state is None else RowState(state)
+    choice = RowChoice(
+        None if state is None else RowState(state),
+        command_type,
+        None if since is None else milliseconds(since),
+    )
 
     async def look(redis: Redis) -> tuple[dict[str, int], list[RowView]]:
         inspector = Inspector(redis, target.keys)
-        rows = [row async for row in inspector.rows(wanted, limit)]
-        return await inspector.counts(), rows
+        return await inspector.counts(), await inspector.newest(newest, choice)
 
     counts, rows = target.run(look)
     if as_json:
         for row in rows:
-            print_json(row)
+            print_json(_for_machines(row))
         return
-    console = open_console()
-    console.print(
+    open_console().print(
         f"open {counts['open_interactive']} interactive, {counts['open_bulk']} bulk, "
         f"{counts['open_suspect']} suspect; "
         f"due {counts['due_interactive']}, {counts['due_bulk']} and {counts['due_suspect']}; "
@@ -99,30 +116,36 @@ def list_commands(*, target: Target, state: str | None, limit: int, as_json: boo
         f"dead letters {counts['dead_letters']}"
     )
     if rows:
-        _print_table(rows)
-    if len(rows) == limit:
-        console.print(f"there may be more than these {limit}: see --limit")
+        _print_rows(rows)
+    if len(rows) == newest:
+        click.echo(f"there may be more than these {newest}: see --newest and --since")
 
 
-def _print_table(rows: list[RowView]) -> None:
+def _print_rows(rows: list[RowView]) -> None:
     now = time.time()
-    table = make_table("id", "type", "state", "lane", "attempts", "accepted", "next look", "error")
-    for row in rows:
-        error = describe_error(row.last_error)[:_SHOWN_ERROR_CHARACTERS] if row.last_error else ""
-        table.add_row(
-            safe_text(row.id),
-            row.type,
-            Text(safe_text(row.state), style=state_style(row.state)),
-            safe_text(row.lane),
-            str(row.attempts),
-            f"{show_span(now - row.accepted_at_ms / 1000)} ago",
-            _next_look(row, now),
-            safe_text(error),
-        )
-    console = open_console()
-    console.print(table)
+    print_table(_COLUMNS, [_table_row(row, now) for row in rows], "error")
     if unknown := sorted({row.state for row in rows} - _KNOWN_STATES):
-        console.print(f"this version does not know: {safe_text(', '.join(unknown))}")
+        click.echo(f"this version does not know: {safe_text(', '.join(unknown))}")
+
+
+def _table_row(row: RowView, now: float) -> Row:
+    return Row(
+        (
+            row.id,
+            row.type,
+            row.state,
+            row.lane,
+            str(row.attempts),
+            f"{show_span(now - row.changed_at_ms / 1000)} ago",
+            _next_look(row, now),
+        ),
+        state=row.state,
+        message=describe_error(row.last_error) if row.last_error else "",
+    )
+
+
+def _for_machines(row: RowView) -> dict[str, Any]:
+    return {**asdict(row), "changed_at_ms": row.changed_at_ms}
 
 
 def _fields(row: RowView, event: dict[str, Any] | None, now: float) -> list[tuple[str, str]]:

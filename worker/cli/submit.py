@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 from redis.exceptions import RedisError
 
 from schemas.enums import CommandType, Priority
+from schemas.suggestions import unknown
 from worker.cli.arguments import ArgumentError, read_data
 from worker.cli.drafts import Draft, Refusal, Source, draft_all, read_sources
 from worker.cli.output import counted, print_json, print_pretty_json, safe_text
@@ -167,10 +167,8 @@ def _read(what: str, pairs: Sequence[str]) -> list[Source | Refusal]:
     if what == "-" and not pairs:
         return read_sources(sys.stdin.buffer.read())
     if pairs or not Path(what).exists():
-        close = difflib.get_close_matches(what, [str(each) for each in CommandType], n=1)
-        meant = f"; did you mean {close[0]}?" if close else ""
-        nor = "" if pairs else " and no file"
-        raise click.UsageError(f"{what!r} is no type of command{nor}{meant}")
+        nor = "" if pairs else " (there is no such file either)"
+        raise click.UsageError(f"{unknown('command type', what, CommandType)}{nor}")
     try:
         return read_sources(Path(what).read_bytes())
     except OSError as exc:
@@ -186,8 +184,9 @@ def _refuse(refusals: Sequence[Refusal], *, as_json: bool) -> NoReturn:
             continue
         place = f"{refusal.place}: " if refusal.place else ""
         problems = refusal.error.problems or []
-        named = [each for each in problems if each.path]
-        for said in [f"{each.path} {each.message}" for each in named] or [refusal.error.message]:
+        named = [f"{each.path} {each.message}" for each in problems if each.path]
+        # The message is the only problem with its path, and says more of one with the type.
+        for said in named if len(named) > 1 else [refusal.error.message]:
             _say(f"{place}{said}")
     if not as_json:
         _say("nothing was sent")

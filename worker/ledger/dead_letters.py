@@ -12,13 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.attributes import Timestamp
 from worker.ledger.keys import COMMAND_FIELD, Keys
-from worker.ledger.streams import entries_between
+from worker.ledger.streams import entries_between, newest_entries
 
 if TYPE_CHECKING:
     import builtins
     from collections.abc import AsyncIterator, Sequence
 
     from redis.asyncio import Redis
+
+    from worker.ledger.streams import StreamEntry
 
 FIELD = b"dead_letter"
 _PAGE = 200
@@ -87,19 +89,20 @@ class DeadLetters:
         command_type: str | None = None,
         since_ms: int | None = None,
         limit: int | None = None,
+        newest_first: bool = False,
     ) -> AsyncIterator[DeadLetter]:
-        """Yields dead letters, oldest first.
+        """Yields dead letters, oldest first unless told otherwise.
 
         Args:
             reason: only those with this error code.
             command_type: only those of this command type.
             since_ms: only those that died at or after this time, in ms since the epoch.
             limit: at most so many.
+            newest_first: yields the newest first.
         """
         found = 0
         start = "-" if since_ms is None else str(since_ms)
-        while True:
-            page = await entries_between(self._redis, self._keys.dead_letters, start, "+", _PAGE)
+        async for page in self._pages(start, newest_first=newest_first):
             for entry_id, fields in page:
                 letter = _read(entry_id, fields)
                 if letter is None:
@@ -112,8 +115,17 @@ class DeadLetters:
                     return
                 found += 1
                 yield letter
-            if len(page) < _PAGE:
-                return
+
+    async def _pages(
+        self, start: str, *, newest_first: bool
+    ) -> AsyncIterator[builtins.list[StreamEntry]]:
+        stream = self._keys.dead_letters
+        if newest_first:
+            async for page in newest_entries(self._redis, stream, first=start, count=_PAGE):
+                yield page
+            return
+        while page := await entries_between(self._redis, stream, start, "+", _PAGE):
+            yield page
             start = f"({page[-1][0].decode()}"
 
     async def get(self, key: str) -> DeadLetter | None:
@@ -122,11 +134,10 @@ class DeadLetters:
             page = await entries_between(self._redis, self._keys.dead_letters, key, key)
             if page:
                 return _read(*page[0])
-        newest = None
-        async for letter in self.list():
+        async for letter in self.list(newest_first=True):
             if letter.command_id == key:
-                newest = letter
-        return newest
+                return letter
+        return None
 
     async def select(
         self,

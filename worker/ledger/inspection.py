@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
+from schemas.events import is_about_command
 from schemas.json_text import decode_json
+from worker.ledger.event_stream import event_of
 from worker.ledger.keys import GROUP, Keys, item_row_id, shown_id
-from worker.ledger.row import LANES
+from worker.ledger.row import LANES, RowState
+from worker.ledger.streams import newest_entries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection, Iterable
 
     from redis.asyncio import Redis
 
-    from worker.ledger.row import RowState
-
 _PAGE = 500
+# Events may be large, and mostly the newest few are enough.
+_EVENT_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,47 @@ class RowView:
         """Whether nothing more happens to the command, whatever its state is called."""
         return self.ended_at_ms is not None
 
+    @property
+    def changed_at_ms(self) -> int:
+        """When it ended, else the latest of its acceptance, last error and progress."""
+        if self.ended_at_ms is not None:
+            return self.ended_at_ms
+        error_ms = _milliseconds((self.last_error or {}).get("at"))
+        progress_at = (self.progress or {}).get("at")
+        progress_ms = int(progress_at * 1000) if isinstance(progress_at, int | float) else 0
+        return max(self.accepted_at_ms, error_ms, progress_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class RowChoice:
+    """Which rows are wanted; None is all.
+
+    Attributes:
+        since_ms: only what changed at or after this time.
+    """
+
+    state: RowState | None = None
+    command_type: str | None = None
+    since_ms: int | None = None
+
+    def fits(self, row: RowView) -> bool:
+        """Whether a row is one of them."""
+        return (
+            self.state in {None, row.state}
+            and self.command_type in {None, row.type}
+            and (self.since_ms is None or row.changed_at_ms >= self.since_ms)
+        )
+
+    @property
+    def of_open(self) -> bool:
+        """Whether there may be such among what has not ended."""
+        return self.state is None or not self.state.ended
+
+    @property
+    def of_ended(self) -> bool:
+        """Whether there may be such among what has ended."""
+        return self.state is None or self.state.ended
+
 
 class Inspector:
     """Reads the rows of a namespace."""
@@ -61,7 +107,7 @@ class Inspector:
 
     async def status(self, command_id: str) -> RowView | None:
         """Returns the row of a command, or None where the id is not known."""
-        views = await self._read([command_id])
+        views = await self._read({command_id: None})
         return views[0] if views else None
 
     async def item(self, item_id: str) -> RowView | None:
@@ -69,35 +115,23 @@ class Inspector:
         backfill_id, _, number = item_id.rpartition("/")
         if not number.isdigit():
             return None
-        views = await self._read([item_row_id(backfill_id, number)])
+        views = await self._read({item_row_id(backfill_id, number): None})
         return views[0] if views else None
 
-    async def rows(self, state: RowState | None = None, limit: int = 100) -> AsyncIterator[RowView]:
-        """Yields rows: what has not ended first, by due time, then what has ended.
+    async def newest(self, limit: int, choice: RowChoice | None = None) -> list[RowView]:
+        """Returns the rows that changed last, newest first, at most so many.
 
-        Ended rows come in no order, for they stand in no index.
+        Ended rows stand in no index: they are found by the events of their ends, newest first, and
+        only once those are used up by a scan of all keys.
         """
-        found = 0
-        if state is None or not state.ended:
-            keys = self._keys
-            for due in (keys.due_interactive, keys.due_bulk, keys.due_suspect):
-                start = 0
-                while ids := cast(
-                    "list[bytes]", await self._redis.zrange(due, start, start + _PAGE - 1)
-                ):
-                    start += len(ids)
-                    for view in await self._read([row_id.decode() for row_id in ids]):
-                        if state in {None, view.state}:
-                            yield view
-                            found += 1
-                            if found >= limit:
-                                return
-        if state is None or state.ended:
-            async for view in self._ended(state):
-                yield view
-                found += 1
-                if found >= limit:
-                    return
+        choice = choice or RowChoice()
+        found: list[RowView] = []
+        if choice.of_open:
+            async for page in self._open():
+                found = _newest(limit, [*found, *filter(choice.fits, page)])
+        if choice.of_ended:
+            found = _newest(limit, [*found, *await self._ended(limit, choice)])
+        return found
 
     async def counts(self) -> dict[str, int]:
         """Returns the lengths of everything that can grow.
@@ -144,35 +178,95 @@ class Inspector:
             for consumer in found
         ]
 
-    async def _ended(self, state: RowState | None) -> AsyncIterator[RowView]:
+    async def _open(self) -> AsyncIterator[list[RowView]]:
+        """Yields what has not ended, in pages and in no order."""
+        keys = self._keys
+        for due in (keys.due_interactive, keys.due_bulk, keys.due_suspect):
+            start = 0
+            while scored := cast(
+                "list[tuple[bytes, float]]",
+                await self._redis.zrange(due, start, start + _PAGE - 1, withscores=True),
+            ):
+                start += len(scored)
+                yield await self._read({row_id.decode(): score for row_id, score in scored})
+
+    async def _ended(self, limit: int, choice: RowChoice) -> list[RowView]:
+        found: list[RowView] = []
+        seen: set[str] = set()
+        async for page in self._ended_ids(choice):
+            fresh = [command_id for command_id in dict.fromkeys(page) if command_id not in seen]
+            seen.update(fresh)
+            rows = await self._read(dict.fromkeys(fresh))
+            found += [row for row in rows if row.ended and choice.fits(row)]
+            if len(found) >= limit:
+                return found
+        async for page in self._scanned(seen):
+            rows = await self._read(dict.fromkeys(page))
+            found = _newest(limit, [*found, *(r for r in rows if r.ended and choice.fits(r))])
+        return found
+
+    async def _ended_ids(self, choice: RowChoice) -> AsyncIterator[list[str]]:
+        """Yields pages of ids that the stream of events tells an end of, newest first."""
+        first = "-" if choice.since_ms is None else str(choice.since_ms)
+        async for page in newest_entries(
+            self._redis, self._keys.events, first=first, count=_EVENT_PAGE
+        ):
+            events = [event for _, fields in page if (event := event_of(fields)) is not None]
+            yield [str(event["subject"]) for event in events if _tells_an_end(event, choice)]
+
+    async def _scanned(self, seen: Collection[str]) -> AsyncIterator[list[str]]:
+        """Yields the row ids that were not seen, in pages and in no order."""
         prefix = self._keys.row("")
         page: list[str] = []
         async for key in self._redis.scan_iter(match=f"{_escape(prefix)}*", count=_PAGE):
-            page.append(key.decode()[len(prefix) :])
+            if (row_id := key.decode()[len(prefix) :]) not in seen:
+                page.append(row_id)
             if len(page) == _PAGE:
-                for view in await self._read(page):
-                    if view.ended and state in {None, view.state}:
-                        yield view
+                yield page
                 page = []
-        for view in await self._read(page):
-            if view.ended and state in {None, view.state}:
-                yield view
+        yield page
 
-    async def _read(self, row_ids: list[str]) -> list[RowView]:
+    async def _read(self, scores: dict[str, float | None]) -> list[RowView]:
+        """Returns rows by their ids; a due time that is not told is looked up."""
         pipe = self._redis.pipeline(transaction=False)
-        for row_id in row_ids:
-            pipe.hgetall(self._keys.row(row_id))
-            pipe.zscore(self._keys.due_interactive, row_id)
-            pipe.zscore(self._keys.due_bulk, row_id)
-            pipe.zscore(self._keys.due_suspect, row_id)
-        replies = await pipe.execute()
+        keys = self._keys
+        for row_id, score in scores.items():
+            pipe.hgetall(keys.row(row_id))
+            if score is None:
+                for due in (keys.due_interactive, keys.due_bulk, keys.due_suspect):
+                    pipe.zscore(due, row_id)
+        replies = iter(await pipe.execute())
         views = []
-        for index, row_id in enumerate(row_ids):
-            fields, *scores = replies[index * 4 : index * 4 + 4]
+        for row_id, score in scores.items():
+            fields = next(replies)
+            found = [score] if score is not None else [next(replies) for _ in range(3)]
             if fields:
-                due = next((score for score in scores if score is not None), None)
-                views.append(_view(row_id, fields, due))
+                due_at = next((each for each in found if each is not None), None)
+                views.append(_view(row_id, fields, due_at))
         return views
+
+
+def _newest(limit: int, rows: Iterable[RowView]) -> list[RowView]:
+    return heapq.nlargest(limit, rows, key=lambda row: row.changed_at_ms)
+
+
+def _tells_an_end(event: dict[str, Any], choice: RowChoice) -> bool:
+    command_type, _, state = str(event["type"]).rpartition(".")
+    ends = {str(each) for each in RowState if each.ended}
+    return (
+        state in ends
+        and choice.state in {None, state}
+        and choice.command_type in {None, command_type}
+        and is_about_command(event)
+    )
+
+
+def _milliseconds(time: object) -> int:
+    """Returns an RFC 3339 time as ms since the epoch, 0 where it is none."""
+    try:
+        return int(datetime.fromisoformat(str(time)).timestamp() * 1000)
+    except ValueError:
+        return 0
 
 
 def _view(row_id: str, fields: dict[bytes, bytes], due: float | None) -> RowView:

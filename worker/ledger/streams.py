@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from worker.ledger.connection import stop_if_cancelled
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from redis.asyncio import Redis
 
 StreamEntry = tuple[bytes, dict[bytes, bytes]]
@@ -26,6 +28,21 @@ async def newest_entry(redis: Redis, stream: str) -> StreamEntry | None:
     """Returns the last entry of a stream."""
     found = cast("list[StreamEntry]", await redis.xrevrange(stream, count=1) or [])
     return found[0] if found else None
+
+
+async def newest_entries(
+    redis: Redis, stream: str, *, first: str = "-", count: int
+) -> AsyncIterator[list[StreamEntry]]:
+    """Yields the entries of a stream in pages, newest first, back to the id `first`."""
+    last = "+"
+    while True:
+        page = cast(
+            "list[StreamEntry]", await redis.xrevrange(stream, last, first, count=count) or []
+        )
+        yield page
+        if len(page) < count:
+            return
+        last = f"({page[-1][0].decode()}"
 
 
 async def entries_after(
