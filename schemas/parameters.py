@@ -28,6 +28,12 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Name = Annotated[str, StringConstraints(min_length=1)]
 
 
+ModelUuid = Annotated[UUID, Field(description="The model.")]
+TrainingUuid = Annotated[UUID, Field(description="The training iteration.")]
+ProjectUuid = Annotated[UUID, Field(description="The project.")]
+ProjectModelUuid = Annotated[UUID, Field(description="The model as it is attached to the project.")]
+
+
 def _check_unique(names: list[str]) -> list[str]:
     if len(set(names)) != len(names):
         raise PydanticCustomError("unique", "must not name anything twice")
@@ -64,16 +70,16 @@ class CommandData(BaseModel):
 class CreateModelData(CommandData):
     """Parameters of `create_model`."""
 
-    features: UniqueNames
-    model: ModelArchitecture
-    title: Name
-    description: str | None = None
+    features: UniqueNames = Field(description="The names of what the model tells apart.")
+    model: ModelArchitecture = Field(description="The network.")
+    title: Name = Field(description="What people call the model.")
+    description: str | None = Field(default=None, description="What it is for.")
 
 
 class ModelData(CommandData):
     """Parameters of `get_model` and `delete_model`."""
 
-    model_uuid: UUID
+    model_uuid: ModelUuid
 
 
 class GetModelData(ModelData):
@@ -87,29 +93,35 @@ class DeleteModelData(ModelData):
 class ListModelsData(CommandData):
     """Parameters of `list_models`."""
 
-    order_by: OrderBy = OrderBy.CREATED_AT
-    order_asc: bool = False
-    query: str | None = None
+    order_by: OrderBy = Field(default=OrderBy.CREATED_AT, description="What to sort by.")
+    order_asc: bool = Field(default=False, description="Whether the least comes first.")
+    query: str | None = Field(default=None, description="Only models whose title has this text.")
 
 
 class UpdateModelData(CommandData):
     """Parameters of `update_model`; what is left out stays as it is."""
 
-    model_uuid: UUID
-    title: Name | None = None
-    description: str | None = None
+    model_uuid: ModelUuid
+    title: Name | None = Field(default=None, description="The new title.")
+    description: str | None = Field(default=None, description="The new description.")
 
 
 class TrainData(CommandData):
     """Parameters of `train`."""
 
-    model_uuid: UUID
-    batch_size: Count
-    epochs: Count
+    model_uuid: ModelUuid
+    batch_size: Count = Field(description="Labels in one step of the training.")
+    epochs: Count = Field(description="How often the training goes through all labels.")
     features_mapping: TrainingFeatures
-    labels_uuids: Annotated[list[UUID], Field(min_length=1)]
-    pretrained_training_uuid: UUID | None = None
-    pretrained_weights_type: PretrainedWeights | None = None
+    labels_uuids: Annotated[
+        list[UUID], Field(min_length=1, description="The label rows to train on.")
+    ]
+    pretrained_training_uuid: UUID | None = Field(
+        default=None, description="The iteration of the model to go on from."
+    )
+    pretrained_weights_type: PretrainedWeights | None = Field(
+        default=None, description="Public weights to begin with."
+    )
     timeout_seconds: Count = Field(
         default=SEVEN_DAYS_SECONDS, description="How long the training is waited for."
     )
@@ -122,8 +134,8 @@ class TrainData(CommandData):
 class WatchTrainingData(CommandData):
     """Parameters of `watch_training`."""
 
-    model_uuid: UUID
-    training_uuid: UUID
+    model_uuid: ModelUuid
+    training_uuid: TrainingUuid
     timeout_seconds: Count = Field(
         default=SEVEN_DAYS_SECONDS, description="How long the training is waited for."
     )
@@ -132,8 +144,8 @@ class WatchTrainingData(CommandData):
 class IterationData(CommandData):
     """Parameters of what names one training iteration."""
 
-    model_uuid: UUID
-    training_uuid: UUID
+    model_uuid: ModelUuid
+    training_uuid: TrainingUuid
 
 
 class GetTrainingDataData(IterationData):
@@ -166,7 +178,9 @@ class IterationSelection(CommandData):
     )
 
     features_mapping: AttachmentFeatures
-    iteration_policy: IterationPolicy
+    iteration_policy: IterationPolicy = Field(
+        description="Which iterations of the model the project may use."
+    )
     training_uuids: list[UUID] | None = Field(
         default=None,
         validate_default=True,
@@ -189,25 +203,25 @@ class IterationSelection(CommandData):
 class AttachData(IterationSelection):
     """Parameters of `attach`."""
 
-    project_uuid: UUID
-    model_uuid: UUID
+    project_uuid: ProjectUuid
+    model_uuid: ModelUuid
 
 
 class ListAttachmentsData(CommandData):
     """Parameters of `list_attachments`."""
 
-    project_uuid: UUID
+    project_uuid: ProjectUuid
 
 
 class UpdateAttachmentData(IterationSelection):
     """Parameters of `update_attachment`."""
 
-    project_uuid: UUID
-    project_model_uuid: UUID
+    project_uuid: ProjectUuid
+    project_model_uuid: ProjectModelUuid
 
 
 class DetachData(CommandData):
     """Parameters of `detach`."""
 
-    project_uuid: UUID
-    project_model_uuid: UUID
+    project_uuid: ProjectUuid
+    project_model_uuid: ProjectModelUuid

@@ -16,11 +16,22 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from schemas.enums import PartFormat, PredictTask, SourceFormat
-from schemas.parameters import CommandData, Count, FrameNumber, Name, Share
+from schemas.parameters import (
+    CommandData,
+    Count,
+    FrameNumber,
+    Name,
+    ProjectModelUuid,
+    ProjectUuid,
+    Share,
+    TrainingUuid,
+)
 
 if TYPE_CHECKING:
     from pydantic.config import JsonDict
 
+_TASK = "What to look for; what the model was made for."
+_OF_ITEMS = "As of `predict`, for items that say nothing else."
 _BASE64 = (string.ascii_letters + string.digits + "+/").encode()
 
 MAX_FRAMES = 1000  # The API's documented limit of frames in one prediction.
@@ -38,9 +49,9 @@ class BasePredictData(CommandData):
         json_schema_extra={"oneOf": [_only("data_uuid"), _only("data_path"), _only("data_base64")]}
     )
 
-    project_uuid: UUID
-    project_model_uuid: UUID
-    training_uuid: UUID
+    project_uuid: ProjectUuid
+    project_model_uuid: ProjectModelUuid
+    training_uuid: TrainingUuid
     data_uuid: UUID | None = Field(default=None, description="An item that the project knows.")
     data_path: Name | None = Field(
         default=None, description="A file below the worker's data roots."
@@ -100,7 +111,7 @@ class BasePredictData(CommandData):
 class PredictClassificationData(BasePredictData):
     """Parameters of `predict` for the task `classification`."""
 
-    task: Literal[PredictTask.CLASSIFICATION]
+    task: Literal[PredictTask.CLASSIFICATION] = Field(description=_TASK)
 
 
 class TracedPredictData(BasePredictData):
@@ -119,13 +130,13 @@ class TracedPredictData(BasePredictData):
 class PredictObjectDetectionData(TracedPredictData):
     """Parameters of `predict` for the task `object_detection`."""
 
-    task: Literal[PredictTask.OBJECT_DETECTION]
+    task: Literal[PredictTask.OBJECT_DETECTION] = Field(description=_TASK)
 
 
 class PredictInstanceSegmentationData(TracedPredictData):
     """Parameters of `predict` for the task `instance_segmentation`."""
 
-    task: Literal[PredictTask.INSTANCE_SEGMENTATION]
+    task: Literal[PredictTask.INSTANCE_SEGMENTATION] = Field(description=_TASK)
     rdp_thresh: Annotated[float, Field(ge=0, le=0.01, allow_inf_nan=False)] = Field(
         default=0.005,
         description="Tolerance of the polygons' simplification, 0 to 0.01.",
@@ -155,10 +166,10 @@ ItemField = Literal[
 class BackfillData(CommandData):
     """Parameters of `backfill`."""
 
-    task: PredictTask
-    project_uuid: UUID
-    project_model_uuid: UUID
-    training_uuid: UUID
+    task: PredictTask = Field(description=_TASK)
+    project_uuid: ProjectUuid
+    project_model_uuid: ProjectModelUuid
+    training_uuid: TrainingUuid
     source: Name = Field(
         description="Where the items stand: a file or a folder of images below the worker's data "
         "roots, or a URL that begins with one of its source URLs."
@@ -170,12 +181,12 @@ class BackfillData(CommandData):
         default=None,
         description="parameter of an item -> the source's column, where that has another name",
     )
-    conf_thresh: Share | None = Field(
-        default=None, description="For items that say nothing else; so are the next three."
+    conf_thresh: Share | None = Field(default=None, description=_OF_ITEMS)
+    iou_thresh: Share | None = Field(default=None, description=_OF_ITEMS)
+    allocation_enabled: bool | None = Field(default=None, description=_OF_ITEMS)
+    rdp_thresh: Annotated[float, Field(ge=0, le=0.01, allow_inf_nan=False)] | None = Field(
+        default=None, description=_OF_ITEMS
     )
-    iou_thresh: Share | None = None
-    allocation_enabled: bool | None = None
-    rdp_thresh: Annotated[float, Field(ge=0, le=0.01, allow_inf_nan=False)] | None = None
     max_failures: Count | None = Field(
         default=None, description="So many failed items pause the backfill."
     )

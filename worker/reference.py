@@ -11,9 +11,10 @@ Without `--write` nothing is changed, and the exit code is 1 where a page is sta
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import orjson
@@ -33,7 +34,10 @@ from schemas.events import (
     StartedData,
     SucceededData,
 )
+from schemas.examples import COMMAND_EXAMPLES
+from schemas.fields import data_classes, fields_of
 from schemas.results import RESULT_CLASSES
+from worker.cli.examples import submit_line
 from worker.cli.main import commands as console_script
 from worker.settings_reference import setting_rows
 
@@ -145,7 +149,7 @@ def parameters_table() -> str:
     """Returns what the parameters mean whose names don't say it all."""
     meanings: dict[tuple[str, str], list[str]] = {}
     for command_type, command_class in COMMAND_CLASSES.items():
-        for name, (field, _) in _fields(command_class.model_fields["data"].annotation).items():
+        for name, (field, _) in fields_of(command_class.model_fields["data"].annotation).items():
             if field.description:
                 meanings.setdefault((name, field.description), []).append(_code(command_type))
     return _table(
@@ -154,6 +158,16 @@ def parameters_table() -> str:
             (_code(name), ", ".join(dict.fromkeys(types)), meaning)
             for (name, meaning), types in meanings.items()
         ),
+    )
+
+
+def command_examples() -> str:
+    """Returns an example of every command: the line that sends it, and its JSON."""
+    return "\n\n".join(
+        f"#### `{command_type}`\n\n"
+        f"```sh\n{submit_line(COMMAND_EXAMPLES[command_type])}\n```\n\n"
+        f"```json\n{json.dumps(COMMAND_EXAMPLES[command_type], indent=2)}\n```"
+        for command_type in CommandType
     )
 
 
@@ -201,8 +215,8 @@ def _help_of(command: click.Command, context: click.Context) -> Iterator[str]:
 
 def _parameters(annotation: Any) -> str:
     """Returns parameters as a contract writes them: `name`, `name?`, `name = default`."""
-    fields = _fields(annotation)
-    alternatives = _alternatives(annotation)
+    fields = fields_of(annotation)
+    alternatives = data_classes(annotation)
     parts: dict[tuple[str, ...], list[str]] = {}
     for name, (field, tasks) in sorted(
         fields.items(), key=lambda item: not item[1][0].is_required()
@@ -221,24 +235,6 @@ def _parameter(name: str, field: FieldInfo) -> str:
     if field.default is None:
         return f"{name}?"
     return f"{name} = {orjson.dumps(field.default).decode()}"
-
-
-def _fields(annotation: Any) -> dict[str, tuple[FieldInfo, tuple[str, ...]]]:
-    """Returns each parameter, and the tasks that it is for where the data has several forms."""
-    found: dict[str, tuple[FieldInfo, tuple[str, ...]]] = {}
-    for data_class in _alternatives(annotation):
-        task = data_class.model_fields.get("task")
-        tasks = get_args(task.annotation) if task else ("",)
-        for name, field in data_class.model_fields.items():
-            earlier = found[name][1] if name in found else ()
-            found[name] = (field, (*earlier, *tasks))
-    return found
-
-
-def _alternatives(annotation: Any) -> Sequence[type[BaseModel]]:
-    if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    return get_args(annotation) or (annotation,)
 
 
 def _result(command_type: CommandType) -> str:
@@ -273,6 +269,7 @@ REGIONS: Final[dict[str, Callable[[], str]]] = {
     "attributes": attributes_table,
     "commands": commands_table,
     "parameters": parameters_table,
+    "examples": command_examples,
     "events": events_table,
     "console": console_help,
 }

@@ -71,7 +71,6 @@ def test_a_system_that_works_has_no_failure(served: Served) -> None:
         "ledger.open",
         "ledger.rows",
         "dead_letters",
-        "machine.open_files",
         "results.store",
         "api.credentials",
         "api.key_file",

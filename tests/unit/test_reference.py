@@ -69,7 +69,7 @@ def test_the_tables_leave_nothing_out() -> None:
 def test_rows_have_as_many_cells_as_the_head() -> None:
     for name, render in REGIONS.items():
         lines = render().splitlines()
-        if name != "console":
+        if name not in {"console", "examples"}:
             cells = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
             assert len(cells) == 1, name
 

@@ -53,6 +53,9 @@ COMMANDS: Final = {
         "worker.cli.demo:demo",
         "Train, attach and predict on this machine, all through the stream; about three minutes.",
     ),
+    "describe": Listed(
+        "worker.cli.describe:describe", "Show a command's parameters and an example."
+    ),
     "doctor": Listed("worker.cli.doctor:doctor", "Check everything that a worker needs."),
     "events": Listed("worker.cli.events:events", "Print events, oldest first."),
     "holds": Listed("worker.cli.holds:holds", "Show what keeps workers from claiming, or lift it."),

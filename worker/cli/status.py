@@ -89,9 +89,9 @@ def list_commands(
 ) -> None:
     """List commands and how many there are.
 
-    What changed last comes first. A command changes when it is accepted, makes progress, fails an attempt, or ends. On a terminal
-    ids are shortened and some columns left out where it is too narrow; through a pipe and with
-    --json all of it stands in full, with --json one row on a line.
+    What changed last comes first. A command changes when it is accepted, makes progress, fails an
+    attempt, or ends. On a terminal ids are shortened and some columns left out where it is too
+    narrow; through a pipe and with --json every row is one line with all of it.
     """
     choice = RowChoice(
         None if state is None else RowState(state),
