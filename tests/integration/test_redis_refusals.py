@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import uuid
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from redis import Redis
 
-from tests.console import Console, running_worker, wait_until
+from tests.console import SCRIPT, Console, running_worker, wait_until
+from tests.stub_api import Answer, StubApi
 from worker.embedded import EmbeddedRedis
 from worker.ledger.keys import Keys
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     Act = Callable[[Redis, Keys], object]
 
+ITEMS = 200
 # It fails at once and without a call of the API: its deadline has passed.
 COMMAND = '{"type":"list_models","id":"%s","deadline":"2020-01-01T00:00:00Z","data":{}}'
 
@@ -105,6 +109,70 @@ def test_a_worker_outlives(client: Redis, stranger: Console, tmp_path: Path, tro
         assert worker.poll() is None, log.read_text()
         client.xadd(keys.commands, {"command": COMMAND % "after"})
         wait_until(lambda: ended(client, keys, "after"), "a command after the trouble")
+
+
+@pytest.mark.parametrize("trouble", ["too few replicas", "a demoted primary", "a full server"])
+def test_a_backfill_of_standard_input_that_the_console_leads_outlives(
+    server: EmbeddedRedis, client: Redis, tmp_path: Path, trouble: str
+) -> None:
+    """What was read and not fed yet can't be read again, so the leader has to keep it."""
+    begin, end = TROUBLES[trouble]
+    body = b'{"result": {"0": []}}'
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body)
+    with StubApi(default=Answer(head + body, delay_seconds=0.05)) as api:
+        console = Console(
+            server.url,
+            f"led-{uuid.uuid4().hex[:8]}",
+            TRAINMASTER_BEARER_TOKEN="of-nobody",
+            ENCORD_DOMAIN=api.url,
+            TRAINMASTER_PLACES="4",
+            TRAINMASTER_SWEEP_SECONDS="0.25",
+            TRAINMASTER_RETRY_MAX_SECONDS="1",
+            TRAINMASTER_RESULT_STORE=str(tmp_path / "results"),
+        )
+        keys = Keys(console.namespace)
+        items = [str(uuid.UUID(int=number)) for number in range(ITEMS)]
+        source = tmp_path / "items.jsonl"
+        source.write_text("".join(f'{{"data_uuid": "{item}"}}\n' for item in items))
+        told = tmp_path / "told"
+        with running_worker(console, tmp_path / "worker.log"):
+            with source.open() as rows, told.open("w") as out:
+                leader = subprocess.Popen(
+                    [
+                        *(SCRIPT, "backfill", "run", "-", "--format", "jsonl", "--id", "b"),
+                        *("--output", str(tmp_path / "out"), "--window", "16"),
+                        *("--part-items", "20", "--task", "object_detection"),
+                        *("--project", items[1], "--attachment", items[1], "--training", items[1]),
+                    ],
+                    stdin=rows,
+                    stdout=out,
+                    stderr=out,
+                    env=console.environment,
+                )
+            try:
+                wait_until(
+                    lambda: int(client.hget(keys.backfill("b"), "succeeded") or 0) > ITEMS / 10,
+                    "some items have ended",
+                )
+                begin(client, keys)
+                try:
+                    wait_until(
+                        lambda: leader.poll() is not None or "Redis:" in told.read_text(),
+                        "the leader has met the trouble",
+                    )
+                finally:
+                    end(client, keys)
+                assert leader.wait(60) == 0, told.read_text()
+            finally:
+                leader.kill()
+                leader.wait()
+        assert client.hget(keys.backfill("b"), "succeeded") == b"%d" % ITEMS
+    records = [
+        json.loads(line)
+        for part in (tmp_path / "out" / "parts").iterdir()
+        for line in part.read_text().splitlines()
+    ]
+    assert sorted(record["data_uuid"] for record in records) == items
 
 
 @pytest.mark.parametrize(

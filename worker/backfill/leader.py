@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
@@ -29,12 +31,13 @@ from worker.backfill.reader import BATCH_ITEMS, Reader
 from worker.backfill.sources import expected_items
 from worker.backfill.standing import BackfillState, Origin, Standing
 from worker.backfill.store import NOBODY, Turn
-from worker.ledger.connection import stop_if_cancelled
+from worker.ledger.connection import LEDGER_TROUBLE, PASSING_TROUBLE, stop_if_cancelled
 from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
+    from worker.backfill.reader import Batch
     from worker.backfill.store import BackfillStore, LeadToken
 
 log = structlog.get_logger(__name__)
@@ -50,6 +53,8 @@ FLUSH_SECONDS: Final = 60.0
 PARTS_AHEAD: Final = 2
 SOURCE_TRIES: Final = 5
 SOURCE_PAUSE_SECONDS: Final = 2.0
+FIRST_REDIS_PAUSE_SECONDS: Final = 0.2
+LONGEST_REDIS_PAUSE_SECONDS: Final = 2.0
 ACTIVE: Final = frozenset({BackfillState.RUNNING, BackfillState.PAUSED, BackfillState.CANCELLING})
 
 
@@ -69,6 +74,7 @@ class Leader:
         announces: whether the end is told by an event of its own; else its command tells it.
         marker: the ledger's marker; without it in Redis nothing is fed.
         watch: gets every standing, for a progress bar.
+        trouble: gets every error of Redis; the leader tries again.
     """
 
     def __init__(
@@ -79,38 +85,50 @@ class Leader:
         announces: bool,
         marker: str = "",
         watch: Callable[[Standing], None] | None = None,
+        trouble: Callable[[BaseException], None] | None = None,
     ) -> None:
         self._store = store
         self._id = backfill_id
         self._announces = announces
         self._marker = marker
         self._watch = watch or (lambda _: None)
+        self._trouble = trouble or (lambda _: None)
         self._token: LeadToken = NOBODY
         self._reader: Reader | None = None
+        # What was read and is not known to be fed: standard input can't be read again.
+        self._unfed: Batch | None = None
         self._written_at = time.monotonic()
         self._source_failures = 0
 
     async def work(self, seconds: float | None = None) -> Standing | Busy:
         """Leads until the backfill has ended, is paused, or the time is up.
 
+        Trouble of Redis is waited out: it may refuse, be away, or become another server.
+
         Raises:
             LeadLostError: another leads now, or the backfill is not known.
+            redis.exceptions.RedisError: Redis is still in trouble when the time is up.
         """
-        standing = await self._take()
+        end = None if seconds is None else time.monotonic() + seconds
+        standing = await self._insist(self._take, end)
         if isinstance(standing, Busy):
             return standing
-        end = None if seconds is None else time.monotonic() + seconds
         try:
             while True:
                 self._watch(standing)
                 stop_if_cancelled()
                 if standing.state.ended:
                     return standing
+                before = standing.state
                 try:
                     moved = await self._step(standing)
+                    standing = await self._keep(standing)
                 except OutputError as exc:
-                    return await self._pause(standing, str(exc))
-                before, standing = standing.state, await self._keep(standing)
+                    told = str(exc)
+                    return await self._insist(partial(self._pause, standing, told), end)
+                except PASSING_TROUBLE as exc:
+                    moved = True
+                    standing = await self._insist(partial(self._keep, standing), end, exc)
                 if before is BackfillState.RUNNING and standing.state is BackfillState.PAUSED:
                     log.warning("backfill.paused", backfill=self._id, reason=standing.reason)
                 if standing.state is BackfillState.PAUSED and not standing.waiting:
@@ -150,7 +168,35 @@ class Leader:
 
     async def _give_up(self) -> None:
         # Without this, whoever comes next waits for the end of the lease, and no longer.
-        await self._store.lead(self._id, self._token, lease_ms=0)
+        with suppress(*LEDGER_TROUBLE):
+            await self._store.lead(self._id, self._token, lease_ms=0)
+
+    async def _insist(
+        self,
+        act: Callable[[], Awaitable[T]],
+        end: float | None,
+        trouble: BaseException | None = None,
+    ) -> T:
+        """Returns what `act` returns, however often Redis refuses it or is away until then.
+
+        Args:
+            act: may be done again.
+            end: when to give up.
+            trouble: that there was already.
+        """
+        pause = FIRST_REDIS_PAUSE_SECONDS
+        while True:
+            if trouble is not None:
+                self._trouble(trouble)
+                if end is not None and time.monotonic() > end:
+                    raise trouble
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_REDIS_PAUSE_SECONDS, pause * 2)
+                stop_if_cancelled()
+            try:
+                return await act()
+            except PASSING_TROUBLE as exc:
+                trouble = exc
 
     async def _step(self, standing: Standing) -> bool:
         """Does what can be done now; returns whether there was anything."""
@@ -192,17 +238,12 @@ class Leader:
             self._reader = Reader(self._id, standing.plan, follows=follows)
             await self._expect(standing)
         try:
-            batch = await self._kept(
-                standing,
-                self._reader.read(
-                    standing.read, standing.position, room, most_bad=standing.failures_left
-                ),
-            )
+            batch = await self._next_batch(standing, self._reader, room)
         except SourceError as exc:
             await self._source_failed(standing, exc)
             return True
         self._source_failures = 0
-        await self._store.feed(
+        fed = await self._store.feed(
             standing,
             self._token,
             batch.items,
@@ -211,7 +252,19 @@ class Leader:
             passed=batch.passed,
             marker=self._marker,
         )
+        if fed:
+            self._unfed = None
         return True
+
+    async def _next_batch(self, standing: Standing, reader: Reader, room: int) -> Batch:
+        unfed = self._unfed
+        # Where the cursor has moved, a feed whose reply was lost had taken place.
+        if unfed is None or (unfed.number, unfed.begun_at) != (standing.read, standing.position):
+            act = reader.read(
+                standing.read, standing.position, room, most_bad=standing.failures_left
+            )
+            unfed = self._unfed = await self._kept(standing, act)
+        return unfed
 
     async def _expect(self, standing: Standing) -> None:
         if standing.expected is None:
@@ -320,7 +373,11 @@ class Leader:
         task = asyncio.ensure_future(act)
         try:
             while not (await asyncio.wait({task}, timeout=LEASE_SECONDS / 3))[0]:
-                await self._keep(standing)
+                # What is being done goes on, for what it has read might be lost.
+                try:
+                    await self._keep(standing)
+                except PASSING_TROUBLE as exc:
+                    self._trouble(exc)
             return task.result()
         finally:
             task.cancel()

@@ -36,11 +36,13 @@ class Batch:
     """Items that were read together, and where the source goes on behind them.
 
     Attributes:
+        begun_at: where the source stood before them.
         passed: what a folder held before the last item that is none, by its kind.
     """
 
     def __init__(self, number: int, position: str) -> None:
         self.number = number
+        self.begun_at = position
         self.position = position
         self.items: list[Fed] = []
         self.passed: Counter[str] = Counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from contextlib import suppress
 from dataclasses import replace
@@ -25,7 +26,8 @@ from worker.backfill.summary import reason_of
 from worker.cli.backfill_advice import advice
 from worker.cli.backfill_progress import Display, fields_of, limits_at_work, standing_json
 from worker.cli.output import counted, open_console, print_fields, print_json, safe_text
-from worker.ledger.connection import LEDGER_TROUBLE
+from worker.ledger.connection import LEDGER_TROUBLE, PASSING_TROUBLE
+from worker.ledger.outage import STILL_LOST_SECONDS
 from worker.logging import configure
 
 if TYPE_CHECKING:
@@ -64,18 +66,35 @@ def lead_backfill(target: Target, backfill_id: str, *, as_json: bool) -> None:
     # The display tells what the leader logs.
     configure("ERROR", "auto")
     with Display(backfill_id, quiet=as_json) as display:
+        told_at = float("-inf")
+
+        def tell_trouble(exc: BaseException) -> None:
+            nonlocal told_at
+            if time.monotonic() - told_at >= STILL_LOST_SECONDS:
+                told_at = time.monotonic()
+                display.say(f"{target.trouble(exc)}; the backfill goes on when Redis does")
 
         async def lead(redis: Redis) -> Standing:
             store = store_of(target, redis)
             over = asyncio.Event()
             looking = asyncio.create_task(_watch_limits(redis, target, display, over))
             try:
-                leader = Leader(store, backfill_id, announces=True, watch=display.show)
+                leader = Leader(
+                    store,
+                    backfill_id,
+                    announces=True,
+                    watch=display.show,
+                    trouble=tell_trouble,
+                )
                 while isinstance(found := await leader.work(), Busy):
                     display.say(
                         f"another process leads it; this one looks again in {LEASE_SECONDS:.0f} s"
                     )
-                    await follow(store, backfill_id, display.show, found.seconds + 0.1)
+                    try:
+                        await follow(store, backfill_id, display.show, found.seconds + 0.1)
+                    except PASSING_TROUBLE as exc:
+                        tell_trouble(exc)
+                        await asyncio.sleep(_WATCH_SECONDS)
                 return found
             finally:
                 # Not cancelled: redis-py may swallow that, and the loop would wait for ever.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -22,6 +23,7 @@ from worker.errors import FencedError, RetryableError
 from worker.handlers.files import input_error, is_below, may_be_read
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
 from worker.ledger.cancellation import cancel
+from worker.ledger.outage import ONCE
 from worker.ledger.row import RowState
 from worker.thread_pools import in_thread
 
@@ -53,7 +55,14 @@ async def backfill(run: Run[Backfill]) -> Outcome:
             raise _taken() from exc
     elif known.origin is not Origin.QUEUE or known.entry != run.lease.entry_id:
         raise _taken()
-    leader = Leader(around.store, backfill_id, announces=False, marker=run.around.ledger.marker)
+    ledger = run.around.ledger
+    leader = Leader(
+        around.store,
+        backfill_id,
+        announces=False,
+        marker=ledger.marker,
+        trouble=partial(ledger.outage.failed, ONCE),
+    )
     try:
         standing = await leader.work(_until_deadline(run, SLICE_SECONDS))
     except LeadLostError:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # known of the call's outcome, and calling again is safe.
 LEDGER_TROUBLE = (RedisError, OSError, TimeoutError)
 
+# Of it, what comes from Redis and nowhere else: a file that can't be opened is no reason to wait.
+PASSING_TROUBLE = (RedisError, ConnectionError, TimeoutError)
+
 # A blocking read must end well before the socket gives up on it.
 SOCKET_TIMEOUT_SECONDS = 10.0
 BLOCK_MILLISECONDS = 2_000
