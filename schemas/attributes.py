@@ -23,6 +23,7 @@ from schemas.enums import Priority
 # A bound on what every event of a command repeats.
 MAX_ATTRIBUTE_CHARACTERS = 4096
 MAX_ID_CHARACTERS = 255
+MAX_EXTENSIONS = 64
 
 EXTENSION_NAME_PATTERN = r"^[a-z0-9]{1,20}$"
 REPLY_TO_PATTERN = r"^[a-z0-9._-]{1,64}$"

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jiter
 from pydantic import ValidationError
 
-from schemas.attributes import Attributes
+from schemas.attributes import MAX_EXTENSIONS, Attributes
 from schemas.events import UNREADABLE_TYPE
 from schemas.parsing import MAX_COMMAND_BYTES
 
-# More than any command has; a message of many thousand keys is not worth looking at them all.
-_MOST_ATTRIBUTES = 64
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +47,24 @@ def read_legible(text: bytes) -> LegibleCommand:
     root = _read_object(text)
     named = root.get("type")
     valid: dict[str, Any] = {}
-    for name, value in islice(root.items(), _MOST_ATTRIBUTES):
-        if name in {"type", "data"}:
-            continue
+    for name in _names(root):
         try:
-            Attributes.model_validate({name: value})
+            Attributes.model_validate({name: root[name]})
         except ValidationError:
             continue
-        valid[name] = value
+        valid[name] = root[name]
     return LegibleCommand(
         type=named if isinstance(named, str) else UNREADABLE_TYPE,
         attributes=Attributes.model_validate(valid),
     )
+
+
+def _names(root: dict[str, Any]) -> Iterator[str]:
+    """Returns what may be attributes; of extensions no more than a command may have."""
+    known = Attributes.model_fields
+    yield from (name for name in known if name in root)
+    others = (name for name in root if name not in known and name not in {"type", "data"})
+    yield from islice(others, MAX_EXTENSIONS)
 
 
 def _read_object(text: bytes) -> dict[str, Any]:

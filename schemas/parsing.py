@@ -11,7 +11,7 @@ import jiter
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from schemas.attributes import is_valid_id
+from schemas.attributes import MAX_EXTENSIONS, Attributes, is_valid_id
 from schemas.commands import COMMAND_CLASSES, Command
 from schemas.enums import CommandType
 from schemas.events import ErrorCode, Problem
@@ -19,7 +19,7 @@ from schemas.problems import read_problems
 from schemas.suggestions import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 MAX_COMMAND_BYTES = 1_048_576
 
@@ -27,6 +27,8 @@ MAX_COMMAND_BYTES = 1_048_576
 FINGERPRINT_BYTES = 16
 
 _SHOWN_CHARACTERS = 80
+
+_NO_EXTENSIONS = frozenset(Attributes.model_fields) | {"type", "data", "dataref"}
 
 _TYPES = {str(command_type): command_type for command_type in CommandType}
 _VALIDATORS: dict[CommandType, Callable[[bytes], Command]] = {
@@ -80,6 +82,7 @@ def parse_command(raw: bytes, *, most_bytes: int = MAX_COMMAND_BYTES) -> ParsedC
     if not isinstance(root, dict):
         raise invalid_command([Problem(path="", message="must be an object")])
     command_type = _read_type(root)
+    check_extensions(root, command_type)
     try:
         command = _VALIDATORS[command_type](raw)
     except ValidationError as exc:
@@ -97,6 +100,30 @@ def parse_command(raw: bytes, *, most_bytes: int = MAX_COMMAND_BYTES) -> ParsedC
             command_id=command_id if is_valid_id(command_id) else None,
         ) from None
     return ParsedCommand(command, fingerprint(command_type, root["data"]))
+
+
+def check_extensions(root: Mapping[str, object], command_type: CommandType) -> None:
+    """Refuses a message with too many extensions, each of which every event would repeat.
+
+    Raises:
+        InvalidCommandError: It has too many.
+    """
+    if len(root) <= MAX_EXTENSIONS:
+        return
+    extensions = root.keys() - _NO_EXTENSIONS
+    count = sum(root[name] is not None for name in extensions)
+    if count > MAX_EXTENSIONS:
+        command_id = root.get("id")
+        raise invalid_command(
+            [
+                Problem(
+                    path="",
+                    message=f"has {count} extension attributes, at most {MAX_EXTENSIONS} are taken",
+                )
+            ],
+            command_type=command_type,
+            command_id=command_id if is_valid_id(command_id) else None,
+        )
 
 
 def _read_json(raw: bytes, most_bytes: int) -> object:

@@ -20,6 +20,7 @@ from schemas.events import ErrorCode, Problem
 from schemas.parsing import (
     InvalidCommandError,
     ParsedCommand,
+    check_extensions,
     fingerprint,
     invalid_command,
     parse_command,
@@ -92,6 +93,7 @@ def _parse_referral(
     raw: bytes, root: Mapping[str, Any], error: InvalidCommandError
 ) -> ParsedReferral:
     command_type = cast("CommandType", error.command_type)
+    check_extensions(root, command_type)
     try:
         command = _ADAPTER.validate_json(raw)
     except ValidationError as exc:

@@ -387,6 +387,7 @@ def create_transport(settings: Settings, clock: ApiClock | None = None) -> Trans
         connections=settings.places + settings.long_poll_places,
         proxy=environment_proxy(settings.encord_domain),
         longest_wait_seconds=settings.retry_after_max_seconds,
+        reply_limit_bytes=settings.reply_limit_bytes,
         clock=clock,
     )
 

@@ -23,7 +23,7 @@ class Producer:
         namespace: the namespace of the workers.
 
     Raises:
-        SettingError: the URL names no Redis.
+        SettingError: the URL names no Redis, or files for TLS that can't be used.
 
     Example:
         >>> with Producer("redis://127.0.0.1:6379") as producer:  # doctest: +SKIP
@@ -31,7 +31,9 @@ class Producer:
     """
 
     def __init__(self, redis_url: str, namespace: str = "trainmaster") -> None:
-        self._redis = RedisAddress.parse(redis_url).client()
+        address = RedisAddress.parse(redis_url)
+        address.check_files()
+        self._redis = address.client()
         self._keys = Keys(namespace)
 
     def __enter__(self) -> Self:

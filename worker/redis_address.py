@@ -13,6 +13,7 @@ an error that repeats them.
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any, Final
@@ -166,6 +167,22 @@ class RedisAddress:
             return Broker(f"rediss://{places[0]}", {}, tls)
         return Broker(f"redis://{places[0]}", {}, None)
 
+    def check_files(self) -> None:
+        """Reads the files that TLS needs, so that a missing one is told before anything starts.
+
+        Raises:
+            SettingError: one of them can't be used.
+        """
+        authorities = self.options.get("ssl_ca_certs")
+        certificate, key = self.options.get("ssl_certfile"), self.options.get("ssl_keyfile")
+        if authorities is not None:
+            _try("ssl_ca_certs", (authorities,), "holds no certificates in PEM format")
+        if certificate is None and key is not None:
+            raise _wrong("names an ssl_keyfile and no ssl_certfile")
+        if certificate is not None:
+            files = (certificate,) if key is None else (certificate, key)
+            _try("ssl_certfile", files, "holds no certificate with its key in PEM format")
+
     @property
     def shown(self) -> str:
         """Scheme, hosts and database: all that is ever printed of the URL."""
@@ -201,6 +218,25 @@ class RedisAddress:
             "password": self.options.get("sentinel_password"),
             "socket_timeout": _SENTINEL_SECONDS,
         }
+
+
+def _try(option: str, files: tuple[str, ...], otherwise: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # What is no path may be half of a password in front of an unquoted question mark.
+    shown = ", ".join(file for file in files if "@" not in file) or HIDDEN
+    try:
+        if option == "ssl_ca_certs":
+            context.load_verify_locations(cafile=files[0])
+        else:
+            key = files[1] if len(files) > 1 else None
+            # Without a password it would ask the terminal for one.
+            context.load_cert_chain(files[0], key, lambda: "")
+    except ssl.SSLError as exc:
+        raise _wrong(f"names a file in {option} that {otherwise}: {shown}") from exc
+    except OSError as exc:
+        raise _wrong(
+            f"names a file in {option} that can't be read ({exc.strerror}): {shown}"
+        ) from exc
 
 
 def _host_and_port(name: str, default_port: int) -> tuple[str, int]:

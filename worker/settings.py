@@ -30,7 +30,7 @@ DAY: Final = 86_400
 
 def _check_redis_url(value: SecretStr) -> SecretStr:
     try:
-        RedisAddress.parse(value.get_secret_value())
+        RedisAddress.parse(value.get_secret_value()).check_files()
     except SettingError as exc:
         said = exc.message.removeprefix("TRAINMASTER_REDIS_URL ")
         raise PydanticCustomError("redis_url", "{said}", {"said": said}) from None
@@ -185,6 +185,13 @@ class Settings(LedgerSettings):
         ge=0.1,
         le=3600,
         description="How long such a file's server may be silent, and a connection to it take.",
+    )
+    reply_limit_bytes: int = _count(
+        33_554_432,
+        ge=65_536,
+        le=1_073_741_824,
+        unit="bytes",
+        description="Most that one answer of the API may hold, unpacked.",
     )
     result_store: str = Field(
         default_factory=_default_result_store,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ipaddress
 import ssl
 import threading
@@ -51,6 +52,16 @@ class Authority:
         file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         return cls(file, key, subject)
 
+    def hashed(self, folder: Path) -> Path:
+        """Returns a new folder with its certificate under the hash by which OpenSSL finds it."""
+        folder.mkdir()
+        # OpenSSL's: of the name in small letters, without the head of the outer sequence.
+        small = [x509.NameAttribute(each.oid, str(each.value).lower()) for each in self._name]
+        digest = hashlib.sha1(x509.Name(small).public_bytes()[2:], usedforsecurity=False).digest()
+        name = f"{int.from_bytes(digest[:4], 'little'):08x}.0"
+        (folder / name).write_bytes(self.file.read_bytes())
+        return folder
+
     def issue(self, folder: Path, *hosts: str) -> tuple[Path, Path]:
         """Writes a certificate for hosts and its key; returns both files."""
         key = ec.generate_private_key(ec.SECP256R1())
@@ -75,6 +86,13 @@ class Authority:
             )
         )
         return folder / "certificate.pem", folder / "key.pem"
+
+
+def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Returns what a server shows of itself."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
 
 
 def _general_name(host: str) -> x509.GeneralName:

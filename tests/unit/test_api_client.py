@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from schemas.enums import IterationPolicy, ModelArchitecture, OrderBy, TrainingState
 from schemas.events import ErrorCode
 from tests.stub_api import Answer, StubApi, reply
+from worker.api import client as client_module
 from worker.api.client import MlModelsApi
 from worker.api.signing import RequestSigner
 from worker.api.transport import Timeouts, Transport
@@ -93,6 +94,33 @@ async def test_a_repeated_page_token_ends_the_paging_with_an_error(
     with pytest.raises(BadResponseError, match="same next page"):
         [model async for model in api.list_models()]
     assert len(stub.recorded) == 3
+
+
+async def test_a_list_without_end_is_given_up(
+    stub: StubApi, api: MlModelsApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page names one that was never named before, and holds nothing or little."""
+    monkeypatch.setattr(client_module, "MAX_PAGES", 50)
+    stub.answers.extend([page(nextPageToken=str(number)) for number in range(200)])
+    with pytest.raises(BadResponseError, match="goes on after 50 pages") as caught:
+        [model async for model in api.list_models()]
+    assert caught.value.code is ErrorCode.BAD_RESPONSE
+    assert len(stub.recorded) == 50
+    stub.answers.clear()
+    stub.answers.extend([page(MODEL, nextPageToken=str(number)) for number in range(49)])
+    stub.answers.append(page(MODEL))
+    assert len([model async for model in api.list_models()]) == 50
+
+
+async def test_a_list_is_read_up_to_so_many_entries(
+    stub: StubApi, api: MlModelsApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_LISTED", 5)
+    stub.answers.extend([page(MODEL, MODEL, nextPageToken="a"), page(MODEL, MODEL, MODEL)])
+    assert len([model async for model in api.list_models()]) == 5
+    stub.default = page(*[MODEL] * 6)
+    with pytest.raises(BadResponseError, match="goes on after 5 entries"):
+        [model async for model in api.list_models()]
 
 
 async def test_newer_values_and_fields_are_taken(stub: StubApi, api: MlModelsApi) -> None:

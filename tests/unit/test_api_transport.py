@@ -20,11 +20,10 @@ from hypothesis import strategies as st
 
 from schemas.events import ErrorCode
 from tests.stub_api import Answer, StubApi, reply
-from worker.api import transport as transport_module
 from worker.api.domains import environment_proxy
 from worker.api.gate import Breaker, Gate
 from worker.api.signing import BearerToken, RequestSigner
-from worker.api.transport import Timeouts, Transport
+from worker.api.transport import REPLY_LIMIT_BYTES, Timeouts, Transport
 from worker.errors import (
     BadResponseError,
     ConnectionLostError,
@@ -120,9 +119,20 @@ FAILURES: list[tuple[str, Answer, type[RetryableError], ErrorCode]] = [
 ]
 
 
-def signed(domain: str, timeouts: Timeouts = SHORT, connections: int = 8) -> Transport:
+def signed(
+    domain: str,
+    timeouts: Timeouts = SHORT,
+    connections: int = 8,
+    reply_limit_bytes: int = REPLY_LIMIT_BYTES,
+) -> Transport:
     """Returns a transport that signs."""
-    return Transport(domain, RequestSigner(KEY), timeouts=timeouts, connections=connections)
+    return Transport(
+        domain,
+        RequestSigner(KEY),
+        timeouts=timeouts,
+        connections=connections,
+        reply_limit_bytes=reply_limit_bytes,
+    )
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -354,14 +364,11 @@ async def test_a_long_poll_may_answer_later_than_the_read_timeout(stub: StubApi)
     assert 0.7 < time.monotonic() - started < 2
 
 
-async def test_a_reply_that_is_too_large_is_not_kept(
-    stub: StubApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_reply_that_is_too_large_is_not_kept(stub: StubApi) -> None:
     """Memory is bounded; the status still decides where it says enough."""
-    monkeypatch.setattr(transport_module, "MAX_REPLY_BYTES", 1000)
     stub.answers.extend([reply(200, bytes(2000)), reply(404, bytes(2000)), reply(200, bytes(1000))])
-    async with signed(stub.url) as transport:
-        with pytest.raises(BadResponseError, match="larger than 1000 bytes"):
+    async with signed(stub.url, reply_limit_bytes=1000) as transport:
+        with pytest.raises(BadResponseError, match="larger than 1000 bytes; TRAINMASTER_REPLY_LI"):
             await transport.send("GET", "/x")
         with pytest.raises(RequestRefusedError):
             await transport.send("GET", "/x")
@@ -369,11 +376,8 @@ async def test_a_reply_that_is_too_large_is_not_kept(
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "gzip, gzip", "gzip, deflate", "X-GZIP"])
-async def test_a_packed_reply_is_bounded_by_what_it_unfolds_to(
-    stub: StubApi, monkeypatch: pytest.MonkeyPatch, coding: str
-) -> None:
+async def test_a_packed_reply_is_bounded_by_what_it_unfolds_to(stub: StubApi, coding: str) -> None:
     """A few kilobytes may hold gigabytes, above all when they are packed twice."""
-    monkeypatch.setattr(transport_module, "MAX_REPLY_BYTES", 1_000_000)
 
     def packed(body: bytes) -> bytes:
         for each in coding.split(", "):
@@ -384,7 +388,7 @@ async def test_a_packed_reply_is_bounded_by_what_it_unfolds_to(
         reply(200, packed(bytes(200_000_000)), content_encoding=coding),
         reply(200, packed(b"[1, 2]"), content_encoding=coding),
     ])
-    async with signed(stub.url, Timeouts()) as transport:
+    async with signed(stub.url, Timeouts(), reply_limit_bytes=1_000_000) as transport:
         tracemalloc.start()
         try:
             with pytest.raises(BadResponseError, match="larger than 1000000 bytes"):
@@ -393,6 +397,25 @@ async def test_a_packed_reply_is_bounded_by_what_it_unfolds_to(
         finally:
             tracemalloc.stop()
         assert (await transport.send("GET", "/x")).body == b"[1, 2]"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_of_a_failure_only_its_beginning_is_read(stub: StubApi, *, packed: bool) -> None:
+    """Nobody reads a message of megabytes, and the status says what happened."""
+    body = b'{"message": "' + b"x" * 20_000_000 + b'"}'
+    coding = {"content_encoding": "gzip"} if packed else {}
+    stub.default = reply(400, gzip.compress(body) if packed else body, **coding)
+    async with signed(stub.url, Timeouts()) as transport:
+        tracemalloc.start()
+        try:
+            with pytest.raises(RequestRefusedError) as caught:
+                await transport.send("GET", "/x")
+            # The server is in this process, too.
+            assert tracemalloc.get_traced_memory()[1] < 4_000_000 + 20_000_000 * (not packed)
+        finally:
+            tracemalloc.stop()
+    assert caught.value.status == 400
+    assert len(caught.value.message) <= 1000
 
 
 @pytest.mark.parametrize("coding", ["gzip, gzip, gzip", "br", "zstd"])

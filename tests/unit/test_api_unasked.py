@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,13 +13,14 @@ import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.lying_server import LIE, Lie, LyingServer, answer, prediction
-from tests.security.tls import Authority
+from tests.security.tls import Authority, server_context
 from worker.api.client import MlModelsApi
 from worker.api.signing import RequestSigner
 from worker.api.transport import Timeouts, Transport
 from worker.errors import BadResponseError, NotSentError, RetryableError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from pathlib import Path
 
@@ -75,9 +75,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Authority, ssl.
     """Who vouches for the server, and what the server shows."""
     folder: Path = tmp_path_factory.mktemp("tls")
     known = Authority.create(folder / "ca.pem", "an authority")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*known.issue(folder / "server", "127.0.0.1"))
-    return known, context
+    return known, server_context(*known.issue(folder / "server", "127.0.0.1"))
 
 
 @pytest.fixture(params=["http", "https"])

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from schemas.commands import COMMAND_CLASSES, Attach, Predict, Train
 from schemas.enums import CommandType, IterationPolicy, Priority
-from schemas.events import ErrorCode
+from schemas.events import ErrorCode, Problem
+from schemas.legible import read_legible
 from schemas.parsing import MAX_COMMAND_BYTES, InvalidCommandError, parse_command
+from schemas.referral import parse_message
 
 ONE = "11111111-1111-4111-8111-111111111111"
 TWO = "22222222-2222-4222-8222-222222222222"
@@ -295,6 +297,31 @@ def test_a_wrong_parameter_is_named_with_its_path(
 def test_a_wrong_attribute_is_named(attributes: dict[str, object], path: str, message: str) -> None:
     """Attributes are checked as strictly as parameters."""
     assert problems("list_models", {}, **attributes) == {path: message}
+
+
+@pytest.mark.parametrize("more", [{}, {"data": None, "dataref": "https://x/y"}])
+def test_a_command_has_at_most_64_extensions(more: dict[str, object]) -> None:
+    """Every event repeats each of them; what is null or no extension is not counted."""
+    known = {"id": "x", "source": "/shop", "subject": "s", "replyto": "r", "priority": None}
+    few = {f"e{number}": number for number in range(64)}
+    none = {f"n{number}": None for number in range(20)}
+    whole = {"type": "list_models", "data": {}, **known, **few, **none, **more}
+    assert len(parse_message(json.dumps(whole).encode()).command.context()) == 64
+    with pytest.raises(InvalidCommandError) as caught:
+        parse_message(json.dumps({**whole, "onemore": 1}).encode())
+    assert caught.value.problems == (
+        Problem(path="", message="has 65 extension attributes, at most 64 are taken"),
+    )
+    assert (caught.value.code, caught.value.command_id) == (ErrorCode.INVALID_COMMAND, "x")
+
+
+def test_a_sender_of_too_many_extensions_is_answered_all_the_same() -> None:
+    """Where to, and about which command, may stand behind a thousand of them."""
+    many = {f"e{number}": number for number in range(1000)}
+    text = json.dumps({"type": "list_models", "data": {}, **many, "replyto": "r"}).encode()
+    legible = read_legible(text)
+    assert legible.replyto == "r"
+    assert len(legible.context()) == 64
 
 
 def test_attributes_are_read_and_copied_to_events() -> None:

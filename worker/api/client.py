@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 MAX_LONG_POLL_SECONDS = 60  # The API waits no longer, whatever it is asked for.
 
+# A list that goes on beyond these has no end, or none that fits into memory.
+MAX_PAGES = 2_000
+MAX_LISTED = 250_000
+
 _MAX_PROBLEMS = 5
 
 Result = TypeVar("Result")
@@ -371,10 +375,14 @@ class MlModelsApi:
     ) -> AsyncIterator[Result]:
         token: str | None = None
         seen: set[str] = set()
-        while True:
+        listed = 0
+        for _ in range(MAX_PAGES):
             query = parameters if token is None else [*parameters, ("pageToken", token)]
             response = await self._transport.send("GET", path, query=query)
             page = _parse(adapter, response.body)
+            listed += len(page.results)
+            if listed > MAX_LISTED:
+                raise _endless(f"{MAX_LISTED} entries")
             for result in page.results:
                 yield result
             token = page.next_page_token
@@ -387,6 +395,14 @@ class MlModelsApi:
                     code=ErrorCode.BAD_RESPONSE,
                 )
             seen.add(token)
+        raise _endless(f"{MAX_PAGES} pages")
+
+
+def _endless(most: str) -> BadResponseError:
+    return BadResponseError(
+        f"the API's list goes on after {most}, which is the most that is read",
+        code=ErrorCode.BAD_RESPONSE,
+    )
 
 
 def _attachments(project_uuid: UUID) -> str:

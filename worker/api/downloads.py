@@ -15,6 +15,7 @@ import aiohttp
 from fsspec.implementations.http import HTTPFileSystem
 
 from schemas.events import ErrorCode, Problem
+from worker.api.authorities import environment_tls_context
 from worker.api.remote_files import (
     HTTP,
     RefusedFileError,
@@ -152,7 +153,9 @@ class Downloads:
 
 async def _open_session(loop: Any, **options: Any) -> aiohttp.ClientSession:  # noqa: ARG001 - fsspec hands it in
     """Returns a session; the loop is the running one."""
-    connector = aiohttp.TCPConnector(limit=0, limit_per_host=CONNECTIONS_PER_SERVER)
+    connector = aiohttp.TCPConnector(
+        limit=0, limit_per_host=CONNECTIONS_PER_SERVER, ssl=environment_tls_context() or True
+    )
     ours = {
         "connector": connector,
         "cookie_jar": aiohttp.DummyCookieJar(),

@@ -18,6 +18,7 @@ import httpx
 
 from schemas.events import ErrorCode
 from worker.api.api_clock import ApiClock
+from worker.api.authorities import create_tls_context
 from worker.api.decoding import Inflater
 from worker.api.domains import parse_domain
 from worker.api.failures import failure_for, let_go
@@ -33,9 +34,12 @@ if TYPE_CHECKING:
 
 BASE_PATH = "/v2/public"
 
-# A reply larger than this would cost the whole worker its memory; a thousand frames of polygons
-# are some ten MiB.
-MAX_REPLY_BYTES = 256 * 1_048_576
+# A larger reply would cost a small worker its memory; a thousand frames of polygons are some ten
+# MiB.
+REPLY_LIMIT_BYTES = 32 * 1_048_576
+
+# Of what is no success only a message of some hundred characters is kept.
+_MAX_FAILURE_BYTES = 262_144
 
 # Larger bodies are written piece by piece, so that other requests have their turn in between.
 MAX_PIECE_BYTES = 65_536
@@ -110,6 +114,7 @@ class Transport:
         proxy: str | None = None,
         user_agent: str = "trainmaster",
         longest_wait_seconds: float = LONGEST_RETRY_AFTER_SECONDS,
+        reply_limit_bytes: int = REPLY_LIMIT_BYTES,
         clock: ApiClock | None = None,
     ) -> None:
         """Makes a transport; nothing is opened before the first request.
@@ -122,10 +127,12 @@ class Transport:
             proxy: URL of a proxy; `environment_proxy` finds the usual one.
             user_agent: Who we say we are.
             longest_wait_seconds: A `Retry-After` that asks for more is cut to this.
+            reply_limit_bytes: Of a reply's body, unpacked; a larger one is an error.
             clock: Sees the `Date` of replies; what signs reads it.
 
         Raises:
-            SettingError: The domain is not a URL that can be asked.
+            SettingError: The domain is not a URL that can be asked, or a file of authorities
+                can't be used.
         """
         origin = parse_domain(domain)
         prefix = origin.raw_path.decode().rstrip("/")
@@ -137,9 +144,9 @@ class Transport:
         self._connections = connections
         self._proxy = proxy
         self._longest_wait_seconds = longest_wait_seconds
+        self._reply_limit_bytes = reply_limit_bytes
         self._clock = clock or ApiClock()
-        # Verifies with certifi's authorities, or with those that SSL_CERT_FILE names.
-        self._ssl_context = httpx.create_ssl_context()
+        self._ssl_context = create_tls_context()
         self._pooled: SessionTransport | None = None
         self._fresh: SessionTransport | None = None
         self._headers = {
@@ -223,7 +230,7 @@ class Transport:
         self, request: httpx.Request, *, fresh: bool
     ) -> tuple[httpx.Response, bytes]:
         response = await self._opened(fresh=fresh).handle_async_request(request)
-        return response, await _read(response)
+        return response, await _read(response, self._reply_limit_bytes)
 
     def _request(
         self,
@@ -288,39 +295,43 @@ class Transport:
         )
 
 
-async def _read(response: httpx.Response) -> bytes:
+async def _read(response: httpx.Response, limit_bytes: int) -> bytes:
     """Returns the whole body; what can't be read matters only of a success."""
     body = cast("Body", response.stream)
     compressed = "content-encoding" in response.headers
     succeeded = response.status_code in _SUCCESSES
+    most_bytes = limit_bytes if succeeded else min(limit_bytes, _MAX_FAILURE_BYTES)
     try:
-        if not compressed and body.size_bytes is not None and body.size_bytes <= MAX_REPLY_BYTES:
+        if not compressed and body.size_bytes is not None and body.size_bytes <= most_bytes:
             return await body.read()
         inflater = Inflater(response.headers["content-encoding"]) if compressed else None
-        content = await _read_pieces(body, inflater)
+        content = await _read_pieces(body, inflater, most_bytes)
     except (httpx.HTTPError, aiohttp.ClientError):
         if succeeded:
             raise
         return b""
     finally:
         await body.aclose()
-    if len(content) > MAX_REPLY_BYTES and succeeded:
+    if len(content) > limit_bytes and succeeded:
         raise BadResponseError(
-            f"the API's answer is larger than {MAX_REPLY_BYTES} bytes",
+            f"the API's answer is larger than {limit_bytes} bytes; TRAINMASTER_REPLY_LIMIT_BYTES "
+            "allows more",
             code=ErrorCode.BAD_RESPONSE,
         )
     return content
 
 
-async def _read_pieces(pieces: AsyncIterable[bytes], inflater: Inflater | None) -> bytes:
+async def _read_pieces(
+    pieces: AsyncIterable[bytes], inflater: Inflater | None, most_bytes: int
+) -> bytes:
     """Returns what comes; once that is too much, what came until then."""
     parts: list[bytes] = []
     size = 0
     async for piece in pieces:
-        part = piece if inflater is None else inflater.feed(piece, MAX_REPLY_BYTES + 1 - size)
+        part = piece if inflater is None else inflater.feed(piece, most_bytes + 1 - size)
         parts.append(part)
         size += len(part)
-        if size > MAX_REPLY_BYTES:
+        if size > most_bytes:
             break
     return b"".join(parts)
 
