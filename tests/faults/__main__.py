@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.faults.api_replies import odd_statuses, unasked_replies
 from tests.faults.backfills import backfills
 from tests.faults.chaos import chaos
 from tests.faults.crash_places import Action, crash_at, open_fleet
@@ -75,6 +76,8 @@ SCENARIOS: dict[str, Scenario] = {
     "backfills": lambda at, seed: backfills(at, seed, 50_000),
     "chaos": lambda at, seed: chaos(at, seed, 1_800),
     "ids-collide": lambda at, seed: colliding_ids(at, seed, 2_000),
+    "unasked-replies": lambda at, seed: unasked_replies(at, seed, 6_000),
+    "odd-statuses": lambda at, seed: odd_statuses(at, seed, 100),
     "waits": lambda at, seed: waiting_trainings(at, seed, 10_000, 240),
 }
 
