@@ -43,6 +43,7 @@ from worker.ledger.limits import RedisLimits
 from worker.ledger.marker import Marker
 from worker.ledger.repair import Repair
 from worker.open_files import affordable_places, needed_files, raise_limit
+from worker.redis_address import RedisAddress
 from worker.tasks.attempt import Attempts
 from worker.tasks.deadlines import DeadlineWatch
 from worker.tasks.engine import Engine, Parts, Times
@@ -50,6 +51,7 @@ from worker.tasks.repairing import RepairWatch
 from worker.tasks.results import ResultStore
 from worker.tasks.runner import COPIES_OF_TEXT, Runner
 from worker.tasks.verdict import RetryPolicy
+from worker.tasks.witness import Witness
 from worker.thread_pools import ThreadPools
 
 if TYPE_CHECKING:
@@ -156,8 +158,19 @@ def create_parts(settings: Settings, notify: Callable[[int], None]) -> Parts:
             every_seconds=settings.repair_seconds,
             now=clock.now,
         ),
+        witness=create_witness(settings, threads),
         close=close,
     )
+
+
+def create_witness(settings: Settings, threads: ThreadPools | None = None) -> Witness:
+    """Returns what remembers the marker of the settings' ledger outside of Redis.
+
+    Raises:
+        SettingError: nothing that is installed writes to the result store's URL.
+    """
+    address = RedisAddress.parse(settings.redis_url.get_secret_value())
+    return Witness(create_results(settings, threads), address, settings.namespace)
 
 
 def create_limits(settings: Settings, ledger: Ledger) -> RedisLimits:

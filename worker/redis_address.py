@@ -199,6 +199,11 @@ class RedisAddress:
         return redact_text(text)
 
     @property
+    def service(self) -> str:
+        """What the Sentinels call the server; empty without them."""
+        return self._service if self.scheme == "sentinel" else ""
+
+    @property
     def _service(self) -> str:
         return self.options.get("service", _DEFAULT_SERVICE)
 

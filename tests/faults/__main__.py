@@ -22,6 +22,7 @@ from tests.faults.leases import frozen, lost_wake_ups, tripled
 from tests.faults.outages import (
     api_away,
     bad_deploy,
+    due_sets_deleted,
     key_refused,
     redis_away,
     redis_demoted,
@@ -66,6 +67,7 @@ SCENARIOS: dict[str, Scenario] = {
     "redis-no-replicas": lambda at, seed: redis_without_replicas(at, seed, 600, 12),
     "redis-demoted": lambda at, seed: redis_demoted(at, seed, 600, 12),
     "wake-ups-blocked": lambda at, seed: wake_ups_blocked(at, seed, 600),
+    "due-sets-deleted": lambda at, seed: due_sets_deleted(at, seed, 600, 6),
     "api-away": lambda at, seed: api_away(at, seed, 400),
     "rate-limit": lambda at, seed: rate_limit(at, seed, 50, 30),
     "retry-after": lambda at, seed: retry_after(at, seed, 800, 6),

@@ -12,12 +12,16 @@ from tests.faults.fleet import Fleet, Repeater
 from tests.faults.workload import Scene, Workload, doubled_titles, mixed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 RETURN_SECONDS = 5.0
 
 WAKE_UPS = "{trainmaster}:wake"
+DUE_SETS = tuple(
+    f"{{trainmaster}}:{name}"
+    for name in ("due:interactive", "due:bulk", "due:suspect", "deadlines")
+)
 
 # Ten minutes in thirty seconds: every pause of the worker is a twentieth of its default.
 COMPRESSION = 20
@@ -114,11 +118,29 @@ def wake_ups_blocked(folder: Path, seed: int, commands: int) -> Report:
     return _redis_trouble(f"wake-ups blocked[seed {seed}]", folder, seed, commands, fault)
 
 
+def due_sets_deleted(folder: Path, seed: int, commands: int, times: int) -> Report:
+    """Deletes the due sets and the deadlines in the middle of a load, again and again."""
+
+    def fault(fleet: Fleet) -> None:
+        for _ in range(times):
+            fleet.client.delete(*DUE_SETS)
+            time.sleep(0.5)
+
+    # With few places most commands wait, and only those are lost with a due set.
+    settings = {"TRAINMASTER_PLACES": "8"}
+    return _redis_trouble(f"due sets deleted[seed {seed}]", folder, seed, commands, fault, settings)
+
+
 def _redis_trouble(
-    name: str, folder: Path, seed: int, commands: int, fault: Callable[[Fleet], None]
+    name: str,
+    folder: Path,
+    seed: int,
+    commands: int,
+    fault: Callable[[Fleet], None],
+    settings: Mapping[str, str] | None = None,
 ) -> Report:
     rng = random.Random(seed)
-    with Fleet(folder, 2) as fleet:
+    with Fleet(folder, 2, settings or {}) as fleet:
         scene = Scene.prepare(fleet)
         work = mixed(scene, commands, rng)
         # Slow enough that the trouble comes in the middle.

@@ -11,6 +11,7 @@ from tests.faults.leases import frozen, lost_wake_ups, tripled
 from tests.faults.outages import (
     api_away,
     bad_deploy,
+    due_sets_deleted,
     key_refused,
     redis_away,
     redis_demoted,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         ),
         pytest.param(215, lambda at, seed: redis_demoted(at, seed, 160, 3), id="215-demoted"),
         pytest.param(216, lambda at, seed: wake_ups_blocked(at, seed, 160), id="216-wake-ups"),
+        pytest.param(218, lambda at, seed: due_sets_deleted(at, seed, 160, 3), id="218-due-sets"),
         pytest.param(206, lambda at, seed: api_away(at, seed, 60, 2), id="206-api-away"),
         pytest.param(207, lambda at, seed: cancels(at, seed, 100), id="207-cancels"),
         pytest.param(208, lambda at, seed: stops(at, seed, 120, 4), id="208-stops"),

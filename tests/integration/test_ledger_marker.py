@@ -45,6 +45,21 @@ async def test_a_ledger_that_was_emptied_stops_who_works_and_who_starts_later(
         await marker.check()
 
 
+async def test_a_worker_that_starts_beside_the_first_one_takes_its_witness_for_no_loss(
+    redis: Redis, keys: Keys
+) -> None:
+    """It found no marker, and when it asks the witness the first one has just left both."""
+    first, second = Marker(redis, keys), Marker(redis, keys)
+
+    async def recall() -> str:
+        await first.enter()
+        return first.known
+
+    await second.enter(recall)
+    assert second.known == first.known
+    assert await second.loss(recall) is None
+
+
 async def test_nothing_is_accepted_into_a_ledger_that_was_emptied(
     redis: Redis, keys: Keys, ledger: Ledger
 ) -> None:

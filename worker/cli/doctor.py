@@ -15,6 +15,7 @@ from worker.cli.machine_checks import check_open_files
 from worker.cli.output import counted, open_console, print_json, safe_text
 from worker.cli.store_checks import check_results
 from worker.cli.target import Target, json_option, ledger_command
+from worker.composition import create_witness
 from worker.environment import load_settings, unknown_names
 from worker.errors import SettingError
 from worker.ledger.marker import Marker
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.settings import Settings
+    from worker.tasks.witness import Witness
 
 FAILED: Final = 1
 SKIPPED: Final = Finding(
@@ -51,8 +53,8 @@ def doctor(*, target: Target, accept_loss: bool, as_json: bool) -> None:
     """
     findings, settings = _check_settings(target)
     if accept_loss:
-        findings.append(_accept_loss(target))
-    findings += _check_ledger(target)
+        findings.append(_accept_loss(target, settings))
+    findings += _check_ledger(target, settings)
     if settings is not None:
         findings.append(check_open_files(settings))
         findings += asyncio.run(check_results(settings))
@@ -98,9 +100,17 @@ def _check_settings(target: Target) -> tuple[list[Finding], Settings | None]:
     return findings, settings
 
 
-def _check_ledger(target: Target) -> list[Finding]:
+def _witness(settings: Settings | None) -> Witness | None:
+    try:
+        return None if settings is None else create_witness(settings)
+    except SettingError:
+        # The check of the result store tells of it.
+        return None
+
+
+def _check_ledger(target: Target, settings: Settings | None) -> list[Finding]:
     async def look(redis: Redis) -> list[Finding]:
-        return await check_ledger(redis, target.keys)
+        return await check_ledger(redis, target.keys, _witness(settings))
 
     check = "redis.reachable"
     try:
@@ -119,9 +129,14 @@ def _check_ledger(target: Target) -> list[Finding]:
     return [Finding(check, Level.OK, "Redis answers"), *found]
 
 
-def _accept_loss(target: Target) -> Finding:
+def _accept_loss(target: Target, settings: Settings | None) -> Finding:
     async def accept(redis: Redis) -> bool:
-        return await Marker(redis, target.keys).accept_loss()
+        witness = _witness(settings)
+        recall = None if witness is None else witness.recall
+        made = await Marker(redis, target.keys).accept_loss(recall)
+        if made and witness is not None:
+            await witness.remember(made)
+        return bool(made)
 
     if target.run(accept):
         return Finding("ledger.loss", Level.OK, "the loss is accepted; workers start afresh")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from worker.tasks.witness import Witness
+
 # A worker reads the stream every two seconds, busy or not.
 _SILENT_MS: Final = 30_000
 _FULL_SHARE: Final = 0.8
@@ -32,7 +34,7 @@ _ROWS_SECONDS: Final = 5.0
 _GREATEST_ID: Final = 2**64 - 1
 
 
-async def check_ledger(redis: Redis, keys: Keys) -> list[Finding]:
+async def check_ledger(redis: Redis, keys: Keys, witness: Witness | None = None) -> list[Finding]:
     """Returns what is found at the server and in the namespace.
 
     Raises:
@@ -45,7 +47,7 @@ async def check_ledger(redis: Redis, keys: Keys) -> list[Finding]:
         *await _permitted("celery.lists", check_celery_lists(redis, keys)),
         *await _permitted("redis.streams", _check_streams(redis, keys)),
         *await _permitted("redis.clock", _check_clock(redis)),
-        *await _permitted("ledger.marker", _check_loss(redis, keys)),
+        *await _permitted("ledger.marker", _check_loss(redis, keys, witness)),
         *await _permitted("intake.group", _check_group(redis, keys)),
         *await _permitted("ledger.open", _check_work(redis, keys)),
         *await _permitted("ledger.rows", _check_rows(redis, keys)),
@@ -159,8 +161,8 @@ async def _check_clock(redis: Redis) -> list[Finding]:
     return [judge_clock("redis.clock", ahead, (ended - begun) / 2, "Redis' clock")]
 
 
-async def _check_loss(redis: Redis, keys: Keys) -> list[Finding]:
-    loss = await Marker(redis, keys).loss()
+async def _check_loss(redis: Redis, keys: Keys, witness: Witness | None) -> list[Finding]:
+    loss = await Marker(redis, keys).loss(None if witness is None else witness.recall)
     if loss is None:
         return [Finding("ledger.marker", Level.OK, "nothing was lost")]
     return [

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from worker.tasks.deadlines import DeadlineWatch
     from worker.tasks.repairing import RepairWatch
     from worker.tasks.runner import Runner
+    from worker.tasks.witness import Witness
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +70,7 @@ class Parts:
         api_clock: knows the API's time from its replies.
         credentials: tells whether the API takes them.
         repair: puts back what Redis lost.
+        witness: remembers the marker outside of Redis.
         close: closes what the parts opened.
     """
 
@@ -83,6 +85,7 @@ class Parts:
     api_clock: ApiClock
     credentials: CredentialsWatch
     repair: RepairWatch
+    witness: Witness
     close: Callable[[], Awaitable[None]]
 
 
@@ -239,6 +242,7 @@ class Engine:
             "take-over": parts.intake.take_over(),
             "sweep": self._sweep(parts),
             "repair": parts.repair.watch(),
+            "witness": parts.witness.keep(parts.marker.known),
             "policy": parts.repair.watch_policy(),
         })
 
@@ -262,7 +266,7 @@ class Engine:
             try:
                 facts = await server_facts(parts.redis)
                 refuse_unsuitable(facts)
-                await parts.marker.enter()
+                await parts.marker.enter(parts.witness.recall)
                 parts.ledger.marker = parts.marker.known
                 # Before the first command: none is judged by the clock of this machine.
                 await self._mind_clock(parts)

@@ -69,6 +69,24 @@ class ResultStore:
             )
             return str(filesystem.unstrip_protocol(path))
 
+    async def read(self, name: str, seconds: float) -> bytes | None:
+        """Returns a small file of the store; None where there is none.
+
+        Raises:
+            OSError: the store can't be read.
+        """
+        with _translated():
+            return await self._threads.run(seconds, self._read, name)
+
+    async def write(self, name: str, payload: bytes, seconds: float) -> None:
+        """Writes a small file into the store, in place of what it held.
+
+        Raises:
+            OSError: the store can't be written.
+        """
+        with _translated():
+            await self._threads.run(seconds, self._put, name, payload)
+
     async def rehearse(self) -> None:
         """Stores a small result, reads it and deletes it.
 
@@ -90,11 +108,23 @@ class ResultStore:
 
     def _write(self, entry_id: str, payload: bytes) -> tuple[AbstractFileSystem, str]:
         """Returns where the file lies: its own URL has not the credentials that the store's has."""
-        filesystem, root = fsspec.url_to_fs(self._url)
         digest = hashlib.sha256(payload).hexdigest()[:16]
-        path = f"{root.rstrip('/')}/{entry_id}-{digest}.json"
-        filesystem.makedirs(root, exist_ok=True)
-        part = f"{path}.part"
+        return self._put(f"{entry_id}-{digest}.json", payload)
+
+    def _read(self, name: str) -> bytes | None:
+        filesystem, root = fsspec.url_to_fs(self._url)
+        try:
+            found: bytes = filesystem.cat_file(f"{root.rstrip('/')}/{name}")
+        except FileNotFoundError:
+            return None
+        return found
+
+    def _put(self, name: str, payload: bytes) -> tuple[AbstractFileSystem, str]:
+        filesystem, root = fsspec.url_to_fs(self._url)
+        path = f"{root.rstrip('/')}/{name}"
+        filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+        # Several workers may write the same file at once.
+        part = f"{path}.{uuid.uuid4().hex}.part"
         with filesystem.open(part, "wb") as file:
             file.write(payload)
         filesystem.mv(part, path)
