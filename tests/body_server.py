@@ -2,7 +2,8 @@
 
 The first part of a path is the way: `/chunked/a.jpg` is the file `a.jpg`, sent in chunks that
 come one after the other. A way that ends in `-cut` breaks off in the middle, as often as
-`cuts_left` says (always, unless it is set), and sends the whole file from then on.
+`cuts_left` says (always, unless it is set), and sends the whole file from then on; `stall-cut`
+says nothing more instead. `silent` does not answer until the server is awake.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ WAYS: Final = ("length", "chunked", "close", "gzip", "gzip-chunked", "no-head")
 CUT_WAYS: Final = ("length-cut", "chunked-cut", "gzip-cut", "gzip-chunked-cut", "reset-cut")
 PIECE_BYTES: Final = 20_000
 PIECE_SECONDS: Final = 0.001
+STALL_SECONDS: Final = 60.0
 
 
 @dataclass
@@ -36,13 +38,14 @@ class Bodies:
         cuts_left: how often a `-cut` still breaks off, by path; for ever if absent.
         statuses: what is answered instead, by path.
         asked: how often each path was asked for by GET.
+        awake: ends every silence.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     cuts_left: dict[str, int] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
-    silent: threading.Event = field(default_factory=threading.Event)
+    awake: threading.Event = field(default_factory=threading.Event)
 
     def serve(self) -> Any:
         """Returns a context manager that yields the server's URL."""
@@ -80,6 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, *, with_body: bool) -> None:
         way, _, name = self.path.lstrip("/").partition("/")
+        if way == "silent":
+            self.bodies.awake.wait(STALL_SECONDS)
         content = self.bodies.files.get(name)
         status = self.bodies.statuses.get(self.path, 200 if content is not None else 404)
         if way == "no-head" and not with_body:
@@ -113,7 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not with_body:
             return
         self._send_pieces(sent, chunked=chunked)
-        if way == "reset" and cut:
+        if way == "stall" and cut:
+            self.bodies.awake.wait(STALL_SECONDS)
+        elif way == "reset" and cut:
             # Closed with a time of 0 to linger, a connection is not ended but reset.
             linger = struct.pack("ii", 1, 0)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -190,6 +190,8 @@ def create_downloads(settings: Settings, threads: ThreadPools) -> Downloads:
         threads.downloads,
         total_seconds=settings.download_timeout_seconds,
         idle_seconds=settings.download_idle_timeout_seconds,
+        # A server that never answers holds its places for long; others need some, too.
+        per_server=max(1, settings.places // 2),
     )
 
 

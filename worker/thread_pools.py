@@ -149,7 +149,7 @@ class ThreadPools:
         parsing: for what is too large to be read on the event loop.
     """
 
-    downloads: ThreadPool = field(default_factory=lambda: ThreadPool("downloads", 16))
+    downloads: ThreadPool = field(default_factory=lambda: ThreadPool("downloads", 32))
     files: ThreadPool = field(default_factory=lambda: ThreadPool("files", 8))
     results: ThreadPool = field(default_factory=lambda: ThreadPool("results", 8))
     parsing: ThreadPool = field(default_factory=lambda: ThreadPool("parsing", 2))

@@ -22,7 +22,7 @@ from worker.api.remote_files import (
     open_remote,
     read_remote,
 )
-from worker.errors import InputError, RetryableError
+from worker.errors import InputError, RetryableError, ShortageError
 from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
@@ -46,8 +46,12 @@ def server(bodies: Bodies) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def downloads(total: float = 30.0, idle: float = 10.0) -> AsyncIterator[Downloads]:
-    made = Downloads(ThreadPool("test", 2), total_seconds=total, idle_seconds=idle)
+async def downloads(
+    total: float = 30.0, idle: float = 10.0, per_server: int = 64
+) -> AsyncIterator[Downloads]:
+    made = Downloads(
+        ThreadPool("test", 2), total_seconds=total, idle_seconds=idle, per_server=per_server
+    )
     try:
         yield made
     finally:
@@ -120,6 +124,78 @@ async def test_a_server_that_never_answers_is_given_up_and_keeps_no_other_waitin
             ended = await asyncio.gather(*asked, return_exceptions=True)
             assert {type(each) for each in ended} == {RetryableError}
             assert time.monotonic() - begun < 10
+
+
+async def test_a_server_that_stalls_in_the_middle_is_given_up_and_asked_again(
+    server: str, bodies: Bodies
+) -> None:
+    bodies.cuts_left["/stall-cut/a.jpg"] = 1
+    async with downloads(idle=0.5) as reader:
+        with pytest.raises(RetryableError):
+            await reader.read(f"{server}/stall-cut/a.jpg", MOST_BYTES, "field")
+        assert await reader.read(f"{server}/stall-cut/a.jpg", MOST_BYTES, "field") == PICTURE
+
+
+async def test_a_silent_server_holds_no_more_places_than_its_share() -> None:
+    """The others go back at once, at no cost, while its share goes on waiting."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/a.jpg"
+        async with downloads(total=12.0, idle=12.0, per_server=4) as reader:
+            asked = {asyncio.create_task(reader.read(url, MOST_BYTES, "f")) for _ in range(20)}
+            begun = time.monotonic()
+            while len(asked) > 4:
+                done, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+                assert {type(each.exception()) for each in done} == {ShortageError}
+            assert time.monotonic() - begun < 8
+            with pytest.raises(ShortageError, match="4 downloads wait for the same server"):
+                await reader.read(url, MOST_BYTES, "f")
+            assert time.monotonic() - begun < 8
+            assert not any(each.done() for each in asked)
+            ended = await asyncio.gather(*asked, return_exceptions=True)
+            assert {type(each) for each in ended} == {RetryableError}
+
+
+async def test_a_server_that_is_only_slow_is_waited_for() -> None:
+    """Its files come one after the other, each a part of the time after which it is silent."""
+
+    async def serve(read: asyncio.StreamReader, write: asyncio.StreamWriter) -> None:
+        await read.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.2)
+        write.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx")
+        await write.drain()
+        write.close()
+
+    async with (
+        await asyncio.start_server(serve, "127.0.0.1", 0) as slow,
+        downloads(per_server=1) as reader,
+    ):
+        url = f"http://127.0.0.1:{slow.sockets[0].getsockname()[1]}/a.jpg"
+        # Eight files take 1.6 s, each of them a fifth of a second.
+        reader._slots_of(url)._quiet_seconds = 1.2
+        asked = [reader.read(url, MOST_BYTES, "f") for _ in range(8)]
+        assert await asyncio.gather(*asked) == [b"x"] * 8
+
+
+async def test_who_waits_for_room_makes_no_server_silent(server: str) -> None:
+    """It is the worker that keeps the server waiting then."""
+    room, waits = asyncio.Event(), asyncio.Event()
+
+    async def make_room(_: int) -> None:
+        waits.set()
+        await room.wait()
+
+    async with downloads(per_server=1) as reader:
+        url = f"{server}/length/a.jpg"
+        first = asyncio.create_task(reader.read(url, MOST_BYTES, "f", make_room))
+        await waits.wait()
+        slots = reader._slots_of(url)
+        slots._quiet_seconds = 0.1
+        second = asyncio.create_task(reader.read(url, MOST_BYTES, "f"))
+        await asyncio.sleep(0.5)
+        assert not second.done()
+        slots._quiet_seconds = 10.0
+        room.set()
+        assert await first == await second == PICTURE
 
 
 async def test_a_server_that_trickles_is_given_up_after_the_whole_time(server: str) -> None:

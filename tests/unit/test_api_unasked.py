@@ -15,9 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.lying_server import LIE, Lie, LyingServer, answer, prediction
 from tests.security.tls import Authority, server_context
 from worker.api.client import MlModelsApi
+from worker.api.downloads import Downloads
+from worker.api.remote_files import read_remote
 from worker.api.signing import RequestSigner
 from worker.api.transport import Timeouts, Transport
 from worker.errors import BadResponseError, NotSentError, RetryableError
+from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
     import ssl
@@ -50,6 +53,16 @@ LIES: dict[str, Lie] = {
     "the end alone": Lie(closes=True),
     "long after": Lie(later=((0.02, MODEL),)),
 }
+
+CLOSING_LIES = [
+    Lie(within=MODEL),
+    Lie(within=MODEL[:1]),
+    Lie(within=MODEL[:HALF]),
+    Lie(within=MODEL[:HEAD]),
+    Lie(within=b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+    Lie(later=((0.01, MODEL),)),
+    Lie(later=((0.01, b"\r\n"),)),
+]
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -130,18 +143,7 @@ def test_no_command_gets_what_was_sent_for_another(
     assert [asked for asked, told in seen if told != asked] == []
 
 
-@pytest.mark.parametrize(
-    "lie",
-    [
-        Lie(within=MODEL),
-        Lie(within=MODEL[:1]),
-        Lie(within=MODEL[:HALF]),
-        Lie(within=MODEL[:HEAD]),
-        Lie(within=b"HTTP/1.1 103 Early Hints\r\n\r\n"),
-        Lie(later=((0.01, MODEL),)),
-        Lie(later=((0.01, b"\r\n"),)),
-    ],
-)
+@pytest.mark.parametrize("lie", CLOSING_LIES)
 def test_a_connection_with_unasked_bytes_is_closed_and_never_used_again(
     server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any], lie: Lie
 ) -> None:
@@ -167,6 +169,57 @@ def test_a_connection_with_unasked_bytes_is_closed_and_never_used_again(
 
     assert [each for each in run(predict()) if str(each[0]) != each[1]] == []
     assert [connection for connection, _ in server.asked] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("server", ["http"], indirect=True)
+@pytest.mark.parametrize("way", ["downloads", "opened"])
+@pytest.mark.parametrize("lie", CLOSING_LIES)
+def test_no_file_behind_a_url_is_what_was_sent_for_another(
+    server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any], lie: Lie, way: str
+) -> None:
+    """Files say nothing of themselves either, and come over kept connections, too."""
+    server.lie = lie
+
+    async def read_all() -> list[tuple[UUID, bytes]]:
+        downloads = Downloads(ThreadPool("test", 1), total_seconds=10, idle_seconds=5)
+        seen = []
+        for _ in range(5):
+            uuid = uuid4()
+            url = f"{server.url}/ml-models/{uuid}"
+            if way == "downloads":
+                content = await downloads.read(url, 100_000, "dataref")
+            else:
+                content = await asyncio.to_thread(read_remote, url, 100_000)
+            seen.append((uuid, content))
+            if lie.later:
+                await asyncio.to_thread(server.told.wait, PATIENCE_SECONDS)
+                server.told.clear()
+                await asyncio.sleep(0.02)
+        await downloads.aclose()
+        return seen
+
+    seen = run(read_all())
+    assert [uuid for uuid, content in seen if str(uuid).encode() not in content] == []
+    assert [connection for connection, _ in server.asked] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("way", ["downloads", "opened"])
+@pytest.mark.parametrize("server", ["http"], indirect=True)
+def test_a_connection_of_files_without_lies_is_kept(
+    server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any], way: str
+) -> None:
+    async def read_all() -> None:
+        downloads = Downloads(ThreadPool("test", 1), total_seconds=10, idle_seconds=5)
+        for _ in range(5):
+            url = f"{server.url}/ml-models/{uuid4()}"
+            if way == "downloads":
+                await downloads.read(url, 100_000, "dataref")
+            else:
+                await asyncio.to_thread(read_remote, url, 100_000)
+        await downloads.aclose()
+
+    run(read_all())
+    assert {connection for connection, _ in server.asked} == {1}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -15,7 +15,6 @@ import aiohttp
 from fsspec.implementations.http import HTTPFileSystem
 
 from schemas.events import ErrorCode, Problem
-from worker.api.authorities import environment_tls_context
 from worker.api.remote_files import (
     HTTP,
     RefusedFileError,
@@ -23,11 +22,13 @@ from worker.api.remote_files import (
     ShortReadError,
     TooLargeError,
     http_options,
+    open_session,
     read_remote,
     status_error,
     translated,
 )
-from worker.errors import InputError, RetryableError, ShortageError
+from worker.api.server_slots import ServerSlots
+from worker.errors import InputError, RetryableError
 from worker.shortages import shortage_error
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 # One server that never answers takes no more connections than these from the others.
 CONNECTIONS_PER_SERVER: Final = 64
+# The same for stores, each of whose files takes a thread; half of the threads that there are.
+THREADS_PER_STORE: Final = 16
 _SUCCESSES: Final = frozenset({200, 203})
 # Reserved for what no length is told of: of a web server's answer at first, of a store's file.
 _FIRST_BYTES: Final = 512 * 1024
@@ -54,14 +57,23 @@ class Downloads:
         threads: where stores are read that are no web servers.
         total_seconds: how long a download may take.
         idle_seconds: how long its server may be silent meanwhile.
+        per_server: downloads from one server at the same time.
     """
 
-    def __init__(self, threads: ThreadPool, *, total_seconds: float, idle_seconds: float) -> None:
+    def __init__(
+        self,
+        threads: ThreadPool,
+        *,
+        total_seconds: float,
+        idle_seconds: float,
+        per_server: int = CONNECTIONS_PER_SERVER,
+    ) -> None:
         self._threads = threads
         self._total_seconds = total_seconds
         self._idle_seconds = idle_seconds
         self._web: HTTPFileSystem | None = None
-        self._server_slots: dict[str, asyncio.Semaphore] = {}
+        self._per_server = min(per_server, CONNECTIONS_PER_SERVER)
+        self._slots: dict[str, ServerSlots] = {}
 
     async def read(
         self,
@@ -81,12 +93,14 @@ class Downloads:
         Raises:
             InputError: there is nothing, too much, or it may not be read.
             RetryableError: it can't be read at the moment, or only a part of it came.
+            ShortageError: too many downloads from its server are under way, and it is silent.
         """
+        slots = self._slots_of(url)
         try:
-            if url.startswith(HTTP):
-                return await self._ask(url, most_bytes, make_room or _no_bound)
-            await (make_room or _no_bound)(min(most_bytes, _UNTOLD_BYTES))
-            return await self._threads.run(self._total_seconds, read_remote, url, most_bytes)
+            async with slots.hold(self._total_seconds):
+                if url.startswith(HTTP):
+                    return await self._ask(url, most_bytes, make_room or _no_bound, slots)
+                return await self._read(url, most_bytes, make_room or _no_bound, slots)
         except TooLargeError as exc:
             raise _refusal(field, f"holds more than {most_bytes} bytes") from exc
         except ImportError as exc:
@@ -103,72 +117,77 @@ class Downloads:
         if web is not None and web._session is not None:  # noqa: SLF001 - fsspec has no other way
             await web._session.close()  # noqa: SLF001
 
-    async def _ask(self, url: str, most_bytes: int, make_room: MakeRoom) -> bytes:
+    async def _read(
+        self, url: str, most_bytes: int, make_room: MakeRoom, slots: ServerSlots
+    ) -> bytes:
+        """Returns what a store holds that is no web server."""
+        with slots.pause():
+            await make_room(min(most_bytes, _UNTOLD_BYTES))
+        content = await self._threads.run(self._total_seconds, read_remote, url, most_bytes)
+        slots.hear()
+        return content
+
+    async def _ask(
+        self, url: str, most_bytes: int, make_room: MakeRoom, slots: ServerSlots
+    ) -> bytes:
         """Returns what a web server answers to one request."""
-        slots = self._server_slots.setdefault(
-            _server(url), asyncio.Semaphore(CONNECTIONS_PER_SERVER)
-        )
-        await self._take(slots, "other downloads have all connections to its server")
-        try:
-            # Idle or not: who sends a byte a minute keeps a place, and that is what is scarce.
-            async with asyncio.timeout(self._total_seconds) as limit:
+        # Idle or not: who sends a byte a minute keeps a place, and that is what is scarce.
+        async with asyncio.timeout(self._total_seconds) as limit:
 
-                async def wait_for_room(size: int) -> None:
-                    end, begun = limit.when(), time.monotonic()
-                    limit.reschedule(None)
+            async def wait_for_room(size: int) -> None:
+                end, begun = limit.when(), time.monotonic()
+                limit.reschedule(None)
+                with slots.pause():
                     await make_room(size)
-                    if end is not None:
-                        limit.reschedule(end + time.monotonic() - begun)
+                if end is not None:
+                    limit.reschedule(end + time.monotonic() - begun)
 
-                with translated():
-                    return await self._answer(url, most_bytes, wait_for_room)
-        finally:
-            slots.release()
+            with translated():
+                return await self._answer(url, most_bytes, wait_for_room, slots)
 
-    async def _answer(self, url: str, most_bytes: int, make_room: MakeRoom) -> bytes:
+    async def _answer(
+        self, url: str, most_bytes: int, make_room: MakeRoom, slots: ServerSlots
+    ) -> bytes:
         web = self._web = self._web or self._open()
         session = await web.set_session()
         # A server that was named must not send us on to one that was not.
         options = {**web.kwargs, "allow_redirects": False}
         async with session.get(web.encode_url(url), **options) as response:
+            slots.hear()
             if response.status not in _SUCCESSES:
                 raise status_error(response.status)
-            return await _body(response, most_bytes, make_room)
+            return await _body(response, most_bytes, make_room, slots)
 
-    async def _take(self, slots: asyncio.Semaphore, otherwise: str) -> None:
-        """Waits for a slot, which is nobody's fault and costs no attempt; but not for ever."""
-        try:
-            async with asyncio.timeout(self._total_seconds):
-                await slots.acquire()
-        except TimeoutError as exc:
-            raise ShortageError(otherwise, code=ErrorCode.RESOURCE_EXHAUSTED) from exc
+    def _slots_of(self, url: str) -> ServerSlots:
+        server = _server(url)
+        if server not in self._slots:
+            most = self._per_server
+            if not url.startswith(HTTP):
+                most = min(most, THREADS_PER_STORE)
+            self._slots[server] = ServerSlots(most)
+        return self._slots[server]
 
     def _open(self) -> HTTPFileSystem:
         # fsspec's own, for the sake of what its configuration says of headers and credentials.
         options = http_options(idle_seconds=self._idle_seconds)
         return HTTPFileSystem(
-            asynchronous=True, skip_instance_cache=True, get_client=_open_session, **options
+            asynchronous=True, skip_instance_cache=True, **{**options, "get_client": _open_session}
         )
 
 
-async def _open_session(loop: Any, **options: Any) -> aiohttp.ClientSession:  # noqa: ARG001 - fsspec hands it in
-    """Returns a session; the loop is the running one."""
-    connector = aiohttp.TCPConnector(
-        limit=0, limit_per_host=CONNECTIONS_PER_SERVER, ssl=environment_tls_context() or True
-    )
-    ours = {
-        "connector": connector,
-        "cookie_jar": aiohttp.DummyCookieJar(),
-        "auto_decompress": False,
-    }
-    return aiohttp.ClientSession(**{**ours, **options})
+async def _open_session(**options: Any) -> aiohttp.ClientSession:
+    """Returns a session that gives bodies as they come and keeps no cookies."""
+    ours = {"cookie_jar": aiohttp.DummyCookieJar(), "auto_decompress": False}
+    return await open_session(**{**ours, **options})
 
 
 async def _no_bound(_: int) -> None:
     pass
 
 
-async def _body(response: aiohttp.ClientResponse, most_bytes: int, make_room: MakeRoom) -> bytes:
+async def _body(
+    response: aiohttp.ClientResponse, most_bytes: int, make_room: MakeRoom, slots: ServerSlots
+) -> bytes:
     """Returns the whole body; aiohttp says where it ended before its length or its last chunk."""
     packing = response.headers.get("Content-Encoding", "").strip().lower()
     if packing not in _PACKED | {"", "identity"}:
@@ -182,6 +201,7 @@ async def _body(response: aiohttp.ClientResponse, most_bytes: int, make_room: Ma
     room = told if told is not None and unpacker is None else _FIRST_BYTES
     await make_room(room)
     async for came in response.content.iter_any():
+        slots.hear()
         piece = unpacker.unpack(came) if unpacker is not None else came
         pieces.append(piece)
         size += len(piece)

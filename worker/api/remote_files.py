@@ -16,6 +16,10 @@ import aiohttp
 import fsspec
 from fsspec.implementations.http import HTTPStreamFile
 
+from worker.api.authorities import environment_tls_context
+from worker.api.connections import Connector, Request
+from worker.api.sessions import KEEP_ALIVE_SECONDS, send_until_written
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Protocol
@@ -193,7 +197,20 @@ def http_options(
     )
     # Nothing on the way may pack a file again: its length would be another's.
     headers = {**said.get("headers", {}), "Accept-Encoding": "identity"}
-    return {**options, "client_kwargs": {**said, "timeout": timeout, "headers": headers}}
+    client = {**said, "timeout": timeout, "headers": headers}
+    return {**options, "client_kwargs": client, "get_client": open_session}
+
+
+async def open_session(loop: Any, **options: Any) -> aiohttp.ClientSession:  # noqa: ARG001 - fsspec hands it in
+    """Returns a session in which no answer is taken for another's; fsspec calls it on the loop."""
+    ours = {
+        "connector": Connector(
+            limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=environment_tls_context() or True
+        ),
+        "request_class": Request,
+        "middlewares": (send_until_written,),
+    }
+    return aiohttp.ClientSession(**{**ours, **options})
 
 
 def _opened(url: str, idle_seconds: float, total_seconds: float | None) -> Any:

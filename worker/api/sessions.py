@@ -174,3 +174,15 @@ async def _send_once(
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
         raise LostOnceError from exc
+
+
+async def send_until_written(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Sends a request without a body over another connection while not one byte is written."""
+    for _ in range(_TRIES - 1):
+        try:
+            return await handler(request)
+        except NotWrittenError:
+            continue
+    return await handler(request)
