@@ -16,6 +16,7 @@ from tests.faults.api_replies import odd_statuses, unasked_replies
 from tests.faults.backfills import backfills
 from tests.faults.chaos import chaos
 from tests.faults.crash_places import Action, crash_at, open_fleet
+from tests.faults.downloads import remote_bodies, silent_downloads
 from tests.faults.failing_worker import PLACES
 from tests.faults.ids import colliding_ids
 from tests.faults.leases import frozen, lost_wake_ups, tripled
@@ -80,6 +81,8 @@ SCENARIOS: dict[str, Scenario] = {
     "ids-collide": lambda at, seed: colliding_ids(at, seed, 2_000),
     "unasked-replies": lambda at, seed: unasked_replies(at, seed, 6_000),
     "odd-statuses": lambda at, seed: odd_statuses(at, seed, 100),
+    "remote-bodies": lambda at, seed: remote_bodies(at, seed, 1_500),
+    "silent-downloads": lambda at, seed: silent_downloads(at, seed, 200),
     "waits": lambda at, seed: waiting_trainings(at, seed, 10_000, 240),
 }
 
