@@ -119,6 +119,17 @@ def test_a_replay_says_that_a_deadline_has_passed_and_keeps_one_to_come(letters:
     assert anew.lines[0]["command"]["deadline"] == "2999-01-01T00:00:00Z"
 
 
+def test_of_several_keys_one_that_is_unknown_makes_the_exit_code_1(letters: Console) -> None:
+    """Whatever its place among them; the others are sent all the same."""
+    for keys in (("0-1", "odd"), ("odd", "0-1")):
+        reject(letters, b'{"type": "list_models", "id": "odd", "data": {"query": 1}}')
+        said = letters.run("dead-letters", "replay", "--json", "--set", "query=x", *keys)
+        assert said.code == 1
+        assert [line["sent"] for line in said.lines if "sent" in line] == [True]
+        assert [line["error"]["code"] for line in said.lines if "error" in line] == ["not_found"]
+        assert listed(letters) == []
+
+
 def test_a_replay_can_mend_the_data(letters: Console) -> None:
     reject(
         letters, b'{"type": "list_models", "id": "odd", "data": {"query": 1, "order_asc": true}}'

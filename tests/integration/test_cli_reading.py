@@ -13,6 +13,7 @@ from schemas.enums import Priority
 from tests.console import Console, finish, wait_until
 from worker.embedded import EmbeddedRedis
 from worker.intake.verdict import Entry, judge
+from worker.ledger.dead_letters import FIELD, dead_letter_json
 from worker.ledger.keys import COMMAND_FIELD, GROUP, Keys
 from worker.ledger.lanes import Lanes
 from worker.ledger.row import Acceptance, Finish, Lease, RowState
@@ -270,6 +271,50 @@ async def test_an_unknown_id_ends_with_1(console: Console) -> None:
     assert (said.code, said.out) == (1, "")
     assert "no command has the id nobody" in said.err
     assert console.run("cancel", "nobody").code == 1
+
+
+async def test_status_of_a_rejected_id_shows_its_dead_letter_and_ends_with_1(
+    console: Console, redis: Redis, keys: Keys
+) -> None:
+    letter = dead_letter_json(
+        command_id="odd",
+        command_type="list_models",
+        error={"code": "invalid_command", "message": "data.query must be a string"},
+        text=b"{}",
+        at_ms=1_700_000_000_000,
+        attempts=0,
+        history=[],
+    )
+    key = cast("bytes", await redis.xadd(keys.dead_letters, {FIELD: letter})).decode()
+    said = console.run("status", "odd")
+    words = " ".join(said.out.split())
+    assert (said.code, said.err) == (1, "")
+    assert "state rejected" in words
+    assert "error invalid_command: data.query must be a string" in words
+    assert f"trainmaster dead-letters show {key}" in words
+    (line,) = console.run("status", "odd", "--json").lines
+    assert (line["state"], line["dead_letter"]) == ("rejected", key)
+    assert console.run("status", "--item", "odd").out == ""
+
+
+async def test_of_several_ids_one_that_is_unknown_makes_the_exit_code_1(
+    console: Console, redis: Redis, ledger: Ledger
+) -> None:
+    """Whatever its place among them; for the others all is done."""
+    for command_id in ("a", "b", "c", "d"):
+        await accept(redis, ledger, **LIST, id=command_id)
+    assert console.run("status", "a", "b").code == 0
+    for ids in (("a", "nobody"), ("nobody", "a")):
+        said = console.run("status", "--json", *ids)
+        assert (said.code, [row["id"] for row in said.lines]) == (1, ["a"])
+        assert "no command has the id nobody" in said.err
+    assert console.run("cancel", "a", "b").code == 0
+    for ids in (("c", "nobody"), ("nobody", "d")):
+        said = console.run("cancel", "--json", *ids)
+        assert said.code == 1
+        verdicts = {line["id"]: line["verdict"] for line in said.lines}
+        assert verdicts.pop("nobody") == "unknown_id"
+        assert list(verdicts.values()) == ["cancelled"]
 
 
 async def test_list_has_counts_on_top_and_filters_by_state(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ import pytest
 
 from tests.console import Console, Served, finish, wait_until
 from tests.sandbox_process import SIMULATED
+from tests.terminal import run_on_terminal
+from worker.cli.watching import LINE_SECONDS, LineWatcher
 from worker.embedded import EmbeddedRedis
 from worker.intake.verdict import Entry, judge
 from worker.ledger.connection import connect
@@ -195,6 +198,25 @@ def test_a_wait_that_is_left_says_that_the_command_goes_on_and_how_to_look(
     assert f"its training {row['progress']['uuid']} goes on at the API" in cancelled.out
     assert served.console.run("cancel", command_id, "--json").lines[0]["state"] == "cancelled"
     assert "cancelled" in served.console.run("status", command_id).out
+
+
+def test_on_a_terminal_the_time_that_passes_is_shown(console: Console) -> None:
+    said = run_on_terminal(console, "submit", "--wait", "--timeout", "4", "list_models")
+    assert said.code == 1
+    assert re.search(r"waiting for 1 command, [1-4]\.\ds", said.out)
+
+
+def test_without_a_terminal_the_time_that_passes_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """For whoever reads a log, and not at each look."""
+    with LineWatcher(1, str, line_seconds=0) as watcher:
+        watcher.on_tick(1)
+    assert capsys.readouterr().err.startswith("waiting for 1 command, ")
+    with LineWatcher(1, str) as watcher:
+        watcher.on_tick(1)
+    assert capsys.readouterr().err == ""
+    assert LINE_SECONDS == 60
 
 
 def test_without_a_worker_the_wait_says_so(console: Console) -> None:

@@ -25,6 +25,7 @@ from worker.cli.backfill_lead import (
 )
 from worker.cli.backfill_progress import Display, standing_json
 from worker.cli.backfill_run import run
+from worker.cli.completion import complete_backfills
 from worker.cli.output import print_json, safe_text
 from worker.cli.tables import Column, Row, print_table
 from worker.cli.target import Target, json_option, ledger_command
@@ -49,7 +50,7 @@ _COLUMNS: Final = (
     Column("results", drop=4, shorten=True),
 )
 
-id_argument: Final = click.argument("backfill_id", metavar="ID")
+id_argument: Final = click.argument("backfill_id", metavar="ID", shell_complete=complete_backfills)
 
 
 @click.group("backfill")
@@ -65,7 +66,7 @@ backfill.add_command(run)
 
 
 @backfill.command("status")
-@click.argument("backfill_id", metavar="ID", required=False)
+@click.argument("backfill_id", metavar="[ID]", required=False, shell_complete=complete_backfills)
 @click.option("--watch", is_flag=True, help="Go on until it has ended.")
 @json_option
 @ledger_command

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from worker.cli.completion import complete_open_ids
 from worker.cli.output import print_json, safe_text
 from worker.cli.target import Target, json_option, ledger_command
 from worker.ledger.cancellation import CancelOutcome, CancelVerdict
@@ -19,7 +20,7 @@ FAILED: Final = 1
 
 
 @click.command()
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_open_ids)
 @json_option
 @ledger_command
 def cancel(*, target: Target, ids: tuple[str, ...], as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from worker.cli.completion import complete_letters
 from worker.cli.narration import describe_error
 from worker.cli.output import (
     counted,
@@ -111,7 +112,7 @@ def list_letters(
 
 
 @dead_letters.command()
-@click.argument("key")
+@click.argument("key", shell_complete=complete_letters)
 @json_option
 @ledger_command
 def show(*, target: Target, key: str, as_json: bool) -> None:
@@ -148,7 +149,7 @@ def show(*, target: Target, key: str, as_json: bool) -> None:
 
 
 @dead_letters.command()
-@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=complete_letters)
 @reason_option
 @click.option("--older-than", type=SPAN, help="Only what died so long ago, like 7d.")
 @click.option("--yes", is_flag=True, help="Don't ask.")

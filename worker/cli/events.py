@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from worker.cli.choices import EVENT_TYPE
+from worker.cli.completion import complete_ids
 from worker.cli.narration import narrate
 from worker.cli.output import open_console, print_json
 from worker.cli.target import Target, json_option, ledger_command
@@ -37,7 +38,14 @@ _PAUSE_SECONDS: Final = 1.0
     metavar="TYPE",
     help="Only these: a command's type, a state, or both (train, failed, train.failed).",
 )
-@click.option("--id", "ids", multiple=True, metavar="ID", help="Only the events of this command.")
+@click.option(
+    "--id",
+    "ids",
+    multiple=True,
+    metavar="ID",
+    shell_complete=complete_ids,
+    help="Only the events of this command.",
+)
 @click.option("--since", type=PAST, help="Only events since then: RFC 3339, or like 10m ago.")
 @json_option
 @ledger_command

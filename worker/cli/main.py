@@ -7,6 +7,7 @@ and `submit` stands in other people's loops.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -14,6 +15,7 @@ from traceback import format_exception
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from schemas.enums import CommandType
 from schemas.suggestions import unknown
@@ -62,7 +64,7 @@ COMMANDS: Final = {
     "lanes": Listed("worker.cli.lanes:lanes", "Show paused lanes, or resume one."),
     "list": Listed("worker.cli.status:list_commands", "List commands and how many there are."),
     "schemas": Listed("worker.cli.schemas:schemas", "Print or write the contract as JSON."),
-    "status": Listed("worker.cli.status:status", "Tell how a command stands."),
+    "status": Listed("worker.cli.status:status", "Tell how commands stand."),
     "submit": Listed("worker.cli.submit:submit", "Send commands."),
     "worker": Listed("worker.cli.serving:worker", "Carry out commands until told to stop."),
 }
@@ -110,6 +112,14 @@ class Commands(click.Group):
             # Ours are no attribute of the group: they are imported when they are called.
             raise click.UsageError(unknown("command", name, self.list_commands(ctx)), ctx) from exc
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Returns the commands that begin so, without importing them."""
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        helps = PLUGIN_HELP | {name: listed.help for name, listed in COMMANDS.items()}
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [CompletionItem(name, help=helps.get(name)) for name in names]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the overview without importing what it lists."""
         helps = PLUGIN_HELP | {name: listed.help for name, listed in COMMANDS.items()}
@@ -128,6 +138,9 @@ def commands() -> None:
 def main() -> None:
     """Runs the console script; a wrong setting is one line and exit code 2, never a traceback."""
     sys.excepthook = _show_defect
+    if "_TRAINMASTER_COMPLETE" in os.environ:
+        # It has a script for bash of its own.
+        import_module("worker.cli.completion")
     try:
         commands(prog_name="trainmaster")
     except SettingError as exc:

@@ -8,6 +8,7 @@ import click
 
 from worker.cli.arguments import ArgumentError, read_data, read_value
 from worker.cli.choices import ERROR_CODE, LETTER_TYPE
+from worker.cli.completion import complete_letters
 from worker.cli.narration import describe_error
 from worker.cli.output import counted, print_json, safe_text
 from worker.cli.replaying import PERHAPS_DONE, Edit, Replay, ReplayError, prepare
@@ -34,7 +35,7 @@ type_option: Final = click.option(
 
 
 @click.command()
-@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=complete_letters)
 @reason_option
 @type_option
 @click.option("--all", "everything", is_flag=True, help="All of this reason or type, or all.")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from schemas.events import ErrorCode
 from worker.cli.choices import COMMAND_TYPE
+from worker.cli.completion import complete_ids
 from worker.cli.narration import describe_error, summarise
 from worker.cli.output import open_console, print_fields, print_json, safe_text
 from worker.cli.tables import Column, Row, newest_option, print_table
 from worker.cli.target import Target, json_option, ledger_command
 from worker.cli.times import PAST, milliseconds, show_moment, show_span
 from worker.cli.waiting import terminal_event
+from worker.ledger.dead_letters import DeadLetters
 from worker.ledger.inspection import Inspector, RowChoice
 from worker.ledger.row import RowState
 
@@ -23,9 +26,13 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from worker.ledger.dead_letters import DeadLetter
     from worker.ledger.inspection import RowView
+    from worker.ledger.keys import Keys
 
+FAILED: Final = 1
 _KNOWN_STATES = frozenset(RowState)
+_REJECTIONS: Final = {str(each) for each in ErrorCode if each.fate == "rejected"}
 _COLUMNS: Final = (
     Column("id", shorten=True),
     Column("type"),
@@ -38,35 +45,88 @@ _COLUMNS: Final = (
 
 
 @click.command()
-@click.argument("command_id", metavar="ID")
+@click.argument(
+    "command_ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_ids
+)
 @click.option("--item", is_flag=True, help="ID is a backfill's item, like night/17.")
 @json_option
 @ledger_command
-def status(*, target: Target, command_id: str, item: bool, as_json: bool) -> None:
-    """Tell how a command stands.
+def status(*, target: Target, command_ids: tuple[str, ...], item: bool, as_json: bool) -> None:
+    """Tell how commands stand.
 
     An ID that no command has may be that of a backfill's item which has not ended; where both are
-    there, --item shows the item. Ends with 1 where the id is not known: never accepted, rejected,
-    or ended long ago.
+    there, --item shows the item. Of one that was rejected, or ended too long ago, its dead letter
+    is shown. Ends with 1 where an id is not known: never accepted, rejected, or ended long ago.
     """
 
-    async def look(redis: Redis) -> tuple[RowView, dict[str, Any] | None] | None:
-        inspector = Inspector(redis, target.keys)
-        row = None if item else await inspector.status(command_id)
-        row = row or await inspector.item(command_id)
-        return None if row is None else (row, await terminal_event(redis, target.keys, row))
+    async def look(redis: Redis) -> list[_Found]:
+        return [await _look(redis, target.keys, each, item=item) for each in command_ids]
 
     found = target.run(look)
-    if found is None:
-        raise click.ClickException(
-            f"no command has the id {safe_text(command_id)}: it is not accepted yet, was rejected "
-            "(see: trainmaster dead-letters list), or ended too long ago"
+    for number, (command_id, each) in enumerate(zip(command_ids, found, strict=True)):
+        if number and not as_json:
+            click.echo()
+        _print_found(command_id, each, as_json=as_json)
+    if any(each.row is None for each in found):
+        raise SystemExit(FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is known of an id: its row with the event of its end, else its dead letter."""
+
+    row: RowView | None = None
+    event: dict[str, Any] | None = None
+    letter: DeadLetter | None = None
+
+
+async def _look(redis: Redis, keys: Keys, command_id: str, *, item: bool) -> _Found:
+    inspector = Inspector(redis, keys)
+    row = None if item else await inspector.status(command_id)
+    row = row or await inspector.item(command_id)
+    if row is not None:
+        return _Found(row, await terminal_event(redis, keys, row))
+    return _Found(letter=None if item else await DeadLetters(redis, keys).get(command_id))
+
+
+def _print_found(command_id: str, found: _Found, *, as_json: bool) -> None:
+    if found.row is not None and as_json:
+        print_json({**_for_machines(found.row), "last_event": found.event})
+    elif found.row is not None:
+        print_fields(open_console(), _fields(found.row, found.event, time.time()))
+    elif found.letter is not None:
+        _print_letter(found.letter, as_json=as_json)
+    else:
+        click.echo(
+            f"Error: no command has the id {safe_text(command_id)}: it is not accepted yet, or "
+            "ended too long ago; no dead letter has it either",
+            err=True,
         )
-    row, event = found
+
+
+def _print_letter(letter: DeadLetter, *, as_json: bool) -> None:
+    state = "rejected" if letter.reason in _REJECTIONS else "failed"
     if as_json:
-        print_json({**_for_machines(row), "last_event": event})
+        print_json({
+            "id": letter.command_id,
+            "type": letter.type,
+            "state": state,
+            "dead_letter": letter.key,
+            "error": letter.error,
+            "at_ms": letter.at_ms,
+        })
         return
-    print_fields(open_console(), _fields(row, event, time.time()))
+    print_fields(
+        open_console(),
+        [
+            ("id", letter.command_id),
+            ("type", letter.type),
+            ("state", state),
+            ("since", show_moment(letter.at_ms)),
+            ("error", describe_error(letter.error)),
+            ("dead letter", f"{letter.key}; see: trainmaster dead-letters show {letter.key}"),
+        ],
+    )
 
 
 @click.command("list")

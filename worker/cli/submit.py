@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from schemas.enums import CommandType, Priority
 from schemas.suggestions import unknown
 from worker.cli.arguments import ArgumentError, read_data
+from worker.cli.completion import complete_pairs, complete_types
 from worker.cli.drafts import Draft, Refusal, Source, draft_all, read_sources
 from worker.cli.output import counted, print_json, print_pretty_json, safe_text
 from worker.cli.sending import SendError, Sent, send
@@ -34,8 +35,8 @@ _SHOWN_IDS: Final = 5
 
 
 @click.command()
-@click.argument("what", metavar="TYPE|FILE|-")
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("what", metavar="TYPE|FILE|-", shell_complete=complete_types)
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs)
 @click.option("--wait", is_flag=True, help="Show what happens until the end, then the result.")
 @click.option("--timeout", type=SPAN, help="Wait no longer than this, like 10m.")
 @click.option("--id", "command_id", help="The idempotency key: sent again it does nothing more.")
@@ -58,7 +59,7 @@ def submit(
 ) -> None:
     """Send commands.
 
-    TYPE with its parameters as KEY=VALUE, for example
+    TYPE with its parameters as KEY=VALUE (see: trainmaster describe TYPE), for example
 
         trainmaster submit --wait get_model model_uuid=…
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from worker.cli.narration import narrate
 from worker.cli.output import counted, open_console, print_json
@@ -13,21 +13,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+LINE_SECONDS: Final = 60.0
+
 
 class LineWatcher:
-    """Tells on stderr what happens, and on a terminal for how long one has waited.
+    """Tells on stderr what happens, and for how long one has waited.
+
+    On a terminal the time ticks; in a log it is a line now and then.
 
     Args:
         commands: how many there are; one needs no name on every line.
         trouble: puts Redis' trouble into words.
+        line_seconds: the time between two such lines.
     """
 
-    def __init__(self, commands: int, trouble: Callable[[BaseException], str]) -> None:
+    def __init__(
+        self,
+        commands: int,
+        trouble: Callable[[BaseException], str],
+        line_seconds: float = LINE_SECONDS,
+    ) -> None:
+        self._line_seconds = line_seconds
         self._commands = commands
         self._trouble = trouble
         self._console = open_console(stderr=True)
         self._status = self._console.status("")
-        self._begun = time.monotonic()
+        self._begun = self._line_at = time.monotonic()
         self._training_since: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -74,6 +85,9 @@ class LineWatcher:
             longest = show_span(now - min(self._training_since.values()))
             said += f"; {counted(len(self._training_since), 'training')} for up to {longest}"
         self._status.update(said)
+        if not self._console.is_terminal and now - self._line_at >= self._line_seconds:
+            self._line_at = now
+            self._console.print(said, soft_wrap=True)
 
 
 class JsonWatcher(LineWatcher):

@@ -78,24 +78,26 @@ class RowChoice:
     state: RowState | None = None
     command_type: str | None = None
     since_ms: int | None = None
+    ended: bool | None = None
 
     def fits(self, row: RowView) -> bool:
         """Whether a row is one of them."""
         return (
             self.state in {None, row.state}
             and self.command_type in {None, row.type}
+            and self.ended in {None, row.ended}
             and (self.since_ms is None or row.changed_at_ms >= self.since_ms)
         )
 
     @property
     def of_open(self) -> bool:
         """Whether there may be such among what has not ended."""
-        return self.state is None or not self.state.ended
+        return self.ended is not True and (self.state is None or not self.state.ended)
 
     @property
     def of_ended(self) -> bool:
         """Whether there may be such among what has ended."""
-        return self.state is None or self.state.ended
+        return self.ended is not False and (self.state is None or self.state.ended)
 
 
 class Inspector:
