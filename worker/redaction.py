@@ -48,7 +48,12 @@ def redact_url(url: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """Returns a text in which every URL is as `redact_url` renders it."""
+    """Returns a text in which every URL is as `redact_url` renders it.
+
+    It can be written: a file's name that is not UTF-8 holds what no JSON takes.
+    """
+    if not text.isascii():
+        text = text.encode(errors="backslashreplace").decode()
     return _IN_TEXT.sub(_redact_found, text) if "://" in text else text
 
 

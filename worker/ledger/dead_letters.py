@@ -11,6 +11,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.attributes import Timestamp
+from schemas.json_text import encode_json
 from worker.ledger.keys import COMMAND_FIELD, Keys
 from worker.ledger.streams import entries_between, newest_entries
 
@@ -72,7 +73,7 @@ def dead_letter_json(  # noqa: PLR0913 - the fields of a dead letter
         letter["text"] = text.decode("utf-8")
     except UnicodeDecodeError:
         letter["text_base64"] = base64.b64encode(text).decode("ascii")
-    return orjson.dumps(letter)
+    return encode_json(letter)
 
 
 class DeadLetters:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from worker.ledger.ledger import load_script
-from worker.ledger.row import read_lease
+from worker.ledger.row import read_leases
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -54,4 +54,4 @@ class Deadlines:
             args=[keys.prefix, self._lease_ms, most, int(AGAIN_SECONDS * 1000), MOST_TEXT_BYTES],
         )
         following = None if next_ms < 0 else next_ms / 1000
-        return LateClaim([read_lease(fields) for fields in rows], following)
+        return LateClaim(read_leases(rows), following)

@@ -29,7 +29,7 @@ from worker.ledger.row import (
     Progress,
     Rejection,
     RowState,
-    read_lease,
+    read_leases,
 )
 
 if TYPE_CHECKING:
@@ -207,8 +207,9 @@ class Ledger:
         )
         held_ms, rows, paused, dropped, skipped, cut = reply
         if dropped:
-            log.error("ledger.rows_broken", ids=[shown_id(row_id.decode()) for row_id in dropped])
-        leases = [read_lease(fields) for fields in rows]
+            named = [shown_id(row_id.decode(errors="replace")) for row_id in dropped]
+            log.error("ledger.rows_broken", ids=named)
+        leases = read_leases(rows)
         if not paused:
             return Claim(leases, held_ms / 1000, frozenset(), skipped, bool(cut))
         lanes = {lane for bit, lane in _PAUSED_BITS if paused & bit}

@@ -18,11 +18,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, NewType
+from typing import TYPE_CHECKING, Any, Final, NewType
+
+import structlog
 
 from schemas.enums import Priority
 from schemas.json_text import decode_json
 from worker.ledger.keys import ITEM_SEPARATOR, shown_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+log = structlog.get_logger(__name__)
 
 # A first claim that never ended is what every kill leaves behind; a second one is suspect.
 SUSPECT_CLAIMS: Final = 2
@@ -98,6 +105,7 @@ class Lease:
         row_id: names the row in the ledger, see `worker.ledger.keys`.
         backfill: whose item it is; empty for a command.
         probe: whether its lane is paused, and it was let through to see if that can end.
+        broken: what of its row can't be read; such a command must not be carried out.
     """
 
     row_id: str
@@ -113,6 +121,7 @@ class Lease:
     text: bytes
     backfill: str = ""
     probe: bool = False
+    broken: str = ""
 
     @property
     def command_id(self) -> str:
@@ -130,25 +139,58 @@ class Lease:
         return self.claims > SUSPECT_CLAIMS
 
 
-def read_lease(fields: list[Any]) -> Lease:
-    """Returns the lease that a script handed out."""
+def read_leases(rows: Iterable[list[Any]]) -> list[Lease]:
+    """Returns the leases that a script handed out; none that can't be read keeps the others."""
+    leases = []
+    for fields in rows:
+        try:
+            leases.append(_read_lease(fields))
+        except (ValueError, TypeError, LookupError):
+            # Its lease ends by itself, and it counts as a claim that never ended.
+            log.exception("ledger.row_unreadable", id=repr(fields[0]))
+    return leases
+
+
+def _read_lease(fields: list[Any]) -> Lease:
     (row_id, token, lane, state, attempts, claims, accepted_at, entry_id, progress, errors) = (
         fields[:10]
     )
+    known, broken = RowState.RUNNING, ""
+    noted: Progress | None = None
+    try:
+        known = RowState(state.decode())
+        noted = _json_of(progress, dict)
+    except ValueError:
+        # A newer worker may know more states; what it noted is not to be guessed at.
+        broken = "its state or its progress in the ledger can't be read"
+    try:
+        history = _json_of(errors, list) or []
+    except ValueError:
+        history = []
     return Lease(
         row_id=row_id.decode(),
         token=Token(token),
-        lane=LANES[lane],
-        state=RowState(state.decode()),
+        lane=LANES.get(lane, Priority.INTERACTIVE),
+        state=known,
         attempts=int(attempts),
         claims=int(claims),
         accepted_at_ms=int(accepted_at),
         entry_id=entry_id.decode(),
-        progress=decode_json(progress) if progress else None,
-        errors=decode_json(errors) if errors else [],
+        progress=noted,
+        errors=history,
         text=fields[10],
         backfill=fields[11].decode(),
+        broken=broken,
     )
+
+
+def _json_of(text: bytes, kind: type[Any]) -> Any:
+    if not text:
+        return None
+    found = decode_json(text)
+    if not isinstance(found, kind):
+        raise ValueError(f"is no {kind.__name__}")  # noqa: TRY004 - what is stored is no argument
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import structlog
 from schemas.enums import CommandType, EventState
 from schemas.events import ErrorCode
 from schemas.json_text import Encoded, encode_json
+from schemas.parsing import InvalidCommandError
 from schemas.referral import ReferredCommand, reread_message
 from worker.errors import (
     ConnectionLostError,
@@ -37,14 +38,13 @@ from worker.ledger.row import Finish, Lease, RowState
 from worker.shortages import shortage_error
 from worker.tasks.item_results import failed_item, is_silent, succeeded_item
 from worker.tasks.referral import fetched
-from worker.tasks.unreadable import give_up, leave_to_others
+from worker.tasks.unreadable import give_up, give_up_defective, leave_to_others
 from worker.tasks.verdict import RetryPolicy, decide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from schemas.commands import Command
-    from schemas.parsing import InvalidCommandError
     from worker.api.credentials_watch import CredentialsWatch
     from worker.api.gate import Breaker
     from worker.handlers.registry import Handler
@@ -97,12 +97,17 @@ class Attempts:
         Raises:
             InvalidCommandError: another version of the worker accepted what this one can't read.
         """
+        if lease.broken:
+            raise InvalidCommandError(ErrorCode.INTERNAL_ERROR, lease.broken)
         return Run(reread_message(lease.text), lease, self.around)
 
-    def unreadable(self, lease: Lease, error: InvalidCommandError) -> Finish:
-        """Returns the finish of a lease whose command this version can't read."""
+    def unreadable(self, lease: Lease, error: Exception) -> Finish | None:
+        """Returns the finish of a lease whose command this version can't read.
+
+        None leaves the row as it is until the lease ends, for what stands there is not known.
+        """
         if lease.claims <= self.max_claims:
-            return leave_to_others(lease)
+            return None if lease.broken else leave_to_others(lease)
         return give_up(lease, error, self.around.ledger.keys, self.around.now())
 
     async def carry_out(self, run: Run[Any]) -> Finish:
@@ -159,13 +164,19 @@ class Attempts:
 
     def defect(self, run: Run[Command], error: Exception) -> Finish:
         """Returns the finish of a run that a defect of ours ended."""
-        return self._fail(
-            run,
-            TrainmasterError(
-                f"a defect of trainmaster: {type(error).__name__}; see the worker's log",
-                code=ErrorCode.INTERNAL_ERROR,
-            ),
+        failure = TrainmasterError(
+            f"a defect of trainmaster: {type(error).__name__}; see the worker's log",
+            code=ErrorCode.INTERNAL_ERROR,
         )
+        try:
+            return self._fail(run, failure)
+        except Exception as exc:
+            log.exception("run.end_untold", command_id=run.lease.command_id)
+            return self.unrecordable(run.lease, exc)
+
+    def unrecordable(self, lease: Lease, error: Exception) -> Finish:
+        """Returns the finish of a run whose own can't be told or recorded."""
+        return give_up_defective(lease, error, self.around.ledger.keys, self.around.now())
 
     def late(self, run: Run[Any]) -> Finish:
         """Returns the finish of a command whose deadline passed while it waited."""

@@ -57,6 +57,12 @@ class DeadlineWatch:
     def _finish(self, lease: Lease) -> Finish:
         try:
             run = self._attempts.begin(lease)
-        except InvalidCommandError:
+        except Exception as exc:
+            if not isinstance(exc, InvalidCommandError):
+                log.exception("command.unreadable", command_id=lease.command_id)
             return give_up_late(lease, self._ledger.keys, self._attempts.around.now())
-        return self._attempts.late(run)
+        try:
+            return self._attempts.late(run)
+        except Exception as exc:
+            log.exception("run.end_untold", command_id=lease.command_id)
+            return self._attempts.unrecordable(lease, exc)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from schemas.json_text import encode_json
+from schemas.referral import DATAREF
 
 if TYPE_CHECKING:
     from schemas.commands import Command
@@ -68,9 +69,13 @@ def unreadable_item(lease: Lease, error: dict[str, Any]) -> bytes:
     })
 
 
-def _said(run: Run[Command]) -> dict[str, Any]:
-    data = run.command.data
-    return data.model_dump(mode="json", exclude_unset=True, exclude=_SHARED)
+def _said(run: Run[Any]) -> dict[str, Any]:
+    if run.command.data is None:
+        return {DATAREF: run.command.dataref}
+    said: dict[str, Any] = run.command.data.model_dump(
+        mode="json", exclude_unset=True, exclude=_SHARED
+    )
+    return said
 
 
 def _record(run: Run[Command], state: str, told: dict[str, Any], attempts: int) -> bytes:

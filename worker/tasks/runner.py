@@ -11,6 +11,9 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schemas.enums import Priority
 from schemas.parsing import InvalidCommandError
@@ -47,6 +50,8 @@ TEXT_BYTES = 12 * 1024 * 1024
 COPIES_OF_TEXT = 4
 # Of these bytes bulk commands leave a part to interactive ones.
 BULK_SHARE = 0.75
+# Whatever was to be written: nothing reaches Redis.
+_REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
 class Runner:
@@ -113,6 +118,11 @@ class Runner:
     def running(self) -> int:
         """How many commands run."""
         return len(self._runs)
+
+    @property
+    def unsettled(self) -> int:
+        """How many ends wait to be recorded."""
+        return len(self._finishes)
 
     @property
     def draining(self) -> bool:
@@ -243,8 +253,12 @@ class Runner:
     async def _run(self, lease: Lease) -> None:
         try:
             run = self._attempts.begin(lease)
-        except InvalidCommandError as exc:
-            self._end(self._attempts.unreadable(lease, exc))
+        except Exception as exc:
+            if not isinstance(exc, InvalidCommandError):
+                log.exception("run.defect", command_id=lease.command_id)
+            unread = self._attempts.unreadable(lease, exc)
+            if unread is not None:
+                self._end(unread)
             return
         current = asyncio.current_task()
         if current is not None:
@@ -286,20 +300,73 @@ class Runner:
                 continue
             self._finished.clear()
             try:
-                done = await self._ledger.finish(batch)
+                is_settled = await self._settle_batch(batch)
             except LEDGER_TROUBLE as exc:
                 self._ledger.outage.failed("settle", exc)
+                is_settled = False
+            else:
+                self._ledger.outage.worked("settle")
+            if is_settled:
+                pause = REDIS_PAUSE_SECONDS
+            else:
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_REDIS_PAUSE_SECONDS, pause * 2)
+
+    async def _settle_batch(self, batch: list[Finish]) -> bool:
+        """Records finishes in one script; returns whether none of them is left.
+
+        Raises:
+            redis.exceptions.RedisError: Redis takes none of them.
+        """
+        try:
+            done = await self._ledger.finish(batch)
+        except _REDIS_AWAY:
+            raise
+        except Exception as exc:
+            if isinstance(exc, ResponseError) and len(batch) == 1:
+                raise
+            # One of them may be what can't be written: it must not take the others with it.
+            return await self._settle_singly(batch)
+        del self._finishes[: len(batch)]
+        for finish, was_done in zip(batch, done, strict=True):
+            await self._settled(finish, was_done=was_done)
+        return True
+
+    async def _settle_singly(self, batch: list[Finish]) -> bool:
+        settled, refused = 0, 0
+        for finish in batch:
+            try:
+                was_done = await self._settle_one(finish)
+            except ResponseError as exc:
+                # Behind all others, so that it stands in nobody's way.
+                self._finishes.append(self._finishes.pop(0))
+                if not settled:
+                    # Most likely Redis takes nothing at all: one is enough to ask.
+                    raise
+                log.warning("run.unsettled", command_id=finish.lease.command_id, error=str(exc))
+                refused += 1
                 continue
-            pause = REDIS_PAUSE_SECONDS
-            self._ledger.outage.worked("settle")
-            del self._finishes[: len(batch)]
-            for finish, was_done in zip(batch, done, strict=True):
-                if was_done:
-                    await self._watch_lane(finish)
-                else:
-                    log.warning("run.fenced", command_id=finish.lease.command_id)
+            del self._finishes[0]
+            settled += 1
+            await self._settled(finish, was_done=was_done)
+        return not refused
+
+    async def _settle_one(self, finish: Finish) -> bool:
+        try:
+            (was_done,) = await self._ledger.finish([finish])
+        except (*_REDIS_AWAY, ResponseError):
+            raise
+        except Exception as exc:
+            log.exception("run.unrecordable", command_id=finish.lease.command_id)
+            plain = self._attempts.unrecordable(finish.lease, exc)
+            (was_done,) = await self._ledger.finish([plain])
+        return was_done
+
+    async def _settled(self, finish: Finish, *, was_done: bool) -> None:
+        if was_done:
+            await self._watch_lane(finish)
+        else:
+            log.warning("run.fenced", command_id=finish.lease.command_id)
 
     async def _watch_lane(self, finish: Finish) -> None:
         """Pauses a lane in which nearly everything fails; resumes it when its probe succeeds."""

@@ -10,13 +10,13 @@ import structlog
 from schemas.enums import EventState
 from schemas.events import UNREADABLE_TYPE, ErrorBody, ErrorCode
 from schemas.legible import read_legible
+from schemas.parsing import InvalidCommandError
 from worker.ledger.announcement import announce
 from worker.ledger.dead_letters import dead_letter_json
 from worker.ledger.row import Finish, Lease, RowState
 from worker.tasks.item_results import unreadable_item
 
 if TYPE_CHECKING:
-    from schemas.parsing import InvalidCommandError
     from worker.ledger.keys import Keys
     from worker.ledger.repair import LostRow
 
@@ -36,12 +36,23 @@ def leave_to_others(lease: Lease) -> Finish:
     )
 
 
-def give_up(lease: Lease, error: InvalidCommandError, keys: Keys, now: float) -> Finish:
+def give_up(lease: Lease, error: Exception, keys: Keys, now: float) -> Finish:
     """Returns the finish of a command that nobody could read: it has failed."""
     body = ErrorBody(
         code=ErrorCode.INTERNAL_ERROR,
-        message=f"no worker can read the command that one accepted: {error.message}",
-        problems=list(error.problems) or None,
+        message=f"no worker can read the command that one accepted: {_said(error)}",
+        problems=(list(error.problems) or None) if isinstance(error, InvalidCommandError) else None,
+    )
+    return _fail(lease, body, keys, now)
+
+
+def give_up_defective(lease: Lease, error: Exception, keys: Keys, now: float) -> Finish:
+    """Returns the finish of a command whose end can't be told or recorded: it has failed.
+
+    It is made of the row alone, for what the command says may be what can't be told.
+    """
+    body = ErrorBody(
+        code=ErrorCode.INTERNAL_ERROR, message=f"its end can't be told: {_said(error)}"
     )
     return _fail(lease, body, keys, now)
 
@@ -71,6 +82,12 @@ def give_up_lost(row: LostRow, keys: Keys, now: float) -> Finish:
         ),
     )
     return _fail(lease, body, keys, now, row.command_type)
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, InvalidCommandError):
+        return error.message
+    return f"a defect of trainmaster: {type(error).__name__}; see the worker's log"
 
 
 def _fail(lease: Lease, error: ErrorBody, keys: Keys, now: float, command_type: str = "") -> Finish:

@@ -56,6 +56,8 @@ local function skip(due, id, row, backfill)
   end
   return true
 end
+-- One row whose number is none must not end the script, and with it the claims of all others.
+local function counts(value) return value and string.find(value, '^%d+$') end
 local function take(due, only_lane, wanted, ids)
   if wanted < 1 then return end
   ids = ids or redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, wanted)
@@ -65,7 +67,8 @@ local function take(due, only_lane, wanted, ids)
     local row = prefix .. 'row:' .. id
     local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b')
     local text = redis.pcall('GET', prefix .. 'text:' .. id)
-    local is_whole = is[1] and is[2] and is[3] and is[4] and is[5] and is[6] and is[9]
+    local is_whole = is[1] and counts(is[2]) and counts(is[3]) and counts(is[4])
+      and counts(is[5]) and is[6] and is[9]
     if is['err'] or not is_whole or type(text) ~= 'string' then
       -- A part of the row is gone, or its key holds something else: someone meddled with keys, or
       -- took from us the right to write the rest. It can't be run, only be dropped, and must not

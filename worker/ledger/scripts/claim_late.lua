@@ -14,6 +14,8 @@ for i = 2, 4 do redis.call('ZCARD', KEYS[i]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local claimed, bytes = {}, 0
+-- One row whose number is none must not end the script, and with it the claims of all others.
+local function counts(value) return value and string.find(value, '^%d+$') end
 local function may_end(is, due_at)
   if not due_at then return false end
   if is[1] == 'accepted' or is[1] == 'retrying' then return true end
@@ -27,7 +29,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
   local text = redis.pcall('GET', prefix .. 'text:' .. id)
   local due = is[9] == 'b' and KEYS[3] or KEYS[2]
   local due_at = redis.call('ZSCORE', due, id) or redis.call('ZSCORE', KEYS[4], id)
-  local is_whole = is[1] and is[2] and is[3] and is[4] and is[5] and is[6] and is[9]
+  local is_whole = is[1] and counts(is[2]) and counts(is[3]) and counts(is[4])
+    and counts(is[5]) and is[6] and is[9]
   if is['err'] or not is_whole or is[11] or type(text) ~= 'string' then
     redis.call('ZREM', KEYS[1], id)
   elseif may_end(is, due_at) then
