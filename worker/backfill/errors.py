@@ -28,6 +28,10 @@ class OutputError(BackfillError):
     """The results can't be written."""
 
 
+class OddRecordError(BackfillError):
+    """A result can't be read or written."""
+
+
 class IdTakenError(BackfillError):
     """Another backfill has this id."""
 

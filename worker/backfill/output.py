@@ -92,7 +92,8 @@ class Output:
         """
         try:
             names = self.part_names()
-        except (OSError, ValueError, ImportError) as exc:
+        except Exception as exc:
+            # Every kind of store has errors of its own.
             raise OutputError(f"{self.location}: can't be read: {exc}") from exc
         if names:
             raise OutputError(

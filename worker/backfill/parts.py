@@ -12,22 +12,29 @@ from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
+import structlog
 
 from schemas.enums import PartFormat
+from schemas.events import ErrorCode
+from schemas.json_text import decode_json, encode_json
 from worker.api.remote_files import open_remote
 from worker.backfill.errors import OutputError
+from worker.backfill.summary import ODD
 from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from worker.backfill.output import Output
     from worker.backfill.standing import Standing
     from worker.backfill.store import BackfillStore, LeadToken
 
+log = structlog.get_logger(__name__)
+
 Record = dict[str, Any]
 
 PARTS: Final = "parts"
+_AS_JSON: Final = ("frames", "input", "error")
 # Results are read so many at a time, for each may be as large as an event.
 _PAGE: Final = 200
 
@@ -88,7 +95,7 @@ class Collector:
             _writer(file, standing.plan.part_format) as writer,
         ):
             while page := await self._store.results(standing.id, start, last, _PAGE):
-                await in_thread(writer.write, [_fetched(text) for _, text in page])
+                await in_thread(_write_page, writer, [text for _, text in page])
                 written += len(page)
                 start = f"({page[-1][0]}"
             if written != int(count):
@@ -96,18 +103,23 @@ class Collector:
                 raise OutputError(f"{name}: {count} results were to be written, {written} are left")
 
 
+def _write_page(writer: PartWriter, texts: Sequence[bytes]) -> None:
+    writer.write([_fetched(text) for text in texts])
+
+
 def _fetched(text: bytes) -> bytes:
     """Returns a record with its frames in it, if those in the result store can be read here."""
     if b'"dataref":' not in text:
         return text
-    record = orjson.loads(text)
     try:
+        record = decode_json(text)
         with open_remote(record["dataref"]) as file:
-            record["frames"] = orjson.loads(file.read())["frames"]
-    except (OSError, ValueError, KeyError, ImportError):
+            record["frames"] = decode_json(file.read())["frames"]
+        return encode_json(record)
+    except Exception as exc:  # noqa: BLE001 - every kind of store has errors of its own
         # The worker's disk is not ours: the record says where the frames lie.
+        log.info("backfill.frames_left", kind=type(exc).__name__)
         return text
-    return orjson.dumps(record)
 
 
 class PartWriter(Protocol):
@@ -148,16 +160,47 @@ class _ParquetWriter:
         self.table = parquet.ParquetWriter(file, self._schema, compression="zstd")
 
     def write(self, records: Sequence[bytes]) -> None:
-        rows = [_flat(orjson.loads(record)) for record in records]
-        self.table.write_table(self._arrow.Table.from_pylist(rows, schema=self._schema))
+        try:
+            rows = [_flat(_read(record)) for record in records]
+            table = self._arrow.Table.from_pylist(rows, schema=self._schema)
+        except Exception:  # noqa: BLE001 - the one that is the reason is written without its values
+            table = self._arrow.concat_tables(self._alone(record) for record in records)
+        self.table.write_table(table)
 
-
-_AS_JSON: Final = ("frames", "input", "error")
+    def _alone(self, record: bytes) -> Any:
+        row = _read(record)
+        try:
+            return self._arrow.Table.from_pylist([_flat(row)], schema=self._schema)
+        except Exception as exc:
+            log.exception("backfill.record_odd", item=row.get("item"))
+            problem = f"its record can't be written as Parquet: {type(exc).__name__}"
+            odd = _flat(_odd_record(row, problem))
+            return self._arrow.Table.from_pylist([odd], schema=self._schema)
 
 
 def _flat(record: Record) -> Record:
-    packed = {name: orjson.dumps(record[name]).decode() for name in _AS_JSON if name in record}
+    packed = {name: encode_json(record[name]).decode() for name in _AS_JSON if name in record}
     return record | packed
+
+
+def _read(text: bytes, decode: Callable[[bytes], Any] = decode_json) -> Record:
+    """Returns a record; of a text that is none, one that says so."""
+    try:
+        record = decode(text)
+    except ValueError:
+        record = None
+    if isinstance(record, dict) and isinstance(record.get("state"), str):
+        return record
+    return _odd_record({}, "its record can't be read")
+
+
+def _odd_record(record: Record, problem: str) -> Record:
+    item, state = record.get("item"), record.get("state")
+    return {
+        "item": item if isinstance(item, int) and abs(item) < 2**63 else None,
+        "state": state if isinstance(state, str) else ODD,
+        "error": {"code": ErrorCode.INTERNAL_ERROR, "message": problem},
+    }
 
 
 @contextmanager
@@ -189,7 +232,7 @@ def read_records(output: Output, *, last: int | None = None) -> Iterator[Record]
         with output.read(PARTS, name) as file:
             if name.endswith(f".{PartFormat.JSONL}"):
                 for line in file:
-                    yield orjson.loads(line)
+                    yield _read(line, orjson.loads)
             else:
                 table = import_module("pyarrow.parquet").ParquetFile(file)
                 for batch in table.iter_batches(_PAGE):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from worker.backfill.errors import BackfillError
+from worker.backfill.errors import BackfillError, OddRecordError
 from worker.redaction import redact_text, redact_url
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from worker.backfill.parts import Record
 
+# The state of a record that can't be read.
+ODD: Final = "unreadable"
 CONFIDENCE_BINS: Final = 20
 # Latencies are counted in bins of this relative width, so that a million cost no memory.
 _BIN_WIDTH: Final = 1.02
@@ -142,6 +144,8 @@ class Tally:
 
     def add(self, record: Record) -> None:
         """Counts one record."""
+        if record["state"] == ODD:
+            raise OddRecordError(record["error"]["message"])
         self.attempts += record["attempts"]
         if record["state"] == "failed":
             self._add_failure(record)
@@ -226,5 +230,6 @@ def tally(records: Iterable[Record]) -> Tally:
     """Returns the counts of records."""
     counted = Tally()
     for record in records:
-        counted.add(record)
+        if record["state"] != ODD:
+            counted.add(record)
     return counted

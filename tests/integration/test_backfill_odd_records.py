@@ -1,0 +1,120 @@
+"""One result that can't be read, fetched or written fails alone, and its part is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from schemas.enums import PartFormat
+from schemas.json_text import decode_json
+from tests.integration.backfilling import NAME, Backfilling, begin
+from worker.backfill.leader import Leader
+from worker.backfill.output import Output
+from worker.backfill.standing import BackfillState, Standing
+from worker.ledger.row import Finish, RowState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+    from worker.ledger.ledger import Ledger
+
+FORMATS = [PartFormat.JSONL, PartFormat.PARQUET]
+GOOD = 6
+LONG = 2**70 + 1
+FAR = b'{"item":0,"state":"succeeded","frames":{},"attempts":99999999999,"seconds":0.1}'
+ODD = {
+    "no JSON": b"what",
+    "no object": b"[1,2]",
+    "a text that is not UTF-8": b'{"item":0,"state":"\xff"}',
+    "nothing": b"",
+    "no state": b'{"item":0}',
+    "a state of another type": b'{"item":0,"state":{"a":1}}',
+    "not finite": b'{"item":0,"state":"succeeded","frames":{},"attempts":1,"seconds":NaN}',
+    "a number too long for its column": FAR,
+    "a text that is a number": b'{"item":0,"state":"failed","place":7,"attempts":1,"seconds":0}',
+    "attempts that are a text": b'{"item":0,"state":"succeeded","attempts":"x","seconds":0.1}',
+}
+
+
+@pytest.mark.parametrize("part_format", FORMATS)
+@pytest.mark.parametrize("odd", list(ODD.values()), ids=list(ODD))
+async def test_a_record_that_is_none_is_counted_and_keeps_no_other_from_its_part(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path, odd: bytes, part_format: PartFormat
+) -> None:
+    night = await begin(redis, keys, ledger, tmp_path, part_format=part_format, part_items=4)
+    standing = await _end_all(night, odd)
+    assert standing.state is BackfillState.SUCCEEDED
+    records = night.records()
+    assert len(records) == GOOD + 1
+    good = [record for record in records if record.get("data_uuid")]
+    assert sorted(record["item"] for record in good) == list(range(1, GOOD + 1))
+    assert all(record["frames"] == {"0": []} for record in good)
+    summary = orjson.loads((tmp_path / "out" / "summary.json").read_bytes())
+    assert summary["succeeded"] >= GOOD
+
+
+@pytest.mark.parametrize("part_format", FORMATS)
+async def test_integers_of_any_length_stay_whole_in_parts(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path, part_format: PartFormat
+) -> None:
+    night = await begin(redis, keys, ledger, tmp_path, part_format=part_format)
+    frames = b'{"0":[{"name":"a","value":%d}]}' % LONG
+    long = b'{"item":0,"state":"succeeded","frames":%s,"attempts":1,"seconds":0.1}' % frames
+    await _end_all(night, long)
+    assert _frames(night.plan.output, part_format) == [{"name": "a", "value": LONG}]
+
+
+@pytest.mark.parametrize("part_format", FORMATS)
+@pytest.mark.parametrize("kept", [b"[]", b"null", b"{}", b"what", b'{"frames":NaN}', None])
+async def test_a_result_in_the_store_that_is_none_leaves_the_word_where_it_lies(
+    redis: Redis,
+    keys: Keys,
+    ledger: Ledger,
+    tmp_path: Path,
+    kept: bytes | None,
+    part_format: PartFormat,
+) -> None:
+    night = await begin(redis, keys, ledger, tmp_path, part_format=part_format)
+    file = tmp_path / "large.json"
+    if kept is not None:
+        file.write_bytes(kept)
+    record = {"item": 0, "state": "succeeded", "attempts": 1, "seconds": 0.1, "dataref": str(file)}
+    standing = await _end_all(night, orjson.dumps(record))
+    assert standing.state is BackfillState.SUCCEEDED
+    (left,) = [each for each in night.records() if each["item"] == 0]
+    assert left["dataref"] == str(file)
+    assert "frames" not in left
+
+
+def _frames(output: str, part_format: PartFormat) -> Any:
+    out = Output(output)
+    (name,) = out.part_names()
+    with out.read("parts", name) as file:
+        if part_format is PartFormat.JSONL:
+            found = [decode_json(line) for line in file]
+            return next(each for each in found if each["item"] == 0)["frames"]["0"]
+        parquet = pytest.importorskip("pyarrow.parquet")
+        rows = parquet.ParquetFile(file).read().to_pylist()
+    texts = [row["frames"] for row in rows if row["item"] == 0]
+    return decode_json(texts[0].encode())["0"]
+
+
+async def _end_all(night: Backfilling, first: bytes) -> Standing:
+    """Ends seven items, the first one with a record that a test gives."""
+    token, standing = await night.feed(GOOD + 1)
+    for lease in await night.claim():
+        if lease.item == 0:
+            finish = Finish(lease, RowState.SUCCEEDED, 1, item_result=first)
+            assert await night.ledger.finish([finish]) == [True]
+        else:
+            await night.settle(lease)
+    assert await night.store.feed(standing, token, [], "end", exhausted=True)
+    await night.let_lease_end()
+    ended = await Leader(night.store, NAME, announces=True).work(seconds=30)
+    assert isinstance(ended, Standing)
+    return ended
