@@ -161,6 +161,19 @@ def test_what_parquet_says_in_types_that_json_lacks_is_taken_as_meant(
     assert own(item)[column] == wanted
 
 
+def test_a_frame_range_that_pandas_left_empty_is_none(tmp_path: Path) -> None:
+    """Whole numbers with gaps become floats with NaN: a range of a video, none of a picture."""
+    columns = {
+        "data_path": ["a.mp4", "b.png"],
+        "frame_range_from": pa.array([0.0, float("nan")]),
+        "frame_range_to": pa.array([0.0, float("nan")]),
+    }
+    video, picture = (own(item) for item in read_all(table(tmp_path, columns)))
+    assert (video["frame_range_from"], video["frame_range_to"]) == (0, 0)
+    assert type(video["frame_range_from"]) is int
+    assert not picture.keys() & {"frame_range_from", "frame_range_to"}
+
+
 @pytest.mark.parametrize(
     ("column", "value", "wanted"),
     [
