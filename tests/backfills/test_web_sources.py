@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
-from contextlib import contextmanager
+import shutil
+import tempfile
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, ClassVar
@@ -87,6 +89,23 @@ class Answers(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text[: len(text) // 2])
+        self.close_connection = True
+
+    def _endless(self, text: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        block = text[:1_000_000]
+        with suppress(OSError):
+            while True:
+                self.wfile.write(f"{len(block):x}\r\n".encode() + block + b"\r\n")
+        self.close_connection = True
+
+    def _enormous(self, text: bytes) -> None:
+        """Tells a length that no disk takes, and sends nothing of it."""
+        self.send_response(200)
+        self.send_header("Content-Length", str(2**60 + len(text)))
+        self.end_headers()
         self.close_connection = True
 
     def _cutchunked(self, text: bytes) -> None:
@@ -198,3 +217,29 @@ def test_each_batch_may_have_another_reader_behind_a_server_too(texts: dict[str,
     with served(small) as server:
         items = read_all(f"{server}/chunked/items.jsonl", most=2)
     assert [data_of(item)["data_path"] for item in items] == NAMES[:9]
+
+
+@pytest.mark.parametrize("way", ["endless", "enormous"])
+def test_a_source_that_never_ends_fills_no_disk(
+    texts: dict[str, bytes], way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    monkeypatch.setattr("worker.backfill.spool.RESERVED_BYTES", free - 64 * 1024 * 1024)
+    with served(texts) as server, pytest.raises(SourceUnavailableError) as caught:
+        paths(f"{server}/{way}/items.jsonl?key=secret", "items.jsonl")
+    said = str(caught.value)
+    assert said.startswith(
+        f"{server}/{way}/items.jsonl?…: is too large to be kept while it is read"
+    )
+    assert "TMPDIR" in said
+
+
+def test_what_unpacks_to_more_than_the_disk_takes_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "items.parquet.gz"
+    path.write_bytes(gzip.compress(bytes(2**27), 1))
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    monkeypatch.setattr("worker.backfill.spool.RESERVED_BYTES", free - 2**25)
+    with pytest.raises(SourceUnavailableError, match="is too large to be kept while it is read"):
+        paths(str(path), "items.parquet.gz")

@@ -14,7 +14,6 @@ import lzma
 import re
 import shutil
 import sys
-import tempfile
 import zlib
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from fsspec.compression import compr
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.locations import is_packed, is_web
 from worker.backfill.plan import STDIN
+from worker.backfill.spool import spooled
 from worker.backfill.web import fetch
 from worker.redaction import redact_url
 
@@ -95,10 +95,10 @@ def opened(location: str, *, follows: bool = True, seeks: bool = False) -> Itera
             )
         if seeks and (layers or not file.seekable()):
             # To seek in what is packed is to unpack it again from its beginning.
-            whole = stack.enter_context(tempfile.TemporaryFile())
-            shutil.copyfileobj(file, whole)
-            whole.seek(0)
-            yield cast("BinaryIO", whole)
+            whole = stack.enter_context(spooled(redact_url(location)))
+            shutil.copyfileobj(file, whole, _BUFFER_BYTES)
+            whole.file.seek(0)
+            yield cast("BinaryIO", whole.file)
         else:
             yield cast("BinaryIO", file)
 

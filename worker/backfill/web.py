@@ -6,20 +6,22 @@ window of a backfill is full.
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
 import fsspec
 from fsspec.asyn import sync
 
 from worker.backfill.errors import SourceError, SourceUnavailableError
+from worker.backfill.spool import spooled
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Iterator
+
+    from worker.backfill.spool import Spool
 
 # A source may be large, so only silence ends the wait for it.
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=30)
@@ -45,9 +47,10 @@ def fetch(location: str, *, follows: bool) -> Iterator[io.BufferedReader]:
     """
     # Through fsspec, for its settings may hold headers that a server asks for.
     filesystem, url = fsspec.url_to_fs(location)
-    with tempfile.TemporaryFile() as file:
+    with spooled(redact_url(location)) as spool:
+        file = spool.file
         try:
-            sync(filesystem.loop, _download, filesystem, str(url), file, follows)
+            sync(filesystem.loop, _download, filesystem, str(url), spool, follows)
         except TimeoutError as exc:
             raise _unavailable(location, "the server does not answer in time") from exc
         except aiohttp.ClientPayloadError as exc:
@@ -66,18 +69,22 @@ def fetch(location: str, *, follows: bool) -> Iterator[io.BufferedReader]:
         yield cast("io.BufferedReader", file)
 
 
-async def _download(filesystem: Any, url: str, file: IO[bytes], follows: bool) -> None:
+async def _download(filesystem: Any, url: str, spool: Spool, follows: bool) -> None:
     session: aiohttp.ClientSession = await filesystem.set_session()
     options = {**filesystem.kwargs, "timeout": _TIMEOUT, "allow_redirects": follows}
     # As it is, byte for byte: what a server packs on the way is not checked to its end.
     options["headers"] = {**options.get("headers", {}), "Accept-Encoding": "identity"}
     async with session.get(filesystem.encode_url(url), auto_decompress=False, **options) as answer:
         _check(answer, url)
-        async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
-            file.write(chunk)
         told = answer.headers.get("Content-Length")
-        if told is not None and not answer.headers.get("Transfer-Encoding"):
-            got = file.tell()
+        if answer.headers.get("Transfer-Encoding"):
+            told = None
+        if told is not None:
+            spool.expect(int(told))
+        async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+            spool.write(chunk)
+        if told is not None:
+            got = spool.file.tell()
             if got != int(told):
                 raise _unavailable(url, f"the server sent {got} of {told} bytes")
 
