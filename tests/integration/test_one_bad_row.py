@@ -18,6 +18,7 @@ from worker.errors import InputError
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
 from worker.handlers.registry import HANDLERS
 from worker.ledger.deadlines import Deadlines
+from worker.ledger.repair import Repair
 from worker.ledger.row import RowState
 from worker.tasks.deadlines import DeadlineWatch
 
@@ -90,6 +91,9 @@ async def test_a_row_whose_number_is_none_keeps_no_other_from_being_claimed(
     async with running_runner(bench, places=4):
         await until_ended(bench, good)
     assert not RowState(await bench.state(bad)).ended
+    repair = Repair(bench.redis, bench.ledger.keys, lease_seconds=30)
+    to_end = [lost async for step in repair.steps("test") for lost in step.to_end]
+    assert [lost.lease.command_id for lost in to_end] == [bad], "the next scan ends it"
 
 
 async def test_a_row_of_a_newer_worker_is_left_as_it_is_until_nobody_knows_it(

@@ -144,14 +144,19 @@ def read_leases(rows: Iterable[list[Any]]) -> list[Lease]:
     leases = []
     for fields in rows:
         try:
-            leases.append(_read_lease(fields))
+            leases.append(read_lease(fields))
         except (ValueError, TypeError, LookupError):
             # Its lease ends by itself, and it counts as a claim that never ended.
             log.exception("ledger.row_unreadable", id=repr(fields[0]))
     return leases
 
 
-def _read_lease(fields: list[Any]) -> Lease:
+def read_lease(fields: list[Any]) -> Lease:
+    """Returns the lease that a script handed out.
+
+    Raises:
+        ValueError: it can't be read.
+    """
     (row_id, token, lane, state, attempts, claims, accepted_at, entry_id, progress, errors) = (
         fields[:10]
     )

@@ -38,6 +38,8 @@ local function lease_to_end(id, row, is, backfill)
   return {id, made.n, lane, made.s, made.a, made.c, made.m, made.q, '', '',
     type(text) == 'string' and text or '', backfill or ''}
 end
+-- As `claim` judges a row.
+local function counts(value) return value and string.find(value, '^%d+$') end
 local function look(id)
   local row, text = prefix .. 'row:' .. id, prefix .. 'text:' .. id
   local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'l', 'b', 'e', 'd', 'o', 'g',
@@ -49,7 +51,8 @@ local function look(id)
   -- Whatever ends a row deletes its text in the same step: a text alone is of one that was open.
   if not has_row and not has_text then return {0} end
   local backfill = is[8] or string.match(id, '^(.+)\31%d+$') or nil
-  local is_whole = has_text and is[1] and is[2] and is[3] and is[4] and is[5] and is[6] and is[7]
+  local is_whole = has_text and is[1] and counts(is[2]) and counts(is[3]) and counts(is[4])
+    and counts(is[5]) and is[6] and is[7]
   local is_due = stands(id)
   if not is_whole then
     local is_idle = not has_row or not is_due and (is[12] or not is[2] or is[2] == '0')
