@@ -149,6 +149,12 @@ ExtensionValue = Annotated[
 ]
 
 
+TraceState = Annotated[
+    Text | None,
+    BeforeValidator(_absent_if_empty),
+    WithJsonSchema({"type": "string", "maxLength": MAX_ATTRIBUTE_CHARACTERS}),
+]
+
 PriorityOrDefault = Annotated[
     Priority,
     BeforeValidator(_default_priority),
@@ -171,7 +177,7 @@ class Attributes(BaseModel):
     traceparent: Text | None = Field(
         default=None, description="W3C trace context; copied to every event."
     )
-    tracestate: Annotated[Text | None, BeforeValidator(_absent_if_empty)] = Field(
+    tracestate: TraceState | None = Field(
         default=None, description="W3C trace context; copied to every event."
     )
     replyto: ReplyTo | None = Field(

@@ -55,6 +55,8 @@ def commands_schema() -> Schema:
     """Returns the JSON Schema of a command."""
     schema = TypeAdapter(Command).json_schema()
     definitions: dict[str, Schema] = schema["$defs"]
+    for definition in definitions.values():
+        _take_null_as_absent(definition)
     attributes = Attributes.model_json_schema()
     definitions |= attributes.pop("$defs", {})
     definitions["Extension"] = attributes.pop("additionalProperties")
@@ -72,6 +74,17 @@ def commands_schema() -> Schema:
         definition["anyOf"] = [{"required": ["data"]}, {"required": [DATAREF]}]
         definition["examples"] = [COMMAND_EXAMPLES[command_type]]
     return _titled("commands", "A command of trainmaster", schema)
+
+
+def _take_null_as_absent(definition: Schema) -> None:
+    """Has what may be left out take null too, as the parser does."""
+    for name, found in definition.get("properties", {}).items():
+        variants = found.get("anyOf", ())
+        may_be_null = {"type": "null"} in variants or "const" in found
+        if name in definition.get("required", ()) or may_be_null:
+            continue
+        told = {key: found.pop(key) for key in ("default", "description", "title") if key in found}
+        definition["properties"][name] = {"anyOf": [found, {"type": "null"}], **told}
 
 
 def events_schema() -> Schema:

@@ -84,7 +84,7 @@ def parse_command(raw: bytes, *, most_bytes: int = MAX_COMMAND_BYTES) -> ParsedC
     command_type = _read_type(root)
     check_extensions(root, command_type)
     try:
-        command = _VALIDATORS[command_type](raw)
+        command = _validate(command_type, raw, root)
     except ValidationError as exc:
         command_id = root.get("id")
         if "data_base64" in root and "data" not in root:
@@ -124,6 +124,21 @@ def check_extensions(root: Mapping[str, object], command_type: CommandType) -> N
             command_type=command_type,
             command_id=command_id if is_valid_id(command_id) else None,
         )
+
+
+def _validate(command_type: CommandType, raw: bytes, root: dict[str, object]) -> Command:
+    """Returns the command; a parameter that is null is the same as one that is left out.
+
+    What takes null for absent by itself is done at once; only what is refused is looked at again.
+    """
+    try:
+        return _VALIDATORS[command_type](raw)
+    except ValidationError:
+        data = root.get("data")
+        if not isinstance(data, dict) or None not in data.values():
+            raise
+        said = {name: value for name, value in data.items() if value is not None}
+        return _VALIDATORS[command_type](json.dumps({**root, "data": said}).encode())
 
 
 def _read_json(raw: bytes, most_bytes: int) -> object:

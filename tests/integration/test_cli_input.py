@@ -119,6 +119,38 @@ async def test_a_file_holds_one_command_an_array_or_lines(
     assert len(found) == (1 if form == "one" else 2)
 
 
+@pytest.mark.parametrize("way", ["file", "stdin"])
+@pytest.mark.parametrize("form", ["one", "array", "lines"])
+async def test_a_byte_order_mark_is_no_part_of_a_command_file(
+    console: Console, redis: Redis, keys: Keys, tmp_path: Path, form: str, way: str
+) -> None:
+    mark, one = b"\xef\xbb\xbf", orjson.dumps(LIST)
+    text = {
+        "one": mark + one,
+        "array": mark + b"[" + one + b"," + one + b"]",
+        "lines": mark + one + b"\r\n" + mark + one + b"\r\n",
+    }[form]
+    file = tmp_path / "commands.json"
+    file.write_bytes(text)
+    said = (
+        console.run("submit", "-", stdin=text)
+        if way == "stdin"
+        else console.run("submit", str(file))
+    )
+    assert said.code == 0, said.err
+    assert len(await sent(redis, keys)) == (1 if form == "one" else 2)
+
+
+async def test_null_as_an_argument_is_the_same_as_none(
+    console: Console, redis: Redis, keys: Keys
+) -> None:
+    said = console.run("submit", "list_models", "order_by=null", "query=null", "order_asc=null")
+    assert said.code == 0, said.err
+    assert (await sent(redis, keys))[0]["data"] == dict.fromkeys(("order_by", "query", "order_asc"))
+    said = console.run("submit", "get_model", "model_uuid=null")
+    assert "data.model_uuid is required" in said.err
+
+
 async def test_a_thousand_and_more_commands_arrive_in_order(
     console: Console, redis: Redis, keys: Keys
 ) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import base64
+import sys
 import uuid
 import zlib
-from datetime import datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import pytest
 from celery import Celery
+from kombu.utils import json as kombu_json
 
 from schemas.events import ErrorCode
 from schemas.parsing import InvalidCommandError
 from tests.integration.ledger_acts import events
-from worker.intake.celery_message import unwrap
+from worker.intake.celery_body import MOST_MESSAGE_BYTES, plain
+from worker.intake.celery_message import command_text, unwrap
 from worker.intake.lists import Mover, PushedList
 from worker.intake.reader import Intake
 
@@ -224,5 +228,70 @@ async def test_a_byte_order_mark_is_no_part_of_a_message(
 ) -> None:
     await redis.lpush(keys.celery_queue, b"\xef\xbb\xbf" + message())
     await redis.xadd(keys.commands, {"command": b"\xef\xbb\xbf" + orjson.dumps(COMMAND)})
+    await redis.rpush(keys.inbox, b"\xef\xbb\xbf" + orjson.dumps(COMMAND))
+    await Mover(redis, keys, PushedList.inbox(keys), 50).move_once()
     found = await taken_in(redis, ledger, keys)
-    assert [event["type"] for event in found] == ["list_models.accepted"] * 2
+    assert [event["type"] for event in found] == ["list_models.accepted"] * 3
+
+
+def test_a_byte_order_mark_is_no_part_of_a_body() -> None:
+    body = base64.b64encode(b"\xef\xbb\xbf" + orjson.dumps([[COMMAND], {}, {}])).decode()
+    assert orjson.loads(unwrap(message(body=body)))["type"] == "list_models"
+
+
+def test_a_message_that_is_too_large_is_refused_before_it_is_read() -> None:
+    with pytest.raises(InvalidCommandError) as caught:
+        unwrap(b"[" * (MOST_MESSAGE_BYTES + 1))
+    assert caught.value.code is ErrorCode.TOO_LARGE
+
+
+def called(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Returns the command in the message of such a call."""
+    body = base64.b64encode(orjson.dumps([args, kwargs, {}])).decode()
+    found: dict[str, Any] = orjson.loads(unwrap(message(body=body)))
+    return found
+
+
+def test_keywords_besides_the_command_are_its_attributes() -> None:
+    wanted = {**COMMAND, "id": "mine", "priority": "bulk"}
+    assert called(COMMAND, id="mine", priority="bulk") == wanted
+    assert called(command=COMMAND, id="mine", priority="bulk") == wanted
+    assert called(**COMMAND, id="mine", priority="bulk") == wanted
+    assert called(wanted, priority="bulk") == wanted
+    with pytest.raises(InvalidCommandError, match=r"kwargs\.priority says something else"):
+        called(wanted, priority="interactive")
+
+
+@pytest.mark.parametrize("call", [((COMMAND, COMMAND), {}), ((), {}), ((), {"id": "mine"})])
+def test_a_call_without_one_command_is_told_so(call: tuple[Any, Any]) -> None:
+    with pytest.raises(InvalidCommandError, match="args must be one object: the command"):
+        called(*call[0], **call[1])
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="Python reads zstd from 3.14 on")
+def test_a_body_packed_by_zstd_is_read() -> None:
+    packed = import_module("compression.zstd").compress(orjson.dumps([[COMMAND], {}, {}]))
+    found = unwrap(
+        message(
+            body=base64.b64encode(packed).decode(),
+            headers={"task": "trainmaster.submit", "compression": "application/zstd"},
+        )
+    )
+    assert orjson.loads(found)["type"] == "list_models"
+
+
+def test_what_kombu_has_read_is_written_as_the_intake_reads_its_marks() -> None:
+    """A task that a worker of another queue gets carries Python's types, not kombu's marks."""
+    values = {
+        "uuid": uuid.UUID(int=7),
+        "moment": datetime(2026, 1, 31, 12, tzinfo=UTC),
+        "day": date(2026, 1, 31),
+        "share": Decimal("0.5"),
+        "count": Decimal(8),
+        "text": b"text",
+        "bytes": b"\xff\x00",
+    }
+    read = orjson.loads(command_text(values))
+    assert read == plain(orjson.loads(kombu_json.dumps(values)))
+    assert read["share"] == 0.5
+    assert read["count"] == 8

@@ -538,6 +538,7 @@ async def test_a_command_given_to_celery_takes_the_way_of_an_xadd(
     register_tasks(app, Stream)  # type: ignore[arg-type]
     for command in ({**GOOD, "id": "a"}, GOOD, GOOD):
         app.tasks[SUBMIT_TASK].apply(args=(command,), task_id="task-1")
+    app.tasks[SUBMIT_TASK].apply(args=(GOOD,), kwargs={"id": "b", "priority": "bulk"})
     await take_in(redis, ledger, *sent)
     subjects = [event["subject"] for event in await events(redis, keys.events)]
-    assert subjects == ["a", "task-1"]
+    assert subjects == ["a", "task-1", "b"]

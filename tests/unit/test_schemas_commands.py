@@ -10,13 +10,15 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from schemas.commands import COMMAND_CLASSES, Attach, Predict, Train
+from schemas.documents import commands_schema
 from schemas.enums import CommandType, IterationPolicy, Priority
 from schemas.events import ErrorCode, Problem
 from schemas.legible import read_legible
 from schemas.parsing import MAX_COMMAND_BYTES, InvalidCommandError, parse_command
-from schemas.referral import parse_message
+from schemas.referral import parse_message, reread_message
 
 ONE = "11111111-1111-4111-8111-111111111111"
 TWO = "22222222-2222-4222-8222-222222222222"
@@ -93,6 +95,42 @@ def test_each_required_parameter_is_required(command_type: str, name: str) -> No
     assert expected in problems(command_type, data)
 
 
+def optional_parameters() -> list[tuple[str, str, dict[str, Any]]]:
+    """Returns type, name and the smallest data of every parameter that may be left out."""
+    return [
+        (command_type, name, data)
+        for command_type, data in SMALLEST.items()
+        for name, found in type(
+            parse_command(text(command_type, data)).command.data
+        ).model_fields.items()
+        if not found.is_required() and name not in data
+    ]
+
+
+@pytest.mark.parametrize(("command_type", "name", "data"), optional_parameters())
+def test_a_parameter_that_is_null_is_the_same_as_one_that_is_left_out(
+    command_type: str, name: str, data: dict[str, Any]
+) -> None:
+    raw = text(command_type, {**data, name: None})
+    assert parse_command(raw).command.data == parse_command(text(command_type, data)).command.data
+    assert reread_message(raw) == parse_command(raw).command
+    Draft202012Validator(commands_schema()).validate(json.loads(raw))
+
+
+@pytest.mark.parametrize(
+    ("command_type", "name"),
+    [(command_type, name) for command_type, data in SMALLEST.items() for name in data],
+)
+def test_a_required_parameter_that_is_null_is_told_by_its_name(
+    command_type: str, name: str
+) -> None:
+    found = problems(command_type, {**SMALLEST[command_type], name: None})
+    assert found == problems(
+        command_type, {key: each for key, each in SMALLEST[command_type].items() if key != name}
+    )
+    assert ("data" if name == "data_uuid" else f"data.{name}") in found
+
+
 @pytest.mark.parametrize("command_type", SMALLEST)
 def test_an_unknown_parameter_is_an_error(command_type: str) -> None:
     """Nothing is silently dropped."""
@@ -128,7 +166,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         ("train", {"batch_size": 4.0}, "data.batch_size", "must be an integer"),
         ("train", {"batch_size": 0}, "data.batch_size", "must be at least 1"),
         ("train", {"batch_size": 2**31}, "data.batch_size", "must be at most 2147483647"),
-        ("train", {"batch_size": None}, "data.batch_size", "must be an integer"),
+        ("train", {"batch_size": None}, "data.batch_size", "is required"),
         ("train", {"epochs": -1}, "data.epochs", "must be at least 1"),
         ("train", {"epoch": 1}, "data.epoch", "is unknown; did you mean epochs?"),
         ("train", {"timeout_seconds": 0}, "data.timeout_seconds", "must be at least 1"),

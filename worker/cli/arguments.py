@@ -119,7 +119,9 @@ def _resolve(node: Any, annotation: Any) -> Any:
         return [_resolve(node, of_list)]
     if isinstance(value, str) or not any(_is_text(each) for each in variants):
         return value
-    return None if value is None and type(None) in variants else node.text
+    # A parameter that is null counts as absent; only what takes any text may mean the word.
+    may_be_null = type(None) in variants or str not in variants
+    return None if value is None and may_be_null else node.text
 
 
 def _variants(annotation: Any) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import uuid
 from collections import Counter
@@ -52,12 +53,18 @@ class Source:
 
 def read_sources(text: bytes) -> list[Source | Refusal]:
     """Returns what a file holds: one command, a JSON array of them, or one on each line."""
+    text = text.removeprefix(codecs.BOM_UTF8)
     whole = _read_json(text, "")
     if isinstance(whole, Source):
         if isinstance(whole.value, list):
             return [Source(value, f"[{index}]") for index, value in enumerate(whole.value)]
         return [whole]
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    # A mark stands before a line where marked files were put behind each other.
+    lines = [
+        (number, line.removeprefix(codecs.BOM_UTF8))
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip()
+    ]
     # Several lines of which the first is whole are meant as lines; else the text is one piece.
     if len(lines) < 2 or isinstance(_read_json(lines[0][1], ""), Refusal):
         return [whole]

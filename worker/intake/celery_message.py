@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import jiter
 
 from schemas.events import ErrorCode, Problem
 from schemas.parsing import InvalidCommandError
-from worker.intake.celery_body import MOST_MESSAGE_BYTES, BodyError, decoded_body, plain
+from worker.intake.celery_body import (
+    MOST_MESSAGE_BYTES,
+    BodyError,
+    decoded_body,
+    of_python,
+    plain,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 SUBMIT_TASK: Final = "trainmaster.submit"
 
@@ -122,7 +132,7 @@ def command_text(command: Any) -> bytes:
     Not by orjson: it refuses integers beyond 64 bits and lone surrogates, and what can't be
     written can't be rejected. Without blanks and escapes, which would count against its size.
     """
-    text = json.dumps(command, ensure_ascii=False, separators=(",", ":"), default=str)
+    text = json.dumps(command, ensure_ascii=False, separators=(",", ":"), default=of_python)
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -138,17 +148,41 @@ def _body(envelope: dict[str, Any], properties: dict[str, Any], compression: obj
 
 def _argument(body: Any) -> dict[str, Any]:
     match body:
-        case [[dict(command)], *_] | [[], {"command": dict(command)}, *_]:
-            return command
-        case [[], {"type": _} as command, *_]:
-            return cast("dict[str, Any]", command)
+        case [list(args)]:
+            return submitted(args, {})
+        case [list(args), dict(kwargs), *_]:
+            return submitted(args, kwargs)
         case _:
             raise _invalid("args", "must be one object: the command")
 
 
+def submitted(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the command that a task was called with; keywords besides it are its attributes.
+
+    Raises:
+        InvalidCommandError: there is none, or an attribute is said twice.
+    """
+    attributes = dict(kwargs)
+    match [*args], attributes:
+        case [dict(command)], _:
+            pass
+        case [], {"command": dict(command)}:
+            del attributes["command"]
+        case [], {"type": _}:
+            return attributes
+        case _:
+            raise _invalid("args", "must be one object: the command")
+    for name, value in attributes.items():
+        if command.get(name, value) != value:
+            raise _invalid(f"kwargs.{name}", "says something else than the command")
+    return {**attributes, **command}
+
+
 def _read(text: bytes, what: str) -> Any:
     try:
-        found = jiter.from_json(text, catch_duplicate_keys=True, allow_inf_nan=False)
+        found = jiter.from_json(
+            text.removeprefix(codecs.BOM_UTF8), catch_duplicate_keys=True, allow_inf_nan=False
+        )
     except ValueError as exc:
         raise InvalidCommandError(
             ErrorCode.NOT_JSON,

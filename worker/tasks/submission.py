@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker.intake.celery_message import SUBMIT_TASK, command_text
+from schemas.parsing import InvalidCommandError
+from worker.intake.celery_message import SUBMIT_TASK, command_text, submitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +35,14 @@ def register_tasks(app: Celery, engine: Callable[[], Engine]) -> None:
         engine().drain()
 
     @app.task(name=SUBMIT_TASK, bind=True)
-    def submit(self: Task[..., None], command: Any) -> None:
+    def submit(self: Task[..., None], *args: Any, **kwargs: Any) -> None:
         """Adds a command to the stream; its judge is the intake, as for every other command."""
+        command: Any
+        try:
+            command = submitted(args, kwargs)
+        except InvalidCommandError:
+            # The intake rejects it, so that it is in the events and the dead letters.
+            command = args[0] if len(args) == 1 and not kwargs else [args, kwargs]
         if isinstance(command, dict) and command.get("id") is None:
             # Celery may deliver a message twice; with its id the second one does nothing.
             command = {**command, "id": self.request.id}
