@@ -50,6 +50,12 @@ def test_an_id_takes_the_room_that_others_leave() -> None:
     assert fit(COLUMNS, [255, 11, 11, 10], 400) == [255, 11, 11, 10]
 
 
+def test_of_two_that_may_be_shortened_the_one_that_lacks_less_is_whole_first() -> None:
+    columns = (Column("id", shorten=True), Column("type", shorten=True, least=10))
+    assert fit(columns, [255, 25], 80) == [53, 25]
+    assert fit(columns, [255, 25], 50) == [36, 12]
+
+
 @given(st.lists(st.integers(1, 255), min_size=4, max_size=4), st.integers(30, 300))
 def test_a_line_is_never_wider_than_the_terminal(natural: list[int], width: int) -> None:
     widths = [each for each in fit(COLUMNS, natural, width) if each]

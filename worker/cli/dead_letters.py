@@ -34,7 +34,7 @@ _COLUMNS: Final = (
     Column("key"),
     # Its key names a letter; the id need not be whole.
     Column("id", shorten=True, least=20),
-    Column("type", drop=1),
+    Column("type", drop=1, shorten=True, least=16),
     Column("died", drop=3),
     Column("attempts", drop=4),
     Column("reason"),

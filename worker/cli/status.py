@@ -35,7 +35,7 @@ _KNOWN_STATES = frozenset(RowState)
 _REJECTIONS: Final = {str(each) for each in ErrorCode if each.fate == "rejected"}
 _COLUMNS: Final = (
     Column("id", shorten=True),
-    Column("type"),
+    Column("type", shorten=True, least=16),
     Column("state"),
     Column("lane", drop=4),
     Column("attempts", drop=3),

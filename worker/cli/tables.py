@@ -158,8 +158,9 @@ def fit(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[i
             0 if column.drop == drop else cells
             for column, cells in zip(columns, least, strict=True)
         ]
-    for number, column in enumerate(columns):
-        if column.shorten and least[number]:
+    # What lacks little gets it first.
+    for number in sorted(range(len(columns)), key=lambda each: natural[each]):
+        if columns[number].shorten and least[number]:
             spare = width - _total(least)
             least[number] = min(natural[number], max(least[number] + spare, _LEAST_CELLS))
     # As a last resort every column gives way, the widest first.
