@@ -19,6 +19,7 @@ from worker.api.downloads import Downloads
 from worker.api.remote_files import read_remote
 from worker.api.signing import RequestSigner
 from worker.api.transport import Timeouts, Transport
+from worker.backfill.web import fetch
 from worker.errors import BadResponseError, NotSentError, RetryableError
 from worker.thread_pools import ThreadPool
 
@@ -109,6 +110,12 @@ def opened(server: LyingServer) -> Transport:
     return Transport(server.url, signer, timeouts=Timeouts(connect=5, read=5, write=5, pool=5))
 
 
+def read_source(url: str) -> bytes:
+    """Returns what a source behind a URL holds."""
+    with fetch(url, follows=False) as file:
+        return file.read()
+
+
 async def persistently(call: Callable[[], Awaitable[Any]]) -> Any:
     """Returns what a call gets, as a command does: again after what may be tried again."""
     for _ in range(TRIES):
@@ -172,7 +179,7 @@ def test_a_connection_with_unasked_bytes_is_closed_and_never_used_again(
 
 
 @pytest.mark.parametrize("server", ["http"], indirect=True)
-@pytest.mark.parametrize("way", ["downloads", "opened"])
+@pytest.mark.parametrize("way", ["downloads", "opened", "source"])
 @pytest.mark.parametrize("lie", CLOSING_LIES)
 def test_no_file_behind_a_url_is_what_was_sent_for_another(
     server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any], lie: Lie, way: str
@@ -188,8 +195,10 @@ def test_no_file_behind_a_url_is_what_was_sent_for_another(
             url = f"{server.url}/ml-models/{uuid}"
             if way == "downloads":
                 content = await downloads.read(url, 100_000, "dataref")
-            else:
+            elif way == "opened":
                 content = await asyncio.to_thread(read_remote, url, 100_000)
+            else:
+                content = await asyncio.to_thread(read_source, url)
             seen.append((uuid, content))
             if lie.later:
                 await asyncio.to_thread(server.told.wait, PATIENCE_SECONDS)

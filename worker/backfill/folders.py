@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 import fsspec
 
 from schemas.enums import SourceFormat
+from worker.api.remote_files import HTTP, open_session
 from worker.backfill.errors import EmptySourceError, SourceError
 from worker.backfill.locations import PACKED_SUFFIXES, suffix_of
 from worker.backfill.opening import readable
@@ -212,7 +213,10 @@ def walk(location: str, behind: tuple[str, ...]) -> Iterator[Found]:
     if "://" in location:
         with readable(location):
             # Each folder is listed once: a cache would only keep a million names.
-            filesystem, root = fsspec.url_to_fs(location, use_listings_cache=False)
+            options: dict[str, Any] = {"use_listings_cache": False}
+            if location.startswith(HTTP):
+                options["get_client"] = open_session
+            filesystem, root = fsspec.url_to_fs(location, **options)
         yield from _walk(filesystem, str(root), (), behind)
         return
     if not Path(location).is_dir():

@@ -13,6 +13,7 @@ import aiohttp
 import fsspec
 from fsspec.asyn import sync
 
+from worker.api.remote_files import open_session
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.spool import spooled
 from worker.redaction import redact_url
@@ -46,7 +47,7 @@ def fetch(location: str, *, follows: bool) -> Iterator[io.BufferedReader]:
         SourceError: there is nothing, or it may not be read.
     """
     # Through fsspec, for its settings may hold headers that a server asks for.
-    filesystem, url = fsspec.url_to_fs(location)
+    filesystem, url = fsspec.url_to_fs(location, get_client=open_session)
     with spooled(redact_url(location)) as spool:
         file = spool.file
         try:
