@@ -8,13 +8,17 @@ import pytest
 from rich.cells import cell_len
 
 from schemas.enums import Priority
+from tests.integration.backfilling import NAME, begin
 from tests.integration.test_cli_reading import lease
 from tests.terminal import run_on_terminal
+from worker.backfill.standing import Origin
 from worker.ledger.dead_letters import FIELD, dead_letter_json
 from worker.ledger.lanes import Lanes
 from worker.ledger.row import Finish, RowState
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from redis.asyncio import Redis
 
     from tests.console import Console
@@ -119,3 +123,20 @@ async def test_lanes_and_holds_fit_too(console: Console, redis: Redis, keys: Key
     await redis.set(keys.hold, "x", px=60_000)
     lines = lines_within(run_on_terminal(console, "holds").out, 80)
     assert lines[1].startswith("the whole fleet ")
+
+
+async def test_backfills_are_listed_newest_first_in_a_table(
+    console: Console, redis: Redis, ledger: Ledger, keys: Keys, tmp_path: Path
+) -> None:
+    assert run_on_terminal(console, "backfill", "status").out == "no backfills\n"
+    night = await begin(redis, keys, ledger, tmp_path)
+    await night.store.open(LONG, night.plan, Origin.CONSOLE, "bf-2")
+    await redis.hset(keys.backfill(LONG), "begun", "1")
+    await redis.hset(keys.backfill(NAME), mapping={"state": "paused", "reason": MESSAGE})
+    lines = lines_within(run_on_terminal(console, "backfill", "status").out, 80)
+    assert lines[0].split()[:3] == ["id", "state", "done"]
+    assert lines[1].split()[:2] == [NAME, "paused"]
+    assert lines[2].startswith("    the API is out of order")
+    assert "…" in next(line for line in lines if line.startswith("night-x"))
+    rows = console.run("backfill", "status", "--json").lines
+    assert [row["id"] for row in rows] == [NAME, LONG]
