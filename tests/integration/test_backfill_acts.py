@@ -25,6 +25,7 @@ from worker.backfill.leader import Busy, Leader
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector
 from worker.backfill.plan import FailureLimits, Plan
+from worker.backfill.reader import Batch, Reader
 from worker.backfill.standing import BackfillState, Origin, Standing
 from worker.backfill.steering import cancel_backfill, pause, resume
 from worker.backfill.store import NOBODY, BackfillStore, Fed, Turn
@@ -266,6 +267,77 @@ async def test_a_leader_that_dies_at_any_seam_neither_skips_nor_doubles_an_item(
         ends = [event["type"] for event in await events(redis, keys.events)]
         assert ends.count("backfill.succeeded") == 1
         if not dying.died:
+            break
+        acts += 1
+    assert acts > 10, "feeding, cutting, shelving and ending are all among the seams"
+
+
+class LostStore(DyingStore):
+    """Loses Redis before or after the n-th act that changes something, once."""
+
+    async def _or_die(self, act: Any) -> Any:
+        self.acts -= 1
+        if self.acts != -1:
+            return await act
+        self.died = True
+        if self.after:
+            await act
+        else:
+            act.close()
+        raise ConnectionError("Redis went away")
+
+    async def lead(self, *args: Any, **options: Any) -> Any:
+        return await BackfillStore.lead(self, *args, **options)
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_leader_that_loses_redis_at_any_seam_goes_on_and_reads_nothing_again(
+    redis: Redis,
+    keys: Keys,
+    ledger: Ledger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    after: bool,
+) -> None:
+    """Standard input can't be read again, so what was read is kept until it is fed."""
+    monkeypatch.setattr("worker.backfill.leader.FIRST_REDIS_PAUSE_SECONDS", 0.01)
+    acts, read = 0, Reader.read
+    while True:
+        folder = tmp_path / str(acts)
+        folder.mkdir()
+        await redis.delete(keys.backfill(NAME), keys.events)
+        run = await begin(redis, keys, ledger, folder)
+        lost = LostStore(run.store, acts, after=after)
+        troubles: list[BaseException] = []
+        leader = Leader(lost, NAME, announces=True, trouble=troubles.append)
+        begun: list[tuple[int, str]] = []
+
+        async def noted(
+            reader: Reader,
+            number: int,
+            position: str,
+            most: int,
+            *,
+            most_bad: int | None = None,
+            begun: list[tuple[int, str]] = begun,
+        ) -> Batch:
+            begun.append((number, position))
+            return await read(reader, number, position, most, most_bad=most_bad)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Reader, "read", noted)
+            async with run.working():
+                ended = await leader.work()
+        assert isinstance(ended, Standing)
+        assert ended.state is BackfillState.SUCCEEDED
+        assert run.items() == list(range(ITEMS)), f"after {acts} acts"
+        assert len(run.seen) == len(set(run.seen)) == ITEMS
+        assert len(begun) == len(set(begun)), "the same place was read twice"
+        ends = [event["type"] for event in await events(redis, keys.events)]
+        assert ends.count("backfill.succeeded") == 1
+        assert len(troubles) == lost.died
+        if not lost.died:
             break
         acts += 1
     assert acts > 10, "feeding, cutting, shelving and ending are all among the seams"
