@@ -32,7 +32,7 @@ class Answer:
 
     Attributes:
         raw: Sent as it stands.
-        then: `keep`, `close`, `reset` or `hang` the connection.
+        then: `keep`, `close`, `reset` or `hang` the connection, or `trickle` on and on.
         delay_seconds: Before anything is sent.
     """
 
@@ -130,6 +130,10 @@ class StubApi:
         await asyncio.sleep(answer.delay_seconds)
         writer.write(answer.raw)
         await writer.drain()
+        while answer.then == "trickle" and not self._stop.is_set():
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.05)
         if answer.then == "hang":
             await self._stop.wait()
         if answer.then == "reset":

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.enums import IterationPolicy, ModelArchitecture, OrderBy, TrainingState
 from schemas.events import ErrorCode
+from tests.signatures import check_signature
 from tests.stub_api import Answer, StubApi, reply
 from worker.api import client as client_module
 from worker.api.client import MlModelsApi
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio
 
+KEY = Ed25519PrivateKey.generate()
 ONE = UUID("11111111-1111-4111-8111-111111111111")
 TWO = UUID("22222222-2222-4222-8222-222222222222")
 
@@ -59,7 +61,7 @@ def page(*results: object, **more: object) -> Answer:
 @pytest_asyncio.fixture
 async def api(stub: StubApi) -> AsyncIterator[MlModelsApi]:
     """A client of the stub."""
-    signer = RequestSigner(Ed25519PrivateKey.generate())
+    signer = RequestSigner(KEY)
     timeouts = Timeouts(connect=1, read=0.5, write=1, pool=1)
     async with Transport(stub.url, signer, timeouts=timeouts) as transport:
         yield MlModelsApi(transport)
@@ -121,6 +123,53 @@ async def test_a_list_is_read_up_to_so_many_entries(
     stub.default = page(*[MODEL] * 6)
     with pytest.raises(BadResponseError, match="goes on after 5 entries"):
         [model async for model in api.list_models()]
+
+
+async def test_each_change_goes_out_signed_on_a_connection_of_its_own(
+    stub: StubApi, api: MlModelsApi
+) -> None:
+    """Only there it is sent at most once; reads share one. Half a MiB of labels is signed too."""
+    names: dict[str, Any] = {"project_uuid": ONE, "project_model_uuid": ONE}
+    whole: dict[str, Any] = {"features": ["car"], "model": ModelArchitecture.RESNET_18}
+    chosen: dict[str, Any] = {"features_mapping": {}, "iteration_policy": IterationPolicy.USE_ALL}
+    model, attachment = json.dumps(MODEL).encode(), json.dumps(ATTACHMENT).encode()
+    changes: list[tuple[bytes, Callable[[], Awaitable[object]]]] = [
+        (
+            model,
+            lambda: api.create_model(**whole, title="x"),
+        ),
+        (model, lambda: api.update_model(model_uuid=ONE, title="x")),
+        (
+            f'"{TWO}"'.encode(),
+            lambda: api.create_training_job(
+                model_uuid=ONE,
+                batch_size=1,
+                epochs=1,
+                features_mapping={},
+                labels_uuids=[TWO] * 12_000,
+            ),
+        ),
+        (
+            attachment,
+            lambda: api.create_model_attachment(project_uuid=ONE, model_uuid=ONE, **chosen),
+        ),
+        (attachment, lambda: api.update_model_attachment(**names, **chosen)),
+        (b"null", lambda: api.delete_model(model_uuid=ONE)),
+        (b"null", lambda: api.delete_training_iteration(model_uuid=ONE, training_uuid=TWO)),
+        (b"null", lambda: api.delete_model_attachment(**names)),
+    ]
+    for answer, change in changes:
+        stub.answers.extend([reply(200, model), reply(200, answer)])
+        await api.get_model(model_uuid=ONE)
+        await change()
+    reads, changed = stub.recorded[::2], stub.recorded[1::2]
+    assert {each.method for each in reads} == {"GET"}
+    assert "GET" not in {each.method for each in changed}
+    assert len({each.connection for each in reads}) == 1
+    assert len({each.connection for each in changed}) == len(changes)
+    assert max(len(each.body) for each in changed) > 65_536
+    for each in stub.recorded:
+        check_signature(each, KEY.public_key())
 
 
 async def test_newer_values_and_fields_are_taken(stub: StubApi, api: MlModelsApi) -> None:

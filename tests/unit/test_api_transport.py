@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events import ErrorCode
+from tests.signatures import check_signature
 from tests.stub_api import Answer, StubApi, reply
 from worker.api.domains import environment_proxy
 from worker.api.gate import Breaker, Gate
@@ -46,6 +47,8 @@ pytestmark = pytest.mark.asyncio
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 SHORT = Timeouts(connect=0.5, read=0.3, write=0.3, pool=0.3)
 PATIENCE_SECONDS = 15
+# Generous: the machine may be busy; what is waited for instead takes longer by far.
+AT_ONCE_SECONDS = 5
 
 STATUSES: list[tuple[int, type[TrainmasterError], ErrorCode]] = [
     (400, RequestRefusedError, ErrorCode.INVALID_ARGUMENTS),
@@ -280,8 +283,10 @@ async def test_waiting_in_vain_for_a_free_connection_is_not_sent(stub: StubApi) 
         busy = asyncio.create_task(transport.send("GET", "/busy"))
         while not stub.recorded:
             await asyncio.sleep(0.01)
+        started = time.monotonic()
         with pytest.raises(NotSentError, match="in time"):
             await transport.send("POST", "/x", body=b"{}")
+        assert time.monotonic() - started < AT_ONCE_SECONDS
         busy.cancel()
         await asyncio.gather(busy, return_exceptions=True)
 
@@ -339,19 +344,53 @@ async def test_a_stalled_upload_ends(stub: StubApi) -> None:
     del stub
     with StubApi(reads=False, receive_buffer_bytes=4096) as deaf:
         async with signed(deaf.url) as transport:
+            started = time.monotonic()
             with pytest.raises(ConnectionLostError, match="longer than all its timeouts"):
                 await transport.send("POST", "/x", body=bytes(30_000_000), fresh=True)
+            assert time.monotonic() - started < 1.4 + AT_ONCE_SECONDS
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(
+    "raw", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n[1,"], ids=["silent", "stalled"]
+)
+async def test_a_silent_server_is_waited_for_as_long_as_the_read_timeout_says(
+    stub: StubApi, raw: bytes, *, fresh: bool
+) -> None:
+    """No other timeout may stand in for it."""
+    stub.default = Answer(raw, "hang")
+    timeouts = Timeouts(connect=60, read=0.3, write=60, pool=60)
+    async with signed(stub.url, timeouts) as transport:
+        started = time.monotonic()
+        with pytest.raises(ConnectionLostError, match="did not answer in time"):
+            await transport.send("POST", "/x", body=b"{}", fresh=fresh)
+        assert 0.3 <= time.monotonic() - started < 0.3 + AT_ONCE_SECONDS
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+async def test_a_trickling_answer_ends_with_all_timeouts_together(
+    stub: StubApi, *, fresh: bool
+) -> None:
+    """Each byte begins the read timeout anew; the whole exchange has an end all the same."""
+    stub.default = Answer(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n", "trickle")
+    async with signed(stub.url) as transport:
+        started = time.monotonic()
+        with pytest.raises(ConnectionLostError, match="longer than all its timeouts"):
+            await transport.send("POST", "/x", body=b"{}", fresh=fresh)
+        assert 1.3 < time.monotonic() - started < 1.4 + AT_ONCE_SECONDS
 
 
 async def test_a_large_body_arrives_whole_and_signed(stub: StubApi) -> None:
     """A body that is written in pieces is still one body of a stated length."""
-    body = bytes(range(256)) * 20_000
+    bodies = [(bytes(range(256)) * 20_000)[:size] for size in (65_536, 65_537, 5_120_000)]
     async with signed(stub.url, Timeouts()) as transport:
-        for fresh in (False, True):
-            await transport.send("POST", "/x", body=body, fresh=fresh)
+        for body in bodies:
+            for fresh in (False, True):
+                await transport.send("POST", "/x", body=body, fresh=fresh)
+    assert [recorded.body for recorded in stub.recorded] == [each for each in bodies for _ in "12"]
     for recorded in stub.recorded:
-        assert recorded.body == body
         assert "transfer-encoding" not in recorded.headers
+        check_signature(recorded, KEY.public_key())
 
 
 async def test_a_long_poll_may_answer_later_than_the_read_timeout(stub: StubApi) -> None:
@@ -464,8 +503,9 @@ async def test_every_request_carries_the_headers_of_the_api(stub: StubApi) -> No
         trace, _, options = headers["x-cloud-trace-context"].partition("/")
         assert len(bytes.fromhex(trace)) == 16
         assert options == "1;o=1"
-        assert headers["signature"].startswith("encord-sig=:")
     assert first["x-cloud-trace-context"] != second["x-cloud-trace-context"]
+    for recorded in stub.recorded:
+        check_signature(recorded, KEY.public_key())
 
 
 @given(token=st.text(max_size=40), query=st.text(max_size=40))
