@@ -67,6 +67,12 @@ def _channels(commands: list[str], events: list[str]) -> Schema:
             '`XADD {trainmaster}:commands * command \'{"type": …, "data": …}\'`.',
             commands,
         ),
+        "bulkCommands": _channel(
+            "{namespace}:commands:bulk",
+            "A stream in the form of `commands`, for bulk commands: interactive ones never wait "
+            "behind unread ones here. A command without a `priority` is a bulk one here.",
+            commands,
+        ),
         "inbox": _channel(
             "{namespace}:inbox",
             "A list, for systems that can only push: `RPUSH {trainmaster}:inbox '{…}'`. Its "
@@ -110,6 +116,7 @@ def _operations(commands: list[str], events: list[str]) -> Schema:
     }
     return {
         "receiveCommand": {**_operation("receive", "commands", commands), "reply": reply},
+        "receiveBulkCommand": {**_operation("receive", "bulkCommands", commands), "reply": reply},
         "receiveFromInbox": {**_operation("receive", "inbox", commands), "reply": reply},
         "sendEvent": _operation("send", "events", events),
         "sendReply": _operation("send", "replies", events),

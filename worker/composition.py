@@ -138,12 +138,13 @@ def create_parts(settings: Settings, notify: Callable[[int], None]) -> Parts:
         await readers.aclose()
         await redis.aclose()
 
+    intake = create_intake(settings, readers, ledger, notify)
     return Parts(
         redis=redis,
         ledger=ledger,
         marker=Marker(redis, keys),
-        intake=create_intake(settings, readers, ledger, notify),
-        runner=create_runner(settings, ledger, attempts),
+        intake=intake,
+        runner=create_runner(settings, ledger, attempts, lambda: intake.behind),
         breaker=breaker,
         deadlines=DeadlineWatch(
             ledger, Deadlines(redis, keys, lease_seconds=settings.lease_seconds), attempts
@@ -262,10 +263,16 @@ def create_intake(
         batch_bytes=settings.intake_batch_bytes,
         consumer_idle_seconds=settings.consumer_idle_seconds,
         on_accepted=notify,
+        on_caught_up=lambda: notify(1),
     )
 
 
-def create_runner(settings: Settings, ledger: Ledger, attempts: Attempts) -> Runner:
+def create_runner(
+    settings: Settings,
+    ledger: Ledger,
+    attempts: Attempts,
+    intake_is_behind: Callable[[], bool],
+) -> Runner:
     """Returns the places of the process."""
     return Runner(
         ledger,
@@ -281,6 +288,7 @@ def create_runner(settings: Settings, ledger: Ledger, attempts: Attempts) -> Run
         ),
         probe_seconds=settings.pause_probe_seconds,
         text_bytes=settings.inflight_body_bytes // COPIES_OF_TEXT,
+        intake_is_behind=intake_is_behind,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
-from worker.ledger.keys import COMMAND_FIELD, Keys
+from worker.ledger.keys import COMMAND_FIELD, CommandStream, Keys
 from worker.redis_address import RedisAddress
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Producer:
-    """Adds commands to the stream of a namespace.
+    """Adds commands to the streams of a namespace: bulk ones to one of their own.
 
     Args:
         redis_url: where Redis is, as in the setting of the workers.
@@ -73,7 +73,7 @@ class Producer:
                 again with the same id.
         """
         whole = _whole(command, data, attributes)
-        self._redis.xadd(self._keys.commands, {COMMAND_FIELD: orjson.dumps(whole)})
+        self._redis.xadd(self._stream(whole), {COMMAND_FIELD: orjson.dumps(whole)})
         return str(whole["id"])
 
     def submit_many(self, commands: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -86,10 +86,13 @@ class Producer:
         ids = []
         for command in commands:
             whole = _whole(command, None, {})
-            pipe.xadd(self._keys.commands, {COMMAND_FIELD: orjson.dumps(whole)})
+            pipe.xadd(self._stream(whole), {COMMAND_FIELD: orjson.dumps(whole)})
             ids.append(str(whole["id"]))
         pipe.execute()
         return ids
+
+    def _stream(self, command: Mapping[str, Any]) -> str:
+        return self._keys.stream(CommandStream.of(command.get("priority")))
 
 
 def _whole(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tests.faults.api_replies import odd_statuses, unasked_replies
 from tests.faults.backfills import backfills
+from tests.faults.backlogs import bulk_backlog
 from tests.faults.chaos import chaos
 from tests.faults.crash_places import Action, crash_at, open_fleet
 from tests.faults.downloads import remote_bodies, silent_downloads
@@ -38,6 +39,7 @@ from tests.faults.storms import crashes
 from tests.faults.trainings import trainings
 from tests.faults.waits import waiting_trainings
 from tests.faults.workload import Scene
+from worker.ledger.keys import CommandStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,6 +79,10 @@ SCENARIOS: dict[str, Scenario] = {
     "cancels": lambda at, seed: cancels(at, seed, 1_000),
     "stops": lambda at, seed: stops(at, seed, 1_200, 40),
     "backfills": lambda at, seed: backfills(at, seed, 50_000),
+    "bulk-backlog": lambda at, seed: bulk_backlog(at, seed, 100_000, CommandStream.BULK, 2),
+    "bulk-backlog-common": lambda at, seed: bulk_backlog(
+        at, seed, 100_000, CommandStream.COMMON, 10
+    ),
     "chaos": lambda at, seed: chaos(at, seed, 1_800),
     "ids-collide": lambda at, seed: colliding_ids(at, seed, 2_000),
     "unasked-replies": lambda at, seed: unasked_replies(at, seed, 6_000),

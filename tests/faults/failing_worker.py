@@ -222,7 +222,8 @@ def mutate(name: str) -> None:
             async def handle_acknowledged(self: Intake, entries: Any) -> None:
                 ids = [entry.entry_id for entry in entries]
                 if ids:
-                    await self._redis.xack(self._keys.commands, GROUP, *ids)
+                    stream = self._keys.stream(entries[0].stream)
+                    await self._redis.xack(stream, GROUP, *ids)
                 await handle(self, entries)
 
             Intake._handle = handle_acknowledged  # type: ignore[method-assign]

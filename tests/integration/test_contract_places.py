@@ -25,7 +25,7 @@ from worker.ledger.row import RowState
 from worker.tasks.runner import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from redis.asyncio import Redis
@@ -53,7 +53,10 @@ async def bench(
 
 @asynccontextmanager
 async def running_runner(
-    bench: Bench, places: int, share: FailureShare | None = None
+    bench: Bench,
+    places: int,
+    share: FailureShare | None = None,
+    intake_is_behind: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[Runner]:
     """Runs a worker's places; what still runs at the end is handed back."""
     runner = Runner(
@@ -65,6 +68,7 @@ async def running_runner(
         lanes=Lanes(bench.redis, bench.ledger.keys),
         share=share or FailureShare(commands=1000, seconds=1000, share=1),
         probe_seconds=10,
+        intake_is_behind=intake_is_behind,
     )
     tasks = [
         asyncio.create_task(runner.settle()),
@@ -111,6 +115,43 @@ async def ends_in_order(bench: Bench, sent: list[str]) -> list[str]:
     told = await events(bench.redis, bench.ledger.keys.events)
     ended = [event["subject"] for event in told if event["type"].endswith(".succeeded")]
     return [command_id for command_id in ended if command_id in sent]
+
+
+async def test_while_the_intake_is_behind_bulk_has_its_sixteenth_and_no_more(bench: Bench) -> None:
+    bench.sandbox.faults(SLOW)
+    await send_slow(bench, 64, Priority.BULK)
+    behind = True
+    async with running_runner(bench, 32, intake_is_behind=lambda: behind) as runner:
+
+        async def share_runs() -> bool:
+            return runner.running == 2
+
+        await until(share_runs)
+        for _ in range(3):
+            sent = await bench.send("list_models", {})
+            runner.wake()
+            await until_ended(bench, sent)
+            assert runner.running == 2, "interactive ones run, and no more bulk than its share"
+        behind = False
+        runner.wake()
+
+        async def full() -> bool:
+            return runner.running == 30
+
+        await until(full)
+
+
+async def test_a_producer_that_keeps_the_intake_behind_starves_no_accepted_bulk(
+    bench: Bench,
+) -> None:
+    sent = [await bench.send("list_models", {}, priority=Priority.BULK) for _ in range(4)]
+    async with running_runner(bench, 1, intake_is_behind=lambda: True) as runner:
+
+        async def all_ended() -> bool:
+            runner.wake()
+            return all([RowState(await bench.state(command_id)).ended for command_id in sent])
+
+        await until(all_ended)
 
 
 async def test_a_single_place_serves_both_lanes_in_turn(bench: Bench) -> None:

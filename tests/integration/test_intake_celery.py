@@ -49,7 +49,7 @@ async def taken_in(redis: Redis, ledger: Ledger, keys: Keys) -> list[dict[str, A
     intake = Intake(
         redis, ledger, consumer="c", batch=50, consumer_idle_seconds=5, on_accepted=lambda _: None
     )
-    await intake._create_group()
+    await intake._create_groups()
     await Mover(redis, keys, PushedList.celery(keys), 50).move_once()
     await intake._read_once()
     await intake._read_once()

@@ -531,7 +531,7 @@ async def test_a_command_given_to_celery_takes_the_way_of_an_xadd(
     class Stream:
         """Adds what the task hands over, as the engine does from its loop."""
 
-        def submit(self, text: bytes) -> None:
+        def submit(self, text: bytes, _: object = None) -> None:
             sent.append(text)
 
     app = Celery("test", broker=redis_url, set_as_current=False)

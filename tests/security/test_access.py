@@ -134,6 +134,7 @@ class Guarded:
             ids.append(command["id"])
         with Producer(self.redis.url_of("producer")) as producer:
             producer.submit(commands[0])
+            producer.submit("list_models", {}, priority="bulk", id=f"bulk-{self.rounds}")
         inbox = Redis.from_url(self.redis.url_of("producer"))
         inbox.rpush(f"{PREFIX}inbox", json.dumps(commands[1]), "not JSON")
         inbox.close()
@@ -141,7 +142,7 @@ class Guarded:
         for command in commands[2:]:
             app.send_task("trainmaster.submit", args=[command])
         app.close()
-        return ids
+        return [*ids, f"bulk-{self.rounds}"]
 
     def backfill(self) -> dict[str, Any]:
         """Returns the data of a backfill of two items, both of which fail."""

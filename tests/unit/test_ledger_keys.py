@@ -36,6 +36,7 @@ FAMILIES: dict[str, Callable[[str], str]] = {
 }
 SHARED = {
     KEYS.commands,
+    KEYS.bulk_commands,
     KEYS.inbox,
     KEYS.moving,
     KEYS.celery_queue,

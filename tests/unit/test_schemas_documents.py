@@ -219,6 +219,7 @@ def test_the_asyncapi_document_hangs_together() -> None:
     assert document["asyncapi"] == "3.0.0"
     assert {name: each["address"] for name, each in document["channels"].items()} == {
         "commands": "{namespace}:commands",
+        "bulkCommands": "{namespace}:commands:bulk",
         "inbox": "{namespace}:inbox",
         "events": "{namespace}:events",
         "replies": "{namespace}:replies:{replyto}",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import jiter
 
+from schemas.enums import Priority
 from schemas.events import ErrorBody, ErrorCode, Problem
 from schemas.parsing import InvalidCommandError
 from schemas.referral import parse_message
@@ -33,6 +34,7 @@ class Draft:
     text: bytes
     place: str
     given_id: bool
+    priority: Priority = Priority.INTERACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def draft(source: Source, attributes: Mapping[str, object]) -> Draft | Refusal:
         return _refused(source.place, ErrorCode.NOT_JSON, "the text is not UTF-8")
     except InvalidCommandError as exc:
         return _refused(source.place, exc.code, exc.message, exc.problems)
-    return Draft(cast("str", parsed.id), parsed.type, text, source.place, given_id)
+    return Draft(cast("str", parsed.id), parsed.type, text, source.place, given_id, parsed.priority)
 
 
 def draft_all(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import NoPermissionError, ResponseError
 
@@ -20,7 +20,7 @@ from worker.ledger.repair import SHOWN, Repair
 from worker.ledger.server import OLDEST_VERSION, SAFE_POLICY, ServerFacts, server_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Mapping
 
     from redis.asyncio import Redis
 
@@ -141,7 +141,7 @@ def _judge_memory(facts: ServerFacts) -> Finding:
 async def _check_streams(redis: Redis, keys: Keys) -> list[Finding]:
     """Returns which streams take no more entries: their last id is, or nearly is, the greatest."""
     found = []
-    for stream in (keys.commands, keys.events, keys.dead_letters):
+    for stream in (keys.commands, keys.bulk_commands, keys.events, keys.dead_letters):
         if not await redis.exists(stream):
             continue
         info = await redis.xinfo_stream(stream)
@@ -190,11 +190,8 @@ async def _check_group(redis: Redis, keys: Keys) -> list[Finding]:
         group, consumers = None, []
     if group is None:
         return [Finding(check, Level.WARN, "no worker has run in this namespace yet", start)]
-    lag = group.get("lag")
-    unread = "an unknown number of commands" if lag is None else counted(lag, "command")
-    message = f"{unread} to read, {group['pending']} being accepted"
     present = [each for each in consumers if each["idle_ms"] < _SILENT_MS]
-    findings = [Finding(check, Level.OK, message)]
+    findings = [Finding(check, Level.OK, _backlog(group)), *await _check_bulk(redis, keys)]
     if present:
         findings.append(
             Finding(
@@ -217,6 +214,31 @@ async def _check_group(redis: Redis, keys: Keys) -> list[Finding]:
         if each["idle_ms"] >= _SILENT_MS and each["pending"]
     ]
     return findings
+
+
+def _backlog(group: Mapping[str, Any]) -> str:
+    lag = group.get("lag")
+    unread = "an unknown number of commands" if lag is None else counted(lag, "command")
+    return f"{unread} to read, {group['pending']} being accepted"
+
+
+async def _check_bulk(redis: Redis, keys: Keys) -> list[Finding]:
+    """Returns what waits in the stream for bulk; one that nobody uses is no matter."""
+    check, stream = "intake.bulk", keys.bulk_commands
+    try:
+        waiting = await redis.xlen(stream)
+        groups = await redis.xinfo_groups(stream) if waiting else []
+    except NoPermissionError:
+        raise
+    except ResponseError as exc:
+        return [Finding(check, Level.FAIL, f"{stream}: {exc}", "look at that key")]
+    if not waiting:
+        return []
+    group = next((each for each in groups if each["name"] == GROUP.encode()), None)
+    if group is None:
+        said = f"{counted(waiting, 'command')} in {stream}, which no worker reads"
+        return [Finding(check, Level.WARN, said, "workers of an older version do not read it")]
+    return [Finding(check, Level.OK, f"bulk: {_backlog(group)}")]
 
 
 async def _check_work(redis: Redis, keys: Keys) -> list[Finding]:

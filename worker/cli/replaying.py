@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import jiter
 import orjson
 
+from schemas.enums import Priority
 from schemas.events import ErrorBody, ErrorCode, Problem
 from schemas.parsing import InvalidCommandError
 from schemas.referral import parse_message
@@ -119,8 +120,10 @@ def _edited(letter: DeadLetter, edit: Edit) -> DeadLetter:
         except ArgumentError as exc:
             raise _error(letter.key, ErrorCode.INVALID_ARGUMENTS, str(exc)) from exc
         command["data"] = merge(known if isinstance(known, dict) else {}, changes)
+    # Who changes the priority, be it to none, means that and not the lane that it had.
+    lane = Priority.INTERACTIVE if "priority" in edit.attributes else letter.lane
     # orjson writes no integer of more than 64 bits, and the judge should see what there is.
-    return replace(letter, text=json.dumps(command, ensure_ascii=False).encode())
+    return replace(letter, text=json.dumps(command, ensure_ascii=False).encode(), lane=lane)
 
 
 def _error(

@@ -1,4 +1,4 @@
-"""Puts drafts into the stream of commands, and tells what is known if that fails half way."""
+"""Puts drafts into the streams of commands, and tells what is known if that fails half way."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from worker.ledger.connection import LEDGER_TROUBLE
-from worker.ledger.keys import COMMAND_FIELD
+from worker.ledger.keys import COMMAND_FIELD, CommandStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +22,20 @@ _PAGE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A command in the stream, with the id of its entry there."""
+    """A command in its stream, with the id of its entry there."""
 
     draft: Draft
     entry_id: str
+
+    @property
+    def stream(self) -> CommandStream:
+        """Where it was added."""
+        return CommandStream.of(self.draft.priority)
+
+    @property
+    def origin(self) -> str:
+        """What its entry is called in ids of events."""
+        return self.stream.origin(self.entry_id)
 
 
 class SendError(Exception):
@@ -43,7 +53,7 @@ class SendError(Exception):
 
 
 async def send(redis: Redis, keys: Keys, drafts: Sequence[Draft]) -> list[Sent]:
-    """Adds every draft to the stream, in order.
+    """Adds every draft to the stream of its priority, in order.
 
     Raises:
         SendError: Redis failed meanwhile.
@@ -53,7 +63,8 @@ async def send(redis: Redis, keys: Keys, drafts: Sequence[Draft]) -> list[Sent]:
         page = drafts[start : start + _PAGE]
         pipe = redis.pipeline(transaction=False)
         for each in page:
-            pipe.xadd(keys.commands, {COMMAND_FIELD: each.text})
+            stream = keys.stream(CommandStream.of(each.priority))
+            pipe.xadd(stream, {COMMAND_FIELD: each.text})
         try:
             # Raised here, an error would repeat the command that it is about.
             replies = await pipe.execute(raise_on_error=False)

@@ -172,7 +172,8 @@ def list_commands(
         f"open {counts['open_interactive']} interactive, {counts['open_bulk']} bulk, "
         f"{counts['open_suspect']} suspect; "
         f"due {counts['due_interactive']}, {counts['due_bulk']} and {counts['due_suspect']}; "
-        f"in the stream {counts['unread']}, in the inbox {counts['inbox']}; "
+        f"in the stream {counts['unread']}, in that for bulk {counts['unread_bulk']}, "
+        f"in the inbox {counts['inbox']}; "
         f"dead letters {counts['dead_letters']}"
     )
     if rows:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from worker.ledger.keys import Keys
+
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
 _SHOWN_IDS: Final = 5
@@ -75,7 +77,7 @@ def submit(
     drafts = _compose(what, pairs, _attributes(**options), as_json=as_json)
     if not wait:
         sent = target.run(lambda redis: _send(redis, target, drafts))
-        _print_sent(sent, as_json=as_json)
+        _print_sent(sent, target.keys, as_json=as_json)
         return
     patience = None if timeout is None else timeout.total_seconds()
     submission = _Submission(target, drafts, patience, as_json=as_json)
@@ -208,13 +210,14 @@ async def _send(redis: Redis, target: Target, drafts: Sequence[Draft]) -> list[S
         ) from exc
 
 
-def _print_sent(sent: Sequence[Sent], *, as_json: bool) -> None:
+def _print_sent(sent: Sequence[Sent], keys: Keys, *, as_json: bool) -> None:
     for each in sent:
         if as_json:
             print_json({
                 "id": each.draft.command_id,
                 "type": each.draft.type,
                 "entry_id": each.entry_id,
+                "stream": keys.stream(each.stream),
             })
         else:
             click.echo(safe_text(each.draft.command_id))

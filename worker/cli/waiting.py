@@ -150,7 +150,7 @@ class Wait:
         sent = self._open.get(command_id)
         if sent is None or not is_about_command(event):
             return
-        if state == EventState.REJECTED and event["id"] != f"{sent.entry_id}/{state}":
+        if state == EventState.REJECTED and event["id"] != f"{sent.origin}/{state}":
             # Someone else's message with the same id was rejected, not ours.
             return
         self._watcher.on_event(event)
@@ -188,7 +188,7 @@ class Wait:
     async def _taken(self, sent: Sequence[Sent]) -> list[Sent]:
         pipe = self._redis.pipeline(transaction=False)
         for each in sent:
-            pipe.xrange(self._keys.commands, each.entry_id, each.entry_id)
+            pipe.xrange(self._keys.stream(each.stream), each.entry_id, each.entry_id)
         found = await pipe.execute()
         return [each for each, entries in zip(sent, found, strict=True) if not entries]
 

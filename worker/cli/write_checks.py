@@ -104,6 +104,7 @@ async def check_types(redis: Redis, keys: Keys) -> list[Finding]:
     """
     wanted = {
         keys.commands: "stream",
+        keys.bulk_commands: "stream",
         keys.events: "stream",
         keys.dead_letters: "stream",
         keys.inbox: "list",

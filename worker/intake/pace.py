@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from worker.intake.verdict import Entry
 
@@ -34,6 +34,11 @@ class ReadPace:
         if size_bytes:
             fits = min(fits, max(1, self._most_bytes * entries // size_bytes))
         self.count = min(fits, max(FIRST_COUNT, GROWTH * entries))
+
+
+def size_of(entries: Iterable[Entry]) -> int:
+    """Returns how many bytes entries have together."""
+    return sum(entry.size_bytes for entry in entries)
 
 
 def parts_of(entries: list[Entry], most_bytes: int) -> Iterator[list[Entry]]:

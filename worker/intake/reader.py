@@ -1,8 +1,11 @@
-"""Reads the stream of commands in batches and hands them to the ledger.
+"""Reads the streams of commands in batches and hands them to the ledger.
 
 Every worker reads as a consumer of the group `intake`. An entry is acknowledged by the script
 that made its row or its rejection, never before; so what a worker had read when it died is read
 again by itself (its own pending entries) or by another worker (`take_over`).
+
+There are two streams. That for bulk is read only while the common one has nothing more, but for
+one read in `BULK_TURN`: whoever keeps the common one full must not starve the other.
 """
 
 from __future__ import annotations
@@ -15,14 +18,14 @@ import structlog
 from redis.exceptions import ResponseError
 
 from worker.intake.lists import BATCH_BYTES, Mover, PushedList
-from worker.intake.pace import ReadPace, parts_of
-from worker.intake.verdict import Entry, conflict, judge
+from worker.intake.pace import ReadPace, parts_of, size_of
+from worker.intake.verdict import Entry, conflict, judge, with_next_id
 from worker.ledger.connection import BLOCK_MILLISECONDS, LEDGER_TROUBLE, stop_if_cancelled
-from worker.ledger.keys import GROUP
+from worker.ledger.keys import GROUP, CommandStream
 from worker.ledger.ledger import load_script
 from worker.ledger.outage import ONCE
 from worker.ledger.row import Acceptance, AcceptVerdict, Rejection
-from worker.ledger.streams import of_one_stream
+from worker.ledger.streams import by_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +40,12 @@ FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 2.0
 # A message that took longer to judge lets everything else on the loop have its turn.
 SLOW_SECONDS = 0.02
+# Of so many reads one is of the bulk stream too, though the common one has more.
+BULK_TURN = 16
+# A bulk stream whose key holds something else is left out for so long: it harms nobody else.
+BULK_TROUBLE_SECONDS = 5.0
+# So many ids are made for a command without one before it is rejected: who took them all meant to.
+MOST_MADE_IDS = 8
 
 
 class Intake:
@@ -50,6 +59,7 @@ class Intake:
         consumer_idle_seconds: how long entries lie with another consumer before they are
             taken over from it.
         on_accepted: called with the number of commands that now wait for a run.
+        on_caught_up: called when the intake is behind no more.
     """
 
     def __init__(  # noqa: PLR0913 - built in one place
@@ -62,6 +72,7 @@ class Intake:
         consumer_idle_seconds: float,
         on_accepted: Callable[[int], None],
         batch_bytes: int = BATCH_BYTES,
+        on_caught_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._redis = redis
         self._ledger = ledger
@@ -73,9 +84,18 @@ class Intake:
         self._take_over_pace = ReadPace(batch, batch_bytes)
         self._idle_ms = int(consumer_idle_seconds * 1000)
         self._on_accepted = on_accepted
+        self._on_caught_up = on_caught_up
         self._forget_consumers = load_script(redis, "forget_consumers")
         self._resume_pending = True
         self._takes_all = False
+        self._behind = False
+        self._turn = 0
+        self._bulk_again_at = 0.0
+
+    @property
+    def behind(self) -> bool:
+        """Whether the common stream had more than the last read took: reading comes first then."""
+        return self._behind
 
     def take_all_over(self) -> None:
         """Takes entries over next time however long they lie with others.
@@ -107,8 +127,12 @@ class Intake:
         await self._keep_on("take-over", self._take_over_once)
 
     async def leave(self) -> None:
-        """Removes this consumer from the group, unless entries are still pending with it."""
-        await self._forget_consumers(keys=[self._keys.commands], args=[GROUP, 0, self._consumer])
+        """Removes this consumer from the groups, unless entries are still pending with it."""
+        for stream in CommandStream:
+            await self._forget(stream, 0, self._consumer)
+
+    async def _forget(self, stream: CommandStream, idle_ms: int, name: str = "") -> None:
+        await self._forget_consumers(keys=[self._keys.stream(stream)], args=[GROUP, idle_ms, name])
 
     async def _keep_on(self, part: str, act: Callable[[], Any]) -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -120,85 +144,125 @@ class Intake:
                 pause = FIRST_PAUSE_SECONDS
             except LEDGER_TROUBLE as exc:
                 self._resume_pending = True
+                if part == "read":
+                    self._behind = False
                 if isinstance(exc, ResponseError) and "NOGROUP" in str(exc):
-                    await self._create_group()
+                    await self._create_groups()
                     continue
+                if part == "read" and "WRONGTYPE" in str(exc):
+                    self._bulk_again_at = time.monotonic() + BULK_TROUBLE_SECONDS
                 self._ledger.outage.failed(part, exc)
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
 
-    async def _create_group(self) -> None:
-        try:
-            await self._redis.xgroup_create(self._keys.commands, GROUP, id="0", mkstream=True)
-            log.info("intake.group_created", group=GROUP)
-        except LEDGER_TROUBLE as exc:
-            if "BUSYGROUP" not in str(exc):
-                self._ledger.outage.failed(ONCE, exc)
-                await asyncio.sleep(FIRST_PAUSE_SECONDS)
+    async def _create_groups(self) -> None:
+        for stream in CommandStream:
+            key = self._keys.stream(stream)
+            try:
+                await self._redis.xgroup_create(key, GROUP, id="0", mkstream=True)
+                log.info("intake.group_created", group=GROUP, stream=key)
+            except LEDGER_TROUBLE as exc:
+                if "BUSYGROUP" not in str(exc):
+                    self._ledger.outage.failed(ONCE, exc)
+                    await asyncio.sleep(FIRST_PAUSE_SECONDS)
 
     async def _read_once(self) -> None:
-        start = "0" if self._resume_pending else ">"
-        # No name for the reply, for that would hold its messages until all are handled.
-        entries = [
-            Entry(entry_id, fields or {})
-            for entry_id, fields in of_one_stream(
-                await self._redis.xreadgroup(
-                    GROUP,
-                    self._consumer,
-                    {self._keys.commands: start},
-                    count=self._pace.count,
-                    block=None if self._resume_pending else BLOCK_MILLISECONDS,
-                )
-            )
-        ]
-        if entries:
-            vanished = [entry.entry_id for entry in entries if not entry.fields]
-            await self._handle_all(entries, self._pace)
-            await self._drop_vanished(vanished)
-        elif self._resume_pending:
+        resumes, was_behind = self._resume_pending, self._behind
+        found = await self._read_streams(resumes=resumes)
+        if resumes and not found:
             self._resume_pending = False
+        for entries in found.values():
+            vanished = [
+                Entry(entry.entry_id, {}, entry.stream) for entry in entries if not entry.fields
+            ]
+            await self._handle_all(entries)
+            await self._drop_vanished(vanished)
+        if was_behind and not self._behind:
+            # Bulk commands that were held back may run now.
+            self._on_caught_up()
+
+    async def _read_streams(self, *, resumes: bool) -> dict[CommandStream, list[Entry]]:
+        """Returns new entries, or those that are pending with us, of each stream that has some."""
+        streams, count = self._streams(), self._pace.count
+        # No name for the reply, for that would hold its messages until all are handled.
+        by_key = by_stream(
+            await self._redis.xreadgroup(
+                GROUP,
+                self._consumer,
+                {self._keys.stream(stream): "0" if resumes else ">" for stream in streams},
+                count=count,
+                # Behind, the next read tells whether there is more, and must not wait to tell it.
+                block=None if resumes or self._behind else BLOCK_MILLISECONDS,
+            )
+        )
+        found = {}
+        for stream in streams:
+            if entries := by_key.get(self._keys.stream(stream)):
+                found[stream] = [
+                    Entry(entry_id, fields or {}, stream) for entry_id, fields in entries
+                ]
+        self._behind = not resumes and len(found.get(CommandStream.COMMON, ())) >= count
+        if found:
+            # Of each stream so many are read, and all of them lie in memory.
+            self._pace.note(max(map(len, found.values())), sum(map(size_of, found.values())))
+        return found
+
+    def _streams(self) -> tuple[CommandStream, ...]:
+        """Returns what to read next: both streams, unless the common one has more."""
+        self._turn += 1
+        if self._behind and not self._resume_pending and self._turn % BULK_TURN:
+            return (CommandStream.COMMON,)
+        if time.monotonic() < self._bulk_again_at:
+            return (CommandStream.COMMON,)
+        return tuple(CommandStream)
 
     async def _take_over_once(self) -> None:
-        start = "0-0"
         takes_all, self._takes_all = self._takes_all, False
+        for stream in CommandStream:
+            await self._take_over_from(stream, 0 if takes_all else self._idle_ms)
+            await self._forget(stream, max(self._idle_ms * 10, 60_000))
+        await asyncio.sleep(self._idle_ms / 2000)
+
+    async def _take_over_from(self, stream: CommandStream, idle_ms: int) -> None:
+        start = "0-0"
         pace = self._take_over_pace
         while True:
             start, entries, vanished = await self._redis.xautoclaim(
-                self._keys.commands,
+                self._keys.stream(stream),
                 GROUP,
                 self._consumer,
-                min_idle_time=0 if takes_all else self._idle_ms,
+                min_idle_time=idle_ms,
                 start_id=start,
                 count=pace.count,
             )
             # Redis has acknowledged these itself, so nothing else will ever tell of them.
-            self._tell_vanished(vanished)
+            self._tell_vanished(vanished, stream)
             if entries:
                 log.info("intake.taken_over", entries=len(entries))
-                taken = [Entry(entry_id, fields) for entry_id, fields in entries]
+                taken = [Entry(entry_id, fields, stream) for entry_id, fields in entries]
                 del entries
-                await self._handle_all(taken, pace)
+                pace.note(len(taken), size_of(taken))
+                await self._handle_all(taken)
             else:
                 # So many were looked at, or more, and nothing came of it.
                 pace.note(pace.count, 0)
             if start in {b"0-0", "0-0"}:
-                break
-        await self._forget_consumers(
-            keys=[self._keys.commands], args=[GROUP, max(self._idle_ms * 10, 60_000), ""]
-        )
-        await asyncio.sleep(self._idle_ms / 2000)
+                return
 
-    async def _drop_vanished(self, entry_ids: Sequence[bytes]) -> None:
+    async def _drop_vanished(self, entries: Sequence[Entry]) -> None:
         """Acknowledges entries whose content someone deleted; there is nothing left to judge."""
-        if entry_ids:
-            self._tell_vanished(entry_ids)
-            await self._redis.xack(self._keys.commands, GROUP, *entry_ids)
+        if entries:
+            stream = entries[0].stream
+            ids = [entry.entry_id for entry in entries]
+            self._tell_vanished(ids, stream)
+            await self._redis.xack(self._keys.stream(stream), GROUP, *ids)
 
-    def _tell_vanished(self, entry_ids: Sequence[bytes]) -> None:
+    def _tell_vanished(self, entry_ids: Sequence[bytes], stream: CommandStream) -> None:
         if entry_ids:
             log.error(
                 "intake.entries_vanished",
                 entries=[entry.decode() for entry in entry_ids],
+                stream=self._keys.stream(stream),
                 advice="someone deleted or trimmed them before they were accepted: send them again",
             )
 
@@ -210,11 +274,9 @@ class Intake:
             await asyncio.sleep(0)
         return verdict
 
-    async def _handle_all(self, entries: list[Entry], pace: ReadPace) -> None:
+    async def _handle_all(self, entries: list[Entry]) -> None:
         """Handles entries in parts of so many bytes, and lets go of each; the list ends empty."""
-        size = sum(entry.size_bytes for entry in entries)
-        pace.note(len(entries), size)
-        if size <= self._batch_bytes:
+        if size_of(entries) <= self._batch_bytes:
             await self._handle([entry for entry in entries if entry.fields])
             return
         for part in parts_of(entries, self._batch_bytes):
@@ -223,6 +285,10 @@ class Intake:
             del part
 
     async def _handle(self, entries: Sequence[Entry]) -> None:
+        """Accepts or rejects entries of one stream."""
+        if not entries:
+            return
+        stream = entries[0].stream
         acceptances: list[tuple[Entry, Acceptance]] = []
         rejections: list[Rejection] = []
         for entry in entries:
@@ -231,18 +297,33 @@ class Intake:
                 rejections.append(verdict)
             else:
                 acceptances.append((entry, verdict))
-        accepted = 0
-        if acceptances:
-            verdicts = await self._ledger.accept([acceptance for _, acceptance in acceptances])
-            for (entry, acceptance), verdict_code in zip(acceptances, verdicts, strict=True):
-                if verdict_code is AcceptVerdict.CONFLICT:
-                    rejections.append(conflict(entry, acceptance, self._keys))
-                elif verdict_code is AcceptVerdict.ACCEPTED:
-                    accepted += 1
+        accepted, conflicts = await self._accept(acceptances, stream)
+        rejections += conflicts
         if accepted:
             self._on_accepted(accepted)
         if rejections:
-            count = await self._ledger.reject(rejections)
+            count = await self._ledger.reject(rejections, stream)
             log.warning("intake.rejected", entries=count)
         if accepted:
             log.debug("intake.accepted", commands=accepted)
+
+    async def _accept(
+        self, batch: Sequence[tuple[Entry, Acceptance]], stream: CommandStream
+    ) -> tuple[int, list[Rejection]]:
+        """Returns how many were new, and the rejections of those whose ids are others'."""
+        accepted = number = 0
+        conflicts = []
+        while batch:
+            number += 1
+            verdicts = await self._ledger.accept([acceptance for _, acceptance in batch], stream)
+            again = []
+            for (entry, acceptance), verdict in zip(batch, verdicts, strict=True):
+                if verdict is AcceptVerdict.ACCEPTED:
+                    accepted += 1
+                elif verdict is AcceptVerdict.TAKEN and number < MOST_MADE_IDS:
+                    log.warning("intake.id_taken", id=acceptance.command_id, entry=entry.origin)
+                    again.append((entry, with_next_id(entry, acceptance, number)))
+                elif verdict is not AcceptVerdict.DUPLICATE:
+                    conflicts.append(conflict(entry, acceptance, self._keys))
+            batch = again
+        return accepted, conflicts

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import jiter
 
 from schemas.enums import EventState, Priority
 from schemas.events import UNREADABLE_TYPE, ErrorBody, ErrorCode, Problem, event_json
@@ -15,7 +17,7 @@ from schemas.referral import ParsedReferral, parse_message
 from worker.intake.celery_message import unwrap
 from worker.ledger.announcement import announce
 from worker.ledger.dead_letters import dead_letter_json
-from worker.ledger.keys import CELERY_FIELD, COMMAND_FIELD
+from worker.ledger.keys import CELERY_FIELD, COMMAND_FIELD, CommandStream
 from worker.ledger.row import Acceptance, Rejection
 
 if TYPE_CHECKING:
@@ -28,10 +30,16 @@ RAW_BYTES_IN_EVENT = 4096
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of the stream of commands."""
+    """One entry of a stream of commands."""
 
     entry_id: bytes
     fields: Mapping[bytes, bytes]
+    stream: CommandStream = CommandStream.COMMON
+
+    @property
+    def origin(self) -> str:
+        """What names the entry among those of both streams."""
+        return self.stream.origin(self.entry_id.decode())
 
     @property
     def size_bytes(self) -> int:
@@ -92,12 +100,37 @@ def conflict(entry: Entry, acceptance: Acceptance, keys: Keys) -> Rejection:
     )
 
 
+def with_next_id(entry: Entry, acceptance: Acceptance, number: int) -> Acceptance:
+    """Returns the acceptance under the next id that can be made for it.
+
+    The same entry comes by the same ids in the same order, however often it is read: so it finds
+    its own row again.
+
+    Args:
+        entry: without an id of its own.
+        acceptance: under an id that is another command's.
+        number: 1, 2, …
+    """
+    command_id = f"{entry.origin}~{number}"
+    command = parse_message(acceptance.text).command
+    event = announce(command, entry.origin, command_id, EventState.ACCEPTED, {})
+    return replace(acceptance, command_id=command_id, event=event)
+
+
+def _lane(entry: Entry, text: bytes, priority: Priority) -> Priority:
+    """Returns the lane of a command; in the stream for bulk that is one without a priority."""
+    if entry.stream is CommandStream.COMMON or priority is Priority.BULK:
+        return priority
+    # Absent or null: the command itself shows neither.
+    is_said = jiter.from_json(text).get("priority") is not None
+    return priority if is_said else Priority.BULK
+
+
 def _acceptance(
     entry: Entry, text: bytes, parsed: ParsedCommand | ParsedReferral, keys: Keys
 ) -> Acceptance:
     command = parsed.command
-    entry_id = entry.entry_id.decode()
-    command_id = command.id or entry_id
+    command_id = command.id or entry.entry_id.decode()
     not_before = command.notbefore
     not_before_ms = 0 if not_before is None else int(not_before.timestamp() * 1000)
     deadline_ms = None
@@ -110,12 +143,13 @@ def _acceptance(
         command_id=command_id,
         command_type=command.type,
         fingerprint=parsed.fingerprint,
-        lane=command.priority or Priority.INTERACTIVE,
+        lane=_lane(entry, text, command.priority),
         not_before_ms=not_before_ms,
         text=text,
-        event=announce(command, entry_id, command_id, EventState.ACCEPTED, {}),
+        event=announce(command, entry.origin, command_id, EventState.ACCEPTED, {}),
         replies=keys.replies(command.replyto),
         deadline_ms=deadline_ms,
+        id_is_made=not command.id,
     )
 
 
@@ -142,7 +176,7 @@ def _rejection(  # noqa: PLR0913 - what a rejection tells
     return Rejection(
         entry_id=entry.entry_id,
         event=event_json(
-            event_id=f"{entry_id}/{EventState.REJECTED}",
+            event_id=f"{entry.origin}/{EventState.REJECTED}",
             command_type=named_type,
             state=EventState.REJECTED,
             subject=command_id or entry_id,
@@ -161,6 +195,7 @@ def _rejection(  # noqa: PLR0913 - what a rejection tells
             at_ms=now_ms,
             attempts=0,
             history=[],
+            lane=Priority.BULK if entry.stream is CommandStream.BULK else Priority.INTERACTIVE,
         ),
         replies=replies,
     )

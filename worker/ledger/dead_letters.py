@@ -11,8 +11,9 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.attributes import Timestamp
+from schemas.enums import Priority
 from schemas.json_text import encode_json
-from worker.ledger.keys import COMMAND_FIELD, Keys
+from worker.ledger.keys import COMMAND_FIELD, CommandStream, Keys
 from worker.ledger.streams import entries_between, newest_entries
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class DeadLetter:
         reason: the error's code.
         text: the command or message as it came.
         history: the errors of earlier attempts, oldest first.
+        lane: `bulk` where the command was a bulk one, be it by its stream alone.
     """
 
     key: str
@@ -48,6 +50,7 @@ class DeadLetter:
     attempts: int
     history: list[dict[str, Any]]
     at_ms: int
+    lane: str = Priority.INTERACTIVE
 
 
 def dead_letter_json(  # noqa: PLR0913 - the fields of a dead letter
@@ -59,6 +62,7 @@ def dead_letter_json(  # noqa: PLR0913 - the fields of a dead letter
     at_ms: int,
     attempts: int,
     history: list[dict[str, Any]],
+    lane: Priority = Priority.INTERACTIVE,
 ) -> bytes:
     """Returns a dead letter's JSON; a text that is not UTF-8 is kept whole in `text_base64`."""
     letter: dict[str, Any] = {
@@ -69,6 +73,8 @@ def dead_letter_json(  # noqa: PLR0913 - the fields of a dead letter
         "history": history,
         "at_ms": at_ms,
     }
+    if lane is not Priority.INTERACTIVE:
+        letter["lane"] = lane
     try:
         letter["text"] = text.decode("utf-8")
     except UnicodeDecodeError:
@@ -182,8 +188,9 @@ class DeadLetters:
             ValueError: the text is not a JSON object, so it can't be replayed, edited or not.
         """
         command = replayed(letter, data)
+        stream = self._keys.stream(CommandStream.of(command.get("priority")))
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.xadd(self._keys.commands, {COMMAND_FIELD: orjson.dumps(command)})
+            pipe.xadd(stream, {COMMAND_FIELD: orjson.dumps(command)})
             pipe.xdel(self._keys.dead_letters, letter.key)
             await pipe.execute()
         return str(command["id"])
@@ -208,6 +215,8 @@ def replayed(letter: DeadLetter, data: dict[str, Any] | None = None) -> dict[str
         raise ValueError("the dead letter's text is not a JSON object")  # noqa: TRY004
     if data is not None:
         command["data"] = data
+    if command.get("priority") is None and letter.lane == Priority.BULK:
+        command["priority"] = Priority.BULK
     command["causationid"] = letter.command_id
     command["id"] = f"{letter.command_id[:200]}.replay-{letter.key}"
     if _has_passed(command.get("deadline")):
@@ -244,6 +253,7 @@ def _read(entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter | None:
             attempts=letter["attempts"],
             history=letter["history"],
             at_ms=letter["at_ms"],
+            lane=letter.get("lane", Priority.INTERACTIVE),
         )
     except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError):
         return None

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
+from redis.exceptions import NoPermissionError, ResponseError
+
 from schemas.events import is_about_command
 from schemas.json_text import decode_json
 from worker.ledger.event_stream import event_of
-from worker.ledger.keys import GROUP, Keys, item_row_id, shown_id
+from worker.ledger.keys import GROUP, CommandStream, Keys, item_row_id, shown_id
 from worker.ledger.row import LANES, RowState
 from worker.ledger.streams import newest_entries
 
@@ -145,6 +147,7 @@ class Inspector:
         keys = self._keys
         pipe = self._redis.pipeline(transaction=False)
         pipe.xlen(keys.commands)
+        pipe.xlen(keys.bulk_commands)
         pipe.llen(keys.inbox)
         pipe.zcard(keys.due_interactive)
         pipe.zcard(keys.due_bulk)
@@ -156,6 +159,7 @@ class Inspector:
         pipe.xlen(keys.dead_letters)
         names = (
             "unread",
+            "unread_bulk",
             "inbox",
             "open_interactive",
             "open_bulk",
@@ -169,16 +173,24 @@ class Inspector:
         return dict(zip(names, await pipe.execute(), strict=True))
 
     async def consumers(self) -> list[dict[str, Any]]:
-        """Returns name, pending entries and idle time (ms) of each consumer of the group."""
-        found = await self._redis.xinfo_consumers(self._keys.commands, GROUP)
-        return [
-            {
-                "name": consumer["name"].decode(),
-                "pending": consumer["pending"],
-                "idle_ms": consumer["idle"],
-            }
-            for consumer in found
-        ]
+        """Returns name, pending entries and idle time (ms) of each consumer, over both streams."""
+        found: dict[str, dict[str, Any]] = {}
+        for stream in CommandStream:
+            try:
+                consumers = await self._redis.xinfo_consumers(self._keys.stream(stream), GROUP)
+            except NoPermissionError:
+                raise
+            except ResponseError:
+                # No worker has read it yet.
+                continue
+            for each in consumers:
+                name = each["name"].decode()
+                known = found.setdefault(
+                    name, {"name": name, "pending": 0, "idle_ms": each["idle"]}
+                )
+                known["pending"] += each["pending"]
+                known["idle_ms"] = min(known["idle_ms"], each["idle"])
+        return list(found.values())
 
     async def _open(self) -> AsyncIterator[list[RowView]]:
         """Yields what has not ended, in pages and in no order."""

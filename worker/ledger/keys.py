@@ -4,6 +4,7 @@ All keys of a namespace begin with `{namespace}:`, braces included, so that they
 slot of a Redis Cluster and one pattern of an ACL::
 
     {ns}:commands            stream   field `command`; consumer group `intake`
+    {ns}:commands:bulk       stream   the same for bulk commands; read while the first one is empty
     {ns}:inbox               list     commands of producers that can only push
     {ns}:inbox:moving        list     on their way from the inbox into the stream
     {ns}:celery              list     Celery's queue of `trainmaster.submit`; and celery:moving
@@ -43,6 +44,7 @@ id, `ITEM_SEPARATOR` and the item's number; no id of a command holds that charac
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from schemas.enums import Priority
@@ -66,6 +68,26 @@ def shown_id(row_id: str) -> str:
     return row_id.replace(ITEM_SEPARATOR, "/")
 
 
+class CommandStream(StrEnum):
+    """The streams of commands, in the order in which they are read.
+
+    Entries of both may have the same id. So each has an origin, which no other entry has: its id
+    with the stream's value before it. Rows and ids of events are made of origins.
+    """
+
+    COMMON = ""
+    BULK = "b"
+
+    def origin(self, entry_id: str) -> str:
+        """Returns what names an entry of this stream among those of both."""
+        return f"{self}{entry_id}"
+
+    @classmethod
+    def of(cls, priority: object) -> CommandStream:
+        """Returns the stream for new commands of a priority, which may be none that there is."""
+        return cls.BULK if priority == Priority.BULK else cls.COMMON
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """The keys of one namespace."""
@@ -81,6 +103,15 @@ class Keys:
     def commands(self) -> str:
         """The stream that producers add to."""
         return f"{self.prefix}commands"
+
+    @property
+    def bulk_commands(self) -> str:
+        """The stream for commands that interactive ones must never wait behind."""
+        return f"{self.prefix}commands:bulk"
+
+    def stream(self, stream: CommandStream) -> str:
+        """One of the two streams of commands."""
+        return self.bulk_commands if stream is CommandStream.BULK else self.commands
 
     @property
     def inbox(self) -> str:

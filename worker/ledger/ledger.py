@@ -16,7 +16,7 @@ import structlog
 
 from schemas.enums import Priority
 from schemas.json_text import encode_json
-from worker.ledger.keys import GROUP, Keys, shown_id
+from worker.ledger.keys import GROUP, CommandStream, Keys, shown_id
 from worker.ledger.outage import Outage
 from worker.ledger.row import (
     LANE_CODES,
@@ -40,7 +40,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_VERDICTS = (AcceptVerdict.ACCEPTED, AcceptVerdict.DUPLICATE, AcceptVerdict.CONFLICT)
+_VERDICTS = (
+    AcceptVerdict.ACCEPTED,
+    AcceptVerdict.DUPLICATE,
+    AcceptVerdict.CONFLICT,
+    AcceptVerdict.TAKEN,
+)
 
 _PAUSED_BITS = ((1, Priority.INTERACTIVE), (2, Priority.BULK))
 
@@ -119,14 +124,22 @@ class Ledger:
         self._mind_clock = load_script(redis, "mind_clock")
         self._move_back = load_script(redis, "move_back")
 
-    async def accept(self, batch: Sequence[Acceptance]) -> list[AcceptVerdict]:
-        """Makes rows of commands and acknowledges their entries; conflicts stay pending.
+    async def accept(
+        self, batch: Sequence[Acceptance], stream: CommandStream = CommandStream.COMMON
+    ) -> list[AcceptVerdict]:
+        """Makes rows of commands and acknowledges their entries.
+
+        Those of conflicts, and of made ids that are taken, stay pending.
+
+        Args:
+            batch: all of one stream.
+            stream: theirs.
 
         Raises:
             redis.exceptions.RedisError: nothing is known of the outcome; accept again.
         """
         keys = self.keys
-        args: list[Any] = [keys.prefix, GROUP, self._reply_seconds, self.marker]
+        args: list[Any] = [keys.prefix, GROUP, self._reply_seconds, self.marker, stream]
         for item in batch:
             args += (
                 item.entry_id,
@@ -139,10 +152,11 @@ class Ledger:
                 item.event,
                 item.replies,
                 "" if item.deadline_ms is None else item.deadline_ms,
+                int(item.id_is_made),
             )
         reply = await self._accept(
             keys=[
-                keys.commands,
+                keys.stream(stream),
                 keys.events,
                 keys.due_interactive,
                 keys.due_bulk,
@@ -153,13 +167,22 @@ class Ledger:
         )
         return [_VERDICTS[code] for code in reply]
 
-    async def reject(self, batch: Sequence[Rejection]) -> int:
-        """Rejects entries, each once however often it is tried; returns how many were new."""
+    async def reject(
+        self, batch: Sequence[Rejection], stream: CommandStream = CommandStream.COMMON
+    ) -> int:
+        """Rejects entries, each once however often it is tried; returns how many were new.
+
+        Args:
+            batch: all of one stream.
+            stream: theirs.
+        """
         keys = self.keys
         args: list[Any] = [GROUP, self._reply_seconds]
         for item in batch:
             args += (item.entry_id, item.event, item.dead_letter, item.replies)
-        reply = await self._reject(keys=[keys.commands, keys.events, keys.dead_letters], args=args)
+        reply = await self._reject(
+            keys=[keys.stream(stream), keys.events, keys.dead_letters], args=args
+        )
         return cast("int", reply)
 
     async def claim(

@@ -4,7 +4,7 @@ The hash of a row has fields of one letter, so that Redis keeps it in its compac
 
     t type         f fingerprint     s state        l lane (i, b)
     n token        a attempts        c claims without progress
-    m accepted ms  q entry id        e ended ms     v stream id of the terminal event
+    m accepted ms  q entry's origin  e ended ms     v stream id of the terminal event
     p progress     x last errors     (JSON each, only while needed)
     b backfill     (of an item of one)
     d deadline ms  o not before ms  (where it has one)
@@ -65,7 +65,12 @@ LANES = {code.encode(): lane for lane, code in LANE_CODES.items()}
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """A valid command on its way into the ledger."""
+    """A valid command on its way into the ledger.
+
+    Attributes:
+        entry_id: in its stream.
+        id_is_made: whether nobody chose the id, so that it gives way to one that somebody chose.
+    """
 
     entry_id: bytes
     command_id: str
@@ -77,14 +82,20 @@ class Acceptance:
     event: bytes
     replies: str
     deadline_ms: int | None = None
+    id_is_made: bool = False
 
 
 class AcceptVerdict(StrEnum):
-    """What became of an acceptance."""
+    """What became of an acceptance.
+
+    Attributes:
+        TAKEN: the id that was made for it stands for another command; it needs another one.
+    """
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
+    TAKEN = "taken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,7 @@ class Lease:
 
     Attributes:
         row_id: names the row in the ledger, see `worker.ledger.keys`.
+        entry_id: the origin of the entry that the command came in.
         backfill: whose item it is; empty for a command.
         probe: whether its lane is paused, and it was let through to see if that can end.
         broken: what of its row can't be read; such a command must not be carried out.

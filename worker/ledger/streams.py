@@ -59,10 +59,20 @@ async def entries_after(
 
 def of_one_stream(reply: Any) -> list[StreamEntry]:
     """Returns the entries in a reply to XREAD or XREADGROUP of one stream."""
-    if not reply:
-        return []
-    streams = list(reply.values()) if isinstance(reply, dict) else [found for _, found in reply]
-    entries = streams[0]
+    return next(iter(by_stream(reply).values()), [])
+
+
+def by_stream(reply: Any) -> dict[str, list[StreamEntry]]:
+    """Returns the entries in a reply to XREAD or XREADGROUP, by the streams' keys."""
+    pairs = reply.items() if isinstance(reply, dict) else reply or ()
+    return {_text(name): _flat(entries) for name, entries in pairs}
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _flat(entries: Any) -> list[StreamEntry]:
     # The RESP3 shape nests the entries once more.
     nested = len(entries) == 1 and isinstance(entries[0], list)
     return cast("list[StreamEntry]", entries[0] if nested else entries)

@@ -328,6 +328,7 @@ class Attempts:
             at_ms=int(run.now() * 1000),
             attempts=failures,
             history=history,
+            lane=lease.lane,
         )
 
     def _announce(

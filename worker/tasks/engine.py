@@ -18,7 +18,7 @@ from schemas.events import ErrorCode
 from worker.clock import ClockAlarm
 from worker.errors import LedgerLostError, SettingError
 from worker.ledger.connection import LEDGER_TROUBLE
-from worker.ledger.keys import COMMAND_FIELD
+from worker.ledger.keys import COMMAND_FIELD, CommandStream
 from worker.ledger.outage import ONCE, Outage
 from worker.ledger.server import refuse_unsuitable, server_facts
 from worker.thread_pools import ThreadPool
@@ -158,20 +158,20 @@ class Engine:
         with suppress(EngineStoppedError):
             self._call(self._drain())
 
-    def submit(self, text: bytes) -> None:
-        """Adds a command to the stream; blocks the calling thread.
+    def submit(self, text: bytes, priority: object = None) -> None:
+        """Adds a command to the stream of its priority; blocks the calling thread.
 
         Raises:
             EngineStoppedError: it was not added.
             redis.exceptions.RedisError: it is not known whether the command was added.
         """
-        self._call(self._submit(text))
+        self._call(self._submit(text, CommandStream.of(priority)))
 
-    async def _submit(self, text: bytes) -> None:
+    async def _submit(self, text: bytes, stream: CommandStream) -> None:
         if self._parts is None:
             raise RuntimeError("the engine has not started")
         keys = self._parts.ledger.keys
-        await self._parts.redis.xadd(keys.commands, {COMMAND_FIELD: text})
+        await self._parts.redis.xadd(keys.stream(stream), {COMMAND_FIELD: text})
 
     def stop_claiming(self) -> None:
         """Ends open drains; safe in a signal handler."""

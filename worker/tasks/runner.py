@@ -23,7 +23,7 @@ from worker.ledger.outage import ONCE
 from worker.ledger.row import RowState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from schemas.commands import Command
     from worker.api.gate import Breaker
@@ -43,6 +43,9 @@ GATHER_SECONDS = 0.02
 CLOSE_PAUSE_SECONDS = 0.2
 BREAKER_PAUSE_SECONDS = 0.5
 LONGEST_REDIS_PAUSE_SECONDS = 2.0
+# While the intake is behind, the bulk lane's share is filled so often, or runs that are over soon
+# would keep the loop from reading.
+BULK_PAUSE_SECONDS = 0.25
 # A hold stands in Redis and is looked at so often: what a person lifts there goes on at once.
 HOLD_LOOK_SECONDS = 0.5
 # A run takes about four times its text: as it came, as it was read, and as it is sent.
@@ -64,6 +67,8 @@ class Runner:
         share: tells when a lane should be paused.
         probe_seconds: how often a paused lane lets a command through.
         text_bytes: nothing is claimed while the texts of runs have so many.
+        intake_is_behind: tells whether unread commands wait, among which may be interactive ones:
+            reading goes before bulk runs then.
     """
 
     def __init__(  # noqa: PLR0913 - built in one place
@@ -78,6 +83,7 @@ class Runner:
         share: FailureShare,
         probe_seconds: float,
         text_bytes: int = TEXT_BYTES,
+        intake_is_behind: Callable[[], bool] = lambda: False,
     ) -> None:
         self._ledger = ledger
         self._attempts = attempts
@@ -95,6 +101,8 @@ class Runner:
         self._bulk_bytes = 0
         self._suspects_running = 0
         self._bulk_has_turn = False
+        self._intake_is_behind = intake_is_behind
+        self._bulk_again_at = 0.0
         self._held_until = 0.0
         self._finishes: list[Finish] = []
         self._finishing = asyncio.Event()
@@ -210,11 +218,18 @@ class Runner:
 
     def _bulk_bounds(self) -> tuple[int, int]:
         """Returns how many bulk commands go first, and how many may run besides those that do."""
+        reserve = max(1, self._places // 16)
+        if self._intake_is_behind():
+            # A producer may keep it so for ever: a share of the lane goes on.
+            if time.monotonic() < self._bulk_again_at:
+                return 0, 0
+            self._bulk_again_at = time.monotonic() + BULK_PAUSE_SECONDS
+            share = max(0, reserve - self._bulk_running)
+            return share, share
         if self._places == 1:
             # Neither lane can have a place of its own, so they take turns.
             self._bulk_has_turn = not self._bulk_has_turn
             return int(self._bulk_has_turn), 1
-        reserve = max(1, self._places // 16)
         return (
             max(0, reserve - self._bulk_running),
             max(0, self._places - reserve - self._bulk_running),

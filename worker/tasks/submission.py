@@ -46,4 +46,5 @@ def register_tasks(app: Celery, engine: Callable[[], Engine]) -> None:
         if isinstance(command, dict) and command.get("id") is None:
             # Celery may deliver a message twice; with its id the second one does nothing.
             command = {**command, "id": self.request.id}
-        engine().submit(command_text(command))
+        priority = command.get("priority") if isinstance(command, dict) else None
+        engine().submit(command_text(command), priority)

@@ -125,6 +125,7 @@ def _fail(lease: Lease, error: ErrorBody, keys: Keys, now: float, command_type: 
             at_ms=int(now * 1000),
             attempts=lease.attempts,
             history=lease.errors,
+            lane=lease.lane,
         ),
         item_result=unreadable_item(lease, body),
         late=error.code is ErrorCode.DEADLINE_EXCEEDED,

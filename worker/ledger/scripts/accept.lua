@@ -1,13 +1,18 @@
 #!lua
 -- Makes rows of commands, first writer wins, and acknowledges their stream entries.
 --
--- KEYS  1 commands  2 events  3 due:interactive  4 due:bulk  5 marker  6 deadlines
+-- KEYS  1 the stream of the entries  2 events  3 due:interactive  4 due:bulk  5 marker  6 deadlines
 -- ARGV  1 key prefix  2 group  3 seconds reply streams are kept  4 the marker or ""
---       then for each command 10 values:
+--       5 what makes an origin of an entry's id when it stands before it
+--       then for each command 11 values:
 --       entry id, command id, type, fingerprint, lane (i or b), not before (ms, 0 = now),
---       text, accepted event, reply stream or "", deadline (ms) or ""
+--       text, accepted event, reply stream or "", deadline (ms) or "", 1 if nobody chose the id
 -- Returns for each command: 0 accepted, 1 known already, 2 known with another content, or its
---         row's key holds something else (that entry stays pending, for it has to be rejected)
+--         row's key holds something else (that entry stays pending, for it has to be rejected),
+--         3 nobody chose the id and it is another command's (it stays pending, for another id)
+--
+-- An id that nobody chose is made of the entry's, and two entries may have the same: only the row
+-- that names the same origin is this command's own.
 --
 -- The first calls read every shared key, so that a key of the wrong type stops the script
 -- before it has written; a key that is one command's own harms no other command. Without
@@ -31,7 +36,7 @@ local function publish(event, reply)
   redis.call('EXPIRE', reply, reply_seconds)
 end
 local verdicts, done = {}, {}
-for i = 5, #ARGV, 10 do
+for i = 6, #ARGV, 11 do
   local entry, id, fingerprint, lane = ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
   local row = prefix .. 'row:' .. id
   local known = redis.pcall('HGET', row, 'f')
@@ -41,7 +46,7 @@ for i = 5, #ARGV, 10 do
     -- First what may be refused: a row without its event would pass for known when it is repeated.
     publish(ARGV[i + 7], ARGV[i + 8])
     redis.call('HSET', row, 't', ARGV[i + 2], 'f', fingerprint, 's', 'accepted', 'l', lane,
-      'n', 0, 'a', 0, 'c', 0, 'm', now, 'q', entry)
+      'n', 0, 'a', 0, 'c', 0, 'm', now, 'q', ARGV[5] .. entry)
     redis.call('SET', prefix .. 'text:' .. id, ARGV[i + 6])
     redis.call('ZADD', lane == 'b' and KEYS[4] or KEYS[3], math.max(now, not_before), id)
     -- The row knows its times too, so that a due set that someone deletes can be made again.
@@ -50,6 +55,9 @@ for i = 5, #ARGV, 10 do
       redis.call('HSET', row, 'd', ARGV[i + 9])
       redis.call('ZADD', KEYS[6], ARGV[i + 9], id)
     end
+  elseif ARGV[i + 10] == '1' then
+    local is_own = known == fingerprint and redis.call('HGET', row, 'q') == ARGV[5] .. entry
+    verdict = is_own and 1 or 3
   elseif known == fingerprint then
     verdict = 1
   else

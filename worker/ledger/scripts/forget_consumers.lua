@@ -1,7 +1,7 @@
 #!lua
 -- Removes consumers that hold nothing: those idle for long, or one by name.
 --
--- KEYS  1 commands
+-- KEYS  1 a stream of commands
 -- ARGV  1 group  2 idle for at least, in ms  3 name or ""
 -- Returns how many were removed. One script, so that none of them gets an entry meanwhile.
 local removed = 0

@@ -1,7 +1,7 @@
 #!lua
 -- Rejects stream entries: one event and one dead letter each, then the acknowledgement.
 --
--- KEYS  1 commands  2 events  3 dead-letters
+-- KEYS  1 the stream of the entries  2 events  3 dead-letters
 -- ARGV  1 group  2 seconds reply streams are kept
 --       then for each entry 4 values: entry id, event, dead letter, reply stream or ""
 -- Returns how many were rejected now; an entry that is pending no more was rejected before.
