@@ -1,4 +1,4 @@
-"""A Redis server whose clock a test can move, as a person, NTP or a failover does."""
+"""Clocks that a test can move: of a Redis server, as NTP or a failover does, and of a process."""
 
 from __future__ import annotations
 
@@ -51,6 +51,42 @@ time_t time(time_t *told) {
 }
 """
 
+# What a process calls its machine's time; timers follow a clock that is left alone.
+_PROCESS_SOURCE = """
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+static long offset(void) {
+    const char *told = getenv("MOVED_SECONDS");
+    return told ? atol(told) : 0;
+}
+
+int clock_gettime(clockid_t which, struct timespec *told) {
+    int failed = syscall(SYS_clock_gettime, which, told);
+    if (!failed && (which == CLOCK_REALTIME || which == CLOCK_REALTIME_COARSE))
+        told->tv_sec += offset();
+    return failed;
+}
+
+int gettimeofday(struct timeval *restrict told, void *restrict zone) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (told) { told->tv_sec = now.tv_sec; told->tv_usec = now.tv_nsec / 1000; }
+    return 0;
+}
+
+time_t time(time_t *told) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (told) *told = now.tv_sec;
+    return now.tv_sec;
+}
+"""
+
 NEEDED = "no C compiler (cc) or no redis-server here: nothing can move a server's clock"
 
 
@@ -79,14 +115,26 @@ def can_move() -> bool:
 def make_clock(folder: Path) -> MovedClock:
     """Returns a server with a clock of its own, right at first."""
     folder.mkdir(parents=True, exist_ok=True)
-    source, library = folder / "clock.c", folder / "clock.so"
-    source.write_text(_SOURCE)
-    compiler = shutil.which("cc")
-    assert compiler is not None, NEEDED
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    library = _compile(folder, "clock", _SOURCE)
     offset, server = folder / "offset", folder / "server"
     offset.write_bytes(struct.pack("=q", 0))
     variables = f'MOVED_CLOCK="{offset}" LD_PRELOAD="{library}"'
     server.write_text(f'#!/bin/sh\n{variables} exec "{find_servers()[0]}" "$@"\n')
     os.chmod(server, 0o755)  # noqa: PTH101, S103 - it is to be run
     return MovedClock(server, offset)
+
+
+def moved_machine(folder: Path, seconds: int) -> dict[str, str]:
+    """Returns the environment of a process whose machine's clock is so far ahead."""
+    folder.mkdir(parents=True, exist_ok=True)
+    library = _compile(folder, "machine", _PROCESS_SOURCE)
+    return {"LD_PRELOAD": str(library), "MOVED_SECONDS": str(seconds)}
+
+
+def _compile(folder: Path, name: str, text: str) -> Path:
+    source, library = folder / f"{name}.c", folder / f"{name}.so"
+    source.write_text(text)
+    compiler = shutil.which("cc")
+    assert compiler is not None, NEEDED
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    return library

@@ -16,6 +16,7 @@ from tests.faults.api_replies import odd_statuses, unasked_replies
 from tests.faults.backfills import backfills
 from tests.faults.backlogs import bulk_backlog
 from tests.faults.chaos import chaos
+from tests.faults.clocks import clock_back, fast_clock, long_retry_after
 from tests.faults.crash_places import Action, crash_at, open_fleet
 from tests.faults.downloads import remote_bodies, silent_downloads
 from tests.faults.failing_worker import PLACES
@@ -76,6 +77,9 @@ SCENARIOS: dict[str, Scenario] = {
     "retry-after": lambda at, seed: retry_after(at, seed, 800, 6),
     "bad-deploy": lambda at, seed: bad_deploy(at, seed, 600),
     "key-refused": lambda at, seed: key_refused(at, seed, 600, 10),
+    "long-retry-after": lambda at, seed: long_retry_after(at, seed, 800),
+    "clock-back": lambda at, seed: clock_back(at, seed, 1_200),
+    "fast-clock": lambda at, seed: fast_clock(at, seed, 1_000),
     "cancels": lambda at, seed: cancels(at, seed, 1_000),
     "stops": lambda at, seed: stops(at, seed, 1_200, 40),
     "backfills": lambda at, seed: backfills(at, seed, 50_000),

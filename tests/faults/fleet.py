@@ -125,6 +125,8 @@ class Fleet:
         settings: environment of the workers, over `QUICK`.
         redis_config: directives of the Redis server.
         sandbox_options: of the sandbox's command line.
+        redis_server: the server's program, where it is not the one of this machine.
+        first_machine: what the first worker's environment has besides.
     """
 
     folder: Path
@@ -132,10 +134,14 @@ class Fleet:
     settings: Mapping[str, str] = field(default_factory=dict)
     redis_config: Mapping[str, str] = field(default_factory=dict)
     sandbox_options: tuple[str, ...] = ()
+    redis_server: Path | None = None
+    first_machine: Mapping[str, str] = field(default_factory=dict)
     workers: list[WorkerProcess] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self.redis = EmbeddedRedis(self.folder / "redis", config=self.redis_config)
+        self.redis = EmbeddedRedis(
+            self.folder / "redis", server=self.redis_server, config=self.redis_config
+        )
         self.redis.start()
         self.client = Redis.from_url(
             self.redis.url, socket_timeout=20, retry=Retry(ConstantBackoff(0.2), 100)
@@ -165,6 +171,8 @@ class Fleet:
             environment = self.environment()
             if number % 2:
                 environment["TRAINMASTER_BEARER_TOKEN"] = self.token()
+            elif not number:
+                environment |= self.first_machine
             worker = WorkerProcess(self.folder / f"worker-{number}.log", environment)
             worker.start()
             self.workers.append(worker)
