@@ -82,7 +82,8 @@ def unasked_replies(
     rng = random.Random(seed)
     lie = _Unasked(random.Random(seed), 0.3)
     with Fleet(folder, 0) as fleet, _proxy(fleet, lie) as proxy:
-        _start(fleet, proxy)
+        # Few connections, so that each carries many requests.
+        _start(fleet, proxy, TRAINMASTER_PLACES="4")
         models = [fleet.sandbox.create_model(ARCHITECTURE) for _ in range(MODELS)]
         work = Workload()
         asked: dict[str, str] = {}
@@ -156,8 +157,8 @@ def _proxy(fleet: Fleet, lie: Callable[[bytes, bytes], Answer]) -> LyingProxy:
     return LyingProxy(int(fleet.sandbox.told["domain"].rpartition(":")[2]), lie)
 
 
-def _start(fleet: Fleet, proxy: LyingProxy) -> None:
-    fleet.settings = {"ENCORD_DOMAIN": proxy.url}
+def _start(fleet: Fleet, proxy: LyingProxy, **settings: str) -> None:
+    fleet.settings = {"ENCORD_DOMAIN": proxy.url, **settings}
     fleet.add_workers(3)
     fleet.wait_ready()
 
