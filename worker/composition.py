@@ -138,7 +138,7 @@ def create_parts(settings: Settings, notify: Callable[[int], None]) -> Parts:
         await readers.aclose()
         await redis.aclose()
 
-    intake = create_intake(settings, readers, ledger, notify)
+    intake = create_intake(settings, readers, ledger, notify, clock.now)
     return Parts(
         redis=redis,
         ledger=ledger,
@@ -252,7 +252,11 @@ def create_attempts(
 
 
 def create_intake(
-    settings: Settings, readers: Redis, ledger: Ledger, notify: Callable[[int], None]
+    settings: Settings,
+    readers: Redis,
+    ledger: Ledger,
+    notify: Callable[[int], None],
+    now: Callable[[], float],
 ) -> Intake:
     """Returns the intake, as a consumer that no other process is."""
     return Intake(
@@ -264,6 +268,7 @@ def create_intake(
         consumer_idle_seconds=settings.consumer_idle_seconds,
         on_accepted=notify,
         on_caught_up=lambda: notify(1),
+        now=now,
     )
 
 

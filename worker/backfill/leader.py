@@ -337,7 +337,8 @@ class Leader:
                 return False
 
     async def _end(self, standing: Standing) -> None:
-        seconds = time.time() - standing.begun_ms / 1000
+        # By the clock that told when it began; and nothing takes less than no time.
+        seconds = max(0.0, await self._store.now() - standing.begun_ms / 1000)
         output = Output(standing.plan.output)
         warnings = await self._kept(standing, in_thread(conclude, standing, output, seconds))
         cancelled = standing.state is BackfillState.CANCELLING

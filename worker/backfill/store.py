@@ -187,6 +187,11 @@ class BackfillStore:
             return NOBODY, None
         return LeadToken(reply[0]), read_standing(backfill_id, reply)
 
+    async def now(self) -> float:
+        """Returns Redis' time, in seconds since 1970."""
+        seconds, microseconds = await self.redis.time()
+        return int(seconds) + int(microseconds) / 1_000_000
+
     async def look(self, backfill_id: str) -> Standing | None:
         """Returns how a backfill stands; None where its id is not known."""
         # A token that nobody ever has takes no lead and keeps none.

@@ -47,7 +47,7 @@ def judge_clock(check: str, ahead_seconds: float, uncertain_seconds: float, who:
         check,
         level,
         f"{who} is about {abs(ahead_seconds):.0f} s {side} this machine's",
-        "set both clocks by NTP: signatures carry our time, deadlines are compared with it",
+        "set both clocks by NTP: signatures carry our time, deadlines are judged by Redis' clock",
     )
 
 

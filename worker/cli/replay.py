@@ -78,10 +78,11 @@ def replay(  # noqa: PLR0913 - one for each option
     async def act(redis: Redis) -> list[Replay | ReplayError]:
         letters = DeadLetters(redis, target.keys)
         found = await letters.select(keys, reason=reason, command_type=command_type)
+        now = await letters.now()
         outcomes: list[Replay | ReplayError] = []
         for key, letter in found:
             try:
-                made = prepare(key, letter, edit, by_reason=reason, by_key=bool(keys))
+                made = prepare(key, letter, edit, now, by_reason=reason, by_key=bool(keys))
             except ReplayError as exc:
                 outcomes.append(exc)
                 continue

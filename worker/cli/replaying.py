@@ -61,7 +61,13 @@ class ReplayError(Exception):
 
 
 def prepare(
-    key: str, letter: DeadLetter | None, edit: Edit, *, by_reason: str | None, by_key: bool
+    key: str,
+    letter: DeadLetter | None,
+    edit: Edit,
+    now: float,
+    *,
+    by_reason: str | None,
+    by_key: bool,
 ) -> Replay:
     """Returns what is to be sent for a letter.
 
@@ -69,6 +75,7 @@ def prepare(
         key: what the letter was asked for by.
         letter: None where there is none.
         edit: changes to its command.
+        now: Redis' time, in seconds since 1970.
         by_reason: the reason that was asked for, if one was.
         by_key: whether this very letter was asked for.
 
@@ -85,7 +92,7 @@ def prepare(
             "left out: it may have happened. Look at the API, then replay it by its key",
         )
     edited = _edited(letter, edit)
-    command = replayed(edited)
+    command = replayed(edited, now)
     try:
         parse_message(orjson.dumps(command))
     except InvalidCommandError as exc:

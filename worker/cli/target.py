@@ -13,6 +13,7 @@ from redis.exceptions import AuthenticationError
 from worker.environment import load_ledger_settings
 from worker.ledger.connection import LEDGER_TROUBLE, connect
 from worker.ledger.keys import Keys
+from worker.logging import configure
 from worker.redis_address import RedisAddress
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ def ledger_command(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--namespace", metavar="NAME", help="Instead of TRAINMASTER_NAMESPACE.")
     @functools.wraps(function)
     def command(*, redis_url: str | None, namespace: str | None, **options: Any) -> None:
+        # Lines of what the command uses: on stdout they would stand in the middle of its output.
+        configure("WARNING", "text")
         function(target=Target(redis_url, namespace), **options)
 
     return command

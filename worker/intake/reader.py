@@ -60,6 +60,7 @@ class Intake:
             taken over from it.
         on_accepted: called with the number of commands that now wait for a run.
         on_caught_up: called when the intake is behind no more.
+        now: seconds since 1970, for the time of events.
     """
 
     def __init__(  # noqa: PLR0913 - built in one place
@@ -73,6 +74,7 @@ class Intake:
         on_accepted: Callable[[int], None],
         batch_bytes: int = BATCH_BYTES,
         on_caught_up: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._redis = redis
         self._ledger = ledger
@@ -85,6 +87,7 @@ class Intake:
         self._idle_ms = int(consumer_idle_seconds * 1000)
         self._on_accepted = on_accepted
         self._on_caught_up = on_caught_up
+        self._now = now
         self._forget_consumers = load_script(redis, "forget_consumers")
         self._resume_pending = True
         self._takes_all = False
@@ -268,7 +271,7 @@ class Intake:
 
     async def _judge(self, entry: Entry) -> Acceptance | Rejection:
         begun = time.monotonic()
-        verdict = judge(entry, self._keys)
+        verdict = judge(entry, self._keys, self._now())
         if time.monotonic() - begun > SLOW_SECONDS:
             # A message with many thousand problems takes seconds: leases have to be renewed.
             await asyncio.sleep(0)
@@ -324,6 +327,6 @@ class Intake:
                     log.warning("intake.id_taken", id=acceptance.command_id, entry=entry.origin)
                     again.append((entry, with_next_id(entry, acceptance, number)))
                 elif verdict is not AcceptVerdict.DUPLICATE:
-                    conflicts.append(conflict(entry, acceptance, self._keys))
+                    conflicts.append(conflict(entry, acceptance, self._keys, self._now()))
             batch = again
         return accepted, conflicts

@@ -47,8 +47,15 @@ class Entry:
         return sum(map(len, self.fields.values()))
 
 
-def judge(entry: Entry, keys: Keys) -> Acceptance | Rejection:
-    """Returns the acceptance or the rejection of an entry; raises nothing."""
+def judge(entry: Entry, keys: Keys, now: float | None = None) -> Acceptance | Rejection:
+    """Returns the acceptance or the rejection of an entry; raises nothing.
+
+    Args:
+        entry: to judge.
+        keys: of the namespace.
+        now: seconds since 1970; this machine's time where it is not told.
+    """
+    now = time.time() if now is None else now
     message = entry.fields.get(CELERY_FIELD)
     text = entry.fields.get(COMMAND_FIELD, message)
     if text is None:
@@ -60,7 +67,7 @@ def judge(entry: Entry, keys: Keys) -> Acceptance | Rejection:
             problems=[problem],
         )
         raw = b" ".join(name + b" " + value for name, value in entry.fields.items())
-        return _rejection(entry, raw, error, UNREADABLE_TYPE, None)
+        return _rejection(entry, raw, error, UNREADABLE_TYPE, None, now=now)
     text = text.removeprefix(codecs.BOM_UTF8)
     try:
         if message is not None:
@@ -77,11 +84,12 @@ def judge(entry: Entry, keys: Keys) -> Acceptance | Rejection:
             exc.command_id,
             context=legible.context(),
             replies=keys.replies(legible.replyto),
+            now=now,
         )
-    return _acceptance(entry, text, parsed, keys)
+    return _acceptance(entry, text, parsed, keys, now)
 
 
-def conflict(entry: Entry, acceptance: Acceptance, keys: Keys) -> Rejection:
+def conflict(entry: Entry, acceptance: Acceptance, keys: Keys, now: float) -> Rejection:
     """Returns the rejection of a command whose id stands for another command."""
     error = ErrorBody(
         code=ErrorCode.IDEMPOTENCY_CONFLICT,
@@ -97,6 +105,7 @@ def conflict(entry: Entry, acceptance: Acceptance, keys: Keys) -> Rejection:
         acceptance.command_id,
         context=command.context(),
         replies=keys.replies(command.replyto),
+        now=now,
     )
 
 
@@ -127,7 +136,7 @@ def _lane(entry: Entry, text: bytes, priority: Priority) -> Priority:
 
 
 def _acceptance(
-    entry: Entry, text: bytes, parsed: ParsedCommand | ParsedReferral, keys: Keys
+    entry: Entry, text: bytes, parsed: ParsedCommand | ParsedReferral, keys: Keys, now: float
 ) -> Acceptance:
     command = parsed.command
     command_id = command.id or entry.entry_id.decode()
@@ -146,7 +155,7 @@ def _acceptance(
         lane=_lane(entry, text, command.priority),
         not_before_ms=not_before_ms,
         text=text,
-        event=announce(command, entry.origin, command_id, EventState.ACCEPTED, {}),
+        event=announce(command, entry.origin, command_id, EventState.ACCEPTED, {}, now=now),
         replies=keys.replies(command.replyto),
         deadline_ms=deadline_ms,
         id_is_made=not command.id,
@@ -166,11 +175,12 @@ def _rejection(  # noqa: PLR0913 - what a rejection tells
     command_type: str | None,
     command_id: str | None,
     *,
+    now: float,
     context: Mapping[str, Any] | None = None,
     replies: str = "",
 ) -> Rejection:
     entry_id = entry.entry_id.decode()
-    now_ms = int(time.time() * 1000)
+    now_ms = int(now * 1000)
     named_type = command_type or UNREADABLE_TYPE
     error_data = error.model_dump(mode="json", exclude_none=True)
     return Rejection(

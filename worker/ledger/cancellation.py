@@ -70,6 +70,7 @@ class _Moment:
     noted: bytes
     text: bytes
     ended: bool
+    now: float
 
     @property
     def progress(self) -> dict[str, Any]:
@@ -125,7 +126,14 @@ async def cancel(
             args=[
                 keys.prefix,
                 command_id,
-                announce(command, row.entry_id, command_id, EventState.CANCELLED, _data(row)),
+                announce(
+                    command,
+                    row.entry_id,
+                    command_id,
+                    EventState.CANCELLED,
+                    _data(row),
+                    now=row.now,
+                ),
                 keys.replies(command.replyto),
                 retention_seconds,
                 reply_retention_seconds,
@@ -162,7 +170,9 @@ async def _read(redis: Redis, keys: Keys, row_id: str) -> _Moment | None:
     pipe = redis.pipeline(transaction=True)
     pipe.get(keys.text(row_id))
     pipe.hmget(keys.row(row_id), "s", "t", "n", "q", "p", "e")
-    text, (state, command_type, token, entry_id, progress, ended_at) = await pipe.execute()
+    pipe.time()
+    text, fields, (seconds, microseconds) = await pipe.execute()
+    state, command_type, token, entry_id, progress, ended_at = fields
     if state is None:
         return None
     return _Moment(
@@ -173,4 +183,5 @@ async def _read(redis: Redis, keys: Keys, row_id: str) -> _Moment | None:
         noted=progress or b"",
         text=text or b"",
         ended=ended_at is not None,
+        now=seconds + microseconds / 1_000_000,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -19,6 +18,7 @@ from worker.ledger.streams import entries_between, newest_entries
 if TYPE_CHECKING:
     import builtins
     from collections.abc import AsyncIterator, Sequence
+    from datetime import datetime
 
     from redis.asyncio import Redis
 
@@ -187,13 +187,18 @@ class DeadLetters:
         Raises:
             ValueError: the text is not a JSON object, so it can't be replayed, edited or not.
         """
-        command = replayed(letter, data)
+        command = replayed(letter, await self.now(), data)
         stream = self._keys.stream(CommandStream.of(command.get("priority")))
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.xadd(stream, {COMMAND_FIELD: orjson.dumps(command)})
             pipe.xdel(self._keys.dead_letters, letter.key)
             await pipe.execute()
         return str(command["id"])
+
+    async def now(self) -> float:
+        """Returns Redis' time, in seconds since 1970: workers judge deadlines by it."""
+        seconds, microseconds = await self._redis.time()
+        return int(seconds) + int(microseconds) / 1_000_000
 
     async def purge(self, keys: Sequence[str]) -> int:
         """Deletes dead letters by key; returns how many there were."""
@@ -202,8 +207,8 @@ class DeadLetters:
         return int(await self._redis.xdel(self._keys.dead_letters, *keys))
 
 
-def replayed(letter: DeadLetter, data: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Returns the command that a replay of the letter sends.
+def replayed(letter: DeadLetter, now: float, data: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Returns the command that a replay of the letter sends at a time, in seconds since 1970.
 
     A deadline that has passed is left out, or the command would fail at once; one to come holds.
 
@@ -219,18 +224,18 @@ def replayed(letter: DeadLetter, data: dict[str, Any] | None = None) -> dict[str
         command["priority"] = Priority.BULK
     command["causationid"] = letter.command_id
     command["id"] = f"{letter.command_id[:200]}.replay-{letter.key}"
-    if _has_passed(command.get("deadline")):
+    if _has_passed(command.get("deadline"), now):
         del command["deadline"]
     return command
 
 
-def _has_passed(deadline: object) -> bool:
+def _has_passed(deadline: object, now: float) -> bool:
     """Returns whether a deadline has passed; one that is none is left to whoever judges it."""
     try:
         moment = _TIMESTAMP.validate_python(deadline)
     except ValidationError:
         return False
-    return moment <= datetime.now(UTC)
+    return moment.timestamp() <= now
 
 
 def _is_entry_id(key: str) -> bool:
