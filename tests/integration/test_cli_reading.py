@@ -14,6 +14,7 @@ from tests.console import Console, finish, wait_until
 from worker.embedded import EmbeddedRedis
 from worker.intake.verdict import Entry, judge
 from worker.ledger.dead_letters import FIELD, dead_letter_json
+from worker.ledger.holds import Holds
 from worker.ledger.keys import COMMAND_FIELD, GROUP, Keys
 from worker.ledger.lanes import Lanes
 from worker.ledger.row import Acceptance, Finish, Lease, RowState
@@ -374,6 +375,21 @@ async def test_cancel_of_what_had_not_begun_says_so(
 ) -> None:
     await accept(redis, ledger, **LIST, id="one")
     assert console.run("cancel", "one").out == "one: cancelled; nothing had been started\n"
+
+
+async def test_status_names_what_keeps_a_command_from_running(
+    console: Console, redis: Redis, keys: Keys, ledger: Ledger
+) -> None:
+    await accept(redis, ledger, **LIST, id="one")
+    assert console.run("status", "one", "--json").lines[0]["held_by"] == []
+    await Holds(redis, keys).refuse("w-1", "the key is not registered", 1)
+    await ledger.hold(60, "the API answered 429")
+    await Lanes(redis, keys).pause(Priority.INTERACTIVE, "98 % failed", 60)
+    await Lanes(redis, keys).pause(Priority.BULK, "another lane", 60)
+    said = " ".join(console.run("status", "one").out.split())
+    for cause in ("w-1", "the key is not registered", "the API answered 429", "98 % failed"):
+        assert cause in said
+    assert "another lane" not in said
 
 
 async def test_lanes_show_a_pause_and_resume_it(console: Console, redis: Redis, keys: Keys) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -18,7 +18,9 @@ from worker.cli.target import Target, json_option, ledger_command
 from worker.cli.times import PAST, milliseconds, show_moment, show_span
 from worker.cli.waiting import terminal_event
 from worker.ledger.dead_letters import DeadLetters
+from worker.ledger.holds import Holds, HoldScope
 from worker.ledger.inspection import Inspector, RowChoice
+from worker.ledger.lanes import Lanes
 from worker.ledger.row import RowState
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ class _Found:
     row: RowView | None = None
     event: dict[str, Any] | None = None
     letter: DeadLetter | None = None
+    causes: list[str] = field(default_factory=list)
 
 
 async def _look(redis: Redis, keys: Keys, command_id: str, *, item: bool) -> _Found:
@@ -85,15 +88,18 @@ async def _look(redis: Redis, keys: Keys, command_id: str, *, item: bool) -> _Fo
     row = None if item else await inspector.status(command_id)
     row = row or await inspector.item(command_id)
     if row is not None:
-        return _Found(row, await terminal_event(redis, keys, row))
+        causes = [] if row.ended_at_ms is not None else await _causes(redis, keys, row)
+        return _Found(row, await terminal_event(redis, keys, row), causes=causes)
     return _Found(letter=None if item else await DeadLetters(redis, keys).get(command_id))
 
 
 def _print_found(command_id: str, found: _Found, *, as_json: bool) -> None:
     if found.row is not None and as_json:
-        print_json({**_for_machines(found.row), "last_event": found.event})
+        told = {"last_event": found.event, "held_by": found.causes}
+        print_json({**_for_machines(found.row), **told})
     elif found.row is not None:
-        print_fields(open_console(), _fields(found.row, found.event, time.time()))
+        fields = _fields(found.row, found.event, time.time())
+        print_fields(open_console(), [*fields, *(("held by", each) for each in found.causes)])
     elif found.letter is not None:
         _print_letter(found.letter, as_json=as_json)
     else:
@@ -102,6 +108,23 @@ def _print_found(command_id: str, found: _Found, *, as_json: bool) -> None:
             "ended too long ago; no dead letter has it either",
             err=True,
         )
+
+
+async def _causes(redis: Redis, keys: Keys, row: RowView) -> list[str]:
+    """Returns what keeps a command that has not ended from being carried out."""
+    causes = []
+    for hold in await Holds(redis, keys).list():
+        if hold.scope is HoldScope.FLEET:
+            rest = show_span((hold.rest_ms or 0) / 1000)
+            causes.append(f"a pause of all workers for another {rest}: {hold.reason}")
+        else:
+            causes.append(f"worker {hold.worker}, which claims nothing: {hold.reason}")
+    causes += [
+        f"the paused lane {pause.lane}: {pause.reason}"
+        for pause in await Lanes(redis, keys).paused()
+        if pause.lane == row.lane
+    ]
+    return causes
 
 
 def _print_letter(letter: DeadLetter, *, as_json: bool) -> None:
