@@ -105,7 +105,8 @@ async def test_an_end_that_a_stream_refuses_is_kept_and_told_once(
     lease = await lease_one(redis, ledger)
     await redis.delete(keys.events)
     await exhaust(redis, getattr(keys, which))
-    end = Finish(lease, RowState.FAILED, 1, event=b'{"n": 1}', dead_letter=b"{}")
+    replies = keys.replies("me")
+    end = Finish(lease, RowState.FAILED, 1, event=b'{"n": 1}', replies=replies, dead_letter=b"{}")
     for _ in range(2):
         with pytest.raises(ResponseError):
             await ledger.finish([end])
@@ -114,6 +115,7 @@ async def test_an_end_that_a_stream_refuses_is_kept_and_told_once(
     assert await ledger.finish([end]) == [True]
     assert await ledger.finish([end]) == [False]
     assert (await redis.xlen(keys.events), await redis.xlen(keys.dead_letters)) == (1, 1)
+    assert await redis.xlen(replies) == 1
 
 
 async def test_a_note_that_the_events_refuse_is_told_when_it_is_repeated(

@@ -18,16 +18,14 @@ redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4])
 local deadlines = redis.call('ZCARD', KEYS[5]) > 0
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- A reply stream whose key holds something else gets nothing: the events stream has it all.
-local function publish(event, reply)
-  if event == '' then return '' end
-  local event_id = redis.call('XADD', KEYS[1], '*', 'event', event)
-  if reply == '' then return event_id end
+-- A reply stream whose key holds something else gets nothing: the events stream has it all. It comes
+-- after all that may be refused, for a repetition would tell it again.
+local function answer(event, reply)
+  if event == '' or reply == '' then return end
   local kind = redis.call('TYPE', reply)['ok']
-  if kind ~= 'stream' and kind ~= 'none' then return event_id end
+  if kind ~= 'stream' and kind ~= 'none' then return end
   redis.pcall('XADD', reply, 'MINID', '~', now - reply_seconds * 1000, '*', 'event', event)
   redis.call('EXPIRE', reply, reply_seconds)
-  return event_id
 end
 -- A backfill of which too many items have failed is paused with the last of them: what runs may end,
 -- nothing more is claimed. The same words stand in `worker.backfill.plan`.
@@ -83,7 +81,8 @@ for i = 4, #ARGV, 17 do
   else
     local due = ARGV[i + 2] == 'b' and KEYS[4] or KEYS[3]
     local dead_letter, guard, backfill = ARGV[i + 12], ARGV[i + 13], ARGV[i + 14]
-    local event_id = publish(ARGV[i + 10], ARGV[i + 11])
+    local event, event_id = ARGV[i + 10], ''
+    if event ~= '' then event_id = redis.call('XADD', KEYS[1], '*', 'event', event) end
     if dead_letter ~= '' then
       local letter = redis.pcall('XADD', KEYS[2], '*', 'dead_letter', dead_letter)
       if type(letter) == 'table' then
@@ -119,6 +118,7 @@ for i = 4, #ARGV, 17 do
       redis.call('ZADD', due, now + tonumber(ARGV[i + 5]), id)
     end
     if deadlines and ARGV[i + 4] == '1' then redis.call('ZREM', KEYS[5], id) end
+    answer(event, ARGV[i + 11])
     if guard ~= '' and redis.pcall('GET', guard) == id then redis.call('DEL', guard) end
     verdicts[#verdicts + 1] = 1
   end
