@@ -213,6 +213,20 @@ async def test_a_key_of_another_type_in_a_row_s_place_is_counted_and_harms_nothi
     assert fine["level"] == "ok"
 
 
+async def test_a_row_whose_name_or_times_are_none_harms_no_other(
+    redis: Redis, keys: Keys, ledger: Ledger
+) -> None:
+    await open_group(redis, keys)
+    for name, field in (("one", "d"), ("two", "o"), ("three", "")):
+        await accept_one(redis, ledger, name)
+        if field:
+            await redis.hset(keys.row(name), field, "soon")
+    await redis.hset(keys.row("").encode() + b"\xff", "s", "accepted")
+    await redis.delete(keys.due_interactive)
+    await repair(redis, ledger)
+    assert {lease.command_id for lease in await claim_all(ledger)} == {"one", "two", "three"}
+
+
 async def test_items_of_a_running_backfill_come_back_and_those_of_a_paused_one_stay_aside(
     redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path
 ) -> None:

@@ -181,7 +181,13 @@ class Repair:
                     pass
             if more:
                 fields, command_type = cast("tuple[list[Any], bytes]", more)
-                repaired.to_end.append(LostRow(read_lease(fields), command_type.decode()))
+                try:
+                    row = LostRow(read_lease(fields), command_type.decode())
+                except ValueError:
+                    # Names that are no UTF-8 are none of ours.
+                    repaired.unreadable.append(repr(row_id))
+                else:
+                    repaired.to_end.append(row)
         return repaired
 
 

@@ -102,9 +102,16 @@ class RepairWatch:
                 )
 
     async def _end(self, rows: list[LostRow]) -> None:
-        if rows:
-            keys, now = self._ledger.keys, self._now()
-            await self._ledger.finish([give_up_lost(row, keys, now) for row in rows])
+        keys, now = self._ledger.keys, self._now()
+        ends = []
+        for row in rows:
+            try:
+                ends.append(give_up_lost(row, keys, now))
+            except Exception:
+                # Whatever someone has written there, the scan goes on for all others.
+                log.exception("ledger.row_unendable", id=row.lease.command_id)
+        if ends:
+            await self._ledger.finish(ends)
 
 
 def _tell(step: Repaired) -> None:

@@ -24,7 +24,7 @@ for i = 1, #page, 2 do
     target = score
   elseif is[1] == 'running' then
     target = math.min(score, now + lease)
-  elseif is[1] == 'accepted' and is[2] == '0' and score > tonumber(is[3]) then
+  elseif is[1] == 'accepted' and is[2] == '0' and score > (tonumber(is[3]) or 0) then
     target = score
   end
   if score ~= last then last, stayed = score, 0 end

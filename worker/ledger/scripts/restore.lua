@@ -38,7 +38,7 @@ local function lease_to_end(id, row, is, backfill)
   return {id, made.n, lane, made.s, made.a, made.c, made.m, made.q, '', '',
     type(text) == 'string' and text or '', backfill or ''}
 end
--- As `claim` judges a row.
+-- As `claim` judges a row; one whose number is none must not end the scan of all others.
 local function counts(value) return value and string.find(value, '^%d+$') end
 local function look(id)
   local row, text = prefix .. 'row:' .. id, prefix .. 'text:' .. id
@@ -71,14 +71,16 @@ local function look(id)
   if mends and leads then
     if redis.pcall('SADD', prefix .. 'backfill-open:' .. backfill, id) == 1 then found = 2 end
   end
-  if is[10] and not redis.call('ZSCORE', KEYS[4], id) then
+  if counts(is[10]) and not redis.call('ZSCORE', KEYS[4], id) then
     found = 2
     if mends then redis.call('ZADD', KEYS[4], is[10], id) end
   end
   if is_due or state == 'paused' then return {found} end
   if mends then
     local due_at = now + lease
-    if is[1] == 'accepted' and is[2] == '0' then due_at = math.max(now, tonumber(is[11] or 0)) end
+    if is[1] == 'accepted' and is[2] == '0' then
+      due_at = math.max(now, counts(is[11]) and tonumber(is[11]) or 0)
+    end
     redis.call('ZADD', is[7] == 'b' and KEYS[2] or KEYS[1], due_at, id)
   end
   return {1}
