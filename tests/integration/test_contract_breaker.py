@@ -30,10 +30,13 @@ class Asked:
     """The probe of a breaker: what it says, and when it was asked."""
 
     works: bool = False
+    breaks: bool = False
     at: list[float] = field(default_factory=list)
 
     async def __call__(self) -> bool:
         self.at.append(time.monotonic())
+        if self.breaks:
+            raise RuntimeError("can't start new thread")
         return self.works
 
 
@@ -156,6 +159,26 @@ async def test_it_closes_after_a_probe_that_succeeds_and_opens_anew_after_as_man
         await let_run()
         assert not breaker.is_open
         breaker.succeeded()
+
+
+async def test_a_probe_that_breaks_tells_nothing_and_is_not_the_last(
+    breaker: Breaker, asked: Asked
+) -> None:
+    asked.breaks = True
+    for _ in range(FAILURES):
+        breaker.failed()
+    await let_run()
+    assert (len(asked.at), breaker.is_open) == (1, False)
+    asked.breaks = False
+    for _ in range(FAILURES):
+        breaker.failed()
+    await until(lambda: _is(breaker.is_open))
+    asked.breaks = True
+    before = len(asked.at)
+    await until(lambda: _is(len(asked.at) > before + 1))
+    assert breaker.is_open
+    asked.breaks, asked.works = False, True
+    await until(lambda: _is(not breaker.is_open))
 
 
 async def test_nothing_is_claimed_while_it_is_open(

@@ -144,6 +144,10 @@ class CredentialsWatch:
                 return await self._ask()
         except TimeoutError:
             return Admission.UNKNOWN, "the API did not answer in time"
+        except Exception as exc:
+            # Nobody else asks: this must not be the last question.
+            log.exception("api.question_broken")
+            return Admission.UNKNOWN, f"the API could not be asked: {type(exc).__name__}"
 
     def _refuse(self, said: str) -> None:
         if not self.is_refused:

@@ -127,7 +127,7 @@ class Breaker:
     async def _watch(self) -> None:
         pause = self._minimum_seconds
         opened_at = time.monotonic()
-        while not await self._probe():
+        while not await self._probed():
             if self.health is Health.CLOSED:
                 log.warning("api.breaker_opened", failures=self._failures)
                 self._change(Health.OPEN)
@@ -139,6 +139,15 @@ class Breaker:
         if self.health is Health.OPEN:
             log.warning("api.breaker_closed", open_seconds=round(time.monotonic() - opened_at, 1))
             self._change(Health.CLOSED)
+
+    async def _probed(self) -> bool:
+        try:
+            return await self._probe()
+        except Exception:
+            # It tells nothing of the API, and must not be the last probe: what is open stays so
+            # until the next one.
+            log.exception("api.probe_broken")
+            return not self.is_open
 
     def _change(self, health: Health) -> None:
         self.health = health
