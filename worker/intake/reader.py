@@ -221,9 +221,14 @@ class Intake:
 
     async def _take_over_once(self) -> None:
         takes_all, self._takes_all = self._takes_all, False
-        for stream in CommandStream:
-            await self._take_over_from(stream, 0 if takes_all else self._idle_ms)
-            await self._forget(stream, max(self._idle_ms * 10, 60_000))
+        try:
+            for stream in CommandStream:
+                await self._take_over_from(stream, 0 if takes_all else self._idle_ms)
+                await self._forget(stream, max(self._idle_ms * 10, 60_000))
+        except LEDGER_TROUBLE:
+            # What this pass did not come to is for the next one.
+            self._takes_all = self._takes_all or takes_all
+            raise
         await asyncio.sleep(self._idle_ms / 2000)
 
     async def _take_over_from(self, stream: CommandStream, idle_ms: int) -> None:
