@@ -308,7 +308,7 @@ async def test_a_replay_goes_to_the_stream_of_the_lane_that_its_command_had(
     letters = DeadLetters(redis, keys)
     letter = await letters.get("a")
     edit = Edit({"model_uuid": MODEL_UUID}, (), changes)
-    made = prepare("a", letter, edit, by_reason=None, by_key=True)
+    made = prepare("a", letter, edit, by_reason=None, by_key=True, now=await letters.now())
     await letters.replay(made.letter)
     ((_, fields),) = await entries_between(redis, keys.stream(stream), "-", "+")
     assert orjson.loads(fields[COMMAND_FIELD]).get("priority") == (

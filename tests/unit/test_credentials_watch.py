@@ -17,7 +17,7 @@ class _Board:
 
 
 async def test_a_question_that_breaks_is_not_the_last_one() -> None:
-    answers = [
+    answers: list[Admission | Exception] = [
         RuntimeError("can't start new thread"),
         Admission.REFUSED,
         OSError(),
@@ -26,7 +26,7 @@ async def test_a_question_that_breaks_is_not_the_last_one() -> None:
 
     async def ask() -> tuple[Admission, str]:
         answer = answers.pop(0)
-        if isinstance(answer, Exception):
+        if not isinstance(answer, Admission):
             raise answer
         return answer, ""
 

@@ -180,15 +180,16 @@ class Repair:
                 case _Found.NOTHING:
                     pass
             if more:
-                fields, command_type = cast("tuple[list[Any], bytes]", more)
-                try:
-                    row = LostRow(read_lease(fields), command_type.decode())
-                except ValueError:
-                    # Names that are no UTF-8 are none of ours.
-                    repaired.unreadable.append(repr(row_id))
-                else:
-                    repaired.to_end.append(row)
+                _add_lost(repaired, *cast("tuple[list[Any], bytes]", more))
         return repaired
+
+
+def _add_lost(repaired: Repaired, fields: list[Any], command_type: bytes) -> None:
+    try:
+        repaired.to_end.append(LostRow(read_lease(fields), command_type.decode()))
+    except ValueError:
+        # A name that is no UTF-8 is none of ours.
+        repaired.unreadable.append(repr(fields[0]))
 
 
 def _add(total: Repaired, step: Repaired) -> None:
