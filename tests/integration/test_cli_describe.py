@@ -17,7 +17,7 @@ from schemas.fields import parameters_of
 from schemas.parsing import parse_command
 from worker.cli.examples import submit_line
 from worker.cli.main import commands
-from worker.ledger.keys import COMMAND_FIELD, Keys
+from worker.ledger.keys import COMMAND_FIELD, CommandStream, Keys
 
 if TYPE_CHECKING:
     from tests.console import Console
@@ -38,8 +38,9 @@ def test_every_line_of_an_example_sends_what_its_json_says(
     said = CliRunner().invoke(commands, [*words[1:], *target])
     assert said.exit_code == 0, said.output
     with redis_py.Redis.from_url(redis_url) as redis:
-        stream: Any = redis.xrange(Keys(namespace).commands)
-        ((_, fields),) = stream
+        keys = Keys(namespace)
+        streams: Any = [redis.xrange(keys.stream(stream)) for stream in CommandStream]
+        ((_, fields),) = [entry for entries in streams for entry in entries]
     sent = json.loads(fields[COMMAND_FIELD])
     if "id" not in example:
         del sent["id"]

@@ -24,9 +24,11 @@ LIST = {"type": "list_models", "data": {}}
 
 
 async def sent(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
+    """Returns the commands that were sent, those of the bulk stream first."""
     return [
         orjson.loads(fields[COMMAND_FIELD])
-        for _, fields in await entries_between(redis, keys.commands, "-", "+")
+        for stream in (CommandStream.BULK, CommandStream.COMMON)
+        for _, fields in await entries_between(redis, keys.stream(stream), "-", "+")
     ]
 
 

@@ -130,7 +130,8 @@ def test_a_replay_from_it_drops_a_deadline_that_has_passed_and_no_other(
     with running_worker(console, tmp_path / "worker.log"):
         console.run("submit", "--wait", "get_model", f"model_uuid={MISSING}", "--deadline", at(600))
         console.run("submit", "--wait", "list_models", "--deadline", at(-600))
-    keys = [line["key"] for line in console.run("dead-letters", "list", "--json").lines]
+    newest_first = console.run("dead-letters", "list", "--json").lines
+    keys = [line["key"] for line in reversed(newest_first)]
     assert len(keys) == 2
     made = machine.run("dead-letters", "replay", *keys, "--dry-run", "--json").lines
     assert ["deadline" in line["command"] for line in made] == [True, False]
