@@ -9,7 +9,7 @@ import pytest
 
 from tests.console import Console
 from worker.embedded import EmbeddedRedis
-from worker.ledger.keys import COMMAND_FIELD, Keys
+from worker.ledger.keys import COMMAND_FIELD, CommandStream, Keys
 from worker.ledger.streams import entries_between
 from worker.producer import Producer
 
