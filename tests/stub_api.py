@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+_PIECE_BYTES = 65_536
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -55,11 +57,13 @@ class StubApi:
     Attributes:
         answers: One for each request to come; when none is left, `default` serves.
         recorded: What came, in order.
+        sent_bytes: Of all answers, as far as the connections took them.
     """
 
     default: Answer = field(default_factory=lambda: reply(200, b"null"))
     answers: deque[Answer] = field(default_factory=deque)
     recorded: list[Recorded] = field(default_factory=list)
+    sent_bytes: int = 0
     receive_buffer_bytes: int | None = None
     reads: bool = True
 
@@ -128,8 +132,7 @@ class StubApi:
         self.recorded.append(Recorded(method, target, headers, body, connection))
         answer = self.answers.popleft() if self.answers else self.default
         await asyncio.sleep(answer.delay_seconds)
-        writer.write(answer.raw)
-        await writer.drain()
+        await self._send(writer, answer.raw)
         while answer.then == "trickle" and not self._stop.is_set():
             writer.write(b" ")
             await writer.drain()
@@ -141,3 +144,10 @@ class StubApi:
             raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
         return answer.then == "keep"
+
+    async def _send(self, writer: asyncio.StreamWriter, raw: bytes) -> None:
+        # Piece by piece: tests measure the memory of this process, so nothing may pile up here.
+        for start in range(0, len(raw), _PIECE_BYTES):
+            writer.write(raw[start : start + _PIECE_BYTES])
+            await writer.drain()
+            self.sent_bytes += min(_PIECE_BYTES, len(raw) - start)
