@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.text import Text
 
 from worker.backfill.folders import tell_kinds
 from worker.cli.output import open_console, safe_text
+from worker.cli.tables import shorten
 from worker.cli.times import show_span
 from worker.ledger.lanes import Lanes
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     from redis.asyncio import Redis
+    from rich.console import RenderableType
 
     from worker.backfill.standing import Standing
     from worker.ledger.keys import Keys
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 LINE_SECONDS: Final = 10.0
 # The rate is that of so long: shorter jumps about, longer lies after a pause.
 _RATE_SECONDS: Final = 30.0
+# Of 80 cells, what the counts beside it leave.
+_ID_CELLS: Final = 20
 
 
 async def limits_at_work(redis: Redis, keys: Keys) -> list[str]:
@@ -82,6 +88,22 @@ class Pace:
         return left / self.per_second if left is not None and self.per_second > 0 else None
 
 
+class _Bar(Progress):
+    """A bar, and below it what takes more room than a line has left.
+
+    Attributes:
+        note: what stands there.
+    """
+
+    note = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yields the bar and the note."""
+        yield from super().get_renderables()
+        if self.note:
+            yield Text(self.note)
+
+
 class Display:
     """Shows standings on standard error while it is entered.
 
@@ -95,9 +117,9 @@ class Display:
         self._quiet = quiet
         self._pace = Pace()
         self._line_at = time.monotonic()
-        self._bar: Progress | None = None
+        self._bar: _Bar | None = None
         if not quiet and sys.stderr.isatty():
-            self._bar = Progress(
+            self._bar = _Bar(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TaskProgressColumn(),
@@ -114,7 +136,7 @@ class Display:
             )
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task(self._id, total=None, said="")
+            self._task = self._bar.add_task(shorten(self._id, _ID_CELLS), total=None, said="")
         return self
 
     def __exit__(
@@ -141,6 +163,7 @@ class Display:
         now = time.monotonic()
         self._pace.see(standing.ended, now)
         if self._bar is not None:
+            self._bar.note = self._note(standing)
             self._bar.update(
                 self._task,
                 completed=standing.ended,
@@ -150,7 +173,8 @@ class Display:
         elif not self._quiet and now - self._line_at >= LINE_SECONDS:
             self._line_at = now
             total = "" if standing.total is None else f" of {standing.total}"
-            click.echo(f"{standing.ended}{total} done, {self._said(standing)}", err=True)
+            parts = (f"{standing.ended}{total} done", self._said(standing), self._note(standing))
+            click.echo(", ".join(filter(None, parts)), err=True)
 
     def _said(self, standing: Standing) -> str:
         left = None if standing.total is None else max(0, standing.total - standing.ended)
@@ -160,6 +184,11 @@ class Display:
             f"{show_span(rest)} left" if rest is not None else "",
             f"{standing.failed} failed",
             f"{standing.open} in flight",
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def _note(self, standing: Standing) -> str:
+        parts = [
             "writing the last files" if _is_concluding(standing) else "",
             f"paused: {standing.reason}" if standing.state == "paused" else "",
             f"held back: {'; '.join(self.limits)}" if self.limits else "",

@@ -1,0 +1,84 @@
+"""What a person sees of a backfill that runs, on a terminal of eighty columns."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stderr
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.text import Text
+
+from tests.integration.backfilling import begin
+from worker.backfill.standing import BackfillState
+from worker.cli.backfill_progress import Display
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from worker.backfill.standing import Standing
+    from worker.ledger.keys import Keys
+    from worker.ledger.ledger import Ledger
+
+COLUMNS = 80
+LONG = "night-of-the-long-names-2026-11-26"
+WHY = "lane predict paused: 60 of 100 commands failed with upstream_error within 5 minutes"
+
+
+class Terminal(io.StringIO):
+    """Keeps what is written to it, and says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(COLUMNS))
+
+
+@pytest.fixture
+async def standing(redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path) -> Standing:
+    """Of a backfill with as wide numbers as are usual."""
+    night = await begin(redis, keys, ledger, tmp_path)
+    begun = await night.standing()
+    return replace(begun, read=1_000_000, exhausted=True, succeeded=980_000, failed=12_345)
+
+
+def seen(standing: Standing, *limits: str) -> list[str]:
+    """Returns the lines that a person sees while the display is open, the last ones last."""
+    terminal = Terminal()
+    # Here, for pytest takes back what a fixture puts in place of standard error.
+    with redirect_stderr(terminal), Display(LONG, quiet=False) as display:
+        display.limits = list(limits)
+        display.show(standing)
+    text = terminal.getvalue()
+    lines = [Text.from_ansi(line).plain.rstrip() for line in text.replace("\r", "\n").split("\n")]
+    return [line for line in lines if line]
+
+
+def test_the_counts_stand_whole_beside_a_long_id(standing: Standing) -> None:
+    bar = seen(replace(standing, open=2_000))[-1]
+    assert bar.startswith("night-of-the-…"), bar
+    assert " 99% " in bar
+    assert bar.endswith("0.0/s, 12345 failed, 2000 in flight")
+    assert len(bar) <= COLUMNS
+
+
+def test_that_the_last_files_are_written_stands_on_a_line_of_its_own(standing: Standing) -> None:
+    ended = replace(standing, succeeded=987_655, collected=1_000_000)
+    bar, note = seen(ended)[-2:]
+    assert "100% " in bar
+    assert bar.endswith("12345 failed, 0 in flight")
+    assert note == "writing the last files"
+
+
+def test_what_holds_it_back_is_told_whole(standing: Standing) -> None:
+    lines = seen(replace(standing, open=2_000), WHY)
+    assert f"held back: {WHY}" in " ".join(lines)
+    paused = replace(standing, state=BackfillState.PAUSED, reason=WHY)
+    assert f"paused: {WHY}" in " ".join(seen(paused))
