@@ -70,6 +70,28 @@ async def test_integers_of_any_length_stay_whole_in_parts(
 
 
 @pytest.mark.parametrize("part_format", FORMATS)
+@pytest.mark.parametrize("name", ["data_uuid", "row_number"])
+async def test_a_failure_repeats_what_its_source_said_with_integers_whole(
+    redis: Redis,
+    keys: Keys,
+    ledger: Ledger,
+    tmp_path: Path,
+    name: str,
+    part_format: PartFormat,
+) -> None:
+    night = await begin(redis, keys, ledger, tmp_path, part_format=part_format)
+    text = b'{"item":0,"state":"failed","input":{"%s":%d},"error":%s,"attempts":0,"seconds":0}'
+    error = b'{"code":"invalid_item","message":"data_uuid must be a UUID"}'
+    standing = await _end_all(night, text % (name.encode(), LONG, error))
+    assert standing.unwritten == []
+    assert "warnings" not in (standing.result or {})
+    (row,) = (tmp_path / "out" / "failures.jsonl").read_bytes().splitlines()
+    assert decode_json(row)[name] == LONG
+    (reason,) = orjson.loads((tmp_path / "out" / "summary.json").read_bytes())["messages"]
+    assert str(LONG) in reason["first"]["named"]
+
+
+@pytest.mark.parametrize("part_format", FORMATS)
 @pytest.mark.parametrize("kept", [b"[]", b"null", b"{}", b"what", b'{"frames":NaN}', None])
 async def test_a_result_in_the_store_that_is_none_leaves_the_word_where_it_lies(
     redis: Redis,

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
-import orjson
 import structlog
 
 from schemas.enums import PredictTask
+from schemas.json_text import encode_json
 from worker.backfill.coco import PICTURES, RESULTS, Coco, images_file, results_file
 from worker.backfill.errors import OutputError
 from worker.backfill.parts import PARTS, read_records
@@ -61,7 +61,7 @@ class _JsonLines:
         self._file = file
 
     def add(self, value: Any) -> None:
-        self._file.write(orjson.dumps(value) + b"\n")
+        self._file.write(encode_json(value) + b"\n")
 
 
 class _LastFile:

@@ -34,7 +34,8 @@ log = structlog.get_logger(__name__)
 Record = dict[str, Any]
 
 PARTS: Final = "parts"
-_AS_JSON: Final = ("frames", "input", "error")
+_INPUT: Final = "input"
+_AS_JSON: Final = ("frames", _INPUT, "error")
 # Results are read so many at a time, for each may be as large as an event.
 _PAGE: Final = 200
 
@@ -232,7 +233,7 @@ def read_records(output: Output, *, last: int | None = None) -> Iterator[Record]
         with output.read(PARTS, name) as file:
             if name.endswith(f".{PartFormat.JSONL}"):
                 for line in file:
-                    yield _read(line, orjson.loads)
+                    yield _read(line, _quickly)
             else:
                 table = import_module("pyarrow.parquet").ParquetFile(file)
                 for batch in table.iter_batches(_PAGE):
@@ -240,6 +241,16 @@ def read_records(output: Output, *, last: int | None = None) -> Iterator[Record]
                         yield _record(row)
 
 
+def _quickly(text: bytes) -> Any:
+    """Returns a record; only what a failure repeats of its source has its integers whole."""
+    record = orjson.loads(text)
+    return decode_json(text) if isinstance(record, dict) and _INPUT in record else record
+
+
 def _record(row: Record) -> Record:
     told = {name: value for name, value in row.items() if value is not None}
-    return told | {name: orjson.loads(told[name]) for name in _AS_JSON if name in told}
+    for name in _AS_JSON:
+        if name in told:
+            text = told[name]
+            told[name] = decode_json(text.encode()) if name == _INPUT else orjson.loads(text)
+    return told

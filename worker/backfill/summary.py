@@ -7,8 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
+from schemas.json_text import encode_json
 from worker.backfill.errors import BackfillError, OddRecordError
 from worker.redaction import redact_text, redact_url
 
@@ -221,7 +220,7 @@ def _shown(record: Record) -> Record:
     said = record.get("input", {})
     named = next((said[name] for name in ("data_path", "data_uuid", "row") if name in said), None)
     if named is None and said:
-        named = orjson.dumps(said, default=str).decode()
+        named = encode_json(said).decode()
     shown = " ".join(str(named or "").split())[:_SHOWN_CHARACTERS]
     return {"item": record["item"], "place": record.get("place", ""), "named": shown}
 

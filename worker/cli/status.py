@@ -191,18 +191,25 @@ def list_commands(
         for row in rows:
             print_json(_for_machines(row))
         return
-    open_console().print(
-        f"open {counts['open_interactive']} interactive, {counts['open_bulk']} bulk, "
-        f"{counts['open_suspect']} suspect; "
-        f"due {counts['due_interactive']}, {counts['due_bulk']} and {counts['due_suspect']}; "
-        f"in the stream {counts['unread']}, in that for bulk {counts['unread_bulk']}, "
-        f"in the inbox {counts['inbox']}; "
-        f"dead letters {counts['dead_letters']}"
-    )
+    for line in _counts(counts):
+        click.echo(line)
     if rows:
         _print_rows(rows)
     if len(rows) == newest:
         click.echo(f"there may be more than these {newest}: see --newest and --since")
+
+
+def _counts(counts: dict[str, int]) -> list[str]:
+    lanes = ("interactive", "bulk", "suspect")
+    return [
+        *(
+            f"{name}: " + ", ".join(f"{counts[f'{name}_{lane}']} {lane}" for lane in lanes)
+            for name in ("open", "due")
+        ),
+        f"unread: {counts['unread']} in the stream, {counts['unread_bulk']} in the bulk stream, "
+        f"{counts['inbox']} in the inbox",
+        f"dead letters: {counts['dead_letters']}",
+    ]
 
 
 def _print_rows(rows: list[RowView]) -> None:
