@@ -201,13 +201,16 @@ def list_commands(
 
 def _counts(counts: dict[str, int]) -> list[str]:
     lanes = ("interactive", "bulk", "suspect")
+    unread = (
+        f"{counts['unread']} in the stream, {counts['unread_bulk']} in the bulk stream, "
+        f"{counts['inbox']} in the inbox"
+    )
     return [
         *(
             f"{name}: " + ", ".join(f"{counts[f'{name}_{lane}']} {lane}" for lane in lanes)
             for name in ("open", "due")
         ),
-        f"unread: {counts['unread']} in the stream, {counts['unread_bulk']} in the bulk stream, "
-        f"{counts['inbox']} in the inbox",
+        f"unread: {unread}",
         f"dead letters: {counts['dead_letters']}",
     ]
 
