@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.enums import SourceFormat
-from tests.unit.test_backfill_sources import data_of, read_all
+from tests.unit.test_backfill_sources import data_of, plan_of, read_all
 from tests.web_server import serving
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.plan import SourcePlan
+from worker.backfill.reader import Reader
 from worker.backfill.sources import open_source
 
 if TYPE_CHECKING:
@@ -169,6 +170,23 @@ def test_what_ends_in_the_middle_is_an_error_and_no_short_source(
 ) -> None:
     with served(texts) as server, pytest.raises(SourceError, match="can't be read"):
         paths(f"{server}/{way}/{name}", name)
+
+
+@pytest.mark.parametrize("way", ["cut", "cutchunked"])
+@pytest.mark.parametrize("name", ["items.jsonl", "items.json", "items.csv"])
+async def test_rows_that_came_whole_before_a_server_ended_are_items(
+    way: str, name: str, texts: dict[str, bytes]
+) -> None:
+    few = b"\n".join(texts[name].splitlines()[:10])
+    with served({name: few}) as server:
+        reader = Reader("night", plan_of(f"{server}/{way}/{name}"))
+        batch = await reader.read(0, "", 200)
+        came = few[: len(few) // 2].count(b"\n") - (name == "items.csv")
+        assert came > 3
+        assert [data_of(item)["data_path"] for item in batch.items] == NAMES[:came]
+        assert not batch.exhausted
+        with pytest.raises(SourceUnavailableError, match="the server ended it in the middle"):
+            await reader.read(came, batch.position, 200)
 
 
 @pytest.mark.parametrize("name", FORMATS)

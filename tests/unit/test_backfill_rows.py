@@ -360,6 +360,8 @@ def test_elements_of_an_array_are_found_however_the_bytes_come(size: int) -> Non
             part, self.text = self.text[:most], self.text[most:]
             return part
 
+        read1 = read
+
     for indent in (None, 2):
         text = b" " + json.dumps(elements, indent=indent).encode() + b"\n"
         found: list[Any] = [json.loads(each) for each in Elements(Slow(text))]  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import jiter
 
@@ -22,6 +22,7 @@ from worker.redaction import redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedReader
 
 _CHUNK_BYTES: Final = 64 * 1024
 # What may begin or end something, outside of a string and inside of one.
@@ -62,7 +63,7 @@ class JsonLines:
 
     def _elements(self, file: IO[bytes]) -> Iterator[bytes]:
         try:
-            yield from Elements(file)
+            yield from Elements(cast("BufferedReader", file))
         except ValueError as exc:
             raise SourceError(
                 f"{redact_url(self.location)}: is no whole array of JSON: {exc}"
@@ -109,7 +110,7 @@ class Elements:
     Of one that is too long no more is yielded than shows that it is.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: BufferedReader) -> None:
         self._file = file
         self._depth = 0
         self._in_string = False
@@ -124,7 +125,8 @@ class Elements:
             ValueError: the array has no end, or more stands behind it.
         """
         begun = False
-        while chunk := self._file.read(_CHUNK_BYTES):
+        # What is there, for behind it may stand an error.
+        while chunk := self._file.read1(_CHUNK_BYTES):
             text = chunk
             if not begun:
                 text = text.removeprefix(BYTE_ORDER_MARK).lstrip()[1:]

@@ -92,15 +92,23 @@ class Reader:
         self._number = -1
         batch = Batch(number, position)
         rows: list[SourceRow] = []
-        with readable(self._plan.source.location):
-            self._fill(batch, rows, min(most, BATCH_ITEMS), most_bad)
+        broken = False
+        try:
+            with readable(self._plan.source.location):
+                self._fill(batch, rows, min(most, BATCH_ITEMS), most_bad)
+        except SourceUnavailableError:
+            if not batch.items:
+                raise
+            # What came whole is done first; whoever reads on opens the source anew.
+            broken = True
         batch.passed = self._passed.copy()
         self._passed.clear()
         if number == 0:
             self._check_names(rows)
             if batch.exhausted and not batch.items:
                 raise self._empty(batch)
-        self._number, self._position = number + len(batch.items), batch.position
+        if not broken:
+            self._number, self._position = number + len(batch.items), batch.position
         return batch
 
     def _fill(self, batch: Batch, rows: list[SourceRow], most: int, most_bad: int | None) -> None:

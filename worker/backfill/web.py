@@ -6,8 +6,9 @@ window of a backfill is full.
 
 from __future__ import annotations
 
+import io
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
 import fsspec
@@ -19,7 +20,6 @@ from worker.backfill.spool import spooled
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Iterator
 
     from worker.backfill.spool import Spool
@@ -36,38 +36,68 @@ _ENCODINGS: Final = frozenset({"", "identity", "gzip", "x-gzip"})
 
 @contextmanager
 def fetch(location: str, *, follows: bool) -> Iterator[io.BufferedReader]:
-    """Opens what a server has at a URL, once all of it is here.
+    """Opens what a server has at a URL, once all of it is here, or all that it sends.
 
     Args:
         location: the URL.
         follows: whether the server may send us on to another one.
 
     Raises:
-        SourceUnavailableError: the server can't be asked at the moment, or ended in the middle.
+        SourceUnavailableError: the server can't be asked at the moment. Where it ended in the
+            middle, reading raises it behind what came.
         SourceError: there is nothing, or it may not be read.
     """
     # Through fsspec, for its settings may hold headers that a server asks for.
     filesystem, url = fsspec.url_to_fs(location, get_client=open_session)
     with spooled(redact_url(location)) as spool:
         file = spool.file
+        broken: SourceUnavailableError | None = None
         try:
             sync(filesystem.loop, _download, filesystem, str(url), spool, follows)
-        except TimeoutError as exc:
-            raise _unavailable(location, "the server does not answer in time") from exc
-        except aiohttp.ClientPayloadError as exc:
-            # Never by what it says, which holds the URL.
-            message = f"the server ended it in the middle, after {file.tell()} bytes"
-            raise _unavailable(location, message) from exc
         except (aiohttp.InvalidURL, aiohttp.TooManyRedirects) as exc:
             raise SourceError(f"{redact_url(location)}: {_problem_of(exc)}") from exc
-        except aiohttp.ClientConnectorError as exc:
-            message = f"the server can't be reached: {exc.strerror or exc.os_error}"
-            raise _unavailable(location, message) from exc
-        except aiohttp.ClientError as exc:
-            message = f"the server can't be asked: {type(exc).__name__}"
-            raise _unavailable(location, message) from exc
+        except (TimeoutError, aiohttp.ClientError) as exc:
+            broken = _unavailable(location, _said(exc, file.tell()))
+            if not file.tell():
+                raise broken from exc
         file.seek(0)
-        yield cast("io.BufferedReader", file)
+        if broken is None:
+            yield cast("io.BufferedReader", file)
+        else:
+            with io.BufferedReader(_Broken(file, broken)) as rest:
+                yield cast("io.BufferedReader", rest)
+
+
+class _Broken(io.RawIOBase):
+    """What came of a file that a server ended in the middle; behind it stands the error.
+
+    Rows that came whole are read, for what was done once need not be done again.
+    """
+
+    def __init__(self, file: IO[bytes], error: SourceUnavailableError) -> None:
+        self._file = file
+        self._error = error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        content = self._file.read(len(buffer))
+        if not content:
+            raise self._error
+        buffer[: len(content)] = content
+        return len(content)
+
+
+def _said(exc: TimeoutError | aiohttp.ClientError, got: int) -> str:
+    # Never by what an error says, which holds the URL.
+    if isinstance(exc, TimeoutError):
+        return "the server does not answer in time"
+    if isinstance(exc, aiohttp.ClientPayloadError):
+        return f"the server ended it in the middle, after {got} bytes"
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        return f"the server can't be reached: {exc.strerror or exc.os_error}"
+    return f"the server can't be asked: {type(exc).__name__}"
 
 
 async def _download(filesystem: Any, url: str, spool: Spool, follows: bool) -> None:
