@@ -120,9 +120,10 @@ def create_parts(settings: Settings, notify: Callable[[int], None]) -> Parts:
     transport = create_transport(settings, api_clock)
     breaker = create_breaker(settings, MlModelsApi(transport))
     credentials = create_credentials_watch(settings, transport, api_clock, Holds(redis, keys))
+    limits = create_limits(settings, ledger)
     gate = Gate(
         transport,
-        create_limits(settings, ledger),
+        limits,
         breaker,
         credentials=credentials,
         now=clock.now,
@@ -135,6 +136,7 @@ def create_parts(settings: Settings, notify: Callable[[int], None]) -> Parts:
     async def close() -> None:
         await downloads.aclose()
         await transport.aclose()
+        await limits.aclose()
         await readers.aclose()
         await redis.aclose()
 

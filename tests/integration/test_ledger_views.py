@@ -28,7 +28,7 @@ from worker.ledger.event_stream import last_id, read
 from worker.ledger.inspection import Inspector, RowChoice
 from worker.ledger.keys import COMMAND_FIELD
 from worker.ledger.lanes import Lanes
-from worker.ledger.limits import RedisLimits
+from worker.ledger.limits import PERMIT_PAUSE_SECONDS, RedisLimits
 from worker.ledger.row import SUSPECT_CLAIMS, Finish, Lease, RowState
 from worker.ledger.streams import entries_between
 
@@ -374,6 +374,81 @@ async def test_permits_are_never_more_than_the_limit_and_those_of_the_dead_expir
     assert await asyncio.wait_for(fourth, 10)
     await redis.zadd(keys.permits, {held[1]: 1}, xx=True)
     assert await asyncio.wait_for(limits.enter(), 10)
+
+
+async def test_permits_are_renewed_while_their_requests_are_under_way(
+    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request may take minutes; what was given back is not taken again."""
+    monkeypatch.setattr("worker.ledger.limits.PERMIT_SECONDS", 0.9)
+    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=2)
+    held, left = await limits.enter(), await limits.enter()
+    await limits.leave(left)
+    taken = await redis.zscore(keys.permits, held)
+    async with asyncio.timeout(30):
+        while (await redis.zscore(keys.permits, held) or taken) == taken:
+            await asyncio.sleep(0.05)
+    assert await redis.zrange(keys.permits, 0, -1) == [held.encode()]
+    await limits.aclose()
+
+
+async def test_permits_of_a_worker_that_was_killed_are_free_within_half_a_minute(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """It may have held all that there are."""
+    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=1)
+    held = await limits.enter()
+    await limits.aclose()
+    now = 1000 * int((await redis.time())[0])
+    assert (await redis.zscore(keys.permits, held) or 0) - now <= 31_000
+
+
+async def test_however_many_of_a_process_wait_for_a_permit_one_asks_for_all(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """Hundreds that ask fifty times a second leave no time for what they wait for."""
+    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=1)
+    held = await limits.enter()
+    waiting = [asyncio.create_task(limits.enter()) for _ in range(200)]
+    # Each has asked once at most by the time at which the next asks a second time.
+    before = await _scripts_run(redis)
+    while await _scripts_run(redis) < before + 200 + 20:
+        await asyncio.sleep(0.01)
+    begun, loop = await _scripts_run(redis), asyncio.get_running_loop()
+    until = loop.time() + 40 * PERMIT_PAUSE_SECONDS
+    while loop.time() < until:
+        await asyncio.sleep(PERMIT_PAUSE_SECONDS)
+    assert await _scripts_run(redis) - begun <= 2 * 40
+    for _ in range(200):
+        await limits.leave(held)
+        done, _ = await asyncio.wait(waiting, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        assert len(done) == 1
+        held = done.pop().result()
+        waiting = [task for task in waiting if not task.done()]
+    assert not waiting
+
+
+async def test_a_permit_that_was_given_to_one_who_gave_up_is_given_back(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=4)
+    await limits.leave(await limits.enter())
+    for turns in range(20):
+        task = asyncio.create_task(limits.enter())
+        # At one of them its call is sent, and not answered yet.
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if not task.cancelled():
+            await limits.leave(task.result())
+    assert await asyncio.wait_for(limits.enter(), 10)
+    assert await redis.zcard(keys.permits) == 1
+
+
+async def _scripts_run(redis: Redis) -> int:
+    told: dict[str, Any] = await redis.info("commandstats")
+    return int(told["cmdstat_evalsha"]["calls"])
 
 
 @pytest.mark.parametrize(("rate", "concurrent"), [(0, 1), (0.01, 0)])

@@ -32,7 +32,9 @@ MOST_AHEAD: Final = 2
 HEADROOM: Final = 0.07
 # A turn that is missed by more than this would meet the next ones: another one is taken.
 LATE_SECONDS: Final = 0.02
-PERMIT_SECONDS: Final = 300.0
+# A permit counts as lost unless its worker, who renews it three times within that, still lives. One
+# that was killed may have held all there are.
+PERMIT_SECONDS: Final = 30.0
 PERMIT_PAUSE_SECONDS: Final = 0.02
 REDIS_PAUSE_SECONDS: Final = 0.5
 
@@ -66,18 +68,23 @@ class RedisLimits:
         self._redis = redis
         self._turns: list[float] = []
         self._taking = asyncio.Lock()
+        self._asking = asyncio.Lock()
         self._waiting = 0
         self._numbers = itertools.count()
+        self._held: set[str] = set()
+        self._renewer: asyncio.Task[None] | None = None
         self._name = uuid.uuid4().hex[:12]
 
     async def enter(self) -> str:
         """Waits until one more request may go out; returns a permit, empty without that limit."""
-        permit = await self._permit() if self._concurrent else ""
+        permit = f"{self._name}-{next(self._numbers)}" if self._concurrent else ""
         try:
+            if permit:
+                await self._permit(permit)
             if self._rate:
                 await self._turn()
         except asyncio.CancelledError:
-            # Whoever waits no longer needs no permit; others do.
+            # Whoever waits no longer needs no permit; others do. Redis may have given it already.
             if permit:
                 await self.leave(permit)
             raise
@@ -85,10 +92,17 @@ class RedisLimits:
 
     async def leave(self, permit: str) -> None:
         """Gives a permit back; one that gets lost expires."""
+        self._held.discard(permit)
         try:
             await self._redis.zrem(self._permits_key, permit)
         except LEDGER_TROUBLE as exc:
             self._ledger.outage.failed(ONCE, exc)
+
+    async def aclose(self) -> None:
+        """Renews no permit any more."""
+        if self._renewer is not None:
+            self._renewer.cancel()
+            await asyncio.gather(self._renewer, return_exceptions=True)
 
     async def hold(self, seconds: float, reason: str) -> None:
         """Pauses claiming for so long; running commands continue."""
@@ -134,18 +148,44 @@ class RedisLimits:
         now = loop.time()
         self._turns = [now + wait / 1_000_000 for wait in waits]
 
-    async def _permit(self) -> str:
-        permit = f"{self._name}-{next(self._numbers)}"
+    async def _permit(self, permit: str) -> None:
+        if self._asking.locked() or not await self._ask(permit):
+            stop_if_cancelled()
+            # One asks for all of this process that wait. Were it each of hundreds, they would
+            # keep Redis and this process so busy that everyone misses their turn.
+            async with self._asking:
+                while not await self._ask(permit):
+                    stop_if_cancelled()
+                    await asyncio.sleep(PERMIT_PAUSE_SECONDS)
+        self._held.add(permit)
+        if self._renewer is None:
+            self._renewer = asyncio.create_task(self._renew(), name="permits")
+
+    async def _ask(self, permit: str) -> bool:
+        try:
+            taken = await self._take_permit(
+                keys=[self._permits_key],
+                args=[permit, self._concurrent, int(PERMIT_SECONDS * 1000)],
+            )
+        except LEDGER_TROUBLE as exc:
+            self._ledger.outage.failed(ONCE, exc)
+            return False
+        return bool(taken)
+
+    async def _renew(self) -> None:
+        """Says again and again that the requests of this process are still under way."""
         while True:
+            await asyncio.sleep(PERMIT_SECONDS / 3)
+            if not self._held:
+                continue
             try:
-                taken = await self._take_permit(
-                    keys=[self._permits_key],
-                    args=[permit, self._concurrent, int(PERMIT_SECONDS * 1000)],
-                )
+                seconds, _ = await self._redis.time()
+                expires = int((seconds + PERMIT_SECONDS) * 1000)
+                pipe = self._redis.pipeline(transaction=True)
+                # One that was given back meanwhile stays so.
+                pipe.zadd(self._permits_key, dict.fromkeys(self._held, expires), xx=True)
+                pipe.pexpire(self._permits_key, int(PERMIT_SECONDS * 1000))
+                await pipe.execute()
             except LEDGER_TROUBLE as exc:
                 self._ledger.outage.failed(ONCE, exc)
-                taken = 0
-            if taken:
-                return permit
             stop_if_cancelled()
-            await asyncio.sleep(PERMIT_PAUSE_SECONDS)
