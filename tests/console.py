@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tests.sandbox_process import SandboxProcess
 
 SCRIPT = Path(sys.executable).parent / "trainmaster"
-TIMEOUT_SECONDS = 60
+# For what goes wrong alone: a wait ends with the state that it is for.
+TIMEOUT_SECONDS = 180
 
 
 @dataclass(frozen=True)

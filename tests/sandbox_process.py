@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_START_SECONDS = 60
+_START_SECONDS = 180
 _TRAINING_SECONDS = 400
 """Of a training that is alone on a core and takes 20; machines may be busy."""
 _MODELS = "/v2/public/ml-models"
@@ -82,7 +82,7 @@ class SandboxProcess:
         begun = time.monotonic()
         if self.process.poll() is None:
             os.kill(self.process.pid, number)
-        code = self.process.wait(timeout=30)
+        code = self.process.wait(timeout=120)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code, time.monotonic() - begun

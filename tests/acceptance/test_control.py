@@ -17,7 +17,7 @@ from tests.faults.fleet import Fleet, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 NEVER_ENDING = {
     "operation": "create_training_job",
     "effect": "training",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SCALE = 20
 COMMANDS = 2000
 SEED = 20
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 SCHEMA = Path(schemas.documents.__file__).parent / "generated" / "events.schema.json"
 # Nobody dies here, so that nothing is done again: a busy machine must not look like a dead worker.
 SETTINGS = {
@@ -96,7 +96,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
 
             wait_until(all_ended, PATIENCE_SECONDS, "every command has ended")
             took = time.monotonic() - begun
-            wait_until(lambda: _nothing_waits(fleet), 20, "every copy was read")
+            wait_until(lambda: _nothing_waits(fleet), PATIENCE_SECONDS, "every copy was read")
             audit.update()
             outcome = Outcome(fleet, audit, world, took)
             print(  # noqa: T201 - figures for whoever runs this

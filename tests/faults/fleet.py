@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-READY_SECONDS = 30.0
+READY_SECONDS = 120.0
 ROOT = Path(__file__).parents[2]
 
 # Leases and pauses short enough that a suite of crashes takes minutes.
@@ -102,7 +102,7 @@ class WorkerProcess:
         if self.process is not None:
             self.process.wait()
 
-    def terminate(self, seconds: float = 30) -> tuple[int, float]:
+    def terminate(self, seconds: float = 90) -> tuple[int, float]:
         """Asks the process to stop; returns its exit code and how long it took."""
         assert self.process is not None
         begun = time.monotonic()

@@ -22,7 +22,9 @@ KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 CREATED = 1_790_000_000
 
 # The SDK would send a POST up to four times; here one request is one request.
-_SETTINGS = RequestsSettings(max_retries=0, connection_retries=0, connect_timeout=2, read_timeout=2)
+_SETTINGS = RequestsSettings(
+    max_retries=0, connection_retries=0, connect_timeout=30, read_timeout=30
+)
 
 
 def sdk_client(domain: str, key: Ed25519PrivateKey = KEY) -> MlModelsClient:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from worker.ledger.keys import Keys
     from worker.ledger.row import Finish
 
-LEASE_SECONDS = 1.0
-# Three leases: without being renewed, one taken at the start is over twice by then.
-LONG_SECONDS = 3 * LEASE_SECONDS
+LEASE_SECONDS = 3.0
+# Two leases: without being renewed, one taken at the start is over by then.
+LONG_SECONDS = 2 * LEASE_SECONDS
 
 
 class DeafLedger(Ledger):

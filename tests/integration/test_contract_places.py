@@ -246,7 +246,7 @@ async def test_a_stop_waits_for_the_call_that_creates_and_for_no_other(bench: Be
             return b"intended" in (await bench.redis.hget(row, "p") or b"")
 
         await until(intended)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             await runner.close(60)
     assert await bench.states(sent) == ["accepted", "started"]
     assert await bench.state(sent) == "training"
@@ -256,7 +256,7 @@ async def test_a_request_that_is_held_open_outlasts_no_wait(bench: Bench) -> Non
     poll_long(bench)
     bench.sandbox.faults({**SIMULATED, "training": "stalled"})
     data = train_data(bench.sandbox, bench.sandbox.create_model(), timeout_seconds=1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         terminal = await bench.end(await bench.send("train", data))
     assert terminal["data"]["error"]["code"] == "training_timeout"
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 HOUR = 3600
-SOON_SECONDS = 10
+SOON_SECONDS = 60
 
 pytestmark = pytest.mark.skipif(not can_move(), reason=NEEDED)
 

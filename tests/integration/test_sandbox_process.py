@@ -39,7 +39,7 @@ def test_the_console_script_starts_it_at_the_asked_port_on_loopback(state: Path)
     assert sandbox.http.get(MODELS).status_code == 200
     code, seconds = sandbox.stop()
     assert code == 0
-    assert seconds < 5
+    assert seconds < 30
     assert not (state / "sandbox.json").exists()
 
 
@@ -143,7 +143,7 @@ def test_a_stop_lets_those_go_who_wait(state: Path) -> None:
             code, seconds = sandbox.stop()
             assert b'"pending"' in connection.recv(4096)
     assert code == 0
-    assert seconds < 5
+    assert seconds < 30
 
 
 def test_weights_come_by_a_link_until_it_expires(state: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_state_folder_has_one_sandbox(sandbox: SandboxProcess) -> None:
 
 def _run(*options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sandbox", *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
 
 def _kept(sandbox: SandboxProcess, model: str, training: str, attachment: str) -> list[Any]:
@@ -232,7 +232,7 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def _wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
+def _wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come true in time"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 COMMANDS = 400
 SERVICE = "ledger"
 PREFIX = "{trainmaster}:"
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
 ENDS = ("succeeded", "failed", "cancelled")
 
 
@@ -84,7 +84,9 @@ def watched(folder: Path) -> Iterator[Watched]:
     with primary, replica:
         follower = Redis.from_url(replica.url)
         wait_until(
-            lambda: follower.info("replication")["master_link_status"] == "up", 20, "a replica"
+            lambda: follower.info("replication")["master_link_status"] == "up",
+            PATIENCE_SECONDS,
+            "a replica",
         )
         with running_sentinel(folder, primary, password, sentinel_port, sentinel_password):
             sentinel = Redis(port=sentinel_port, password=sentinel_password)
@@ -121,7 +123,7 @@ def running_sentinel(
             except RedisError:
                 return False
 
-        wait_until(answers, 20, "the Sentinel answers")
+        wait_until(answers, PATIENCE_SECONDS, "the Sentinel answers")
         client.close()
         yield
     finally:
@@ -170,7 +172,11 @@ def test_a_failover_under_load_loses_nothing_that_the_replica_had(tmp_path: Path
         try:
             for each in workers:
                 each.start()
-            wait_until(lambda: all(each.ready for each in workers), 30, "the workers are ready")
+            wait_until(
+                lambda: all(each.ready for each in workers),
+                PATIENCE_SECONDS,
+                "the workers are ready",
+            )
             title = {"model": "resnet18", "features": list(sandbox.features("resnet18"))}
             with Producer(servers.url) as producer:
                 for number in range(COMMANDS):
@@ -190,7 +196,9 @@ def test_a_failover_under_load_loses_nothing_that_the_replica_had(tmp_path: Path
             primary.close()
             assert len(done_before) < COMMANDS
             took = wait_until(
-                lambda: servers.leader_port() == servers.replica.port, 30, "the replica leads"
+                lambda: servers.leader_port() == servers.replica.port,
+                PATIENCE_SECONDS,
+                "the replica leads",
             )
             back = wait_until(
                 lambda: len(ends(servers.replica.port, servers.password)) > len(done_before),

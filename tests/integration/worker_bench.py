@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from worker.ledger.ledger import Ledger
 
 ENDS = {f".{state}" for state in RowState if state.ended}
-END_SECONDS = 30
+END_SECONDS = 120
 
 
 @dataclass

@@ -73,7 +73,7 @@ STARTING = {
     "zrange",
 }
 ENDS = ("succeeded", "failed", "cancelled", "rejected")
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 120
 # Workers look for new deadlines every second.
 LATE_SECONDS = 1.5
 MOMENT_SECONDS = 0.5
@@ -172,9 +172,9 @@ class Guarded:
             self.worker.start()
         return self.worker.ready
 
-    def ping(self) -> list[Any]:
+    def ping(self, seconds: float) -> list[Any]:
         app = foreign_celery(self.redis.url, "trainmaster")
-        answers = app.control.ping(timeout=1.0)
+        answers = app.control.ping(timeout=seconds, limit=1)
         app.close()
         return answers or []
 
@@ -205,7 +205,7 @@ def guarded(
     ):
         guarded = Guarded(redis, sandbox, folder)
         guarded.worker.start()
-        wait_until(lambda: guarded.worker.ready, 30, "the worker is ready")
+        wait_until(lambda: guarded.worker.ready, PATIENCE_SECONDS, "the worker is ready")
         yield guarded
         guarded.worker.kill()
         guarded.admin.close()
@@ -214,11 +214,11 @@ def guarded(
 def test_the_worker_does_all_its_work_with_the_rights_of_the_file(guarded: Guarded) -> None:
     wanted = set(guarded.send())
     wait_until(lambda: wanted <= guarded.ended(), PATIENCE_SECONDS, "all has ended")
-    assert guarded.ping() != []
+    assert guarded.ping(PATIENCE_SECONDS) != []
     # Stopping and starting again are work too.
     assert guarded.worker.terminate()[0] == 0
     guarded.worker.start()
-    wait_until(lambda: guarded.worker.ready, 30, "the worker is ready")
+    wait_until(lambda: guarded.worker.ready, PATIENCE_SECONDS, "the worker is ready")
     wanted = set(guarded.send())
     wait_until(lambda: wanted <= guarded.ended(), PATIENCE_SECONDS, "all has ended")
     for user in ("worker", "producer", "celery-producer"):
@@ -300,17 +300,21 @@ def test_an_untouched_file_lets_nobody_in(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_may_not_take_wake_ups_works_without_them(guarded: Guarded) -> None:
-    wait_until(guarded.is_ready, 30, "the worker is ready")
+    wait_until(guarded.is_ready, PATIENCE_SECONDS, "the worker is ready")
     process = guarded.worker.process
     guarded.set_right("-brpop")
     try:
         wait_until(
-            lambda: "wake_ups.failed" in guarded.worker.log.read_text(), 40, "it has been refused"
+            lambda: "wake_ups.failed" in guarded.worker.log.read_text(),
+            PATIENCE_SECONDS,
+            "it has been refused",
         )
         command = {"type": "list_models", "id": "deaf", "data": {}, **late()}
         guarded.admin.xadd(f"{PREFIX}commands", {"command": json.dumps(command)})
         wait_until(
-            lambda: guarded.admin.hget(f"{PREFIX}row:deaf", "s") == "failed", 30, "it has ended"
+            lambda: guarded.admin.hget(f"{PREFIX}row:deaf", "s") == "failed",
+            PATIENCE_SECONDS,
+            "it has ended",
         )
     finally:
         guarded.set_right("+brpop")
@@ -324,7 +328,7 @@ def test_without_any_one_of_its_rights_the_worker_is_refused_something(
     """Each right of the file is taken away from a worker at work, and given back."""
     needless = []
     for right in rights_of("worker"):
-        wait_until(guarded.is_ready, 30, "the worker is ready")
+        wait_until(guarded.is_ready, PATIENCE_SECONDS, "the worker is ready")
         guarded.admin.acl_log_reset()
         guarded.set_right(f"-{right}")
         if not _is_refused(guarded, right):
@@ -352,14 +356,14 @@ def _is_refused(guarded: Guarded, right: str) -> bool:
     # 7.2 Redis knows no consumer that has not read a message yet.
     for _ in range(2):
         guarded.send()
-        guarded.ping()
+        guarded.ping(1.0)
         if _soon(refused, MOMENT_SECONDS):
             return True
         guarded.worker.terminate()
         guarded.worker.start()
         if _soon(refused, PATIENCE_SECONDS):
             return True
-        wait_until(guarded.is_ready, 30, "the worker is ready")
+        wait_until(guarded.is_ready, PATIENCE_SECONDS, "the worker is ready")
     return False
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 COMMANDS = 60
 TRIES = 40
-PATIENCE_SECONDS = 15
+PATIENCE_SECONDS = 60
 MODEL = answer(LIE)
 HALF = len(MODEL) // 2
 HEAD = MODEL.index(b"\r\n\r\n") + 4
@@ -107,7 +107,7 @@ def server(
 def opened(server: LyingServer) -> Transport:
     """Returns a transport to the server."""
     signer = RequestSigner(Ed25519PrivateKey.generate())
-    return Transport(server.url, signer, timeouts=Timeouts(connect=5, read=5, write=5, pool=5))
+    return Transport(server.url, signer, timeouts=Timeouts(connect=30, read=30, write=30, pool=30))
 
 
 def read_source(url: str) -> bytes:
@@ -188,7 +188,7 @@ def test_no_file_behind_a_url_is_what_was_sent_for_another(
     server.lie = lie
 
     async def read_all() -> list[tuple[UUID, bytes]]:
-        downloads = Downloads(ThreadPool("test", 1), total_seconds=10, idle_seconds=5)
+        downloads = Downloads(ThreadPool("test", 1), total_seconds=60, idle_seconds=30)
         seen = []
         for _ in range(5):
             uuid = uuid4()
@@ -218,7 +218,7 @@ def test_a_connection_of_files_without_lies_is_kept(
     server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any], way: str
 ) -> None:
     async def read_all() -> None:
-        downloads = Downloads(ThreadPool("test", 1), total_seconds=10, idle_seconds=5)
+        downloads = Downloads(ThreadPool("test", 1), total_seconds=60, idle_seconds=30)
         for _ in range(5):
             url = f"{server.url}/ml-models/{uuid4()}"
             if way == "downloads":
