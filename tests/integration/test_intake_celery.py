@@ -15,6 +15,7 @@ import orjson
 import pytest
 from celery import Celery
 from kombu.utils import json as kombu_json
+from redis.exceptions import ResponseError
 
 from schemas.events import ErrorCode
 from schemas.parsing import InvalidCommandError
@@ -61,13 +62,40 @@ async def test_a_submission_takes_the_way_of_every_command(
 ) -> None:
     producer.send_task("trainmaster.submit", [{**COMMAND, "id": "mine"}])
     producer.send_task("trainmaster.submit", kwargs={"command": {**COMMAND, "id": "named"}})
-    producer.send_task("trainmaster.submit", [{**COMMAND, "id": "urgent"}], priority=6)
     found = await taken_in(redis, ledger, keys)
     assert {event["subject"]: event["type"] for event in found} == {
         "mine": "list_models.accepted",
         "named": "list_models.accepted",
-        "urgent": "list_models.accepted",
     }
+
+
+async def test_celerys_priority_chooses_the_stream_and_the_commands_own_the_lane(
+    producer: Celery, redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """Celery's 0 is the most urgent; what lies behind it waits in the stream for bulk."""
+    said = {"said": {"priority": "interactive"}}
+    sent = {"default": None, "0": 0, "2": 2, "3": 3, "8": 8, "9": 9, "said": 9}
+    for name, priority in sent.items():
+        command = {**COMMAND, **said.get(name, {}), "id": name}
+        producer.send_task("trainmaster.submit", [command], priority=priority)
+    found = await taken_in(redis, ledger, keys)
+    assert {event["subject"] for event in found} == set(sent)
+    from_bulk = {event["subject"] for event in found if event["id"].startswith("b")}
+    assert from_bulk == {"3", "8", "9", "said"}
+    assert set(await redis.zrange(keys.due_interactive, 0, -1)) == {b"default", b"0", b"2", b"said"}
+    assert set(await redis.zrange(keys.due_bulk, 0, -1)) == {b"3", b"8", b"9"}
+    lists = PushedList.celery(keys)
+    assert not await redis.exists(lists.name, *lists.low_names, lists.moving)
+
+
+async def test_what_the_stream_for_bulk_does_not_take_stays_in_celerys_list(
+    producer: Celery, redis: Redis, keys: Keys
+) -> None:
+    producer.send_task("trainmaster.submit", [COMMAND], priority=9)
+    await redis.xadd(keys.bulk_commands, {"x": "y"}, id=f"{2**64 - 1}-{2**64 - 1}")
+    with pytest.raises(ResponseError):
+        await Mover(redis, keys, PushedList.celery(keys), 50).move_once()
+    assert await redis.llen(PushedList.celery(keys).low_names[-1]) == 1
 
 
 async def test_without_an_id_the_tasks_own_serves_so_a_message_may_come_twice(

@@ -463,10 +463,10 @@ async def test_a_move_of_a_list_ends_with_the_message_that_makes_it_large_enough
     pushed = PushedList.inbox(keys) if which == "inbox" else PushedList.celery(keys)
     push = redis.rpush if pushed.oldest == "LEFT" else redis.lpush
     texts = [b"%02d" % number + b"x" * 1000 for number in range(30)]
-    await push(pushed.names[0], *texts)
+    await push(pushed.name, *texts)
     mover = Mover(redis, keys, pushed, 256, 6500)
     lengths = []
-    while await redis.llen(pushed.names[0]):
+    while await redis.llen(pushed.name):
         await mover.move_once()
         lengths.append(await redis.xlen(keys.commands))
     assert lengths == [7, 14, 21, 28, 30]

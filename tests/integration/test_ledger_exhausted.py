@@ -47,7 +47,7 @@ async def test_what_was_pushed_stays_in_its_list_while_the_stream_refuses_it(
 ) -> None:
     await exhaust(redis, keys.commands)
     pushed = PushedList.inbox(keys) if which == "inbox" else PushedList.celery(keys)
-    name = pushed.names[0]
+    name = pushed.name
     push = redis.rpush if pushed.oldest == "LEFT" else redis.lpush
     for text in TEXTS:
         await push(name, text)

@@ -310,7 +310,7 @@ async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(
             on_accepted=lambda _: None,
         )
         for pushed in (PushedList.inbox(keys), PushedList.celery(keys)):
-            await redis.rpush(pushed.names[0], "a")
+            await redis.rpush(pushed.name, "a")
             await Mover(redis, keys, pushed, 9).move_once()
         await intake.leave()
         limits = RedisLimits(redis, keys, ledger, requests_per_second=100, concurrent_requests=1)

@@ -143,8 +143,8 @@ async def check_celery_lists(redis: Redis, keys: Keys) -> list[Finding]:
     Raises:
         redis.exceptions.RedisError: Redis can't be asked.
     """
-    read = {name.encode() for name in PushedList.celery(keys).names}
-    read.add(keys.celery_moving.encode())
+    pushed = PushedList.celery(keys)
+    read = {name.encode() for name in (pushed.name, *pushed.low_names, pushed.moving)}
     pattern = f"{keys.celery_queue}*"
     found = [
         cast("bytes", key)

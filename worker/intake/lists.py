@@ -1,4 +1,4 @@
-"""Lists that producers push to, emptied into the stream: the inbox, and Celery's queue.
+"""Lists that producers push to, emptied into the streams: the inbox, and Celery's queue.
 
 Celery's own consumer takes a message off the list before it notes that it has it, so a worker
 that dies in between has lost it. Here the script that takes a message is the one that adds it to
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from worker.ledger.connection import BLOCK_MILLISECONDS
-from worker.ledger.keys import CELERY_FIELD, COMMAND_FIELD, Keys
+from worker.ledger.keys import CELERY_FIELD, COMMAND_FIELD, CommandStream, Keys
 from worker.ledger.ledger import load_script
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-# What kombu puts between a queue's name and a message's priority, and the priorities it knows.
+# What kombu puts between a queue's name and a message's priority, and the priorities it knows
+# besides the default, which is the highest.
 _PRIORITY_SEPARATOR: Final = "\x06\x16"
 _PRIORITIES: Final = (3, 6, 9)
 BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -30,13 +31,16 @@ class PushedList:
     """A list, and where its messages go.
 
     Attributes:
-        names: keys; the first one is waited on, the others are looked at as often as that ends.
+        name: its key, which is waited on.
+        low_names: keys of lists for what is less urgent; they are looked at as often as the
+            wait ends, and emptied into the stream for bulk.
         moving: what a blocking move has taken.
         field: of the stream's entries.
         oldest: the end of the list at which the oldest message stands.
     """
 
-    names: tuple[str, ...]
+    name: str
+    low_names: tuple[str, ...]
     moving: str
     field: bytes
     oldest: Literal["LEFT", "RIGHT"]
@@ -44,18 +48,18 @@ class PushedList:
     @classmethod
     def inbox(cls, keys: Keys) -> PushedList:
         """Returns the list for systems that can only push."""
-        return cls((keys.inbox,), keys.moving, COMMAND_FIELD, "LEFT")
+        return cls(keys.inbox, (), keys.moving, COMMAND_FIELD, "LEFT")
 
     @classmethod
     def celery(cls, keys: Keys) -> PushedList:
         """Returns Celery's queue of submissions."""
         queue = keys.celery_queue
-        others = (f"{queue}{_PRIORITY_SEPARATOR}{priority}" for priority in _PRIORITIES)
-        return cls((queue, *others), keys.celery_moving, CELERY_FIELD, "RIGHT")
+        low = tuple(f"{queue}{_PRIORITY_SEPARATOR}{priority}" for priority in _PRIORITIES)
+        return cls(queue, low, keys.celery_moving, CELERY_FIELD, "RIGHT")
 
 
 class Mover:
-    """Moves one list into the stream.
+    """Moves one list, and those for what is less urgent, into the streams.
 
     Args:
         redis: a client whose connections may block.
@@ -83,23 +87,27 @@ class Mover:
     async def move_once(self) -> None:
         """Moves what is there; waits a while where nothing is."""
         pushed = self._pushed
-        pop = "LPOP" if pushed.oldest == "LEFT" else "RPOP"
-        moved = 0
-        for name in pushed.names:
-            moved += await self._script(
-                keys=[name, pushed.moving, self._keys.commands],
-                args=[self._batch, pushed.field, pop, self._batch_bytes],
-            )
+        moved = await self._move(pushed.name, pushed.moving, CommandStream.COMMON)
+        for name in pushed.low_names:
+            moved += await self._move(name, name, CommandStream.BULK)
         if not moved:
             # The blocking move is the wake-up: a push is on its way within a round trip.
             newest = "RIGHT" if pushed.oldest == "LEFT" else "LEFT"
             await cast(
                 "Awaitable[bytes | None]",
                 self._redis.blmove(
-                    pushed.names[0],
+                    pushed.name,
                     pushed.moving,
                     BLOCK_MILLISECONDS // 1000,
                     pushed.oldest,
                     newest,
                 ),
             )
+
+    async def _move(self, name: str, moving: str, stream: CommandStream) -> int:
+        pop = "LPOP" if self._pushed.oldest == "LEFT" else "RPOP"
+        moved = await self._script(
+            keys=[name, moving, self._keys.stream(stream)],
+            args=[self._batch, self._pushed.field, pop, self._batch_bytes],
+        )
+        return int(moved)

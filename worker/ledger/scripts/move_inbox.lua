@@ -1,7 +1,8 @@
 #!lua
 -- Moves what producers pushed to a list into the stream, oldest first.
 --
--- KEYS  1 the list  2 what a blocking move has taken from it  3 commands
+-- KEYS  1 the list  2 what a blocking move has taken from it; the list again where none does
+--       3 a stream of commands
 -- ARGV  1 the most to move from the list  2 field of the stream's entries
 --       3 LPOP or RPOP: the end of the list at which the oldest stands
 --       4 bytes: no further message is moved once those moved have so many
@@ -38,5 +39,6 @@ local function move(key, most)
   moved = moved + added
   return refused
 end
-local refused = move(KEYS[2], redis.call('LLEN', KEYS[2])) or move(KEYS[1], tonumber(ARGV[1]))
+local refused = KEYS[2] ~= KEYS[1] and move(KEYS[2], redis.call('LLEN', KEYS[2]))
+refused = refused or move(KEYS[1], tonumber(ARGV[1]))
 return refused or moved
