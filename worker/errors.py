@@ -8,7 +8,9 @@
     │   ├── NotSentError             no byte reached the API
     │   ├── RateLimitedError         429
     │   ├── ShortageError            this machine lacks what the attempt takes; costs no attempt
-    │   │   └── NoSocketError        and so it sent no byte; a NotSentError too
+    │   │   ├── NoSocketError        and so it sent no byte; a NotSentError too
+    │   │   ├── BusyThreadsError     every thread for this kind of work is taken
+    │   │   └── SilentServerError    or a server of files, on which others wait already, is silent
     │   └── UnknownOutcomeError      the API may have acted
     │       ├── ServerFailedError    408, 499, 5xx and beyond
     │       ├── ConnectionLostError  read timeout, reset, truncated body
@@ -117,6 +119,17 @@ class ShortageError(RetryableError):
 
 class NoSocketError(ShortageError, NotSentError):
     """This machine could not open a connection: not one byte of the request reached the API."""
+
+
+class BusyThreadsError(ShortageError):
+    """Every thread for this kind of work is taken: a disk or a store answers slowly, or never."""
+
+
+class SilentServerError(ShortageError):
+    """A server of files is silent and others wait for it already; this machine lacks nothing.
+
+    Whoever does not begin to wait costs no attempt; who waited for it in vain has made one.
+    """
 
 
 class UnknownOutcomeError(RetryableError):

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from schemas.events import ErrorCode
-from worker.errors import ShortageError
+from worker.errors import BusyThreadsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,14 +77,15 @@ class ThreadPool:
             args: of the function.
 
         Raises:
-            ShortageError: no thread is free in time, or none can be started.
+            BusyThreadsError: no thread is free in time.
+            RuntimeError: none can be started.
             TimeoutError: the function takes too long.
         """
         try:
             async with asyncio.timeout(seconds):
                 await self._slots.acquire()
         except TimeoutError as exc:
-            raise ShortageError(
+            raise BusyThreadsError(
                 f"all {self._most} threads for this kind of work ({self._name}) are busy",
                 code=ErrorCode.RESOURCE_EXHAUSTED,
             ) from exc

@@ -38,6 +38,8 @@ def test_a_server_that_never_answers_holds_up_nothing_else(
             "hanging",
             tmp_path,
             TRAINMASTER_SOURCE_URLS=url,
+            # A server gets half of them, so ten of a hundred can't even ask.
+            TRAINMASTER_PLACES="180",
             TRAINMASTER_DATA_ROOTS=str(tmp_path / "root"),
             TRAINMASTER_RESULT_LIMIT_BYTES="1024",
             TRAINMASTER_DOWNLOAD_TIMEOUT_SECONDS="60",
@@ -78,6 +80,9 @@ def test_a_server_that_never_answers_holds_up_nothing_else(
             assert {end["type"] for end in ends.values()} == {"delete_model.succeeded"}
             assert time.monotonic() - begun < 30
             assert not {each for each in stubbed.ends() if each.startswith("h")}
+            log = stubbed.log
+            wait_until(lambda: log.read_bytes().count(b'"server.stalled"') >= 10, "it is told")
+            assert b'"machine.exhausted"' not in log.read_bytes()
             begun = time.monotonic()
         assert time.monotonic() - begun < 20, "downloads that hang don't keep a worker from ending"
 

@@ -22,7 +22,7 @@ from worker.api.remote_files import (
     open_remote,
     read_remote,
 )
-from worker.errors import InputError, RetryableError, ShortageError
+from worker.errors import InputError, RetryableError, SilentServerError
 from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
@@ -145,9 +145,11 @@ async def test_a_silent_server_holds_no_more_places_than_its_share() -> None:
             asked = {asyncio.create_task(reader.read(url, MOST_BYTES, "f")) for _ in range(20)}
             while len(asked) > 4:
                 done, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-                assert {type(each.exception()) for each in done} == {ShortageError}
-            with pytest.raises(ShortageError, match="4 downloads wait for the same server"):
+                assert {type(each.exception()) for each in done} == {SilentServerError}
+            told = "4 downloads wait for the same server"
+            with pytest.raises(SilentServerError, match=told) as caught:
                 await reader.read(url, MOST_BYTES, "f")
+            assert caught.value.code == "data_unavailable"
             assert not any(each.done() for each in asked)
             ended = await asyncio.gather(*asked, return_exceptions=True)
             assert {type(each) for each in ended} == {RetryableError}

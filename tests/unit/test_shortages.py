@@ -20,7 +20,7 @@ from worker.api.downloads import Downloads
 from worker.api.gate import Breaker, Gate
 from worker.api.signing import BearerToken
 from worker.api.transport import Transport
-from worker.errors import InputError, NotSentError, RetryableError, ShortageError
+from worker.errors import BusyThreadsError, InputError, NotSentError, RetryableError, ShortageError
 from worker.handlers.files import PlainFiles
 from worker.open_files import affordable_places
 from worker.settings import Settings
@@ -170,7 +170,7 @@ async def test_a_thread_that_hangs_keeps_its_own_kind_waiting_and_nothing_else()
     try:
         with pytest.raises(TimeoutError):
             await hanging.run(0.05, released.wait)
-        with pytest.raises(ShortageError, match="busy"):
+        with pytest.raises(BusyThreadsError, match="busy"):
             await hanging.run(0.05, int)
         assert await other.run(5.0, int) == 0
         assert await in_thread(max, 1, 2) == 2

@@ -93,7 +93,7 @@ class Downloads:
         Raises:
             InputError: there is nothing, too much, or it may not be read.
             RetryableError: it can't be read at the moment, or only a part of it came.
-            ShortageError: too many downloads from its server are under way, and it is silent.
+            SilentServerError: too many downloads from its server are under way, and it is silent.
         """
         slots = self._slots_of(url)
         try:

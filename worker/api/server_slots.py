@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from schemas.events import ErrorCode
-from worker.errors import ShortageError
+from worker.errors import SilentServerError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -59,7 +59,7 @@ class ServerSlots:
             seconds: to wait for one, at most.
 
         Raises:
-            ShortageError: none is free in time, or the server is silent.
+            SilentServerError: none is free in time, or the server is silent.
         """
         await self._enter(seconds)
         if not self._held:
@@ -93,8 +93,8 @@ class ServerSlots:
         heard_at = now if self._paused else self._heard_at
         rest = min(end, heard_at + self._quiet_seconds) - now
         if rest <= 0:
-            raise ShortageError(
+            raise SilentServerError(
                 f"{self._most} downloads wait for the same server already, and it is silent",
-                code=ErrorCode.RESOURCE_EXHAUSTED,
+                code=ErrorCode.DATA_UNAVAILABLE,
             )
         return rest

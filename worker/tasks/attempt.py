@@ -14,6 +14,7 @@ from schemas.json_text import Encoded, encode_json
 from schemas.parsing import InvalidCommandError
 from schemas.referral import ReferredCommand, reread_message
 from worker.errors import (
+    BusyThreadsError,
     ConnectionLostError,
     DeadlineExceededError,
     FencedError,
@@ -26,6 +27,7 @@ from worker.errors import (
     RetryableError,
     ServerFailedError,
     ShortageError,
+    SilentServerError,
     TrainingFailedError,
     TrainingTimeoutError,
     TrainmasterError,
@@ -126,7 +128,7 @@ class Attempts:
             raise
         except TrainmasterError as error:
             if isinstance(error, ShortageError):
-                log.warning("machine.exhausted", command_id=run.lease.command_id, error=str(error))
+                _tell_shortage(run.lease, error)
             elif isinstance(error, _OUTAGE) and run.lease.attempts + 1 >= self.policy.max_attempts:
                 # Where little is going on, few failures are all that there is of an outage.
                 await self.breaker.examine()
@@ -138,7 +140,7 @@ class Attempts:
         except (OSError, MemoryError, RuntimeError) as error:
             failure = shortage_error(error)
             if failure is not None:
-                log.warning("machine.exhausted", command_id=run.lease.command_id, error=str(error))
+                _tell_shortage(run.lease, error)
                 return self._fail(run, failure)
             if not isinstance(error, OSError):
                 raise
@@ -356,6 +358,17 @@ class Attempts:
 
     def _replies(self, run: Run[Command]) -> str:
         return self.around.ledger.keys.replies(run.command.replyto)
+
+
+def _tell_shortage(lease: Lease, error: Exception) -> None:
+    """Logs why an attempt could not be made; the name says where to look."""
+    match error:
+        case SilentServerError():
+            log.warning("server.stalled", command_id=lease.command_id, error=error.message)
+        case BusyThreadsError():
+            log.warning("threads.exhausted", command_id=lease.command_id, error=error.message)
+        case _:
+            log.warning("machine.exhausted", command_id=lease.command_id, error=str(error))
 
 
 def _can_be_spared(run: Run[Command], error: TrainmasterError) -> bool:
