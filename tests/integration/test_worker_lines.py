@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from tests.console import SCRIPT, TIMEOUT_SECONDS, Console, wait_until
+from tests.stub_api import Answer
 from worker.embedded import EmbeddedRedis
 from worker.ledger.outage import ONCE, Outage
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.stub_api import StubApi
+
+MODEL = "2f1c8a52-6f0f-4a57-9a0b-1f0a4d6c9e01"
 
 
 def told(log: Path) -> list[dict[str, Any]]:
@@ -124,11 +127,20 @@ def test_ctrl_c_stops_a_worker_with_exit_code_0_as_sigterm_does(
 def test_a_second_ctrl_c_ends_a_worker_at_once(
     redis_server: EmbeddedRedis, stub: StubApi, tmp_path: Path
 ) -> None:
+    """The first lets a change at the API come to its end, for up to two minutes."""
     log = tmp_path / "worker.log"
     console = configured(redis_server, stub, tmp_path)
     with started(console, log) as worker:
+        stub.default = Answer(then="hang")
+        assert console.run("submit", "update_model", f"model_uuid={MODEL}", "title=x").code == 0
+        wait_until(
+            lambda: any(each.method == "PATCH" for each in stub.recorded),
+            "the change has been sent",
+        )
         worker.send_signal(signal.SIGINT)
         wait_until(lambda: "Warm shutdown" in log.read_text() or worker.poll() is not None, "it")
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(2)
         worker.send_signal(signal.SIGINT)
         assert worker.wait(TIMEOUT_SECONDS) == 0
 
