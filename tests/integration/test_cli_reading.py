@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -277,16 +279,7 @@ async def test_an_unknown_id_ends_with_1(console: Console) -> None:
 async def test_status_of_a_rejected_id_shows_its_dead_letter_and_ends_with_1(
     console: Console, redis: Redis, keys: Keys
 ) -> None:
-    letter = dead_letter_json(
-        command_id="odd",
-        command_type="list_models",
-        error={"code": "invalid_command", "message": "data.query must be a string"},
-        text=b"{}",
-        at_ms=1_700_000_000_000,
-        attempts=0,
-        history=[],
-    )
-    key = cast("bytes", await redis.xadd(keys.dead_letters, {FIELD: letter})).decode()
+    key = await _bury(redis, keys, "odd", "invalid_command", "data.query must be a string")
     said = console.run("status", "odd")
     words = " ".join(said.out.split())
     assert (said.code, said.err) == (1, "")
@@ -296,6 +289,54 @@ async def test_status_of_a_rejected_id_shows_its_dead_letter_and_ends_with_1(
     (line,) = console.run("status", "odd", "--json").lines
     assert (line["state"], line["dead_letter"]) == ("rejected", key)
     assert console.run("status", "--item", "odd").out == ""
+
+
+async def test_status_of_an_accepted_id_tells_the_letter_of_a_later_repeat_with_other_data(
+    console: Console, redis: Redis, ledger: Ledger
+) -> None:
+    """It is the accepted one that is shown; what was rejected before it is not of its time."""
+    bury = partial(_bury, redis, ledger.keys)
+    await bury("one", "invalid_command", "rejected before it was accepted")
+    wait_until(lambda: time.time() > _letter_time(console), "the next millisecond")
+    await accept(redis, ledger, **LIST, id="one")
+    assert console.run("status", "one", "--json").lines[0]["rejected_since"] is None
+    await bury("one", "idempotency_conflict", "the first repeat")
+    key = await bury("one", "idempotency_conflict", "the second repeat")
+    await bury("one", "server_error", "no rejection")
+    await bury("other", "idempotency_conflict", "of another id")
+    for end in (False, True):
+        if end:
+            (held,) = (await ledger.claim(1, bulk_most=1)).leases
+            await ledger.finish([Finish(held, RowState.SUCCEEDED, 1)])
+        said = console.run("status", "one")
+        words = " ".join(said.out.split())
+        assert (said.code, said.err) == (0, "")
+        assert f"state {'succeeded' if end else 'accepted'}" in words
+        assert "rejected since a later message with this id" in words
+        assert "idempotency_conflict: the second repeat" in words
+        assert f"trainmaster dead-letters show {key}" in words
+        (line,) = console.run("status", "one", "--json").lines
+        assert line["state"] == ("succeeded" if end else "accepted")
+        told = line["rejected_since"]
+        assert (told["dead_letter"], told["error"]["message"]) == (key, "the second repeat")
+
+
+def _letter_time(console: Console) -> float:
+    (letter,) = console.run("dead-letters", "list", "--json").lines
+    return float(letter["key"].partition("-")[0]) / 1000 + 0.001
+
+
+async def _bury(redis: Redis, keys: Keys, command_id: str, code: str, message: str) -> str:
+    letter = dead_letter_json(
+        command_id=command_id,
+        command_type="list_models",
+        error={"code": code, "message": message},
+        text=b"{}",
+        at_ms=1_700_000_000_000,
+        attempts=0,
+        history=[],
+    )
+    return cast("bytes", await redis.xadd(keys.dead_letters, {FIELD: letter})).decode()
 
 
 async def test_of_several_ids_one_that_is_unknown_makes_the_exit_code_1(

@@ -209,15 +209,42 @@ def test_doctor_names_a_key_that_holds_something_else(client: Redis, stranger: C
     assert f"{keys.wake_ups} is a string and should be a list" in found["message"]
 
 
-def test_doctor_names_lists_of_celery_that_nobody_reads(client: Redis, stranger: Console) -> None:
+def test_doctor_and_list_name_lists_of_celery_that_nobody_reads(
+    client: Redis, stranger: Console
+) -> None:
     keys = Keys(stranger.namespace)
     client.lpush(keys.celery_queue, "{}")
     client.lpush(f"{keys.celery_queue}\x06\x163", "{}")
+    client.lpush(keys.celery_moving, "{}")
     assert "celery.lists" not in doctor(stranger)
+    assert stranger.run("list").err == ""
     client.lpush(f"{keys.celery_queue}:1", "{}", "{}")
     found = doctor(stranger)["celery.lists"]
     assert f"{keys.celery_queue}:1' holds 2 messages" in found["message"]
     assert "priority_steps" in found["advice"]
+    for options in ([], ["--json"]):
+        listed = stranger.run("list", *options)
+        (line,) = listed.err.splitlines()
+        assert f"{keys.celery_queue}:1' holds 2 messages, and no worker reads it" in line
+        assert "priority_steps" in line
+        assert (listed.code, keys.celery_queue in listed.out) == (0, False)
+
+
+def test_a_user_who_may_not_look_for_keys_can_list_commands(
+    server: EmbeddedRedis, client: Redis, stranger: Console
+) -> None:
+    client.acl_setuser(
+        "reader",
+        enabled=True,
+        passwords=["+made-up"],
+        keys=["*"],
+        commands=["+@all", "-scan"],
+        reset=True,
+    )
+    url = f"redis://reader:made-up@127.0.0.1:{server.port}/0"
+    client.lpush(f"{Keys(stranger.namespace).celery_queue}:1", "{}")
+    listed = stranger.run("list", "--redis-url", url, "--state", "accepted")
+    assert (listed.code, listed.err) == (0, "")
 
 
 def doctor(console: Console) -> dict[str, dict[str, Any]]:

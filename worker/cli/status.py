@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from redis.exceptions import NoPermissionError
 
 from schemas.events import ErrorCode
 from worker.cli.choices import COMMAND_TYPE
@@ -17,6 +19,8 @@ from worker.cli.tables import Column, Row, newest_option, print_table
 from worker.cli.target import Target, json_option, ledger_command
 from worker.cli.times import PAST, milliseconds, show_moment, show_span
 from worker.cli.waiting import terminal_event
+from worker.cli.write_checks import UNREAD_LIST_ADVICE, tell_unread_list
+from worker.intake.lists import unread_lists
 from worker.ledger.dead_letters import DeadLetters
 from worker.ledger.holds import Holds, HoldScope
 from worker.ledger.inspection import Inspector, RowChoice
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from worker.ledger.keys import Keys
 
 FAILED: Final = 1
+# Whoever only wants to see commands does not wait until all keys of a large Redis are looked at.
+_SEARCH_SECONDS: Final = 2.0
 _KNOWN_STATES = frozenset(RowState)
 _REJECTIONS: Final = {str(each) for each in ErrorCode if each.fate == "rejected"}
 _COLUMNS: Final = (
@@ -58,7 +64,8 @@ def status(*, target: Target, command_ids: tuple[str, ...], item: bool, as_json:
 
     An ID that no command has may be that of a backfill's item which has not ended; where both are
     there, --item shows the item. Of one that was rejected, or ended too long ago, its dead letter
-    is shown. Ends with 1 where an id is not known: never accepted, rejected, or ended long ago.
+    is shown; of one that was accepted, also the letter of a later message with the same ID that was
+    rejected. Ends with 1 where an id is not known: never accepted, rejected, or ended long ago.
     """
 
     async def look(redis: Redis) -> list[_Found]:
@@ -75,7 +82,10 @@ def status(*, target: Target, command_ids: tuple[str, ...], item: bool, as_json:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What is known of an id: its row with the event of its end, else its dead letter."""
+    """What is known of an id: its row with the event of its end, else its dead letter.
+
+    Beside a row, `letter` is of the latest message with its id that was rejected after it.
+    """
 
     row: RowView | None = None
     event: dict[str, Any] | None = None
@@ -89,17 +99,38 @@ async def _look(redis: Redis, keys: Keys, command_id: str, *, item: bool) -> _Fo
     row = row or await inspector.item(command_id)
     if row is not None:
         causes = [] if row.ended_at_ms is not None else await _causes(redis, keys, row)
-        return _Found(row, await terminal_event(redis, keys, row), causes=causes)
+        letter = None if row.backfill else await _rejection(redis, keys, row)
+        return _Found(row, await terminal_event(redis, keys, row), letter, causes)
     return _Found(letter=None if item else await DeadLetters(redis, keys).get(command_id))
+
+
+async def _rejection(redis: Redis, keys: Keys, row: RowView) -> DeadLetter | None:
+    """Returns the letter of the latest message with a command's id that was rejected since."""
+    letters = DeadLetters(redis, keys).list(since_ms=row.accepted_at_ms, newest_first=True)
+    try:
+        async with asyncio.timeout(_SEARCH_SECONDS):
+            async for letter in letters:
+                if letter.command_id == row.id and letter.reason in _REJECTIONS:
+                    return letter
+    except (NoPermissionError, TimeoutError):
+        pass
+    return None
 
 
 def _print_found(command_id: str, found: _Found, *, as_json: bool) -> None:
     if found.row is not None and as_json:
-        told = {"last_event": found.event, "held_by": found.causes}
+        told = {
+            "last_event": found.event,
+            "held_by": found.causes,
+            "rejected_since": None if found.letter is None else _letter_json(found.letter),
+        }
         print_json({**_for_machines(found.row), **told})
     elif found.row is not None:
         fields = _fields(found.row, found.event, time.time())
-        print_fields(open_console(), [*fields, *(("held by", each) for each in found.causes)])
+        fields += [("held by", each) for each in found.causes]
+        if found.letter is not None:
+            fields.append(("rejected since", _tell_rejection(found.letter)))
+        print_fields(open_console(), fields)
     elif found.letter is not None:
         _print_letter(found.letter, as_json=as_json)
     else:
@@ -127,24 +158,38 @@ async def _causes(redis: Redis, keys: Keys, row: RowView) -> list[str]:
     return causes
 
 
+def _tell_rejection(letter: DeadLetter) -> str:
+    return (
+        f"a later message with this id, at {show_moment(letter.at_ms)}: "
+        f"{describe_error(letter.error)}; see: trainmaster dead-letters show {letter.key}"
+    )
+
+
+def _letter_json(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "id": letter.command_id,
+        "type": letter.type,
+        "state": _letter_state(letter),
+        "dead_letter": letter.key,
+        "error": letter.error,
+        "at_ms": letter.at_ms,
+    }
+
+
+def _letter_state(letter: DeadLetter) -> str:
+    return "rejected" if letter.reason in _REJECTIONS else "failed"
+
+
 def _print_letter(letter: DeadLetter, *, as_json: bool) -> None:
-    state = "rejected" if letter.reason in _REJECTIONS else "failed"
     if as_json:
-        print_json({
-            "id": letter.command_id,
-            "type": letter.type,
-            "state": state,
-            "dead_letter": letter.key,
-            "error": letter.error,
-            "at_ms": letter.at_ms,
-        })
+        print_json(_letter_json(letter))
         return
     print_fields(
         open_console(),
         [
             ("id", letter.command_id),
             ("type", letter.type),
-            ("state", state),
+            ("state", _letter_state(letter)),
             ("since", show_moment(letter.at_ms)),
             ("error", describe_error(letter.error)),
             ("dead letter", f"{letter.key}; see: trainmaster dead-letters show {letter.key}"),
@@ -174,7 +219,8 @@ def list_commands(
 
     What changed last comes first. A command changes when it is accepted, makes progress, fails an
     attempt, or ends. On a terminal ids are shortened and some columns left out where it is too
-    narrow; through a pipe and with --json every row is one line with all of it.
+    narrow; through a pipe and with --json every row is one line with all of it. Lists in Redis that
+    hold commands and that no worker reads are named on standard error.
     """
     choice = RowChoice(
         None if state is None else RowState(state),
@@ -182,11 +228,15 @@ def list_commands(
         None if since is None else milliseconds(since),
     )
 
-    async def look(redis: Redis) -> tuple[dict[str, int], list[RowView]]:
+    async def look(redis: Redis) -> tuple[dict[str, int], list[RowView], dict[str, int]]:
         inspector = Inspector(redis, target.keys)
-        return await inspector.counts(), await inspector.newest(newest, choice)
+        counts, rows = await inspector.counts(), await inspector.newest(newest, choice)
+        return counts, rows, await _unread(redis, target.keys)
 
-    counts, rows = target.run(look)
+    counts, rows, unread = target.run(look)
+    for name, messages in unread.items():
+        # Not among the rows, which other programs read.
+        click.echo(f"{tell_unread_list(name, messages)}: {UNREAD_LIST_ADVICE}", err=True)
     if as_json:
         for row in rows:
             print_json(_for_machines(row))
@@ -213,6 +263,15 @@ def _counts(counts: dict[str, int]) -> list[str]:
         f"unread: {unread}",
         f"dead letters: {counts['dead_letters']}",
     ]
+
+
+async def _unread(redis: Redis, keys: Keys) -> dict[str, int]:
+    """Returns lists of commands that no worker reads, as far as they can be found."""
+    try:
+        async with asyncio.timeout(_SEARCH_SECONDS):
+            return await unread_lists(redis, keys)
+    except (NoPermissionError, TimeoutError):
+        return {}
 
 
 def _print_rows(rows: list[RowView]) -> None:

@@ -9,8 +9,8 @@ from redis.exceptions import ResponseError
 
 from schemas.enums import Priority
 from worker.cli.findings import Finding, Level
-from worker.cli.output import safe_text
-from worker.intake.lists import PushedList
+from worker.cli.output import counted, safe_text
+from worker.intake.lists import unread_lists
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 _WRITE: Final = "redis.write"
 _TYPES: Final = "redis.types"
+UNREAD_LIST_ADVICE: Final = (
+    "a Celery app has priority_steps or sep of its own: take them out of its "
+    "broker_transport_options, and move the messages to the list celery (LMOVE)"
+)
 # The key that is tried is gone by itself, whoever may not delete it.
 _TRIED_MS: Final = 5_000
 
@@ -143,23 +147,12 @@ async def check_celery_lists(redis: Redis, keys: Keys) -> list[Finding]:
     Raises:
         redis.exceptions.RedisError: Redis can't be asked.
     """
-    pushed = PushedList.celery(keys)
-    read = {name.encode() for name in (pushed.name, *pushed.low_names, pushed.moving)}
-    pattern = f"{keys.celery_queue}*"
-    found = [
-        cast("bytes", key)
-        async for key in redis.scan_iter(pattern, count=1_000, _type="list")
-        if key not in read
-    ]
     return [
-        Finding(
-            "celery.lists",
-            Level.WARN,
-            f"{safe_text(repr(key.decode('utf-8', 'replace')))} holds "
-            f"{await redis.llen(cast('str', key))} messages, and no worker "
-            "reads it",
-            "a Celery app has priority_steps or sep of its own: take them out of its "
-            "broker_transport_options, and move the messages to the list celery (LMOVE)",
-        )
-        for key in sorted(found)
+        Finding("celery.lists", Level.WARN, tell_unread_list(name, messages), UNREAD_LIST_ADVICE)
+        for name, messages in (await unread_lists(redis, keys)).items()
     ]
+
+
+def tell_unread_list(name: str, messages: int) -> str:
+    """Returns what a list is that no worker reads."""
+    return f"{safe_text(repr(name))} holds {counted(messages, 'message')}, and no worker reads it"

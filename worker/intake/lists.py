@@ -58,6 +58,32 @@ class PushedList:
         return cls(queue, low, keys.celery_moving, CELERY_FIELD, "RIGHT")
 
 
+async def unread_lists(redis: Redis, keys: Keys) -> dict[str, int]:
+    """Returns the lists that Celery made for priorities of its own, which no worker reads.
+
+    A Celery app with `priority_steps` or `sep` of its own fills them. They are looked for among all
+    keys: no index names them.
+
+    Returns:
+        Their names with the number of messages in each, sorted.
+
+    Raises:
+        redis.exceptions.RedisError: Redis can't be asked.
+    """
+    pushed = PushedList.celery(keys)
+    read = {name.encode() for name in (pushed.name, *pushed.low_names, pushed.moving)}
+    found = [
+        cast("bytes", key)
+        async for key in redis.scan_iter(f"{keys.celery_queue}*", count=1_000, _type="list")
+        if key not in read
+    ]
+    # Where SCAN tells a key twice it is one list.
+    return {
+        key.decode("utf-8", "replace"): await redis.llen(cast("str", key))
+        for key in sorted(set(found))
+    }
+
+
 class Mover:
     """Moves one list, and those for what is less urgent, into the streams.
 
