@@ -16,7 +16,7 @@ import pytest
 from schemas.parsing import InvalidCommandError, parse_command
 from tests.acceptance.senders import Senders
 from tests.faults.audit import EVENTS, Audit, entries, state
-from tests.faults.fleet import Fleet, wait_until
+from tests.faults.fleet import PATIENT, Fleet, wait_until
 from tests.integration.test_intake_generated import generated
 
 if TYPE_CHECKING:
@@ -202,7 +202,11 @@ def nothing_waits(fleet: Fleet) -> bool:
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     # A thousand commands for models that are not there must not look like a broken deploy.
-    settings = {"TRAINMASTER_PAUSE_COMMANDS": "1000000", "TRAINMASTER_LOG_LEVEL": "DEBUG"}
+    settings = {
+        **PATIENT,
+        "TRAINMASTER_PAUSE_COMMANDS": "1000000",
+        "TRAINMASTER_LOG_LEVEL": "DEBUG",
+    }
     with Fleet(tmp_path_factory.mktemp("bad-input"), 1, settings) as fleet:
         fleet.wait_ready()
         system = System(fleet, Audit(fleet), fleet.workers[0].pid)

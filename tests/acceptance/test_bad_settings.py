@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.console import Console, Said
+from tests.console import TIMEOUT_SECONDS, Console, Said
 from worker.settings_reference import setting_rows
 
 if TYPE_CHECKING:
@@ -33,17 +35,52 @@ NEVER_WRONG_ALONE = {"ENCORD_SSH_KEY_PASSPHRASE"}
 WRONG = {name: WRONG_TEXTS.get(name, "s3cret") for name in NAMES if name not in NEVER_WRONG_ALONE}
 
 
+# Importing what a worker is made of takes a second. It is done once; then each worker starts as
+# the console script starts it, in a process of its own with its own environment.
+FORKS = """
+import json, os, sys
+import worker.app
+from worker.cli import main
+
+sys.argv = ["trainmaster", "worker"]
+for name, environment in json.load(sys.stdin).items():
+    process = os.fork()
+    if not process:
+        os.environ.clear()
+        os.environ.update(environment)
+        for number, kind in ((1, "out"), (2, "err")):
+            file = os.open(f"{name}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            os.dup2(file, number)
+        sys.exit(main())
+    with open(f"{name}.code", "x") as file:
+        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), file=file)
+"""
+
+
 @pytest.fixture(scope="module")
-def said() -> dict[str, Said]:
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Said]:
     """What a worker says to each wrong setting, each in a process of its own."""
-
-    def start(name: str) -> Said:
+    folder = tmp_path_factory.mktemp("said")
+    environments = {}
+    for name, wrong in WRONG.items():
         console = Console(URL, "bad-settings", TRAINMASTER_BEARER_TOKEN="t0ken")
-        without = ("TRAINMASTER_BEARER_TOKEN",) if name.startswith("ENCORD_SSH_KEY") else ()
-        return console.run("worker", environment={name: WRONG[name]}, without=without)
+        if name.startswith("ENCORD_SSH_KEY"):
+            del console.environment["TRAINMASTER_BEARER_TOKEN"]
+        environments[name] = {**console.environment, name: wrong}
+    subprocess.run(
+        [sys.executable, "-c", FORKS],
+        input=json.dumps(environments).encode(),
+        cwd=folder,
+        timeout=TIMEOUT_SECONDS,
+        check=True,
+    )
 
-    with ThreadPoolExecutor(2) as starters:
-        return dict(zip(WRONG, starters.map(start, WRONG), strict=True))
+    def text(name: str, kind: str) -> str:
+        return (folder / f"{name}.{kind}").read_text()
+
+    return {
+        name: Said(int(text(name, "code")), text(name, "out"), text(name, "err")) for name in WRONG
+    }
 
 
 def test_the_table_of_settings_is_tried_whole() -> None:

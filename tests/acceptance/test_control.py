@@ -12,7 +12,7 @@ import pytest
 
 from tests.console import Console, Said
 from tests.faults.audit import EVENTS, entries
-from tests.faults.fleet import Fleet, wait_until
+from tests.faults.fleet import PATIENT, Fleet, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +94,7 @@ class Control:
 
 @pytest.fixture(scope="module")
 def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
-    with Fleet(tmp_path_factory.mktemp("control"), 1) as fleet:
+    with Fleet(tmp_path_factory.mktemp("control"), 1, PATIENT) as fleet:
         fleet.sandbox.faults(NEVER_ENDING)
         fleet.wait_ready()
         yield Control(fleet)
@@ -138,12 +138,12 @@ def polls(control: Control) -> int:
 
 
 def test_what_has_not_started_is_cancelled_and_never_starts(control: Control) -> None:
-    command_id = control.submit("train", "--notbefore", soon(4), *control.training())
+    command_id = control.submit("train", "--notbefore", soon(15), *control.training())
     control.wait_for(command_id, "accepted")
     said = control.cancel(command_id)
     assert (said.code, "nothing had been started" in said.out) == (0, True)
     # One that is due later has run: the time of the cancelled one has passed.
-    later = control.submit("list_models", "--notbefore", soon(4.5))
+    later = control.submit("list_models", "--notbefore", soon(15.5))
     control.wait_for(later, "succeeded")
     assert control.states(command_id) == ["accepted", "cancelled"]
 
@@ -198,7 +198,7 @@ def test_a_cancellation_survives_a_restart(control: Control, which: str) -> None
 
 
 def test_a_command_waits_for_its_time(control: Control) -> None:
-    moment = datetime.now(UTC) + timedelta(seconds=6)
+    moment = datetime.now(UTC) + timedelta(seconds=15)
     command_id = control.submit("list_models", "--notbefore", moment.isoformat())
     control.wait_for(command_id, "succeeded")
     accepted, succeeded = control.events(command_id)

@@ -87,7 +87,7 @@ class Demo:
         return pid
 
     def wait_until_nothing_is_left(self) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while self.running() or any(self.temporary.iterdir()):
             assert time.monotonic() < deadline, (self.running(), list(self.temporary.iterdir()))
             time.sleep(0.05)

@@ -17,7 +17,7 @@ from schemas.enums import CommandType
 from tests.acceptance.mix import BACKFILL_ITEMS, KINDS, SCALE_ONE, World, mixed
 from tests.acceptance.senders import Senders
 from tests.faults.audit import ENDS, Audit, repeated_ids, state
-from tests.faults.fleet import Fleet, wait_until
+from tests.faults.fleet import PATIENT, Fleet, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,11 +27,11 @@ COMMANDS = 2000
 SEED = 20
 PATIENCE_SECONDS = 300
 SCHEMA = Path(schemas.documents.__file__).parent / "generated" / "events.schema.json"
-# Nobody dies here, so that nothing is done again: a busy machine must not look like a dead worker.
+# Nobody dies here, so that a busy machine must not look like a dead worker either.
 SETTINGS = {
+    **PATIENT,
     "TRAINMASTER_LEASE_SECONDS": "30",
     "TRAINMASTER_CONSUMER_IDLE_SECONDS": "30",
-    "TRAINMASTER_READ_TIMEOUT_SECONDS": "90",
 }
 # A creation looks first at what is there already, so that it can tell its own from it later.
 CREATIONS = {

@@ -46,6 +46,13 @@ QUICK = {
     "TRAINMASTER_LOG_FORMAT": "json",
 }
 
+# Where nobody breaks anything nothing is done again: a busy machine must not look like a fault.
+PATIENT = {
+    "TRAINMASTER_CONNECT_TIMEOUT_SECONDS": "90",
+    "TRAINMASTER_POOL_TIMEOUT_SECONDS": "90",
+    "TRAINMASTER_READ_TIMEOUT_SECONDS": "90",
+}
+
 
 class WorkerProcess:
     """One worker; its log is kept over restarts."""

@@ -1,4 +1,4 @@
-"""Leases, outages and races in short form; the seed stands in each test's name."""
+"""Leases and races in short form; the seed stands in each test's name."""
 
 from __future__ import annotations
 
@@ -8,17 +8,6 @@ import pytest
 
 from tests.faults.crash_places import crash_at, open_fleet
 from tests.faults.leases import frozen, lost_wake_ups, tripled
-from tests.faults.outages import (
-    api_away,
-    bad_deploy,
-    due_sets_deleted,
-    key_refused,
-    redis_away,
-    redis_demoted,
-    redis_full,
-    redis_without_replicas,
-    wake_ups_blocked,
-)
 from tests.faults.races import cancels, rate_limit, retry_after, stops
 from tests.faults.waits import waiting_trainings
 from tests.faults.workload import Scene
@@ -36,20 +25,9 @@ if TYPE_CHECKING:
         pytest.param(201, lambda at, seed: frozen(at, seed, 120, 1), id="201-frozen-worker"),
         pytest.param(202, lambda at, seed: lost_wake_ups(at, seed, 120), id="202-lost-wake-ups"),
         pytest.param(203, lambda at, seed: tripled(at, seed, 200), id="203-three-of-each"),
-        pytest.param(204, lambda at, seed: redis_away(at, seed, 160, 4), id="204-redis-away"),
-        pytest.param(205, lambda at, seed: redis_full(at, seed, 160, 3), id="205-redis-full"),
-        pytest.param(
-            214, lambda at, seed: redis_without_replicas(at, seed, 160, 3), id="214-no-replicas"
-        ),
-        pytest.param(215, lambda at, seed: redis_demoted(at, seed, 160, 3), id="215-demoted"),
-        pytest.param(216, lambda at, seed: wake_ups_blocked(at, seed, 160), id="216-wake-ups"),
-        pytest.param(218, lambda at, seed: due_sets_deleted(at, seed, 160, 3), id="218-due-sets"),
-        pytest.param(206, lambda at, seed: api_away(at, seed, 60, 2), id="206-api-away"),
         pytest.param(207, lambda at, seed: cancels(at, seed, 100), id="207-cancels"),
         pytest.param(208, lambda at, seed: stops(at, seed, 120, 4), id="208-stops"),
         pytest.param(212, lambda at, seed: retry_after(at, seed, 300, 3), id="212-retry-after"),
-        pytest.param(213, lambda at, seed: bad_deploy(at, seed, 240), id="213-bad-deploy"),
-        pytest.param(214, lambda at, seed: key_refused(at, seed, 160, 3), id="214-key-refused"),
         pytest.param(209, lambda at, seed: rate_limit(at, seed, 50, 5), id="209-rate-limit"),
     ],
 )

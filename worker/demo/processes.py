@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # A worker finishes what it runs; longer than that and it hangs.
 STOP_SECONDS: Final = 10.0
-READY_SECONDS: Final = 60.0
+READY_SECONDS: Final = 180.0
 _LOOK_SECONDS: Final = 0.05
 _LAST_LINES: Final = 20
 _LAST_BYTES: Final = 16_384
