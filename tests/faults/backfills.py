@@ -42,7 +42,7 @@ def running_stub(folder: Path, latency_seconds: float = 0.02) -> Iterator[str]:
         [sys.executable, "-m", "benchmarks.stub", "--ready", str(ready)], cwd=ROOT
     )
     try:
-        wait_until(lambda: ready.exists() and bool(ready.read_text()), 30, "the stub is ready")
+        wait_until(lambda: ready.exists() and bool(ready.read_text()), 120, "the stub is ready")
         url = f"http://127.0.0.1:{ready.read_text().strip()}"
         httpx.put(f"{url}/latency/{round(1000 * latency_seconds)}").raise_for_status()
         yield url

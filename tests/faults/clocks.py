@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 HOUR = 3600
 DAY = 86_400
 HOLD = "{trainmaster}:hold"
-# Longer than any pause that a worker makes when nothing holds it.
-SOON_SECONDS = 5.0
+# Longer than any pause of a worker that nothing holds, however busy the machine is.
+SOON_SECONDS = 60.0
 LATENCY: dict[str, Any] = {"operation": "*", "effect": "latency", "seconds": 0.1}
 
 
@@ -41,7 +41,7 @@ def long_retry_after(folder: Path, seed: int, commands: int) -> Report:
         fleet.wait_ready()
         audit = Audit(fleet)
         work.send(fleet.client, shuffle=random.Random(seed))
-        wait_until(lambda: bool(fleet.client.exists(HOLD)), 30, "the fleet is held")
+        wait_until(lambda: bool(fleet.client.exists(HOLD)), 120, "the fleet is held")
         # What was under way may end.
         time.sleep(2)
         before = _calls(fleet)
@@ -51,7 +51,7 @@ def long_retry_after(folder: Path, seed: int, commands: int) -> Report:
         fleet.sandbox.faults(LATENCY)
         lifted = _release(fleet)
         begun = time.monotonic()
-        _until(audit, commands, 60)
+        _until(audit, commands, 240)
         rest = commands - audit.ended()
         took = time.monotonic() - begun
         workers = sum('"command.succeeded"' in _since(worker.log) for worker in fleet.workers)
@@ -84,20 +84,20 @@ def clock_back(folder: Path, seed: int, commands: int) -> Report:
         fleet.wait_ready()
         audit = Audit(fleet)
         work.send(fleet.client, shuffle=rng)
-        _until(audit, commands // 4, 60)
+        _until(audit, commands // 4, 240)
         clock.move(-HOUR)
         before, begun = audit.ended(), time.monotonic()
         # More than may have been under way.
-        _until(audit, before + 40, 60)
+        _until(audit, before + 40, 240)
         back_after = time.monotonic() - begun
-        _until(audit, commands, 120)
+        _until(audit, commands, 240)
         return report(
             f"Redis' clock an hour back[seed {seed}]",
             audit,
             work.expected,
             faults=1,
             doubled=doubled_titles(fleet.sandbox.truth()["created"]["models"], "c "),
-            wrong=(back_after > 2 * SOON_SECONDS) + ("redis.clock_went_back" not in fleet.logs()),
+            wrong=(back_after > SOON_SECONDS) + ("redis.clock_went_back" not in fleet.logs()),
             details={"ended before": before, "40 more after": f"{back_after:.1f} s"},
         )
 
@@ -113,7 +113,7 @@ def fast_clock(folder: Path, seed: int, commands: int) -> Report:
         fleet.wait_ready()
         audit = Audit(fleet)
         work.send(fleet.client, shuffle=random.Random(seed))
-        _until(audit, commands, 120)
+        _until(audit, commands, 240)
         late = sum(state(end) == "failed" for each in work.expected for end in audit.ends(each))
         logs = [worker.log.read_text("utf-8", "replace") for worker in fleet.workers]
         shares = [log.count('"command.succeeded"') for log in logs]

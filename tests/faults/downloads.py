@@ -158,14 +158,14 @@ def silent_downloads(
             fleet.wait_ready()
             work.send(fleet.client)
             try:
-                wait_until(lambda: bodies.asked.total() > 0, 30, "the silent server is asked")
+                wait_until(lambda: bodies.asked.total() > 0, 120, "the silent server is asked")
                 audit = Audit(fleet)
                 took = _rounds(fleet, scene, audit, work, rng, commands, rounds)
                 before = sum(bool(audit.ends(f"h-{number}")) for number in range(hanging))
             finally:
                 bodies.awake.set()
             begun = time.monotonic()
-            _until(fleet, audit, len(work.expected), 90)
+            _until(fleet, audit, len(work.expected), 240)
             created = fleet.sandbox.truth()["created"]["models"]
             return report(
                 f"silent downloads[seed {seed}]",
@@ -206,7 +206,7 @@ def _rounds(
         victim = rng.choice(fleet.workers)
         victim.kill()
         victim.start()
-        wait_until(partial(getattr, victim, "ready"), 30, "the worker is back")
+        wait_until(partial(getattr, victim, "ready"), 120, "the worker is back")
     return took
 
 

@@ -42,6 +42,8 @@ QUICK = {
     "TRAINMASTER_READ_TIMEOUT_SECONDS": "5",
     "TRAINMASTER_DOUBT_SECONDS": "10",
     "TRAINMASTER_MAX_ATTEMPTS": "50",
+    # Where nothing is poison, a lease that a busy machine let lapse must not look like it.
+    "TRAINMASTER_MAX_CLAIMS": "100",
     "TRAINMASTER_REPAIR_SECONDS": "1",
     "TRAINMASTER_LOG_FORMAT": "json",
 }

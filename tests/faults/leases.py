@@ -12,16 +12,20 @@ from tests.faults.fleet import QUICK, Fleet, Repeater
 from tests.faults.workload import Scene, doubled_titles, mixed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 LEASE_SECONDS = float(QUICK["TRAINMASTER_LEASE_SECONDS"])
+PLACES = 32
+# A busy machine may take long to do what the next step builds on.
+PATIENCE_SECONDS = 60
 
 
 def frozen(folder: Path, seed: int, commands: int, freezes: int, **settings: str) -> Report:
     """Freezes a worker in the middle of its runs until its leases are over, then lets it go on."""
     rng = random.Random(seed)
     # So few places that each worker has something to do.
-    with Fleet(folder, 2, {"TRAINMASTER_PLACES": "32", **settings}) as fleet:
+    with Fleet(folder, 2, {"TRAINMASTER_PLACES": str(PLACES), **settings}) as fleet:
         scene = Scene.prepare(fleet)
         work = mixed(scene, commands, rng)
         # Answers take a while, so that there is always something in the middle.
@@ -33,11 +37,13 @@ def frozen(folder: Path, seed: int, commands: int, freezes: int, **settings: str
         for _ in range(freezes):
             victim = rng.choice(fleet.workers)
             time.sleep(rng.uniform(0.3, 0.7))
+            _see(lambda: _both_work(fleet))
             victim.send(signal.SIGSTOP)
             time.sleep(LEASE_SECONDS + 1.5)
+            _see(lambda: _all_is_claimed(fleet))
             victim.send(signal.SIGCONT)
             thawed += victim.alive
-        _await(audit, len(work.expected), 120)
+        _await(audit, len(work.expected), 240)
         fenced = fleet.logs().count('"run.fenced"') + fleet.logs().count('"run.lease_lost"')
         models = fleet.sandbox.truth()["created"]["models"]
         return report(
@@ -50,6 +56,31 @@ def frozen(folder: Path, seed: int, commands: int, freezes: int, **settings: str
             wrong=int(fenced == 0),
             details={"fenced": fenced},
         )
+
+
+def _see(holds: Callable[[], bool]) -> None:
+    """Waits for what need not come: the work may be over before."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def _both_work(fleet: Fleet) -> bool:
+    """Whether more calls are under way than one worker has places."""
+    running: int = fleet.sandbox.truth(created="false")["concurrent"]["now"]
+    return running > PLACES or not _is_due(fleet)
+
+
+def _all_is_claimed(fleet: Fleet) -> bool:
+    """Whether the other worker has taken all that was due, leases that are over included."""
+    return not _is_due(fleet)
+
+
+def _is_due(fleet: Fleet) -> bool:
+    seconds, microseconds = fleet.client.time()
+    now = seconds * 1000 + microseconds // 1000
+    lanes = ("interactive", "bulk")
+    return any(fleet.client.zcount(f"{{trainmaster}}:due:{lane}", 0, now) for lane in lanes)
 
 
 def lost_wake_ups(folder: Path, seed: int, commands: int) -> Report:
@@ -90,7 +121,7 @@ def tripled(folder: Path, seed: int, commands: int) -> Report:
         fleet.wait_ready()
         work.send(fleet.client, times=3, shuffle=rng)
         audit = Audit(fleet)
-        _await(audit, len(work.expected), 180)
+        _await(audit, len(work.expected), 240)
         accepted = [
             sum(event["type"].endswith(".accepted") for event in events)
             for events in audit.events.values()

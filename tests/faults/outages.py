@@ -148,14 +148,14 @@ def _redis_trouble(
         fleet.wait_ready()
         work.send(fleet.client, shuffle=rng)
         audit = Audit(fleet)
-        _until(audit, commands // 4, 60)
+        _until(audit, commands // 4, 240)
         fault(fleet)
         fleet.client.ping()
         audit.update()
         before, begun = audit.ended(), time.monotonic()
-        _until(audit, before + 1, 60)
+        _until(audit, before + 1, 240)
         back_after = time.monotonic() - begun
-        _until(audit, commands, 120)
+        _until(audit, commands, 240)
         time.sleep(1)
         audit.update()
         models = fleet.sandbox.truth()["created"]["models"]
@@ -214,7 +214,7 @@ def api_away(folder: Path, seed: int, commands: int, minutes: float = 10) -> Rep
         away = time.monotonic() - begun
         work.send(fleet.client)
         audit = Audit(fleet)
-        _until(audit, commands, 60)
+        _until(audit, commands, 240)
         took = time.monotonic() - begun - away
         opened = fleet.logs().count('"api.breaker_opened"')
         attempts = [end["data"]["attempts"] for each in work.expected for end in audit.ends(each)]
@@ -253,14 +253,14 @@ def bad_deploy(folder: Path, seed: int, commands: int) -> Report:
         fleet.wait_ready()
         work.send(fleet.client, shuffle=random.Random(seed))
         audit = Audit(fleet)
-        _until(audit, pause_at, 30)
+        _until(audit, pause_at, 240)
         # Long enough for everything to fail, were there no pause.
         time.sleep(max(5.0, commands * 0.1 / 16 * 2))
         audit.update()
         failed = audit.ended()
         paused = fleet.logs().count('"lane.paused"')
         fleet.sandbox.faults()
-        _until(audit, commands, 60)
+        _until(audit, commands, 240)
         states = [state(end) for each in work.expected for end in audit.ends(each)]
         return report(
             f"bad deploy[seed {seed}]",
@@ -287,7 +287,7 @@ def key_refused(folder: Path, seed: int, commands: int, seconds: float) -> Repor
         fleet.wait_ready()
         work.send(fleet.client, shuffle=random.Random(seed))
         audit = Audit(fleet)
-        _until(audit, commands // 4, 60)
+        _until(audit, commands // 4, 240)
         fleet.sandbox.faults({"operation": "*", "effect": "status", "status": 401})
         # What was under way before may still end.
         time.sleep(2)
@@ -298,7 +298,7 @@ def key_refused(folder: Path, seed: int, commands: int, seconds: float) -> Repor
         within = audit.ended() - before
         told = fleet.client.hlen("{trainmaster}:refused")
         fleet.sandbox.faults()
-        _until(audit, commands, 120)
+        _until(audit, commands, 240)
         burnt = sum(
             end["data"].get("error", {}).get("code") == "not_authenticated"
             for each in work.expected

@@ -16,6 +16,6 @@ if TYPE_CHECKING:
 def test_readers_and_workers_may_be_killed_yet_each_item_has_one_result(
     tmp_path: Path, seed: int
 ) -> None:
-    found = backfills(tmp_path, seed, 6_000, kills=2, seconds=150)
+    found = backfills(tmp_path, seed, 6_000, kills=2, seconds=400)
     assert found.holds, found.line()
     assert found.faults == 6

@@ -16,6 +16,6 @@ if TYPE_CHECKING:
 def test_commands_and_items_of_the_same_ids_end_once_each_though_workers_die(
     tmp_path: Path, seed: int
 ) -> None:
-    found = colliding_ids(tmp_path, seed, 100, kills=1, seconds=90)
+    found = colliding_ids(tmp_path, seed, 100, kills=1, seconds=400)
     assert found.holds, found.line()
     assert found.faults == 2

@@ -18,7 +18,7 @@ def test_workers_redis_and_poison_may_kill_yet_each_command_ends_once(
     tmp_path: Path, seed: int
 ) -> None:
     found = crashes(
-        tmp_path, seed, 500, 40, kill_every_seconds=2, redis_every_seconds=6, poison=2, seconds=150
+        tmp_path, seed, 500, 40, kill_every_seconds=2, redis_every_seconds=6, poison=2, seconds=400
     )
     assert found.holds, found.line()
     assert found.faults > 2
