@@ -159,14 +159,22 @@ def test_one_worker_with_a_wrong_key_stops_none_that_has_the_right_one(
 def test_a_401_that_meets_one_command_alone_is_tried_again_and_then_fails_it(
     console: Console, sandbox: SandboxProcess, tmp_path: Path
 ) -> None:
-    """Our own read is answered, so the key is not to blame; nothing else waits for it."""
+    """Our own read is not refused, so the key is not to blame; nothing else waits for it."""
     console.environment["TRAINMASTER_MAX_ATTEMPTS"] = "3"
+    refused = {**REFUSED, "operation": "get_model"}
+    unanswered = {"operation": "list_models", "effect": "status", "status": 503}
+    model = sandbox.project()["project_uuid"]
     with running_worker(console, tmp_path / "worker.log"):
-        sandbox.faults({**REFUSED, "operation": "get_model"})
-        model = sandbox.project()["project_uuid"]
-        said = console.run("submit", "--wait", "get_model", f"model_uuid={model}", "--json")
-        assert said.lines[-1]["data"]["error"]["code"] == "not_authenticated"
-        assert said.lines[-1]["data"]["attempts"] == 3
+        for faults in ([refused], [refused, unanswered]):
+            sandbox.faults(*faults)
+            said = console.run("submit", "--wait", "get_model", f"model_uuid={model}", "--json")
+            assert said.lines[-1]["data"]["error"]["code"] == "not_authenticated"
+            assert said.lines[-1]["data"]["attempts"] == 3
+        attachments = console.run(
+            "submit", "--wait", "list_attachments", f"project_uuid={model}", "--json"
+        )
+        assert attachments.code == 0, "the worker goes on though its own read has no answer"
+        sandbox.faults(refused)
         assert console.run("submit", "--wait", "list_models", "--json").code == 0
 
 

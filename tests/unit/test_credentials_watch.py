@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain, repeat
+from typing import TYPE_CHECKING
 
-from worker.api.credentials_watch import Admission, CredentialsWatch
+from worker.api.credentials_watch import MOST_UNKNOWN, Admission, CredentialsWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class _Board:
-    async def refuse(self, reason: str) -> None: ...
+    def __init__(self) -> None:
+        self.refusals: list[str] = []
+        self.told = True
+        self.admitted = 0
 
-    async def admit(self) -> None: ...
+    async def refuse(self, reason: str) -> None:
+        self.refusals.append(reason)
+
+    async def admit(self) -> None:
+        self.admitted += 1
 
     async def is_told(self) -> bool:
-        return True
+        return self.told
 
 
 async def test_a_question_that_breaks_is_not_the_last_one() -> None:
@@ -37,4 +49,72 @@ async def test_a_question_that_breaks_is_not_the_last_one() -> None:
         while watch.is_refused:
             await asyncio.sleep(0.01)
     assert not answers
+    await watch.aclose()
+
+
+class _Api:
+    """Answers the worker's own reads, one after the other."""
+
+    def __init__(self, answers: Iterable[Admission]) -> None:
+        self._answers = iter(answers)
+        self.asked = 0
+
+    async def ask(self) -> tuple[Admission, str]:
+        self.asked += 1
+        return next(self._answers), f"answer {self.asked}"
+
+
+def watch_of(api: _Api, board: _Board) -> CredentialsWatch:
+    return CredentialsWatch(api.ask, board, minimum_seconds=0.01, maximum_seconds=0.02)
+
+
+async def test_a_401_holds_no_worker_whose_own_read_is_never_answered() -> None:
+    """Else one odd 401 beside a slow list of models would stop everything until that answers."""
+    api, board = _Api(repeat(Admission.UNKNOWN)), _Board()
+    watch = watch_of(api, board)
+    async with asyncio.timeout(30):
+        watch.suspect()
+        assert not await watch.examine(), "the 401 counts against its command"
+    assert api.asked == MOST_UNKNOWN
+    assert board.refusals == []
+    async with asyncio.timeout(30):
+        assert not await watch.examine()
+    assert api.asked == 2 * MOST_UNKNOWN, "each later 401 is looked into again"
+    await watch.aclose()
+
+
+async def test_a_refusal_among_questions_without_an_answer_is_found() -> None:
+    answers = [*repeat(Admission.UNKNOWN, MOST_UNKNOWN - 1), Admission.REFUSED]
+    api, board = _Api(chain(answers, repeat(Admission.UNKNOWN))), _Board()
+    watch = watch_of(api, board)
+    async with asyncio.timeout(30):
+        assert await watch.examine(), "what met the 401 goes back as it was"
+    assert board.refusals[0] == f"answer {MOST_UNKNOWN}"
+    await watch.aclose()
+
+
+async def test_a_refused_worker_claims_nothing_until_the_api_takes_its_key() -> None:
+    """However often the API can't be asked in between."""
+    unanswered = repeat(Admission.UNKNOWN, MOST_UNKNOWN + 2)
+    api = _Api(chain([Admission.REFUSED], unanswered, [Admission.TAKEN]))
+    board = _Board()
+    watch = watch_of(api, board)
+    async with asyncio.timeout(30):
+        assert await watch.examine()
+        while watch.is_refused:
+            assert board.admitted == 0 or api.asked == MOST_UNKNOWN + 4
+            await asyncio.sleep(0)
+    assert (api.asked, board.admitted) == (MOST_UNKNOWN + 4, 1)
+    await watch.aclose()
+
+
+async def test_who_takes_the_refusal_off_the_board_has_the_api_asked_at_once() -> None:
+    api, board = _Api([Admission.REFUSED, Admission.TAKEN]), _Board()
+    watch = CredentialsWatch(api.ask, board, minimum_seconds=3600, maximum_seconds=3600)
+    async with asyncio.timeout(60):
+        assert await watch.examine()
+        board.told = False
+        while watch.is_refused:
+            await asyncio.sleep(0.05)
+    assert api.asked == 2
     await watch.aclose()

@@ -4,6 +4,9 @@ A worker asks once, by a signed read of its own, before it calls itself ready. A
 ask again: if its own read is refused too, the credentials are wrong, and what it claimed goes back
 as it was. It asks on, with growing pauses and with the key read anew, until the API takes it.
 Other workers may have the right key, so this holds none but the worker itself.
+
+An API that can't be asked holds nothing: only a read of the worker's own that is refused does.
+After a few such questions the 401 counts against its command.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ log = structlog.get_logger(__name__)
 ASK_SECONDS: Final = 10.0
 # So often is looked whether a person wants it asked at once.
 LOOK_SECONDS: Final = 1.0
+# After so many questions without an answer, commands are judged by their own replies again.
+MOST_UNKNOWN: Final = 3
 
 
 class Admission(Enum):
@@ -95,7 +100,10 @@ class CredentialsWatch:
         self._start()
 
     async def examine(self) -> bool:
-        """Asks after a 401; returns whether the credentials are refused, as far as is known."""
+        """Asks after a 401; returns whether the credentials are refused, as far as is known.
+
+        Where the API can't be asked, it waits for a few questions and then returns False.
+        """
         if not self.is_refused:
             self._start()
             await self._told.wait()
@@ -115,15 +123,23 @@ class CredentialsWatch:
 
     async def _watch(self) -> None:
         pause = self._minimum_seconds
+        unknown = 0
         while True:
             admission, said = await self._asked()
             if admission is Admission.TAKEN:
                 break
-            # After a 401, an API that can't be asked has not taken them either.
-            self._refuse(said)
-            self._told.set()
-            await self._board.refuse(said)
-            await self._pause(pause)
+            # Once refused, an API that can't be asked has not taken them either.
+            if admission is Admission.REFUSED or self.is_refused:
+                self._refuse(said)
+                self._told.set()
+                await self._board.refuse(said)
+                await self._pause(pause)
+            else:
+                unknown += 1
+                if unknown >= MOST_UNKNOWN:
+                    log.warning("api.credentials_unknown", message=said)
+                    break
+                await asyncio.sleep(pause)
             pause = min(self._maximum_seconds, pause * 2)
         if self.is_refused:
             await self._board.admit()
