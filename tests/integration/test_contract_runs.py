@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -13,14 +14,17 @@ from tests.integration.test_handlers_creation import OPERATIONS, data_of, made
 from tests.integration.test_intake_reading import until
 from tests.integration.worker_bench import Bench, in_seconds
 from tests.sandbox_process import SIMULATED
-from worker.api.gate import Breaker
-from worker.errors import TrainmasterError
+from worker.api.gate import Breaker, Gate
+from worker.errors import FencedError, TrainmasterError
 from worker.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from redis.asyncio import Redis
 
     from worker.ledger.keys import Keys
+    from worker.tasks.attempt import Attempts
 
 
 class LosingLedger(Ledger):
@@ -170,6 +174,205 @@ async def test_a_lookalike_that_knows_its_own_training_keeps_nobody_in_doubt(ben
     assert (await bench.end(sent))["type"] == "train.succeeded"
     assert "in_doubt" in await bench.states(sent)
     assert made(bench, "train", data) == 2
+
+
+async def doubted(bench: Bench, command_type: str, data: dict[str, Any], **attributes: Any) -> str:
+    """Returns the id of a command in doubt, whose POST came to nothing."""
+    reset = {"operation": OPERATIONS[command_type], "effect": "reset", "count": 1}
+    bench.sandbox.faults(SIMULATED, reset)
+    sent = await bench.send(command_type, data, **attributes)
+    await bench.attempt(sent)
+    assert await bench.state(sent) == "in_doubt"
+    bench.sandbox.faults(SIMULATED)
+    return sent
+
+
+async def test_a_model_that_differs_in_anything_from_the_lost_one_is_never_adopted(
+    bench: Bench,
+) -> None:
+    data = data_of(bench, "create_model") | {"description": "the lost one"}
+    features, title = data["features"], data["title"]
+    sent = await doubted(bench, "create_model", data)
+    create = bench.sandbox.create_model
+    create(title=f"{title} too", description="the lost one")
+    create(title=title, description="another one")
+    create(title=title, description="the lost one", features=[*reversed(features), "more"])
+    create(title=title, description="the lost one", features=features[:1])
+    create("maskRcnn", title=title, description="the lost one", features=features)
+    assert made(bench, "create_model", data) == 5
+    await bench.attempt(sent)
+    assert await bench.state(sent) == "in_doubt"
+    lost = create(title=title, description="the lost one")
+    terminal = await bench.end(sent)
+    assert terminal["data"]["result"]["model_group"]["model_uuid"] == lost
+
+
+async def test_a_training_that_differs_in_anything_listed_from_the_lost_one_is_never_adopted(
+    bench: Bench,
+) -> None:
+    data = data_of(bench, "train")
+    model, labels = data["model_uuid"], data["labels_uuids"]
+    more = [item["label_uuid"] for item in bench.sandbox.items()[: len(labels) + 1]]
+    sent = await doubted(bench, "train", data)
+    create = bench.sandbox.create_training
+    others = [
+        (model, create(model, batchSize=data["batch_size"] + 1)),
+        (model, create(model, epochs=data["epochs"] + 1)),
+        (model, create(model, labelsUuids=labels[1:])),
+        (model, create(model, labelsUuids=more)),
+    ]
+    another_model = bench.sandbox.create_model()
+    others.append((another_model, create(another_model)))
+    for of, training in others:
+        bench.sandbox.ended(of, training)
+    await bench.attempt(sent)
+    assert await bench.state(sent) == "in_doubt"
+    lost = create(model)
+    bench.sandbox.ended(model, lost)
+    assert (await bench.end(sent))["data"]["result"]["training_uuid"] == lost
+
+
+async def test_an_attachment_that_differs_or_is_older_than_the_lost_one_is_never_adopted(
+    bench: Bench,
+) -> None:
+    data = data_of(bench, "attach")
+    model, attach = data["model_uuid"], bench.sandbox.attach
+    attach(model)
+    sent = await doubted(bench, "attach", data)
+    mapping = data["features_mapping"]
+    turned = dict(zip(mapping, reversed(mapping.values()), strict=True))
+    assert turned != mapping
+    training = bench.sandbox.create_training(model)
+    bench.sandbox.ended(model, training)
+    attach(model, iterationPolicy="manualSelection", trainingUuids=[training])
+    attach(model, featuresMapping=turned)
+    attach(model, project=1)
+    attach(bench.sandbox.create_model())
+    await bench.attempt(sent)
+    assert await bench.state(sent) == "in_doubt"
+    lost = attach(model)
+    terminal = await bench.end(sent)
+    assert terminal["data"]["result"]["project_model"]["project_model_uuid"] == lost
+
+
+async def test_of_two_that_may_be_the_lost_one_none_is_adopted(bench: Bench) -> None:
+    """One of them is somebody else's, and nothing tells which."""
+    data = data_of(bench, "create_model")
+    sent = await doubted(bench, "create_model", data)
+    created = {bench.sandbox.create_model(title=data["title"]) for _ in range(2)}
+    await bench.attempt(sent)
+    assert await bench.state(sent) == "in_doubt"
+    # An identical command that is in doubt as well may have created the other one.
+    for uuid in created:
+        bench.sandbox.http.delete(f"/v2/public/ml-models/{uuid}").raise_for_status()
+    twin = await doubted(bench, "create_model", data)
+    created = {bench.sandbox.create_model(title=data["title"]) for _ in range(2)}
+    ends = [await bench.end(each) for each in (sent, twin)]
+    assert {end["data"]["result"]["model_group"]["model_uuid"] for end in ends} == created
+
+
+class MarkedGate(Gate):
+    """The gate, but something comes between the answer to a change and whoever waits for it."""
+
+    def __init__(self, gate: Gate, then: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(gate._transport, None, None)
+        self._then = then
+
+    async def send(self, *arguments: Any, fresh: bool = False, **options: Any) -> Any:
+        """Sends at once; what comes of it waits."""
+        response = await super().send(*arguments, fresh=fresh, **options)
+        if fresh:
+            await self._then()
+        return response
+
+
+def with_gate(bench: Bench, then: Callable[[], Awaitable[None]]) -> Attempts:
+    """Returns the bench's attempts behind such a gate."""
+    around = bench.attempts.around
+    return replace(bench.attempts, around=replace(around, gate=MarkedGate(around.gate, then)))
+
+
+class Held:
+    """Answers that are held back until a test lets them through."""
+
+    def __init__(self) -> None:
+        self.has_come = asyncio.Event()
+        self.may_go = asyncio.Event()
+
+    async def __call__(self) -> None:
+        """Waits."""
+        self.has_come.set()
+        await self.may_go.wait()
+
+    async def come(self) -> None:
+        """Waits for an answer."""
+        async with asyncio.timeout(60):
+            await self.has_come.wait()
+
+
+async def test_what_an_identical_command_has_just_created_is_adopted_by_no_command_in_doubt(
+    bench: Bench,
+) -> None:
+    """It is there to be seen, and its own command does not know of it yet."""
+    data = data_of(bench, "create_model")
+    doubting = await doubted(bench, "create_model", data)
+    sent = await bench.send("create_model", data)
+    held = Held()
+    holding = with_gate(bench, held)
+    creating = asyncio.create_task(holding.carry_out(holding.begin(await bench.claim(sent))))
+    await held.come()
+    assert made(bench, "create_model", data) == 1
+    await bench.attempt(doubting)
+    assert await bench.state(doubting) == "in_doubt"
+    held.may_go.set()
+    await bench.ledger.finish([await creating])
+    assert await bench.state(sent) == "succeeded"
+    await bench.attempt(doubting)
+    assert await bench.state(doubting) == "in_doubt", "it is owned now"
+
+
+async def test_word_of_a_creation_that_another_command_owns_by_now_is_not_taken(
+    bench: Bench,
+) -> None:
+    """A run without a lease tells of what an identical command in doubt has adopted meanwhile."""
+    data = data_of(bench, "create_model")
+    adopter = await doubted(bench, "create_model", data)
+    frozen = await bench.send("create_model", data)
+    held = Held()
+    holding = with_gate(bench, held)
+    late = asyncio.create_task(holding.carry_out(holding.begin(await bench.claim(frozen))))
+    await held.come()
+    # Its lease is over: the next holder doubts, and lets the identical command adopt.
+    await bench.attempt(frozen)
+    assert await bench.state(frozen) == "in_doubt"
+    assert (await bench.end(adopter))["type"] == "create_model.succeeded"
+    held.may_go.set()
+    with pytest.raises(FencedError):
+        await late
+    await bench.attempt(frozen)
+    assert await bench.state(frozen) == "in_doubt", "what it is told of is the other's"
+    lost = bench.sandbox.create_model(title=data["title"])
+    terminal = await bench.end(frozen)
+    assert terminal["data"]["result"]["model_group"]["model_uuid"] == lost
+
+
+@pytest.mark.parametrize("command_type", sorted(OPERATIONS))
+async def test_a_creation_whose_answer_finds_no_memory_is_in_doubt(
+    bench: Bench, command_type: str
+) -> None:
+    """No deadline may end it before the API was asked, as it would end one that retries."""
+
+    async def exhaust() -> None:
+        raise MemoryError
+
+    data = data_of(bench, command_type)
+    sent = await bench.send(command_type, data)
+    exhausted = with_gate(bench, exhaust)
+    finish = await exhausted.carry_out(exhausted.begin(await bench.claim(sent)))
+    await bench.ledger.finish([finish])
+    assert await bench.state(sent) == "in_doubt"
+    assert (await bench.end(sent))["type"] == f"{command_type}.succeeded"
+    assert made(bench, command_type, data) == 1
 
 
 @pytest.mark.parametrize("command_type", ["delete_model", "delete_training_iteration", "detach"])

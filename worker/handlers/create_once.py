@@ -16,7 +16,8 @@ A POST may be carried out though no answer comes back, so it is never sent again
 A command in doubt asks the API for what looks the same, is not in the baseline and is not owned,
 and adopts it. While one command is between its intent and its answer it holds a guard that keeps
 identical ones from sending or adopting: else one could adopt what the other just created. While
-another command may have created something that only looks the same, nothing is adopted.
+another command may have created something that only looks the same, or more exists than identical
+commands may have created, nothing is adopted.
 """
 
 from __future__ import annotations
@@ -195,6 +196,11 @@ class CreateOnce(Generic[C]):
         if rivals:
             # What is listed may be theirs. The guard is dropped with the wait that follows.
             log.warning("creation.ambiguous", kind=self.creation.kind, rivals=rivals)
+            return None
+        unowned = await run.lookalikes.unowned([self._owner(run, each) for each in candidates])
+        if unowned > await run.lookalikes.twins(self._likeness(run), self._sameness(run)):
+            # One is of someone else, who does not work through us; nothing tells which.
+            log.warning("creation.ambiguous", kind=self.creation.kind, candidates=unowned)
             return None
         for candidate in candidates:
             if await self._own(run, candidate, at=run.now(), drop_guard=guard):

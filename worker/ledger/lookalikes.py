@@ -2,7 +2,8 @@
 
 A training is listed without its mapping and without the weights it started from. While two
 commands that differ only in these are both in doubt, what the API lists may be either one's, and
-a wrong guess would report the other's training as a success.
+a wrong guess would report the other's training as a success. So would a guess between what a
+command created and what someone else did, outside of this namespace.
 """
 
 from __future__ import annotations
@@ -52,6 +53,19 @@ class Lookalikes:
         told = (member.decode().partition(" ") for member in found)
         others = sorted(command_id for digest, _, command_id in told if digest != sameness)
         return [command_id for command_id in others if not await self._owns(command_id)]
+
+    async def twins(self, likeness: str, sameness: str) -> int:
+        """Returns how many identical commands, the asking one included, may have created one."""
+        found = await cast(
+            "Awaitable[set[bytes]]", self._redis.smembers(self._keys.alike(likeness))
+        )
+        told = (member.decode().partition(" ") for member in found)
+        same = [command_id for digest, _, command_id in told if digest == sameness]
+        return max(1, sum([not await self._owns(command_id) for command_id in same]))
+
+    async def unowned(self, guards: list[str]) -> int:
+        """Returns how many of the guards of what exists no command holds."""
+        return (await self._redis.mget(guards)).count(None)
 
     async def _owns(self, command_id: str) -> bool:
         state, progress = await cast(
