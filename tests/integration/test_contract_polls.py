@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from tests.integration.test_handlers_creation import data_of, made
 from tests.integration.test_handlers_results import train_data
 from tests.sandbox_process import SIMULATED
 from worker.handlers.run import LongPolls, PollSchedule
@@ -101,6 +102,24 @@ async def test_a_training_stays_a_training_while_its_result_cannot_be_stored(
     bench.attempts = replace(bench.attempts, results=whole)
     assert (await bench.end(sent))["type"] == "train.succeeded"
     assert bench.sandbox.truth()["calls"]["create_training_job"]["by_status"] == {"200": 1}
+
+
+@pytest.mark.parametrize("command_type", ["create_model", "attach"])
+async def test_what_was_created_is_retrying_while_its_result_cannot_be_stored(
+    bench: Bench, tmp_path: Path, command_type: str
+) -> None:
+    in_the_way = tmp_path / "in-the-way"
+    in_the_way.write_text("no folder")
+    whole = bench.attempts.results
+    bench.attempts = replace(bench.attempts, results=ResultStore(f"{in_the_way}/results", 1))
+    data = data_of(bench, command_type)
+    sent = await bench.send(command_type, data)
+    for _ in range(2):
+        await bench.attempt(sent)
+        assert await bench.state(sent) == "retrying"
+    bench.attempts = replace(bench.attempts, results=whole)
+    assert (await bench.end(sent))["type"] == f"{command_type}.succeeded"
+    assert made(bench, command_type, data) == 1
 
 
 def schedule(bench: Bench, polls: PollSchedule) -> None:

@@ -281,11 +281,9 @@ class Attempts:
             delay = max(0.0, min(delay, run.command.deadline.timestamp() - now))
         bound.info("command.retried", delay_seconds=round(delay, 3))
         data = {"error": body, "attempt": lease.attempts + 1, "retry_at": _timestamp(now + delay)}
-        # A command that is in doubt or waits for a training stays so while it retries.
-        state = run.state if run.progress.get("step") in _STARTED else RowState.RETRYING
         return Finish(
             lease,
-            state,
+            _state_meanwhile(run),
             failures,
             event=self._announce(run, EventState.RETRYING, data, ordinal=lease.token),
             replies=self._replies(run),
@@ -375,6 +373,16 @@ def _can_be_spared(run: Run[Command], error: TrainmasterError) -> bool:
     """Tells whether a command that failed can wait and be tried again as if it had not been."""
     has_begun = run.state in {RowState.TRAINING, RowState.IN_DOUBT}
     return not (has_begun or run.progress.get("step") in _STARTED or isinstance(error, _OUTCOMES))
+
+
+def _state_meanwhile(run: Run[Command]) -> RowState:
+    """Returns where a command stands while it waits to be tried again."""
+    step = run.progress.get("step")
+    if step in _STARTED and run.state in {RowState.TRAINING, RowState.IN_DOUBT}:
+        return run.state
+    # This run broke off around its call: the next one finds out what came of that, if need be past
+    # the deadline.
+    return RowState.IN_DOUBT if step == "intended" else RowState.RETRYING
 
 
 def _timestamp(seconds: float) -> str:
