@@ -420,6 +420,24 @@ async def test_a_reply_that_is_too_large_is_not_kept(stub: StubApi) -> None:
         assert len((await transport.send("GET", "/x")).body) == 1000
 
 
+async def test_a_reply_that_is_told_to_be_too_large_is_not_waited_for(stub: StubApi) -> None:
+    """Of what its length promises no more is read than may be kept."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n"
+    stub.default = Answer(head + b" " * 2_000, "hang")
+    async with signed(stub.url, Timeouts(read=30), reply_limit_bytes=1_000) as transport:
+        with pytest.raises(BadResponseError, match="larger than 1000 bytes"):
+            await transport.send("GET", "/ml-models")
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_no_wait_is_longer_than_the_setting_allows(stub: StubApi, status: int) -> None:
+    stub.default = reply(status, b"", retry_after="86400")
+    async with Transport(stub.url, RequestSigner(KEY), longest_wait_seconds=7) as transport:
+        with pytest.raises(RetryableError) as caught:
+            await transport.send("GET", "/ml-models")
+    assert caught.value.retry_after_seconds == 7
+
+
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "gzip, gzip", "gzip, deflate", "X-GZIP"])
 async def test_a_packed_reply_is_bounded_by_what_it_unfolds_to(stub: StubApi, coding: str) -> None:
     """A few kilobytes may hold gigabytes, above all when they are packed twice."""

@@ -183,3 +183,19 @@ async def test_a_thread_that_hangs_keeps_its_own_kind_waiting_and_nothing_else()
             return
         except ShortageError:
             assert time.monotonic() < end, "the thread is free again"
+
+
+async def test_work_for_which_no_thread_could_be_started_keeps_no_place_of_its_pool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = ThreadPool("lacking", 1)
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="new thread"):
+                await pool.run(30.0, int)
+    assert await pool.run(30.0, int) == 0
