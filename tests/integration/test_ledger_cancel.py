@@ -22,7 +22,8 @@ from tests.integration.ledger_acts import (
     snapshot,
 )
 from worker.ledger.cancellation import CancelOutcome, CancelVerdict, cancel
-from worker.ledger.ledger import Noted, load_script
+from worker.ledger.ledger import Noted
+from worker.ledger.lua import load_script
 from worker.ledger.row import Finish, RowState
 
 if TYPE_CHECKING:

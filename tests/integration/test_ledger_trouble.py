@@ -31,8 +31,9 @@ from worker.ledger.cancellation import CancelVerdict, cancel
 from worker.ledger.connection import connect
 from worker.ledger.deadlines import Deadlines
 from worker.ledger.keys import GROUP, Keys
-from worker.ledger.ledger import Ledger, load_script
+from worker.ledger.ledger import Ledger
 from worker.ledger.limits import RedisLimits
+from worker.ledger.lua import load_script
 from worker.ledger.row import AcceptVerdict, Attested, Finish, Rejection, RowState
 from worker.ledger.testimony import Attestations
 

@@ -31,7 +31,7 @@ from worker.backfill.plan import Plan
 from worker.backfill.standing import BackfillState, Origin, Standing, read_standing
 from worker.errors import FencedError
 from worker.ledger.keys import ITEM_SEPARATOR
-from worker.ledger.ledger import load_script
+from worker.ledger.lua import load_script
 from worker.ledger.streams import entries_between
 
 if TYPE_CHECKING:

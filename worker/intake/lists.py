@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 
 from worker.ledger.connection import BLOCK_MILLISECONDS
 from worker.ledger.keys import CELERY_FIELD, COMMAND_FIELD, CommandStream, Keys
-from worker.ledger.ledger import load_script
+from worker.ledger.lua import load_script
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

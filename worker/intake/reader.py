@@ -22,7 +22,7 @@ from worker.intake.pace import ReadPace, parts_of, size_of
 from worker.intake.verdict import Entry, conflict, judge, with_next_id
 from worker.ledger.connection import BLOCK_MILLISECONDS, LEDGER_TROUBLE, stop_if_cancelled
 from worker.ledger.keys import GROUP, CommandStream
-from worker.ledger.ledger import load_script
+from worker.ledger.lua import load_script
 from worker.ledger.outage import ONCE
 from worker.ledger.row import Acceptance, AcceptVerdict, Rejection
 from worker.ledger.streams import by_stream

@@ -13,7 +13,7 @@ from schemas.parsing import InvalidCommandError
 from schemas.referral import parse_message
 from worker.ledger.announcement import announce
 from worker.ledger.keys import item_row_id
-from worker.ledger.ledger import load_script
+from worker.ledger.lua import load_script
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

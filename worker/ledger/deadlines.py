@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from worker.ledger.ledger import load_script
+from worker.ledger.lua import load_script
 from worker.ledger.row import read_leases
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import structlog
 from schemas.events import ErrorCode
 from schemas.json_text import decode_json
 from worker.ledger.connection import LEDGER_TROUBLE
-from worker.ledger.ledger import load_script
+from worker.ledger.lua import load_script
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import IntEnum
-from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
@@ -17,6 +16,7 @@ import structlog
 from schemas.enums import Priority
 from schemas.json_text import encode_json
 from worker.ledger.keys import GROUP, CommandStream, Keys, shown_id
+from worker.ledger.lua import load_script
 from worker.ledger.outage import Outage
 from worker.ledger.row import (
     LANE_CODES,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from redis.asyncio import Redis
-    from redis.commands.core import AsyncScript
 
 log = structlog.get_logger(__name__)
 
@@ -73,12 +72,6 @@ class Noted(IntEnum):
     FENCED = 0
     DONE = 1
     GUARDED = 2
-
-
-def load_script(redis: Redis, name: str, package: str = "worker.ledger") -> AsyncScript:
-    """Returns a package's `scripts/<name>.lua`; it is sent to Redis when it is first needed."""
-    text = resources.files(package).joinpath("scripts", f"{name}.lua").read_text("utf-8")
-    return redis.register_script(text)
 
 
 class Ledger:
@@ -177,7 +170,7 @@ class Ledger:
             stream: theirs.
         """
         keys = self.keys
-        args: list[Any] = [GROUP, self._reply_seconds]
+        args: list[Any] = [keys.prefix, self._reply_seconds, GROUP]
         for item in batch:
             args += (item.entry_id, item.event, item.dead_letter, item.replies)
         reply = await self._reject(

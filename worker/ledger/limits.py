@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from worker.ledger.connection import LEDGER_TROUBLE, stop_if_cancelled
-from worker.ledger.ledger import load_script
+from worker.ledger.lua import load_script
 from worker.ledger.outage import ONCE
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from worker.ledger.keys import shown_id
-from worker.ledger.ledger import load_script
+from worker.ledger.lua import load_script
 from worker.ledger.row import read_lease
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from schemas.json_text import decode_json, encode_json
-from worker.ledger.ledger import GUARD_SECONDS, load_script
+from worker.ledger.ledger import GUARD_SECONDS
+from worker.ledger.lua import load_script
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -9,50 +9,64 @@
 --       9 what was passed over before the last one, as JSON of kind and count, or ""
 --       then for each item 2 values: its text, or "" and the record of what is wrong with it
 -- Returns {1, state} done, {0, state} fenced, or the cursor stands elsewhere
+--
+-- Rights: HSET row: 1  SET text:  DEL row:  HINCRBY 1  XADD 3  XDEL 3  SADD 2  ZADD 4
 local prefix, backfill, first, separator = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[8]
 redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3]); redis.call('ZCARD', KEYS[4])
 if ARGV[7] ~= '' and redis.call('GET', KEYS[5]) ~= ARGV[7] then
   return redis.error_reply('LEDGERLOST the marker is gone')
 end
 local is = redis.call('HMGET', KEYS[1], 'leader', 'read', 'state', 'entry')
-if not is[1] or is[1] ~= ARGV[3] or is[2] ~= ARGV[4] or is[3] ~= 'running' then
+if not is[1] or not is[4] or is[1] ~= ARGV[3] or is[2] ~= ARGV[4] or is[3] ~= 'running' then
   return {0, is[3] or ''}
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- First what may be refused: rows that are made again are the same, results and counts are not.
-local bad = {}
+-- First what may be refused, for nothing of it may be there twice when all of it is repeated: a
+-- count that is no number, then a stream that takes no more.
+local counts, raised, bad, bad_count = {}, {}, {}, 0
+for i = 10, #ARGV, 2 do if ARGV[i] == '' then bad_count = bad_count + 1 end end
+if bad_count > 0 then counts['failed'], counts['failed:invalid_item'] = bad_count, bad_count end
+if ARGV[9] ~= '' then
+  for kind, count in pairs(cjson.decode(ARGV[9])) do counts['passed:' .. kind] = count end
+end
+local function undo(refused)
+  for field, count in pairs(raised) do redis.call('HINCRBY', KEYS[1], field, -count) end
+  if #bad > 0 then redis.call('XDEL', KEYS[3], unpack(bad)) end
+  return refused
+end
+for field, count in pairs(counts) do
+  local counted = redis.pcall('HINCRBY', KEYS[1], field, count)
+  if type(counted) == 'table' then return undo(counted) end
+  raised[field] = count
+end
 for i = 10, #ARGV, 2 do
   if ARGV[i] == '' then
     local entry = redis.pcall('XADD', KEYS[3], '*', 'result', ARGV[i + 1])
-    if type(entry) == 'table' then
-      if #bad > 0 then redis.call('XDEL', KEYS[3], unpack(bad)) end
-      return entry
-    end
+    if type(entry) == 'table' then return undo(entry) end
     bad[#bad + 1] = entry
   end
 end
-if #bad > 0 then
-  redis.call('HINCRBY', KEYS[1], 'failed', #bad)
-  redis.call('HINCRBY', KEYS[1], 'failed:invalid_item', #bad)
+local function make(row, number)
+  return redis.pcall('HSET', row, 't', 'predict', 'f', '', 's', 'accepted',
+    'l', 'b', 'n', 0, 'a', 0, 'c', 0, 'm', now,
+    'q', is[4] .. '-' .. string.format('%d', number), 'b', backfill)
 end
 local number = first
 for i = 10, #ARGV, 2 do
   if ARGV[i] ~= '' then
     local id = backfill .. separator .. string.format('%d', number)
-    redis.call('HSET', prefix .. 'row:' .. id, 't', 'predict', 'f', '', 's', 'accepted',
-      'l', 'b', 'n', 0, 'a', 0, 'c', 0, 'm', now,
-      'q', is[4] .. '-' .. string.format('%d', number), 'b', backfill)
+    local row = prefix .. 'row:' .. id
+    -- Nobody else has a right to such a key: what is no row there stands in the way of one.
+    if type(make(row, number)) == 'table' then
+      redis.call('DEL', row)
+      make(row, number)
+    end
     redis.call('SET', prefix .. 'text:' .. id, ARGV[i])
     redis.call('SADD', KEYS[2], id)
     redis.call('ZADD', KEYS[4], now, id)
   end
   number = number + 1
-end
-if ARGV[9] ~= '' then
-  for kind, count in pairs(cjson.decode(ARGV[9])) do
-    redis.call('HINCRBY', KEYS[1], 'passed:' .. kind, count)
-  end
 end
 redis.call('HSET', KEYS[1], 'read', number, 'position', ARGV[5], 'exhausted', ARGV[6])
 return {1, is[3]}

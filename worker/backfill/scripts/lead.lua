@@ -9,6 +9,8 @@
 --       5 seconds reply streams are kept  6 what that event tells: the same is told once
 -- Returns {token, 0 if another leads, -1 if there is no such backfill; all fields; open items;
 --         uncollected results; ms until the other leader's lease ends}
+--
+-- Rights: HSET 1  EXPIRE 5  HGETALL 1
 redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3])
 redis.call('XLEN', KEYS[4]); redis.call('XLEN', KEYS[5])
 local is = redis.call('HMGET', KEYS[1], 'leader', 'leader_until', 'told', 'told_of', 'lease')
@@ -18,10 +20,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token, wanted, rest = 0, tonumber(ARGV[1]), tonumber(is[2]) - now
 local lease, told = tonumber(is[5] or ARGV[2]), tonumber(is[3] or 0)
 -- What was stored before the server's clock went back holds nothing longer than its own time.
-if (is[5] or lease > 0) and rest > lease then
-  rest = lease
-  redis.call('HSET', KEYS[1], 'leader_until', now + lease)
-end
+local is_cut = (is[5] or lease > 0) and rest > lease
+if is_cut then rest = lease end
 if told > now then told = 0 end
 if wanted == 0 and rest <= 0 then
   token = tonumber(is[1]) + 1
@@ -29,16 +29,20 @@ elseif wanted > 0 and wanted == tonumber(is[1]) then
   token = wanted
 end
 if token > 0 then
+  local tells = ARGV[3] ~= '' and is[4] ~= ARGV[6] and now - told >= tonumber(ARGV[4])
+  -- First what may be refused: a lead that nobody knows of would stand until its lease ends.
+  if tells then redis.call('XADD', KEYS[4], '*', 'event', ARGV[3]) end
   redis.call('HSET', KEYS[1], 'leader', token, 'leader_until', now + tonumber(ARGV[2]),
     'lease', ARGV[2])
-  if ARGV[3] ~= '' and is[4] ~= ARGV[6] and now - told >= tonumber(ARGV[4]) then
-    redis.call('XADD', KEYS[4], '*', 'event', ARGV[3])
+  if tells then
     redis.call('HSET', KEYS[1], 'told', now, 'told_of', ARGV[6])
     if KEYS[5] ~= KEYS[4] then
       redis.pcall('XADD', KEYS[5], 'MINID', '~', now - ARGV[5] * 1000, '*', 'event', ARGV[3])
       redis.call('EXPIRE', KEYS[5], ARGV[5])
     end
   end
+elseif is_cut then
+  redis.call('HSET', KEYS[1], 'leader_until', now + lease)
 end
 return {token, redis.call('HGETALL', KEYS[1]), redis.call('SCARD', KEYS[2]),
   redis.call('XLEN', KEYS[3]), math.max(rest, 0)}

@@ -8,6 +8,8 @@
 -- Returns {1, plan} begun, {0, plan} it was there, with that plan, {-1, ""} another holds the
 --         command or it has ended, so that nobody would lead it, {-2, ""} the id of this command
 --         stands for a backfill that another one began
+--
+-- Rights: HGET 4  HSET 1  ZADD 2
 redis.call('ZCARD', KEYS[2]); redis.call('XLEN', KEYS[3])
 if ARGV[6] ~= '' and redis.pcall('HGET', KEYS[4], 'n') ~= ARGV[6] then return {-1, ''} end
 local is = redis.call('HMGET', KEYS[1], 'plan', 'entry')

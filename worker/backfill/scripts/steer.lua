@@ -7,6 +7,9 @@
 --       8 seconds that an ended backfill is kept
 -- Returns {1, state before} done, {0, state} it is in no such state, or led by another;
 --         {-1, ""} there is no such backfill
+--
+-- Rights: HSET 1  SMEMBERS 2  ZSCORE 5  ZADD 5  HGET row:  ZREM 5  DEL row: text: 3  SREM 2
+-- Rights: HINCRBY 1  EXPIRE 1
 redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3]); redis.call('XLEN', KEYS[4])
 redis.call('ZCARD', KEYS[5]); redis.call('ZCARD', KEYS[6])
 local is = redis.call('HMGET', KEYS[1], 'state', 'leader', 'failed', 'succeeded')
@@ -16,12 +19,18 @@ if ARGV[5] ~= '' and is[2] ~= ARGV[5] then return {0, is[1]} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local state = ARGV[3]
--- First what may be refused: a state without its event would never be told.
+-- First what may be refused: a state without its event would never be told. A count that is no
+-- number refuses it here.
+local failed, succeeded = tonumber(is[3] or ''), tonumber(is[4] or '')
+if state == 'running' and not (failed and succeeded) then
+  return redis.error_reply('ERR failed and succeeded of the backfill are no numbers')
+end
+if state == 'cancelling' then redis.call('HINCRBY', KEYS[1], 'dropped', 0) end
 if ARGV[6] ~= '' then redis.call('XADD', KEYS[4], '*', 'event', ARGV[6]) end
 redis.call('HSET', KEYS[1], 'state', state, 'reason', ARGV[4])
 if state == 'running' then
   -- What was set aside is due again; what failed until now pauses it no second time.
-  redis.call('HSET', KEYS[1], 'forgiven', is[3], 'forgiven_of', is[3] + is[4])
+  redis.call('HSET', KEYS[1], 'forgiven', failed, 'forgiven_of', failed + succeeded)
   for _, id in ipairs(redis.call('SMEMBERS', KEYS[2])) do
     if not redis.call('ZSCORE', KEYS[5], id) and not redis.call('ZSCORE', KEYS[6], id) then
       redis.call('ZADD', KEYS[5], now, id)

@@ -17,6 +17,8 @@
 -- The first calls read every shared key, so that a key of the wrong type stops the script
 -- before it has written; a key that is one command's own harms no other command. Without
 -- `allow-oom` a full Redis refuses the script whole.
+-- Rights: HGET row:  HSET row:  SET text:  ZADD 3  XACK 1  XDEL 1
+-- Rights: TYPE replies:  XADD replies:  EXPIRE replies:
 local prefix, group, reply_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4]); redis.call('ZCARD', KEYS[6])

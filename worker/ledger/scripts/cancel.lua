@@ -7,6 +7,9 @@
 -- Returns {1, state before} cancelled, {0, state} ended before, {2, ""} unknown,
 --         {3, state} it moved on meanwhile: read it again,
 --         {5, state} it is a backfill: whoever leads it writes what its items came to, then ends it
+--
+-- Rights: HSET row:  HDEL row:  EXPIRE row:  DEL text:  ZREM 2
+-- Rights: TYPE replies:  XADD replies:  EXPIRE replies:
 local prefix, id = ARGV[1], ARGV[2]
 local row = prefix .. 'row:' .. id
 redis.call('XLEN', KEYS[1])
@@ -28,6 +31,7 @@ end
 if is[2] ~= ARGV[7] or (is[5] or '') ~= ARGV[8] then return {3, is[1]} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local token = is[2] + 1
 local event_id = redis.call('XADD', KEYS[1], '*', 'event', ARGV[3])
 -- A reply stream whose key holds something else gets nothing: the events stream has it all.
 local kind = ARGV[4] ~= '' and redis.call('TYPE', ARGV[4])['ok']
@@ -35,7 +39,7 @@ if kind == 'stream' or kind == 'none' then
   redis.pcall('XADD', ARGV[4], 'MINID', '~', now - ARGV[6] * 1000, '*', 'event', ARGV[3])
   redis.call('EXPIRE', ARGV[4], ARGV[6])
 end
-redis.call('HSET', row, 's', 'cancelled', 'n', is[2] + 1, 'e', now, 'v', event_id)
+redis.call('HSET', row, 's', 'cancelled', 'n', token, 'e', now, 'v', event_id)
 redis.call('HDEL', row, 'p', 'x', 'c')
 redis.call('EXPIRE', row, ARGV[5])
 redis.call('DEL', prefix .. 'text:' .. id)

@@ -20,6 +20,9 @@
 -- starves the other. A row that was claimed again and again without an end is a suspect: it may
 -- kill its worker. Suspects stand in a set of their own and run one at a time in a process, so
 -- that they can't take others with them.
+--
+-- Rights: GET 4  HMGET row:  GET text:  HGET backfill:  ZRANGEBYSCORE 1  ZCOUNT 1  ZRANGE 1
+-- Rights: HSET row: 5  ZREM 1  ZADD 1  DEL row: text:  SREM backfill-open:  HINCRBY backfill:
 local prefix, lease = ARGV[1], tonumber(ARGV[2])
 local most, suspect_claims = tonumber(ARGV[3]), tonumber(ARGV[7])
 local hold = redis.call('PTTL', KEYS[4])
@@ -51,7 +54,7 @@ local function skip(due, id, row, backfill)
   if state ~= 'paused' then
     redis.call('DEL', row, prefix .. 'text:' .. id)
     if redis.pcall('SREM', prefix .. 'backfill-open:' .. backfill, id) == 1 and type(state) == 'string' then
-      redis.call('HINCRBY', hash, 'dropped', 1)
+      redis.pcall('HINCRBY', hash, 'dropped', 1)
     end
   end
   return true
@@ -101,9 +104,10 @@ end
 local function paused(key)
   local state = redis.call('HMGET', key, 'until', 'probe_ms')
   if not state[1] then return false, nil end
-  local next_probe = now + tonumber(state[2])
-  if tonumber(state[1]) > next_probe then redis.call('HSET', key, 'until', next_probe) end
-  return true, tonumber(state[1]) <= now and next_probe or nil
+  -- What is no number was written by someone else, and is over.
+  local next_probe, over_at = now + (tonumber(state[2]) or 0), tonumber(state[1]) or 0
+  if over_at > next_probe then redis.call('HSET', key, 'until', next_probe) end
+  return true, over_at <= now and next_probe or nil
 end
 -- The probe is any of those that are due, so that no one of them can keep a lane paused. The next
 -- pause begins when one was found, not when one was looked for.

@@ -9,6 +9,8 @@
 --
 -- Passed over is who runs, for a run minds its deadline itself; who may have changed something
 -- and does not know, for asking the API comes first; and an item that was set aside.
+--
+-- Rights: HMGET row:  GET text:  HSET row:  ZREM 1  ZADD 1
 local prefix, lease, again = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 for i = 2, 4 do redis.call('ZCARD', KEYS[i]) end
 local time = redis.call('TIME')

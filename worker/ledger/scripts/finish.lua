@@ -12,6 +12,11 @@
 --
 -- Every shared key is read first, so that one of the wrong type stops the script before it has
 -- written. A row of the wrong type holds no token, so its run is fenced like any other.
+--
+-- Rights: HGET row:  GET guard:  XDEL 1  TYPE replies:  XADD replies:  EXPIRE replies:
+-- Rights: HSET row:  HDEL row:  EXPIRE row:  HMGET row:  DEL row: text: guard:  ZREM 3  ZADD 3
+-- Rights: EXISTS backfill:  TYPE backfill:  HMGET backfill:  HSET backfill:  HINCRBY backfill:
+-- Rights: XADD backfill-results:  SREM backfill-open:
 local prefix, keep_seconds, reply_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4])
@@ -32,14 +37,17 @@ end
 local function check_failures(hash)
   local is = redis.call('HMGET', hash, 'most_failures', 'largest_share', 'state', 'failed',
     'succeeded', 'forgiven', 'forgiven_of')
-  if not is[1] and not is[2] or is[3] ~= 'running' then return end
-  local failed = is[4] - (is[6] or 0)
-  local ended = is[4] + (is[5] or 0) - (is[7] or 0)
+  -- A limit that is no number was written by someone else: it is none.
+  local most, share = tonumber(is[1] or ''), tonumber(is[2] or '')
+  if not most and not share or is[3] ~= 'running' then return end
+  local function count(i) return tonumber(is[i] or '') or 0 end
+  local failed = count(4) - count(6)
+  local ended = count(4) + count(5) - count(7)
   local reason
-  if is[1] and failed >= tonumber(is[1]) then
-    reason = string.format('%d items failed; %d are the limit', failed, is[1])
-  elseif is[2] and ended >= 100 and failed > is[2] * ended then
-    reason = string.format('%d of %d items failed; the limit is %.1f%%', failed, ended, is[2] * 100)
+  if most and failed >= most then
+    reason = string.format('%d items failed; %d are the limit', failed, most)
+  elseif share and ended >= 100 and failed > share * ended then
+    reason = string.format('%d of %d items failed; the limit is %.1f%%', failed, ended, share * 100)
   end
   if reason then redis.call('HSET', hash, 'state', 'paused', 'reason', reason) end
 end
@@ -48,16 +56,24 @@ local function end_item(id, row, backfill, state, result, code)
   local hash = prefix .. 'backfill:' .. backfill
   local known = redis.call('EXISTS', hash) == 1
   if known then
-    -- First what may be refused, for what is deleted is not brought back.
-    local kept = redis.pcall('XADD', prefix .. 'backfill-results:' .. backfill, '*', 'result', result)
-    if type(kept) == 'table' then return kept end
+    -- First what may be refused, for what is deleted is not brought back: a count that is no
+    -- number, then a stream that takes no more.
+    local counted = redis.pcall('HINCRBY', hash, state, 1)
+    if type(counted) == 'table' then return counted end
+    if code ~= '' then counted = redis.pcall('HINCRBY', hash, 'failed:' .. code, 1) end
+    local kept = type(counted) == 'table' and counted
+      or redis.pcall('XADD', prefix .. 'backfill-results:' .. backfill, '*', 'result', result)
+    if type(kept) == 'table' then
+      redis.call('HINCRBY', hash, state, -1)
+      if code ~= '' and type(counted) ~= 'table' then
+        redis.call('HINCRBY', hash, 'failed:' .. code, -1)
+      end
+      return kept
+    end
   end
   redis.call('DEL', row)
-  redis.call('SREM', prefix .. 'backfill-open:' .. backfill, id)
-  if not known then return end
-  redis.call('HINCRBY', hash, state, 1)
-  if code ~= '' then redis.call('HINCRBY', hash, 'failed:' .. code, 1) end
-  if state == 'failed' then check_failures(hash) end
+  redis.pcall('SREM', prefix .. 'backfill-open:' .. backfill, id)
+  if known and state == 'failed' then check_failures(hash) end
 end
 -- The failed command of a backfill leads it no more, and nobody else does: it waits for a person,
 -- whose console leads it from now on and tells nothing more of it, for its end has been told.

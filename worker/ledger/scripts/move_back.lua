@@ -8,6 +8,8 @@
 --
 -- What runs stays safe for a lease from now on, for it may have been claimed a moment ago. A command
 -- that was accepted and never claimed waits for its `notbefore`, which counts by the true time.
+--
+-- Rights: HMGET row:
 local prefix, back, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

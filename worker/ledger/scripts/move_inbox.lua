@@ -9,12 +9,13 @@
 -- Returns how many were moved
 --
 -- A script is not rolled back, so nothing is popped before the stream has it: a stream that takes
--- no more entries leaves the list as it is. A pop of none shows that the pop will be allowed.
+-- no more entries leaves the list as it is.
+--
+-- Rights: ARGV[3] 1
 redis.call('LLEN', KEYS[1]); redis.call('LLEN', KEYS[2]); redis.call('XLEN', KEYS[3])
 local moved, bytes, most_bytes = 0, 0, tonumber(ARGV[4])
 local function move(key, most)
   if most < 1 or bytes >= most_bytes then return end
-  redis.call(ARGV[3], key, 0)
   local is_left = ARGV[3] == 'LPOP'
   local added, refused, page = 0, nil, 1
   -- In pages that grow, so that no more than needed of large messages is held at a time.

@@ -10,6 +10,9 @@
 --
 -- A note that is there already was repeated because its reply was lost: it publishes nothing.
 -- All that can fail for a key of the wrong type is read before the first write.
+--
+-- Rights: HMGET row:  HSET row:  GET guard:  SET guard:  DEL guard:  ZADD 2
+-- Rights: TYPE replies:  XADD replies:  EXPIRE replies:
 local prefix, id, progress = ARGV[1], ARGV[2], ARGV[7]
 local take, drop = ARGV[11], ARGV[12]
 local row = prefix .. 'row:' .. id
@@ -25,12 +28,13 @@ local function is_free(holder)
   local found = redis.pcall('HMGET', prefix .. 'row:' .. holder, 's', 'e')
   if found['err'] or not found[1] then return true end
   if not found[2] then return false end
-  if tonumber(found[2]) > now then
+  local ended_at = tonumber(found[2]) or 0
+  if ended_at > now then
     -- The server's clock went back since it ended: from now on it keeps the guard once as long.
     redis.call('HSET', prefix .. 'row:' .. holder, 'e', now)
     return false
   end
-  return now - found[2] >= tonumber(ARGV[14])
+  return now - ended_at >= tonumber(ARGV[14])
 end
 if take ~= '' then
   local holder = redis.call('GET', take)

@@ -2,10 +2,12 @@
 -- Rejects stream entries: one event and one dead letter each, then the acknowledgement.
 --
 -- KEYS  1 the stream of the entries  2 events  3 dead-letters
--- ARGV  1 group  2 seconds reply streams are kept
+-- ARGV  1 key prefix  2 seconds reply streams are kept  3 group
 --       then for each entry 4 values: entry id, event, dead letter, reply stream or ""
 -- Returns how many were rejected now; an entry that is pending no more was rejected before.
-local group, reply_seconds = ARGV[1], tonumber(ARGV[2])
+--
+-- Rights: XACK 1  XDEL 1 3  TYPE replies:  XADD replies:  EXPIRE replies:
+local group, reply_seconds = ARGV[3], tonumber(ARGV[2])
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2]); redis.call('XLEN', KEYS[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -17,11 +19,9 @@ local function answer(event, reply)
   redis.pcall('XADD', reply, 'MINID', '~', now - reply_seconds * 1000, '*', 'event', event)
   redis.call('EXPIRE', reply, reply_seconds)
 end
--- What may be refused comes before the acknowledgement, for a script is not rolled back; these two
--- change nothing and show that the last steps will be allowed.
-redis.call('XACK', KEYS[1], group, '0-0'); redis.call('XDEL', KEYS[1], '0-0')
+-- What may be refused comes before the acknowledgement, for a script is not rolled back.
 local rejected = 0
-for i = 3, #ARGV, 4 do
+for i = 4, #ARGV, 4 do
   if #redis.call('XPENDING', KEYS[1], group, ARGV[i], ARGV[i], 1) == 1 then
     local letter = redis.call('XADD', KEYS[3], '*', 'dead_letter', ARGV[i + 2])
     local told = redis.pcall('XADD', KEYS[2], '*', 'event', ARGV[i + 1])

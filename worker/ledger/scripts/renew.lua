@@ -4,6 +4,8 @@
 -- KEYS  1 due:interactive  2 due:bulk
 -- ARGV  1 key prefix  2 lease in ms, then for each lease 3 values: row id, token, lane
 -- Returns the row ids of leases that are lost.
+--
+-- Rights: HGET row:
 local prefix, lease = ARGV[1], tonumber(ARGV[2])
 local time = redis.call('TIME')
 local due_at = time[1] * 1000 + math.floor(time[2] / 1000) + lease

@@ -11,6 +11,8 @@
 --
 -- What may be running stays safe for a lease: its worker finds the row in the due set again when it
 -- renews. An item of a paused backfill stands in no due set on purpose.
+--
+-- Rights: HMGET row:  HSET row:  GET text:  HGET backfill:  SADD backfill-open:  ZREM 1  ZADD 1
 local prefix, lease, mends = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 for i = 1, 4 do redis.call('ZCARD', KEYS[i]) end
 local time = redis.call('TIME')

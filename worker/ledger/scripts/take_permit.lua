@@ -4,6 +4,8 @@
 -- KEYS  1 permits
 -- ARGV  1 permit  2 the most at the same time  3 ms after which a permit counts as lost
 -- Returns 1 taken, 0 none is free
+--
+-- Rights: ZCARD 1  ZRANGEBYSCORE 1  ZADD 1  PEXPIRE 1
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local expires = now + tonumber(ARGV[3])

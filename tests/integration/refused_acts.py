@@ -1,0 +1,456 @@
+"""One act for every script: what is there before it, and the call that a caller repeats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import orjson
+
+from schemas.enums import Priority
+from schemas.events import ErrorCode
+from tests.integration.backfilling import (
+    LEASE_MS,
+    NAME,
+    Backfilling,
+    begin,
+    command,
+    make_plan,
+    store_of,
+)
+from tests.integration.ledger_acts import (
+    TEXT,
+    accept_one,
+    acceptance,
+    lease_one,
+    open_group,
+    read_entry,
+)
+from worker.backfill.standing import BackfillState, Origin
+from worker.backfill.store import Fed, LeadToken, Turn
+from worker.intake.lists import Mover, PushedList
+from worker.ledger.cancellation import cancel
+from worker.ledger.deadlines import Deadlines
+from worker.ledger.holds import Holds
+from worker.ledger.keys import GROUP, item_row_id
+from worker.ledger.ledger import Ledger
+from worker.ledger.lua import load_script
+from worker.ledger.row import Attested, Finish, Rejection, RowState
+from worker.ledger.testimony import Attestations
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+
+DAY_SECONDS = 24 * 3600
+YEAR_2200_MS = 7_258_118_400_000
+
+
+def ledger_of(redis: Redis, keys: Keys) -> Ledger:
+    return Ledger(redis, keys, lease_seconds=30, retention_seconds=600, reply_retention_seconds=600)
+
+
+@dataclass
+class World:
+    """A namespace with what an act needs, made by a client that may do everything."""
+
+    redis: Redis
+    keys: Keys
+    folder: Path
+    known: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ledger(self) -> Ledger:
+        return ledger_of(self.redis, self.keys)
+
+    @property
+    def replies(self) -> str:
+        return self.keys.replies("desk")
+
+
+Act: TypeAlias = "Callable[[Redis], Awaitable[Any]]"
+Prepare: TypeAlias = "Callable[[World], Awaitable[Act]]"
+
+
+async def accepting(world: World) -> Act:
+    await open_group(world.redis, world.keys)
+    batch = [
+        acceptance(
+            await read_entry(world.redis, world.keys),
+            command_id,
+            replies=world.replies,
+            not_before_ms=YEAR_2200_MS,
+            deadline_ms=YEAR_2200_MS,
+            event=f'{{"of": "{command_id}"}}'.encode(),
+        )
+        for command_id in ("one", "two")
+    ]
+    return lambda redis: ledger_of(redis, world.keys).accept(batch)
+
+
+async def accepting_made_ids(world: World) -> Act:
+    await open_group(world.redis, world.keys)
+    batch = [acceptance(await read_entry(world.redis, world.keys), id_is_made=True)]
+    await world.ledger.accept(batch)
+    return lambda redis: ledger_of(redis, world.keys).accept(batch)
+
+
+async def rejecting(world: World) -> Act:
+    await open_group(world.redis, world.keys)
+    batch = [
+        Rejection(
+            await read_entry(world.redis, world.keys, b"bad"),
+            orjson.dumps({"n": number}),
+            orjson.dumps({"letter": number}),
+            world.replies,
+        )
+        for number in range(2)
+    ]
+    return lambda redis: ledger_of(redis, world.keys).reject(batch)
+
+
+async def claiming(world: World) -> Act:
+    """One row of each lane, a suspect, one that becomes a suspect, and one that is broken."""
+    redis, keys = world.redis, world.keys
+    await open_group(redis, keys)
+    for command_id in ("one", "old", "suspect", "broken"):
+        await accept_one(redis, world.ledger, command_id)
+    await accept_one(redis, world.ledger, "bulk", lane=Priority.BULK)
+    await redis.hset(keys.row("old"), "c", "2")
+    await redis.hset(keys.row("suspect"), "c", "3")
+    await redis.zrem(keys.due_interactive, "suspect")
+    await redis.zadd(keys.due_suspect, {"suspect": 1})
+    await redis.delete(keys.text("broken"))
+
+    return lambda client: ledger_of(client, keys).claim(10, bulk_first=1, bulk_most=10, suspects=1)
+
+
+async def claiming_in_pauses(world: World) -> Act:
+    redis, keys = world.redis, world.keys
+    await open_group(redis, keys)
+    await accept_one(redis, world.ledger)
+    for lane, until in ((Priority.BULK, YEAR_2200_MS), (Priority.INTERACTIVE, 1)):
+        pause = {"until": str(until), "probe_ms": "60000"}
+        await redis.hset(keys.paused(lane), mapping=pause)  # type: ignore[arg-type]
+    return lambda client: ledger_of(client, keys).claim(10, bulk_most=10)
+
+
+async def claiming_in_a_hold(world: World) -> Act:
+    await open_group(world.redis, world.keys)
+    await accept_one(world.redis, world.ledger)
+    await world.redis.set(world.keys.hold, "1000 1 told", px=900_000)
+    return lambda client: ledger_of(client, world.keys).claim(10, bulk_most=10)
+
+
+async def claiming_of_an_ended_backfill(world: World) -> Act:
+    night = await begin(world.redis, world.keys, world.ledger, world.folder)
+    await night.feed(2)
+    await world.redis.hset(world.keys.backfill(NAME), "state", "cancelled")
+    return lambda client: ledger_of(client, world.keys).claim(10, bulk_most=10)
+
+
+async def claiming_late(world: World) -> Act:
+    redis, keys = world.redis, world.keys
+    await open_group(redis, keys)
+    for command_id in ("one", "broken", "running"):
+        await accept_one(redis, world.ledger, command_id, deadline_ms=1)
+    await redis.zadd(keys.due_suspect, {"one": 1})
+    await redis.zrem(keys.due_interactive, "one")
+    await redis.delete(keys.text("broken"))
+    await redis.hset(keys.row("running"), "s", "in_doubt")
+    return lambda client: Deadlines(client, keys, lease_seconds=30).claim(10)
+
+
+async def renewing(world: World) -> Act:
+    lease = await lease_one(world.redis, world.ledger)
+    return lambda client: ledger_of(client, world.keys).renew([lease])
+
+
+async def noting(world: World) -> Act:
+    keys = world.keys
+    lease = await lease_one(world.redis, world.ledger)
+    await world.redis.set(keys.guard("old"), "one")
+    await world.redis.set(keys.guard("new"), "ended")
+    await world.redis.hset(keys.row("ended"), mapping={"s": "cancelled", "e": "1"})
+    return lambda client: ledger_of(client, keys).note(
+        lease,
+        {"step": "created"},
+        state=RowState.TRAINING,
+        event=b'{"n": 1}',
+        replies=world.replies,
+        take_guard=keys.guard("new"),
+        drop_guard=keys.guard("old"),
+        guard_lapses=True,
+    )
+
+
+def finishing(state: RowState) -> Prepare:
+    async def prepare(world: World) -> Act:
+        keys = world.keys
+        lease = await lease_one(world.redis, world.ledger, deadline_ms=YEAR_2200_MS)
+        await world.redis.set(keys.guard("x"), "one")
+        end = Finish(
+            lease,
+            state,
+            1,
+            event=b'{"n": 1}',
+            replies=world.replies,
+            dead_letter=b"{}" if state is RowState.FAILED else b"",
+            drop_guard=keys.guard("x"),
+            progress={"step": "created"},
+            errors=[{"code": "rate_limited"}],
+            failure="no",
+        )
+        return lambda client: ledger_of(client, keys).finish([end])
+
+    return prepare
+
+
+def finishing_an_item(failure: str) -> Prepare:
+    async def prepare(world: World) -> Act:
+        night = await begin(world.redis, world.keys, world.ledger, world.folder)
+        await world.redis.hset(world.keys.backfill(NAME), "most_failures", "1")
+        await night.feed(2)
+        lease = (await night.claim())[0]
+
+        async def act(client: Redis) -> None:
+            ledger = ledger_of(client, world.keys)
+            worker = Backfilling(client, world.keys, ledger, night.store, night.plan)
+            await worker.settle(lease, failure)
+
+        return act
+
+    return prepare
+
+
+async def finishing_a_backfill(world: World) -> Act:
+    lease = await lease_one(world.redis, world.ledger, NAME, command_type="backfill")
+    await begin(world.redis, world.keys, world.ledger, world.folder, by=lease)
+    end = Finish(lease, RowState.FAILED, 1, event=b"{}", dead_letter=b"{}", failure="no")
+    return lambda client: ledger_of(client, world.keys).finish([end])
+
+
+async def cancelling(world: World) -> Act:
+    lease = await lease_one(
+        world.redis,
+        world.ledger,
+        replies=world.replies,
+        deadline_ms=YEAR_2200_MS,
+        text=TEXT[:-1] + b',"replyto":"desk"}',
+    )
+    await world.ledger.note(lease, {"step": "sent"})
+    return lambda client: cancel(
+        client, world.keys, "one", retention_seconds=600, reply_retention_seconds=600
+    )
+
+
+async def cancelling_a_backfill(world: World) -> Act:
+    lease = await lease_one(world.redis, world.ledger, NAME, command_type="backfill")
+    await begin(world.redis, world.keys, world.ledger, world.folder, by=lease)
+    return lambda client: cancel(
+        client, world.keys, NAME, retention_seconds=600, reply_retention_seconds=600
+    )
+
+
+async def forgetting_consumers(world: World) -> Act:
+    await open_group(world.redis, world.keys)
+    await world.redis.xgroup_createconsumer(world.keys.commands, GROUP, "gone")
+    return lambda client: load_script(client, "forget_consumers")(
+        keys=[world.keys.commands], args=[GROUP, 0, "gone"]
+    )
+
+
+async def hastening(world: World) -> Act:
+    redis, keys = world.redis, world.keys
+    lease = await lease_one(redis, world.ledger)
+    errors = [{"code": ErrorCode.RATE_LIMITED}]
+    await world.ledger.finish([
+        Finish(lease, RowState.RETRYING, 1, delay_seconds=900, errors=errors)
+    ])
+    return lambda client: Holds(client, keys).release()
+
+
+async def holding(world: World) -> Act:
+    return lambda client: ledger_of(client, world.keys).hold(60)
+
+
+async def minding_the_clock(world: World) -> Act:
+    await world.redis.set(world.keys.clock, f"{YEAR_2200_MS} 0")
+    return lambda client: ledger_of(client, world.keys).mind_clock()
+
+
+async def moving_back(world: World) -> Act:
+    lease = await lease_one(world.redis, world.ledger)
+    await world.ledger.finish([Finish(lease, RowState.RETRYING, 1, delay_seconds=900)])
+    return lambda client: ledger_of(client, world.keys).move_back(600_000)
+
+
+def moving(which: str) -> Prepare:
+    async def prepare(world: World) -> Act:
+        keys = world.keys
+        pushed = PushedList.inbox(keys) if which == "inbox" else PushedList.celery(keys)
+        push = world.redis.rpush if pushed.oldest == "LEFT" else world.redis.lpush
+        for text in (b"one", b"two", b"three"):
+            await push(pushed.name, text)
+        await world.redis.rpush(pushed.moving, b"moving")
+
+        return lambda client: Mover(client, keys, pushed, 100).move_once()
+
+    return prepare
+
+
+async def restoring(world: World) -> Act:
+    """Rows that stand in no due set: a whole one, a late one, an item's, and two that are lost."""
+    redis, keys = world.redis, world.keys
+    night = await begin(redis, keys, world.ledger, world.folder)
+    await night.feed(1)
+    await open_group(redis, keys)
+    for command_id in ("one", "two", "half", "run"):
+        await accept_one(redis, world.ledger, command_id, deadline_ms=YEAR_2200_MS)
+    await redis.hset(keys.row("run"), "n", "2")
+    await redis.delete(keys.text("run"), keys.row("two"))
+    await redis.delete(keys.text("half"))
+    await redis.delete(
+        keys.due_interactive, keys.due_bulk, keys.deadlines, keys.backfill_open(NAME)
+    )
+    await redis.set(keys.text(item_row_id(NAME, 9)), "{}")
+    await redis.zadd(keys.due_suspect, {"half": 1})
+    await redis.hset(keys.row("half"), "n", "0")
+    ids = [b"one", b"two", b"half", b"run", *(item_row_id(NAME, n).encode() for n in (0, 9))]
+    sets = [keys.due_interactive, keys.due_bulk, keys.due_suspect, keys.deadlines]
+    return lambda client: load_script(client, "restore")(
+        keys=sets, args=[keys.prefix, 30_000, 1, *ids]
+    )
+
+
+async def taking_permits(world: World) -> Act:
+    permits = world.keys.permits
+    await world.redis.zadd(permits, {"lost": 1, "far": YEAR_2200_MS})
+    return lambda client: load_script(client, "take_permit")(keys=[permits], args=["p", 1, 60_000])
+
+
+async def taking_turns(world: World) -> Act:
+    return lambda client: load_script(client, "take_turns")(
+        keys=[world.keys.turns], args=[1, 1000, 1_000_000]
+    )
+
+
+async def testifying(world: World) -> Act:
+    keys = world.keys
+    lease = await lease_one(world.redis, world.ledger)
+    await world.redis.set(keys.guard("creation"), "one")
+    attested = Attested("a-uuid", None, keys.guard("created"))
+    return lambda client: Attestations(client, keys).leave(
+        lease, attested, drop_guard=keys.guard("creation")
+    )
+
+
+async def opening(world: World) -> Act:
+    plan = make_plan(world.folder)
+    return lambda client: store_of(client, world.keys).open(
+        NAME, plan, Origin.CONSOLE, "bf-1", event=b"{}", render=str(world.folder)
+    )
+
+
+async def opening_for_a_command(world: World) -> Act:
+    lease = await lease_one(world.redis, world.ledger, NAME, command_type="backfill")
+    plan = make_plan(world.folder)
+    return lambda client: store_of(client, world.keys).open_for(lease, plan)
+
+
+async def leading(world: World) -> Act:
+    night = await begin(world.redis, world.keys, world.ledger, world.folder)
+    token, _ = await night.lead()
+    await world.redis.hset(world.keys.backfill(NAME), "leader_until", str(YEAR_2200_MS))
+    return lambda client: store_of(client, world.keys).lead(
+        NAME, token, lease_ms=LEASE_MS, progress=(b"{}", "1 of 3"), replies=world.replies
+    )
+
+
+async def feeding(world: World) -> Act:
+    night = await begin(world.redis, world.keys, world.ledger, world.folder)
+    token, standing = await night.lead()
+    items = [Fed(b"", b"{}"), Fed(orjson.dumps(command(1))), Fed(b"", b"{}"), Fed(b"{}")]
+    return lambda client: store_of(client, world.keys).feed(
+        standing, token, items, "4", exhausted=True, passed={"link": 2}, marker=""
+    )
+
+
+async def _with_results(world: World) -> tuple[Backfilling, LeadToken, str]:
+    night = await begin(world.redis, world.keys, world.ledger, world.folder)
+    token, _ = await night.feed(3)
+    for lease in (await night.claim())[:2]:
+        await night.settle(lease)
+    found = await night.store.results(NAME, "-", "+")
+    return night, token, f"{found[0][0]} {found[-1][0]} {len(found)}"
+
+
+async def cutting(world: World) -> Act:
+    _, token, cut = await _with_results(world)
+    return lambda client: store_of(client, world.keys).cut(NAME, token, cut)
+
+
+async def shelving(world: World) -> Act:
+    night, token, cut = await _with_results(world)
+    await night.store.cut(NAME, token, cut)
+    return lambda client: store_of(client, world.keys).shelve(NAME, token, cut)
+
+
+def steering(before: BackfillState, after: BackfillState) -> Prepare:
+    async def prepare(world: World) -> Act:
+        night = await begin(world.redis, world.keys, world.ledger, world.folder)
+        await night.feed(3)
+        await world.redis.hset(world.keys.backfill(NAME), "state", before)
+        await world.redis.zrem(world.keys.due_bulk, item_row_id(NAME, 0))
+        turn = Turn({before}, after, reason="because", event=b"{}", result=b"{}")
+        return lambda client: store_of(client, world.keys).steer(NAME, turn)
+
+    return prepare
+
+
+ACTS: Final[dict[str, dict[str, Prepare]]] = {
+    "accept": {"chosen ids": accepting, "made ids": accepting_made_ids},
+    "reject": {"": rejecting},
+    "claim": {
+        "all lanes": claiming,
+        "pauses": claiming_in_pauses,
+        "a hold": claiming_in_a_hold,
+        "an ended backfill": claiming_of_an_ended_backfill,
+    },
+    "claim_late": {"": claiming_late},
+    "renew": {"": renewing},
+    "note": {"": noting},
+    "finish": {
+        "succeeded": finishing(RowState.SUCCEEDED),
+        "failed": finishing(RowState.FAILED),
+        "retrying": finishing(RowState.RETRYING),
+        "an item": finishing_an_item(""),
+        "a bad item": finishing_an_item("no"),
+        "a backfill": finishing_a_backfill,
+    },
+    "cancel": {"a command": cancelling, "a backfill": cancelling_a_backfill},
+    "forget_consumers": {"": forgetting_consumers},
+    "hasten": {"": hastening},
+    "hold": {"": holding},
+    "mind_clock": {"": minding_the_clock},
+    "move_back": {"": moving_back},
+    "move_inbox": {"inbox": moving("inbox"), "celery": moving("celery")},
+    "restore": {"": restoring},
+    "take_permit": {"": taking_permits},
+    "take_turns": {"": taking_turns},
+    "testify": {"": testifying},
+    "open": {"by the console": opening, "by a command": opening_for_a_command},
+    "lead": {"": leading},
+    "feed": {"": feeding},
+    "cut": {"": cutting},
+    "shelve": {"": shelving},
+    "steer": {
+        "resume": steering(BackfillState.PAUSED, BackfillState.RUNNING),
+        "cancel": steering(BackfillState.RUNNING, BackfillState.CANCELLING),
+        "end": steering(BackfillState.RUNNING, BackfillState.SUCCEEDED),
+    },
+}
