@@ -36,6 +36,7 @@ from tests.faults.outages import (
     wake_ups_blocked,
 )
 from tests.faults.races import cancels, rate_limit, retry_after, stops
+from tests.faults.refusals import streams_used_up
 from tests.faults.storms import crashes
 from tests.faults.trainings import trainings
 from tests.faults.waits import waiting_trainings
@@ -71,6 +72,7 @@ SCENARIOS: dict[str, Scenario] = {
     "redis-no-replicas": lambda at, seed: redis_without_replicas(at, seed, 600, 12),
     "redis-demoted": lambda at, seed: redis_demoted(at, seed, 600, 12),
     "wake-ups-blocked": lambda at, seed: wake_ups_blocked(at, seed, 600),
+    "streams-used-up": lambda at, seed: streams_used_up(at, seed, 3_000, 18),
     "due-sets-deleted": lambda at, seed: due_sets_deleted(at, seed, 600, 6),
     "api-away": lambda at, seed: api_away(at, seed, 400),
     "rate-limit": lambda at, seed: rate_limit(at, seed, 50, 30),
