@@ -55,6 +55,20 @@ async def test_polls_that_fail_come_ever_more_rarely_and_never_more_so_than_the_
     assert await polled(bench, sent) <= SHORTEST * (1 + POLL_JITTER), "one success, and all is well"
 
 
+async def test_a_poll_that_is_told_to_wait_waits_for_that_long(bench: Bench) -> None:
+    schedule(bench, PollSchedule(SHORTEST, LONGEST, SHARE))
+    sent = await waiting(bench)
+    for status in (429, 503):
+        bench.sandbox.faults({
+            "operation": "get_training_status",
+            "effect": "status",
+            "status": status,
+            "headers": {"Retry-After": "200"},
+        })
+        assert await polled(bench, sent) >= 200
+    assert await bench.state(sent) == "training"
+
+
 async def test_no_more_requests_are_held_open_than_there_are_places(bench: Bench) -> None:
     bench.attempts = replace(
         bench.attempts, around=replace(bench.attempts.around, long_polls=LongPolls(2, 2))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -411,6 +413,55 @@ async def test_a_deletion_succeeds_though_the_replies_to_its_note_and_to_itself_
     terminal = await bench.end(sent)
     assert terminal["type"] == "delete_model.succeeded"
     assert await bench.states(sent) == ["accepted", "retrying", "succeeded"]
+
+
+@pytest.mark.parametrize("status", [429, 401])
+async def test_a_refused_repetition_of_a_deletion_forgets_nothing_of_the_first(
+    bench: Bench, status: int
+) -> None:
+    """That nothing was deleted by the second says nothing of the first, whose answer was lost."""
+    model = bench.sandbox.create_model()
+    operation = {"operation": "delete_model", "count": 1}
+    bench.sandbox.faults(
+        {**operation, "effect": "commit_then_fail", "status": 502},
+        {
+            **operation,
+            "effect": "status",
+            "status": status,
+            "headers": {"Retry-After": "0"},
+            "after": 1,
+        },
+    )
+    sent = await bench.send("delete_model", {"model_uuid": model})
+    terminal = await bench.end(sent)
+    assert terminal["type"] == "delete_model.succeeded"
+    assert await bench.states(sent) == ["accepted", "retrying", "retrying", "succeeded"]
+
+
+async def test_a_creation_waits_for_its_place_until_the_deadline_by_redis_clock(
+    bench: Bench,
+) -> None:
+    """This machine's may be an hour fast."""
+    places = asyncio.Semaphore(1)
+
+    def now() -> float:
+        return time.time() - 3600
+
+    gate = Gate(bench.attempts.around.gate._transport, None, None, now=now)
+    around = replace(bench.attempts.around, creations=places, gate=gate, now=now)
+    slow = replace(bench.attempts, around=around)
+    data = data_of(bench, "create_model")
+    sent = await bench.send("create_model", data)
+    run = slow.begin(await bench.claim(sent))
+    deadline = datetime.fromtimestamp(now() + 600, UTC)
+    run.command = run.command.model_copy(update={"deadline": deadline})
+    await places.acquire()
+    creating = asyncio.create_task(slow.carry_out(run))
+    await asyncio.sleep(0.2)
+    assert not creating.done()
+    places.release()
+    await bench.ledger.finish([await creating])
+    assert await bench.state(sent) == "succeeded"
 
 
 def absent(bench: Bench, command_type: str) -> dict[str, Any]:

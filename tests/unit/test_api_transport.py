@@ -176,9 +176,13 @@ async def test_a_status_that_proves_nothing_is_no_refusal_of_a_change(
             await transport.send("POST", "/ml-models", body=b"{}", fresh=True)
         with pytest.raises(RequestRefusedError) as read:
             await transport.send("GET", "/ml-models")
+        with pytest.raises(BadResponseError):
+            await transport.send("DELETE", "/ml-models/x", fresh=True)
+        with pytest.raises(RequestRefusedError):
+            await transport.send("POST", "/x/predict", body=b"{}")
     assert changed.value.code is read.value.code is ErrorCode.UNEXPECTED_STATUS
     assert changed.value.status == read.value.status == status
-    assert len(stub.recorded) == 2
+    assert len(stub.recorded) == 4
     for message in (changed.value.message, read.value.message):
         assert str(status) in message
         assert "s3cret" not in message

@@ -94,17 +94,18 @@ async def test_a_refusal_among_questions_without_an_answer_is_found() -> None:
 
 
 async def test_a_refused_worker_claims_nothing_until_the_api_takes_its_key() -> None:
-    """However often the API can't be asked in between."""
-    unanswered = repeat(Admission.UNKNOWN, MOST_UNKNOWN + 2)
+    """However often it can't be asked in between, after pauses that have a longest one."""
+    unknown = MOST_UNKNOWN + 13
+    unanswered = repeat(Admission.UNKNOWN, unknown)
     api = _Api(chain([Admission.REFUSED], unanswered, [Admission.TAKEN]))
     board = _Board()
     watch = watch_of(api, board)
     async with asyncio.timeout(30):
         assert await watch.examine()
         while watch.is_refused:
-            assert board.admitted == 0 or api.asked == MOST_UNKNOWN + 4
+            assert board.admitted == 0 or api.asked == unknown + 2
             await asyncio.sleep(0)
-    assert (api.asked, board.admitted) == (MOST_UNKNOWN + 4, 1)
+    assert (api.asked, board.admitted) == (unknown + 2, 1)
     await watch.aclose()
 
 

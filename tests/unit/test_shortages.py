@@ -145,6 +145,28 @@ def test_what_this_machine_lacks_is_named_and_tried_again(error: Exception, said
     assert shortage_error(RuntimeError("a defect")) is None
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_shortage_is_found_in_the_errors_that_libraries_make_of_it(named: bool) -> None:
+    """Whether they name it as the cause, or only raise their own while they handle it."""
+
+    def open_socket() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def ask() -> None:
+        try:
+            open_socket()
+        except OSError as exc:
+            if named:
+                raise ConnectionError("no connection") from exc
+            raise ConnectionError("no connection")  # noqa: B904 - as libraries do
+
+    with pytest.raises(ConnectionError) as caught:
+        ask()
+    found = shortage_error(caught.value)
+    assert isinstance(found, ShortageError)
+    assert "ulimit -n" in found.message
+
+
 def test_a_shortage_is_tried_again_later_and_later_though_no_attempt_counts() -> None:
     policy = RetryPolicy(3, 1.0, 300.0)
     error = ShortageError("none left", code=ErrorCode.RESOURCE_EXHAUSTED)
