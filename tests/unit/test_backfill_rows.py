@@ -283,6 +283,17 @@ def test_text_of_parquet_that_is_not_utf_8_fails_its_own_item(tmp_path: Path) ->
     assert problem_of(bad).startswith("row 2: data_path can't be read")
 
 
+def test_a_bad_row_fails_alone_below_a_head_that_is_not_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_bytes("data_path,conf_thresh,Größe\na.png,much,1\nb.png,0.5,2\n".encode("latin-1"))
+    bad, good = read_all(str(path))
+    assert problem_of(bad) == "line 2: conf_thresh must be a number, not 'much'"
+    assert data_of(good)["conf_thresh"] == 0.5
+    path.write_bytes("Größe\n1\n".encode("latin-1"))
+    with pytest.raises(SourceError, match=r"its columns are Gr\?\?e\. Name"):
+        read_all(str(path))
+
+
 def test_an_enormous_value_of_csv_fails_its_own_item(tmp_path: Path) -> None:
     path = tmp_path / "items.csv"
     path.write_bytes(b"data_path\n/a.png\n" + b"x" * 3_000_000 + b"\n/b.png\n")

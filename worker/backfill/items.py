@@ -137,7 +137,8 @@ class Itemizer:
         try:
             return Fed(b"", encode_json(record))
         except (TypeError, ValueError):
-            record["input"] = {name: _text_of(value) for name, value in said.items()}
+            # Not UTF-8, a column's name perhaps.
+            record["input"] = {_text_of(name): _text_of(value) for name, value in said.items()}
             record["error"] = {"code": ErrorCode.INVALID_ITEM, "message": _text_of(problem)}
             return Fed(b"", encode_json(record))
 

@@ -75,8 +75,8 @@ def check_columns(location: str, head: Sequence[str], columns: Mapping[str, str]
 
 
 def named(columns: Iterable[object]) -> str:
-    """Returns names of columns for people, the first of very many."""
-    names = [str(column)[:80] for column in columns]
+    """Returns names of columns for people, the first of very many, in UTF-8."""
+    names = [str(column)[:80].encode("utf-8", "replace").decode() for column in columns]
     more = f" and {len(names) - _MOST_COLUMNS} more" if len(names) > _MOST_COLUMNS else ""
     return ", ".join(names[:_MOST_COLUMNS]) + more
 
