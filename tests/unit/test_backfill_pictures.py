@@ -197,6 +197,16 @@ def test_a_folder_that_can_t_be_written_stops_the_drawing(tmp_path: Path) -> Non
         render_all(output, tmp_path / "drawn")
 
 
+def test_a_picture_that_can_t_be_written_stops_the_drawing_too(tmp_path: Path) -> None:
+    """It is no fault of the picture, and each one more would fail alike."""
+    plain = turned_file(tmp_path / "plain.png", corners(), 1)
+    output = shelved(tmp_path, *(record(number, plain) for number in range(3)))
+    (tmp_path / "drawn" / "0000001-plain-0.jpg").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"0000001-plain-0\.jpg: can't be written"):
+        render_all(output, tmp_path / "drawn")
+    assert (tmp_path / "drawn" / "0000000-plain-0.jpg").is_file()
+
+
 def test_without_freetype_labels_are_written_in_a_coarser_font(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +227,15 @@ def test_the_query_of_a_url_is_no_part_of_a_name() -> None:
     assert pictures._stem("https://host/a%20b.png?sig=se.cret") == "a b"
     assert pictures._stem("/data/ü.v2.png") == "ü.v2"
     assert len(pictures._stem(f"/data/{'ü' * 200}.png").encode()) <= 120
+
+
+@pytest.mark.parametrize(("count", "pages"), [(0, 1), (1, 1), (3, 1), (4, 2), (6, 2), (7, 3)])
+def test_no_page_of_a_gallery_is_empty_but_that_of_no_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, pages: int
+) -> None:
+    monkeypatch.setattr(pictures, "_MOST_SHOWN", 3)
+    pictures._write_gallery(tmp_path, [f"{number}.jpg" for number in range(count)])
+    assert len(list(tmp_path.glob("index*.html"))) == pages
 
 
 def test_more_pictures_than_a_page_takes_stand_on_further_pages(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,8 @@ from schemas.enums import SourceFormat
 from schemas.parsing import parse_command
 from worker.backfill.errors import SourceError
 from worker.backfill.plan import Plan, SourcePlan
-from worker.backfill.reader import Reader
-from worker.backfill.rows import MAX_ROW_BYTES
+from worker.backfill.reader import BATCH_BYTES, Reader
+from worker.backfill.rows import MAX_ROW_BYTES, lines
 from worker.backfill.sources import expected_items, guess_format, open_source
 
 if TYPE_CHECKING:
@@ -110,6 +111,28 @@ def test_a_column_of_another_name_is_mapped(name: str, tmp_path: Path) -> None:
     data = data_of(item)
     assert (data["frame_range_from"], data["frame_range_to"]) == (2, 5)
     assert data["data_path"] == str(tmp_path / "a.png"), "beside its manifest"
+
+
+async def test_a_batch_of_items_with_their_bytes_inside_is_bounded_by_bytes(tmp_path: Path) -> None:
+    """One script takes all of it, and Redis does nothing else meanwhile."""
+    text = "A" * (BATCH_BYTES // 8)
+    location = write(tmp_path / "items.jsonl", [{"data_base64": text}] * 20)
+    reader = Reader("b", plan_of(location))
+    sizes: list[int] = []
+    position, exhausted = "", False
+    while not exhausted:
+        batch = await reader.read(len(sizes), position, 200)
+        found = [len(item.text) for item in batch.items]
+        assert sum(found) < BATCH_BYTES + 2 * len(text)
+        sizes += found
+        position, exhausted = batch.position, batch.exhausted
+    assert len(sizes) == 20
+    assert min(sizes) > len(text)
+
+
+def test_of_a_line_that_is_too_long_no_more_is_held_than_shows_it() -> None:
+    file = io.BytesIO(b"x" * (4 * MAX_ROW_BYTES) + b"\n{}\n")
+    assert [len(line) for line in lines(file)] == [MAX_ROW_BYTES + 1, 3]
 
 
 @pytest.mark.parametrize(

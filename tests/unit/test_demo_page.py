@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -86,6 +87,26 @@ def test_what_failed_is_told_as_text_and_never_as_markup(tmp_path: Path) -> None
     assert "&lt;script&gt;no" in text
     assert "<script" not in text
     assert "Shapes &amp; more" in text
+
+
+def test_on_a_narrow_screen_every_figure_has_its_name(tmp_path: Path) -> None:
+    """There the head of the table is gone, and each row stands below itself."""
+    text = page(tmp_path, report(tmp_path, 0.93))
+    style, table = text.partition("</style>")[0], text.partition('<table class="scores">')[2]
+    narrow = style.partition("@media (max-width: 640px)")[2]
+    assert ".scores thead { display: none; }" in narrow
+    assert "content: attr(data-label)" in narrow
+    head = re.findall(r"<th[^>]*>(.*?)</th>", table.partition("</thead>")[0])
+    cells = re.findall(r"<t[hd][^>]*>", table.partition("<tbody>")[2].partition("</tr>")[0])
+    labels = [re.findall(r'data-label="(.*?)"', cell) for cell in cells]
+    assert len(head) == len(cells)
+    assert labels == [[], [], [], *([name] for name in head[3:])]
+
+
+def test_the_mark_on_a_bar_is_the_floor(tmp_path: Path) -> None:
+    text = page(tmp_path, report(tmp_path, 0.93))
+    meter = text.partition('<span class="meter">')[2].partition("</span>")[0]
+    assert meter == '<i style="width:93.0%"></i><b style="left:80.0%"></b>'
 
 
 def test_the_pictures_lie_where_the_page_looks_for_them(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.turned import RED as RED_PIXEL
+from tests.turned import corners, turned_file
 from worker.demo.canvas import Canvas, parse_color
 from worker.demo.course import Trained
 from worker.demo.curves import curve_name, draw_curve
@@ -123,6 +126,29 @@ def test_frames_come_in_their_order_from_clips_and_from_folders(tmp_path: Path) 
         Image.fromarray(pixels).save(group / f"{number:03d}.png")
     for file in (item.file, group):
         assert [int(pixels[0, 0, 0]) for pixels in read_frames(file)] == [100, 120, 140]
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_picture_that_its_camera_turned_is_drawn_as_browsers_show_it(
+    tmp_path: Path, orientation: int
+) -> None:
+    shown = corners()
+    (pixels,) = read_frames(turned_file(tmp_path / "turned.jpg", shown, orientation))
+    assert pixels.shape == (shown.height, shown.width, 3)
+    red = pixels[: shown.height // 3, : shown.width // 5].astype(int)
+    assert abs(red - RED_PIXEL).max() < 40
+
+
+def test_what_is_drawn_says_its_class(tmp_path: Path) -> None:
+    """Beside it, not in the legend alone: a longer name is a longer tag."""
+    reds = []
+    for name in ("o", "circle-with-a-name"):
+        project = Project("p", "Shapes", (replace(CIRCLE, name=name), PLAIN), ())
+        drawn = tmp_path / f"{name}.jpg"
+        draw_item(still(tmp_path), project, [trained({"0": [found("a")]})], drawn)
+        reds.append([count_red(half) for half in halves(drawn)])
+    short, long = reds
+    assert all(more > less + 300 for less, more in zip(short, long, strict=True)), reds
 
 
 def test_the_same_object_has_one_track_number_in_all_frames(tmp_path: Path) -> None:

@@ -115,6 +115,19 @@ def test_a_feature_that_the_model_lacks_and_labels_that_show_nothing_are_told(
         load_frames([background], ["round"], BOXES)
 
 
+def test_labels_that_show_nothing_beside_others_are_learnt_from_as_background(
+    projects: list[Project],
+) -> None:
+    shapes, _ = projects
+    item, other = _showing(shapes, "circle"), _showing(shapes, "star")
+    labels = [
+        sample(item.file, item.truth, {_hash(shapes, "circle"): ["round"]}),
+        sample(other.file, other.truth, {}),
+    ]
+    frames = load_frames(labels, ["round"], BOXES)
+    assert [bool(frame.things) for frame in frames] == [True, False]
+
+
 def test_labels_of_another_file_are_told(projects: list[Project], tmp_path: Path) -> None:
     item = _showing(projects[0], "circle")
     file = tmp_path / "clip.gif"
