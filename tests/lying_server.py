@@ -52,6 +52,7 @@ class Lie:
         within: In the same piece, after the answer.
         later: Pieces, each after so many seconds.
         closes: Whether the connection ends then.
+        after_heard: Whether what comes later waits until `heard` is set.
     """
 
     greeting: bytes = b""
@@ -59,6 +60,7 @@ class Lie:
     within: bytes = b""
     later: tuple[tuple[float, bytes], ...] = ()
     closes: bool = False
+    after_heard: bool = False
 
 
 @dataclass
@@ -70,12 +72,14 @@ class LyingServer:
         tls: Over TLS, where it is given.
         asked: Targets of requests, in order, each with the number of its connection.
         told: Set once a lie has left.
+        heard: Set by who has read an answer, for lies that wait for it.
     """
 
     lie: Lie = field(default_factory=Lie)
     tls: ssl.SSLContext | None = None
     asked: list[tuple[int, str]] = field(default_factory=list)
     told: threading.Event = field(default_factory=threading.Event)
+    heard: threading.Event = field(default_factory=threading.Event)
     connections: int = 0
 
     def __enter__(self) -> Self:
@@ -146,6 +150,8 @@ class LyingServer:
         writer.write(lie.before + self.reply(target, uuids) + lie.within)
         for seconds, piece in lie.later:
             await writer.drain()
+            while lie.after_heard and not self.heard.is_set():
+                await asyncio.sleep(0.002)
             await asyncio.sleep(seconds)
             writer.write(piece)
         await writer.drain()

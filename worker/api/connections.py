@@ -12,7 +12,7 @@ import asyncio
 import functools
 import select
 from enum import Enum, auto
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -33,6 +33,7 @@ class NotWrittenError(aiohttp.ClientConnectionError):
 
 
 class _Phase(Enum):
+    NEW = auto()  # aiohttp may send a request of its own: CONNECT, to a proxy
     IDLE = auto()
     READY = auto()  # a request has this connection, and not one byte of it is written
     ASKED = auto()
@@ -43,8 +44,7 @@ class ReplyHandler(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._phase = _Phase.IDLE
-        self._ours = False
+        self._phase = _Phase.NEW
         self._answered = False
         self._surplus = False
         self._poll: select.poll | None = None
@@ -55,29 +55,35 @@ class ReplyHandler(ResponseHandler):
         Raises:
             NotWrittenError: the connection has ended, or something came already.
         """
-        if not self.is_connected() or self._should_close:
+        if self._should_close:
             raise NotWrittenError
-        self._ours = True
         self._phase = _Phase.READY
 
-    async def begin(self) -> bool:
+    def begin(self) -> bool:
         """Tells whether a request may be written now; if so, its reply is taken from here on."""
+        transport = self.transport
+        if transport is None or transport.is_closing() or self._should_close:
+            return False
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        if self._poll.poll(0):
+            # The socket holds bytes, or an end, that the loop has not read yet.
+            return False
+        self._phase = _Phase.ASKED
+        return True
+
+    async def begin_later(self) -> bool:
+        """Tells the same once the loop has read what the socket held."""
         for _ in range(_MOST_TURNS):
-            if not self.is_connected() or self._should_close:
+            if self._should_close or not self.is_connected():
                 break
-            if not self._readable():
-                self._phase = _Phase.ASKED
-                return True
             await asyncio.sleep(0)
+            if self.begin():
+                return True
         self.abort()
         self.set_exception(NotWrittenError())
         return False
-
-    def start_timeout(self) -> None:
-        """Takes a reply for requests of aiohttp's own, too: CONNECT, before any of ours."""
-        if not self._ours:
-            self._phase = _Phase.ASKED
-        super().start_timeout()
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """Says so where nothing of the request was written."""
@@ -97,9 +103,13 @@ class ReplyHandler(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Takes bytes of the reply that is asked for; any others end the connection."""
         if self._phase is not _Phase.ASKED:
-            if data:
+            if not data:
+                return
+            if self._phase is not _Phase.NEW or self._parser is None:
                 self._refuse()
-            return
+                return
+            # aiohttp has asked: it has made a parser for the reply.
+            self._phase = _Phase.ASKED
         super().data_received(data)
         if not self._answered:
             return
@@ -123,15 +133,6 @@ class ReplyHandler(ResponseHandler):
         except Exception:  # noqa: BLE001 - whatever it can't make sense of is no part of a reply
             return True
 
-    def _readable(self) -> bool:
-        """Tells whether the socket holds bytes, or an end, that the loop has not read yet."""
-        if self._poll is None:
-            if self.transport is None:
-                return False
-            self._poll = select.poll()
-            self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(self._poll.poll(0))
-
 
 class Request(aiohttp.ClientRequest):
     """A request that is written only to a connection on which nothing came before it."""
@@ -142,9 +143,9 @@ class Request(aiohttp.ClientRequest):
         Raises:
             NotWrittenError: not one byte was written.
         """
-        handler = cast("ReplyHandler", conn.protocol)
+        handler: ReplyHandler = conn.protocol  # type: ignore[assignment] # as `Connector` makes them
         handler.reserve()
-        if not self.body and not await handler.begin():
+        if not self._body and not (handler.begin() or await handler.begin_later()):
             raise NotWrittenError
         return await super().send(conn)
 
@@ -155,8 +156,10 @@ class Request(aiohttp.ClientRequest):
         content_length: int | None = None,
     ) -> None:
         """Writes head and body; before Python 3.12 a turn of the loop after `send`."""
-        handler = cast("ReplyHandler | None", conn.protocol)
-        if handler is not None and (not self.body or await handler.begin()):
+        handler: ReplyHandler | None = conn.protocol  # type: ignore[assignment] # likewise
+        if handler is None:
+            return
+        if not self._body or handler.begin() or await handler.begin_later():
             await super().write_bytes(writer, conn, content_length)
 
 

@@ -216,7 +216,13 @@ class Gate:
         Raises:
             DeadlineExceededError: the deadline came before its turn; nothing was sent.
         """
-        permit = "" if self._limits is None else await self._enter(self._limits)
+        limits = self._limits
+        if limits is None:
+            permit = ""
+        elif self._deadline is None:
+            permit = await limits.enter()
+        else:
+            permit = await _enter_within(limits, self._deadline - self._now())
         try:
             response = await self._transport.send(
                 method,
@@ -225,7 +231,7 @@ class Gate:
                 body=body,
                 fresh=fresh,
                 read_timeout_seconds=read_timeout_seconds,
-                within_seconds=self._rest_seconds(),
+                within_seconds=None if self._deadline is None else self._rest(self._deadline),
             )
         except TrainmasterError as error:
             if isinstance(error, NotSentError) and self._came_while_waiting():
@@ -233,17 +239,15 @@ class Gate:
             await self._tell(error)
             raise
         finally:
-            if permit and self._limits is not None:
-                await self._limits.leave(permit)
+            if permit and limits is not None:
+                await limits.leave(permit)
         if self._breaker is not None:
             self._breaker.succeeded()
         return response
 
-    def _rest_seconds(self) -> float | None:
-        """Returns what is left until the deadline, more than 0; None where there is none."""
-        if self._deadline is None:
-            return None
-        rest = self._deadline - self._now()
+    def _rest(self, deadline: float) -> float:
+        """Returns the seconds until a deadline, more than 0."""
+        rest = deadline - self._now()
         if rest <= 0:
             raise _lateness()
         return rest
@@ -251,15 +255,6 @@ class Gate:
     def _came_while_waiting(self) -> bool:
         """Tells whether the deadline came while a request waited to be sent."""
         return self._deadline is not None and self._deadline <= self._now() + _TIMER_SECONDS
-
-    async def _enter(self, limits: FleetLimits) -> str:
-        if self._deadline is None:
-            return await limits.enter()
-        try:
-            async with asyncio.timeout(self._deadline - self._now()):
-                return await limits.enter()
-        except TimeoutError as exc:
-            raise _lateness() from exc
 
     async def _tell(self, error: TrainmasterError) -> None:
         match error:
@@ -281,6 +276,14 @@ class Gate:
             case _:
                 if self._breaker is not None:
                     self._breaker.succeeded()
+
+
+async def _enter_within(limits: FleetLimits, seconds: float) -> str:
+    try:
+        async with asyncio.timeout(seconds):
+            return await limits.enter()
+    except TimeoutError as exc:
+        raise _lateness() from exc
 
 
 def _lateness() -> DeadlineExceededError:

@@ -15,7 +15,6 @@ from worker.api.connections import Connector, NotWrittenError, Request
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator
 
 # Shorter than the idle timeouts of usual servers and load balancers, so that it is we who close.
 KEEP_ALIVE_SECONDS = 15.0
@@ -29,8 +28,6 @@ NOT_SENT = (
 )
 """Failures that come before the first byte of a request is written."""
 
-_PIECE_BYTES = 65_536
-
 # Each try takes another connection; one that is new and yet broken is the server's doing.
 _TRIES = 3
 
@@ -39,76 +36,52 @@ class LostOnceError(aiohttp.ClientError):
     """Wraps a lost connection so that aiohttp does not send the request again."""
 
 
-class Body(httpx.AsyncByteStream):
-    """The body of a response, as it came; whoever has it must close it."""
+class Session:
+    """Sends httpx's requests through a session of aiohttp; raises aiohttp's errors as they are.
 
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self._answer = answer
-
-    @property
-    def size_bytes(self) -> int | None:
-        """What the API says that it sends, and more is not read; None where it doesn't say."""
-        return self._answer.content_length
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._answer.content.iter_chunked(_PIECE_BYTES):
-            yield piece
-
-    async def read(self) -> bytes:
-        """Returns all of it at once, which is a little cheaper than piece by piece."""
-        return await self._answer.read()
-
-    async def aclose(self) -> None:
-        """Gives the connection back; where something is left unread, closes it."""
-        self._answer.release()
-        await self._answer.wait_for_close()
-
-
-class SessionTransport(httpx.AsyncBaseTransport):
-    """httpx's way through a session of aiohttp; it raises aiohttp's errors as they are.
-
-    Not httpx-aiohttp's: that one quotes a target anew, so that `%2F` in a page token becomes `/`
-    and the signature is wrong; calls every lost connection a `ConnectTimeout`, also one that is
-    lost after the request was sent; and makes timeouts and URL anew for every request.
+    Not httpx-aiohttp's transport: that one quotes a target anew, so that `%2F` in a page token
+    becomes `/` and the signature is wrong; calls every lost connection a `ConnectTimeout`, also one
+    that is lost after the request was sent; and makes timeouts and URL anew for every request.
+    The answer is aiohttp's own, for a response of httpx would decode and copy each header again.
     """
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Sends a request with the timeouts of its extension; the response's stream is a `Body`.
+    async def send(self, request: httpx.Request) -> aiohttp.ClientResponse:
+        """Sends a request with the timeouts of its extension; whoever has the answer closes it.
 
         Raises:
             aiohttp.ClientError: nothing was sent, as `NOT_SENT` tells, or no answer came.
         """
-        for _ in range(_TRIES - 1):
+        url = _exact(str(request.url))
+        headers = CIMultiDict([
+            (name.decode("ascii"), value.decode("ascii")) for name, value in request.headers.raw
+        ])
+        stream = request.stream
+        body = b"".join(stream) if isinstance(stream, httpx.ByteStream) else stream
+        times = request.extensions["timeout"]
+        timeout = (
+            _timeout(times["pool"], times["connect"], times["read"])
+            if "within" not in times
+            else _timeout_within(times["within"], times["connect"], times["read"])
+        )
+        tries = 0
+        while True:
+            tries += 1
             try:
-                return await self._send(request)
+                return await self._session.request(
+                    request.method,
+                    url,
+                    headers=headers,
+                    data=body or None,
+                    allow_redirects=False,
+                    timeout=timeout,
+                )
             except NotWrittenError:
                 # Not one byte was written, so that even a change may go out anew.
-                continue
-        return await self._send(request)
-
-    async def _send(self, request: httpx.Request) -> httpx.Response:
-        timeout = request.extensions["timeout"]
-        whole = isinstance(request.stream, httpx.ByteStream)
-        answer = await self._session.request(
-            request.method,
-            _exact(str(request.url)),
-            headers=CIMultiDict([
-                (name.decode("ascii"), value.decode("ascii")) for name, value in request.headers.raw
-            ]),
-            data=request.content or None if whole else request.stream,
-            allow_redirects=False,
-            timeout=(
-                _timeout(timeout["pool"], timeout["connect"], timeout["read"])
-                if "within" not in timeout
-                else _timeout_within(timeout["within"], timeout["connect"], timeout["read"])
-            ),
-        )
-        return httpx.Response(
-            answer.status, headers=answer.raw_headers, stream=Body(answer), request=request
-        )
+                if tries == _TRIES:
+                    raise
 
     async def aclose(self) -> None:
         """Closes the session and its connections."""

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from functools import lru_cache
 from random import getrandbits
-from typing import TYPE_CHECKING, Protocol, Self, cast
+from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import urlencode
 
 import aiohttp
@@ -23,7 +23,7 @@ from worker.api.decoding import Inflater
 from worker.api.domains import parse_domain
 from worker.api.failures import failure_for, let_go
 from worker.api.refusals import LONGEST_RETRY_AFTER_SECONDS, Reply, error_for
-from worker.api.sessions import Body, SessionTransport, open_session
+from worker.api.sessions import Session, open_session
 from worker.errors import BadResponseError
 
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ class Transport:
         self._reply_limit_bytes = reply_limit_bytes
         self._clock = clock or ApiClock()
         self._ssl_context = create_tls_context()
-        self._pooled: SessionTransport | None = None
-        self._fresh: SessionTransport | None = None
+        self._pooled: Session | None = None
+        self._fresh: Session | None = None
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
@@ -216,21 +216,16 @@ class Transport:
             # aiohttp has no timeout for writing, and its read timeout starts anew with every
             # byte: this one ends an exchange that stalls or trickles.
             async with asyncio.timeout(timeouts.pool + timeouts.connect + timeouts.write + read):
-                response, content = await self._exchange(request, fresh=fresh)
+                answer = await self._opened(fresh=fresh).send(request)
+                content = await _read(answer, self._reply_limit_bytes)
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
             let_go(exc)
             raise failure_for(exc, self.domain) from exc
-        status = response.status_code
-        self._clock.see(status, response.headers)
+        status = answer.status
+        self._clock.see(status, answer.headers)
         if status in _SUCCESSES:
-            return ApiResponse(status, response.headers, content)
-        raise error_for(self._reply(response, content, change=fresh))
-
-    async def _exchange(
-        self, request: httpx.Request, *, fresh: bool
-    ) -> tuple[httpx.Response, bytes]:
-        response = await self._opened(fresh=fresh).handle_async_request(request)
-        return response, await _read(response, self._reply_limit_bytes)
+            return ApiResponse(status, answer.headers, content)
+        raise error_for(self._reply(answer, content, change=fresh))
 
     def _request(
         self,
@@ -261,20 +256,17 @@ class Transport:
             pieces = _Pieces(body)
             return httpx.Request(method, url, headers=headers, stream=pieces, extensions=extensions)
         stream = httpx.ByteStream(body or b"")
-        request = httpx.Request(method, url, headers=headers, stream=stream, extensions=extensions)
-        request.read()
-        request.headers.encoding = "ascii"  # or httpx would try it out on every header
-        return request
+        return httpx.Request(method, url, headers=headers, stream=stream, extensions=extensions)
 
-    def _opened(self, *, fresh: bool) -> SessionTransport:
+    def _opened(self, *, fresh: bool) -> Session:
         if fresh:
             self._fresh = self._fresh or self._open(fresh=True)
             return self._fresh
         self._pooled = self._pooled or self._open(fresh=False)
         return self._pooled
 
-    def _open(self, *, fresh: bool) -> SessionTransport:
-        return SessionTransport(
+    def _open(self, *, fresh: bool) -> Session:
+        return Session(
             open_session(
                 connections=self._connections,
                 ssl_context=self._ssl_context,
@@ -283,11 +275,11 @@ class Transport:
             )
         )
 
-    def _reply(self, response: httpx.Response, content: bytes, *, change: bool) -> Reply:
+    def _reply(self, answer: aiohttp.ClientResponse, content: bytes, *, change: bool) -> Reply:
         said = self._credentials.redact(content.decode(errors="replace"))
         return Reply(
-            response.status_code,
-            response.headers,
+            answer.status,
+            httpx.Headers(answer.raw_headers),
             said.encode(),
             self.domain,
             self._longest_wait_seconds,
@@ -295,23 +287,26 @@ class Transport:
         )
 
 
-async def _read(response: httpx.Response, limit_bytes: int) -> bytes:
+async def _read(answer: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
     """Returns the whole body; what can't be read matters only of a success."""
-    body = cast("Body", response.stream)
-    compressed = "content-encoding" in response.headers
-    succeeded = response.status_code in _SUCCESSES
+    succeeded = answer.status in _SUCCESSES
     most_bytes = limit_bytes if succeeded else min(limit_bytes, _MAX_FAILURE_BYTES)
+    told_bytes = answer.content_length
+    packing = answer.headers.getall("Content-Encoding", ())
     try:
-        if not compressed and body.size_bytes is not None and body.size_bytes <= most_bytes:
-            return await body.read()
-        inflater = Inflater(response.headers["content-encoding"]) if compressed else None
-        content = await _read_pieces(body, inflater, most_bytes)
+        if not packing and told_bytes is not None and told_bytes <= most_bytes:
+            return await answer.read()
+        inflater = Inflater(", ".join(packing)) if packing else None
+        pieces = answer.content.iter_chunked(MAX_PIECE_BYTES)
+        content = await _read_pieces(pieces, inflater, most_bytes)
     except (httpx.HTTPError, aiohttp.ClientError):
         if succeeded:
             raise
         return b""
     finally:
-        await body.aclose()
+        # The connection goes back; where something is left unread, it is closed.
+        answer.release()
+        await answer.wait_for_close()
     if len(content) > limit_bytes and succeeded:
         raise BadResponseError(
             f"the API's answer is larger than {limit_bytes} bytes; TRAINMASTER_REPLY_LIMIT_BYTES "
