@@ -171,21 +171,24 @@ class Intake:
 
     async def _read_once(self) -> None:
         resumes, was_behind = self._resume_pending, self._behind
-        found = await self._read_streams(resumes=resumes)
+        found, size_bytes = await self._read_streams(resumes=resumes)
         if resumes and not found:
             self._resume_pending = False
         for entries in found.values():
             vanished = [
                 Entry(entry.entry_id, {}, entry.stream) for entry in entries if not entry.fields
             ]
-            await self._handle_all(entries)
+            await self._handle_all(entries, size_bytes)
             await self._drop_vanished(vanished)
         if was_behind and not self._behind:
             # Bulk commands that were held back may run now.
             self._on_caught_up()
 
-    async def _read_streams(self, *, resumes: bool) -> dict[CommandStream, list[Entry]]:
-        """Returns new entries, or those that are pending with us, of each stream that has some."""
+    async def _read_streams(self, *, resumes: bool) -> tuple[dict[CommandStream, list[Entry]], int]:
+        """Returns new entries, or those that are pending with us, of each stream that has some.
+
+        And how many bytes they have together.
+        """
         streams, count = self._streams(), self._pace.count
         # No name for the reply, for that would hold its messages until all are handled.
         by_key = by_stream(
@@ -205,10 +208,11 @@ class Intake:
                     Entry(entry_id, fields or {}, stream) for entry_id, fields in entries
                 ]
         self._behind = not resumes and len(found.get(CommandStream.COMMON, ())) >= count
+        size_bytes = sum(map(size_of, found.values()))
         if found:
             # Of each stream so many are read, and all of them lie in memory.
-            self._pace.note(max(map(len, found.values())), sum(map(size_of, found.values())))
-        return found
+            self._pace.note(max(map(len, found.values())), size_bytes)
+        return found, size_bytes
 
     def _streams(self) -> tuple[CommandStream, ...]:
         """Returns what to read next: both streams, unless the common one has more."""
@@ -249,8 +253,9 @@ class Intake:
                 log.info("intake.taken_over", entries=len(entries))
                 taken = [Entry(entry_id, fields, stream) for entry_id, fields in entries]
                 del entries
-                pace.note(len(taken), size_of(taken))
-                await self._handle_all(taken)
+                size_bytes = size_of(taken)
+                pace.note(len(taken), size_bytes)
+                await self._handle_all(taken, size_bytes)
             else:
                 # So many were looked at, or more, and nothing came of it.
                 pace.note(pace.count, 0)
@@ -274,17 +279,14 @@ class Intake:
                 advice="someone deleted or trimmed them before they were accepted: send them again",
             )
 
-    async def _judge(self, entry: Entry) -> Acceptance | Rejection:
-        begun = time.monotonic()
-        verdict = judge(entry, self._keys, self._now())
-        if time.monotonic() - begun > SLOW_SECONDS:
-            # A message with many thousand problems takes seconds: leases have to be renewed.
-            await asyncio.sleep(0)
-        return verdict
+    async def _handle_all(self, entries: list[Entry], size_bytes: int) -> None:
+        """Handles entries in parts of so many bytes, and lets go of each; the list ends empty.
 
-    async def _handle_all(self, entries: list[Entry]) -> None:
-        """Handles entries in parts of so many bytes, and lets go of each; the list ends empty."""
-        if size_of(entries) <= self._batch_bytes:
+        Args:
+            entries: of one stream.
+            size_bytes: how many they have together, or more.
+        """
+        if size_bytes <= self._batch_bytes:
             await self._handle([entry for entry in entries if entry.fields])
             return
         for part in parts_of(entries, self._batch_bytes):
@@ -300,7 +302,11 @@ class Intake:
         acceptances: list[tuple[Entry, Acceptance]] = []
         rejections: list[Rejection] = []
         for entry in entries:
-            verdict = await self._judge(entry)
+            begun = time.monotonic()
+            verdict = judge(entry, self._keys, self._now())
+            if time.monotonic() - begun > SLOW_SECONDS:
+                # A message with many thousand problems takes seconds: leases have to be renewed.
+                await asyncio.sleep(0)
             if isinstance(verdict, Rejection):
                 rejections.append(verdict)
             else:

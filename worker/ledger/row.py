@@ -61,6 +61,7 @@ class RowState(StrEnum):
 
 LANE_CODES = {Priority.INTERACTIVE: "i", Priority.BULK: "b"}
 LANES = {code.encode(): lane for lane, code in LANE_CODES.items()}
+_STATES = {state.encode(): state for state in RowState}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +176,13 @@ def read_lease(fields: list[Any]) -> Lease:
     known, broken = RowState.RUNNING, ""
     noted: Progress | None = None
     try:
-        known = RowState(state.decode())
-        noted = _json_of(progress, dict)
-    except ValueError:
+        known = _STATES[state]
+        noted = _json_of(progress, dict) if progress else None
+    except (KeyError, ValueError):
         # A newer worker may know more states; what it noted is not to be guessed at.
         broken = "its state or its progress in the ledger can't be read"
     try:
-        history = _json_of(errors, list) or []
+        history = _json_of(errors, list) if errors else []
     except ValueError:
         history = []
     return Lease(
@@ -202,8 +203,6 @@ def read_lease(fields: list[Any]) -> Lease:
 
 
 def _json_of(text: bytes, kind: type[Any]) -> Any:
-    if not text:
-        return None
     found = decode_json(text)
     if not isinstance(found, kind):
         raise ValueError(f"is no {kind.__name__}")  # noqa: TRY004 - what is stored is no argument

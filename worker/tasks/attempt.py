@@ -122,7 +122,7 @@ class Attempts:
             self._check(run)
             if isinstance(run.command, ReferredCommand):
                 run.command = await fetched(run)
-            outcome = await self.handlers[CommandType(run.command.type)](run)
+            outcome = await self.handlers[run.command.type](run)
             return await self._finish(run, outcome)
         except FencedError:
             raise
@@ -200,26 +200,27 @@ class Attempts:
 
     async def _succeed(self, run: Run[Command], outcome: Succeeded) -> Finish:
         lease = run.lease
-        duration = max(0.0, run.now() - lease.accepted_at_ms / 1000)
+        now = run.now()
+        duration = round(max(0.0, now - lease.accepted_at_ms / 1000), 3)
         result = encode_json(outcome.result)
         dataref = await self.results.keep(lease.entry_id, result)
         data = {
             "result": None if dataref else Encoded(result),
             "attempts": lease.attempts + 1,
-            "duration_seconds": round(duration, 3),
+            "duration_seconds": duration,
         }
         log.info(
             "command.succeeded",
             command_id=lease.command_id,
             command_type=run.command.type,
             attempts=lease.attempts + 1,
-            duration_seconds=round(duration, 3),
+            duration_seconds=duration,
         )
         return Finish(
             lease,
             RowState.SUCCEEDED,
             lease.attempts + 1,
-            event=self._announce(run, EventState.SUCCEEDED, data, dataref=dataref),
+            event=self._announce(run, EventState.SUCCEEDED, data, dataref=dataref, now=now),
             replies=self._replies(run),
             item_result=succeeded_item(run, outcome.result, dataref),
         )
@@ -339,6 +340,7 @@ class Attempts:
         *,
         ordinal: int | None = None,
         dataref: str | None = None,
+        now: float | None = None,
     ) -> bytes:
         if is_silent(run.lease, run.command):
             return b""
@@ -351,7 +353,7 @@ class Attempts:
             ordinal=ordinal,
             backfill=run.lease.backfill,
             dataref=dataref,
-            now=run.now(),
+            now=run.now() if now is None else now,
         )
 
     def _replies(self, run: Run[Command]) -> str:

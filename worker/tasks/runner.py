@@ -344,7 +344,7 @@ class Runner:
             return await self._settle_singly(batch)
         del self._finishes[: len(batch)]
         for finish, was_done in zip(batch, done, strict=True):
-            await self._settled(finish, was_done=was_done)
+            await self._note_end(finish, was_done=was_done)
         return True
 
     async def _settle_singly(self, batch: list[Finish]) -> bool:
@@ -363,7 +363,7 @@ class Runner:
                 continue
             del self._finishes[0]
             settled += 1
-            await self._settled(finish, was_done=was_done)
+            await self._note_end(finish, was_done=was_done)
         return not refused
 
     async def _settle_one(self, finish: Finish) -> bool:
@@ -377,14 +377,11 @@ class Runner:
             (was_done,) = await self._ledger.finish([plain])
         return was_done
 
-    async def _settled(self, finish: Finish, *, was_done: bool) -> None:
-        if was_done:
-            await self._watch_lane(finish)
-        else:
-            log.warning("run.fenced", command_id=finish.lease.command_id)
-
-    async def _watch_lane(self, finish: Finish) -> None:
+    async def _note_end(self, finish: Finish, *, was_done: bool) -> None:
         """Pauses a lane in which nearly everything fails; resumes it when its probe succeeds."""
+        if not was_done:
+            log.warning("run.fenced", command_id=finish.lease.command_id)
+            return
         if not (finish.state.ended or _began_training(finish)) or finish.late:
             return
         lane = finish.lease.lane
