@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from tests.console_forks import run_forked, would_be_the_same
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -67,14 +69,18 @@ class Console:
         variables = {**self.environment, **(environment or {})}
         for name in without:
             del variables[name]
-        done = subprocess.run(
-            [SCRIPT, *arguments],
-            input=stdin,
-            capture_output=True,
-            env=variables,
-            timeout=TIMEOUT_SECONDS,
-            check=False,
-        )
+        command = [str(SCRIPT), *arguments]
+        if would_be_the_same(variables):
+            done = run_forked(command, variables, stdin, TIMEOUT_SECONDS)
+        else:
+            done = subprocess.run(
+                command,
+                input=stdin,
+                capture_output=True,
+                env=variables,
+                timeout=TIMEOUT_SECONDS,
+                check=False,
+            )
         said = Said(done.returncode, done.stdout.decode(), done.stderr.decode())
         assert "Traceback" not in said.err, said.err
         return said

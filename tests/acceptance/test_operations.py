@@ -81,7 +81,7 @@ def test_the_command_line_and_a_worker_need_no_more_rights_than_the_page_gives(
                 [sys.executable, "-m", "celery", "-A", "worker.app", "inspect", "ping"],
                 env=console.environment,
                 capture_output=True,
-                timeout=60,
+                timeout=180,
                 check=False,
             )
             assert b"OK" in inspected.stdout, inspected.stderr

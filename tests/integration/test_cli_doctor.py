@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from schemas.enums import Priority
-from tests.console import SCRIPT, Console, Served
+from tests.console import SCRIPT, Console, Served, wait_until
 from worker.cli.findings import Level, judge_clock
 from worker.cli.ledger_checks import judge_server
 from worker.cli.main import COMMANDS, PLUGIN_HELP, Commands
@@ -51,6 +51,11 @@ def findings(console: Console, *options: str, code: int) -> dict[str, dict[str, 
 
 
 def test_a_system_that_works_has_no_failure(served: Served) -> None:
+    def reads() -> bool:
+        return findings(served.console, code=0)["intake.workers"]["level"] == "ok"
+
+    # It says that it is ready a moment before it reads for the first time.
+    wait_until(reads, "the worker reads")
     found = findings(served.console, code=0)
     others = [line for check, line in found.items() if check != "dead_letters"]
     assert [line for line in others if line["level"] != "ok"] == []

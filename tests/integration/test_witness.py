@@ -67,7 +67,7 @@ def test_a_redis_that_was_emptied_while_no_worker_ran_stops_who_starts_until_tha
             [SCRIPT, "worker"],
             env=console.environment,
             capture_output=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         assert refused.returncode == 1, refused.stderr

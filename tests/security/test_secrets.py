@@ -236,7 +236,7 @@ def test_a_wrong_password_is_refused_without_being_shown(
         wrong, "secrets", TRAINMASTER_BEARER_TOKEN=TOKEN, TRAINMASTER_LOG_LEVEL="DEBUG"
     )
     done = subprocess.run(
-        [SCRIPT, "worker"], env=console.environment, capture_output=True, timeout=60, check=False
+        [SCRIPT, "worker"], env=console.environment, capture_output=True, timeout=180, check=False
     )
     assert done.returncode == 2
     said = (done.stdout + done.stderr).decode()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.console import SCRIPT, Console, running_worker
+from tests.console import SCRIPT, TIMEOUT_SECONDS, Console, running_worker
 from tests.integration.test_sentinel import watched
 
 if TYPE_CHECKING:
@@ -52,11 +52,8 @@ def doctor(redis: EmbeddedRedis, name: str, form: str, secret: str) -> str:
         TRAINMASTER_CONNECT_TIMEOUT_SECONDS="0.5",
         TRAINMASTER_LOG_LEVEL="DEBUG",
     )
-    environment = {**console.environment, name: form.format(secret)}
-    done = subprocess.run(
-        [SCRIPT, "doctor"], env=environment, capture_output=True, timeout=60, check=False
-    )
-    return (done.stdout + done.stderr).decode()
+    said = console.run("doctor", environment={name: form.format(secret)})
+    return said.out + said.err
 
 
 @pytest.mark.parametrize(("name", "form"), URLS)
@@ -110,7 +107,7 @@ def test_celerys_tools_show_no_password_of_sentinel_or_server(tmp_path: Path) ->
                     env=console.environment,
                     cwd=Path(__file__).parents[2],
                     capture_output=True,
-                    timeout=60,
+                    timeout=TIMEOUT_SECONDS,
                     check=True,
                 ).stdout.decode()
                 for what in (

@@ -1,0 +1,199 @@
+"""Runs console commands in processes that are forked from one that has imported what they need.
+
+Importing takes most of the second that a command takes, and the tests run hundreds of them. A
+command runs as the console script does from there on: `main` in a process of its own, with its own
+arguments, environment, folder and pipes. What reads its environment while it is imported can't be
+told anything new; `would_be_the_same` says where a whole process of its own is needed.
+
+The module is also the program of the process that is forked from.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import pkgutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# Variables that are read while something is imported, or by the interpreter before that.
+_READ_AT_START = (
+    "FORCE_COLOR",
+    "FSSPEC",
+    "HOME",
+    "LANG",
+    "LC_",
+    "LD_PRELOAD",
+    "NO_COLOR",
+    "PYTHON",
+    "TZ",
+)
+_LENGTH = struct.Struct("!I")
+_DESCRIPTORS = 4
+
+
+def would_be_the_same(environment: Mapping[str, str]) -> bool:
+    """Tells whether a fork of ours sees the environment as a process of its own would."""
+    return _start(environment) == _start(os.environ)
+
+
+def _start(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(_READ_AT_START)}
+
+
+def run_forked(
+    arguments: Sequence[str], environment: Mapping[str, str], stdin: bytes, seconds: float
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs a console command to its end.
+
+    Args:
+        arguments: the program first.
+        environment: the whole of it.
+        stdin: what the command reads.
+        seconds: to wait for the end.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end in time, and was killed.
+    """
+    asked = json.dumps([list(arguments), dict(environment), str(os.getcwd())]).encode()  # noqa: PTH109 - a string
+    reads_in, writes_in = os.pipe()
+    reads_out, writes_out = os.pipe()
+    reads_err, writes_err = os.pipe()
+    reads_end, writes_end = os.pipe()
+    _forks().ask(asked, [reads_in, writes_out, writes_err, writes_end])
+    for each in (reads_in, writes_out, writes_err, writes_end):
+        os.close(each)
+    read: dict[int, bytes] = {}
+
+    def drain(descriptor: int) -> None:
+        with os.fdopen(descriptor, "rb") as file:
+            read[descriptor] = file.read()
+
+    def feed() -> None:
+        with contextlib.suppress(BrokenPipeError), os.fdopen(writes_in, "wb") as file:
+            file.write(stdin)
+
+    ends = os.fdopen(reads_end, "rb")
+    process = int(ends.readline())
+    threads = [
+        threading.Thread(target=drain, args=(reads_out,), daemon=True),
+        threading.Thread(target=drain, args=(reads_err,), daemon=True),
+        threading.Thread(target=feed, daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        os.kill(process, signal.SIGKILL)
+        raise subprocess.TimeoutExpired(list(arguments), seconds)
+    with ends:
+        code = int(ends.read())
+    return subprocess.CompletedProcess(
+        list(arguments), code, stdout=read[reads_out], stderr=read[reads_err]
+    )
+
+
+@cache
+def _forks() -> _Forks:
+    return _Forks()
+
+
+class _Forks:
+    """The process that is forked from; it ends with ours, by the end of the socket."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.wait()
+
+    def ask(self, asked: bytes, descriptors: list[int]) -> None:
+        with self._lock:
+            socket.send_fds(self._socket, [_LENGTH.pack(len(asked))], descriptors)
+            self._socket.sendall(asked)
+
+
+def _serve(asking: socket.socket) -> None:
+    """Forks a process for each that is asked for; returns in that process, or ends."""
+    # Nobody waits for those who wait for the commands.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        length, descriptors, _, _ = socket.recv_fds(asking, _LENGTH.size, _DESCRIPTORS)
+        if not length:
+            sys.exit()
+        asked = _read(asking, _LENGTH.unpack(length)[0])
+        if not os.fork():
+            asking.close()
+            break
+        for each in descriptors:
+            os.close(each)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    *standard, told = descriptors
+    process = os.fork()
+    if process:
+        _wait(process, os.fdopen(told, "wb", buffering=0), standard)
+    os.close(told)
+    for number, each in enumerate(standard):
+        os.dup2(each, number)
+        os.close(each)
+    sys.argv, environment, folder = json.loads(asked)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+
+
+def _wait(process: int, told: BinaryIO, standard: list[int]) -> None:
+    for each in standard:
+        os.close(each)
+    told.write(b"%d\n" % process)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    told.write(b"%d" % code)
+    os._exit(0)
+
+
+def _read(asking: socket.socket, size: int) -> bytes:
+    parts = b""
+    while len(parts) < size:
+        parts += asking.recv(size - len(parts))
+    return parts
+
+
+def _import_all() -> None:
+    from worker import cli  # noqa: PLC0415 - only in the process that is forked from
+
+    for found in pkgutil.iter_modules(cli.__path__, "worker.cli."):
+        import_module(found.name)
+
+
+if __name__ == "__main__":
+    # The folder of a program is where it imports from first; ours is a package of tests.
+    del sys.path[0]
+    _import_all()
+    _serve(socket.socket(fileno=int(sys.argv[1])))
+    from worker.cli import main
+
+    main()
