@@ -106,6 +106,8 @@ def test_a_worker_with_a_wrong_key_says_so_waits_and_goes_on_once_the_file_is_ri
 def test_a_worker_that_waits_for_its_key_can_be_stopped(console: Console, tmp_path: Path) -> None:
     use_wrong_key(tmp_path)
     log = tmp_path / "worker.log"
+    # Where the machine is so busy that its first read has no answer, this has it ask again.
+    console.run("submit", "list_models")
     with starting_worker(console, log):
         wait_until(lambda: b"api.credentials_refused" in log.read_bytes(), "the alarm")
 
