@@ -200,6 +200,16 @@ async def test_who_waits_for_room_makes_no_server_silent(server: str) -> None:
         assert await first == await second == PICTURE
 
 
+async def test_the_time_that_is_waited_for_room_is_not_the_downloads(server: str) -> None:
+    """Else a worker whose room is taken would fail what nothing is wrong with."""
+
+    async def make_room(_: int) -> None:
+        await asyncio.sleep(3.5)
+
+    async with downloads(total=3.0) as reader:
+        assert await reader.read(f"{server}/length/empty", MOST_BYTES, "f", make_room) == b""
+
+
 async def test_a_server_that_trickles_is_given_up_after_the_whole_time(server: str) -> None:
     async with downloads(total=0.05) as reader:
         with pytest.raises(RetryableError, match=r"did not come within 0\.05 s"):

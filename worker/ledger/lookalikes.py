@@ -65,7 +65,7 @@ class Lookalikes:
 
     async def unowned(self, guards: list[str]) -> int:
         """Returns how many of the guards of what exists no command holds."""
-        return (await self._redis.mget(guards)).count(None)
+        return len(guards) - int(await self._redis.exists(*guards))
 
     async def _owns(self, command_id: str) -> bool:
         state, progress = await cast(
