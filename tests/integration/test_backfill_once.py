@@ -162,3 +162,15 @@ async def test_who_leads_no_more_tells_no_progress(night: Backfilling) -> None:
     assert await told(night) == []
     await tell(night, newer, b"new", "running-7-0")
     assert await told(night) == [b"new"]
+
+
+async def test_a_reply_stream_of_the_wrong_type_keeps_nobody_from_leading(
+    night: Backfilling,
+) -> None:
+    """A producer chose its name; the backfill goes its way, and the events stream has it all."""
+    replies = night.keys.replies("sender")
+    await night.redis.set(replies, "x")
+    token, _ = await night.lead()
+    await tell(night, token, b"1", "running-7-0")
+    assert await raw_events(night.redis, night.keys.events) == [b"1"]
+    assert await night.redis.get(replies) == b"x"

@@ -11,8 +11,7 @@
 --         uncollected results; ms until the other leader's lease ends}
 --
 -- Rights: HSET 1  EXPIRE 5  HGETALL 1
-redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3])
-redis.call('XLEN', KEYS[4]); redis.call('XLEN', KEYS[5])
+redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3]); redis.call('XLEN', KEYS[4])
 local is = redis.call('HMGET', KEYS[1], 'leader', 'leader_until', 'told', 'told_of', 'lease')
 if not is[1] then return {-1, {}, 0, 0, 0} end
 local time = redis.call('TIME')
@@ -36,7 +35,9 @@ if token > 0 then
     'lease', ARGV[2])
   if tells then
     redis.call('HSET', KEYS[1], 'told', now, 'told_of', ARGV[6])
-    if KEYS[5] ~= KEYS[4] then
+    -- A reply stream whose key holds something else gets nothing: the events stream has it all.
+    local kind = KEYS[5] ~= KEYS[4] and redis.call('TYPE', KEYS[5])['ok']
+    if kind == 'stream' or kind == 'none' then
       redis.pcall('XADD', KEYS[5], 'MINID', '~', now - ARGV[5] * 1000, '*', 'event', ARGV[3])
       redis.call('EXPIRE', KEYS[5], ARGV[5])
     end
