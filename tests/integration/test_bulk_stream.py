@@ -117,6 +117,24 @@ async def test_the_intake_is_behind_while_the_common_stream_has_more_than_it_rea
     assert told == [True], "what was held back is called"
 
 
+async def test_an_intake_that_was_behind_never_waits_to_find_that_nothing_more_is_there(
+    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it knows, the bulk stream is left out and bulk commands are held back."""
+    # For ever, as Redis reads it: who waits comes back when the connection gives up, by an error.
+    monkeypatch.setattr("worker.intake.reader.BLOCK_MILLISECONDS", 0)
+    await open_groups(redis, keys)
+    told: list[bool] = []
+    intake = intake_of(redis, ledger, on_caught_up=lambda: told.append(True))
+    intake._resume_pending = False
+    for number in range(intake._pace.count):
+        await add(redis, keys, COMMON, good(id=f"c-{number}"))
+    await intake._read_once()
+    assert (intake.behind, told) == (True, [])
+    await intake._read_once()
+    assert (intake.behind, told) == (False, [True])
+
+
 async def test_entries_of_the_same_id_in_both_streams_are_two_commands(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:

@@ -10,15 +10,18 @@ from redis.exceptions import ResponseError
 
 from tests.integration.backfilling import NAME, begin, command
 from tests.integration.ledger_acts import (
+    accept_one,
     acceptance,
     events,
     lease_one,
     open_group,
+    raw_events,
     read_entry,
 )
 from worker.backfill.standing import BackfillState
 from worker.backfill.store import Fed, Turn
 from worker.intake.lists import Mover, PushedList
+from worker.ledger.cancellation import cancel
 from worker.ledger.row import AcceptVerdict, Finish, Rejection, RowState
 from worker.ledger.streams import entries_between
 
@@ -64,6 +67,27 @@ async def test_what_was_pushed_stays_in_its_list_while_the_stream_refuses_it(
     ]
     assert moved == [b"moving", *TEXTS]
     assert await redis.exists(name, pushed.moving) == 0
+
+
+@pytest.mark.parametrize("which", ["inbox", "celery"])
+async def test_a_stream_that_takes_some_more_leaves_the_rest_in_the_list(
+    redis: Redis, keys: Keys, which: str
+) -> None:
+    """What it took is moved and nothing else: neither lost nor there twice."""
+    await redis.xadd(keys.commands, {"exhausted": "1"}, id=f"{2**64 - 1}-{2**64 - 4}")
+    pushed = PushedList.inbox(keys) if which == "inbox" else PushedList.celery(keys)
+    name = pushed.name
+    push = redis.rpush if pushed.oldest == "LEFT" else redis.lpush
+    texts = [b"%d" % number for number in range(8)]
+    await push(name, *texts)
+    mover = Mover(redis, keys, pushed, 100)
+    for _ in range(2):
+        with pytest.raises(ResponseError):
+            await mover.move_once()
+    moved = await entries_between(redis, keys.commands, "-", "+")
+    assert [fields[pushed.field] for _, fields in moved[1:]] == texts[:3]
+    left = await redis.lrange(name, 0, -1)
+    assert left == (texts[3:] if pushed.oldest == "LEFT" else texts[:2:-1])
 
 
 @pytest.mark.parametrize("which", ["events", "dead_letters"])
@@ -175,16 +199,26 @@ async def test_a_state_of_a_backfill_is_taken_only_with_its_event(
     assert await redis.xlen(keys.events) == 1
 
 
-async def test_a_reply_stream_that_takes_no_more_keeps_no_command_from_its_end(
+async def test_a_reply_stream_that_takes_no_more_keeps_nothing_from_happening_once(
     redis: Redis, keys: Keys, ledger: Ledger
 ) -> None:
-    lease = await lease_one(redis, ledger)
+    """Whoever accepts, rejects, notes, ends or cancels: the events stream has it all."""
     replies = keys.replies("desk")
     await exhaust(redis, replies)
-    before = await redis.xlen(keys.events)
-    end = Finish(lease, RowState.SUCCEEDED, 1, event=b'{"n": 1}', replies=replies)
+    lease = await lease_one(redis, ledger, event=b"accepted", replies=replies)
+    await ledger.note(lease, {"step": "created"}, event=b"noted", replies=replies)
+    end = Finish(lease, RowState.SUCCEEDED, 1, event=b"ended", replies=replies)
     assert await ledger.finish([end]) == [True]
-    assert await redis.xlen(keys.events) == before + 1
+    bad = await read_entry(redis, keys, b"bad")
+    assert await ledger.reject([Rejection(bad, b"rejected", b"{}", replies)]) == 1
+    text = b'{"type":"list_models","id":"two","data":{},"replyto":"desk"}'
+    await accept_one(redis, ledger, "two", text=text, event=b"second", replies=replies)
+    kept = {"retention_seconds": 60, "reply_retention_seconds": 60}
+    await cancel(redis, keys, "two", **kept)
+    told = await raw_events(redis, keys.events)
+    assert told[:5] == [b"accepted", b"noted", b"ended", b"rejected", b"second"]
+    assert [b"list_models.cancelled" in event for event in told[5:]] == [True]
+    assert await redis.xlen(replies) == 0
 
 
 async def test_doctor_names_a_stream_that_takes_no_more_entries(

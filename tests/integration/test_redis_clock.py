@@ -27,9 +27,9 @@ from worker.intake.reader import Intake
 from worker.ledger.connection import connect
 from worker.ledger.keys import COMMAND_FIELD, GROUP, CommandStream, Keys
 from worker.ledger.lanes import Lanes
-from worker.ledger.ledger import ENDED_HOLDER_SECONDS, Ledger, Noted
+from worker.ledger.ledger import ENDED_HOLDER_SECONDS, PAGE, Ledger, Noted
 from worker.ledger.limits import RedisLimits
-from worker.ledger.row import Finish, RowState
+from worker.ledger.row import SUSPECT_CLAIMS, Finish, RowState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -116,6 +116,43 @@ async def test_what_was_due_is_due_though_the_clock_went_back(
         await ledger.accept([acceptance(entry, f"c-{start + more}") for more in range(200)])
     assert await go_back(clock, ledger) == 1200
     assert await ledger.count_due() == (1200, 0, 0)
+
+
+async def test_many_that_wait_for_one_moment_keep_nothing_behind_them_from_being_moved(
+    redis: Redis, ledger: Ledger, keys: Keys, clock: MovedClock
+) -> None:
+    """More of them than one page of the script has stay where they are."""
+    await open_group(redis, keys)
+    await ledger.mind_clock()
+    await accept_one(redis, ledger, "retry")
+    (lease,) = (await ledger.claim(1)).leases
+    await ledger.finish([Finish(lease, RowState.RETRYING, 1, delay_seconds=1200)])
+    later = await now_ms(redis) + 600_000
+    entry = await read_entry(redis, keys)
+    for start in range(0, 3 * PAGE, PAGE):
+        batch = [
+            acceptance(entry, f"c-{start + more}", not_before_ms=later) for more in range(PAGE)
+        ]
+        await ledger.accept(batch)
+    async with asyncio.timeout(60):
+        assert await go_back(clock, ledger) == 1
+    assert 1_100_000 < await rest_ms(redis, keys.due_interactive, "retry") < 1_201_000
+    assert await redis.zcount(keys.due_interactive, later, later) == 3 * PAGE
+
+
+async def test_a_suspect_waits_no_longer_than_a_lease_though_the_clock_went_back(
+    redis: Redis, ledger: Ledger, keys: Keys, clock: MovedClock
+) -> None:
+    await open_group(redis, keys)
+    await ledger.mind_clock()
+    await accept_one(redis, ledger, "one")
+    for _ in range(SUSPECT_CLAIMS):
+        assert len((await ledger.claim(1)).leases) == 1
+        await redis.zadd(keys.due_interactive, {"one": 0}, xx=True)
+    assert (await ledger.claim(1)).leases == []
+    assert await redis.zcard(keys.due_suspect) == 1
+    await go_back(clock, ledger)
+    assert await rest_ms(redis, keys.due_suspect, "one") <= LEASE_SECONDS * 1000
 
 
 async def test_a_retry_is_due_when_it_was_to_be_and_a_notbefore_stays(

@@ -18,7 +18,7 @@ from schemas.enums import CommandType, IterationPolicy, Priority
 from schemas.events import ErrorCode, Problem
 from schemas.legible import read_legible
 from schemas.parsing import MAX_COMMAND_BYTES, InvalidCommandError, parse_command
-from schemas.referral import parse_message, reread_message
+from schemas.referral import completed, parse_message, reread_message
 
 ONE = "11111111-1111-4111-8111-111111111111"
 TWO = "22222222-2222-4222-8222-222222222222"
@@ -590,3 +590,17 @@ def test_an_empty_tracestate_counts_as_absent() -> None:
 def test_data_in_base64_are_refused_with_what_to_send() -> None:
     with pytest.raises(InvalidCommandError, match=r"data_base64 is not taken.*the object data"):
         parse_command(b'{"type":"list_models","specversion":"1.0","data_base64":"e30="}')
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "marked"])
+def test_data_that_lie_elsewhere_are_read_as_those_in_a_command(mark: bytes) -> None:
+    """A byte order mark is no part of them, and null counts as absent."""
+    referred = b'{"type": "list_models", "id": "a", "dataref": "/data.json", "priority": "bulk"}'
+    data = mark + b'{"query": null, "order_asc": null}'
+    command = completed(referred, data)
+    assert (
+        command
+        == parse_command(
+            text("list_models", {}, id="a", dataref="/data.json", priority="bulk")
+        ).command
+    )

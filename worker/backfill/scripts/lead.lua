@@ -10,7 +10,7 @@
 -- Returns {token, 0 if another leads, -1 if there is no such backfill; all fields; open items;
 --         uncollected results; ms until the other leader's lease ends}
 --
--- Rights: HSET 1  EXPIRE 5  HGETALL 1
+-- Rights: HSET 1  TYPE 5  XADD 5  EXPIRE 5  HGETALL 1
 redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3]); redis.call('XLEN', KEYS[4])
 local is = redis.call('HMGET', KEYS[1], 'leader', 'leader_until', 'told', 'told_of', 'lease')
 if not is[1] then return {-1, {}, 0, 0, 0} end
