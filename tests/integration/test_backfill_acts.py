@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 import pytest
 
-from schemas.enums import PartFormat
+from schemas.enums import PartFormat, SourceFormat
 from schemas.events import ErrorCode
 from tests.integration.backfilling import (
     ITEMS,
@@ -20,11 +22,12 @@ from tests.integration.backfilling import (
     store_of,
 )
 from tests.integration.ledger_acts import events, lease_one
+from tests.web_server import serving
 from worker.backfill.errors import LeadLostError
 from worker.backfill.leader import Busy, Leader
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector
-from worker.backfill.plan import FailureLimits, Plan
+from worker.backfill.plan import FailureLimits, Plan, SourcePlan
 from worker.backfill.reader import Batch, Reader
 from worker.backfill.standing import BackfillState, Origin, Standing
 from worker.backfill.steering import cancel_backfill, pause, resume
@@ -436,6 +439,7 @@ async def test_rows_that_are_no_items_stop_it_at_its_limit_too(
         ended = await Leader(run.store, NAME, announces=True).work()
         assert isinstance(ended, Standing)
         assert (ended.state, ended.failed) == (BackfillState.PAUSED, failed)
+        assert ended.failures == {"invalid_item": failed}
         await resume(run.store, NAME)
 
 
@@ -522,6 +526,80 @@ def late(lease: Lease) -> Finish:
     return Finish(
         lease, RowState.FAILED, 1, event=event, late=True, failure=ErrorCode.DEADLINE_EXCEEDED
     )
+
+
+class Breaking(BaseHTTPRequestHandler):
+    """Gives three rows more each second time that it is asked and breaks off; else it is busy."""
+
+    rows: ClassVar[list[bytes]] = []
+    asked: ClassVar[list[str]] = []
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base names it
+        pass
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        times, is_busy = divmod(len(self.asked) + 1, 2)
+        text = b"".join(self.rows)
+        self.send_response(503 if is_busy else 200)
+        self.send_header("Content-Length", "0" if is_busy else str(len(text)))
+        self.end_headers()
+        if not is_busy:
+            self.wfile.write(b"".join(self.rows[: 3 * times]))
+        self.close_connection = True
+
+
+async def test_a_source_that_breaks_now_and_then_is_read_to_its_end(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only failures in a row pause it, however many there are in all."""
+    monkeypatch.setattr("worker.backfill.leader.SOURCE_PAUSE_SECONDS", 0)
+    night_plan = make_plan(tmp_path)
+    Breaking.rows = (tmp_path / "items.jsonl").read_bytes().splitlines(keepends=True)
+    store = store_of(redis, keys)
+    with serving(Breaking) as url:
+        source = SourcePlan(f"{url}/items.jsonl", SourceFormat.JSONL)
+        plan = replace(night_plan, source=source, window=200)
+        await store.open(NAME, plan, Origin.CONSOLE, "bf-1")
+        run = Backfilling(redis, keys, ledger, store, plan)
+        async with run.working():
+            ended = await Leader(store, NAME, announces=True).work()
+    assert isinstance(ended, Standing)
+    assert (ended.state, ended.reason) == (BackfillState.SUCCEEDED, "")
+    assert run.items() == list(range(ITEMS))
+    assert len(Breaking.asked) >= 2 * ITEMS // 3 - 1
+
+
+class Moving(BaseHTTPRequestHandler):
+    """Sends whoever asks on to another address, where an item is."""
+
+    asked: ClassVar[list[str]] = []
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base names it
+        pass
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(302 if self.path == "/moved.jsonl" else 200)
+        self.send_header("Location", "/items.jsonl")
+        self.end_headers()
+        self.wfile.write(b'{"data_path": "a.png"}\n')
+
+
+async def test_who_leads_for_a_worker_follows_a_source_to_no_other_address(
+    redis: Redis, keys: Keys, ledger: Ledger, night_plan: Plan
+) -> None:
+    """Its URL was allowed, the other one was not."""
+    lease = await lease_one(redis, ledger, NAME, command_type="backfill")
+    store = store_of(redis, keys)
+    with serving(Moving) as url:
+        source = SourcePlan(f"{url}/moved.jsonl", SourceFormat.JSONL)
+        await store.open_for(lease, replace(night_plan, source=source))
+        ended = await Leader(store, NAME, announces=False).work()
+    assert isinstance(ended, Standing)
+    assert ended.state is BackfillState.FAILED
+    assert "names another address, which a worker does not follow" in ended.reason
+    assert Moving.asked == ["/moved.jsonl"]
 
 
 async def test_a_command_that_has_ended_begins_no_backfill(

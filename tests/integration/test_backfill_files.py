@@ -16,6 +16,7 @@ from PIL import Image
 from tests.integration.backfilling import ITEMS, NAME, Backfilling, begin
 from tests.integration.ledger_acts import events
 from worker.backfill.leader import Leader
+from worker.backfill.output import Output
 from worker.backfill.standing import BackfillState, Origin, Standing
 from worker.backfill.steering import cancel_backfill, resume
 
@@ -165,6 +166,12 @@ async def test_pictures_and_numbers_that_can_t_be_used_are_told_and_left_out(
     assert (len(sizes), sizes[3], sizes[4]) == (ITEMS, (1, 1), (40, 20))
     results = orjson.loads((tmp_path / "out" / "coco-results.json").read_bytes())
     assert len(results) == ITEMS * 20 - 21
+    names = {each["id"]: (each["name"], each["feature_id"]) for each in listed["categories"]}
+    assert names == {1: ("disc", "id-0"), 2: ("ring", "id-1")}
+    scores = {names[each["category_id"]][0]: set[float]() for each in results}
+    for each in results:
+        scores[names[each["category_id"]][0]].add(round(each["score"] * 100))
+    assert scores == {"disc": set(range(50, 70, 2)), "ring": set(range(51, 70, 2))}
 
 
 @contextmanager
@@ -249,6 +256,22 @@ async def test_failures_that_were_not_written_are_written_before_they_run_again(
     assert refused.code == 1
     assert "failures.jsonl: was not written" in refused.err + refused.out
     assert await night.store.look(f"{NAME}.retry") is None
+
+
+def _break_off(output: Output) -> None:
+    with output.write("parts", "part-0.jsonl") as file:
+        file.write(b"half of it")
+        raise ValueError("a record")
+
+
+@pytest.mark.parametrize("kind", ["disk", "store"])
+def test_a_file_that_was_begun_and_not_ended_is_not_there(tmp_path: Path, kind: str) -> None:
+    """Whoever lists the folder would take the half of a part for a part."""
+    output = Output(str(tmp_path / "out") if kind == "disk" else f"memory://{tmp_path.name}/out")
+    with pytest.raises(ValueError, match="a record"):
+        _break_off(output)
+    filesystem, root = fsspec.url_to_fs(output.path("parts"))
+    assert not filesystem.exists(root) or filesystem.ls(root) == []
 
 
 class PickyFileSystem(MemoryFileSystem):  # type: ignore[misc]

@@ -113,6 +113,30 @@ async def test_a_result_in_the_store_that_is_none_leaves_the_word_where_it_lies(
     assert "frames" not in left
 
 
+@pytest.mark.parametrize(
+    "frames",
+    [
+        b'{"what":[{"name":"a","feature_id":"a","confidence":0.9}]}',
+        b'{"0":[{"confidence":0.9,"bounding_box":{"x":0,"y":0,"w":1,"h":1}}]}',
+        b'{"0":[{"name":"a","feature_id":"a","confidence":0.9,"polygon":[1]}]}',
+    ],
+    ids=["a frame without a number", "no name", "a point that is none"],
+)
+async def test_predictions_that_nobody_can_read_keep_no_other_out_of_the_last_files(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path, frames: bytes
+) -> None:
+    night = await begin(redis, keys, ledger, tmp_path)
+    record = b'{"item":0,"state":"succeeded","frames":%s,"attempts":1,"seconds":0.1}' % frames
+    standing = await _end_all(night, record)
+    assert standing.unwritten == []
+    assert standing.result is not None
+    told = {each["file"]: each["message"] for each in standing.result["warnings"]}
+    assert told["coco-results.json"].startswith("1 items left out; the first: item 0")
+    assert told["summary.json"].startswith("1 items not counted; the first: item 0")
+    listed = orjson.loads((tmp_path / "out" / "coco-images.json").read_bytes())
+    assert {each["item"] for each in listed["images"]} == set(range(1, GOOD + 1))
+
+
 def _frames(output: str, part_format: PartFormat) -> Any:
     out = Output(output)
     (name,) = out.part_names()

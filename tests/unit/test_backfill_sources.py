@@ -15,10 +15,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from schemas.enums import SourceFormat
 from schemas.parsing import parse_command
-from worker.backfill.errors import SourceError
+from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.plan import Plan, SourcePlan
 from worker.backfill.reader import BATCH_BYTES, Reader
 from worker.backfill.rows import MAX_ROW_BYTES, lines
@@ -272,6 +273,36 @@ def test_a_folder_behind_a_url_gives_its_images_in_order_and_goes_on_behind_any(
     assert expected_items(SourcePlan(location, SourceFormat.FOLDER)) is None
     with pytest.raises(SourceError, match="memory:///bucket/nothing: there is no such folder"):
         read_all("memory://bucket/nothing/")
+
+
+class EarlyFile(MemoryFile):  # type: ignore[misc]
+    """Tells five bytes more than it gives."""
+
+    @property
+    def size(self) -> int:
+        return len(self.getbuffer()) + 5
+
+
+class EarlyStore(MemoryFileSystem):  # type: ignore[misc]
+    """A store that ends each file before its end."""
+
+    protocol = "early"
+
+    def _open(self, path: str, *_: object, **__: object) -> EarlyFile:
+        return EarlyFile(self, path, b'{"data_path": "a.png"}\n' * 3)
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.removeprefix("early://").lstrip("/")
+
+
+def test_a_store_that_ends_a_source_too_early_is_found_out() -> None:
+    fsspec.register_implementation("early", EarlyStore, clobber=True)
+    rows = open_source(SourcePlan("early://items.jsonl", SourceFormat.JSONL)).rows("")
+    for _ in range(3):
+        next(rows)
+    with pytest.raises(SourceUnavailableError, match="it ended after 69 of 74 bytes"):
+        next(rows)
 
 
 def test_a_path_is_one_beside_its_manifest_wherever_that_lies() -> None:

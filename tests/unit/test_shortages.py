@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from schemas.enums import SourceFormat
 from schemas.events import ErrorCode
 from tests.body_server import Bodies
 from tests.stub_api import StubApi
@@ -20,6 +21,9 @@ from worker.api.downloads import Downloads
 from worker.api.gate import Breaker, Gate
 from worker.api.signing import BearerToken
 from worker.api.transport import Transport
+from worker.backfill.errors import SourceUnavailableError
+from worker.backfill.plan import SourcePlan
+from worker.backfill.sources import open_source
 from worker.errors import BusyThreadsError, InputError, NotSentError, RetryableError, ShortageError
 from worker.handlers.files import PlainFiles
 from worker.open_files import affordable_places
@@ -59,6 +63,16 @@ def test_a_file_that_can_t_be_opened_for_want_of_descriptors_is_tried_again(tmp_
     with no_more_files(), pytest.raises(ShortageError, match="ulimit -n"):
         files.read(tmp_path / "a.jpg")
     assert files.read(tmp_path / "a.jpg") == b"x"
+
+
+def test_a_source_that_can_t_be_opened_for_want_of_descriptors_is_tried_again(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "items.jsonl").write_bytes(b'{"data_path": "a.png"}\n')
+    source = open_source(SourcePlan(str(tmp_path / "items.jsonl"), SourceFormat.JSONL))
+    with no_more_files(), pytest.raises(SourceUnavailableError, match="Too many open files"):
+        list(source.rows(""))
+    assert len(list(source.rows(""))) == 1
 
 
 @pytest.mark.parametrize(
