@@ -72,8 +72,16 @@ class ParsedCommand:
     fingerprint: bytes
 
 
-def parse_command(raw: bytes, *, most_bytes: int = MAX_COMMAND_BYTES) -> ParsedCommand:
+def parse_command(
+    raw: bytes, *, most_bytes: int = MAX_COMMAND_BYTES, accepted: bool = False
+) -> ParsedCommand:
     """Returns the command that `raw` holds, its data with it.
+
+    Args:
+        raw: the message.
+        most_bytes: that it may have.
+        accepted: whether a worker, maybe of an older version, took it before: it had no bound of
+            extensions.
 
     Raises:
         InvalidCommandError: It holds none; never anything else.
@@ -82,7 +90,8 @@ def parse_command(raw: bytes, *, most_bytes: int = MAX_COMMAND_BYTES) -> ParsedC
     if not isinstance(root, dict):
         raise invalid_command([Problem(path="", message="must be an object")])
     command_type = _read_type(root)
-    check_extensions(root, command_type)
+    if not accepted:
+        check_extensions(root, command_type)
     try:
         command = _validate(command_type, raw, root)
     except ValidationError as exc:

@@ -55,16 +55,20 @@ _ADAPTER: Final = TypeAdapter(ReferredCommand)
 _reread = cast("Callable[[bytes], Command]", TypeAdapter[Command](Command).validator.validate_json)
 
 
-def parse_message(raw: bytes) -> ParsedCommand | ParsedReferral:
+def parse_message(raw: bytes, *, accepted: bool = False) -> ParsedCommand | ParsedReferral:
     """Returns the command that `raw` holds, with its data or with where they lie.
 
     Data that are there go before a `dataref`.
+
+    Args:
+        raw: the message.
+        accepted: whether it was accepted before, as `parse_command` has it.
 
     Raises:
         InvalidCommandError: It holds neither; never anything else.
     """
     try:
-        return parse_command(raw)
+        return parse_command(raw, accepted=accepted)
     except InvalidCommandError as error:
         # Only what is no whole command is looked at twice: the hot path pays nothing.
         if error.code is not ErrorCode.INVALID_COMMAND or error.command_type is None:
@@ -72,7 +76,7 @@ def parse_message(raw: bytes) -> ParsedCommand | ParsedReferral:
         root = jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False)
         if root.get("data") is not None or root.get(DATAREF) is None:
             raise
-        return _parse_referral(raw, root, error)
+        return _parse_referral(raw, root, error, accepted=accepted)
 
 
 def reread_message(raw: bytes) -> Command | ReferredCommand:
@@ -86,14 +90,15 @@ def reread_message(raw: bytes) -> Command | ReferredCommand:
     try:
         return _reread(raw)
     except ValidationError:
-        return parse_message(raw).command
+        return parse_message(raw, accepted=True).command
 
 
 def _parse_referral(
-    raw: bytes, root: Mapping[str, Any], error: InvalidCommandError
+    raw: bytes, root: Mapping[str, Any], error: InvalidCommandError, *, accepted: bool
 ) -> ParsedReferral:
     command_type = cast("CommandType", error.command_type)
-    check_extensions(root, command_type)
+    if not accepted:
+        check_extensions(root, command_type)
     try:
         command = _ADAPTER.validate_json(raw)
     except ValidationError as exc:
@@ -128,7 +133,7 @@ def completed(text: bytes, data: bytes) -> Command:
     # Spliced, not parsed and written: numbers and the like stay as they were sent.
     whole = orjson.dumps(attributes)[:-1] + b',"data":' + data + b"}"
     try:
-        return parse_command(whole, most_bytes=len(whole)).command
+        return parse_command(whole, most_bytes=len(whole), accepted=True).command
     except InvalidCommandError as exc:
         raise InvalidCommandError(
             exc.code, f"is wrong: {exc.message}", problems=exc.problems

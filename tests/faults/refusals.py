@@ -97,7 +97,9 @@ def _refusing(fleet: Fleet, rng: random.Random, number: int) -> Iterator[None]:
     with ExitStack() as stack:
         match number % 3:
             case 0:
-                for stream in rng.sample(STREAMS, rng.randint(1, len(STREAMS))):
+                # That of commands always: what is pushed meanwhile has to stay in its list.
+                others = rng.sample(STREAMS[1:], rng.randint(0, len(STREAMS) - 1))
+                for stream in (KEYS.commands, *others):
                     stack.enter_context(_used_up(fleet.client, stream))
             case 1:
                 stack.enter_context(_misplaced(fleet.client, rng.choice(SHARED)))

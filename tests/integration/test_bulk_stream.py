@@ -104,7 +104,7 @@ async def test_the_intake_is_behind_while_the_common_stream_has_more_than_it_rea
     await open_groups(redis, keys)
     told: list[bool] = []
     intake = intake_of(redis, ledger, batch=10, on_caught_up=lambda: told.append(True))
-    intake._resume_pending = False
+    intake._resume.clear()
     intake._pace.count = 10
     for stream, number in ((COMMON, 15), (BULK, 30)):
         for each in range(number):
@@ -126,13 +126,32 @@ async def test_an_intake_that_was_behind_never_waits_to_find_that_nothing_more_i
     await open_groups(redis, keys)
     told: list[bool] = []
     intake = intake_of(redis, ledger, on_caught_up=lambda: told.append(True))
-    intake._resume_pending = False
+    intake._resume.clear()
     for number in range(intake._pace.count):
         await add(redis, keys, COMMON, good(id=f"c-{number}"))
     await intake._read_once()
     assert (intake.behind, told) == (True, [])
     await intake._read_once()
     assert (intake.behind, told) == (False, [True])
+
+
+async def test_bulk_entries_that_an_accept_refused_are_read_again_once_it_is_not(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_groups(redis, keys)
+    await redis.set(keys.deadlines, "no set")
+    for number in range(3):
+        await add(redis, keys, BULK, good(id=f"b{number}"))
+    # Nobody takes anything over for an hour.
+    async with running(intake_of(redis, ledger, consumer_idle_seconds=3600).read):
+        await until(lambda: has_pending(redis, keys, 3))
+        await redis.delete(keys.deadlines)
+        await until(lambda: all_read(redis, keys))
+    assert sorted(await subjects(redis, keys)) == ["b0", "b1", "b2"]
+
+
+async def has_pending(redis: Redis, keys: Keys, number: int) -> bool:
+    return await pending(redis, keys) == number
 
 
 async def test_entries_of_the_same_id_in_both_streams_are_two_commands(

@@ -146,6 +146,21 @@ async def test_a_release_hastens_only_what_a_429_told_to_come_back(
     assert lease.command_id == "limited"
 
 
+async def test_a_row_whose_errors_are_none_keeps_no_other_from_being_hastened(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    odd = ("5", "null", "[1]", "{}", '"text"', "[[]]", "no JSON", "true")
+    for number in range(len(odd) + 1):
+        await accept_one(redis, ledger, f"c{number}")
+    error = {"at": "x", "code": "rate_limited", "message": "later"}
+    for lease in (await ledger.claim(20)).leases:
+        await ledger.finish([Finish(lease, RowState.RETRYING, 1, delay_seconds=60, errors=[error])])
+    for number, errors in enumerate(odd):
+        await redis.hset(keys.row(f"c{number}"), "x", errors)
+    assert (await Holds(redis, keys).release()).commands == 1
+
+
 async def test_a_longer_hold_counts_and_a_shorter_one_does_not(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:

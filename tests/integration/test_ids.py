@@ -67,7 +67,9 @@ async def end(night: Backfilling, lease: Lease) -> None:
     if lease.backfill:
         assert await night.settle(lease)
         return
-    told = announce(parse_message(lease.text).command, lease.entry_id, lease.command_id, *SUCCEEDED)
+    told = announce(
+        parse_message(lease.text).command, lease.entry_id, lease.command_id, *SUCCEEDED, now=0
+    )
     (done,) = await night.ledger.finish([Finish(lease, RowState.SUCCEEDED, 1, event=told)])
     assert done
 
@@ -168,6 +170,7 @@ async def test_an_item_s_event_has_another_source_than_a_command_s(
                 lease.command_id,
                 *SUCCEEDED,
                 backfill=lease.backfill,
+                now=0,
             )
         )
         validator.validate(event)
@@ -176,7 +179,7 @@ async def test_an_item_s_event_has_another_source_than_a_command_s(
             "/trainmaster/backfills/night" if lease.backfill else "/trainmaster"
         )
     odd = orjson.loads(
-        announce(parsed, "1-1", "a b/c/0", *SUCCEEDED, backfill="a b/c"),
+        announce(parsed, "1-1", "a b/c/0", *SUCCEEDED, backfill="a b/c", now=0),
     )
     assert odd["source"] == "/trainmaster/backfills/a%20b%2Fc"
     validator.validate(odd)

@@ -29,6 +29,7 @@ from worker.ledger.inspection import Inspector, RowChoice
 from worker.ledger.keys import COMMAND_FIELD
 from worker.ledger.lanes import Lanes
 from worker.ledger.limits import PERMIT_PAUSE_SECONDS, RedisLimits
+from worker.ledger.lua import load_script
 from worker.ledger.row import SUSPECT_CLAIMS, Finish, Lease, RowState
 from worker.ledger.streams import entries_between
 
@@ -374,6 +375,14 @@ async def test_permits_are_never_more_than_the_limit_and_those_of_the_dead_expir
     assert await asyncio.wait_for(fourth, 10)
     await redis.zadd(keys.permits, {held[1]: 1}, xx=True)
     assert await asyncio.wait_for(limits.enter(), 10)
+
+
+async def test_a_permit_whose_reply_was_lost_is_given_to_who_has_it_and_to_nobody_else(
+    redis: Redis, keys: Keys
+) -> None:
+    take = load_script(redis, "take_permit")
+    given = [await take(keys=[keys.permits], args=[name, 1, 60_000]) for name in "aab"]
+    assert given == [1, 1, 0]
 
 
 async def test_permits_are_renewed_while_their_requests_are_under_way(

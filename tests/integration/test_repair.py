@@ -227,6 +227,22 @@ async def test_a_row_whose_name_or_times_are_none_harms_no_other(
     assert {lease.command_id for lease in await claim_all(ledger)} == {"one", "two", "three"}
 
 
+async def test_a_lost_row_whose_end_redis_refuses_keeps_no_other_from_its_end(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path
+) -> None:
+    night = await begin(redis, keys, ledger, tmp_path)
+    await night.feed(1)
+    await redis.hset(keys.backfill(NAME), "failed", "many")
+    await open_group(redis, keys)
+    lost = [f"{NAME}\x1f0", "one", "two"]
+    for name in lost[1:]:
+        await accept_one(redis, ledger, name)
+    await redis.delete(keys.due_interactive, keys.due_bulk, *map(keys.text, lost))
+    await repair(redis, ledger)
+    assert [len(await ends(redis, keys, name)) for name in lost[1:]] == [1, 1]
+    assert await redis.exists(keys.row(lost[0])) == 1, "it waits until its count is mended"
+
+
 async def test_items_of_a_running_backfill_come_back_and_those_of_a_paused_one_stay_aside(
     redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path
 ) -> None:

@@ -353,6 +353,16 @@ def test_a_command_has_at_most_64_extensions(more: dict[str, object]) -> None:
     assert (caught.value.code, caught.value.command_id) == (ErrorCode.INVALID_COMMAND, "x")
 
 
+@pytest.mark.parametrize("said", [{"data": {}}, {"data": None, "dataref": "https://x/y"}])
+def test_what_an_older_version_accepted_with_more_extensions_is_read(
+    said: dict[str, object],
+) -> None:
+    many = {f"e{number}": number for number in range(100)}
+    text = json.dumps({"type": "list_models", **said, **many}).encode()
+    assert many.keys() <= reread_message(text).context().keys()
+    assert many.keys() <= completed(text, b"{}").context().keys()
+
+
 def test_a_sender_of_too_many_extensions_is_answered_all_the_same() -> None:
     """Where to, and about which command, may stand behind a thousand of them."""
     many = {f"e{number}": number for number in range(1000)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from schemas.enums import CommandType
@@ -13,22 +12,33 @@ if TYPE_CHECKING:
     from worker.backfill.plan import Plan
 
 
-def backfill_event(
+def backfill_event(  # noqa: PLR0913 - what an event tells
     backfill_id: str,
     plan: Plan,
     entry: str,
     state: EventState,
     data: dict[str, Any],
     *,
+    now_ms: int,
     told: str = "",
 ) -> bytes:
-    """Returns an event of a backfill; what is told again has the same id."""
+    """Returns an event of a backfill; what is told again has the same id.
+
+    Args:
+        backfill_id: of the backfill.
+        plan: what it does.
+        entry: of its command.
+        state: that is told.
+        data: of the event.
+        now_ms: Redis' time.
+        told: what tells events of the same state apart.
+    """
     return event_json(
         event_id=f"{entry}/{state}/{told}" if told else f"{entry}/{state}",
         command_type=CommandType.BACKFILL,
         state=state,
         subject=backfill_id,
-        time_ms=int(time.time() * 1000),
+        time_ms=now_ms,
         data=data,
         context=plan.context,
     )

@@ -367,7 +367,15 @@ class Leader:
     ) -> bytes:
         if standing.silent:
             return b""
-        return backfill_event(self._id, standing.plan, standing.entry, state, data, told=told)
+        return backfill_event(
+            self._id,
+            standing.plan,
+            standing.entry,
+            state,
+            data,
+            now_ms=standing.now_ms,
+            told=told,
+        )
 
     async def _kept(self, standing: Standing, act: Coroutine[Any, Any, T]) -> T:
         """Returns what `act` returns, and keeps the lead while it lasts."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -50,6 +51,8 @@ class Standing:
         led_ms: for how long someone else leads it, 0 where nobody does.
         silent: whether no event tells more of it, for its command has failed and said so.
         render: the folder of a console that pictures are yet to be drawn into; empty if none are.
+        read_at_ms: Redis' time at that moment.
+        read_at: the same moment, in seconds of a clock that only goes forward.
     """
 
     id: str
@@ -80,6 +83,13 @@ class Standing:
     led_ms: int
     silent: bool
     render: str = ""
+    read_at_ms: int = 0
+    read_at: float = field(default_factory=time.monotonic, compare=False)
+
+    @property
+    def now_ms(self) -> int:
+        """Redis' time now."""
+        return self.read_at_ms + int((time.monotonic() - self.read_at) * 1000)
 
     @property
     def ended(self) -> int:
@@ -123,7 +133,7 @@ class Standing:
 
 def read_standing(backfill_id: str, reply: list[Any]) -> Standing:
     """Returns what the script `lead` tells of a backfill."""
-    _, pairs, open_items, waiting, led_ms = reply
+    _, pairs, open_items, waiting, led_ms, now_ms = reply
     names = [name.decode() for name in pairs[::2]]
     told: dict[str, bytes] = dict(zip(names, pairs[1::2], strict=True))
     result = told.get("result")
@@ -156,6 +166,7 @@ def read_standing(backfill_id: str, reply: list[Any]) -> Standing:
         led_ms=led_ms,
         silent=told.get("silent") == b"1",
         render=told.get("render", b"").decode(),
+        read_at_ms=now_ms,
     )
 
 

@@ -57,7 +57,8 @@ async def begin_backfill(
 ) -> Plan:
     """Begins a backfill of the console unless it was begun before; returns the plan that it has."""
     entry = f"bf-{uuid.uuid4().hex[:12]}"
-    event = backfill_event(backfill_id, plan, entry, EventState.ACCEPTED, {})
+    now_ms = int(await store.now() * 1000)
+    event = backfill_event(backfill_id, plan, entry, EventState.ACCEPTED, {}, now_ms=now_ms)
     return await store.open(backfill_id, plan, Origin.CONSOLE, entry, event, render)
 
 

@@ -11,6 +11,7 @@ one read in `BULK_TURN`: whoever keeps the common one full must not starve the o
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,9 @@ BULK_TURN = 16
 BULK_TROUBLE_SECONDS = 5.0
 # So many ids are made for a command without one before it is rejected: who took them all meant to.
 MOST_MADE_IDS = 8
+# A rejection that Redis refuses, its dead letter above all, is tried again after so long. Meanwhile
+# its entry is left pending, so that what came after it need not wait.
+REFUSED_SECONDS = 5.0
 
 
 class Intake:
@@ -89,7 +93,10 @@ class Intake:
         self._on_caught_up = on_caught_up
         self._now = now
         self._forget_consumers = load_script(redis, "forget_consumers")
-        self._resume_pending = True
+        # Behind which of its own pending entries each stream is to be read again.
+        self._resume: dict[CommandStream, bytes] = {}
+        self._read_own_again()
+        self._own_again_at = math.inf
         self._takes_all = False
         self._behind = False
         self._turn = 0
@@ -146,14 +153,12 @@ class Intake:
                 self._ledger.outage.worked(part)
                 pause = FIRST_PAUSE_SECONDS
             except LEDGER_TROUBLE as exc:
-                self._resume_pending = True
+                self._read_own_again()
                 if part == "read":
                     self._behind = False
                 if isinstance(exc, ResponseError) and "NOGROUP" in str(exc):
                     await self._create_groups()
                     continue
-                if part == "read" and "WRONGTYPE" in str(exc):
-                    self._bulk_again_at = time.monotonic() + BULK_TROUBLE_SECONDS
                 self._ledger.outage.failed(part, exc)
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
@@ -170,10 +175,11 @@ class Intake:
                     await asyncio.sleep(FIRST_PAUSE_SECONDS)
 
     async def _read_once(self) -> None:
-        resumes, was_behind = self._resume_pending, self._behind
-        found, size_bytes = await self._read_streams(resumes=resumes)
-        if resumes and not found:
-            self._resume_pending = False
+        was_behind = self._behind
+        if time.monotonic() >= self._own_again_at:
+            self._own_again_at = math.inf
+            self._read_own_again()
+        found, size_bytes = await self._read_streams()
         for entries in found.values():
             vanished = [
                 Entry(entry.entry_id, {}, entry.stream) for entry in entries if not entry.fields
@@ -184,29 +190,44 @@ class Intake:
             # Bulk commands that were held back may run now.
             self._on_caught_up()
 
-    async def _read_streams(self, *, resumes: bool) -> tuple[dict[CommandStream, list[Entry]], int]:
+    def _read_own_again(self) -> None:
+        self._resume = dict.fromkeys(CommandStream, b"0")
+
+    async def _read_streams(self) -> tuple[dict[CommandStream, list[Entry]], int]:
         """Returns new entries, or those that are pending with us, of each stream that has some.
 
         And how many bytes they have together.
         """
         streams, count = self._streams(), self._pace.count
-        # No name for the reply, for that would hold its messages until all are handled.
-        by_key = by_stream(
-            await self._redis.xreadgroup(
-                GROUP,
-                self._consumer,
-                {self._keys.stream(stream): "0" if resumes else ">" for stream in streams},
-                count=count,
-                # Behind, the next read tells whether there is more, and must not wait to tell it.
-                block=None if resumes or self._behind else BLOCK_MILLISECONDS,
+        resumes = {stream: self._resume[stream] for stream in streams if stream in self._resume}
+        starts = resumes or dict.fromkeys(streams, b">")
+        try:
+            # No name for the reply, for that would hold its messages until all are handled.
+            by_key = by_stream(
+                await self._redis.xreadgroup(
+                    GROUP,
+                    self._consumer,
+                    {self._keys.stream(stream): start for stream, start in starts.items()},
+                    count=count,
+                    # Behind, the next read tells whether there is more, and must not wait for it.
+                    block=None if resumes or self._behind else BLOCK_MILLISECONDS,
+                )
             )
-        )
+        except ResponseError as exc:
+            if "WRONGTYPE" in str(exc):
+                self._bulk_again_at = time.monotonic() + BULK_TROUBLE_SECONDS
+            raise
         found = {}
-        for stream in streams:
+        for stream in starts:
             if entries := by_key.get(self._keys.stream(stream)):
                 found[stream] = [
                     Entry(entry_id, fields or {}, stream) for entry_id, fields in entries
                 ]
+        for stream in resumes:
+            if stream in found:
+                self._resume[stream] = found[stream][-1].entry_id
+            else:
+                del self._resume[stream]
         self._behind = not resumes and len(found.get(CommandStream.COMMON, ())) >= count
         size_bytes = sum(map(size_of, found.values()))
         if found:
@@ -217,7 +238,7 @@ class Intake:
     def _streams(self) -> tuple[CommandStream, ...]:
         """Returns what to read next: both streams, unless the common one has more."""
         self._turn += 1
-        if self._behind and not self._resume_pending and self._turn % BULK_TURN:
+        if self._behind and not self._resume and self._turn % BULK_TURN:
             return (CommandStream.COMMON,)
         if time.monotonic() < self._bulk_again_at:
             return (CommandStream.COMMON,)
@@ -316,10 +337,23 @@ class Intake:
         if accepted:
             self._on_accepted(accepted)
         if rejections:
-            count = await self._ledger.reject(rejections, stream)
-            log.warning("intake.rejected", entries=count)
+            await self._reject(rejections, stream)
         if accepted:
             log.debug("intake.accepted", commands=accepted)
+
+    async def _reject(self, batch: Sequence[Rejection], stream: CommandStream) -> None:
+        try:
+            count = await self._ledger.reject(batch, stream)
+        except ResponseError as exc:
+            self._own_again_at = time.monotonic() + REFUSED_SECONDS
+            self._ledger.outage.failed("reject", exc)
+            if len(batch) > 1:
+                # One of them may be what can't be written: it must not take the others with it.
+                for rejection in batch:
+                    await self._reject([rejection], stream)
+            return
+        self._ledger.outage.worked("reject")
+        log.warning("intake.rejected", entries=count)
 
     async def _accept(
         self, batch: Sequence[tuple[Entry, Acceptance]], stream: CommandStream
@@ -336,7 +370,7 @@ class Intake:
                     accepted += 1
                 elif verdict is AcceptVerdict.TAKEN and number < MOST_MADE_IDS:
                     log.warning("intake.id_taken", id=acceptance.command_id, entry=entry.origin)
-                    again.append((entry, with_next_id(entry, acceptance, number)))
+                    again.append((entry, with_next_id(entry, acceptance, number, self._now())))
                 elif verdict is not AcceptVerdict.DUPLICATE:
                     conflicts.append(conflict(entry, acceptance, self._keys, self._now()))
             batch = again

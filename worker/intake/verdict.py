@@ -109,7 +109,7 @@ def conflict(entry: Entry, acceptance: Acceptance, keys: Keys, now: float) -> Re
     )
 
 
-def with_next_id(entry: Entry, acceptance: Acceptance, number: int) -> Acceptance:
+def with_next_id(entry: Entry, acceptance: Acceptance, number: int, now: float) -> Acceptance:
     """Returns the acceptance under the next id that can be made for it.
 
     The same entry comes by the same ids in the same order, however often it is read: so it finds
@@ -119,10 +119,11 @@ def with_next_id(entry: Entry, acceptance: Acceptance, number: int) -> Acceptanc
         entry: without an id of its own.
         acceptance: under an id that is another command's.
         number: 1, 2, …
+        now: seconds since 1970.
     """
     command_id = f"{entry.origin}~{number}"
     command = parse_message(acceptance.text).command
-    event = announce(command, entry.origin, command_id, EventState.ACCEPTED, {})
+    event = announce(command, entry.origin, command_id, EventState.ACCEPTED, {}, now=now)
     return replace(acceptance, command_id=command_id, event=event)
 
 

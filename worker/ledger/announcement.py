@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from schemas.events import EVENT_SOURCE, event_json, item_source
@@ -24,7 +23,7 @@ def announce(  # noqa: PLR0913 - what an event tells
     ordinal: int | None = None,
     backfill: str = "",
     dataref: str | None = None,
-    now: float | None = None,
+    now: float,
 ) -> bytes:
     """Returns the event that tells `state` of a command.
 
@@ -39,7 +38,7 @@ def announce(  # noqa: PLR0913 - what an event tells
         state=state,
         subject=command_id,
         source=item_source(backfill) if backfill else EVENT_SOURCE,
-        time_ms=int((time.time() if now is None else now) * 1000),
+        time_ms=int(now * 1000),
         data=data,
         context=command.context(),
         dataref=dataref,

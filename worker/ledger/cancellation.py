@@ -10,7 +10,7 @@ from schemas.enums import CommandType, EventState
 from schemas.json_text import decode_json
 from schemas.legible import read_legible
 from schemas.parsing import InvalidCommandError
-from schemas.referral import parse_message
+from schemas.referral import reread_message
 from worker.ledger.announcement import announce
 from worker.ledger.keys import item_row_id
 from worker.ledger.lua import load_script
@@ -89,7 +89,7 @@ class _Moment:
     def command(self) -> Command | ReferredCommand | LegibleCommand:
         """The command, or as much of it as this version can read."""
         try:
-            return parse_message(self.text).command
+            return reread_message(self.text)
         except InvalidCommandError:
             return replace(read_legible(self.text), type=self.type)
 

@@ -9,6 +9,7 @@ import structlog
 
 from schemas.parsing import InvalidCommandError
 from worker.ledger.connection import LEDGER_TROUBLE
+from worker.tasks.settling import finish_each
 from worker.tasks.unreadable import give_up_late
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class DeadlineWatch:
         """Returns in how many seconds to look again."""
         late = await self._deadlines.claim(MOST_IN_A_SCRIPT)
         if late.leases:
-            await self._ledger.finish([self._finish(lease) for lease in late.leases])
+            await finish_each(self._ledger, [self._finish(lease) for lease in late.leases])
         if late.next_seconds is None:
             return LONGEST_LOOK_SECONDS
         return min(LONGEST_LOOK_SECONDS, late.next_seconds)

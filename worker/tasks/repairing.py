@@ -11,6 +11,7 @@ from redis.exceptions import NoPermissionError
 from worker.ledger.connection import LEDGER_TROUBLE
 from worker.ledger.repair import SHOWN
 from worker.ledger.server import SAFE_POLICY, eviction_policy
+from worker.tasks.settling import finish_each
 from worker.tasks.unreadable import give_up_lost
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class RepairWatch:
                 # Whatever someone has written there, the scan goes on for all others.
                 log.exception("ledger.row_unendable", id=row.lease.command_id)
         if ends:
-            await self._ledger.finish(ends)
+            await finish_each(self._ledger, ends)
 
 
 def _tell(step: Repaired) -> None:

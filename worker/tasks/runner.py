@@ -11,9 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schemas.enums import Priority
 from schemas.parsing import InvalidCommandError
@@ -21,6 +19,7 @@ from worker.errors import FencedError
 from worker.ledger.connection import LEDGER_TROUBLE
 from worker.ledger.outage import ONCE
 from worker.ledger.row import RowState
+from worker.tasks.settling import REDIS_AWAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,8 +52,6 @@ TEXT_BYTES = 12 * 1024 * 1024
 COPIES_OF_TEXT = 4
 # Of these bytes bulk commands leave a part to interactive ones.
 BULK_SHARE = 0.75
-# Whatever was to be written: nothing reaches Redis.
-_REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
 class Runner:
@@ -335,7 +332,7 @@ class Runner:
         """
         try:
             done = await self._ledger.finish(batch)
-        except _REDIS_AWAY:
+        except REDIS_AWAY:
             raise
         except Exception as exc:
             if isinstance(exc, ResponseError) and len(batch) == 1:
@@ -369,7 +366,7 @@ class Runner:
     async def _settle_one(self, finish: Finish) -> bool:
         try:
             (was_done,) = await self._ledger.finish([finish])
-        except (*_REDIS_AWAY, ResponseError):
+        except (*REDIS_AWAY, ResponseError):
             raise
         except Exception as exc:
             log.exception("run.unrecordable", command_id=finish.lease.command_id)

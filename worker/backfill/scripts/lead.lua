@@ -8,12 +8,12 @@
 --       3 event that tells progress or ""  4 ms between two of them
 --       5 seconds reply streams are kept  6 what that event tells: the same is told once
 -- Returns {token, 0 if another leads, -1 if there is no such backfill; all fields; open items;
---         uncollected results; ms until the other leader's lease ends}
+--         uncollected results; ms until the other leader's lease ends; now in ms}
 --
 -- Rights: HSET 1  TYPE 5  XADD 5  EXPIRE 5  HGETALL 1
 redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3]); redis.call('XLEN', KEYS[4])
 local is = redis.call('HMGET', KEYS[1], 'leader', 'leader_until', 'told', 'told_of', 'lease')
-if not is[1] then return {-1, {}, 0, 0, 0} end
+if not is[1] then return {-1, {}, 0, 0, 0, 0} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token, wanted, rest = 0, tonumber(ARGV[1]), tonumber(is[2]) - now
@@ -46,4 +46,4 @@ elseif is_cut then
   redis.call('HSET', KEYS[1], 'leader_until', now + lease)
 end
 return {token, redis.call('HGETALL', KEYS[1]), redis.call('SCARD', KEYS[2]),
-  redis.call('XLEN', KEYS[3]), math.max(rest, 0)}
+  redis.call('XLEN', KEYS[3]), math.max(rest, 0), now}
