@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -100,6 +100,27 @@ def test_a_picture_comes_upright_whichever_way_it_is_stored(
     for source in (file, file.read_bytes()):
         (frame,) = read_frames(source)
         assert np.abs(frame.astype(int) - np.asarray(upright)).max() < 60, "but for JPEG's noise"
+
+
+def test_each_frame_of_a_group_and_of_a_clip_comes_upright(tmp_path: Path) -> None:
+    """In a group each picture has an orientation of its own, in a clip one counts for all."""
+    upright = corners()
+    group = tmp_path / "group"
+    group.mkdir()
+    for number, orientation in enumerate((6, 1, 3, 8)):
+        turned_file(group / f"{number}.png", upright, orientation)
+    clip = tmp_path / "clip.webp"
+    stored = upright.transpose(Image.Transpose.ROTATE_90)
+    # The same picture twice would be one frame.
+    other = stored.point(lambda value: value + 1)
+    options: dict[str, Any] = {"lossless": True, "exif": orientation_exif(6)}
+    stored.save(clip, save_all=True, append_images=[other], **options)
+    for source, frames in ((group, 4), (clip, 2)):
+        assert measure(source) == (frames, *upright.size)
+        found = list(read_frames(source))
+        assert len(found) == frames
+        for frame in found:
+            assert np.abs(frame.astype(int) - np.asarray(upright)).max() < 5
 
 
 @pytest.mark.parametrize(
