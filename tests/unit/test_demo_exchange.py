@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from worker.demo.course import Course
 from worker.demo.errors import CommandFailedError
 from worker.demo.exchange import Exchange
+from worker.demo.plan import DETECTION, FULL
 from worker.ledger.keys import COMMAND_FIELD
 from worker.ledger.streams import entries_between
 from worker.producer import Producer
@@ -107,3 +109,27 @@ async def test_who_waits_for_a_training_to_exist_is_told_before_its_end(told: To
     await asyncio.wait_for(started.wait(), 10)
     assert not end.done()
     end.cancel()
+
+
+async def test_each_training_of_a_model_shows_epochs_of_its_own(told: Told) -> None:
+    losses = {"t-1": {"1": 0.5, "2": 0.4}, "t-2": {"1": 0.3}}
+    told.exchange.trainings.update({"detection-train-1": "t-1", "detection-train-2": "t-2"})
+    said: asyncio.Queue[tuple[str, str, str]] = asyncio.Queue()
+    course = Course(
+        DETECTION,
+        FULL,
+        (),
+        told.exchange,
+        lambda who, step, done: said.put_nowait((who, step, done)),
+        asyncio.Event(),
+        asyncio.Event(),
+        losses.__getitem__,
+    )
+    for part, shown in enumerate(("epoch 2 of 4", "epoch 1 of 4")):
+        showing = asyncio.create_task(course._show_epochs("training", part, 4))
+        async with asyncio.timeout(60):
+            assert await said.get() == ("detection", "training", shown)
+        showing.cancel()
+        await asyncio.gather(showing, return_exceptions=True)
+        while not said.empty():
+            said.get_nowait()
