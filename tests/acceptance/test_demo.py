@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 CONSOLE_SCRIPT = "import sys; from worker.cli import main; sys.exit(main())"
-PATIENCE_SECONDS = 600
+PATIENCE_SECONDS = 850
 
 
 class Demo:

@@ -62,6 +62,8 @@ def crash_at(
         # The frozen worker wakes up when another one has long done its work.
         failing.send(signal.SIGCONT)
     time.sleep(1.0)
+    # Before it has begun, a signal would end it with the signal for a code.
+    wait_until(lambda: whole.ready or not whole.alive, 120, "the worker is ready")
     codes = [worker.terminate()[0] for worker in (whole, failing) if worker.alive]
     audit.update()
     fleet.workers.clear()
