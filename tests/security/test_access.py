@@ -55,6 +55,8 @@ BUSY = {
     "headers": {"Retry-After": "1"},
     "count": 1,
 }
+# In doubt a worker looks at what others own and may have created.
+LOST = {"operation": "create_model", "effect": "commit_then_fail", "status": 502, "count": 1}
 # What a worker needs when it starts, stops, or is asked by Celery's tools, and not in between.
 STARTING = {
     "exists",
@@ -108,7 +110,7 @@ class Guarded:
     def send(self) -> list[str]:
         """Sends commands that have a worker do all that it can do; returns their ids."""
         self.rounds += 1
-        self.sandbox.faults(BUSY, SIMULATED)
+        self.sandbox.faults(BUSY, SIMULATED, LOST)
         body = self.sandbox.training_body("resnet18")
         features = list(self.sandbox.features("resnet18"))
         training = {
