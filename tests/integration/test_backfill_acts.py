@@ -392,7 +392,10 @@ async def test_too_many_failures_pause_it_with_a_reason_until_someone_resumes_it
             return
         assert ended.state is BackfillState.PAUSED
         assert reason in ended.reason
+        resumed = 0
         while (await run.standing()).state is BackfillState.PAUSED:
+            resumed += 1
+            assert resumed <= ITEMS, "a resume forgives what failed until then"
             await resume(run.store, NAME)
             await Leader(run.store, NAME, announces=True).work()
     assert (await run.standing()).failures == {"not_found": ITEMS}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import gzip
+import io
 import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -377,3 +378,9 @@ def test_elements_of_an_array_are_found_however_the_bytes_come(size: int) -> Non
         text = b" " + json.dumps(elements, indent=indent).encode() + b"\n"
         found: list[Any] = [json.loads(each) for each in Elements(Slow(text))]  # type: ignore[arg-type]
         assert found == elements
+
+
+def test_of_an_element_that_is_too_long_no_more_is_held_than_shows_it() -> None:
+    text = b'["' + b"x" * (4 * MAX_ROW_BYTES) + b'", {}]'
+    found = [len(each) for each in Elements(io.BufferedReader(io.BytesIO(text)))]
+    assert found == [MAX_ROW_BYTES + 1, 2]
