@@ -598,7 +598,8 @@ async def test_who_leads_for_a_worker_follows_a_source_to_no_other_address(
     with serving(Moving) as url:
         source = SourcePlan(f"{url}/moved.jsonl", SourceFormat.JSONL)
         await store.open_for(lease, replace(night_plan, source=source))
-        ended = await Leader(store, NAME, announces=False).work()
+        # Who follows has an item, which nobody ends here.
+        ended = await Leader(store, NAME, announces=False).work(seconds=60)
     assert isinstance(ended, Standing)
     assert ended.state is BackfillState.FAILED
     assert "names another address, which a worker does not follow" in ended.reason
