@@ -9,7 +9,7 @@ import pytest
 
 from schemas.enums import Priority
 from tests.console import Console, running_worker, wait_until
-from tests.integration.ledger_acts import accept_one, now_ms, open_group
+from tests.integration.ledger_acts import accept_one, acceptance, now_ms, open_group, read_entry
 from worker.ledger.holds import Holds
 from worker.ledger.row import Finish, RowState
 
@@ -130,15 +130,20 @@ async def test_a_release_hastens_only_what_a_429_told_to_come_back(
 ) -> None:
     """What waits for a notbefore, a training or a failing server is left where it stands."""
     await open_group(redis, keys)
-    errors = {"limited": "rate_limited", "failing": "server_error", "training": "rate_limited"}
+    errors = {
+        "limited": ("server_error", "rate_limited"),
+        "failing": ("rate_limited", "server_error"),
+        "training": ("rate_limited",),
+    }
     for command_id in errors:
         await accept_one(redis, ledger, command_id, lane=Priority.BULK)
     await accept_one(redis, ledger, "later", not_before_ms=await now_ms(redis) + 60_000)
     for lease in (await ledger.claim(9, bulk_most=9)).leases:
         state = RowState.TRAINING if lease.command_id == "training" else RowState.RETRYING
-        error = {"at": "x", "code": errors[lease.command_id], "message": 'says "at":'}
-        finish = Finish(lease, state, 1, delay_seconds=60, errors=[error])
-        await ledger.finish([finish])
+        past = [
+            {"at": "x", "code": code, "message": 'says "at":'} for code in errors[lease.command_id]
+        ]
+        await ledger.finish([Finish(lease, state, 1, delay_seconds=60, errors=past)])
     await ledger.hold(30)
     released = await Holds(redis, keys).release()
     assert (len(released.holds), released.commands) == (1, 1)
@@ -159,6 +164,29 @@ async def test_a_row_whose_errors_are_none_keeps_no_other_from_being_hastened(
     for number, errors in enumerate(odd):
         await redis.hset(keys.row(f"c{number}"), "x", errors)
     assert (await Holds(redis, keys).release()).commands == 1
+
+
+async def test_a_release_hastens_them_all_however_many_wait_and_whatever_stands_between(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """More than are looked at in one step, and every third of them waits for something else."""
+    await open_group(redis, keys)
+    entry = await read_entry(redis, keys)
+    await ledger.accept([acceptance(entry, f"c-{number}") for number in range(1500)])
+    leases = (await ledger.claim(1500)).leases
+    ends = [
+        Finish(
+            lease,
+            RowState.RETRYING,
+            1,
+            delay_seconds=3600,
+            errors=[{"code": "server_error" if number % 3 == 0 else "rate_limited"}],
+        )
+        for number, lease in enumerate(leases)
+    ]
+    assert await ledger.finish(ends) == [True] * 1500
+    assert (await Holds(redis, keys).release()).commands == 1000
+    assert await ledger.count_due() == (1000, 0, 0)
 
 
 async def test_a_longer_hold_counts_and_a_shorter_one_does_not(

@@ -234,12 +234,13 @@ async def test_a_text_that_is_no_utf8_is_kept_byte_by_byte(redis: Redis, keys: K
         await DeadLetters(redis, keys).replay(letter)
 
 
+@pytest.mark.parametrize("old", ["old", "o" * 255], ids=["short", "longest"])
 async def test_a_replay_is_a_new_command_that_names_the_old_one_and_happens_once(
-    redis: Redis, ledger: Ledger, keys: Keys
+    redis: Redis, ledger: Ledger, keys: Keys, old: str
 ) -> None:
-    text = orjson.dumps({"type": "get_model", "id": "old", "data": {}})
+    text = orjson.dumps({"type": "get_model", "id": old, "data": {}})
     letters = DeadLetters(redis, keys)
-    letter = await letters.get(await bury(redis, keys, 1, text=text, command_id="old"))
+    letter = await letters.get(await bury(redis, keys, 1, text=text, command_id=old))
     assert letter is not None
     edited = {"model_uuid": MODEL_UUID}
     new = await letters.replay(letter, edited)
@@ -247,7 +248,7 @@ async def test_a_replay_is_a_new_command_that_names_the_old_one_and_happens_once
     await take_in(redis, ledger)
     (told,) = await events(redis, keys.events)
     assert (told["type"], told["subject"]) == ("get_model.accepted", new)
-    assert told["causationid"] == "old"
+    assert told["causationid"] == old
     assert [each async for each in letters.list()] == []
 
 

@@ -105,6 +105,20 @@ async def test_the_clock_is_found_to_have_gone_back_once_and_no_matter_how_littl
     assert (await ledger.mind_clock(back))[1] == 0
 
 
+async def test_a_clock_that_goes_back_once_more_meanwhile_is_not_taken_for_mended(
+    ledger: Ledger, clock: MovedClock
+) -> None:
+    """Who moved the due times did so by the first step alone; another worker moves the rest."""
+    await ledger.mind_clock()
+    clock.move(-HOUR)
+    first = (await ledger.mind_clock())[1]
+    clock.move(-2 * HOUR)
+    both = (await ledger.mind_clock())[1]
+    assert abs(both - 2 * HOUR * 1000) < 60_000
+    assert (await ledger.mind_clock(first))[1] == both
+    assert (await ledger.mind_clock(both))[1] == 0
+
+
 async def test_what_was_due_is_due_though_the_clock_went_back(
     redis: Redis, ledger: Ledger, keys: Keys, clock: MovedClock
 ) -> None:
