@@ -69,6 +69,11 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base names it
         pass
 
+    def handle(self) -> None:
+        # Who is killed while he waits has reset the connection.
+        with suppress(ConnectionError):
+            super().handle()
+
     def do_HEAD(self) -> None:
         self._answer(with_body=False)
 

@@ -23,7 +23,7 @@ MODELS = 40
 _DELAYS = (0.0, 0.0005, 0.002, 0.01)
 
 
-class _Unasked:
+class UnaskedReplies:
     """Sends, behind some replies, what another request was answered with."""
 
     def __init__(self, rng: random.Random, share: float) -> None:
@@ -32,8 +32,8 @@ class _Unasked:
         self._told: list[bytes] = []
         self.times = 0
 
-    def __call__(self, head: bytes, reply: bytes) -> Answer:
-        if head.startswith(b"GET ") and b'"modelGroup"' in reply:
+    def __call__(self, request: bytes, reply: bytes) -> Answer:
+        if request.startswith(b"GET ") and b'"modelGroup"' in reply:
             self._told = [*self._told[-MODELS:], reply]
         if not self._told or self._rng.random() >= self._share:
             return Answer(reply)
@@ -43,7 +43,7 @@ class _Unasked:
         return Answer(reply + lie) if not delay else Answer(reply, lie, delay)
 
 
-class _OddStatus:
+class OddStatuses:
     """Gives some answers to creations another status; what they say was done."""
 
     def __init__(self, rng: random.Random, share: float) -> None:
@@ -51,8 +51,8 @@ class _OddStatus:
         self._share = share
         self.times = 0
 
-    def __call__(self, head: bytes, reply: bytes) -> Answer:
-        is_creation = head.startswith(b"POST ") and b"/predict" not in head.split(b"\r\n")[0]
+    def __call__(self, request: bytes, reply: bytes) -> Answer:
+        is_creation = request.startswith(b"POST ") and b"/predict" not in request.split(b"\r\n")[0]
         if not is_creation or self._rng.random() >= self._share:
             return Answer(reply)
         self.times += 1
@@ -80,7 +80,7 @@ def unasked_replies(
         seconds: when to give up.
     """
     rng = random.Random(seed)
-    lie = _Unasked(random.Random(seed), 0.3)
+    lie = UnaskedReplies(random.Random(seed), 0.3)
     with Fleet(folder, 0) as fleet, _proxy(fleet, lie) as proxy:
         # Few connections, so that each carries many requests.
         _start(fleet, proxy, TRAINMASTER_PLACES="4")
@@ -126,7 +126,7 @@ def odd_statuses(
         seconds: when to give up.
     """
     rng = random.Random(seed)
-    lie = _OddStatus(random.Random(seed), 0.33)
+    lie = OddStatuses(random.Random(seed), 0.33)
     with Fleet(folder, 0) as fleet, _proxy(fleet, lie) as proxy:
         scene = Scene.prepare(fleet)
         simulated = {"effect": "training", "training": "simulated", "seconds": TRAINING_SECONDS}
@@ -176,8 +176,7 @@ def _run(
         for repeater in repeaters:
             repeater.tick()
         time.sleep(0.05)
-    time.sleep(1)
-    audit.update()
+    audit.settle(len(work.expected), Repeater(fleet.revive, 0.5))
     return audit, killer.times
 
 

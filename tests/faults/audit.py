@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -10,17 +11,21 @@ from typing import TYPE_CHECKING, Any, cast
 from schemas.events import is_about_command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from redis import Redis
 
-    from tests.faults.fleet import Fleet
+    from tests.faults.fleet import Fleet, Repeater
 
 EVENTS = "{trainmaster}:events"
 DEAD_LETTERS = "{trainmaster}:dead-letters"
 ENDS = frozenset({"succeeded", "failed", "cancelled"})
 UNKNOWN = "outcome_unknown"
 _PAGE = 5000
+# Lost is what does not end though nothing else does either; how long the rest takes tells only how
+# busy the machine is.
+QUIET_SECONDS = 60.0
+LONGEST_SECONDS = 1800.0
 
 
 @dataclass
@@ -29,6 +34,7 @@ class Audit:
 
     Attributes:
         items: ends of items, whose subjects may be ids of commands.
+        seen: how many events there were.
     """
 
     fleet: Fleet
@@ -36,12 +42,14 @@ class Audit:
     rejected: list[dict[str, Any]] = field(default_factory=list)
     items: list[dict[str, Any]] = field(default_factory=list)
     since: str = "-"
+    seen: int = 0
     _ended: set[str] = field(default_factory=set)
 
     def update(self) -> None:
         """Reads what came since."""
         while True:
             page = entries(self.fleet.client, EVENTS, self.since, count=_PAGE)
+            self.seen += len(page)
             for entry_id, fields in page:
                 self.since = f"({entry_id.decode()}"
                 event = json.loads(fields[b"event"])
@@ -55,6 +63,41 @@ class Audit:
                         self._ended.add(event["subject"])
             if len(page) < _PAGE:
                 return
+
+    def settle(
+        self,
+        commands: int,
+        *keepers: Repeater,
+        rejections: int = 0,
+        quiet_seconds: float = QUIET_SECONDS,
+        progress: Callable[[], int] | None = None,
+    ) -> None:
+        """Reads on until everything has ended, or nothing has happened for a while.
+
+        Args:
+            commands: how many are to end.
+            keepers: are asked all the time.
+            rejections: how many messages are to be rejected.
+            quiet_seconds: without an event, or whatever tells the progress.
+            progress: a number that changes while something happens, where events are few.
+        """
+        begun = last = time.monotonic()
+        before = -1
+        while True:
+            self.update()
+            now = time.monotonic()
+            if self.ended() >= commands and len(self.rejected) >= rejections:
+                break
+            if (found := progress() if progress else self.seen) != before:
+                before, last = found, now
+            if now - last > quiet_seconds or now - begun > LONGEST_SECONDS:
+                break
+            for keeper in keepers:
+                keeper.tick()
+            time.sleep(0.05)
+        # What comes twice may come a little later.
+        time.sleep(1)
+        self.update()
 
     def ends(self, command_id: str) -> list[dict[str, Any]]:
         """Returns the terminal events of a command."""
@@ -135,8 +178,9 @@ def report(
     audit: Audit,
     expected: Mapping[str, str],
     *,
-    faults: int,
+    faults: int | None,
     rejections: int = 0,
+    lost: int = 0,
     doubled: int = 0,
     wrong: int = 0,
     details: Mapping[str, Any] | None = None,
@@ -147,26 +191,32 @@ def report(
         name: of the scenario.
         audit: up to date.
         expected: state by command id; `created` and `any` as `is_right` reads them.
-        faults: how many were injected.
+        faults: how many were injected; where none was, nothing is shown, which counts as wrong.
+            None where the scenario is a load and breaks nothing.
         rejections: how many messages should have been rejected.
+        lost: what else was found lost.
         doubled: what else was found doubled.
         wrong: what else was found wrong.
         details: figures for the table.
     """
-    lost = 0
     for command_id, wanted in expected.items():
         ends = audit.ends(command_id)
         lost += not ends
         doubled += max(0, len(ends) - 1)
+        states = [state(event) for event in audit.events[command_id]]
+        doubled += max(0, states.count("accepted") - 1)
+        # Each is accepted first, and nothing is told of it after its end.
+        wrong += bool(states) and not (states[0] == "accepted" and states[-1] in ENDS)
         wrong += any(not is_right(event, wanted) for event in ends)
     unknown = {command_id for command_id, events in audit.events.items() if events} - set(expected)
     leaks = audit.fleet.leaks()
     rejected = Counter(event["id"] for event in audit.rejected)
+    wrong += faults == 0
     lost += max(0, rejections - len(rejected))
     doubled += sum(count - 1 for count in rejected.values()) + max(0, len(rejected) - rejections)
     return Report(
         name,
-        faults,
+        faults or 0,
         len(expected) + rejections,
         lost,
         doubled,

@@ -171,6 +171,7 @@ def _run(
             fleet.revive()
             readers.start()
         time.sleep(0.05)
+    audit.settle(2, *repeaters[:2], progress=lambda: _ended(fleet))
     return {"kills": killed, "seconds": round(time.monotonic() - begun, 1)}
 
 

@@ -66,8 +66,8 @@ def bulk_backlog(
                 for worker in fleet.workers:
                     worker.kill()
             time.sleep(0.02)
+        audit.settle(commands + INTERACTIVE, revive)
         lasted = time.monotonic() - begun
-        audit.update()
         waits = _waits(fleet, sent)
         late = sum(wait > longest_seconds for wait in waits)
         ids = [*(f"bulk-{number}" for number in range(commands)), *sent]

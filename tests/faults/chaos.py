@@ -6,59 +6,63 @@ is the promise, for each command, whatever happened to it.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
 import random
-import signal
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery
-from redis import Redis
+import orjson
 from redis.exceptions import RedisError
 
-from tests.faults.audit import UNKNOWN, Audit, Report, report
-from tests.faults.fleet import QUICK, Fleet, Repeater
-from tests.faults.workload import (
-    ARCHITECTURE,
-    COMMANDS,
-    Scene,
-    Workload,
-    bad_messages,
-    doubled_titles,
-    mixed,
-)
-from worker.ledger.cancellation import cancel
-from worker.ledger.connection import LEDGER_TROUBLE, connect
-from worker.ledger.keys import Keys
+from tests.faults.audit import UNKNOWN, Audit, Report, report, state
+from tests.faults.chaos_faults import Faults, Front
+from tests.faults.chaos_load import BULK, INBOX, ITEMS, BreakingBodies, Load, item_uuid
+from tests.faults.fleet import Fleet, Repeater
+from tests.faults.lying_proxy import LyingProxy
+from tests.faults.outages import half_written
+from tests.faults.trainings import owners_of_trainings
+from tests.faults.workload import COMMANDS, Scene, doubled_titles
+from tests.moved_clock import can_move, make_clock, moved_machine
+from worker.backfill.output import Output
+from worker.backfill.parts import read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
     from pathlib import Path
 
-LEASE_SECONDS = float(QUICK["TRAINMASTER_LEASE_SECONDS"])
-# How long a training is waited for, and so how long its creation may stay in doubt.
-TRAINING_SECONDS = 120
-ROUNDS_PER_MODEL = 100
-DAY = 86_400
-# Of a worker that was asked to stop, and of one that was killed.
-EXIT_CODES = {0, -9}
-# Everything that is under way may take so long once nothing goes wrong any more.
+HOUR = 3600
+# Once nothing goes wrong any more something ends at least so often, until all has ended.
 CALM_SECONDS = 180.0
+# So long nothing may end at all, however many faults there are at once.
+STANDSTILL_SECONDS = 60.0
+# A run that is at least so long has seen every kind.
+ALL_KINDS_SECONDS = 900.0
+LISTS = (
+    INBOX,
+    *(f"{{trainmaster}}:{name}" for name in ("inbox:moving", "celery", "celery:moving")),
+)
+# Rewritten often, its file stays so short that a restart takes no time; a kill may meet that too.
+REDIS = {"auto-aof-rewrite-min-size": "2mb"}
 SETTINGS = {
     # A fault every two seconds leaves hardly an attempt whole.
     "TRAINMASTER_MAX_ATTEMPTS": "1000",
     # A worker may die or freeze as often as that with the same command in hand.
     "TRAINMASTER_MAX_CLAIMS": "100",
     "TRAINMASTER_READ_TIMEOUT_SECONDS": "2",
+    "TRAINMASTER_DOUBT_SECONDS": "60",
+    "TRAINMASTER_BREAKER_MAX_SECONDS": "2",
+    "TRAINMASTER_DOWNLOAD_IDLE_TIMEOUT_SECONDS": "1",
+    "TRAINMASTER_BACKFILL_PART_ITEMS": "50",
+    # Well above what is sent; both limits of the fleet are a part of what can go wrong.
+    "TRAINMASTER_REQUESTS_PER_SECOND": "100",
+    "TRAINMASTER_CONCURRENT_REQUESTS": "64",
 }
 
 
 def chaos(
-    folder: Path, seed: int, seconds: float, *, every_seconds: float = 2.0, per_second: float = 12
+    folder: Path, seed: int, seconds: float, *, every_seconds: float = 2.0, per_second: int = 8
 ) -> Report:
     """Sends a steady load while one fault after the other strikes, then lets everything end.
 
@@ -67,319 +71,189 @@ def chaos(
         seed: of the commands, of the faults and of whom they hit.
         seconds: how long faults strike.
         every_seconds: between two of them.
-        per_second: commands sent, on average.
+        per_second: commands sent, besides trainings and backfills.
     """
-    with Fleet(folder, 3, SETTINGS) as fleet:
-        storm = _Storm(fleet, Scene.prepare(fleet), random.Random(seed))
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(seed)
+    clock = make_clock(folder / "clock") if can_move() else None
+    machine = moved_machine(folder / "machine", HOUR) if clock is not None else {}
+    files, front = BreakingBodies(), Front(random.Random(seed))
+    files.awake.set()
+    server = clock.server if clock is not None else None
+    with (
+        files.serve() as files_url,
+        Fleet(folder / "fleet", 0, redis_config=REDIS, redis_server=server) as fleet,
+        LyingProxy(int(fleet.sandbox.told["domain"].rpartition(":")[2]), front) as proxy,
+    ):
+        fleet.settings = {
+            **SETTINGS,
+            "ENCORD_DOMAIN": proxy.url,
+            "TRAINMASTER_DATA_ROOTS": str(folder),
+            "TRAINMASTER_SOURCE_URLS": files_url,
+        }
+        fleet.add_workers(3)
+        load = Load(fleet, Scene.prepare(fleet), rng, folder, files, files_url)
+        faults = Faults(fleet, load, front, rng, clock, machine)
         fleet.wait_ready()
-        audit = Audit(fleet)
-        patient = fleet.client
-        # Whoever reads must not wait for a Redis that the same thread has to let go on.
-        fleet.client = storm.client
-        sender = Repeater(lambda: storm.send(round(per_second)), 1.0)
-        striker = Repeater(storm.strike, every_seconds)
-        keepers = (sender, striker, Repeater(storm.keep, 0.25))
-        reader = Repeater(lambda: _read(audit), 1.0)
-        begun = time.monotonic()
-        while time.monotonic() - begun < seconds:
-            for keeper in (*keepers, reader):
-                keeper.tick()
-            time.sleep(0.02)
-        storm.calm()
-        end = time.monotonic() + CALM_SECONDS
-        while time.monotonic() < end and not storm.over(audit):
-            storm.keep()
-            reader.tick()
-            time.sleep(0.1)
-        time.sleep(2)
-        fleet.client = patient
-        audit.update()
-        storm.codes.update(worker.terminate()[0] for worker in fleet.workers)
-        return _judged(f"chaos, {seconds:.0f} s[seed {seed}]", storm, audit)
+        run = _Run(fleet, load, faults, Audit(fleet))
+        run.storm(seconds, every_seconds, per_second)
+        run.calm()
+        return run.report(f"chaos, {seconds:.0f} s[seed {seed}]", seconds)
 
 
 @dataclass
-class _Storm:
-    """What is sent, and what happens meanwhile.
+class _Run:
+    """A run of the scenario.
 
     Attributes:
-        later: what ends a fault, by the time at which it does.
-        unsent: what Redis did not acknowledge; its producer sends it again, with the same id.
-        drawn: how often each fault struck.
-        codes: how often workers ended with each exit code.
+        standstill_seconds: the longest time in which nothing ended.
     """
 
     fleet: Fleet
-    scene: Scene
-    rng: random.Random
-    work: Workload = field(default_factory=Workload)
-    same: dict[str, tuple[str, int]] = field(default_factory=dict)
-    bad: int = 0
-    unsent: list[bytes] = field(default_factory=list)
-    sent: list[bytes] = field(default_factory=list)
-    later: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
-    drawn: Counter[str] = field(default_factory=Counter)
-    codes: Counter[int] = field(default_factory=Counter)
-    round: int = 0
-    model_uuid: str = ""
+    load: Load
+    faults: Faults
+    audit: Audit
+    standstill_seconds: float = 0.0
+    _moved: tuple[int, float] = (0, 0.0)
 
-    def __post_init__(self) -> None:
-        self.api(None)
-        # A client that waits for nobody: a producer must know at once that Redis is away.
-        self.client = Redis.from_url(self.fleet.redis.url, socket_timeout=1, retry=None)
-        self.celery = Celery("chaos", broker=self.fleet.redis.url, set_as_current=False)
-        self.celery.conf.broker_transport_options = {
-            "global_keyprefix": "{trainmaster}:",
-            "socket_timeout": 1,
-            "socket_connect_timeout": 1,
-        }
-
-    # -- what is sent
-
-    def send(self, count: int) -> None:
-        """Sends a round of commands, a training, and now and then what is no command."""
-        self.round += 1
-        part = mixed(self.scene, count, self.rng, prefix=f"c{self.round}")
-        if self.round % ROUNDS_PER_MODEL == 1:
-            self.model_uuid = self.fleet.sandbox.create_model(ARCHITECTURE)
-        # Every other one is the same as the one before it.
-        epochs = self.round // 2 + 1
-        data = self.scene.training(self.model_uuid, epochs=epochs, timeout_seconds=TRAINING_SECONDS)
-        part.add(f"t-{self.round}", "train", data, "created")
-        self.same[f"t-{self.round}"] = (self.model_uuid, epochs)
-        part.bad = bad_messages(1, self.rng) if self.round % 7 == 0 else []
-        part.bad = [message + b" %d" % self.round for message in part.bad]
-        self.bad += len(part.bad)
-        self.work.expected |= part.expected
-        self.unsent += [*(text.encode() for text in part.texts.values()), *part.bad]
-
-    def keep(self) -> None:
-        """Sends what is unsent, starts workers that died, ends faults whose time is over."""
-        now = time.monotonic()
-        due = [act for at, act in self.later if at <= now]
-        self.later = [(at, act) for at, act in self.later if at > now]
-        for act in due:
-            act()
-        for worker in self.fleet.workers:
-            if worker.process is not None and not worker.alive:
-                self.codes[worker.process.returncode] += 1
-        self.fleet.revive()
-        while self.unsent:
-            message = self.unsent[0]
-            try:
-                # Bad ones have no id, so that sending one twice would be two.
-                self._send_one(message)
-            except RedisError:
-                return
-            self.sent.append(self.unsent.pop(0))
-
-    def _send_one(self, message: bytes) -> None:
-        way = self.rng.random()
-        is_command = message.startswith(b'{"id"')
-        if is_command and way < 0.1:
-            self.client.rpush("{trainmaster}:inbox", message)
-        elif is_command and way < 0.15:
-            with contextlib.suppress(Exception):
-                self.celery.send_task("trainmaster.submit", [json.loads(message)], retry=False)
-            # Celery's word is not trusted: the same id comes by the stream too.
-            self.client.xadd(COMMANDS, {"command": message})
-        elif is_command:
-            self.client.xadd(COMMANDS, {"command": message})
-        else:
-            self._send_once(message)
-
-    def _send_once(self, message: bytes) -> None:
-        """Adds a message that has no id exactly once, though replies get lost."""
-        length = Redis.from_url(self.fleet.redis.url, socket_timeout=1, retry=None)
-        with length:
-            # One script: added before or not at all.
-            length.eval(
-                "if redis.call('SET', KEYS[2], '1', 'NX', 'EX', 86400) then "
-                "redis.call('XADD', KEYS[1], '*', 'command', ARGV[1]) end",
-                2,
-                COMMANDS,
-                f"{{trainmaster}}:sent:{hash(message)}",
-                message,
-            )
-
-    # -- what goes wrong
-
-    def strike(self) -> None:
-        """Draws a fault and lets it happen."""
-        faults: dict[str, Callable[[], object]] = {
-            "worker killed": lambda: self.rng.choice(self.fleet.workers).kill(),
-            "all workers killed": self._kill_workers,
-            "worker frozen": self._freeze_worker,
-            "worker stopped": lambda: self.rng.choice(self.fleet.workers).send(signal.SIGTERM),
-            "redis restarted": self._restart_redis,
-            "redis away": self._take_redis_away,
-            "redis frozen": self._freeze_redis,
-            "redis full": lambda: self._configure("maxmemory", "1mb", "0", 1.5),
-            "replicas missing": lambda: self._configure("min-replicas-to-write", "1", "0", 1.5),
-            "connections cut": lambda: self._tell("CLIENT", "KILL", "TYPE", "normal"),
-            "wake-ups deleted": lambda: self._tell("DEL", "{trainmaster}:wake"),
-            "sent again": self._send_again,
-            "cancelled": self._cancel,
-            "api refuses": lambda: self.api({"effect": "status", "status": 503}),
-            "api resets": lambda: self.api({"effect": "reset"}),
-            "api resets late": lambda: self.api({"effect": "reset", "carried_out": True}),
-            "api fails late": lambda: self.api({"effect": "commit_then_fail", "status": 502}),
-            "api truncates": lambda: self.api({"effect": "truncated"}),
-            "api is slow": lambda: self.api({"effect": "latency", "seconds": 3}),
-            "api asks to wait": lambda: self.api({
-                "effect": "status",
-                "status": 429,
-                "headers": {"Retry-After": "2"},
-            }),
-            "api knows no key": lambda: self.api({"effect": "status", "status": 401}),
-        }
-        name = self.rng.choice(list(faults))
-        self.drawn[name] += 1
-        with contextlib.suppress(RedisError):
-            faults[name]()
-
-    def api(self, rule: dict[str, Any] | None) -> None:
-        """Lets the API go wrong for a while; with no rule it does not."""
-        simulated = {
-            "operation": "create_training_job",
-            "effect": "training",
-            "training": "simulated",
-            "seconds": 2,
-        }
-        rules: list[dict[str, Any]] = [
-            simulated,
-            {"operation": "*", "effect": "latency", "seconds": 0.1},
-        ]
-        if rule is not None:
-            share = self.rng.choice((0.3, 1.0))
-            rules.insert(
-                0,
-                {"operation": "*", "probability": share, "seed": self.rng.randrange(1000), **rule},
-            )
-            self.later.append((time.monotonic() + 1.9, lambda: self.api(None)))
-        self.fleet.sandbox.faults(*rules)
-
-    def _kill_workers(self) -> None:
-        for worker in self.fleet.workers:
-            worker.kill()
-
-    def _freeze_worker(self) -> None:
-        victim = self.rng.choice(self.fleet.workers)
-        victim.send(signal.SIGSTOP)
-        seconds = self.rng.choice((0.5, LEASE_SECONDS + 1.5))
-        self.later.append((time.monotonic() + seconds, lambda: victim.send(signal.SIGCONT)))
-
-    def _restart_redis(self) -> None:
-        self._thaw_redis()
-        self.fleet.redis.kill()
-        self.fleet.redis.start()
-
-    def _take_redis_away(self) -> None:
-        self._thaw_redis()
-        self.fleet.redis.kill()
-        time.sleep(self.rng.uniform(0.5, 3))
-        self.fleet.redis.start()
-
-    def _freeze_redis(self) -> None:
-        if self.fleet.redis.process is not None:
-            self.fleet.redis.process.send_signal(signal.SIGSTOP)
-            self.later.append((time.monotonic() + self.rng.uniform(0.5, 3), self._thaw_redis))
-
-    def _thaw_redis(self) -> None:
-        if self.fleet.redis.process is not None:
-            self.fleet.redis.process.send_signal(signal.SIGCONT)
-
-    def _configure(self, name: str, broken: str, whole: str, seconds: float) -> None:
-        self._tell("CONFIG", "SET", name, broken)
-
-        def mend() -> None:
-            try:
-                self._tell("CONFIG", "SET", name, whole)
-            except RedisError:
-                # A Redis that was restarted meanwhile has forgotten it; one that is away may not.
-                self.later.append((time.monotonic() + 0.5, mend))
-
-        self.later.append((time.monotonic() + seconds, mend))
-
-    def _send_again(self) -> None:
-        """Sends commands again that were sent before, whatever became of them."""
-        commands = [message for message in self.sent[-2000:] if message.startswith(b'{"id"')]
-        for message in self.rng.sample(commands, min(20, len(commands))):
-            self.client.xadd(COMMANDS, {"command": message})
-
-    def _cancel(self) -> None:
-        ids = self.rng.sample(list(self.work.expected), min(5, len(self.work.expected)))
-        for command_id in ids:
-            if not command_id.startswith("t-"):
-                self.work.expected[command_id] = "any"
-                asyncio.run(_cancel(self.fleet.redis.url, command_id))
-
-    def _tell(self, *words: str) -> None:
-        with Redis.from_url(self.fleet.redis.url, socket_timeout=1, retry=None) as client:
-            client.execute_command(*words)
-
-    # -- the end
+    def storm(self, seconds: float, every_seconds: float, per_second: int) -> None:
+        """Sends and strikes."""
+        patient = self.fleet.client
+        # Whoever reads must not wait for a Redis that the same thread has to let go on.
+        self.fleet.client = self.load.client
+        self._moved = (0, time.monotonic())
+        repeaters = (
+            Repeater(lambda: self.load.make_round(per_second), 1.0),
+            Repeater(self.faults.strike, every_seconds),
+            Repeater(self._keep, 0.25),
+            Repeater(self.faults.release, 1.0),
+            Repeater(self._read, 1.0),
+        )
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for repeater in repeaters:
+                repeater.tick()
+            time.sleep(0.02)
+        self.fleet.client = patient
 
     def calm(self) -> None:
-        """Ends every fault, and sends what could not be sent."""
-        self._thaw_redis()
-        for worker in self.fleet.workers:
-            worker.send(signal.SIGCONT)
-        for _, act in self.later:
-            act()
-        self.later = []
-        self.api(None)
+        """Ends every fault and waits until everything has ended."""
+        self.faults.calm()
+        repeaters = (
+            Repeater(self._keep, 0.25),
+            Repeater(self.faults.release, 1.0),
+            Repeater(self._read, 1.0),
+        )
+        self._moved = (self.audit.ended(), time.monotonic())
+        while not self._is_over() and time.monotonic() < self._moved[1] + CALM_SECONDS:
+            for repeater in repeaters:
+                repeater.tick()
+            time.sleep(0.1)
+        # What comes too much may come a little later.
+        time.sleep(3)
+        self.audit.update()
 
-    def over(self, audit: Audit) -> bool:
-        """Whether everything that was sent has ended."""
+    def _keep(self) -> None:
+        self.faults.keep()
+        self.load.send()
+
+    def _read(self) -> None:
+        with contextlib.suppress(RedisError):
+            self.audit.update()
+        ended, since = self._moved
+        now = time.monotonic()
+        if self.audit.ended() > ended:
+            self._moved = (self.audit.ended(), now)
+        elif not self._is_over():
+            self.standstill_seconds = max(self.standstill_seconds, now - since)
+
+    def _is_over(self) -> bool:
+        rejected = len({event["id"] for event in self.audit.rejected})
         return (
-            not self.unsent
-            and audit.ended() >= len(self.work.expected)
-            and len({event["id"] for event in audit.rejected}) >= self.bad
+            not self.load.unsent
+            and self.audit.ended() >= len(self.load.work.expected)
+            and rejected >= self.load.bad
         )
 
+    def report(self, name: str, seconds: float) -> Report:
+        """Stops the workers and judges."""
+        # Rows are looked at last: what was reported a second time would be noted by now.
+        torn = half_written(self.fleet, self.load.work) + self._left_over()
+        codes = [worker.terminate()[0] for worker in self.fleet.workers]
+        bad_ends = [*self.faults.ended_badly, *(code for code in codes if code)]
+        made = self.fleet.sandbox.truth()["created"]
+        doubled, orphans = self._creations(made)
+        items = self._items()
+        unseen = set(self.faults.kinds) - set(self.faults.drawn)
+        wrong = {
+            "another's answer": self._anothers(),
+            "orphans": orphans,
+            "rows or entries left": torn,
+            "items wrong": items["wrong"],
+            "bad exits": len(bad_ends),
+            "kinds unseen": len(unseen) if seconds >= ALL_KINDS_SECONDS else 0,
+            "stood still": int(self.standstill_seconds > STANDSTILL_SECONDS),
+        }
+        letters = self.audit.dead_letters()
+        return report(
+            name,
+            self.audit,
+            self.load.work.expected,
+            faults=self.faults.drawn.total(),
+            rejections=self.load.bad,
+            lost=items["lost"],
+            doubled=doubled + items["doubled"],
+            wrong=sum(wrong.values()),
+            details={
+                "kinds": len(self.faults.drawn),
+                "items": items["items"],
+                "trainings": len(made["trainings"]),
+                UNKNOWN: sum(letter["error"]["code"] == UNKNOWN for letter in letters),
+                "longest standstill": f"{self.standstill_seconds:.0f} s",
+                **{what: count for what, count in wrong.items() if count},
+                **({"exit codes": bad_ends} if bad_ends else {}),
+            },
+        )
 
-async def _cancel(url: str, command_id: str) -> None:
-    redis = connect(url)
-    try:
-        async with asyncio.timeout(1):
-            await cancel(
-                redis,
-                Keys("trainmaster"),
-                command_id,
-                retention_seconds=7 * DAY,
-                reply_retention_seconds=DAY,
-            )
-    except (TimeoutError, *LEDGER_TROUBLE):
-        # Nobody knows whether it was cancelled; it may have any end.
-        pass
-    finally:
-        await redis.aclose()
+    def _left_over(self) -> int:
+        """Returns how many messages still lie where only what is not done should lie."""
+        client: Any = self.fleet.client
+        left = [client.xpending(stream, "intake")["pending"] for stream in (COMMANDS, BULK)]
+        left += [client.llen(name) for name in LISTS]
+        return sum(map(int, left))
 
+    def _anothers(self) -> int:
+        """Returns how many reads ended with the answer to another one."""
+        return sum(
+            end["data"]["result"]["model_group"]["model_uuid"] != model_uuid
+            for command_id, model_uuid in self.load.asked.items()
+            for end in self.audit.ends(command_id)
+            if state(end) == "succeeded"
+        )
 
-def _read(audit: Audit) -> None:
-    with contextlib.suppress(RedisError):
-        audit.update()
+    def _creations(self, made: Mapping[str, Any]) -> tuple[int, int]:
+        """Returns what was created twice, and what exists and belongs to no command."""
+        owners = owners_of_trainings(self.audit, self.load.same)
+        per_kind = Counter((one["model_uuid"], one["epochs"]) for one in made["trainings"])
+        wanted = Counter(self.load.same.values())
+        doubled = sum(max(0, count - wanted[kind]) for kind, count in per_kind.items())
+        doubled += sum(len(ids) - 1 for ids in owners.values())
+        models = [one for one in made["models"] if one["title"].startswith("c")]
+        doubled += doubled_titles(models, "c")
+        orphans = {one["training_uuid"] for one in made["trainings"]} - set(owners)
+        return doubled, len(orphans)
 
-
-def _judged(name: str, storm: _Storm, audit: Audit) -> Report:
-    truth = storm.fleet.sandbox.truth()["created"]
-    made = Counter((one["model_uuid"], one["epochs"]) for one in truth["trainings"])
-    wanted = Counter(storm.same.values())
-    unknown = sum(letter["error"]["code"] == UNKNOWN for letter in audit.dead_letters())
-    doubled = sum(max(0, count - wanted[kind]) for kind, count in made.items())
-    titles = [model for model in truth["models"] if model["title"].startswith("c")]
-    return report(
-        name,
-        audit,
-        storm.work.expected,
-        faults=storm.drawn.total(),
-        rejections=storm.bad,
-        doubled=doubled + doubled_titles(titles, "c"),
-        wrong=sum(count for code, count in storm.codes.items() if code not in EXIT_CODES),
-        details={
-            "kinds": len(storm.drawn),
-            UNKNOWN: unknown,
-            "exit codes": dict(storm.codes),
-        },
-    )
+    def _items(self) -> Counter[str]:
+        """Counts the results of all backfills' items."""
+        counts: Counter[str] = Counter(items=len(self.load.backfills) * ITEMS)
+        for backfill_id in self.load.backfills:
+            at = self.fleet.folder / "results" / "backfills" / f"backfill-{backfill_id}"
+            found: Counter[int] = Counter()
+            for record in read_records(Output(str(at))):
+                found[record["item"]] += 1
+                uuid = item_uuid(int(backfill_id[2:]), record["item"])
+                told = orjson.dumps(record.get("frames"))
+                counts["wrong"] += record["state"] != "succeeded" or uuid.encode() not in told
+            counts["lost"] += ITEMS - len(found)
+            counts["doubled"] += found.total() - len(found)
+        return counts

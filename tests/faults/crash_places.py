@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import signal
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from celery import Celery
 
-from tests.faults.audit import DEAD_LETTERS, EVENTS, Audit, Report, entries, report, state
-from tests.faults.fleet import Fleet, WorkerProcess, wait_until
+from tests.faults.audit import (
+    DEAD_LETTERS,
+    EVENTS,
+    QUIET_SECONDS,
+    Audit,
+    Report,
+    entries,
+    report,
+    state,
+)
+from tests.faults.fleet import READY_SECONDS, Fleet, WorkerProcess, wait_until
 from tests.faults.workload import ARCHITECTURE, Scene, Workload, doubled_titles
 
 if TYPE_CHECKING:
@@ -18,7 +26,6 @@ if TYPE_CHECKING:
 
 Action = Literal["kill", "stop", "disconnect"]
 
-END_SECONDS = 180
 PAST_LEASE_SECONDS = 4.0
 BAD = 2
 
@@ -29,7 +36,7 @@ def open_fleet(folder: Path, **settings: str) -> Fleet:
 
 
 def crash_at(
-    fleet: Fleet, scene: Scene, place: str, action: Action, *, seconds: float = END_SECONDS
+    fleet: Fleet, scene: Scene, place: str, action: Action, *, seconds: float = QUIET_SECONDS
 ) -> Report:
     """Runs a little of everything with a worker that fails at a place, then with a whole one."""
     name = f"{place}:{action}"
@@ -51,13 +58,7 @@ def crash_at(
     whole = WorkerProcess(fleet.folder / "whole.log", fleet.environment())
     whole.start()
     fleet.workers.append(whole)
-
-    def over() -> bool:
-        audit.update()
-        return audit.ended() >= len(work.expected) and len(audit.rejected) >= BAD
-
-    with suppress(AssertionError):
-        wait_until(over, seconds, "everything has ended")
+    audit.settle(len(work.expected), rejections=BAD, quiet_seconds=seconds)
     if action == "stop":
         # The frozen worker wakes up when another one has long done its work.
         failing.send(signal.SIGCONT)
@@ -138,11 +139,11 @@ def _reached(fleet: Fleet, failing: WorkerProcess, place: str, action: Action) -
         return mark in failing.log.read_text("utf-8", "replace")
 
     try:
-        wait_until(struck, 120, f"{place} was reached")
+        wait_until(struck, READY_SECONDS, f"{place} was reached")
     except AssertionError:
         return False
     if action == "kill":
-        wait_until(lambda: not failing.alive, 60, "the worker is dead")
+        wait_until(lambda: not failing.alive, READY_SECONDS, "the worker is dead")
     if action == "stop":
         time.sleep(PAST_LEASE_SECONDS)
     assert fleet.client.ping()

@@ -16,7 +16,7 @@ import orjson
 from tests.body_server import CUT_WAYS, WAYS, Bodies
 from tests.faults.audit import Audit, Report, report
 from tests.faults.backfills import ASKED
-from tests.faults.fleet import Fleet, Repeater, wait_until
+from tests.faults.fleet import READY_SECONDS, Fleet, Repeater, bar, wait_until
 from tests.faults.workload import Scene, Workload, doubled_titles, mixed
 from tests.stub_api import StubApi, reply
 from worker.backfill.output import Output
@@ -158,14 +158,16 @@ def silent_downloads(
             fleet.wait_ready()
             work.send(fleet.client)
             try:
-                wait_until(lambda: bodies.asked.total() > 0, 120, "the silent server is asked")
+                wait_until(
+                    lambda: bodies.asked.total() > 0, READY_SECONDS, "the silent server is asked"
+                )
                 audit = Audit(fleet)
                 took = _rounds(fleet, scene, audit, work, rng, commands, rounds)
                 before = sum(bool(audit.ends(f"h-{number}")) for number in range(hanging))
             finally:
                 bodies.awake.set()
             begun = time.monotonic()
-            _until(fleet, audit, len(work.expected), 240)
+            audit.settle(len(work.expected), Repeater(fleet.revive, 0.5))
             created = fleet.sandbox.truth()["created"]["models"]
             return report(
                 f"silent downloads[seed {seed}]",
@@ -173,7 +175,7 @@ def silent_downloads(
                 work.expected,
                 faults=hanging + rounds,
                 doubled=doubled_titles(created, "r"),
-                wrong=sum(each > MOST_SECONDS for each in took) + before,
+                wrong=sum(each > bar(MOST_SECONDS) for each in took) + before,
                 details={
                     "asked": bodies.asked.total(),
                     "slowest round": f"{max(took):.1f} s",
@@ -206,7 +208,7 @@ def _rounds(
         victim = rng.choice(fleet.workers)
         victim.kill()
         victim.start()
-        wait_until(partial(getattr, victim, "ready"), 120, "the worker is back")
+        wait_until(partial(getattr, victim, "ready"), READY_SECONDS, "the worker is back")
     return took
 
 
@@ -236,16 +238,5 @@ def _kill(
         for repeater in repeaters:
             repeater.tick()
         time.sleep(0.05)
-    time.sleep(1)
-    audit.update()
+    audit.settle(wanted, Repeater(fleet.revive, 0.5))
     return killed
-
-
-def _until(fleet: Fleet, audit: Audit, ended: int, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while audit.ended() < ended and time.monotonic() < end:
-        fleet.revive()
-        time.sleep(0.1)
-        audit.update()
-    time.sleep(1)
-    audit.update()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 READY_SECONDS = 120.0
+# Times that are judged are allowed so many times over; more in tests, whose machine may be busy.
+PATIENCE = 1.0
 ROOT = Path(__file__).parents[2]
 
 # Leases and pauses short enough that a suite of crashes takes minutes.
@@ -243,6 +245,11 @@ class Fleet:
             if not worker.alive:
                 worker.start()
 
+    def stop(self) -> int:
+        """Asks all workers to stop; returns how many had ended by themselves or end badly."""
+        ended = sum(not worker.alive for worker in self.workers)
+        return ended + sum(worker.terminate()[0] != 0 for worker in self.workers if worker.alive)
+
     def logs(self) -> str:
         """Returns what all processes have written."""
         files = [*(worker.log for worker in self.workers), self.sandbox.errors]
@@ -266,7 +273,13 @@ class Repeater:
         if time.monotonic() >= self._next:
             self._act()
             self.times += 1
-            self._next = time.monotonic() + self._every_seconds
+            # What was late makes up for it, but not all at once.
+            self._next = max(self._next + self._every_seconds, time.monotonic())
+
+
+def bar(seconds: float) -> float:
+    """Returns the time above which something took too long."""
+    return seconds * PATIENCE
 
 
 def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> float:

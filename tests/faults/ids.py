@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import httpx
 import orjson
 
 from tests.faults.audit import Audit, Report, report
@@ -19,6 +20,8 @@ from worker.backfill.parts import read_records
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Of what the first command is about; items are about the numbers from 1 on.
+COMMAND_UUIDS = 1_000_000
 BACKFILLS = ("night", "night:open", "night:results", "night/0", "Night")
 
 
@@ -49,20 +52,24 @@ def colliding_ids(
         }
         with Fleet(folder / "fleet", 2, settings) as fleet:
             fleet.wait_ready()
-            _send(fleet, ids[::2])
+            _send(fleet, ids, 0)
             for name in BACKFILLS:
                 _backfill(fleet, name, source)
-            _send(fleet, ids[1::2])
+            _send(fleet, ids, 1)
             audit = Audit(fleet)
             killed = _kill(fleet, audit, len(ids) + len(BACKFILLS), kills, seconds)
-            return _judged(fleet, audit, ids, items, killed, seed)
+            calls = httpx.get(f"{url}/calls").json()
+            wrong = _not_asked(calls, len(ids), items)
+            return _judged(fleet, audit, ids, items, killed, wrong, seed)
 
 
-def _send(fleet: Fleet, ids: list[str]) -> None:
-    data = {**ASKED, "task": "object_detection", "data_uuid": str(UUID(int=9))}
+def _send(fleet: Fleet, ids: list[str], first: int) -> None:
+    """Sends every other command, each about something of its own."""
     pipe = fleet.client.pipeline(transaction=True)
-    for command_id in ids:
-        text = orjson.dumps({"id": command_id, "type": "predict", "data": data})
+    for number in range(first, len(ids), 2):
+        uuid = str(UUID(int=COMMAND_UUIDS + number))
+        data = {**ASKED, "task": "object_detection", "data_uuid": uuid}
+        text = orjson.dumps({"id": ids[number], "type": "predict", "data": data})
         pipe.xadd("{trainmaster}:commands", {"command": text})
     pipe.execute()
 
@@ -85,13 +92,26 @@ def _kill(fleet: Fleet, audit: Audit, wanted: int, kills: int, seconds: float) -
             for worker in fleet.workers:
                 worker.kill()
         time.sleep(0.05)
-    time.sleep(1)
-    audit.update()
+    audit.settle(wanted, Repeater(fleet.revive, 0.5))
     return killed
 
 
+def _not_asked(calls: dict[str, int], commands: int, items: int) -> int:
+    """Returns how often the API was not asked what a command or an item is about."""
+    asked_of_commands = (calls.get(str(UUID(int=COMMAND_UUIDS + n)), 0) for n in range(commands))
+    asked_of_items = (calls.get(str(UUID(int=n + 1)), 0) for n in range(items))
+    missing = sum(not times for times in asked_of_commands)
+    return missing + sum(max(0, len(BACKFILLS) - times) for times in asked_of_items)
+
+
 def _judged(
-    fleet: Fleet, audit: Audit, ids: list[str], items: int, killed: int, seed: int
+    fleet: Fleet,
+    audit: Audit,
+    ids: list[str],
+    items: int,
+    killed: int,
+    wrong: int,
+    seed: int,
 ) -> Report:
     lost = doubled = 0
     told = Counter((event["source"], event["subject"]) for event in audit.items)
@@ -109,6 +129,7 @@ def _judged(
         expected,
         faults=killed * len(fleet.workers),
         doubled=doubled,
+        wrong=wrong,
         details={"backfills": len(BACKFILLS), "items": items * len(BACKFILLS)},
     )
     return replace(report_of_commands, lost=report_of_commands.lost + lost)

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.faults.audit import Audit, Report, report
-from tests.faults.fleet import QUICK, Fleet, Repeater
+from tests.faults.fleet import QUICK, Fleet, Repeater, bar
 from tests.faults.workload import Scene, doubled_titles, mixed
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def frozen(folder: Path, seed: int, commands: int, freezes: int, **settings: str
             _see(lambda: _all_is_claimed(fleet))
             victim.send(signal.SIGCONT)
             thawed += victim.alive
-        _await(audit, len(work.expected), 240)
+        audit.settle(len(work.expected))
         fenced = fleet.logs().count('"run.fenced"') + fleet.logs().count('"run.lease_lost"')
         models = fleet.sandbox.truth()["created"]["models"]
         return report(
@@ -95,20 +95,21 @@ def lost_wake_ups(folder: Path, seed: int, commands: int) -> Report:
         audit = Audit(fleet)
         begun = time.monotonic()
         work.send(fleet.client, shuffle=rng)
-        bar = LEASE_SECONDS + 10
-        while audit.ended() < len(work.expected) and time.monotonic() - begun < bar + 30:
+        longest = bar(LEASE_SECONDS + 10)
+        while audit.ended() < len(work.expected) and time.monotonic() - begun < longest + 30:
             eraser.tick()
             time.sleep(0.02)
             audit.update()
         took = time.monotonic() - begun
+        audit.settle(len(work.expected))
         dropped = fleet.logs().count("failpoint wake.send: drop")
         return report(
             f"lost wake-ups[seed {seed}]",
             audit,
             work.expected,
             faults=dropped + eraser.times,
-            wrong=int(took > bar) + (not dropped),
-            details={"seconds": round(took, 1), "bar": bar},
+            wrong=int(took > longest) + (not dropped),
+            details={"seconds": round(took, 1), "bar": longest},
         )
 
 
@@ -121,25 +122,12 @@ def tripled(folder: Path, seed: int, commands: int) -> Report:
         fleet.wait_ready()
         work.send(fleet.client, times=3, shuffle=rng)
         audit = Audit(fleet)
-        _await(audit, len(work.expected), 240)
-        accepted = [
-            sum(event["type"].endswith(".accepted") for event in events)
-            for events in audit.events.values()
-        ]
+        audit.settle(len(work.expected))
         models = fleet.sandbox.truth()["created"]["models"]
         return report(
             f"every message three times[seed {seed}]",
             audit,
             work.expected,
             faults=2 * commands,
-            doubled=doubled_titles(models, "c ") + sum(count - 1 for count in accepted),
+            doubled=doubled_titles(models, "c "),
         )
-
-
-def _await(audit: Audit, commands: int, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while audit.ended() < commands and time.monotonic() < end:
-        time.sleep(0.2)
-        audit.update()
-    time.sleep(1.0)
-    audit.update()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import struct
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,7 +37,7 @@ class LyingProxy:
     """Listens on a free loopback port in its own thread while it is entered."""
 
     def __init__(self, port: int, lie: Callable[[bytes, bytes], Answer]) -> None:
-        """Takes the port of the server behind, and what makes an answer of head and reply."""
+        """Takes the port of the server behind, and what makes an answer of request and reply."""
         self._back_port = port
         self._lie = lie
 
@@ -86,20 +88,34 @@ class LyingProxy:
             back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self._back_port)
             try:
                 while True:
-                    head, body = await _message(reader)
-                    back_writer.write(head + body)
-                    reply = b"".join(await _message(back_reader))
-                    answer = self._lie(head, reply)
+                    request = await _message(reader)
+                    back_writer.write(request)
+                    answer = self._lie(request, await _message(back_reader))
                     writer.write(answer.reply)
                     if answer.later:
                         await asyncio.sleep(answer.delay_seconds)
                         writer.write(answer.later)
+            except asyncio.IncompleteReadError as cut:
+                # What breaks off behind breaks off here; a client that has gone does not mind.
+                writer.write(cut.partial)
+            except ConnectionResetError:
+                _reset(writer)
             finally:
                 back_writer.close()
         writer.close()
 
 
-async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+async def _message(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
     told = _LENGTH.search(head)
-    return head, await reader.readexactly(int(told[1])) if told else b""
+    try:
+        return head + (await reader.readexactly(int(told[1])) if told else b"")
+    except asyncio.IncompleteReadError as cut:
+        raise asyncio.IncompleteReadError(head + cut.partial, cut.expected) from None
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Closes a connection so that it is not ended but reset."""
+    linger = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()

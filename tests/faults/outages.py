@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import signal
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tests.faults.audit import Audit, Report, report, state
-from tests.faults.fleet import Fleet, Repeater
+from tests.faults.fleet import Fleet, Repeater, bar
 from tests.faults.workload import Scene, Workload, doubled_titles, mixed
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RETURN_SECONDS = 5.0
+# Longer than the due sets are deleted again and again.
+LATE_SECONDS = 15
 
 WAKE_UPS = "{trainmaster}:wake"
 DUE_SETS = tuple(
@@ -77,7 +80,8 @@ def redis_full(folder: Path, seed: int, commands: int, seconds: float) -> Report
         time.sleep(seconds)
         fleet.client.config_set("maxmemory", "0")
 
-    return _redis_trouble(f"redis full {seconds:.0f} s[seed {seed}]", folder, seed, commands, fault)
+    name = f"redis full {seconds:.0f} s[seed {seed}]"
+    return _redis_trouble(name, folder, seed, commands, fault, refusal="OOM")
 
 
 def redis_without_replicas(folder: Path, seed: int, commands: int, seconds: float) -> Report:
@@ -88,9 +92,8 @@ def redis_without_replicas(folder: Path, seed: int, commands: int, seconds: floa
         time.sleep(seconds)
         fleet.client.config_set("min-replicas-to-write", 0)
 
-    return _redis_trouble(
-        f"redis without replicas {seconds:.0f} s[seed {seed}]", folder, seed, commands, fault
-    )
+    name = f"redis without replicas {seconds:.0f} s[seed {seed}]"
+    return _redis_trouble(name, folder, seed, commands, fault, refusal="NOREPLICAS")
 
 
 def redis_demoted(folder: Path, seed: int, commands: int, seconds: float) -> Report:
@@ -101,9 +104,8 @@ def redis_demoted(folder: Path, seed: int, commands: int, seconds: float) -> Rep
         time.sleep(seconds)
         fleet.client.replicaof("NO", "ONE")
 
-    return _redis_trouble(
-        f"redis demoted {seconds:.0f} s[seed {seed}]", folder, seed, commands, fault
-    )
+    name = f"redis demoted {seconds:.0f} s[seed {seed}]"
+    return _redis_trouble(name, folder, seed, commands, fault, refusal="READONLY")
 
 
 def wake_ups_blocked(folder: Path, seed: int, commands: int) -> Report:
@@ -115,7 +117,8 @@ def wake_ups_blocked(folder: Path, seed: int, commands: int) -> Report:
         pipe.set(WAKE_UPS, "no list")
         pipe.execute()
 
-    return _redis_trouble(f"wake-ups blocked[seed {seed}]", folder, seed, commands, fault)
+    name = f"wake-ups blocked[seed {seed}]"
+    return _redis_trouble(name, folder, seed, commands, fault, refusal="WRONGTYPE")
 
 
 def due_sets_deleted(folder: Path, seed: int, commands: int, times: int) -> Report:
@@ -128,7 +131,8 @@ def due_sets_deleted(folder: Path, seed: int, commands: int, times: int) -> Repo
 
     # With few places most commands wait, and only those are lost with a due set.
     settings = {"TRAINMASTER_PLACES": "8"}
-    return _redis_trouble(f"due sets deleted[seed {seed}]", folder, seed, commands, fault, settings)
+    name = f"due sets deleted[seed {seed}]"
+    return _redis_trouble(name, folder, seed, commands, fault, settings, late=commands // 20)
 
 
 def _redis_trouble(
@@ -138,7 +142,22 @@ def _redis_trouble(
     commands: int,
     fault: Callable[[Fleet], None],
     settings: Mapping[str, str] | None = None,
+    *,
+    refusal: str = "",
+    late: int = 0,
 ) -> Report:
+    """Sends a load and makes trouble in its middle.
+
+    Args:
+        name: of the scenario.
+        folder: for everything that it leaves.
+        seed: of the commands.
+        commands: how many.
+        fault: the trouble; returns once it is over, or lasts.
+        settings: of the workers.
+        refusal: how Redis' errors begin meanwhile; it counts those that it gave.
+        late: further commands that wait for a day, and whose deadline passes within the load.
+    """
     rng = random.Random(seed)
     with Fleet(folder, 2, settings or {}) as fleet:
         scene = Scene.prepare(fleet)
@@ -146,32 +165,52 @@ def _redis_trouble(
         # Slow enough that the trouble comes in the middle.
         fleet.sandbox.faults({"operation": "*", "effect": "latency", "seconds": 0.3})
         fleet.wait_ready()
+        _add_late(work, scene, late)
         work.send(fleet.client, shuffle=rng)
         audit = Audit(fleet)
         _until(audit, commands // 4, 240)
+        refused = _refused(fleet, refusal)
         fault(fleet)
         fleet.client.ping()
         audit.update()
         before, begun = audit.ended(), time.monotonic()
         _until(audit, before + 1, 240)
         back_after = time.monotonic() - begun
-        _until(audit, commands, 240)
-        time.sleep(1)
-        audit.update()
+        audit.settle(len(work.expected))
         models = fleet.sandbox.truth()["created"]["models"]
-        codes = [worker.terminate()[0] for worker in fleet.workers]
+        refused = _refused(fleet, refusal) - refused
+        wrong = half_written(fleet, work) + (back_after > bar(RETURN_SECONDS)) + fleet.stop()
+        details = {"ended before": before, "back after": f"{back_after:.1f} s"}
         return report(
             name,
             audit,
             work.expected,
-            faults=1,
+            faults=refused if refusal else 1,
             doubled=doubled_titles(models, "c "),
-            wrong=_half_written(fleet, work) + (back_after > RETURN_SECONDS) + any(codes),
-            details={"ended before": before, "back after": f"{back_after:.1f} s"},
+            wrong=wrong,
+            details=details,
         )
 
 
-def _half_written(fleet: Fleet, work: Workload) -> int:
+def _add_late(work: Workload, scene: Scene, count: int) -> None:
+    """Adds commands that can only end because somebody minds their deadline."""
+    now = datetime.now(UTC)
+    times = {
+        "notbefore": (now + timedelta(days=1)).isoformat(),
+        "deadline": (now + timedelta(seconds=LATE_SECONDS)).isoformat(),
+    }
+    for number in range(count):
+        data = {"model_uuid": scene.model_uuid}
+        work.add(f"late-{number}", "get_model", data, "failed", **times)
+
+
+def _refused(fleet: Fleet, refusal: str) -> int:
+    """Returns how many commands Redis has refused with an error that begins so."""
+    told: Any = fleet.client.info("errorstats")
+    return int(told.get(f"errorstat_{refusal}", {}).get("count", 0))
+
+
+def half_written(fleet: Fleet, work: Workload) -> int:
     """Returns how many rows are not whole: all have ended, so no text and no due time is left."""
     left = sum(
         fleet.client.zcard(f"{{trainmaster}}:due:{lane}")
@@ -214,7 +253,7 @@ def api_away(folder: Path, seed: int, commands: int, minutes: float = 10) -> Rep
         away = time.monotonic() - begun
         work.send(fleet.client)
         audit = Audit(fleet)
-        _until(audit, commands, 240)
+        audit.settle(commands)
         took = time.monotonic() - begun - away
         opened = fleet.logs().count('"api.breaker_opened"')
         attempts = [end["data"]["attempts"] for each in work.expected for end in audit.ends(each)]
@@ -260,7 +299,7 @@ def bad_deploy(folder: Path, seed: int, commands: int) -> Report:
         failed = audit.ended()
         paused = fleet.logs().count('"lane.paused"')
         fleet.sandbox.faults()
-        _until(audit, commands, 240)
+        audit.settle(commands)
         states = [state(end) for each in work.expected for end in audit.ends(each)]
         return report(
             f"bad deploy[seed {seed}]",
@@ -298,7 +337,7 @@ def key_refused(folder: Path, seed: int, commands: int, seconds: float) -> Repor
         within = audit.ended() - before
         told = fleet.client.hlen("{trainmaster}:refused")
         fleet.sandbox.faults()
-        _until(audit, commands, 240)
+        audit.settle(commands)
         burnt = sum(
             end["data"].get("error", {}).get("code") == "not_authenticated"
             for each in work.expected

@@ -79,8 +79,7 @@ def crashes(
                 repeater.tick()
             time.sleep(0.05)
         took = time.monotonic() - begun
-        time.sleep(2)
-        audit.update()
+        audit.settle(len(work.expected), reviver, rejections=bad)
         created = fleet.sandbox.truth()["created"]["models"]
         dead = audit.dead_letters()
         poisoned = sum(1 for letter in dead if letter["error"]["code"] == "poison")

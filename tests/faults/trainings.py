@@ -12,6 +12,7 @@ from tests.faults.fleet import Fleet, Repeater
 from tests.faults.workload import ARCHITECTURE, Scene, Workload
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 # How long an answer may stay unknown before the command gives up; trainings end well before.
@@ -84,8 +85,7 @@ def trainings(
             for repeater in repeaters:
                 repeater.tick()
             time.sleep(0.05)
-        time.sleep(1)
-        audit.update()
+        audit.settle(count, Repeater(fleet.revive, 0.5))
         truth = fleet.sandbox.truth()
         return _judged(f"trainings {shown}[seed {seed}]", audit, work, same, truth, killer.times)
 
@@ -117,14 +117,10 @@ def _judged(
     per_kind = Counter((training["model_uuid"], training["epochs"]) for training in made)
     wanted = Counter(same.values())
     doubled = sum(max(0, count - wanted[kind]) for kind, count in per_kind.items())
-    owners: dict[str, set[str]] = {}
+    owners = owners_of_trainings(audit, work.expected)
     unknown = 0
     wrong = 0
     for command_id in work.expected:
-        for event in audit.events[command_id]:
-            uuid = event["data"].get("training_uuid") or _result_uuid(event)
-            if uuid is not None:
-                owners.setdefault(uuid, set()).add(command_id)
         for end in audit.ends(command_id):
             if state(end) == "failed":
                 unknown += end["data"]["error"]["code"] == "outcome_unknown"
@@ -146,6 +142,17 @@ def _judged(
         wrong=wrong + len(orphans),
         details={"trainings": len(made), "outcome_unknown": unknown, "kills": kills},
     )
+
+
+def owners_of_trainings(audit: Audit, ids: Iterable[str]) -> dict[str, set[str]]:
+    """Returns the commands that call a training theirs, by its uuid."""
+    owners: dict[str, set[str]] = {}
+    for command_id in ids:
+        for event in audit.events[command_id]:
+            uuid = event["data"].get("training_uuid") or _result_uuid(event)
+            if uuid is not None:
+                owners.setdefault(uuid, set()).add(command_id)
+    return owners
 
 
 def _result_uuid(event: dict[str, Any]) -> str | None:

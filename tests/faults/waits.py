@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
+from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,13 +74,14 @@ def waiting_trainings(
             for end in audit.ends(command_id)
             if state(end) == "failed"
         ]
-        made = len(fleet.sandbox.truth()["created"]["trainings"])
+        made = fleet.sandbox.truth()["created"]["trainings"]
+        kinds = Counter((one["model_uuid"], one["epochs"]) for one in made)
         return report(
             f"{count} waiting trainings, a week in {week_seconds:.0f} s[seed {seed}]",
             audit,
             work.expected,
             faults=killer.times,
-            doubled=max(0, made - len(work.expected)),
+            doubled=kinds.total() - len(kinds),
             wrong=sum(code != "outcome_unknown" for code in codes),
             details={
                 "outcome_unknown": len(codes),
