@@ -10,6 +10,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvloop
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from schemas.enums import Priority
@@ -28,7 +29,7 @@ from worker.embedded import EmbeddedRedis
 from worker.intake.lists import Mover, PushedList
 from worker.intake.reader import Intake
 from worker.ledger.cancellation import CancelVerdict, cancel
-from worker.ledger.connection import connect
+from worker.ledger.connection import LEDGER_TROUBLE, connect
 from worker.ledger.deadlines import Deadlines
 from worker.ledger.keys import GROUP, Keys
 from worker.ledger.ledger import Ledger
@@ -412,3 +413,27 @@ async def test_consumers_that_hold_nothing_are_forgotten_and_others_never(
     (left,) = await redis.xinfo_consumers(keys.commands, GROUP)
     assert left["name"] == b"tester"
     assert await forget(keys=[keys.inbox], args=[GROUP, 0, ""]) == 0
+
+
+def test_a_connection_that_closes_before_a_command_is_written_is_a_passing_trouble(
+    redis_url: str,
+) -> None:
+    """The workers' loop says so by a RuntimeError, which would end a command or a whole part."""
+
+    async def write_too_late() -> None:
+        redis = connect(redis_url)
+        pool: Any = redis.connection_pool
+        connection = await pool.get_connection()
+        connection._writer.transport.abort()
+        await asyncio.sleep(0)
+        with pytest.raises(LEDGER_TROUBLE):
+            await connection.send_command("PING", check_health=False)
+        await pool.release(connection)
+        assert await redis.ping(), "the next command has a connection of its own"
+        await redis.aclose()
+
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(asyncio.wait_for(write_too_late(), 30))
+    finally:
+        loop.close()

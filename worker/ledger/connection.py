@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import errno
+from typing import TYPE_CHECKING, Any, cast
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
@@ -14,6 +15,8 @@ from redis.exceptions import DataError, RedisError
 from worker.redis_address import RedisAddress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from redis.asyncio import Redis
 
 # What a call of the ledger may raise when Redis is away, full or on its way back: nothing is
@@ -54,7 +57,19 @@ def connect(url: str, *, max_connections: int = MAX_CONNECTIONS) -> Redis:
 
 
 class _Packed(AbstractConnection):
-    """Packs commands with hiredis, which redis-py's connections for event loops only read with."""
+    """Packs commands with hiredis, which redis-py's connections for event loops only read with.
+
+    What uvloop says of a connection that has closed before a command is written to it is no error
+    of Redis to redis-py; here it is one, so that it passes like any other loss.
+    """
+
+    async def _send_packed_command(self, command: Iterable[bytes]) -> None:
+        writer = cast("asyncio.StreamWriter", self._writer)
+        try:
+            writer.writelines(command)
+        except RuntimeError as exc:
+            raise ConnectionResetError(errno.ECONNRESET, "the connection has closed") from exc
+        await writer.drain()
 
     def pack_command(self, *args: Any) -> list[bytes]:
         command, *rest = args
