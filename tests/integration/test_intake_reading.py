@@ -164,24 +164,19 @@ def test_there_are_more_than_twenty_classes_of_bad_messages() -> None:
     assert len(BAD) >= 20
 
 
-@pytest.mark.parametrize("taken_over", [False, True])
 async def test_a_rejection_that_redis_refuses_keeps_nothing_waiting_and_is_made_once_it_may(
-    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch, *, taken_over: bool
+    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "REFUSED_SECONDS", 0.1)
     await open_group(redis, keys)
     await redis.set(keys.dead_letters, "no stream")
     for message in (b"bad", good(id="one"), b"worse"):
         await redis.xadd(keys.commands, {COMMAND_FIELD: message})
-    if taken_over:
-        await redis.xreadgroup(GROUP, "dead", {keys.commands: ">"})
-    intake = intake_of(redis, ledger, consumer_idle_seconds=0.1, batch=2)
-    async with running(intake.take_over if taken_over else intake.read):
+    async with running(intake_of(redis, ledger, batch=2).read):
         await until(lambda: _exists(redis, keys.row("one")))
-        if not taken_over:
-            # What comes later than the refusal waits no more than what came before.
-            await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="two")})
-            await until(lambda: _exists(redis, keys.row("two")))
+        # What comes later than the refusal waits no more than what came before.
+        await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="two")})
+        await until(lambda: _exists(redis, keys.row("two")))
         await redis.delete(keys.dead_letters)
         await until(lambda: settled(redis, keys))
     told = [event["type"] for event in await events(redis, keys.events)]
