@@ -197,14 +197,27 @@ def test_what_failed_lies_in_the_dead_letters_with_its_original_text(system: Sys
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_to_a_file_or_heading_that_is_there(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
-        if link.startswith("https://"):
-            continue
+    for link in links(page):
         name, _, heading = link.partition("#")
         target = (page.parent / name).resolve() if name else page
         assert target.exists(), link
         if heading:
             assert heading in headings(target), link
+
+
+def links(page: Path) -> list[str]:
+    """The links of a page that lead to another page of ours."""
+    found: list[str] = re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8"))
+    return [link for link in found if not link.startswith("https://")]
+
+
+def test_links_and_commands_are_found_in_the_pages() -> None:
+    """What checks them would else run over nothing."""
+    readme = links(ROOT / "README.md")
+    assert {f"docs/{name}.md" for name in ("contract", "operations", "cli")} <= set(readme)
+    assert sum(len(links(page)) for page in PAGES) > 2 * len(readme)
+    assert {"demo", "submit", "worker"} <= set(named_commands(ROOT / "README.md"))
+    assert {"list", "events", "describe"} <= set(named_commands(ROOT / "docs" / "cli.md"))
 
 
 def headings(page: Path) -> set[str]:
@@ -216,13 +229,21 @@ def headings(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_in_a_code_block_exists(page: Path) -> None:
     known = {*COMMANDS, "sandbox", "test", "faults", "bench", "check", "format", "lock", "setup"}
-    for block in re.findall(
-        r"^```sh\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE
-    ):
+    for name in named_commands(page):
+        assert name in known, name
+
+
+def named_commands(page: Path) -> list[str]:
+    """The commands that the code blocks of a page call."""
+    return [
+        name
+        for block in re.findall(
+            r"^```sh\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE
+        )
         for name in re.findall(
             r"^(?:.*[;|] )?(?:trainmaster|python3 dev\.py) ([a-z-]+)", block, re.MULTILINE
-        ):
-            assert name in known, name
+        )
+    ]
 
 
 def test_the_licence_that_the_readme_names_is_the_one_in_the_file() -> None:

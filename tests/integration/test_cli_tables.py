@@ -100,7 +100,9 @@ async def test_dead_letters_keep_their_key_and_reason_at_any_width(
     for command_id in (UUID, LONG, WIDE):
         await bury(redis, keys, command_id)
     lines = lines_within(run_on_terminal(console, "dead-letters", "list").out, 80)
-    for letter in console.run("dead-letters", "list", "--json").lines:
+    letters = console.run("dead-letters", "list", "--json").lines
+    assert [letter["command_id"] for letter in letters] == [WIDE, LONG, UUID]
+    for letter in letters:
         (row,) = (line for line in lines if line.startswith(letter["key"]))
         assert row.endswith("idempotency_conflict")
 

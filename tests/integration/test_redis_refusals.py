@@ -228,6 +228,10 @@ def test_doctor_and_list_name_lists_of_celery_that_nobody_reads(
         assert f"{keys.celery_queue}:1' holds 2 messages, and no worker reads it" in line
         assert "priority_steps" in line
         assert (listed.code, keys.celery_queue in listed.out) == (0, False)
+    # An app may choose any separator.
+    client.lpush(f"{keys.celery_queue}|7", "{}")
+    told = stranger.run("list").err.splitlines()
+    assert [f"{keys.celery_queue}|7' holds 1 message," in line for line in told] == [False, True]
 
 
 def test_a_user_who_may_not_look_for_keys_can_list_commands(

@@ -170,6 +170,20 @@ async def test_a_command_that_may_run_and_lost_its_text_ends_after_its_lease_alo
     assert "It may have been started: look at the API" in failed["data"]["error"]["message"]
 
 
+async def test_a_command_that_a_stopped_worker_gave_back_may_have_been_started(
+    redis: Redis, keys: Keys, ledger: Ledger
+) -> None:
+    """Its row is as it was before, but for the token: a run had it and may have asked the API."""
+    lease = await lease_one(redis, ledger)
+    assert lease.state is RowState.ACCEPTED
+    assert await ledger.finish([Finish(lease, lease.state, lease.attempts)]) == [True]
+    await redis.delete(keys.text("one"))
+    assert await claim_all(ledger) == []
+    await repair(redis, ledger)
+    (failed,) = await ends(redis, keys, "one")
+    assert "It may have been started: look at the API" in failed["data"]["error"]["message"]
+
+
 @pytest.mark.parametrize("due", ["due", "in no due set"])
 async def test_a_command_whose_row_was_deleted_fails_once_with_its_text_in_the_dead_letter(
     redis: Redis, keys: Keys, ledger: Ledger, due: str

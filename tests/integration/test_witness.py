@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -124,6 +125,25 @@ async def test_another_redis_or_namespace_has_a_witness_of_its_own(tmp_path: Pat
         assert await other.recall() is None
     assert witness("redis://localhost:1/0").name == witness("redis://127.0.0.1:1/0").name
     assert "secret" not in str([path.read_text() for path in witnesses(tmp_path / "results")])
+
+
+def test_the_same_loopback_address_on_another_machine_is_another_redis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Machines with a Redis each may share a store; a server with a name is the same for all."""
+    store = ResultStore(str(tmp_path), 1024)
+    names: dict[str, set[str]] = {}
+    for machine in ("one", "two"):
+        monkeypatch.setattr(socket, "gethostname", lambda named=machine: named)
+        for url in ("redis://localhost", "redis://127.0.0.2", "redis://[::1]", "redis://db.one"):
+            witness = Witness(store, RedisAddress.parse(url), "shared")
+            names.setdefault(url, set()).add(witness.name)
+    assert {url: len(found) for url, found in names.items()} == {
+        "redis://localhost": 2,
+        "redis://127.0.0.2": 2,
+        "redis://[::1]": 2,
+        "redis://db.one": 1,
+    }
 
 
 async def test_what_is_no_witness_is_none(tmp_path: Path) -> None:
