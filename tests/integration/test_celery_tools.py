@@ -126,6 +126,25 @@ def test_a_submission_of_another_celery_app_is_taken(tools: Console) -> None:
     )
 
 
+def test_a_bulk_submission_that_a_worker_takes_as_a_task_goes_to_the_stream_for_bulk(
+    tools: Console,
+) -> None:
+    """Someone has routed it to the queue of wake-ups; its origin tells the stream."""
+    app = foreign_celery(tools.environment["TRAINMASTER_REDIS_URL"], "tools")
+    for command_id, priority in (("common", "interactive"), ("bulky", "bulk")):
+        command = {"type": "list_models", "id": command_id, "priority": priority, "data": {}}
+        command["notbefore"] = "2999-01-01T00:00:00Z"
+        app.send_task("trainmaster.submit", args=[command], queue="wake")
+    app.close()
+
+    def origins() -> dict[str, bool]:
+        lines = tools.run("events", "--type", "accepted", "--json").lines
+        return {line["subject"]: line["id"].startswith("b") for line in lines}
+
+    wait_until(lambda: {"common", "bulky"} <= origins().keys(), "both are accepted")
+    assert (origins()["common"], origins()["bulky"]) == (False, True)
+
+
 def test_flower_shows_the_worker(tools: Console, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -140,5 +140,12 @@ async def test_backfills_are_listed_newest_first_in_a_table(
     assert lines[1].split()[:2] == [NAME, "paused"]
     assert lines[2].startswith("    the API is out of order")
     assert "…" in next(line for line in lines if line.startswith("night-x"))
+    # Of those that have ended the last one comes first, though it was begun before the other.
+    for number, (begun, ended) in enumerate([(100, 900), (200, 800)]):
+        await night.store.open(f"ended-{number}", night.plan, Origin.CONSOLE, f"bf-{number + 3}")
+        await redis.hset(
+            keys.backfill(f"ended-{number}"),
+            mapping={"state": "succeeded", "begun": begun, "ended": ended},
+        )
     rows = console.run("backfill", "status", "--json").lines
-    assert [row["id"] for row in rows] == [NAME, LONG]
+    assert [row["id"] for row in rows] == [NAME, LONG, "ended-0", "ended-1"]

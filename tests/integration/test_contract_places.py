@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -22,7 +23,7 @@ from worker.handlers.run import LongPolls
 from worker.ledger.dead_letters import DeadLetters
 from worker.ledger.lanes import FailureShare, Lanes
 from worker.ledger.row import RowState
-from worker.tasks.runner import Runner
+from worker.tasks.runner import BULK_PAUSE_SECONDS, Runner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -145,6 +146,7 @@ async def test_a_producer_that_keeps_the_intake_behind_starves_no_accepted_bulk(
     bench: Bench,
 ) -> None:
     sent = [await bench.send("list_models", {}, priority=Priority.BULK) for _ in range(4)]
+    begun = time.monotonic()
     async with running_runner(bench, 1, intake_is_behind=lambda: True) as runner:
 
         async def all_ended() -> bool:
@@ -152,6 +154,7 @@ async def test_a_producer_that_keeps_the_intake_behind_starves_no_accepted_bulk(
             return all([RowState(await bench.state(command_id)).ended for command_id in sent])
 
         await until(all_ended)
+    assert time.monotonic() - begun > 3 * BULK_PAUSE_SECONDS, "and the loop has time to read"
 
 
 async def test_a_single_place_serves_both_lanes_in_turn(bench: Bench) -> None:

@@ -35,6 +35,23 @@ async def test_errors_of_a_store_s_own_are_told_like_those_of_a_disk() -> None:
     assert "s3cret" not in str(caught.value)
 
 
+class ShortStore(MemoryFileSystem):  # type: ignore[misc]
+    """A store that keeps less than it was given, and says nothing."""
+
+    protocol = "short"
+
+    def mv(self, path1: str, path2: str, **options: object) -> None:
+        """Leaves the end behind."""
+        super().mv(path1, path2, **options)
+        self.pipe_file(path2, self.cat_file(path2)[:-1])
+
+
+async def test_a_result_of_which_the_store_kept_less_is_not_kept() -> None:
+    fsspec.register_implementation("short", ShortStore, clobber=True)
+    with pytest.raises(OSError, match=f"holds {len(RESULT) - 1} bytes of the {len(RESULT)}"):
+        await ResultStore("short://results", 1024).keep("1-0", RESULT)
+
+
 class GuardedStore(MemoryFileSystem):  # type: ignore[misc]
     """A store that lets nobody in who has not the password that its URL has."""
 

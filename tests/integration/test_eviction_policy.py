@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from tests.console import Console, running_worker, wait_until
+from tests.integration.test_redis_refusals import COMMAND
 from worker.embedded import EmbeddedRedis
 from worker.ledger.keys import Keys
 
@@ -49,8 +50,7 @@ def test_a_policy_that_is_changed_under_workers_is_critical_and_they_go_on(
         assert told()[0]["level"] == "critical"
         assert told()[0]["policy"] == "allkeys-lru"
         assert "noeviction" in told()[0]["advice"]
-        text = '{"type":"list_models","id":"one","deadline":"2020-01-01T00:00:00Z","data":{}}'
-        client.xadd(keys.commands, {"command": text})
+        client.xadd(keys.commands, {"command": COMMAND % "one"})
         wait_until(lambda: client.hget(keys.row("one"), "s") == b"failed", "work goes on")
         assert worker.poll() is None
         said = {each["check"]: each for each in console.run("doctor", "--json").lines}

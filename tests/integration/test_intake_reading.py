@@ -548,18 +548,21 @@ async def test_a_command_given_to_celery_takes_the_way_of_an_xadd(
 ) -> None:
     """Without an id the task's own id serves, so that Celery's second delivery does nothing."""
     sent: list[bytes] = []
+    priorities: list[object] = []
 
     class Stream:
         """Adds what the task hands over, as the engine does from its loop."""
 
-        def submit(self, text: bytes, _: object = None) -> None:
+        def submit(self, text: bytes, priority: object = None) -> None:
             sent.append(text)
+            priorities.append(priority)
 
     app = Celery("test", broker=redis_url, set_as_current=False)
     register_tasks(app, Stream)  # type: ignore[arg-type]
     for command in ({**GOOD, "id": "a"}, GOOD, GOOD):
         app.tasks[SUBMIT_TASK].apply(args=(command,), task_id="task-1")
     app.tasks[SUBMIT_TASK].apply(args=(GOOD,), kwargs={"id": "b", "priority": "bulk"})
+    assert priorities == [None, None, None, "bulk"]
     await take_in(redis, ledger, *sent)
     subjects = [event["subject"] for event in await events(redis, keys.events)]
     assert subjects == ["a", "task-1", "b"]

@@ -22,8 +22,13 @@ if TYPE_CHECKING:
     Act = Callable[[Redis, Keys], object]
 
 ITEMS = 200
-# It fails at once and without a call of the API: its deadline has passed.
-COMMAND = '{"type":"list_models","id":"%s","deadline":"2020-01-01T00:00:00Z","data":{}}'
+NOBODY = "00000000-0000-4000-8000-000000000000"
+# It fails at once and without a call of the API, but not before it is claimed and run: nobody may
+# read such a file. One whose deadline has passed would end without a wake-up or a place.
+COMMAND = (
+    '{"type":"predict","id":"%s","data":{"task":"classification","data_path":"/nowhere",'
+    f'"project_uuid":"{NOBODY}","project_model_uuid":"{NOBODY}","training_uuid":"{NOBODY}"}}}}'
+)
 
 
 def _block_wake_ups(client: Redis, keys: Keys) -> None:
@@ -56,6 +61,10 @@ TROUBLES: dict[str, tuple[Act, Act]] = {
         lambda *_: None,
     ),
 }
+
+
+# The ledger takes writes all the time; only Celery can send no wake-up, or take none.
+WITHOUT_WAKE_UPS = {"no right to read lists", "wake-ups in a key of the wrong type"}
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +104,9 @@ def ended(client: Redis, keys: Keys, command_id: str) -> bool:
 def test_a_worker_outlives(client: Redis, stranger: Console, tmp_path: Path, trouble: str) -> None:
     begin, end = TROUBLES[trouble]
     keys, log = Keys(stranger.namespace), tmp_path / "worker.log"
+    if trouble == "wake-ups in a key of the wrong type":
+        # Sent in vain, a wake-up has the worker drain at once: no sweep is waited for.
+        stranger.environment["TRAINMASTER_SWEEP_SECONDS"] = "60"
     with running_worker(stranger, log) as worker:
         client.xadd(keys.commands, {"command": COMMAND % "before"})
         wait_until(lambda: ended(client, keys, "before"), "a command before the trouble")
@@ -104,6 +116,9 @@ def test_a_worker_outlives(client: Redis, stranger: Console, tmp_path: Path, tro
                 lambda: worker.poll() is not None or b"wake_ups.failed" in log.read_bytes(),
                 "Celery's consumer has met the trouble",
             )
+            if trouble in WITHOUT_WAKE_UPS:
+                client.xadd(keys.commands, {"command": COMMAND % "meanwhile"})
+                wait_until(lambda: ended(client, keys, "meanwhile"), "one without a wake-up")
         finally:
             end(client, keys)
         assert worker.poll() is None, log.read_text()

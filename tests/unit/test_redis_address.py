@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from worker.errors import SettingError
+from worker.redaction import HIDDEN
 from worker.redis_address import RedisAddress
 
 
@@ -69,3 +70,14 @@ def test_no_error_and_no_representation_shows_the_password(url: str) -> None:
     address = RedisAddress.parse("redis://u:geheim@h/0")
     assert "geheim" not in repr(address)
     assert "geheim" not in repr(address.broker())
+    sentinel = RedisAddress.parse("sentinel://h/0?sentinel_password=geheim")
+    assert "geheim" not in repr(sentinel)
+    assert "geheim" not in repr(sentinel.broker())
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:p%2F%40s@h/0", "sentinel://h/0?sentinel_password=p%2F%40s"]
+)
+def test_a_text_of_others_loses_a_password_in_whatever_form_it_repeats_it(url: str) -> None:
+    said = RedisAddress.parse(url).without_secrets("no p/@s, no p%2F%40s, no p/%40s")
+    assert said.split(", ") == [f"no {HIDDEN}"] * 3
