@@ -50,6 +50,9 @@ def test_a_policy_that_is_changed_under_workers_is_critical_and_they_go_on(
         assert told()[0]["level"] == "critical"
         assert told()[0]["policy"] == "allkeys-lru"
         assert "noeviction" in told()[0]["advice"]
+        # Rows expire, so this one throws them away as well, and with them what was done.
+        client.config_set("maxmemory-policy", "volatile-ttl")
+        wait_until(lambda: told()[-1]["policy"] == "volatile-ttl", "it tells of this one too")
         client.xadd(keys.commands, {"command": COMMAND % "one"})
         wait_until(lambda: client.hget(keys.row("one"), "s") == b"failed", "work goes on")
         assert worker.poll() is None
