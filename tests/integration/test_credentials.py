@@ -13,12 +13,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.console import SCRIPT, Console, running_worker, wait_until
 from tests.integration.test_cli_doctor import openssh
+from tests.integration.test_cli_reading import LIST, accept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from redis.asyncio import Redis
+
     from tests.sandbox_process import SandboxProcess
+    from worker.ledger.ledger import Ledger
 
 REFUSED: dict[str, Any] = {"operation": "*", "effect": "status", "status": 401}
 QUICK = {
@@ -103,13 +107,18 @@ def test_a_worker_with_a_wrong_key_says_so_waits_and_goes_on_once_the_file_is_ri
     assert history(console, "first") == ["list_models.accepted", "list_models.succeeded"]
 
 
-def test_a_worker_that_waits_for_its_key_can_be_stopped(console: Console, tmp_path: Path) -> None:
+async def test_a_worker_that_waits_for_its_key_ends_what_is_late_and_can_be_stopped(
+    console: Console, redis: Redis, ledger: Ledger, tmp_path: Path
+) -> None:
+    await accept(redis, ledger, **LIST, id="late", deadline="2020-01-01T00:00:00Z")
     use_wrong_key(tmp_path)
     log = tmp_path / "worker.log"
     # Where the machine is so busy that its first read has no answer, this has it ask again.
     console.run("submit", "list_models")
     with starting_worker(console, log):
         wait_until(lambda: b"api.credentials_refused" in log.read_bytes(), "the alarm")
+        wait_until(lambda: state(console, "late") == "failed", "the end of what is late")
+        assert b"ready." not in log.read_bytes()
 
 
 def test_a_key_that_is_refused_later_burns_nothing_and_needs_no_restart(
