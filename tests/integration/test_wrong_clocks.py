@@ -110,9 +110,8 @@ def test_a_worker_on_it_tells_the_time_by_redis(
     states = {event["type"].partition(".")[2] for event in events}
     assert states >= {"accepted", "cancelled", "rejected", "failed"}
     assert [event for event in events if not is_now(event)] == []
-    letters = console.run("dead-letters", "list", "--json").lines
-    assert len(letters) == 2
-    assert [each for each in letters if abs(each["at_ms"] / 1000 - time.time()) > 120] == []
+    for letter in console.run("dead-letters", "list", "--json").lines:
+        assert abs(letter["at_ms"] / 1000 - time.time()) < 120
     differs = {line["other"]: line["ahead_seconds"] for line in lines(log, "clock.differs")}
     assert abs(differs["redis"] + wrong) < 60
 

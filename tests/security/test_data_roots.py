@@ -123,7 +123,6 @@ def test_no_path_out_of_the_roots_and_no_odd_file_is_read(stubbed: Stubbed, plac
     ]
     since = len(stubbed.api.recorded)
     ends = stubbed.carry_out(predict(path) for path in paths if "\0" not in str(path))
-    assert len(ends) == len(paths) - 1
     for path, end in ends.items():
         assert end["type"] == "predict.failed", path
         assert end["data"]["error"]["code"] == "invalid_input", path
