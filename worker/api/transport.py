@@ -216,10 +216,12 @@ class Transport:
             # aiohttp has no timeout for writing, and its read timeout starts anew with every
             # byte: this one ends an exchange that stalls or trickles.
             async with asyncio.timeout(timeouts.pool + timeouts.connect + timeouts.write + read):
-                answer = await self._opened(fresh=fresh).send(request)
+                answer: aiohttp.ClientResponse = await self._opened(fresh=fresh).send(request)
                 content = await _read(answer, self._reply_limit_bytes)
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
             let_go(exc)
+            # It keeps the error, whose traceback keeps this frame: nobody would free the three.
+            answer = None  # type: ignore[assignment]
             raise failure_for(exc, self.domain) from exc
         status = answer.status
         self._clock.see(status, answer.headers)
