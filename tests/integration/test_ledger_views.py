@@ -25,7 +25,7 @@ from tests.integration.ledger_acts import (
 from tests.integration.test_intake_reading import take_in
 from worker.ledger.dead_letters import DeadLetters, dead_letter_json
 from worker.ledger.event_stream import last_id, read
-from worker.ledger.inspection import Inspector, RowChoice
+from worker.ledger.inspection import UNREADABLE, Inspector, RowChoice
 from worker.ledger.keys import COMMAND_FIELD
 from worker.ledger.lanes import Lanes
 from worker.ledger.limits import PERMIT_PAUSE_SECONDS, RedisLimits
@@ -510,3 +510,40 @@ async def test_who_follows_events_ends_though_a_call_swallowed_the_cancellation(
     task.cancel()
     await asyncio.wait({task}, timeout=30)
     assert task.cancelled()
+
+
+ODD_FIELDS: dict[str, dict[str, Any]] = {
+    "no state": {"s": None},
+    "no type": {"t": None},
+    "no lane": {"l": None},
+    "a number that is none": {"a": "many"},
+    "errors that are no JSON": {"x": "{"},
+    "errors that are no list": {"x": "{}"},
+    "an error that is none": {"x": "[1]"},
+    "progress that is no object": {"p": "[]"},
+    "no UTF-8": {"s": b"\xff", "t": b"\xff"},
+    "another type": {},
+}
+
+
+@pytest.mark.parametrize("odd", ODD_FIELDS)
+async def test_one_odd_row_hides_no_other(
+    redis: Redis, ledger: Ledger, keys: Keys, odd: str
+) -> None:
+    await open_group(redis, keys)
+    await accept_one(redis, ledger, "odd")
+    await accept_one(redis, ledger, "good")
+    for name, value in ODD_FIELDS[odd].items():
+        if value is None:
+            await redis.hdel(keys.row("odd"), name)
+        else:
+            await redis.hset(keys.row("odd"), name, value)
+    if not ODD_FIELDS[odd]:
+        await redis.set(keys.row("odd"), "no hash")
+    inspector = Inspector(redis, keys)
+    found = {row.id: row.state for row in await inspector.newest(10)}
+    assert found.keys() == {"odd", "good"}
+    assert found["good"] == RowState.ACCEPTED
+    row = await inspector.status("odd")
+    assert row is not None
+    assert (row.state == UNREADABLE) == (odd in {"no state", "another type"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from redis.exceptions import NoPermissionError, ResponseError
 
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+T = TypeVar("T")
+
+UNREADABLE: Final = "unreadable"
+"""The state that is shown of a row without one."""
+
 _PAGE = 500
 # Events may be large, and mostly the newest few are enough.
 _EVENT_PAGE = 100
@@ -32,7 +37,8 @@ class RowView:
 
     Attributes:
         backfill: whose item it is, None for a command.
-        state: of `RowState`, or as it stands: a newer version may have written one of its own.
+        state: of `RowState`, or as it stands: a newer version may have written one of its own;
+            `UNREADABLE` where there is none.
         lane: of `Priority`, or likewise.
         due_at_ms: when someone looks at it again; the lease's end while it runs.
         last_event_id: stream id of the terminal event.
@@ -202,7 +208,7 @@ class Inspector:
                 await self._redis.zrange(due, start, start + _PAGE - 1, withscores=True),
             ):
                 start += len(scored)
-                yield await self._read({row_id.decode(): score for row_id, score in scored})
+                yield await self._read({_text(row_id): score for row_id, score in scored})
 
     async def _ended(self, limit: int, choice: RowChoice) -> list[RowView]:
         found: list[RowView] = []
@@ -233,7 +239,7 @@ class Inspector:
         prefix = self._keys.row("")
         page: list[str] = []
         async for key in self._redis.scan_iter(match=f"{_escape(prefix)}*", count=_PAGE):
-            if (row_id := key.decode()[len(prefix) :]) not in seen:
+            if (row_id := _text(key)[len(prefix) :]) not in seen:
                 page.append(row_id)
             if len(page) == _PAGE:
                 yield page
@@ -249,14 +255,19 @@ class Inspector:
             if score is None:
                 for due in (keys.due_interactive, keys.due_bulk, keys.due_suspect):
                     pipe.zscore(due, row_id)
-        replies = iter(await pipe.execute())
+        replies = iter(await pipe.execute(raise_on_error=False))
         views = []
         for row_id, score in scores.items():
             fields = next(replies)
             found = [score] if score is not None else [next(replies) for _ in range(3)]
+            for reply in (fields, *found):
+                if isinstance(reply, Exception) and "WRONGTYPE" not in str(reply):
+                    raise reply
             if fields:
-                due_at = next((each for each in found if each is not None), None)
-                views.append(_view(row_id, fields, due_at))
+                # Someone wrote over a row or a due set: the others are still to be seen.
+                odd = isinstance(fields, Exception)
+                due_at = next((each for each in found if isinstance(each, float)), None)
+                views.append(_view(row_id, {} if odd else fields, due_at))
         return views
 
 
@@ -284,22 +295,44 @@ def _milliseconds(time: object) -> int:
 
 
 def _view(row_id: str, fields: dict[bytes, bytes], due: float | None) -> RowView:
-    errors = decode_json(fields[b"x"]) if b"x" in fields else []
+    """Returns a row as far as it can be read: one that is odd must not hide all others."""
+    errors = _json(fields.get(b"x"), list)
+    last_error = errors[-1] if errors else None
+    lane = fields.get(b"l", b"")
     return RowView(
         id=shown_id(row_id),
-        backfill=fields[b"b"].decode() if b"b" in fields else None,
-        type=fields[b"t"].decode(),
-        state=fields[b"s"].decode(),
-        lane=LANES.get(fields[b"l"], fields[b"l"].decode()),
-        attempts=int(fields[b"a"]),
-        claims=int(fields.get(b"c", b"0")),
-        accepted_at_ms=int(fields[b"m"]),
+        backfill=_text(fields[b"b"]) if b"b" in fields else None,
+        type=_text(fields.get(b"t", b"")),
+        state=_text(fields.get(b"s", b"")) or UNREADABLE,
+        lane=LANES.get(lane, _text(lane)),
+        attempts=_number(fields.get(b"a")),
+        claims=_number(fields.get(b"c")),
+        accepted_at_ms=_number(fields.get(b"m")),
         due_at_ms=None if due is None else int(due),
-        ended_at_ms=int(fields[b"e"]) if b"e" in fields else None,
-        last_error=errors[-1] if errors else None,
-        progress=decode_json(fields[b"p"]) if b"p" in fields else None,
-        last_event_id=fields[b"v"].decode() if b"v" in fields else None,
+        ended_at_ms=_number(fields[b"e"]) if b"e" in fields else None,
+        last_error=last_error if isinstance(last_error, dict) else None,
+        progress=_json(fields.get(b"p"), dict),
+        last_event_id=_text(fields[b"v"]) if b"v" in fields else None,
     )
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+def _number(value: bytes | None) -> int:
+    try:
+        return int(value or 0)
+    except ValueError:
+        return 0
+
+
+def _json(value: bytes | None, kind: type[T]) -> T | None:
+    try:
+        found = None if value is None else decode_json(value)
+    except ValueError:
+        return None
+    return found if isinstance(found, kind) else None
 
 
 def _escape(pattern: str) -> str:
