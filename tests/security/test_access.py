@@ -76,6 +76,8 @@ STARTING = {
 }
 ENDS = ("succeeded", "failed", "cancelled", "rejected")
 PATIENCE_SECONDS = 120
+# For what need not come: the worker is asked to do more, or started anew, after it.
+REFUSED_SECONDS = 20
 # Workers look for new deadlines every second.
 LATE_SECONDS = 1.5
 MOMENT_SECONDS = 0.5
@@ -352,7 +354,7 @@ def _is_refused(guarded: Guarded, right: str) -> bool:
     if right == "xgroup|create":
         guarded.admin.xgroup_destroy(f"{PREFIX}commands", "intake")
     guarded.send()
-    if _soon(refused, MOMENT_SECONDS if right in STARTING else PATIENCE_SECONDS):
+    if _soon(refused, MOMENT_SECONDS if right in STARTING else REFUSED_SECONDS):
         return True
     # A stop right after a start may have nothing to give back, so there is a second one. Before
     # 7.2 Redis knows no consumer that has not read a message yet.
@@ -363,7 +365,7 @@ def _is_refused(guarded: Guarded, right: str) -> bool:
             return True
         guarded.worker.terminate()
         guarded.worker.start()
-        if _soon(refused, PATIENCE_SECONDS):
+        if _soon(refused, REFUSED_SECONDS):
             return True
         wait_until(guarded.is_ready, PATIENCE_SECONDS, "the worker is ready")
     return False
