@@ -19,9 +19,10 @@ from schemas.enums import SourceFormat
 from tests.unit.test_backfill_sources import data_of, plan_of, read_all
 from tests.web_server import serving
 from worker.backfill.errors import SourceError, SourceUnavailableError
+from worker.backfill.folders import walk
 from worker.backfill.plan import SourcePlan
 from worker.backfill.reader import Reader
-from worker.backfill.sources import open_source
+from worker.backfill.sources import guess_format, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -223,6 +224,42 @@ def test_a_redirection_is_followed_at_the_console_and_by_no_worker(
         assert paths(url, "items.csv") == NAMES
         with pytest.raises(SourceError, match="names another address, which a worker does not"):
             paths(url, "items.csv", follows=False)
+
+
+class _Shelf(BaseHTTPRequestHandler):
+    """Lists a folder, after a redirection to its name with a slash at the end."""
+
+    protocol_version = "HTTP/1.1"
+    elsewhere: ClassVar[str] = ""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base names it
+        pass
+
+    def do_GET(self) -> None:
+        listed = b'<html><a href="a.png">a.png</a></html>' if self.path == "/shelf/" else b""
+        self.send_response(200 if listed else 301)
+        if not listed:
+            self.send_header("Location", f"{self.elsewhere}/shelf/")
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(listed)))
+        self.end_headers()
+        self.wfile.write(listed)
+
+
+class _Elsewhere(_Shelf):
+    """The same, at another server."""
+
+
+def test_a_worker_lists_no_folder_at_a_server_that_was_not_named() -> None:
+    with serving(_Shelf) as other, serving(_Elsewhere) as server:
+        _Elsewhere.elsewhere = other
+        for url, follows in ((f"{other}/shelf/", False), (f"{server}/shelf-there/", True)):
+            (found,) = walk(url, (), follows=follows)
+            assert found.path == "a.png"
+        with pytest.raises(SourceError, match="at another server, which a worker does not follow"):
+            list(walk(f"{server}/shelf-there/", (), follows=False))
+        with pytest.raises(SourceError, match="at another server, which a worker does not follow"):
+            guess_format(f"{server}/shelf-there/", follows=False)
 
 
 def test_a_server_that_is_not_there_may_come_back() -> None:

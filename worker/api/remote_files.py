@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import io
 from contextlib import contextmanager
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import aiohttp
 import fsspec
 from fsspec.implementations.http import HTTPStreamFile
+from yarl import URL
 
 from worker.api.authorities import environment_tls_context
 from worker.api.connections import Connector, Request
@@ -54,6 +56,10 @@ class ShortReadError(RemoteFileError):
 
 class RefusedFileError(RemoteFileError):
     """The server won't give the file, and asking again changes nothing."""
+
+
+class RedirectedError(aiohttp.ClientError):
+    """A web server names an address at another server, which is not asked."""
 
 
 class TooLargeError(ValueError):
@@ -201,16 +207,39 @@ def http_options(
     return {**options, "client_kwargs": client, "get_client": open_session}
 
 
-async def open_session(loop: Any, **options: Any) -> aiohttp.ClientSession:  # noqa: ARG001 - fsspec hands it in
-    """Returns a session in which no answer is taken for another's; fsspec calls it on the loop."""
+async def open_session(
+    loop: Any,  # noqa: ARG001 - fsspec hands it in
+    *,
+    stays_at: str = "",
+    **options: Any,
+) -> aiohttp.ClientSession:
+    """Returns a session in which no answer is taken for another's; fsspec calls it on the loop.
+
+    Args:
+        loop: that it is used on.
+        stays_at: a URL; where it is given, no server but its own is asked.
+        options: of the session.
+    """
+    middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = (send_until_written,)
+    if stays_at:
+        middlewares = (partial(_ask_only, URL(stays_at).origin()), *middlewares)
     ours = {
         "connector": Connector(
             limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=environment_tls_context() or True
         ),
         "request_class": Request,
-        "middlewares": (send_until_written,),
+        "middlewares": middlewares,
     }
     return aiohttp.ClientSession(**{**ours, **options})
+
+
+async def _ask_only(
+    origin: URL, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    # Each step of a redirection comes by here.
+    if request.url.origin() != origin:
+        raise RedirectedError
+    return await handler(request)
 
 
 def _opened(url: str, idle_seconds: float, total_seconds: float | None) -> Any:

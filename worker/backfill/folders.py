@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 import fsspec
 
 from schemas.enums import SourceFormat
-from worker.api.remote_files import HTTP, open_session
+from worker.api.remote_files import HTTP, http_options
 from worker.backfill.errors import EmptySourceError, SourceError
 from worker.backfill.locations import PACKED_SUFFIXES, suffix_of
 from worker.backfill.opening import readable
@@ -52,6 +52,8 @@ _LEFT_BEHIND: Final = frozenset({
     "thumbs.db",
 })
 _LINK: Final = "links to folders"
+# A server that lists a folder may be silent for so long.
+_IDLE_SECONDS: Final = 60.0
 _NO_SUFFIX: Final = "files without a suffix"
 _MOST_SUFFIX: Final = 12
 
@@ -81,13 +83,15 @@ class Folder:
     Attributes:
         location: a path, or a URL that fsspec can list.
         passed: counts what is no image, by its kind, as far as it was read.
+        follows: whether a server may send us on to another one.
     """
 
     location: str
     passed: Counter[str] = field(default_factory=Counter)
+    follows: bool = True
 
     def rows(self, after: str) -> Iterator[SourceRow]:
-        for found in walk(self.location, _parts_of(after)):
+        for found in walk(self.location, _parts_of(after), follows=self.follows):
             if found.kind not in PICTURE_SUFFIXES:
                 self.passed[found.kind] += 1
                 continue
@@ -112,19 +116,21 @@ class Parts:
         source_format: of the files; those of others are passed over.
         open_part: returns the source that one of them is.
         passed: counts files of other formats, by their kind, as far as it was read.
+        follows: whether a server may send us on to another one.
     """
 
     location: str
     source_format: SourceFormat
     open_part: Callable[[str], Source]
     passed: Counter[str] = field(default_factory=Counter)
+    follows: bool = True
 
     def rows(self, after: str) -> Iterator[SourceRow]:
         name, _, within = after.partition(":")
         behind = _parts_of(name)
         if behind:
             yield from self._part(Found(behind, ""), within)
-        for found in walk(self.location, behind):
+        for found in walk(self.location, behind, follows=self.follows):
             if found.parts[-1].startswith("_") or found.kind == ".crc":
                 # What those leave beside parts who write them, like _SUCCESS.
                 continue
@@ -135,7 +141,7 @@ class Parts:
 
     def part_locations(self) -> Iterator[str]:
         """Yields where the parts lie."""
-        for found in walk(self.location, ()):
+        for found in walk(self.location, (), follows=self.follows):
             is_part = TABLE_FORMATS.get(found.kind) is self.source_format
             if is_part and not found.parts[-1].startswith("_"):
                 yield self._location(found)
@@ -159,15 +165,19 @@ class Parts:
             return
 
 
-def folder_format(location: str) -> SourceFormat:
+def folder_format(location: str, *, follows: bool = True) -> SourceFormat:
     """Returns what a folder is by what it holds: images, or files of one format.
+
+    Args:
+        location: a path, or a URL that fsspec can list.
+        follows: whether a server may send us on to another one.
 
     Raises:
         SourceError: it holds neither, or files of several formats.
     """
     tables: Counter[SourceFormat] = Counter()
     kinds: Counter[str] = Counter()
-    for found in walk(location, ()):
+    for found in walk(location, (), follows=follows):
         if found.kind in PICTURE_SUFFIXES:
             return SourceFormat.FOLDER
         if found.parts[-1].startswith("_"):
@@ -202,10 +212,16 @@ def tell_kinds(passed: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in ranked)
 
 
-def walk(location: str, behind: tuple[str, ...]) -> Iterator[Found]:
+def walk(location: str, behind: tuple[str, ...], *, follows: bool = True) -> Iterator[Found]:
     """Yields what lies below a folder behind a path; the names of one folder at a time are held.
 
     Hidden files and folders, and what systems leave behind, are not told.
+
+    Args:
+        location: a path, or a URL that fsspec can list.
+        behind: parts of a path below it, none for everything.
+        follows: whether a web server may send us on to another one. On to another of its own
+            addresses it may: most do so where a folder is named without the slash at its end.
 
     Raises:
         SourceError: it can't be listed.
@@ -215,7 +231,8 @@ def walk(location: str, behind: tuple[str, ...]) -> Iterator[Found]:
             # Each folder is listed once: a cache would only keep a million names.
             options: dict[str, Any] = {"use_listings_cache": False}
             if location.startswith(HTTP):
-                options["get_client"] = open_session
+                options |= http_options(idle_seconds=_IDLE_SECONDS)
+                options["client_kwargs"]["stays_at"] = "" if follows else location
             filesystem, root = fsspec.url_to_fs(location, **options)
         yield from _walk(filesystem, str(root), (), behind)
         return

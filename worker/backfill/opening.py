@@ -23,6 +23,7 @@ import aiohttp
 import fsspec
 from fsspec.compression import compr
 
+from worker.api.remote_files import RedirectedError
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.locations import is_packed, is_web
 from worker.backfill.plan import STDIN
@@ -134,6 +135,11 @@ def readable(location: str) -> Iterator[None]:
         raise SourceError(f"{where}: may not be read with the rights of this process") from exc
     except IsADirectoryError as exc:
         raise SourceError(f"{where}: is a folder, not a file") from exc
+    except RedirectedError as exc:
+        raise SourceError(
+            f"{where}: the server names an address at another server, which a worker does not "
+            "follow: name that one"
+        ) from exc
     except _BROKEN as exc:
         raise SourceError(f"{where}: can't be read: {_said(exc)}") from exc
     except Exception as exc:

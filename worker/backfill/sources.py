@@ -42,8 +42,12 @@ class Source(Protocol):
         ...
 
 
-def guess_format(location: str) -> SourceFormat:
+def guess_format(location: str, *, follows: bool = True) -> SourceFormat:
     """Returns what a source is by its name, or a folder by what it holds.
+
+    Args:
+        location: a path or a URL.
+        follows: whether a server may send us on to another one.
 
     Raises:
         SourceError: it does not tell, or can't be looked at.
@@ -51,7 +55,7 @@ def guess_format(location: str) -> SourceFormat:
     if "://" not in location and not Path(location).exists():
         raise SourceError(f"{location}: there is no such file or folder")
     if _is_folder(location):
-        return folder_format(location)
+        return folder_format(location, follows=follows)
     found = TABLE_FORMATS.get(suffix_of(location))
     if found is None:
         raise SourceError(
@@ -73,10 +77,10 @@ def open_source(
     """
     passed = Counter() if passed is None else passed
     if plan.format is SourceFormat.FOLDER:
-        return Folder(plan.location, passed)
+        return Folder(plan.location, passed, follows)
     if plan.location != STDIN and _is_folder(plan.location):
         open_part = partial(_open_part, plan, follows=follows)
-        return Parts(plan.location, plan.format, open_part, passed)
+        return Parts(plan.location, plan.format, open_part, passed, follows)
     return _open_file(plan, follows=follows)
 
 

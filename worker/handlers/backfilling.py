@@ -122,7 +122,7 @@ def make_plan(run: Run[Backfill], around: BackfillSurroundings) -> Plan:
     data = command.data
     location = _allowed(data.source, run.around.data_roots, run.around.source_urls)
     try:
-        source_format = data.format or guess_format(location)
+        source_format = data.format or guess_format(location, follows=False)
     except SourceUnavailableError as exc:
         raise RetryableError(str(exc), code=ErrorCode.DATA_UNAVAILABLE) from exc
     except SourceError as exc:
