@@ -155,7 +155,8 @@ def rate_limit(folder: Path, seed: int, rate: int, seconds: float) -> Report:
             audit,
             work.expected,
             faults=None,
-            wrong=(most > rate) + (mean < 0.9 * rate),
+            # A machine that is busy with other things can't use all of the rate.
+            wrong=(most > rate) + (bar(mean) < 0.9 * rate),
             details={"most in a second": most, "mean": mean},
         )
 

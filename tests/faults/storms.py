@@ -54,22 +54,24 @@ def crashes(
         work.bad = bad_messages(bad, rng)
         fleet.wait_ready()
         victims = list(fleet.workers)
+        audit = Audit(fleet)
         killed: list[WorkerProcess] = []
+        worker_kills, redis_kills = _InStep(), _InStep()
 
         def kill_one() -> None:
             # One that is still starting holds nothing yet, and must come to it on a busy machine.
             ready = [worker for worker in victims if worker.ready]
-            if ready:
+            if ready and worker_kills.are_due(audit.ended()):
                 killed.append(rng.choice(ready))
                 _restart(killed[-1])
 
         def kill_redis() -> None:
-            fleet.redis.kill()
-            fleet.redis.start()
+            if redis_kills.are_due(audit.ended()):
+                fleet.redis.kill()
+                fleet.redis.start()
 
         work.send(fleet.client, shuffle=rng)
         begun = time.monotonic()
-        audit = Audit(fleet)
         killer = Repeater(kill_one, kill_every_seconds)
         reviver = Repeater(fleet.revive, 0.5)
         redis_killer = Repeater(kill_redis, redis_every_seconds or 1e6)
@@ -95,7 +97,7 @@ def crashes(
             f"crashes[seed {seed}]",
             audit,
             work.expected,
-            faults=len(killed) + redis_killer.times,
+            faults=len(killed) + redis_kills.times,
             rejections=bad,
             doubled=doubled_titles(created, "c "),
             wrong=abs(poisoned - poison) + abs(letters - failed),
@@ -104,10 +106,31 @@ def crashes(
                 "poisoned": poisoned,
                 "outcome_unknown": unknown,
                 "starts": sum(worker.starts for worker in fleet.workers),
-                "redis_kills": redis_killer.times,
+                "redis_kills": redis_kills.times,
                 "seconds": round(took),
             },
         )
+
+
+class _InStep:
+    """Lets something be killed again only once commands have ended since.
+
+    A machine on which nothing comes to an end between two kills would show nothing.
+
+    Attributes:
+        times: that it was let.
+    """
+
+    def __init__(self) -> None:
+        self.times = 0
+        self._ended = -1
+
+    def are_due(self, ended: int) -> bool:
+        if ended <= self._ended:
+            return False
+        self._ended = ended
+        self.times += 1
+        return True
 
 
 def _restart(worker: WorkerProcess) -> None:
