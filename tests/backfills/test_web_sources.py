@@ -192,6 +192,15 @@ async def test_rows_that_came_whole_before_a_server_ended_are_items(
             await reader.read(came, batch.position, 200)
 
 
+async def test_a_source_that_breaks_off_before_its_rows_name_items_is_no_wrong_one() -> None:
+    """Or a moment's trouble would fail the whole backfill for good."""
+    rows = b'{"note": "none yet"}\n' * 10 + b'{"data_path": "/a.png"}\n' * 9
+    with served({"items.jsonl": rows}) as server:
+        reader = Reader("night", plan_of(f"{server}/cut/items.jsonl"))
+        with pytest.raises(SourceUnavailableError, match="the server ended it in the middle"):
+            await reader.read(0, "", 200)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize(
     ("status", "kind", "said"),
@@ -260,6 +269,29 @@ def test_a_worker_lists_no_folder_at_a_server_that_was_not_named() -> None:
             list(walk(f"{server}/shelf-there/", (), follows=False))
         with pytest.raises(SourceError, match="at another server, which a worker does not follow"):
             guess_format(f"{server}/shelf-there/", follows=False)
+
+
+class _Broken(_Shelf):
+    """Lists a folder, and none of those within it that come last."""
+
+    def do_GET(self) -> None:
+        names = {"": ("a.png", "b.heic", "c/"), "/c": ("d.png", "e.heic", "f/")}.get(
+            self.path.rstrip("/")
+        )
+        listed = "".join(f'<a href="{name}">{name}</a>' for name in names or ()).encode()
+        self.send_response(200 if listed else 503)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(listed)))
+        self.end_headers()
+        self.wfile.write(listed)
+
+
+async def test_what_is_passed_over_before_a_break_is_counted_once() -> None:
+    """What stands behind the last item is read again, and counted then."""
+    with serving(_Broken) as server:
+        batch = await Reader("night", plan_of(f"{server}/")).read(0, "", 200)
+        assert len(batch.items) == 2
+        assert batch.passed == {".heic": 1}
 
 
 def test_a_server_that_is_not_there_may_come_back() -> None:

@@ -92,22 +92,28 @@ class Reader:
         self._number = -1
         batch = Batch(number, position)
         rows: list[SourceRow] = []
-        broken = False
+        broken: SourceUnavailableError | None = None
         try:
             with readable(self._plan.source.location):
                 self._fill(batch, rows, min(most, BATCH_ITEMS), most_bad)
-        except SourceUnavailableError:
+        except SourceUnavailableError as exc:
             if not batch.items:
                 raise
             # What came whole is done first; whoever reads on opens the source anew.
-            broken = True
-        batch.passed = self._passed.copy()
-        self._passed.clear()
+            broken = exc
+        if broken is None:
+            self._pass(batch)
         if number == 0:
-            self._check_names(rows)
+            try:
+                self._check_names(rows)
+            except SourceError:
+                # What did not come may name items: a source that breaks off is not a wrong one.
+                if broken is not None:
+                    raise broken from None
+                raise
             if batch.exhausted and not batch.items:
                 raise self._empty(batch)
-        if not broken:
+        if broken is None:
             self._number, self._position = number + len(batch.items), batch.position
         return batch
 
@@ -118,6 +124,8 @@ class Reader:
             item = self._itemizer.item(batch.number + len(batch.items), row)
             batch.items.append(item)
             batch.position = row.position
+            if self._passed:
+                self._pass(batch)
             size += len(item.text) + len(item.problem)
             bad += bool(item.problem)
             if len(batch.items) >= most or size > BATCH_BYTES:
@@ -125,6 +133,11 @@ class Reader:
             if item.problem and bad == most_bad:
                 return
         batch.exhausted = True
+
+    def _pass(self, batch: Batch) -> None:
+        # What stands behind the last item of a source that breaks off is read again.
+        batch.passed += self._passed
+        self._passed.clear()
 
     def _empty(self, batch: Batch) -> SourceError:
         source = self._plan.source
