@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+import structlog
 
 from schemas.enums import EventState, Priority
 from schemas.events import event_json
@@ -23,6 +25,8 @@ from tests.integration.ledger_acts import (
     read_entry,
 )
 from tests.integration.test_intake_reading import take_in
+from worker.cli.narration import describe_error
+from worker.cli.times import show_moment
 from worker.ledger.dead_letters import DeadLetters, dead_letter_json
 from worker.ledger.event_stream import last_id, read
 from worker.ledger.inspection import UNREADABLE, Inspector, RowChoice
@@ -402,6 +406,30 @@ async def test_permits_are_renewed_while_their_requests_are_under_way(
     await limits.aclose()
 
 
+async def test_a_renewal_that_finds_nothing_to_renew_any_more_is_no_loss_of_redis(
+    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last permit may be given back while Redis tells its time."""
+    monkeypatch.setattr("worker.ledger.limits.PERMIT_SECONDS", 0.3)
+    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=2)
+    held = await limits.enter()
+    asked = asyncio.Event()
+    tell_time = redis.time
+
+    async def time() -> Any:
+        told = await tell_time()
+        await limits.leave(held)
+        asked.set()
+        return told
+
+    monkeypatch.setattr(redis, "time", time)
+    with structlog.testing.capture_logs() as logs:
+        await asyncio.wait_for(asked.wait(), 30)
+        await asyncio.sleep(0)
+        await limits.aclose()
+    assert logs == []
+
+
 async def test_permits_of_a_worker_that_was_killed_are_free_within_half_a_minute(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
@@ -521,7 +549,11 @@ ODD_FIELDS: dict[str, dict[str, Any]] = {
     "errors that are no list": {"x": "{}"},
     "an error that is none": {"x": "[1]"},
     "progress that is no object": {"p": "[]"},
+    "an error without its message": {"x": '[{"code": "not_found"}]'},
+    "a time past all calendars": {"m": "9" * 40},
+    "a time before all calendars": {"m": "-" + "9" * 40},
     "no UTF-8": {"s": b"\xff", "t": b"\xff"},
+    "a due time without an end": {},
     "another type": {},
 }
 
@@ -538,8 +570,10 @@ async def test_one_odd_row_hides_no_other(
             await redis.hdel(keys.row("odd"), name)
         else:
             await redis.hset(keys.row("odd"), name, value)
-    if not ODD_FIELDS[odd]:
+    if odd == "another type":
         await redis.set(keys.row("odd"), "no hash")
+    if odd == "a due time without an end":
+        await redis.zadd(keys.due_interactive, {"odd": math.inf})
     inspector = Inspector(redis, keys)
     found = {row.id: row.state for row in await inspector.newest(10)}
     assert found.keys() == {"odd", "good"}
@@ -547,3 +581,6 @@ async def test_one_odd_row_hides_no_other(
     row = await inspector.status("odd")
     assert row is not None
     assert (row.state == UNREADABLE) == (odd in {"no state", "another type"})
+    for at_ms in (row.accepted_at_ms, row.due_at_ms or 0):
+        assert show_moment(at_ms)
+    assert row.last_error is None or describe_error(row.last_error)

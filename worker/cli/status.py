@@ -337,7 +337,7 @@ def _progress_fields(row: RowView, now: float) -> list[tuple[str, str]]:
     match progress.get("step"):
         case "created":
             noun = "training" if row.type == "train" else "created"
-            return [(noun, f"{progress['uuid']}{since}")]
+            return [(noun, f"{progress.get('uuid')}{since}")]
         case "intended":
             return [("under way", f"a change at the API{since}; its answer is not known yet")]
         case "in_doubt":

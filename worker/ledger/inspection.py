@@ -26,6 +26,8 @@ T = TypeVar("T")
 UNREADABLE: Final = "unreadable"
 """The state that is shown of a row without one."""
 
+# The last day of the year 9999: calendars end there.
+_LAST_MOMENT_MS: Final = 253_402_214_400_000
 _PAGE = 500
 # Events may be large, and mostly the newest few are enough.
 _EVENT_PAGE = 100
@@ -307,10 +309,10 @@ def _view(row_id: str, fields: dict[bytes, bytes], due: float | None) -> RowView
         lane=LANES.get(lane, _text(lane)),
         attempts=_number(fields.get(b"a")),
         claims=_number(fields.get(b"c")),
-        accepted_at_ms=_number(fields.get(b"m")),
-        due_at_ms=None if due is None else int(due),
-        ended_at_ms=_number(fields[b"e"]) if b"e" in fields else None,
-        last_error=last_error if isinstance(last_error, dict) else None,
+        accepted_at_ms=_moment(_number(fields.get(b"m"))),
+        due_at_ms=None if due is None else _moment(due),
+        ended_at_ms=_moment(_number(fields[b"e"])) if b"e" in fields else None,
+        last_error=last_error if _is_error(last_error) else None,
         progress=_json(fields.get(b"p"), dict),
         last_event_id=_text(fields[b"v"]) if b"v" in fields else None,
     )
@@ -325,6 +327,15 @@ def _number(value: bytes | None) -> int:
         return int(value or 0)
     except ValueError:
         return 0
+
+
+def _moment(milliseconds: float) -> int:
+    """Returns a time that can be shown, whatever stands there."""
+    return int(min(max(milliseconds, 0), _LAST_MOMENT_MS))
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, dict) and "code" in value and "message" in value
 
 
 def _json(value: bytes | None, kind: type[T]) -> T | None:
