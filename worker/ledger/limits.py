@@ -180,6 +180,9 @@ class RedisLimits:
                 continue
             try:
                 seconds, _ = await self._redis.time()
+                if not self._held:
+                    # All were given back while Redis told its time.
+                    continue
                 expires = int((seconds + PERMIT_SECONDS) * 1000)
                 pipe = self._redis.pipeline(transaction=True)
                 # One that was given back meanwhile stays so.
