@@ -103,6 +103,14 @@ async def test_what_the_stream_for_bulk_does_not_take_stays_in_celerys_list(
     assert await redis.llen(PushedList.celery(keys).low_names[-1]) == 1
 
 
+async def test_a_bulk_stream_that_is_none_keeps_no_submission_waiting_that_is_not_for_it(
+    redis: Redis, keys: Keys
+) -> None:
+    """Someone pushed to it as if it were a list."""
+    await redis.rpush(keys.bulk_commands, "{}")
+    await Mover(redis, keys, PushedList.celery(keys), 50).move_once()
+
+
 async def test_tasks_of_every_priority_are_found_and_their_events_tell_it(
     producer: Celery, redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:

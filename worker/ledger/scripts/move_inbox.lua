@@ -12,7 +12,9 @@
 -- no more entries leaves the list as it is.
 --
 -- Rights: ARGV[3] 1
-redis.call('LLEN', KEYS[1]); redis.call('LLEN', KEYS[2]); redis.call('XLEN', KEYS[3])
+-- Where nothing is, a stream that is none keeps no other list waiting.
+if redis.call('LLEN', KEYS[1]) + redis.call('LLEN', KEYS[2]) == 0 then return 0 end
+redis.call('XLEN', KEYS[3])
 local moved, bytes, most_bytes = 0, 0, tonumber(ARGV[4])
 local function move(key, most)
   if most < 1 or bytes >= most_bytes then return end
