@@ -327,6 +327,8 @@ async def test_who_lost_its_lease_during_the_post_leaves_word_for_the_next(
         assert terminal["data"]["result"]["model_group"]["title"] == data["title"]
     bench.sandbox.faults()
     assert made(bench, command_type, data) == 1
+    kept = [key async for key in bench.redis.scan_iter(bench.ledger.keys.alike("*"))]
+    assert kept == [], "no other command has to reckon with what this one may have created"
 
 
 async def test_a_command_cancelled_during_its_post_lets_an_identical_one_go_on(

@@ -186,9 +186,12 @@ class CreateOnce(Generic[C]):
         if told is not None:
             created = Created(*told)
             if await self._own(run, created, at=run.now(), drop_guard=""):
+                await self._leave(run)
                 return created
         baseline = set(doubt["baseline"])
-        candidates = [c for c in await self.creation.listed(run) if c.uuid not in baseline]
+        # Where something is created meanwhile, pages of a list may tell of another thing twice.
+        listed = {each.uuid: each for each in await self.creation.listed(run)}
+        candidates = [each for uuid, each in listed.items() if uuid not in baseline]
         guard = self._guard(run)
         if not candidates or await self._taken(run, doubt, guard):
             return None
