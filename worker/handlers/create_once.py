@@ -226,6 +226,8 @@ class CreateOnce(Generic[C]):
                 if fenced is not None:
                     owned = Attested(created.uuid, created.result, self._owner(run, created))
                     await run.testify(owned, drop_guard=guard)
+                    # It is owned: nobody else could take it for the own one.
+                    await self._leave(run)
                     raise fenced
                 await self._own(run, created, at=at, drop_guard=guard)
             except FencedError as exc:
