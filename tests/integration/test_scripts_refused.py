@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tests.integration.refused_acts import Act
 
 _CALL: Final = re.compile(r"redis\.p?call\(([^,)]+)")
+_RIGHTS: Final = re.compile("^-- Rights: (.*)$", re.MULTILINE)
 # The one script that gets the name of a command, and which name.
 _POPS: Final = {"inbox": "LPOP", "celery": "RPOP"}
 _GREATEST: Final = f"{2**64 - 1}-{2**64 - 1}"
@@ -288,6 +289,13 @@ async def limited(server: EmbeddedRedis, admin: Redis, *rules: str) -> AsyncIter
 
 def test_every_script_has_an_act() -> None:
     assert ACTS.keys() == SCRIPTS.keys()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_right_to_several_keys_is_asked_for_only_where_redis_looks_at_each(script: str) -> None:
+    rights = [right for line in _RIGHTS.findall(SCRIPTS[script]) for right in line.split("  ")]
+    several = {right.split(" ")[0] for right in rights if right.count(" ") > 1}
+    assert several <= {"DEL"}
 
 
 @on_every_server

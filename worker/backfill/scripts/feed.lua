@@ -10,7 +10,7 @@
 --       then for each item 2 values: its text, or "" and the record of what is wrong with it
 -- Returns {1, state} done, {0, state} fenced, or the cursor stands elsewhere
 --
--- Rights: HSET row: 1  SET text:  DEL row:  HINCRBY 1  XADD 3  XDEL 3  SADD 2  ZADD 4
+-- Rights: HSET row:  HSET 1  SET text:  DEL row:  HINCRBY 1  XADD 3  XDEL 3  SADD 2  ZADD 4
 local prefix, backfill, first, separator = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[8]
 redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3]); redis.call('ZCARD', KEYS[4])
 if ARGV[7] ~= '' and redis.call('GET', KEYS[5]) ~= ARGV[7] then

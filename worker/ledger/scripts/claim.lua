@@ -22,7 +22,7 @@
 -- that they can't take others with them.
 --
 -- Rights: GET 4  HMGET row:  GET text:  HGET backfill:  ZRANGEBYSCORE 1  ZCOUNT 1  ZRANGE 1
--- Rights: HSET row: 5  ZREM 1  ZADD 1  DEL row: text:  SREM backfill-open:  HINCRBY backfill:
+-- Rights: HSET row:  HSET 5  ZREM 1  ZADD 1  DEL row: text:  SREM backfill-open:  HINCRBY backfill:
 local prefix, lease = ARGV[1], tonumber(ARGV[2])
 local most, suspect_claims = tonumber(ARGV[3]), tonumber(ARGV[7])
 local hold = redis.call('PTTL', KEYS[4])

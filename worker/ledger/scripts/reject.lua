@@ -6,7 +6,7 @@
 --       then for each entry 4 values: entry id, event, dead letter, reply stream or ""
 -- Returns how many were rejected now; an entry that is pending no more was rejected before.
 --
--- Rights: XACK 1  XDEL 1 3  TYPE replies:  XADD replies:  EXPIRE replies:
+-- Rights: XACK 1  XDEL 1  XDEL 3  TYPE replies:  XADD replies:  EXPIRE replies:
 local group, reply_seconds = ARGV[3], tonumber(ARGV[2])
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2]); redis.call('XLEN', KEYS[3])
 local time = redis.call('TIME')
