@@ -178,6 +178,28 @@ async def test_a_lookalike_that_knows_its_own_training_keeps_nobody_in_doubt(ben
     assert made(bench, "train", data) == 2
 
 
+@pytest.mark.parametrize("odd", ["its progress", "its state", "its type"])
+async def test_a_lookalike_whose_row_someone_wrote_over_ends_no_doubt(
+    bench: Bench, odd: str
+) -> None:
+    """It may have created one; a defect would fail the other command, and not say what to check."""
+    data = data_of(bench, "train")
+    rival = await doubted(bench, "train", {**data, "pretrained_weights_type": "fasterRcnnR50C41X"})
+    bench.sandbox.faults(
+        SIMULATED,
+        {"operation": OPERATIONS["train"], "effect": "commit_then_fail", "count": 1},
+    )
+    sent = await bench.send("train", data)
+    await bench.attempt(sent)
+    row = bench.ledger.keys.row(rival)
+    if odd == "its type":
+        await bench.redis.set(row, "no hash")
+    else:
+        await bench.redis.hset(row, odd[4], b"[]" if odd == "its progress" else b"\xff")
+    await bench.attempt(sent)
+    assert await bench.state(sent) == "in_doubt"
+
+
 async def doubted(bench: Bench, command_type: str, data: dict[str, Any], **attributes: Any) -> str:
     """Returns the id of a command in doubt, whose POST came to nothing."""
     reset = {"operation": OPERATIONS[command_type], "effect": "reset", "count": 1}

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
+from redis.exceptions import ResponseError
+
 from schemas.json_text import decode_json
 from worker.ledger.row import RowState
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 # As long as what was created is owned: what ended unknown may still turn up.
 KEEP_SECONDS: Final = 30 * 24 * 3600
-_OWNING: Final = frozenset({RowState.TRAINING, RowState.SUCCEEDED})
+_OWNING: Final = frozenset({RowState.TRAINING.encode(), RowState.SUCCEEDED.encode()})
 
 
 class Lookalikes:
@@ -68,13 +70,25 @@ class Lookalikes:
         return len(guards) - int(await self._redis.exists(*guards))
 
     async def _owns(self, command_id: str) -> bool:
-        state, progress = await cast(
-            "Awaitable[list[bytes | None]]",
-            self._redis.hmget(self._keys.row(command_id), ["s", "p"]),
-        )
-        if state is not None and state.decode() in _OWNING:
-            return True
-        return progress is not None and decode_json(progress).get("step") == "created"
+        row = self._keys.row(command_id)
+        try:
+            state, progress = await cast(
+                "Awaitable[list[bytes | None]]", self._redis.hmget(row, ["s", "p"])
+            )
+        except ResponseError as exc:
+            # Someone wrote over the row: what its command created is not known.
+            if "WRONGTYPE" not in str(exc):
+                raise
+            return False
+        return state in _OWNING or _has_created(progress)
+
+
+def _has_created(progress: bytes | None) -> bool:
+    try:
+        noted = decode_json(progress or b"null")
+    except ValueError:
+        return False
+    return isinstance(noted, dict) and noted.get("step") == "created"
 
 
 def _member(command_id: str, sameness: str) -> str:
