@@ -14,10 +14,12 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from yarl import URL
 
 from schemas.enums import SourceFormat
 from tests.unit.test_backfill_sources import data_of, plan_of, read_all
 from tests.web_server import serving
+from worker.api.remote_files import server_of
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.folders import walk
 from worker.backfill.plan import SourcePlan
@@ -269,6 +271,22 @@ def test_a_worker_lists_no_folder_at_a_server_that_was_not_named() -> None:
             list(walk(f"{server}/shelf-there/", (), follows=False))
         with pytest.raises(SourceError, match="at another server, which a worker does not follow"):
             guess_format(f"{server}/shelf-there/", follows=False)
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ("https://store.example/b/", True),
+        ("https://user:password@STORE.example:443/b/", True),
+        ("http://store.example/b/", False),
+        ("https://store.example:8443/b/", False),
+        ("https://store.example.org/b/", False),
+    ],
+)
+def test_a_server_is_the_same_whether_its_usual_port_is_said_or_not(
+    other: str, *, same: bool
+) -> None:
+    assert (server_of(URL(other)) == server_of(URL("https://store.example/a"))) == same
 
 
 class _Broken(_Shelf):

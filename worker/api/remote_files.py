@@ -222,7 +222,7 @@ async def open_session(
     """
     middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = (send_until_written,)
     if stays_at:
-        middlewares = (partial(_ask_only, URL(stays_at).origin()), *middlewares)
+        middlewares = (partial(_ask_only, server_of(URL(stays_at))), *middlewares)
     ours = {
         "connector": Connector(
             limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=environment_tls_context() or True
@@ -233,11 +233,18 @@ async def open_session(
     return aiohttp.ClientSession(**{**ours, **options})
 
 
+def server_of(url: URL) -> tuple[str, str | None, int | None]:
+    """Returns what tells a server from others; a port that goes without saying may be said."""
+    return url.scheme, url.host, url.port
+
+
 async def _ask_only(
-    origin: URL, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    server: tuple[str, str | None, int | None],
+    request: aiohttp.ClientRequest,
+    handler: aiohttp.ClientHandlerType,
 ) -> aiohttp.ClientResponse:
     # Each step of a redirection comes by here.
-    if request.url.origin() != origin:
+    if server_of(request.url) != server:
         raise RedirectedError
     return await handler(request)
 
