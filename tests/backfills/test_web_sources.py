@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler
@@ -287,6 +288,29 @@ def test_a_server_is_the_same_whether_its_usual_port_is_said_or_not(
     other: str, *, same: bool
 ) -> None:
     assert (server_of(URL(other)) == server_of(URL("https://store.example/a"))) == same
+
+
+class _Trickle(_Shelf):
+    """Lists a folder for as long as anyone listens, or half a minute."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        with suppress(OSError):
+            for _ in range(600):
+                self.wfile.write(b"<p>")
+                time.sleep(0.05)
+
+
+def test_a_server_that_lists_a_folder_for_ever_is_waited_for_no_longer_than_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is never silent, so only an end to the whole of it frees the thread."""
+    monkeypatch.setattr("worker.backfill.folders._LIST_SECONDS", 1.0)
+    with serving(_Trickle) as server, pytest.raises(SourceUnavailableError):
+        list(walk(f"{server}/", ()))
 
 
 class _Broken(_Shelf):

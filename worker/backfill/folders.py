@@ -54,6 +54,8 @@ _LEFT_BEHIND: Final = frozenset({
 _LINK: Final = "links to folders"
 # A server that lists a folder may be silent for so long.
 _IDLE_SECONDS: Final = 60.0
+# And one that never ends its list would hold a thread for ever.
+_LIST_SECONDS: Final = 300.0
 _NO_SUFFIX: Final = "files without a suffix"
 _MOST_SUFFIX: Final = 12
 
@@ -231,7 +233,7 @@ def walk(location: str, behind: tuple[str, ...], *, follows: bool = True) -> Ite
             # Each folder is listed once: a cache would only keep a million names.
             options: dict[str, Any] = {"use_listings_cache": False}
             if location.startswith(HTTP):
-                options |= http_options(idle_seconds=_IDLE_SECONDS)
+                options |= http_options(idle_seconds=_IDLE_SECONDS, total_seconds=_LIST_SECONDS)
                 options["client_kwargs"]["stays_at"] = "" if follows else location
             filesystem, root = fsspec.url_to_fs(location, **options)
         yield from _walk(filesystem, str(root), (), behind)
