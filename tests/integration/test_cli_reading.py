@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from functools import partial
@@ -319,6 +320,29 @@ async def test_status_of_an_accepted_id_tells_the_letter_of_a_later_repeat_with_
         assert line["state"] == ("succeeded" if end else "accepted")
         told = line["rejected_since"]
         assert (told["dead_letter"], told["error"]["message"]) == (key, "the second repeat")
+
+
+async def test_status_shows_a_command_whatever_lies_where_dead_letters_should(
+    console: Console, redis: Redis, ledger: Ledger
+) -> None:
+    """That one was also rejected since is only told where it can be found out."""
+    await accept(redis, ledger, **LIST, id="one")
+    await redis.set(ledger.keys.dead_letters, "no stream")
+    said = console.run("status", "one")
+    assert (said.code, said.err) == (0, "")
+    assert "state accepted" in " ".join(said.out.split())
+
+
+@pytest.mark.parametrize("progress", ['{"error": 5, "check": 7}', '{"error": {"a": 1}}'])
+async def test_status_shows_a_command_whose_doubt_someone_wrote_over(
+    console: Console, redis: Redis, ledger: Ledger, progress: str
+) -> None:
+    await accept(redis, ledger, **LIST, id="one")
+    noted = json.dumps({**json.loads(progress), "step": "in_doubt"})
+    await redis.hset(ledger.keys.row("one"), mapping={"s": "in_doubt", "p": noted})
+    said = console.run("status", "one")
+    assert (said.code, said.err) == (0, "")
+    assert "the API is asked whether it happened" in " ".join(said.out.split())
 
 
 def _letter_time(console: Console) -> float:

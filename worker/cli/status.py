@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from schemas.events import ErrorCode
 from worker.cli.choices import COMMAND_TYPE
@@ -23,7 +23,7 @@ from worker.cli.write_checks import UNREAD_LIST_ADVICE, tell_unread_list
 from worker.intake.lists import unread_lists
 from worker.ledger.dead_letters import DeadLetters
 from worker.ledger.holds import Holds, HoldScope
-from worker.ledger.inspection import Inspector, RowChoice
+from worker.ledger.inspection import Inspector, RowChoice, is_error
 from worker.ledger.lanes import Lanes
 from worker.ledger.row import RowState
 
@@ -112,7 +112,8 @@ async def _rejection(redis: Redis, keys: Keys, row: RowView) -> DeadLetter | Non
             async for letter in letters:
                 if letter.command_id == row.id and letter.reason in _REJECTIONS:
                     return letter
-    except (NoPermissionError, TimeoutError):
+    except (ResponseError, TimeoutError):
+        # No right to look, or no stream: the command itself is still to be seen.
         pass
     return None
 
@@ -341,11 +342,10 @@ def _progress_fields(row: RowView, now: float) -> list[tuple[str, str]]:
         case "intended":
             return [("under way", f"a change at the API{since}; its answer is not known yet")]
         case "in_doubt":
-            error = progress.get("error") or {}
-            why = describe_error(error) if error else ""
-            check = progress.get("check") or (
-                "the API is asked whether it happened; nothing is sent again meanwhile"
-            )
+            error, check = progress.get("error"), progress.get("check")
+            why = describe_error(error) if is_error(error) else ""
+            if not isinstance(check, str):
+                check = "the API is asked whether it happened; nothing is sent again meanwhile"
             return [("in doubt", f"{why}{since}"), ("check", check)]
         case _:
             waits = row.state == RowState.TRAINING and since

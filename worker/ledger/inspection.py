@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar, cast
 
 from redis.exceptions import NoPermissionError, ResponseError
 
@@ -312,7 +312,7 @@ def _view(row_id: str, fields: dict[bytes, bytes], due: float | None) -> RowView
         accepted_at_ms=_moment(_number(fields.get(b"m"))),
         due_at_ms=None if due is None else _moment(due),
         ended_at_ms=_moment(_number(fields[b"e"])) if b"e" in fields else None,
-        last_error=last_error if _is_error(last_error) else None,
+        last_error=last_error if is_error(last_error) else None,
         progress=_json(fields.get(b"p"), dict),
         last_event_id=_text(fields[b"v"]) if b"v" in fields else None,
     )
@@ -334,7 +334,8 @@ def _moment(milliseconds: float) -> int:
     return int(min(max(milliseconds, 0), _LAST_MOMENT_MS))
 
 
-def _is_error(value: object) -> bool:
+def is_error(value: object) -> TypeGuard[dict[str, Any]]:
+    """Tells whether something that was kept in a row is an error that can be told."""
     return isinstance(value, dict) and "code" in value and "message" in value
 
 
