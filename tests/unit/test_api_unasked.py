@@ -105,10 +105,11 @@ def server(
         yield lying
 
 
-def opened(server: LyingServer) -> Transport:
+def opened(server: LyingServer, **options: Any) -> Transport:
     """Returns a transport to the server."""
     signer = RequestSigner(Ed25519PrivateKey.generate())
-    return Transport(server.url, signer, timeouts=Timeouts(connect=30, read=30, write=30, pool=30))
+    timeouts = Timeouts(connect=30, read=30, write=30, pool=30)
+    return Transport(server.url, signer, timeouts=timeouts, **options)
 
 
 def read_source(url: str) -> bytes:
@@ -233,6 +234,47 @@ def test_a_connection_of_files_without_lies_is_kept(
 
     run(read_all())
     assert {connection for connection, _ in server.asked} == {1}
+
+
+class _Late(LyingServer):
+    """Tells a lie behind its first answer, and each true answer late."""
+
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
+    ) -> bool:
+        if self.asked:
+            self.lie = Lie()
+            await asyncio.sleep(0.3)
+        return await super()._exchange(reader, writer, connection)
+
+
+def test_whoever_waits_behind_a_wrong_answer_does_not_get_the_one_that_was_meant(
+    run: Callable[[Coroutine[Any, Any, Any]], Any],
+) -> None:
+    """Once one request has another's answer, its own one is on its way to the next request."""
+    uuids = [uuid4() for _ in range(3)]
+
+    async def predict(api: MlModelsApi, uuid: UUID) -> str | None:
+        try:
+            frames = await api.predict_classification(
+                project_uuid=uuid, project_model_uuid=uuid, training_uuid=uuid, data_uuid=uuid
+            )
+        except RetryableError:
+            return None
+        assert frames[0] is not None
+        return frames[0].name
+
+    async def ask(server: LyingServer) -> list[str | None]:
+        async with opened(server, connections=1) as transport:
+            api = MlModelsApi(transport)
+            await api.get_model(model_uuid=uuids[0])
+            # Both are there before the lie is: the second waits for the one connection.
+            return list(await asyncio.gather(predict(api, uuids[1]), predict(api, uuids[2])))
+
+    with _Late(lie=Lie(later=((0.1, MODEL),))) as server:
+        told = run(ask(server))
+    assert told[0] is None, "a model is no prediction"
+    assert told[1] in {None, str(uuids[2])}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

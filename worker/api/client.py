@@ -33,10 +33,10 @@ from schemas.events import ErrorCode, Problem
 from worker.errors import BadResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from schemas.enums import IterationPolicy, ModelArchitecture, PretrainedWeights
-    from worker.api.transport import Sender
+    from worker.api.transport import ApiResponse, Sender
 
 MAX_LONG_POLL_SECONDS = 60  # The API waits no longer, whatever it is asked for.
 
@@ -90,8 +90,9 @@ class MlModelsApi:
 
     async def get_model(self, *, model_uuid: UUID) -> ModelWithIterations:
         """Returns a model with its iterations."""
-        model = await self._read(f"/ml-models/{model_uuid}", _MODEL)
-        _same("modelUuid", model.model_group.model_uuid, model_uuid)
+        response = await self._transport.send("GET", f"/ml-models/{model_uuid}")
+        model = _parse(_MODEL, response)
+        _same("modelUuid", model.model_group.model_uuid, model_uuid, response)
         return model
 
     async def list_models(
@@ -179,9 +180,9 @@ class MlModelsApi:
             query=(("timeoutSeconds", str(wait)),),
             read_timeout_seconds=self._transport.timeouts.read + wait,
         )
-        status = _parse(_TRAINING_STATUS, response.body)
+        status = _parse(_TRAINING_STATUS, response)
         if status.result is not None:
-            _same("trainingUuid", status.result.training_uuid, training_uuid)
+            _same("trainingUuid", status.result.training_uuid, training_uuid, response)
         return status
 
     async def get_training_data(
@@ -234,8 +235,13 @@ class MlModelsApi:
         self, *, project_uuid: UUID
     ) -> AsyncIterator[ProjectModelWithIterations]:
         """Yields all models attached to a project, asking for a page when it is needed."""
-        async for attachment in self._pages(_attachments(project_uuid), [], _ATTACHMENTS):
-            _same("projectUuid", attachment.project_model.project_uuid, project_uuid)
+
+        def check(attachment: ProjectModelWithIterations, response: ApiResponse) -> None:
+            told = attachment.project_model.project_uuid
+            _same("projectUuid", told, project_uuid, response)
+
+        path = _attachments(project_uuid)
+        async for attachment in self._pages(path, [], _ATTACHMENTS, check):
             yield attachment
 
     async def update_model_attachment(
@@ -288,7 +294,7 @@ class MlModelsApi:
         data_base64 = None  # The body has it: too large to be held twice.
         path = _predict_path(project_uuid, project_model_uuid, training_uuid, "classification")
         response = await self._transport.send("POST", path, body=body)
-        return _parse(_CLASSIFICATIONS, response.body).result
+        return _parse(_CLASSIFICATIONS, response).result
 
     async def predict_object_detection(  # noqa: PLR0913 - the operation's own parameters
         self,
@@ -317,7 +323,7 @@ class MlModelsApi:
         data_base64 = None  # The body has it: too large to be held twice.
         path = _predict_path(project_uuid, project_model_uuid, training_uuid, "object-detection")
         response = await self._transport.send("POST", path, body=body)
-        return _parse(_DETECTIONS, response.body).result
+        return _parse(_DETECTIONS, response).result
 
     async def predict_instance_segmentation(  # noqa: PLR0913 - the operation's own parameters
         self,
@@ -350,17 +356,17 @@ class MlModelsApi:
             project_uuid, project_model_uuid, training_uuid, "instance-segmentation"
         )
         response = await self._transport.send("POST", path, body=body)
-        return _parse(_SEGMENTATIONS, response.body).result
+        return _parse(_SEGMENTATIONS, response).result
 
     async def _read(self, path: str, adapter: TypeAdapter[Result]) -> Result:
         response = await self._transport.send("GET", path)
-        return _parse(adapter, response.body)
+        return _parse(adapter, response)
 
     async def _change(
         self, method: str, path: str, body: bytes, adapter: TypeAdapter[Result]
     ) -> Result:
         response = await self._transport.send(method, path, body=body, fresh=True)
-        return _parse(adapter, response.body)
+        return _parse(adapter, response)
 
     async def _delete(self, path: str) -> None:
         response = await self._transport.send("DELETE", path, fresh=True)
@@ -372,6 +378,7 @@ class MlModelsApi:
         path: str,
         parameters: list[tuple[str, str]],
         adapter: TypeAdapter[Page[Result]],
+        check: Callable[[Result, ApiResponse], None] | None = None,
     ) -> AsyncIterator[Result]:
         token: str | None = None
         seen: set[str] = set()
@@ -379,11 +386,13 @@ class MlModelsApi:
         for _ in range(MAX_PAGES):
             query = parameters if token is None else [*parameters, ("pageToken", token)]
             response = await self._transport.send("GET", path, query=query)
-            page = _parse(adapter, response.body)
+            page = _parse(adapter, response)
             listed += len(page.results)
             if listed > MAX_LISTED:
                 raise _endless(f"{MAX_LISTED} entries")
             for result in page.results:
+                if check is not None:
+                    check(result, response)
                 yield result
             token = page.next_page_token
             if token is None:
@@ -448,9 +457,18 @@ def _value(value: object) -> bytes:
     return _encode(value).encode()
 
 
-def _same(name: str, told: object, asked: object) -> None:
-    """Refuses a reply that says of itself that it answers another request."""
+def _same(name: str, told: object, asked: object, response: ApiResponse | None = None) -> None:
+    """Refuses a reply that says of itself that it answers another request.
+
+    Args:
+        name: Of what it says.
+        told: What it says.
+        asked: What it should say.
+        response: The reply, where it came on a connection that others use.
+    """
     if told != asked:
+        if response is not None:
+            response.distrust()
         raise BadResponseError(
             f"the API answered for another request: {name} is {told}, asked for was {asked}",
             code=ErrorCode.BAD_RESPONSE,
@@ -470,10 +488,11 @@ def _check_empty(body: bytes) -> None:
         )
 
 
-def _parse(adapter: TypeAdapter[Result], body: bytes) -> Result:
+def _parse(adapter: TypeAdapter[Result], response: ApiResponse) -> Result:
     try:
-        return adapter.validate_json(body)
+        return adapter.validate_json(response.body)
     except ValidationError as exc:
+        response.distrust()
         details = exc.errors(include_url=False, include_context=False, include_input=False)
         problems = [
             Problem(path=".".join(str(part) for part in each["loc"]), message=each["msg"])

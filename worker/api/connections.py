@@ -106,7 +106,7 @@ class ReplyHandler(ResponseHandler):
             if not data:
                 return
             if self._phase is not _Phase.NEW or self._parser is None:
-                self._refuse()
+                self.refuse()
                 return
             # aiohttp has asked: it has made a parser for the reply.
             self._phase = _Phase.ASKED
@@ -119,9 +119,10 @@ class ReplyHandler(ResponseHandler):
             self._answered = False
             # A second message is there, or the parser is inside of one.
             if self._surplus or self._holds_part():
-                self._refuse()
+                self.refuse()
 
-    def _refuse(self) -> None:
+    def refuse(self) -> None:
+        """Ends the connection, whoever waits for a reply on it."""
         self.force_close()
         self.abort()
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
     from types import TracebackType
 
+    from worker.api.connections import ReplyHandler
     from worker.api.signing import Credentials
 
 BASE_PATH = "/v2/public"
@@ -72,11 +73,22 @@ class ApiResponse:
         status: 200 or 204.
         headers: Found by name in any case.
         body: All of it, decompressed.
+        connection: That it came on; by now another request may wait there.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    connection: ReplyHandler | None = None
+
+    def distrust(self) -> None:
+        """Says that it answers another request, so that the true answer is taken for none either.
+
+        That one is still on its way, on the same connection; whoever waits there for another
+        asks again over a new one.
+        """
+        if self.connection is not None:
+            self.connection.refuse()
 
 
 class Sender(Protocol):
@@ -226,7 +238,8 @@ class Transport:
         status = answer.status
         self._clock.see(status, answer.headers)
         if status in _SUCCESSES:
-            return ApiResponse(status, answer.headers, content)
+            connection: ReplyHandler | None = answer._protocol  # type: ignore[assignment] # noqa: SLF001 - the public one is gone with the body's end
+            return ApiResponse(status, answer.headers, content, connection)
         raise error_for(self._reply(answer, content, change=fresh))
 
     def _request(
