@@ -66,6 +66,10 @@ async def test_a_poll_that_is_told_to_wait_waits_for_that_long(bench: Bench) -> 
             "headers": {"Retry-After": "200"},
         })
         assert await polled(bench, sent) >= 200
+        row = bench.ledger.keys.row(sent)
+        progress = orjson.loads(await bench.redis.hget(row, "p") or b"{}")
+        # By this a release of holds finds it.
+        assert progress["failure"] == {429: "rate_limited", 503: "server_error"}[status]
     assert await bench.state(sent) == "training"
 
 

@@ -151,6 +151,29 @@ async def test_a_release_hastens_only_what_a_429_told_to_come_back(
     assert lease.command_id == "limited"
 
 
+async def test_a_release_hastens_the_poll_of_a_training_that_a_429_put_off(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """And none that fails for another reason, or only waits for its turn."""
+    await open_group(redis, keys)
+    failures: dict[str, Any] = {
+        "limited": {"failure": "rate_limited"},
+        "failing": {"failure": "server_error"},
+        "waiting": {"failure": None},
+        "older": {},
+    }
+    for command_id in failures:
+        await accept_one(redis, ledger, command_id)
+    for lease in (await ledger.claim(9)).leases:
+        progress = {"step": "created", **failures[lease.command_id]}
+        await ledger.finish([
+            Finish(lease, RowState.TRAINING, 0, delay_seconds=60, progress=progress)
+        ])
+    assert (await Holds(redis, keys).release()).commands == 1
+    (lease,) = (await ledger.claim(9)).leases
+    assert (lease.command_id, lease.state) == ("limited", RowState.TRAINING)
+
+
 async def test_a_row_whose_errors_are_none_keeps_no_other_from_being_hastened(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:

@@ -210,4 +210,7 @@ def _wait(
     if deadline is not None:
         rest = deadline.timestamp() - run.now()
         delay = min(delay, rest - LAST_POLL_SECONDS if rest > LAST_POLL_SECONDS else rest)
-    return Waiting(max(delay, 0.0), RowState.TRAINING, {**run.progress, "failures": failures})
+    # The code tells a release of holds which polls the API had told to come back later.
+    code = None if failure is None else failure.code
+    progress = {**run.progress, "failures": failures, "failure": code}
+    return Waiting(max(delay, 0.0), RowState.TRAINING, progress)

@@ -375,7 +375,10 @@ class Runner:
         return was_done
 
     async def _note_end(self, finish: Finish, *, was_done: bool) -> None:
-        """Pauses a lane in which nearly everything fails; resumes it when its probe succeeds."""
+        """Tells of a run that was fenced; of any other, judges by its end how its lane does.
+
+        A lane in which nearly everything fails is paused, and resumed when its probe succeeds.
+        """
         if not was_done:
             log.warning("run.fenced", command_id=finish.lease.command_id)
             return
