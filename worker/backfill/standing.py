@@ -83,7 +83,7 @@ class Standing:
     led_ms: int
     silent: bool
     render: str = ""
-    read_at_ms: int = 0
+    read_at_ms: int = field(default=0, compare=False)
     read_at: float = field(default_factory=time.monotonic, compare=False)
 
     @property
