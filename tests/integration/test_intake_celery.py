@@ -407,3 +407,84 @@ def test_what_kombu_has_read_is_written_as_the_intake_reads_its_marks() -> None:
     assert read == plain(orjson.loads(kombu_json.dumps(values)))
     assert read["share"] == 0.5
     assert type(read["count"]) is int
+
+
+REFUSED_WHOLE: list[tuple[str, dict[str, Any]]] = [
+    ("bytes", {"args": [b"text"]}),
+    ("a uuid", {"args": [uuid.UUID(int=1)]}),
+    ("marked keywords", {"args": [], "kwargs": {"__type__": "bytes", "__value__": "x"}}),
+    ("a long decimal", {"args": [{**COMMAND, "id": "long", "n": Decimal("1" * 5_000)}]}),
+]
+
+
+@pytest.mark.parametrize("call", [call for _, call in REFUSED_WHOLE], ids=dict(REFUSED_WHOLE))
+async def test_no_argument_of_a_submission_ends_the_intake(
+    producer: Celery, redis: Redis, ledger: Ledger, keys: Keys, call: dict[str, Any]
+) -> None:
+    """Whatever ended one worker would be read by the next, and end that too."""
+    producer.send_task("trainmaster.submit", **call)
+    (event,) = await taken_in(redis, ledger, keys)
+    assert event["type"].endswith(".rejected")
+    assert event["data"]["error"]["code"] == ErrorCode.INVALID_COMMAND
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"content-type": ["application/json"]}, "content-type"),
+        ({"content-type": {}}, "content-type"),
+        ({"headers": {"task": "trainmaster.submit", "timelimit": 5}}, "time_limit"),
+        ({"headers": {"task": "trainmaster.submit", "timelimit": {}, "compression": []}}, "body"),
+    ],
+)
+def test_a_field_of_the_envelope_may_be_of_any_type(changes: dict[str, Any], path: str) -> None:
+    with pytest.raises(InvalidCommandError) as caught:
+        unwrap(message(**changes))
+    assert [problem.path for problem in caught.value.problems] == [path]
+
+
+async def test_what_the_intake_stumbles_over_is_rejected_and_the_next_message_read(
+    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumbles(text: bytes) -> bytes:
+        if b"odd" in text:
+            raise AttributeError(text)
+        return unwrap(text)
+
+    monkeypatch.setattr("worker.intake.verdict.unwrap", stumbles)
+    odd = message(headers={"task": "trainmaster.submit", "id": "odd"})
+    await redis.rpush(keys.celery_queue, odd, message())
+    found = {event["type"]: event for event in await taken_in(redis, ledger, keys)}
+    assert found.keys() == {"command.rejected", "list_models.accepted"}
+    assert found["command.rejected"]["data"]["error"] == {
+        "code": ErrorCode.INTERNAL_ERROR,
+        "message": "the message can't be judged: AttributeError",
+    }
+    ((_, letter),) = await redis.xrange(keys.dead_letters)
+    assert orjson.loads(letter[b"dead_letter"])["text"] == odd.decode()
+
+
+@pytest.mark.parametrize("protocol", [1, 2])
+async def test_the_sender_of_a_submission_that_is_refused_learns_of_it_by_its_id(
+    producer: Celery, redis: Redis, ledger: Ledger, keys: Keys, protocol: int
+) -> None:
+    producer.conf.task_protocol = protocol
+    command = {**COMMAND, "id": "mine", "replyto": "shop", "correlationid": "order-7"}
+    sent(producer, args=[command], link=producer.signature("other.task"))
+    sent(producer, args=[COMMAND], time_limit=5, task_id="its-task")
+    mine, made = await taken_in(redis, ledger, keys)
+    assert (mine["subject"], mine["type"]) == ("mine", "list_models.rejected")
+    assert mine["correlationid"] == "order-7"
+    assert made["subject"] == "its-task"
+    assert await events(redis, keys.replies("shop")) == [mine]
+
+
+async def test_nothing_of_celerys_envelope_is_an_attribute_of_the_rejection(
+    producer: Celery, redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    producer.send_task("somebody.elses", [COMMAND], queue="celery")
+    sent(producer, args=["text"])
+    for event in await taken_in(redis, ledger, keys):
+        assert event.keys() == {
+            *("specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data")
+        }

@@ -24,6 +24,10 @@ MOST_BODY_BYTES: Final = 8 * MAX_COMMAND_BYTES
 MOST_MESSAGE_BYTES: Final = MOST_BODY_BYTES * 4 // 3 + MAX_COMMAND_BYTES
 
 
+# Python writes no number of more than 4,300 digits.
+_MOST_DIGITS: Final = 1_000
+
+
 class BodyError(ValueError):
     """A body that can't be read; says why, and what to set."""
 
@@ -136,6 +140,8 @@ def _unmarked(marked: dict[str, Any]) -> Any:
 
 
 def _number(text: str) -> Any:
+    if len(text) > _MOST_DIGITS:
+        return text
     try:
         number = Decimal(text)
     except InvalidOperation:

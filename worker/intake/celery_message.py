@@ -48,6 +48,30 @@ def unwrap(message: bytes) -> bytes:
     Raises:
         InvalidCommandError: the message holds no submission in JSON.
     """
+    headers, properties, body = _opened(message)
+    command = _command(headers, body)
+    _refuse_what_is_lost(headers, body)
+    return command_text(_with_options(command, headers, properties))
+
+
+def legible_submission(message: bytes) -> bytes:
+    """Returns the command in a message that is refused, so that its sender learns of it.
+
+    Empty where none can be read; raises nothing.
+    """
+    try:
+        headers, _, body = _opened(message)
+        return command_text(_command(headers, body))
+    except InvalidCommandError:
+        return b""
+
+
+def _opened(message: bytes) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """Returns headers, properties and body of a submission.
+
+    Raises:
+        InvalidCommandError: it is none.
+    """
     if len(message) > MOST_MESSAGE_BYTES:
         # Before it is read: each step of that is a copy.
         raise InvalidCommandError(
@@ -57,7 +81,8 @@ def unwrap(message: bytes) -> bytes:
     envelope = _read(message, "the envelope")
     headers, properties = _mapping(envelope, "headers"), _mapping(envelope, "properties")
     if (kind := envelope.get("content-type")) != "application/json":
-        told = f", not {_FORMATS[kind]}: set task_serializer to json" if kind in _FORMATS else ""
+        called = _FORMATS.get(kind) if isinstance(kind, str) else None
+        told = f", not {called}: set task_serializer to json" if called else ""
         raise _invalid("content-type", f"must be application/json{told}")
     body = _read(_body(envelope, properties, headers.get("compression")), "the body")
     if "task" not in headers and isinstance(body, dict):
@@ -65,11 +90,14 @@ def unwrap(message: bytes) -> bytes:
         headers, body = body, [body.get("args") or [], body.get("kwargs") or {}, body]
     if headers.get("task") != SUBMIT_TASK:
         raise _invalid("headers.task", f"must be {SUBMIT_TASK}")
-    _refuse_what_is_lost(headers, body)
-    command = plain(_argument(body))
+    return headers, properties, body
+
+
+def _command(headers: dict[str, Any], body: Any) -> dict[str, Any]:
+    command = _argument(body)
     if command.get("id") is None:
         command = {**command, "id": str(headers.get("id") or "")}
-    return command_text(_with_options(command, headers, properties))
+    return command
 
 
 def _mapping(envelope: dict[str, Any], name: str) -> dict[str, Any]:
@@ -88,7 +116,8 @@ def _refuse_what_is_lost(headers: dict[str, Any], body: Any) -> None:
                 "can't be kept: the task ends once the command is taken; send what follows when "
                 "the command's event succeeded or failed comes",
             )
-    if any(headers.get("timelimit") or ()):
+    limits = headers.get("timelimit")
+    if any(limits) if isinstance(limits, list) else limits:
         raise _invalid("time_limit", "can't be kept: give the command a deadline, or expires")
 
 
@@ -149,9 +178,9 @@ def _body(envelope: dict[str, Any], properties: dict[str, Any], compression: obj
 def _argument(body: Any) -> dict[str, Any]:
     match body:
         case [list(args)]:
-            return submitted(args, {})
+            return submitted(plain(args), {})
         case [list(args), dict(kwargs), *_]:
-            return submitted(args, kwargs)
+            return submitted(plain(args), {name: plain(value) for name, value in kwargs.items()})
         case _:
             raise _invalid("args", "must be one object: the command")
 

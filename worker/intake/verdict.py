@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import jiter
+import structlog
 
-from schemas.enums import EventState, Priority
+from schemas.enums import CommandType, EventState, Priority
 from schemas.events import UNREADABLE_TYPE, ErrorBody, ErrorCode, Problem, event_json
 from schemas.legible import read_legible
 from schemas.parsing import InvalidCommandError, ParsedCommand
 from schemas.referral import ParsedReferral, parse_message
-from worker.intake.celery_message import unwrap
+from worker.intake.celery_message import legible_submission, unwrap
 from worker.ledger.announcement import announce
 from worker.ledger.dead_letters import dead_letter_json
 from worker.ledger.keys import CELERY_FIELD, COMMAND_FIELD, CommandStream
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker.ledger.keys import Keys
+
+log = structlog.get_logger(__name__)
 
 RAW_BYTES_IN_EVENT = 4096
 
@@ -48,7 +51,10 @@ class Entry:
 
 
 def judge(entry: Entry, keys: Keys, now: float | None = None) -> Acceptance | Rejection:
-    """Returns the acceptance or the rejection of an entry; raises nothing.
+    """Returns the acceptance or the rejection of an entry.
+
+    No message ends the worker, for the next one would read it too: what it makes us stumble over
+    is its rejection.
 
     Args:
         entry: to judge.
@@ -56,9 +62,25 @@ def judge(entry: Entry, keys: Keys, now: float | None = None) -> Acceptance | Re
         now: seconds since 1970; this machine's time where it is not told.
     """
     now = time.time() if now is None else now
-    message = entry.fields.get(CELERY_FIELD)
-    text = entry.fields.get(COMMAND_FIELD, message)
-    if text is None:
+    try:
+        return _judge(entry, keys, now)
+    except MemoryError:
+        # It passes, and says nothing of this message.
+        raise
+    except Exception as exc:
+        log.exception("intake.message_failed", entry=entry.origin)
+        error = ErrorBody(
+            code=ErrorCode.INTERNAL_ERROR,
+            message=f"the message can't be judged: {type(exc).__name__}",
+        )
+        raw = next(iter(entry.fields.values()), b"")
+        return _rejection(entry, raw, error, None, None, now=now)
+
+
+def _judge(entry: Entry, keys: Keys, now: float) -> Acceptance | Rejection:
+    is_celery = COMMAND_FIELD not in entry.fields
+    message = entry.fields.get(CELERY_FIELD if is_celery else COMMAND_FIELD)
+    if message is None:
         names = ", ".join(sorted(repr(name.decode("utf-8", "replace")) for name in entry.fields))
         problem = Problem(path="command", message=f"the entry's fields are {names[:200]}")
         error = ErrorBody(
@@ -68,25 +90,33 @@ def judge(entry: Entry, keys: Keys, now: float | None = None) -> Acceptance | Re
         )
         raw = b" ".join(name + b" " + value for name, value in entry.fields.items())
         return _rejection(entry, raw, error, UNREADABLE_TYPE, None, now=now)
-    text = text.removeprefix(codecs.BOM_UTF8)
+    text = message = message.removeprefix(codecs.BOM_UTF8)
     try:
-        if message is not None:
-            text = unwrap(text)
-        parsed = parse_message(text)
+        if is_celery:
+            text = unwrap(message)
+        return _acceptance(entry, text, parse_message(text), keys, now)
     except InvalidCommandError as exc:
-        error = ErrorBody(code=exc.code, message=exc.message, problems=list(exc.problems) or None)
-        legible = read_legible(text)
-        return _rejection(
-            entry,
-            text,
-            error,
-            exc.command_type,
-            exc.command_id,
-            context=legible.context(),
-            replies=keys.replies(legible.replyto),
-            now=now,
-        )
-    return _acceptance(entry, text, parsed, keys, now)
+        # Its frames hold all that was made of the message.
+        refused = exc.with_traceback(None)
+    # Nothing of Celery's envelope itself is an attribute of the command.
+    is_envelope = is_celery and text is message
+    legible = read_legible(legible_submission(message) if is_envelope else text)
+    return _rejection(
+        entry,
+        text,
+        ErrorBody(
+            code=refused.code, message=refused.message, problems=list(refused.problems) or None
+        ),
+        refused.command_type or _known(legible.type),
+        refused.command_id or legible.attributes.id,
+        context=legible.context(),
+        replies=keys.replies(legible.replyto),
+        now=now,
+    )
+
+
+def _known(command_type: str) -> str | None:
+    return command_type if command_type in set(CommandType) else None
 
 
 def conflict(entry: Entry, acceptance: Acceptance, keys: Keys, now: float) -> Rejection:
