@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import pytest
@@ -18,6 +19,7 @@ from tests.integration.worker_bench import Bench, in_seconds
 from tests.sandbox_process import SIMULATED
 from worker.api.gate import Breaker, Gate
 from worker.errors import FencedError, TrainmasterError
+from worker.ledger.cancellation import cancel
 from worker.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -176,6 +178,33 @@ async def test_a_lookalike_that_knows_its_own_training_keeps_nobody_in_doubt(ben
     assert (await bench.end(sent))["type"] == "train.succeeded"
     assert "in_doubt" in await bench.states(sent)
     assert made(bench, "train", data) == 2
+
+
+async def test_a_lookalike_that_ended_unknown_long_ago_keeps_nobody_in_doubt(bench: Bench) -> None:
+    """What it may have created was listed before the command in doubt began, if it exists."""
+    data = data_of(bench, "train")
+    other = {**data, "pretrained_weights_type": "fasterRcnnR50C41X", "timeout_seconds": 3600}
+    rival = await doubted(bench, "train", other)
+    keys = bench.ledger.keys
+    await cancel(bench.redis, keys, rival, retention_seconds=600, reply_retention_seconds=600)
+    bench.sandbox.faults(
+        SIMULATED,
+        {"operation": OPERATIONS["train"], "effect": "commit_then_fail", "count": 1},
+    )
+    sent = await bench.send("train", data)
+    await bench.attempt(sent)
+    (alike,) = [str(key, "utf-8") async for key in bench.redis.scan_iter(keys.alike("*"))]
+    found = cast("list[bytes]", await bench.redis.zrange(alike, 0, -1))
+    (member,) = [member for member in found if member.endswith(rival.encode())]
+    noted = json.loads(await bench.redis.hget(keys.row(sent), "p") or b"null")
+    # Its hour, and the day for which a rival counts at least, end just when the baseline was asked.
+    entered_at = noted["asked_at"] - 3600 - 24 * 3600
+    await bench.redis.zadd(alike, {member: entered_at})
+    await bench.attempt(sent)
+    assert await bench.state(sent) == "in_doubt"
+    await bench.redis.zadd(alike, {member: entered_at - 0.1})
+    assert (await bench.end(sent))["type"] == "train.succeeded"
+    assert made(bench, "train", data) == 1
 
 
 @pytest.mark.parametrize("odd", ["its progress", "its state", "its type"])

@@ -48,8 +48,12 @@ class AttachmentCreation:
         )
         return _created(attachment)
 
-    def doubt_seconds(self, run: Run[Attach]) -> float:
+    def hidden_seconds(self, command: Attach) -> float:  # noqa: ARG002 - as of every creation
         """Attachments are listed as soon as they exist."""
+        return 0.0
+
+    def doubt_seconds(self, run: Run[Attach]) -> float:
+        """What is not listed soon was not created."""
         return run.around.doubt_seconds
 
     def advice(self, command: Attach) -> str:

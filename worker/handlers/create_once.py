@@ -46,6 +46,7 @@ from worker.errors import (
 from worker.handlers.creation import Created, Creation
 from worker.handlers.outcome import Waiting
 from worker.ledger.connection import LEDGER_TROUBLE
+from worker.ledger.lookalikes import Creator
 from worker.ledger.outage import ONCE
 from worker.ledger.row import Attested, RowState
 
@@ -96,11 +97,12 @@ class CreateOnce(Generic[C]):
 
     async def _send_now(self, run: Run[C]) -> Created | Waiting:
         guard = self._guard(run)
+        asked_at = run.now()
         baseline = [found.uuid for found in await self.creation.listed(run)]
         # Asking may have taken long: nothing is started past the deadline.
         run.check_deadline()
-        await run.lookalikes.enter(self._likeness(run), run.lease.command_id, self._sameness(run))
-        intent = {"step": "intended", "at": run.now(), "baseline": baseline}
+        await run.lookalikes.enter(self._likeness(run), self._creator(run), run.now())
+        intent = {"step": "intended", "at": run.now(), "asked_at": asked_at, "baseline": baseline}
         try:
             # A stop lets this finish: cut off after the note, the outcome would stay unknown.
             with run.change():
@@ -195,13 +197,15 @@ class CreateOnce(Generic[C]):
         guard = self._guard(run)
         if not candidates or await self._taken(run, doubt, guard):
             return None
-        rivals = await run.lookalikes.rivals(self._likeness(run), self._sameness(run))
-        if rivals:
+        now = run.now()
+        since = min(now, doubt["asked_at"] if "asked_at" in doubt else doubt["at"])
+        others = await run.lookalikes.others(self._likeness(run), self._creator(run), since, now)
+        if others.rivals:
             # What is listed may be theirs. The guard is dropped with the wait that follows.
-            log.warning("creation.ambiguous", kind=self.creation.kind, rivals=rivals)
+            log.warning("creation.ambiguous", kind=self.creation.kind, rivals=others.rivals)
             return None
         unowned = await run.lookalikes.unowned([self._owner(run, each) for each in candidates])
-        if unowned > await run.lookalikes.twins(self._likeness(run), self._sameness(run)):
+        if unowned > others.twins:
             # One is of someone else, who does not work through us; nothing tells which.
             log.warning("creation.ambiguous", kind=self.creation.kind, candidates=unowned)
             return None
@@ -288,7 +292,10 @@ class CreateOnce(Generic[C]):
         return run.guard_key(f"creating-{self.creation.kind}:{self._sameness(run)}")
 
     async def _leave(self, run: Run[C]) -> None:
-        await run.lookalikes.leave(self._likeness(run), run.lease.command_id, self._sameness(run))
+        await run.lookalikes.leave(self._likeness(run), self._creator(run))
+
+    def _creator(self, run: Run[C]) -> Creator:
+        return Creator.of(run.lease, self._sameness(run), self.creation.hidden_seconds(run.command))
 
     def _sameness(self, run: Run[C]) -> str:
         return _digest(self.creation.sameness(run.command))

@@ -48,6 +48,10 @@ class Creation(Protocol[C]):
         """Sends the POST, once."""
         ...
 
+    def hidden_seconds(self, command: C) -> float:
+        """Returns for how long the API may hide what exists."""
+        ...
+
     def doubt_seconds(self, run: Run[C]) -> float:
         """Returns for how long the API may still reveal what became of a lost POST."""
         ...

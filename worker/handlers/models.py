@@ -55,8 +55,12 @@ class ModelCreation:
         )
         return _created(model)
 
-    def doubt_seconds(self, run: Run[CreateModel]) -> float:
+    def hidden_seconds(self, command: CreateModel) -> float:  # noqa: ARG002 - as of every creation
         """Models are listed as soon as they exist."""
+        return 0.0
+
+    def doubt_seconds(self, run: Run[CreateModel]) -> float:
+        """What is not listed soon was not created."""
         return run.around.doubt_seconds
 
     def advice(self, command: CreateModel) -> str:

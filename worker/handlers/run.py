@@ -225,7 +225,8 @@ class Run(Generic[C]):
     @property
     def lookalikes(self) -> Lookalikes:
         """Who else creates what the API can't tell from what this command creates."""
-        return Lookalikes(self.around.ledger.redis, self.around.ledger.keys)
+        ledger = self.around.ledger
+        return Lookalikes(ledger.redis, ledger.keys, ledger.retention_seconds)
 
     @property
     def _attestations(self) -> Attestations:

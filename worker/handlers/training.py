@@ -102,9 +102,13 @@ class TrainingCreation:
         )
         return Created(str(training_uuid))
 
-    def doubt_seconds(self, run: Run[Train]) -> float:
+    def hidden_seconds(self, command: Train) -> float:
         """A running training may stay hidden until it ends."""
-        return float(run.command.data.timeout_seconds)
+        return float(command.data.timeout_seconds)
+
+    def doubt_seconds(self, run: Run[Train]) -> float:
+        """It lasts as long as the training may stay hidden."""
+        return self.hidden_seconds(run.command)
 
     def advice(self, command: Train) -> str:
         """Says where to look."""

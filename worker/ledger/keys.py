@@ -28,7 +28,8 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:repair              string   who compares rows with due sets, or did a while ago
     {ns}:marker              string   who this ledger is; gone when someone flushed Redis
     {ns}:testimony:<id>      string   what a worker created for a command that it holds no more
-    {ns}:alike:<name>        set      what each creates and its id, where creations look the same
+    {ns}:alike:<name>        zset     what each creates and its id, where creations look the same,
+                                      by the time (s) at which it began
     {ns}:guard:<name>        string   the id that owns a training, or that is about to create one
     {ns}:backfills           zset     ids of backfills, by the time (ms) at which they began
     {ns}:backfill:<id>       hash     one backfill, see `worker.backfill.store`

@@ -79,12 +79,13 @@ class Ledger:
 
     Attributes:
         marker: without it in Redis nothing is accepted; empty where nobody looks for one.
+        retention_seconds: how long an ended row is kept for its id.
 
     Args:
         redis: client that returns bytes.
         keys: the namespace.
         lease_seconds: how long a claim holds unless it is renewed.
-        retention_seconds: how long an ended row is kept for its id.
+        retention_seconds: see the attributes.
         reply_retention_seconds: how long a reply stream lives after its last event.
         longest_hold_seconds: nothing that is found in Redis pauses claiming for longer.
     """
@@ -105,7 +106,7 @@ class Ledger:
         self.outage = Outage()
         self._lease_ms = int(lease_seconds * 1000)
         self._longest_hold_ms = int(longest_hold_seconds * 1000)
-        self._retention_seconds = retention_seconds
+        self.retention_seconds = retention_seconds
         self._reply_seconds = reply_retention_seconds
         self._accept = load_script(redis, "accept")
         self._reject = load_script(redis, "reject")
@@ -300,7 +301,7 @@ class Ledger:
         A repeated finish whose first reply was lost returns False too: it has been done.
         """
         keys = self.keys
-        args: list[Any] = [keys.prefix, self._retention_seconds, self._reply_seconds]
+        args: list[Any] = [keys.prefix, self.retention_seconds, self._reply_seconds]
         for item in batch:
             args += (
                 item.lease.row_id,
