@@ -12,17 +12,19 @@ from schemas.enums import Priority
 from tests.integration.ledger_acts import MODEL_UUID, acceptance, events
 from tests.integration.test_intake_reading import good, intake_of, running, until
 from worker.cli.replaying import Edit, prepare
+from worker.intake.verdict import Entry
 from worker.ledger.dead_letters import DeadLetters
 from worker.ledger.inspection import Inspector
 from worker.ledger.keys import COMMAND_FIELD, GROUP, CommandStream
 from worker.ledger.row import AcceptVerdict
-from worker.ledger.streams import entries_between
+from worker.ledger.streams import entries_between, of_one_stream
 from worker.producer import Producer
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.console import Console
+    from worker.intake.reader import Intake
     from worker.ledger.keys import Keys
     from worker.ledger.ledger import Ledger
 
@@ -133,6 +135,126 @@ async def test_an_intake_that_was_behind_never_waits_to_find_that_nothing_more_i
     assert (intake.behind, told) == (True, [])
     await intake._read_once()
     assert (intake.behind, told) == (False, [True])
+
+
+async def add_backlog(redis: Redis, keys: Keys, commands: int, priority: str) -> None:
+    pipe = redis.pipeline(transaction=False)
+    for number in range(commands):
+        pipe.xadd(keys.commands, {COMMAND_FIELD: good(id=f"b-{number}", priority=priority)})
+    await pipe.execute()
+
+
+def reads_ten(redis: Redis, ledger: Ledger, **options: Any) -> Intake:
+    """Returns an intake whose next read takes ten entries."""
+    intake = intake_of(redis, ledger, batch=10, **options)
+    intake._resume.clear()
+    intake._pace.count = 10
+    return intake
+
+
+async def test_what_stands_behind_many_bulk_commands_in_the_common_stream_goes_before_them(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """What can't be accepted stays for its turn, and each is accepted or rejected once."""
+    await open_groups(redis, keys)
+    await add_backlog(redis, keys, 6_000, "bulk")
+    told: list[int] = []
+    intake = reads_ten(redis, ledger, on_accepted=told.append)
+    await add(redis, keys, COMMON, good(id="first"))
+    await add(redis, keys, COMMON, b"no command")
+    await add(redis, keys, COMMON, good(id="first", data=OTHER))
+    await add(redis, keys, COMMON, good(id="b-7", priority="interactive"))
+    await add(redis, keys, COMMON, good())
+    nameless = (await entries_between(redis, keys.commands, "-", "+"))[-1][0].decode()
+    intake._ahead._pace.count = 5_000
+    await intake._read_once()
+    asked = ["first", "b-7", nameless]
+    assert await subjects(redis, keys) == [*asked, *(f"b-{n}" for n in range(10) if n != 7)]
+    assert sum(told) == 12
+    assert await redis.zscore(keys.due(Priority.INTERACTIVE), "b-7") is not None
+    assert await redis.zscore(keys.due(Priority.INTERACTIVE), "first") is not None
+    assert await redis.xlen(keys.commands) == 5_990 + 2, "what is to be rejected waits"
+    async with running(intake.read):
+        await add(redis, keys, COMMON, good(id="second"))
+        await until(lambda: all_read(redis, keys))
+    found = await events(redis, keys.events)
+    of_type = [event["type"].rpartition(".")[2] for event in found]
+    assert (of_type.count("accepted"), of_type.count("rejected")) == (6_003, 2)
+    assert len({event["id"] for event in found}) == len(found)
+    assert await pending(redis, keys) == 0
+
+
+async def test_an_entry_that_another_worker_holds_is_accepted_once_though_it_is_looked_at(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_groups(redis, keys)
+    await add_backlog(redis, keys, 100, "bulk")
+    intake = reads_ten(redis, ledger)
+    await intake._read_once()
+    for name in "ab":
+        await add(redis, keys, COMMON, good(id=name))
+    held = of_one_stream(await redis.xreadgroup(GROUP, "other", {keys.commands: ">"}, count=10))
+    last = await entries_between(redis, keys.commands, "-", "+")
+    held += of_one_stream(await redis.xreadgroup(GROUP, "other", {keys.commands: ">"}, count=80))
+    assert held[-1] == last[-3], "one bulk command is left to be read, and it is not the newest"
+    intake._ahead._next_look = 0
+    await intake._read_once()
+    assert {"a", "b"} <= set(await subjects(redis, keys))
+    other = intake_of(redis, ledger, consumer="other")
+    await other._handle([Entry(entry_id, fields) for entry_id, fields in [*held, *last[-2:]]])
+    assert len(await subjects(redis, keys)) == 102
+    assert await pending(redis, keys) == 0
+    assert await redis.xlen(keys.commands) == 0
+
+
+async def test_only_one_worker_looks_ahead_and_another_one_does_once_it_is_gone(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_groups(redis, keys)
+    await add_backlog(redis, keys, 100, "bulk")
+    await reads_ten(redis, ledger, consumer="first")._read_once()
+    await add(redis, keys, COMMON, good(id="a"))
+    second = reads_ten(redis, ledger, consumer="second")
+    await second._read_once()
+    assert "a" not in await subjects(redis, keys)
+    assert 0 < await redis.pttl(keys.look_ahead) <= 5_000
+    await redis.delete(keys.look_ahead)
+    second._ahead._next_look = 0
+    await second._read_once()
+    assert "a" in await subjects(redis, keys)
+
+
+async def test_nobody_looks_through_a_backlog_of_interactive_commands(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_groups(redis, keys)
+    await add_backlog(redis, keys, 100, "interactive")
+    await reads_ten(redis, ledger)._read_once()
+    assert len(await subjects(redis, keys)) == 10
+    assert not await redis.exists(keys.look_ahead)
+
+
+async def test_a_look_at_large_entries_is_bounded_by_bytes(
+    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = []
+
+    async def counted(*args: Any) -> Any:
+        found = await entries_between(*args)
+        pages.append(len(found))
+        return found
+
+    monkeypatch.setattr("worker.intake.look_ahead.entries_between", counted)
+    await open_groups(redis, keys)
+    pipe = redis.pipeline(transaction=False)
+    for number in range(60):
+        data = {"model_uuid": MODEL_UUID, "title": "x" * 10_000}
+        text = good(id=f"{number}", type="update_model", data=data, priority="bulk")
+        pipe.xadd(keys.commands, {COMMAND_FIELD: text})
+    await pipe.execute()
+    await reads_ten(redis, ledger, batch_bytes=50_000)._read_once()
+    assert sum(pages) == 50
+    assert max(pages) <= 5
 
 
 async def test_bulk_entries_that_an_accept_refused_are_read_again_once_it_is_not(

@@ -182,16 +182,17 @@ async def _check_group(redis: Redis, keys: Keys) -> list[Finding]:
         groups = await redis.xinfo_groups(keys.commands)
         group = next((each for each in groups if each["name"] == GROUP.encode()), None)
         consumers = await Inspector(redis, keys).consumers() if group else []
+        entries = await redis.xlen(keys.commands) if group else 0
     except NoPermissionError:
         raise
     except ResponseError as exc:
         if "no such key" not in str(exc):
             return [Finding(check, Level.FAIL, f"{keys.commands}: {exc}", "look at that key")]
-        group, consumers = None, []
+        group, consumers, entries = None, [], 0
     if group is None:
         return [Finding(check, Level.WARN, "no worker has run in this namespace yet", start)]
     present = [each for each in consumers if each["idle_ms"] < _SILENT_MS]
-    findings = [Finding(check, Level.OK, _backlog(group)), *await _check_bulk(redis, keys)]
+    findings = [Finding(check, Level.OK, _backlog(group, entries)), *await _check_bulk(redis, keys)]
     if present:
         findings.append(
             Finding(
@@ -216,10 +217,11 @@ async def _check_group(redis: Redis, keys: Keys) -> list[Finding]:
     return findings
 
 
-def _backlog(group: Mapping[str, Any]) -> str:
-    lag = group.get("lag")
-    unread = "an unknown number of commands" if lag is None else counted(lag, "command")
-    return f"{unread} to read, {group['pending']} being accepted"
+def _backlog(group: Mapping[str, Any], entries: int) -> str:
+    # What was accepted leaves the stream. The group's own count does not know what was accepted
+    # out of turn.
+    unread = max(entries - int(group["pending"]), 0)
+    return f"{counted(unread, 'command')} to read, {group['pending']} being accepted"
 
 
 async def _check_bulk(redis: Redis, keys: Keys) -> list[Finding]:
@@ -238,7 +240,7 @@ async def _check_bulk(redis: Redis, keys: Keys) -> list[Finding]:
     if group is None:
         said = f"{counted(waiting, 'command')} in {stream}, which no worker reads"
         return [Finding(check, Level.WARN, said, "workers of an older version do not read it")]
-    return [Finding(check, Level.OK, f"bulk: {_backlog(group)}")]
+    return [Finding(check, Level.OK, f"bulk: {_backlog(group, waiting)}")]
 
 
 async def _check_work(redis: Redis, keys: Keys) -> list[Finding]:

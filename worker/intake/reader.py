@@ -5,7 +5,8 @@ that made its row or its rejection, never before; so what a worker had read when
 again by itself (its own pending entries) or by another worker (`take_over`).
 
 There are two streams. That for bulk is read only while the common one has nothing more, but for
-one read in `BULK_TURN`: whoever keeps the common one full must not starve the other.
+one read in `BULK_TURN`: whoever keeps the common one full must not starve the other. Where bulk
+commands stand in the common one nevertheless, what stands behind them is looked for (`look_ahead`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import structlog
 from redis.exceptions import ResponseError
 
 from worker.intake.lists import BATCH_BYTES, Mover, PushedList
+from worker.intake.look_ahead import LookAhead
 from worker.intake.pace import ReadPace, parts_of, size_of
 from worker.intake.verdict import Entry, conflict, judge, with_next_id
 from worker.ledger.connection import BLOCK_MILLISECONDS, LEDGER_TROUBLE, stop_if_cancelled
@@ -99,6 +101,7 @@ class Intake:
         self._own_again_at = math.inf
         self._takes_all = False
         self._behind = False
+        self._ahead = LookAhead(redis, self._keys, consumer, batch_bytes)
         self._turn = 0
         self._bulk_again_at = 0.0
 
@@ -180,6 +183,9 @@ class Intake:
             self._own_again_at = math.inf
             self._read_own_again()
         found, size_bytes = await self._read_streams()
+        if self._behind:
+            async for ahead in self._ahead.pages(found[CommandStream.COMMON]):
+                await self._handle_ahead(ahead)
         for entries in found.values():
             vanished = [
                 Entry(entry.entry_id, {}, entry.stream) for entry in entries if not entry.fields
@@ -228,7 +234,8 @@ class Intake:
                 self._resume[stream] = found[stream][-1].entry_id
             else:
                 del self._resume[stream]
-        self._behind = not resumes and len(found.get(CommandStream.COMMON, ())) >= count
+        common = found.get(CommandStream.COMMON, [])
+        self._behind = not resumes and len(common) >= count
         size_bytes = sum(map(size_of, found.values()))
         if found:
             # Of each stream so many are read, and all of them lie in memory.
@@ -243,6 +250,18 @@ class Intake:
         if time.monotonic() < self._bulk_again_at:
             return (CommandStream.COMMON,)
         return tuple(CommandStream)
+
+    async def _handle_ahead(self, entries: list[Entry]) -> None:
+        """Accepts what can be; what is to be rejected or needs another id waits for its turn."""
+        for part in parts_of(entries, self._batch_bytes):
+            for start in range(0, len(part), self._batch):
+                batch = part[start : start + self._batch]
+                verdicts = [judge(entry, self._keys, self._now()) for entry in batch]
+                good = [each for each in verdicts if not isinstance(each, Rejection)]
+                told = await self._ledger.accept(good) if good else []
+                if accepted := told.count(AcceptVerdict.ACCEPTED):
+                    self._on_accepted(accepted)
+                    log.debug("intake.accepted_ahead", commands=accepted)
 
     async def _take_over_once(self) -> None:
         takes_all, self._takes_all = self._takes_all, False

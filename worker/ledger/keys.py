@@ -7,6 +7,7 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:commands:bulk       stream   the same for bulk commands; read while the first one is empty
     {ns}:inbox               list     commands of producers that can only push
     {ns}:inbox:moving        list     on their way from the inbox into the stream
+    {ns}:look-ahead          string   the worker that looks behind a backlog of bulk commands
     {ns}:celery              list     Celery's queue of `trainmaster.submit`; and celery:moving
     {ns}:wake                list     Celery's queue of wake-ups; what else it keeps is its own
     {ns}:events              stream   field `event`
@@ -123,6 +124,11 @@ class Keys:
     def moving(self) -> str:
         """What was taken from the inbox and is not yet in the stream."""
         return f"{self.prefix}inbox:moving"
+
+    @property
+    def look_ahead(self) -> str:
+        """The worker that looks behind a backlog of bulk commands; it expires within seconds."""
+        return f"{self.prefix}look-ahead"
 
     @property
     def celery_queue(self) -> str:

@@ -1,0 +1,110 @@
+"""Finds interactive commands behind a backlog of bulk ones in the stream of all.
+
+Reading in order, a worker comes to them only once it has accepted all that stands before them. To
+look at an entry costs a twentieth of accepting it, so one worker looks at the whole backlog first
+and has accepted at once what is no bulk command. The rest is read in its turn.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Final
+
+from worker.intake.pace import ReadPace, size_of
+from worker.intake.verdict import Entry
+from worker.ledger.keys import COMMAND_FIELD
+from worker.ledger.streams import entries_between
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from redis.asyncio import Redis
+
+    from worker.ledger.keys import Keys
+
+_PAGE: Final = 5_000
+# Between two looks at what has come since; a fraction of the bound that users are told.
+_LOOK_SECONDS: Final = 0.2
+# What is read in its turn must not wait longer, however fast producers add.
+_LONGEST_LOOK_SECONDS: Final = 2.0
+# Who looks says so each time; once it is silent for so long another one does.
+_SILENT_MS: Final = 5_000
+# A backlog is worth looking at where at least so much of what was read last is bulk.
+_WORTH: Final = 0.5
+_SAMPLE: Final = 32
+# What only looks like it is not lost, it waits for its turn.
+_BULK: Final = re.compile(rb'"priority"\s*:\s*"bulk"')
+
+
+def seems_bulk(entry: Entry) -> bool:
+    """Tells whether a command is bulk, without reading it."""
+    return _BULK.search(entry.fields.get(COMMAND_FIELD, b"")) is not None
+
+
+def _is_worth_it(entries: Sequence[Entry]) -> bool:
+    sample = entries[-_SAMPLE:]
+    return sum(map(seems_bulk, sample)) >= _WORTH * len(sample)
+
+
+class LookAhead:
+    """Looks at what stands unread in the stream of all, and remembers how far.
+
+    Args:
+        redis: any client.
+        consumer: this process' name in the group.
+        batch_bytes: how much the entries of one page are to have.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys, consumer: str, batch_bytes: int) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._consumer = consumer
+        self._pace = ReadPace(_PAGE, batch_bytes)
+        self._place = b"0-0"
+        self._next_look = 0.0
+
+    async def pages(self, read: Sequence[Entry]) -> AsyncIterator[list[Entry]]:
+        """Yields what is no bulk command of each page that was not looked at yet.
+
+        Nothing where it is not worth it, or another worker looks.
+
+        Args:
+            read: entries that were read in their turn, more of which stand behind them.
+        """
+        if time.monotonic() < self._next_look or not _is_worth_it(read):
+            return
+        if await self._is_ours():
+            until = time.monotonic() + _LONGEST_LOOK_SECONDS
+            self._place = max(self._place, read[-1].entry_id, key=_order)
+            more = True
+            while more and time.monotonic() < until:
+                entries, more = await self._next_page()
+                yield entries
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+
+    async def _is_ours(self) -> bool:
+        key = self._keys.look_ahead
+        looks = await self._redis.set(key, self._consumer, nx=True, get=True, px=_SILENT_MS)
+        if looks is None:
+            return True
+        if looks != self._consumer.encode():
+            return False
+        await self._redis.pexpire(key, _SILENT_MS)
+        return True
+
+    async def _next_page(self) -> tuple[list[Entry], bool]:
+        count = self._pace.count
+        page = await entries_between(
+            self._redis, self._keys.commands, f"({self._place.decode()}", "+", count
+        )
+        entries = [Entry(entry_id, fields) for entry_id, fields in page]
+        if entries:
+            self._place = entries[-1].entry_id
+        self._pace.note(len(entries), size_of(entries))
+        return [entry for entry in entries if not seems_bulk(entry)], len(entries) == count
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition(b"-")
+    return int(milliseconds), int(number)
