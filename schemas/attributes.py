@@ -98,7 +98,7 @@ def _check_extension(value: object) -> str | int | bool | None:
 
 
 def _absent_if_empty(value: object) -> object:
-    """W3C lets libraries send an empty tracestate; it says nothing."""
+    """W3C lets libraries send an empty tracestate, and a broken traceparent says nothing either."""
     return None if value == "" else value
 
 
@@ -149,7 +149,7 @@ ExtensionValue = Annotated[
 ]
 
 
-TraceState = Annotated[
+TraceContext = Annotated[
     Text | None,
     BeforeValidator(_absent_if_empty),
     WithJsonSchema({"type": "string", "maxLength": MAX_ATTRIBUTE_CHARACTERS}),
@@ -174,10 +174,10 @@ class Attributes(BaseModel):
         description="The idempotency key; without it the id of the stream entry serves.",
     )
     correlationid: Text | None = Field(default=None, description="Copied to every event.")
-    traceparent: Text | None = Field(
+    traceparent: TraceContext | None = Field(
         default=None, description="W3C trace context; copied to every event."
     )
-    tracestate: TraceState | None = Field(
+    tracestate: TraceContext | None = Field(
         default=None, description="W3C trace context; copied to every event."
     )
     replyto: ReplyTo | None = Field(

@@ -322,6 +322,46 @@ def test_a_defect_of_ours_fails_the_item_that_shows_it_and_no_other(
     assert problem_of(bad) == "line 2: can't be made an item: RecursionError"
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("items.jsonl", '{"data_path": "a.png", "data_uuid": ""}'),
+        ("items.jsonl", '{"data_path": "a.png", "data_uuid": "NaN"}'),
+        ("items.csv", "data_uuid,data_path\nnan,a.png"),
+        ("items.csv", "data_uuid,data_path\n<NA>,a.png"),
+    ],
+)
+def test_a_uuid_that_is_none_leaves_the_item_to_its_path(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    (item,) = said(tmp_path, name, text.encode())
+    assert item["data_path"] == str(tmp_path / "a.png")
+    assert "data_uuid" not in item
+
+
+def test_a_path_that_is_empty_names_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_text(f'{{"data_path": ""}}\n{json.dumps(GOOD)}')
+    bad, _ = read_all(str(path))
+    assert problem_of(bad) == "line 1: names no data_uuid and no data_path; it has data_path"
+
+
+def test_a_value_of_another_type_is_told_by_its_columns_name(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_text('{"data_path": ["a.png"]}')
+    (bad,) = read_all(str(path))
+    assert problem_of(bad) == "line 1: data_path must be text, and is a list"
+
+
+def test_rows_that_can_not_be_read_are_told_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {"data_path": ["a.png"], "conf_thresh": pa.array([1], pa.timestamp("ns"))}
+    (bad,) = read_all(table(tmp_path, values))
+    assert problem_of(bad).startswith("row 1: conf_thresh can't be read: Nanosecond")
+    assert "Traceback" not in "".join(capsys.readouterr())
+
+
 # What is told
 
 
@@ -338,7 +378,9 @@ def test_a_defect_of_ours_fails_the_item_that_shows_it_and_no_other(
         ("items.json", b'{\n  "data_path": "a"\n}\n', "is JSON over many lines"),
         ("items.json", b'{"images": [{"id": 1}]}', "none of its first 1 rows names data_uuid"),
         ("items.jsonl", '{"data_path": "a"}'.encode("utf-16"), "is text in UTF-16"),
-        ("items.csv", "data_path\na".encode("utf-16-be", "ignore"), "no column says|can't be read"),
+        ("items.csv", "data_path\na".encode("utf-16-be"), "holds zero bytes, as text in UTF-16"),
+        ("items.jsonl", '{"data_path": "a"}'.encode("utf-16-le"), "holds zero bytes"),
+        ("items.jsonl", '{"data_path": "a"}'.encode("utf-32-be"), "holds zero bytes"),
         ("items.csv", b"data_path;conf_thresh\na;1\n", "separated by semicolons"),
         ("items.csv", b"PK\x03\x04rest", "is a ZIP archive or a spreadsheet"),
         ("items.jsonl", b"PAR1rest", "is a Parquet file: say so with --format parquet"),
@@ -384,3 +426,8 @@ def test_of_an_element_that_is_too_long_no_more_is_held_than_shows_it() -> None:
     text = b'["' + b"x" * (4 * MAX_ROW_BYTES) + b'", {}]'
     found = [len(each) for each in Elements(io.BufferedReader(io.BytesIO(text)))]
     assert found == [MAX_ROW_BYTES + 1, 2]
+
+
+def test_a_table_without_columns_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="which item it is; it has no columns. Name one"):
+        read_all(table(tmp_path, {}))

@@ -196,8 +196,32 @@ def test_an_open_quotation_mark_names_all_lines_that_it_swallows(tmp_path: Path)
     path.write_text('data_path,conf_thresh\na.png,0.5\n"b.png,0.5\nc.png,0.5\n')
     good, bad = read_all(str(path))
     assert data_of(good)["data_path"] == str(tmp_path / "a.png")
-    assert problem_of(bad).startswith("lines 3 to 4: 1 value where the head names 2 columns")
-    assert orjson.loads(bad.problem)["input"] == {"row": "b.png,0.5\nc.png,0.5\n"}
+    assert problem_of(bad).startswith("lines 3 to 4: no row of CSV: a quotation mark that is not")
+    assert orjson.loads(bad.problem)["input"] == {"row": '"b.png,0.5\nc.png,0.5\n'}
+
+
+@pytest.mark.parametrize(
+    ("rows", "place"),
+    [
+        ('b.png,"open\nc.png,x\nd.png,y\n', "lines 2 to 4"),
+        ('b.png,"open\nc.png,"closed"\nd.png,y\n', "lines 2 to 3"),
+        ('b.png,x\nc.png,"', "line 3"),
+    ],
+)
+def test_rows_that_an_open_quotation_mark_swallows_are_not_missing_without_a_word(
+    rows: str, place: str, tmp_path: Path
+) -> None:
+    """The row has as many values as the head has columns, so nothing else would tell."""
+    path = tmp_path / "items.csv"
+    path.write_text(f"data_path,note\n{rows}")
+    told = [problem_of(item) for item in read_all(str(path)) if item.problem]
+    assert told == [f"{place}: no row of CSV: a quotation mark that is not closed"]
+
+
+def test_values_of_many_lines_with_quotation_marks_and_blanks_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text('note,data_path\n"a\n""b"", c\n" ,b.png\n"d\r\ne","c.png"')
+    assert [item.problem for item in read_all(str(path))] == [b"", b""]
 
 
 @pytest.mark.parametrize("name", ["items.jsonl", "items.parquet"])

@@ -591,10 +591,11 @@ def test_nothing_but_a_command_or_its_error_comes_out(raw: bytes) -> None:
         assert error.problems or error.code is ErrorCode.TOO_LARGE
 
 
-def test_an_empty_tracestate_counts_as_absent() -> None:
-    command = parse_command(b'{"type":"list_models","data":{},"tracestate":""}').command
-    assert command.tracestate is None
-    assert "tracestate" not in command.context()
+@pytest.mark.parametrize("name", ["traceparent", "tracestate"])
+def test_an_empty_trace_context_counts_as_absent(name: str) -> None:
+    command = parse_command(b'{"type":"list_models","data":{},"%s":""}' % name.encode()).command
+    assert getattr(command, name) is None
+    assert name not in command.context()
 
 
 def test_data_in_base64_are_refused_with_what_to_send() -> None:

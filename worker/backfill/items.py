@@ -98,7 +98,7 @@ class Itemizer:
 
     def _column(self, path: str) -> str:
         """Returns what a problem is about as the source's owner calls it."""
-        name = path.removeprefix("data").lstrip(".")
+        name = "" if path == "data" else path.removeprefix("data.")
         column = self.plan.source.columns.get(name)
         return f"{column} ({name})" if column else name
 

@@ -41,7 +41,10 @@ def meant(name: str, value: Any, *, is_text: bool) -> Any:
     if name in WHOLE_NUMBERS or name in NUMBERS or name == BOOLEAN:
         return _of_number(name, value, is_text=is_text)
     if isinstance(value, str):
-        return value.strip() if is_text else value
+        text = value.strip() if is_text else value
+        # A file may have such a name, no item of the project has such a UUID.
+        is_nothing = text.strip().lower() in _NOTHING if name == "data_uuid" else not text
+        return None if is_nothing else text
     return _of_text(name, value)
 
 

@@ -114,6 +114,11 @@ def check_text(location: str, file: BinaryIO) -> None:
     for magic, problem in _NO_TEXTS.items():
         if head.startswith(magic):
             raise SourceError(f"{redact_url(location)}: {problem}")
+    # A letter of Latin's, with the zeros that its code has in UTF-16 or UTF-32.
+    if head[:2].count(0) == 1 or head.startswith(b"\0\0\0"):
+        raise SourceError(
+            f"{redact_url(location)}: holds zero bytes, as text in UTF-16 does: save it as UTF-8"
+        )
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def check_columns(location: str, head: Sequence[str], columns: Mapping[str, str]
             "told. Rename or remove the others"
         )
     missing = [column for column in columns.values() if column not in head]
-    has = f"its columns are {named(head)}"
+    has = f"its columns are {named(head)}" if head else "it has no columns"
     if missing:
         raise SourceError(f"{where}: has no column {named(missing)}; {has}")
     if not any(columns.get(field, field) in head for field in NAMING_FIELDS):

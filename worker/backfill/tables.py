@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Final, cast
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _PARQUET_ROWS: Final = 512
 # Of rows that may hold their pictures, fewer are in memory.
 _PICTURE_ROWS: Final = 16
+_NOT_CLOSED: Final = "a quotation mark that is not closed"
+_BLANK_END: Final = re.compile(r'"[ \t]+(?=,|\r?\n|$)')
 _SEPARATORS: Final = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -49,12 +52,14 @@ class Csv:
         skipped = int(after or 0)
         with opened(self.location, follows=self.follows) as file:
             check_text(self.location, file)
-            reader = csv.reader(_text_lines(file))
+            text = _Lines(_text_lines(file))
+            reader = csv.reader(text)
             head = self._head(reader)
             number = 0
             while True:
                 number += 1
                 line = reader.line_num + 1
+                text.row.clear()
                 try:
                     values = next(reader)
                 except StopIteration:
@@ -65,7 +70,13 @@ class Csv:
                         yield SourceRow(str(number), _lines_from(line, reader), None, problem)
                     continue
                 if number > skipped and any(map(str.strip, values)):
-                    yield _csv_row(number, _lines_from(line, reader), head, values)
+                    place = _lines_from(line, reader)
+                    if text.ended or (len(text.row) > 1 and not _is_closed(text.row)):
+                        # Or the rows that it swallows would be missing without a word.
+                        problem = f"no row of CSV: {_NOT_CLOSED}"
+                        yield SourceRow(str(number), place, None, problem, _cut("".join(text.row)))
+                    else:
+                        yield _csv_row(number, place, head, values)
 
     def _head(self, reader: Iterator[list[str]]) -> list[str]:
         where = redact_url(self.location)
@@ -105,13 +116,53 @@ def _text_lines(file: IO[bytes]) -> Iterator[str]:
         yield text.decode("utf-8", "surrogateescape")
 
 
+class _Lines:
+    """Lines of text for `csv.reader`, which tells neither where its row began nor how it ended.
+
+    Attributes:
+        row: the lines since it was cleared.
+        ended: whether the reader asked for one behind the last: within a row, only a quotation mark
+            that is not closed has it do so.
+    """
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self.row: list[str] = []
+        self.ended = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            line = next(self._lines)
+        except StopIteration:
+            self.ended = True
+            raise
+        self.row.append(line)
+        return line
+
+
+def _is_closed(row: list[str]) -> bool:
+    """Tells whether each value of a row that goes over several lines ends in its quotation mark.
+
+    Where one is not closed, the next value's opening mark closes it, and more stands behind that.
+    """
+    # Blanks behind a value are none of its content.
+    strict = [_BLANK_END.sub('"', line) for line in row]
+    try:
+        return len(list(csv.reader(strict, strict=True))) == 1
+    except csv.Error:
+        return False
+
+
 def _csv_row(number: int, place: str, head: list[str], values: list[str]) -> SourceRow:
     position = str(number)
     if len(values) != len(head):
         found = "1 value" if len(values) == 1 else f"{len(values)} values"
         problem = f"{found} where the head names {len(head)} columns"
         if "to" in place:
-            problem += "; a quotation mark that is not closed?"
+            problem += f"; {_NOT_CLOSED}?"
         return SourceRow(position, place, None, problem, _cut(",".join(values)))
     if any("\udc80" <= character <= "\udcff" for value in values for character in value):
         return SourceRow(position, place, None, "not UTF-8", _cut(",".join(values)))
@@ -163,8 +214,7 @@ class Parquet:
 def _parquet_rows(batch: Any, before: int) -> Iterator[SourceRow]:
     try:
         found = batch.to_pylist()
-    except Exception:
-        log.exception("source.rows_failed")
+    except Exception:  # noqa: BLE001 - each row tells what is wrong with it
         # One value that Python has no word for spoils its own row only.
         for index in range(batch.num_rows):
             position, place = str(before + index + 1), f"row {before + index + 1}"
