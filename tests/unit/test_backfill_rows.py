@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import fcntl
 import gzip
 import io
 import json
+import os
+import termios
+import time
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -17,7 +22,7 @@ import pytest
 from tests.unit.test_backfill_sources import data_of, problem_of, read_all, uuid
 from worker.backfill.errors import SourceError
 from worker.backfill.items import Itemizer
-from worker.backfill.json_rows import Elements
+from worker.backfill.json_rows import Elements, JsonLines
 from worker.backfill.locations import beside
 from worker.backfill.rows import MAX_ROW_BYTES
 
@@ -94,7 +99,9 @@ def test_a_doubled_key_of_json_fails_its_own_item(tmp_path: Path) -> None:
         ("lines.csv", b"\n\r\n , \ndata_path , \n\na.png,\n,\na.png,\n\n"),
         ("old.csv", b"data_path\ra.png\ra.png\r"),
         ("list.json", b'\xef\xbb\xbf [\n {"data_path": "a.png"},\n{"data_path": "a.png"}\n]\n'),
-        ("list.jsonl", b'[{"data_path": "a.png"},{"data_path": "a.png"}]'),
+        ("list.json", b'[{"data_path": "a.png"},{"data_path": "a.png"}]'),
+        ("list.json", b'\n[{"data_path": "a.png", "more": [1]\n},{"data_path": "a.png"}]\n\n'),
+        ("list.json", b'[{"data_path": "a.png", "more": [1]\n,"x": 1},{"data_path": "a.png"}]\n'),
         (
             "list.json.gz",
             gzip.compress(b'[{"data_path": "a.png"}, {"data_path": "a.png"}]', mtime=0),
@@ -399,6 +406,59 @@ def test_a_source_that_is_something_else_or_nothing_is_told_by_name(
     with pytest.raises(SourceError, match=message) as raised:
         read_all(str(path), most=200)
     assert str(raised.value).startswith(str(path))
+
+
+ROW = b'{"data_path": "/a.png"}'
+LONG = b"[" + b",".join([ROW] * 4_000) + b"]"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "places"),
+    [
+        # By its name it holds lines, wherever it was cut.
+        ("cut.jsonl", b"[" + ROW + b"]", ["-line 1"]),
+        ("cut.jsonl", b"[" + ROW + b"]\n", ["-line 1"]),
+        ("cut.ndjson.gz", gzip.compress(b"[1]\n", mtime=0), ["-line 1"]),
+        ("long.jsonl", LONG + b"\n" + ROW, ["-line 1", "line 2"]),
+        # By what follows.
+        ("items.json", b"[" + ROW + b"]\n", ["element 1"]),
+        ("items.json", b"[" + ROW + b"]\n\n" + ROW + b"\n", ["-line 1", "line 3"]),
+        ("items.json", b"[1]\nwhat\n" + ROW, ["-line 1", "-line 2", "line 3"]),
+        ("items.json", b"[1,]\n" + ROW, ["-line 1", "line 2"]),
+        ("items.json", b"\n" * 70_000 + ROW, ["line 70001"]),
+    ],
+)
+def test_whether_a_file_is_one_array_or_lines_is_told_by_its_name_and_what_follows(
+    name: str, text: bytes, places: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(text)
+    rows = list(JsonLines(str(path)).rows(""))
+    assert [f"{'-' * (row.fields is None)}{row.place}" for row in rows] == places
+    if rows[0].place == "line 1":
+        assert "file named .json" in rows[0].problem or rows[0].problem.startswith("not JSON"), rows
+
+
+def test_a_pipe_that_pauses_behind_an_array_holds_lines_if_more_comes(tmp_path: Path) -> None:
+    fifo = tmp_path / "items"
+    os.mkfifo(fifo)
+
+    def write() -> None:
+        with fifo.open("wb", buffering=0) as file:
+            file.write(b"[1]\n")
+            # All that was written has been taken: a look at what is there sees no further.
+            last = time.monotonic() + 60
+            while (
+                time.monotonic() < last
+                and fcntl.ioctl(file, termios.FIONREAD, b"\0" * 4) != b"\0" * 4
+            ):
+                time.sleep(0.001)
+            file.write(ROW + b"\n")
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(write)
+        rows = list(JsonLines(str(fifo)).rows(""))
+    assert [row.place for row in rows] == ["line 1", "line 2"]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64 * 1024])

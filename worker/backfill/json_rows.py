@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import jiter
 
 from worker.backfill.errors import SourceError
+from worker.backfill.locations import suffix_of
 from worker.backfill.opening import check_text, opened
 from worker.backfill.rows import (
     BYTE_ORDER_MARK,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import BufferedReader
 
+_LINES_SUFFIXES: Final = frozenset({".jsonl", ".ndjson"})
 _CHUNK_BYTES: Final = 64 * 1024
 # What may begin or end something, outside of a string and inside of one.
 _MARKS: Final = re.compile(rb'["\[\]{},]')
@@ -34,8 +37,8 @@ _IN_STRING: Final = re.compile(rb'["\\]')
 class JsonLines:
     """A JSON object on each line; blank lines are passed over. The position is a line's number.
 
-    A file that begins with `[` is one array of objects instead, and the position an element's
-    number.
+    A file that begins with `[` and is not named `.jsonl` is one array of objects instead, and the
+    position an element's number.
     """
 
     location: str
@@ -45,25 +48,26 @@ class JsonLines:
         skipped = int(after or 0)
         with opened(self.location, follows=self.follows) as file:
             check_text(self.location, file)
-            if is_array(file):
-                texts, place = self._elements(file), "element"
+            is_array, whole = holds_array(self.location, cast("BufferedReader", file))
+            if is_array:
+                texts, place = self._elements(whole), "element"
             else:
-                texts, place = lines(file), "line"
+                texts, place = lines(whole), "line"
             first = True
             for number, text in enumerate(texts, 1):
                 line = text.removeprefix(BYTE_ORDER_MARK).strip()
-                if first and place == "line" and line == b"{":
+                if first and place == "line" and line in {b"{", b"["}:
                     raise SourceError(
                         f"{redact_url(self.location)}: is JSON over many lines: write one object "
-                        "on each line, or an array of objects"
+                        "on each line, or an array of objects into a file named .json"
                     )
                 first = first and not line
                 if number > skipped and line:
                     yield _row(number, f"{place} {number}", line, len(text))
 
-    def _elements(self, file: IO[bytes]) -> Iterator[bytes]:
+    def _elements(self, file: BufferedReader) -> Iterator[bytes]:
         try:
-            yield from Elements(cast("BufferedReader", file))
+            yield from Elements(file)
         except ValueError as exc:
             raise SourceError(
                 f"{redact_url(self.location)}: is no whole array of JSON: {exc}"
@@ -86,6 +90,8 @@ def _row(number: int, place: str, text: bytes, size: int) -> SourceRow:
         except ValueError as exc:
             # Each line is a text of its own: which of its lines it is says nothing.
             return bad(f"not JSON: {str(exc).replace(' at line 1 column', ' at column')}")
+        if isinstance(fields, list) and place.startswith("line"):
+            return bad("no JSON object; an array of items belongs into a file named .json")
         if not isinstance(fields, dict):
             return bad("no JSON object")
         return SourceRow(position, place, fields)
@@ -93,14 +99,58 @@ def _row(number: int, place: str, text: bytes, size: int) -> SourceRow:
     return read_row(position, place, read)
 
 
-def is_array(file: Any) -> bool:
-    """Tells whether a file that was just opened begins with an array that goes over all of it."""
-    head = bytes(file.peek(_CHUNK_BYTES)).removeprefix(BYTE_ORDER_MARK).lstrip()
-    if not head.startswith(b"["):
+def holds_array(location: str, file: BufferedReader) -> tuple[bool, BufferedReader]:
+    """Returns whether a file that was just opened is one array, and what reads it from there.
+
+    By its name, if that says that it holds lines, else by how it begins: a line that is an array
+    of its own, before others, is a bad line.
+    """
+    if suffix_of(location) in _LINES_SUFFIXES:
+        return False, file
+    ahead = bytearray()
+
+    def next_line() -> bytes:
+        """Returns the next line that is not blank; nothing where none is near."""
+        while len(ahead) < _CHUNK_BYTES and (line := file.readline(_CHUNK_BYTES)):
+            ahead.extend(line)
+            line = line.removeprefix(BYTE_ORDER_MARK)
+            if line.strip():
+                return line.lstrip()
+        return b""
+
+    first = next_line()
+    is_array = first.startswith(b"[")
+    if is_array and first.endswith(b"\n") and first.rstrip().endswith(b"]"):
+        following = next_line()
+        is_array = not following or not (_is_whole(first) or following[:1] in {b"{", b"["})
+    return is_array, io.BufferedReader(_Resumed(bytes(ahead), file), _CHUNK_BYTES)
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        jiter.from_json(line, allow_inf_nan=True)
+    except ValueError:
         return False
-    line, newline, rest = head.partition(b"\n")
-    # A line that is an array of its own, before others, is a bad line.
-    return not (newline and line.rstrip().endswith(b"]") and rest.strip()[:1] in {b"{", b"["})
+    return True
+
+
+class _Resumed(io.RawIOBase):
+    """A file from its beginning, though some of it was read."""
+
+    def __init__(self, ahead: bytes, file: BufferedReader) -> None:
+        self._ahead = ahead
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        size = len(buffer)
+        content, self._ahead = self._ahead[:size], self._ahead[size:]
+        if not content:
+            content = self._file.read1(size)
+        buffer[: len(content)] = content
+        return len(content)
 
 
 class Elements:

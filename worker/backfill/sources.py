@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from schemas.enums import SourceFormat
 from worker.backfill.errors import SourceError
 from worker.backfill.folders import TABLE_FORMATS, Folder, Parts, folder_format
-from worker.backfill.json_rows import JsonLines, is_array
+from worker.backfill.json_rows import JsonLines, holds_array
 from worker.backfill.locations import is_packed, suffix_of
 from worker.backfill.plan import STDIN
 from worker.backfill.rows import lines
@@ -123,7 +123,10 @@ def _counted(plan: SourcePlan) -> int | None:
         parquet = import_module("pyarrow.parquet")
         return int(parquet.ParquetFile(plan.location).metadata.num_rows)
     with Path(plan.location).open("rb") as file:
-        if plan.format is SourceFormat.JSONL and is_array(file):
-            return None
-        count = sum(1 for line in lines(file) if line.strip())
+        whole = file
+        if plan.format is SourceFormat.JSONL:
+            is_array, whole = holds_array(plan.location, file)
+            if is_array:
+                return None
+        count = sum(1 for line in lines(whole) if line.strip())
     return max(0, count - 1) if plan.format is SourceFormat.CSV else count
