@@ -11,7 +11,8 @@ from tests.integration.ledger_acts import now_ms, raw_events
 from worker.backfill.errors import LeadLostError
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector
-from worker.backfill.store import PROGRESS_MILLISECONDS, LeadToken
+from worker.backfill.standing import BackfillState
+from worker.backfill.store import PROGRESS_MILLISECONDS, LeadToken, Turn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,6 +153,20 @@ async def test_progress_is_told_after_a_pause_and_never_sooner(night: Backfillin
     assert await told(night) == [b"1", b"3"]
     await tell(night, token, b"4", "running-7-3")
     assert await told(night) == [b"1", b"3"], "the pause begins anew with each that is told"
+
+
+@pytest.mark.parametrize("end", ["its own", "its command's"])
+async def test_no_progress_is_told_behind_the_end(night: Backfilling, end: str) -> None:
+    """What its leader tells is what it saw last: the backfill may have ended since."""
+    token, _ = await night.lead()
+    await tell(night, token, b"1", "running-7-0")
+    await let_pause_end(night)
+    if end == "its own":
+        await night.store.steer(NAME, Turn({BackfillState.RUNNING}, BackfillState.SUCCEEDED))
+    else:
+        await night.redis.hset(night.keys.backfill(NAME), "silent", "1")
+    await tell(night, token, b"2", "running-30-30")
+    assert await told(night) == [b"1"]
 
 
 async def test_who_leads_no_more_tells_no_progress(night: Backfilling) -> None:

@@ -12,7 +12,8 @@
 --
 -- Rights: HSET 1  TYPE 5  XADD 5  EXPIRE 5  HGETALL 1
 redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3]); redis.call('XLEN', KEYS[4])
-local is = redis.call('HMGET', KEYS[1], 'leader', 'leader_until', 'told', 'told_of', 'lease')
+local is = redis.call('HMGET', KEYS[1], 'leader', 'leader_until', 'told', 'told_of', 'lease', 'state',
+  'silent')
 if not is[1] then return {-1, {}, 0, 0, 0, 0} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -28,7 +29,10 @@ elseif wanted > 0 and wanted == tonumber(is[1]) then
   token = wanted
 end
 if token > 0 then
-  local tells = ARGV[3] ~= '' and is[4] ~= ARGV[6] and now - told >= tonumber(ARGV[4])
+  -- No progress is told behind its end, nor behind that of its command: what the leader saw last may
+  -- be older than both.
+  local goes_on = is[7] ~= '1' and (is[6] == 'running' or is[6] == 'paused' or is[6] == 'cancelling')
+  local tells = ARGV[3] ~= '' and goes_on and is[4] ~= ARGV[6] and now - told >= tonumber(ARGV[4])
   -- First what may be refused: a lead that nobody knows of would stand until its lease ends.
   if tells then redis.call('XADD', KEYS[4], '*', 'event', ARGV[3]) end
   redis.call('HSET', KEYS[1], 'leader', token, 'leader_until', now + tonumber(ARGV[2]),
