@@ -123,6 +123,23 @@ async def test_items_of_a_paused_backfill_wait_until_it_is_resumed(night: Backfi
     assert len(await night.claim()) == 3
 
 
+async def test_what_had_ended_when_it_was_paused_is_in_a_part_at_once(
+    night: Backfilling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever pauses it looks at the results; less than a part waits for no more of them."""
+    monkeypatch.setattr("worker.backfill.leader.FLUSH_SECONDS", 3600.0)
+    await night.feed(5)
+    for lease in await night.claim(2):
+        await night.settle(lease)
+    await night.let_lease_end()
+    await pause(night.store, NAME)
+    # It has nothing more to do; one that waits for more does so until the time is up.
+    paused = await Leader(night.store, NAME, announces=True).work(seconds=60)
+    assert isinstance(paused, Standing)
+    assert (paused.state, paused.open, paused.waiting) == (BackfillState.PAUSED, 3, 0)
+    assert night.items() == [0, 1]
+
+
 async def test_a_paused_backfill_does_not_hide_what_is_due_behind_it(
     night: Backfilling,
 ) -> None:
@@ -486,6 +503,25 @@ async def test_an_output_that_can_t_be_written_pauses_it_and_loses_nothing(
         await resume(night.store, NAME)
         await Leader(night.store, NAME, announces=True).work()
     assert night.items() == list(range(ITEMS))
+
+
+async def test_a_cancelled_one_whose_output_can_t_be_written_says_so_and_ends_by_the_next_cancel(
+    night: Backfilling, tmp_path: Path
+) -> None:
+    await night.feed(2)
+    (first,) = await night.claim(1)
+    await night.settle(first)
+    await night.let_lease_end()
+    (tmp_path / "out").write_text("a file where the folder should be")
+    waiting = await cancel_backfill(night.store, NAME)
+    assert waiting is not None
+    assert waiting.state is BackfillState.CANCELLING
+    assert "can't be written" in waiting.reason
+    (tmp_path / "out").unlink()
+    ended = await cancel_backfill(night.store, NAME)
+    assert ended is not None
+    assert (ended.state, ended.dropped) == (BackfillState.CANCELLED, 1)
+    assert night.items() == [0]
 
 
 async def test_a_source_that_can_t_be_read_fails_it_before_anything_is_read(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import sys
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import fsspec
 import orjson
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 from PIL import Image
 
 from tests.integration.backfilling import ITEMS, NAME, Backfilling, begin
@@ -300,3 +302,46 @@ async def test_a_store_that_refuses_one_name_keeps_the_others(
     assert "AccessDenied" in ended.result["warnings"][0]["message"]
     there = {path.rpartition("/")[2] for path in PickyFileSystem.store}
     assert there >= {"failures.jsonl", "coco-images.json", "summary.json", "report.html"}
+
+
+class CrowdedFile(MemoryFile):  # type: ignore[misc]
+    """Finds its disk full once, and room again at once."""
+
+    is_full = True
+
+    def write(self, content: Any) -> int:
+        if self.is_full and self.tell() > 4_000:
+            self.is_full = False
+            # What a full disk takes may be the half of it.
+            super().write(content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return int(super().write(content))
+
+
+class CrowdedFileSystem(MemoryFileSystem):  # type: ignore[misc]
+    """A store whose disk is full for a moment, just when COCO results are written."""
+
+    protocol = "crowded"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        if mode == "wb" and path.endswith("coco-results.json"):
+            return CrowdedFile(self, path)
+        return super()._open(path, mode, **options)
+
+
+async def test_a_file_that_lacks_what_could_not_be_written_once_is_given_up(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path
+) -> None:
+    """Whatever comes behind half a result makes no JSON."""
+    fsspec.register_implementation("crowded", CrowdedFileSystem, clobber=True)
+    run = await begin(redis, keys, ledger, tmp_path, output="crowded://out")
+    ended = await work(run)
+    assert ended.state is BackfillState.SUCCEEDED
+    assert ended.unwritten == ["coco-results.json"]
+    assert ended.result is not None
+    (warning,) = ended.result["warnings"]
+    assert warning["message"] == "was not written: No space left on device"
+    there = {path.rpartition("/")[2] for path in CrowdedFileSystem.store}
+    assert "coco-results.json" not in there

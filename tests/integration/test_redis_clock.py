@@ -15,6 +15,7 @@ from tests.integration.ledger_acts import (
     acceptance,
     now_ms,
     open_group,
+    raw_events,
     read_entry,
 )
 from tests.integration.test_intake_reading import until
@@ -281,14 +282,31 @@ async def test_a_guard_of_a_command_that_ended_lapses_after_its_time(
     assert await noted() is Noted.DONE
 
 
-@pytest.mark.parametrize("lease_ms", [2_000, 0], ids=["a dead leader", "a leader that gave up"])
-async def test_the_lead_of_a_backfill_is_free_after_its_lease(
-    redis: Redis, keys: Keys, clock: MovedClock, lease_ms: int
-) -> None:
+async def begun_backfill(redis: Redis, keys: Keys) -> BackfillStore:
+    """Begins a backfill with the id night."""
     store = BackfillStore(redis, keys, retention_seconds=60, reply_retention_seconds=60)
     source = SourcePlan(location="/items.jsonl", format=SourceFormat.JSONL)
     plan = Plan(common={}, source=source, output="/results")
     await store.open("night", plan, Origin.CONSOLE, "1-1")
+    return store
+
+
+async def test_the_progress_of_a_backfill_is_told_though_the_clock_went_back(
+    redis: Redis, keys: Keys, clock: MovedClock
+) -> None:
+    """The pause since the last time it was told is seconds, not the hour that comes once more."""
+    store = await begun_backfill(redis, keys)
+    token, _ = await store.lead("night", NOBODY, lease_ms=HOUR * 1000, progress=(b"1", "one"))
+    clock.move(-HOUR)
+    await store.lead("night", token, lease_ms=HOUR * 1000, progress=(b"2", "two"))
+    assert await raw_events(redis, keys.events) == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("lease_ms", [2_000, 0], ids=["a dead leader", "a leader that gave up"])
+async def test_the_lead_of_a_backfill_is_free_after_its_lease(
+    redis: Redis, keys: Keys, clock: MovedClock, lease_ms: int
+) -> None:
+    store = await begun_backfill(redis, keys)
     token, _ = await store.lead("night", NOBODY, lease_ms=2_000)
     if not lease_ms:
         await store.lead("night", token, lease_ms=0)

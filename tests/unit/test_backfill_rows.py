@@ -169,6 +169,43 @@ def test_what_parquet_says_in_types_that_json_lacks_is_taken_as_meant(
     assert own(item)[column] == wanted
 
 
+@pytest.mark.parametrize(
+    ("column", "text", "problem"),
+    [
+        ("frame_range_from", "1.5", "must be a whole number, not '1.5'"),
+        ("frame_range_to", "1e3", "must be a whole number, not '1e3'"),
+        ("frame_range_to", "two", "must be a whole number, not 'two'"),
+        ("conf_thresh", "inf", "must be a finite number, not 'inf'"),
+        ("allocation_enabled", "2", "must be true or false, not '2'"),
+    ],
+)
+def test_text_of_csv_that_can_t_be_meant_fails_its_own_item(
+    column: str, text: str, problem: str, tmp_path: Path
+) -> None:
+    """Half of a frame is none: what was cut off it would be sent as another one."""
+    path = tmp_path / "items.csv"
+    path.write_text(f"data_path,{column}\na.png,{text}\nb.png,\n")
+    bad, good = read_all(str(path))
+    assert problem_of(bad) == f"line 2: {column} {problem}"
+    assert data_of(good)["data_path"] == str(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("frame_range_from", pa.array([Decimal("1.50")])),
+        ("frame_range_from", pa.array([1.5])),
+        ("conf_thresh", pa.array([float("inf")])),
+        ("allocation_enabled", pa.array([2])),
+    ],
+)
+def test_a_number_of_parquet_that_can_t_be_meant_fails_its_own_item(
+    column: str, value: Any, tmp_path: Path
+) -> None:
+    (bad,) = read_all(table(tmp_path, {"data_path": ["a.png"], column: value}))
+    assert problem_of(bad).startswith(f"row 1: {column} must be ")
+
+
 def test_a_frame_range_that_pandas_left_empty_is_none(tmp_path: Path) -> None:
     """Whole numbers with gaps become floats with NaN: a range of a video, none of a picture."""
     columns = {
