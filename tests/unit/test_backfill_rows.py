@@ -526,5 +526,5 @@ def test_of_an_element_that_is_too_long_no_more_is_held_than_shows_it() -> None:
 
 
 def test_a_table_without_columns_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="which item it is; it has no columns. Name one"):
+    with pytest.raises(SourceError, match=r"which item it is; it has no columns\. Name one"):
         read_all(table(tmp_path, {}))
