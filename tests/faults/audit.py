@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from schemas.events import is_about_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from redis import Redis
 
@@ -22,6 +22,7 @@ DEAD_LETTERS = "{trainmaster}:dead-letters"
 ENDS = frozenset({"succeeded", "failed", "cancelled"})
 UNKNOWN = "outcome_unknown"
 _PAGE = 5000
+_ODD = 5
 # Lost is what does not end though nothing else does either; how long the rest takes tells only how
 # busy the machine is.
 QUIET_SECONDS = 60.0
@@ -183,6 +184,7 @@ def report(
     lost: int = 0,
     doubled: int = 0,
     wrong: int = 0,
+    odd: Sequence[str] = (),
     details: Mapping[str, Any] | None = None,
 ) -> Report:
     """Returns the report of commands that should have ended in a given state, and of secrets.
@@ -197,8 +199,10 @@ def report(
         lost: what else was found lost.
         doubled: what else was found doubled.
         wrong: what else was found wrong.
+        odd: that, a line each; the first few stand in the table.
         details: figures for the table.
     """
+    found = list(odd)
     for command_id, wanted in expected.items():
         ends = audit.ends(command_id)
         lost += not ends
@@ -206,10 +210,15 @@ def report(
         states = [state(event) for event in audit.events[command_id]]
         doubled += max(0, states.count("accepted") - 1)
         # Each is accepted first, and nothing is told of it after its end.
-        wrong += bool(states) and not (states[0] == "accepted" and states[-1] in ENDS)
-        wrong += any(not is_right(event, wanted) for event in ends)
+        in_order = not states or (states[0] == "accepted" and states[-1] in ENDS)
+        bad_ends = [event["data"] for event in ends if not is_right(event, wanted)]
+        wrong += (not in_order) + bool(bad_ends)
+        if bad_ends or not in_order:
+            found.append(f"{command_id}: {', '.join(states)} {bad_ends}")
     unknown = {command_id for command_id, events in audit.events.items() if events} - set(expected)
     leaks = audit.fleet.leaks()
+    found += [f"nobody sent {command_id}" for command_id in sorted(unknown)]
+    found += [f"leaked: {leak}" for leak in leaks]
     rejected = Counter(event["id"] for event in audit.rejected)
     wrong += faults == 0
     lost += max(0, rejections - len(rejected))
@@ -221,7 +230,7 @@ def report(
         lost,
         doubled,
         wrong + len(unknown) + len(leaks),
-        {**(details or {}), **({"leaked": leaks} if leaks else {})},
+        {**(details or {}), **({"odd": found[:_ODD]} if found else {})},
     )
 
 

@@ -193,12 +193,14 @@ def _judged(
 ) -> Report:
     audit = Audit(fleet)
     audit.update()
-    lost = doubled = wrong = 0
-    for output in outputs.values():
+    lost = doubled = 0
+    odd = []
+    for backfill, output in outputs.items():
         found: Counter[int] = Counter()
         for record in read_records(Output(str(output))):
             found[record["item"]] += 1
-            wrong += (record["state"] == "failed") != is_bad(record["item"])
+            if (record["state"] == "failed") != is_bad(record["item"]):
+                odd.append(f"{backfill}/{record['item']}: {record}")
         lost += half - len(found)
         doubled += found.total() - len(found)
     expected = dict.fromkeys(outputs, "succeeded")
@@ -208,7 +210,8 @@ def _judged(
         expected,
         faults=done["kills"] * (len(fleet.workers) + 1),
         doubled=doubled,
-        wrong=wrong,
+        wrong=len(odd),
+        odd=odd,
         details={**done, "calls": sum(calls.values())},
     )
     return replace(told, commands=2 * half, lost=told.lost + lost)
