@@ -79,9 +79,18 @@ def configure(level: str, log_format: str) -> None:
 def _redact_values(_: Any, __: str, line: EventDict) -> EventDict:
     """Redacts every URL: errors of other libraries, and so their tracebacks, repeat whole ones."""
     for name, value in line.items():
-        if isinstance(value, str) and "://" in value:
-            line[name] = redact_text(value)
+        line[name] = _redacted(value)
     return line
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact_text(value) if "://" in value else value
+    if isinstance(value, list | tuple):
+        return [_redacted(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _redacted(each) for name, each in value.items()}
+    return value
 
 
 def _redact_line(_: Any, __: str, line: str) -> str:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kombu.utils.json import dumps
 from pydantic import SecretStr
 
+from worker.app import describe
 from worker.backfill.errors import SourceError
 from worker.environment import load_settings
 from worker.errors import InputError, SettingError
@@ -218,13 +219,28 @@ def test_a_log_line_and_its_traceback_hold_no_url_whole(log_lines: Any, log_form
     try:
         open_nothing(url)
     except OSError:
-        structlog.get_logger("own").exception("store.failed", place=url, count=3)
+        lists = {"places": [url], "named": {"it": (url,)}}
+        structlog.get_logger("own").exception("store.failed", place=url, count=3, **lists)
         logging.getLogger("foreign").exception("can't open %s", url)
     told = log_lines()
     assert "geheim" not in told
-    assert told.count("https://host/file?") == 4
+    assert told.count("https://host/file?") == 6
     if log_format == "json":
         assert [json.loads(line)["level"] for line in told.splitlines()] == ["error", "error"]
+
+
+def test_the_ready_line_shows_of_no_url_its_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "TRAINMASTER_REDIS_URL": "redis://:geheim@host/1",
+        "TRAINMASTER_SOURCE_URLS": "https://user:geheim@host/data/ s3://k:geheim@bucket/",
+        "TRAINMASTER_RESULT_STORE": "ftp://user:geheim@host/results",
+    }.items():
+        monkeypatch.setenv(name, value)
+    told = describe(load_settings())
+    assert told["redis"] == "redis://host:6379/1"
+    assert told["source_urls"] == ["https://host/data/", "s3://bucket/"]
+    assert told["result_store"] == "ftp://host/results"
+    assert "geheim" not in repr(told)
 
 
 def test_letters_of_the_tests_secrets_stand_in_no_message() -> None:
