@@ -1,0 +1,181 @@
+"""What a worker is built of: its own questions to the API, and settings that reach their place."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tests.integration.test_cli_doctor import openssh
+from tests.stub_api import Answer, reply
+from worker.api.client import MlModelsApi
+from worker.api.transport import Timeouts
+from worker.composition import (
+    create_breaker,
+    create_downloads,
+    create_parts,
+    create_surroundings,
+    create_transport,
+)
+from worker.environment import load_settings
+from worker.errors import RetryableError
+from worker.handlers.run import PollSchedule
+from worker.settings import environment_names
+from worker.thread_pools import ThreadPools
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.stub_api import StubApi
+    from worker.api.gate import Gate
+    from worker.ledger.ledger import Ledger
+    from worker.tasks.engine import Parts
+
+HOUR = 3600.0
+PATIENCE_SECONDS = 60
+NOBODY_HOME = Answer(b"", "hang")
+MODELS = reply(200, b'{"results": [], "nextPageToken": null}')
+
+
+@pytest.fixture(autouse=True)
+def _settings(
+    monkeypatch: pytest.MonkeyPatch, stub: StubApi, redis_url: str, namespace: str
+) -> None:
+    """A worker of this test's namespace that asks the stub, by a key that nobody knows."""
+    for name in environment_names().values():
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {
+        "TRAINMASTER_REDIS_URL": redis_url,
+        "TRAINMASTER_NAMESPACE": namespace,
+        "ENCORD_DOMAIN": stub.url,
+        "ENCORD_SSH_KEY": openssh(Ed25519PrivateKey.generate()).decode(),
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+async def parts() -> AsyncIterator[Parts]:
+    made = create_parts(load_settings(), lambda _: None)
+    yield made
+    await made.credentials.aclose()
+    await made.breaker.aclose()
+    await made.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "works"),
+    [
+        (MODELS, True),
+        (reply(401), True),
+        (reply(403), True),
+        (reply(404), True),
+        (reply(429), True),
+        (reply(500), False),
+        (reply(503), False),
+        (reply(200, b"<html>"), False),
+        (Answer(b"", "reset"), False),
+    ],
+    ids=["200", "401", "403", "404", "429", "500", "503", "no API", "reset"],
+)
+async def test_an_api_works_that_answers_a_probe_though_it_refuses_it(
+    stub: StubApi, answer: Answer, *, works: bool
+) -> None:
+    """Else a wrong key would pass for an outage, and nobody would ask whether it is right again."""
+    stub.default = answer
+    settings = load_settings()
+    async with create_transport(settings) as transport:
+        breaker = create_breaker(settings, MlModelsApi(transport))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await breaker.examine()
+        assert breaker.is_open is not works
+        await breaker.aclose()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [MODELS, reply(403), reply(404), reply(429), reply(500), Answer(b"", "reset")],
+    ids=["200", "403", "404", "429", "500", "reset"],
+)
+async def test_nothing_but_a_401_holds_a_worker_at_its_start(
+    stub: StubApi, parts: Parts, answer: Answer
+) -> None:
+    """A key that may not list models may do much else, and an API that is away says nothing."""
+    stub.default = answer
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert await parts.credentials.enter(lambda: True)
+    stub.default = reply(401)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert not await parts.credentials.enter(lambda: True)
+
+
+async def test_a_worker_whose_signatures_look_old_signs_by_the_clock_of_the_api(
+    stub: StubApi, parts: Parts
+) -> None:
+    there = formatdate(time.time() - HOUR, usegmt=True)
+    stub.answers.append(reply(401, b"", date=there))
+    stub.default = MODELS
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await parts.credentials.enter(lambda: len(stub.recorded) > 1)
+        while len(stub.recorded) < 2:
+            await asyncio.sleep(0.01)
+    signed_at = [
+        int(created[1])
+        for each in stub.recorded
+        if (created := re.search(r"created=(\d+)", each.headers["signature-input"]))
+    ]
+    assert signed_at[0] == pytest.approx(time.time(), abs=HOUR / 4)
+    assert signed_at[1] == pytest.approx(time.time() - HOUR, abs=HOUR / 4)
+
+
+@pytest.mark.parametrize(
+    ("setting", "answer"),
+    [
+        ("TRAINMASTER_DOWNLOAD_IDLE_TIMEOUT_SECONDS", NOBODY_HOME),
+        ("TRAINMASTER_DOWNLOAD_TIMEOUT_SECONDS", Answer(MODELS.raw[:-1], "trickle")),
+    ],
+)
+async def test_a_download_ends_by_either_of_its_times(
+    stub: StubApi, monkeypatch: pytest.MonkeyPatch, setting: str, answer: Answer
+) -> None:
+    for each in ("DOWNLOAD_IDLE_TIMEOUT", "DOWNLOAD_TIMEOUT"):
+        monkeypatch.setenv(f"TRAINMASTER_{each}_SECONDS", "3600")
+    monkeypatch.setenv(setting, "0.3")
+    stub.default = answer
+    downloads = create_downloads(load_settings(), ThreadPools())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(RetryableError):
+            await downloads.read(f"{stub.url}/a.jpg", 1_000, "field")
+    await downloads.aclose()
+
+
+async def test_each_time_of_a_request_and_of_a_poll_is_that_of_its_setting(
+    monkeypatch: pytest.MonkeyPatch, ledger: Ledger
+) -> None:
+    seconds = {
+        name: float(number)
+        for number, name in enumerate(
+            (
+                *("connect_timeout", "read_timeout", "write_timeout", "pool_timeout"),
+                *("poll_min", "poll_max", "long_poll", "doubt"),
+            ),
+            start=11,
+        )
+    }
+    for name, value in seconds.items():
+        monkeypatch.setenv(f"TRAINMASTER_{name.upper()}_SECONDS", str(value))
+    monkeypatch.setenv("TRAINMASTER_POLL_SHARE", "0.25")
+    settings = load_settings()
+    async with create_transport(settings) as transport:
+        assert transport.timeouts == Timeouts(connect=11, read=12, write=13, pool=14)
+        gate: Gate = transport  # type: ignore[assignment] # nothing is sent
+        downloads = create_downloads(settings, ThreadPools())
+        around = create_surroundings(settings, ledger, gate, downloads, ThreadPools())
+    assert around.polls == PollSchedule(15, 16, 0.25)
+    with around.long_polls.place(100) as open_seconds:
+        assert open_seconds == 17
+    assert around.doubt_seconds == 18
