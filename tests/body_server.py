@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from tests.web_server import serving
 
-WAYS: Final = ("length", "chunked", "close", "gzip", "gzip-chunked", "no-head")
+WAYS: Final = ("length", "chunked", "close", "gzip", "gzip-chunked", "gzip-parts", "no-head")
 CUT_WAYS: Final = ("length-cut", "chunked-cut", "gzip-cut", "gzip-chunked-cut", "reset-cut")
 PIECE_BYTES: Final = 20_000
 PIECE_SECONDS: Final = 0.001
@@ -106,7 +106,10 @@ class _Handler(BaseHTTPRequestHandler):
         way = way.removesuffix("-cut")
         self.send_response(200)
         if way.startswith("gzip"):
-            content = gzip.compress(content, 1)
+            # In parts each has an end of its own, as of what several processes pack at a time.
+            half = len(content) // 2 if way == "gzip-parts" else 0
+            parts = (content[:half], content[half:]) if half else (content,)
+            content = b"".join(gzip.compress(part, 1) for part in parts)
             self.send_header("content-encoding", "gzip")
         # What is packed breaks off in good order: only its own end tells that something is missing.
         sent = content[: len(content) // 2] if cut else content

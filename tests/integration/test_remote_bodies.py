@@ -101,3 +101,20 @@ def test_data_behind_a_url_are_read_to_their_end(
     assert end["type"] == "update_model.succeeded", end
     (sent,) = stubbed.api.recorded[since:]
     assert orjson.loads(sent.body)["title"] == "t" * 500_000
+
+
+def test_a_command_that_is_no_item_of_a_backfill_has_no_url_read(
+    stubbed: Stubbed, server: str, bodies: Bodies
+) -> None:
+    """Its `data_path` names a file below the data roots, whoever wrote it."""
+    bodies.asked.clear()
+    since = len(stubbed.api.recorded)
+    data = {
+        "task": "object_detection",
+        **dict.fromkeys(("project_uuid", "project_model_uuid", "training_uuid"), ANY),
+        "data_path": f"{server}/length/0.jpg",
+    }
+    (end,) = stubbed.carry_out([{"type": "predict", "id": "no-item", "data": data}]).values()
+    assert end["data"]["error"]["code"] == "invalid_input"
+    assert not bodies.asked
+    assert stubbed.api.recorded[since:] == []

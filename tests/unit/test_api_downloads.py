@@ -101,6 +101,7 @@ async def test_a_body_that_is_too_large_is_refused_while_it_is_read(server: str,
         (206, InputError, "answered 206"),
         (202, RetryableError, "answered 202"),
         (429, RetryableError, "answered 429"),
+        (500, RetryableError, "answered 500"),
         (503, RetryableError, "answered 503"),
     ],
 )
@@ -141,10 +142,13 @@ async def test_a_server_that_stalls_in_the_middle_is_given_up_and_asked_again(
 async def test_a_silent_server_holds_no_more_places_than_its_share() -> None:
     """The others go back at once, at no cost, while its share goes on waiting."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/a.jpg"
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         async with downloads(total=8.0, idle=8.0, per_server=4) as reader:
             reader._slots_of(url)._quiet_seconds = 0.5
-            asked = {asyncio.create_task(reader.read(url, MOST_BYTES, "f")) for _ in range(20)}
+            asked = {
+                asyncio.create_task(reader.read(f"{url}/{number}.jpg", MOST_BYTES, "f"))
+                for number in range(20)
+            }
             while len(asked) > 4:
                 done, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
                 assert {type(each.exception()) for each in done} == {SilentServerError}

@@ -339,16 +339,21 @@ def test_a_server_that_speaks_first_is_not_asked(
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize("hint", [b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
 def test_a_connection_without_lies_is_kept(
-    server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any]
+    server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any], hint: bytes
 ) -> None:
-    """The guard costs no connection: TLS' own records are no replies."""
+    """The guard costs no connection: neither TLS' own records nor hints are replies."""
+    server.lie = Lie(before=hint)
 
     async def ask() -> None:
         async with opened(server) as transport:
             for _ in range(20):
-                await transport.send("GET", f"/ml-models/{uuid4()}")
-                await transport.send("POST", f"/{uuid4()}/predict", body=b"{}")
+                uuid = uuid4()
+                response = await transport.send("GET", f"/ml-models/{uuid}")
+                assert str(uuid).encode() in response.body
+                response = await transport.send("POST", f"/{uuid}/predict", body=b"{}")
+                assert str(uuid).encode() in response.body
 
     run(ask())
     assert {connection for connection, _ in server.asked} == {1}

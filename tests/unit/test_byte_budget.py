@@ -102,3 +102,16 @@ async def test_whoever_is_cancelled_while_it_waits_leaves_nothing_behind(admitte
     await asyncio.gather(waiting, return_exceptions=True)
     holder.release()
     assert budget.used_bytes == 0
+
+
+async def test_whoever_gives_up_waiting_lets_those_behind_go_on_for_whom_there_is_room() -> None:
+    """A cancelled command gives nothing back that could wake them."""
+    budget = ByteBudget(100)
+    growing(budget, 50)
+    _, large = growing(budget, 80)
+    _, small = growing(budget, 30)
+    await settled()
+    assert not small.done()
+    large.cancel()
+    await settled()
+    assert small.done()

@@ -97,6 +97,9 @@ def test_a_shortest_time_above_the_longest_is_refused(
     assert message == (
         f"TRAINMASTER_{which}_MIN_SECONDS must be at most TRAINMASTER_{which}_MAX_SECONDS"
     )
+    monkeypatch.setenv(f"TRAINMASTER_{which}_MAX_SECONDS", "20")
+    settings = load_settings()
+    assert getattr(settings, f"{which.lower()}_max_seconds") == 20, "always the same is a choice"
 
 
 def test_no_secret_is_in_what_settings_print(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,6 +156,8 @@ def test_what_this_machine_lacks_is_named_and_tried_again(error: Exception, said
     assert found is not None
     assert said in found.message
     assert found.code == "resource_exhausted"
+    # A command that takes all memory must come to an end: only this one costs an attempt.
+    assert isinstance(found, ShortageError) is not isinstance(error, MemoryError)
     assert shortage_error(RuntimeError("a defect")) is None
 
 
