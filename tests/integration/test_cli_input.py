@@ -232,8 +232,9 @@ async def test_python_producers_send_the_same(redis_url: str, redis: Redis, keys
     with Producer(redis_url, keys.namespace) as producer:
         one = producer.submit("list_models", {"query": "x"}, priority="bulk", replyto=None)
         two = producer.submit({"type": "list_models", "data": {}, "id": "given"})
-        many = producer.submit_many([LIST, LIST])
+        many = producer.submit_many([LIST, {**LIST, "id": None}])
     assert two == "given"
+    assert len({one, *many, "None"}) == 4, "null counts as absent: one is made"
     found = await sent(redis, keys)
     assert [command["id"] for command in found] == [one, two, *many]
     assert found[0] == {

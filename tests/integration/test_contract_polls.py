@@ -73,6 +73,21 @@ async def test_a_poll_that_is_told_to_wait_waits_for_that_long(bench: Bench) -> 
     assert await bench.state(sent) == "training"
 
 
+async def test_neither_the_next_poll_nor_one_held_open_outlasts_the_wait_for_the_training(
+    bench: Bench,
+) -> None:
+    """Or a wait of seconds would end minutes later."""
+    schedule(bench, PollSchedule(SHORTEST, LONGEST, SHARE))
+    timeout_seconds = int(LONGEST)
+    sent = await waiting(bench, timeout_seconds=timeout_seconds)
+    await pretend(bench, sent, timeout_seconds - SHORTEST / 2)
+    assert await polled(bench, sent) <= SHORTEST / 2 + 1
+    places = LongPolls(1, 20)
+    for rest, open_seconds in ((600, 20), (20.5, 20), (7.2, 8), (0.3, 1), (0, 0), (-5, 0)):
+        with places.place(rest) as seconds:
+            assert seconds == open_seconds, rest
+
+
 async def test_no_more_requests_are_held_open_than_there_are_places(bench: Bench) -> None:
     bench.attempts = replace(
         bench.attempts, around=replace(bench.attempts.around, long_polls=LongPolls(2, 2))
@@ -144,11 +159,12 @@ def schedule(bench: Bench, polls: PollSchedule) -> None:
     bench.attempts = replace(bench.attempts, around=replace(bench.attempts.around, polls=polls))
 
 
-async def waiting(bench: Bench) -> str:
+async def waiting(bench: Bench, timeout_seconds: int = 10_000_000) -> str:
     """Returns the id of a command whose training exists and never ends."""
     bench.sandbox.reset_truth()
     bench.sandbox.faults(STALLED)
-    data = train_data(bench.sandbox, bench.sandbox.create_model(), timeout_seconds=10_000_000)
+    model = bench.sandbox.create_model()
+    data = train_data(bench.sandbox, model, timeout_seconds=timeout_seconds)
     sent = await bench.send("train", data)
     await bench.attempt(sent)
     assert await bench.state(sent) == "training"

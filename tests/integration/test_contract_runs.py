@@ -75,6 +75,19 @@ async def test_a_lost_reply_to_an_intent_leaves_no_doubt_for_nothing_was_sent(
     assert made(bench, command_type, data) == 1
 
 
+async def test_a_lost_reply_to_the_note_of_a_creation_tells_of_its_start_no_second_time(
+    bench: Bench, ledger: LosingLedger
+) -> None:
+    """The note is repeated word for word, by which Redis knows that it has it."""
+    data = data_of(bench, "train")
+    sent = await bench.send("train", data)
+    ledger.keeps = 1
+    await bench.attempt(sent)
+    assert ledger.keeps is None, "the reply to the second note was lost"
+    assert await bench.states(sent) == ["accepted", "started", "succeeded"]
+    assert made(bench, "train", data) == 1
+
+
 async def test_nothing_is_created_when_the_deadline_passes_while_the_api_is_asked(
     bench: Bench,
 ) -> None:

@@ -375,3 +375,4 @@ async def test_a_second_run_of_a_created_training_only_waits_for_it(bench: Bench
     assert lease.progress is not None
     assert lease.progress["step"] == "created"
     assert lease.claims == 1, "progress starts the count of claims anew"
+    assert await lookalikes(bench) == [], "should it fail, it keeps nobody else in doubt"

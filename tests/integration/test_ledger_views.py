@@ -366,6 +366,15 @@ async def test_turns_of_several_workers_are_spaced_by_the_rate(
     assert fullest <= 100
 
 
+async def test_a_turn_that_was_missed_is_not_used_for_it_would_meet_the_next_ones(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    limits = RedisLimits(redis, keys, ledger, requests_per_second=100, concurrent_requests=0)
+    limits._turns = [asyncio.get_running_loop().time() - 1]
+    await asyncio.wait_for(limits.enter(), 60)
+    assert await redis.exists(keys.turns), "another one was taken"
+
+
 async def test_permits_are_never_more_than_the_limit_and_those_of_the_dead_expire(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
@@ -395,9 +404,11 @@ async def test_permits_are_renewed_while_their_requests_are_under_way(
 ) -> None:
     """A request may take minutes; what was given back is not taken again."""
     monkeypatch.setattr("worker.ledger.limits.PERMIT_SECONDS", 0.9)
-    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=2)
-    held, left = await limits.enter(), await limits.enter()
+    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=3)
+    held, left, leaving = [await limits.enter() for _ in range(3)]
     await limits.leave(left)
+    # As one whose return reaches Redis a moment before the renewal that was under way.
+    await redis.zrem(keys.permits, leaving)
     taken = await redis.zscore(keys.permits, held)
     async with asyncio.timeout(30):
         while (await redis.zscore(keys.permits, held) or taken) == taken:

@@ -225,6 +225,7 @@ def test_a_bad_file_fails_the_command_naming_what_is_wrong(
         "{shelf}/data/../other/model.json",
         "{shelf}/data/%2e%2e/other/model.json",
         "{shelf}/data/%2E./other/model.json",
+        "{shelf}/data/%252e%252e/other/model.json",
         "{shelf}/data\\..\\other",
         "zip://a::{shelf}/data/a.zip",
         "memory://database/x",
