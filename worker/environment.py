@@ -6,10 +6,11 @@ import difflib
 import os
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import AliasChoices, ValidationError
 
 from schemas.events import ErrorCode
 from worker.errors import SettingError
+from worker.redaction import is_text
 from worker.settings import PREFIX, LedgerSettings, Settings, environment_names
 
 if TYPE_CHECKING:
@@ -45,11 +46,28 @@ def _load(settings_class: type[S], redis_url: str | None, namespace: str | None)
     options = {"redis_url": redis_url, "namespace": namespace}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     names = environment_names() | {name: f"--{name.replace('_', '-')}" for name in given}
+    told = {name: os.environ.get(name, "") for name in _variables(settings_class)}
+    told |= {names[name]: value for name, value in given.items()}
+    wrong = [name for name, value in told.items() if not is_text(value)]
+    if wrong:
+        raise SettingError(
+            "; ".join(f"{name} is not UTF-8" for name in wrong), code=ErrorCode.INVALID_SETTING
+        )
     try:
         return settings_class(**given)
     except ValidationError as exc:
         problems = [_problem(detail, names) for detail in exc.errors()]
         raise SettingError("; ".join(problems), code=ErrorCode.INVALID_SETTING) from None
+
+
+def _variables(settings_class: type[LedgerSettings]) -> list[str]:
+    """Returns the variables that settings are read from, each of several for the same one."""
+    found: list[str] = []
+    for field, info in settings_class.model_fields.items():
+        alias = info.validation_alias
+        several = alias.choices if isinstance(alias, AliasChoices) else ()
+        found += [str(each) for each in several] or [environment_names()[field]]
+    return found
 
 
 def unknown_names() -> dict[str, str | None]:

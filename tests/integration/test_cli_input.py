@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from tests.console import Console
+from tests.console import Console, Said
 from worker.embedded import EmbeddedRedis
 from worker.ledger.keys import COMMAND_FIELD, CommandStream, Keys
 from worker.ledger.streams import entries_between
@@ -253,3 +253,73 @@ def test_a_full_redis_is_told_in_a_line_without_the_command(tmp_path: Path) -> N
     assert "0 of 1 command surely sent" in said.err
     assert said.err.endswith("with the same id: one\n")
     assert "b0dy" not in said.err
+
+
+U = f"--project={MODEL} --attachment={MODEL} --training={MODEL} --task=object_detection".split()
+ODD = "a\udcffb"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["backfill", "run", f"{ODD}.jsonl", *U],
+        ["backfill", "run", "items.jsonl", *U, "--id", "one", "--output", ODD],
+        ["backfill", "run", "items.jsonl", *U, "--id", "one", "--render", ODD],
+        ["backfill", "run", "items.jsonl", *U, "--id", ODD],
+        *(["backfill", act, ODD] for act in ("status", "pause", "resume", "cancel")),
+        ["backfill", "retry-failed", ODD],
+        ["submit", f"none-{ODD}.json"],
+        ["submit", "list_models", f"query={ODD}"],
+        ["submit", "list_models", "--id", ODD],
+        ["status", "--json", ODD],
+        ["cancel", ODD],
+        ["events", "--replyto", ODD],
+        ["events", "--type", ODD],
+        ["list", "--namespace", ODD],
+        ["dead-letters", "show", ODD],
+        ["dead-letters", "purge", "--json", ODD],
+        ["dead-letters", "replay", ODD],
+        ["lanes", "resume", ODD],
+        ["schemas", ODD],
+        ["sandbox", "--state", ODD],
+        [ODD],
+    ],
+    ids=lambda arguments: " ".join(arguments).replace(ODD, "X"),
+)
+def test_an_argument_that_is_not_utf8_is_wrong_usage(
+    console: Console, arguments: list[str]
+) -> None:
+    said = console.run(*arguments)
+    assert said.code == 2, said.err
+    assert said.out == ""
+    assert said.err.splitlines()[-1].startswith("Error: ")
+
+
+async def test_a_file_of_commands_may_have_any_name(
+    console: Console, redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    path = tmp_path / f"{ODD}.json"
+    path.write_bytes(orjson.dumps(LIST))
+    assert console.run("submit", str(path)).code == 0
+    assert len(await sent(redis, keys)) == 1
+
+
+def test_a_backfill_in_a_folder_whose_name_is_not_utf8_is_wrong_usage(
+    console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ODD
+    folder.mkdir()
+    (folder / "items.jsonl").write_bytes(b'{"data_path": "/a.png"}')
+    monkeypatch.chdir(folder)
+    said = console.run("backfill", "run", "items.jsonl", *U, "--id", "one")
+    assert said.code == 2
+    assert "is not UTF-8" in said.err
+
+
+def test_completion_suggests_nothing_for_what_is_not_utf8(console: Console) -> None:
+    asked = {
+        "_TRAINMASTER_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"trainmaster submit {ODD}",
+        "COMP_CWORD": "2",
+    }
+    assert console.run(environment=asked) == Said(0, "", "")

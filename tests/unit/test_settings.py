@@ -80,6 +80,15 @@ def test_a_wrong_setting_is_named_in_one_line_without_its_value(
     assert "s3cret" not in message
 
 
+@pytest.mark.parametrize(
+    "setting", [*environment_names().values(), "ENCORD_SSH_KEY_FILE_PASSPHRASE"]
+)
+def test_a_setting_that_is_not_utf8_is_named_in_one_line(
+    setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert message_of(setting, "s3cret\udcff", monkeypatch) == f"{setting} is not UTF-8"
+
+
 def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAINMASTER_PLACES", "many")
     message = message_of("TRAINMASTER_LOG_FORMAT", "xml", monkeypatch)

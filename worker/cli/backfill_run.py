@@ -27,6 +27,7 @@ from worker.backfill.sources import guess_format
 from worker.cli.backfill_lead import begin_backfill, check_drawing, lead_backfill, store_of
 from worker.cli.output import safe_text
 from worker.cli.target import Target, json_option, ledger_command
+from worker.redaction import is_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,7 +123,7 @@ def run(  # noqa: PLR0913 - the options of a command
     plan = _plan(source, source_format, mapped, output or given_id, options)
     if render is not None:
         check_drawing()
-    folder = "" if render is None else str(render.absolute())
+    folder = "" if render is None else _kept(str(render.absolute()), "--render")
 
     async def begin(redis: Redis) -> Plan:
         store = store_of(target, redis)
@@ -173,7 +174,7 @@ def _plan(
             **defaults,
         },
         source=SourcePlan(location, found, columns),
-        output=output if "://" in output else str(Path(output).absolute()),
+        output=output if "://" in output else _kept(str(Path(output).absolute()), "--output"),
         part_format=PartFormat(options["part_format"]),
         window=options["window"],
         part_items=options["part_items"],
@@ -192,11 +193,21 @@ def _located(source: str, told: SourceFormat | None) -> tuple[str, SourceFormat]
     if source.startswith("file://"):
         source = unquote(source.removeprefix("file://")) or source
     # The folder of the command line is not that of whoever goes on.
-    location = source if "://" in source else str(Path(source).absolute())
+    location = source if "://" in source else _kept(str(Path(source).absolute()), "SOURCE")
     try:
         return location, told or guess_format(location)
     except SourceError as exc:
         raise click.ClickException(str(exc)) from exc
+
+
+def _kept(path: str, hint: str) -> str:
+    """Returns a path, which the ledger can keep; it is absolute, so that its folders count too."""
+    if is_text(path):
+        return path
+    raise click.BadParameter(
+        f"{safe_text(path)} is not UTF-8: rename the file, or the folder that it is in",
+        param_hint=hint,
+    )
 
 
 def _columns(mapped: tuple[str, ...]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import os
 import sys
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from traceback import format_exception
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,7 +21,7 @@ from click.shell_completion import CompletionItem
 from schemas.enums import CommandType
 from schemas.suggestions import unknown
 from worker.errors import SettingError
-from worker.redaction import redact_text
+from worker.redaction import is_text, redact_text
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -97,6 +98,19 @@ class Commands(click.Group):
             return loaded
         return super().get_command(ctx, cmd_name)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Takes the arguments; one that is not UTF-8 is wrong usage, whatever it was meant for."""
+        # Ids, names and paths go into the ledger, which holds text. These only read or write files.
+        takes_any = args[:1] == ["schemas"]
+        for arg in args:
+            if takes_any or is_text(arg) or (args[0] == "submit" and Path(arg).is_file()):
+                continue
+            raise click.UsageError(
+                f"{_readable(arg)!r} is not UTF-8: type it in UTF-8, or rename the file or folder",
+                ctx=ctx,
+            )
+        return super().parse_args(ctx, args)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -135,10 +149,17 @@ def commands() -> None:
     """Train, attach and run models from a Redis queue."""
 
 
+def _readable(arg: str) -> str:
+    return arg.encode(errors="replace").decode()
+
+
 def main() -> None:
     """Runs the console script; a wrong setting is one line and exit code 2, never a traceback."""
     sys.excepthook = _show_defect
     if "_TRAINMASTER_COMPLETE" in os.environ:
+        if not is_text(os.environ.get("COMP_WORDS", "")):
+            # Nothing of ours begins so.
+            return
         # It has a script for bash of its own.
         import_module("worker.cli.completion")
     try:
