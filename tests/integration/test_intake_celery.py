@@ -460,7 +460,7 @@ async def test_what_the_intake_stumbles_over_is_rejected_and_the_next_message_re
         "code": ErrorCode.INTERNAL_ERROR,
         "message": "the message can't be judged: AttributeError",
     }
-    ((_, letter),) = await redis.xrange(keys.dead_letters)
+    ((_, letter),) = cast("list[Any]", await redis.xrange(keys.dead_letters))
     assert orjson.loads(letter[b"dead_letter"])["text"] == odd.decode()
 
 
