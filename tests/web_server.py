@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
@@ -12,14 +13,26 @@ if TYPE_CHECKING:
     from http.server import BaseHTTPRequestHandler
 
 
+class _OverIPv6(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
 @contextmanager
-def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Answers as the handler does; yields the server's URL, without a slash at its end."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+def serving(
+    handler: Callable[..., BaseHTTPRequestHandler], *, host: str = "127.0.0.1"
+) -> Iterator[str]:
+    """Answers as the handler does; yields the server's URL, without a slash at its end.
+
+    Raises:
+        OSError: this machine has no such address.
+    """
+    server_class = _OverIPv6 if ":" in host else ThreadingHTTPServer
+    with server_class((host, 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            shown = f"[{host}]" if ":" in host else host
+            yield f"http://{shown}:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join()

@@ -20,7 +20,7 @@ from yarl import URL
 from schemas.enums import SourceFormat
 from tests.unit.test_backfill_sources import data_of, plan_of, read_all
 from tests.web_server import serving
-from worker.api.remote_files import server_of
+from worker.api.remote_files import open_remote, server_of
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.folders import walk
 from worker.backfill.plan import SourcePlan
@@ -143,9 +143,9 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @contextmanager
-def served(texts: dict[str, bytes]) -> Iterator[str]:
+def served(texts: dict[str, bytes], host: str = "127.0.0.1") -> Iterator[str]:
     handler = type("Told", (Answers,), {"texts": texts})
-    with serving(partial(handler)) as url:
+    with serving(partial(handler), host=host) as url:
         yield url
 
 
@@ -211,6 +211,8 @@ async def test_a_source_that_breaks_off_before_its_rows_name_items_is_no_wrong_o
         (503, SourceUnavailableError, "at the moment: the server answers 503"),
         (500, SourceUnavailableError, "at the moment: the server answers 500"),
         (429, SourceUnavailableError, "at the moment: the server answers 429"),
+        (423, SourceUnavailableError, "at the moment: the server answers 423"),
+        (202, SourceUnavailableError, "at the moment: the server answers 202"),
         (404, SourceError, "there is no such file: the server answers 404"),
         (403, SourceError, "may not be read: the server answers 403"),
         (400, SourceError, "can't be read: the server answers 400"),
@@ -236,6 +238,51 @@ def test_a_redirection_is_followed_at_the_console_and_by_no_worker(
         assert paths(url, "items.csv") == NAMES
         with pytest.raises(SourceError, match="names another address, which a worker does not"):
             paths(url, "items.csv", follows=False)
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        (None, "can't be read: the server answers 302"),
+        ("file:///etc/passwd", "the server sends us to an address that can't be asked"),
+        ("http://[bad/items.csv", "the server sends us to an address that can't be asked"),
+    ],
+)
+def test_a_redirection_to_nowhere_is_told_as_such(location: str | None, said: str) -> None:
+    class Sends(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(302)
+            if location is not None:
+                self.send_header("Location", location)
+            self.end_headers()
+
+    with serving(Sends) as server, pytest.raises(SourceError, match=said) as raised:
+        paths(f"{server}/items.csv", "items.csv")
+    assert type(raised.value) is SourceError
+
+
+@pytest.mark.parametrize("name", ["items.csv", "items.parquet"])
+def test_a_server_may_be_named_by_its_address_of_ipv6(texts: dict[str, bytes], name: str) -> None:
+    """Fsspec takes the two colons of such an address for a chain of URLs."""
+    try:
+        with served(texts, "::1") as server:
+            assert paths(f"{server}/length/{name}", name) == NAMES
+            with open_remote(f"{server}/length/{name}") as file:
+                assert file.read() == texts[name]
+            with pytest.raises(SourceError, match="there is no such folder"):
+                guess_format(f"{server}/404/items/")
+    except OSError as exc:
+        if isinstance(exc, SourceError):
+            raise
+        pytest.skip(f"this machine has no IPv6: {exc}")
+
+
+def test_the_scheme_of_a_url_may_be_written_in_capital_letters(texts: dict[str, bytes]) -> None:
+    with served(texts) as server:
+        assert paths(f"{server}/length/items.csv".replace("http", "HTTP", 1), "items.csv") == NAMES
 
 
 class _Shelf(BaseHTTPRequestHandler):

@@ -16,12 +16,12 @@ from fsspec.implementations.http import HTTPFileSystem
 
 from schemas.events import ErrorCode, Problem
 from worker.api.remote_files import (
-    HTTP,
     RefusedFileError,
     RemoteFileError,
     ShortReadError,
     TooLargeError,
     http_options,
+    is_http,
     open_session,
     read_remote,
     status_error,
@@ -98,7 +98,7 @@ class Downloads:
         slots = self._slots_of(url)
         try:
             async with slots.hold(self._total_seconds):
-                if url.startswith(HTTP):
+                if is_http(url):
                     return await self._ask(url, most_bytes, make_room or _no_bound, slots)
                 return await self._read(url, most_bytes, make_room or _no_bound, slots)
         except TooLargeError as exc:
@@ -162,7 +162,7 @@ class Downloads:
         server = _server(url)
         if server not in self._slots:
             most = self._per_server
-            if not url.startswith(HTTP):
+            if not is_http(url):
                 most = min(most, THREADS_PER_STORE)
             self._slots[server] = ServerSlots(most)
         return self._slots[server]

@@ -41,7 +41,7 @@ PIECE_BYTES: Final = 1_048_576
 # The API refuses larger bodies; base64 adds a third.
 MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
 # Another request may find what this one did not: the server is busy, or it is starting.
-_PASSING_STATUSES: Final = frozenset({202, 408, 409, 423, 425, 429})
+PASSING_STATUSES: Final = frozenset({202, 408, 409, 423, 425, 429})
 _FORBIDDEN_STATUSES: Final = frozenset({401, 403, 407})
 _MISSING_STATUSES: Final = frozenset({404, 410})
 
@@ -163,7 +163,7 @@ def status_error(status: int) -> OSError:
         return FileNotFoundError("there is nothing at this URL")
     if status in _FORBIDDEN_STATUSES:
         return PermissionError("the URL may not be read with this worker's rights")
-    if status >= 500 or status in _PASSING_STATUSES:
+    if status >= 500 or status in PASSING_STATUSES:
         return RemoteFileError(f"the server answered {status}")
     if 300 <= status < 400:
         return RefusedFileError(f"the server answered {status}; redirects are not followed")
@@ -251,10 +251,25 @@ async def _ask_only(
 
 def _opened(url: str, idle_seconds: float, total_seconds: float | None) -> Any:
     options: dict[str, Any] = {}
-    if url.startswith(HTTP):
+    if is_http(url):
         options = http_options(idle_seconds=idle_seconds, total_seconds=total_seconds)
-    filesystem, path = fsspec.url_to_fs(url, **options)
+    filesystem, path = filesystem_of(url, **options)
     return open_file(filesystem, path)
+
+
+def is_http(url: str) -> bool:
+    """Tells whether a URL is one of a web server."""
+    return url.lower().startswith(HTTP)
+
+
+def filesystem_of(url: str, **options: Any) -> tuple[AbstractFileSystem, str]:
+    """Returns what reads a URL, made with these options, and how it calls it."""
+    if is_http(url):
+        # fsspec would take the :: in an address like [::1] for a chain of URLs, and knows no HTTP://.
+        scheme, _, rest = url.partition("://")
+        return fsspec.filesystem(scheme.lower(), **options), f"{scheme.lower()}://{rest}"
+    filesystem, path = fsspec.url_to_fs(url, **options)
+    return filesystem, str(path)
 
 
 def _protocols(filesystem: AbstractFileSystem) -> tuple[str, ...]:

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
-import fsspec
-
 from schemas.enums import SourceFormat
-from worker.api.remote_files import HTTP, http_options
+from worker.api.remote_files import filesystem_of, http_options, is_http
 from worker.backfill.errors import EmptySourceError, SourceError
 from worker.backfill.locations import PACKED_SUFFIXES, suffix_of
 from worker.backfill.opening import readable
@@ -232,11 +230,11 @@ def walk(location: str, behind: tuple[str, ...], *, follows: bool = True) -> Ite
         with readable(location):
             # Each folder is listed once: a cache would only keep a million names.
             options: dict[str, Any] = {"use_listings_cache": False}
-            if location.startswith(HTTP):
+            if is_http(location):
                 options |= http_options(idle_seconds=_IDLE_SECONDS, total_seconds=_LIST_SECONDS)
                 options["client_kwargs"]["stays_at"] = "" if follows else location
-            filesystem, root = fsspec.url_to_fs(location, **options)
-        yield from _walk(filesystem, str(root), (), behind)
+            filesystem, root = filesystem_of(location, **options)
+        yield from _walk(filesystem, root, (), behind)
         return
     if not Path(location).is_dir():
         raise SourceError(f"{location}: there is no such folder")

@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
-import fsspec
 from fsspec.asyn import sync
 
-from worker.api.remote_files import open_session
+from worker.api.remote_files import PASSING_STATUSES, filesystem_of, open_session
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.spool import spooled
 from worker.redaction import redact_url
@@ -29,7 +28,6 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=3
 _CHUNK_BYTES: Final = 256 * 1024
 _GONE: Final = frozenset({404, 410})
 _REFUSED: Final = frozenset({401, 403, 407})
-_PASSES: Final = frozenset({408, 425, 429})
 # Unpacked by whoever reads the file, like what was packed before it was sent.
 _ENCODINGS: Final = frozenset({"", "identity", "gzip", "x-gzip"})
 
@@ -48,13 +46,17 @@ def fetch(location: str, *, follows: bool) -> Iterator[io.BufferedReader]:
         SourceError: there is nothing, or it may not be read.
     """
     # Through fsspec, for its settings may hold headers that a server asks for.
-    filesystem, url = fsspec.url_to_fs(location, get_client=open_session)
+    filesystem, url = filesystem_of(location, get_client=open_session)
     with spooled(redact_url(location)) as spool:
         file = spool.file
         broken: SourceUnavailableError | None = None
         try:
-            sync(filesystem.loop, _download, filesystem, str(url), spool, follows)
-        except (aiohttp.InvalidURL, aiohttp.TooManyRedirects) as exc:
+            sync(filesystem.loop, _download, filesystem, url, spool, follows)
+        except (
+            aiohttp.InvalidURL,
+            aiohttp.NonHttpUrlClientError,
+            aiohttp.TooManyRedirects,
+        ) as exc:
             raise SourceError(f"{redact_url(location)}: {_problem_of(exc)}") from exc
         except (TimeoutError, aiohttp.ClientError) as exc:
             broken = _unavailable(location, _said(exc, file.tell()))
@@ -132,9 +134,9 @@ def _check(answer: aiohttp.ClientResponse, url: str) -> None:
             f"{where}: may not be read: the server answers {status}; a signed address may have "
             "expired"
         )
-    if status >= 500 or status in _PASSES:
+    if status >= 500 or status in PASSING_STATUSES:
         raise _unavailable(url, f"the server answers {status}")
-    if 300 <= status < 400:
+    if 300 <= status < 400 and "Location" in answer.headers:
         raise SourceError(
             f"{where}: the server answers {status} and names another address, which a worker does "
             "not follow: name that one"
@@ -156,4 +158,6 @@ def _unavailable(location: str, message: str) -> SourceUnavailableError:
 def _problem_of(exc: Exception) -> str:
     if isinstance(exc, aiohttp.TooManyRedirects):
         return "can't be read: the server sends us round in circles"
+    if isinstance(exc, aiohttp.RedirectClientError):
+        return "can't be read: the server sends us to an address that can't be asked"
     return "is no usable address"
