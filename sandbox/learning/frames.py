@@ -140,6 +140,9 @@ def _clip_frames(source: Path | bytes, first: int, last: int) -> Iterator[NDArra
 
 
 def _rgb(picture: Image.Image, orientation: int) -> NDArray[np.uint8]:
+    if picture.mode.startswith("I;16"):
+        # Of 16 bits the upper eight, as browsers show them; Pillow would leave all white.
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     shown = picture.convert("RGB")
     turn = _TURNS.get(orientation)
     return np.asarray(shown if turn is None else shown.transpose(turn))

@@ -102,6 +102,15 @@ def test_a_folder_without_items_is_an_error_that_tells_what_it_holds(
         asyncio.run(Reader("b", plan).read(0, "", 10))
 
 
+def test_a_link_to_itself_or_to_nowhere_fails_its_item_and_no_folder(tmp_path: Path) -> None:
+    location = fill(tmp_path, "a.png", "d.png")
+    (tmp_path / "b.png").symlink_to("b.png")
+    (tmp_path / "c.png").symlink_to("nowhere.png")
+    (tmp_path / "round").symlink_to(".")
+    names = [data_of(item)["data_path"].rpartition("/")[2] for item in read_all(location)]
+    assert names == ["a.png", "b.png", "c.png", "d.png"]
+
+
 def test_a_folder_of_links_to_folders_says_that_they_are_not_followed(tmp_path: Path) -> None:
     fill(tmp_path / "elsewhere", "a.png")
     (tmp_path / "links").mkdir()

@@ -189,6 +189,21 @@ def test_a_large_picture_is_drawn_smaller_and_a_slim_one_does_not_explode(tmp_pa
         assert max(drawn.size) <= 4_096
 
 
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_a_picture_of_16_bits_is_drawn_as_browsers_show_it(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"deep.{suffix}"
+    Image.new("I;16", (64, 64), 100 * 256 + 7).save(file)
+    assert render_all(shelved(tmp_path, record(0, file)), tmp_path / "drawn").drawn == 1
+    with Image.open(tmp_path / "drawn" / "0000000-deep-0.jpg") as drawn:
+        assert drawn.getpixel((30, 30)) == pytest.approx((100, 100, 100), abs=3)
+
+
+def test_a_picture_whose_name_looks_like_a_chain_of_urls_is_drawn(tmp_path: Path) -> None:
+    plain = turned_file(tmp_path / "a::b.png", corners(), 1)
+    rendered = render_all(shelved(tmp_path, record(0, plain, found())), tmp_path / "drawn")
+    assert (rendered.drawn, rendered.without_file) == (1, 0)
+
+
 def test_a_folder_that_can_t_be_written_stops_the_drawing(tmp_path: Path) -> None:
     plain = turned_file(tmp_path / "plain.png", corners(), 1)
     output = shelved(tmp_path, record(0, plain))

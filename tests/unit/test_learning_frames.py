@@ -58,6 +58,15 @@ def test_every_frame_comes_in_its_order(source: Path | bytes) -> None:
     assert [int(frame.mean()) for frame in frames] == list(LEVELS)
 
 
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_of_16_bits_the_upper_eight_count_as_in_browsers(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"deep.{suffix}"
+    Image.new("I;16", (12, 8), 100 * 256 + 7).save(file)
+    (frame,) = read_frames(file)
+    assert frame.shape == (8, 12, 3)
+    assert (frame.min(), frame.max()) == (100, 100)
+
+
 @pytest.mark.parametrize(
     ("first", "last", "levels"),
     [(1, 3, LEVELS[1:4]), (4, 4, LEVELS[4:]), (0, None, LEVELS), (3, None, LEVELS[3:])],

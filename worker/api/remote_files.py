@@ -263,11 +263,16 @@ def is_http(url: str) -> bool:
 
 
 def filesystem_of(url: str, **options: Any) -> tuple[AbstractFileSystem, str]:
-    """Returns what reads a URL, made with these options, and how it calls it."""
+    """Returns what reads a path or URL, made with these options, and how it calls it.
+
+    fsspec would take the :: of an address like [::1], or of a file's name, for a chain of URLs.
+    """
     if is_http(url):
-        # fsspec would take the :: in an address like [::1] for a chain of URLs, and knows no HTTP://.
+        # And it knows no HTTP://.
         scheme, _, rest = url.partition("://")
         return fsspec.filesystem(scheme.lower(), **options), f"{scheme.lower()}://{rest}"
+    if url.startswith("/"):
+        return fsspec.filesystem("file", **options), url
     filesystem, path = fsspec.url_to_fs(url, **options)
     return filesystem, str(path)
 

@@ -296,9 +296,15 @@ def _local(path: str) -> list[tuple[str, str]]:
 def _kind_of(entry: os.DirEntry[str]) -> str:
     if entry.is_dir(follow_symlinks=False):
         return ""
-    if entry.is_symlink() and entry.is_dir():
-        return _LINK
-    return _kind(entry.name)
+    return _LINK if entry.is_symlink() and _leads_to_folder(entry) else _kind(entry.name)
+
+
+def _leads_to_folder(link: os.DirEntry[str]) -> bool:
+    try:
+        return link.is_dir()
+    except OSError:
+        # It leads to itself, or to where we may not look: its item fails, and no other.
+        return False
 
 
 def _remote(filesystem: Any, path: str) -> list[tuple[str, str]]:

@@ -80,6 +80,16 @@ def upright(picture: Image.Image, turn: int) -> Image.Image:
     return picture if method is None else picture.transpose(method)
 
 
+def in_rgb(picture: Image.Image) -> Image.Image:
+    """Returns the picture in RGB; of 16 bits the upper eight, as browsers show them.
+
+    Pillow would cut them off at 255 and leave all white.
+    """
+    if picture.mode.startswith("I;16"):
+        picture = picture.point(lambda value: value * (1 / 256)).convert("L")
+    return picture.convert("RGB")
+
+
 @contextmanager
 def pillow_warnings_ignored() -> Iterator[None]:
     """Keeps Pillow's warnings about odd EXIF and large pictures off the terminal."""

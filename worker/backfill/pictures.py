@@ -16,7 +16,13 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageSequence
 from worker.api.remote_files import MAX_IMAGE_BYTES, read_remote
 from worker.backfill.conclusion import succeeded_records
 from worker.backfill.errors import OutputError
-from worker.backfill.images import open_picture, orientation, pillow_warnings_ignored, upright
+from worker.backfill.images import (
+    in_rgb,
+    open_picture,
+    orientation,
+    pillow_warnings_ignored,
+    upright,
+)
 from worker.backfill.summary import Skipped, found_items, has_numbers
 
 if TYPE_CHECKING:
@@ -173,7 +179,7 @@ def _render(record: Record, folder: Path) -> Iterator[str]:
             width, height = frame.size
             if not 0 < width * height <= _MOST_PIXELS:
                 raise ValueError(f"{width} x {height} pixels, {_MOST_PIXELS:,} can be drawn")
-            canvas = _fitted(upright(frame.convert("RGB"), turn))
+            canvas = _fitted(upright(in_rgb(frame), turn))
             drawn = _drawn(canvas, found.get(number, []))
             name = f"{record['item']:07d}-{stem}-{number}.jpg"
             with _writing(folder / name):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageSequence
 
-from worker.backfill.images import orientation, upright
+from worker.backfill.images import in_rgb, orientation, upright
 from worker.demo.canvas import Canvas, parse_color, text_width
 from worker.demo.sights import predicted_sights, true_sights
 
@@ -103,8 +103,7 @@ def read_frames(file: Path) -> list[NDArray[np.uint8]]:
     with Image.open(file) as picture:
         turn = orientation(picture)
         return [
-            np.asarray(upright(frame.convert("RGB"), turn))
-            for frame in ImageSequence.Iterator(picture)
+            np.asarray(upright(in_rgb(frame), turn)) for frame in ImageSequence.Iterator(picture)
         ]
 
 
