@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from schemas.events import ErrorCode
+from schemas.wording import counted
 from worker.api.api_clock import ApiClock
 from worker.api.client import MlModelsApi
 from worker.api.credentials_watch import Admission, CredentialsWatch
@@ -97,7 +98,8 @@ def fit_open_files(settings: Settings) -> Settings:
             "worker.places_lowered",
             open_files=limit,
             places=places,
-            advice=f"ulimit -n {needed_files(settings)} allows {settings.places} places; or set "
+            advice=f"ulimit -n {needed_files(settings)} allows "
+            f"{counted(settings.places, 'place')}; or set "
             f"TRAINMASTER_PLACES to {places}",
         )
         return settings.model_copy(update={"places": places})

@@ -15,6 +15,7 @@ from sandbox.learning.errors import TrainingJobError
 from sandbox.learning.frames import count_frames, read_frames
 from sandbox.learning.nets import MASK_SIDE, model_type
 from schemas.enums import ModelType
+from schemas.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -199,7 +200,8 @@ def _sample_frames(sample: Sample, numbers: dict[str, int], side: int) -> Iterat
     file = Path(sample["file"])
     if count_frames(file) != len(sample["frames"]):
         raise TrainingJobError(
-            f"{file.name} has {count_frames(file)} frames, its labels {len(sample['frames'])}"
+            f"{file.name} has {counted(count_frames(file), 'frame')}, its labels "
+            f"{len(sample['frames'])}"
         )
     for picture, labels in zip(read_frames(file), sample["frames"], strict=True):
         yield _labelled(views.shrunk(picture, side), labels, numbers)

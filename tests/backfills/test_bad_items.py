@@ -157,7 +157,7 @@ def test_too_many_failures_pause_it_with_the_reasons_and_how_to_go_on(studio: St
     said = run(studio, source, "--max-failures", "3")
     assert said.code == 1
     lines = said_lines(said)
-    assert any(line.endswith("3 items failed; 3 are the limit") for line in lines)
+    assert any(line.endswith("3 items failed; the limit is 3") for line in lines)
     assert any(line.startswith("3 × invalid_item: not JSON") for line in lines)
     assert "the first: line 4: nonsense" in lines
     assert lines[-1] == "Once that is mended: trainmaster backfill resume paused-jsonl"

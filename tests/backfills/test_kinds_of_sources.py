@@ -146,7 +146,7 @@ def test_what_a_folder_holds_besides_is_told_by_status_summary_and_event(
     kinds = {".heic": 2, ".txt": 1, "links to folders": 1}
     assert studio.status("mixed")["passed_over"] == kinds
     status = " ".join(studio.console.run("backfill", "status", "mixed").out.split())
-    assert "passed over 2 .heic, 1 .txt, 1 links to folders" in status
+    assert "passed over 2 .heic, 1 .txt, 1 link to a folder" in status
     summary = orjson.loads((studio.folder / "out-mixed" / "summary.json").read_bytes())
     assert summary["passed_over"] == kinds
     events = studio.console.run("events", "--id", "mixed", "--json").lines
@@ -156,7 +156,7 @@ def test_what_a_folder_holds_besides_is_told_by_status_summary_and_event(
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("links", "1 links to folders, which are not followed"), ("photos.heic", "2 .heic")],
+    [("links", "1 link to a folder, which is not followed"), ("photos.heic", "2 .heic")],
 )
 def test_a_folder_without_a_picture_begins_nothing_and_says_what_it_holds(
     studio: Studio, tmp_path: Path, name: str, told: str

@@ -392,7 +392,7 @@ async def test_a_part_that_was_written_and_not_yet_forgotten_is_written_again_th
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
-        (FailureLimits(most=5), "items failed; 5 are the limit"),
+        (FailureLimits(most=5), "items failed; the limit is 5"),
         (FailureLimits(largest_share=0.5), ""),
     ],
 )

@@ -160,7 +160,7 @@ async def test_pictures_and_numbers_that_can_t_be_used_are_told_and_left_out(
     assert ended.result is not None
     warnings = {each["file"]: each["message"] for each in ended.result["warnings"]}
     assert set(warnings) == {"coco-images.json", "coco-results.json"}
-    assert "1 pictures not measured; the first: item 3" in warnings["coco-images.json"]
+    assert "1 picture not measured; the first: item 3" in warnings["coco-images.json"]
     # The boxes of an item are one object in this test, so that all twenty lack the number.
     assert "21 predictions left out; the first: item 5" in warnings["coco-results.json"]
     listed = orjson.loads((tmp_path / "out" / "coco-images.json").read_bytes())

@@ -131,8 +131,8 @@ async def test_predictions_that_nobody_can_read_keep_no_other_out_of_the_last_fi
     assert standing.unwritten == []
     assert standing.result is not None
     told = {each["file"]: each["message"] for each in standing.result["warnings"]}
-    assert told["coco-results.json"].startswith("1 items left out; the first: item 0")
-    assert told["summary.json"].startswith("1 items not counted; the first: item 0")
+    assert told["coco-results.json"].startswith("1 item left out; the first: item 0")
+    assert told["summary.json"].startswith("1 item not counted; the first: item 0")
     listed = orjson.loads((tmp_path / "out" / "coco-images.json").read_bytes())
     assert {each["item"] for each in listed["images"]} == set(range(1, GOOD + 1))
 

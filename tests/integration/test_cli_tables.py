@@ -114,7 +114,7 @@ async def test_many_rows_are_cut_at_the_newest_and_it_is_said(
         await bury(redis, keys, f"{number}")
     lines = run_on_terminal(console, "dead-letters", "list").out.splitlines()
     assert lines[1].split()[1] == "119"
-    assert lines[-1] == "there may be more than these 100: see --newest and --since"
+    assert lines[-1] == "there may be more than the 100 shown: see --newest and --since"
 
 
 async def test_lanes_and_holds_fit_too(console: Console, redis: Redis, keys: Keys) -> None:

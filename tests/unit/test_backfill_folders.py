@@ -115,7 +115,7 @@ def test_a_folder_of_links_to_folders_says_that_they_are_not_followed(tmp_path: 
     fill(tmp_path / "elsewhere", "a.png")
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "one").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SourceError, match="it holds 1 links to folders, which are not followed"):
+    with pytest.raises(SourceError, match="it holds 1 link to a folder, which is not followed"):
         guess_format(str(tmp_path / "links"))
 
 

@@ -420,7 +420,7 @@ def test_rows_that_can_not_be_read_are_told_without_a_traceback(
         ("items.json", b'[{"data_path": "a"}', "is no whole array of JSON: it ends within element"),
         ("items.json", b'[{"data_path": "a"}] x', "more stands behind its end"),
         ("items.json", b'{\n  "data_path": "a"\n}\n', "is JSON over many lines"),
-        ("items.json", b'{"images": [{"id": 1}]}', "none of its first 1 rows names data_uuid"),
+        ("items.json", b'{"images": [{"id": 1}]}', "its first row names neither of data_uuid"),
         ("items.jsonl", '{"data_path": "a"}'.encode("utf-16"), "is text in UTF-16"),
         ("items.csv", "data_path\na".encode("utf-16-be"), "holds zero bytes, as text in UTF-16"),
         ("items.jsonl", '{"data_path": "a"}'.encode("utf-16-le"), "holds zero bytes"),

@@ -56,7 +56,7 @@ def test_a_narrow_terminal_shows_every_model_and_no_line_too_long() -> None:
     shown = ESCAPES.sub("", printed.getvalue()).replace("\r", "\n")
     assert "segmentation" in shown
     assert "7 of 48" in shown
-    assert "1 events" in shown
+    assert "1 event" in shown
     assert max(len(line) for line in shown.splitlines()) <= 40
 
 

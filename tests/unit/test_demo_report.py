@@ -110,7 +110,7 @@ def test_the_table_tells_task_score_images_seconds_and_verdict() -> None:
 def test_a_narrow_terminal_gets_sentences_in_place_of_a_table() -> None:
     shown = printed(report(0.912), width=40)
     assert " ".join(shown.split()).startswith(
-        "detection: 0.912 box mAP50, floor 0.8, 1 (4) images, 7 s, passed 2 commands"
+        "detection: 0.912 box mAP50, floor 0.8, images (frames) 1 (4), 7 s, passed 2 commands"
     )
     assert max(len(line) for line in shown.splitlines()) <= 40
 

@@ -18,6 +18,7 @@ import fsspec
 from fsspec.implementations.http import HTTPStreamFile
 from yarl import URL
 
+from schemas.wording import counted
 from worker.api.authorities import environment_tls_context
 from worker.api.connections import Connector, Request
 from worker.api.sessions import KEEP_ALIVE_SECONDS, send_until_written
@@ -324,4 +325,4 @@ class _Raw(io.RawIOBase):
 
 def _check_length(size: int, told: int | None) -> None:
     if told is not None and size < told:
-        raise ShortReadError(f"ended after {size} of {told} bytes")
+        raise ShortReadError(f"ended after {size} of {counted(told, 'byte')}")

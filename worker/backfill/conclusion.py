@@ -14,6 +14,7 @@ import structlog
 
 from schemas.enums import PredictTask
 from schemas.json_text import encode_json
+from schemas.wording import counted
 from worker.backfill.coco import PICTURES, RESULTS, Coco, images_file, results_file
 from worker.backfill.errors import OutputError
 from worker.backfill.parts import PARTS, read_records
@@ -101,7 +102,7 @@ class _LastFile:
                 self._error = exc
         if self._error is not None:
             return [_not_written(self._name, self._error)]
-        return _left_out(self._name, "left out", self._skipped)
+        return _left_out(self._name, "", "left out", self._skipped)
 
 
 def conclude(standing: Standing, output: Output, seconds: float) -> list[FileWarning]:
@@ -112,7 +113,7 @@ def conclude(standing: Standing, output: Output, seconds: float) -> list[FileWar
         output: where they are.
         seconds: from the beginning to the end of the backfill.
     """
-    counted = Tally()
+    tally = Tally()
     uncounted = Skipped()
     found = 0
     unreadable: Exception | None = None
@@ -123,19 +124,18 @@ def conclude(standing: Standing, output: Output, seconds: float) -> list[FileWar
             found += 1
             files.add(record)
             try:
-                counted.add(record)
+                tally.add(record)
             except Exception as exc:  # noqa: BLE001 - told as a warning
                 uncounted.count(record, exc)
     except Exception as exc:  # noqa: BLE001 - told as a warning: with records missing all would lie
         unreadable = exc
     if unreadable is None and found != standing.ended:
-        unreadable = OutputError(
-            f"{output.path(PARTS)}: holds {found:,} of the {standing.ended:,} results"
-        )
+        wanted = counted(standing.ended, "result", grouped=True)
+        unreadable = OutputError(f"{output.path(PARTS)}: holds {found:,} of the {wanted}")
     warnings = files.close(unreadable)
     if unreadable is None:
-        warnings += _left_out(SUMMARY, "items not counted", uncounted)
-        summary = _summary(counted, standing, output, seconds)
+        warnings += _left_out(SUMMARY, "item", "not counted", uncounted)
+        summary = _summary(tally, standing, output, seconds)
         warnings += _write_summary(output, summary, warnings)
         warnings += _write_report(output, summary, files.names)
     else:
@@ -211,9 +211,9 @@ class _RecordFiles:
         warnings = self._failures.close(error)
         if self._results is not None and self._images is not None:
             warnings += self._results.close(error) + self._images.close(error)
-            warnings += _left_out(RESULTS, "items left out", self._uncounted)
-            warnings += _left_out(RESULTS, "predictions left out", self._coco.malformed)
-            warnings += _left_out(PICTURES, "pictures not measured", self._coco.unmeasured)
+            warnings += _left_out(RESULTS, "item", "left out", self._uncounted)
+            warnings += _left_out(RESULTS, "prediction", "left out", self._coco.malformed)
+            warnings += _left_out(PICTURES, "picture", "not measured", self._coco.unmeasured)
         lost = {warning.file for warning in warnings if not warning.written}
         # Of what is not there at all, nothing more needs saying.
         return [warning for warning in warnings if not (warning.written and warning.file in lost)]
@@ -232,10 +232,11 @@ def _not_written(name: str, error: Exception | str) -> FileWarning:
     return FileWarning(name, f"was not written: {reason_of(error)}", written=False)
 
 
-def _left_out(name: str, what: str, skipped: Skipped) -> list[FileWarning]:
+def _left_out(name: str, noun: str, what: str, skipped: Skipped) -> list[FileWarning]:
     if not skipped.times:
         return []
-    message = f"{skipped.times:,} {what}; the first: {skipped.first}"
+    told = counted(skipped.times, noun, grouped=True) if noun else f"{skipped.times:,}"
+    message = f"{told} {what}; the first: {skipped.first}"
     return [FileWarning(name, message, written=True)]
 
 
@@ -251,8 +252,8 @@ def _failure(record: Record) -> Record:
     return {**record.get("input", {}), **told}
 
 
-def _summary(counted: Tally, standing: Standing, output: Output, seconds: float) -> dict[str, Any]:
-    summary = counted.summary(standing.id, seconds)
+def _summary(tally: Tally, standing: Standing, output: Output, seconds: float) -> dict[str, Any]:
+    summary = tally.summary(standing.id, seconds)
     summary["output"] = redact_url(output.location)
     summary["source"] = redact_url(standing.plan.source.location)
     summary["asked"] = dict(standing.plan.common)

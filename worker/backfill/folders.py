@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
 from schemas.enums import SourceFormat
+from schemas.wording import counted
 from worker.api.remote_files import filesystem_of, http_options, is_http
 from worker.backfill.errors import EmptySourceError, SourceError
 from worker.backfill.locations import PACKED_SUFFIXES, suffix_of
@@ -55,6 +56,7 @@ _IDLE_SECONDS: Final = 60.0
 # And one that never ends its list would hold a thread for ever.
 _LIST_SECONDS: Final = 300.0
 _NO_SUFFIX: Final = "files without a suffix"
+_SINGLE: Final = {_LINK: "link to a folder", _NO_SUFFIX: "file without a suffix"}
 _MOST_SUFFIX: Final = 12
 
 
@@ -199,7 +201,7 @@ def no_images(location: str, passed: Mapping[str, int]) -> SourceError:
     """Returns the error of a folder that holds none of what could be an item."""
     holds = f"it holds {tell_kinds(passed)}" if passed else "it is empty"
     if _LINK in passed:
-        holds += ", which are not followed"
+        holds += f", which {'is' if passed[_LINK] == 1 else 'are'} not followed"
     return SourceError(
         f"{redact_url(location)}: holds no images that can be sent ({', '.join(_known())}); "
         f"{holds}. Convert or name such images, or name a manifest"
@@ -207,9 +209,9 @@ def no_images(location: str, passed: Mapping[str, int]) -> SourceError:
 
 
 def tell_kinds(passed: Mapping[str, int]) -> str:
-    """Returns what was passed over for people, like `3 .heic, 1 links to folders`."""
+    """Returns what was passed over for people, like `3 .heic, 1 link to a folder`."""
     ranked = sorted(passed.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count} {kind}" for kind, count in ranked)
+    return ", ".join(counted(count, _SINGLE.get(kind, kind), kind) for kind, count in ranked)
 
 
 def walk(location: str, behind: tuple[str, ...], *, follows: bool = True) -> Iterator[Found]:

@@ -17,6 +17,7 @@ import orjson
 import structlog
 
 from schemas.enums import EventState
+from schemas.wording import counted
 from worker.backfill.announcement import backfill_event
 from worker.backfill.conclusion import conclude, result_of
 from worker.backfill.errors import (
@@ -344,7 +345,7 @@ class Leader:
         cancelled = standing.state is BackfillState.CANCELLING
         state = BackfillState.CANCELLED if cancelled else BackfillState.SUCCEEDED
         result = result_of(standing, seconds, warnings)
-        data: dict[str, Any] = {"note": f"{standing.ended} items had ended"}
+        data: dict[str, Any] = {"note": f"{counted(standing.ended, 'item')} had ended"}
         if not cancelled:
             data = {"result": result, "attempts": 1, "duration_seconds": result["seconds"]}
         await self._store.steer(

@@ -23,6 +23,7 @@ import aiohttp
 import fsspec
 from fsspec.compression import compr
 
+from schemas.wording import counted
 from worker.api.remote_files import RedirectedError
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.locations import is_packed, is_web
@@ -202,7 +203,8 @@ class _Whole(io.RawIOBase):
         content = self._file.read(len(buffer))
         buffer[: len(content)] = content
         if not content and self._size is not None and self._file.tell() < self._size:
-            raise OSError(f"it ended after {self._file.tell()} of {self._size} bytes")
+            whole = counted(self._size, "byte")
+            raise OSError(f"it ended after {self._file.tell()} of {whole}")
         return len(content)
 
 

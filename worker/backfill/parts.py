@@ -17,6 +17,7 @@ import structlog
 from schemas.enums import PartFormat
 from schemas.events import ErrorCode
 from schemas.json_text import decode_json, encode_json
+from schemas.wording import counted
 from worker.api.remote_files import open_remote
 from worker.backfill.errors import OutputError
 from worker.backfill.summary import ODD
@@ -101,7 +102,8 @@ class Collector:
                 start = f"({page[-1][0]}"
             if written != int(count):
                 # Someone took results away; a part with less than it is said to hold is a lie.
-                raise OutputError(f"{name}: {count} results were to be written, {written} are left")
+                wanted = counted(int(count), "result")
+                raise OutputError(f"{name}: holds {written} of {wanted}: the others are gone")
 
 
 def _write_page(writer: PartWriter, texts: Sequence[bytes]) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageSequence
 
+from schemas.wording import counted
 from worker.api.remote_files import MAX_IMAGE_BYTES, read_remote
 from worker.backfill.conclusion import succeeded_records
 from worker.backfill.errors import OutputError
@@ -137,7 +138,9 @@ def _write_gallery(folder: Path, names: list[str]) -> None:
             f'alt="{escape(name)}"></a><figcaption>{escape(name)}</figcaption></figure>'
             for name in shown
         )
-        title = f"{len(names):,} pictures" + (f", page {page} of {pages}" if pages > 1 else "")
+        title = counted(len(names), "picture", grouped=True) + (
+            f", page {page} of {pages}" if pages > 1 else ""
+        )
         text = _GALLERY.format(title=title, pictures=pictures, pages=_links(page, pages))
         (folder / _page_name(page)).write_text(text, "utf-8")
 

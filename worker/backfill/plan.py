@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import orjson
 
 from schemas.enums import PartFormat, SourceFormat
+from schemas.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +54,7 @@ class FailureLimits:
     def reason(self, failed: int, ended: int) -> str:
         """Returns why a backfill with so many failures among its ends pauses, or nothing."""
         if self.most is not None and failed >= self.most:
-            return f"{failed} items failed; {self.most} are the limit"
+            return f"{counted(failed, 'item')} failed; the limit is {self.most}"
         share = self.largest_share
         if share is not None and ended >= SHARE_AFTER and failed > share * ended:
             return f"{failed} of {ended} items failed; the limit is {share:.1%}"

@@ -155,8 +155,10 @@ class Reader:
             return
         has = named(legible[0].fields or ())
         wanted = ", ".join(columns.get(name, name) for name in ("data_uuid", "data_path"))
+        several = f"none of its first {len(legible)} rows names"
+        said = several if len(legible) > 1 else "its first row names neither of"
         raise SourceError(
-            f"{redact_url(source.location)}: none of its first {len(legible)} rows names {wanted}; "
+            f"{redact_url(source.location)}: {said} {wanted}; "
             f"the first one has {has}. Say which it is, like --map data_path=COLUMN"
         )
 

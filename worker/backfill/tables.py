@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
+from schemas.wording import counted
 from worker.backfill.errors import EmptySourceError, SourceError
 from worker.backfill.opening import check_text, opened
 from worker.backfill.rows import (
@@ -159,8 +160,8 @@ def _is_closed(row: list[str]) -> bool:
 def _csv_row(number: int, place: str, head: list[str], values: list[str]) -> SourceRow:
     position = str(number)
     if len(values) != len(head):
-        found = "1 value" if len(values) == 1 else f"{len(values)} values"
-        problem = f"{found} where the head names {len(head)} columns"
+        wanted = counted(len(head), "column")
+        problem = f"{counted(len(values), 'value')} where the head names {wanted}"
         if "to" in place:
             problem += f"; {_NOT_CLOSED}?"
         return SourceRow(position, place, None, problem, _cut(",".join(values)))

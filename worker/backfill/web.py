@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 import aiohttp
 from fsspec.asyn import sync
 
+from schemas.wording import counted
 from worker.api.remote_files import PASSING_STATUSES, filesystem_of, open_session
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.spool import spooled
@@ -96,7 +97,7 @@ def _said(exc: TimeoutError | aiohttp.ClientError, got: int) -> str:
     if isinstance(exc, TimeoutError):
         return "the server does not answer in time"
     if isinstance(exc, aiohttp.ClientPayloadError):
-        return f"the server ended it in the middle, after {got} bytes"
+        return f"the server ended it in the middle, after {counted(got, 'byte')}"
     if isinstance(exc, aiohttp.ClientConnectorError):
         return f"the server can't be reached: {exc.strerror or exc.os_error}"
     return f"the server can't be asked: {type(exc).__name__}"
@@ -119,7 +120,7 @@ async def _download(filesystem: Any, url: str, spool: Spool, follows: bool) -> N
         if told is not None:
             got = spool.file.tell()
             if got != int(told):
-                raise _unavailable(url, f"the server sent {got} of {told} bytes")
+                raise _unavailable(url, f"the server sent {got} of {counted(int(told), 'byte')}")
 
 
 def _check(answer: aiohttp.ClientResponse, url: str) -> None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from schemas.events import ErrorCode
+from schemas.wording import counted
 from worker.backfill.conclusion import FAILURES, REPORT, SUMMARY
 from worker.backfill.output import Output
 from worker.backfill.parts import read_records
 from worker.backfill.standing import BackfillState, Origin
 from worker.backfill.summary import tally
-from worker.cli.output import counted
 from worker.redaction import redact_text, redact_url
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ import click
 import orjson
 
 from schemas.enums import EventState
+from schemas.wording import counted
 from worker.backfill.announcement import backfill_event
 from worker.backfill.conclusion import conclude, with_warnings
 from worker.backfill.errors import BackfillError
@@ -25,7 +26,7 @@ from worker.backfill.store import BackfillStore
 from worker.backfill.summary import reason_of
 from worker.cli.backfill_advice import advice
 from worker.cli.backfill_progress import Display, fields_of, limits_at_work, standing_json
-from worker.cli.output import counted, open_console, print_fields, print_json, safe_text
+from worker.cli.output import open_console, print_fields, print_json, safe_text
 from worker.ledger.connection import LEDGER_TROUBLE, PASSING_TROUBLE
 from worker.ledger.outage import STILL_LOST_SECONDS
 from worker.logging import configure

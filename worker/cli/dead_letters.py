@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from schemas.wording import counted
 from worker.cli.completion import complete_letters
 from worker.cli.narration import describe_error
 from worker.cli.output import (
-    counted,
     open_console,
     print_fields,
     print_json,
@@ -108,7 +108,7 @@ def list_letters(
     ]
     print_table(_COLUMNS, rows)
     if len(letters) == newest:
-        click.echo(f"there may be more than these {newest}: see --newest and --since")
+        click.echo(f"there may be more than the {newest} shown: see --newest and --since")
 
 
 @dead_letters.command()

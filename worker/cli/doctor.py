@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 import click
 from rich.text import Text
 
+from schemas.wording import counted
 from worker.cli.api_checks import check_api, check_credentials
 from worker.cli.findings import Finding, Level
 from worker.cli.ledger_checks import check_ledger
 from worker.cli.machine_checks import check_open_files
-from worker.cli.output import counted, open_console, print_json, safe_text
+from worker.cli.output import open_console, print_json, safe_text
 from worker.cli.store_checks import check_results
 from worker.cli.target import Target, json_option, ledger_command
 from worker.composition import create_witness

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from worker.cli.output import counted, print_json
+from schemas.wording import counted
+from worker.cli.output import print_json
 from worker.cli.tables import Column, Row, print_table
 from worker.cli.target import Target, json_option, ledger_command
 from worker.cli.times import show_moment, show_span

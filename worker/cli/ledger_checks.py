@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import NoPermissionError, ResponseError
 
+from schemas.wording import counted
 from worker.cli.findings import Finding, Level, judge_clock
-from worker.cli.output import counted, safe_text
+from worker.cli.output import safe_text
 from worker.cli.times import show_span
 from worker.cli.write_checks import check_celery_lists, check_types, check_writes
 from worker.ledger.holds import Hold, Holds, HoldScope

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
-from worker.cli.output import counted, safe_text, state_style
+from schemas.wording import counted
+from worker.cli.output import safe_text, state_style
 from worker.cli.times import show_span
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def summarise(event: Event) -> str:
             said = f"training {data['training_uuid']}"
         case "progressed":
             said = (
-                f"{data['read']} items read, {data['succeeded']} succeeded, "
+                f"{counted(data['read'], 'item')} read, {data['succeeded']} succeeded, "
                 f"{data['failed']} failed, {data['open']} in flight"
             )
             if data.get("reason"):
@@ -52,7 +53,7 @@ def summarise(event: Event) -> str:
         case "in_doubt":
             said = f"{describe_error(data['error'])}; {data['check']}"
         case "succeeded":
-            tries = "" if data["attempts"] == 1 else f", {data['attempts']} attempts"
+            tries = "" if data["attempts"] == 1 else f", {counted(data['attempts'], 'attempt')}"
             result = event.get("dataref") or summarise_result(command_type, data["result"])
             said = f"{result} ({show_span(data['duration_seconds'])}{tries})".strip()
         case "failed" | "rejected":

@@ -82,10 +82,5 @@ def safe_text(text: object) -> str:
     )
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """Returns a number with its noun: `1 model`, `2 models`."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
 def _plain(value: object) -> Any:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from schemas.wording import counted
 from worker.cli.arguments import ArgumentError, read_data, read_value
 from worker.cli.choices import ERROR_CODE, LETTER_TYPE
 from worker.cli.completion import complete_letters
 from worker.cli.narration import describe_error
-from worker.cli.output import counted, print_json, safe_text
+from worker.cli.output import print_json, safe_text
 from worker.cli.replaying import PERHAPS_DONE, Edit, Replay, ReplayError, prepare
 from worker.cli.target import Target, json_option, ledger_command
 from worker.ledger.dead_letters import DeadLetters

@@ -247,7 +247,7 @@ def list_commands(
     if rows:
         _print_rows(rows)
     if len(rows) == newest:
-        click.echo(f"there may be more than these {newest}: see --newest and --since")
+        click.echo(f"there may be more than the {newest} shown: see --newest and --since")
 
 
 def _counts(counts: dict[str, int]) -> list[str]:

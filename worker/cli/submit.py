@@ -12,10 +12,11 @@ from redis.exceptions import RedisError
 
 from schemas.enums import CommandType, Priority
 from schemas.suggestions import unknown
+from schemas.wording import counted
 from worker.cli.arguments import ArgumentError, read_data
 from worker.cli.completion import complete_pairs, complete_types
 from worker.cli.drafts import Draft, Refusal, Source, draft_all, read_sources
-from worker.cli.output import counted, print_json, print_pretty_json, safe_text
+from worker.cli.output import print_json, print_pretty_json, safe_text
 from worker.cli.sending import SendError, Sent, send
 from worker.cli.target import Target, json_option, ledger_command
 from worker.cli.times import AHEAD, SPAN, show_span

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from schemas.wording import counted
 from worker.cli.narration import narrate
-from worker.cli.output import counted, open_console, print_json
+from worker.cli.output import open_console, print_json
 from worker.cli.times import show_span
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final, cast
 from redis.exceptions import ResponseError
 
 from schemas.enums import Priority
+from schemas.wording import counted
 from worker.cli.findings import Finding, Level
-from worker.cli.output import counted, safe_text
+from worker.cli.output import safe_text
 from worker.intake.lists import unread_lists
 
 if TYPE_CHECKING:

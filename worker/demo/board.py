@@ -14,6 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from schemas.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
@@ -104,5 +106,6 @@ class Board:
                 Text(f"{step.name} {step.done}".rstrip(), style=_STYLES.get(step.name, "")),
                 "" if ended else f"{self.seconds - step.begun_seconds:.0f} s",
             )
-        table.add_row("", Text(f"{self._events} events", style="dim"), f"{self.seconds:.0f} s")
+        seen = Text(counted(self._events, "event"), style="dim")
+        table.add_row("", seen, f"{self.seconds:.0f} s")
         return table

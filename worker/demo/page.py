@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from PIL import Image
 
+from schemas.wording import counted
 from worker.demo.curves import curve_name, draw_curve
 from worker.demo.pictures import draw_item
 from worker.demo.plan import MODELS
@@ -102,8 +103,9 @@ def _result(report: Report, trained: Trained) -> str:
 def _curve(trained: Trained) -> str:
     light, dark = (f"{CURVES}/{curve_name(trained, theme)}" for theme in ("light", "dark"))
     last = trained.losses[max(trained.losses)]
+    epochs = counted(len(trained.losses), "epoch")
     return (
-        f"<figure><figcaption>{escape(trained.name)} <span>{len(trained.losses)} epochs, "
+        f"<figure><figcaption>{escape(trained.name)} <span>{epochs}, "
         f"last loss {last:.3f}</span></figcaption><picture>"
         f'<source srcset="{dark}" media="(prefers-color-scheme: dark)">'
         f'<img src="{light}" alt="Loss of {escape(trained.name)} by epoch"></picture></figure>'

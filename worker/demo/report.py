@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 
+from schemas.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -85,7 +87,8 @@ def print_results(report: Report, console: Console) -> None:
         for trained in report.trained:
             score, floor, images, seconds, verdict = _cells(report, trained)
             line = (
-                f"{trained.name}: {score}, floor {floor}, {images} images, {seconds} s, {verdict}"
+                f"{trained.name}: {score}, floor {floor}, images (frames) {images}, {seconds} s, "
+                f"{verdict}"
             )
             console.print(line, highlight=False)
     else:
@@ -93,7 +96,7 @@ def print_results(report: Report, console: Console) -> None:
     if not report.extent.floors:
         console.print(SHORT_FORM, highlight=False)
     console.print(
-        f"{len(report.commands)} commands, {len(report.events)} events, "
+        f"{counted(len(report.commands), 'command')}, {counted(len(report.events), 'event')}, "
         f"{report.seconds:.0f} s in all",
         highlight=False,
     )

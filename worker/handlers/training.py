@@ -10,6 +10,7 @@ import structlog
 
 from schemas.enums import TrainingState
 from schemas.events import ErrorCode
+from schemas.wording import counted
 from worker.errors import (
     BadResponseError,
     DeadlineExceededError,
@@ -115,7 +116,7 @@ class TrainingCreation:
         data = command.data
         return (
             f"Check the trainings of model {data.model_uuid} with batch size {data.batch_size} "
-            f"and {data.epochs} epochs in Encord before you send it anew."
+            f"and {counted(data.epochs, 'epoch')} in Encord before you send it anew."
         )
 
 

@@ -13,6 +13,7 @@ from schemas.events import ErrorCode
 from schemas.json_text import Encoded, encode_json
 from schemas.parsing import InvalidCommandError
 from schemas.referral import ReferredCommand, reread_message
+from schemas.wording import counted
 from worker.errors import (
     BusyThreadsError,
     ConnectionLostError,
@@ -187,7 +188,8 @@ class Attempts:
     def _check(self, run: Run[Command]) -> None:
         if run.lease.claims > self.max_claims:
             raise PoisonError(
-                f"claimed {run.lease.claims - 1} times without an end; it seems to kill its worker",
+                f"claimed {counted(run.lease.claims - 1, 'time')} without an end; "
+                "it seems to kill its worker",
                 code=ErrorCode.POISON,
             )
         if run.progress.get("step") not in _STARTED:

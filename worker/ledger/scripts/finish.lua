@@ -45,7 +45,7 @@ local function check_failures(hash)
   local ended = count(4) + count(5) - count(7)
   local reason
   if most and failed >= most then
-    reason = string.format('%d items failed; %d are the limit', failed, most)
+    reason = string.format('%d item%s failed; the limit is %d', failed, failed == 1 and '' or 's', most)
   elseif share and ended >= 100 and failed > share * ended then
     reason = string.format('%d of %d items failed; the limit is %.1f%%', failed, ended, share * 100)
   end
