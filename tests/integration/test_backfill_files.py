@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import sys
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from PIL import Image
 
 from tests.integration.backfilling import ITEMS, NAME, Backfilling, begin
 from tests.integration.ledger_acts import events
+from tests.terminal import run_on_terminal
 from worker.backfill.leader import Leader
 from worker.backfill.output import Output
 from worker.backfill.standing import BackfillState, Origin, Standing
@@ -134,6 +136,28 @@ async def test_resume_draws_the_pictures_that_a_run_promised_once(
     assert f"{ITEMS} pictures in {drawn}" in said.err
     assert (await night.standing()).render == ""
     assert "pictures" not in console.run("backfill", "resume", NAME).err
+
+
+async def test_how_far_the_pictures_are_is_shown_on_a_terminal_and_in_one_line_elsewhere(
+    night: Backfilling, tmp_path: Path, console: Console
+) -> None:
+    """Drawn in silence, a million of them look like a program that hangs."""
+    Image.new("RGB", (40, 20)).save(tmp_path / "good.png")
+    drawn = str(tmp_path / "drawn")
+    await work(night, lambda number: with_boxes(number) | {"data_path": str(tmp_path / "good.png")})
+
+    async def to_draw() -> None:
+        await night.redis.hset(night.keys.backfill(NAME), "render", drawn)
+
+    await to_draw()
+    said = console.run("backfill", "resume", NAME)
+    assert f"drawing {ITEMS} items into {drawn}\n" in said.err
+    await to_draw()
+    shown = run_on_terminal(console, "backfill", "resume", NAME)
+    assert re.search(rf"pictures .*100% {ITEMS} of {ITEMS} drawn", shown.out), shown.out
+    assert "drawing" not in shown.out
+    await to_draw()
+    assert "drawing" not in console.run("backfill", "resume", NAME, "--json").err
 
 
 async def test_pictures_and_numbers_that_can_t_be_used_are_told_and_left_out(

@@ -27,7 +27,7 @@ from worker.backfill.images import (
 from worker.backfill.summary import Skipped, found_items, has_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from worker.backfill.output import Output
@@ -93,8 +93,15 @@ class Rendered:
     skipped: Skipped = field(default_factory=Skipped)
 
 
-def render_all(output: Output, folder: Path) -> Rendered:
+def render_all(
+    output: Output, folder: Path, tell: Callable[[int], None] = lambda _done: None
+) -> Rendered:
     """Draws all items, and pages that show them.
+
+    Args:
+        output: where the results are.
+        folder: for the pictures.
+        tell: is told how many items are done, after each.
 
     Raises:
         OutputError: the folder can't be written; what was drawn so far is there.
@@ -105,7 +112,7 @@ def render_all(output: Output, folder: Path) -> Rendered:
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with pillow_warnings_ignored():
-        for record in succeeded_records(output):
+        for number, record in enumerate(succeeded_records(output), 1):
             try:
                 names.extend(_render(record, folder))
             except (FileNotFoundError, _NoFileError):
@@ -114,6 +121,7 @@ def render_all(output: Output, folder: Path) -> Rendered:
                 raise
             except Exception as exc:  # noqa: BLE001 - Pillow says in many ways what it can't read
                 rendered.skipped.count(record, exc)
+            tell(number)
     rendered.drawn = len(names)
     with _writing(folder):
         _write_gallery(folder, sorted(names))

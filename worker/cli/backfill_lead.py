@@ -25,7 +25,13 @@ from worker.backfill.standing import BackfillState, Origin, Standing
 from worker.backfill.store import BackfillStore
 from worker.backfill.summary import reason_of
 from worker.cli.backfill_advice import advice
-from worker.cli.backfill_progress import Display, fields_of, limits_at_work, standing_json
+from worker.cli.backfill_progress import (
+    Display,
+    drawing_shown,
+    fields_of,
+    limits_at_work,
+    standing_json,
+)
 from worker.cli.output import open_console, print_fields, print_json, safe_text
 from worker.ledger.connection import LEDGER_TROUBLE, PASSING_TROUBLE
 from worker.ledger.outage import STILL_LOST_SECONDS
@@ -114,7 +120,7 @@ def end_backfill(target: Target, standing: Standing, *, as_json: bool) -> None:
     """Draws the pictures that are to be drawn yet, shows how a backfill stands, and exits."""
     drawn = True
     if standing.render and standing.state is BackfillState.SUCCEEDED:
-        drawn = _draw(target, standing)
+        drawn = _draw(target, standing, quiet=as_json)
     show_standing(standing, as_json=as_json)
     if standing.state is not BackfillState.SUCCEEDED or standing.failed or not drawn:
         raise SystemExit(FAILED)
@@ -173,13 +179,16 @@ def check_drawing() -> None:
         ) from exc
 
 
-def _draw(target: Target, standing: Standing) -> bool:
+def _draw(target: Target, standing: Standing, *, quiet: bool) -> bool:
     """Draws what was found onto the pictures; returns whether the folder holds them now."""
     again = f"Once fixed: trainmaster backfill resume {safe_text(standing.id)}"
     try:
         check_drawing()
         pictures = import_module("worker.backfill.pictures")
-        rendered = pictures.render_all(Output(standing.plan.output), Path(standing.render))
+        with drawing_shown(standing, quiet=quiet) as tell:
+            rendered = pictures.render_all(
+                Output(standing.plan.output), Path(standing.render), tell
+            )
     except click.ClickException as exc:
         click.echo(f"pictures  {exc.message}. {again}", err=True)
         return False

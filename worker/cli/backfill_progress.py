@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -12,6 +13,7 @@ import click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from schemas.wording import counted
 from worker.backfill.folders import tell_kinds
 from worker.cli.output import open_console, safe_text
 from worker.cli.tables import shorten
@@ -20,7 +22,7 @@ from worker.ledger.lanes import Lanes
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
     from redis.asyncio import Redis
@@ -194,6 +196,27 @@ class Display:
             f"held back: {'; '.join(self.limits)}" if self.limits else "",
         ]
         return safe_text(", ".join(part for part in parts if part))
+
+
+@contextmanager
+def drawing_shown(standing: Standing, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Shows on standard error how far the pictures are; yields what is told how many are done."""
+    if quiet or not sys.stderr.isatty():
+        if not quiet:
+            items = counted(standing.succeeded, "item")
+            click.echo(safe_text(f"drawing {items} into {standing.render}"), err=True)
+        yield lambda _done: None
+        return
+    bar = _Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed} of {task.total} drawn"),
+        console=open_console(stderr=True),
+    )
+    with bar:
+        task = bar.add_task("pictures", total=standing.succeeded)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _is_concluding(standing: Standing) -> bool:
