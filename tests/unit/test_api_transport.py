@@ -230,7 +230,7 @@ async def test_a_stale_connection_does_not_repeat_what_is_not_idempotent(
     """A pooled connection that dies under a POST or PATCH is an error, not a second request."""
     stub.answers.extend([reply(200, b"null"), Answer(then="close")])
     async with signed(stub.url) as transport:
-        await transport.send("GET", "/warm-up")
+        (await transport.send("GET", "/warm-up")).accept()
         with pytest.raises(ConnectionLostError):
             await transport.send(method, "/predict", body=b"{}")
     assert [each.method for each in stub.recorded] == ["GET", method]
@@ -241,7 +241,7 @@ async def test_a_read_survives_a_stale_connection(stub: StubApi) -> None:
     """A pooled connection that dies under a GET is replaced without a word."""
     stub.answers.extend([reply(200, b"1"), Answer(then="close"), reply(200, b"2")])
     async with signed(stub.url) as transport:
-        await transport.send("GET", "/one")
+        (await transport.send("GET", "/one")).accept()
         response = await transport.send("GET", "/two")
     assert response.body == b"2"
 
@@ -250,7 +250,7 @@ async def test_each_change_has_its_own_connection(stub: StubApi) -> None:
     """Fresh requests share no connection; reads do."""
     async with signed(stub.url) as transport:
         for _ in range(2):
-            await transport.send("GET", "/read")
+            (await transport.send("GET", "/read")).accept()
         for _ in range(2):
             await transport.send("POST", "/change", body=b"{}", fresh=True)
     connections = [each.connection for each in stub.recorded]

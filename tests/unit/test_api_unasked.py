@@ -17,6 +17,7 @@ from tests.lying_server import LIE, Lie, LyingServer, answer, prediction
 from tests.security.tls import Authority, server_context
 from worker.api.client import MlModelsApi
 from worker.api.downloads import Downloads
+from worker.api.gate import Gate
 from worker.api.remote_files import read_remote
 from worker.api.signing import RequestSigner
 from worker.api.transport import Timeouts, Transport
@@ -248,10 +249,34 @@ class _Late(LyingServer):
         return await super()._exchange(reader, writer, connection)
 
 
+class _SlowLimits:
+    """Takes permits back late, as a Redis does that is busy or away."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def enter(self) -> str:
+        return "permit"
+
+    async def leave(self, permit: str) -> None:  # noqa: ARG002 - the protocol's
+        await asyncio.sleep(self._seconds)
+
+    async def hold(self, seconds: float, reason: str) -> None:
+        raise NotImplementedError
+
+
+def slow(transport: Transport, seconds: float) -> MlModelsApi:
+    return MlModelsApi(Gate(transport, _SlowLimits(seconds), None))
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
 def test_whoever_waits_behind_a_wrong_answer_does_not_get_the_one_that_was_meant(
-    run: Callable[[Coroutine[Any, Any, Any]], Any],
+    run: Callable[[Coroutine[Any, Any, Any]], Any], seconds: float
 ) -> None:
-    """Once one request has another's answer, its own one is on its way to the next request."""
+    """Once one request has another's answer, its own one is on its way to the next request.
+
+    However long it takes until somebody reads that answer.
+    """
     uuids = [uuid4() for _ in range(3)]
 
     async def predict(api: MlModelsApi, uuid: UUID) -> str | None:
@@ -266,8 +291,8 @@ def test_whoever_waits_behind_a_wrong_answer_does_not_get_the_one_that_was_meant
 
     async def ask(server: LyingServer) -> list[str | None]:
         async with opened(server, connections=1) as transport:
-            api = MlModelsApi(transport)
-            await api.get_model(model_uuid=uuids[0])
+            await MlModelsApi(transport).get_model(model_uuid=uuids[0])
+            api = slow(transport, seconds)
             # Both are there before the lie is: the second waits for the one connection.
             return list(await asyncio.gather(predict(api, uuids[1]), predict(api, uuids[2])))
 
@@ -275,6 +300,29 @@ def test_whoever_waits_behind_a_wrong_answer_does_not_get_the_one_that_was_meant
         told = run(ask(server))
     assert told[0] is None, "a model is no prediction"
     assert told[1] in {None, str(uuids[2])}
+
+
+def test_who_is_cancelled_with_an_answer_in_hand_keeps_no_connection(
+    server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any]
+) -> None:
+    """Nobody will say that it was the right one, and there is but one connection."""
+
+    async def ask() -> None:
+        async with opened(server, connections=1) as transport:
+            for _ in range(3):
+                late = slow(transport, PATIENCE_SECONDS)
+                asking = asyncio.create_task(late.get_model(model_uuid=uuid4()))
+                answers = len(server.asked)
+                while len(server.asked) == answers:
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.2)
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+            asked = uuid4()
+            model = await MlModelsApi(transport).get_model(model_uuid=asked)
+            assert model.model_group.model_uuid == asked
+
+    run(asyncio.wait_for(ask(), PATIENCE_SECONDS))
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -287,7 +335,7 @@ def test_what_lies_unread_in_the_socket_is_never_the_answer(
 
     async def ask() -> list[bytes]:
         async with opened(server) as transport:
-            await transport.send("GET", f"/ml-models/{uuid4()}")
+            (await transport.send("GET", f"/ml-models/{uuid4()}")).accept()
             server.told.clear()
             assert server.told.wait(PATIENCE_SECONDS)  # The loop stands still meanwhile.
             time.sleep(0.01)  # noqa: ASYNC251 - or it would read what is to lie unread
@@ -352,8 +400,10 @@ def test_a_connection_without_lies_is_kept(
                 uuid = uuid4()
                 response = await transport.send("GET", f"/ml-models/{uuid}")
                 assert str(uuid).encode() in response.body
+                response.accept()
                 response = await transport.send("POST", f"/{uuid}/predict", body=b"{}")
                 assert str(uuid).encode() in response.body
+                response.accept()
 
     run(ask())
     assert {connection for connection, _ in server.asked} == {1}

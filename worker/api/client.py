@@ -90,10 +90,11 @@ class MlModelsApi:
 
     async def get_model(self, *, model_uuid: UUID) -> ModelWithIterations:
         """Returns a model with its iterations."""
-        response = await self._transport.send("GET", f"/ml-models/{model_uuid}")
-        model = _parse(_MODEL, response)
-        _same("modelUuid", model.model_group.model_uuid, model_uuid, response)
-        return model
+
+        def check(model: ModelWithIterations) -> None:
+            _same("modelUuid", model.model_group.model_uuid, model_uuid)
+
+        return await self._read(f"/ml-models/{model_uuid}", _MODEL, check)
 
     async def list_models(
         self,
@@ -180,10 +181,12 @@ class MlModelsApi:
             query=(("timeoutSeconds", str(wait)),),
             read_timeout_seconds=self._transport.timeouts.read + wait,
         )
-        status = _parse(_TRAINING_STATUS, response)
-        if status.result is not None:
-            _same("trainingUuid", status.result.training_uuid, training_uuid, response)
-        return status
+
+        def check(status: TrainingStatus) -> None:
+            if status.result is not None:
+                _same("trainingUuid", status.result.training_uuid, training_uuid)
+
+        return _parse(_TRAINING_STATUS, response, check)
 
     async def get_training_data(
         self, *, model_uuid: UUID, training_uuid: UUID
@@ -236,9 +239,9 @@ class MlModelsApi:
     ) -> AsyncIterator[ProjectModelWithIterations]:
         """Yields all models attached to a project, asking for a page when it is needed."""
 
-        def check(attachment: ProjectModelWithIterations, response: ApiResponse) -> None:
-            told = attachment.project_model.project_uuid
-            _same("projectUuid", told, project_uuid, response)
+        def check(page: Page[ProjectModelWithIterations]) -> None:
+            for attachment in page.results:
+                _same("projectUuid", attachment.project_model.project_uuid, project_uuid)
 
         path = _attachments(project_uuid)
         async for attachment in self._pages(path, [], _ATTACHMENTS, check):
@@ -358,9 +361,14 @@ class MlModelsApi:
         response = await self._transport.send("POST", path, body=body)
         return _parse(_SEGMENTATIONS, response).result
 
-    async def _read(self, path: str, adapter: TypeAdapter[Result]) -> Result:
+    async def _read(
+        self,
+        path: str,
+        adapter: TypeAdapter[Result],
+        check: Callable[[Result], None] | None = None,
+    ) -> Result:
         response = await self._transport.send("GET", path)
-        return _parse(adapter, response)
+        return _parse(adapter, response, check)
 
     async def _change(
         self, method: str, path: str, body: bytes, adapter: TypeAdapter[Result]
@@ -378,7 +386,7 @@ class MlModelsApi:
         path: str,
         parameters: list[tuple[str, str]],
         adapter: TypeAdapter[Page[Result]],
-        check: Callable[[Result, ApiResponse], None] | None = None,
+        check: Callable[[Page[Result]], None] | None = None,
     ) -> AsyncIterator[Result]:
         token: str | None = None
         seen: set[str] = set()
@@ -386,13 +394,11 @@ class MlModelsApi:
         for _ in range(MAX_PAGES):
             query = parameters if token is None else [*parameters, ("pageToken", token)]
             response = await self._transport.send("GET", path, query=query)
-            page = _parse(adapter, response)
+            page = _parse(adapter, response, check)
             listed += len(page.results)
             if listed > MAX_LISTED:
                 raise _endless(f"{MAX_LISTED} entries")
             for result in page.results:
-                if check is not None:
-                    check(result, response)
                 yield result
             token = page.next_page_token
             if token is None:
@@ -457,18 +463,9 @@ def _value(value: object) -> bytes:
     return _encode(value).encode()
 
 
-def _same(name: str, told: object, asked: object, response: ApiResponse | None = None) -> None:
-    """Refuses a reply that says of itself that it answers another request.
-
-    Args:
-        name: Of what it says.
-        told: What it says.
-        asked: What it should say.
-        response: The reply, where it came on a connection that others use.
-    """
+def _same(name: str, told: object, asked: object) -> None:
+    """Refuses a reply that says of itself that it answers another request."""
     if told != asked:
-        if response is not None:
-            response.distrust()
         raise BadResponseError(
             f"the API answered for another request: {name} is {told}, asked for was {asked}",
             code=ErrorCode.BAD_RESPONSE,
@@ -488,9 +485,25 @@ def _check_empty(body: bytes) -> None:
         )
 
 
-def _parse(adapter: TypeAdapter[Result], response: ApiResponse) -> Result:
+def _parse(
+    adapter: TypeAdapter[Result],
+    response: ApiResponse,
+    check: Callable[[Result], None] | None = None,
+) -> Result:
+    """Returns what a reply holds, and gives its connection free.
+
+    Args:
+        adapter: Of what the operation promises.
+        response: Read by nobody yet.
+        check: Refuses what answers another request.
+
+    Raises:
+        BadResponseError: It does; the connection has ended.
+    """
     try:
-        return adapter.validate_json(response.body)
+        found = adapter.validate_json(response.body)
+        if check is not None:
+            check(found)
     except ValidationError as exc:
         response.distrust()
         details = exc.errors(include_url=False, include_context=False, include_input=False)
@@ -503,3 +516,8 @@ def _parse(adapter: TypeAdapter[Result], response: ApiResponse) -> Result:
             code=ErrorCode.BAD_RESPONSE,
             problems=problems,
         ) from None
+    except BadResponseError:
+        response.distrust()
+        raise
+    response.accept()
+    return found

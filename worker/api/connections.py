@@ -4,6 +4,10 @@ aiohttp's parser stays attached to a connection in its pool: a reply that nobody
 a second copy of the last one or the 408 by which some proxies end an idle connection, would be
 read as the answer to the next request. Here whatever comes outside of an exchange closes the
 connection, and nothing is written before what lies in the socket has been read.
+
+A reply that comes just after the next request was written is taken for its answer all the same, and
+the true answer for that of the request after it. Only who reads a reply can tell. So a connection
+goes to no other request before that: see `Exchange`.
 """
 
 from __future__ import annotations
@@ -11,6 +15,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import select
+import weakref
+from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -18,7 +25,10 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
@@ -39,6 +49,59 @@ class _Phase(Enum):
     ASKED = auto()
 
 
+class Exchange:
+    """A request and its reply: the connection goes to no other request before it has ended."""
+
+    __slots__ = ("__weakref__", "_give_back", "_handler", "_over")
+
+    def __init__(self) -> None:
+        self._handler: ReplyHandler | None = None
+        self._give_back: Callable[[], None] | None = None
+        self._over = False
+
+    @contextmanager
+    def requesting(self) -> Iterator[None]:
+        """What is requested meanwhile, by the same task, is this exchange's request."""
+        # Weak, for aiohttp's timers keep the context in which they were made.
+        token = _CURRENT.set(weakref.ref(self))
+        try:
+            yield
+        finally:
+            _CURRENT.reset(token)
+
+    def __del__(self) -> None:
+        # Whoever had the reply was cancelled before it could tell.
+        if not self._over:
+            self.refuse()
+
+    def end(self) -> None:
+        """Says that the reply was read and is the answer, or that none came."""
+        self._over = True
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
+
+    def refuse(self) -> None:
+        """Ends the connection: the reply answers another request, and the true one is to come."""
+        if self._handler is not None:
+            self._handler.refuse()
+        self.end()
+
+    def begin(self, handler: ReplyHandler) -> None:
+        """Takes the connection on which the request goes out."""
+        self._handler = handler
+        handler.exchange = self
+
+    def keeps(self, give_back: Callable[[], None]) -> bool:
+        """Tells whether the connection is given back later, by `end`."""
+        if not self._over:
+            self._give_back = give_back
+        return not self._over
+
+
+_CURRENT: ContextVar[weakref.ref[Exchange] | None] = ContextVar("exchange", default=None)
+
+
 class ReplyHandler(ResponseHandler):
     """aiohttp's end of a connection, closed by any byte that nobody asked for."""
 
@@ -48,6 +111,7 @@ class ReplyHandler(ResponseHandler):
         self._answered = False
         self._surplus = False
         self._poll: select.poll | None = None
+        self.exchange: Exchange | None = None
 
     def reserve(self) -> None:
         """Takes nothing until the request is written; it may be a turn of the loop until then.
@@ -146,6 +210,10 @@ class Request(aiohttp.ClientRequest):
         """
         handler: ReplyHandler = conn.protocol  # type: ignore[assignment] # as `Connector` makes them
         handler.reserve()
+        current = _CURRENT.get()
+        exchange = None if current is None else current()
+        if exchange is not None:
+            exchange.begin(handler)
         if not self._body and not (handler.begin() or await handler.begin_later()):
             raise NotWrittenError
         return await super().send(conn)
@@ -170,3 +238,14 @@ class Connector(aiohttp.TCPConnector):
     def __init__(self, **options: object) -> None:
         super().__init__(**options)  # type: ignore[arg-type]
         self._factory = functools.partial(ReplyHandler, loop=self._loop)  # type: ignore[assignment]
+
+    def _release(
+        self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False
+    ) -> None:
+        """Gives a connection back to the pool, once nobody can distrust it any more."""
+        handler: ReplyHandler = protocol  # type: ignore[assignment] # as we make them
+        # From here on only who has the reply holds the exchange.
+        exchange, handler.exchange = handler.exchange, None
+        release = functools.partial(super()._release, key, protocol)
+        if should_close or exchange is None or not exchange.keeps(release):
+            release(should_close=should_close)

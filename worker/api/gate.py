@@ -223,6 +223,7 @@ class Gate:
             permit = await limits.enter()
         else:
             permit = await _enter_within(limits, self._deadline - self._now())
+        response = None
         try:
             response = await self._transport.send(
                 method,
@@ -240,7 +241,7 @@ class Gate:
             raise
         finally:
             if permit and limits is not None:
-                await limits.leave(permit)
+                await _leave(limits, permit, response)
         if self._breaker is not None:
             self._breaker.succeeded()
         return response
@@ -284,6 +285,16 @@ async def _enter_within(limits: FleetLimits, seconds: float) -> str:
             return await limits.enter()
     except TimeoutError as exc:
         raise _lateness() from exc
+
+
+async def _leave(limits: FleetLimits, permit: str, response: ApiResponse | None) -> None:
+    try:
+        await limits.leave(permit)
+    except BaseException:
+        # Nobody will read it, and its connection waits for that.
+        if response is not None:
+            response.distrust()
+        raise
 
 
 def _lateness() -> DeadlineExceededError:

@@ -7,6 +7,7 @@ cost more than everything else here together, and its cookies and redirects are 
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from random import getrandbits
@@ -19,6 +20,7 @@ import httpx
 from schemas.events import ErrorCode
 from worker.api.api_clock import ApiClock
 from worker.api.authorities import create_tls_context
+from worker.api.connections import Exchange
 from worker.api.decoding import Inflater
 from worker.api.domains import parse_domain
 from worker.api.failures import failure_for, let_go
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
     from types import TracebackType
 
-    from worker.api.connections import ReplyHandler
     from worker.api.signing import Credentials
 
 BASE_PATH = "/v2/public"
@@ -73,22 +74,23 @@ class ApiResponse:
         status: 200 or 204.
         headers: Found by name in any case.
         body: All of it, decompressed.
-        connection: That it came on; by now another request may wait there.
+        exchange: That it ends; its connection waits until one of the two methods is called.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
-    connection: ReplyHandler | None = None
+    exchange: Exchange | None = None
+
+    def accept(self) -> None:
+        """Says that it is the answer: other requests may use its connection."""
+        if self.exchange is not None:
+            self.exchange.end()
 
     def distrust(self) -> None:
-        """Says that it answers another request, so that the true answer is taken for none either.
-
-        That one is still on its way, on the same connection; whoever waits there for another
-        asks again over a new one.
-        """
-        if self.connection is not None:
-            self.connection.refuse()
+        """Says that it answers another request: no further one is sent on its connection."""
+        if self.exchange is not None:
+            self.exchange.refuse()
 
 
 class Sender(Protocol):
@@ -224,23 +226,40 @@ class Transport:
         request = self._request(method, path, query, body, read)
         if within_seconds is not None and within_seconds < timeouts.pool + timeouts.connect:
             request.extensions["timeout"]["within"] = within_seconds
+        exchange = None if fresh else Exchange()
+        try:
+            answer, content = await self._exchanged(request, exchange, read)
+        except BaseException:
+            if exchange is not None:
+                exchange.end()
+            raise
+        if answer.status in _SUCCESSES:
+            return ApiResponse(answer.status, answer.headers, content, exchange)
+        if exchange is not None:
+            exchange.end()
+        raise error_for(self._reply(answer, content, change=fresh))
+
+    async def _exchanged(
+        self, request: httpx.Request, exchange: Exchange | None, read_timeout_seconds: float
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        """Sends a request; returns its answer and the whole body."""
+        timeouts = self.timeouts
+        most = timeouts.pool + timeouts.connect + timeouts.write + read_timeout_seconds
+        session = self._opened(fresh=exchange is None)
         try:
             # aiohttp has no timeout for writing, and its read timeout starts anew with every
             # byte: this one ends an exchange that stalls or trickles.
-            async with asyncio.timeout(timeouts.pool + timeouts.connect + timeouts.write + read):
-                answer: aiohttp.ClientResponse = await self._opened(fresh=fresh).send(request)
+            async with asyncio.timeout(most):
+                with nullcontext() if exchange is None else exchange.requesting():
+                    answer: aiohttp.ClientResponse = await session.send(request)
                 content = await _read(answer, self._reply_limit_bytes)
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
             let_go(exc)
-            # It keeps the error, whose traceback keeps this frame: nobody would free the three.
+            # It keeps the error, whose traceback keeps this frame: nobody would free the two.
             answer = None  # type: ignore[assignment]
             raise failure_for(exc, self.domain) from exc
-        status = answer.status
-        self._clock.see(status, answer.headers)
-        if status in _SUCCESSES:
-            connection: ReplyHandler | None = answer._protocol  # type: ignore[assignment] # noqa: SLF001 - the public one is gone with the body's end
-            return ApiResponse(status, answer.headers, content, connection)
-        raise error_for(self._reply(answer, content, change=fresh))
+        self._clock.see(answer.status, answer.headers)
+        return answer, content
 
     def _request(
         self,
