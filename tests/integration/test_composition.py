@@ -6,7 +6,10 @@ import asyncio
 import re
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from enum import Enum
+from functools import partial
+from types import FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,6 +21,7 @@ from worker.api.transport import Timeouts
 from worker.composition import (
     create_breaker,
     create_downloads,
+    create_engine,
     create_parts,
     create_surroundings,
     create_transport,
@@ -25,7 +29,8 @@ from worker.composition import (
 from worker.environment import load_settings
 from worker.errors import RetryableError
 from worker.handlers.run import PollSchedule
-from worker.settings import environment_names
+from worker.ledger.limits import HEADROOM
+from worker.settings import Settings, environment_names
 from worker.thread_pools import ThreadPools
 
 if TYPE_CHECKING:
@@ -180,3 +185,62 @@ async def test_each_time_of_a_request_and_of_a_poll_is_that_of_its_setting(
     with around.long_polls.place(100) as open_seconds:
         assert open_seconds == 17
     assert around.doubt_seconds == 18
+
+
+def odd_values() -> dict[str, Any]:
+    """Returns a value for each number of the settings, within its range and like no other."""
+    odd: dict[str, Any] = {}
+    for name, info in Settings.model_fields.items():
+        least = max(getattr(rule, "ge", getattr(rule, "gt", 0)) for rule in info.metadata or [0])
+        most = max(getattr(rule, "le", 0) for rule in info.metadata or [0])
+        if info.annotation is int:
+            odd[name] = least + 37 + 7 * len(odd)
+        elif info.annotation is float:
+            odd[name] = round(least + (most - least) * (0.3 + 0.001 * len(odd)), 4)
+    # Below those of `max`, or within ranges that end below what the others get.
+    odd |= {"retry_min_seconds": 11.5, "poll_min_seconds": 12.5, "breaker_min_seconds": 13.5}
+    return odd | {"max_claims": 17}
+
+
+def numbers_in(*roots: object) -> set[float]:
+    """Returns every number that an object reaches by its attributes and what its functions hold."""
+    found: set[float] = set()
+    seen: dict[int, object] = {}
+    left = list(roots)
+    while left:
+        each = left.pop()
+        if isinstance(each, int | float):
+            found.add(float(each))
+        if id(each) in seen or isinstance(each, type | ModuleType | Enum | Settings | str | bytes):
+            continue
+        seen[id(each)] = each
+        if isinstance(each, dict):
+            left += each.values()
+        elif isinstance(each, list | tuple | set | frozenset):
+            left += each
+        elif isinstance(each, partial):
+            left += (each.func, each.args, each.keywords)
+        elif isinstance(each, MethodType):
+            left.append(each.__self__)
+        elif isinstance(each, FunctionType):
+            left += (cell.cell_contents for cell in each.__closure__ or ())
+        else:
+            left += getattr(each, "__dict__", {}).values()
+            slots = {slot for base in type(each).__mro__ for slot in getattr(base, "__slots__", ())}
+            left += (getattr(each, slot) for slot in slots if hasattr(each, slot))
+    return found
+
+
+async def test_every_number_of_the_settings_reaches_a_part_of_the_worker(redis_url: str) -> None:
+    """One that is forgotten on its way leaves its default in force, and nothing else shows it."""
+    odd = odd_values()
+    assert len(set(odd.values())) == len(odd)
+    settings = Settings(redis_url=redis_url, bearer_token="t", **odd)
+    parts = create_parts(settings, lambda _: None)
+    engine = create_engine(settings, lambda: None, lambda: None)
+    found = numbers_in(parts, engine)
+    # What these come to is another number.
+    odd["consumer_idle_seconds"] *= 1000
+    odd["requests_per_second"] *= 1 - HEADROOM
+    assert [name for name, value in odd.items() if float(value) not in found] == []
+    await parts.close()
