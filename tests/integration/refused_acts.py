@@ -343,7 +343,7 @@ async def testifying(world: World) -> Act:
     keys = world.keys
     lease = await lease_one(world.redis, world.ledger)
     await world.redis.set(keys.guard("creation"), "one")
-    attested = Attested("a-uuid", None, keys.guard("created"))
+    attested = Attested("a-uuid", None, keys.guard("created"), 600)
     return lambda client: Attestations(client, keys).leave(
         lease, attested, drop_guard=keys.guard("creation")
     )

@@ -15,6 +15,7 @@ from tests.integration.worker_bench import Bench, open_bench
 from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.errors import FencedError
 from worker.ledger.cancellation import cancel
+from worker.ledger.ledger import GUARD_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 HIDDEN: dict[str, object] = {"operation": "*", "effect": "running_trainings", "shown": "hidden"}
 LISTED: dict[str, object] = {"operation": "*", "effect": "running_trainings", "shown": "listed"}
+# A training may be waited for longer than a guard is kept.
+LONG_SECONDS = 60 * 24 * 3600
 KINDS = {
     "create_model": "models",
     "train": "trainings",
@@ -233,6 +236,31 @@ async def test_what_existed_before_or_belongs_to_another_command_is_never_adopte
         assert made(bench, "train", data) == 2
 
 
+async def test_an_owner_is_known_for_as_long_as_its_training_may_stay_hidden(
+    bench: Bench,
+) -> None:
+    data = data_of(bench, "train") | {"timeout_seconds": LONG_SECONDS}
+    result = await bench.carry("train", data)
+    owner = bench.ledger.keys.guard(f"training:{result['training_uuid']}")
+    assert await bench.redis.ttl(owner) > LONG_SECONDS + GUARD_SECONDS - 60
+
+
+async def test_what_another_command_owned_once_is_never_adopted_though_its_guard_lapsed(
+    bench: Bench,
+) -> None:
+    """A doubt lasts as long as the command's timeout, which may be longer than any guard."""
+    data = data_of(bench, "train") | {"timeout_seconds": LONG_SECONDS}
+    bench.sandbox.faults(SIMULATED, fail("train", "reset"))
+    lost = await bench.send("train", data, id="lost")
+    await bench.attempt(lost)
+    owned = await bench.carry("train", {**data, "timeout_seconds": 60}, id="owner")
+    await bench.attempt(lost)
+    assert await bench.redis.delete(bench.ledger.keys.guard(f"training:{owned['training_uuid']}"))
+    for _ in range(2):
+        await bench.attempt(lost)
+        assert await bench.state(lost) == "in_doubt"
+
+
 async def test_a_model_that_existed_before_is_never_taken_for_the_lost_one(
     redis: Redis, ledger: Ledger, sandbox: SandboxProcess, tmp_path: Path
 ) -> None:
@@ -306,6 +334,8 @@ async def test_who_lost_its_lease_during_the_post_leaves_word_for_the_next(
 ) -> None:
     """Even where the API lists nothing the next holder knows, with the whole result."""
     data = data_of(bench, command_type)
+    if command_type == "train":
+        data["timeout_seconds"] = LONG_SECONDS
     sent = await bench.send(command_type, data)
     operation = OPERATIONS[command_type]
     bench.sandbox.faults(
@@ -321,6 +351,8 @@ async def test_who_lost_its_lease_during_the_post_leaves_word_for_the_next(
     assert await bench.state(sent) == "in_doubt"
     with pytest.raises(FencedError):
         await first
+    kept_seconds = await bench.redis.ttl(bench.ledger.keys.testimony(sent))
+    assert kept_seconds > GUARD_SECONDS - 60 + (LONG_SECONDS if command_type == "train" else 0)
     bench.sandbox.faults({
         "operation": ["get_model", "list_models"],
         "effect": "status",

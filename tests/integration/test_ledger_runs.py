@@ -465,7 +465,7 @@ async def test_testimony_tells_the_next_holder_and_makes_the_command_the_owner(
     await ledger.note(lease, {}, take_guard=creating)
     assert await Attestations(redis, keys).find(lease) is None
     await Attestations(redis, keys).leave(
-        lease, Attested("u", {"title": "t"}, owner), drop_guard=creating
+        lease, Attested("u", {"title": "t"}, owner, GUARD_SECONDS), drop_guard=creating
     )
     assert await Attestations(redis, keys).find(lease) == ("u", {"title": "t"})
     assert await redis.get(owner) == b"one"

@@ -248,7 +248,7 @@ async def test_a_full_redis_refuses_each_script_whole_and_works_again_after(
                 await act()
         # A lease is kept, and what only its finder knows is written down, all the same.
         assert await ledger.renew([lease]) == set()
-        attested = Attested("u", None, keys.guard("model:u"))
+        attested = Attested("u", None, keys.guard("model:u"), 600)
         await Attestations(redis, keys).leave(lease, attested, drop_guard="")
     finally:
         await redis.config_set("maxmemory", "0")
@@ -285,7 +285,9 @@ async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(
         lease = await lease_one(redis, ledger, "id-{other}", replies=replies)
         await ledger.renew([lease])
         await ledger.note(lease, {}, event=b"e", replies=replies, take_guard=guard)
-        await Attestations(redis, keys).leave(lease, Attested("u", None, guard), drop_guard=guard)
+        await Attestations(redis, keys).leave(
+            lease, Attested("u", None, guard, 600), drop_guard=guard
+        )
         await ledger.finish([
             Finish(
                 lease,

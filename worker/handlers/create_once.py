@@ -46,6 +46,7 @@ from worker.errors import (
 from worker.handlers.creation import Created, Creation
 from worker.handlers.outcome import Waiting
 from worker.ledger.connection import LEDGER_TROUBLE
+from worker.ledger.ledger import GUARD_SECONDS
 from worker.ledger.lookalikes import Creator
 from worker.ledger.outage import ONCE
 from worker.ledger.row import Attested, RowState
@@ -194,6 +195,7 @@ class CreateOnce(Generic[C]):
         # Where something is created meanwhile, pages of a list may tell of another thing twice.
         listed = {each.uuid: each for each in await self.creation.listed(run)}
         candidates = [each for uuid, each in listed.items() if uuid not in baseline]
+        candidates = await self._without_theirs(run, doubt, candidates)
         guard = self._guard(run)
         if not candidates or await self._taken(run, doubt, guard):
             return None
@@ -204,10 +206,9 @@ class CreateOnce(Generic[C]):
             # What is listed may be theirs. The guard is dropped with the wait that follows.
             log.warning("creation.ambiguous", kind=self.creation.kind, rivals=others.rivals)
             return None
-        unowned = await run.lookalikes.unowned([self._owner(run, each) for each in candidates])
-        if unowned > others.twins:
+        if len(candidates) > others.twins:
             # One is of someone else, who does not work through us; nothing tells which.
-            log.warning("creation.ambiguous", kind=self.creation.kind, candidates=unowned)
+            log.warning("creation.ambiguous", kind=self.creation.kind, candidates=len(candidates))
             return None
         for candidate in candidates:
             if await self._own(run, candidate, at=run.now(), drop_guard=guard):
@@ -215,6 +216,26 @@ class CreateOnce(Generic[C]):
                 log.info("creation.adopted", kind=self.creation.kind, uuid=candidate.uuid)
                 return candidate
         return None
+
+    async def _without_theirs(
+        self, run: Run[C], doubt: dict[str, Any], candidates: list[Created]
+    ) -> list[Created]:
+        """Returns the candidates that no other command owns, and remembers the others as known.
+
+        Their guards may lapse before this doubt ends, which lasts as long as its timeout.
+        """
+        if not candidates:
+            return []
+        guards = [self._owner(run, each) for each in candidates]
+        holders = await run.lookalikes.holders(guards)
+        free = {None, run.lease.command_id}
+        theirs = [
+            each.uuid
+            for each, holder in zip(candidates, holders, strict=True)
+            if holder not in free
+        ]
+        doubt["baseline"] = [*doubt["baseline"], *theirs]
+        return [each for each in candidates if each.uuid not in theirs]
 
     async def _own_surely(self, run: Run[C], created: Created, guard: str) -> None:
         """Notes what was created, however long Redis takes: nobody else may know of it.
@@ -228,7 +249,12 @@ class CreateOnce(Generic[C]):
         while True:
             try:
                 if fenced is not None:
-                    owned = Attested(created.uuid, created.result, self._owner(run, created))
+                    owned = Attested(
+                        created.uuid,
+                        created.result,
+                        self._owner(run, created),
+                        self._owned_seconds(run),
+                    )
                     await run.testify(owned, drop_guard=guard)
                     # It is owned: nobody else could take it for the own one.
                     await self._leave(run)
@@ -278,12 +304,16 @@ class CreateOnce(Generic[C]):
             event=event,
             take_guard=self._owner(run, created),
             drop_guard=drop_guard,
+            guard_seconds=self._owned_seconds(run),
         )
         return holder is None
 
     async def _taken(self, run: Run[C], doubt: dict[str, Any], guard: str) -> bool:
         """Takes the creation's guard; returns whether another command has it."""
         return await run.note(doubt, take_guard=guard, guard_lapses=True) is not None
+
+    def _owned_seconds(self, run: Run[C]) -> int:
+        return GUARD_SECONDS + int(self.creation.hidden_seconds(run.command))
 
     def _owner(self, run: Run[C], created: Created) -> str:
         return run.guard_key(f"{self.creation.kind}:{created.uuid}")

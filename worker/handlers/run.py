@@ -15,7 +15,7 @@ from worker.api.client import MlModelsApi
 from worker.byte_budget import ByteBudget
 from worker.errors import DeadlineExceededError, FencedError, RetryableError
 from worker.ledger.announcement import announce
-from worker.ledger.ledger import Noted
+from worker.ledger.ledger import GUARD_SECONDS, Noted
 from worker.ledger.lookalikes import Lookalikes
 from worker.ledger.row import RowState
 from worker.ledger.testimony import Attestations
@@ -301,7 +301,7 @@ class Run(Generic[C]):
         """Returns uuid and result of what an earlier holder created, if it left word."""
         return await self._attestations.find(self.lease)
 
-    async def note(
+    async def note(  # noqa: PLR0913 - what a note holds
         self,
         progress: Progress,
         *,
@@ -310,6 +310,7 @@ class Run(Generic[C]):
         take_guard: str = "",
         drop_guard: str = "",
         guard_lapses: bool = False,
+        guard_seconds: int = GUARD_SECONDS,
     ) -> str | None:
         """Records progress, before or after a change; returns who holds a refused guard.
 
@@ -336,6 +337,7 @@ class Run(Generic[C]):
             take_guard=take_guard,
             drop_guard=drop_guard,
             guard_lapses=guard_lapses,
+            guard_seconds=guard_seconds,
         )
         if noted is Noted.FENCED:
             raise FencedError("another holder owns the command now")

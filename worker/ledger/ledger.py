@@ -48,8 +48,8 @@ _VERDICTS = (
 
 _PAUSED_BITS = ((1, Priority.INTERACTIVE), (2, Priority.BULK))
 
-# Longer than a training may run plus the time for which ids are remembered, so that a command in
-# doubt never adopts what an ended one created.
+# So long a guard is kept, and an owner's for as long again as the API may hide what it owns: a
+# command in doubt that sees it by then remembers that it is another's.
 GUARD_SECONDS: Final = 30 * 24 * 3600
 
 # A command that was cancelled in the middle of its POST keeps identical ones from sending until
@@ -258,6 +258,7 @@ class Ledger:
         take_guard: str = "",
         drop_guard: str = "",
         guard_lapses: bool = False,
+        guard_seconds: int = GUARD_SECONDS,
     ) -> tuple[Noted, str]:
         """Records progress in the middle of a run; returns also who holds a refused guard.
 
@@ -272,6 +273,7 @@ class Ledger:
             take_guard: key of a guard without which nothing is noted.
             drop_guard: key of a guard that is needed no longer.
             guard_lapses: whether the guard is free once the command that holds it has ended.
+            guard_seconds: how long a guard is kept that is taken.
         """
         keys = self.keys
         reply = await self._note(
@@ -289,7 +291,7 @@ class Ledger:
                 self._reply_seconds,
                 take_guard,
                 drop_guard,
-                GUARD_SECONDS,
+                guard_seconds,
                 ENDED_HOLDER_SECONDS * 1000 if guard_lapses else "",
             ],
         )

@@ -168,9 +168,13 @@ class Lookalikes:
             await self._redis.zrem(key, *useless)
         return Others(sorted(rivals), twins)
 
-    async def unowned(self, guards: list[str]) -> int:
-        """Returns how many of the guards of what exists no command holds."""
-        return len(guards) - int(await self._redis.exists(*guards))
+    async def holders(self, guards: list[str]) -> list[str | None]:
+        """Returns the id of the command that holds each of the guards of what exists."""
+        pipe = self._redis.pipeline(transaction=False)
+        for guard in guards:
+            pipe.get(guard)
+        found: list[bytes | None] = await pipe.execute()
+        return [None if holder is None else holder.decode(errors="replace") for holder in found]
 
     async def _standing(self, creator: Creator) -> _Standing:
         row = self._keys.row(creator.command_id)

@@ -233,11 +233,13 @@ class Attested:
 
     Attributes:
         guard: key of the guard that makes the command its owner.
+        kept_seconds: how long it and the word of it are kept.
     """
 
     uuid: str
     result: dict[str, Any] | None
     guard: str
+    kept_seconds: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from schemas.json_text import decode_json, encode_json
-from worker.ledger.ledger import GUARD_SECONDS
 from worker.ledger.lua import load_script
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class Attestations:
             args=[
                 lease.row_id,
                 encode_json(word),
-                GUARD_SECONDS,
+                attested.kept_seconds,
                 attested.guard,
                 drop_guard,
             ],
