@@ -61,3 +61,14 @@ def turned_file(
     options = _OPTIONS.get(file.suffix, {})
     stored.save(file, exif=exif or orientation_exif(orientation), **options)  # type: ignore[arg-type]
     return file
+
+
+def unturned_files(folder: Path) -> tuple[Path, Path]:
+    """Writes pictures whose orientation browsers pass over: in XMP, and behind a PNG's pixels."""
+    xmp, late = folder / "xmp.jpg", folder / "late.png"
+    corners().save(xmp, xmp=b'<rdf:Description tiff:Orientation="6"/>')
+    early = turned_file(folder / "early.png", corners(), 1, exif=orientation_exif(6)).read_bytes()
+    start = early.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(early[start : start + 4], "big")
+    late.write_bytes(early[:start] + early[end:-12] + early[start:end] + early[-12:])
+    return xmp, late

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -93,6 +94,34 @@ async def test_only_one_leads_and_who_has_lost_the_lead_changes_nothing(
     assert kept == NOBODY
 
 
+async def test_who_reads_for_long_keeps_the_lead_meanwhile(
+    night: Backfilling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source may take minutes to come; with the lease over, another would read it too."""
+    monkeypatch.setattr("worker.backfill.leader.LEASE_SECONDS", 1.0)
+    read, may_end = Reader.read, asyncio.Event()
+
+    async def last_long(reader: Reader, *place: Any, **options: Any) -> Batch:
+        await may_end.wait()
+        return await read(reader, *place, **options)
+
+    monkeypatch.setattr(Reader, "read", last_long)
+    leases: set[bytes | None] = set()
+    leading = asyncio.create_task(Leader(night.store, NAME, announces=True).work())
+    try:
+        async with asyncio.timeout(60):
+            while len(leases) < 5:
+                leases.add(await night.redis.hget(night.keys.backfill(NAME), "leader_until"))
+                await asyncio.sleep(0.02)
+    finally:
+        may_end.set()
+        async with night.working():
+            ended = await leading
+    assert isinstance(ended, Standing)
+    assert ended.state is BackfillState.SUCCEEDED
+    assert night.items() == list(range(ITEMS))
+
+
 async def test_an_item_ends_once_and_its_row_is_gone_with_it(night: Backfilling) -> None:
     await night.feed(1)
     (lease,) = await night.claim()
@@ -121,6 +150,18 @@ async def test_items_of_a_paused_backfill_wait_until_it_is_resumed(night: Backfi
         assert resumed is not None
         assert resumed.state is BackfillState.RUNNING
     assert len(await night.claim()) == 3
+
+
+async def test_what_runs_through_a_pause_is_not_begun_again_by_the_resume(
+    night: Backfilling,
+) -> None:
+    await night.feed(3)
+    (running,) = await night.claim(1)
+    await pause(night.store, NAME)
+    await resume(night.store, NAME)
+    others = await night.claim()
+    assert sorted(each.item for each in (running, *others)) == [0, 1, 2]
+    assert await night.settle(running), "it is still its own"
 
 
 async def test_what_had_ended_when_it_was_paused_is_in_a_part_at_once(

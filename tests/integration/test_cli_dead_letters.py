@@ -185,12 +185,13 @@ def test_all_of_a_reason_are_replayed_and_the_rest_stays(letters: Console) -> No
     assert "odd" in listed(letters)
 
 
-def test_all_leaves_out_what_may_have_happened(console: Console) -> None:
+@pytest.mark.parametrize("reason", ["outcome_unknown", "data_loss"])
+def test_all_leaves_out_what_may_have_happened(console: Console, reason: str) -> None:
     text = orjson.dumps({"type": "list_models", "id": "one", "data": {}})
     letter = dead_letter_json(
         command_id="one",
         command_type="list_models",
-        error={"code": "outcome_unknown", "message": "nobody knows"},
+        error={"code": reason, "message": "nobody knows"},
         text=text,
         at_ms=0,
         attempts=1,
@@ -203,7 +204,7 @@ def test_all_leaves_out_what_may_have_happened(console: Console) -> None:
     said = console.run("dead-letters", "replay", "--all")
     assert said.code == 1
     assert "it may have happened" in said.err
-    by_reason = ("dead-letters", "replay", "--all", "--reason", "outcome_unknown", "--dry-run")
+    by_reason = ("dead-letters", "replay", "--all", "--reason", reason, "--dry-run")
     assert console.run(*by_reason).code == 0
     by_key = console.run("dead-letters", "replay", "one")
     assert by_key.code == 0

@@ -98,6 +98,23 @@ def test_with_only_the_redis_url_the_api_is_skipped_and_that_is_no_failure(
     assert "api.read" not in found
 
 
+@pytest.mark.parametrize("name", ["TRAINMASTER_BEARER_TOKEN", "ENCORD_SSH_KEY"])
+def test_the_api_is_asked_with_whatever_proof_a_worker_would_have(
+    served: Served, name: str
+) -> None:
+    """A key that stands in no file, or a token alone, is not "no credentials"."""
+    file = "token" if name.endswith("TOKEN") else "key"
+    proof = (served.sandbox.state / file).read_text().strip()
+    said = served.console.run(
+        "doctor", "--json", without=("ENCORD_SSH_KEY_FILE",), environment={name: proof}
+    )
+    assert said.code == 0, said.out
+    found = {line["check"]: line for line in said.lines}
+    assert (found["api.credentials"]["level"], found["api.read"]["level"]) == ("ok", "ok")
+    assert "api.skipped" not in found
+    assert proof not in said.out
+
+
 def test_without_redis_the_api_is_looked_at(served: Served) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

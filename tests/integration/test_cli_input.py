@@ -153,6 +153,21 @@ async def test_null_as_an_argument_is_the_same_as_none(
     assert "data.model_uuid is required" in said.err
 
 
+async def test_an_id_that_is_null_is_none_and_each_command_gets_its_own(
+    console: Console, redis: Redis, redis_url: str, keys: Keys
+) -> None:
+    """Programs write null for what they lack; sent again it is another command."""
+    nothing = dict.fromkeys(("id", "priority", "deadline", "replyto"))
+    said = console.run("submit", "-", stdin=orjson.dumps([{**LIST, **nothing}] * 2))
+    assert said.code == 0, said.err
+    with Producer(redis_url, keys.namespace) as producer:
+        made = producer.submit("list_models", {}, **nothing)
+    ids = [command["id"] for command in await sent(redis, keys)]
+    assert ids == [*said.out.split(), made]
+    assert len(set(ids)) == 3
+    assert min(map(len, ids)) == 36, "a UUID each"
+
+
 async def test_a_thousand_and_more_commands_arrive_in_order(
     console: Console, redis: Redis, keys: Keys
 ) -> None:

@@ -108,14 +108,22 @@ def test_after_a_kill_trainings_begin_anew_and_timers_go_on(state: Path) -> None
         stalled = sandbox.create_training(model, "resnet18")
         sandbox.faults()
         real = sandbox.create_training(model, "resnet18", epochs=2)
+        broken = sandbox.create_training(model, "resnet18")
         child = _wait_for(lambda: _training_processes(real))
         code, _ = sandbox.stop(signal.SIGKILL)
         assert code == -signal.SIGKILL
-        _wait_for(lambda: not _training_processes(real))
+        _wait_for(lambda: not _training_processes(real) + _training_processes(broken))
         assert len(child) == 1
     (state / "sandbox.json").unlink()
+    # It had come to its first epoch, and can't begin anew.
+    (state / "trainings" / broken / "progress.json").write_text('{"1": 0.5}')
+    (state / "trainings" / broken / "warm_start.safetensors").write_text("no weights")
     with running_sandbox(state) as sandbox:
         assert sandbox.ended(model, real)["status"] == "done"
+        assert sandbox.ended(model, broken)["status"] == "error"
+        losses = _losses(sandbox, model)
+        assert len(losses[real]) == 2
+        assert losses[broken] == {}, "those of the run that was cut off are gone"
         result = sandbox.status(model, timed, 30)["result"]
         assert (result["trainingUuid"], result["duration"]) == (timed, 4)
         assert sandbox.status(model, stalled)["status"] == "pending"
@@ -216,6 +224,13 @@ def _training_processes(training_uuid: str) -> list[str]:
     return [
         line for line in command_lines() if "sandbox.offspring" in line and training_uuid in line
     ]
+
+
+def _losses(sandbox: SandboxProcess, model: str) -> dict[str, dict[str, float]]:
+    """Returns the losses of a model's trainings, also of those that are not done."""
+    sandbox.faults({"operation": "get_model", "effect": "running_trainings", "shown": "listed"})
+    told = sandbox.http.get(f"{MODELS}/{model}").json()["modelIterations"]
+    return {each["trainingUuid"]: each["lossLog"] for each in told}
 
 
 @contextmanager

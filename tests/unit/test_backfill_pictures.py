@@ -9,7 +9,7 @@ import orjson
 import pytest
 from PIL import Image, ImageFont, PngImagePlugin
 
-from tests.turned import RED, RED_BOX, corners, orientation_exif, turned_file
+from tests.turned import RED, RED_BOX, corners, orientation_exif, turned_file, unturned_files
 from worker.backfill import pictures
 from worker.backfill.coco import Coco
 from worker.backfill.errors import OutputError
@@ -76,6 +76,18 @@ def test_broken_exif_turns_nothing(tmp_path: Path, exif: bytes) -> None:
     assert (rows.images[0]["width"], rows.images[0]["height"]) == corners().size
     assert coco.unmeasured.times == 0
     assert render_all(shelved(tmp_path, record(0, file)), tmp_path / "drawn").drawn == 1
+
+
+def test_what_browsers_pass_over_turns_nothing(tmp_path: Path) -> None:
+    """Nor does the API turn it, whose boxes would lie elsewhere."""
+    files = unturned_files(tmp_path)
+    shown = [record(number, file) for number, file in enumerate(files)]
+    sizes = [Coco().rows(each).images[0] for each in shown]
+    assert [(each["width"], each["height"]) for each in sizes] == [corners().size] * 2
+    render_all(shelved(tmp_path, *shown), tmp_path / "drawn")
+    for picture in (tmp_path / "drawn").glob("*.jpg"):
+        with Image.open(picture) as drawn:
+            assert drawn.width > drawn.height, "as it lies in the file"
 
 
 def test_each_class_has_one_category_and_each_picture_its_own_size(tmp_path: Path) -> None:

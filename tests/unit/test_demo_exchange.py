@@ -133,3 +133,28 @@ async def test_each_training_of_a_model_shows_epochs_of_its_own(told: Told) -> N
         await asyncio.gather(showing, return_exceptions=True)
         while not said.empty():
             said.get_nowait()
+
+
+async def test_a_model_that_can_t_be_made_lets_the_next_one_train(told: Told) -> None:
+    """The others are no worse for it, and the demo ends with what became of them."""
+    said: list[tuple[str, str, str]] = []
+    under_way = asyncio.Event()
+    course = Course(
+        DETECTION,
+        FULL,
+        (),
+        told.exchange,
+        lambda *what: said.append(what),
+        asyncio.Event(),
+        under_way,
+        {}.__getitem__,
+    )
+    running = asyncio.create_task(course.run())
+    (command,) = await told.commands()
+    error = {"code": "invalid_arguments", "message": "no such model"}
+    await told.tell("create_model.failed", command["id"], error=error)
+    async with asyncio.timeout(60):
+        await running
+        await under_way.wait()
+    assert course.failure is not None
+    assert said[-1] == ("detection", "failed", "")

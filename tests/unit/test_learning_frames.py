@@ -10,7 +10,7 @@ from PIL import Image
 
 from sandbox.learning.errors import FrameRangeError, UnreadableMediaError
 from sandbox.learning.frames import count_frames, measure, read_frames
-from tests.turned import corners, orientation_exif, turned_file
+from tests.turned import corners, orientation_exif, turned_file, unturned_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,15 +154,7 @@ def test_broken_exif_is_passed_over(tmp_path: Path, exif: bytes) -> None:
 
 
 def test_what_browsers_pass_over_turns_no_picture(tmp_path: Path) -> None:
-    """EXIF behind a PNG's pixels, and XMP."""
-    xmp = tmp_path / "xmp.jpg"
-    corners().save(xmp, xmp=b'<rdf:Description tiff:Orientation="6"/>')
-    early = turned_file(tmp_path / "early.png", corners(), 1, exif=orientation_exif(6)).read_bytes()
-    start = early.index(b"eXIf") - 4
-    end = start + 12 + int.from_bytes(early[start : start + 4], "big")
-    late = tmp_path / "late.png"
-    late.write_bytes(early[:start] + early[end:-12] + early[start:end] + early[-12:])
-    for file in (xmp, late):
+    for file in unturned_files(tmp_path):
         assert measure(file) == (1, *corners().size)
         (frame,) = read_frames(file)
         assert frame.shape == (corners().height, corners().width, 3)
