@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -151,6 +152,26 @@ async def test_a_worker_that_is_stopped_gives_back_what_it_holds_uncounted(
     await run(bench, sent)
     last = (await bench.told(sent))[-1]
     assert (last["type"], last["data"]["attempts"]) == ("get_model.succeeded", 2)
+
+
+async def test_a_stop_gives_back_no_claim_but_its_own(bench: Bench) -> None:
+    """Deploys between its kills would let a command that kills workers live on and on."""
+    bench.sandbox.faults(SLOW)
+    sent = await send_get(bench)
+    for number in range(1, MAX_CLAIMS):
+        await claim(bench, sent)
+        await bench.redis.zadd(bench.ledger.keys.due(Priority.INTERACTIVE), {sent: 0})
+        async with running_runner(bench, places=2):
+            await until(lambda: has_begun(bench, sent))
+            await until(partial(_claimed, bench, sent, number + 1))
+        assert await counts(bench, sent) == (0, number)
+    await claim(bench, sent)
+    await run(bench, sent)
+    assert (await bench.told(sent))[-1]["data"]["error"]["code"] == "poison"
+
+
+async def _claimed(bench: Bench, command_id: str, claims: int) -> bool:
+    return await counts(bench, command_id) == (0, claims)
 
 
 async def has_begun(bench: Bench, command_id: str) -> bool:

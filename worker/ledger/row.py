@@ -248,7 +248,7 @@ class Finish:
 
     Attributes:
         delay_seconds: when to look again, for a row that has not ended.
-        claims: claims to count from; 0 once the run made progress.
+        claims: claims to count from; 0 once the run made progress or ended by itself.
         drop_guard: key of a guard that the command holds and needs no longer.
         late: whether it ends for its deadline, which tells nothing of its lane's health.
         item_result: what an item of a backfill came to, for the backfill's results.

@@ -162,8 +162,15 @@ class Attempts:
         return await self.credentials.examine()
 
     def hand_back(self, run: Run[Command]) -> Finish:
-        """Returns the finish of a run that stopped before its end: it is due at once."""
-        return Finish(run.lease, run.state, run.lease.attempts)
+        """Returns the finish of a run that stopped before its end: it is due at once.
+
+        Only its own claim is given back. Those before it ended without an end, and a worker that
+        is stopped between two of them proves nothing of the command.
+        """
+        lease = run.lease
+        known = (lease.progress or {}).get("step")
+        claims = lease.claims - 1 if run.progress.get("step") == known else 0
+        return Finish(lease, run.state, lease.attempts, claims=claims)
 
     def defect(self, run: Run[Command], error: Exception) -> Finish:
         """Returns the finish of a run that a defect of ours ended."""
