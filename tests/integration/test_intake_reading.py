@@ -462,6 +462,27 @@ async def test_a_stopping_worker_leaves_the_group_unless_it_holds_something(
     assert left == [b"holder"]
 
 
+async def test_a_worker_that_has_nothing_to_read_is_seen_all_the_same(
+    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`doctor` tells by the group which workers are there."""
+    monkeypatch.setattr(reader, "BLOCK_MILLISECONDS", 200)
+    monkeypatch.setattr(reader, "PRESENT_SECONDS", 0.1)
+    intake = intake_of(redis, ledger)
+    await intake._create_groups()
+    await intake._read_once()
+
+    async def idle_ms() -> int:
+        (found,) = await redis.xinfo_consumers(keys.commands, GROUP)
+        return int(found["idle"])
+
+    await asyncio.sleep(1.5)
+    assert await idle_ms() >= 1_500
+    begun = time.monotonic()
+    await intake._read_once()
+    assert await idle_ms() <= (time.monotonic() - begun) * 1000 + 100
+
+
 async def test_the_inbox_is_moved_in_its_order_and_as_it_is(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:

@@ -52,6 +52,10 @@ MOST_MADE_IDS = 8
 # A rejection that Redis refuses, its dead letter above all, is tried again after so long. Meanwhile
 # its entry is left pending, so that what came after it need not wait.
 REFUSED_SECONDS = 5.0
+# `doctor` calls a worker gone that the group has not seen for 30 s.
+PRESENT_SECONDS = 5.0
+# Behind every entry that is pending with a consumer, so that none comes.
+_BEHIND_ALL = f"{2**64 - 1}-0"
 
 
 class Intake:
@@ -99,6 +103,7 @@ class Intake:
         self._resume: dict[CommandStream, bytes] = {}
         self._read_own_again()
         self._own_again_at = math.inf
+        self._present_until = 0.0
         self._takes_all = False
         self._behind = False
         self._ahead = LookAhead(redis, self._keys, consumer, batch_bytes)
@@ -183,6 +188,8 @@ class Intake:
             self._own_again_at = math.inf
             self._read_own_again()
         found, size_bytes = await self._read_streams()
+        if not found:
+            await self._show_presence()
         if self._behind:
             async for ahead in self._ahead.pages(found[CommandStream.COMMON]):
                 await self._handle_ahead(ahead)
@@ -195,6 +202,14 @@ class Intake:
         if was_behind and not self._behind:
             # Bulk commands that were held back may run now.
             self._on_caught_up()
+
+    async def _show_presence(self) -> None:
+        """Has the group see this consumer; before Redis 7.2 a read that waits in vain does not."""
+        if time.monotonic() >= self._present_until:
+            self._present_until = time.monotonic() + PRESENT_SECONDS
+            await self._redis.xreadgroup(
+                GROUP, self._consumer, {self._keys.commands: _BEHIND_ALL}, count=1
+            )
 
     def _read_own_again(self) -> None:
         self._resume = dict.fromkeys(CommandStream, b"0")
