@@ -29,6 +29,7 @@ from worker.ledger.streams import entries_between
 from worker.tasks.repairing import RepairWatch
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from redis.asyncio import Redis
@@ -42,9 +43,18 @@ pytestmark = every_server
 LEASE_SECONDS = 30
 
 
-async def repair(redis: Redis, ledger: Ledger) -> None:
+class StepByStep(Repair):
+    """The scan, but that it looks at one row after the other, in the order of their ids."""
+
+    async def _ids(self) -> AsyncIterator[list[bytes]]:
+        found = {row_id async for ids in super()._ids() for row_id in ids}
+        for row_id in sorted(found):
+            yield [row_id]
+
+
+async def repair(redis: Redis, ledger: Ledger, kind: type[Repair] = Repair) -> None:
     """Makes one pass, as a worker does."""
-    scan = Repair(redis, ledger.keys, lease_seconds=LEASE_SECONDS)
+    scan = kind(redis, ledger.keys, lease_seconds=LEASE_SECONDS)
     watch = RepairWatch(ledger, scan, holder="tester", every_seconds=60, now=lambda: 1_800_000_000)
     await watch.run_pass()
 
@@ -241,8 +251,9 @@ async def test_a_row_whose_name_or_times_are_none_harms_no_other(
     assert {lease.command_id for lease in await claim_all(ledger)} == {"one", "two", "three"}
 
 
+@pytest.mark.parametrize("kind", [Repair, StepByStep], ids=["in one step", "in steps"])
 async def test_a_lost_row_whose_end_redis_refuses_keeps_no_other_from_its_end(
-    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path, kind: type[Repair]
 ) -> None:
     night = await begin(redis, keys, ledger, tmp_path)
     await night.feed(1)
@@ -252,7 +263,7 @@ async def test_a_lost_row_whose_end_redis_refuses_keeps_no_other_from_its_end(
     for name in lost[1:]:
         await accept_one(redis, ledger, name)
     await redis.delete(keys.due_interactive, keys.due_bulk, *map(keys.text, lost))
-    await repair(redis, ledger)
+    await repair(redis, ledger, kind)
     assert [len(await ends(redis, keys, name)) for name in lost[1:]] == [1, 1]
     assert await redis.exists(keys.row(lost[0])) == 1, "it waits until its count is mended"
 

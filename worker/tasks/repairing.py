@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from worker.ledger.connection import LEDGER_TROUBLE
 from worker.ledger.repair import SHOWN
@@ -111,8 +111,16 @@ class RepairWatch:
             except Exception:
                 # Whatever someone has written there, the scan goes on for all others.
                 log.exception("ledger.row_unendable", id=row.lease.command_id)
-        if ends:
+        if not ends:
+            return
+        try:
             await finish_each(self._ledger, ends)
+        except NoPermissionError:
+            raise
+        except ResponseError as exc:
+            # Those of other steps can be ended all the same; the next pass tries these again.
+            ids = [end.lease.command_id for end in ends]
+            log.warning("ledger.rows_unended", ids=ids[:SHOWN], rows=len(ids), error=str(exc))
 
 
 def _tell(step: Repaired) -> None:
