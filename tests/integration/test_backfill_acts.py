@@ -461,6 +461,50 @@ async def test_too_many_failures_pause_it_with_a_reason_until_someone_resumes_it
 
 
 @pytest.mark.parametrize(
+    ("limits", "failed", "succeeded", "forgiven", "forgiven_of"),
+    [
+        (FailureLimits(largest_share=0.1), 10, 90, 0, 0),
+        (FailureLimits(largest_share=0.1), 11, 89, 0, 0),
+        (FailureLimits(largest_share=0.1), 50, 49, 0, 0),
+        (FailureLimits(largest_share=0.1), 21, 179, 11, 100),
+        (FailureLimits(largest_share=0.1), 22, 178, 11, 100),
+        (FailureLimits(largest_share=0.1), 90, 109, 50, 100),
+        (FailureLimits(most=5), 4, 0, 0, 0),
+        (FailureLimits(most=5), 5, 0, 0, 0),
+        (FailureLimits(most=5), 9, 7, 5, 5),
+        (FailureLimits(most=5), 10, 7, 5, 5),
+    ],
+)
+async def test_an_end_judges_the_failures_as_the_plan_does(
+    redis: Redis,
+    keys: Keys,
+    ledger: Ledger,
+    tmp_path: Path,
+    limits: FailureLimits,
+    failed: int,
+    succeeded: int,
+    forgiven: int,
+    forgiven_of: int,
+) -> None:
+    """On both sides of each bound; what a resume has forgiven counts no more."""
+    run = await begin(redis, keys, ledger, tmp_path, limits=limits)
+    await run.feed(1)
+    counts: dict[Any, Any] = {
+        "failed": failed - 1,
+        "succeeded": succeeded,
+        "forgiven": forgiven,
+        "forgiven_of": forgiven_of,
+    }
+    await redis.hset(keys.backfill(NAME), mapping=counts)
+    (lease,) = await run.claim(1)
+    await run.settle(lease, "not_found")
+    reason = limits.reason(failed - forgiven, failed + succeeded - forgiven_of)
+    now = await run.standing()
+    assert now.reason == reason
+    assert now.state is (BackfillState.PAUSED if reason else BackfillState.RUNNING)
+
+
+@pytest.mark.parametrize(
     ("limits", "most"),
     [
         (FailureLimits(most=5), 5 + 3),

@@ -145,6 +145,29 @@ def test_a_bulk_submission_that_a_worker_takes_as_a_task_goes_to_the_stream_for_
     assert (origins()["common"], origins()["bulky"]) == (False, True)
 
 
+def test_a_submission_whose_id_is_null_that_a_worker_takes_as_a_task_twice_is_one_command(
+    tools: Console,
+) -> None:
+    """The id of the task serves, which Celery may deliver twice."""
+    app = foreign_celery(tools.environment["TRAINMASTER_REDIS_URL"], "tools")
+    command: dict[str, Any] = {
+        "type": "list_models",
+        "id": None,
+        "data": {},
+        "notbefore": "2999-01-01T00:00:00Z",
+    }
+    for _ in range(2):
+        app.send_task("trainmaster.submit", args=[command], queue="wake", task_id="of-the-task")
+    app.close()
+
+    def accepted() -> list[str]:
+        lines = tools.run("events", "--type", "accepted", "--json").lines
+        return [line["subject"] for line in lines]
+
+    wait_until(lambda: "of-the-task" in accepted(), "it is accepted")
+    assert accepted().count("of-the-task") == 1
+
+
 def test_flower_shows_the_worker(tools: Console, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

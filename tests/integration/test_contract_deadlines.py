@@ -14,7 +14,7 @@ from tests.integration.test_contract_places import running_runner, until_ended
 from tests.integration.test_handlers_creation import data_of, made
 from tests.integration.test_handlers_results import train_data
 from tests.integration.test_intake_reading import until
-from tests.integration.worker_bench import Bench, in_seconds
+from tests.integration.worker_bench import Bench, end_tasks, in_seconds
 from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.api.gate import Breaker, Gate
 from worker.ledger.dead_letters import DeadLetters
@@ -39,8 +39,7 @@ async def watching(bench: Bench) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        await end_tasks([watch])
 
 
 def limited(bench: Bench, *, rate: float, concurrent: int) -> None:

@@ -16,13 +16,13 @@ from schemas.enums import Priority
 from tests.integration.ledger_acts import events
 from tests.integration.test_handlers_results import train_data
 from tests.integration.test_intake_reading import until
-from tests.integration.worker_bench import Bench, open_bench
+from tests.integration.worker_bench import Bench, end_tasks, in_seconds, open_bench
 from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.handlers.run import LongPolls
 from worker.ledger.dead_letters import DeadLetters
 from worker.ledger.lanes import FailureShare, Lanes
 from worker.ledger.row import RowState
-from worker.tasks.runner import Runner
+from worker.tasks.runner import TEXT_BYTES, Runner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -57,6 +57,7 @@ async def running_runner(
     places: int,
     share: FailureShare | None = None,
     intake_is_behind: Callable[[], bool] = lambda: False,
+    text_bytes: int = TEXT_BYTES,
 ) -> AsyncIterator[Runner]:
     """Runs a worker's places; what still runs at the end is handed back."""
     runner = Runner(
@@ -69,6 +70,7 @@ async def running_runner(
         share=share or FailureShare(commands=1000, seconds=1000, share=1),
         probe_seconds=10,
         intake_is_behind=intake_is_behind,
+        text_bytes=text_bytes,
     )
     tasks = [
         asyncio.create_task(runner.settle()),
@@ -78,9 +80,7 @@ async def running_runner(
         yield runner
     finally:
         await runner.close(5)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
 
 
 async def send_slow(bench: Bench, count: int, priority: Priority) -> None:
@@ -108,6 +108,32 @@ async def test_an_interactive_command_runs_though_bulk_fills_all_it_may(bench: B
         runner.wake()
         await until_ended(bench, sent)
         assert runner.running == 30, "no slow call had to end for it"
+
+
+async def test_commands_that_end_for_their_deadline_pause_no_lane(bench: Bench) -> None:
+    """They were late, which tells nothing of whether others can be done now."""
+    late = [await bench.send("list_models", {}, deadline=in_seconds(-60)) for _ in range(5)]
+    share = FailureShare(commands=3, seconds=0, share=0.9)
+    async with running_runner(bench, places=4, share=share) as runner:
+        for command_id in late:
+            await until_ended(bench, command_id)
+        sent = await bench.send("list_models", {})
+        runner.wake()
+        await until_ended(bench, sent)
+    assert {(await bench.states(each))[-1] for each in late} == {"failed"}
+    assert await Lanes(bench.redis, bench.ledger.keys).paused() == []
+
+
+async def test_the_bytes_of_runs_that_have_ended_keep_nothing_from_running(bench: Bench) -> None:
+    """In either lane, however many ran before."""
+    sent = [
+        await bench.send("list_models", {"query": "x" * 100}, priority=priority)
+        for priority in Priority
+        for _ in range(12)
+    ]
+    async with running_runner(bench, places=4, text_bytes=600):
+        for command_id in sent:
+            await until_ended(bench, command_id)
 
 
 async def ends_in_order(bench: Bench, sent: list[str]) -> list[str]:

@@ -17,6 +17,7 @@ from tests.integration.test_handlers_creation import OPERATIONS, data_of, made
 from tests.integration.test_intake_reading import until
 from tests.integration.worker_bench import Bench, in_seconds
 from tests.sandbox_process import SIMULATED
+from tests.unit.test_shortages import no_more_files
 from worker.api.gate import Breaker, Gate
 from worker.errors import FencedError, TrainmasterError
 from worker.ledger.cancellation import cancel
@@ -24,6 +25,7 @@ from worker.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from redis.asyncio import Redis
 
@@ -124,6 +126,22 @@ async def test_being_told_to_slow_down_costs_no_attempt(bench: Bench) -> None:
     assert terminal["data"]["attempts"] == 1
     retries = [event["data"] for event in await bench.told(sent) if "attempt" in event["data"]]
     assert [retry["attempt"] for retry in retries] == [1] * 8
+
+
+async def test_a_shortage_of_this_machine_costs_no_attempt(bench: Bench, tmp_path: Path) -> None:
+    """Eight times without a file that it may open is more than the attempts of this bench."""
+    file = tmp_path / "data.json"
+    file.write_bytes(b"{}")
+    sent = await bench.send("list_models", None, dataref=str(file))
+    await bench.redis.ping()
+    with no_more_files():
+        for _ in range(8):
+            await bench.attempt(sent)
+    terminal = await bench.end(sent)
+    assert terminal["type"] == "list_models.succeeded"
+    assert terminal["data"]["attempts"] == 1
+    retries = [event["data"] for event in await bench.told(sent) if "attempt" in event["data"]]
+    assert [retry["error"]["code"] for retry in retries] == ["resource_exhausted"] * 8
 
 
 async def test_a_lone_command_outlives_an_outage_that_is_longer_than_its_attempts(

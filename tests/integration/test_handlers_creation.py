@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import orjson
 import pytest
 
 from tests.integration.test_handlers_results import attach_data, train_data
@@ -408,3 +409,32 @@ async def test_a_second_run_of_a_created_training_only_waits_for_it(bench: Bench
     assert lease.progress["step"] == "created"
     assert lease.claims == 1, "progress starts the count of claims anew"
     assert await lookalikes(bench) == [], "should it fail, it keeps nobody else in doubt"
+
+
+async def test_a_training_goes_on_though_the_file_that_named_its_data_is_gone(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """It was begun: the file is looked for again, and the command does not fail for it."""
+    data = data_of(bench, "train")
+    file = tmp_path / "train.json"
+    file.write_bytes(orjson.dumps(data))
+    unanswered = {
+        "operation": "get_training_status",
+        "effect": "status",
+        "status": 503,
+        "count": 1,
+    }
+    bench.sandbox.faults(SIMULATED, unanswered)
+    sent = await bench.send("train", None, dataref=str(file))
+    await bench.attempt(sent)
+    assert await bench.states(sent) == ["accepted", "started"]
+    text = file.read_bytes()
+    file.unlink()
+    await bench.attempt(sent)
+    *_, told = await bench.told(sent)
+    assert told["type"] == "train.retrying"
+    assert told["data"]["error"]["code"] == "data_unavailable"
+    assert await bench.state(sent) == "training"
+    file.write_bytes(text)
+    assert (await bench.end(sent))["type"] == "train.succeeded"
+    assert made(bench, "train", data) == 1

@@ -7,6 +7,7 @@ import bz2
 import gzip
 import lzma
 import sys
+import time
 import tracemalloc
 import uuid
 import zlib
@@ -233,6 +234,19 @@ async def test_a_command_s_own_times_hold_where_they_are_the_stricter_ones(
     found = await read_back(redis, keys)
     assert datetime.fromisoformat(found["notbefore"]) == datetime(2030, 6, 1, tzinfo=UTC)
     assert datetime.fromisoformat(found["deadline"]) == datetime(2030, 7, 1, tzinfo=UTC)
+
+
+def test_a_time_without_an_offset_is_utc_wherever_the_worker_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So Celery means it where `enable_utc` is on, and so it sends what it was told as UTC."""
+    headers = {"task": "trainmaster.submit", "id": "task-1", "eta": "2030-01-01T00:00:00"}
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        found = orjson.loads(unwrap(message(headers=headers)))
+    time.tzset()
+    assert found["notbefore"] == "2030-01-01T00:00:00+00:00"
 
 
 async def test_a_time_of_the_command_that_is_none_is_left_for_the_intake_to_reject(

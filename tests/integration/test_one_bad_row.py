@@ -13,7 +13,7 @@ from schemas.enums import CommandType
 from tests.integration.backfilling import NAME, begin
 from tests.integration.test_contract_places import running_runner, until_ended
 from tests.integration.test_intake_reading import until
-from tests.integration.worker_bench import Bench, in_seconds, open_bench
+from tests.integration.worker_bench import Bench, end_tasks, in_seconds, open_bench
 from worker.errors import InputError
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
 from worker.handlers.registry import HANDLERS
@@ -199,8 +199,7 @@ async def test_a_deadline_of_a_command_that_cannot_be_told_ends_that_one_alone(
         await until_ended(bench, sent)
         assert not watch.done()
     finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        await end_tasks([watch])
 
 
 async def _due_items(bench: Bench) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 
 from schemas.enums import Priority, SourceFormat
 from tests.conftest import LEASE_SECONDS, REPLY_SECONDS, RETENTION_SECONDS
+from tests.console import wait_until
 from tests.integration.ledger_acts import (
     TEXT,
     accept_one,
@@ -20,6 +21,7 @@ from tests.integration.ledger_acts import (
 )
 from tests.integration.test_intake_reading import until
 from tests.moved_clock import NEEDED, MovedClock, can_move, make_clock
+from tests.security.stubbed import stubbed_worker
 from worker.backfill.plan import Plan, SourcePlan
 from worker.backfill.standing import Origin
 from worker.backfill.store import NOBODY, BackfillStore
@@ -34,11 +36,14 @@ from worker.ledger.row import SUSPECT_CLAIMS, Finish, RowState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from redis.asyncio import Redis
 
 HOUR = 3600
 SOON_SECONDS = 60
+# Also twice the time between two looks for entries of others.
+IDLE_SECONDS = 5
 
 pytestmark = pytest.mark.skipif(not can_move(), reason=NEEDED)
 
@@ -343,3 +348,24 @@ async def test_entries_of_a_consumer_that_died_are_taken_over_after_the_clock_we
     await until(none_is_pending)
     taking.cancel()
     await asyncio.wait({taking})
+
+
+def test_a_worker_takes_over_what_a_dead_one_had_read_though_the_clock_went_back(
+    server: EmbeddedRedis, clock: MovedClock, tmp_path: Path
+) -> None:
+    """By Redis' clock nothing of it is idle for an hour."""
+    clock.move(0)
+    idle = str(IDLE_SECONDS)
+    with stubbed_worker(
+        server.url, "heirs", tmp_path, TRAINMASTER_CONSUMER_IDLE_SECONDS=idle
+    ) as stubbed:
+        stream = stubbed.keys.commands
+        with stubbed.client.pipeline(transaction=True) as pipe:
+            pipe.xadd(stream, {COMMAND_FIELD: TEXT})
+            pipe.xreadgroup(GROUP, "dead", {stream: ">"})
+            pipe.execute()
+        clock.move(-HOUR)
+        try:
+            wait_until(lambda: bool(stubbed.events()), "it is accepted")
+        finally:
+            clock.move(0)

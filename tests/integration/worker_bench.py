@@ -29,7 +29,7 @@ from worker.tasks.verdict import RetryPolicy
 from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from redis.asyncio import Redis
 
@@ -52,7 +52,7 @@ class Bench:
     sandbox: SandboxProcess
     numbers: list[int] = field(default_factory=lambda: [0])
 
-    async def send(self, command_type: str, data: dict[str, Any], **attributes: Any) -> str:
+    async def send(self, command_type: str, data: dict[str, Any] | None, **attributes: Any) -> str:
         """Sends a command and takes it in; returns its id."""
         self.numbers[0] += 1
         command_id = str(attributes.pop("id", f"command-{self.numbers[0]}"))
@@ -123,6 +123,15 @@ class Bench:
 def in_seconds(seconds: float) -> str:
     """Returns a time that is so far away, as commands tell theirs."""
     return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancels tasks until they have ended, for redis-py may swallow a cancellation."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=1)
 
 
 @asynccontextmanager
