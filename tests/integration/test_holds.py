@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 
 from schemas.enums import Priority
 from tests.console import Console, running_worker, wait_until
 from tests.integration.ledger_acts import accept_one, acceptance, now_ms, open_group, read_entry
-from worker.ledger.holds import Holds
+from worker.ledger.holds import Holds, HoldScope, RefusalBoard
 from worker.ledger.row import Finish, RowState
 
 if TYPE_CHECKING:
@@ -222,6 +223,27 @@ async def test_a_longer_hold_counts_and_a_shorter_one_does_not(
     assert hold.rest_ms is not None
     assert 50_000 < hold.rest_ms <= 60_000
     assert hold.reason.endswith("much slower")
+
+
+async def test_a_release_takes_refusals_off_the_board_so_that_their_workers_ask_at_once(
+    redis: Redis, keys: Keys
+) -> None:
+    """One that its worker did not tell again for a while is of a worker that is gone."""
+    holds = Holds(redis, keys)
+    board = RefusalBoard(holds, "here")
+    await board.refuse("the API does not know the key")
+    now = await holds.now_ms()
+    gone = {"reason": "as well", "since_ms": now - 200_000, "seen_ms": now - 100_000}
+    await redis.hset(keys.refused, "gone", orjson.dumps(gone))
+    (hold,) = await holds.list()
+    assert (hold.scope, hold.worker, hold.rest_ms) == (HoldScope.WORKER, "here", None)
+    assert await board.is_told()
+    assert (await holds.release()).holds == [hold]
+    assert not await board.is_told()
+    assert await holds.list() == []
+    await board.refuse("the API does not know the key")
+    await board.admit()
+    assert await holds.list() == []
 
 
 def test_without_a_hold_a_release_says_so(console: Console) -> None:
