@@ -58,6 +58,12 @@ def night_plan(tmp_path: Path) -> Plan:
     return make_plan(tmp_path)
 
 
+async def left_of_items(run: Backfilling) -> list[bytes]:
+    """Returns keys of items and their results, of which an end leaves none."""
+    found = [key async for key in run.redis.scan_iter(match=f"*{run.keys.namespace}*")]
+    return [key for key in found if b"row:" in key or b"text:" in key or b"-results:" in key]
+
+
 async def test_a_backfill_is_begun_once_and_keeps_its_plan(night: Backfilling) -> None:
     other = Plan(common={}, source=night.plan.source, output="elsewhere")
     assert await night.store.open(NAME, other, Origin.QUEUE, "bf-2") == night.plan
@@ -208,6 +214,7 @@ async def test_a_cancelled_backfill_drops_what_waits_and_keeps_what_ended(
         assert ended is not None
         assert (ended.state, ended.dropped) == (BackfillState.CANCELLED, 3)
     assert night.items() == [0, 1]
+    assert await left_of_items(night) == []
     (event,) = [
         event
         for event in await events(night.redis, night.keys.events)
@@ -252,8 +259,19 @@ async def test_a_run_reads_no_further_than_its_window_and_keeps_each_item_once(
         "output": night.plan.output,
         "seconds": ended.result["seconds"] if ended.result else None,
     }
-    left = [key async for key in night.redis.scan_iter(match=f"*{night.keys.namespace}*")]
-    assert not [key for key in left if b"row:" in key or b"text:" in key or b"-results:" in key]
+    assert await left_of_items(night) == []
+
+
+async def test_reading_waits_for_the_parts_where_items_end_faster_than_they_are_written(
+    night: Backfilling,
+) -> None:
+    """Results lie in Redis meanwhile: two parts of seven at most, beside a window of eight."""
+    leader, now = Leader(night.store, NAME, announces=True), await night.standing()
+    rooms = [
+        leader._room(replace(now, open=open_items, waiting=waiting))
+        for open_items, waiting in ((0, 0), (3, 0), (0, 14), (0, 15), (5, 15), (0, 22))
+    ]
+    assert rooms == [8, 5, 8, 7, 2, 0]
 
 
 class DiedError(Exception):

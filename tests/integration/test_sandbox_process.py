@@ -139,6 +139,21 @@ def test_a_long_poll_ends_with_the_training(sandbox: SandboxProcess) -> None:
     assert 0.5 < time.monotonic() - begun < 30
 
 
+def test_a_long_poll_ends_with_the_model(sandbox: SandboxProcess) -> None:
+    model = sandbox.create_model()
+    sandbox.faults({**SIMULATED, "training": "stalled"})
+    training = sandbox.create_training(model)
+    sandbox.faults()
+    path = f"{MODELS}/{model}/iterations/{training}/training"
+    token = sandbox.http.headers["Authorization"]
+    with _sent(sandbox, f"GET {path}?timeoutSeconds=60", token) as connection:
+        _wait_for(lambda: sandbox.truth()["concurrent"]["now"] == 1)
+        assert sandbox.http.delete(f"{MODELS}/{model}").status_code == 204
+        # Sooner than the poll would end by itself.
+        connection.settimeout(45)
+        assert b"404 Not Found" in connection.recv(4096)
+
+
 def test_a_stop_lets_those_go_who_wait(state: Path) -> None:
     with running_sandbox(state) as sandbox:
         model = sandbox.create_model()

@@ -216,6 +216,15 @@ def test_a_picture_whose_name_looks_like_a_chain_of_urls_is_drawn(tmp_path: Path
     assert (rendered.drawn, rendered.without_file) == (1, 0)
 
 
+def test_of_a_clip_only_the_frames_that_were_asked_for_are_drawn(tmp_path: Path) -> None:
+    """The others would look like frames in which nothing was found."""
+    first, *others = [Image.new("RGB", (40, 20), (level,) * 3) for level in (0, 120, 240)]
+    first.save(tmp_path / "clip.gif", save_all=True, append_images=others)
+    asked = record(0, tmp_path / "clip.gif") | {"frames": {"1": [found()]}}
+    assert render_all(shelved(tmp_path, asked), tmp_path / "drawn").drawn == 1
+    assert [each.name for each in (tmp_path / "drawn").glob("*.jpg")] == ["0000000-clip-1.jpg"]
+
+
 def test_a_folder_that_can_t_be_written_stops_the_drawing(tmp_path: Path) -> None:
     plain = turned_file(tmp_path / "plain.png", corners(), 1)
     output = shelved(tmp_path, record(0, plain))
