@@ -112,7 +112,7 @@ async def test_who_reads_for_long_keeps_the_lead_meanwhile(
         return await read(reader, *place, **options)
 
     monkeypatch.setattr(Reader, "read", last_long)
-    leases: set[bytes | None] = set()
+    leases: set[Any] = set()
     leading = asyncio.create_task(Leader(night.store, NAME, announces=True).work())
     try:
         async with asyncio.timeout(60):
