@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -190,3 +193,25 @@ def test_a_change_replaces_values_and_completes_objects() -> None:
 
 def test_text_of_others_can_not_move_the_cursor() -> None:
     assert safe_text("a\x1b[2J\r\u202eb\nc") == "a�[2J��b\nc"
+
+
+@pytest.mark.parametrize("command", ["worker", "sandbox"])
+def test_an_interrupt_while_a_command_is_imported_ends_it_without_a_traceback(command: str) -> None:
+    """It would come out as an error of what is being imported, or crash in native code."""
+    program = f"""
+import importlib, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from worker.cli import main as run
+def interrupted(name):
+    os.kill(os.getpid(), signal.SIGINT)
+    raise RuntimeError("came back from an interrupt")
+main = sys.modules["worker.cli.main"]
+main.import_module = interrupted
+main.entry_points = lambda **_: [type("Found", (), {{"load": interrupted, "name": {command!r}}})()]
+sys.argv = ["trainmaster", {command!r}]
+run()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -24,6 +26,7 @@ from worker.errors import SettingError
 from worker.redaction import is_text, redact_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 FAILED: Final = 1
@@ -74,6 +77,24 @@ COMMANDS: Final = {
 PLUGIN_HELP: Final = {"sandbox": "Serve a local stand-in for the ML-models API."}
 
 
+@contextmanager
+def _interrupts_end_us() -> Iterator[None]:
+    """Lets an interrupt end the process as it ends any other, while something is imported.
+
+    Python would raise it in the middle of what is being made, which tells it as an error of its own
+    or, where that is no Python, crashes.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        # Nobody's business, as in a shell's background, or somebody else's.
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Commands(click.Group):
     """Our commands, and those that installed packages add by an entry point."""
 
@@ -86,11 +107,13 @@ class Commands(click.Group):
         """Returns a command; one of a package whose extra is missing says so."""
         if listed := COMMANDS.get(cmd_name):
             module, _, attribute = listed.place.partition(":")
-            own: click.Command = getattr(import_module(module), attribute)
+            with _interrupts_end_us():
+                own: click.Command = getattr(import_module(module), attribute)
             return own
         for found in entry_points(group=PLUGINS, name=cmd_name):
             try:
-                loaded: click.Command = found.load()
+                with _interrupts_end_us():
+                    loaded: click.Command = found.load()
             except ModuleNotFoundError as exc:
                 raise click.UsageError(
                     f"{cmd_name} needs the package {exc.name}: install trainmaster[{cmd_name}]"

@@ -13,8 +13,12 @@ from worker.environment import load_settings
 @click.option("--name", help="Name of this worker in Celery's tools; `%h` is the host.")
 def worker(name: str | None) -> None:
     """Carry out commands until told to stop."""
-    settings = load_settings()
-    # A wrong key, domain or store is found before anything starts.
-    create_transport(settings)
-    create_results(settings)
+    try:
+        settings = load_settings()
+        # A wrong key, domain or store is found before anything starts.
+        create_transport(settings)
+        create_results(settings)
+    except KeyboardInterrupt:
+        # As at any later moment.
+        raise SystemExit(0) from None
     raise SystemExit(run_worker(settings, name=name))
