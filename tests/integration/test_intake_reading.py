@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 from celery import Celery
+from structlog.testing import capture_logs
 
 from schemas.examples import COMMAND_EXAMPLES
 from tests.integration.ledger_acts import MODEL_UUID, TEXT, events, now_ms, open_group
@@ -172,16 +173,42 @@ async def test_a_rejection_that_redis_refuses_keeps_nothing_waiting_and_is_made_
     await redis.set(keys.dead_letters, "no stream")
     for message in (b"bad", good(id="one"), b"worse"):
         await redis.xadd(keys.commands, {COMMAND_FIELD: message})
-    async with running(intake_of(redis, ledger, batch=2).read):
-        await until(lambda: _exists(redis, keys.row("one")))
-        # What comes later than the refusal waits no more than what came before.
-        await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="two")})
-        await until(lambda: _exists(redis, keys.row("two")))
-        await redis.delete(keys.dead_letters)
-        await until(lambda: settled(redis, keys))
+    with capture_logs() as lines:
+        async with running(intake_of(redis, ledger, batch=2).read):
+            await until(lambda: _exists(redis, keys.row("one")))
+            # What comes later than the refusal waits no more than what came before.
+            await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="two")})
+            await until(lambda: _exists(redis, keys.row("two")))
+            await redis.delete(keys.dead_letters)
+            await until(lambda: settled(redis, keys))
     told = [event["type"] for event in await events(redis, keys.events)]
     assert told.count("command.rejected") == 2
     assert len(await letters(redis, keys)) == 2
+    (line,) = [line for line in lines if line["log_level"] == "error"]
+    assert (line["event"], line["stream"]) == ("intake.rejection_refused", keys.commands)
+    assert line["refused_by"] == [keys.dead_letters]
+    assert "rename it" in line["advice"]
+    assert not [line for line in lines if line["event"].startswith("redis.")], "Redis is not away"
+
+
+@pytest.mark.parametrize("stream", ["events", "dead_letters"])
+async def test_a_full_stream_that_refuses_a_rejection_is_told_by_its_name(
+    redis: Redis, ledger: Ledger, keys: Keys, stream: str
+) -> None:
+    await open_group(redis, keys)
+    greatest = "-".join(["18446744073709551615"] * 2)
+    await redis.xadd(getattr(keys, stream), {"full": "1"}, id=greatest)
+    await redis.xadd(keys.commands, {COMMAND_FIELD: b"bad"})
+    with capture_logs() as told:
+
+        async def is_told() -> bool:
+            return any(line["event"] == "intake.rejection_refused" for line in told)
+
+        async with running(intake_of(redis, ledger).read):
+            await until(is_told)
+    (line,) = [line for line in told if line["event"] == "intake.rejection_refused"]
+    assert getattr(keys, stream) in line["refused_by"]
+    assert "doctor" in line["advice"]
 
 
 async def test_an_entry_without_the_field_is_rejected_with_what_it_holds(

@@ -26,7 +26,7 @@ from worker.intake.verdict import Entry, conflict, judge, with_next_id
 from worker.ledger.connection import BLOCK_MILLISECONDS, LEDGER_TROUBLE, stop_if_cancelled
 from worker.ledger.keys import GROUP, CommandStream
 from worker.ledger.lua import load_script
-from worker.ledger.outage import ONCE
+from worker.ledger.outage import ONCE, STILL_LOST_SECONDS
 from worker.ledger.row import Acceptance, AcceptVerdict, Rejection
 from worker.ledger.streams import by_stream
 
@@ -104,6 +104,7 @@ class Intake:
         self._read_own_again()
         self._own_again_at = math.inf
         self._present_until = 0.0
+        self._tell_refused_at = -math.inf
         self._takes_all = False
         self._behind = False
         self._ahead = LookAhead(redis, self._keys, consumer, batch_bytes)
@@ -380,14 +381,38 @@ class Intake:
             count = await self._ledger.reject(batch, stream)
         except ResponseError as exc:
             self._own_again_at = time.monotonic() + REFUSED_SECONDS
-            self._ledger.outage.failed("reject", exc)
-            if len(batch) > 1:
-                # One of them may be what can't be written: it must not take the others with it.
-                for rejection in batch:
-                    await self._reject([rejection], stream)
+            if len(batch) == 1:
+                await self._tell_refused(batch[0], stream, exc)
+                return
+            # One of them may be what can't be written: it must not take the others with it.
+            for rejection in batch:
+                await self._reject([rejection], stream)
             return
-        self._ledger.outage.worked("reject")
         log.warning("intake.rejected", entries=count)
+
+    async def _tell_refused(
+        self, rejection: Rejection, stream: CommandStream, exc: ResponseError
+    ) -> None:
+        """Tells which rejection Redis refuses and where; Redis itself is not away."""
+        now = time.monotonic()
+        if now < self._tell_refused_at:
+            return
+        self._tell_refused_at = now + STILL_LOST_SECONDS
+        targets = [self._keys.events, self._keys.dead_letters]
+        wrong = [key for key in targets if await self._redis.type(key) not in {b"stream", b"none"}]
+        log.error(
+            "intake.rejection_refused",
+            entry=rejection.entry_id.decode(),
+            stream=self._keys.stream(stream),
+            refused_by=wrong or targets,
+            error=" ".join(str(exc).split()),
+            advice=(
+                "the key holds something else: rename it"
+                if wrong
+                else "see what `trainmaster doctor` says of these streams"
+            )
+            + f"; the message stays where it is and is tried again every {REFUSED_SECONDS:.0f} s",
+        )
 
     async def _accept(
         self, batch: Sequence[tuple[Entry, Acceptance]], stream: CommandStream
