@@ -71,7 +71,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Said]:
         [sys.executable, "-c", FORKS],
         input=json.dumps(environments).encode(),
         cwd=folder,
-        timeout=TIMEOUT_SECONDS,
+        timeout=TIMEOUT_SECONDS * 5,  # for sixty of them
         check=True,
     )
 
