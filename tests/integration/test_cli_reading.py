@@ -439,6 +439,16 @@ async def test_cancel_says_what_it_does_not_end(
     assert again.code == 0
 
 
+async def test_cancel_of_a_command_that_nobody_has_read_says_that_it_is_not_accepted_yet(
+    console: Console, redis: Redis, keys: Keys
+) -> None:
+    assert console.run("submit", "list_models", "--id", "unread", "--priority", "bulk").code == 0
+    said = console.run("cancel", "unread")
+    assert said.code == 1
+    assert said.out.startswith("unread: no command has this id: it is not accepted yet, or ended")
+    assert await redis.xlen(keys.bulk_commands) == 1
+
+
 async def test_cancel_of_what_had_not_begun_says_so(
     console: Console, redis: Redis, ledger: Ledger
 ) -> None:

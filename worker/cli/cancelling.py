@@ -28,6 +28,7 @@ def cancel(*, target: Target, ids: tuple[str, ...], as_json: bool) -> None:
 
     Nothing more is done for them; of a backfill, what has ended is written down first. What was
     done at the API stays: a training that runs there goes on, for the API has no way to stop it.
+    Ends with 1 where an id is not known, as of a command that no worker has accepted yet.
     """
     settings = target.settings
 
@@ -69,7 +70,10 @@ def _is_cancelled(outcome: CancelOutcome) -> bool:
 def _describe(outcome: CancelOutcome) -> str:
     match outcome.verdict:
         case CancelVerdict.UNKNOWN_ID:
-            return "no command has this id"
+            return (
+                "no command has this id: it is not accepted yet, or ended too long ago. One that a "
+                "stream still holds can be cancelled once a worker has accepted it"
+            )
         case CancelVerdict.ITEM_OF_BACKFILL:
             return "it is an item of a backfill; see `trainmaster backfill cancel`"
         case CancelVerdict.ALREADY_ENDED:
