@@ -7,13 +7,16 @@ import random
 import socket
 import time
 from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
+from schemas.enums import SourceFormat
 from tests.body_server import CUT_WAYS, WAYS, Bodies
+from tests.web_server import serving
 from worker.api.downloads import Downloads
 from worker.api.remote_files import (
     RemoteFileError,
@@ -22,6 +25,9 @@ from worker.api.remote_files import (
     open_remote,
     read_remote,
 )
+from worker.backfill.errors import SourceUnavailableError
+from worker.backfill.plan import SourcePlan
+from worker.backfill.sources import open_source
 from worker.errors import InputError, RetryableError, SilentServerError
 from worker.thread_pools import ThreadPool
 
@@ -113,6 +119,39 @@ async def test_what_a_server_answers_decides_whether_to_ask_again(
     async with downloads() as reader:
         with pytest.raises(error, match=said):
             await reader.read(f"{server}/length/{status}.jpg", MOST_BYTES, "field")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\0\1garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+    ],
+)
+async def test_an_answer_that_is_no_http_is_asked_for_again(answer: bytes) -> None:
+    """Aiohttp tells it as a status of 400, which would fail an item for good."""
+
+    class Garbles(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+            pass
+
+        def do_GET(self) -> None:
+            self.wfile.write(answer)
+            self.close_connection = True
+
+    with serving(Garbles) as server:
+        async with downloads() as reader:
+            with pytest.raises(RetryableError, match="something that is not HTTP"):
+                await reader.read(f"{server}/a.jpg", MOST_BYTES, "field")
+        with (
+            pytest.raises(RemoteFileError, match="something that is not HTTP"),
+            open_remote(f"{server}/a.jpg") as file,
+        ):
+            file.read()
+        source = open_source(SourcePlan(f"{server}/a.csv", SourceFormat.CSV))
+        with pytest.raises(SourceUnavailableError, match="something that is not HTTP"):
+            next(iter(source.rows("")))
 
 
 async def test_a_server_that_never_answers_is_given_up_and_keeps_no_other_waiting(

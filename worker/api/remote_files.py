@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import aiohttp
 import fsspec
+from aiohttp.http_exceptions import HttpProcessingError
 from fsspec.implementations.http import HTTPStreamFile
 from yarl import URL
 
@@ -137,11 +138,11 @@ def translated() -> Iterator[None]:
     try:
         yield
     except aiohttp.ClientResponseError as exc:
-        raise status_error(exc.status) from exc
+        raise _response_error(exc) from exc
     except FileNotFoundError as exc:
         if isinstance(exc.__cause__, aiohttp.ClientResponseError):
             # fsspec says of any server that did not answer well that it has no such file.
-            raise status_error(exc.__cause__.status) from exc
+            raise _response_error(exc.__cause__) from exc
         if isinstance(exc.__cause__, aiohttp.ClientError | TimeoutError):
             raise RemoteFileError("the server can't be asked at the moment") from exc
         raise
@@ -156,6 +157,13 @@ def translated() -> Iterator[None]:
     except Exception as exc:
         # Every kind of store has errors of its own, and each means that nothing was read.
         raise RemoteFileError(f"can't be read at the moment: {type(exc).__name__}") from exc
+
+
+def _response_error(exc: aiohttp.ClientResponseError) -> OSError:
+    if isinstance(exc.__cause__, HttpProcessingError):
+        # aiohttp calls it a status of 400, and no server has answered that.
+        return RemoteFileError("the server answered with something that is not HTTP")
+    return status_error(exc.status)
 
 
 def status_error(status: int) -> OSError:

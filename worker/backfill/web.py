@@ -98,6 +98,9 @@ def _said(exc: TimeoutError | aiohttp.ClientError, got: int) -> str:
         return "the server does not answer in time"
     if isinstance(exc, aiohttp.ClientPayloadError):
         return f"the server ended it in the middle, after {counted(got, 'byte')}"
+    if isinstance(exc, aiohttp.ClientResponseError):
+        # Its statuses are judged elsewhere: aiohttp has not understood what came.
+        return "the server answered with something that is not HTTP"
     if isinstance(exc, aiohttp.ClientConnectorError):
         return f"the server can't be reached: {exc.strerror or exc.os_error}"
     return f"the server can't be asked: {type(exc).__name__}"
