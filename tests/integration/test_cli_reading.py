@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +22,7 @@ from worker.ledger.holds import Holds
 from worker.ledger.keys import COMMAND_FIELD, GROUP, Keys
 from worker.ledger.lanes import Lanes
 from worker.ledger.row import Acceptance, Finish, Lease, RowState
+from worker.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,6 +97,13 @@ async def test_events_are_filtered_by_type_state_and_id(
 
     lines = console.run("events").out.splitlines()
     assert [line.split()[1:3] for line in lines] == [[kind, subject] for subject, kind in seen()]
+
+    # "Since" has its own moment in it, to the millisecond.
+    last, fields = (await entries_between(redis, ledger.keys.events, "-", "+"))[-1]
+    moment = datetime.fromtimestamp(int(last.partition(b"-")[0]) // 1000 + 1, UTC)
+    entry = {"event": fields[b"event"]}
+    await redis.xadd(ledger.keys.events, entry, id=f"{int(moment.timestamp())}000-0")  # type: ignore[arg-type]
+    assert seen("--since", moment.isoformat()) == [("l", "list_models.cancelled")]
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,21 @@ def test_lists_come_in_pages_in_the_asked_order(sandbox: SandboxProcess) -> None
     assert by_time == titles
 
 
+def test_a_page_that_is_just_full_is_the_last_and_one_title_goes_over_several(
+    sandbox: SandboxProcess,
+) -> None:
+    title = uuid4().hex
+    for _ in range(20):
+        sandbox.create_model("resnet18", title)
+    page = sandbox.http.get(MODELS, params={"query": title}).json()
+    assert (len(page["results"]), page["nextPageToken"]) == (20, None)
+    for _ in range(5):
+        sandbox.create_model("resnet18", title)
+    for ascending in ("True", "False"):
+        found = _models(sandbox, orderBy="title", orderAsc=ascending, query=title)
+        assert found == [title] * 25
+
+
 def test_a_page_token_has_to_be_quoted(sandbox: SandboxProcess) -> None:
     for _ in range(21):
         sandbox.create_model("resnet18")

@@ -41,6 +41,15 @@ def test_a_percentile_is_right_to_one_percent_and_never_above_the_longest() -> N
     assert Latencies().percentile(50) is None
 
 
+def test_half_of_two_is_the_smaller_one() -> None:
+    """The time within which so many ended, not one that none of them took."""
+    latencies = Latencies()
+    latencies.add(1.0)
+    latencies.add(100.0)
+    assert latencies.percentile(50) == pytest.approx(1.0, rel=0.02)
+    assert latencies.percentile(51) == pytest.approx(100.0, rel=0.02)
+
+
 def test_all_is_counted_once_and_failures_by_their_reason() -> None:
     records = [succeeded(1, 0.05, 1.0), succeeded(2), failed("not_found"), failed("not_found")]
     summary = tally(records).summary("night", 2.0)
@@ -56,6 +65,14 @@ def test_all_is_counted_once_and_failures_by_their_reason() -> None:
     assert summary["items_without_predictions"] == 1
     counts = [each["count"] for each in summary["confidences"]]
     assert (counts[1], counts[-1], sum(counts)) == (1, 1, 2)
+
+
+def test_of_very_many_messages_the_first_twenty_are_told_and_counted_to_the_end() -> None:
+    records = [failed(f"code-{number}") for number in range(30)] * 3
+    summary = tally(records).summary("night", 1.0)
+    assert [each["items"] for each in summary["messages"]] == [3] * 20
+    assert summary["messages"][0]["message"] == "code-0!"
+    assert sum(summary["failures"].values()) == 90
 
 
 def test_one_class_for_a_frame_counts_as_a_prediction() -> None:
