@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
+from kombu.utils.url import parse_url
 
 from worker.errors import SettingError
 from worker.redaction import HIDDEN
@@ -15,6 +18,19 @@ def test_a_plain_url_is_the_same_for_celery() -> None:
     assert (address.username, address.password) == ("user", "p@ss")
     assert address.broker().url == "redis://user:p%40ss@[::1]:7000/3"
     assert address.broker().tls is None
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "sentinel"])
+@pytest.mark.parametrize("secret", ["p/@s", "p?s#x", "p%41:s", "p [s]+;s", "pä€s"])
+def test_celery_reads_the_same_user_and_password_whatever_stands_in_them(
+    scheme: str, secret: str
+) -> None:
+    quoted = quote(secret, safe="")
+    address = RedisAddress.parse(f"{scheme}://u{quoted}:{quoted}@host:7000/3")
+    assert address.password == secret
+    read = parse_url(address.broker().url)
+    assert (read["userid"], read["password"]) == (f"u{secret}", secret)
+    assert (read["hostname"], read["port"], read["virtual_host"]) == ("host", 7000, "3")
 
 
 def test_ports_and_database_have_defaults() -> None:
