@@ -19,7 +19,11 @@ from tests.integration.worker_bench import Bench, in_seconds
 from tests.sandbox_process import SIMULATED
 from tests.unit.test_shortages import no_more_files
 from worker.api.gate import Breaker, Gate
+from worker.api.remote_files import MAX_IMAGE_BYTES
+from worker.byte_budget import ByteBudget
 from worker.errors import FencedError, TrainmasterError
+from worker.handlers.files import PlainFiles
+from worker.handlers.run import FIRST_BYTES
 from worker.ledger.cancellation import cancel
 from worker.ledger.ledger import Ledger
 
@@ -88,6 +92,31 @@ async def test_a_lost_reply_to_the_note_of_a_creation_tells_of_its_start_no_seco
     assert vars(ledger)["keeps"] is None, "the reply to the second note was lost"
     assert await bench.states(sent) == ["accepted", "started", "succeeded"]
     assert made(bench, "train", data) == 1
+
+
+async def test_files_on_disks_never_take_more_memory_than_bodies_may(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """A file is larger than what is reserved at first: that is given back before it waits."""
+    picture = tmp_path / "a.jpg"
+    picture.write_bytes(b"x" * 3 * FIRST_BYTES)
+    files = PlainFiles((tmp_path,), "data.data_path", MAX_IMAGE_BYTES)
+    budget = ByteBudget(8 * FIRST_BYTES)
+    around = replace(bench.attempts.around, bodies=budget)
+    bench.attempts = replace(bench.attempts, around=around)
+    used: list[int] = []
+
+    async def read(command_id: str) -> None:
+        run = bench.begin(await bench.claim(command_id))
+        assert await run.read_file(files, picture, 2) == picture.read_bytes()
+        used.append(budget.used_bytes)
+        run.release()
+
+    sent = [await bench.send("list_models", {}) for _ in range(4)]
+    async with asyncio.timeout(60):
+        await asyncio.gather(*map(read, sent))
+    assert max(used) <= budget.most_bytes
+    assert budget.used_bytes == 0
 
 
 async def test_nothing_is_created_when_the_deadline_passes_while_the_api_is_asked(
