@@ -246,6 +246,43 @@ async def test_a_release_takes_refusals_off_the_board_so_that_their_workers_ask_
     assert await holds.list() == []
 
 
+async def test_a_hold_is_shown_with_no_longer_rest_than_it_was_to_have(
+    redis: Redis, keys: Keys
+) -> None:
+    """Where Redis' clock went back its key lives on, and no worker waits for that."""
+    holds = Holds(redis, keys)
+    text = f"5000 {await holds.now_ms()} the API answered 429"
+    await redis.set(keys.hold, text, px=3_600_000)
+    (hold,) = await holds.list()
+    assert hold.rest_ms is not None
+    assert hold.rest_ms <= 5000
+
+
+async def test_a_refusal_tells_since_when_however_often_it_is_told_again(
+    redis: Redis, keys: Keys
+) -> None:
+    holds = Holds(redis, keys)
+    board = RefusalBoard(holds, "worker")
+    await board.refuse("the first")
+    (first,) = await holds.list()
+    await until_later(holds, first.since_ms)
+    await board.refuse("the second")
+    (again,) = await holds.list()
+    assert (again.since_ms, again.reason) == (first.since_ms, "the second")
+    await board.admit()
+    assert await holds.list() == []
+    await board.refuse("anew")
+    (anew,) = await holds.list()
+    assert anew.since_ms > first.since_ms
+
+
+async def until_later(holds: Holds, than_ms: int) -> None:
+    """Waits until Redis' clock shows another millisecond."""
+    async with asyncio.timeout(60):
+        while await holds.now_ms() <= than_ms:
+            await asyncio.sleep(0.002)
+
+
 def test_without_a_hold_a_release_says_so(console: Console) -> None:
     assert console.run("holds", "release").out == "there was no hold\n"
     assert console.run("holds", "--json").out == ""

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.console import Console
 from tests.lying_server import LyingServer
 from tests.security.tls import Authority, server_context
+from worker.api.authorities import create_tls_context
 from worker.api.signing import RequestSigner
 from worker.api.transport import Timeouts, Transport
 from worker.errors import NotSentError, SettingError
@@ -84,6 +85,24 @@ def test_whatever_is_wrong_with_authorities_is_a_bad_setting(
     with pytest.raises(SettingError) as caught:
         Transport("https://api.encord.com", RequestSigner(Ed25519PrivateKey.generate()))
     assert named(caught.value.message, variable, places[place])
+
+
+def test_of_several_kinds_of_names_the_first_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL's own go before the one of requests."""
+    right = Authority.create(tmp_path / "right.pem", "Right")
+    usable = {
+        "SSL_CERT_FILE": str(right.file),
+        "SSL_CERT_DIR": str(right.hashed(tmp_path / "folder")),
+    }
+    for name in reversed(NAMES):
+        monkeypatch.setenv(name, str(tmp_path / "missing"))
+        with pytest.raises(SettingError, match=f"^{name}: "):
+            create_tls_context()
+        if name in usable:
+            monkeypatch.setenv(name, usable[name])
+            create_tls_context()
 
 
 @pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])

@@ -26,7 +26,7 @@ from worker.backfill.plan import SourcePlan
 from worker.backfill.sources import open_source
 from worker.errors import BusyThreadsError, InputError, NotSentError, RetryableError, ShortageError
 from worker.handlers.files import PlainFiles
-from worker.open_files import affordable_places
+from worker.open_files import affordable_places, raise_limit
 from worker.settings import Settings
 from worker.shortages import shortage_error
 from worker.tasks.verdict import RetryPolicy, decide
@@ -200,6 +200,18 @@ def test_places_are_no_more_than_open_files_allow() -> None:
     assert affordable_places(settings, resource.RLIM_INFINITY) == settings.places
     assert 0 < affordable_places(settings, 256) < 256 - settings.long_poll_places
     assert affordable_places(settings, 64) == 1
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_may_be_and_told() -> None:
+    """Shells give a soft limit of 1,024, where the hard one allows all places."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        assert raise_limit() == hard
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+        assert raise_limit() == hard
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_a_thread_that_hangs_keeps_its_own_kind_waiting_and_nothing_else() -> None:
