@@ -143,6 +143,14 @@ async def test_a_byte_order_mark_is_no_part_of_a_command_file(
     assert len(await sent(redis, keys)) == (1 if form == "one" else 2)
 
 
+def test_a_bad_line_is_named_as_an_editor_counts_it(console: Console) -> None:
+    """Blank lines are none of the commands, but they are lines."""
+    one = orjson.dumps(LIST)
+    said = console.run("submit", "-", stdin=one + b"\n\n\n" + one + b"\nnonsense\n")
+    assert said.code == 2
+    assert "line 5: not JSON" in said.err
+
+
 async def test_null_as_an_argument_is_the_same_as_none(
     console: Console, redis: Redis, keys: Keys
 ) -> None:

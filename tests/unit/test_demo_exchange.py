@@ -87,6 +87,20 @@ async def test_a_command_goes_to_the_stream_and_its_result_comes_from_its_own_ev
     ]
 
 
+async def test_an_end_that_is_told_twice_keeps_nobody_from_reading_on(told: Told) -> None:
+    """A Redis that was restored may have the same event once more."""
+    first = asyncio.create_task(told.exchange.carry_out("get_model", "mine", {}))
+    await told.commands()
+    for _ in range(2):
+        await told.tell("get_model.succeeded", "mine", result="right")
+    assert await asyncio.wait_for(first, 60) == "right"
+    second = asyncio.create_task(told.exchange.carry_out("get_model", "another", {}))
+    while "another" not in {command["id"] for command in await told.commands()}:
+        await asyncio.sleep(0.01)
+    await told.tell("get_model.succeeded", "another", result="too")
+    assert await asyncio.wait_for(second, 60) == "too"
+
+
 @pytest.mark.parametrize("state", ["failed", "cancelled", "rejected"])
 async def test_any_other_end_is_an_error_that_names_the_command(told: Told, state: str) -> None:
     end = asyncio.create_task(told.exchange.carry_out("train", "mine", {}))
