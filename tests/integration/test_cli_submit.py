@@ -156,6 +156,20 @@ def test_an_id_sent_again_with_other_data_is_rejected_and_ends_with_1(served: Se
     assert "idempotency_conflict" in said.err
 
 
+def test_a_wait_goes_on_though_another_command_under_its_id_is_rejected(served: Served) -> None:
+    command_id = str(uuid.uuid4())
+    process = served.console.start(
+        "submit", "--wait", "list_models", "--id", command_id, "--notbefore", "1h"
+    )
+    wait_until(lambda: served.console.run("status", command_id).code == 0, "it is accepted")
+    other = served.console.run("submit", "--wait", "list_models", "query=x", "--id", command_id)
+    assert "idempotency_conflict" in other.err
+    assert served.console.run("cancel", command_id).code == 0
+    said = finish(process)
+    assert "idempotency_conflict" not in said.out + said.err
+    assert "cancelled" in said.out + said.err
+
+
 @pytest.mark.parametrize("how", ["interrupt", "timeout"])
 def test_a_wait_that_is_left_says_that_the_command_goes_on_and_how_to_look(
     served: Served, how: str
