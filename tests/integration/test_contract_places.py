@@ -18,11 +18,13 @@ from tests.integration.test_handlers_results import train_data
 from tests.integration.test_intake_reading import until
 from tests.integration.worker_bench import Bench, end_tasks, in_seconds, open_bench
 from tests.sandbox_process import SIMULATED, SandboxProcess
+from worker.api.credentials_watch import Admission, CredentialsWatch
 from worker.handlers.run import LongPolls
 from worker.ledger.dead_letters import DeadLetters
+from worker.ledger.holds import Holds, RefusalBoard
 from worker.ledger.lanes import FailureShare, Lanes
 from worker.ledger.row import RowState
-from worker.tasks.runner import TEXT_BYTES, Runner
+from worker.tasks.runner import BREAKER_PAUSE_SECONDS, TEXT_BYTES, Runner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -108,6 +110,29 @@ async def test_an_interactive_command_runs_though_bulk_fills_all_it_may(bench: B
         runner.wake()
         await until_ended(bench, sent)
         assert runner.running == 30, "no slow call had to end for it"
+
+
+async def test_a_worker_whose_credentials_are_refused_claims_nothing(bench: Bench) -> None:
+    """And claims again once the API takes them."""
+    answers = [Admission.REFUSED]
+
+    async def ask() -> tuple[Admission, str]:
+        return answers[-1], "the API does not know the key"
+
+    board = RefusalBoard(Holds(bench.redis, bench.ledger.keys), "here")
+    watch = CredentialsWatch(ask, board, minimum_seconds=0.05, maximum_seconds=0.05)
+    assert await watch.examine()
+    sent = await bench.send("list_models", {})
+    refused = replace(bench, attempts=replace(bench.attempts, credentials=watch))
+    async with running_runner(refused, places=4) as runner:
+        runner.wake()
+        # As long as it takes a worker to look twice.
+        await asyncio.sleep(2 * BREAKER_PAUSE_SECONDS)
+        assert await bench.redis.hget(bench.ledger.keys.row(sent), "n") == b"0", "no lease on it"
+        answers.append(Admission.TAKEN)
+        await until_ended(bench, sent)
+    await watch.aclose()
+    assert await bench.states(sent) == ["accepted", "succeeded"]
 
 
 async def test_commands_that_end_for_their_deadline_pause_no_lane(bench: Bench) -> None:

@@ -63,8 +63,12 @@ TROUBLES: dict[str, tuple[Act, Act]] = {
 }
 
 
-# The ledger takes writes all the time; only Celery can send no wake-up, or take none.
-WITHOUT_WAKE_UPS = {"no right to read lists", "wake-ups in a key of the wrong type"}
+# The ledger takes writes all the time; only Celery can send no wake-up, or take none. And what the
+# worker tells once a command had to do without one, for no drain was open any more.
+WITHOUT_WAKE_UPS = {
+    "no right to read lists": b"engine.wake_ups_missed",
+    "wake-ups in a key of the wrong type": b"engine.wake_up_failed",
+}
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +94,7 @@ def stranger(server: EmbeddedRedis) -> Console:
         ENCORD_DOMAIN="http://127.0.0.1:9",
         TRAINMASTER_LOG_FORMAT="json",
         TRAINMASTER_SWEEP_SECONDS="0.25",
+        TRAINMASTER_SLICE_SECONDS="1",
     )
 
 
@@ -97,6 +102,14 @@ def ended(client: Redis, keys: Keys, command_id: str) -> bool:
     found = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(keys.events))
     wanted = f'"subject":"{command_id}"'.encode()
     return any(wanted in event[b"event"] and b".failed" in event[b"event"] for _, event in found)
+
+
+def ends_without_a_wake_up(client: Redis, keys: Keys, log: Path, told: bytes) -> bool:
+    """Has one more command end; returns whether one of them had no open drain to run in."""
+    command_id = str(uuid.uuid4())
+    client.xadd(keys.commands, {"command": COMMAND % command_id})
+    wait_until(lambda: ended(client, keys, command_id), "one without a wake-up")
+    return told in log.read_bytes()
 
 
 # A full server refuses nothing that Celery's consumer asks; `redis-full` is a scenario of faults.
@@ -116,9 +129,10 @@ def test_a_worker_outlives(client: Redis, stranger: Console, tmp_path: Path, tro
                 lambda: worker.poll() is not None or b"wake_ups.failed" in log.read_bytes(),
                 "Celery's consumer has met the trouble",
             )
-            if trouble in WITHOUT_WAKE_UPS:
-                client.xadd(keys.commands, {"command": COMMAND % "meanwhile"})
-                wait_until(lambda: ended(client, keys, "meanwhile"), "one without a wake-up")
+            if told := WITHOUT_WAKE_UPS.get(trouble):
+                wait_until(
+                    lambda: ends_without_a_wake_up(client, keys, log, told), "a drain of its own"
+                )
         finally:
             end(client, keys)
         assert worker.poll() is None, log.read_text()
