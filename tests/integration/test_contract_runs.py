@@ -368,6 +368,23 @@ async def test_an_attachment_that_differs_or_is_older_than_the_lost_one_is_never
     assert terminal["data"]["result"]["project_model"]["project_model_uuid"] == lost
 
 
+async def test_an_attachment_that_may_be_anothers_is_adopted_by_nobody(bench: Bench) -> None:
+    """The API does not list which trainings were selected, so either may have created it."""
+    data = data_of(bench, "attach") | {"iteration_policy": "manualSelection"}
+    model = data["model_uuid"]
+    trainings = [bench.sandbox.create_training(model) for _ in range(2)]
+    for training in trainings:
+        bench.sandbox.ended(model, training)
+    sent = [
+        await doubted(bench, "attach", {**data, "training_uuids": [training]})
+        for training in trainings
+    ]
+    bench.sandbox.attach(model, iterationPolicy="manualSelection", trainingUuids=trainings[:1])
+    for command_id in sent:
+        await bench.attempt(command_id)
+        assert await bench.state(command_id) == "in_doubt"
+
+
 async def test_of_two_that_may_be_the_lost_one_none_is_adopted(bench: Bench) -> None:
     """One of them is somebody else's, and nothing tells which."""
     data = data_of(bench, "create_model")
