@@ -10,7 +10,7 @@ import contextlib
 import random
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -107,6 +107,7 @@ class _Run:
 
     Attributes:
         standstill_seconds: the longest time in which nothing ended.
+        odd: items that are wrong.
     """
 
     fleet: Fleet
@@ -114,6 +115,7 @@ class _Run:
     faults: Faults
     audit: Audit
     standstill_seconds: float = 0.0
+    odd: list[str] = field(default_factory=list)
     _moved: tuple[int, float] = (0, 0.0)
 
     def storm(self, seconds: float, every_seconds: float, per_second: int) -> None:
@@ -204,6 +206,7 @@ class _Run:
             lost=items["lost"],
             doubled=doubled + items["doubled"],
             wrong=sum(wrong.values()),
+            odd=self.odd,
             details={
                 "kinds": len(self.faults.drawn),
                 "items": items["items"],
@@ -253,7 +256,9 @@ class _Run:
                 found[record["item"]] += 1
                 uuid = item_uuid(int(backfill_id[2:]), record["item"])
                 told = orjson.dumps(record.get("frames"))
-                counts["wrong"] += record["state"] != "succeeded" or uuid.encode() not in told
+                if record["state"] != "succeeded" or uuid.encode() not in told:
+                    counts["wrong"] += 1
+                    self.odd.append(f"item of {uuid}: {record}"[:400])
             counts["lost"] += ITEMS - len(found)
             counts["doubled"] += found.total() - len(found)
         return counts

