@@ -286,7 +286,7 @@ async def test_past_its_deadline_nothing_is_started(bench: Bench) -> None:
 async def test_a_deadline_ends_the_wait_for_a_training(bench: Bench) -> None:
     bench.sandbox.faults({**SIMULATED, "training": "stalled"})
     model = bench.sandbox.create_model()
-    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    soon = (datetime.now(UTC) + timedelta(seconds=4)).isoformat()
     sent = await bench.send("train", train_data(bench.sandbox, model), deadline=soon)
     terminal = await bench.end(sent)
     assert terminal["data"]["error"]["code"] == "deadline_exceeded"

@@ -40,6 +40,7 @@ REDIS_PAUSE_SECONDS = 0.25
 # So long places are gathered, to be filled by one script; whoever is due waits no longer.
 GATHER_SECONDS = 0.02
 CLOSE_PAUSE_SECONDS = 0.2
+CLAIM_PAUSE_SECONDS = 0.01
 BREAKER_PAUSE_SECONDS = 0.5
 LONGEST_REDIS_PAUSE_SECONDS = 2.0
 # While the intake is behind, the bulk lane's share is filled so often, or runs that are over soon
@@ -428,12 +429,17 @@ class Runner:
         """
         self.stop()
         end = time.monotonic() + grace_seconds
-        while self._runs and (rest := end - time.monotonic()) > 0:
-            # More than once: a run whose change is done goes on to what need not be waited for.
+        # A claim that is under way brings leases, which are to be handed back too.
+        while (self._runs or self._draining) and (rest := end - time.monotonic()) > 0:
+            # More than once: a run whose change is done goes on to what need not be waited for, and
+            # one that has not begun would end without a word.
             for task, (_, run) in list(self._runs.items()):
-                if run is None or not run.changing:
+                if run is not None and not run.changing:
                     task.cancel()
-            await asyncio.wait(list(self._runs), timeout=min(rest, CLOSE_PAUSE_SECONDS))
+            if self._runs:
+                await asyncio.wait(list(self._runs), timeout=min(rest, CLOSE_PAUSE_SECONDS))
+            else:
+                await asyncio.sleep(min(rest, CLAIM_PAUSE_SECONDS))
         self._finished.clear()
         self._finishing.set()
         try:
