@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOUR = 3600
-# Once nothing goes wrong any more something ends at least so often, until all has ended.
-CALM_SECONDS = 180.0
-# So long nothing may end at all, however many faults there are at once.
+# Once nothing goes wrong any more something ends at least so often, until all has ended: a training
+# in doubt waits as long as its timeout.
+CALM_SECONDS = 300.0
+# So long nothing may end at all, however many faults there are at once, but for what is in doubt.
 STANDSTILL_SECONDS = 60.0
 # A run that is at least so long has seen every kind.
 ALL_KINDS_SECONDS = 900.0
@@ -83,7 +84,7 @@ def chaos(
     with (
         files.serve() as files_url,
         Fleet(folder / "fleet", 0, redis_config=REDIS, redis_server=server) as fleet,
-        LyingProxy(int(fleet.sandbox.told["domain"].rpartition(":")[2]), front) as proxy,
+        LyingProxy(int(fleet.sandbox.told["domain"].rpartition(":")[2]), front, front.cut) as proxy,
     ):
         fleet.settings = {
             **SETTINGS,
@@ -166,8 +167,16 @@ class _Run:
         now = time.monotonic()
         if self.audit.ended() > ended:
             self._moved = (self.audit.ended(), now)
-        elif not self._is_over():
-            self.standstill_seconds = max(self.standstill_seconds, now - since)
+        elif now - since > self.standstill_seconds and not self._only_doubts_are_left():
+            self.standstill_seconds = now - since
+
+    def _only_doubts_are_left(self) -> bool:
+        """Whether each command that has not ended waits for what the API may still show."""
+        left = (each for each in self.load.work.expected if not self.audit.ends(each))
+        told = (self.audit.events[each][-1:] for each in left)
+        return not self.load.unsent and all(
+            bool(events) and state(events[0]) == "in_doubt" for events in told
+        )
 
     def _is_over(self) -> bool:
         rejected = len({event["id"] for event in self.audit.rejected})

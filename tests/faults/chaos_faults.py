@@ -63,6 +63,11 @@ API_FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+def _is_unknown(request: bytes, reply: bytes) -> bool:
+    is_prediction = b"/predict " in request.partition(b"\r\n")[0]
+    return is_prediction and reply.startswith(b"HTTP/1.1 404")
+
+
 class Front:
     """What a proxy before the sandbox answers.
 
@@ -77,11 +82,14 @@ class Front:
 
     def __call__(self, request: bytes, reply: bytes) -> Answer:
         """Returns the answer; predictions are answered here, for the sandbox has no such model."""
-        is_prediction = b"/predict " in request.partition(b"\r\n")[0]
-        if is_prediction and reply.startswith(b"HTTP/1.1 404"):
+        if _is_unknown(request, reply):
             reply = predicted(request)
         lie = self.lie
         return Answer(reply) if lie is None else lie(request, reply)
+
+    def cut(self, request: bytes, partial: bytes) -> bytes:
+        """Returns what is left of an answer that broke off: a prediction's is cut here too."""
+        return predicted(request)[:-1] if _is_unknown(request, partial) else partial
 
 
 @dataclass

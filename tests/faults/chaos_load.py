@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BULK = "{trainmaster}:commands:bulk"
 INBOX = "{trainmaster}:inbox"
 # How long a training is waited for, and so how long its creation may stay in doubt.
-TRAINING_SECONDS = 120
+TRAINING_SECONDS = 240
 ROUNDS_PER_MODEL = 100
 ROUNDS_PER_BACKFILL = 60
 MODELS = 20

@@ -36,10 +36,22 @@ class Answer:
 class LyingProxy:
     """Listens on a free loopback port in its own thread while it is entered."""
 
-    def __init__(self, port: int, lie: Callable[[bytes, bytes], Answer]) -> None:
-        """Takes the port of the server behind, and what makes an answer of request and reply."""
+    def __init__(
+        self,
+        port: int,
+        lie: Callable[[bytes, bytes], Answer],
+        cut: Callable[[bytes, bytes], bytes] = lambda _, partial: partial,
+    ) -> None:
+        """Takes the port of the server behind, and what makes an answer of request and reply.
+
+        Args:
+            port: Of the server behind.
+            lie: What a client gets, by its request and the reply.
+            cut: The same where the reply broke off.
+        """
         self._back_port = port
         self._lie = lie
+        self._cut = cut
 
     def __enter__(self) -> Self:
         self._started = threading.Event()
@@ -86,6 +98,7 @@ class LyingProxy:
         # Whoever is killed, closes or resets in the middle is what this is for.
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self._back_port)
+            request = b""
             try:
                 while True:
                     request = await _message(reader)
@@ -97,7 +110,7 @@ class LyingProxy:
                         writer.write(answer.later)
             except asyncio.IncompleteReadError as cut:
                 # What breaks off behind breaks off here; a client that has gone does not mind.
-                writer.write(cut.partial)
+                writer.write(self._cut(request, cut.partial))
             except ConnectionResetError:
                 _reset(writer)
             finally:
