@@ -10,8 +10,8 @@ from pydantic import AliasChoices, ValidationError
 
 from schemas.events import ErrorCode
 from worker.errors import SettingError
-from worker.redaction import is_text
 from worker.settings import PREFIX, LedgerSettings, Settings, environment_names
+from worker.utf8 import is_utf8
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -48,7 +48,7 @@ def _load(settings_class: type[S], redis_url: str | None, namespace: str | None)
     names = environment_names() | {name: f"--{name.replace('_', '-')}" for name in given}
     told = {name: os.environ.get(name, "") for name in _variables(settings_class)}
     told |= {names[name]: value for name, value in given.items()}
-    wrong = [name for name, value in told.items() if not is_text(value)]
+    wrong = [name for name, value in told.items() if not is_utf8(value)]
     if wrong:
         raise SettingError(
             "; ".join(f"{name} is not UTF-8" for name in wrong), code=ErrorCode.INVALID_SETTING

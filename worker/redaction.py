@@ -65,12 +65,3 @@ def _redact_found(found: re.Match[str]) -> str:
 def _unreadable(url: str) -> str:
     scheme = url.partition("://")[0]
     return f"{scheme if _SCHEME.fullmatch(scheme) else ''}://{HIDDEN}"
-
-
-def is_text(value: str) -> bool:
-    """Tells whether an argument or a variable is UTF-8; bytes that are not become surrogates."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

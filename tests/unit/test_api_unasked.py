@@ -262,7 +262,7 @@ class _SlowLimits:
         await asyncio.sleep(self._seconds)
 
     async def hold(self, seconds: float, reason: str) -> None:
-        raise NotImplementedError
+        raise AssertionError(f"held for {seconds} s: {reason}")
 
 
 def slow(transport: Transport, seconds: float) -> MlModelsApi:

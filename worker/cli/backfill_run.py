@@ -27,7 +27,7 @@ from worker.backfill.sources import guess_format
 from worker.cli.backfill_lead import begin_backfill, check_drawing, lead_backfill, store_of
 from worker.cli.output import safe_text
 from worker.cli.target import Target, json_option, ledger_command
-from worker.redaction import is_text
+from worker.utf8 import is_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -202,7 +202,7 @@ def _located(source: str, told: SourceFormat | None) -> tuple[str, SourceFormat]
 
 def _kept(path: str, hint: str) -> str:
     """Returns a path, which the ledger can keep; it is absolute, so that its folders count too."""
-    if is_text(path):
+    if is_utf8(path):
         return path
     raise click.BadParameter(
         f"{safe_text(path)} is not UTF-8: rename the file, or the folder that it is in",

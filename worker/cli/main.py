@@ -23,7 +23,8 @@ from click.shell_completion import CompletionItem
 from schemas.enums import CommandType
 from schemas.suggestions import unknown
 from worker.errors import SettingError
-from worker.redaction import is_text, redact_text
+from worker.redaction import redact_text
+from worker.utf8 import is_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +127,7 @@ class Commands(click.Group):
         # Ids, names and paths go into the ledger, which holds text. These only read or write files.
         takes_any = args[:1] == ["schemas"]
         for arg in args:
-            if takes_any or is_text(arg) or (args[0] == "submit" and Path(arg).is_file()):
+            if takes_any or is_utf8(arg) or (args[0] == "submit" and Path(arg).is_file()):
                 continue
             raise click.UsageError(
                 f"{_readable(arg)!r} is not UTF-8: type it in UTF-8, or rename the file or folder",
@@ -180,7 +181,7 @@ def main() -> None:
     """Runs the console script; a wrong setting is one line and exit code 2, never a traceback."""
     sys.excepthook = _show_defect
     if "_TRAINMASTER_COMPLETE" in os.environ:
-        if not is_text(os.environ.get("COMP_WORDS", "")):
+        if not is_utf8(os.environ.get("COMP_WORDS", "")):
             # Nothing of ours begins so.
             return
         # It has a script for bash of its own.

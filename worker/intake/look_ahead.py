@@ -1,8 +1,8 @@
 """Finds interactive commands behind a backlog of bulk ones in the stream of all.
 
 Reading in order, a worker comes to them only once it has accepted all that stands before them. To
-look at an entry costs a twentieth of accepting it, so one worker looks at the whole backlog first
-and has accepted at once what is no bulk command. The rest is read in its turn.
+look at an entry takes a tenth of the time of accepting it, so one worker looks at the whole backlog
+first and accepts at once what is no bulk command. The rest is read in its turn.
 """
 
 from __future__ import annotations
