@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -12,17 +14,19 @@ from uuid import UUID, uuid4
 import pytest
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import TypeAdapter
 
 from tests.lying_server import LIE, Lie, LyingServer, answer, prediction
 from tests.security.tls import Authority, server_context
-from worker.api.client import MlModelsApi
+from worker.api.client import MlModelsApi, _parse
+from worker.api.connections import ReplyHandler
 from worker.api.downloads import Downloads
 from worker.api.gate import Gate
 from worker.api.remote_files import read_remote
 from worker.api.signing import RequestSigner
 from worker.api.transport import Timeouts, Transport
 from worker.backfill.web import fetch
-from worker.errors import BadResponseError, NotSentError, RetryableError
+from worker.errors import BadResponseError, NotSentError, RetryableError, TrainmasterError
 from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
@@ -68,16 +72,20 @@ CLOSING_LIES = [
 ]
 
 
+async def settled(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Returns what a coroutine returns, once the loop has closed what was given up.
+
+    With TLS an end takes turns of both sides.
+    """
+    result = await coroutine
+    await asyncio.sleep(0.05)
+    return result
+
+
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
     """Runs a coroutine on one of the loops that workers have."""
     factory = uvloop.new_event_loop if request.param == "uvloop" else None
-
-    async def settled(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        result = await coroutine
-        for _ in range(20):  # turns in which the loop closes what was given up
-            await asyncio.sleep(0)
-        return result
 
     def on_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
         with asyncio.Runner(loop_factory=factory) as runner:
@@ -302,6 +310,99 @@ def test_whoever_waits_behind_a_wrong_answer_does_not_get_the_one_that_was_meant
     assert told[1] in {None, str(uuids[2])}
 
 
+class _Refusing(LyingServer):
+    """Tells a failure that nobody asked for, and then each answer only with the next request's."""
+
+    late: bytes = b""
+
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
+    ) -> bool:
+        await reader.readuntil(b"\r\n\r\n")
+        self.asked.append((connection, ""))
+        number = len(self.asked)
+        body = json.dumps(number).encode()
+        told = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+        if connection > 1 or number == 1:
+            writer.write(told)
+        elif number == 2:
+            writer.write(self.lie.within)
+            self.late = told
+        else:
+            writer.write(self.late)
+            self.late = told
+        return True
+
+
+@pytest.mark.parametrize("status", [b"404 Not Found", b"408 Request Timeout", b"429 Slow Down"])
+def test_no_answer_is_another_s_after_a_failure_that_was_another_s(
+    run: Callable[[Coroutine[Any, Any, Any]], Any], status: bytes
+) -> None:
+    """A failure names no request: the true answer may be on its way."""
+    failure = b"HTTP/1.1 %s\r\ncontent-length: 0\r\n\r\n" % status
+
+    async def ask(server: LyingServer) -> list[int | None]:
+        told: list[int | None] = []
+        async with opened(server, connections=1) as transport:
+            for _ in range(4):
+                try:
+                    response = await transport.send("GET", "/x")
+                except TrainmasterError:
+                    told.append(None)
+                else:
+                    told.append(json.loads(response.body))
+                    response.accept()
+        return told
+
+    with _Refusing(lie=Lie(within=failure)) as server:
+        assert run(ask(server)) == [1, None, 3, 4]
+
+
+def test_an_answer_that_can_t_be_judged_keeps_no_connection(
+    server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any]
+) -> None:
+    """Whatever goes wrong, and though somebody keeps the error."""
+
+    def check(_: Any) -> None:
+        raise MemoryError
+
+    async def ask() -> None:
+        async with opened(server, connections=1) as transport:
+            response = await transport.send("GET", f"/ml-models/{uuid4()}")
+            with pytest.raises(MemoryError):
+                _parse(TypeAdapter(dict[str, Any]), response, check)
+            await MlModelsApi(transport).get_model(model_uuid=uuid4())
+            assert response.status == 200, "it is still held"
+
+    run(asyncio.wait_for(ask(), PATIENCE_SECONDS))
+
+
+def test_an_answer_that_is_dropped_in_another_thread_is_refused_on_the_loop_s(
+    server: LyingServer,
+    run: Callable[[Coroutine[Any, Any, Any]], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A collection of garbage may take place in any thread, and connections belong to one."""
+    refused_in: list[str] = []
+    refuse = ReplyHandler.refuse
+
+    def told(handler: ReplyHandler) -> None:
+        refused_in.append(threading.current_thread().name)
+        refuse(handler)
+
+    monkeypatch.setattr(ReplyHandler, "refuse", told)
+
+    async def ask() -> None:
+        async with opened(server, connections=1) as transport:
+            held = [await transport.send("GET", f"/ml-models/{uuid4()}")]
+            waiting = asyncio.create_task(MlModelsApi(transport).get_model(model_uuid=uuid4()))
+            threading.Thread(target=held.clear).start()
+            await waiting
+
+    run(asyncio.wait_for(ask(), PATIENCE_SECONDS))
+    assert refused_in == [threading.current_thread().name]
+
+
 def test_who_is_cancelled_with_an_answer_in_hand_keeps_no_connection(
     server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any]
 ) -> None:
@@ -380,10 +481,11 @@ def test_a_server_that_speaks_first_is_not_asked(
                 await transport.send("POST", f"/ml-models/{uuid4()}", body=b"{}", fresh=fresh)
             assert not server.asked
             server.lie = Lie()
-            await transport.send("POST", f"/ml-models/{uuid4()}", body=b"{}", fresh=fresh)
+            path = f"/ml-models/{uuid4()}"
+            (await transport.send("POST", path, body=b"{}", fresh=fresh)).accept()
 
     with asyncio.Runner(loop_factory=lambda: busy_loop(kind, server)) as runner:
-        runner.run(ask())
+        runner.run(settled(ask()))
     assert len(server.asked) == 1
 
 

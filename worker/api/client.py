@@ -516,7 +516,7 @@ def _parse(
             code=ErrorCode.BAD_RESPONSE,
             problems=problems,
         ) from None
-    except BadResponseError:
+    except BaseException:
         response.distrust()
         raise
     response.accept()

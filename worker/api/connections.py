@@ -16,7 +16,7 @@ import asyncio
 import functools
 import select
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import Enum, auto
 from typing import TYPE_CHECKING
@@ -70,13 +70,15 @@ class Exchange:
             _CURRENT.reset(token)
 
     def __del__(self) -> None:
-        # Whoever had the reply was cancelled before it could tell.
-        if not self._over:
-            self.refuse()
+        # Whoever had the reply was cancelled before it could tell. This may be any thread.
+        if not self._over and self._handler is not None:
+            self._handler.refuse_soon(self._give_back)
 
     def end(self) -> None:
         """Says that the reply was read and is the answer, or that none came."""
         self._over = True
+        # By now the connection may be another request's.
+        self._handler = None
         give_back, self._give_back = self._give_back, None
         if give_back is not None:
             give_back()
@@ -189,6 +191,17 @@ class ReplyHandler(ResponseHandler):
         """Ends the connection, whoever waits for a reply on it."""
         self.force_close()
         self.abort()
+
+    def refuse_soon(self, then: Callable[[], None] | None) -> None:
+        """Does so on the loop, called from any thread; then gives the connection back."""
+
+        def refuse() -> None:
+            self.refuse()
+            if then is not None:
+                then()
+
+        with suppress(RuntimeError):  # The loop is closed, and its connections with it.
+            self._loop.call_soon_threadsafe(refuse)
 
     def _holds_part(self) -> bool:
         if self._parser is None:

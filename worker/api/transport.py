@@ -231,12 +231,13 @@ class Transport:
             answer, content = await self._exchanged(request, exchange, read)
         except BaseException:
             if exchange is not None:
-                exchange.end()
+                exchange.refuse()
             raise
         if answer.status in _SUCCESSES:
             return ApiResponse(answer.status, answer.headers, content, exchange)
         if exchange is not None:
-            exchange.end()
+            # It names no request, so that it may answer an earlier one; then ours is to come.
+            exchange.refuse()
         raise error_for(self._reply(answer, content, change=fresh))
 
     async def _exchanged(
