@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from redis.exceptions import ResponseError
 
 from schemas.enums import Priority
 from tests.integration.ledger_acts import MODEL_UUID, acceptance, events
@@ -166,7 +167,6 @@ async def test_what_stands_behind_many_bulk_commands_in_the_common_stream_goes_b
     await add(redis, keys, COMMON, good(id="b-7", priority="interactive"))
     await add(redis, keys, COMMON, good())
     nameless = (await entries_between(redis, keys.commands, "-", "+"))[-1][0].decode()
-    intake._ahead._pace.count = 5_000
     await intake._read_once()
     asked = ["first", "b-7", nameless]
     assert await subjects(redis, keys) == [*asked, *(f"b-{n}" for n in range(10) if n != 7)]
@@ -237,6 +237,7 @@ async def test_nobody_looks_through_a_backlog_of_interactive_commands(
 async def test_a_look_at_large_entries_is_bounded_by_bytes(
     redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And by the entries of one read, where nothing told that the next ones are large."""
     pages = []
 
     async def counted(*args: Any) -> Any:
@@ -246,6 +247,7 @@ async def test_a_look_at_large_entries_is_bounded_by_bytes(
 
     monkeypatch.setattr("worker.intake.look_ahead.entries_between", counted)
     await open_groups(redis, keys)
+    await add_backlog(redis, keys, 200, "bulk")
     pipe = redis.pipeline(transaction=False)
     for number in range(60):
         data = {"model_uuid": MODEL_UUID, "title": "x" * 10_000}
@@ -253,8 +255,86 @@ async def test_a_look_at_large_entries_is_bounded_by_bytes(
         pipe.xadd(keys.commands, {COMMAND_FIELD: text})
     await pipe.execute()
     await reads_ten(redis, ledger, batch_bytes=50_000)._read_once()
-    assert sum(pages) == 50
-    assert max(pages) <= 5
+    assert sum(pages) == 250
+    assert max(pages) <= 10
+    assert max(pages[-10:]) <= 5
+
+
+async def test_what_could_not_be_accepted_out_of_turn_is_looked_at_again(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_groups(redis, keys)
+    await add_backlog(redis, keys, 300, "bulk")
+    await add(redis, keys, COMMON, good(id="first"))
+    intake = reads_ten(redis, ledger)
+    await redis.set(keys.deadlines, "not a set")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await intake._read_once()
+    await redis.delete(keys.deadlines)
+    intake._ahead._next_look = 0
+    await intake._read_once()
+    assert (await subjects(redis, keys))[0] == "first"
+
+
+async def test_where_redis_refuses_the_look_the_reads_in_turn_go_on(
+    redis: Redis, ledger: Ledger, keys: Keys, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await open_groups(redis, keys)
+    await add_backlog(redis, keys, 100, "bulk")
+    await redis.rpush(keys.look_ahead, "not a text")
+    intake = reads_ten(redis, ledger)
+    for number in range(1, 4):
+        await intake._read_once()
+        assert len(await subjects(redis, keys)) == 10 * number
+    said = capsys.readouterr().out
+    assert said.count("intake.look_ahead_refused") == 1
+    assert keys.look_ahead in said
+
+
+async def test_a_look_over_messages_that_take_long_to_judge_lets_others_have_their_turn(
+    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or no lease would be renewed meanwhile."""
+    monkeypatch.setattr("worker.intake.reader.SLOW_SECONDS", -1)
+    await open_groups(redis, keys)
+    await add_backlog(redis, keys, 20, "bulk")
+    for _ in range(20):
+        await add(redis, keys, COMMON, b"no command")
+    entries = await entries_between(redis, keys.commands, "-", "+")
+    intake = reads_ten(redis, ledger)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    await intake._handle_ahead([Entry(entry_id, fields) for entry_id, fields in entries[20:]])
+    counting.cancel()
+    assert turns >= 20
+
+
+async def test_a_stream_that_was_made_anew_is_looked_at_whatever_ids_it_has(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """As after Redis' clock went back: ids that were looked at say nothing of it."""
+    await open_groups(redis, keys)
+    intake = reads_ten(redis, ledger)
+    await add_backlog(redis, keys, 100, "bulk")
+    await intake._read_once()
+    await redis.delete(keys.commands)
+    await redis.xgroup_create(keys.commands, GROUP, id="0", mkstream=True)
+    await intake._read_once()
+    for number in range(100):
+        entry = f"1000-{number + 1}"
+        await add(redis, keys, COMMON, good(id=f"n-{number}", priority="bulk"), entry)
+    await add(redis, keys, COMMON, good(id="late"), "1001-1")
+    intake._ahead._next_look = 0
+    intake._pace.count = 10
+    await intake._read_once()
+    assert "late" in await subjects(redis, keys)
 
 
 async def test_bulk_entries_that_an_accept_refused_are_read_again_once_it_is_not(

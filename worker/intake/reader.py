@@ -107,7 +107,7 @@ class Intake:
         self._tell_refused_at = -math.inf
         self._takes_all = False
         self._behind = False
-        self._ahead = LookAhead(redis, self._keys, consumer, batch_bytes)
+        self._ahead = LookAhead(redis, self._keys, consumer, batch=batch, batch_bytes=batch_bytes)
         self._turn = 0
         self._bulk_again_at = 0.0
 
@@ -165,6 +165,7 @@ class Intake:
                 self._read_own_again()
                 if part == "read":
                     self._behind = False
+                    self._ahead.begin_anew()
                 if isinstance(exc, ResponseError) and "NOGROUP" in str(exc):
                     await self._create_groups()
                     continue
@@ -194,6 +195,8 @@ class Intake:
         if self._behind:
             async for ahead in self._ahead.pages(found[CommandStream.COMMON]):
                 await self._handle_ahead(ahead)
+        else:
+            self._ahead.begin_anew()
         for entries in found.values():
             vanished = [
                 Entry(entry.entry_id, {}, entry.stream) for entry in entries if not entry.fields
@@ -270,14 +273,20 @@ class Intake:
     async def _handle_ahead(self, entries: list[Entry]) -> None:
         """Accepts what can be; what is to be rejected or needs another id waits for its turn."""
         for part in parts_of(entries, self._batch_bytes):
-            for start in range(0, len(part), self._batch):
-                batch = part[start : start + self._batch]
-                verdicts = [judge(entry, self._keys, self._now()) for entry in batch]
-                good = [each for each in verdicts if not isinstance(each, Rejection)]
-                told = await self._ledger.accept(good) if good else []
-                if accepted := told.count(AcceptVerdict.ACCEPTED):
-                    self._on_accepted(accepted)
-                    log.debug("intake.accepted_ahead", commands=accepted)
+            verdicts = [await self._judge(entry) for entry in part]
+            good = [each for each in verdicts if not isinstance(each, Rejection)]
+            told = await self._ledger.accept(good) if good else []
+            if accepted := told.count(AcceptVerdict.ACCEPTED):
+                self._on_accepted(accepted)
+                log.debug("intake.accepted_ahead", commands=accepted)
+
+    async def _judge(self, entry: Entry) -> Acceptance | Rejection:
+        begun = time.monotonic()
+        verdict = judge(entry, self._keys, self._now())
+        if time.monotonic() - begun > SLOW_SECONDS:
+            # A message with many thousand problems takes seconds: leases have to be renewed.
+            await asyncio.sleep(0)
+        return verdict
 
     async def _take_over_once(self) -> None:
         takes_all, self._takes_all = self._takes_all, False
@@ -358,11 +367,7 @@ class Intake:
         acceptances: list[tuple[Entry, Acceptance]] = []
         rejections: list[Rejection] = []
         for entry in entries:
-            begun = time.monotonic()
-            verdict = judge(entry, self._keys, self._now())
-            if time.monotonic() - begun > SLOW_SECONDS:
-                # A message with many thousand problems takes seconds: leases have to be renewed.
-                await asyncio.sleep(0)
+            verdict = await self._judge(entry)
             if isinstance(verdict, Rejection):
                 rejections.append(verdict)
             else:
