@@ -13,10 +13,11 @@ RUN awk '/^[a-z]/ { on = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-cl
 RUN python -m venv /opt/trainmaster \
  && /opt/trainmaster/bin/pip install --require-hashes --no-deps --requirement requirements/worker.txt
 COPY LICENSE README.md pyproject.toml ./
+COPY client client
 COPY schemas schemas
 COPY worker worker
 COPY sandbox sandbox
-RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist ./client . \
  && /opt/trainmaster/bin/pip install --no-index --no-deps /dist/*.whl \
  && /opt/trainmaster/bin/pip check
 

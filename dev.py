@@ -18,7 +18,8 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements" / "dev.txt"
-PYPROJECT = ROOT / "pyproject.toml"
+# What is installed from here, the client first: the worker needs it.
+PROJECTS = (ROOT / "client", ROOT)
 WORKER_LOCK = ROOT / "requirements" / "worker.txt"
 SANDBOX_LOCK = ROOT / "requirements" / "sandbox.txt"
 BENCH_VENV = ROOT / ".venv-bench"
@@ -60,6 +61,9 @@ UV_COMPILE = (
     "--no-header",
     "--no-annotate",
     "--no-emit-index-url",
+    # Ours, and installed from its folder.
+    "--no-emit-package",
+    "trainmaster-client",
     "--quiet",
     "--python-version",
     ".".join(map(str, OLDEST_PYTHON)),
@@ -129,17 +133,20 @@ def set_up(venv: Path = VENV, lock_file: Path = LOCK) -> None:
         subprocess.run([*install, "--require-hashes", "--no-deps", "-r", lock_file], check=True)
         locked.write_text(fingerprint(lock_file))
     project = venv / "project"
-    if read(project) != fingerprint(PYPROJECT):
+    pyprojects = [folder / "pyproject.toml" for folder in PROJECTS]
+    if read(project) != fingerprint(*pyprojects):
         # The build backend comes from the lock too, so nothing unhashed is ever fetched.
-        editable = ("--no-index", "--no-deps", "--no-build-isolation", "--editable", ROOT)
-        subprocess.run([*install, *editable], check=True)
-        project.write_text(fingerprint(PYPROJECT))
+        editable = [argument for folder in PROJECTS for argument in ("--editable", folder)]
+        offline = ("--no-index", "--no-deps", "--no-build-isolation")
+        subprocess.run([*install, *offline, *editable], check=True)
+        project.write_text(fingerprint(*pyprojects))
 
 
-def fingerprint(file: Path) -> str:
-    """Returns what changes when `file`, this folder or this Python does."""
+def fingerprint(*files: Path) -> str:
+    """Returns what changes when one of `files`, this folder or this Python does."""
     digest = hashlib.sha256(f"{sys.version}\n{ROOT}\n".encode())
-    digest.update(file.read_bytes())
+    for file in files:
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

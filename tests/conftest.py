@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.console import Console, Served, running_worker
+from tests.sandbox_process import running_sandbox
 from tests.stub_api import StubApi
 from worker.embedded import EmbeddedRedis
 from worker.ledger.connection import connect
@@ -89,3 +91,31 @@ def stub() -> Iterator[StubApi]:
     """A server that answers 200 with `null` unless told otherwise."""
     with StubApi() as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def system(
+    redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """A sandbox and a worker of this run, on a namespace of their own."""
+    folder = tmp_path_factory.mktemp("served")
+    with running_sandbox(folder / "sandbox") as sandbox:
+        console = Console(
+            redis_server.url,
+            "served",
+            ENCORD_DOMAIN=sandbox.told["domain"],
+            ENCORD_SSH_KEY_FILE=sandbox.told["key_file"],
+            TRAINMASTER_POLL_MIN_SECONDS="0.5",
+            TRAINMASTER_RETRY_MIN_SECONDS="0.5",
+            TRAINMASTER_LOG_FORMAT="json",
+            TRAINMASTER_RESULT_STORE=str(folder / "results"),
+        )
+        with running_worker(console, folder / "worker.log"):
+            yield Served(console, sandbox, folder / "worker.log")
+
+
+@pytest.fixture
+def served(system: Served) -> Served:
+    """The system without faults."""
+    system.sandbox.http.delete("/sandbox/faults").raise_for_status()
+    return system

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.contenders.contender import RECOVERY_SECONDS, Contender, Producer, program
-from benchmarks.work import batches
-from worker import producer as ours
+from trainmaster_client import Client
 from worker.ledger.keys import Keys
 
 if TYPE_CHECKING:
@@ -16,25 +15,21 @@ if TYPE_CHECKING:
     from benchmarks.work import Message
 
 NAMESPACE = "trainmaster"
-# Of images in base64 as long as this, fewer go into a round trip.
-LARGE = 20_000
 
 
 class TrainmasterProducer:
-    """Our own producer; a thousand commands in a round trip."""
+    """Our own client; hundreds of commands in a round trip."""
 
     def __init__(self, redis_url: str) -> None:
-        self._producer = ours.Producer(redis_url, NAMESPACE)
+        self._client = Client(redis_url, namespace=NAMESPACE)
 
     def enqueue(self, messages: Sequence[Message]) -> None:
         """Adds the messages as `predict` commands."""
-        size = len(messages[0]["data"].get("data_base64", "")) if messages else 0
-        for batch in batches(messages, 1_000 if size < LARGE else 20):
-            self._producer.submit_many({"type": "predict", **message} for message in batch)
+        self._client.submit_many({"type": "predict", **message} for message in messages)
 
     def close(self) -> None:
         """Closes the connection."""
-        self._producer.close()
+        self._client.close()
 
 
 class Trainmaster(Contender):

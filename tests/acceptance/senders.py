@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from celery import Celery
 
+from trainmaster_client import Client
 from worker.ledger.keys import Keys
-from worker.producer import Producer
 
 if TYPE_CHECKING:
     import random
@@ -46,7 +46,7 @@ class Senders:
     def __enter__(self) -> Self:
         self._keys = Keys(self.namespace)
         self._celery = foreign_celery(self.redis_url, self.namespace)
-        self._producer = Producer(self.redis_url, self.namespace)
+        self._producer = Client(self.redis_url, namespace=self.namespace)
         return self
 
     def __exit__(

@@ -33,7 +33,14 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("image")
     programs = folder / "env" / "bin"
     pip = (programs / "pip", "--disable-pip-version-check", "install", "--no-deps")
-    wheel = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "dist")
+    wheel = (
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        folder / "dist",
+        ROOT / "client",
+    )
     for command in (
         (sys.executable, "-m", "pip", "--disable-pip-version-check", *wheel, ROOT),
         (sys.executable, "-m", "venv", folder / "env"),
@@ -43,8 +50,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if NOT_THERE in done.stderr:
             pytest.skip("the package index can't be reached")
         assert done.returncode == 0, done.stderr
-    (built,) = (folder / "dist").glob("*.whl")
-    done = run(*pip, "--no-index", built)
+    done = run(*pip, "--no-index", *(folder / "dist").glob("*.whl"))
     assert done.returncode == 0, done.stderr
     return programs
 

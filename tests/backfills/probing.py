@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 from redis import Redis
 
+from trainmaster_client import Client
 from worker.ledger.keys import Keys
-from worker.producer import Producer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,7 +67,7 @@ class Prober:
             thread.join()
 
     def _send(self) -> None:
-        with Producer(self._url, self._namespace) as producer:
+        with Client(self._url, namespace=self._namespace) as producer:
             number = 0
             while not self._over.is_set():
                 command_id = f"probe-{time.time_ns()}-{number}"

@@ -10,9 +10,9 @@ import orjson
 
 from tests.console import Console, running_worker, wait_until
 from tests.web_server import serving
+from trainmaster_client import Client
 from worker.backfill.output import Output
 from worker.backfill.parts import read_records
-from worker.producer import Producer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,7 @@ def test_a_remote_folder_is_predicted_on_like_a_local_one(studio: Studio, tmp_pa
                 "--json",
             )
             data = studio.command_data(tmp_path) | {"source": other, "columns": None}
-            with Producer(studio.redis_url, "remote") as producer:
+            with Client(studio.redis_url, namespace="remote") as producer:
                 producer.submit("backfill", data, id="queued")
             ask = ("events", "--id", "queued", "--type", "failed", "--json")
             wait_until(lambda: bool(console.run(*ask).lines), "the end of the queued one")

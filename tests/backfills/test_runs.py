@@ -16,10 +16,10 @@ from pycocotools.coco import COCO
 
 from tests.backfills.studio import PICTURES_A_SEED
 from tests.console import finish, running_worker, wait_until
+from trainmaster_client import Client
 from worker.backfill.output import Output
 from worker.backfill.parts import read_records
 from worker.handlers.backfilling import SLICE_SECONDS
-from worker.producer import Producer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +98,7 @@ def check_files(studio: Studio, out: Path, right: list[dict[str, Any]]) -> None:
 
 def test_a_worker_that_is_killed_leaves_a_queued_backfill_to_the_next(studio: Studio) -> None:
     source = studio.manifest("queued.jsonl")
-    with Producer(studio.redis_url, "studio") as producer:
+    with Client(studio.redis_url, namespace="studio") as producer:
         producer.submit("backfill", studio.command_data(source), id="queued", replyto="owner")
     log = studio.folder / "killed.log"
     for least in (30, 120):
@@ -172,7 +172,7 @@ def test_a_queued_backfill_that_is_cancelled_ends_once_all_that_has_ended_is_wri
 ) -> None:
     """Cancelled while no worker runs, so that only the next one can write what there is."""
     source = studio.manifest("stopped.jsonl")
-    with Producer(studio.redis_url, "studio") as producer:
+    with Client(studio.redis_url, namespace="studio") as producer:
         producer.submit("backfill", studio.command_data(source), id="stopped")
     process = studio.console.start("worker")
     wait_until(partial(studio.has_ended, "stopped", 30), "thirty items that ended")
@@ -204,7 +204,7 @@ def test_a_queued_backfill_whose_deadline_passes_is_paused_and_led_on_by_resume(
     slow = {"operation": "predict_object_detection", "effect": "latency", "seconds": 4}
     studio.sandbox.faults(slow)
     deadline = datetime.now(UTC) + timedelta(seconds=DEADLINE_SECONDS)
-    with Producer(studio.redis_url, "studio") as producer:
+    with Client(studio.redis_url, namespace="studio") as producer:
         data = studio.command_data(source)
         producer.submit("backfill", data, id="late", deadline=deadline.isoformat())
     try:
@@ -252,7 +252,7 @@ def test_a_source_that_is_none_is_said_in_a_line(studio: Studio, source: str, sa
 def test_a_queued_source_outside_the_data_roots_is_refused(studio: Studio, tmp_path: Path) -> None:
     secret = tmp_path / "secret.jsonl"
     secret.write_text("{}")
-    with Producer(studio.redis_url, "studio") as producer:
+    with Client(studio.redis_url, namespace="studio") as producer:
         producer.submit("backfill", studio.command_data(secret), id="outside")
     with running_worker(studio.console, studio.folder / "outside.log"):
         wait_until(lambda: studio.states("outside")["failed"] == 1, "its end")

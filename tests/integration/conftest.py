@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.console import Console, Served, running_worker
+from tests.console import Console
 from tests.integration.worker_bench import open_bench
 from tests.sandbox_process import SIMULATED, running_sandbox
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from tests.integration.worker_bench import Bench
     from tests.sandbox_process import SandboxProcess
-    from worker.embedded import EmbeddedRedis
     from worker.ledger.ledger import Ledger
 
 
@@ -44,31 +43,3 @@ def console(redis_url: str, namespace: str, tmp_path: Path) -> Console:
     """The console script on a namespace that no worker serves."""
     store = tmp_path / "result-store"
     return Console(redis_url, namespace, TRAINMASTER_RESULT_STORE=str(store))
-
-
-@pytest.fixture(scope="session")
-def system(
-    redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
-    """A sandbox and a worker of this run, on a namespace of their own."""
-    folder = tmp_path_factory.mktemp("served")
-    with running_sandbox(folder / "sandbox") as sandbox:
-        console = Console(
-            redis_server.url,
-            "served",
-            ENCORD_DOMAIN=sandbox.told["domain"],
-            ENCORD_SSH_KEY_FILE=sandbox.told["key_file"],
-            TRAINMASTER_POLL_MIN_SECONDS="0.5",
-            TRAINMASTER_RETRY_MIN_SECONDS="0.5",
-            TRAINMASTER_LOG_FORMAT="json",
-            TRAINMASTER_RESULT_STORE=str(folder / "results"),
-        )
-        with running_worker(console, folder / "worker.log"):
-            yield Served(console, sandbox, folder / "worker.log")
-
-
-@pytest.fixture
-def served(system: Served) -> Served:
-    """The system without faults."""
-    system.sandbox.http.delete("/sandbox/faults").raise_for_status()
-    return system

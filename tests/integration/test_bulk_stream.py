@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 from schemas.enums import Priority
 from tests.integration.ledger_acts import MODEL_UUID, acceptance, events
 from tests.integration.test_intake_reading import good, intake_of, running, until
+from trainmaster_client import Client
 from worker.cli.replaying import Edit, prepare
 from worker.intake.verdict import Entry
 from worker.ledger.dead_letters import DeadLetters
@@ -19,7 +20,6 @@ from worker.ledger.inspection import Inspector
 from worker.ledger.keys import COMMAND_FIELD, GROUP, CommandStream
 from worker.ledger.row import AcceptVerdict
 from worker.ledger.streams import entries_between, of_one_stream
-from worker.producer import Producer
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -521,7 +521,7 @@ async def test_a_producer_and_the_console_choose_the_stream_by_priority(
     data = {"model_uuid": MODEL_UUID}
 
     def send() -> None:
-        with Producer(redis_url, keys.namespace) as producer:
+        with Client(redis_url, namespace=keys.namespace) as producer:
             producer.submit("get_model", data, priority=Priority.BULK)
             producer.submit("get_model", data, priority="interactive")
             producer.submit_many([{"type": "get_model", "data": data, "priority": "bulk"}])

@@ -8,10 +8,10 @@ import orjson
 import pytest
 
 from tests.console import Console, Said
+from trainmaster_client import Client
 from worker.embedded import EmbeddedRedis
 from worker.ledger.keys import COMMAND_FIELD, CommandStream, Keys
 from worker.ledger.streams import entries_between
-from worker.producer import Producer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -168,7 +168,7 @@ async def test_an_id_that_is_null_is_none_and_each_command_gets_its_own(
     nothing = dict.fromkeys(("id", "priority", "deadline", "replyto"))
     said = console.run("submit", "-", stdin=orjson.dumps([{**LIST, **nothing}] * 2))
     assert said.code == 0, said.err
-    with Producer(redis_url, keys.namespace) as producer:
+    with Client(redis_url, namespace=keys.namespace) as producer:
         made = producer.submit("list_models", {}, **nothing)
     ids = [command["id"] for command in await sent(redis, keys)]
     assert ids == [*said.out.split(), made]
@@ -252,7 +252,7 @@ def test_what_can_not_be_sent_is_wrong_usage_in_a_line(
 
 
 async def test_python_producers_send_the_same(redis_url: str, redis: Redis, keys: Keys) -> None:
-    with Producer(redis_url, keys.namespace) as producer:
+    with Client(redis_url, namespace=keys.namespace) as producer:
         one = producer.submit("list_models", {"query": "x"}, priority="bulk", replyto=None)
         two = producer.submit({"type": "list_models", "data": {}, "id": "given"})
         many = producer.submit_many([LIST, {**LIST, "id": None}])

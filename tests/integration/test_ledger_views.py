@@ -28,7 +28,6 @@ from tests.integration.test_intake_reading import take_in
 from worker.cli.narration import describe_error
 from worker.cli.times import show_moment
 from worker.ledger.dead_letters import DeadLetters, dead_letter_json
-from worker.ledger.event_stream import last_id, read
 from worker.ledger.inspection import UNREADABLE, Inspector, RowChoice
 from worker.ledger.keys import COMMAND_FIELD
 from worker.ledger.lanes import Lanes
@@ -283,26 +282,6 @@ async def test_a_replay_keeps_a_deadline_unless_it_has_passed(
     assert sent.get("deadline", deadline) == deadline
 
 
-async def test_events_are_followed_from_an_id_without_a_gap(
-    redis: Redis, ledger: Ledger, keys: Keys
-) -> None:
-    await take_in(redis, ledger, *(command(command_id) for command_id in ("before", "seen")))
-    start = await last_id(redis, keys)
-    seen: list[str] = []
-
-    async def follow() -> None:
-        async for _, event in read(redis, keys, start=start, follow=True, types=["accepted"]):
-            seen.append(event["subject"])
-            if len(seen) == 3:
-                return
-
-    following = asyncio.create_task(follow())
-    await take_in(redis, ledger, b"bad", *(command(command_id) for command_id in "abc"))
-    await asyncio.wait_for(following, 20)
-    assert seen == ["a", "b", "c"]
-    assert len([event async for event in read(redis, keys)]) == 6
-
-
 def command(command_id: str) -> bytes:
     data = {"model_uuid": MODEL_UUID}
     return orjson.dumps({"type": "get_model", "id": command_id, "data": data})
@@ -527,28 +506,6 @@ async def test_who_waits_for_the_limits_ends_though_a_call_swallowed_the_cancell
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert ended
-
-
-async def test_who_follows_events_ends_though_a_call_swallowed_the_cancellation(
-    redis: Redis, keys: Keys
-) -> None:
-    """As redis-py does at times; a loop that goes on could be stopped by kill -9 only."""
-    asleep = asyncio.Event()
-
-    async def follow() -> None:
-        try:
-            asleep.set()
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            pass
-        async for _ in read(redis, keys, follow=True):
-            pass
-
-    task = asyncio.create_task(follow())
-    await asleep.wait()
-    task.cancel()
-    await asyncio.wait({task}, timeout=30)
-    assert task.cancelled()
 
 
 ODD_FIELDS: dict[str, dict[str, Any]] = {

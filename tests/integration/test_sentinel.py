@@ -19,8 +19,8 @@ from tests.console import Console
 from tests.faults.audit import entries
 from tests.faults.fleet import QUICK, WorkerProcess, wait_until
 from tests.sandbox_process import running_sandbox
+from trainmaster_client import Client
 from worker.embedded import EmbeddedRedis
-from worker.producer import Producer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,7 +178,7 @@ def test_a_failover_under_load_loses_nothing_that_the_replica_had(tmp_path: Path
                 "the workers are ready",
             )
             title = {"model": "resnet18", "features": list(sandbox.features("resnet18"))}
-            with Producer(servers.url) as producer:
+            with Client(servers.url) as producer:
                 for number in range(COMMANDS):
                     data = {**title, "title": f"model {number}"}
                     producer.submit("create_model", data, id=f"c-{number}")

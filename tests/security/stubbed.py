@@ -11,8 +11,8 @@ from redis import Redis
 from tests.console import Console, running_worker, wait_until
 from tests.faults.audit import entries
 from tests.stub_api import StubApi
+from trainmaster_client import Client
 from worker.ledger.keys import Keys
-from worker.producer import Producer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -35,7 +35,7 @@ class Stubbed:
 
     def carry_out(self, commands: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """Submits commands and returns their terminal events by id, once all have ended."""
-        with Producer(self.redis_url, self.console.namespace) as producer:
+        with Client(self.redis_url, namespace=self.console.namespace) as producer:
             wanted = set(producer.submit_many(commands))
         wait_until(lambda: wanted <= set(self.ends()), "all commands have ended")
         return {command_id: end for command_id, end in self.ends().items() if command_id in wanted}

@@ -19,8 +19,8 @@ from tests.console import Console
 from tests.faults.fleet import QUICK, WorkerProcess, wait_until
 from tests.sandbox_process import SandboxProcess, running_sandbox
 from tests.security.access import GuardedRedis, refusals, rights_of
+from trainmaster_client import Client, ConsumerOptions, Event
 from worker.embedded import find_servers
-from worker.producer import Producer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,7 +137,7 @@ class Guarded:
         for command in commands:
             command |= {"id": f"{command['type']}-{self.rounds}", "replyto": "tests"}
             ids.append(command["id"])
-        with Producer(self.redis.url_of("producer")) as producer:
+        with Client(self.redis.url_of("producer")) as producer:
             producer.submit(commands[0])
             producer.submit("list_models", {}, priority="bulk", id=f"bulk-{self.rounds}")
         inbox = Redis.from_url(self.redis.url_of("producer"))
@@ -239,7 +239,35 @@ def test_consumers_read_by_the_rights_of_the_reader(guarded: Guarded) -> None:
     assert set(refusals(guarded.admin, "reader")) <= HARMLESS
 
 
-@pytest.mark.parametrize("user", ["worker", "producer", "celery-producer", "reader"])
+def test_a_program_that_embeds_the_client_has_the_rights_that_it_needs(guarded: Guarded) -> None:
+    wait_until(guarded.is_ready, PATIENCE_SECONDS, "the worker is ready")
+    command_id = f"embedded-{guarded.rounds}"
+    options = ConsumerOptions(
+        types=["get_model.failed"], from_start=True, tries=1, idle_seconds=0.2
+    )
+    nobody = {"model_uuid": guarded.sandbox.project()["project_uuid"]}
+    with Client(guarded.redis.url_of("client")) as client:
+        assert "models" in client.run("list_models", {}, id=command_id)
+        assert client.wait(command_id).succeeded
+        assert client.status(command_id) is not None
+        assert client.wait(client.submit("get_model", nobody, priority="bulk")).state == "failed"
+        consumer = client.consumer("service", options)
+        seen: list[Event] = []
+
+        def handle(event: Event) -> None:
+            seen.append(event)
+            if len(seen) == 1:
+                raise ValueError("to be parked")
+            time.sleep(0.2)
+            consumer.stop()
+
+        client.submit("get_model", nobody)
+        consumer.run(handle)
+    assert set(refusals(guarded.admin, "client")) <= HARMLESS
+    assert guarded.admin.xlen(f"{PREFIX}parked:service") == 1
+
+
+@pytest.mark.parametrize("user", ["worker", "producer", "celery-producer", "reader", "client"])
 def test_no_user_leaves_its_namespace_or_its_part_in_it(guarded: Guarded, user: str) -> None:
     client = Redis.from_url(guarded.redis.url_of(user))
     attempts: list[tuple[str, ...]] = [
@@ -260,6 +288,12 @@ def test_no_user_leaves_its_namespace_or_its_part_in_it(guarded: Guarded, user: 
         attempts += [
             ("XADD", f"{PREFIX}events", "*", "event", "{}"),
             ("XRANGE", f"{PREFIX}commands", "-", "+"),
+            ("XRANGE", f"{PREFIX}dead-letters", "-", "+"),
+        ]
+    if user == "client":
+        attempts += [
+            ("XADD", f"{PREFIX}events", "*", "event", "{}"),
+            ("XADD", f"{PREFIX}replies:tests", "*", "event", "{}"),
             ("XRANGE", f"{PREFIX}dead-letters", "-", "+"),
         ]
     if user == "producer":

@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.console import Console
 from tests.lying_server import LyingServer
 from tests.security.tls import Authority, server_context
+from trainmaster_client import AddressError, Client
 from worker.api.authorities import create_tls_context
 from worker.api.signing import RequestSigner
 from worker.api.transport import Timeouts, Transport
 from worker.errors import NotSentError, SettingError
-from worker.producer import Producer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,9 +115,9 @@ def test_a_file_for_redis_that_can_not_be_used_is_a_bad_setting(
         own = Authority.create(tmp_path / "ca.pem", "own").issue(tmp_path / "own", "me")
         more = f"&ssl_certfile={own[0]}"
     url = f"{REDIS}?{option}={places[place]}{more}"
-    with pytest.raises(SettingError) as caught:
-        Producer(url)
-    assert named(caught.value.message, "TRAINMASTER_REDIS_URL", places[place])
+    with pytest.raises(AddressError) as caught:
+        Client(url)
+    assert named(str(caught.value), "the URL of Redis", places[place])
 
 
 @pytest.mark.parametrize("command", ["worker", "list"])
@@ -131,9 +131,9 @@ def test_a_missing_file_for_redis_is_told_before_anything_starts(
 
 
 def test_half_of_a_password_that_looks_like_a_file_is_not_shown() -> None:
-    with pytest.raises(SettingError) as caught:
-        Producer("rediss://x:12?ssl_ca_certs=s3cret@host:1/0")
-    assert "s3cret" not in caught.value.message
+    with pytest.raises(AddressError) as caught:
+        Client("rediss://x:12?ssl_ca_certs=s3cret@host:1/0")
+    assert "s3cret" not in str(caught.value)
 
 
 def test_an_encrypted_key_for_redis_is_told_and_nobody_is_asked_for_its_passphrase(
@@ -144,9 +144,9 @@ def test_an_encrypted_key_for_redis_is_told_and_nobody_is_asked_for_its_passphra
     subprocess.run(
         [sys.executable, "-c", _SEAL, str(key), str(sealed)], check=True, capture_output=True
     )
-    with pytest.raises(SettingError, match="ssl_certfile that holds no certificate with its key"):
-        Producer(f"{REDIS}?ssl_certfile={certificate}&ssl_keyfile={sealed}")
-    Producer(f"{REDIS}?ssl_certfile={certificate}&ssl_keyfile={key}").close()
+    with pytest.raises(AddressError, match="ssl_certfile that holds no certificate with its key"):
+        Client(f"{REDIS}?ssl_certfile={certificate}&ssl_keyfile={sealed}")
+    Client(f"{REDIS}?ssl_certfile={certificate}&ssl_keyfile={key}").close()
 
 
 _SEAL = """

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.console import SCRIPT, Console, running_worker, wait_until
 from tests.security.tls import Authority, TlsProxy
-from worker.producer import Producer
+from trainmaster_client import Client, RedisRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +71,7 @@ def test_worker_console_and_producer_work_over_tls(
         )
         assert said.code == 1
         assert "deadline_exceeded" in said.out
-        with Producer(secured.url(secured.right), namespace) as producer:
+        with Client(secured.url(secured.right), namespace=namespace) as producer:
             producer.submit("list_models", {}, id="by-producer", deadline=ENDED)
         wait_until(
             lambda: '"failed"' in tls.run("status", "--json", "by-producer").out,
@@ -96,8 +95,8 @@ def test_a_certificate_of_an_authority_that_is_not_trusted_is_refused(
     (line,) = said.err.splitlines()
     assert "certificate verify failed" in line.lower()
     assert secured.password not in line
-    with Producer(url, namespace) as producer, pytest.raises(RedisConnectionError, match="CERT"):
-        producer.submit("list_models", {})
+    with Client(url, namespace=namespace) as client, pytest.raises(RedisRefusedError, match="CERT"):
+        client.submit("list_models", {})
     log = tmp_path / "worker.log"
     with log.open("wb") as file:
         worker = subprocess.Popen([SCRIPT, "worker"], stdout=file, stderr=file, env=tls.environment)

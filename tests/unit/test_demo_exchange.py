@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from trainmaster_client import AsyncClient
 from worker.demo.course import Course
 from worker.demo.errors import CommandFailedError
 from worker.demo.exchange import Exchange
 from worker.demo.plan import DETECTION, FULL
 from worker.ledger.keys import COMMAND_FIELD
 from worker.ledger.streams import entries_between
-from worker.producer import Producer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 class Told:
     """An exchange that follows the events, and what it wrote down of them."""
 
-    def __init__(self, redis: Redis, keys: Keys, producer: Producer) -> None:
+    def __init__(self, redis: Redis, keys: Keys, client: AsyncClient) -> None:
         self._redis = redis
         self._keys = keys
         self.journal = BytesIO()
         self.seen: list[str] = []
         self.exchange = Exchange(
-            producer, redis, keys, self.journal, lambda event: self.seen.append(event["type"])
+            client, self.journal, lambda event: self.seen.append(event["type"])
         )
 
     async def tell(self, event_type: str, subject: str, **data: Any) -> None:
@@ -56,8 +56,8 @@ class Told:
 
 @pytest.fixture
 async def told(redis: Redis, redis_url: str, keys: Keys, namespace: str) -> AsyncIterator[Told]:
-    with Producer(redis_url, namespace) as producer:
-        one = Told(redis, keys, producer)
+    async with AsyncClient(redis_url, namespace=namespace) as client:
+        one = Told(redis, keys, client)
         following = asyncio.create_task(one.exchange.follow())
         yield one
         following.cancel()

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import jiter
 
-from schemas.enums import Priority
 from schemas.events import ErrorBody, ErrorCode, Problem
 from schemas.parsing import InvalidCommandError
 from schemas.referral import parse_message
+from trainmaster_client import Message
+from trainmaster_client.names import CommandStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,15 +27,16 @@ class Draft:
 
     Attributes:
         place: where it was read, like `line 3`; empty for the only one.
-        given_id: whether its sender chose the id, so that it may be known already.
     """
 
-    command_id: str
+    message: Message
     type: str
-    text: bytes
     place: str
-    given_id: bool
-    priority: Priority = Priority.INTERACTIVE
+
+    @property
+    def command_id(self) -> str:
+        """The id that it was given, or got here."""
+        return self.message.command_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,7 @@ def draft(source: Source, attributes: Mapping[str, object]) -> Draft | Refusal:
     if not isinstance(source.value, dict):
         return _refused(source.place, ErrorCode.INVALID_COMMAND, "a command must be an object")
     command: dict[str, Any] = {**source.value, **attributes}
-    given_id = command.get("id") is not None
-    if not given_id:
+    if command.get("id") is None:
         command["id"] = str(uuid.uuid4())
     try:
         text = json.dumps(command, ensure_ascii=False, allow_nan=False).encode()
@@ -91,7 +92,8 @@ def draft(source: Source, attributes: Mapping[str, object]) -> Draft | Refusal:
         return _refused(source.place, ErrorCode.NOT_JSON, "the text is not UTF-8")
     except InvalidCommandError as exc:
         return _refused(source.place, exc.code, exc.message, exc.problems)
-    return Draft(cast("str", parsed.id), parsed.type, text, source.place, given_id, parsed.priority)
+    message = Message(cast("str", parsed.id), text, CommandStream.of(parsed.priority))
+    return Draft(message, parsed.type, source.place)
 
 
 def draft_all(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+import math
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,17 +13,14 @@ from worker.cli.narration import narrate
 from worker.cli.output import open_console, print_json
 from worker.cli.target import Target, json_option, ledger_command
 from worker.cli.times import PAST, milliseconds
-from worker.ledger.connection import LEDGER_TROUBLE
-from worker.ledger.event_stream import read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
-    from redis.asyncio import Redis
+    from trainmaster_client import Event
 
-
-_PAUSE_SECONDS: Final = 1.0
+# Whoever follows events does so for as long as they are watched.
+_PATIENCE_SECONDS: Final = math.inf
 
 
 @click.command()
@@ -68,57 +64,26 @@ def events(  # noqa: PLR0913 - one for each option
     # The entry before the first of that millisecond.
     start = "0-0" if since is None else f"{max(milliseconds(since) - 1, 0)}-{2**64 - 1}"
 
-    def print_one(event: dict[str, Any]) -> None:
-        if ids and event["subject"] not in ids:
+    def print_one(event: Event) -> None:
+        if ids and event.command_id not in ids:
             return
         if as_json:
-            print_json(event)
+            print_json(event.attributes)
         else:
-            console.print(narrate(event), soft_wrap=True)
+            console.print(narrate(event.attributes), soft_wrap=True)
 
-    choice = _Choice(replyto, types, start, follow)
+    def tell_trouble(error: BaseException) -> None:
+        click.echo(f"{target.trouble(error)}; waiting for it", err=True)
+
+    # Whoever can't get in learns it at once; only a connection that was there is waited for.
+    with target.client() as client:
+        client.ping()
     try:
-        target.run(lambda redis: _print_all(redis, target, choice, print_one))
+        with target.client(_PATIENCE_SECONDS if follow else 0.0) as client:
+            for event in client.events(
+                types, after=start, follow=follow, reply_to=replyto, on_trouble=tell_trouble
+            ):
+                print_one(event)
     except KeyboardInterrupt:
         if not follow:
             raise
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """Which events are wanted: of which stream, which types, from where, and further ones too."""
-
-    reply_to: str | None
-    types: tuple[str, ...]
-    start: str
-    follow: bool
-
-
-async def _print_all(
-    redis: Redis, target: Target, choice: _Choice, print_one: Callable[[dict[str, Any]], None]
-) -> None:
-    """Prints events; while it follows, an outage of Redis is waited for and told once."""
-    # Whoever can't get in learns it at once; only a connection that was there is waited for.
-    await redis.ping()
-    position, told = choice.start, False
-    while True:
-        stream = read(
-            redis,
-            target.keys,
-            reply_to=choice.reply_to,
-            types=choice.types,
-            start=position,
-            follow=choice.follow,
-        )
-        try:
-            async for entry_id, event in stream:
-                print_one(event)
-                position, told = entry_id, False
-            return
-        except LEDGER_TROUBLE as exc:
-            if not choice.follow or isinstance(exc, BrokenPipeError):
-                raise
-            if not told:
-                click.echo(f"{target.trouble(exc)}; waiting for it", err=True)
-                told = True
-            await asyncio.sleep(_PAUSE_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 _SHOWN_PROBLEMS: Final = 5
 
-Event = dict[str, Any]
+Event = Mapping[str, Any]
 
 
 def narrate(event: Event, *, with_subject: bool = True) -> Text:

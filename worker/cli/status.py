@@ -18,7 +18,6 @@ from worker.cli.output import open_console, print_fields, print_json, safe_text
 from worker.cli.tables import Column, Row, newest_option, print_table
 from worker.cli.target import Target, json_option, ledger_command
 from worker.cli.times import PAST, milliseconds, show_moment, show_span
-from worker.cli.waiting import terminal_event
 from worker.cli.write_checks import UNREAD_LIST_ADVICE, tell_unread_list
 from worker.intake.lists import unread_lists
 from worker.ledger.dead_letters import DeadLetters
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from trainmaster_client import Event
     from worker.ledger.dead_letters import DeadLetter
     from worker.ledger.inspection import RowView
     from worker.ledger.keys import Keys
@@ -88,7 +88,7 @@ class _Found:
     """
 
     row: RowView | None = None
-    event: dict[str, Any] | None = None
+    event: Event | None = None
     letter: DeadLetter | None = None
     causes: list[str] = field(default_factory=list)
 
@@ -100,7 +100,7 @@ async def _look(redis: Redis, keys: Keys, command_id: str, *, item: bool) -> _Fo
     if row is not None:
         causes = [] if row.ended_at_ms is not None else await _causes(redis, keys, row)
         letter = None if row.backfill else await _rejection(redis, keys, row)
-        return _Found(row, await terminal_event(redis, keys, row), letter, causes)
+        return _Found(row, await inspector.terminal_event(row), letter, causes)
     return _Found(letter=None if item else await DeadLetters(redis, keys).get(command_id))
 
 
@@ -121,7 +121,7 @@ async def _rejection(redis: Redis, keys: Keys, row: RowView) -> DeadLetter | Non
 def _print_found(command_id: str, found: _Found, *, as_json: bool) -> None:
     if found.row is not None and as_json:
         told = {
-            "last_event": found.event,
+            "last_event": None if found.event is None else found.event.attributes,
             "held_by": found.causes,
             "rejected_since": None if found.letter is None else _letter_json(found.letter),
         }
@@ -302,7 +302,7 @@ def _for_machines(row: RowView) -> dict[str, Any]:
     return {**asdict(row), "changed_at_ms": row.changed_at_ms}
 
 
-def _fields(row: RowView, event: dict[str, Any] | None, now: float) -> list[tuple[str, str]]:
+def _fields(row: RowView, event: Event | None, now: float) -> list[tuple[str, str]]:
     accepted = row.accepted_at_ms / 1000
     known = row.state in _KNOWN_STATES
     fields = [
@@ -318,7 +318,10 @@ def _fields(row: RowView, event: dict[str, Any] | None, now: float) -> list[tupl
         ended = row.ended_at_ms / 1000
         fields += [
             ("ended", f"{show_moment(row.ended_at_ms)}, after {show_span(ended - accepted)}"),
-            ("outcome", "its event is no longer kept" if event is None else summarise(event)),
+            (
+                "outcome",
+                "its event is no longer kept" if event is None else summarise(event.attributes),
+            ),
         ]
         return fields
     fields.append(("next look", _next_look(row, now)))

@@ -8,33 +8,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
-from redis.exceptions import RedisError
 
 from schemas.enums import CommandType, Priority
 from schemas.suggestions import unknown
 from schemas.wording import counted
+from trainmaster_client import RedisTroubleError, WaitTimeoutError
+from trainmaster_client.names import Names
 from worker.cli.arguments import ArgumentError, read_data
 from worker.cli.completion import complete_pairs, complete_types
 from worker.cli.drafts import Draft, Refusal, Source, draft_all, read_sources
 from worker.cli.output import print_json, print_pretty_json, safe_text
-from worker.cli.sending import SendError, Sent, send
 from worker.cli.target import Target, json_option, ledger_command
 from worker.cli.times import AHEAD, SPAN, show_span
-from worker.cli.waiting import Ending, Wait
 from worker.cli.watching import JsonWatcher, LineWatcher
-from worker.ledger.event_stream import last_id
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from redis.asyncio import Redis
-
-    from worker.ledger.keys import Keys
+    from trainmaster_client import Client, CommandId, Ending
 
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
 _SHOWN_IDS: Final = 5
+# Long enough for a failover; whoever waits for days should not lose the wait to one.
+PATIENCE_SECONDS: Final = 120.0
 
 
 @click.command()
@@ -77,13 +75,14 @@ def submit(
         raise click.UsageError("--timeout needs --wait")
     drafts = _compose(what, pairs, _attributes(**options), as_json=as_json)
     if not wait:
-        sent = target.run(lambda redis: _send(redis, target, drafts))
-        _print_sent(sent, target.keys, as_json=as_json)
+        with target.client() as client:
+            sent = _send(client, target, drafts)
+        _print_sent(drafts, sent, Names(target.settings.namespace), as_json=as_json)
         return
     patience = None if timeout is None else timeout.total_seconds()
     submission = _Submission(target, drafts, patience, as_json=as_json)
     try:
-        endings = target.run(submission.carry_out)
+        endings = submission.carry_out()
     except KeyboardInterrupt:
         submission.tell_how_to_go_on()
         raise SystemExit(FAILED) from None
@@ -102,24 +101,26 @@ class _Submission:
     as_json: bool
     sent: bool = field(default=False, init=False)
 
-    async def carry_out(self, redis: Redis) -> dict[str, Ending]:
+    def carry_out(self) -> Mapping[str, Ending]:
         """Returns how the commands ended; those that have not in time are missing."""
-        keys = self.target.keys
-        cursor = await last_id(redis, keys)
         self.sent = True
-        sent = await _send(redis, self.target, self.drafts)
+        with self.target.client() as client:
+            sent = _send(client, self.target, self.drafts)
         make_watcher: type[LineWatcher] = JsonWatcher if self.as_json else LineWatcher
-        with make_watcher(len(sent), self.target.trouble) as watcher:
-            wait = Wait(redis, keys, sent, cursor, watcher)
+        with (
+            self.target.client(PATIENCE_SECONDS) as client,
+            make_watcher(len(sent), self.target.trouble) as watcher,
+        ):
             try:
-                await wait.until_ended(self.patience_seconds)
-            except RedisError:
-                self.tell_how_to_go_on(wait.waiting)
+                return client.wait_all(sent, timeout=self.patience_seconds, observer=watcher)
+            except WaitTimeoutError as exc:
+                late = exc
+            except RedisTroubleError:
+                self.tell_how_to_go_on()
                 raise
-        if wait.waiting and self.patience_seconds is not None:
-            _say(f"not ended after {show_span(self.patience_seconds)}")
-            self.tell_how_to_go_on(wait.waiting)
-        return wait.endings
+        _say(f"not ended after {show_span(self.patience_seconds or 0.0)}")
+        self.tell_how_to_go_on(late.command_ids)
+        return late.endings
 
     def tell_how_to_go_on(self, waiting: Sequence[str] = ()) -> None:
         """Says that commands go on without us, and how to look after them."""
@@ -197,43 +198,45 @@ def _refuse(refusals: Sequence[Refusal], *, as_json: bool) -> NoReturn:
     raise SystemExit(WRONG_USAGE)
 
 
-async def _send(redis: Redis, target: Target, drafts: Sequence[Draft]) -> list[Sent]:
+def _send(client: Client, target: Target, drafts: Sequence[Draft]) -> list[CommandId]:
     try:
-        return await send(redis, target.keys, drafts)
-    except SendError as exc:
+        return client.submit_many(each.message for each in drafts)
+    except RedisTroubleError as exc:
         trouble = target.trouble(exc.__cause__ or exc)
-        ids = ", ".join(each.command_id for each in exc.doubtful[:_SHOWN_IDS])
-        more = len(exc.doubtful) - _SHOWN_IDS
+        doubtful = exc.command_ids
+        ids = ", ".join(doubtful[:_SHOWN_IDS])
+        more = len(doubtful) - _SHOWN_IDS
         rest = f" and {more} more" if more > 0 else ""
         raise click.ClickException(
-            f"{trouble}; {len(exc.sent)} of {counted(len(drafts), 'command')} surely sent. "
-            f"It is safe to send again with the same id: {safe_text(ids)}{rest}"
+            f"{trouble}; {len(drafts) - len(doubtful)} of {counted(len(drafts), 'command')} surely "
+            f"sent. It is safe to send again with the same id: {safe_text(ids)}{rest}"
         ) from exc
 
 
-def _print_sent(sent: Sequence[Sent], keys: Keys, *, as_json: bool) -> None:
-    for each in sent:
+def _print_sent(
+    drafts: Sequence[Draft], sent: Sequence[CommandId], names: Names, *, as_json: bool
+) -> None:
+    for draft, command_id in zip(drafts, sent, strict=True):
         if as_json:
             print_json({
-                "id": each.draft.command_id,
-                "type": each.draft.type,
-                "entry_id": each.entry_id,
-                "stream": keys.stream(each.stream),
+                "id": command_id,
+                "type": draft.type,
+                "entry_id": command_id.entry_id,
+                "stream": names.commands(command_id.stream),
             })
         else:
-            click.echo(safe_text(each.draft.command_id))
+            click.echo(safe_text(command_id))
 
 
-def _print_endings(endings: dict[str, Ending], *, as_json: bool) -> None:
+def _print_endings(endings: Mapping[str, Ending], *, as_json: bool) -> None:
     """Prints the results; of one command bare, so that it can go into other programs."""
     if as_json:
         return
     for command_id, ending in endings.items():
         if not ending.succeeded or ending.event is None:
             continue
-        result = ending.event["data"]["result"]
-        reference = ending.event.get("dataref")
-        shown = {"dataref": reference} if reference else result
+        reference = ending.event.dataref
+        shown = {"dataref": reference} if reference else ending.event.result
         if len(endings) == 1:
             print_pretty_json(shown)
         else:

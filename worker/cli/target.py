@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from redis.exceptions import AuthenticationError
 
+from trainmaster_client import Client, RedisTroubleError
 from worker.environment import load_ledger_settings
 from worker.ledger.connection import LEDGER_TROUBLE, connect
 from worker.ledger.keys import Keys
@@ -17,7 +19,7 @@ from worker.logging import configure
 from worker.redis_address import RedisAddress
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from redis.asyncio import Redis
 
@@ -74,6 +76,28 @@ class Target:
             raise
         except LEDGER_TROUBLE as exc:
             raise click.ClickException(self.trouble(exc)) from exc
+
+    @contextlib.contextmanager
+    def client(self, patience_seconds: float = 0.0) -> Iterator[Client]:
+        """Gives a client; trouble with Redis is one line, and the exit code 1.
+
+        Args:
+            patience_seconds: for how long Redis may be away.
+
+        Raises:
+            click.ClickException: Redis is away, or does not let us in.
+        """
+        url = self.settings.redis_url.get_secret_value()
+        try:
+            with Client(
+                url, namespace=self.settings.namespace, patience_seconds=patience_seconds
+            ) as client:
+                yield client
+        except BrokenPipeError:
+            # Whoever read our output has left; that is no trouble of Redis.
+            raise
+        except RedisTroubleError as exc:
+            raise click.ClickException(self.trouble(exc.__cause__ or exc)) from exc
 
     def trouble(self, exc: BaseException) -> str:
         """Returns a line that says what Redis' trouble is, without its password."""

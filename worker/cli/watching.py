@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from schemas.wording import counted
+from trainmaster_client import Observer, State
 from worker.cli.narration import narrate
 from worker.cli.output import open_console, print_json
 from worker.cli.times import show_span
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from trainmaster_client import Event
+
 LINE_SECONDS: Final = 60.0
 
 
-class LineWatcher:
+class LineWatcher(Observer):
     """Tells on stderr what happens, and for how long one has waited.
 
     On a terminal the time ticks; in a log it is a line now and then.
@@ -57,14 +60,14 @@ class LineWatcher:
         """Takes the time away."""
         self._status.stop()
 
-    def on_event(self, event: dict[str, Any]) -> None:
+    def on_event(self, event: Event) -> None:
         """Prints the event's line."""
-        state, subject = event["type"].rpartition(".")[2], event["subject"]
-        if state == "started":
-            self._training_since[subject] = time.monotonic()
-        elif state in {"succeeded", "failed", "cancelled"}:
-            self._training_since.pop(subject, None)
-        self._console.print(narrate(event, with_subject=self._commands > 1), soft_wrap=True)
+        if event.state == State.STARTED:
+            self._training_since[event.command_id] = time.monotonic()
+        elif event.is_end:
+            self._training_since.pop(event.command_id, None)
+        line = narrate(event.attributes, with_subject=self._commands > 1)
+        self._console.print(line, soft_wrap=True)
 
     def on_untaken(self, commands: int) -> None:
         """Says that no worker has come."""
@@ -74,9 +77,9 @@ class LineWatcher:
             soft_wrap=True,
         )
 
-    def on_trouble(self, exc: BaseException) -> None:
+    def on_trouble(self, error: BaseException) -> None:
         """Says what is wrong with Redis."""
-        self._console.print(f"{self._trouble(exc)}; still waiting", soft_wrap=True)
+        self._console.print(f"{self._trouble(error)}; still waiting", soft_wrap=True)
 
     def on_tick(self, waiting: int) -> None:
         """Shows how long one has waited, for trainings since they started."""
@@ -94,6 +97,6 @@ class LineWatcher:
 class JsonWatcher(LineWatcher):
     """Prints every event as it is on stdout; all else goes to stderr as for people."""
 
-    def on_event(self, event: dict[str, Any]) -> None:
+    def on_event(self, event: Event) -> None:
         """Prints the event."""
-        print_json(event)
+        print_json(event.attributes)

@@ -6,28 +6,17 @@ Every event is kept in a file as it comes, one JSON object a line.
 from __future__ import annotations
 
 import asyncio
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
-from schemas.enums import EventState
+from trainmaster_client import State
 from worker.demo.errors import CommandFailedError
-from worker.ledger import event_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from redis.asyncio import Redis
-
-    from worker.ledger.keys import Keys
-    from worker.producer import Producer
-
-_ENDS: Final = frozenset((
-    EventState.SUCCEEDED,
-    EventState.FAILED,
-    EventState.CANCELLED,
-    EventState.REJECTED,
-))
+    from trainmaster_client import AsyncClient, Event
 
 
 class Exchange:
@@ -43,15 +32,11 @@ class Exchange:
 
     def __init__(
         self,
-        producer: Producer,
-        redis: Redis,
-        keys: Keys,
+        client: AsyncClient,
         journal: IO[bytes],
         on_event: Callable[[Mapping[str, Any]], None],
     ) -> None:
-        self._producer = producer
-        self._redis = redis
-        self._keys = keys
+        self._client = client
         self._journal = journal
         self._on_event = on_event
         self._ends: dict[str, asyncio.Future[Any]] = {}
@@ -62,11 +47,12 @@ class Exchange:
 
     async def follow(self) -> None:
         """Reads events until it is cancelled."""
-        async for _, event in event_stream.read(self._redis, self._keys, follow=True):
-            self._journal.write(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
+        async for event in self._client.events(follow=True):
+            told = dict(event.attributes)
+            self._journal.write(orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE))
             self._journal.flush()
-            self.events.append(event)
-            self._on_event(event)
+            self.events.append(told)
+            self._on_event(told)
             self._settle(event)
 
     async def carry_out(
@@ -93,18 +79,17 @@ class Exchange:
         if started is not None:
             self._started[command_id] = started
         self.commands.append(command)
-        await asyncio.to_thread(self._producer.submit, command)
+        await self._client.submit(command)
         return await end
 
-    def _settle(self, event: Mapping[str, Any]) -> None:
-        state = str(event["type"]).rpartition(".")[2]
-        if state == EventState.STARTED and event["subject"] in self._started:
-            self.trainings[event["subject"]] = event["data"]["training_uuid"]
-            self._started[event["subject"]].set()
-        end = self._ends.get(event["subject"])
-        if state not in _ENDS or end is None or end.done():
+    def _settle(self, event: Event) -> None:
+        if event.state == State.STARTED and event.command_id in self._started:
+            self.trainings[event.command_id] = event.data["training_uuid"]
+            self._started[event.command_id].set()
+        end = self._ends.get(event.command_id)
+        if not event.is_end or end is None or end.done():
             return
-        if state == EventState.SUCCEEDED:
-            end.set_result(event["data"]["result"])
+        if event.state == State.SUCCEEDED:
+            end.set_result(event.result)
         else:
-            end.set_exception(CommandFailedError(event))
+            end.set_exception(CommandFailedError(event.attributes))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trainmaster_client import AsyncClient, ClientError
 from worker.demo.board import Board
 from worker.demo.course import Course
 from worker.demo.errors import DemoError, OverdueError
@@ -21,9 +22,7 @@ from worker.demo.processes import Guardian
 from worker.demo.report import Report, print_results
 from worker.demo.stage import NAMESPACE, running_stage
 from worker.errors import SettingError
-from worker.ledger.connection import LEDGER_TROUBLE, connect
-from worker.ledger.keys import Keys
-from worker.producer import Producer
+from worker.ledger.connection import LEDGER_TROUBLE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,7 +100,7 @@ async def _guarded(options: Options, console: Console) -> int:
             last.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
             report = await _perform(options, folder, guardian, console)
-        except (DemoError, SettingError, *LEDGER_TROUBLE) as error:
+        except (DemoError, SettingError, ClientError, *LEDGER_TROUBLE) as error:
             console.print(f"demo: {error}", style="red", soft_wrap=True, markup=False)
             return 1
     print_results(report, console)
@@ -145,30 +144,32 @@ async def _play(
         ChildError: a child ended meanwhile.
         OverdueError: it takes far too long.
     """
-    redis = connect(stage.redis.url)
-    with (
-        Producer(stage.redis.url, NAMESPACE) as producer,
-        (output / EVENTS).open("wb") as journal,
-    ):
-        exchange = Exchange(producer, redis, Keys(NAMESPACE), journal, board.count)
-        courses = _courses(extent, stage, exchange, board)
-        watchers = [
-            asyncio.create_task(act)
-            for act in (exchange.follow(), stage.worker.watch(), stage.sandbox.watch())
-        ]
-        runs = [asyncio.create_task(course.run()) for course in courses]
-        try:
-            async with asyncio.timeout(LONGEST_SECONDS):
-                await _all_or_first_trouble(runs, watchers)
-        except TimeoutError as exc:
-            message = f"not done after {LONGEST_SECONDS} s; see the logs in {output}"
-            raise OverdueError(message) from exc
-        finally:
-            for task in (*runs, *watchers):
-                task.cancel()
-            await asyncio.gather(*runs, *watchers, return_exceptions=True)
-            await redis.aclose()
-    return courses, exchange
+    async with AsyncClient(stage.redis.url, namespace=NAMESPACE) as client:
+        with (output / EVENTS).open("wb") as journal:
+            exchange = Exchange(client, journal, board.count)
+            return await _play_courses(stage, extent, output, board, exchange), exchange
+
+
+async def _play_courses(
+    stage: Stage, extent: Extent, output: Path, board: Board, exchange: Exchange
+) -> list[Course]:
+    courses = _courses(extent, stage, exchange, board)
+    watchers = [
+        asyncio.create_task(act)
+        for act in (exchange.follow(), stage.worker.watch(), stage.sandbox.watch())
+    ]
+    runs = [asyncio.create_task(course.run()) for course in courses]
+    try:
+        async with asyncio.timeout(LONGEST_SECONDS):
+            await _all_or_first_trouble(runs, watchers)
+    except TimeoutError as exc:
+        message = f"not done after {LONGEST_SECONDS} s; see the logs in {output}"
+        raise OverdueError(message) from exc
+    finally:
+        for task in (*runs, *watchers):
+            task.cancel()
+        await asyncio.gather(*runs, *watchers, return_exceptions=True)
+    return courses
 
 
 def _courses(extent: Extent, stage: Stage, exchange: Exchange, board: Board) -> list[Course]:

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar, cast
 
 from redis.exceptions import NoPermissionError, ResponseError
 
-from schemas.events import is_about_command
 from schemas.json_text import decode_json
-from worker.ledger.event_stream import event_of
+from trainmaster_client.events import event_of
 from worker.ledger.keys import GROUP, CommandStream, Keys, item_row_id, shown_id
 from worker.ledger.row import LANES, RowState
-from worker.ledger.streams import newest_entries
+from worker.ledger.streams import entries_between, newest_entries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable
 
     from redis.asyncio import Redis
+
+    from trainmaster_client import Event
 
 T = TypeVar("T")
 
@@ -121,6 +122,15 @@ class Inspector:
         """Returns the row of a command, or None where the id is not known."""
         views = await self._read({command_id: None})
         return views[0] if views else None
+
+    async def terminal_event(self, row: RowView) -> Event | None:
+        """Returns the event that told a command's end, None where it is no longer kept."""
+        if not row.last_event_id:
+            return None
+        found = await entries_between(
+            self._redis, self._keys.events, row.last_event_id, row.last_event_id
+        )
+        return event_of(*found[0]) if found else None
 
     async def item(self, item_id: str) -> RowView | None:
         """Returns the row of a backfill's item that has not ended, by an id like `night/17`."""
@@ -233,8 +243,8 @@ class Inspector:
         async for page in newest_entries(
             self._redis, self._keys.events, first=first, count=_EVENT_PAGE
         ):
-            events = [event for _, fields in page if (event := event_of(fields)) is not None]
-            yield [str(event["subject"]) for event in events if _tells_an_end(event, choice)]
+            events = [event for each in page if (event := event_of(*each)) is not None]
+            yield [event.command_id for event in events if _tells_an_end(event, choice)]
 
     async def _scanned(self, seen: Collection[str]) -> AsyncIterator[list[str]]:
         """Yields the row ids that were not seen, in pages and in no order."""
@@ -277,14 +287,13 @@ def _newest(limit: int, rows: Iterable[RowView]) -> list[RowView]:
     return heapq.nlargest(limit, rows, key=lambda row: row.changed_at_ms)
 
 
-def _tells_an_end(event: dict[str, Any], choice: RowChoice) -> bool:
-    command_type, _, state = str(event["type"]).rpartition(".")
+def _tells_an_end(event: Event, choice: RowChoice) -> bool:
     ends = {str(each) for each in RowState if each.ended}
     return (
-        state in ends
-        and choice.state in {None, state}
-        and choice.command_type in {None, command_type}
-        and is_about_command(event)
+        event.state in ends
+        and choice.state in {None, event.state}
+        and choice.command_type in {None, event.command_type}
+        and not event.is_of_item
     )
 
 

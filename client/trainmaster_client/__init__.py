@@ -1,0 +1,56 @@
+"""The client of trainmaster: sends commands, waits for their ends, consumes events.
+
+`Client` is for programs without an event loop, `AsyncClient` for those with one; their methods have
+the same names. Needs Redis and nothing of the worker.
+"""
+
+from trainmaster_client.aio import AsyncClient, AsyncConsumer
+from trainmaster_client.blocking import Client, Consumer
+from trainmaster_client.commands import CommandId, Message
+from trainmaster_client.consuming import ConsumerOptions
+from trainmaster_client.errors import (
+    AddressError,
+    ClientError,
+    CommandCancelledError,
+    CommandError,
+    CommandFailedError,
+    CommandRejectedError,
+    ConsumerLostError,
+    InvalidCommandError,
+    RedisRefusedError,
+    RedisTroubleError,
+    RedisUnavailableError,
+    UnknownCommandError,
+    WaitTimeoutError,
+)
+from trainmaster_client.events import Event, State
+from trainmaster_client.reading import Status
+from trainmaster_client.waiting import Ending, Observer
+
+__all__ = [
+    "AddressError",
+    "AsyncClient",
+    "AsyncConsumer",
+    "Client",
+    "ClientError",
+    "CommandCancelledError",
+    "CommandError",
+    "CommandFailedError",
+    "CommandId",
+    "CommandRejectedError",
+    "Consumer",
+    "ConsumerLostError",
+    "ConsumerOptions",
+    "Ending",
+    "Event",
+    "InvalidCommandError",
+    "Message",
+    "Observer",
+    "RedisRefusedError",
+    "RedisTroubleError",
+    "RedisUnavailableError",
+    "State",
+    "Status",
+    "UnknownCommandError",
+    "WaitTimeoutError",
+]

@@ -1,0 +1,360 @@
+"""The client for programs with an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from trainmaster_client.address import RedisAddress
+from trainmaster_client.blocking import PATIENCE_SECONDS, SOCKET_TIMEOUT_SECONDS, consumer_name
+from trainmaster_client.commands import Message, message_of
+from trainmaster_client.consuming import ConsumerOptions, Group
+from trainmaster_client.errors import WaitTimeoutError
+from trainmaster_client.names import Names
+from trainmaster_client.reading import Cursor, status
+from trainmaster_client.steps import Ask, Listen, Patience, ask, insist
+from trainmaster_client.submitting import submit
+from trainmaster_client.waiting import Wait
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+    from types import TracebackType
+
+    import redis.asyncio
+
+    from trainmaster_client.commands import CommandId
+    from trainmaster_client.events import Event
+    from trainmaster_client.reading import Status
+    from trainmaster_client.steps import Step, Steps
+    from trainmaster_client.waiting import Ending, Observer
+
+T = TypeVar("T")
+
+# Every step is done again where that is safe, and only there.
+_NO_RETRY: Final = Retry(NoBackoff(), 0)
+
+
+class AsyncClient:
+    """Sends commands, waits for their ends and reads events; tasks may share it.
+
+    A call outlives a Redis that is away, restarts or fails over, for as long as `patience_seconds`.
+
+    Args:
+        redis_url: where Redis is: redis://, rediss:// or sentinel://, as the workers' setting.
+        namespace: of the workers.
+        reply_to: commands that name no `replyto` get this one, and their ends are read from its
+            stream: worth while where others send many commands.
+        patience_seconds: for how long Redis may be away during a call.
+
+    Raises:
+        AddressError: the URL names no Redis, or files for TLS that can't be used.
+
+    Example:
+        >>> async with AsyncClient("redis://127.0.0.1:6379") as client:  # doctest: +SKIP
+        ...     await client.run("get_model", {"model_uuid": "…"})
+    """
+
+    def __init__(
+        self,
+        redis_url: str,
+        *,
+        namespace: str = "trainmaster",
+        reply_to: str | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        address = RedisAddress.parse(redis_url)
+        address.check_files()
+        self._redis: redis.asyncio.Redis = address.asyncio_client(
+            socket_timeout=SOCKET_TIMEOUT_SECONDS, socket_connect_timeout=5.0, retry=_NO_RETRY
+        )
+        # Replies as they come; redis-py's own reading of them differs by version and protocol.
+        self._redis.response_callbacks.clear()
+        self._names = Names(namespace)
+        self._reply_to = reply_to
+        self._patience_seconds = patience_seconds
+
+    async def __aenter__(self) -> Self:
+        """Returns the client."""
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the connections."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        """Returns if Redis answers.
+
+        Raises:
+            RedisUnavailableError: Redis was away for too long.
+            RedisRefusedError: it does not let this client in.
+        """
+        await self._drive(insist(self._patience(), partial(ask, "PING")))
+
+    async def submit(
+        self,
+        command: str | Mapping[str, Any],
+        data: Mapping[str, Any] | None = None,
+        **attributes: Any,
+    ) -> CommandId:
+        """Adds one command and returns its id, which names it in every event.
+
+        Args:
+            command: the whole command, or its type.
+            data: the command's data, where `command` is a type.
+            attributes: `id`, `priority`, `deadline` and so on; None is the same as absent. Without
+                an id one is made, so that the same call again is another command; give one to
+                make it safe to repeat.
+
+        Raises:
+            InvalidCommandError: it can't be written as JSON.
+            RedisUnavailableError: it is not known whether the command was added; submit again with
+                the same id.
+        """
+        message = message_of(command, data, attributes, self._reply_to)
+        (added,) = await self._drive(submit(self._names, [message], self._patience()))
+        return added
+
+    async def submit_many(self, commands: Iterable[Mapping[str, Any] | Message]) -> list[CommandId]:
+        """Adds many commands, hundreds in a round trip, and returns their ids in order.
+
+        Raises:
+            InvalidCommandError: one can't be written as JSON; nothing was added.
+            RedisUnavailableError: it names those that may not have been added.
+        """
+        messages = [
+            each if isinstance(each, Message) else message_of(each, None, {}, self._reply_to)
+            for each in commands
+        ]
+        return await self._drive(submit(self._names, messages, self._patience()))
+
+    async def run(
+        self,
+        command: str | Mapping[str, Any],
+        data: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **attributes: Any,
+    ) -> Any:
+        """Submits one command, waits for its end and returns its result.
+
+        Args:
+            command: the whole command, or its type.
+            data: the command's data, where `command` is a type.
+            timeout: seconds to wait, None for as long as it takes; the command goes on after that.
+            attributes: as those of `submit`.
+
+        Raises:
+            CommandError: it failed, was rejected or was cancelled.
+            WaitTimeoutError: it has not ended in time.
+            RedisUnavailableError: Redis was away for too long.
+        """
+        command_id = await self.submit(command, data, **attributes)
+        return (await self.wait(command_id, timeout=timeout)).result()
+
+    async def wait(self, command_id: str, *, timeout: float | None = None) -> Ending:
+        """Returns how a command ended, once it has.
+
+        Raises:
+            WaitTimeoutError: it has not ended in time.
+            RedisUnavailableError: Redis was away for too long.
+        """
+        return (await self.wait_all([command_id], timeout=timeout))[command_id]
+
+    async def wait_all(
+        self,
+        command_ids: Iterable[str],
+        *,
+        timeout: float | None = None,
+        observer: Observer | None = None,
+    ) -> dict[str, Ending]:
+        """Returns how commands ended, by their ids, once all have.
+
+        Args:
+            command_ids: best as `submit_many` returned them.
+            timeout: seconds for all of them.
+            observer: is told what happens meanwhile.
+
+        Raises:
+            WaitTimeoutError: it names those that have not ended in time.
+            RedisUnavailableError: Redis was away for too long.
+        """
+        wait = Wait(self._names, command_ids, reply_to=self._reply_to, observer=observer)
+        on_trouble = None if observer is None else observer.on_trouble
+        patience = Patience(self._patience_seconds, on_trouble)
+        await self._drive(wait.until_ended(timeout, patience))
+        if wait.waiting:
+            raise WaitTimeoutError(wait.waiting, timeout or 0.0, wait.endings)
+        return wait.endings
+
+    async def status(self, command_id: str) -> Status | None:
+        """Returns what the ledger knows of a command, None where it knows no such id.
+
+        A command that no worker has read yet is not known.
+        """
+        steps = insist(self._patience(), partial(status, self._names, [command_id]))
+        (found,) = await self._drive(steps)
+        return found
+
+    async def events(
+        self,
+        types: Collection[str] = (),
+        *,
+        after: str | None = "0-0",
+        follow: bool = False,
+        reply_to: str | None = None,
+        on_trouble: Callable[[BaseException], None] | None = None,
+    ) -> AsyncIterator[Event]:
+        """Yields events, oldest first.
+
+        Args:
+            types: only these: whole types like `train.succeeded`, command types, or states.
+            after: the `entry_id` of the last one that is known; None for what comes from now on.
+            follow: waits for further events instead of ending with the newest.
+            reply_to: the stream of these replies instead of the stream of all events.
+            on_trouble: is told the first error each time Redis is away.
+
+        Raises:
+            RedisUnavailableError: Redis was away for too long.
+        """
+        stream = self._names.events(reply_to)
+        patience = Patience(self._patience_seconds, on_trouble)
+        cursor = Cursor(stream, types, after, patience)
+        more = True
+        while more or follow:
+            _end_if_cancelled()
+            events, more = await self._drive(cursor.page(block=follow))
+            for event in events:
+                yield event
+
+    def consumer(
+        self, group: str, options: ConsumerOptions | None = None, *, name: str | None = None
+    ) -> AsyncConsumer:
+        """Returns one consumer of a group.
+
+        Args:
+            group: its name; each event is handled by one consumer of the group.
+            options: how the group works.
+            name: of this consumer; made of host and process without one.
+        """
+        chosen = options or ConsumerOptions()
+        return AsyncConsumer(self, Group(self._names, group, name or consumer_name(), chosen))
+
+    def _patience(self) -> Patience:
+        return Patience(self._patience_seconds)
+
+    async def _drive(self, steps: Steps[T]) -> T:
+        """Carries a procedure out and returns what it returns.
+
+        redis-py may lose a cancellation that meets a call at the wrong moment, so that is looked
+        at between any two: https://github.com/redis/redis-py/issues/2551.
+        """
+        task = asyncio.current_task()
+        cancelled = 0 if task is None else task.cancelling()
+        try:
+            step = next(steps)
+            while True:
+                if task is not None and task.cancelling() > cancelled:
+                    raise asyncio.CancelledError
+                try:
+                    reply = await self._do(step)
+                except (RedisError, OSError) as exc:
+                    step = steps.throw(exc)
+                else:
+                    step = steps.send(reply)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+
+    async def _do(self, step: Step) -> Any:
+        match step:
+            case Ask(commands, raises):
+                pipe = self._redis.pipeline(transaction=False)
+                for command in commands:
+                    pipe.execute_command(*command)
+                return await pipe.execute(raise_on_error=raises)
+            case Listen(command):
+                return await self._redis.execute_command(*command)
+            case _:
+                await asyncio.sleep(step.seconds)
+                return None
+
+
+def _end_if_cancelled() -> None:
+    """Ends a loop whose task was cancelled though redis-py, in an earlier call, swallowed that."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+class AsyncConsumer:
+    """One consumer of a group; made by `AsyncClient.consumer`."""
+
+    def __init__(self, client: AsyncClient, group: Group) -> None:
+        self._client = client
+        self._group = group
+        self._stopped = asyncio.Event()
+
+    async def run(self, handler: Callable[[Event], Awaitable[object]]) -> None:
+        """Hands events to a handler, one after the other, until `stop` is called.
+
+        An event is acknowledged once the handler has returned. Where it raises it is called again,
+        after a pause; after the last try the event is parked. `Event.redelivered` tells that
+        another call may have taken place before, by a consumer that died.
+
+        Raises:
+            RedisUnavailableError: Redis was away for too long.
+        """
+        while not self._stopped.is_set():
+            _end_if_cancelled()
+            events = await self._insist(self._group.next_events)
+            while events:
+                if not await self._handle(events[0], handler):
+                    return
+                events = await self._insist(partial(self._group.keep, events[1:]))
+        await self._insist(self._group.leave)
+
+    def stop(self) -> None:
+        """Ends `run` once the handler has returned, from any task."""
+        self._stopped.set()
+
+    async def _handle(self, event: Event, handler: Callable[[Event], Awaitable[object]]) -> bool:
+        """Returns whether to go on; what was not handled stays with this consumer."""
+        pauses = iter(self._group.pauses())
+        while True:
+            if self._stopped.is_set():
+                return False
+            try:
+                await handler(event)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, it is told or tried again
+                pause = next(pauses, None)
+                if pause is None:
+                    park = partial(self._group.park, event, exc)
+                    await self._insist(park)
+                    return True
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopped.wait(), pause)
+            else:
+                await self._insist(partial(self._group.acknowledge, event))
+                return True
+
+    async def _insist(self, act: Callable[[], Steps[T]]) -> T:
+        patience = Patience(
+            self._client._patience_seconds,  # noqa: SLF001 - its own other half
+            on_trouble=lambda _: self._group.read_own_again(),
+        )
+        return await self._client._drive(insist(patience, act))  # noqa: SLF001 - the same

@@ -1,0 +1,99 @@
+"""Commands as they go into a stream."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from trainmaster_client.errors import InvalidCommandError
+from trainmaster_client.json_text import encode
+from trainmaster_client.names import CommandStream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class CommandId(str):
+    """The id of a command that was submitted; it names the command in every event.
+
+    It is a string like any other, and also knows where the command was added: that tells a wait
+    where to begin, and a rejection of this command from that of another one with the same id.
+
+    Attributes:
+        entry_id: of its entry.
+        stream: where that stands.
+    """
+
+    __slots__ = ("entry_id", "stream")
+
+    entry_id: str
+    stream: CommandStream
+
+    @classmethod
+    def added(cls, command_id: str, entry_id: str, stream: CommandStream) -> CommandId:
+        """Returns the id of a command with the place where it was added."""
+        made = cls(command_id)
+        made.entry_id = entry_id
+        made.stream = stream
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A command as it goes into its stream, for who has written its JSON already.
+
+    Attributes:
+        command_id: the `id` that stands in the text.
+        text: the whole command, JSON in UTF-8.
+        stream: that of the command's priority.
+    """
+
+    command_id: str
+    text: bytes
+    stream: CommandStream = CommandStream.COMMON
+
+
+def message_of(
+    command: str | Mapping[str, Any],
+    data: Mapping[str, Any] | None,
+    attributes: Mapping[str, Any],
+    reply_to: str | None = None,
+) -> Message:
+    """Returns the message of a command; without an id it gets one.
+
+    Args:
+        command: the whole command, or its type.
+        data: the command's data, where `command` is a type.
+        attributes: further ones; None is the same as absent.
+        reply_to: the `replyto` of a command that says none.
+
+    Raises:
+        InvalidCommandError: it has no type, or holds what JSON has no word for.
+    """
+    whole: dict[str, Any] = {"type": command} if isinstance(command, str) else dict(command)
+    if data is not None:
+        whole["data"] = dict(data)
+    whole.update((name, value) for name, value in attributes.items() if value is not None)
+    whole = {name: _plain(name, value) for name, value in whole.items()}
+    if not isinstance(whole.get("type"), str):
+        raise InvalidCommandError("a command needs a type, like 'train'")
+    if whole.get("id") is None:
+        whole["id"] = str(uuid.uuid4())
+    if reply_to is not None:
+        whole.setdefault("replyto", reply_to)
+    try:
+        text = encode(whole)
+    except (TypeError, ValueError) as exc:
+        raise InvalidCommandError(f"the command can't be written as JSON: {exc}") from exc
+    return Message(str(whole["id"]), text, CommandStream.of(whole.get("priority")))
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Returns an attribute as JSON has it: moments with their time zone."""
+    if not isinstance(value, datetime):
+        return value
+    if value.tzinfo is None:
+        raise InvalidCommandError(f"{name} needs a time zone, like datetime.now(UTC)")
+    return value.astimezone(UTC).isoformat()

@@ -1,0 +1,243 @@
+"""A group of consumers of events: each event is handled by one of them, and not forgotten.
+
+An event is acknowledged once its handler has returned. What a consumer had read when it died is
+taken over by another after a while. An event that comes twice is handled once, by its id; one whose
+handler fails is tried again with growing pauses, and set aside (parked) after the last try.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import ResponseError
+
+from trainmaster_client.errors import ConsumerLostError
+from trainmaster_client.events import event_of, is_one_of
+from trainmaster_client.json_text import encode
+from trainmaster_client.reading import BLOCK_MILLISECONDS, entries_of, entries_of_one
+from trainmaster_client.steps import Ask, Listen, ask
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from trainmaster_client.events import Event
+    from trainmaster_client.names import Names
+    from trainmaster_client.reading import Entry
+    from trainmaster_client.steps import Steps
+
+PARKED_FIELDS: Final = ("event", "error", "tries")
+# An event that comes twice comes within minutes; a day is far beyond that.
+_REMEMBERED_MS: Final = 86_400_000
+_FORGOTTEN_MS: Final = 3_600_000
+_FIRST: Final = "0-0"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerOptions:
+    """How a group of consumers works.
+
+    Attributes:
+        types: whole types, command types or states; what is none of them is acknowledged unread.
+        reply_to: the stream of these replies instead of the stream of all events.
+        batch: most events in one read.
+        idle_seconds: an event that a consumer has held for so long is taken over by another: longer
+            than the slowest handler takes.
+        tries: of the handler for one event, before it is parked.
+        retry_seconds: before the second try; each further pause is twice as long.
+        from_start: whether a new group begins with the oldest event that is kept.
+        deliveries: of an event whose handler neither returns nor raises, for it ends the process,
+            before it is parked.
+    """
+
+    types: Collection[str] = ()
+    reply_to: str | None = None
+    batch: int = 50
+    idle_seconds: float = 60.0
+    tries: int = 5
+    retry_seconds: float = 0.5
+    from_start: bool = False
+    deliveries: int = 10
+
+
+class Group:
+    """What one consumer of a group asks Redis.
+
+    Args:
+        names: of the namespace.
+        group: its name.
+        consumer: this one's name, unlike that of every other one that lives.
+    """
+
+    def __init__(self, names: Names, group: str, consumer: str, options: ConsumerOptions) -> None:
+        self._stream = names.events(options.reply_to)
+        self._parked = names.parked(group)
+        self._handled = names.handled(group)
+        self._group = group
+        self._consumer = consumer
+        self._options = options
+        self._own = _FIRST
+        self._next_reclaim = 0.0
+        self._keep_at = 0.0
+
+    def next_events(self) -> Steps[list[Event]]:
+        """Returns what is to be handled now; what need not be is acknowledged on the way."""
+        try:
+            entries, again = yield from self._next_entries()
+        except ResponseError as exc:
+            if "NOGROUP" not in str(exc):
+                raise
+            yield from self._create()
+            return []
+        events, needless = [], []
+        for entry_id, fields in entries:
+            event = event_of(entry_id, fields)
+            if event is not None and is_one_of(event, self._options.types):
+                events.append(replace(event, redelivered=again))
+            else:
+                needless.append(entry_id)
+        if again:
+            events = yield from self._without_deadly(events)
+        done = set((yield from self._done([event.id for event in events])))
+        needless += [event.entry_id.encode() for event in events if event.id in done]
+        if needless:
+            yield from ask("XACK", self._stream, self._group, *needless)
+        return [event for event in events if event.id not in done]
+
+    def keep(self, events: list[Event]) -> Steps[list[Event]]:
+        """Returns those of read events that are still this consumer's to handle.
+
+        What it keeps no other consumer takes over for another `idle_seconds`.
+        """
+        if not events or time.monotonic() < self._keep_at:
+            return events
+        try:
+            held = yield from ask(
+                *("XPENDING", self._stream, self._group, events[0].entry_id, events[-1].entry_id),
+                *(len(events), self._consumer),
+            )
+        except ResponseError as exc:
+            if "NOGROUP" not in str(exc):
+                raise
+            return []
+        ids = [each[0] for each in held]
+        if ids:
+            claim = ("XCLAIM", self._stream, self._group, self._consumer, 0)
+            yield from ask(*claim, *ids, "JUSTID")
+        self._read_now()
+        ours = {each.decode() for each in ids}
+        return [event for event in events if event.entry_id in ours]
+
+    def pauses(self) -> list[float]:
+        """Returns how long to wait before each further try of a handler."""
+        first = self._options.retry_seconds
+        return [first * 2**number for number in range(self._options.tries - 1)]
+
+    def acknowledge(self, event: Event) -> Steps[None]:
+        """Says that an event was handled."""
+        now = int(time.time() * 1000)
+        yield Ask((
+            ("ZADD", self._handled, now, event.id),
+            ("XACK", self._stream, self._group, event.entry_id),
+            ("ZREMRANGEBYSCORE", self._handled, "-inf", now - _REMEMBERED_MS),
+        ))
+
+    def park(self, event: Event, error: BaseException) -> Steps[None]:
+        """Sets an event aside whose handler has failed for the last time."""
+        text = encode(event.attributes)
+        told, tries = f"{type(error).__name__}: {error}", self._options.tries
+        yield from ask(
+            "XADD", self._parked, "*", "event", text, "error", told[:1_000], "tries", tries
+        )
+        yield from self.acknowledge(event)
+
+    def _without_deadly(self, events: list[Event]) -> Steps[list[Event]]:
+        """Parks what has ended its consumers too often; returns the rest."""
+        rest = []
+        for event in events:
+            found = yield from ask(
+                "XPENDING", self._stream, self._group, event.entry_id, event.entry_id, 1
+            )
+            deliveries = found[0][3] if found else 0
+            if deliveries > self._options.deliveries:
+                told = f"its consumer has ended without a word {deliveries - 1} times"
+                yield from self.park(event, ConsumerLostError(told))
+            else:
+                rest.append(event)
+        return rest
+
+    def leave(self) -> Steps[None]:
+        """Takes this consumer out of the group, unless events are still pending with it."""
+        pending = yield from ask("XPENDING", self._stream, self._group, "-", "+", 1, self._consumer)
+        if not pending:
+            yield from ask("XGROUP", "DELCONSUMER", self._stream, self._group, self._consumer)
+
+    def _next_entries(self) -> Steps[tuple[list[Entry], bool]]:
+        """Returns an own pending entry, else one of a consumer that is gone, else new ones.
+
+        The first two one at a time: an event that ends its consumers must not have those counted
+        as delivered again that only were read with it.
+        """
+        if self._own:
+            entries = yield from self._read(self._own, count=1)
+            self._own = entries[-1][0].decode() if entries else ""
+            if entries:
+                return entries, True
+        if time.monotonic() >= self._next_reclaim:
+            entries = yield from self._reclaim()
+            if entries:
+                return entries, True
+            self._next_reclaim = time.monotonic() + self._options.idle_seconds / 4
+        return (yield from self._read(">", count=self._options.batch, block=True)), False
+
+    def read_own_again(self) -> None:
+        """After trouble: what a lost reply held is pending with us."""
+        self._own = _FIRST
+
+    def _read_now(self) -> None:
+        self._keep_at = time.monotonic() + self._options.idle_seconds / 4
+
+    def _read(self, start: str, *, count: int, block: bool = False) -> Steps[list[Entry]]:
+        waiting: tuple[Any, ...] = ("BLOCK", BLOCK_MILLISECONDS) if block else ()
+        reply = yield Listen((
+            *("XREADGROUP", "GROUP", self._group, self._consumer),
+            *("COUNT", count, *waiting, "STREAMS", self._stream, start),
+        ))
+        self._read_now()
+        return entries_of_one(reply)
+
+    def _reclaim(self) -> Steps[list[Entry]]:
+        yield from self._forget_the_dead()
+        idle_ms = int(self._options.idle_seconds * 1000)
+        _, found, *_ = yield from ask(
+            *("XAUTOCLAIM", self._stream, self._group, self._consumer, idle_ms, _FIRST),
+            *("COUNT", 1),
+        )
+        self._read_now()
+        return entries_of(found)
+
+    def _forget_the_dead(self) -> Steps[None]:
+        """Takes consumers out of the group that hold nothing and have long been silent.
+
+        One that only had nothing to read is in it again at its next read.
+        """
+        rows = yield from ask("XINFO", "CONSUMERS", self._stream, self._group)
+        for row in rows:
+            found = row if isinstance(row, dict) else dict(zip(row[::2], row[1::2], strict=True))
+            if not found[b"pending"] and found[b"idle"] > _FORGOTTEN_MS:
+                yield from ask("XGROUP", "DELCONSUMER", self._stream, self._group, found[b"name"])
+
+    def _create(self) -> Steps[None]:
+        start = "0" if self._options.from_start else "$"
+        try:
+            yield from ask("XGROUP", "CREATE", self._stream, self._group, start, "MKSTREAM")
+        except ResponseError as exc:
+            if "BUSYGROUP" not in str(exc):
+                raise
+
+    def _done(self, event_ids: list[str]) -> Steps[list[str]]:
+        if not event_ids:
+            return []
+        scores = yield from ask("ZMSCORE", self._handled, *event_ids)
+        return [each for each, score in zip(event_ids, scores, strict=True) if score is not None]

@@ -1,0 +1,154 @@
+"""What a client does, written once for programs with and without an event loop.
+
+A procedure is a generator: it yields what Redis is to be asked and is sent the reply, or the error
+is raised where it yielded. `trainmaster_client.blocking` and `trainmaster_client.asyncio` carry it
+out, each with its own kind of connection.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    DataError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
+
+from trainmaster_client.errors import RedisRefusedError, RedisUnavailableError
+
+T = TypeVar("T")
+
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 2.0
+# What no patience helps against: rights, passwords, and what others put where a stream should be.
+_LASTING: Final = (AuthenticationError, AuthorizationError, NoPermissionError, DataError)
+# Errors of a server that is starting, full, following another one or short of replicas.
+_PASSING_WORDS: Final = (
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "OOM",
+    "MISCONF",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "UNBLOCKED",
+    "max number of clients",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Commands that go out together; the reply is a list with theirs.
+
+    Attributes:
+        raises: whether an error among the replies is raised; else it stands among them.
+    """
+
+    commands: tuple[tuple[Any, ...], ...]
+    raises: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One command that may block for so long; the reply is its own."""
+
+    command: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """A pause; the reply is None."""
+
+    seconds: float
+
+
+Step = Ask | Listen | Sleep
+Steps = Generator[Step, Any, T]
+
+
+def ask(*command: Any) -> Steps[Any]:
+    """Returns the reply to one command."""
+    (reply,) = yield Ask((command,))
+    return reply
+
+
+def passes(error: BaseException) -> bool:
+    """Tells whether Redis may answer if it is asked again."""
+    if isinstance(error, _LASTING):
+        return False
+    if isinstance(error, ResponseError):
+        # Some of them have no class of their own.
+        return any(word in str(error) for word in _PASSING_WORDS)
+    return isinstance(error, RedisError | OSError) and not _distrusts(error)
+
+
+def _distrusts(error: BaseException) -> bool:
+    """Tells whether a certificate was not accepted."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, ssl.SSLCertVerificationError):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
+
+
+class Patience:
+    """How long Redis may be away; begins anew each time it has answered.
+
+    Args:
+        seconds: until it is up.
+        on_trouble: is told the first error of each outage.
+    """
+
+    def __init__(
+        self, seconds: float, on_trouble: Callable[[BaseException], None] | None = None
+    ) -> None:
+        self._seconds = seconds
+        self._on_trouble = on_trouble or (lambda _: None)
+        self._since: float | None = None
+        self._pause = _FIRST_PAUSE_SECONDS
+
+    def worked(self) -> None:
+        """Redis has answered."""
+        self._since = None
+        self._pause = _FIRST_PAUSE_SECONDS
+
+    def failed(self, error: BaseException, command_ids: tuple[str, ...] = ()) -> Steps[None]:
+        """Waits until it makes sense to ask again.
+
+        Raises:
+            RedisUnavailableError: the time is up.
+            RedisRefusedError: it would be the same again.
+        """
+        if not passes(error):
+            raise RedisRefusedError(f"Redis: {error}", command_ids) from error
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            self._on_trouble(error)
+        if now - self._since >= self._seconds:
+            told = f"Redis has not answered for {self._seconds:g} s ({type(error).__name__})"
+            raise RedisUnavailableError(told, command_ids) from error
+        yield Sleep(self._pause)
+        self._pause = min(_LONGEST_PAUSE_SECONDS, self._pause * 2)
+
+
+def insist(patience: Patience, act: Callable[[], Steps[T]]) -> Steps[T]:
+    """Returns what `act` returns, however often Redis is away until then; it may be done again."""
+    while True:
+        try:
+            found = yield from act()
+        except (RedisError, OSError) as exc:
+            yield from patience.failed(exc)
+        else:
+            patience.worked()
+            return found

@@ -1,0 +1,237 @@
+"""Waits for the ends of commands by their events, whatever Redis does meanwhile.
+
+What the stream of events can't tell is looked up in the ledger from time to time: a command whose
+id was known already ends without a further event.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import RedisError
+
+from trainmaster_client.commands import CommandId
+from trainmaster_client.errors import (
+    CommandCancelledError,
+    CommandError,
+    CommandFailedError,
+    CommandRejectedError,
+    UnknownCommandError,
+)
+from trainmaster_client.events import State, event_of
+from trainmaster_client.reading import entries_after, entry, newest_entry, status
+from trainmaster_client.steps import Ask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from trainmaster_client.events import Event
+    from trainmaster_client.names import Names
+    from trainmaster_client.reading import Entry, Status
+    from trainmaster_client.steps import Patience, Steps
+
+UNKNOWN: Final = "unknown"
+_LOOK_SECONDS: Final = 2.0
+# Of many commands the ledger is asked the less often the more there are.
+_LOOKED_UP_A_SECOND: Final = 500
+_ERRORS: Final[dict[str, type[CommandError]]] = {
+    State.FAILED: CommandFailedError,
+    State.CANCELLED: CommandCancelledError,
+    State.REJECTED: CommandRejectedError,
+    UNKNOWN: UnknownCommandError,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a command ended.
+
+    Attributes:
+        state: succeeded, failed, cancelled or rejected; or `unknown` to the ledger.
+        event: that told it; None where Redis no longer has it.
+    """
+
+    command_id: str
+    state: str
+    event: Event | None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether there is a result."""
+        return self.state == State.SUCCEEDED
+
+    def result(self) -> Any:
+        """Returns the command's result.
+
+        Raises:
+            CommandError: the one of its end; there is no result.
+        """
+        if not self.succeeded:
+            error = _ERRORS.get(self.state, CommandError)
+            raise error(self.command_id, self.state, self.event)
+        return None if self.event is None else self.event.result
+
+
+class Observer:
+    """Is told what happens during a wait; does nothing with it."""
+
+    def on_event(self, event: Event) -> None:
+        """An event of one of the commands."""
+
+    def on_trouble(self, error: BaseException) -> None:
+        """Redis can't be asked; told once each time, and the wait goes on."""
+
+    def on_untaken(self, commands: int) -> None:
+        """No worker has taken so many of the commands from their streams yet; told once."""
+
+    def on_tick(self, waiting: int) -> None:
+        """Some time has passed, and so many commands have not ended."""
+
+
+class Wait:
+    """A wait for commands.
+
+    Args:
+        names: of the namespace.
+        command_ids: to wait for. One that `submit` returned tells where to begin; of any other
+            the ledger is asked first.
+        reply_to: the stream of these replies instead of the stream of all events.
+        observer: is told what happens.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        command_ids: Iterable[str],
+        *,
+        reply_to: str | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._names = names
+        self._stream = names.events(reply_to)
+        self._open = dict.fromkeys(command_ids)
+        # The keys as they were given: a `CommandId` knows its entry, an equal string does not.
+        self._given = {str(each): each for each in self._open}
+        self._observer = observer or Observer()
+        self._cursor: str | None = None
+        self._rejections: dict[str, Event] = {}
+        self._told_untaken = False
+        self.endings: dict[str, Ending] = {}
+
+    @property
+    def waiting(self) -> Sequence[str]:
+        """The ids of commands that have not ended."""
+        return list(self._open)
+
+    def until_ended(self, timeout: float | None, patience: Patience) -> Steps[None]:
+        """Returns once every command has ended, or the time is up.
+
+        Raises:
+            RedisUnavailableError: Redis has been away for too long.
+        """
+        begun = time.monotonic()
+        next_look = begun + self._look_seconds()
+        while self._open:
+            if timeout is not None and time.monotonic() - begun >= timeout:
+                return
+            self._observer.on_tick(len(self._open))
+            try:
+                if self._cursor is None:
+                    yield from self._begin()
+                else:
+                    yield from self._read(block=True)
+                if self._open and time.monotonic() >= next_look:
+                    yield from self._look()
+                    next_look = time.monotonic() + self._look_seconds()
+            except (RedisError, OSError) as exc:
+                yield from patience.failed(exc)
+            else:
+                patience.worked()
+
+    def _look_seconds(self) -> float:
+        return max(_LOOK_SECONDS, len(self._open) / _LOOKED_UP_A_SECOND)
+
+    def _begin(self) -> Steps[None]:
+        entries = [each.entry_id for each in self._given.values() if isinstance(each, CommandId)]
+        if len(entries) == len(self._given):
+            # No event of a command is older than its entry: both are told by Redis' clock.
+            first = min(int(each.partition("-")[0]) for each in entries)
+            self._cursor = f"{max(first - 1, 0)}-0"
+            return
+        cursor = yield from newest_entry(self._stream)
+        others = [each for each in self._open if not isinstance(self._given[each], CommandId)]
+        yield from self._look_up(others)
+        # What was submitted just now may have ended before the newest event.
+        submitted = [int(each.partition("-")[0]) for each in entries]
+        self._cursor = f"{max(min(submitted) - 1, 0)}-0" if submitted else cursor
+
+    def _read(self, *, block: bool) -> Steps[list[Entry]]:
+        assert self._cursor is not None  # noqa: S101 - `_begin` came first
+        entries = yield from entries_after(self._stream, self._cursor, block=block)
+        for entry_id, fields in entries:
+            event = event_of(entry_id, fields)
+            if event is not None and event.command_id in self._open and not event.is_of_item:
+                self._take(event)
+            self._cursor = entry_id.decode()
+        return entries
+
+    def _take(self, event: Event) -> None:
+        if event.state == State.REJECTED:
+            given = self._given[event.command_id]
+            if not isinstance(given, CommandId):
+                # It may be another message with the same id; the ledger will tell.
+                self._rejections[event.command_id] = event
+                return
+            if event.id != f"{given.stream.origin(given.entry_id)}/{State.REJECTED}":
+                return
+        self._observer.on_event(event)
+        if event.is_end:
+            self._end(event.command_id, event.state, event)
+
+    def _end(self, command_id: str, state: str, event: Event | None) -> None:
+        del self._open[command_id]
+        self.endings[command_id] = Ending(command_id, state, event)
+
+    def _look(self) -> Steps[None]:
+        """Ends what has ended without a further event.
+
+        An entry leaves its stream in the same step that accepts or rejects it: so once it is gone
+        and all events are read, only the ledger can tell more.
+        """
+        submitted = [each for each in self._given.values() if isinstance(each, CommandId)]
+        submitted = [each for each in submitted if each in self._open]
+        reads = [(self._names.commands(each.stream), each.entry_id) for each in submitted]
+        found = yield Ask(tuple(("XRANGE", key, place, place) for key, place in reads))
+        untaken = {str(each) for each, left in zip(submitted, found, strict=True) if left}
+        if untaken and not self._told_untaken:
+            self._told_untaken = True
+            self._observer.on_untaken(len(untaken))
+        while (yield from self._read(block=False)):
+            pass
+        yield from self._look_up([each for each in self._open if each not in untaken])
+
+    def _look_up(self, command_ids: Sequence[str]) -> Steps[None]:
+        for told, command_id in zip(
+            (yield from status(self._names, command_ids)), command_ids, strict=True
+        ):
+            if told is not None and told.ended:
+                yield from self._end_by(told)
+            elif told is not None:
+                continue
+            elif command_id in self._rejections:
+                event = self._rejections[command_id]
+                self._observer.on_event(event)
+                self._end(command_id, State.REJECTED, event)
+            elif isinstance(self._given[command_id], CommandId):
+                self._end(command_id, UNKNOWN, None)
+
+    def _end_by(self, told: Status) -> Steps[None]:
+        event = None
+        if told.end_entry:
+            found = yield from entry(self._names.events(), told.end_entry)
+            event = event_of(*found) if found else None
+        if event is not None:
+            self._observer.on_event(event)
+        self._end(told.command_id, told.state, event)
