@@ -6,14 +6,16 @@ problems that people can read.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
+from schemas.api import ModelWithIterations, ProjectModelWithIterations
 from schemas.attributes import Attributes
 from schemas.enums import CommandType
 from schemas.parameters import (
     AttachData,
+    CancelData,
     CreateModelData,
     DeleteModelData,
     DeleteTrainingIterationData,
@@ -29,6 +31,19 @@ from schemas.parameters import (
     WatchTrainingData,
 )
 from schemas.predictions import BackfillData, PredictData
+from schemas.results import (
+    AttachmentsResult,
+    BackfillResult,
+    CancelResult,
+    ModelsResult,
+    PredictResult,
+    TrainingDataResult,
+    TrainingResult,
+    WeightsResult,
+)
+
+ResultClass: TypeAlias = type[BaseModel] | None
+"""What the `result` of a succeeded event holds; None where it is null."""
 
 
 class CreateModel(Attributes):
@@ -36,6 +51,7 @@ class CreateModel(Attributes):
 
     type: Literal[CommandType.CREATE_MODEL]
     data: CreateModelData
+    result: ClassVar[ResultClass] = ModelWithIterations
 
 
 class GetModel(Attributes):
@@ -43,6 +59,7 @@ class GetModel(Attributes):
 
     type: Literal[CommandType.GET_MODEL]
     data: GetModelData
+    result: ClassVar[ResultClass] = ModelWithIterations
 
 
 class ListModels(Attributes):
@@ -50,6 +67,7 @@ class ListModels(Attributes):
 
     type: Literal[CommandType.LIST_MODELS]
     data: ListModelsData
+    result: ClassVar[ResultClass] = ModelsResult
 
 
 class UpdateModel(Attributes):
@@ -57,6 +75,7 @@ class UpdateModel(Attributes):
 
     type: Literal[CommandType.UPDATE_MODEL]
     data: UpdateModelData
+    result: ClassVar[ResultClass] = ModelWithIterations
 
 
 class DeleteModel(Attributes):
@@ -64,6 +83,7 @@ class DeleteModel(Attributes):
 
     type: Literal[CommandType.DELETE_MODEL]
     data: DeleteModelData
+    result: ClassVar[ResultClass] = None
 
 
 class Train(Attributes):
@@ -71,6 +91,7 @@ class Train(Attributes):
 
     type: Literal[CommandType.TRAIN]
     data: TrainData
+    result: ClassVar[ResultClass] = TrainingResult
 
 
 class WatchTraining(Attributes):
@@ -78,6 +99,7 @@ class WatchTraining(Attributes):
 
     type: Literal[CommandType.WATCH_TRAINING]
     data: WatchTrainingData
+    result: ClassVar[ResultClass] = TrainingResult
 
 
 class GetTrainingData(Attributes):
@@ -85,6 +107,7 @@ class GetTrainingData(Attributes):
 
     type: Literal[CommandType.GET_TRAINING_DATA]
     data: GetTrainingDataData
+    result: ClassVar[ResultClass] = TrainingDataResult
 
 
 class GetWeightsDownloadLink(Attributes):
@@ -92,6 +115,7 @@ class GetWeightsDownloadLink(Attributes):
 
     type: Literal[CommandType.GET_WEIGHTS_DOWNLOAD_LINK]
     data: GetWeightsDownloadLinkData
+    result: ClassVar[ResultClass] = WeightsResult
 
 
 class DeleteTrainingIteration(Attributes):
@@ -99,6 +123,7 @@ class DeleteTrainingIteration(Attributes):
 
     type: Literal[CommandType.DELETE_TRAINING_ITERATION]
     data: DeleteTrainingIterationData
+    result: ClassVar[ResultClass] = None
 
 
 class Attach(Attributes):
@@ -106,6 +131,7 @@ class Attach(Attributes):
 
     type: Literal[CommandType.ATTACH]
     data: AttachData
+    result: ClassVar[ResultClass] = ProjectModelWithIterations
 
 
 class ListAttachments(Attributes):
@@ -113,6 +139,7 @@ class ListAttachments(Attributes):
 
     type: Literal[CommandType.LIST_ATTACHMENTS]
     data: ListAttachmentsData
+    result: ClassVar[ResultClass] = AttachmentsResult
 
 
 class UpdateAttachment(Attributes):
@@ -120,6 +147,7 @@ class UpdateAttachment(Attributes):
 
     type: Literal[CommandType.UPDATE_ATTACHMENT]
     data: UpdateAttachmentData
+    result: ClassVar[ResultClass] = ProjectModelWithIterations
 
 
 class Detach(Attributes):
@@ -127,6 +155,7 @@ class Detach(Attributes):
 
     type: Literal[CommandType.DETACH]
     data: DetachData
+    result: ClassVar[ResultClass] = None
 
 
 class Backfill(Attributes):
@@ -134,6 +163,15 @@ class Backfill(Attributes):
 
     type: Literal[CommandType.BACKFILL]
     data: BackfillData
+    result: ClassVar[ResultClass] = BackfillResult
+
+
+class Cancel(Attributes):
+    """Ends another command that has not ended; the result tells whether it did."""
+
+    type: Literal[CommandType.CANCEL]
+    data: CancelData
+    result: ClassVar[ResultClass] = CancelResult
 
 
 class Predict(Attributes):
@@ -141,6 +179,7 @@ class Predict(Attributes):
 
     type: Literal[CommandType.PREDICT]
     data: PredictData
+    result: ClassVar[ResultClass] = PredictResult
 
 
 Command = Annotated[
@@ -159,25 +198,13 @@ Command = Annotated[
     | UpdateAttachment
     | Detach
     | Backfill
+    | Cancel
     | Predict,
     Field(discriminator="type"),
 ]
 
 COMMAND_CLASSES: dict[CommandType, type[Command]] = {
-    CommandType.CREATE_MODEL: CreateModel,
-    CommandType.GET_MODEL: GetModel,
-    CommandType.LIST_MODELS: ListModels,
-    CommandType.UPDATE_MODEL: UpdateModel,
-    CommandType.DELETE_MODEL: DeleteModel,
-    CommandType.TRAIN: Train,
-    CommandType.WATCH_TRAINING: WatchTraining,
-    CommandType.GET_TRAINING_DATA: GetTrainingData,
-    CommandType.GET_WEIGHTS_DOWNLOAD_LINK: GetWeightsDownloadLink,
-    CommandType.DELETE_TRAINING_ITERATION: DeleteTrainingIteration,
-    CommandType.ATTACH: Attach,
-    CommandType.LIST_ATTACHMENTS: ListAttachments,
-    CommandType.UPDATE_ATTACHMENT: UpdateAttachment,
-    CommandType.DETACH: Detach,
-    CommandType.BACKFILL: Backfill,
-    CommandType.PREDICT: Predict,
+    get_args(each.model_fields["type"].annotation)[0]: each
+    for each in get_args(get_args(Command)[0])
 }
+"""By type. Whatever else is known of a command stands in its class."""

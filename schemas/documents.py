@@ -28,7 +28,6 @@ from schemas.events import (
 )
 from schemas.examples import COMMAND_EXAMPLES
 from schemas.referral import DATAREF, ReferredCommand
-from schemas.results import RESULT_CLASSES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +88,9 @@ def _take_null_as_absent(definition: Schema) -> None:
 
 def events_schema() -> Schema:
     """Returns the JSON Schema of an event."""
-    models: list[type[BaseModel]] = [found for found in RESULT_CLASSES.values() if found]
+    models: list[type[BaseModel]] = [
+        found for each in COMMAND_CLASSES.values() if (found := each.result)
+    ]
     models += [part for part, _ in _EVENT_DATA.values()]
     models.append(SucceededData)
     _, shared = models_json_schema(
@@ -107,8 +108,8 @@ def events_schema() -> Schema:
             part.__doc__,
         )
         references.append({"$ref": f"#/$defs/{name}"})
-    for command_type, result in RESULT_CLASSES.items():
-        name = f"{COMMAND_CLASSES[command_type].__name__}Succeeded"
+    for command_type, command_class in COMMAND_CLASSES.items():
+        result, name = command_class.result, f"{command_class.__name__}Succeeded"
         definitions[name] = _succeeded(command_type, result)
         references.append({"$ref": f"#/$defs/{name}"})
     return _titled("events", "An event of trainmaster", {"$defs": definitions, "oneOf": references})

@@ -23,6 +23,7 @@ class CommandType(StrEnum):
     UPDATE_ATTACHMENT = "update_attachment"
     DETACH = "detach"
     BACKFILL = "backfill"
+    CANCEL = "cancel"
     PREDICT = "predict"
 
 

@@ -94,6 +94,7 @@ COMMAND_EXAMPLES: dict[str, dict[str, JsonValue]] = {
             "max_failure_share": 0.1,
         },
     },
+    "cancel": {"type": "cancel", "data": {"command_id": "train-street-7"}},
     "predict": {
         "type": "predict",
         "id": "predict-street-0001",

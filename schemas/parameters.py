@@ -67,6 +67,12 @@ class CommandData(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
+class CancelData(CommandData):
+    """Parameters of `cancel`."""
+
+    command_id: Name = Field(description="The id of the command that is to end.")
+
+
 class CreateModelData(CommandData):
     """Parameters of `create_model`."""
 

@@ -1,4 +1,4 @@
-"""What the `result` of a succeeded event holds, by command type; keys are snake_case."""
+"""What the `result` of a succeeded event holds; keys are snake_case."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from schemas.api import (
     SegmentationItem,
     TrainingData,
 )
-from schemas.enums import CommandType
 
 
 class ModelsResult(BaseModel):
@@ -78,22 +77,13 @@ class BackfillResult(BaseModel):
     )
 
 
-RESULT_CLASSES: dict[CommandType, type[BaseModel] | None] = {
-    CommandType.CREATE_MODEL: ModelWithIterations,
-    CommandType.GET_MODEL: ModelWithIterations,
-    CommandType.LIST_MODELS: ModelsResult,
-    CommandType.UPDATE_MODEL: ModelWithIterations,
-    CommandType.DELETE_MODEL: None,
-    CommandType.TRAIN: TrainingResult,
-    CommandType.WATCH_TRAINING: TrainingResult,
-    CommandType.GET_TRAINING_DATA: TrainingDataResult,
-    CommandType.GET_WEIGHTS_DOWNLOAD_LINK: WeightsResult,
-    CommandType.DELETE_TRAINING_ITERATION: None,
-    CommandType.ATTACH: ProjectModelWithIterations,
-    CommandType.LIST_ATTACHMENTS: AttachmentsResult,
-    CommandType.UPDATE_ATTACHMENT: ProjectModelWithIterations,
-    CommandType.DETACH: None,
-    CommandType.BACKFILL: BackfillResult,
-    CommandType.PREDICT: PredictResult,
-}
-"""None where the result is null."""
+class CancelResult(BaseModel):
+    """Result of `cancel`: whether the command is cancelled now, and where it stands."""
+
+    cancelled: bool = Field(
+        description="Also true of one that was cancelled before, and of a backfill that winds down."
+    )
+    state: str = Field(
+        description="`cancelled`, `cancelling` for a backfill that writes down what has ended, or "
+        "`succeeded` or `failed` where the command had ended before."
+    )

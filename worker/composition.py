@@ -31,7 +31,7 @@ from worker.errors import (
     RetryableError,
     SettingError,
 )
-from worker.handlers.registry import HANDLERS
+from worker.handlers.registry import load_handlers
 from worker.handlers.run import BackfillSurroundings, LongPolls, PollSchedule, Surroundings
 from worker.intake.reader import Intake
 from worker.ledger.connection import connect
@@ -242,7 +242,7 @@ def create_attempts(
         SettingError: nothing that is installed writes to the result store's URL.
     """
     return Attempts(
-        handlers=HANDLERS,
+        handlers=load_handlers(),
         around=around,
         policy=RetryPolicy(
             settings.max_attempts, settings.retry_min_seconds, settings.retry_max_seconds

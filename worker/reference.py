@@ -36,7 +36,6 @@ from schemas.events import (
 )
 from schemas.examples import COMMAND_EXAMPLES
 from schemas.fields import data_classes, fields_of
-from schemas.results import RESULT_CLASSES
 from worker.cli.examples import submit_line
 from worker.cli.main import commands as console_script
 from worker.settings_reference import setting_rows
@@ -238,7 +237,7 @@ def _parameter(name: str, field: FieldInfo) -> str:
 
 
 def _result(command_type: CommandType) -> str:
-    result_class = RESULT_CLASSES[command_type]
+    result_class = COMMAND_CLASSES[command_type].result
     if result_class is None:
         return _code("null")
     return _code("{" + ", ".join(result_class.model_fields) + "}")

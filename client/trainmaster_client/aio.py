@@ -210,6 +210,18 @@ class AsyncClient:
         (found,) = await self._drive(steps)
         return found
 
+    async def cancel(self, command_id: str, *, timeout: float | None = 60.0) -> dict[str, Any]:
+        """Cancels a command; returns whether it was cancelled, and its state.
+
+        Raises:
+            CommandError: the ledger knows no such command, or it can't be cancelled.
+            WaitTimeoutError: no worker has answered in time; it will be cancelled all the same.
+        """
+        found: dict[str, Any] = await self.run(
+            "cancel", {"command_id": command_id}, timeout=timeout
+        )
+        return found
+
     async def events(
         self,
         types: Collection[str] = (),

@@ -213,6 +213,16 @@ class Client:
         steps = insist(self._patience(), partial(status, self._names, [command_id]))
         return self._drive(steps)[0]
 
+    def cancel(self, command_id: str, *, timeout: float | None = 60.0) -> dict[str, Any]:
+        """Cancels a command; returns whether it was cancelled, and its state.
+
+        Raises:
+            CommandError: the ledger knows no such command, or it can't be cancelled.
+            WaitTimeoutError: no worker has answered in time; it will be cancelled all the same.
+        """
+        found: dict[str, Any] = self.run("cancel", {"command_id": command_id}, timeout=timeout)
+        return found
+
     def events(
         self,
         types: Collection[str] = (),

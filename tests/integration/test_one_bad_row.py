@@ -16,7 +16,7 @@ from tests.integration.test_intake_reading import until
 from tests.integration.worker_bench import Bench, end_tasks, in_seconds, open_bench
 from worker.errors import InputError
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
-from worker.handlers.registry import HANDLERS
+from worker.handlers.registry import load_handlers
 from worker.ledger.deadlines import Deadlines
 from worker.ledger.repair import Repair
 from worker.ledger.row import RowState
@@ -137,7 +137,7 @@ async def test_an_end_that_cannot_be_written_fails_its_own_command(
     bench: Bench, handler: Any
 ) -> None:
     bench.attempts = replace(
-        bench.attempts, handlers={**HANDLERS, CommandType.LIST_MODELS: handler}
+        bench.attempts, handlers={**load_handlers(), CommandType.LIST_MODELS: handler}
     )
     sent = [
         await bench.send("list_models", {}, correlationid="odd" if number == BAD else "even")

@@ -20,7 +20,7 @@ from worker.api.gate import Breaker, Gate
 from worker.api.signing import RequestSigner
 from worker.api.transport import Timeouts, Transport
 from worker.errors import FencedError
-from worker.handlers.registry import HANDLERS
+from worker.handlers.registry import load_handlers
 from worker.handlers.run import LongPolls, PollSchedule, Surroundings
 from worker.ledger.row import Finish, Lease, RowState
 from worker.tasks.attempt import Attempts
@@ -176,7 +176,7 @@ async def open_bench(
         doubt_seconds=doubt_seconds,
     )
     attempts = Attempts(
-        handlers=HANDLERS,
+        handlers=load_handlers(),
         around=around,
         policy=RetryPolicy(5, 0.01, 0.02),
         results=ResultStore(str(folder / "results"), 262_144),

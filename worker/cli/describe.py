@@ -12,7 +12,6 @@ from schemas.commands import COMMAND_CLASSES
 from schemas.enums import CommandType
 from schemas.examples import COMMAND_EXAMPLES
 from schemas.fields import parameters_of
-from schemas.results import RESULT_CLASSES
 from worker.cli.choices import COMMAND_TYPE
 from worker.cli.examples import submit_line
 from worker.cli.output import print_json
@@ -73,7 +72,7 @@ def _purpose(command_type: CommandType) -> str:
 
 
 def _result(command_type: CommandType) -> list[str]:
-    result_class = RESULT_CLASSES[command_type]
+    result_class = COMMAND_CLASSES[command_type].result
     return [] if result_class is None else list(result_class.model_fields)
 
 

@@ -126,5 +126,6 @@ _RESULTS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "update_attachment": _attachment,
     "list_attachments": lambda result: counted(len(result["attachments"]), "attachment"),
     "backfill": lambda result: f"{result['succeeded']} of {counted(result['items'], 'item')}",
+    "cancel": lambda result: f"{'' if result['cancelled'] else 'not '}cancelled",
     "predict": _frames,
 }

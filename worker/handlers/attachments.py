@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from schemas.enums import CommandType
 from worker.handlers.create_once import CreateOnce
 from worker.handlers.creation import Created
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
+from worker.handlers.registry import handles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +87,7 @@ def _created(attachment: ProjectModelWithIterations) -> Created:
 _create = CreateOnce(AttachmentCreation())
 
 
+@handles(CommandType.ATTACH)
 async def attach(run: Run[Attach]) -> Outcome:
     """Attaches a model to a project; the result is the attachment."""
     created = await _create(run)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from schemas.enums import SourceFormat
+from schemas.enums import CommandType, SourceFormat
 from schemas.events import ErrorCode
 from worker.backfill.errors import (
     IdTakenError,
@@ -22,6 +22,7 @@ from worker.backfill.standing import BackfillState, Origin
 from worker.errors import FencedError, RetryableError
 from worker.handlers.files import input_error, is_below, may_be_read
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
+from worker.handlers.registry import handles
 from worker.ledger.cancellation import cancel
 from worker.ledger.outage import ONCE
 from worker.ledger.row import RowState
@@ -39,6 +40,7 @@ PAUSED_SECONDS: Final = 5.0
 LEAD_LOST_SECONDS: Final = 1.0
 
 
+@handles(CommandType.BACKFILL)
 async def backfill(run: Run[Backfill]) -> Outcome:
     """Leads a backfill for a slice of time, until it has ended."""
     around = run.around.backfills

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from schemas.enums import CommandType
 from schemas.events import ErrorCode
 from worker.errors import MisconfiguredError, NotSentError, RateLimitedError, RequestRefusedError
 from worker.handlers.outcome import Outcome, Succeeded
+from worker.handlers.registry import handles
 from worker.ledger.connection import LEDGER_TROUBLE
 from worker.ledger.outage import ONCE
 
@@ -32,6 +34,7 @@ log = structlog.get_logger(__name__)
 NOTE_PAUSE_SECONDS = 0.5
 
 
+@handles(CommandType.UPDATE_MODEL)
 async def update_model(run: Run[UpdateModel]) -> Outcome:
     """Sets a model's title or description; the same again changes nothing."""
     data = run.command.data
@@ -42,6 +45,7 @@ async def update_model(run: Run[UpdateModel]) -> Outcome:
     return Succeeded(model.model_dump(mode="json"))
 
 
+@handles(CommandType.UPDATE_ATTACHMENT)
 async def update_attachment(run: Run[UpdateAttachment]) -> Outcome:
     """Sets an attachment's mapping and policy; the same again changes nothing."""
     data = run.command.data
@@ -56,12 +60,14 @@ async def update_attachment(run: Run[UpdateAttachment]) -> Outcome:
     return Succeeded(attachment.model_dump(mode="json"))
 
 
+@handles(CommandType.DELETE_MODEL)
 async def delete_model(run: Run[DeleteModel]) -> Outcome:
     """Deletes a model."""
     model_uuid = run.command.data.model_uuid
     return await _delete(run, partial(run.api.delete_model, model_uuid=model_uuid))
 
 
+@handles(CommandType.DELETE_TRAINING_ITERATION)
 async def delete_training_iteration(run: Run[DeleteTrainingIteration]) -> Outcome:
     """Deletes one training of a model."""
     data = run.command.data
@@ -75,6 +81,7 @@ async def delete_training_iteration(run: Run[DeleteTrainingIteration]) -> Outcom
     )
 
 
+@handles(CommandType.DETACH)
 async def detach(run: Run[Detach]) -> Outcome:
     """Takes a model off a project."""
     data = run.command.data

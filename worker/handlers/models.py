@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from schemas.enums import OrderBy
+from schemas.enums import CommandType, OrderBy
 from worker.handlers.create_once import CreateOnce
 from worker.handlers.creation import Created
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
+from worker.handlers.registry import handles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +76,7 @@ def _created(model: ModelWithIterations) -> Created:
 _create = CreateOnce(ModelCreation())
 
 
+@handles(CommandType.CREATE_MODEL)
 async def create_model(run: Run[CreateModel]) -> Outcome:
     """Creates a model; the result is the model with its iterations, none yet."""
     created = await _create(run)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import TypeAdapter
 
 from schemas.api import ClassificationItem, DetectionItem, SegmentationItem
+from schemas.enums import CommandType
 from schemas.json_text import Encoded
 from schemas.predictions import (
     PredictClassificationData,
@@ -18,6 +19,7 @@ from schemas.predictions import (
 from worker.api.remote_files import MAX_IMAGE_BYTES
 from worker.handlers.files import PlainFiles, input_error, may_be_read
 from worker.handlers.outcome import Outcome, Succeeded
+from worker.handlers.registry import handles
 
 if TYPE_CHECKING:
     from schemas.commands import Predict
@@ -34,6 +36,7 @@ _FIELD = "data.data_path"
 COPIES = 2
 
 
+@handles(CommandType.PREDICT)
 async def predict(run: Run[Predict]) -> Outcome:
     """Runs a model on an item; the result is its frames, each with its items."""
     data = run.command.data

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from schemas.enums import CommandType
 from worker.handlers.outcome import Outcome, Succeeded
+from worker.handlers.registry import handles
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,12 +28,14 @@ async def collect(items: AsyncIterator[BaseModel]) -> list[dict[str, Any]]:
     return [item.model_dump(mode="json") async for item in items]
 
 
+@handles(CommandType.GET_MODEL)
 async def get_model(run: Run[GetModel]) -> Outcome:
     """Returns the model with its iterations."""
     model = await run.api.get_model(model_uuid=run.command.data.model_uuid)
     return Succeeded(model.model_dump(mode="json"))
 
 
+@handles(CommandType.LIST_MODELS)
 async def list_models(run: Run[ListModels]) -> Outcome:
     """Returns the models of all pages."""
     data = run.command.data
@@ -39,6 +43,7 @@ async def list_models(run: Run[ListModels]) -> Outcome:
     return Succeeded({"models": await collect(models)})
 
 
+@handles(CommandType.GET_TRAINING_DATA)
 async def get_training_data(run: Run[GetTrainingData]) -> Outcome:
     """Returns what a training learned from."""
     data = run.command.data
@@ -46,6 +51,7 @@ async def get_training_data(run: Run[GetTrainingData]) -> Outcome:
     return Succeeded({"training_data": await collect(items)})
 
 
+@handles(CommandType.GET_WEIGHTS_DOWNLOAD_LINK)
 async def get_weights_download_link(run: Run[GetWeightsDownloadLink]) -> Outcome:
     """Returns an expiring link to the weights."""
     data = run.command.data
@@ -55,6 +61,7 @@ async def get_weights_download_link(run: Run[GetWeightsDownloadLink]) -> Outcome
     return Succeeded({"url": url})
 
 
+@handles(CommandType.LIST_ATTACHMENTS)
 async def list_attachments(run: Run[ListAttachments]) -> Outcome:
     """Returns the attachments of a project."""
     attachments = run.api.list_model_attachments(project_uuid=run.command.data.project_uuid)

@@ -1,32 +1,15 @@
-"""Which handler carries out which command."""
+"""Which handler carries out which command: each handler says it with `handles`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import pkgutil
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from schemas.enums import CommandType
-from worker.handlers.attachments import attach
-from worker.handlers.backfilling import backfill
-from worker.handlers.changing import (
-    delete_model,
-    delete_training_iteration,
-    detach,
-    update_attachment,
-    update_model,
-)
-from worker.handlers.models import create_model
-from worker.handlers.predicting import predict
-from worker.handlers.reading import (
-    get_model,
-    get_training_data,
-    get_weights_download_link,
-    list_attachments,
-    list_models,
-)
-from worker.handlers.training import train, watch_training
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from worker.handlers.outcome import Outcome
     from worker.handlers.run import Run
@@ -40,21 +23,30 @@ class Handler(Protocol):
         ...
 
 
-HANDLERS: Mapping[CommandType, Handler] = {
-    CommandType.CREATE_MODEL: create_model,
-    CommandType.GET_MODEL: get_model,
-    CommandType.LIST_MODELS: list_models,
-    CommandType.UPDATE_MODEL: update_model,
-    CommandType.DELETE_MODEL: delete_model,
-    CommandType.TRAIN: train,
-    CommandType.WATCH_TRAINING: watch_training,
-    CommandType.GET_TRAINING_DATA: get_training_data,
-    CommandType.GET_WEIGHTS_DOWNLOAD_LINK: get_weights_download_link,
-    CommandType.DELETE_TRAINING_ITERATION: delete_training_iteration,
-    CommandType.ATTACH: attach,
-    CommandType.LIST_ATTACHMENTS: list_attachments,
-    CommandType.UPDATE_ATTACHMENT: update_attachment,
-    CommandType.DETACH: detach,
-    CommandType.BACKFILL: backfill,
-    CommandType.PREDICT: predict,
-}
+H = TypeVar("H", bound=Handler)
+
+_HANDLERS: dict[CommandType, Handler] = {}
+
+
+def handles(command_type: CommandType) -> Callable[[H], H]:
+    """Registers a handler for a type of command."""
+
+    def register(handler: H) -> H:
+        _HANDLERS[command_type] = handler
+        return handler
+
+    return register
+
+
+def load_handlers() -> Mapping[CommandType, Handler]:
+    """Returns the handlers of all modules of this package.
+
+    Raises:
+        LookupError: a command type has none.
+    """
+    package = __name__.rpartition(".")[0]
+    for module in pkgutil.iter_modules(import_module(package).__path__):
+        import_module(f"{package}.{module.name}")
+    if missing := set(CommandType) - _HANDLERS.keys():
+        raise LookupError(f"no handler for {', '.join(sorted(missing))}")
+    return dict(_HANDLERS)

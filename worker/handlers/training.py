@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from schemas.enums import TrainingState
+from schemas.enums import CommandType, TrainingState
 from schemas.events import ErrorCode
 from schemas.wording import counted
 from worker.errors import (
@@ -22,6 +22,7 @@ from worker.errors import (
 from worker.handlers.create_once import CreateOnce
 from worker.handlers.creation import Created
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
+from worker.handlers.registry import handles
 from worker.ledger.row import RowState
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class TrainingCreation:
 _create = CreateOnce(TrainingCreation())
 
 
+@handles(CommandType.TRAIN)
 async def train(run: Run[Train]) -> Outcome:
     """Starts a training once and waits for its end, however often the worker changes."""
     created = await _create(run)
@@ -134,6 +136,7 @@ async def train(run: Run[Train]) -> Outcome:
     return await _poll(run, data.model_uuid, UUID(created.uuid), data.timeout_seconds)
 
 
+@handles(CommandType.WATCH_TRAINING)
 async def watch_training(run: Run[WatchTraining]) -> Outcome:
     """Waits for the end of a training that someone else started."""
     data = run.command.data

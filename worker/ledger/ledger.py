@@ -107,7 +107,7 @@ class Ledger:
         self._lease_ms = int(lease_seconds * 1000)
         self._longest_hold_ms = int(longest_hold_seconds * 1000)
         self.retention_seconds = retention_seconds
-        self._reply_seconds = reply_retention_seconds
+        self.reply_retention_seconds = reply_retention_seconds
         self._accept = load_script(redis, "accept")
         self._reject = load_script(redis, "reject")
         self._claim = load_script(redis, "claim")
@@ -133,7 +133,7 @@ class Ledger:
             redis.exceptions.RedisError: nothing is known of the outcome; accept again.
         """
         keys = self.keys
-        args: list[Any] = [keys.prefix, GROUP, self._reply_seconds, self.marker, stream]
+        args: list[Any] = [keys.prefix, GROUP, self.reply_retention_seconds, self.marker, stream]
         for item in batch:
             args += (
                 item.entry_id,
@@ -171,7 +171,7 @@ class Ledger:
             stream: theirs.
         """
         keys = self.keys
-        args: list[Any] = [keys.prefix, self._reply_seconds, GROUP]
+        args: list[Any] = [keys.prefix, self.reply_retention_seconds, GROUP]
         for item in batch:
             args += (item.entry_id, item.event, item.dead_letter, item.replies)
         reply = await self._reject(
@@ -288,7 +288,7 @@ class Ledger:
                 encode_json(progress),
                 event,
                 replies,
-                self._reply_seconds,
+                self.reply_retention_seconds,
                 take_guard,
                 drop_guard,
                 guard_seconds,
@@ -303,7 +303,7 @@ class Ledger:
         A repeated finish whose first reply was lost returns False too: it has been done.
         """
         keys = self.keys
-        args: list[Any] = [keys.prefix, self.retention_seconds, self._reply_seconds]
+        args: list[Any] = [keys.prefix, self.retention_seconds, self.reply_retention_seconds]
         for item in batch:
             args += (
                 item.lease.row_id,
