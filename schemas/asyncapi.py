@@ -1,11 +1,12 @@
-"""The AsyncAPI 3.0 document: which message goes where on Redis."""
+"""The AsyncAPI 3.1 document: which message goes where on Redis.
+
+AsyncAPI reads its schemas by draft 07 of JSON Schema, so ours must mean the same there.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
-
-from schemas.commands import COMMAND_CLASSES
-from schemas.examples import COMMAND_EXAMPLES
 
 Schema = dict[str, Any]
 
@@ -27,10 +28,10 @@ def asyncapi_document(commands: Schema, events: Schema) -> Schema:
         commands: The JSON Schema of commands.
         events: The JSON Schema of events.
     """
-    command_names = [command_class.__name__ for command_class in COMMAND_CLASSES.values()]
-    event_names = [each["$ref"].rpartition("/")[2] for each in events["oneOf"]]
+    command_names, event_names = _names(commands), _names(events)
+    schemas: Schema = {**commands["$defs"], **events["$defs"]}
     return {
-        "asyncapi": "3.0.0",
+        "asyncapi": "3.1.0",
         "id": "urn:trainmaster",
         "info": {
             "title": "trainmaster",
@@ -50,12 +51,16 @@ def asyncapi_document(commands: Schema, events: Schema) -> Schema:
         "operations": _operations(command_names, event_names),
         "components": {
             "messages": {
-                **{_message_key(n): _message(n, "A command.") for n in command_names},
-                **{_message_key(n): _message(n, "An event.") for n in event_names},
+                _message_key(name): _message(name, schemas[name])
+                for name in (*command_names, *event_names)
             },
-            "schemas": _localized({**commands["$defs"], **events["$defs"]}),
+            "schemas": _localized(schemas),
         },
     }
+
+
+def _names(document: Schema) -> list[str]:
+    return [each["$ref"].rpartition("/")[2] for each in document["oneOf"]]
 
 
 def _channels(commands: list[str], events: list[str]) -> Schema:
@@ -133,19 +138,16 @@ def _operation(action: str, channel: str, messages: list[str]) -> Schema:
     }
 
 
-def _message(name: str, title: str) -> Schema:
-    examples = {
-        command_class.__name__: COMMAND_EXAMPLES[command_type]
-        for command_type, command_class in COMMAND_CLASSES.items()
-    }
+def _message(name: str, schema: Schema) -> Schema:
     message: Schema = {
         "name": name,
-        "title": title,
+        "title": re.sub(r"(?<!^)([A-Z])", r" \1", name).capitalize(),
+        "summary": schema["description"],
         "contentType": "application/json",
         "payload": {"$ref": f"#/components/schemas/{name}"},
     }
-    if name in examples:
-        message["examples"] = [{"payload": examples[name]}]
+    if "examples" in schema:
+        message["examples"] = [{"payload": example} for example in schema["examples"]]
     return message
 
 

@@ -141,10 +141,12 @@ ExtensionValue = Annotated[
     str | int | bool | None,
     PlainValidator(_check_extension),
     WithJsonSchema({
-        "type": ["string", "integer", "boolean", "null"],
-        "maxLength": MAX_ATTRIBUTE_CHARACTERS,
-        "minimum": -(2**31),
-        "maximum": 2**31 - 1,
+        "anyOf": [
+            {"type": "string", "maxLength": MAX_ATTRIBUTE_CHARACTERS},
+            {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
+            {"type": "boolean"},
+            {"type": "null"},
+        ]
     }),
 ]
 
@@ -158,7 +160,6 @@ TraceContext = Annotated[
 PriorityOrDefault = Annotated[
     Priority,
     BeforeValidator(_default_priority),
-    WithJsonSchema({"enum": [*map(str, Priority), None]}),
 ]
 
 

@@ -9,12 +9,12 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from schemas.asyncapi import asyncapi_document
-from schemas.attributes import EXTENSION_NAME_PATTERN, Attributes
+from schemas.attributes import EXTENSION_NAME_PATTERN
 from schemas.commands import COMMAND_CLASSES, Command
 from schemas.enums import CommandType, EventState
 from schemas.events import (
     EVENT_SOURCE,
-    ITEM_SOURCE_PATTERN,
+    SOURCE_PATTERN,
     UNREADABLE_TYPE,
     AcceptedData,
     CancelledData,
@@ -27,6 +27,7 @@ from schemas.events import (
     SucceededData,
 )
 from schemas.examples import COMMAND_EXAMPLES
+from schemas.portable import NAME, portable
 from schemas.referral import DATAREF, ReferredCommand
 
 if TYPE_CHECKING:
@@ -35,6 +36,19 @@ if TYPE_CHECKING:
 Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+_NULL: Schema = {"type": "null"}
+
+# A condition, for with `anyOf` beside its properties generators write a command once per branch.
+_DATA_OR_DATAREF: Schema = {
+    "if": {"properties": {DATAREF: {}}, "required": [DATAREF]},
+    "else": {"properties": {"data": {}}, "required": ["data"]},
+}
+
+_SOURCE = (
+    f"`{EVENT_SOURCE}`; of an event about an item of a backfill `{EVENT_SOURCE}/backfills/` and "
+    "the backfill's id."
+)
 
 # What every type can say, and what only some do.
 _CREATING = (CommandType.CREATE_MODEL, CommandType.TRAIN, CommandType.ATTACH)
@@ -56,34 +70,40 @@ def commands_schema() -> Schema:
     definitions: dict[str, Schema] = schema["$defs"]
     for definition in definitions.values():
         _take_null_as_absent(definition)
-    attributes = Attributes.model_json_schema()
-    definitions |= attributes.pop("$defs", {})
-    definitions["Extension"] = attributes.pop("additionalProperties")
-    definitions["Attributes"] = attributes
-    referred = ReferredCommand.model_json_schema()["properties"][DATAREF]
-    definitions["Referred"] = {"properties": {DATAREF: referred}}
+    definitions |= {"SpecVersion": {"const": "1.0"}, "Name": NAME}
+    dataref = ReferredCommand.model_json_schema()["properties"][DATAREF]
     for command_type, command_class in COMMAND_CLASSES.items():
         definition = definitions[command_class.__name__]
-        for name in Attributes.model_fields:
-            definition["properties"][name] = {"$ref": f"#/$defs/Attributes/properties/{name}"}
+        definitions |= _extension(definition["additionalProperties"])
         definition["additionalProperties"] = {"$ref": "#/$defs/Extension"}
         definition["propertyNames"] = {"pattern": EXTENSION_NAME_PATTERN}
-        definition["properties"][DATAREF] = {"$ref": f"#/$defs/Referred/properties/{DATAREF}"}
+        properties: Schema = definition["properties"]
+        # A constant that may be null has generators make a type of it in each command.
+        properties["specversion"]["anyOf"] = [{"$ref": "#/$defs/SpecVersion"}, _NULL]
+        properties[DATAREF] = dataref
         definition["required"].remove("data")
-        definition["anyOf"] = [{"required": ["data"]}, {"required": [DATAREF]}]
+        definition |= _DATA_OR_DATAREF
         definition["examples"] = [COMMAND_EXAMPLES[command_type]]
-    return _titled("commands", "A command of trainmaster", schema)
+    return _published("Command", "What a producer sends.", schema["oneOf"], definitions)
+
+
+def _extension(value: Schema) -> dict[str, Schema]:
+    """Returns the definition of an extension's value, and one of each part that has limits."""
+    text, integer, *rest = value["anyOf"]
+    parts = {"ExtensionString": text, "ExtensionInteger": integer}
+    references = [{"$ref": f"#/$defs/{name}"} for name in parts]
+    return {**parts, "Extension": {"anyOf": [*references, *rest]}}
 
 
 def _take_null_as_absent(definition: Schema) -> None:
     """Has what may be left out take null too, as the parser does."""
     for name, found in definition.get("properties", {}).items():
         variants = found.get("anyOf", ())
-        may_be_null = {"type": "null"} in variants or "const" in found
+        may_be_null = _NULL in variants or "const" in found
         if name in definition.get("required", ()) or may_be_null:
             continue
         told = {key: found.pop(key) for key in ("default", "description", "title") if key in found}
-        definition["properties"][name] = {"anyOf": [found, {"type": "null"}], **told}
+        definition["properties"][name] = {"anyOf": [found, _NULL], **told}
 
 
 def events_schema() -> Schema:
@@ -93,54 +113,49 @@ def events_schema() -> Schema:
     ]
     models += [part for part, _ in _EVENT_DATA.values()]
     models.append(SucceededData)
-    _, shared = models_json_schema(
+    _, schema = models_json_schema(
         [(model, "serialization") for model in dict.fromkeys(models)], by_alias=False
     )
-    definitions: dict[str, Schema] = shared["$defs"]
+    definitions: dict[str, Schema] = schema["$defs"]
     for each in definitions.values():
         _expect_without_defaults(each)
-    references: list[Schema] = []
+    succeeded = definitions.pop(SucceededData.__name__)
+    # Of the API's own making: any JSON at all.
+    del definitions["JsonValue"]
+    definitions["ModelIteration"]["properties"]["loss_log"]["additionalProperties"] = True
+    events: list[str] = []
     for state, (part, types) in _EVENT_DATA.items():
-        name = "".join(word.title() for word in state.split("_"))
-        definitions[name] = _event(
-            [f"{each}.{state}" for each in types],
-            {"$ref": f"#/$defs/{part.__name__}"},
-            part.__doc__,
-        )
-        references.append({"$ref": f"#/$defs/{name}"})
+        events.append(part.__name__.removesuffix("Data"))
+        definitions |= _event(events[-1], [f"{each}.{state}" for each in types], part)
     for command_type, command_class in COMMAND_CLASSES.items():
-        result, name = command_class.result, f"{command_class.__name__}Succeeded"
-        definitions[name] = _succeeded(command_type, result)
-        references.append({"$ref": f"#/$defs/{name}"})
-    return _titled("events", "An event of trainmaster", {"$defs": definitions, "oneOf": references})
+        events.append(f"{command_class.__name__}Succeeded")
+        event_type = f"{command_type}.{EventState.SUCCEEDED}"
+        definitions |= _event(events[-1], [event_type], SucceededData)
+        definitions[f"{events[-1]}Data"] = _with_result(succeeded, event_type, command_class.result)
+    references = [{"$ref": f"#/$defs/{name}"} for name in events]
+    return _published("Event", "What the worker tells.", references, definitions)
 
 
-def _event(types: list[str], data: Schema, description: str | None) -> Schema:
-    return {
-        "description": (description or "").partition(": ")[2] or description,
+def _event(name: str, types: list[str], part: type[BaseModel]) -> dict[str, Schema]:
+    """Returns the definition of an event, and that of its type where it has one of several."""
+    several = len(types) > 1
+    event_type = {"$ref": f"#/$defs/{name}Type"} if several else {"const": types[0]}
+    event: Schema = {
+        "description": _sentence(part),
         "type": "object",
         "properties": {
             "specversion": {"const": "1.0"},
             "id": {"type": "string", "description": "Stable for the same event."},
-            "source": {
-                "anyOf": [
-                    {"const": EVENT_SOURCE},
-                    {
-                        "type": "string",
-                        "pattern": ITEM_SOURCE_PATTERN,
-                        "description": "Of an event about an item of a backfill.",
-                    },
-                ]
-            },
-            "type": {"enum": types},
+            "source": {"pattern": SOURCE_PATTERN, "description": _SOURCE},
+            "type": event_type,
             "subject": {
                 "type": "string",
                 "description": "The id of the command, or of a backfill's item.",
             },
-            "time": {"type": "string", "format": "date-time"},
+            "time": {"format": "date-time"},
             "datacontenttype": {"const": "application/json"},
             "dataref": {"type": "string", "description": "Where a large result lies."},
-            "data": data,
+            "data": {"$ref": f"#/$defs/{name}Data"},
         },
         "required": [
             "specversion",
@@ -152,17 +167,30 @@ def _event(types: list[str], data: Schema, description: str | None) -> Schema:
             "datacontenttype",
             "data",
         ],
-        "additionalProperties": {"type": ["string", "integer", "boolean"]},
+        "additionalProperties": {
+            "anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]
+        },
     }
+    return {name: event} | ({f"{name}Type": {"enum": types}} if several else {})
 
 
-def _succeeded(command_type: CommandType, result: type[BaseModel] | None) -> Schema:
-    null: Schema = {"type": "null"}
-    found = null if result is None else {"anyOf": [{"$ref": f"#/$defs/{result.__name__}"}, null]}
-    data = {
-        "allOf": [{"$ref": "#/$defs/SucceededData"}, {"properties": {"result": found}}],
+def _sentence(part: type[BaseModel]) -> str:
+    """Returns what an event says, as the description of its data ends with."""
+    told = (part.__doc__ or "").partition(": ")[2]
+    return told[:1].upper() + told[1:]
+
+
+def _with_result(succeeded: Schema, event_type: str, result: type[BaseModel] | None) -> Schema:
+    properties: Schema = succeeded["properties"]
+    found = _NULL
+    if result is not None:
+        told = properties["result"]["description"]
+        found = {"anyOf": [{"$ref": f"#/$defs/{result.__name__}"}, _NULL], "description": told}
+    return {
+        **succeeded,
+        "description": f"`data` of `{event_type}`: the command is done.",
+        "properties": {**properties, "result": found},
     }
-    return _event([f"{command_type}.{EventState.SUCCEEDED}"], data, SucceededData.__doc__)
 
 
 def _expect_without_defaults(definition: Schema) -> None:
@@ -177,30 +205,19 @@ def _expect_without_defaults(definition: Schema) -> None:
         definition.pop("required", None)
 
 
-def _titled(name: str, title: str, schema: Schema) -> Schema:
+def _published(
+    name: str, description: str, references: list[Schema], definitions: dict[str, Schema]
+) -> Schema:
     return {
         "$schema": DIALECT,
-        "$id": f"urn:trainmaster:{name}",
-        "title": title,
-        **_tidied(schema),
+        "$id": f"urn:trainmaster:{name.lower()}s",
+        "title": name,
+        "description": description,
+        "oneOf": references,
+        "$defs": {
+            key: {"title": key, **portable(definition)} for key, definition in definitions.items()
+        },
     }
-
-
-def _tidied(node: Any) -> Any:
-    """Drops what says nothing new to a reader: titles made of names, OpenAPI's discriminators."""
-    if isinstance(node, list):
-        return [_tidied(value) for value in node]
-    if not isinstance(node, dict):
-        return node
-    tidied = {}
-    for key, value in node.items():
-        if key == "examples":
-            tidied[key] = value
-        elif key == "description" and isinstance(value, str):
-            tidied[key] = value.partition("\n\n")[0]
-        elif key != "discriminator" and not (key == "title" and isinstance(value, str)):
-            tidied[key] = _tidied(value)
-    return tidied
 
 
 def documents() -> dict[str, Schema]:

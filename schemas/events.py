@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 EVENT_SOURCE = "/trainmaster"
 
-# Of the events about items of a backfill: their subjects, like `night/17`, may be ids of commands.
-ITEM_SOURCE_PATTERN = f"^{EVENT_SOURCE}/backfills/[^/]+$"
+# The longer ones are of the events about items of a backfill: their subjects, like `night/17`, may
+# be ids of commands.
+SOURCE_PATTERN = f"^{EVENT_SOURCE}(/backfills/[^/]+)?$"
 
 # The command type that a rejected message's event names where its own can't be read.
 UNREADABLE_TYPE = "command"

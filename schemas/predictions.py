@@ -44,9 +44,13 @@ def _only(name: str) -> JsonDict:
 class BasePredictData(CommandData):
     """What every prediction needs, whatever its task."""
 
-    # The published schema says of the three sources what `_check_one_source` checks.
+    # The published schema says of the three sources what `_check_one_source` checks; under `then`,
+    # for with `oneOf` beside its properties generators write the type once per source.
     model_config = ConfigDict(
-        json_schema_extra={"oneOf": [_only("data_uuid"), _only("data_path"), _only("data_base64")]}
+        json_schema_extra={
+            "if": {"type": "object"},
+            "then": {"oneOf": [_only("data_uuid"), _only("data_path"), _only("data_base64")]},
+        }
     )
 
     project_uuid: ProjectUuid

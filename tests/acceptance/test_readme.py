@@ -15,6 +15,8 @@ import orjson
 import pytest
 from redis import Redis
 
+from tests.acceptance.node import install
+from tests.acceptance.pages import snippet
 from tests.console import TIMEOUT_SECONDS, Console, running_worker, wait_until
 from tests.sandbox_process import SandboxProcess, running_sandbox
 from worker.cli.main import COMMANDS
@@ -30,7 +32,6 @@ CONTRACT = (ROOT / "docs" / "contract.md").read_text("utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 # What the snippets name: they are meant for a worker with default settings.
 KEYS = Keys("trainmaster")
-NPM_SECONDS = 180
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,6 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             yield System(console, sandbox, redis)
 
 
-def snippet(page: str, language: str, marker: str) -> str:
-    """Returns the one fenced block of a language that holds the marker."""
-    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    (found,) = [block for block in blocks if marker in block]
-    return found
-
-
 def check_once(system: System, command_id: str, before: int) -> None:
     """However often the snippet was run, its model was made once and it ended once."""
     assert system.states(command_id) == ["create_model.accepted", "create_model.succeeded"]
@@ -122,20 +116,9 @@ def test_the_snippet_for_redis_cli_runs_and_run_again_does_nothing_more(
 @pytest.fixture(scope="module")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package that the README installs."""
-    npm = shutil.which("npm")
-    if npm is None or not shutil.which("node"):
-        pytest.skip("node and npm are not on PATH")
     folder = tmp_path_factory.mktemp("node")
-    (command,) = re.findall(r"`npm (install redis@\d+)`", README)
-    installed = subprocess.run(
-        [npm, *command.split(), "--no-audit", "--no-fund"],
-        cwd=folder,
-        capture_output=True,
-        timeout=NPM_SECONDS,
-        check=False,
-    )
-    if installed.returncode:
-        pytest.skip(f"npm can't install: {installed.stderr.decode()[-300:]}")
+    (package,) = re.findall(r"`npm install (redis@\d+)`", README)
+    install(folder, package)
     return folder
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from tests.acceptance.test_readme import README, snippet
+from tests.acceptance.pages import snippet
+from tests.acceptance.test_readme import README
 from tests.console import SCRIPT, TIMEOUT_SECONDS, running_worker
 
 if TYPE_CHECKING:

@@ -216,7 +216,7 @@ def test_other_events_do_not(command_type: str, state: EventState, data: dict[st
 def test_the_asyncapi_document_hangs_together() -> None:
     """Every reference leads somewhere; every channel has its address and messages."""
     document = documents()["asyncapi.json"]
-    assert document["asyncapi"] == "3.0.0"
+    assert document["asyncapi"] == "3.1.0"
     assert {name: each["address"] for name, each in document["channels"].items()} == {
         "commands": "{namespace}:commands",
         "bulkCommands": "{namespace}:commands:bulk",
