@@ -25,6 +25,7 @@ from schemas.parameters import (
     GetWeightsDownloadLinkData,
     ListAttachmentsData,
     ListModelsData,
+    ResolveData,
     TrainData,
     UpdateAttachmentData,
     UpdateModelData,
@@ -37,6 +38,7 @@ from schemas.results import (
     CancelResult,
     ModelsResult,
     PredictResult,
+    ResolveResult,
     TrainingDataResult,
     TrainingResult,
     WeightsResult,
@@ -174,6 +176,14 @@ class Cancel(Attributes):
     result: ClassVar[ResultClass] = CancelResult
 
 
+class Resolve(Attributes):
+    """Says what became of a call that left a command in doubt; it goes on accordingly."""
+
+    type: Literal[CommandType.RESOLVE]
+    data: ResolveData
+    result: ClassVar[ResultClass] = ResolveResult
+
+
 class Predict(Attributes):
     """Predicts on one item with one iteration of an attached model."""
 
@@ -199,6 +209,7 @@ Command = Annotated[
     | Detach
     | Backfill
     | Cancel
+    | Resolve
     | Predict,
     Field(discriminator="type"),
 ]

@@ -24,6 +24,7 @@ class CommandType(StrEnum):
     DETACH = "detach"
     BACKFILL = "backfill"
     CANCEL = "cancel"
+    RESOLVE = "resolve"
     PREDICT = "predict"
 
 
@@ -42,6 +43,7 @@ class EventState(StrEnum):
     PROGRESSED = "progressed"
     RETRYING = "retrying"
     IN_DOUBT = "in_doubt"
+    RESOLVED = "resolved"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"

@@ -246,6 +246,15 @@ class InDoubtData(EventPart):
     check: str = Field(description="Where people can look for themselves.")
 
 
+class ResolvedData(EventPart):
+    """`data` of `resolved`: a person said what became of a call whose answer was lost."""
+
+    created: str | None = Field(
+        description="The uuid of what it created; null where it created nothing."
+    )
+    by: str = Field(description="Who said so.")
+
+
 class SucceededData(EventPart):
     """`data` of `succeeded`: the command is done."""
 

@@ -95,6 +95,10 @@ COMMAND_EXAMPLES: dict[str, dict[str, JsonValue]] = {
         },
     },
     "cancel": {"type": "cancel", "data": {"command_id": "train-street-7"}},
+    "resolve": {
+        "type": "resolve",
+        "data": {"command_id": "train-street-7", "created": TRAINING_UUID, "by": "on call"},
+    },
     "predict": {
         "type": "predict",
         "id": "predict-street-0001",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from pydantic import (
@@ -13,6 +13,7 @@ from pydantic import (
     StringConstraints,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -71,6 +72,27 @@ class CancelData(CommandData):
     """Parameters of `cancel`."""
 
     command_id: Name = Field(description="The id of the command that is to end.")
+
+
+class ResolveData(CommandData):
+    """Parameters of `resolve`."""
+
+    command_id: Name = Field(description="The id of the command that is in doubt.")
+    created: UUID | None = Field(
+        default=None, description="What its lost call created, by its uuid."
+    )
+    not_created: Literal[True] | None = Field(
+        default=None, description="`true` where the lost call created nothing: it is sent again."
+    )
+    by: Name | None = Field(
+        default=None, description="Who says so; the id of this command without it."
+    )
+
+    @model_validator(mode="after")
+    def _check_one(self) -> Self:
+        if (self.created is None) == (self.not_created is None):
+            raise PydanticCustomError("exactly_one", "must have either created or not_created")
+        return self
 
 
 class CreateModelData(CommandData):

@@ -77,6 +77,13 @@ class BackfillResult(BaseModel):
     )
 
 
+class ResolveResult(BaseModel):
+    """Result of `resolve`: whether the command was in doubt, and where it stood."""
+
+    resolved: bool
+    state: str
+
+
 class CancelResult(BaseModel):
     """Result of `cancel`: whether the command is cancelled now, and where it stands."""
 

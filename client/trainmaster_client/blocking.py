@@ -27,6 +27,7 @@ from trainmaster_client.waiting import Wait
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from types import TracebackType
+    from uuid import UUID
 
     import redis
 
@@ -221,6 +222,32 @@ class Client:
             WaitTimeoutError: no worker has answered in time; it will be cancelled all the same.
         """
         found: dict[str, Any] = self.run("cancel", {"command_id": command_id}, timeout=timeout)
+        return found
+
+    def resolve(
+        self,
+        command_id: str,
+        *,
+        created: str | UUID | None = None,
+        by: str | None = None,
+        timeout: float | None = 60.0,
+    ) -> dict[str, Any]:
+        """Says what became of a call that left a command in doubt; returns whether it was in one.
+
+        Args:
+            command_id: of the command.
+            created: the uuid of what its lost call created; None where that created nothing, and is
+                to be sent again, once.
+            by: who says so.
+            timeout: seconds to wait for a worker.
+
+        Raises:
+            CommandError: the ledger knows no such command.
+            WaitTimeoutError: no worker has answered in time; it will be settled all the same.
+        """
+        said = {"not_created": True} if created is None else {"created": str(created)}
+        data = {"command_id": command_id, "by": by, **said}
+        found: dict[str, Any] = self.run("resolve", data, timeout=timeout)
         return found
 
     def events(

@@ -25,6 +25,7 @@ class State(StrEnum):
     PROGRESSED = "progressed"
     RETRYING = "retrying"
     IN_DOUBT = "in_doubt"
+    RESOLVED = "resolved"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"

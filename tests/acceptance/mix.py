@@ -240,7 +240,13 @@ KINDS: Final = (
         lambda world, number: {**world.prediction(number), "data_uuid": MISSING},
     ),
     Kind("cancel", 1, "failed", lambda _, number: {"command_id": f"nobody-{number}"}),
-    Kind("get_model", 7, "failed", lambda _, __: {"model_uuid": MISSING}),
+    Kind(
+        "resolve",
+        1,
+        "failed",
+        lambda _, number: {"command_id": f"nobody-{number}", "not_created": True},
+    ),
+    Kind("get_model", 6, "failed", lambda _, __: {"model_uuid": MISSING}),
 )
 SCALE_ONE: Final = sum(kind.share for kind in KINDS)
 

@@ -35,6 +35,7 @@ from worker.ledger.holds import Holds
 from worker.ledger.keys import GROUP, item_row_id
 from worker.ledger.ledger import Ledger
 from worker.ledger.lua import load_script
+from worker.ledger.resolution import Resolution, resolve
 from worker.ledger.row import Attested, Finish, Rejection, RowState
 from worker.ledger.testimony import Attestations
 
@@ -256,6 +257,19 @@ async def cancelling_a_backfill(world: World) -> Act:
     )
 
 
+async def resolving(world: World) -> Act:
+    lease = await lease_one(
+        world.redis,
+        world.ledger,
+        replies=world.replies,
+        text=TEXT[:-1] + b',"replyto":"desk"}',
+    )
+    await world.ledger.note(lease, {"step": "in_doubt"})
+    return lambda client: resolve(
+        client, world.keys, "one", Resolution(None, "me"), reply_retention_seconds=600
+    )
+
+
 async def forgetting_consumers(world: World) -> Act:
     await open_group(world.redis, world.keys)
     await world.redis.xgroup_createconsumer(world.keys.commands, GROUP, "gone")
@@ -433,6 +447,7 @@ ACTS: Final[dict[str, dict[str, Prepare]]] = {
         "a backfill": finishing_a_backfill,
     },
     "cancel": {"a command": cancelling, "a backfill": cancelling_a_backfill},
+    "resolve": {"": resolving},
     "forget_consumers": {"": forgetting_consumers},
     "hasten": {"": hastening},
     "hold": {"": holding},

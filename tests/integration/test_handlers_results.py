@@ -113,6 +113,7 @@ async def test_a_model_from_its_creation_to_its_deletion(bench: Bench) -> None:
         CommandType.GET_WEIGHTS_DOWNLOAD_LINK,
         CommandType.BACKFILL,
         CommandType.CANCEL,
+        CommandType.RESOLVE,
     }
     others = set(CommandType) - elsewhere
     assert {f"{command_type}.succeeded" for command_type in others} <= types

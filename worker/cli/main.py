@@ -68,6 +68,9 @@ COMMANDS: Final = {
     "holds": Listed("worker.cli.holds:holds", "Show what keeps workers from claiming, or lift it."),
     "lanes": Listed("worker.cli.lanes:lanes", "Show paused lanes, or resume one."),
     "list": Listed("worker.cli.status:list_commands", "List commands and how many there are."),
+    "resolve": Listed(
+        "worker.cli.resolving:resolve", "Say what became of a call that left a command in doubt."
+    ),
     "schemas": Listed("worker.cli.schemas:schemas", "Print or write the contract as JSON."),
     "status": Listed("worker.cli.status:status", "Tell how commands stand."),
     "submit": Listed("worker.cli.submit:submit", "Send commands."),

@@ -53,6 +53,13 @@ def summarise(event: Event) -> str:
             )
         case "in_doubt":
             said = f"{describe_error(data['error'])}; {data['check']}"
+        case "resolved":
+            what = (
+                "nothing was created"
+                if data["created"] is None
+                else f"{data['created']} was created"
+            )
+            said = f"{data['by']}: {what}"
         case "succeeded":
             tries = "" if data["attempts"] == 1 else f", {counted(data['attempts'], 'attempt')}"
             result = event.get("dataref") or summarise_result(command_type, data["result"])
@@ -127,5 +134,6 @@ _RESULTS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "list_attachments": lambda result: counted(len(result["attachments"]), "attachment"),
     "backfill": lambda result: f"{result['succeeded']} of {counted(result['items'], 'item')}",
     "cancel": lambda result: f"{'' if result['cancelled'] else 'not '}cancelled",
+    "resolve": lambda result: f"{'' if result['resolved'] else 'not '}resolved",
     "predict": _frames,
 }

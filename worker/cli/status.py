@@ -314,6 +314,8 @@ def _fields(row: RowView, event: Event | None, now: float) -> list[tuple[str, st
         ("attempts", str(row.attempts)),
         ("accepted", f"{show_moment(row.accepted_at_ms)}, {show_span(now - accepted)} ago"),
     ]
+    if row.resolution is not None:
+        fields.append(("resolved", _describe_resolution(row.resolution, now)))
     if row.ended_at_ms is not None:
         ended = row.ended_at_ms / 1000
         fields += [
@@ -331,6 +333,13 @@ def _fields(row: RowView, event: Event | None, now: float) -> list[tuple[str, st
     if row.last_error:
         fields.append(("last error", describe_error(row.last_error)))
     return fields
+
+
+def _describe_resolution(resolution: dict[str, Any], now: float) -> str:
+    created, at_ms = resolution.get("created"), resolution.get("at_ms")
+    what = "nothing was created" if created is None else f"{created} was created"
+    since = f", {show_span(now - at_ms / 1000)} ago" if isinstance(at_ms, int) else ""
+    return f"by {resolution.get('by')}: {what}{since}"
 
 
 def _progress_fields(row: RowView, now: float) -> list[tuple[str, str]]:

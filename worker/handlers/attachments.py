@@ -12,6 +12,7 @@ from worker.handlers.registry import handles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from schemas.api import ProjectModelWithIterations
     from schemas.commands import Attach
@@ -37,6 +38,12 @@ class AttachmentCreation:
         data = run.command.data
         attachments = run.api.list_model_attachments(project_uuid=data.project_uuid)
         return [_created(found) async for found in attachments if _matches(found, run.command)]
+
+    async def find(self, run: Run[Attach], uuid: UUID) -> Created | None:
+        """Looks for the attachment among the project's."""
+        found = run.api.list_model_attachments(project_uuid=run.command.data.project_uuid)
+        created = [_created(each) async for each in found]
+        return next((each for each in created if each.uuid == str(uuid)), None)
 
     async def create(self, run: Run[Attach]) -> Created:
         """Sends the POST."""

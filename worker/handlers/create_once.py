@@ -5,6 +5,7 @@ A POST may be carried out though no answer comes back, so it is never sent again
     intended ── POST answered ──────────────► created
        │  └──── POST refused ───────────────► the error's fate; the intent is withdrawn
        └─────── answer lost, worker died ───► in doubt ── found at the API ──► created
+                                                 ├─────── a person knows ───► created, or intended
                                                  └─────── not in time ──────► outcome_unknown
 
 1. What already exists and looks the same is listed: the baseline.
@@ -24,8 +25,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from uuid import UUID
 
 import orjson
 import structlog
@@ -62,6 +65,8 @@ C = TypeVar("C", bound=Command)
 GUARDED_SECONDS = 1.0
 NOTE_PAUSE_SECONDS = 0.5
 FIRST_DOUBT_SECONDS = 1.0
+# How soon the API is asked again for what a person said that it has.
+RESOLVED_SECONDS = 5.0
 LONGEST_DOUBT_INTERVAL_SECONDS = 300.0
 
 
@@ -85,6 +90,8 @@ class CreateOnce(Generic[C]):
                 return await self._doubt(run, run.progress, error=None)
             case "in_doubt":
                 return await self._reconcile(run)
+            case "resolved":
+                return await self._follow(run)
             case _:
                 return await self._send(run)
 
@@ -174,12 +181,53 @@ class CreateOnce(Generic[C]):
             await run.note(doubt, drop_guard=self._guard(run))
             raise OutcomeUnknownError(
                 f"the {self.creation.kind} may or may not have been created "
-                f"({doubt['error']['message']}); nothing was sent again. {self._advice(run)}",
+                f"({doubt['error']['message']}); nothing was sent again. "
+                f"{self.creation.advice(run.command)}",
                 code=ErrorCode.OUTCOME_UNKNOWN,
             )
         interval = min(LONGEST_DOUBT_INTERVAL_SECONDS, max(FIRST_DOUBT_SECONDS, elapsed * 0.1))
         return Waiting(
             min(interval, rest), RowState.IN_DOUBT, progress=doubt, drop_guard=self._guard(run)
+        )
+
+    async def _follow(self, run: Run[C]) -> Created | Waiting:
+        """Does as the person said who looked: adopts what was created, or sends the call once more.
+
+        What they name has to be there and no other command's, else the doubt goes on.
+        """
+        resolution = run.progress["resolution"]
+        guard = self._guard(run)
+        if resolution["created"] is None:
+            log.info("creation.withdrawn", kind=self.creation.kind, by=resolution["by"])
+            # From here on it is as if nothing had been sent yet.
+            await run.note({}, state=RowState.RUNNING, drop_guard=guard)
+            await self._leave(run)
+            return await self._send(run)
+        uuid, by = resolution["created"], resolution["by"]
+        try:
+            found = await self.creation.find(run, UUID(uuid))
+        except FencedError:
+            raise
+        except TrainmasterError as error:
+            log.warning("creation.reconcile_failed", kind=self.creation.kind, error=error.code)
+            return Waiting(RESOLVED_SECONDS, RowState.IN_DOUBT, progress=run.progress)
+        wrong = f"{by} said that {self.creation.kind} {uuid} was created, and there is none"
+        if found is not None:
+            if await self._own(run, found, at=run.now(), drop_guard=guard):
+                await self._leave(run)
+                log.info("creation.adopted", kind=self.creation.kind, uuid=uuid, by=by)
+                return found
+            wrong = (
+                f"{by} said that {self.creation.kind} {uuid} was created; it is another command's"
+            )
+        doubt = {**run.progress, "step": "in_doubt"}
+        told = {"code": ErrorCode.NOT_FOUND, "message": wrong}
+        log.warning("creation.resolution_refused", kind=self.creation.kind, uuid=uuid, by=by)
+        return Waiting(
+            FIRST_DOUBT_SECONDS,
+            RowState.IN_DOUBT,
+            progress=doubt,
+            event=(EventState.IN_DOUBT, {"error": told, "check": self._advice(run)}),
         )
 
     async def _adopt(self, run: Run[C]) -> Created | None:
@@ -334,7 +382,12 @@ class CreateOnce(Generic[C]):
         return f"{self.creation.kind}:{_digest(self.creation.likeness(run.command))}"
 
     def _advice(self, run: Run[C]) -> str:
-        return self.creation.advice(run.command)
+        """Returns where a person should look, and how to say what was found."""
+        named = shlex.quote(run.lease.command_id)
+        return (
+            f"{self.creation.advice(run.command)} While it is in doubt you can settle it: "
+            f"trainmaster resolve {named} --created UUID, or --not-created."
+        )
 
 
 def _digest(values: dict[str, Any]) -> str:

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from schemas.commands import Command
+from schemas.events import ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
+    from worker.errors import PermanentError
     from worker.handlers.run import Run
 
 C = TypeVar("C", bound=Command)
@@ -44,6 +47,10 @@ class Creation(Protocol[C]):
         """Returns what exists at the API and looks like what the command creates."""
         ...
 
+    async def find(self, run: Run[C], uuid: UUID) -> Created | None:
+        """Returns what has this uuid at the API, None where nothing has."""
+        ...
+
     async def create(self, run: Run[C]) -> Created:
         """Sends the POST, once."""
         ...
@@ -59,3 +66,13 @@ class Creation(Protocol[C]):
     def advice(self, command: C) -> str:
         """Returns what a person should check when the outcome stays unknown."""
         ...
+
+
+def raise_unless_absent(error: PermanentError) -> None:
+    """Does nothing where the API said that there is no such thing.
+
+    Raises:
+        PermanentError: it said something else.
+    """
+    if error.code is not ErrorCode.NOT_FOUND:
+        raise error

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from schemas.enums import CommandType, OrderBy
+from worker.errors import PermanentError
 from worker.handlers.create_once import CreateOnce
-from worker.handlers.creation import Created
+from worker.handlers.creation import Created, raise_unless_absent
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
 from worker.handlers.registry import handles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from schemas.api import ModelWithIterations
     from schemas.commands import CreateModel
@@ -44,6 +46,14 @@ class ModelCreation:
             and list(model.model_group.features) == list(data.features)
             and (model.model_group.description or "") == (data.description or "")
         ]
+
+    async def find(self, run: Run[CreateModel], uuid: UUID) -> Created | None:
+        """Asks for the model."""
+        try:
+            return _created(await run.api.get_model(model_uuid=uuid))
+        except PermanentError as error:
+            raise_unless_absent(error)
+            return None
 
     async def create(self, run: Run[CreateModel]) -> Created:
         """Sends the POST."""

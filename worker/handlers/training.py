@@ -15,12 +15,13 @@ from worker.errors import (
     BadResponseError,
     DeadlineExceededError,
     MisconfiguredError,
+    PermanentError,
     RetryableError,
     TrainingFailedError,
     TrainingTimeoutError,
 )
 from worker.handlers.create_once import CreateOnce
-from worker.handlers.creation import Created
+from worker.handlers.creation import Created, raise_unless_absent
 from worker.handlers.outcome import Outcome, Succeeded, Waiting
 from worker.handlers.registry import handles
 from worker.ledger.row import RowState
@@ -89,6 +90,17 @@ class TrainingCreation:
             if {str(item.label_uuid) async for item in items} == labels:
                 found.append(Created(uuid))
         return found
+
+    async def find(self, run: Run[Train], uuid: UUID) -> Created | None:
+        """Asks for the training's status, for one that runs may be in no list."""
+        try:
+            await run.api.get_training_status(
+                model_uuid=run.command.data.model_uuid, training_uuid=uuid, timeout_seconds=0
+            )
+        except PermanentError as error:
+            raise_unless_absent(error)
+            return None
+        return Created(str(uuid))
 
     async def create(self, run: Run[Train]) -> Created:
         """Sends the POST."""

@@ -78,12 +78,24 @@ class _Moment:
 
     @property
     def training_uuid(self) -> str | None:
-        created = self.type == CommandType.TRAIN and self.progress.get("step") == "created"
-        return str(self.progress["uuid"]) if created else None
+        if self.type != CommandType.TRAIN:
+            return None
+        match self.progress:
+            case {"step": "created", "uuid": uuid} | {
+                "step": "resolved",
+                "resolution": {"created": str(uuid)},
+            }:
+                return str(uuid)
+            case _:
+                return None
 
     @property
     def in_doubt(self) -> bool:
-        return self.progress.get("step") in {"intended", "in_doubt"}
+        match self.progress:
+            case {"step": "resolved", "resolution": {"created": created}}:
+                return created is not None
+            case _:
+                return self.progress.get("step") in {"intended", "in_doubt"}
 
     @property
     def command(self) -> Command | ReferredCommand | LegibleCommand:

@@ -45,6 +45,7 @@ class RowView:
         lane: of `Priority`, or likewise.
         due_at_ms: when someone looks at it again; the lease's end while it runs.
         last_event_id: stream id of the terminal event.
+        resolution: `created`, `by` and `at_ms`, where a person settled a doubt.
         last_error: of the latest failed attempt, while the command has not ended.
     """
 
@@ -61,6 +62,7 @@ class RowView:
     last_error: dict[str, Any] | None
     progress: dict[str, Any] | None
     last_event_id: str | None
+    resolution: dict[str, Any] | None = None
 
     @property
     def ended(self) -> bool:
@@ -324,6 +326,7 @@ def _view(row_id: str, fields: dict[bytes, bytes], due: float | None) -> RowView
         last_error=last_error if is_error(last_error) else None,
         progress=_json(fields.get(b"p"), dict),
         last_event_id=_text(fields[b"v"]) if b"v" in fields else None,
+        resolution=_json(fields.get(b"r"), dict),
     )
 
 

@@ -35,7 +35,7 @@ DAY_SECONDS: Final = 24 * 3600
 SPARE_SECONDS: Final = 30 * DAY_SECONDS
 _OWNING: Final = frozenset({RowState.TRAINING.encode(), RowState.SUCCEEDED.encode()})
 _ENDED: Final = frozenset(state.encode() for state in RowState if state.ended)
-_SENT: Final = frozenset({"intended", "in_doubt"})
+_SENT: Final = frozenset({"intended", "in_doubt", "resolved"})
 
 
 class _Standing(Enum):

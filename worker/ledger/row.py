@@ -8,6 +8,7 @@ The hash of a row has fields of one letter, so that Redis keeps it in its compac
     p progress     x last errors     (JSON each, only while needed)
     b backfill     (of an item of one)
     d deadline ms  o not before ms  (where it has one)
+    r resolution   (what a person said of a doubt, JSON)
     g ms at which a part of the row was found to be gone
 
 An item of a backfill is a row that is gone with its end: what it came to stands in the

@@ -59,7 +59,7 @@ log = structlog.get_logger(__name__)
 ERRORS_KEPT = 10
 # Errors that an outage of the API shows itself by.
 _OUTAGE = (NotSentError, ConnectionLostError, ServerFailedError)
-_STARTED = frozenset({"intended", "in_doubt", "created"})
+_STARTED = frozenset({"intended", "in_doubt", "resolved", "created"})
 # They tell how something went, or that nothing can follow: not whether commands can succeed now.
 _OUTCOMES = (
     DeadlineExceededError,

@@ -1,0 +1,32 @@
+#!lua
+-- Settles the doubt of a command by the word of a person; whoever runs it is fenced from now on.
+--
+-- KEYS  1 events  2 due:interactive  3 due:bulk  4 due:suspect
+-- ARGV  1 key prefix  2 id  3 event  4 reply stream or ""  5 seconds reply streams are kept
+--       6, 7 token and progress that the event was written for  8 progress from now on
+--       9 what status tells of it
+-- Returns 1 settled, 0 it moved on meanwhile: read it again
+--
+-- A run in doubt only asks the API. Fenced, it records nothing of what it found any more.
+--
+-- Rights: HMGET row:  HSET row:  ZSCORE 4  ZADD 2
+-- Rights: TYPE replies:  XADD replies:  EXPIRE replies:
+local prefix, id = ARGV[1], ARGV[2]
+local row = prefix .. 'row:' .. id
+redis.call('XLEN', KEYS[1])
+redis.call('ZCARD', KEYS[2]); redis.call('ZCARD', KEYS[3])
+local is = redis.call('HMGET', row, 'n', 'p', 'e', 'l')
+if is[3] or is[1] ~= ARGV[6] or is[2] ~= ARGV[7] then return 0 end
+local suspect = redis.call('ZSCORE', KEYS[4], id)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('XADD', KEYS[1], '*', 'event', ARGV[3])
+redis.call('HSET', row, 'n', is[1] + 1, 'p', ARGV[8], 'r', ARGV[9])
+redis.call('ZADD', suspect and KEYS[4] or is[4] == 'b' and KEYS[3] or KEYS[2], now, id)
+-- A reply stream whose key holds something else gets nothing: the events stream has it all.
+local kind = ARGV[4] ~= '' and redis.call('TYPE', ARGV[4])['ok']
+if kind == 'stream' or kind == 'none' then
+  redis.pcall('XADD', ARGV[4], 'MINID', '~', now - ARGV[5] * 1000, '*', 'event', ARGV[3])
+  redis.call('EXPIRE', ARGV[4], ARGV[5])
+end
+return 1
