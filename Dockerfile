@@ -16,14 +16,16 @@ COPY LICENSE README.md pyproject.toml ./
 COPY client client
 COPY schemas schemas
 COPY worker worker
-COPY sandbox sandbox
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist ./client . \
  && /opt/trainmaster/bin/pip install --no-index --no-deps /dist/*.whl \
  && /opt/trainmaster/bin/pip check
 
 # The playground's stand-in for the API, with what it learns with.
 FROM build AS build-sandbox
-RUN /opt/trainmaster/bin/pip install --require-hashes --no-deps --requirement requirements/sandbox.txt \
+RUN /opt/trainmaster/bin/pip install --require-hashes --no-deps --requirement requirements/sandbox.txt
+COPY sandbox sandbox
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist-sandbox ./sandbox \
+ && /opt/trainmaster/bin/pip install --no-index --no-deps /dist-sandbox/*.whl \
  && /opt/trainmaster/bin/pip check
 
 FROM ${PYTHON_IMAGE} AS base

@@ -18,8 +18,8 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements" / "dev.txt"
-# What is installed from here, the client first: the worker needs it.
-PROJECTS = (ROOT / "client", ROOT)
+# What is installed from here, each a distribution of its own.
+PROJECTS = (ROOT / "client", ROOT, ROOT / "sandbox", ROOT / "demo")
 WORKER_LOCK = ROOT / "requirements" / "worker.txt"
 SANDBOX_LOCK = ROOT / "requirements" / "sandbox.txt"
 BENCH_VENV = ROOT / ".venv-bench"
@@ -61,9 +61,11 @@ UV_COMPILE = (
     "--no-header",
     "--no-annotate",
     "--no-emit-index-url",
-    # Ours, and installed from its folder.
-    "--no-emit-package",
-    "trainmaster-client",
+    # Ours, and installed from their folders.
+    "--no-emit-package=trainmaster",
+    "--no-emit-package=trainmaster-client",
+    "--no-emit-package=trainmaster-demo",
+    "--no-emit-package=trainmaster-sandbox",
     "--quiet",
     "--python-version",
     ".".join(map(str, OLDEST_PYTHON)),

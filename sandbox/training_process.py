@@ -124,7 +124,14 @@ def _started(job: Path, log_file: Path) -> subprocess.Popen[bytes]:
     """
     with log_file.open("wb") as log:
         return subprocess.Popen(  # noqa: S603 - this Python, a file of ours
-            [sys.executable, "-m", "sandbox.offspring", "sandbox.learning.training", str(job)],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "sandbox.offspring",
+                "sandbox.learning.training",
+                str(job),
+            ],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.console import TIMEOUT_SECONDS, Console, Said
-from worker.settings_reference import setting_rows
+from tools.settings_reference import setting_rows
 
 if TYPE_CHECKING:
     from pathlib import Path

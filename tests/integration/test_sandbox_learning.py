@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from demo.scores import Scored, accuracy, box_map50, mask_map50
 from tests.sandbox_process import FEATURE_TYPES, SIMULATED, SandboxProcess
-from worker.demo.scores import Scored, accuracy, box_map50, mask_map50
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -10,9 +10,11 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from schemas.enums import EventState
 from worker.cli.arguments import ArgumentError, merge, read_data, read_value
+from worker.cli.main import commands
 from worker.cli.narration import narrate, summarise_result
 from worker.cli.output import safe_text
 from worker.cli.times import AHEAD, PAST, parse_span, show_span
@@ -193,6 +195,18 @@ def test_a_change_replaces_values_and_completes_objects() -> None:
 
 def test_text_of_others_can_not_move_the_cursor() -> None:
     assert safe_text("a\x1b[2J\r\u202eb\nc") == "a�[2J��b\nc"
+
+
+@pytest.mark.parametrize("command", ["demo", "sandbox"])
+def test_a_command_whose_package_is_not_installed_names_the_extra_and_is_not_listed(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    module = sys.modules["worker.cli.main"]  # its package has a function of that name
+    monkeypatch.setattr(module, "entry_points", lambda **_: ())
+    called = CliRunner().invoke(commands, [command])
+    assert called.exit_code == 2
+    assert f"{command} is a package of its own: install trainmaster[{command}]" in called.output
+    assert f"  {command} " not in CliRunner().invoke(commands, ["--help"]).output
 
 
 @pytest.mark.parametrize("command", ["worker", "sandbox"])

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from worker.demo.board import Board
-from worker.demo.errors import CommandFailedError
+from demo.board import Board
+from demo.errors import CommandFailedError
 
 if TYPE_CHECKING:
     import pytest
@@ -36,7 +36,7 @@ def test_without_a_terminal_a_step_that_lasts_tells_now_and_then_how_far_it_is(
 ) -> None:
     printed = StringIO()
     now = count(step=1.5)
-    monkeypatch.setattr("worker.demo.board.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("demo.board.time.monotonic", lambda: next(now))
     with Board(Console(file=printed)) as board:
         for epoch in range(1, 17):
             board.say("detection", "training", f"epoch {epoch} of 16")

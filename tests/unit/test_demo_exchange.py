@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from demo.course import Course
+from demo.errors import CommandFailedError
+from demo.exchange import Exchange
+from demo.plan import DETECTION, FULL
 from trainmaster_client import AsyncClient
-from worker.demo.course import Course
-from worker.demo.errors import CommandFailedError
-from worker.demo.exchange import Exchange
-from worker.demo.plan import DETECTION, FULL
 from worker.ledger.keys import COMMAND_FIELD
 from worker.ledger.streams import entries_between
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from worker.demo.course import Trained
-from worker.demo.errors import CommandFailedError
-from worker.demo.page import write_page
-from worker.demo.plan import DETECTION, FULL
-from worker.demo.report import Report
-from worker.demo.world import Feature, Item, Project, World
+from demo.course import Trained
+from demo.errors import CommandFailedError
+from demo.page import write_page
+from demo.plan import DETECTION, FULL
+from demo.report import Report
+from demo.world import Feature, Item, Project, World
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from demo.canvas import Canvas, parse_color
+from demo.course import Trained
+from demo.curves import curve_name, draw_curve
+from demo.pictures import draw_item, read_frames
+from demo.plan import CLASSIFICATION, DETECTION
+from demo.sights import predicted_sights, true_sights
+from demo.world import Feature, Item, Project
 from tests.turned import RED as RED_PIXEL
 from tests.turned import corners, turned_file
-from worker.demo.canvas import Canvas, parse_color
-from worker.demo.course import Trained
-from worker.demo.curves import curve_name, draw_curve
-from worker.demo.pictures import draw_item, read_frames
-from worker.demo.plan import CLASSIFICATION, DETECTION
-from worker.demo.sights import predicted_sights, true_sights
-from worker.demo.world import Feature, Item, Project
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

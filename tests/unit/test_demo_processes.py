@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.demo.errors import ChildError
-from worker.demo.processes import Child, Guardian
+from demo.errors import ChildError
+from demo.processes import Child, Guardian
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ STUBBORN = f"import signal; signal.signal(15, signal.SIG_IGN); print('up', flush
 # A parent of a child, as the demo is one: it prints the child's number and hangs.
 PARENT = f"""
 import asyncio, sys, pathlib
-from worker.demo.processes import Child, Guardian
+from demo.processes import Child, Guardian
 async def main():
     with Guardian() as guardian:
         folder = pathlib.Path(sys.argv[1])
@@ -125,3 +125,14 @@ def test_what_was_released_is_left_alone() -> None:
             guardian.release_group(other.pid)
         assert other.poll() is None
         other.kill()
+
+
+def test_the_guardian_is_ours_where_the_current_folder_has_a_demo_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "demo.py").write_text("raise SystemExit('not meant')")
+    (tmp_path / "state").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Guardian() as guardian:
+        guardian.guard_folder(tmp_path / "state")
+    assert not (tmp_path / "state").exists()

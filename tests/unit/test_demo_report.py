@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from worker.demo.course import Trained
-from worker.demo.errors import CommandFailedError
-from worker.demo.plan import DETECTION, FULL, QUICK
-from worker.demo.report import Report, Verdict, print_results
-from worker.demo.world import World
+from demo.course import Trained
+from demo.errors import CommandFailedError
+from demo.plan import DETECTION, FULL, QUICK
+from demo.report import Report, Verdict, print_results
+from demo.world import World
 
 if TYPE_CHECKING:
-    from worker.demo.plan import Extent
+    from demo.plan import Extent
 
 FAILURE = CommandFailedError({
     "subject": "detection-train-1",

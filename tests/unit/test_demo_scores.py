@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker.demo.scores import Scored, accuracy, box_map50, mask_map50
+from demo.scores import Scored, accuracy, box_map50, mask_map50
 
 # Two projects call the same thing differently.
 ROUND, SQUARE = {"h-circle": "round", "h-disc": "round"}, {"h-box": "square"}

@@ -11,8 +11,7 @@ from click.testing import CliRunner
 from schemas.commands import COMMAND_CLASSES
 from schemas.enums import CommandType, EventState
 from schemas.events import ErrorCode
-from worker.cli.main import COMMANDS
-from worker.reference import (
+from tools.reference import (
     EVENT_DATA,
     PAGES,
     REGIONS,
@@ -29,6 +28,7 @@ from worker.reference import (
     renew,
     settings_table,
 )
+from worker.cli.main import COMMANDS, PLUGIN_HELP
 from worker.settings import environment_names
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -42,7 +42,7 @@ def first_cells(table: str) -> list[str]:
 @pytest.mark.parametrize("name", PAGES)
 def test_every_page_says_what_the_code_says_now(name: str) -> None:
     page = (DOCS / name).read_text("utf-8")
-    assert renew(page) == page, "run: .venv/bin/python -m worker.reference --write"
+    assert renew(page) == page, "run: .venv/bin/python -m tools.reference --write"
 
 
 def test_every_table_stands_in_some_page() -> None:
@@ -63,7 +63,7 @@ def test_the_tables_leave_nothing_out() -> None:
     assert first_cells(events_table()) == list(EventState) == list(EVENT_DATA)
     assert {"id", "replyto", "deadline"} < set(first_cells(attributes_table()))
     help_text = console_help()
-    assert all(f"## trainmaster {name}\n" in help_text for name in (*COMMANDS, "sandbox"))
+    assert all(f"## trainmaster {name}\n" in help_text for name in (*COMMANDS, *PLUGIN_HELP))
 
 
 def test_rows_have_as_many_cells_as_the_head() -> None:

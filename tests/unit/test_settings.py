@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tools.settings_reference import setting_rows
 from worker.environment import load_ledger_settings, load_settings, unknown_names
 from worker.errors import SettingError
 from worker.settings import Settings, environment_names
-from worker.settings_reference import setting_rows
 
 if TYPE_CHECKING:
     from pathlib import Path

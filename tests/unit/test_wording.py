@@ -64,7 +64,7 @@ def test_a_limit_of_one_failure_is_told_in_the_singular() -> None:
     assert FailureLimits(most=1).reason(1, 1) == "1 item failed; the limit is 1"
 
 
-@pytest.mark.parametrize("package", ["schemas", "worker", "sandbox"])
+@pytest.mark.parametrize("package", ["schemas", "worker", "sandbox", "demo", "tools"])
 def test_no_text_puts_a_number_that_may_be_one_before_a_plural(package: str) -> None:
     """`counted` does it; numbers that are never 1 are named above."""
     found = []

@@ -36,7 +36,7 @@ WRONG_USAGE: Final = 2
 # Standard output can't take more: a full disk, a device that is gone.
 _OUTPUT_TROUBLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
-# Other packages add commands here: the sandbox adds its own, so that nobody imports it in vain.
+# Other distributions add commands here: the sandbox and the demo do, and stay out of the worker's.
 PLUGINS: Final = "trainmaster.commands"
 
 
@@ -56,10 +56,6 @@ COMMANDS: Final = {
         "worker.cli.dead_letters:dead_letters",
         "Look at what failed or was rejected; send it again or delete it.",
     ),
-    "demo": Listed(
-        "worker.cli.demo:demo",
-        "Train, attach and predict on this machine, all through the stream; about three minutes.",
-    ),
     "describe": Listed(
         "worker.cli.describe:describe", "Show a command's parameters and an example."
     ),
@@ -77,8 +73,14 @@ COMMANDS: Final = {
     "worker": Listed("worker.cli.serving:worker", "Carry out commands until told to stop."),
 }
 
-# The overview must not import a plugin only to list it.
-PLUGIN_HELP: Final = {"sandbox": "Serve a local stand-in for the ML-models API."}
+# Ours among the plugins: the overview must not import one only to list it, and whoever asks for one
+# that is not installed is told which extra has it.
+PLUGIN_HELP: Final = {
+    "demo": (
+        "Train, attach and predict on this machine, all through the stream; about three minutes."
+    ),
+    "sandbox": "Serve a local stand-in for the ML-models API.",
+}
 
 
 @contextmanager
@@ -108,7 +110,7 @@ class Commands(click.Group):
         return sorted({*super().list_commands(ctx), *COMMANDS, *plugins})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Returns a command; one of a package whose extra is missing says so."""
+        """Returns a command; one that an extra would bring says so."""
         if listed := COMMANDS.get(cmd_name):
             module, _, attribute = listed.place.partition(":")
             with _interrupts_end_us():
@@ -123,6 +125,10 @@ class Commands(click.Group):
                     f"{cmd_name} needs the package {exc.name}: install trainmaster[{cmd_name}]"
                 ) from exc
             return loaded
+        if cmd_name in PLUGIN_HELP:
+            raise click.UsageError(
+                f"{cmd_name} is a package of its own: install trainmaster[{cmd_name}]"
+            )
         return super().get_command(ctx, cmd_name)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

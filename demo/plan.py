@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from demo import scores
 from schemas.enums import ModelArchitecture, PredictTask
-from worker.demo import scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from worker.demo.scores import Scored
-    from worker.demo.world import Feature, Item, Project
+    from demo.scores import Scored
+    from demo.world import Feature, Item, Project
 
 # Where a model is trained again, so many-th of its labels are new then.
 _KEPT_BACK: Final = 3

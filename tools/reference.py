@@ -1,4 +1,4 @@
-"""The parts of the documentation that the code tells: `python -m worker.reference --write`.
+"""The parts of the documentation that the code tells: `python -m tools.reference --write`.
 
 Each lies between two marks in a page and is replaced as a whole::
 
@@ -37,9 +37,9 @@ from schemas.events import (
 )
 from schemas.examples import COMMAND_EXAMPLES
 from schemas.fields import data_classes, fields_of
+from tools.settings_reference import setting_rows
 from worker.cli.examples import submit_line
 from worker.cli.main import commands as console_script
-from worker.settings_reference import setting_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

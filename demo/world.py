@@ -32,7 +32,7 @@ class Item:
     """One item; for an image group `file` is the folder of its frames.
 
     Attributes:
-        truth: one entry per frame, as `worker.demo.scores` takes it.
+        truth: one entry per frame, as `demo.scores` takes it.
     """
 
     data_uuid: str

@@ -10,16 +10,16 @@ import base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from demo.errors import CommandFailedError
+from demo.scores import Scored
 from schemas.enums import CommandType, IterationPolicy
-from worker.demo.errors import CommandFailedError
-from worker.demo.scores import Scored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from worker.demo.exchange import Exchange
-    from worker.demo.plan import Extent, ModelPlan
-    from worker.demo.world import Item, Project
+    from demo.exchange import Exchange
+    from demo.plan import Extent, ModelPlan
+    from demo.world import Item, Project
 
 # Far more than a training takes: it only keeps the demo from waiting for ever.
 TRAINING_TIMEOUT_SECONDS: Final = 600

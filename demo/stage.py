@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from worker.demo.processes import Child
-from worker.demo.world import World, read_world
+from demo.processes import Child
+from demo.world import World, read_world
 from worker.embedded import EmbeddedRedis
 from worker.settings import PREFIX
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from worker.demo.processes import Guardian
+    from demo.processes import Guardian
 
 NAMESPACE: Final = "demo"
 PARALLEL_TRAININGS: Final = 2
@@ -86,7 +86,7 @@ async def running_stage(folder: Path, logs: Path, guardian: Guardian) -> AsyncIt
             world = await _start_sandbox(sandbox, folder / "sandbox")
             settings = _settings(redis.url, world, folder)
             await worker.start(
-                [sys.executable, "-c", _CONSOLE_SCRIPT, "worker", "--name", "demo@%h"],
+                [sys.executable, "-P", "-c", _CONSOLE_SCRIPT, "worker", "--name", "demo@%h"],
                 {**_environ(), **settings},
             )
             yield Stage(folder, redis, world, settings, sandbox, worker)
@@ -97,7 +97,7 @@ async def running_stage(folder: Path, logs: Path, guardian: Guardian) -> AsyncIt
 
 
 async def _start_sandbox(sandbox: Child, state: Path) -> World:
-    arguments = ["-m", "sandbox", "--state", str(state)]
+    arguments = ["-P", "-m", "sandbox", "--state", str(state)]
     arguments += ["--parallel-trainings", str(PARALLEL_TRAININGS)]
     await sandbox.start([sys.executable, *arguments], _environ())
     told = state / "sandbox.json"

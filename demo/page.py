@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from PIL import Image
 
+from demo.curves import curve_name, draw_curve
+from demo.pictures import draw_item
+from demo.plan import MODELS
+from demo.report import SHORT_FORM, Verdict, shown_score
+from demo.sights import SURE_ENOUGH
 from schemas.wording import counted
-from worker.demo.curves import curve_name, draw_curve
-from worker.demo.pictures import draw_item
-from worker.demo.plan import MODELS
-from worker.demo.report import SHORT_FORM, Verdict, shown_score
-from worker.demo.sights import SURE_ENOUGH
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from worker.demo.course import Trained
-    from worker.demo.report import Report
-    from worker.demo.world import Item, Project
+    from demo.course import Trained
+    from demo.report import Report
+    from demo.world import Item, Project
 
 PAGE: Final = "index.html"
 EVENTS: Final = "events.jsonl"
@@ -40,7 +40,7 @@ def write_page(report: Report, output: Path) -> Path:
         (output / name).mkdir(exist_ok=True)
     for trained in report.trained:
         draw_curve(trained, output / CURVES)
-    template = Template((files("worker.demo") / "page.html").read_text("utf-8"))
+    template = Template((files("demo") / "page.html").read_text("utf-8"))
     command, events = _example(report)
     page = template.substitute(
         verdict="failed" if report.complaints else "passed",

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from typing import IO, TYPE_CHECKING, Final, Self, cast
 
-from worker.demo.errors import ChildError
+from demo.errors import ChildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +34,8 @@ class Guardian:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "worker.demo.guardian"],
+            # Where we are called, a folder may have a demo.py of its own.
+            [sys.executable, "-P", "-m", "demo.guardian"],
             stdin=subprocess.PIPE,
             text=True,
             start_new_session=True,

@@ -10,8 +10,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
+from demo.errors import CommandFailedError
 from trainmaster_client import State
-from worker.demo.errors import CommandFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

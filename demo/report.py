@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from worker.demo.course import Trained
-    from worker.demo.errors import CommandFailedError
-    from worker.demo.plan import Extent
-    from worker.demo.world import World
+    from demo.course import Trained
+    from demo.errors import CommandFailedError
+    from demo.plan import Extent
+    from demo.world import World
 
 SHORT_FORM: Final = (
     "Scores are not judged: two epochs on a few labels show that all steps work, not how well "

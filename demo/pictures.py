@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageSequence
 
+from demo.canvas import Canvas, parse_color, text_width
+from demo.sights import predicted_sights, true_sights
 from worker.backfill.images import in_rgb, orientation, upright
-from worker.demo.canvas import Canvas, parse_color, text_width
-from worker.demo.sights import predicted_sights, true_sights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from worker.demo.course import Trained
-    from worker.demo.sights import Shown, Sight
-    from worker.demo.world import Feature, Item, Project
+    from demo.course import Trained
+    from demo.sights import Shown, Sight
+    from demo.world import Feature, Item, Project
 
 _GROUND: Final = (22, 26, 33)
 _INK: Final = (226, 230, 236)

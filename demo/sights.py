@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from worker.demo.course import Trained
-    from worker.demo.world import Feature, Item, Project
+    from demo.course import Trained
+    from demo.world import Feature, Item, Project
 
 SURE_ENOUGH: Final = 0.5
 """Less sure things count in a score, as it weighs them, but would only clutter a picture."""

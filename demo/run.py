@@ -11,24 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from demo.board import Board
+from demo.course import Course
+from demo.errors import DemoError, OverdueError
+from demo.exchange import Exchange
+from demo.page import CURVES, EVENTS, LOGS, PAGE, PICTURES, write_page
+from demo.plan import FULL, MODELS, QUICK
+from demo.processes import Guardian
+from demo.report import Report, print_results
+from demo.stage import NAMESPACE, running_stage
 from trainmaster_client import AsyncClient, ClientError
-from worker.demo.board import Board
-from worker.demo.course import Course
-from worker.demo.errors import DemoError, OverdueError
-from worker.demo.exchange import Exchange
-from worker.demo.page import CURVES, EVENTS, LOGS, PAGE, PICTURES, write_page
-from worker.demo.plan import FULL, MODELS, QUICK
-from worker.demo.processes import Guardian
-from worker.demo.report import Report, print_results
-from worker.demo.stage import NAMESPACE, running_stage
 from worker.errors import SettingError
 from worker.ledger.connection import LEDGER_TROUBLE
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from worker.demo.plan import Extent
-    from worker.demo.stage import Stage
+    from demo.plan import Extent
+    from demo.stage import Stage
 
 # Several times what it takes on two slow cores: something hangs.
 LONGEST_SECONDS: Final = 1200

@@ -1,4 +1,4 @@
-"""`trainmaster demo`."""
+"""The command line of the demo: `trainmaster demo`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+
+from demo.run import Options, prepare_output, run_demo
 
 
 @click.command()
@@ -18,14 +20,8 @@ from rich.console import Console
 )
 @click.option("--quick", is_flag=True, help="Less of everything, and scores are not judged.")
 @click.option("--keep", is_flag=True, help="Leave the servers' state, and say how to go on.")
-def demo(output: Path, *, quick: bool, keep: bool) -> None:
+def main(output: Path, *, quick: bool, keep: bool) -> None:
     """Train, attach and predict on this machine, all through the stream; about three minutes."""
-    try:
-        # What it scores and draws with comes with an extra that no other command needs.
-        from worker.demo.run import Options, prepare_output, run_demo  # noqa: PLC0415
-    except ModuleNotFoundError as exc:
-        message = f"demo needs the package {exc.name}: install trainmaster[demo]"
-        raise click.UsageError(message) from exc
     try:
         prepare_output(output)
     except OSError as exc:
