@@ -37,6 +37,7 @@ DATA: dict[EventState, dict[str, Any]] = {
         "retry_at": "2026-01-31T12:00:05.000+00:00",
     },
     EventState.IN_DOUBT: {"error": ERROR, "check": "Look there."},
+    EventState.RESOLVED: {"by": "ann", "created": None},
     EventState.SUCCEEDED: {"result": None, "attempts": 3, "duration_seconds": 61.2},
     EventState.FAILED: {"error": ERROR, "attempts": 1},
     EventState.CANCELLED: {"training_uuid": "t-1", "note": "it goes on"},
@@ -52,6 +53,7 @@ SAID = {
         "attempt 2 failed, next at 12:00:05Z: not_found (HTTP 404): there is no model"
     ),
     EventState.IN_DOUBT: "not_found (HTTP 404): there is no model; Look there.",
+    EventState.RESOLVED: "ann: nothing was created",
     EventState.SUCCEEDED: "(1m01s, 3 attempts)",
     EventState.FAILED: "not_found (HTTP 404): there is no model",
     EventState.CANCELLED: "t-1: it goes on",
