@@ -93,8 +93,10 @@ class StubApi:
 
     async def _run(self) -> None:
         tasks: set[asyncio.Task[None]] = set()
+        writers: set[asyncio.StreamWriter] = set()
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.add(writer)
             task = asyncio.create_task(self._serve(reader, writer))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
@@ -105,6 +107,11 @@ class StubApi:
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # A loop that ends before it has closed its connections leaves that to the collector.
+        for writer in writers:
+            writer.transport.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
