@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from trainmaster_client.errors import InvalidCommandError
 from trainmaster_client.json_text import encode
@@ -31,13 +31,18 @@ class CommandId(str):
     entry_id: str
     stream: CommandStream
 
-    @classmethod
-    def added(cls, command_id: str, entry_id: str, stream: CommandStream) -> CommandId:
-        """Returns the id of a command with the place where it was added."""
-        made = cls(command_id)
+    def __new__(
+        cls, command_id: str, entry_id: str, stream: CommandStream = CommandStream.COMMON
+    ) -> Self:
+        """Makes the id of a command with the place where it was added."""
+        made = super().__new__(cls, command_id)
         made.entry_id = entry_id
         made.stream = stream
         return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Makes the place go along with a copy."""
+        return type(self), (str(self), self.entry_id, self.stream)
 
 
 @dataclass(frozen=True, slots=True)

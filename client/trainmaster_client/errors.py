@@ -40,8 +40,12 @@ class AddressError(ClientError, ValueError):
     """
 
     def __init__(self, problem: str) -> None:
-        super().__init__(f"the URL of Redis {problem}")
+        super().__init__(problem)
         self.problem = problem
+
+    def __str__(self) -> str:
+        """Returns a whole sentence."""
+        return f"the URL of Redis {self.problem}"
 
 
 class InvalidCommandError(ClientError, ValueError):
@@ -78,6 +82,7 @@ class WaitTimeoutError(ClientError, TimeoutError):
 
     Attributes:
         command_ids: of those that have not ended.
+        seconds: that they had.
         endings: of those that have, by their ids.
     """
 
@@ -87,7 +92,12 @@ class WaitTimeoutError(ClientError, TimeoutError):
         shown = ", ".join(command_ids[:3]) + (", …" if len(command_ids) > 3 else "")
         super().__init__(f"not ended within {seconds:g} s: {shown}")
         self.command_ids = tuple(command_ids)
+        self.seconds = seconds
         self.endings = dict(endings)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets it out of a process of a pool."""
+        return type(self), (self.command_ids, self.seconds, self.endings)
 
 
 class CommandError(ClientError):
@@ -95,6 +105,7 @@ class CommandError(ClientError):
 
     Attributes:
         command_id: the command's id.
+        state: in which it ended, as in `Ending`.
         event: that told the end; None where Redis no longer has it.
         code: of the event's error, like `not_found`; empty without one.
         details: the event's whole error.
@@ -103,11 +114,16 @@ class CommandError(ClientError):
     def __init__(self, command_id: str, state: str, event: Event | None) -> None:
         error = {} if event is None else event.error
         self.command_id = command_id
+        self.state = state
         self.event = event
         self.code = str(error.get("code", ""))
         self.details: dict[str, Any] = dict(error)
         said = f": {self.code}: {error.get('message', '')}" if error else ""
         super().__init__(f"{command_id} {state}{said}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets it out of a process of a pool."""
+        return type(self), (self.command_id, self.state, self.event)
 
 
 class CommandFailedError(CommandError):

@@ -139,6 +139,8 @@ def is_one_of(event: Event, types: Collection[str]) -> bool:
     Args:
         event: to look at.
         types: whole types like `train.succeeded`, command types like `train`, or states like
-            `failed`; none is all.
+            `failed`; none is all. A string is one of them.
     """
+    if isinstance(types, str):
+        types = (types,)
     return not types or not {event.type, event.command_type, event.state}.isdisjoint(types)

@@ -21,13 +21,21 @@ def encode(value: Any) -> bytes:
 
     Raises:
         TypeError: it holds something that JSON has no word for.
+        ValueError: it holds a number that is none, or infinite.
     """
     try:
-        return orjson.dumps(value)
+        text = orjson.dumps(value)
     except orjson.JSONEncodeError as exc:
         if "64-bit" not in str(exc):
             raise
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        text = json.dumps(
+            value, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        ).encode()
+    else:
+        if b"null" in text:
+            # orjson writes NaN as null, which says that there is no value.
+            json.dumps(value, default=_plain, allow_nan=False)
+    return text
 
 
 def decode(text: bytes) -> Any:
@@ -36,4 +44,21 @@ def decode(text: bytes) -> Any:
     Raises:
         ValueError: the text is not JSON.
     """
-    return json.loads(text) if _MAY_BE_LARGE.search(text) else orjson.loads(text)
+    if not _MAY_BE_LARGE.search(text):
+        return orjson.loads(text)
+    # Python's module takes what orjson does not, and what could not be written again.
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+    except RecursionError as exc:
+        raise ValueError("the text is nested too deeply") from exc
+    if b"\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _plain(value: Any) -> Any:
+    return orjson.loads(orjson.dumps(value))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

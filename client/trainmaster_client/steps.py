@@ -16,10 +16,14 @@ from typing import Any, Final, TypeVar
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    ClusterDownError,
     DataError,
     NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 
 from trainmaster_client.errors import RedisRefusedError, RedisUnavailableError
@@ -30,9 +34,17 @@ _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 # What no patience helps against: rights, passwords, and what others put where a stream should be.
 _LASTING: Final = (AuthenticationError, AuthorizationError, NoPermissionError, DataError)
-# Errors of a server that is starting, full, following another one or short of replicas.
+# Errors of a server that is full, follows another one or is short of replicas. Those with a class
+# of their own come without the word that Redis begins them with.
+_PASSING: Final = (
+    OutOfMemoryError,
+    ReadOnlyError,
+    ClusterDownError,
+    TryAgainError,
+)
 _PASSING_WORDS: Final = (
     "LOADING",
+    "BUSY ",
     "READONLY",
     "MASTERDOWN",
     "NOREPLICAS",
@@ -81,13 +93,20 @@ def ask(*command: Any) -> Steps[Any]:
     return reply
 
 
+def raise_first(replies: list[Any]) -> list[Any]:
+    """Returns replies none of which is an error; else raises the first that is one."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
 def passes(error: BaseException) -> bool:
     """Tells whether Redis may answer if it is asked again."""
     if isinstance(error, _LASTING):
         return False
     if isinstance(error, ResponseError):
-        # Some of them have no class of their own.
-        return any(word in str(error) for word in _PASSING_WORDS)
+        return isinstance(error, _PASSING) or str(error).startswith(_PASSING_WORDS)
     return isinstance(error, RedisError | OSError) and not _distrusts(error)
 
 
@@ -136,10 +155,29 @@ class Patience:
             self._since = now
             self._on_trouble(error)
         if now - self._since >= self._seconds:
-            told = f"Redis has not answered for {self._seconds:g} s ({type(error).__name__})"
+            what = type(error).__name__
+            if isinstance(error, ResponseError):
+                # It has, but to say why it does nothing now.
+                what += f": {error}"
+            told = f"Redis has not answered for {self._seconds:g} s ({what})"
             raise RedisUnavailableError(told, command_ids) from error
         yield Sleep(self._pause)
         self._pause = min(_LONGEST_PAUSE_SECONDS, self._pause * 2)
+
+
+def insist_unless(
+    stopped: Callable[[], bool], patience: Patience, act: Callable[[], Steps[T]]
+) -> Steps[T | None]:
+    """Is `insist` for what nobody needs once `stopped`: then it returns None."""
+    while not stopped():
+        try:
+            found = yield from act()
+        except (RedisError, OSError) as exc:
+            yield from patience.failed(exc)
+        else:
+            patience.worked()
+            return found
+    return None
 
 
 def insist(patience: Patience, act: Callable[[], Steps[T]]) -> Steps[T]:

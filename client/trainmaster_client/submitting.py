@@ -46,7 +46,7 @@ def submit(names: Names, messages: Sequence[Message], patience: Patience) -> Ste
                 if trouble is None or not passes(reply):
                     trouble = reply
             else:
-                added[index] = CommandId.added(message.command_id, reply.decode(), message.stream)
+                added[index] = CommandId(message.command_id, reply.decode(), message.stream)
         waiting = [*left, *waiting[len(page) :]]
         if trouble is None:
             patience.worked()

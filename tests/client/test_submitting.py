@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import math
+import pickle
+import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from redis import Redis
+from redis.exceptions import RedisError
 
 from schemas.referral import parse_message
 from tests.client.told import Told
@@ -92,6 +99,22 @@ def test_integers_of_any_length_arrive_whole(client: Any, told: Told) -> None:
     assert b'"n":1' + b"0" * 30 in entries[0][1][b"command"]
 
 
+def test_a_moment_beside_a_large_integer_and_no_value_beside_it_are_written(
+    client: Any, told: Told
+) -> None:
+    client.submit("list_models", {"n": 10**30, "at": datetime(2030, 1, 31, tzinfo=UTC), "x": None})
+    client.submit("list_models", {"at": datetime(2030, 1, 31, tzinfo=UTC), "x": None})
+    for command in sent(told):
+        assert (command["data"]["at"], command["data"]["x"]) == ("2030-01-31T00:00:00+00:00", None)
+
+
+def test_a_copy_of_an_id_knows_where_the_command_was_added(client: Any) -> None:
+    added = client.submit("list_models", {}, id="a", priority="bulk")
+    texts = [pickle.dumps(added, protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for each in (copy.copy(added), copy.deepcopy(added), *map(pickle.loads, texts)):  # noqa: S301 - our own
+        assert (each, each.entry_id, each.stream) == ("a", added.entry_id, CommandStream.BULK)
+
+
 @pytest.mark.parametrize(
     ("command", "attributes", "said"),
     [
@@ -99,6 +122,8 @@ def test_integers_of_any_length_arrive_whole(client: Any, told: Told) -> None:
         ({"type": None}, {}, "needs a type"),
         ({"type": "train", "data": {"x": object()}}, {}, "written as JSON"),
         ({"type": "train", "data": {"x": "\ud800"}}, {}, "written as JSON"),
+        ({"type": "train", "data": {"x": [math.nan]}}, {}, "written as JSON"),
+        ({"type": "train", "data": {"x": math.inf, "n": 10**30}}, {}, "written as JSON"),
         ({"type": "train"}, {"deadline": datetime(2030, 1, 1)}, "time zone"),  # noqa: DTZ001
     ],
 )
@@ -133,6 +158,50 @@ def test_a_redis_that_lets_nobody_in_is_told_at_once_and_shows_no_password(
         client.submit("list_models", {}, id="mine")
     assert caught.value.command_ids == ("mine",)
     assert secret not in str(caught.value) + repr(client)
+
+
+@pytest.mark.parametrize("trouble", ["full", "following", "busy"])
+def test_a_redis_that_is_full_or_follows_another_or_is_busy_is_asked_again(
+    open_client: Callable[..., Any], tmp_path: Path, trouble: str
+) -> None:
+    """As each is during a failover, or until someone has made room."""
+    with EmbeddedRedis(tmp_path) as server, Redis.from_url(server.url) as redis:
+        client = open_client(server.url, patience_seconds=0.2)
+        running = threading.Thread(target=_keep_busy, args=(server.url,))
+        match trouble:
+            case "full":
+                redis.config_set("maxmemory", "1")
+            case "following":
+                redis.replicaof("127.0.0.1", "1")
+            case _:
+                redis.config_set("busy-reply-threshold", "1")
+                running.start()
+                while _answers(redis):
+                    time.sleep(0.01)
+        with pytest.raises(RedisUnavailableError) as caught:
+            client.submit("list_models", {}, id="a")
+        assert caught.value.command_ids == ("a",)
+        match trouble:
+            case "full":
+                redis.config_set("maxmemory", "0")
+            case "following":
+                redis.replicaof("NO", "ONE")
+            case _:
+                redis.script_kill()
+                running.join()
+        assert client.submit("list_models", {}, id="a") == "a"
+
+
+def _keep_busy(url: str) -> None:
+    with Redis.from_url(url, socket_timeout=60) as redis, suppress(RedisError):
+        redis.eval("while true do end", 0)
+
+
+def _answers(redis: Redis) -> bool:
+    try:
+        return bool(redis.ping())
+    except RedisError:
+        return False
 
 
 def test_a_stream_that_is_something_else_is_told_at_once(client: Any, told: Told) -> None:
