@@ -12,13 +12,18 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from trainmaster_client.address import RedisAddress
-from trainmaster_client.blocking import PATIENCE_SECONDS, SOCKET_TIMEOUT_SECONDS, consumer_name
+from trainmaster_client.blocking import (
+    MANY_CONNECTIONS,
+    PATIENCE_SECONDS,
+    SOCKET_TIMEOUT_SECONDS,
+    consumer_name,
+)
 from trainmaster_client.commands import Message, message_of
 from trainmaster_client.consuming import ConsumerOptions, Group
-from trainmaster_client.errors import WaitTimeoutError
+from trainmaster_client.errors import RedisTroubleError, WaitTimeoutError
 from trainmaster_client.names import Names
 from trainmaster_client.reading import Cursor, status
-from trainmaster_client.steps import Ask, Listen, Patience, ask, insist
+from trainmaster_client.steps import Ask, Listen, Patience, ask, insist, insist_unless, raise_first
 from trainmaster_client.submitting import submit
 from trainmaster_client.waiting import Wait
 
@@ -72,7 +77,10 @@ class AsyncClient:
         address = RedisAddress.parse(redis_url)
         address.check_files()
         self._redis: redis.asyncio.Redis = address.asyncio_client(
-            socket_timeout=SOCKET_TIMEOUT_SECONDS, socket_connect_timeout=5.0, retry=_NO_RETRY
+            socket_timeout=SOCKET_TIMEOUT_SECONDS,
+            socket_connect_timeout=5.0,
+            retry=_NO_RETRY,
+            max_connections=MANY_CONNECTIONS,
         )
         # Replies as they come; redis-py's own reading of them differs by version and protocol.
         self._redis.response_callbacks.clear()
@@ -288,7 +296,7 @@ class AsyncClient:
         Args:
             group: its name; each event is handled by one consumer of the group.
             options: how the group works.
-            name: of this consumer; made of host and process without one.
+            name: of this consumer, which no other one that runs has; made without one.
         """
         chosen = options or ConsumerOptions()
         return AsyncConsumer(self, Group(self._names, group, name or consumer_name(), chosen))
@@ -300,7 +308,7 @@ class AsyncClient:
         """Carries a procedure out and returns what it returns.
 
         redis-py may lose a cancellation that meets a call at the wrong moment, so that is looked
-        at between any two: https://github.com/redis/redis-py/issues/2551.
+        at after each: https://github.com/redis/redis-py/issues/2551.
         """
         task = asyncio.current_task()
         cancelled = 0 if task is None else task.cancelling()
@@ -316,6 +324,8 @@ class AsyncClient:
                 else:
                     step = steps.send(reply)
         except StopIteration as end:
+            if task is not None and task.cancelling() > cancelled:
+                raise asyncio.CancelledError from None
             found: T = end.value
             return found
 
@@ -325,7 +335,9 @@ class AsyncClient:
                 pipe = self._redis.pipeline(transaction=False)
                 for command in commands:
                     pipe.execute_command(*command)
-                return await pipe.execute(raise_on_error=raises)
+                # Not raised by redis-py: that would say the whole command, data and all.
+                replies = await pipe.execute(raise_on_error=False)
+                return raise_first(replies) if raises else replies
             case Listen(command):
                 return await self._redis.execute_command(*command)
             case _:
@@ -358,14 +370,18 @@ class AsyncConsumer:
         Raises:
             RedisUnavailableError: Redis was away for too long.
         """
-        while not self._stopped.is_set():
+        self._group.read_own_again()
+        while not self._is_stopped():
             _end_if_cancelled()
-            events = await self._insist(self._group.next_events)
+            events = await self._insist_unless_stopped(self._group.next_events)
             while events:
                 if not await self._handle(events[0], handler):
                     return
-                events = await self._insist(partial(self._group.keep, events[1:]))
-        await self._insist(self._group.leave)
+                keep = partial(self._group.keep, events[1:])
+                events = await self._insist_unless_stopped(keep)
+        # Who is gone without leaving is taken out of the group by others, later.
+        with suppress(RedisTroubleError):
+            await self._client._drive(insist(Patience(0), self._group.leave))  # noqa: SLF001 - as below
 
     def stop(self) -> None:
         """Ends `run` once the handler has returned, from any task."""
@@ -375,7 +391,7 @@ class AsyncConsumer:
         """Returns whether to go on; what was not handled stays with this consumer."""
         pauses = iter(self._group.pauses())
         while True:
-            if self._stopped.is_set():
+            if self._is_stopped():
                 return False
             try:
                 await handler(event)
@@ -392,8 +408,13 @@ class AsyncConsumer:
                 return True
 
     async def _insist(self, act: Callable[[], Steps[T]]) -> T:
-        patience = Patience(
-            self._client._patience_seconds,  # noqa: SLF001 - its own other half
-            on_trouble=lambda _: self._group.read_own_again(),
-        )
-        return await self._client._drive(insist(patience, act))  # noqa: SLF001 - the same
+        steps = insist(self._client._patience(), act)  # noqa: SLF001 - its own other half
+        return await self._client._drive(steps)  # noqa: SLF001 - the same
+
+    async def _insist_unless_stopped(self, act: Callable[[], Steps[T]]) -> T | None:
+        patience = self._client._patience()  # noqa: SLF001 - the same
+        steps = insist_unless(self._is_stopped, patience, act)
+        return await self._client._drive(steps)  # noqa: SLF001 - the same
+
+    def _is_stopped(self) -> bool:
+        return self._stopped.is_set()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 import uuid
+from contextlib import suppress
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from redis.backoff import NoBackoff
@@ -17,10 +18,10 @@ from redis.retry import Retry
 from trainmaster_client.address import RedisAddress
 from trainmaster_client.commands import Message, message_of
 from trainmaster_client.consuming import ConsumerOptions, Group
-from trainmaster_client.errors import WaitTimeoutError
+from trainmaster_client.errors import RedisTroubleError, WaitTimeoutError
 from trainmaster_client.names import Names
 from trainmaster_client.reading import Cursor, status
-from trainmaster_client.steps import Ask, Listen, Patience, ask, insist
+from trainmaster_client.steps import Ask, Listen, Patience, ask, insist, insist_unless, raise_first
 from trainmaster_client.submitting import submit
 from trainmaster_client.waiting import Wait
 
@@ -42,6 +43,8 @@ T = TypeVar("T")
 PATIENCE_SECONDS: Final = 120.0
 # A blocking read must end well before the socket gives up on it.
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
+# Each call that waits holds one. Newer versions of redis-py allow a hundred where nothing is said.
+MANY_CONNECTIONS: Final = 2**31
 # Every step is done again where that is safe, and only there.
 NO_RETRY: Final = Retry(NoBackoff(), 0)
 
@@ -77,7 +80,10 @@ class Client:
         address = RedisAddress.parse(redis_url)
         address.check_files()
         self._redis: redis.Redis = address.client(
-            socket_timeout=SOCKET_TIMEOUT_SECONDS, socket_connect_timeout=5.0, retry=NO_RETRY
+            socket_timeout=SOCKET_TIMEOUT_SECONDS,
+            socket_connect_timeout=5.0,
+            retry=NO_RETRY,
+            max_connections=MANY_CONNECTIONS,
         )
         # Replies as they come; redis-py's own reading of them differs by version and protocol.
         self._redis.response_callbacks.clear()
@@ -287,7 +293,7 @@ class Client:
         Args:
             group: its name; each event is handled by one consumer of the group.
             options: how the group works.
-            name: of this consumer; made of host and process without one.
+            name: of this consumer, which no other one that runs has; made without one.
         """
         chosen = options or ConsumerOptions()
         return Consumer(self, Group(self._names, group, name or consumer_name(), chosen))
@@ -316,7 +322,9 @@ class Client:
                 pipe = self._redis.pipeline(transaction=False)
                 for command in commands:
                     pipe.execute_command(*command)
-                return pipe.execute(raise_on_error=raises)
+                # Not raised by redis-py: that would say the whole command, data and all.
+                replies = pipe.execute(raise_on_error=False)
+                return raise_first(replies) if raises else replies
             case Listen(command):
                 return self._redis.execute_command(*command)
             case _:
@@ -330,7 +338,9 @@ class Consumer:
     def __init__(self, client: Client, group: Group) -> None:
         self._client = client
         self._group = group
-        self._stopped = threading.Event()
+        self._stopped = False
+        # Unlike an event's, its `put` may interrupt itself and `get`, as a signal's handler does.
+        self._awake: SimpleQueue[None] = SimpleQueue()
 
     def run(self, handler: Callable[[Event], object]) -> None:
         """Hands events to a handler, one after the other, until `stop` is called.
@@ -342,23 +352,28 @@ class Consumer:
         Raises:
             RedisUnavailableError: Redis was away for too long.
         """
-        while not self._stopped.is_set():
-            events = self._insist(self._group.next_events)
+        self._group.read_own_again()
+        while not self._is_stopped():
+            events = self._insist_unless_stopped(self._group.next_events)
             while events:
                 if not self._handle(events[0], handler):
                     return
-                events = self._insist(partial(self._group.keep, events[1:]))
-        self._insist(self._group.leave)
+                keep = partial(self._group.keep, events[1:])
+                events = self._insist_unless_stopped(keep)
+        # Who is gone without leaving is taken out of the group by others, later.
+        with suppress(RedisTroubleError):
+            self._client._drive(insist(Patience(0), self._group.leave))  # noqa: SLF001 - as below
 
     def stop(self) -> None:
         """Ends `run` once the handler has returned; from any thread, or a signal's handler."""
-        self._stopped.set()
+        self._stopped = True
+        self._awake.put(None)
 
     def _handle(self, event: Event, handler: Callable[[Event], object]) -> bool:
         """Returns whether to go on; what was not handled stays with this consumer."""
         pauses = iter(self._group.pauses())
         while True:
-            if self._stopped.is_set():
+            if self._is_stopped():
                 return False
             try:
                 handler(event)
@@ -368,17 +383,23 @@ class Consumer:
                     park = partial(self._group.park, event, exc)
                     self._insist(park)
                     return True
-                self._stopped.wait(pause)
+                with suppress(Empty):
+                    self._awake.get(timeout=pause)
             else:
                 self._insist(partial(self._group.acknowledge, event))
                 return True
 
     def _insist(self, act: Callable[[], Steps[T]]) -> T:
-        patience = Patience(
-            self._client._patience_seconds,  # noqa: SLF001 - its own other half
-            on_trouble=lambda _: self._group.read_own_again(),
-        )
-        return self._client._drive(insist(patience, act))  # noqa: SLF001 - the same
+        steps = insist(self._client._patience(), act)  # noqa: SLF001 - its own other half
+        return self._client._drive(steps)  # noqa: SLF001 - the same
+
+    def _insist_unless_stopped(self, act: Callable[[], Steps[T]]) -> T | None:
+        patience = self._client._patience()  # noqa: SLF001 - the same
+        steps = insist_unless(self._is_stopped, patience, act)
+        return self._client._drive(steps)  # noqa: SLF001 - the same
+
+    def _is_stopped(self) -> bool:
+        return self._stopped
 
 
 def consumer_name() -> str:

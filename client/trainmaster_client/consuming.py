@@ -16,7 +16,14 @@ from redis.exceptions import ResponseError
 from trainmaster_client.errors import ConsumerLostError
 from trainmaster_client.events import event_of, is_one_of
 from trainmaster_client.json_text import encode
-from trainmaster_client.reading import BLOCK_MILLISECONDS, entries_of, entries_of_one
+from trainmaster_client.names import EVENT_FIELD
+from trainmaster_client.reading import (
+    BLOCK_MILLISECONDS,
+    entries_of,
+    entries_of_one,
+    entry,
+    newest_entry,
+)
 from trainmaster_client.steps import Ask, Listen, ask
 
 if TYPE_CHECKING:
@@ -60,6 +67,13 @@ class ConsumerOptions:
     from_start: bool = False
     deliveries: int = 10
 
+    def __post_init__(self) -> None:
+        """Refuses what would hand an event to two consumers, or to none."""
+        if min(self.batch, self.tries, self.deliveries) < 1:
+            raise ValueError("batch, tries and deliveries must be 1 at least")
+        if self.idle_seconds < 0.001 or self.retry_seconds < 0:
+            raise ValueError("idle_seconds must be above 0, and retry_seconds not below")
+
 
 class Group:
     """What one consumer of a group asks Redis.
@@ -80,16 +94,27 @@ class Group:
         self._own = _FIRST
         self._next_reclaim = 0.0
         self._keep_at = 0.0
+        self._joined = False
+        self._read_to_ms = 0
+        self._begun = _FIRST
 
     def next_events(self) -> Steps[list[Event]]:
         """Returns what is to be handled now; what need not be is acknowledged on the way."""
         try:
-            entries, again = yield from self._next_entries()
+            return (yield from self._next_events())
         except ResponseError as exc:
-            if "NOGROUP" not in str(exc):
+            self.read_own_again()
+            if not _no_group(exc):
                 raise
             yield from self._create()
             return []
+        except BaseException:
+            # Whatever it was: what had been read, or a lost reply held, is pending with us.
+            self.read_own_again()
+            raise
+
+    def _next_events(self) -> Steps[list[Event]]:
+        entries, again = yield from self._next_entries()
         events, needless = [], []
         for entry_id, fields in entries:
             event = event_of(entry_id, fields)
@@ -99,11 +124,18 @@ class Group:
                 needless.append(entry_id)
         if again:
             events = yield from self._without_deadly(events)
-        done = set((yield from self._done([event.id for event in events])))
-        needless += [event.entry_id.encode() for event in events if event.id in done]
+        seen = set((yield from self._done([event.id for event in events])))
+        fresh = []
+        for event in events:
+            # One that comes twice may do so in one batch.
+            if event.id in seen:
+                needless.append(event.entry_id.encode())
+            else:
+                seen.add(event.id)
+                fresh.append(event)
         if needless:
             yield from ask("XACK", self._stream, self._group, *needless)
-        return [event for event in events if event.id not in done]
+        return fresh
 
     def keep(self, events: list[Event]) -> Steps[list[Event]]:
         """Returns those of read events that are still this consumer's to handle.
@@ -118,7 +150,7 @@ class Group:
                 *(len(events), self._consumer),
             )
         except ResponseError as exc:
-            if "NOGROUP" not in str(exc):
+            if not _no_group(exc):
                 raise
             return []
         ids = [each[0] for each in held]
@@ -145,11 +177,11 @@ class Group:
 
     def park(self, event: Event, error: BaseException) -> Steps[None]:
         """Sets an event aside whose handler has failed for the last time."""
-        text = encode(event.attributes)
-        told, tries = f"{type(error).__name__}: {error}", self._options.tries
-        yield from ask(
-            "XADD", self._parked, "*", "event", text, "error", told[:1_000], "tries", tries
-        )
+        kept = yield from entry(self._stream, event.entry_id)
+        text = kept[1][EVENT_FIELD] if kept else encode(event.attributes)
+        told = f"{type(error).__name__}: {error}"[:1_000].encode(errors="replace")
+        tries = self._options.tries
+        yield from ask("XADD", self._parked, "*", "event", text, "error", told, "tries", tries)
         yield from self.acknowledge(event)
 
     def _without_deadly(self, events: list[Event]) -> Steps[list[Event]]:
@@ -189,10 +221,14 @@ class Group:
             if entries:
                 return entries, True
             self._next_reclaim = time.monotonic() + self._options.idle_seconds / 4
-        return (yield from self._read(">", count=self._options.batch, block=True)), False
+        entries = yield from self._read(">", count=self._options.batch, block=True)
+        self._joined = True
+        if entries:
+            self._read_to_ms = _milliseconds(entries[-1][0].decode())
+        return entries, False
 
     def read_own_again(self) -> None:
-        """After trouble: what a lost reply held is pending with us."""
+        """Begins with what is pending with this consumer."""
         self._own = _FIRST
 
     def _read_now(self) -> None:
@@ -210,12 +246,19 @@ class Group:
     def _reclaim(self) -> Steps[list[Entry]]:
         yield from self._forget_the_dead()
         idle_ms = int(self._options.idle_seconds * 1000)
-        _, found, *_ = yield from ask(
-            *("XAUTOCLAIM", self._stream, self._group, self._consumer, idle_ms, _FIRST),
-            *("COUNT", 1),
-        )
-        self._read_now()
-        return entries_of(found)
+        # XAUTOCLAIM looks at ten entries for each that it is to claim: with more of them in the
+        # hands of who is slow it would never come to those of who is gone.
+        while held := (
+            yield from ask("XPENDING", self._stream, self._group, "IDLE", idle_ms, "-", "+", 1)
+        ):
+            found = yield from ask(
+                "XCLAIM", self._stream, self._group, self._consumer, idle_ms, held[0][0]
+            )
+            # None where another consumer was quicker, or where the entry is no longer kept.
+            if found:
+                self._read_now()
+                return entries_of(found)
+        return []
 
     def _forget_the_dead(self) -> Steps[None]:
         """Takes consumers out of the group that hold nothing and have long been silent.
@@ -229,15 +272,39 @@ class Group:
                 yield from ask("XGROUP", "DELCONSUMER", self._stream, self._group, found[b"name"])
 
     def _create(self) -> Steps[None]:
-        start = "0" if self._options.from_start else "$"
+        start = yield from self._start()
         try:
             yield from ask("XGROUP", "CREATE", self._stream, self._group, start, "MKSTREAM")
         except ResponseError as exc:
-            if "BUSYGROUP" not in str(exc):
+            if not str(exc).startswith("BUSYGROUP"):
                 raise
+        else:
+            self._begun = start
+
+    def _start(self) -> Steps[str]:
+        """Returns where a group begins that is not there.
+
+        One that has been there is lost with what its consumers had in hand. So it goes back as far
+        as handled events are remembered, which tells the others apart.
+        """
+        if self._joined:
+            known_ms = self._read_to_ms or int(time.time() * 1000)
+            oldest_ms = max(known_ms - _REMEMBERED_MS, 0)
+            return f"{oldest_ms}-0" if oldest_ms > _milliseconds(self._begun) else self._begun
+        if self._options.from_start:
+            return _FIRST
+        return (yield from newest_entry(self._stream))
 
     def _done(self, event_ids: list[str]) -> Steps[list[str]]:
         if not event_ids:
             return []
         scores = yield from ask("ZMSCORE", self._handled, *event_ids)
         return [each for each, score in zip(event_ids, scores, strict=True) if score is not None]
+
+
+def _no_group(error: ResponseError) -> bool:
+    return str(error).startswith("NOGROUP")
+
+
+def _milliseconds(entry_id: str) -> int:
+    return int(entry_id.partition("-")[0])

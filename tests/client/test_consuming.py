@@ -12,15 +12,25 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import orjson
+import pytest
+
 from tests.client.told import Told
-from trainmaster_client import AsyncClient, Client, ConsumerOptions, Event
+from trainmaster_client import (
+    AsyncClient,
+    Client,
+    ConsumerOptions,
+    Event,
+    RedisRefusedError,
+)
+from trainmaster_client.consuming import Group
+from trainmaster_client.names import Names
+from trainmaster_client.steps import Ask, Listen, Patience, insist
 from worker.embedded import EmbeddedRedis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import pytest
 
 
 GROUP = "service"
@@ -283,6 +293,186 @@ def test_a_consumer_outlives_a_restart_of_redis(
         assert seen == ["a", "b"]
         assert told.pending(GROUP) == 0
         told.close()
+
+
+def test_an_event_that_comes_twice_in_one_batch_is_handled_once(client: Any, told: Told) -> None:
+    for each in ("a", "a", "b"):
+        told.tell("train.accepted", each)
+    assert [event.command_id for event in consume(client, FROM_START, 2)] == ["a", "b"]
+    assert told.pending(GROUP) == 0
+
+
+def test_one_type_may_be_said_without_a_list(client: Any, told: Told) -> None:
+    for each in ("accepted", "failed"):
+        told.tell(f"train.{each}", "a")
+    options = ConsumerOptions(types="failed", from_start=True)
+    assert [event.state for event in consume(client, options, 1)] == ["failed"]
+
+
+@pytest.mark.parametrize("lost", ["stream", "group"])
+def test_a_group_that_is_lost_while_a_consumer_runs_begins_where_it_was(
+    client: Any, told: Told, lost: str
+) -> None:
+    told.tell("train.accepted", "before the group")
+    consumer = client.consumer(GROUP)
+    seen: list[str] = []
+
+    def handle(event: Event) -> None:
+        seen.append(event.command_id)
+        if event.command_id == "a":
+            # With b and c in hand. Whoever is first makes the group anew, and the stream.
+            if lost == "stream":
+                told.redis.delete(told.names.events())
+                for each in ("b", "c"):
+                    told.tell("train.accepted", each)
+            else:
+                told.redis.xgroup_destroy(told.names.events(), GROUP)
+            told.tell("train.accepted", "d")
+        if event.command_id == "d":
+            consumer.stop()
+
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(consumer.run, handle)
+        while not told.redis.xinfo_groups(told.names.events()):
+            time.sleep(0.01)
+        pipe = told.redis.pipeline()
+        for each in ("a", "b", "c"):
+            pipe.xadd(told.names.events(), {"event": told.text("train.accepted", each)})
+        pipe.execute()
+        running.result()
+    assert seen == ["a", "b", "c", "d"]
+
+
+def test_who_stops_after_the_stream_is_gone_just_ends(client: Any, told: Told) -> None:
+    told.tell("train.accepted", "a")
+    consumer = client.consumer(GROUP, FROM_START)
+
+    def handle(_: Event) -> None:
+        told.redis.delete(told.names.events())
+        consumer.stop()
+
+    consumer.run(handle)
+
+
+def test_what_a_dead_consumer_had_is_found_behind_what_a_slow_one_holds(
+    client: Any, told: Told
+) -> None:
+    stream = told.names.events()
+    told.redis.xgroup_create(stream, GROUP, "0", mkstream=True)
+    for number in range(30):
+        told.tell("train.accepted", f"c-{number}")
+    told.redis.xreadgroup(GROUP, "slow", {stream: ">"}, count=25)
+    read: Any = told.redis.xreadgroup(GROUP, "dead", {stream: ">"}, count=5)
+    # It has been silent for an hour; the slow one has just said that it keeps its own.
+    ids = [entry for entry, _ in read[0][1]]
+    told.redis.xclaim(stream, GROUP, "dead", 0, ids, idle=3_600_000, justid=True)
+    options = ConsumerOptions(idle_seconds=600)
+    seen = consume(client, options, 5)
+    assert [event.command_id for event in seen] == [f"c-{number}" for number in range(25, 30)]
+
+
+def test_what_was_read_in_an_outage_is_read_again_however_often_it_fails() -> None:
+    group = Group(Names("trainmaster"), GROUP, "me", ConsumerOptions())
+    starts: list[str] = []
+    steps = insist(Patience(60), group.next_events)
+    step = next(steps)
+    while len(starts) < 3:
+        match step:
+            case Listen(command):
+                starts.append(command[-1])
+                text = orjson.dumps({
+                    "id": "i",
+                    "type": "a.b",
+                    "subject": "",
+                    "time": "",
+                    "data": {},
+                })
+                step = steps.send([[b"s", [[b"5-0", [b"event", text]]]]])
+            case Ask():
+                step = steps.throw(ConnectionError())
+            case _:
+                step = steps.send(None)
+    assert starts == ["0-0"] * 3
+
+
+def test_an_event_is_parked_as_it_is_whatever_it_and_the_error_hold(
+    client: Any, told: Told
+) -> None:
+    text = b'{"id":"i","type":"a.b","subject":"s","time":"","data":{"x":%s}}'
+    text %= b"[" * 900 + b"]" * 900  # deeper than what can be written
+    told.redis.xadd(told.names.events(), {"event": text})
+    consumer = client.consumer(GROUP, ConsumerOptions(from_start=True, tries=1))
+
+    def handle(_: Event) -> None:
+        consumer.stop()
+        raise ValueError("no such file: \udcff")
+
+    consumer.run(handle)
+    (parked,) = told.parked(GROUP)
+    assert (parked[b"event"], parked[b"error"]) == (text, b"ValueError: no such file: ?")
+
+
+def test_an_error_of_redis_shows_nothing_of_what_was_sent(client: Any, told: Told) -> None:
+    told.tell("train.accepted", "private")
+    told.redis.set(told.names.parked(GROUP), "no stream")
+    consumer = client.consumer(GROUP, ConsumerOptions(from_start=True, tries=1))
+    with pytest.raises(RedisRefusedError) as caught:
+        consumer.run(lambda _: 1 / 0)
+    assert str(caught.value).startswith("Redis: WRONGTYPE")
+
+
+@pytest.mark.parametrize("wrong", ["batch", "tries", "deliveries", "idle_seconds"])
+def test_options_that_lose_events_or_hand_them_to_two_are_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        ConsumerOptions(**{wrong: 0})  # type: ignore[arg-type]
+
+
+SIGNALLED = """
+import signal, sys
+from trainmaster_client import Client, ConsumerOptions
+options = ConsumerOptions(from_start=True, tries=100, retry_seconds=1e-9)
+consumer = Client(sys.argv[1], namespace=sys.argv[2]).consumer("service", options)
+left = 500
+def stop(*_):
+    global left
+    left -= 1
+    consumer.stop()
+    if left <= 0:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+signal.signal(signal.SIGALRM, stop)
+def handle(event):
+    signal.setitimer(signal.ITIMER_REAL, 1e-5, 1e-5)
+    raise ValueError
+consumer.run(handle)
+while left > 0:
+    pass
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+"""
+
+
+def test_signals_that_stop_a_consumer_may_come_at_any_moment_and_twice(
+    told: Told, redis_url: str
+) -> None:
+    told.tell("train.accepted", "a")
+    command = [sys.executable, "-c", SIGNALLED, redis_url, told.names.namespace]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_who_is_stopped_while_redis_is_away_ends_at_once(
+    open_client: Callable[..., Any], tmp_path: Path
+) -> None:
+    with EmbeddedRedis(tmp_path) as server:
+        client = open_client(server.url, patience_seconds=3_600)
+        consumer = client.consumer(GROUP, FROM_START)
+        with ThreadPoolExecutor(1) as threads:
+            running = threads.submit(consumer.run, lambda _: None)
+            with Told(server.url, "trainmaster").redis as redis:
+                while not redis.exists("{trainmaster}:events"):
+                    time.sleep(0.01)
+            server.kill()
+            consumer.stop()
+            running.result(timeout=60)
 
 
 async def test_a_cancelled_consumer_ends_and_its_event_is_handled_by_another(

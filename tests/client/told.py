@@ -24,7 +24,14 @@ class Told:
         self, event_type: str, subject: str, *, event_id: str | None = None, **data: Any
     ) -> str:
         """Adds an event and returns the id of its entry."""
-        text = orjson.dumps({
+        text = self.text(event_type, subject, event_id=event_id, **data)
+        found: bytes = self.redis.xadd(self.names.events(), {"event": text})  # type: ignore[assignment]
+        return found.decode()
+
+    @staticmethod
+    def text(event_type: str, subject: str, *, event_id: str | None = None, **data: Any) -> bytes:
+        """Returns the JSON of an event."""
+        return orjson.dumps({
             "id": event_id or f"{subject}/{event_type}",
             "type": event_type,
             "subject": subject,
@@ -32,8 +39,6 @@ class Told:
             "time": "2026-01-31T12:00:00.000Z",
             "data": data,
         })
-        found: bytes = self.redis.xadd(self.names.events(), {"event": text})  # type: ignore[assignment]
-        return found.decode()
 
     def pending(self, group: str) -> int:
         """Returns how many events a group has read and not acknowledged."""
