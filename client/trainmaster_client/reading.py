@@ -67,9 +67,9 @@ def newest_entry(stream: str) -> Steps[str]:
     return entries_of(found)[0][0].decode() if found else FIRST
 
 
-def entries_after(stream: str, after: str, *, block: bool) -> Steps[list[Entry]]:
-    """Returns a page of entries, waiting for the first one if asked to."""
-    waiting = ("BLOCK", BLOCK_MILLISECONDS) if block else ()
+def entries_after(stream: str, after: str, milliseconds: int) -> Steps[list[Entry]]:
+    """Returns a page of entries, waiting for the first one as long as told."""
+    waiting = ("BLOCK", milliseconds) if milliseconds else ()
     reply = yield Listen(("XREAD", "COUNT", PAGE, *waiting, "STREAMS", stream, after))
     return entries_of_one(reply)
 
@@ -105,7 +105,8 @@ class Cursor:
     def _page(self, *, block: bool) -> Steps[tuple[list[Event], bool]]:
         if self._after is None:
             self._after = yield from newest_entry(self._stream)
-        entries = yield from entries_after(self._stream, self._after, block=block)
+        waiting = BLOCK_MILLISECONDS if block else 0
+        entries = yield from entries_after(self._stream, self._after, waiting)
         if entries:
             self._after = entries[-1][0].decode()
         events = [event_of(*each) for each in entries]

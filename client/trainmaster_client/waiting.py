@@ -6,6 +6,7 @@ id was known already ends without a further event.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -21,8 +22,14 @@ from trainmaster_client.errors import (
     UnknownCommandError,
 )
 from trainmaster_client.events import State, event_of
-from trainmaster_client.reading import entries_after, entry, newest_entry, status
-from trainmaster_client.steps import Ask
+from trainmaster_client.reading import (
+    BLOCK_MILLISECONDS,
+    entries_after,
+    entry,
+    newest_entry,
+    status,
+)
+from trainmaster_client.steps import Ask, passes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,6 +43,8 @@ UNKNOWN: Final = "unknown"
 _LOOK_SECONDS: Final = 2.0
 # Of many commands the ledger is asked the less often the more there are.
 _LOOKED_UP_A_SECOND: Final = 500
+# Whole commands come back, of a mebibyte each at most.
+_ENTRIES: Final = 50
 _ERRORS: Final[dict[str, type[CommandError]]] = {
     State.FAILED: CommandFailedError,
     State.CANCELLED: CommandCancelledError,
@@ -111,7 +120,8 @@ class Wait:
     ) -> None:
         self._names = names
         self._stream = names.events(reply_to)
-        self._open = dict.fromkeys(command_ids)
+        # A string is a collection of strings too, and never meant so.
+        self._open = dict.fromkeys((command_ids,) if isinstance(command_ids, str) else command_ids)
         # The keys as they were given: a `CommandId` knows its entry, an equal string does not.
         self._given = {str(each): each for each in self._open}
         self._observer = observer or Observer()
@@ -133,22 +143,31 @@ class Wait:
         """
         begun = time.monotonic()
         next_look = begun + self._look_seconds()
+        answered = True
         while self._open:
-            if timeout is not None and time.monotonic() - begun >= timeout:
+            left = math.inf if timeout is None else timeout - (time.monotonic() - begun)
+            in_time = left > 0
+            if not in_time and not answered:
                 return
             self._observer.on_tick(len(self._open))
             try:
                 if self._cursor is None:
                     yield from self._begin()
-                else:
-                    yield from self._read(block=True)
-                if self._open and time.monotonic() >= next_look:
+                elif in_time:
+                    yield from self._read(math.ceil(min(left * 1000, BLOCK_MILLISECONDS)))
+                # Once the time is up, a last look tells what has ended in it.
+                if self._open and (time.monotonic() >= next_look or not in_time):
                     yield from self._look()
                     next_look = time.monotonic() + self._look_seconds()
             except (RedisError, OSError) as exc:
-                yield from patience.failed(exc)
+                if in_time or not passes(exc):
+                    yield from patience.failed(exc)
+                answered = False
             else:
                 patience.worked()
+                answered = True
+            if not in_time:
+                return
 
     def _look_seconds(self) -> float:
         return max(_LOOK_SECONDS, len(self._open) / _LOOKED_UP_A_SECOND)
@@ -167,9 +186,9 @@ class Wait:
         submitted = [int(each.partition("-")[0]) for each in entries]
         self._cursor = f"{max(min(submitted) - 1, 0)}-0" if submitted else cursor
 
-    def _read(self, *, block: bool) -> Steps[list[Entry]]:
+    def _read(self, milliseconds: int) -> Steps[list[Entry]]:
         assert self._cursor is not None  # noqa: S101 - `_begin` came first
-        entries = yield from entries_after(self._stream, self._cursor, block=block)
+        entries = yield from entries_after(self._stream, self._cursor, milliseconds)
         for entry_id, fields in entries:
             event = event_of(entry_id, fields)
             if event is not None and event.command_id in self._open and not event.is_of_item:
@@ -203,12 +222,15 @@ class Wait:
         submitted = [each for each in self._given.values() if isinstance(each, CommandId)]
         submitted = [each for each in submitted if each in self._open]
         reads = [(self._names.commands(each.stream), each.entry_id) for each in submitted]
-        found = yield Ask(tuple(("XRANGE", key, place, place) for key, place in reads))
+        found: list[Any] = []
+        for start in range(0, len(reads), _ENTRIES):
+            page = reads[start : start + _ENTRIES]
+            found += yield Ask(tuple(("XRANGE", key, place, place) for key, place in page))
         untaken = {str(each) for each, left in zip(submitted, found, strict=True) if left}
         if untaken and not self._told_untaken:
             self._told_untaken = True
             self._observer.on_untaken(len(untaken))
-        while (yield from self._read(block=False)):
+        while (yield from self._read(0)):
             pass
         yield from self._look_up([each for each in self._open if each not in untaken])
 

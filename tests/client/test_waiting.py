@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import pickle
 import threading
 import time
 import uuid
@@ -16,17 +17,25 @@ import pytest
 from tests.client.both import KINDS
 from tests.client.told import Told
 from trainmaster_client import (
+    AddressError,
     AsyncClient,
     AsyncConsumer,
     Client,
     CommandCancelledError,
     CommandFailedError,
+    CommandId,
     CommandRejectedError,
     Consumer,
+    Ending,
     Event,
     Observer,
+    RedisUnavailableError,
     WaitTimeoutError,
 )
+from trainmaster_client.events import event_of
+from trainmaster_client.names import Names
+from trainmaster_client.steps import Ask, Listen, Patience
+from trainmaster_client.waiting import Wait
 from worker.embedded import EmbeddedRedis
 from worker.ledger.connection import connect
 from worker.ledger.inspection import Inspector
@@ -175,6 +184,92 @@ def test_a_wait_that_takes_too_long_names_what_has_not_ended_and_what_has(
     assert caught.value.command_ids == ("b",)
     assert caught.value.endings["a"].result() == 1
     assert untaken == [1]
+
+
+def test_once_the_time_is_up_a_last_look_tells_what_has_ended(client: Any, told: Told) -> None:
+    by_event, by_row, never = client.submit_many([
+        {"type": "list_models", "id": each} for each in ("event", "row", "never")
+    ])
+    told.redis.xdel(told.names.commands(), by_row.entry_id)
+    row: dict[str, str] = {"t": "list_models", "s": "succeeded", "m": "1", "e": "2"}
+    told.redis.hset(told.names.command("row"), mapping=row)  # type: ignore[arg-type]
+    told.tell("list_models.succeeded", "event", result=1)
+    for timeout in (0, -1):
+        assert client.wait(by_event, timeout=timeout).result() == 1
+        assert client.wait(by_row, timeout=timeout).succeeded
+        assert client.wait("row", timeout=timeout).succeeded
+        with pytest.raises(WaitTimeoutError):
+            client.wait(never, timeout=timeout)
+
+
+def test_a_short_wait_does_not_block_for_longer() -> None:
+    wait = Wait(Names("trainmaster"), [CommandId("a", "5-0")])
+    step = next(wait.until_ended(0.05, Patience(0)))
+    assert isinstance(step, Listen)
+    assert 1 <= step.command[step.command.index("BLOCK") + 1] <= 50
+
+
+def test_of_many_commands_that_nobody_takes_only_some_are_read_at_once() -> None:
+    """Each may have a mebibyte."""
+    wait = Wait(Names("trainmaster"), [CommandId(f"c-{n}", f"5-{n}") for n in range(120)])
+    steps = wait.until_ended(0, Patience(0))
+    step, pages = next(steps), []
+    while isinstance(step, Ask) and step.commands[0][0] == "XRANGE":
+        pages.append(len(step.commands))
+        step = steps.send([[]] * pages[-1])
+    assert pages == [50, 50, 20]
+
+
+def test_a_string_is_one_id_and_not_as_many_as_it_has_letters(client: Any, told: Told) -> None:
+    command_id = client.submit("list_models", {}, id="ab")
+    told.tell("list_models.succeeded", "ab", result=1)
+    assert list(client.wait_all(command_id)) == ["ab"]
+
+
+def test_errors_come_whole_out_of_a_pool_of_processes() -> None:
+    text = b'{"id":"i","type":"x.failed","subject":"a","time":"","data":{"error":{"code":"c"}}}'
+    event = event_of(b"1-1", {b"event": text})
+    errors: list[Exception] = [
+        CommandFailedError("a", "failed", event),
+        WaitTimeoutError(["a"], 3, {"b": Ending("b", "failed", event)}),
+        RedisUnavailableError("away", ("a",)),
+        AddressError("names no host"),
+    ]
+    for error in errors:
+        copied = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+        assert (type(copied), str(copied)) == (type(error), str(error))
+        assert vars(copied) == vars(error)
+
+
+async def test_more_calls_wait_at_once_than_redis_py_has_connections(
+    redis_url: str, told: Told
+) -> None:
+    async with AsyncClient(redis_url, namespace=told.names.namespace, patience_seconds=0) as client:
+        commands = [{"type": "list_models", "id": f"c-{number}"} for number in range(130)]
+        ids = await client.submit_many(commands)
+        waits = [asyncio.create_task(client.wait(each)) for each in ids]
+        # None has an end yet, and none may give up.
+        while told.redis.info("clients")["connected_clients"] < 130:
+            assert not any(each.done() for each in waits)
+            await asyncio.sleep(0.05)
+        for number in range(130):
+            told.tell("list_models.succeeded", f"c-{number}", result=number)
+        endings = await asyncio.gather(*waits)
+    assert [each.result() for each in endings] == list(range(130))
+
+
+async def test_a_cancelled_call_ends_cancelled_though_it_was_done(
+    redis_url: str, namespace: str
+) -> None:
+    """redis-py swallows a good part of cancellations."""
+    async with AsyncClient(redis_url, namespace=namespace) as client:
+        for number in range(60):
+            calls = [asyncio.create_task(client.status("a")) for _ in range(3)]
+            for _ in range(number % 20):
+                await asyncio.sleep(0)
+            open_calls = [each for each in calls if each.cancel()]
+            await asyncio.wait(calls)
+            assert all(each.cancelled() for each in open_calls)
 
 
 def test_a_wait_goes_on_over_a_restart_of_redis(
