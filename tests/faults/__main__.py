@@ -18,6 +18,7 @@ from tests.faults.backlogs import bulk_backlog
 from tests.faults.chaos import chaos
 from tests.faults.clocks import clock_back, fast_clock, long_retry_after
 from tests.faults.crash_places import Action, crash_at, open_fleet
+from tests.faults.doubts import resolved_doubts
 from tests.faults.downloads import remote_bodies, silent_downloads
 from tests.faults.failing_worker import PLACES
 from tests.faults.ids import colliding_ids
@@ -62,6 +63,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "trainings-listed": lambda at, seed: trainings(at, seed, 300, "listed"),
     "trainings-hidden": lambda at, seed: trainings(at, seed, 300, "hidden"),
+    "doubts-resolved": lambda at, seed: resolved_doubts(at, seed, 300),
     "frozen-workers": lambda at, seed: frozen(at, seed, 400, 4),
     "lost-wake-ups": lambda at, seed: lost_wake_ups(at, seed, 1_000),
     "tripled": lambda at, seed: tripled(at, seed, 3_000),

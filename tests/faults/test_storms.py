@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from tests.faults.doubts import resolved_doubts
 from tests.faults.storms import crashes
 from tests.faults.trainings import trainings
 
@@ -31,3 +32,11 @@ def test_no_training_is_made_twice_though_posts_fail_and_workers_die(
     found = trainings(tmp_path, seed, 45, shown)
     assert found.holds, found.line()
     assert found.faults > 2
+
+
+@pytest.mark.parametrize("seed", [104])
+def test_each_doubt_that_a_person_settles_comes_to_one_training(tmp_path: Path, seed: int) -> None:
+    found = resolved_doubts(tmp_path, seed, 45)
+    assert found.holds, found.line()
+    assert found.details["adopted"] > 2
+    assert found.details["settled"] > found.details["adopted"] + 2
