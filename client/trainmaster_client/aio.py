@@ -18,7 +18,7 @@ from trainmaster_client.blocking import (
     SOCKET_TIMEOUT_SECONDS,
     consumer_name,
 )
-from trainmaster_client.commands import Message, message_of
+from trainmaster_client.commands import Message, check_reply_to, message_of
 from trainmaster_client.consuming import ConsumerOptions, Group
 from trainmaster_client.errors import RedisTroubleError, WaitTimeoutError
 from trainmaster_client.names import Names
@@ -60,6 +60,7 @@ class AsyncClient:
 
     Raises:
         AddressError: the URL names no Redis, or files for TLS that can't be used.
+        InvalidCommandError: workers would reject each command for its `reply_to`.
 
     Example:
         >>> async with AsyncClient("redis://127.0.0.1:6379") as client:  # doctest: +SKIP
@@ -74,6 +75,7 @@ class AsyncClient:
         reply_to: str | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
+        check_reply_to(reply_to)
         address = RedisAddress.parse(redis_url)
         address.check_files()
         self._redis: redis.asyncio.Redis = address.asyncio_client(
@@ -160,6 +162,9 @@ class AsyncClient:
         **attributes: Any,
     ) -> Any:
         """Submits one command, waits for its end and returns its result.
+
+        None too where the result was too large for an event or is no longer kept: what `wait`
+        returns tells which.
 
         Args:
             command: the whole command, or its type.

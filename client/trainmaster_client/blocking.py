@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from trainmaster_client.address import RedisAddress
-from trainmaster_client.commands import Message, message_of
+from trainmaster_client.commands import Message, check_reply_to, message_of
 from trainmaster_client.consuming import ConsumerOptions, Group
 from trainmaster_client.errors import RedisTroubleError, WaitTimeoutError
 from trainmaster_client.names import Names
@@ -63,6 +63,7 @@ class Client:
 
     Raises:
         AddressError: the URL names no Redis, or files for TLS that can't be used.
+        InvalidCommandError: workers would reject each command for its `reply_to`.
 
     Example:
         >>> with Client("redis://127.0.0.1:6379") as client:  # doctest: +SKIP
@@ -77,6 +78,7 @@ class Client:
         reply_to: str | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
+        check_reply_to(reply_to)
         address = RedisAddress.parse(redis_url)
         address.check_files()
         self._redis: redis.Redis = address.client(
@@ -162,6 +164,9 @@ class Client:
         **attributes: Any,
     ) -> Any:
         """Submits one command, waits for its end and returns its result.
+
+        None too where the result was too large for an event or is no longer kept: what `wait`
+        returns tells which.
 
         Args:
             command: the whole command, or its type.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from trainmaster_client.errors import InvalidCommandError
 from trainmaster_client.json_text import encode
@@ -13,6 +14,8 @@ from trainmaster_client.names import CommandStream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_REPLY_TO: Final = re.compile(r"[a-z0-9._-]{1,64}")
 
 
 class CommandId(str):
@@ -58,6 +61,16 @@ class Message:
     command_id: str
     text: bytes
     stream: CommandStream = CommandStream.COMMON
+
+
+def check_reply_to(reply_to: str | None) -> None:
+    """Returns if workers know such a stream of replies.
+
+    Raises:
+        InvalidCommandError: they would reject each command that names it, and tell that elsewhere.
+    """
+    if reply_to is not None and not _REPLY_TO.fullmatch(reply_to):
+        raise InvalidCommandError("reply_to needs 1 to 64 lowercase letters, digits, dots, _ or -")
 
 
 def message_of(

@@ -74,6 +74,9 @@ class Ending:
     def result(self) -> Any:
         """Returns the command's result.
 
+        None too where it was too large for an event (`event.dataref` says where it lies), or where
+        `event` is None: the ledger knows the end and no longer the result.
+
         Raises:
             CommandError: the one of its end; there is no result.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import re
 import threading
 import time
 from contextlib import suppress
@@ -16,9 +17,12 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from schemas.attributes import REPLY_TO_PATTERN
 from schemas.referral import parse_message
 from tests.client.told import Told
 from trainmaster_client import (
+    AsyncClient,
+    Client,
     InvalidCommandError,
     Message,
     RedisRefusedError,
@@ -91,6 +95,15 @@ def test_a_client_s_reply_stream_is_that_of_commands_that_name_none(
     client.submit("list_models", {})
     client.submit("list_models", {}, replyto="another")
     assert [each["replyto"] for each in sent(told)] == ["mine", "another"]
+
+
+@pytest.mark.parametrize("name", ["Orders", "", "a:b", "x" * 65])
+def test_a_reply_stream_that_workers_do_not_take_is_told_at_once(redis_url: str, name: str) -> None:
+    """They would tell each rejection in the stream of all, and the client waits in its own."""
+    assert not re.search(REPLY_TO_PATTERN, name)
+    for kind in (Client, AsyncClient):
+        with pytest.raises(InvalidCommandError, match="reply_to needs"):
+            kind(redis_url, reply_to=name)
 
 
 def test_integers_of_any_length_arrive_whole(client: Any, told: Told) -> None:
