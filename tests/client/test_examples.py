@@ -215,5 +215,5 @@ def _titles(told: Told) -> list[Any]:
     return [
         event["data"]["result"]["model_group"]["title"]
         for event in events
-        if event["type"] == "create_model.succeeded"
+        if event["type"] == "create_model.succeeded" and event["subject"].startswith("dataset-")
     ]
