@@ -20,6 +20,7 @@ from trainmaster_client.errors import (
     RedisRefusedError,
     RedisTroubleError,
     RedisUnavailableError,
+    ResultElsewhereError,
     UnknownCommandError,
     WaitTimeoutError,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "RedisRefusedError",
     "RedisTroubleError",
     "RedisUnavailableError",
+    "ResultElsewhereError",
     "State",
     "Status",
     "UnknownCommandError",

@@ -28,7 +28,7 @@ from trainmaster_client.submitting import submit
 from trainmaster_client.waiting import Wait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping
     from types import TracebackType
     from uuid import UUID
 
@@ -270,7 +270,7 @@ class AsyncClient:
         follow: bool = False,
         reply_to: str | None = None,
         on_trouble: Callable[[BaseException], None] | None = None,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event]:
         """Yields events, oldest first.
 
         Args:
@@ -304,7 +304,8 @@ class AsyncClient:
             name: of this consumer, which no other one that runs has; made without one.
         """
         chosen = options or ConsumerOptions()
-        return AsyncConsumer(self, Group(self._names, group, name or consumer_name(), chosen))
+        own_name = name or consumer_name()
+        return AsyncConsumer(self, Group(self._names, group, own_name, chosen, leaves=name is None))
 
     def _patience(self) -> Patience:
         return Patience(self._patience_seconds)

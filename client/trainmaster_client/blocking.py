@@ -26,7 +26,7 @@ from trainmaster_client.submitting import submit
 from trainmaster_client.waiting import Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Generator, Iterable, Mapping
     from types import TracebackType
     from uuid import UUID
 
@@ -269,7 +269,7 @@ class Client:
         follow: bool = False,
         reply_to: str | None = None,
         on_trouble: Callable[[BaseException], None] | None = None,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event]:
         """Yields events, oldest first.
 
         Args:
@@ -301,7 +301,8 @@ class Client:
             name: of this consumer, which no other one that runs has; made without one.
         """
         chosen = options or ConsumerOptions()
-        return Consumer(self, Group(self._names, group, name or consumer_name(), chosen))
+        own_name = name or consumer_name()
+        return Consumer(self, Group(self._names, group, own_name, chosen, leaves=name is None))
 
     def _patience(self) -> Patience:
         return Patience(self._patience_seconds)

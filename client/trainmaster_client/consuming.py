@@ -82,9 +82,20 @@ class Group:
         names: of the namespace.
         group: its name.
         consumer: this one's name, unlike that of every other one that lives.
+        leaves: whether it leaves the group at its end. One that comes back with its name stays:
+            its next process may be reading already.
     """
 
-    def __init__(self, names: Names, group: str, consumer: str, options: ConsumerOptions) -> None:
+    def __init__(
+        self,
+        names: Names,
+        group: str,
+        consumer: str,
+        options: ConsumerOptions,
+        *,
+        leaves: bool = True,
+    ) -> None:
+        self._leaves = leaves
         self._stream = names.events(options.reply_to)
         self._parked = names.parked(group)
         self._handled = names.handled(group)
@@ -201,6 +212,8 @@ class Group:
 
     def leave(self) -> Steps[None]:
         """Takes this consumer out of the group, unless events are still pending with it."""
+        if not self._leaves:
+            return
         pending = yield from ask("XPENDING", self._stream, self._group, "-", "+", 1, self._consumer)
         if not pending:
             yield from ask("XGROUP", "DELCONSUMER", self._stream, self._group, self._consumer)

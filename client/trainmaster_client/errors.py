@@ -14,6 +14,7 @@
         ├── CommandFailedError
         ├── CommandCancelledError
         ├── CommandRejectedError
+        ├── ResultElsewhereError    it succeeded, and its result is in no event
         └── UnknownCommandError     the ledger does not know it, or knows it no more
 """
 
@@ -136,6 +137,20 @@ class CommandCancelledError(CommandError):
 
 class CommandRejectedError(CommandError):
     """The command was never accepted; `details["problems"]` names each field that is wrong."""
+
+
+class ResultElsewhereError(CommandError):
+    """The command succeeded, and its result was too large for an event, or the event is gone.
+
+    Attributes:
+        dataref: the URL of the result; None where the event is no longer kept.
+    """
+
+    def __init__(self, command_id: str, state: str, event: Event | None) -> None:
+        super().__init__(command_id, state, event)
+        self.dataref = None if event is None else event.dataref
+        where = "its event is no longer kept" if event is None else f"at {self.dataref}"
+        self.args = (f"{command_id} {state}; the result is not here: {where}",)
 
 
 class UnknownCommandError(CommandError):

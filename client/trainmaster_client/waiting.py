@@ -19,6 +19,7 @@ from trainmaster_client.errors import (
     CommandError,
     CommandFailedError,
     CommandRejectedError,
+    ResultElsewhereError,
     UnknownCommandError,
 )
 from trainmaster_client.events import State, event_of
@@ -72,18 +73,18 @@ class Ending:
         return self.state == State.SUCCEEDED
 
     def result(self) -> Any:
-        """Returns the command's result.
-
-        None too where it was too large for an event (`event.dataref` says where it lies), or where
-        `event` is None: the ledger knows the end and no longer the result.
+        """Returns the command's result; None where it has none, as a deletion.
 
         Raises:
-            CommandError: the one of its end; there is no result.
+            CommandError: the one of its end; `ResultElsewhereError` where it succeeded and the
+                result was too large for an event, or the event is no longer kept.
         """
         if not self.succeeded:
             error = _ERRORS.get(self.state, CommandError)
             raise error(self.command_id, self.state, self.event)
-        return None if self.event is None else self.event.result
+        if self.event is None or self.event.dataref is not None:
+            raise ResultElsewhereError(self.command_id, self.state, self.event)
+        return self.event.result
 
 
 class Observer:

@@ -523,3 +523,10 @@ async def test_who_follows_events_ends_though_a_call_swallowed_the_cancellation(
     task.cancel()
     await asyncio.wait({task}, timeout=30)
     assert task.cancelled()
+
+
+def test_a_consumer_with_a_name_of_its_own_stays_in_its_group(client: Any, told: Told) -> None:
+    """Its next process may be reading already when this one leaves."""
+    told.tell("train.accepted", "a")
+    consume(client, FROM_START, 1, name="mine")
+    assert told.consumers(GROUP) == ["mine"]

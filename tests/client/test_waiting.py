@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from trainmaster_client import (
     Event,
     Observer,
     RedisUnavailableError,
+    ResultElsewhereError,
     WaitTimeoutError,
 )
 from trainmaster_client.events import event_of
@@ -324,3 +326,24 @@ def test_both_kinds_have_the_same_methods_with_the_same_arguments() -> None:
     assert public(Client) == public(AsyncClient)
     assert public(Consumer) == public(AsyncConsumer)
     assert set(KINDS) == {"blocking", "looped"}
+
+
+def test_a_result_that_is_in_no_event_is_told_and_not_taken_for_none(
+    client: Any, told: Told
+) -> None:
+    command_id = client.submit("list_models", {}, id="large")
+    text = (
+        b'{"id":"i","type":"list_models.succeeded","subject":"large","time":"",'
+        b'"source":"/trainmaster","dataref":"file:///r/1.json","data":{"result":null}}'
+    )
+    told.redis.xadd(told.names.events(), {"event": text})
+    ending = client.wait(command_id, timeout=60)
+    assert ending.succeeded
+    with pytest.raises(ResultElsewhereError, match=r"not here: at file:///r/1\.json") as caught:
+        ending.result()
+    assert pickle.loads(pickle.dumps(caught.value)).dataref == "file:///r/1.json"  # noqa: S301
+    with pytest.raises(ResultElsewhereError, match="no longer kept"):
+        replace(ending, event=None).result()
+    deletion = client.submit("delete_model", {}, id="none")
+    told.tell("delete_model.succeeded", "none", result=None)
+    assert client.wait(deletion, timeout=60).result() is None
