@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 from uuid import UUID
 
 from pydantic import (
@@ -81,7 +81,7 @@ class ResolveData(CommandData):
     created: UUID | None = Field(
         default=None, description="What its lost call created, by its uuid."
     )
-    not_created: Literal[True] | None = Field(
+    not_created: bool | None = Field(
         default=None, description="`true` where the lost call created nothing: it is sent again."
     )
     by: Name | None = Field(
@@ -90,8 +90,9 @@ class ResolveData(CommandData):
 
     @model_validator(mode="after")
     def _check_one(self) -> Self:
-        if (self.created is None) == (self.not_created is None):
-            raise PydanticCustomError("exactly_one", "must have either created or not_created")
+        if (self.created is None) == (not self.not_created):
+            message = "must have either created, or not_created as true"
+            raise PydanticCustomError("exactly_one", message)
         return self
 
 

@@ -110,8 +110,7 @@ class StubApi:
         # A loop that ends before it has closed its connections leaves that to the collector.
         for writer in writers:
             writer.transport.abort()
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -86,6 +87,9 @@ class Session:
     async def aclose(self) -> None:
         """Closes the session and its connections."""
         await self._session.close()
+        # A connection that was given up just now is closed in the loop's next turn, and the loop
+        # may end before that.
+        await asyncio.sleep(0)
 
 
 @lru_cache(maxsize=1024)
