@@ -281,12 +281,12 @@ def test_all_of_a_reason_are_replayed_and_what_is_left_is_purged(control: Contro
     failed = [control.submit("get_model", f"model_uuid={MISSING}") for _ in range(3)]
     for command_id in failed:
         control.wait_for(command_id, "failed")
-    control.console.run("submit", "--json", "get_model", f"model_uuid={MISSING}")
     reason = control.console.run("dead-letters", "show", "--json", failed[0]).lines[0]["reason"]
     done = control.console.run("dead-letters", "replay", "--all", "--reason", reason)
     assert done.code == 0
     for command_id in failed:
         control.wait_for(replayed(control, command_id, 1), "failed")
+    control.wait_for(control.submit("get_model", f"model_uuid={MISSING}"), "failed")
     purged = control.console.run("dead-letters", "purge", "--older-than", "0s", "--yes")
     assert purged.code == 0, purged.err
     assert control.console.run("dead-letters", "list", "--json").out == ""
