@@ -232,3 +232,15 @@ async def test_the_command_the_client_and_the_console_do_the_same(
     assert (await bench.end(wrong))["data"]["error"]["code"] == "not_found"
     async with AsyncClient(redis_url, namespace=namespace) as client:
         assert [event.data["by"] async for event in client.events(["resolved"])] == ["Bo"]
+
+
+async def test_a_step_that_a_newer_version_noted_is_never_taken_for_none(bench: Bench) -> None:
+    """Two versions may run side by side: what one does not know, it does not send again."""
+    before = trainings(bench)
+    sent = await doubtful_training(bench, NEVER_SENT)
+    await bench.redis.hset(bench.ledger.keys.row(sent), "p", '{"step": "unheard of"}')
+    bench.sandbox.faults(SIMULATED)
+    run = bench.begin(await bench.claim(sent))
+    with pytest.raises(RuntimeError, match="unknown step"):
+        await bench.attempts.carry_out(run)
+    assert trainings(bench) == before

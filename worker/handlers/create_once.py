@@ -92,8 +92,11 @@ class CreateOnce(Generic[C]):
                 return await self._reconcile(run)
             case "resolved":
                 return await self._follow(run)
-            case _:
+            case None:
                 return await self._send(run)
+            case step:
+                # A newer version wrote it: whether something was sent only that one knows.
+                raise RuntimeError(f"unknown step {step!r}")
 
     async def _send(self, run: Run[C]) -> Created | Waiting:
         async with run.until_deadline():

@@ -35,6 +35,8 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:backfills           zset     ids of backfills, by the time (ms) at which they began
     {ns}:backfill:<id>       hash     one backfill, see `worker.backfill.store`
     {ns}:backfill-open:<id>  set      row ids of its items that have rows
+    {ns}:handled:<group>     zset     events that a group of a client's consumers has handled
+    {ns}:parked:<group>      stream   events that such a group could not handle
     {ns}:backfill-results:<id>  stream  field `result`: how items ended, until they are written
 
 Ids come from producers and may be any printable text, so each family of keys has a space of its
@@ -46,15 +48,25 @@ id, `ITEM_SEPARATOR` and the item's number; no id of a command holds that charac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from schemas.enums import Priority
+from trainmaster_client.names import COMMAND_FIELD, EVENT_FIELD, CommandStream
+
+__all__ = [
+    "CELERY_FIELD",
+    "COMMAND_FIELD",
+    "EVENT_FIELD",
+    "GROUP",
+    "ITEM_SEPARATOR",
+    "CommandStream",
+    "Keys",
+    "item_row_id",
+    "shown_id",
+]
 
 GROUP = "intake"
-COMMAND_FIELD = b"command"
 CELERY_FIELD = b"celery"
-EVENT_FIELD = b"event"
 
 # The unit separator of ASCII: refused in the ids of commands, for it is not printable.
 ITEM_SEPARATOR: Final = "\x1f"
@@ -68,26 +80,6 @@ def item_row_id(backfill_id: str, number: int | str) -> str:
 def shown_id(row_id: str) -> str:
     """Returns a row id as people see it: an item of `night` is `night/17`."""
     return row_id.replace(ITEM_SEPARATOR, "/")
-
-
-class CommandStream(StrEnum):
-    """The streams of commands, in the order in which they are read.
-
-    Entries of both may have the same id. So each has an origin, which no other entry has: its id
-    with the stream's value before it. Rows and ids of events are made of origins.
-    """
-
-    COMMON = ""
-    BULK = "b"
-
-    def origin(self, entry_id: str) -> str:
-        """Returns what names an entry of this stream among those of both."""
-        return f"{self}{entry_id}"
-
-    @classmethod
-    def of(cls, priority: object) -> CommandStream:
-        """Returns the stream for new commands of a priority, which may be none that there is."""
-        return cls.BULK if priority == Priority.BULK else cls.COMMON
 
 
 @dataclass(frozen=True, slots=True)
