@@ -244,3 +244,17 @@ async def test_a_step_that_a_newer_version_noted_is_never_taken_for_none(bench: 
     with pytest.raises(RuntimeError, match="unknown step"):
         await bench.attempts.carry_out(run)
     assert trainings(bench) == before
+
+
+@pytest.mark.parametrize("odd", ["[]", "{", '"in_doubt"'])
+async def test_a_row_that_someone_wrote_over_is_in_no_doubt_and_can_be_cancelled(
+    bench: Bench, odd: str
+) -> None:
+    sent = await bench.send("list_models", {})
+    row = bench.ledger.keys.row(sent)
+    await bench.redis.hset(row, mapping={"p": odd, "r": odd})
+    assert (await settle(bench, sent, None)).status is ResolveStatus.NOT_IN_DOUBT
+    outcome = await cancel(
+        bench.redis, bench.ledger.keys, sent, retention_seconds=60, reply_retention_seconds=60
+    )
+    assert outcome.verdict == "cancelled"

@@ -59,7 +59,7 @@ def summarise(event: Event) -> str:
                 if data["created"] is None
                 else f"{data['created']} was created"
             )
-            said = f"{data['by']}: {what}"
+            said = f"{' '.join(data['by'].split())}: {what}"
         case "succeeded":
             tries = "" if data["attempts"] == 1 else f", {counted(data['attempts'], 'attempt')}"
             result = event.get("dataref") or summarise_result(command_type, data["result"])

@@ -50,7 +50,7 @@ def resolve(
             redis,
             target.keys,
             command_id,
-            Resolution(created, by or _whoever_runs_this()),
+            Resolution(created, " ".join((by or "").split()) or _whoever_runs_this()),
             reply_retention_seconds=target.settings.event_retention_seconds,
         )
     )

@@ -7,13 +7,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from schemas.enums import CommandType, EventState
-from schemas.json_text import decode_json
 from schemas.legible import read_legible
 from schemas.parsing import InvalidCommandError
 from schemas.referral import reread_message
 from worker.ledger.announcement import announce
 from worker.ledger.keys import item_row_id
 from worker.ledger.lua import load_script
+from worker.ledger.row import read_progress
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -74,7 +74,7 @@ class _Moment:
 
     @property
     def progress(self) -> dict[str, Any]:
-        return decode_json(self.noted) if self.noted else {}
+        return read_progress(self.noted)
 
     @property
     def training_uuid(self) -> str | None:

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from redis.exceptions import ResponseError
 
-from schemas.json_text import decode_json
-from worker.ledger.row import RowState
+from worker.ledger.row import RowState, read_progress
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -189,17 +188,9 @@ class Lookalikes:
             return _Standing.UNKNOWN
         if state is None or entry_id != creator.entry_id.encode():
             return _Standing.UNKNOWN
-        step = _step(progress)
+        step = read_progress(progress).get("step")
         if state in _OWNING or step == "created":
             return _Standing.OWNS
         if state in _ENDED:
             return _Standing.UNKNOWN
         return _Standing.OPEN if step in _SENT else _Standing.UNSENT
-
-
-def _step(progress: bytes | None) -> object:
-    try:
-        noted = decode_json(progress or b"null")
-    except ValueError:
-        return None
-    return noted.get("step") if isinstance(noted, dict) else None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from schemas.enums import EventState
-from schemas.json_text import decode_json, encode_json
+from schemas.json_text import encode_json
 from schemas.legible import read_legible
 from schemas.parsing import InvalidCommandError
 from schemas.referral import reread_message
 from worker.ledger.announcement import announce
 from worker.ledger.lua import load_script
+from worker.ledger.row import read_progress
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -79,7 +80,7 @@ async def resolve(
         if state is None:
             return ResolveOutcome(ResolveStatus.UNKNOWN_ID, "")
         created = None if resolution.created is None else str(resolution.created)
-        doubt: dict[str, Any] = decode_json(noted) if noted else {}
+        doubt = read_progress(noted)
         if ended_at is not None or doubt.get("step") != "in_doubt":
             return ResolveOutcome(
                 _status(known, created, resolution.by, ended=ended_at is not None), state.decode()
@@ -93,7 +94,7 @@ async def resolve(
             command_id,
             EventState.RESOLVED,
             {"created": created, "by": resolution.by},
-            ordinal=int(token),
+            ordinal=int(token) if token.isdigit() else 0,
             now=now,
         )
         settled = await script(
@@ -116,8 +117,8 @@ async def resolve(
 
 def _status(known: bytes | None, created: str | None, by: str, *, ended: bool) -> ResolveStatus:
     """Returns what to say of a command that is in no doubt; the same word again is as the first."""
-    said: dict[str, Any] = decode_json(known) if known else {}
-    if said and (said["created"], said["by"]) == (created, by):
+    said = read_progress(known)
+    if said and (said.get("created"), said.get("by")) == (created, by):
         return ResolveStatus.RESOLVED
     return ResolveStatus.ALREADY_ENDED if ended else ResolveStatus.NOT_IN_DOUBT
 

@@ -42,6 +42,15 @@ Progress = dict[str, Any]
 """What a handler remembers between its runs; JSON values."""
 
 
+def read_progress(text: bytes | None) -> Progress:
+    """Returns what a row's field holds; nothing where someone wrote over it."""
+    try:
+        found = decode_json(text) if text else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 class RowState(StrEnum):
     """Where a command stands."""
 
