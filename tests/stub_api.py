@@ -96,6 +96,10 @@ class StubApi:
         writers: set[asyncio.StreamWriter] = set()
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if self._stop.is_set():
+                # Taken in while the server closed: nobody would close it any more.
+                writer.transport.abort()
+                return
             writers.add(writer)
             task = asyncio.create_task(self._serve(reader, writer))
             tasks.add(task)

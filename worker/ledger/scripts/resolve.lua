@@ -17,11 +17,13 @@ redis.call('XLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2]); redis.call('ZCARD', KEYS[3])
 local is = redis.call('HMGET', row, 'n', 'p', 'e', 'l')
 if is[3] or is[1] ~= ARGV[6] or is[2] ~= ARGV[7] then return 0 end
+-- Before anything is written: where the token is no number, the script ends here.
+local token = is[1] + 1
 local suspect = redis.call('ZSCORE', KEYS[4], id)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('XADD', KEYS[1], '*', 'event', ARGV[3])
-redis.call('HSET', row, 'n', is[1] + 1, 'p', ARGV[8], 'r', ARGV[9])
+redis.call('HSET', row, 'n', token, 'p', ARGV[8], 'r', ARGV[9])
 redis.call('ZADD', suspect and KEYS[4] or is[4] == 'b' and KEYS[3] or KEYS[2], now, id)
 -- A reply stream whose key holds something else gets nothing: the events stream has it all.
 local kind = ARGV[4] ~= '' and redis.call('TYPE', ARGV[4])['ok']
