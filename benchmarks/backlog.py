@@ -17,9 +17,9 @@ from benchmarks.contenders.registry import OURS
 from benchmarks.running import Running, running
 from benchmarks.work import messages
 from schemas.enums import Priority
-from worker.ledger.connection import connect
-from worker.ledger.keys import Keys
-from worker.ledger.lanes import Lanes
+from worker.queue.ledger.connection import connect
+from worker.queue.ledger.keys import Keys
+from worker.queue.ledger.lanes import Lanes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

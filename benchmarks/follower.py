@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from worker.ledger.streams import of_one_stream
+from worker.queue.ledger.streams import of_one_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable

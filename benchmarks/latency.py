@@ -13,7 +13,7 @@ from redis import Redis
 from benchmarks.arena import BenchmarkError, open_arena
 from benchmarks.running import running
 from benchmarks.statistics import percentile
-from worker.ledger.streams import of_one_stream
+from worker.queue.ledger.streams import of_one_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

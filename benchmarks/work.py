@@ -1,7 +1,7 @@
 """The work that every contender does: the same command, the same request, the same event.
 
 A command is one prediction on an image in base64; its first characters are the command's id, by
-which the stub counts calls. The request is signed and sent by `worker.api.transport` where a
+which the stub counts calls. The request is signed and sent by `worker.encord.api.transport` where a
 contender is asynchronous, so that only the queue differs.
 """
 
@@ -21,8 +21,8 @@ import redis.asyncio
 from benchmarks.stub import ID_BYTES, ID_CHARACTERS
 from schemas.enums import EventState
 from schemas.events import event_json
-from worker.api.signing import RequestSigner
-from worker.api.transport import Transport
+from worker.encord.api.signing import RequestSigner
+from worker.encord.api.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -22,7 +22,7 @@ from demo.report import Report, print_results
 from demo.stage import NAMESPACE, running_stage
 from trainmaster_client import AsyncClient, ClientError
 from worker.errors import SettingError
-from worker.ledger.connection import LEDGER_TROUBLE
+from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,7 +100,7 @@ async def _guarded(options: Options, console: Console) -> int:
             last.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
             report = await _perform(options, folder, guardian, console)
-        except (DemoError, SettingError, ClientError, *LEDGER_TROUBLE) as error:
+        except (DemoError, SettingError, ClientError, *RETRYABLE_REDIS_ERRORS) as error:
             console.print(f"demo: {error}", style="red", soft_wrap=True, markup=False)
             return 1
     print_results(report, console)

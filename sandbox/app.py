@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from sandbox.attachments import AttachmentOperations
-    from sandbox.endpoint import Gate, Handler
+    from sandbox.endpoint import Handler, RequestPipeline
     from sandbox.links import WeightsLinks
     from sandbox.models import ModelOperations, TrainingOperations
     from sandbox.predictions import PredictionOperations
@@ -65,7 +65,7 @@ class Operations:
     predictions: PredictionOperations
 
 
-def build_app(gate: Gate, operations: Operations, control: Control) -> Starlette:
+def build_app(gate: RequestPipeline, operations: Operations, control: Control) -> Starlette:
     """Returns the whole application."""
     app = Starlette(
         routes=[*_operation_routes(gate, operations), *control.routes()],
@@ -76,7 +76,7 @@ def build_app(gate: Gate, operations: Operations, control: Control) -> Starlette
     return app
 
 
-def _operation_routes(gate: Gate, operations: Operations) -> list[Route]:
+def _operation_routes(gate: RequestPipeline, operations: Operations) -> list[Route]:
     by_path = {
         # First the two that take nearly all calls: routes are tried in their order.
         f"{_TRAINING}/training": {
@@ -90,7 +90,7 @@ def _operation_routes(gate: Gate, operations: Operations) -> list[Route]:
     return [_route(path, by_method, gate) for path, by_method in by_path.items()]
 
 
-def _route(path: str, by_method: _ByMethod, gate: Gate) -> Route:
+def _route(path: str, by_method: _ByMethod, gate: RequestPipeline) -> Route:
     endpoints = {
         method: Endpoint(operation, handler, gate)
         for method, (operation, handler) in by_method.items()
@@ -154,7 +154,7 @@ def _attachments_by_path(attachments: AttachmentOperations) -> dict[str, _ByMeth
 class Control:
     """What steers the sandbox itself and is no part of the API."""
 
-    def __init__(self, gate: Gate, links: WeightsLinks, state: StateFolder) -> None:
+    def __init__(self, gate: RequestPipeline, links: WeightsLinks, state: StateFolder) -> None:
         self._gate = gate
         self._links = links
         self._state = state

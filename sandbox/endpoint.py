@@ -59,7 +59,7 @@ Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class RequestPipeline:
     """What every call passes."""
 
     faults: Faults
@@ -71,7 +71,7 @@ class Gate:
 class Endpoint:
     """An operation as an ASGI application."""
 
-    def __init__(self, operation: Operation, handler: Handler, gate: Gate) -> None:
+    def __init__(self, operation: Operation, handler: Handler, gate: RequestPipeline) -> None:
         self._operation = operation
         self._handler = handler
         self._gate = gate

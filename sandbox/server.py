@@ -19,7 +19,7 @@ from sandbox.app import Control, Operations, build_app
 from sandbox.attachments import AttachmentOperations
 from sandbox.authentication import Authenticator
 from sandbox.catalogue import open_catalogue
-from sandbox.endpoint import TRANSPORT_EXTENSION, Gate
+from sandbox.endpoint import TRANSPORT_EXTENSION, RequestPipeline
 from sandbox.errors import InvalidRequestError, StateError
 from sandbox.faults import Faults
 from sandbox.inference import Inference
@@ -89,7 +89,7 @@ def _build(
     process = TrainingProcess(state, catalogue)
     trainings = Trainings(store, process, settings.parallel_trainings)
     links = WeightsLinks(state.link_key(), settings.link_seconds)
-    gate = Gate(
+    gate = RequestPipeline(
         faults=faults,
         truth=Truth(store),
         authenticator=Authenticator(

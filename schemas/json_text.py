@@ -14,7 +14,7 @@ import orjson
 from pydantic_core import to_json
 
 
-class Encoded:
+class RawJson:
     """A value that is JSON already; it may stand anywhere in what is encoded."""
 
     # No dataclass: orjson would take one apart.
@@ -54,12 +54,12 @@ def decode_json(text: bytes) -> Any:
 
 
 def _fragment(value: object) -> orjson.Fragment:
-    if isinstance(value, Encoded):
+    if isinstance(value, RawJson):
         return orjson.Fragment(value.text)
     raise TypeError
 
 
 def _value_of_encoded(value: object) -> Any:
-    if isinstance(value, Encoded):
+    if isinstance(value, RawJson):
         return decode_json(value.text)
     raise TypeError(f"{type(value).__name__} has no JSON")

@@ -14,9 +14,9 @@ from tests.console import Console, Served, running_worker
 from tests.sandbox_process import running_sandbox
 from tests.stub_api import StubApi
 from worker.embedded import EmbeddedRedis
-from worker.ledger.connection import connect
-from worker.ledger.keys import Keys
-from worker.ledger.ledger import Ledger
+from worker.queue.ledger.connection import connect
+from worker.queue.ledger.keys import Keys
+from worker.queue.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -21,22 +21,22 @@ from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from kombu import Exchange, Queue
 
 from schemas.events import ErrorCode
-from worker.composition import create_engine
+from worker.bootstrap import create_supervisor
 from worker.environment import load_settings
 from worker.errors import LedgerLostError, SettingError, TrainmasterError
-from worker.intake.celery_message import SUBMIT_TASK
-from worker.ledger.keys import Keys
 from worker.logging import configure
+from worker.queue.intake.envelope import SUBMIT_TASK
+from worker.queue.ledger.keys import Keys
+from worker.queue.pool.tasks import RUN_TASK, register_tasks
+from worker.queue.pool.wake_consumer import WAKE_CONSUMER
 from worker.redaction import redact_url
 from worker.redis_address import RedisAddress
-from worker.tasks.submission import RUN_TASK, register_tasks
-from worker.tasks.wake_consumer import WAKE_CONSUMER
 
 if TYPE_CHECKING:
     from celery.worker import WorkController
 
+    from worker.queue.pool.supervisor import Supervisor
     from worker.settings import Settings
-    from worker.tasks.engine import Engine
 
 log = structlog.get_logger(__name__)
 
@@ -56,16 +56,16 @@ class WorkerProcess:
         exit_code: of a process that ends by itself: 1 broken, 2 a setting is wrong.
     """
 
-    engine: Engine | None = None
+    engine: Supervisor | None = None
     exit_code: int = 0
 
-    def running(self) -> Engine:
+    def running(self) -> Supervisor:
         """Returns the engine; there is one before the first task comes."""
         if self.engine is None:
             raise RuntimeError("the engine has not started")
         return self.engine
 
-    def start(self, engine: Engine) -> None:
+    def start(self, engine: Supervisor) -> None:
         """Starts an engine; ends the process where that can't work."""
         self.engine = engine
         try:
@@ -134,7 +134,7 @@ def create_app(settings: Settings, process: WorkerProcess | None = None) -> Cele
             # Ctrl-C stops a worker as SIGTERM does; Celery's own handler would end it with 1.
             signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
             this.check_pool(parent.pool_cls)  # type: ignore[attr-defined]
-            this.start(create_engine(settings, publish_wake_up, this.break_off))
+            this.start(create_supervisor(settings, publish_wake_up, this.break_off))
 
         def stop(self, parent: WorkController) -> None:
             """Stops the engine; everything that ran is finished or handed back."""
@@ -235,7 +235,7 @@ def run_worker(settings: Settings, *, name: str | None = None) -> int:
     return process.exit_code or (code if isinstance(code, int) else 0)
 
 
-# What Celery says of each try to reach Redis; `worker.ledger.outage` says it once, and in time.
+# What Celery says of each try to reach Redis; `worker.queue.ledger.outage` says it once, in time.
 _TOLD_BY_US: Final = (
     " ready.",
     "consumer: Cannot connect to",

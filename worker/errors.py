@@ -28,8 +28,8 @@
     ├── LedgerLostError              someone emptied Redis; the worker stops
     └── FencedError                  another holder owns the command now
 
-Third-party errors are translated in exactly one place, `worker.api.transport`; fates are read
-in exactly one place, `worker.tasks.verdict`.
+Third-party errors are translated in exactly one place, `worker.encord.api.transport`; what becomes
+of a command is read in exactly one place, `worker.queue.pool.retry`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Fate(StrEnum):
+class Disposition(StrEnum):
     """What becomes of a command whose attempt ended in an error."""
 
     RETRY = "retry"

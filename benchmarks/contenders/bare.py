@@ -35,7 +35,7 @@ from benchmarks.work import (
     result_event,
     signer,
 )
-from worker.api.transport import BASE_PATH
+from worker.encord.api.transport import BASE_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

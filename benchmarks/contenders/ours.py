@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.contenders.contender import RECOVERY_SECONDS, Contender, Producer, program
 from trainmaster_client import Client
-from worker.ledger.keys import Keys
+from worker.queue.ledger.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

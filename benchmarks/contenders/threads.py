@@ -18,7 +18,7 @@ from benchmarks.work import (
     result_event,
     signer,
 )
-from worker.api.transport import BASE_PATH
+from worker.encord.api.transport import BASE_PATH
 
 
 class ThreadPredictor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 from celery import Celery
 
 from trainmaster_client import Client
-from worker.ledger.keys import Keys
+from worker.queue.ledger.keys import Keys
 
 if TYPE_CHECKING:
     import random

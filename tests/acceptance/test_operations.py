@@ -16,7 +16,7 @@ from redis.exceptions import NoPermissionError
 from tests.console import Console, running_worker, wait_until
 from tests.sandbox_process import running_sandbox
 from worker.embedded import EmbeddedRedis
-from worker.ledger.keys import Keys
+from worker.queue.ledger.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,7 +21,7 @@ from tests.console import TIMEOUT_SECONDS, Console, running_worker, wait_until
 from tests.sandbox_process import SandboxProcess, running_sandbox
 from worker.cli.main import COMMANDS, PLUGIN_HELP
 from worker.embedded import EmbeddedRedis
-from worker.ledger.keys import Keys
+from worker.queue.ledger.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

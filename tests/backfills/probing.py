@@ -10,7 +10,7 @@ import orjson
 from redis import Redis
 
 from trainmaster_client import Client
-from worker.ledger.keys import Keys
+from worker.queue.ledger.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

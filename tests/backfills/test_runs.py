@@ -17,9 +17,9 @@ from pycocotools.coco import COCO
 from tests.backfills.studio import PICTURES_A_SEED
 from tests.console import finish, running_worker, wait_until
 from trainmaster_client import Client
+from worker.backfill.handler import SLICE_SECONDS
 from worker.backfill.output import Output
 from worker.backfill.parts import read_records
-from worker.handlers.backfilling import SLICE_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,12 +20,12 @@ from yarl import URL
 from schemas.enums import SourceFormat
 from tests.unit.test_backfill_sources import data_of, plan_of, read_all
 from tests.web_server import serving
-from worker.api.remote_files import open_remote, server_of
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.folders import walk
 from worker.backfill.plan import SourcePlan
 from worker.backfill.reader import Reader
 from worker.backfill.sources import guess_format, open_source
+from worker.files.remote_files import open_remote, server_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

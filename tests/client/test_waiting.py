@@ -39,9 +39,9 @@ from trainmaster_client.names import Names
 from trainmaster_client.steps import Ask, Listen, Patience
 from trainmaster_client.waiting import Wait
 from worker.embedded import EmbeddedRedis
-from worker.ledger.connection import connect
-from worker.ledger.inspection import Inspector
-from worker.ledger.keys import Keys
+from worker.queue.ledger.connection import connect
+from worker.queue.ledger.keys import Keys
+from worker.queue.ledger.queries import LedgerReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,7 +154,7 @@ def test_what_a_client_knows_of_a_command_is_what_the_ledger_knows(
 
     async def rows() -> list[Any]:
         redis = connect(redis_url)
-        inspector = Inspector(redis, Keys(served.console.namespace))
+        inspector = LedgerReader(redis, Keys(served.console.namespace))
         found = [await inspector.status(each) for each in (waiting, failed)]
         await redis.aclose()
         return found

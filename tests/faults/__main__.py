@@ -42,7 +42,7 @@ from tests.faults.storms import crashes
 from tests.faults.trainings import trainings
 from tests.faults.waits import waiting_trainings
 from tests.faults.workload import Scene
-from worker.ledger.keys import CommandStream
+from worker.queue.ledger.keys import CommandStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ import orjson
 from tests.faults.audit import EVENTS, Audit, Report, entries, report, state
 from tests.faults.backfills import ASKED, running_stub
 from tests.faults.fleet import Fleet, Repeater
-from worker.ledger.keys import CommandStream, Keys
+from worker.queue.ledger.keys import CommandStream, Keys
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,10 +20,10 @@ from tests.faults.fleet import QUICK
 from tests.faults.lying_proxy import Answer
 from tests.faults.outages import DUE_SETS, WAKE_UPS
 from worker.errors import SettingError
-from worker.ledger.cancellation import cancel
-from worker.ledger.connection import LEDGER_TROUBLE, connect
-from worker.ledger.holds import Holds
-from worker.ledger.keys import Keys
+from worker.queue.ledger.cancellation import cancel
+from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS, connect
+from worker.queue.ledger.holds import Holds
+from worker.queue.ledger.keys import Keys
 
 if TYPE_CHECKING:
     import random
@@ -374,7 +374,7 @@ def _soon(url: str, act: Callable[[AsyncRedis], Awaitable[object]]) -> None:
         try:
             async with asyncio.timeout(1):
                 await act(redis)
-        except (TimeoutError, *LEDGER_TROUBLE):
+        except (TimeoutError, *RETRYABLE_REDIS_ERRORS):
             pass
         finally:
             await redis.aclose()

@@ -41,16 +41,16 @@ from typing import TYPE_CHECKING, Any
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from worker.api.transport import Transport
 from worker.cli.main import main
-from worker.handlers.create_once import CreateOnce
-from worker.handlers.run import Run
-from worker.intake.lists import Mover
-from worker.intake.reader import Intake
-from worker.ledger.keys import COMMAND_FIELD, GROUP
-from worker.ledger.ledger import Ledger
-from worker.tasks.attempt import Attempts
-from worker.tasks.engine import Engine
+from worker.encord.api.transport import Transport
+from worker.encord.creation.idempotent_create import IdempotentCreate
+from worker.queue.intake.consumer import StreamConsumer
+from worker.queue.intake.list_bridge import ListForwarder
+from worker.queue.ledger.keys import COMMAND_FIELD, GROUP
+from worker.queue.ledger.ledger import Ledger
+from worker.queue.pool.executor import Executor
+from worker.queue.pool.supervisor import Supervisor
+from worker.queue.run_context import RunContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,7 +146,7 @@ def _send_name(_: Transport, method: str, path: str, **options: Any) -> tuple[st
     return ("post" if creates else "send"), ""
 
 
-def _mover_name(mover: Mover) -> tuple[str, str]:
+def _mover_name(mover: ListForwarder) -> tuple[str, str]:
     return ("inbox" if mover._pushed.field == COMMAND_FIELD else "celery"), ""
 
 
@@ -162,25 +162,30 @@ def install(failpoint: Failpoint) -> None:
     _wrap(Ledger, "finish", failpoint, at("settle"))
     _wrap(Ledger, "note", failpoint, _note_name)
     _wrap(Transport, "send", failpoint, _send_name)
-    _wrap(CreateOnce, "_reconcile", failpoint, lambda _, run: ("reconcile", run.lease.command_id))
-    _wrap(Mover, "move_once", failpoint, _mover_name)
-    handle = Intake._handle
+    _wrap(
+        IdempotentCreate,
+        "_reconcile",
+        failpoint,
+        lambda _, run: ("reconcile", run.lease.command_id),
+    )
+    _wrap(ListForwarder, "move_once", failpoint, _mover_name)
+    handle = StreamConsumer._handle
 
-    async def handled(self: Intake, entries: Any) -> None:
+    async def handled(self: StreamConsumer, entries: Any) -> None:
         if entries:
             failpoint.reach("read.after")
         await handle(self, entries)
 
-    check = Attempts._check
+    check = Executor._check
 
-    def checked(self: Attempts, run: Any) -> None:
+    def checked(self: Executor, run: Any) -> None:
         check(self, run)
         failpoint.reach("run.before", run.lease.command_id)
 
-    send_wake_up = Engine._send_wake_up
+    send_wake_up = Supervisor._send_wake_up
     wake_ups = itertools.count()
 
-    def sent(self: Engine, pause_seconds: float) -> None:
+    def sent(self: Supervisor, pause_seconds: float) -> None:
         failpoint.reach("wake.before")
         publish = self._publish_wake_up
         if failpoint.action == "drop" and next(wake_ups) % 2 == 0:
@@ -189,9 +194,9 @@ def install(failpoint: Failpoint) -> None:
         self._publish_wake_up = publish
         failpoint.reach("wake.after")
 
-    Attempts._check = checked  # type: ignore[method-assign]
-    Intake._handle = handled  # type: ignore[method-assign]
-    Engine._send_wake_up = sent  # type: ignore[method-assign]
+    Executor._check = checked  # type: ignore[method-assign]
+    StreamConsumer._handle = handled  # type: ignore[method-assign]
+    Supervisor._send_wake_up = sent  # type: ignore[method-assign]
 
 
 def mutate(name: str) -> None:
@@ -208,25 +213,25 @@ def mutate(name: str) -> None:
 
             AsyncRedis.register_script = register_unfenced  # type: ignore[method-assign]
         case "intent":
-            note = Run.note
+            note = RunContext.note
 
-            async def note_late(self: Run[Any], progress: Any, **more: Any) -> Any:
+            async def note_late(self: RunContext[Any], progress: Any, **more: Any) -> Any:
                 if progress.get("step") == "intended":
                     return None
                 return await note(self, progress, **more)
 
-            Run.note = note_late  # type: ignore[method-assign]
+            RunContext.note = note_late  # type: ignore[method-assign]
         case "acknowledgement":
-            handle = Intake._handle
+            handle = StreamConsumer._handle
 
-            async def handle_acknowledged(self: Intake, entries: Any) -> None:
+            async def handle_acknowledged(self: StreamConsumer, entries: Any) -> None:
                 ids = [entry.entry_id for entry in entries]
                 if ids:
                     stream = self._keys.stream(entries[0].stream)
                     await self._redis.xack(stream, GROUP, *ids)
                 await handle(self, entries)
 
-            Intake._handle = handle_acknowledged  # type: ignore[method-assign]
+            StreamConsumer._handle = handle_acknowledged  # type: ignore[method-assign]
         case _:
             raise SystemExit(f"unknown mutation {name}")
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from tests.faults.audit import Audit, Report, report, state
 from tests.faults.fleet import READY_SECONDS, Fleet, bar, wait_until
 from tests.faults.workload import Scene, Workload, doubled_titles, mixed
-from worker.ledger.cancellation import CancelVerdict, cancel
-from worker.ledger.connection import connect
-from worker.ledger.keys import Keys
+from worker.queue.ledger.cancellation import CancelStatus, cancel
+from worker.queue.ledger.connection import connect
+from worker.queue.ledger.keys import Keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def cancels(folder: Path, seed: int, commands: int) -> Report:
         for number in range(commands):
             work.add(f"c-{number}", "get_model", {"model_uuid": scene.model_uuid}, "any")
         audit = Audit(fleet)
-        verdicts: dict[str, CancelVerdict] = {}
+        verdicts: dict[str, CancelStatus] = {}
         ids = list(work.texts)
         # The last cancellations must come after the first ends, however busy the machine is.
         within = max(0.25, 2 * _time_of_one(fleet, audit, scene, work))
@@ -43,11 +43,11 @@ def cancels(folder: Path, seed: int, commands: int) -> Report:
             verdicts |= asyncio.run(_cancel_all(fleet.redis.url, wave, within, rng))
         audit.settle(len(work.expected))
         wrong = sum(
-            (verdicts[command_id] is CancelVerdict.CANCELLED) != (state(end_event) == "cancelled")
+            (verdicts[command_id] is CancelStatus.CANCELLED) != (state(end_event) == "cancelled")
             for command_id in ids
             for end_event in audit.ends(command_id)
         )
-        won = sum(verdict is CancelVerdict.CANCELLED for verdict in verdicts.values())
+        won = sum(verdict is CancelStatus.CANCELLED for verdict in verdicts.values())
         return report(
             f"cancel against completion[seed {seed}]",
             audit,
@@ -77,10 +77,10 @@ def _time_of_one(fleet: Fleet, audit: Audit, scene: Scene, work: Workload) -> fl
 
 async def _cancel_all(
     url: str, ids: list[str], within: float, rng: random.Random
-) -> dict[str, CancelVerdict]:
+) -> dict[str, CancelStatus]:
     redis = connect(url)
 
-    async def one(command_id: str, delay: float) -> tuple[str, CancelVerdict]:
+    async def one(command_id: str, delay: float) -> tuple[str, CancelStatus]:
         await asyncio.sleep(delay)
         while True:
             outcome = await cancel(
@@ -90,7 +90,7 @@ async def _cancel_all(
                 retention_seconds=7 * DAY,
                 reply_retention_seconds=DAY,
             )
-            if outcome.verdict is not CancelVerdict.UNKNOWN_ID:
+            if outcome.verdict is not CancelStatus.UNKNOWN_ID:
                 return command_id, outcome.verdict
             await asyncio.sleep(0.002)
 

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from tests.faults.audit import Audit, Report, report
 from tests.faults.fleet import Fleet, Repeater
 from tests.faults.workload import INBOX, Scene, bad_messages, doubled_titles, mixed
-from worker.ledger.keys import Keys
+from worker.queue.ledger.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

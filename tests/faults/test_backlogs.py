@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.backlogs import INTERACTIVE, bulk_backlog
-from worker.ledger.keys import CommandStream
+from worker.queue.ledger.keys import CommandStream
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,9 +14,9 @@ from schemas.enums import PredictTask, SourceFormat
 from worker.backfill.output import Output
 from worker.backfill.parts import read_records
 from worker.backfill.plan import Plan, SourcePlan
-from worker.backfill.standing import Origin, Standing
-from worker.backfill.store import NOBODY, BackfillStore, Fed, LeadToken
-from worker.ledger.row import Finish, Lease, RowState
+from worker.backfill.standing import BackfillStatus, Origin
+from worker.backfill.store import NOBODY, BackfillStore, FeedItem, LeadToken
+from worker.queue.ledger.models import Lease, RowState, RunResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 ITEMS = 30
 NAME = "night"
@@ -43,12 +43,12 @@ class Backfilling:
     plan: Plan
     seen: list[str] = field(default_factory=list)
 
-    async def standing(self) -> Standing:
+    async def standing(self) -> BackfillStatus:
         found = await self.store.look(NAME)
         assert found is not None
         return found
 
-    async def lead(self) -> tuple[LeadToken, Standing]:
+    async def lead(self) -> tuple[LeadToken, BackfillStatus]:
         token, standing = await self.store.lead(NAME, NOBODY, lease_ms=LEASE_MS)
         assert token != NOBODY
         assert standing is not None
@@ -58,9 +58,9 @@ class Backfilling:
         """Does what time does to the lease of a leader that died."""
         await self.redis.hset(self.keys.backfill(NAME), "leader_until", "0")
 
-    async def feed(self, count: int) -> tuple[LeadToken, Standing]:
+    async def feed(self, count: int) -> tuple[LeadToken, BackfillStatus]:
         token, standing = await self.lead()
-        items = [Fed(orjson.dumps(command(standing.read + step))) for step in range(count)]
+        items = [FeedItem(orjson.dumps(command(standing.read + step))) for step in range(count)]
         assert await self.store.feed(standing, token, items, str(count), exhausted=False)
         return token, await self.standing()
 
@@ -70,14 +70,14 @@ class Backfilling:
     async def settle(self, lease: Lease, failure: str = "", **more: Any) -> bool:
         """Ends an item as a worker does; `more` stands in its record too."""
         state = RowState.FAILED if failure else RowState.SUCCEEDED
-        number = lease.item
+        number = lease.member
         record: dict[str, Any] = {"item": number, "state": state, "attempts": 1, "seconds": 0.1}
         if failure:
             record |= {"error": {"code": failure, "message": "no"}, "input": {"data_uuid": "x"}}
         else:
             record |= {"data_uuid": lease.command_id, "frames": {"0": []}}
         record |= more
-        finish = Finish(lease, state, 1, item_result=orjson.dumps(record), failure=failure)
+        finish = RunResult(lease, state, 1, member_result=orjson.dumps(record), failure=failure)
         self.seen.append(lease.command_id)
         (done,) = await self.ledger.finish([finish])
         return done
@@ -96,7 +96,7 @@ class Backfilling:
         async def work() -> None:
             while not over.is_set():
                 for lease in await self.claim(5):
-                    number = lease.item
+                    number = lease.member
                     await self.settle(lease, failing, **tell(number))
                 await asyncio.sleep(0.002)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.integration.worker_bench import Bench
     from tests.sandbox_process import SandboxProcess
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.ledger import Ledger
 
 
 @pytest.fixture(scope="module")

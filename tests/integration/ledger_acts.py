@@ -10,15 +10,15 @@ import pytest
 from schemas.enums import Priority
 from schemas.json_text import decode_json
 from worker.embedded import find_servers
-from worker.ledger.keys import COMMAND_FIELD, EVENT_FIELD, GROUP
-from worker.ledger.row import Acceptance, AcceptVerdict, Lease
-from worker.ledger.streams import entries_between
+from worker.queue.ledger.keys import COMMAND_FIELD, EVENT_FIELD, GROUP
+from worker.queue.ledger.models import AcceptStatus, Lease, NewCommand
+from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 MODEL_UUID = "2f1c8a52-6f0f-4a57-9a0b-1f0a4d6c9e01"
 TEXT = orjson.dumps({"type": "get_model", "data": {"model_uuid": MODEL_UUID}})
@@ -45,7 +45,7 @@ async def read_entry(redis: Redis, keys: Keys, text: bytes = TEXT) -> bytes:
     return added
 
 
-def acceptance(entry_id: bytes, command_id: str = "one", **changes: Any) -> Acceptance:
+def acceptance(entry_id: bytes, command_id: str = "one", **changes: Any) -> NewCommand:
     """Returns an acceptance; what is not told is like any other."""
     values: dict[str, Any] = {
         "entry_id": entry_id,
@@ -58,12 +58,12 @@ def acceptance(entry_id: bytes, command_id: str = "one", **changes: Any) -> Acce
         "event": b'{"type":"get_model.accepted"}',
         "replies": "",
     }
-    return Acceptance(**{**values, **changes})
+    return NewCommand(**{**values, **changes})
 
 
 async def accept_one(
     redis: Redis, ledger: Ledger, command_id: str = "one", **changes: Any
-) -> AcceptVerdict:
+) -> AcceptStatus:
     """Sends and accepts one command; the group must be there."""
     entry_id = await read_entry(redis, ledger.keys, changes.get("text", TEXT))
     return (await ledger.accept([acceptance(entry_id, command_id, **changes)]))[0]

@@ -27,17 +27,17 @@ from tests.integration.ledger_acts import (
     read_entry,
 )
 from worker.backfill.standing import BackfillState, Origin
-from worker.backfill.store import Fed, LeadToken, Turn
-from worker.intake.lists import Mover, PushedList
-from worker.ledger.cancellation import cancel
-from worker.ledger.deadlines import Deadlines
-from worker.ledger.holds import Holds
-from worker.ledger.keys import GROUP, item_row_id
-from worker.ledger.ledger import Ledger
-from worker.ledger.lua import load_script
-from worker.ledger.resolution import Resolution, resolve
-from worker.ledger.row import Attested, Finish, Rejection, RowState
-from worker.ledger.testimony import Attestations
+from worker.backfill.store import FeedItem, LeadToken, Transition
+from worker.encord.creation.orphans import OrphanedCreation, Orphans
+from worker.encord.creation.resolution import Resolution, resolve
+from worker.queue.intake.list_bridge import ListForwarder, ListSource
+from worker.queue.ledger.cancellation import cancel
+from worker.queue.ledger.deadlines import Deadlines
+from worker.queue.ledger.holds import Holds
+from worker.queue.ledger.keys import GROUP, member_row_id
+from worker.queue.ledger.ledger import Ledger
+from worker.queue.ledger.lua import load_script
+from worker.queue.ledger.models import Rejection, RowState, RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
+    from worker.queue.ledger.keys import Keys
 
 DAY_SECONDS = 24 * 3600
 YEAR_2200_MS = 7_258_118_400_000
@@ -194,7 +194,7 @@ def finishing(state: RowState) -> Prepare:
         keys = world.keys
         lease = await lease_one(world.redis, world.ledger, deadline_ms=YEAR_2200_MS)
         await world.redis.set(keys.guard("x"), "one")
-        end = Finish(
+        end = RunResult(
             lease,
             state,
             1,
@@ -231,7 +231,7 @@ def finishing_an_item(failure: str) -> Prepare:
 async def finishing_a_backfill(world: World) -> Act:
     lease = await lease_one(world.redis, world.ledger, NAME, command_type="backfill")
     await begin(world.redis, world.keys, world.ledger, world.folder, by=lease)
-    end = Finish(lease, RowState.FAILED, 1, event=b"{}", dead_letter=b"{}", failure="no")
+    end = RunResult(lease, RowState.FAILED, 1, event=b"{}", dead_letter=b"{}", failure="no")
     return lambda client: ledger_of(client, world.keys).finish([end])
 
 
@@ -283,7 +283,7 @@ async def hastening(world: World) -> Act:
     lease = await lease_one(redis, world.ledger)
     errors = [{"code": ErrorCode.RATE_LIMITED}]
     await world.ledger.finish([
-        Finish(lease, RowState.RETRYING, 1, delay_seconds=900, errors=errors)
+        RunResult(lease, RowState.RETRYING, 1, delay_seconds=900, errors=errors)
     ])
     return lambda client: Holds(client, keys).release()
 
@@ -299,20 +299,20 @@ async def minding_the_clock(world: World) -> Act:
 
 async def moving_back(world: World) -> Act:
     lease = await lease_one(world.redis, world.ledger)
-    await world.ledger.finish([Finish(lease, RowState.RETRYING, 1, delay_seconds=900)])
+    await world.ledger.finish([RunResult(lease, RowState.RETRYING, 1, delay_seconds=900)])
     return lambda client: ledger_of(client, world.keys).move_back(600_000)
 
 
 def moving(which: str) -> Prepare:
     async def prepare(world: World) -> Act:
         keys = world.keys
-        pushed = PushedList.inbox(keys) if which == "inbox" else PushedList.celery(keys)
+        pushed = ListSource.inbox(keys) if which == "inbox" else ListSource.celery(keys)
         push = world.redis.rpush if pushed.oldest == "LEFT" else world.redis.lpush
         for text in (b"one", b"two", b"three"):
             await push(pushed.name, text)
         await world.redis.rpush(pushed.moving, b"moving")
 
-        return lambda client: Mover(client, keys, pushed, 100).move_once()
+        return lambda client: ListForwarder(client, keys, pushed, 100).move_once()
 
     return prepare
 
@@ -331,10 +331,10 @@ async def restoring(world: World) -> Act:
     await redis.delete(
         keys.due_interactive, keys.due_bulk, keys.deadlines, keys.backfill_open(NAME)
     )
-    await redis.set(keys.text(item_row_id(NAME, 9)), "{}")
+    await redis.set(keys.text(member_row_id(NAME, 9)), "{}")
     await redis.zadd(keys.due_suspect, {"half": 1})
     await redis.hset(keys.row("half"), "n", "0")
-    ids = [b"one", b"two", b"half", b"run", *(item_row_id(NAME, n).encode() for n in (0, 9))]
+    ids = [b"one", b"two", b"half", b"run", *(member_row_id(NAME, n).encode() for n in (0, 9))]
     sets = [keys.due_interactive, keys.due_bulk, keys.due_suspect, keys.deadlines]
     return lambda client: load_script(client, "restore")(
         keys=sets, args=[keys.prefix, 30_000, 1, *ids]
@@ -357,8 +357,8 @@ async def testifying(world: World) -> Act:
     keys = world.keys
     lease = await lease_one(world.redis, world.ledger)
     await world.redis.set(keys.guard("creation"), "one")
-    attested = Attested("a-uuid", None, keys.guard("created"), 600)
-    return lambda client: Attestations(client, keys).leave(
+    attested = OrphanedCreation("a-uuid", None, keys.guard("created"), 600)
+    return lambda client: Orphans(client, keys).leave(
         lease, attested, drop_guard=keys.guard("creation")
     )
 
@@ -388,7 +388,12 @@ async def leading(world: World) -> Act:
 async def feeding(world: World) -> Act:
     night = await begin(world.redis, world.keys, world.ledger, world.folder)
     token, standing = await night.lead()
-    items = [Fed(b"", b"{}"), Fed(orjson.dumps(command(1))), Fed(b"", b"{}"), Fed(b"{}")]
+    items = [
+        FeedItem(b"", b"{}"),
+        FeedItem(orjson.dumps(command(1))),
+        FeedItem(b"", b"{}"),
+        FeedItem(b"{}"),
+    ]
     return lambda client: store_of(client, world.keys).feed(
         standing, token, items, "4", exhausted=True, passed={"link": 2}, marker=""
     )
@@ -419,8 +424,8 @@ def steering(before: BackfillState, after: BackfillState) -> Prepare:
         night = await begin(world.redis, world.keys, world.ledger, world.folder)
         await night.feed(3)
         await world.redis.hset(world.keys.backfill(NAME), "state", before)
-        await world.redis.zrem(world.keys.due_bulk, item_row_id(NAME, 0))
-        turn = Turn({before}, after, reason="because", event=b"{}", result=b"{}")
+        await world.redis.zrem(world.keys.due_bulk, member_row_id(NAME, 0))
+        turn = Transition({before}, after, reason="because", event=b"{}", result=b"{}")
         return lambda client: store_of(client, world.keys).steer(NAME, turn)
 
     return prepare

@@ -25,25 +25,25 @@ from tests.integration.backfilling import (
 from tests.integration.ledger_acts import events, lease_one
 from tests.web_server import serving
 from worker.backfill.errors import LeadLostError
-from worker.backfill.leader import Busy, Leader
+from worker.backfill.leader import AlreadyLed, Leader
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector
 from worker.backfill.plan import FailureLimits, Plan, SourcePlan
 from worker.backfill.reader import Batch, Reader
-from worker.backfill.standing import BackfillState, Origin, Standing
+from worker.backfill.standing import BackfillState, BackfillStatus, Origin
 from worker.backfill.steering import cancel_backfill, pause, resume
-from worker.backfill.store import NOBODY, BackfillStore, Fed, Turn
+from worker.backfill.store import NOBODY, BackfillStore, FeedItem, Transition
 from worker.errors import FencedError
-from worker.ledger.cancellation import CancelVerdict, cancel
-from worker.ledger.row import Finish, Lease, RowState
+from worker.queue.ledger.cancellation import CancelStatus, cancel
+from worker.queue.ledger.models import Lease, RowState, RunResult
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def test_a_backfill_is_begun_once_and_keeps_its_plan(night: Backfilling) -
 async def test_the_same_items_are_never_fed_twice(night: Backfilling) -> None:
     """A reader whose reply was lost, or that stood still for long, finds the cursor moved."""
     token, before = await night.lead()
-    items = [Fed(orjson.dumps(command(0)))]
+    items = [FeedItem(orjson.dumps(command(0)))]
     assert await night.store.feed(before, token, items, "1", exhausted=False)
     assert not await night.store.feed(before, token, items, "1", exhausted=False)
     now = await night.standing()
@@ -86,13 +86,13 @@ async def test_only_one_leads_and_who_has_lost_the_lead_changes_nothing(
     token, standing = await night.lead()
     refused, _ = await night.store.lead(NAME, NOBODY, lease_ms=LEASE_MS)
     assert refused == NOBODY
-    assert isinstance(await Leader(night.store, NAME, announces=False).work(), Busy)
+    assert isinstance(await Leader(night.store, NAME, announces=False).work(), AlreadyLed)
 
     await night.let_lease_end()
     newer, _ = await night.lead()
     assert newer > token
     assert not await night.store.feed(
-        standing, token, [Fed(orjson.dumps(command(0)))], "1", exhausted=False
+        standing, token, [FeedItem(orjson.dumps(command(0)))], "1", exhausted=False
     )
     with pytest.raises(LeadLostError):
         await night.store.cut(NAME, token, "0-1 0-2 2")
@@ -123,7 +123,7 @@ async def test_who_reads_for_long_keeps_the_lead_meanwhile(
         may_end.set()
         async with night.working():
             ended = await leading
-    assert isinstance(ended, Standing)
+    assert isinstance(ended, BackfillStatus)
     assert ended.state is BackfillState.SUCCEEDED
     assert night.items() == list(range(ITEMS))
 
@@ -131,7 +131,7 @@ async def test_who_reads_for_long_keeps_the_lead_meanwhile(
 async def test_an_item_ends_once_and_its_row_is_gone_with_it(night: Backfilling) -> None:
     await night.feed(1)
     (lease,) = await night.claim()
-    assert (lease.command_id, lease.backfill) == (f"{NAME}/0", NAME)
+    assert (lease.command_id, lease.group) == (f"{NAME}/0", NAME)
     assert await night.settle(lease)
     assert not await night.settle(lease), "fenced, for there is no row"
     now = await night.standing()
@@ -166,7 +166,7 @@ async def test_what_runs_through_a_pause_is_not_begun_again_by_the_resume(
     await pause(night.store, NAME)
     await resume(night.store, NAME)
     others = await night.claim()
-    assert sorted(each.item for each in (running, *others)) == [0, 1, 2]
+    assert sorted(each.member for each in (running, *others)) == [0, 1, 2]
     assert await night.settle(running), "it is still its own"
 
 
@@ -182,7 +182,7 @@ async def test_what_had_ended_when_it_was_paused_is_in_a_part_at_once(
     await pause(night.store, NAME)
     # It has nothing more to do; one that waits for more does so until the time is up.
     paused = await Leader(night.store, NAME, announces=True).work(seconds=60)
-    assert isinstance(paused, Standing)
+    assert isinstance(paused, BackfillStatus)
     assert (paused.state, paused.open, paused.waiting) == (BackfillState.PAUSED, 3, 0)
     assert night.items() == [0, 1]
 
@@ -233,7 +233,7 @@ async def test_an_item_alone_can_t_be_cancelled(night: Backfilling) -> None:
         retention_seconds=60,
         reply_retention_seconds=60,
     )
-    assert outcome.verdict is CancelVerdict.ITEM_OF_BACKFILL
+    assert outcome.verdict is CancelStatus.MEMBER_OF_GROUP
     assert len(await night.claim()) == 1
 
 
@@ -246,7 +246,7 @@ async def test_a_run_reads_no_further_than_its_window_and_keeps_each_item_once(
     )
     async with night.working():
         ended = await leader.work()
-    assert isinstance(ended, Standing)
+    assert isinstance(ended, BackfillStatus)
     assert ended.state is BackfillState.SUCCEEDED
     assert max(open_items) <= 8
     assert night.items() == list(range(ITEMS))
@@ -408,7 +408,7 @@ async def test_a_leader_that_loses_redis_at_any_seam_goes_on_and_reads_nothing_a
             patched.setattr(Reader, "read", noted)
             async with run.working():
                 ended = await leader.work()
-        assert isinstance(ended, Standing)
+        assert isinstance(ended, BackfillStatus)
         assert ended.state is BackfillState.SUCCEEDED
         assert run.items() == list(range(ITEMS)), f"after {acts} acts"
         assert len(run.seen) == len(set(run.seen)) == ITEMS
@@ -462,7 +462,7 @@ async def test_too_many_failures_pause_it_with_a_reason_until_someone_resumes_it
     run = await begin(redis, keys, ledger, tmp_path, limits=limits)
     async with run.working(failing="not_found"):
         ended = await Leader(run.store, NAME, announces=True).work()
-        assert isinstance(ended, Standing)
+        assert isinstance(ended, BackfillStatus)
         if not reason:
             assert ended.state is BackfillState.SUCCEEDED
             return
@@ -560,7 +560,7 @@ async def test_rows_that_are_no_items_stop_it_at_its_limit_too(
     (tmp_path / "items.jsonl").write_bytes(b"{nonsense\n" * 200)
     for failed in (3, 6):
         ended = await Leader(run.store, NAME, announces=True).work()
-        assert isinstance(ended, Standing)
+        assert isinstance(ended, BackfillStatus)
         assert (ended.state, ended.failed) == (BackfillState.PAUSED, failed)
         assert ended.failures == {"invalid_item": failed}
         await resume(run.store, NAME)
@@ -599,7 +599,7 @@ async def test_an_output_that_can_t_be_written_pauses_it_and_loses_nothing(
     (tmp_path / "out").write_text("a file where the folder should be")
     async with night.working():
         ended = await Leader(night.store, NAME, announces=True).work()
-        assert isinstance(ended, Standing)
+        assert isinstance(ended, BackfillStatus)
         assert ended.state is BackfillState.PAUSED
         assert "can't be written" in ended.reason
         (tmp_path / "out").unlink()
@@ -632,7 +632,7 @@ async def test_a_source_that_can_t_be_read_fails_it_before_anything_is_read(
 ) -> None:
     (tmp_path / "items.jsonl").unlink()
     ended = await Leader(night.store, NAME, announces=True).work()
-    assert isinstance(ended, Standing)
+    assert isinstance(ended, BackfillStatus)
     assert ended.state is BackfillState.FAILED
     assert "there is no such file" in ended.reason
     types = [event["type"] for event in await events(night.redis, night.keys.events)]
@@ -647,7 +647,7 @@ async def test_an_ended_backfill_changes_no_more(night: Backfilling) -> None:
         assert standing is not None
         assert standing.state is BackfillState.SUCCEEDED
     assert await night.store.steer(
-        "unknown", Turn({BackfillState.RUNNING}, BackfillState.PAUSED)
+        "unknown", Transition({BackfillState.RUNNING}, BackfillState.PAUSED)
     ) == (
         False,
         None,
@@ -662,10 +662,10 @@ async def begin_queued(
     return await begin(redis, keys, ledger, folder, by=lease, **changes), lease
 
 
-def late(lease: Lease) -> Finish:
+def late(lease: Lease) -> RunResult:
     """Returns the end of a command whose deadline has passed."""
     event = b'{"type":"backfill.failed"}'
-    return Finish(
+    return RunResult(
         lease, RowState.FAILED, 1, event=event, late=True, failure=ErrorCode.DEADLINE_EXCEEDED
     )
 
@@ -706,7 +706,7 @@ async def test_a_source_that_breaks_now_and_then_is_read_to_its_end(
         run = Backfilling(redis, keys, ledger, store, plan)
         async with run.working():
             ended = await Leader(store, NAME, announces=True).work()
-    assert isinstance(ended, Standing)
+    assert isinstance(ended, BackfillStatus)
     assert (ended.state, ended.reason) == (BackfillState.SUCCEEDED, "")
     assert run.items() == list(range(ITEMS))
     assert len(Breaking.asked) >= 2 * ITEMS // 3 - 1
@@ -739,7 +739,7 @@ async def test_who_leads_for_a_worker_follows_a_source_to_no_other_address(
         await store.open_for(lease, replace(night_plan, source=source))
         # Who follows has an item, which nobody ends here.
         ended = await Leader(store, NAME, announces=False).work(seconds=60)
-    assert isinstance(ended, Standing)
+    assert isinstance(ended, BackfillStatus)
     assert ended.state is BackfillState.FAILED
     assert "names another address, which a worker does not follow" in ended.reason
     assert Moving.asked == ["/moved.jsonl"]
@@ -752,7 +752,7 @@ async def test_a_command_that_has_ended_begins_no_backfill(
     lease = await lease_one(redis, ledger, NAME, command_type="backfill")
     store = store_of(redis, keys)
     again = await cancel(redis, keys, NAME, retention_seconds=60, reply_retention_seconds=60)
-    assert again.verdict is CancelVerdict.CANCELLED
+    assert again.verdict is CancelStatus.CANCELLED
     with pytest.raises(FencedError):
         await store.open_for(lease, night_plan)
     assert await store.look(NAME) is None
@@ -782,7 +782,7 @@ async def test_a_backfill_whose_command_fails_waits_for_someone_who_leads_it_to_
     await resume(run.store, NAME)
     async with run.working():
         ended = await Leader(run.store, NAME, announces=True).work()
-    assert isinstance(ended, Standing)
+    assert isinstance(ended, BackfillStatus)
     assert ended.state is BackfillState.SUCCEEDED
     assert run.items() == list(range(ITEMS))
     assert await types(run) == ["accepted", "failed"]

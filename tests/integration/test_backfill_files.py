@@ -21,7 +21,7 @@ from tests.integration.ledger_acts import events
 from tests.terminal import run_on_terminal
 from worker.backfill.leader import Leader
 from worker.backfill.output import Output
-from worker.backfill.standing import BackfillState, Origin, Standing
+from worker.backfill.standing import BackfillState, BackfillStatus, Origin
 from worker.backfill.steering import cancel_backfill, resume
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.console import Console
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 FILES = (
     "failures.jsonl",
@@ -65,11 +65,11 @@ async def night(redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path) -> Bac
     return await begin(redis, keys, ledger, tmp_path)
 
 
-async def work(run: Backfilling, tell: Any = with_boxes) -> Standing:
+async def work(run: Backfilling, tell: Any = with_boxes) -> BackfillStatus:
     """Leads a backfill to its end."""
     async with run.working(tell=tell):
         ended = await Leader(run.store, NAME, announces=True).work()
-    assert isinstance(ended, Standing)
+    assert isinstance(ended, BackfillStatus)
     return ended
 
 

@@ -12,16 +12,16 @@ from schemas.json_text import decode_json
 from tests.integration.backfilling import NAME, Backfilling, begin
 from worker.backfill.leader import Leader
 from worker.backfill.output import Output
-from worker.backfill.standing import BackfillState, Standing
-from worker.ledger.row import Finish, RowState
+from worker.backfill.standing import BackfillState, BackfillStatus
+from worker.queue.ledger.models import RowState, RunResult
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 FORMATS = [PartFormat.JSONL, PartFormat.PARQUET]
 GOOD = 6
@@ -150,17 +150,17 @@ def _frames(output: str, part_format: PartFormat) -> Any:
     return decode_json(texts[0].encode())["0"]
 
 
-async def _end_all(night: Backfilling, first: bytes) -> Standing:
+async def _end_all(night: Backfilling, first: bytes) -> BackfillStatus:
     """Ends seven items, the first one with a record that a test gives."""
     token, standing = await night.feed(GOOD + 1)
     for lease in await night.claim():
-        if lease.item == 0:
-            finish = Finish(lease, RowState.SUCCEEDED, 1, item_result=first)
+        if lease.member == 0:
+            finish = RunResult(lease, RowState.SUCCEEDED, 1, member_result=first)
             assert await night.ledger.finish([finish]) == [True]
         else:
             await night.settle(lease)
     assert await night.store.feed(standing, token, [], "end", exhausted=True)
     await night.let_lease_end()
     ended = await Leader(night.store, NAME, announces=True).work(seconds=30)
-    assert isinstance(ended, Standing)
+    assert isinstance(ended, BackfillStatus)
     return ended

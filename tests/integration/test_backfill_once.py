@@ -12,15 +12,15 @@ from worker.backfill.errors import LeadLostError
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector
 from worker.backfill.standing import BackfillState
-from worker.backfill.store import PROGRESS_MILLISECONDS, LeadToken, Turn
+from worker.backfill.store import PROGRESS_MILLISECONDS, LeadToken, Transition
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ async def test_no_progress_is_told_behind_the_end(night: Backfilling, end: str) 
     await tell(night, token, b"1", "running-7-0")
     await let_pause_end(night)
     if end == "its own":
-        await night.store.steer(NAME, Turn({BackfillState.RUNNING}, BackfillState.SUCCEEDED))
+        await night.store.steer(NAME, Transition({BackfillState.RUNNING}, BackfillState.SUCCEEDED))
     else:
         await night.redis.hset(night.keys.backfill(NAME), "silent", "1")
     await tell(night, token, b"2", "running-30-30")

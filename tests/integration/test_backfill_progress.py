@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.backfill.standing import Standing
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.backfill.standing import BackfillStatus
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 COLUMNS = 80
 LONG = "night-of-the-long-names-2026-11-26"
@@ -42,14 +42,14 @@ def eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def standing(redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path) -> Standing:
+async def standing(redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path) -> BackfillStatus:
     """Of a backfill with as wide numbers as are usual."""
     night = await begin(redis, keys, ledger, tmp_path)
     begun = await night.standing()
     return replace(begun, read=1_000_000, exhausted=True, succeeded=980_000, failed=12_345)
 
 
-def seen(standing: Standing, *limits: str) -> list[str]:
+def seen(standing: BackfillStatus, *limits: str) -> list[str]:
     """Returns the lines that a person sees while the display is open, the last ones last."""
     terminal = Terminal()
     # Here, for pytest takes back what a fixture puts in place of standard error.
@@ -61,7 +61,7 @@ def seen(standing: Standing, *limits: str) -> list[str]:
     return [line for line in lines if line]
 
 
-def test_the_counts_stand_whole_beside_a_long_id(standing: Standing) -> None:
+def test_the_counts_stand_whole_beside_a_long_id(standing: BackfillStatus) -> None:
     bar = seen(replace(standing, open=2_000))[-1]
     assert bar.startswith("night-of-the-…"), bar
     assert " 99% " in bar
@@ -69,7 +69,9 @@ def test_the_counts_stand_whole_beside_a_long_id(standing: Standing) -> None:
     assert len(bar) <= COLUMNS
 
 
-def test_that_the_last_files_are_written_stands_on_a_line_of_its_own(standing: Standing) -> None:
+def test_that_the_last_files_are_written_stands_on_a_line_of_its_own(
+    standing: BackfillStatus,
+) -> None:
     ended = replace(standing, succeeded=987_655, collected=1_000_000)
     bar, note = seen(ended)[-2:]
     assert "100% " in bar
@@ -77,7 +79,7 @@ def test_that_the_last_files_are_written_stands_on_a_line_of_its_own(standing: S
     assert note == "writing the last files"
 
 
-def test_what_holds_it_back_is_told_whole(standing: Standing) -> None:
+def test_what_holds_it_back_is_told_whole(standing: BackfillStatus) -> None:
     lines = seen(replace(standing, open=2_000), WHY)
     assert f"held back: {WHY}" in " ".join(lines)
     paused = replace(standing, state=BackfillState.PAUSED, reason=WHY)

@@ -14,20 +14,20 @@ from tests.integration.ledger_acts import MODEL_UUID, acceptance, events
 from tests.integration.test_intake_reading import good, intake_of, running, until
 from trainmaster_client import Client
 from worker.cli.replaying import Edit, prepare
-from worker.intake.verdict import Entry
-from worker.ledger.dead_letters import DeadLetters
-from worker.ledger.inspection import Inspector
-from worker.ledger.keys import COMMAND_FIELD, GROUP, CommandStream
-from worker.ledger.row import AcceptVerdict
-from worker.ledger.streams import entries_between, of_one_stream
+from worker.queue.intake.validation import Entry
+from worker.queue.ledger.dead_letters import DeadLetters
+from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, CommandStream
+from worker.queue.ledger.models import AcceptStatus
+from worker.queue.ledger.queries import LedgerReader
+from worker.queue.ledger.streams import entries_between, of_one_stream
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.console import Console
-    from worker.intake.reader import Intake
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.intake.consumer import StreamConsumer
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 COMMON, BULK = CommandStream.COMMON, CommandStream.BULK
 ENTRY = "1234567890123-5"
@@ -125,7 +125,7 @@ async def test_an_intake_that_was_behind_never_waits_to_find_that_nothing_more_i
 ) -> None:
     """Until it knows, the bulk stream is left out and bulk commands are held back."""
     # For ever, as Redis reads it: who waits comes back when the connection gives up, by an error.
-    monkeypatch.setattr("worker.intake.reader.BLOCK_MILLISECONDS", 0)
+    monkeypatch.setattr("worker.queue.intake.consumer.BLOCK_MILLISECONDS", 0)
     await open_groups(redis, keys)
     told: list[bool] = []
     intake = intake_of(redis, ledger, on_caught_up=lambda: told.append(True))
@@ -145,7 +145,7 @@ async def add_backlog(redis: Redis, keys: Keys, commands: int, priority: str) ->
     await pipe.execute()
 
 
-def reads_ten(redis: Redis, ledger: Ledger, **options: Any) -> Intake:
+def reads_ten(redis: Redis, ledger: Ledger, **options: Any) -> StreamConsumer:
     """Returns an intake whose next read takes ten entries."""
     intake = intake_of(redis, ledger, batch=10, **options)
     intake._resume.clear()
@@ -245,7 +245,7 @@ async def test_a_look_at_large_entries_is_bounded_by_bytes(
         pages.append(len(found))
         return found
 
-    monkeypatch.setattr("worker.intake.look_ahead.entries_between", counted)
+    monkeypatch.setattr("worker.queue.intake.look_ahead.entries_between", counted)
     await open_groups(redis, keys)
     await add_backlog(redis, keys, 200, "bulk")
     pipe = redis.pipeline(transaction=False)
@@ -295,7 +295,7 @@ async def test_a_look_over_messages_that_take_long_to_judge_lets_others_have_the
     redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or no lease would be renewed meanwhile."""
-    monkeypatch.setattr("worker.intake.reader.SLOW_SECONDS", -1)
+    monkeypatch.setattr("worker.queue.intake.consumer.SLOW_SECONDS", -1)
     await open_groups(redis, keys)
     await add_backlog(redis, keys, 20, "bulk")
     for _ in range(20):
@@ -438,11 +438,11 @@ async def test_a_made_id_that_is_taken_leaves_the_entry_pending_until_it_has_ano
     await redis.xreadgroup(GROUP, "tester", {keys.bulk_commands: ">"})
     await redis.hset(keys.row(ENTRY), mapping={"f": "x", "q": "1-1"})
     made = acceptance(ENTRY.encode(), ENTRY, id_is_made=True)
-    assert await ledger.accept([made], BULK) == [AcceptVerdict.TAKEN]
+    assert await ledger.accept([made], BULK) == [AcceptStatus.TAKEN]
     assert await pending(redis, keys) == 1
     made = acceptance(ENTRY.encode(), "another", id_is_made=True)
-    assert await ledger.accept([made], BULK) == [AcceptVerdict.ACCEPTED]
-    assert await ledger.accept([made], BULK) == [AcceptVerdict.DUPLICATE]
+    assert await ledger.accept([made], BULK) == [AcceptStatus.ACCEPTED]
+    assert await ledger.accept([made], BULK) == [AcceptStatus.DUPLICATE]
     assert await pending(redis, keys) == 0
 
 
@@ -466,7 +466,7 @@ async def test_what_a_dead_worker_had_read_of_either_stream_is_taken_over(
     for number in range(5):
         await add(redis, keys, stream, good(id=f"id-{number}"))
     await redis.xreadgroup(GROUP, "dead", {keys.stream(stream): ">"})
-    assert [each["pending"] for each in await Inspector(redis, keys).consumers()] == [5]
+    assert [each["pending"] for each in await LedgerReader(redis, keys).consumers()] == [5]
     intake = intake_of(redis, ledger, consumer_idle_seconds=0.05, batch=2)
     async with running(intake.take_over):
         await until(lambda: all_read(redis, keys))
@@ -496,7 +496,7 @@ async def test_a_stopping_worker_leaves_both_groups(
     await add(redis, keys, BULK, good(id="a"))
     await read_all(redis, ledger)
     await intake_of(redis, ledger).leave()
-    assert await Inspector(redis, keys).consumers() == []
+    assert await LedgerReader(redis, keys).consumers() == []
 
 
 async def test_a_bulk_stream_that_is_none_keeps_nobody_from_the_common_one(

@@ -12,14 +12,14 @@ from schemas.enums import CommandType
 from tests.console import SCRIPT, TIMEOUT_SECONDS
 from tests.integration.test_cli_reading import LIST, TRAIN, accept
 from worker.cli.main import COMMANDS
-from worker.ledger.dead_letters import FIELD, dead_letter_json
+from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.console import Console
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 BASH = shutil.which("bash") or ""
 

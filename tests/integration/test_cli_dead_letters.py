@@ -10,8 +10,8 @@ import pytest
 from redis import Redis
 
 from tests.console import Console, Served, wait_until
-from worker.ledger.dead_letters import FIELD, dead_letter_json
-from worker.ledger.keys import COMMAND_FIELD, Keys
+from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
+from worker.queue.ledger.keys import COMMAND_FIELD, Keys
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 BAD_UTF8 = b'{"type": "list_models\xff"}'

@@ -17,7 +17,7 @@ from schemas.fields import parameters_of
 from schemas.parsing import parse_command
 from worker.cli.examples import submit_line
 from worker.cli.main import commands
-from worker.ledger.keys import COMMAND_FIELD, CommandStream, Keys
+from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream, Keys
 
 if TYPE_CHECKING:
     from tests.console import Console

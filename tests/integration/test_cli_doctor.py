@@ -21,10 +21,10 @@ from worker.cli.ledger_checks import judge_server
 from worker.cli.main import COMMANDS, PLUGIN_HELP, Commands
 from worker.cli.main import commands as all_commands
 from worker.embedded import EmbeddedRedis
-from worker.ledger.keys import GROUP, Keys
-from worker.ledger.lanes import Lanes
-from worker.ledger.marker import Marker
-from worker.ledger.server import ServerFacts
+from worker.queue.ledger.epoch import Epoch
+from worker.queue.ledger.keys import GROUP, Keys
+from worker.queue.ledger.lanes import Lanes
+from worker.queue.ledger.server import ServerFacts
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -230,7 +230,7 @@ async def test_what_stands_still_is_a_warning(console: Console, redis: Redis, ke
 async def test_a_lost_ledger_is_a_failure_until_the_loss_is_accepted(
     console: Console, redis: Redis, keys: Keys
 ) -> None:
-    marker = Marker(redis, keys)
+    marker = Epoch(redis, keys)
     await marker.enter()
     await redis.delete(keys.marker)
     with pytest.raises(Exception, match="doctor --accept-loss"):

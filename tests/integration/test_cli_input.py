@@ -10,8 +10,8 @@ import pytest
 from tests.console import Console, Said
 from trainmaster_client import Client
 from worker.embedded import EmbeddedRedis
-from worker.ledger.keys import COMMAND_FIELD, CommandStream, Keys
-from worker.ledger.streams import entries_between
+from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream, Keys
+from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from pathlib import Path

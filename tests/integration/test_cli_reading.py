@@ -16,20 +16,20 @@ import redis as redis_py
 from schemas.enums import Priority
 from tests.console import Console, finish, wait_until
 from worker.embedded import EmbeddedRedis
-from worker.intake.verdict import Entry, judge
-from worker.ledger.dead_letters import FIELD, dead_letter_json
-from worker.ledger.holds import Holds
-from worker.ledger.keys import COMMAND_FIELD, GROUP, Keys
-from worker.ledger.lanes import Lanes
-from worker.ledger.row import Acceptance, Finish, Lease, RowState
-from worker.ledger.streams import entries_between
+from worker.queue.intake.validation import Entry, judge
+from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
+from worker.queue.ledger.holds import Holds
+from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, Keys
+from worker.queue.ledger.lanes import Lanes
+from worker.queue.ledger.models import Lease, NewCommand, RowState, RunResult
+from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from redis.asyncio import Redis
 
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.ledger import Ledger
 
 MODEL = "2f1c8a52-6f0f-4a57-9a0b-1f0a4d6c9e01"
 TRAIN = {
@@ -54,7 +54,7 @@ async def accept(redis: Redis, ledger: Ledger, **command: Any) -> None:
     entry_id = cast("bytes", await redis.xadd(keys.commands, {COMMAND_FIELD: text}))
     await redis.xreadgroup(GROUP, "tester", {keys.commands: ">"})
     verdict = judge(Entry(entry_id, {COMMAND_FIELD: text}), keys)
-    assert isinstance(verdict, Acceptance)
+    assert isinstance(verdict, NewCommand)
     await ledger.accept([verdict])
 
 
@@ -212,7 +212,7 @@ async def test_status_tells_when_the_next_look_is_and_the_last_error(
         "message": "oh",
         "status": 503,
     }
-    await ledger.finish([Finish(held, RowState.RETRYING, 1, delay_seconds=3600, errors=[error])])
+    await ledger.finish([RunResult(held, RowState.RETRYING, 1, delay_seconds=3600, errors=[error])])
     said = console.run("status", "one")
     words = " ".join(said.out.split())
     assert said.code == 0
@@ -261,7 +261,7 @@ async def test_a_state_that_this_version_does_not_know_is_shown_as_it_stands(
     """A newer worker wrote it; whether the command has ended is told by another field."""
     held = await lease(redis, ledger, **LIST, id="one")
     if ended:
-        await ledger.finish([Finish(held, RowState.SUCCEEDED, 1)])
+        await ledger.finish([RunResult(held, RowState.SUCCEEDED, 1)])
     await redis.hset(ledger.keys.row("one"), mapping={"s": "hibernating", "l": "z"})
     said = console.run("status", "one")
     assert (said.code, said.err) == (0, "")
@@ -317,7 +317,7 @@ async def test_status_of_an_accepted_id_tells_the_letter_of_a_later_repeat_with_
     for end in (False, True):
         if end:
             (held,) = (await ledger.claim(1, bulk_most=1)).leases
-            await ledger.finish([Finish(held, RowState.SUCCEEDED, 1)])
+            await ledger.finish([RunResult(held, RowState.SUCCEEDED, 1)])
         said = console.run("status", "one")
         words = " ".join(said.out.split())
         assert (said.code, said.err) == (0, "")
@@ -503,7 +503,7 @@ async def test_a_text_of_others_moves_no_cursor(
 ) -> None:
     held = await lease(redis, ledger, **LIST, id="one")
     error = {"at": "", "code": "server_error", "message": "\x1b[2Jgone\r"}
-    await ledger.finish([Finish(held, RowState.RETRYING, 1, delay_seconds=60, errors=[error])])
+    await ledger.finish([RunResult(held, RowState.RETRYING, 1, delay_seconds=60, errors=[error])])
     wait_until(lambda: "gone" in console.run("status", "one").out, "the error")
     for command in (["status", "one"], ["list"]):
         assert "\x1b" not in console.run(*command).out

@@ -15,12 +15,12 @@ from tests.sandbox_process import SIMULATED
 from tests.terminal import run_on_terminal
 from worker.cli.watching import LINE_SECONDS, LineWatcher
 from worker.embedded import EmbeddedRedis
-from worker.intake.verdict import Entry, judge
-from worker.ledger.connection import connect
-from worker.ledger.keys import Keys
-from worker.ledger.ledger import Ledger
-from worker.ledger.row import Acceptance
-from worker.ledger.streams import entries_between
+from worker.queue.intake.validation import Entry, judge
+from worker.queue.ledger.connection import connect
+from worker.queue.ledger.keys import Keys
+from worker.queue.ledger.ledger import Ledger
+from worker.queue.ledger.models import NewCommand
+from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -262,7 +262,7 @@ async def test_a_wait_outlives_a_crash_of_redis(tmp_path: Path) -> None:
             redis, keys, lease_seconds=30, retention_seconds=60, reply_retention_seconds=60
         )
         acceptance = judge(Entry(*entries[0]), keys)
-        assert isinstance(acceptance, Acceptance)
+        assert isinstance(acceptance, NewCommand)
         await ledger.accept([acceptance])
         await redis.aclose()
         assert console.run("cancel", "one").code == 0
@@ -280,5 +280,5 @@ def test_what_a_worker_logs_is_json_without_secrets(served: Served) -> None:
     assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)
     assert password not in logged
     loggers = {line["logger"] for line in lines}
-    assert "worker.tasks.attempt" in loggers
+    assert "worker.queue.pool.executor" in loggers
     assert any(logger.startswith("celery.") for logger in loggers), "Celery's lines are JSON too"

@@ -12,9 +12,9 @@ from tests.integration.backfilling import NAME, begin
 from tests.integration.test_cli_reading import lease
 from tests.terminal import run_on_terminal
 from worker.backfill.standing import Origin
-from worker.ledger.dead_letters import FIELD, dead_letter_json
-from worker.ledger.lanes import Lanes
-from worker.ledger.row import Finish, RowState
+from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
+from worker.queue.ledger.lanes import Lanes
+from worker.queue.ledger.models import RowState, RunResult
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.console import Console
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 LIST: dict[str, Any] = {"type": "list_models", "data": {}}
 LONG = f"night-{'x' * 240}-f3a2"
@@ -37,7 +37,9 @@ async def fill(redis: Redis, ledger: Ledger) -> None:
     for command_id in (UUID, WIDE, LONG):
         held = await lease(redis, ledger, **LIST, id=command_id)
         error = {"at": "", "code": "server_error", "message": MESSAGE}
-        await ledger.finish([Finish(held, RowState.RETRYING, 1, delay_seconds=9, errors=[error])])
+        await ledger.finish([
+            RunResult(held, RowState.RETRYING, 1, delay_seconds=9, errors=[error])
+        ])
 
 
 async def bury(redis: Redis, keys: Keys, command_id: str) -> None:

@@ -16,20 +16,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.integration.test_cli_doctor import openssh
 from tests.stub_api import Answer, reply
-from worker.api.client import MlModelsApi
-from worker.api.transport import Timeouts
-from worker.composition import (
+from worker.bootstrap import (
     create_breaker,
+    create_components,
+    create_dependencies,
     create_downloads,
-    create_engine,
-    create_parts,
-    create_surroundings,
+    create_supervisor,
     create_transport,
 )
+from worker.encord.api.client import MlModelsApi
+from worker.encord.api.transport import Timeouts
+from worker.encord.context import Encord, PollSchedule
 from worker.environment import load_settings
 from worker.errors import RetryableError
-from worker.handlers.run import PollSchedule
-from worker.ledger.limits import HEADROOM
+from worker.queue.ledger.rate_limits import HEADROOM
 from worker.settings import Settings, environment_names
 from worker.thread_pools import ThreadPools
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.stub_api import StubApi
-    from worker.api.gate import Gate
-    from worker.ledger.ledger import Ledger
-    from worker.tasks.engine import Parts
+    from worker.encord.api.throttle import ThrottledTransport
+    from worker.queue.ledger.ledger import Ledger
+    from worker.queue.pool.supervisor import Components
 
 HOUR = 3600.0
 PATIENCE_SECONDS = 60
@@ -65,8 +65,8 @@ def _settings(
 
 
 @pytest.fixture
-async def parts() -> AsyncIterator[Parts]:
-    made = create_parts(load_settings(), lambda _: None)
+async def parts() -> AsyncIterator[Components]:
+    made = create_components(load_settings(), lambda _: None)
     yield made
     await made.credentials.aclose()
     await made.breaker.aclose()
@@ -108,7 +108,7 @@ async def test_an_api_works_that_answers_a_probe_though_it_refuses_it(
     ids=["200", "403", "404", "429", "500", "reset"],
 )
 async def test_nothing_but_a_401_holds_a_worker_at_its_start(
-    stub: StubApi, parts: Parts, answer: Answer
+    stub: StubApi, parts: Components, answer: Answer
 ) -> None:
     """A key that may not list models may do much else, and an API that is away says nothing."""
     stub.default = answer
@@ -120,7 +120,7 @@ async def test_nothing_but_a_401_holds_a_worker_at_its_start(
 
 
 async def test_a_worker_whose_signatures_look_old_signs_by_the_clock_of_the_api(
-    stub: StubApi, parts: Parts
+    stub: StubApi, parts: Components
 ) -> None:
     there = formatdate(time.time() - HOUR, usegmt=True)
     stub.answers.append(reply(401, b"", date=there))
@@ -178,13 +178,14 @@ async def test_each_time_of_a_request_and_of_a_poll_is_that_of_its_setting(
     settings = load_settings()
     async with create_transport(settings) as transport:
         assert transport.timeouts == Timeouts(connect=11, read=12, write=13, pool=14)
-        gate: Gate = transport  # type: ignore[assignment] # nothing is sent
+        gate: ThrottledTransport = transport  # type: ignore[assignment] # nothing is sent
         downloads = create_downloads(settings, ThreadPools())
-        around = create_surroundings(settings, ledger, gate, downloads, ThreadPools())
-    assert around.polls == PollSchedule(15, 16, 0.25)
-    with around.long_polls.place(100) as open_seconds:
+        around = create_dependencies(settings, ledger, gate, downloads, ThreadPools())
+    encord = around.service(Encord)
+    assert encord.polls == PollSchedule(15, 16, 0.25)
+    with encord.long_polls.place(100) as open_seconds:
         assert open_seconds == 17
-    assert around.doubt_seconds == 18
+    assert encord.doubt_seconds == 18
 
 
 def odd_values() -> dict[str, Any]:
@@ -236,8 +237,8 @@ async def test_every_number_of_the_settings_reaches_a_part_of_the_worker(redis_u
     odd = odd_values()
     assert len(set(odd.values())) == len(odd)
     settings = Settings(redis_url=redis_url, bearer_token="t", **odd)
-    parts = create_parts(settings, lambda _: None)
-    engine = create_engine(settings, lambda: None, lambda: None)
+    parts = create_components(settings, lambda _: None)
+    engine = create_supervisor(settings, lambda: None, lambda: None)
     found = numbers_in(parts, engine)
     # What these come to is another number.
     odd["consumer_idle_seconds"] *= 1000

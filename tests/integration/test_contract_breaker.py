@@ -12,9 +12,11 @@ import pytest
 
 from tests.integration.test_contract_places import running_runner, until_ended
 from tests.integration.test_intake_reading import until
-from worker.api.client import MlModelsApi
-from worker.api.gate import Breaker, Gate, Health
+from tests.integration.worker_bench import encord_of
+from worker.encord.api.client import MlModelsApi
+from worker.encord.api.throttle import ThrottledTransport
 from worker.errors import TrainmasterError
+from worker.queue.circuit_breaker import CircuitBreaker, CircuitState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,18 +48,16 @@ async def asked() -> Asked:
 
 
 @pytest.fixture
-async def breaker(asked: Asked) -> AsyncIterator[Breaker]:
-    made = Breaker(asked, failures=FAILURES, minimum_seconds=0.05, maximum_seconds=0.2)
+async def breaker(asked: Asked) -> AsyncIterator[CircuitBreaker]:
+    made = CircuitBreaker(asked, failures=FAILURES, minimum_seconds=0.05, maximum_seconds=0.2)
     yield made
     await made.aclose()
 
 
 @pytest.fixture
-def api(bench: Bench, breaker: Breaker) -> MlModelsApi:
+def api(bench: Bench, breaker: CircuitBreaker) -> MlModelsApi:
     """The API through a gate with that breaker."""
-    around = bench.attempts.around
-    gate = Gate(around.gate._transport, None, breaker)
-    return MlModelsApi(gate)
+    return MlModelsApi(ThrottledTransport(encord_of(bench).transport._transport, None, breaker))
 
 
 async def call(api: MlModelsApi) -> None:
@@ -75,19 +75,19 @@ async def let_run() -> None:
 
 
 async def test_it_opens_after_exactly_so_many_failures_in_a_row(
-    bench: Bench, api: MlModelsApi, breaker: Breaker, asked: Asked
+    bench: Bench, api: MlModelsApi, breaker: CircuitBreaker, asked: Asked
 ) -> None:
     bench.sandbox.faults(BROKEN)
     for _ in range(FAILURES - 1):
         await call(api)
     await let_run()
-    assert (asked.at, breaker.health) == ([], Health.CLOSED)
+    assert (asked.at, breaker.health) == ([], CircuitState.CLOSED)
     await call(api)
     await until(lambda: _is(breaker.is_open))
 
 
 async def test_one_answer_in_between_starts_the_count_anew(
-    bench: Bench, api: MlModelsApi, breaker: Breaker, asked: Asked
+    bench: Bench, api: MlModelsApi, breaker: CircuitBreaker, asked: Asked
 ) -> None:
     bench.sandbox.faults(BROKEN)
     for _ in range(FAILURES - 1):
@@ -98,24 +98,24 @@ async def test_one_answer_in_between_starts_the_count_anew(
     for _ in range(FAILURES - 1):
         await call(api)
     await let_run()
-    assert (asked.at, breaker.health) == ([], Health.CLOSED)
+    assert (asked.at, breaker.health) == ([], CircuitState.CLOSED)
     await call(api)
     await until(lambda: _is(breaker.is_open))
 
 
 async def test_a_refusal_is_an_answer_and_no_failure(
-    bench: Bench, api: MlModelsApi, breaker: Breaker, asked: Asked
+    bench: Bench, api: MlModelsApi, breaker: CircuitBreaker, asked: Asked
 ) -> None:
     for status in (400, 403, 404, 409, 429):
         bench.sandbox.faults({**BROKEN, "status": status})
         for _ in range(FAILURES + 1):
             await call(api)
     await let_run()
-    assert (asked.at, breaker.health) == ([], Health.CLOSED)
+    assert (asked.at, breaker.health) == ([], CircuitState.CLOSED)
 
 
 async def test_failures_open_nothing_while_the_probe_succeeds(
-    breaker: Breaker, asked: Asked
+    breaker: CircuitBreaker, asked: Asked
 ) -> None:
     asked.works = True
     for _ in range(FAILURES):
@@ -130,7 +130,7 @@ async def test_failures_open_nothing_while_the_probe_succeeds(
 
 
 async def test_it_asks_after_pauses_that_double_up_to_the_longest(
-    breaker: Breaker, asked: Asked
+    breaker: CircuitBreaker, asked: Asked
 ) -> None:
     for _ in range(FAILURES):
         breaker.failed()
@@ -144,7 +144,7 @@ async def test_it_asks_after_pauses_that_double_up_to_the_longest(
 
 
 async def test_it_closes_after_a_probe_that_succeeds_and_opens_anew_after_as_many_failures(
-    breaker: Breaker, asked: Asked
+    breaker: CircuitBreaker, asked: Asked
 ) -> None:
     for _ in range(2):
         asked.works = False
@@ -162,7 +162,7 @@ async def test_it_closes_after_a_probe_that_succeeds_and_opens_anew_after_as_man
 
 
 async def test_a_probe_that_breaks_tells_nothing_and_is_not_the_last(
-    breaker: Breaker, asked: Asked
+    breaker: CircuitBreaker, asked: Asked
 ) -> None:
     asked.breaks = True
     for _ in range(FAILURES):
@@ -182,7 +182,7 @@ async def test_a_probe_that_breaks_tells_nothing_and_is_not_the_last(
 
 
 async def test_nothing_is_claimed_while_it_is_open(
-    bench: Bench, breaker: Breaker, asked: Asked
+    bench: Bench, breaker: CircuitBreaker, asked: Asked
 ) -> None:
     bench.attempts = replace(bench.attempts, breaker=breaker)
     for _ in range(FAILURES):

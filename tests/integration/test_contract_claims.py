@@ -13,11 +13,11 @@ from schemas.enums import Priority
 from tests.integration.ledger_acts import events, now_ms
 from tests.integration.test_contract_places import SLOW, running_runner
 from tests.integration.test_intake_reading import until
-from worker.ledger.dead_letters import DeadLetters
+from worker.queue.ledger.dead_letters import DeadLetters
 
 if TYPE_CHECKING:
     from tests.integration.worker_bench import Bench
-    from worker.ledger.row import Finish, Lease
+    from worker.queue.ledger.models import Lease, RunResult
 
 MAX_CLAIMS = 3
 FAILS_ONCE = {"operation": "get_model", "effect": "status", "status": 503, "count": 1}
@@ -47,7 +47,7 @@ async def claim(bench: Bench, command_id: str) -> Lease:
     return lease
 
 
-async def run(bench: Bench, command_id: str) -> Finish:
+async def run(bench: Bench, command_id: str) -> RunResult:
     """Claims a command, runs it and records how that ended."""
     finish = await bench.attempts.carry_out(bench.begin(await claim(bench, command_id)))
     assert await bench.ledger.finish([finish]) == [True]

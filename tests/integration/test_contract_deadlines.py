@@ -14,13 +14,14 @@ from tests.integration.test_contract_places import running_runner, until_ended
 from tests.integration.test_handlers_creation import data_of, made
 from tests.integration.test_handlers_results import train_data
 from tests.integration.test_intake_reading import until
-from tests.integration.worker_bench import Bench, end_tasks, in_seconds
+from tests.integration.worker_bench import Bench, encord_of, end_tasks, in_seconds, with_encord
 from tests.sandbox_process import SIMULATED, SandboxProcess
-from worker.api.gate import Breaker, Gate
-from worker.ledger.dead_letters import DeadLetters
-from worker.ledger.deadlines import Deadlines
-from worker.ledger.limits import RedisLimits
-from worker.tasks.deadlines import DeadlineWatch
+from worker.encord.api.throttle import ThrottledTransport
+from worker.queue.circuit_breaker import CircuitBreaker
+from worker.queue.ledger.dead_letters import DeadLetters
+from worker.queue.ledger.deadlines import Deadlines
+from worker.queue.ledger.rate_limits import RedisLimits
+from worker.queue.pool.deadlines import DeadlineWatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -52,8 +53,8 @@ def limited(bench: Bench, *, rate: float, concurrent: int) -> None:
         concurrent_requests=concurrent,
     )
     around = bench.attempts.around
-    gate = Gate(around.gate._transport, limits, None)
-    bench.attempts = replace(bench.attempts, around=replace(around, gate=gate))
+    transport = ThrottledTransport(encord_of(bench).transport._transport, limits, None)
+    bench.attempts = replace(bench.attempts, around=with_encord(around, transport=transport))
 
 
 def calls(bench: Bench, operation: str) -> int:
@@ -104,7 +105,7 @@ async def test_a_call_that_waits_for_a_permit_ends_with_the_deadline(bench: Benc
 
 
 async def test_a_creation_that_waits_for_a_place_ends_with_the_deadline(bench: Bench) -> None:
-    around = replace(bench.attempts.around, creations=asyncio.Semaphore(0))
+    around = with_encord(bench.attempts.around, creations=asyncio.Semaphore(0))
     bench.attempts = replace(bench.attempts, around=around)
     data = data_of(bench, "create_model")
     sent = await bench.send("create_model", data, deadline=in_seconds(SOON_SECONDS))
@@ -136,7 +137,7 @@ async def test_an_open_breaker_ends_nobody_later_than_the_deadline(bench: Bench)
     async def is_away() -> bool:
         return False
 
-    breaker = Breaker(is_away, failures=1, minimum_seconds=60, maximum_seconds=60)
+    breaker = CircuitBreaker(is_away, failures=1, minimum_seconds=60, maximum_seconds=60)
     await breaker.examine()
     bench.attempts = replace(bench.attempts, breaker=breaker)
     sent = await bench.send("list_models", {}, deadline=in_seconds(SOON_SECONDS))

@@ -10,14 +10,14 @@ import orjson
 
 from tests.integration.ledger_acts import events
 from tests.integration.test_intake_reading import intake_of, running, settled, take_in, until
-from worker.intake.celery_message import command_text
-from worker.intake.reader import SLOW_SECONDS
-from worker.ledger.keys import COMMAND_FIELD
+from worker.queue.intake.consumer import SLOW_SECONDS
+from worker.queue.intake.envelope import command_text
+from worker.queue.ledger.keys import COMMAND_FIELD
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.ledger import Ledger
 
 
 async def test_the_raw_text_of_a_rejection_has_4_kib_at_most(redis: Redis, ledger: Ledger) -> None:

@@ -13,10 +13,10 @@ from tests.integration.test_handlers_creation import data_of, made
 from tests.integration.test_intake_reading import until
 from tests.integration.worker_bench import end_tasks
 from tests.sandbox_process import SIMULATED
-from worker.ledger.lanes import FailureShare, Lanes
-from worker.ledger.ledger import Ledger
-from worker.ledger.row import RowState
-from worker.tasks.runner import Runner
+from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
+from worker.queue.ledger.ledger import Ledger
+from worker.queue.ledger.models import RowState
+from worker.queue.pool.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.integration.worker_bench import Bench
-    from worker.ledger.keys import Keys
-    from worker.ledger.row import Finish
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.models import RunResult
 
 LEASE_SECONDS = 3.0
 # Two leases: without being renewed, one taken at the start is over by then.
@@ -44,7 +44,7 @@ class DeafLedger(Ledger):
     deaf = False
     asked = 0
 
-    async def finish(self, finishes: Sequence[Finish]) -> list[bool]:
+    async def finish(self, finishes: Sequence[RunResult]) -> list[bool]:
         """Records, or fails as a connection does that can't be opened."""
         if self.deaf:
             self.asked += 1
@@ -60,16 +60,16 @@ def ledger(redis: Redis, keys: Keys) -> DeafLedger:
 
 
 @asynccontextmanager
-async def running_worker(bench: Bench) -> AsyncIterator[Runner]:
+async def running_worker(bench: Bench) -> AsyncIterator[WorkerPool]:
     """Runs what a worker runs for its places, the renewal of leases included."""
-    runner = Runner(
+    runner = WorkerPool(
         bench.ledger,
         bench.attempts,
         bench.attempts.breaker,
         places=4,
         lease_seconds=LEASE_SECONDS,
         lanes=Lanes(bench.redis, bench.ledger.keys),
-        share=FailureShare(commands=1000, seconds=1000, share=1),
+        share=FailureRateMonitor(commands=1000, seconds=1000, share=1),
         probe_seconds=10,
     )
     tasks = [
@@ -155,7 +155,7 @@ async def test_a_change_that_is_under_way_goes_on_though_its_lease_was_lost(benc
     assert made(bench, "train", data) == 1
 
 
-async def runs(runner: Runner) -> bool:
+async def runs(runner: WorkerPool) -> bool:
     return runner.running == 1
 
 

@@ -16,15 +16,15 @@ from schemas.enums import Priority
 from tests.integration.ledger_acts import events
 from tests.integration.test_handlers_results import train_data
 from tests.integration.test_intake_reading import until
-from tests.integration.worker_bench import Bench, end_tasks, in_seconds, open_bench
+from tests.integration.worker_bench import Bench, end_tasks, in_seconds, open_bench, with_encord
 from tests.sandbox_process import SIMULATED, SandboxProcess
-from worker.api.credentials_watch import Admission, CredentialsWatch
-from worker.handlers.run import LongPolls
-from worker.ledger.dead_letters import DeadLetters
-from worker.ledger.holds import Holds, RefusalBoard
-from worker.ledger.lanes import FailureShare, Lanes
-from worker.ledger.row import RowState
-from worker.tasks.runner import BREAKER_PAUSE_SECONDS, TEXT_BYTES, Runner
+from worker.encord.api.credentials_watch import Admission, CredentialsWatch
+from worker.encord.context import LongPolls
+from worker.queue.ledger.dead_letters import DeadLetters
+from worker.queue.ledger.holds import Holds, RefusalBoard
+from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
+from worker.queue.ledger.models import RowState
+from worker.queue.pool.worker_pool import BREAKER_PAUSE_SECONDS, TEXT_BYTES, WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.ledger import Ledger
 
 DRAIN_SECONDS = 60
 # Far longer than any test waits: whoever waits for such a call to end waits in vain.
@@ -57,19 +57,19 @@ async def bench(
 async def running_runner(
     bench: Bench,
     places: int,
-    share: FailureShare | None = None,
+    share: FailureRateMonitor | None = None,
     intake_is_behind: Callable[[], bool] = lambda: False,
     text_bytes: int = TEXT_BYTES,
-) -> AsyncIterator[Runner]:
+) -> AsyncIterator[WorkerPool]:
     """Runs a worker's places; what still runs at the end is handed back."""
-    runner = Runner(
+    runner = WorkerPool(
         bench.ledger,
         bench.attempts,
         bench.attempts.breaker,
         places=places,
         lease_seconds=30,
         lanes=Lanes(bench.redis, bench.ledger.keys),
-        share=share or FailureShare(commands=1000, seconds=1000, share=1),
+        share=share or FailureRateMonitor(commands=1000, seconds=1000, share=1),
         probe_seconds=10,
         intake_is_behind=intake_is_behind,
         text_bytes=text_bytes,
@@ -138,7 +138,7 @@ async def test_a_worker_whose_credentials_are_refused_claims_nothing(bench: Benc
 async def test_commands_that_end_for_their_deadline_pause_no_lane(bench: Bench) -> None:
     """They were late, which tells nothing of whether others can be done now."""
     late = [await bench.send("list_models", {}, deadline=in_seconds(-60)) for _ in range(5)]
-    share = FailureShare(commands=3, seconds=0, share=0.9)
+    share = FailureRateMonitor(commands=3, seconds=0, share=0.9)
     async with running_runner(bench, places=4, share=share) as runner:
         for command_id in late:
             await until_ended(bench, command_id)
@@ -208,7 +208,7 @@ async def test_a_producer_that_keeps_the_intake_behind_starves_no_accepted_bulk(
         assert any(runner._bulk_bounds() == (0, 0) for _ in range(1000))
 
 
-async def _none_runs(runner: Runner) -> bool:
+async def _none_runs(runner: WorkerPool) -> bool:
     return not runner.running
 
 
@@ -274,7 +274,7 @@ async def test_a_backlog_that_is_too_late_pauses_no_lane(bench: Bench) -> None:
     """After an outage many deadlines have passed; what is in time must not wait behind them."""
     past = "2026-01-01T00:00:00Z"
     sent = [await bench.send("list_models", {}, deadline=past) for _ in range(8)]
-    share = FailureShare(commands=4, seconds=0, share=0.5)
+    share = FailureRateMonitor(commands=4, seconds=0, share=0.5)
     async with running_runner(bench, 4, share) as runner:
         for command_id in sent:
             await until_ended(bench, command_id)
@@ -286,7 +286,7 @@ async def test_a_backlog_that_is_too_late_pauses_no_lane(bench: Bench) -> None:
 
 def poll_long(bench: Bench) -> None:
     """Lets the bench watch trainings with requests that are held open far longer than a test."""
-    around = replace(bench.attempts.around, long_polls=LongPolls(4, 50))
+    around = with_encord(bench.attempts.around, long_polls=LongPolls(4, 50))
     bench.attempts = replace(bench.attempts, around=around)
 
 

@@ -11,10 +11,11 @@ import pytest
 
 from tests.integration.test_handlers_creation import data_of, made
 from tests.integration.test_handlers_results import train_data
+from tests.integration.worker_bench import with_encord
 from tests.sandbox_process import SIMULATED
-from worker.handlers.run import LongPolls, PollSchedule
-from worker.handlers.training import POLL_JITTER
-from worker.tasks.results import ResultStore
+from worker.encord.context import LongPolls, PollSchedule
+from worker.encord.handlers.training import POLL_JITTER
+from worker.queue.pool.results import ResultStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +91,7 @@ async def test_neither_the_next_poll_nor_one_held_open_outlasts_the_wait_for_the
 
 async def test_no_more_requests_are_held_open_than_there_are_places(bench: Bench) -> None:
     bench.attempts = replace(
-        bench.attempts, around=replace(bench.attempts.around, long_polls=LongPolls(2, 2))
+        bench.attempts, around=with_encord(bench.attempts.around, long_polls=LongPolls(2, 2))
     )
     ids = [await waiting(bench) for _ in range(3)]
     bench.sandbox.reset_truth()
@@ -109,7 +110,7 @@ async def test_no_more_requests_are_held_open_than_there_are_places(bench: Bench
 async def test_a_place_is_free_again_after_a_poll_that_failed(bench: Bench) -> None:
     places = LongPolls(1, 5)
     bench.attempts = replace(
-        bench.attempts, around=replace(bench.attempts.around, long_polls=places)
+        bench.attempts, around=with_encord(bench.attempts.around, long_polls=places)
     )
     sent = await waiting(bench)
     bench.sandbox.faults({"operation": "get_training_status", "effect": "reset"})
@@ -156,7 +157,7 @@ async def test_what_was_created_is_retrying_while_its_result_cannot_be_stored(
 
 
 def schedule(bench: Bench, polls: PollSchedule) -> None:
-    bench.attempts = replace(bench.attempts, around=replace(bench.attempts.around, polls=polls))
+    bench.attempts = replace(bench.attempts, around=with_encord(bench.attempts.around, polls=polls))
 
 
 async def waiting(bench: Bench, timeout_seconds: int = 10_000_000) -> str:

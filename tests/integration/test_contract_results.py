@@ -9,7 +9,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from worker.errors import SettingError
-from worker.tasks.results import ResultStore
+from worker.queue.pool.results import ResultStore
 
 if TYPE_CHECKING:
     from pathlib import Path

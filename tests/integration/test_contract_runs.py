@@ -15,17 +15,19 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.integration.test_handlers_creation import OPERATIONS, data_of, made
 from tests.integration.test_intake_reading import until
-from tests.integration.worker_bench import Bench, in_seconds
+from tests.integration.worker_bench import Bench, encord_of, in_seconds, with_encord
 from tests.sandbox_process import SIMULATED
 from tests.unit.test_shortages import no_more_files
-from worker.api.gate import Breaker, Gate
-from worker.api.remote_files import MAX_IMAGE_BYTES
 from worker.byte_budget import ByteBudget
+from worker.encord.api.client import MlModelsApi
+from worker.encord.api.throttle import ThrottledTransport
 from worker.errors import FencedError, TrainmasterError
-from worker.handlers.files import PlainFiles
-from worker.handlers.run import FIRST_BYTES
-from worker.ledger.cancellation import cancel
-from worker.ledger.ledger import Ledger
+from worker.files.file_access import AllowedFiles
+from worker.files.remote_files import MAX_IMAGE_BYTES
+from worker.queue.circuit_breaker import CircuitBreaker
+from worker.queue.ledger.cancellation import cancel
+from worker.queue.ledger.ledger import Ledger
+from worker.queue.run_context import FIRST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,9 +36,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from schemas.commands import Command
-    from worker.handlers.run import Run
-    from worker.ledger.keys import Keys
-    from worker.tasks.attempt import Attempts
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.pool.executor import Executor
+    from worker.queue.run_context import RunContext
 
 
 class LosingLedger(Ledger):
@@ -102,13 +104,13 @@ async def test_files_on_disks_never_take_more_memory_than_bodies_may(
     """A file is larger than what is reserved at first: that is given back before it waits."""
     picture = tmp_path / "a.jpg"
     picture.write_bytes(b"x" * 3 * FIRST_BYTES)
-    files = PlainFiles((tmp_path,), "data.data_path", MAX_IMAGE_BYTES)
+    files = AllowedFiles((tmp_path,), "data.data_path", MAX_IMAGE_BYTES)
     budget = ByteBudget(8 * FIRST_BYTES)
     around = replace(bench.attempts.around, bodies=budget)
     bench.attempts = replace(bench.attempts, around=around)
     used: list[int] = []
 
-    async def read(run: Run[Command]) -> None:
+    async def read(run: RunContext[Command]) -> None:
         assert await run.read_file(files, picture, 2) == picture.read_bytes()
         used.append(budget.used_bytes)
         run.release()
@@ -183,13 +185,13 @@ async def test_a_lone_command_outlives_an_outage_that_is_longer_than_its_attempt
 
     async def works() -> bool:
         try:
-            async for _ in bench.attempts.around.api.list_models():
+            async for _ in MlModelsApi(encord_of(bench).transport).list_models():
                 break
         except TrainmasterError:
             return False
         return True
 
-    breaker = Breaker(works, failures=1000, minimum_seconds=0.05, maximum_seconds=0.05)
+    breaker = CircuitBreaker(works, failures=1000, minimum_seconds=0.05, maximum_seconds=0.05)
     bench.attempts = replace(bench.attempts, breaker=breaker)
     bench.sandbox.faults({"operation": "*", "effect": "status", "status": 503})
     sent = await bench.send("list_models", {})
@@ -404,10 +406,10 @@ async def test_of_two_that_may_be_the_lost_one_none_is_adopted(bench: Bench) -> 
     assert {end["data"]["result"]["model_group"]["model_uuid"] for end in ends} == created
 
 
-class MarkedGate(Gate):
+class MarkedGate(ThrottledTransport):
     """The gate, but something comes between the answer to a change and whoever waits for it."""
 
-    def __init__(self, gate: Gate, then: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, gate: ThrottledTransport, then: Callable[[], Awaitable[None]]) -> None:
         super().__init__(gate._transport, None, None)
         self._then = then
 
@@ -419,10 +421,13 @@ class MarkedGate(Gate):
         return response
 
 
-def with_gate(bench: Bench, then: Callable[[], Awaitable[None]]) -> Attempts:
+def with_gate(bench: Bench, then: Callable[[], Awaitable[None]]) -> Executor:
     """Returns the bench's attempts behind such a gate."""
     around = bench.attempts.around
-    return replace(bench.attempts, around=replace(around, gate=MarkedGate(around.gate, then)))
+    return replace(
+        bench.attempts,
+        around=with_encord(around, transport=MarkedGate(encord_of(bench).transport, then)),
+    )
 
 
 class Held:
@@ -578,8 +583,9 @@ async def test_a_creation_waits_for_its_place_until_the_deadline_by_redis_clock(
     def now() -> float:
         return time.time() - 3600
 
-    gate = Gate(bench.attempts.around.gate._transport, None, None, now=now)
-    around = replace(bench.attempts.around, creations=places, gate=gate, now=now)
+    transport = ThrottledTransport(encord_of(bench).transport._transport, None, None, now=now)
+    around = with_encord(bench.attempts.around, creations=places, transport=transport)
+    around = replace(around, now=now)
     slow = replace(bench.attempts, around=around)
     data = data_of(bench, "create_model")
     sent = await bench.send("create_model", data)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.sandbox_process import SandboxProcess
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.ledger import Ledger
 
 REFUSED: dict[str, Any] = {"operation": "*", "effect": "status", "status": 401}
 QUICK = {

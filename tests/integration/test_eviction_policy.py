@@ -10,7 +10,7 @@ import pytest
 from tests.console import Console, running_worker, wait_until
 from tests.integration.test_redis_refusals import COMMAND
 from worker.embedded import EmbeddedRedis
-from worker.ledger.keys import Keys
+from worker.queue.ledger.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ import pytest
 
 from tests.sandbox_process import SIMULATED
 from trainmaster_client import AsyncClient, CommandCancelledError, CommandFailedError
-from worker.ledger.keys import item_row_id
+from worker.queue.ledger.keys import member_row_id
 
 if TYPE_CHECKING:
     from tests.console import Served
@@ -84,7 +84,7 @@ async def test_a_second_cancel_finds_it_cancelled_as_one_that_is_run_again_does(
 async def test_what_can_not_be_cancelled_is_a_failure_that_says_why(
     bench: Bench, command_id: str, code: str, said: str
 ) -> None:
-    row = bench.ledger.keys.row(item_row_id("night", "7"))
+    row = bench.ledger.keys.row(member_row_id("night", "7"))
     await bench.redis.hset(row, mapping={"s": "accepted", "t": "predict"})
     own_id = "itself" if command_id == "itself" else "another"
     sent = await bench.send("cancel", {"command_id": command_id}, id=own_id)

@@ -15,15 +15,15 @@ from tests.integration.test_handlers_results import attach_data, train_data
 from tests.integration.worker_bench import Bench, open_bench
 from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.errors import FencedError
-from worker.ledger.cancellation import cancel
-from worker.ledger.ledger import GUARD_SECONDS
+from worker.queue.ledger.cancellation import cancel
+from worker.queue.ledger.ledger import GUARD_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from redis.asyncio import Redis
 
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.ledger import Ledger
 
 HIDDEN: dict[str, object] = {"operation": "*", "effect": "running_trainings", "shown": "hidden"}
 LISTED: dict[str, object] = {"operation": "*", "effect": "running_trainings", "shown": "listed"}

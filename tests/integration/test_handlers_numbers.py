@@ -11,7 +11,7 @@ import pytest
 from schemas.json_text import decode_json
 from tests.integration.worker_bench import Bench, open_bench
 from tests.stub_api import Answer, StubApi, reply
-from worker.ledger.inspection import Inspector
+from worker.queue.ledger.queries import LedgerReader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.sandbox_process import SandboxProcess
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.ledger import Ledger
 
 LOSSES: dict[str, Any] = {"1": 2**64, "2": -(2**70), "3": {"deep": [10**30, 0.25]}, "4": 2**63}
 
@@ -83,7 +83,7 @@ async def test_what_is_created_keeps_such_losses_in_its_row_and_in_its_event(
     sent = await bench.send("create_model", data)
     run = bench.begin(await bench.claim(sent))
     finish = await bench.attempts.carry_out(run)
-    row = await Inspector(bench.redis, bench.ledger.keys).status(sent)
+    row = await LedgerReader(bench.redis, bench.ledger.keys).status(sent)
     assert row is not None
     assert row.progress is not None
     assert row.progress["result"]["model_iterations"][0]["loss_log"] == LOSSES

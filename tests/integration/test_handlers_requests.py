@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.sandbox_process import SandboxProcess
     from tests.stub_api import StubApi
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.ledger import Ledger
 
 PROJECT, ATTACHMENT, TRAINING, MODEL, DATA = (str(uuid4()) for _ in range(5))
 ATTACHED = f"projects/{PROJECT}/models-attachments/{ATTACHMENT}"

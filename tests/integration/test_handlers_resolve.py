@@ -11,9 +11,9 @@ from tests.console import Console
 from tests.integration.ledger_acts import events
 from tests.sandbox_process import SIMULATED
 from trainmaster_client import AsyncClient
-from worker.ledger.cancellation import cancel
-from worker.ledger.inspection import Inspector
-from worker.ledger.resolution import Resolution, ResolveOutcome, ResolveStatus, resolve
+from worker.encord.creation.resolution import Resolution, ResolveOutcome, ResolveStatus, resolve
+from worker.queue.ledger.cancellation import cancel
+from worker.queue.ledger.queries import LedgerReader
 
 if TYPE_CHECKING:
     from tests.integration.worker_bench import Bench
@@ -75,7 +75,7 @@ async def test_what_a_person_found_is_adopted_as_if_the_api_had_told(bench: Benc
     assert told["data"] == {"created": uuid, "by": "Ada"}
     replies = await events(bench.redis, bench.ledger.keys.replies("desk"))
     assert [event["type"] for event in replies].count("train.resolved") == 1
-    row = await Inspector(bench.redis, bench.ledger.keys).status(sent)
+    row = await LedgerReader(bench.redis, bench.ledger.keys).status(sent)
     assert row is not None
     assert row.resolution is not None
     assert (row.resolution["by"], row.resolution["created"]) == ("Ada", uuid)

@@ -16,8 +16,8 @@ import schemas.documents
 from schemas.enums import CommandType
 from tests.integration.ledger_acts import events, now_ms
 from tests.sandbox_process import SIMULATED, SandboxProcess
-from worker.ledger.cancellation import CancelVerdict, cancel
-from worker.ledger.dead_letters import DeadLetters
+from worker.queue.ledger.cancellation import CancelStatus, cancel
+from worker.queue.ledger.dead_letters import DeadLetters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -339,7 +339,7 @@ async def test_a_cancelled_command_runs_no_more(bench: Bench) -> None:
         retention_seconds=60,
         reply_retention_seconds=60,
     )
-    assert outcome.verdict is CancelVerdict.CANCELLED
+    assert outcome.verdict is CancelStatus.CANCELLED
     assert outcome.training_uuid is not None
     assert await bench.ledger.finish([await bench.attempts.carry_out(run)]) == [False]
     assert await bench.states(sent) == ["accepted", "started", "cancelled"]

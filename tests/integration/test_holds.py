@@ -11,8 +11,8 @@ import pytest
 from schemas.enums import Priority
 from tests.console import Console, running_worker, wait_until
 from tests.integration.ledger_acts import accept_one, acceptance, now_ms, open_group, read_entry
-from worker.ledger.holds import Holds, HoldScope, RefusalBoard
-from worker.ledger.row import Finish, RowState
+from worker.queue.ledger.holds import Holds, HoldScope, RefusalBoard
+from worker.queue.ledger.models import RowState, RunResult
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.sandbox_process import SandboxProcess
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 LIMITED: dict[str, Any] = {
     "operation": "get_model",
@@ -144,7 +144,7 @@ async def test_a_release_hastens_only_what_a_429_told_to_come_back(
         past = [
             {"at": "x", "code": code, "message": 'says "at":'} for code in errors[lease.command_id]
         ]
-        await ledger.finish([Finish(lease, state, 1, delay_seconds=60, errors=past)])
+        await ledger.finish([RunResult(lease, state, 1, delay_seconds=60, errors=past)])
     await ledger.hold(30)
     released = await Holds(redis, keys).release()
     assert (len(released.holds), released.commands) == (1, 1)
@@ -168,7 +168,7 @@ async def test_a_release_hastens_the_poll_of_a_training_that_a_429_put_off(
     for lease in (await ledger.claim(9)).leases:
         progress = {"step": "created", **failures[lease.command_id]}
         await ledger.finish([
-            Finish(lease, RowState.TRAINING, 0, delay_seconds=60, progress=progress)
+            RunResult(lease, RowState.TRAINING, 0, delay_seconds=60, progress=progress)
         ])
     assert (await Holds(redis, keys).release()).commands == 1
     (lease,) = (await ledger.claim(9)).leases
@@ -184,7 +184,9 @@ async def test_a_row_whose_errors_are_none_keeps_no_other_from_being_hastened(
         await accept_one(redis, ledger, f"c{number}")
     error = {"at": "x", "code": "rate_limited", "message": "later"}
     for lease in (await ledger.claim(20)).leases:
-        await ledger.finish([Finish(lease, RowState.RETRYING, 1, delay_seconds=60, errors=[error])])
+        await ledger.finish([
+            RunResult(lease, RowState.RETRYING, 1, delay_seconds=60, errors=[error])
+        ])
     for number, errors in enumerate(odd):
         await redis.hset(keys.row(f"c{number}"), "x", errors)
     assert (await Holds(redis, keys).release()).commands == 1
@@ -199,7 +201,7 @@ async def test_a_release_hastens_them_all_however_many_wait_and_whatever_stands_
     await ledger.accept([acceptance(entry, f"c-{number}") for number in range(1500)])
     leases = (await ledger.claim(1500)).leases
     ends = [
-        Finish(
+        RunResult(
             lease,
             RowState.RETRYING,
             1,

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from schemas.documents import events_schema
 from schemas.enums import EventState
-from schemas.events import ErrorCode, is_about_command
+from schemas.events import ErrorCode, is_about_command, item_source
 from schemas.parsing import InvalidCommandError
 from schemas.referral import parse_message
 from tests.integration.backfilling import (
@@ -27,15 +27,17 @@ from tests.integration.backfilling import (
 )
 from tests.integration.ledger_acts import accept_one, events, lease_one, open_group
 from worker.backfill.errors import IdTakenError
+from worker.backfill.item_results import BackfillItems
 from worker.backfill.plan import Plan, SourcePlan
 from worker.backfill.standing import BackfillState, Origin
 from worker.backfill.steering import cancel_backfill
-from worker.backfill.store import NOBODY, Fed, Turn
+from worker.backfill.store import NOBODY, FeedItem, Transition
 from worker.cli.backfill import retry_plan
-from worker.ledger.announcement import announce
-from worker.ledger.cancellation import CancelVerdict, cancel
-from worker.ledger.row import AcceptVerdict, Finish, Lease, RowState
-from worker.tasks.unreadable import give_up
+from worker.queue.groups import event_source
+from worker.queue.ledger.cancellation import CancelStatus, cancel
+from worker.queue.ledger.event_builder import build_event
+from worker.queue.ledger.models import AcceptStatus, Lease, RowState, RunResult
+from worker.queue.pool.incompatible import LastWord, give_up
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,8 +45,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.console import Console
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 COMMANDS = [f"{NAME}/{number}" for number in range(20)]
 # Once `backfill:<id>:open` and `backfill:<id>:results` were keys.
@@ -60,17 +62,17 @@ async def night(redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path) -> Bac
 async def accept_all(night: Backfilling) -> None:
     await open_group(night.redis, night.keys)
     for command_id in COMMANDS:
-        assert await accept_one(night.redis, night.ledger, command_id) is AcceptVerdict.ACCEPTED
+        assert await accept_one(night.redis, night.ledger, command_id) is AcceptStatus.ACCEPTED
 
 
 async def end(night: Backfilling, lease: Lease) -> None:
-    if lease.backfill:
+    if lease.group:
         assert await night.settle(lease)
         return
-    told = announce(
+    told = build_event(
         parse_message(lease.text).command, lease.entry_id, lease.command_id, *SUCCEEDED, now=0
     )
-    (done,) = await night.ledger.finish([Finish(lease, RowState.SUCCEEDED, 1, event=told)])
+    (done,) = await night.ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1, event=told)])
     assert done
 
 
@@ -88,9 +90,9 @@ async def test_commands_and_items_of_the_same_id_all_run_and_each_ends_once(
         await accept_all(night)
     leases = await night.claim()
     assert sorted(lease.command_id for lease in leases) == sorted(COMMANDS * 2)
-    assert sum(bool(lease.backfill) for lease in leases) == len(COMMANDS)
+    assert sum(bool(lease.group) for lease in leases) == len(COMMANDS)
     for lease in leases:
-        assert (lease.row_id in COMMANDS) == (not lease.backfill)
+        assert (lease.row_id in COMMANDS) == (not lease.group)
         await end(night, lease)
     told = await events(night.redis, night.keys.events)
     ends = [event["subject"] for event in told if event["type"].endswith(".succeeded")]
@@ -114,7 +116,7 @@ async def test_an_ended_backfill_s_items_are_dropped_without_the_commands(
 ) -> None:
     await accept_all(night)
     await night.feed(len(COMMANDS))
-    await night.store.steer(NAME, Turn({BackfillState.RUNNING}, BackfillState.FAILED))
+    await night.store.steer(NAME, Transition({BackfillState.RUNNING}, BackfillState.FAILED))
     assert sorted(lease.command_id for lease in await night.claim()) == sorted(COMMANDS)
 
 
@@ -126,8 +128,8 @@ async def test_backfills_whose_ids_are_close_keep_apart(
         await store.open(backfill_id, plan, Origin.CONSOLE, f"bf-{number}")
         token, standing = await store.lead(backfill_id, NOBODY, lease_ms=LEASE_MS)
         assert standing is not None
-        items = [Fed(orjson.dumps(command(step))) for step in range(number)]
-        items.append(Fed(b"", b"{}"))
+        items = [FeedItem(orjson.dumps(command(step))) for step in range(number)]
+        items.append(FeedItem(b"", b"{}"))
         assert await store.feed(standing, token, items, str(number), exhausted=True)
     for number, backfill_id in enumerate(CLOSE_IDS, start=1):
         standing = await store.look(backfill_id)
@@ -135,7 +137,7 @@ async def test_backfills_whose_ids_are_close_keep_apart(
         assert (standing.read, standing.open, standing.waiting) == (number + 1, number, 1)
     leases = (await ledger.claim(100, bulk_most=100)).leases
     assert len(leases) == sum(range(1, len(CLOSE_IDS) + 1))
-    assert {lease.backfill for lease in leases} == set(CLOSE_IDS)
+    assert {lease.group for lease in leases} == set(CLOSE_IDS)
 
 
 async def test_a_command_finds_the_id_of_its_backfill_taken_though_it_looked_before(
@@ -164,22 +166,22 @@ async def test_an_item_s_event_has_another_source_than_a_command_s(
     for lease in await night.claim():
         parsed = parse_message(lease.text).command
         event = orjson.loads(
-            announce(
+            build_event(
                 parsed,
                 lease.entry_id,
                 lease.command_id,
                 *SUCCEEDED,
-                backfill=lease.backfill,
+                source=event_source(BackfillItems(), lease),
                 now=0,
             )
         )
         validator.validate(event)
-        assert is_about_command(event) == (not lease.backfill)
+        assert is_about_command(event) == (not lease.group)
         assert event["source"] == (
-            "/trainmaster/backfills/night" if lease.backfill else "/trainmaster"
+            "/trainmaster/backfills/night" if lease.group else "/trainmaster"
         )
     odd = orjson.loads(
-        announce(parsed, "1-1", "a b/c/0", *SUCCEEDED, backfill="a b/c", now=0),
+        build_event(parsed, "1-1", "a b/c/0", *SUCCEEDED, source=item_source("a b/c"), now=0),
     )
     assert odd["source"] == "/trainmaster/backfills/a%20b%2Fc"
     validator.validate(odd)
@@ -191,7 +193,7 @@ async def test_an_item_that_nobody_can_read_ends_in_its_backfill_alone(
     await night.feed(1)
     (lease,) = await night.claim()
     error = InvalidCommandError(ErrorCode.INVALID_COMMAND, "too new")
-    finish = give_up(lease, error, night.keys, time.time())
+    finish = give_up(lease, error, LastWord(night.keys, BackfillItems(), time.time()))
     assert await night.ledger.finish([finish]) == [True]
     assert await events(night.redis, night.keys.events) == []
     assert await night.redis.xlen(night.keys.dead_letters) == 0
@@ -227,7 +229,7 @@ async def test_the_console_means_the_command_where_an_item_has_the_same_id(
     outcome = await cancel(
         night.redis, night.keys, f"{NAME}/99", retention_seconds=1, reply_retention_seconds=1
     )
-    assert outcome.verdict is CancelVerdict.UNKNOWN_ID
+    assert outcome.verdict is CancelStatus.UNKNOWN_ID
     assert (await night.standing()).open == len(COMMANDS) + 1
 
 
@@ -239,7 +241,7 @@ async def test_a_retry_goes_on_with_no_backfill_of_another_that_has_its_id(
     (lease,) = await night.claim()
     await night.settle(lease, "not_found")
     await night.let_lease_end()
-    await night.store.steer(NAME, Turn({BackfillState.RUNNING}, BackfillState.SUCCEEDED))
+    await night.store.steer(NAME, Transition({BackfillState.RUNNING}, BackfillState.SUCCEEDED))
     foreign = replace(night.plan, source=SourcePlan("/elsewhere.jsonl", night.plan.source.format))
     await night.store.open(f"{NAME}.retry", foreign, Origin.QUEUE, "1-1")
     assert retry_plan(await night.standing()).source != foreign.source

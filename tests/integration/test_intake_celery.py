@@ -25,18 +25,18 @@ from redis.exceptions import ResponseError
 from schemas.events import ErrorCode
 from schemas.parsing import InvalidCommandError
 from tests.integration.ledger_acts import events
-from worker.intake.celery_body import MOST_MESSAGE_BYTES, plain
-from worker.intake.celery_message import command_text, unwrap
-from worker.intake.lists import Mover, PushedList
-from worker.intake.reader import Intake
+from worker.queue.intake.celery_body import MOST_MESSAGE_BYTES, plain
+from worker.queue.intake.consumer import StreamConsumer
+from worker.queue.intake.envelope import command_text, unwrap
+from worker.queue.intake.list_bridge import ListForwarder, ListSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 COMMAND = {"type": "list_models", "data": {}}
 BOMB_BYTES = 64 * 2**20
@@ -53,11 +53,11 @@ def producer(redis_url: str, keys: Keys) -> Iterator[Celery]:
 
 async def taken_in(redis: Redis, ledger: Ledger, keys: Keys) -> list[dict[str, Any]]:
     """Moves and reads all that is there; returns the events."""
-    intake = Intake(
+    intake = StreamConsumer(
         redis, ledger, consumer="c", batch=50, consumer_idle_seconds=5, on_accepted=lambda _: None
     )
     await intake._create_groups()
-    await Mover(redis, keys, PushedList.celery(keys), 50).move_once()
+    await ListForwarder(redis, keys, ListSource.celery(keys), 50).move_once()
     while await redis.xlen(keys.commands) or await redis.xlen(keys.bulk_commands):
         await intake._read_once()
     return await events(redis, keys.events)
@@ -90,7 +90,7 @@ async def test_celerys_priority_chooses_the_stream_and_the_commands_own_the_lane
     assert from_bulk == {"3", "8", "9", "said"}
     assert set(await redis.zrange(keys.due_interactive, 0, -1)) == {b"default", b"0", b"2", b"said"}
     assert set(await redis.zrange(keys.due_bulk, 0, -1)) == {b"3", b"8", b"9"}
-    lists = PushedList.celery(keys)
+    lists = ListSource.celery(keys)
     assert not await redis.exists(lists.name, *lists.low_names, lists.moving)
 
 
@@ -100,8 +100,8 @@ async def test_what_the_stream_for_bulk_does_not_take_stays_in_celerys_list(
     producer.send_task("trainmaster.submit", [COMMAND], priority=9)
     await redis.xadd(keys.bulk_commands, {"x": "y"}, id=f"{2**64 - 1}-{2**64 - 1}")
     with pytest.raises(ResponseError):
-        await Mover(redis, keys, PushedList.celery(keys), 50).move_once()
-    assert await redis.llen(PushedList.celery(keys).low_names[-1]) == 1
+        await ListForwarder(redis, keys, ListSource.celery(keys), 50).move_once()
+    assert await redis.llen(ListSource.celery(keys).low_names[-1]) == 1
 
 
 async def test_a_bulk_stream_that_is_none_keeps_no_submission_waiting_that_is_not_for_it(
@@ -109,7 +109,7 @@ async def test_a_bulk_stream_that_is_none_keeps_no_submission_waiting_that_is_no
 ) -> None:
     """Someone pushed to it as if it were a list."""
     await redis.rpush(keys.bulk_commands, "{}")
-    await Mover(redis, keys, PushedList.celery(keys), 50).move_once()
+    await ListForwarder(redis, keys, ListSource.celery(keys), 50).move_once()
 
 
 async def test_tasks_of_every_priority_are_found_and_their_events_tell_it(
@@ -355,7 +355,7 @@ async def test_a_byte_order_mark_is_no_part_of_a_message(
     await redis.lpush(keys.celery_queue, b"\xef\xbb\xbf" + message())
     await redis.xadd(keys.commands, {"command": b"\xef\xbb\xbf" + orjson.dumps(COMMAND)})
     await redis.rpush(keys.inbox, b"\xef\xbb\xbf" + orjson.dumps(COMMAND))
-    await Mover(redis, keys, PushedList.inbox(keys), 50).move_once()
+    await ListForwarder(redis, keys, ListSource.inbox(keys), 50).move_once()
     found = await taken_in(redis, ledger, keys)
     assert [event["type"] for event in found] == ["list_models.accepted"] * 3
 
@@ -465,7 +465,7 @@ async def test_what_the_intake_stumbles_over_is_rejected_and_the_next_message_re
             raise AttributeError(text)
         return unwrap(text)
 
-    monkeypatch.setattr("worker.intake.verdict.unwrap", stumbles)
+    monkeypatch.setattr("worker.queue.intake.validation.unwrap", stumbles)
     odd = message(headers={"task": "trainmaster.submit", "id": "odd"})
     await redis.rpush(keys.celery_queue, odd, message())
     found = {event["type"]: event for event in await taken_in(redis, ledger, keys)}

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from schemas.examples import COMMAND_EXAMPLES
 from tests.integration.ledger_acts import events
 from tests.integration.test_intake_reading import letters, running, settled, until
-from worker.intake.reader import Intake
-from worker.ledger.keys import COMMAND_FIELD
+from worker.queue.intake.consumer import StreamConsumer
+from worker.queue.ledger.keys import COMMAND_FIELD
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 CASES = 1000
 
@@ -111,7 +111,7 @@ async def test_each_of_1000_generated_messages_has_one_end(
     for message in messages:
         pipe.xadd(keys.commands, {COMMAND_FIELD: message})
     entry_ids = [entry_id.decode() for entry_id in await pipe.execute()]
-    intake = Intake(
+    intake = StreamConsumer(
         redis,
         ledger,
         consumer="tester",

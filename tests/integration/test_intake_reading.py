@@ -15,17 +15,17 @@ from structlog.testing import capture_logs
 
 from schemas.examples import COMMAND_EXAMPLES
 from tests.integration.ledger_acts import MODEL_UUID, TEXT, events, now_ms, open_group
-from worker.intake import reader
-from worker.intake.celery_message import SUBMIT_TASK
-from worker.intake.lists import Mover, PushedList
-from worker.intake.pace import ReadPace, parts_of
-from worker.intake.reader import Intake
-from worker.intake.verdict import Entry
-from worker.ledger.dead_letters import DeadLetter, DeadLetters
-from worker.ledger.keys import COMMAND_FIELD, GROUP, Keys
-from worker.ledger.ledger import Ledger
-from worker.ledger.streams import entries_between
-from worker.tasks.submission import register_tasks
+from worker.queue.intake import consumer
+from worker.queue.intake.consumer import StreamConsumer
+from worker.queue.intake.envelope import SUBMIT_TASK
+from worker.queue.intake.list_bridge import ListForwarder, ListSource
+from worker.queue.intake.pace import ReadPace, parts_of
+from worker.queue.intake.validation import Entry
+from worker.queue.ledger.dead_letters import DeadLetter, DeadLetters
+from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, Keys
+from worker.queue.ledger.ledger import Ledger
+from worker.queue.ledger.streams import entries_between
+from worker.queue.pool.tasks import register_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -45,14 +45,14 @@ def good(**attributes: Any) -> bytes:
 SIZES = ((0, 4), (1, 6), (2, 30), (3, 1), (4, 9), (5, 1))
 
 
-def intake_of(redis: Redis, ledger: Ledger, **options: Any) -> Intake:
+def intake_of(redis: Redis, ledger: Ledger, **options: Any) -> StreamConsumer:
     values: dict[str, Any] = {
         "consumer": "tester",
         "batch": 256,
         "consumer_idle_seconds": 30,
         "on_accepted": lambda _: None,
     }
-    return Intake(redis, ledger, **{**values, **options})
+    return StreamConsumer(redis, ledger, **{**values, **options})
 
 
 @asynccontextmanager
@@ -168,7 +168,7 @@ def test_there_are_more_than_twenty_classes_of_bad_messages() -> None:
 async def test_a_rejection_that_redis_refuses_keeps_nothing_waiting_and_is_made_once_it_may(
     redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "REFUSED_SECONDS", 0.1)
+    monkeypatch.setattr(consumer, "REFUSED_SECONDS", 0.1)
     await open_group(redis, keys)
     await redis.set(keys.dead_letters, "no stream")
     for message in (b"bad", good(id="one"), b"worse"):
@@ -493,8 +493,8 @@ async def test_a_worker_that_has_nothing_to_read_is_seen_all_the_same(
     redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`doctor` tells by the group which workers are there."""
-    monkeypatch.setattr(reader, "BLOCK_MILLISECONDS", 200)
-    monkeypatch.setattr(reader, "PRESENT_SECONDS", 0.1)
+    monkeypatch.setattr(consumer, "BLOCK_MILLISECONDS", 200)
+    monkeypatch.setattr(consumer, "PRESENT_SECONDS", 0.1)
     intake = intake_of(redis, ledger)
     await intake._create_groups()
     await intake._read_once()
@@ -529,11 +529,11 @@ async def test_the_inbox_is_moved_in_its_order_and_as_it_is(
 async def test_a_move_of_a_list_ends_with_the_message_that_makes_it_large_enough(
     redis: Redis, keys: Keys, which: str
 ) -> None:
-    pushed = PushedList.inbox(keys) if which == "inbox" else PushedList.celery(keys)
+    pushed = ListSource.inbox(keys) if which == "inbox" else ListSource.celery(keys)
     push = redis.rpush if pushed.oldest == "LEFT" else redis.lpush
     texts = [b"%02d" % number + b"x" * 1000 for number in range(30)]
     await push(pushed.name, *texts)
-    mover = Mover(redis, keys, pushed, 256, 6500)
+    mover = ListForwarder(redis, keys, pushed, 256, 6500)
     lengths = []
     while await redis.llen(pushed.name):
         await mover.move_once()

@@ -9,13 +9,13 @@ from structlog.testing import capture_logs
 
 from tests.integration.ledger_acts import every_server, open_group, read_entry
 from tests.integration.test_intake_reading import intake_of, running, until
-from worker.ledger.keys import GROUP
+from worker.queue.ledger.keys import GROUP
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 pytestmark = every_server
 

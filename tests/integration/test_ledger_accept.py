@@ -21,17 +21,17 @@ from tests.integration.ledger_acts import (
     raw_events,
     read_entry,
 )
-from worker.ledger.connection import connect
-from worker.ledger.dead_letters import FIELD
-from worker.ledger.keys import GROUP
-from worker.ledger.ledger import Ledger
-from worker.ledger.row import AcceptVerdict, Rejection
-from worker.ledger.streams import entries_between
+from worker.queue.ledger.connection import connect
+from worker.queue.ledger.dead_letters import FIELD
+from worker.queue.ledger.keys import GROUP
+from worker.queue.ledger.ledger import Ledger
+from worker.queue.ledger.models import AcceptStatus, Rejection
+from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
+    from worker.queue.ledger.keys import Keys
 
 pytestmark = every_server
 
@@ -45,7 +45,7 @@ async def test_an_accepted_command_is_a_row_that_is_due_with_its_text_and_one_ev
 ) -> None:
     await open_group(redis, keys)
     before = await now_ms(redis)
-    assert await accept_one(redis, ledger) is AcceptVerdict.ACCEPTED
+    assert await accept_one(redis, ledger) is AcceptStatus.ACCEPTED
     row = await redis.hgetall(keys.row("one"))
     assert (row[b"t"], row[b"s"], row[b"l"], row[b"n"]) == (b"get_model", b"accepted", b"i", b"0")
     assert row[b"f"] == b"\x00\xff" * 8
@@ -108,7 +108,7 @@ async def test_the_same_again_does_nothing_more(redis: Redis, ledger: Ledger, ke
     await open_group(redis, keys)
     await accept_one(redis, ledger)
     row = await redis.dump(keys.row("one"))
-    assert await accept_one(redis, ledger) is AcceptVerdict.DUPLICATE
+    assert await accept_one(redis, ledger) is AcceptStatus.DUPLICATE
     assert await redis.dump(keys.row("one")) == row
     assert await redis.xlen(keys.events) == 1
     assert await pending(redis, keys) == 0
@@ -121,7 +121,7 @@ async def test_other_content_under_a_known_id_is_a_conflict_and_stays_pending(
     await accept_one(redis, ledger)
     row = await redis.dump(keys.row("one"))
     verdict = await accept_one(redis, ledger, fingerprint=b"other", text=b"{}")
-    assert verdict is AcceptVerdict.CONFLICT
+    assert verdict is AcceptStatus.CONFLICT
     assert await redis.dump(keys.row("one")) == row
     assert await redis.get(keys.text("one")) == TEXT
     assert await redis.xlen(keys.events) == 1
@@ -136,9 +136,9 @@ async def test_one_batch_may_hold_the_same_id_three_times(
     batch = [acceptance(entry) for entry in entries]
     batch[2] = replace(batch[2], fingerprint=b"other")
     assert await ledger.accept(batch) == [
-        AcceptVerdict.ACCEPTED,
-        AcceptVerdict.DUPLICATE,
-        AcceptVerdict.CONFLICT,
+        AcceptStatus.ACCEPTED,
+        AcceptStatus.DUPLICATE,
+        AcceptStatus.CONFLICT,
     ]
 
 
@@ -147,8 +147,8 @@ async def test_accepting_again_after_a_lost_reply_is_harmless(
 ) -> None:
     await open_group(redis, keys)
     item = acceptance(await read_entry(redis, keys), replies=keys.replies("shop"))
-    assert await ledger.accept([item]) == [AcceptVerdict.ACCEPTED]
-    assert await ledger.accept([item]) == [AcceptVerdict.DUPLICATE]
+    assert await ledger.accept([item]) == [AcceptStatus.ACCEPTED]
+    assert await ledger.accept([item]) == [AcceptStatus.DUPLICATE]
     assert await redis.xlen(keys.events) == 1
     assert await redis.xlen(keys.replies("shop")) == 1
 
@@ -171,7 +171,7 @@ async def test_of_many_workers_that_accept_one_id_exactly_one_wins(
                     for each, entry in zip(ledgers, entries, strict=True)
                 )
             )
-            assert [verdict for (verdict,) in verdicts].count(AcceptVerdict.ACCEPTED) == 1
+            assert [verdict for (verdict,) in verdicts].count(AcceptStatus.ACCEPTED) == 1
     finally:
         for client in clients:
             await client.aclose()

@@ -21,16 +21,16 @@ from tests.integration.ledger_acts import (
     read_entry,
     snapshot,
 )
-from worker.ledger.cancellation import CancelOutcome, CancelVerdict, cancel
-from worker.ledger.ledger import Noted
-from worker.ledger.lua import load_script
-from worker.ledger.row import Finish, RowState
+from worker.queue.ledger.cancellation import CancelOutcome, CancelStatus, cancel
+from worker.queue.ledger.ledger import CheckpointStatus
+from worker.queue.ledger.lua import load_script
+from worker.queue.ledger.models import RowState, RunResult
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 pytestmark = every_server
 
@@ -55,7 +55,7 @@ async def test_a_waiting_command_ends_as_cancelled_with_one_event(
 ) -> None:
     await open_group(redis, keys)
     await accept_one(redis, ledger, **TRAIN)
-    assert await cancelled(redis, keys) == CancelOutcome(CancelVerdict.CANCELLED, "accepted")
+    assert await cancelled(redis, keys) == CancelOutcome(CancelStatus.CANCELLED, "accepted")
     _, told = await events(redis, keys.events)
     assert (told["type"], told["subject"], told["data"]) == ("train.cancelled", "one", {})
     assert told["correlationid"] == "order-4711"
@@ -69,10 +69,10 @@ async def test_who_ran_a_cancelled_command_is_fenced(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)
-    assert (await cancelled(redis, keys)).verdict is CancelVerdict.CANCELLED
+    assert (await cancelled(redis, keys)).verdict is CancelStatus.CANCELLED
     before = await snapshot(redis, keys)
-    assert await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1, event=b"e")]) == [False]
-    assert (await ledger.note(lease, {"a": 1}))[0] is Noted.FENCED
+    assert await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1, event=b"e")]) == [False]
+    assert (await ledger.note(lease, {"a": 1}))[0] is CheckpointStatus.FENCED
     assert await ledger.renew([lease]) == {"one"}
     assert await snapshot(redis, keys) == before
 
@@ -103,11 +103,11 @@ async def test_an_ended_or_unknown_command_is_left_as_it_is(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)
-    await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1, event=b"e")])
+    await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1, event=b"e")])
     before = await snapshot(redis, keys)
     ended = await cancelled(redis, keys)
-    assert ended == CancelOutcome(CancelVerdict.ALREADY_ENDED, "succeeded")
-    assert (await cancelled(redis, keys, "other")).verdict is CancelVerdict.UNKNOWN_ID
+    assert ended == CancelOutcome(CancelStatus.ALREADY_ENDED, "succeeded")
+    assert (await cancelled(redis, keys, "other")).verdict is CancelStatus.UNKNOWN_ID
     assert await snapshot(redis, keys) == before
 
 
@@ -118,7 +118,7 @@ async def test_cancelling_again_says_that_it_has_ended(
     await accept_one(redis, ledger)
     await cancelled(redis, keys)
     again = await cancelled(redis, keys)
-    assert again == CancelOutcome(CancelVerdict.ALREADY_ENDED, "cancelled")
+    assert again == CancelOutcome(CancelStatus.ALREADY_ENDED, "cancelled")
     assert await redis.xlen(keys.events) == 2
 
 
@@ -163,14 +163,14 @@ async def test_a_command_that_this_version_can_not_read_is_cancelled_like_any_ot
     await redis.set(keys.text("one"), text)
     if not text:
         await redis.delete(keys.text("one"))
-    assert await cancelled(redis, keys) == CancelOutcome(CancelVerdict.CANCELLED, "resting")
+    assert await cancelled(redis, keys) == CancelOutcome(CancelStatus.CANCELLED, "resting")
     _, told = await events(redis, keys.events)
     assert (told["type"], told["subject"]) == ("segment.cancelled", "one")
     correlation_id, replies = context
     assert told.get("correlationid") == correlation_id
     assert await redis.xlen(keys.replies("them")) == replies
     assert await ledger.count_due() == (0, 0, 0)
-    assert await cancelled(redis, keys) == CancelOutcome(CancelVerdict.ALREADY_ENDED, "cancelled")
+    assert await cancelled(redis, keys) == CancelOutcome(CancelStatus.ALREADY_ENDED, "cancelled")
 
 
 async def test_a_training_noted_while_it_cancels_is_in_the_event_or_the_note_is_fenced(
@@ -185,8 +185,8 @@ async def test_a_training_noted_while_it_cancels_is_in_the_event_or_the_note_is_
             ledger.note(lease, {"step": "created", "uuid": "u"}),
             cancelled(redis, keys, lease.command_id),
         )
-        assert outcome.verdict is CancelVerdict.CANCELLED
-        assert (noted is Noted.DONE) == (outcome.training_uuid == "u")
+        assert outcome.verdict is CancelStatus.CANCELLED
+        assert (noted is CheckpointStatus.DONE) == (outcome.training_uuid == "u")
 
 
 async def test_a_cancel_written_for_another_moment_of_the_row_does_nothing(
@@ -207,7 +207,7 @@ async def test_a_cancel_written_for_another_moment_of_the_row_does_nothing(
     assert await cancelled_for(lease.token, "") == 3
     assert await cancelled_for(lease.token - 1, '{"step":"created","uuid":"u"}') == 3
     assert await snapshot(redis, keys) == before
-    await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1)])
+    await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1)])
     before = await snapshot(redis, keys)
     assert await cancelled_for(lease.token + 1, "") == 0, "ended"
     assert await snapshot(redis, keys) == before
@@ -225,12 +225,12 @@ async def test_of_cancel_and_completion_exactly_one_wins_in_1000_races(
 
     async def race(number: int) -> None:
         lease = leases[number]
-        finish = Finish(lease, RowState.SUCCEEDED, 1, event=b'{"type":"get_model.succeeded"}')
+        finish = RunResult(lease, RowState.SUCCEEDED, 1, event=b'{"type":"get_model.succeeded"}')
         # Half of the cancels get the head start that reading the row costs them.
         outcome, done = await asyncio.gather(
             cancelled(redis, keys, lease.command_id), _later(ledger, finish, number % 4)
         )
-        assert (outcome.verdict is CancelVerdict.CANCELLED) != done
+        assert (outcome.verdict is CancelStatus.CANCELLED) != done
         wins["finish" if done else "cancel"] += 1
 
     for start in range(0, 1000, 50):
@@ -242,7 +242,7 @@ async def test_of_cancel_and_completion_exactly_one_wins_in_1000_races(
     assert await redis.zcard(keys.due_interactive) == 0
 
 
-async def _later(ledger: Ledger, finish: Finish, round_trips: int) -> bool:
+async def _later(ledger: Ledger, finish: RunResult, round_trips: int) -> bool:
     for _ in range(round_trips):
         await ledger.redis.ping()
     (done,) = await ledger.finish([finish])

@@ -9,16 +9,16 @@ import pytest
 from schemas.enums import Priority
 from tests.integration.ledger_acts import accept_one, every_server, now_ms, open_group
 from tests.integration.test_ledger_cancel import cancelled
-from worker.ledger.deadlines import Deadlines
-from worker.ledger.lanes import Lanes
-from worker.ledger.row import SUSPECT_CLAIMS, Finish, RowState
+from worker.queue.ledger.deadlines import Deadlines
+from worker.queue.ledger.lanes import Lanes
+from worker.queue.ledger.models import SUSPECT_CLAIMS, RowState, RunResult
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
-    from worker.ledger.row import Lease
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
+    from worker.queue.ledger.models import Lease
 
 pytestmark = every_server
 
@@ -48,7 +48,7 @@ async def test_a_hold_and_a_paused_lane_keep_no_late_command_from_its_end(
     assert [lease.command_id for lease in late.leases] == ["late"]
     assert late.next_seconds is not None
     assert 0 < late.next_seconds <= 30, "when the lease ends, should its holder die"
-    failed = Finish(late.leases[0], RowState.FAILED, 1, event=b"{}", late=True)
+    failed = RunResult(late.leases[0], RowState.FAILED, 1, event=b"{}", late=True)
     assert await ledger.finish([failed]) == [True]
     assert await redis.zrange(keys.deadlines, 0, -1) == [b"early"]
     due = keys.due_bulk if lane is Priority.BULK else keys.due_interactive
@@ -61,7 +61,7 @@ async def test_a_command_that_waits_to_retry_or_for_notbefore_is_late_at_its_dea
     await open_group(redis, keys)
     await accept_one(redis, ledger, "retries", deadline_ms=1)
     (lease,) = (await ledger.claim(1)).leases
-    await ledger.finish([Finish(lease, RowState.RETRYING, 1, delay_seconds=60)])
+    await ledger.finish([RunResult(lease, RowState.RETRYING, 1, delay_seconds=60)])
     not_before = await now_ms(redis) + 60_000
     await accept_one(redis, ledger, "sleeps", deadline_ms=1, not_before_ms=not_before)
     assert sorted(await late_ids(deadlines)) == ["retries", "sleeps"]
@@ -75,14 +75,14 @@ async def test_a_command_under_a_lease_is_left_alone_and_ended_once_it_waits(
     await accept_one(redis, ledger, deadline_ms=1)
     (lease,) = (await ledger.claim(1)).leases
     if state is RowState.TRAINING:
-        await ledger.finish([Finish(lease, state, 0, progress={"step": "created"})])
+        await ledger.finish([RunResult(lease, state, 0, progress={"step": "created"})])
         (lease,) = (await ledger.claim(1)).leases
     late = await deadlines.claim(100)
     assert late.leases == []
     assert late.next_seconds is not None
     assert 0 < late.next_seconds <= 1
     assert await ledger.renew([lease]) == set(), "its run holds the lease as before"
-    await ledger.finish([Finish(lease, state, 0)])
+    await ledger.finish([RunResult(lease, state, 0)])
     await redis.zadd(keys.deadlines, {"one": 1})
     (last,) = (await deadlines.claim(100)).leases
     assert last.state is state
@@ -103,7 +103,7 @@ async def test_a_command_that_may_have_changed_something_first_finds_out(
     await open_group(redis, keys)
     await accept_one(redis, ledger, deadline_ms=1)
     (lease,) = (await ledger.claim(1)).leases
-    await ledger.finish([Finish(lease, state, 0, progress=dict(progress))])
+    await ledger.finish([RunResult(lease, state, 0, progress=dict(progress))])
     assert await late_ids(deadlines) == []
     assert [each.state for each in (await ledger.claim(1)).leases] == [state]
 
@@ -131,7 +131,7 @@ async def test_who_claims_a_late_command_fences_all_others_and_may_die(
     while not leases:
         leases = (await hasty.claim(100)).leases
     assert leases[0].token == first.token + 1
-    ends = [Finish(lease, RowState.FAILED, 1, event=b"{}") for lease in (first, leases[0])]
+    ends = [RunResult(lease, RowState.FAILED, 1, event=b"{}") for lease in (first, leases[0])]
     assert await ledger.finish(ends) == [False, True]
 
 
@@ -142,7 +142,7 @@ async def test_what_has_ended_has_no_deadline_any_more(
     for command_id in ("done", "cancelled", "forgotten"):
         await accept_one(redis, ledger, command_id, deadline_ms=1)
     (lease,) = (await ledger.claim(1)).leases
-    await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1)])
+    await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1)])
     await cancelled(redis, keys, "cancelled")
     assert await redis.zrange(keys.deadlines, 0, -1) == [b"forgotten"]
     await redis.delete(keys.row("forgotten"))

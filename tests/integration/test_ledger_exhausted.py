@@ -19,11 +19,11 @@ from tests.integration.ledger_acts import (
     read_entry,
 )
 from worker.backfill.standing import BackfillState
-from worker.backfill.store import Fed, Turn
-from worker.intake.lists import Mover, PushedList
-from worker.ledger.cancellation import cancel
-from worker.ledger.row import AcceptVerdict, Finish, Rejection, RowState
-from worker.ledger.streams import entries_between
+from worker.backfill.store import FeedItem, Transition
+from worker.queue.intake.list_bridge import ListForwarder, ListSource
+from worker.queue.ledger.cancellation import cancel
+from worker.queue.ledger.models import AcceptStatus, Rejection, RowState, RunResult
+from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.console import Console
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 GREATEST = f"{2**64 - 1}-{2**64 - 1}"
 TEXTS = [b"one", b"two", b"three"]
@@ -49,13 +49,13 @@ async def test_what_was_pushed_stays_in_its_list_while_the_stream_refuses_it(
     redis: Redis, keys: Keys, which: str
 ) -> None:
     await exhaust(redis, keys.commands)
-    pushed = PushedList.inbox(keys) if which == "inbox" else PushedList.celery(keys)
+    pushed = ListSource.inbox(keys) if which == "inbox" else ListSource.celery(keys)
     name = pushed.name
     push = redis.rpush if pushed.oldest == "LEFT" else redis.lpush
     for text in TEXTS:
         await push(name, text)
     await redis.rpush(pushed.moving, b"moving")
-    mover = Mover(redis, keys, pushed, 100)
+    mover = ListForwarder(redis, keys, pushed, 100)
     for _ in range(2):
         with pytest.raises(ResponseError):
             await mover.move_once()
@@ -75,12 +75,12 @@ async def test_a_stream_that_takes_some_more_leaves_the_rest_in_the_list(
 ) -> None:
     """What it took is moved and nothing else: neither lost nor there twice."""
     await redis.xadd(keys.commands, {"exhausted": "1"}, id=f"{2**64 - 1}-{2**64 - 4}")
-    pushed = PushedList.inbox(keys) if which == "inbox" else PushedList.celery(keys)
+    pushed = ListSource.inbox(keys) if which == "inbox" else ListSource.celery(keys)
     name = pushed.name
     push = redis.rpush if pushed.oldest == "LEFT" else redis.lpush
     texts = [b"%d" % number for number in range(8)]
     await push(name, *texts)
-    mover = Mover(redis, keys, pushed, 100)
+    mover = ListForwarder(redis, keys, pushed, 100)
     for _ in range(2):
         with pytest.raises(ResponseError):
             await mover.move_once()
@@ -118,7 +118,7 @@ async def test_an_acceptance_that_the_events_refuse_is_accepted_later_with_its_e
         await ledger.accept([acceptance(entry)])
     assert await redis.exists(keys.row("one")) == 0
     await redis.delete(keys.events)
-    assert await ledger.accept([acceptance(entry)]) == [AcceptVerdict.ACCEPTED]
+    assert await ledger.accept([acceptance(entry)]) == [AcceptStatus.ACCEPTED]
     assert len(await events(redis, keys.events)) == 1
 
 
@@ -130,7 +130,9 @@ async def test_an_end_that_a_stream_refuses_is_kept_and_told_once(
     await redis.delete(keys.events)
     await exhaust(redis, getattr(keys, which))
     replies = keys.replies("me")
-    end = Finish(lease, RowState.FAILED, 1, event=b'{"n": 1}', replies=replies, dead_letter=b"{}")
+    end = RunResult(
+        lease, RowState.FAILED, 1, event=b'{"n": 1}', replies=replies, dead_letter=b"{}"
+    )
     for _ in range(2):
         with pytest.raises(ResponseError):
             await ledger.finish([end])
@@ -164,7 +166,7 @@ async def test_results_of_items_that_are_refused_are_neither_lost_nor_counted_tw
 ) -> None:
     night = await begin(redis, keys, ledger, tmp_path)
     token, standing = await night.lead()
-    items = [Fed(orjson.dumps(command(0))), Fed(b"", b"{}"), Fed(b"", b"{}")]
+    items = [FeedItem(orjson.dumps(command(0))), FeedItem(b"", b"{}"), FeedItem(b"", b"{}")]
     results = keys.backfill_results(NAME)
     await exhaust(redis, results)
     for _ in range(2):
@@ -190,7 +192,7 @@ async def test_a_state_of_a_backfill_is_taken_only_with_its_event(
 ) -> None:
     night = await begin(redis, keys, ledger, tmp_path)
     await exhaust(redis, keys.events)
-    turn = Turn({BackfillState.RUNNING}, BackfillState.FAILED, event=b"{}")
+    turn = Transition({BackfillState.RUNNING}, BackfillState.FAILED, event=b"{}")
     with pytest.raises(ResponseError):
         await night.store.steer(NAME, turn)
     assert (await night.standing()).state is BackfillState.RUNNING
@@ -207,7 +209,7 @@ async def test_a_reply_stream_that_takes_no_more_keeps_nothing_from_happening_on
     await exhaust(redis, replies)
     lease = await lease_one(redis, ledger, event=b"accepted", replies=replies)
     await ledger.note(lease, {"step": "created"}, event=b"noted", replies=replies)
-    end = Finish(lease, RowState.SUCCEEDED, 1, event=b"ended", replies=replies)
+    end = RunResult(lease, RowState.SUCCEEDED, 1, event=b"ended", replies=replies)
     assert await ledger.finish([end]) == [True]
     bad = await read_entry(redis, keys, b"bad")
     assert await ledger.reject([Rejection(bad, b"rejected", b"{}", replies)]) == 1

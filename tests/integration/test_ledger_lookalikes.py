@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from worker.ledger.lookalikes import DAY_SECONDS, SPARE_SECONDS, Creator, Lookalikes
+from worker.encord.creation.ambiguous import DAY_SECONDS, SPARE_SECONDS, AmbiguousCreations, Creator
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
+    from worker.queue.ledger.keys import Keys
 
 WEEK = 7 * DAY_SECONDS
 HIDDEN = 3600
@@ -32,9 +32,9 @@ OWNING = {"s": "running", "p": '{"step": "created"}'}
 
 
 @pytest.fixture
-async def lookalikes(redis: Redis, keys: Keys) -> Lookalikes:
+async def lookalikes(redis: Redis, keys: Keys) -> AmbiguousCreations:
     """With the asking command, which began a day after the time 0."""
-    begun = Lookalikes(redis, keys, WEEK)
+    begun = AmbiguousCreations(redis, keys, WEEK)
     await begun.enter(NAME, ASKING, DAY_SECONDS)
     return begun
 
@@ -46,13 +46,13 @@ async def row(redis: Redis, keys: Keys, creator: Creator, is_now: dict[str, Any]
         await redis.hset(key, mapping=cast("Any", is_now | {"q": creator.entry_id}))
 
 
-async def rivals(lookalikes: Lookalikes, since: float) -> list[str]:
+async def rivals(lookalikes: AmbiguousCreations, since: float) -> list[str]:
     return (await lookalikes.others(NAME, ASKING, since, now=since + DAY_SECONDS)).rivals
 
 
 @pytest.mark.parametrize("ended", [UNKNOWN, GONE], ids=["its row is kept", "its row is gone"])
 async def test_a_rival_that_ended_unknown_counts_until_the_api_shows_what_it_made(
-    redis: Redis, keys: Keys, lookalikes: Lookalikes, ended: dict[str, Any]
+    redis: Redis, keys: Keys, lookalikes: AmbiguousCreations, ended: dict[str, Any]
 ) -> None:
     """Who listed what existed only after that has it in its list; who did before never adopts."""
     await lookalikes.enter(NAME, RIVAL, 0)
@@ -66,7 +66,7 @@ async def test_a_rival_that_ended_unknown_counts_until_the_api_shows_what_it_mad
 
 
 async def test_a_rival_that_has_not_ended_counts_however_old_it_is(
-    redis: Redis, keys: Keys, lookalikes: Lookalikes
+    redis: Redis, keys: Keys, lookalikes: AmbiguousCreations
 ) -> None:
     await lookalikes.enter(NAME, RIVAL, 0)
     for is_now in (IN_DOUBT, RUNNING, {**IN_DOUBT, "p": b"\xff"}):
@@ -79,14 +79,14 @@ async def test_a_rival_that_has_not_ended_counts_however_old_it_is(
 async def test_a_short_retention_never_takes_a_rival_for_shown_within_a_day(
     redis: Redis, keys: Keys
 ) -> None:
-    lookalikes = Lookalikes(redis, keys, 1)
+    lookalikes = AmbiguousCreations(redis, keys, 1)
     await lookalikes.enter(NAME, RIVAL, 0)
     assert await rivals(lookalikes, since=HIDDEN + DAY_SECONDS) == [RIVAL.command_id]
     assert await rivals(lookalikes, since=HIDDEN + DAY_SECONDS + 1) == []
 
 
 async def test_another_command_of_a_rivals_id_says_nothing_of_what_the_rival_made(
-    redis: Redis, keys: Keys, lookalikes: Lookalikes
+    redis: Redis, keys: Keys, lookalikes: AmbiguousCreations
 ) -> None:
     """Ids may be used anew once they are forgotten."""
     await lookalikes.enter(NAME, RIVAL, 0)
@@ -99,7 +99,7 @@ async def test_another_command_of_a_rivals_id_says_nothing_of_what_the_rival_mad
 
 
 async def test_only_a_twin_that_may_have_created_one_explains_a_further_thing(
-    redis: Redis, keys: Keys, lookalikes: Lookalikes
+    redis: Redis, keys: Keys, lookalikes: AmbiguousCreations
 ) -> None:
     """One too many would have a stranger's thing adopted."""
     await lookalikes.enter(NAME, TWIN, 0)
@@ -115,7 +115,7 @@ async def test_only_a_twin_that_may_have_created_one_explains_a_further_thing(
 
 
 async def test_who_is_of_use_to_nobody_any_more_leaves(
-    redis: Redis, keys: Keys, lookalikes: Lookalikes
+    redis: Redis, keys: Keys, lookalikes: AmbiguousCreations
 ) -> None:
     """Not before all that began earlier have ended, for they could not know what it made."""
     key = keys.alike(NAME)
@@ -134,7 +134,7 @@ async def test_who_is_of_use_to_nobody_any_more_leaves(
 
 
 async def test_a_rival_from_before_the_clock_went_back_counts_once_as_long(
-    lookalikes: Lookalikes,
+    lookalikes: AmbiguousCreations,
 ) -> None:
     await lookalikes.enter(NAME, RIVAL, 100 * SHOWN)
     asked = await lookalikes.others(NAME, ASKING, since=DAY_SECONDS, now=2 * DAY_SECONDS)
@@ -144,7 +144,7 @@ async def test_a_rival_from_before_the_clock_went_back_counts_once_as_long(
 
 
 async def test_what_someone_wrote_into_the_key_counts_as_a_rival_for_its_time(
-    redis: Redis, keys: Keys, lookalikes: Lookalikes
+    redis: Redis, keys: Keys, lookalikes: AmbiguousCreations
 ) -> None:
     await redis.zadd(keys.alike(NAME), {b"\xff none": 0})
     assert len(await rivals(lookalikes, since=WEEK)) == 1
@@ -152,7 +152,7 @@ async def test_what_someone_wrote_into_the_key_counts_as_a_rival_for_its_time(
 
 
 async def test_the_key_lives_as_long_as_the_one_of_its_commands_that_lasts_longest(
-    redis: Redis, keys: Keys, lookalikes: Lookalikes
+    redis: Redis, keys: Keys, lookalikes: AmbiguousCreations
 ) -> None:
     year = 365 * DAY_SECONDS
     await lookalikes.enter(NAME, replace(RIVAL, hidden_seconds=year), 0)

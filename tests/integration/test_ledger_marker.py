@@ -9,19 +9,19 @@ from redis.exceptions import ResponseError
 
 from tests.integration.ledger_acts import acceptance, open_group, read_entry
 from worker.errors import LedgerLostError
-from worker.ledger.marker import Marker
+from worker.queue.ledger.epoch import Epoch
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 
 async def test_the_first_worker_leaves_the_marker_and_the_next_one_learns_it(
     redis: Redis, keys: Keys
 ) -> None:
-    first, second = Marker(redis, keys), Marker(redis, keys)
+    first, second = Epoch(redis, keys), Epoch(redis, keys)
     await first.enter()
     await second.enter()
     assert first.known == second.known
@@ -31,7 +31,7 @@ async def test_the_first_worker_leaves_the_marker_and_the_next_one_learns_it(
 async def test_a_ledger_that_was_emptied_stops_who_works_and_who_starts_later(
     redis: Redis, keys: Keys
 ) -> None:
-    marker, later = Marker(redis, keys), Marker(redis, keys)
+    marker, later = Epoch(redis, keys), Epoch(redis, keys)
     await marker.enter()
     await redis.delete(keys.marker)
     with pytest.raises(LedgerLostError, match="accept-loss"):
@@ -49,7 +49,7 @@ async def test_a_worker_that_starts_beside_the_first_one_takes_its_witness_for_n
     redis: Redis, keys: Keys
 ) -> None:
     """It found no marker, and when it asks the witness the first one has just left both."""
-    first, second = Marker(redis, keys), Marker(redis, keys)
+    first, second = Epoch(redis, keys), Epoch(redis, keys)
 
     async def recall() -> str:
         await first.enter()
@@ -63,7 +63,7 @@ async def test_a_worker_that_starts_beside_the_first_one_takes_its_witness_for_n
 async def test_nothing_is_accepted_into_a_ledger_that_was_emptied(
     redis: Redis, keys: Keys, ledger: Ledger
 ) -> None:
-    marker = Marker(redis, keys)
+    marker = Epoch(redis, keys)
     await marker.enter()
     ledger.marker = marker.known
     await redis.delete(keys.marker)

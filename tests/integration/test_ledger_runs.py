@@ -23,17 +23,17 @@ from tests.integration.ledger_acts import (
     read_entry,
     snapshot,
 )
-from worker.ledger.dead_letters import FIELD
-from worker.ledger.deadlines import Deadlines
-from worker.ledger.ledger import ENDED_HOLDER_SECONDS, GUARD_SECONDS, Ledger, Noted
-from worker.ledger.row import AcceptVerdict, Attested, Finish, Lease, RowState, Token
-from worker.ledger.streams import entries_between
-from worker.ledger.testimony import Attestations
+from worker.encord.creation.orphans import OrphanedCreation, Orphans
+from worker.queue.ledger.dead_letters import FIELD
+from worker.queue.ledger.deadlines import Deadlines
+from worker.queue.ledger.ledger import ENDED_HOLDER_SECONDS, GUARD_SECONDS, CheckpointStatus, Ledger
+from worker.queue.ledger.models import AcceptStatus, Lease, RowState, RunResult, Token
+from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
+    from worker.queue.ledger.keys import Keys
 
 pytestmark = every_server
 
@@ -182,7 +182,7 @@ async def test_a_row_that_was_claimed_twice_without_an_end_runs_only_as_a_suspec
     assert (third.suspect, third.claims) == (True, 3)
     assert await redis.zcard(keys.due_suspect) == 0
     assert await redis.zrange(keys.due_interactive, 0, -1) == [b"one"]
-    assert await ledger.finish([Finish(second, RowState.SUCCEEDED, 1)]) == [False]
+    assert await ledger.finish([RunResult(second, RowState.SUCCEEDED, 1)]) == [False]
 
 
 async def test_a_row_without_its_text_is_dropped_and_harms_no_other(
@@ -234,7 +234,7 @@ async def test_a_success_ends_the_row_with_its_event_and_nothing_else_of_it_stay
     lease = await lease_one(redis, ledger)
     await ledger.note(lease, {"step": "intended"})
     before = await now_ms(redis)
-    finish = Finish(lease, RowState.SUCCEEDED, 1, event=b"done", replies=keys.replies("shop"))
+    finish = RunResult(lease, RowState.SUCCEEDED, 1, event=b"done", replies=keys.replies("shop"))
     assert await ledger.finish([finish]) == [True]
     row = await redis.hgetall(keys.row("one"))
     assert {b"p", b"x", b"c"}.isdisjoint(row)
@@ -251,27 +251,27 @@ async def test_an_id_is_remembered_for_seven_days_after_its_end(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)
-    await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1, event=b"done")])
+    await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1, event=b"done")])
     assert RETENTION_SECONDS - 5 <= await redis.ttl(keys.row("one")) <= RETENTION_SECONDS
-    assert await accept_one(redis, ledger) is AcceptVerdict.DUPLICATE
-    assert await accept_one(redis, ledger, fingerprint=b"other") is AcceptVerdict.CONFLICT
+    assert await accept_one(redis, ledger) is AcceptStatus.DUPLICATE
+    assert await accept_one(redis, ledger, fingerprint=b"other") is AcceptStatus.CONFLICT
     assert await redis.xlen(keys.events) == 2
 
 
 async def test_an_id_can_be_used_anew_once_it_is_forgotten(redis: Redis, keys: Keys) -> None:
     ledger = quick_ledger(redis, keys, retention=1)
     lease = await lease_one(redis, ledger)
-    await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1)])
+    await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1)])
     while await redis.exists(keys.row("one")):
         await asyncio.sleep(0.02)
-    assert await accept_one(redis, ledger, fingerprint=b"other") is AcceptVerdict.ACCEPTED
+    assert await accept_one(redis, ledger, fingerprint=b"other") is AcceptStatus.ACCEPTED
 
 
 async def test_a_failure_also_leaves_a_dead_letter(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)
-    finish = Finish(lease, RowState.FAILED, 3, event=b"failed", dead_letter=b"letter")
+    finish = RunResult(lease, RowState.FAILED, 3, event=b"failed", dead_letter=b"letter")
     assert await ledger.finish([finish]) == [True]
     ((_, fields),) = await entries_between(redis, keys.dead_letters, "-", "+")
     assert fields == {FIELD: b"letter"}
@@ -283,7 +283,7 @@ async def test_a_rescheduled_row_is_due_after_its_delay_with_what_it_must_rememb
     lease = await lease_one(redis, ledger)
     before = await now_ms(redis)
     errors = [{"code": "server_error"}]
-    finish = Finish(
+    finish = RunResult(
         lease,
         RowState.RETRYING,
         1,
@@ -310,7 +310,7 @@ async def test_each_waiting_state_is_kept_by_the_next_claim(
     """Only accepted and retrying rows become running; a training stays one while it is polled."""
     lease = await lease_one(redis, ledger)
     for state in (RowState.TRAINING, RowState.IN_DOUBT):
-        await ledger.finish([Finish(lease, state, 0)])
+        await ledger.finish([RunResult(lease, state, 0)])
         lease = await claim_again(ledger)
         assert lease.state is state
         assert await redis.hget(keys.row("one"), "s") == state.encode()
@@ -321,12 +321,12 @@ async def test_a_stale_token_changes_nothing(redis: Redis, keys: Keys) -> None:
     stale = await lease_one(redis, ledger)
     await claim_again(ledger)
     before = await snapshot(redis, keys)
-    finish = Finish(stale, RowState.FAILED, 1, event=b"e", dead_letter=b"d", drop_guard="g")
+    finish = RunResult(stale, RowState.FAILED, 1, event=b"e", dead_letter=b"d", drop_guard="g")
     assert await ledger.finish([finish]) == [False]
     assert await ledger.finish([replace(finish, state=RowState.RETRYING)]) == [False]
     guard = keys.guard("training:x")
     noted = await ledger.note(stale, {"a": 1}, event=b"e", take_guard=guard)
-    assert noted == (Noted.FENCED, "")
+    assert noted == (CheckpointStatus.FENCED, "")
     assert await ledger.renew([stale]) == {"one"}
     assert await snapshot(redis, keys) == before
 
@@ -335,7 +335,7 @@ async def test_a_finish_repeated_after_a_lost_reply_does_nothing(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)
-    ended = Finish(lease, RowState.FAILED, 1, event=b"e", dead_letter=b"d")
+    ended = RunResult(lease, RowState.FAILED, 1, event=b"e", dead_letter=b"d")
     assert await ledger.finish([ended, ended]) == [True, False]
     before = await snapshot(redis, keys)
     assert await ledger.finish([ended]) == [False]
@@ -346,7 +346,7 @@ async def test_a_reschedule_repeated_after_a_lost_reply_does_nothing(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)
-    again = Finish(lease, RowState.RETRYING, 1, event=b"e", delay_seconds=60)
+    again = RunResult(lease, RowState.RETRYING, 1, event=b"e", delay_seconds=60)
     assert await ledger.finish([again]) == [True]
     before = await snapshot(redis, keys)
     assert await ledger.finish([again]) == [False]
@@ -361,7 +361,7 @@ async def test_one_fenced_run_does_not_harm_the_others_of_its_batch(
         await accept_one(redis, ledger, command_id)
     leases = (await ledger.claim(10)).leases
     leases[1] = replace(leases[1], token=Token(77))
-    done = await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1) for lease in leases])
+    done = await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1) for lease in leases])
     assert done == [True, False, True]
 
 
@@ -373,7 +373,7 @@ async def test_a_note_keeps_progress_renews_the_lease_and_publishes(
     noted = await ledger.note(
         lease, {"uuid": "u"}, state=RowState.TRAINING, event=b"e", replies=keys.replies("shop")
     )
-    assert noted == (Noted.DONE, "")
+    assert noted == (CheckpointStatus.DONE, "")
     row = await redis.hgetall(keys.row("one"))
     assert (row[b"p"], row[b"s"], row[b"n"]) == (b'{"uuid":"u"}', b"training", b"1")
     score = await redis.zscore(keys.due_interactive, "one")
@@ -388,7 +388,7 @@ async def test_a_note_repeated_after_a_lost_reply_publishes_nothing_more(
 ) -> None:
     lease = await lease_one(redis, ledger)
     for _ in range(2):
-        assert (await ledger.note(lease, {"a": 1}, event=b"e"))[0] is Noted.DONE
+        assert (await ledger.note(lease, {"a": 1}, event=b"e"))[0] is CheckpointStatus.DONE
     assert (await raw_events(redis, keys.events))[1:] == [b"e"]
 
 
@@ -405,16 +405,16 @@ async def test_a_guard_has_one_holder_and_a_refused_note_changes_nothing(
 ) -> None:
     one, two = await two_leases(redis, ledger)
     guard = keys.guard("creating-training:x")
-    assert await ledger.note(one, {"a": 1}, take_guard=guard) == (Noted.DONE, "")
+    assert await ledger.note(one, {"a": 1}, take_guard=guard) == (CheckpointStatus.DONE, "")
     assert GUARD_SECONDS - 5 <= await redis.ttl(guard) <= GUARD_SECONDS
     before = await snapshot(redis, keys)
     refused = await ledger.note(two, {"b": 2}, event=b"e", take_guard=guard, guard_lapses=True)
-    assert refused == (Noted.GUARDED, "one")
+    assert refused == (CheckpointStatus.GUARDED, "one")
     assert await snapshot(redis, keys) == before
-    assert (await ledger.note(two, {"b": 2}, drop_guard=guard))[0] is Noted.DONE
+    assert (await ledger.note(two, {"b": 2}, drop_guard=guard))[0] is CheckpointStatus.DONE
     assert await redis.get(guard) == b"one"
-    assert (await ledger.note(one, {"a": 2}, drop_guard=guard))[0] is Noted.DONE
-    assert (await ledger.note(two, {"b": 2}, take_guard=guard))[0] is Noted.DONE
+    assert (await ledger.note(one, {"a": 2}, drop_guard=guard))[0] is CheckpointStatus.DONE
+    assert (await ledger.note(two, {"b": 2}, take_guard=guard))[0] is CheckpointStatus.DONE
 
 
 async def test_a_finish_drops_the_guard_only_if_its_command_holds_it(
@@ -423,9 +423,9 @@ async def test_a_finish_drops_the_guard_only_if_its_command_holds_it(
     one, two = await two_leases(redis, ledger)
     guard = keys.guard("creating-training:x")
     await ledger.note(one, {}, take_guard=guard)
-    await ledger.finish([Finish(two, RowState.SUCCEEDED, 1, drop_guard=guard)])
+    await ledger.finish([RunResult(two, RowState.SUCCEEDED, 1, drop_guard=guard)])
     assert await redis.get(guard) == b"one"
-    await ledger.finish([Finish(one, RowState.IN_DOUBT, 0, drop_guard=guard)])
+    await ledger.finish([RunResult(one, RowState.IN_DOUBT, 0, drop_guard=guard)])
     assert await redis.exists(guard) == 0
 
 
@@ -436,12 +436,16 @@ async def test_a_guard_lapses_some_time_after_its_holder_has_ended(
     one, two = await two_leases(redis, ledger)
     guard = keys.guard("creating-training:x")
     await ledger.note(one, {}, take_guard=guard)
-    await ledger.finish([Finish(one, RowState.FAILED, 1)])
-    assert (await ledger.note(two, {}, take_guard=guard, guard_lapses=True))[0] is Noted.GUARDED
+    await ledger.finish([RunResult(one, RowState.FAILED, 1)])
+    assert (await ledger.note(two, {}, take_guard=guard, guard_lapses=True))[
+        0
+    ] is CheckpointStatus.GUARDED
     long_ago = await now_ms(redis) - ENDED_HOLDER_SECONDS * 1000
     await redis.hset(keys.row("one"), "e", long_ago)
-    assert (await ledger.note(two, {}, take_guard=guard))[0] is Noted.GUARDED
-    assert (await ledger.note(two, {}, take_guard=guard, guard_lapses=True))[0] is Noted.DONE
+    assert (await ledger.note(two, {}, take_guard=guard))[0] is CheckpointStatus.GUARDED
+    assert (await ledger.note(two, {}, take_guard=guard, guard_lapses=True))[
+        0
+    ] is CheckpointStatus.DONE
     assert await redis.get(guard) == b"two"
 
 
@@ -452,9 +456,11 @@ async def test_a_guard_of_a_forgotten_holder_is_free_but_its_creation_stays_owne
     for name in ("creating-training:x", "training:u"):
         await redis.set(keys.guard(name), "forgotten")
     owned = await ledger.note(lease, {}, take_guard=keys.guard("training:u"))
-    assert owned == (Noted.GUARDED, "forgotten")
+    assert owned == (CheckpointStatus.GUARDED, "forgotten")
     free = keys.guard("creating-training:x")
-    assert (await ledger.note(lease, {}, take_guard=free, guard_lapses=True))[0] is Noted.DONE
+    assert (await ledger.note(lease, {}, take_guard=free, guard_lapses=True))[
+        0
+    ] is CheckpointStatus.DONE
 
 
 async def test_testimony_tells_the_next_holder_and_makes_the_command_the_owner(
@@ -463,17 +469,15 @@ async def test_testimony_tells_the_next_holder_and_makes_the_command_the_owner(
     lease = await lease_one(redis, ledger)
     creating, owner = keys.guard("creating-model:x"), keys.guard("model:u")
     await ledger.note(lease, {}, take_guard=creating)
-    assert await Attestations(redis, keys).find(lease) is None
-    await Attestations(redis, keys).leave(
-        lease, Attested("u", {"title": "t"}, owner, GUARD_SECONDS), drop_guard=creating
+    assert await Orphans(redis, keys).find(lease) is None
+    await Orphans(redis, keys).leave(
+        lease, OrphanedCreation("u", {"title": "t"}, owner, GUARD_SECONDS), drop_guard=creating
     )
-    assert await Attestations(redis, keys).find(lease) == ("u", {"title": "t"})
+    assert await Orphans(redis, keys).find(lease) == ("u", {"title": "t"})
     assert await redis.get(owner) == b"one"
     assert await redis.exists(creating) == 0
     later = replace(lease, entry_id="9-9")
-    assert await Attestations(redis, keys).find(later) is None, (
-        "of an earlier command with the same id"
-    )
+    assert await Orphans(redis, keys).find(later) is None, "of an earlier command with the same id"
 
 
 async def test_counts_of_due_rows_leave_out_what_is_not_due_yet(

@@ -26,17 +26,17 @@ from tests.integration.ledger_acts import (
     snapshot,
 )
 from worker.embedded import EmbeddedRedis
-from worker.intake.lists import Mover, PushedList
-from worker.intake.reader import Intake
-from worker.ledger.cancellation import CancelVerdict, cancel
-from worker.ledger.connection import LEDGER_TROUBLE, connect
-from worker.ledger.deadlines import Deadlines
-from worker.ledger.keys import GROUP, Keys
-from worker.ledger.ledger import Ledger
-from worker.ledger.limits import RedisLimits
-from worker.ledger.lua import load_script
-from worker.ledger.row import AcceptVerdict, Attested, Finish, Rejection, RowState
-from worker.ledger.testimony import Attestations
+from worker.encord.creation.orphans import OrphanedCreation, Orphans
+from worker.queue.intake.consumer import StreamConsumer
+from worker.queue.intake.list_bridge import ListForwarder, ListSource
+from worker.queue.ledger.cancellation import CancelStatus, cancel
+from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS, connect
+from worker.queue.ledger.deadlines import Deadlines
+from worker.queue.ledger.keys import GROUP, Keys
+from worker.queue.ledger.ledger import Ledger
+from worker.queue.ledger.lua import load_script
+from worker.queue.ledger.models import AcceptStatus, Rejection, RowState, RunResult
+from worker.queue.ledger.rate_limits import RedisLimits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -83,7 +83,7 @@ async def tell(redis: Redis, *words: str | bytes | int) -> Any:
     return await redis.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
-async def run_cancel(redis: Redis, keys: Keys, command_id: str) -> CancelVerdict:
+async def run_cancel(redis: Redis, keys: Keys, command_id: str) -> CancelStatus:
     outcome = await cancel(
         redis, keys, command_id, retention_seconds=60, reply_retention_seconds=60
     )
@@ -118,7 +118,7 @@ async def test_a_shared_key_of_the_wrong_type_stops_every_script_before_it_has_w
             lease, {"a": 1}, event=b"e", replies=replies, take_guard=keys.guard("g")
         ),
         "finish": lambda: ledger.finish([
-            Finish(lease, RowState.FAILED, 1, event=b"e", replies=replies, dead_letter=b"d")
+            RunResult(lease, RowState.FAILED, 1, event=b"e", replies=replies, dead_letter=b"d")
         ]),
         "cancel": lambda: run_cancel(redis, keys, "waiting"),
         "claim_late": lambda: Deadlines(redis, keys, lease_seconds=30).claim(10),
@@ -150,7 +150,7 @@ async def test_a_reply_stream_of_the_wrong_type_costs_nobody_but_its_reader(
     await redis.set(replies, "x")
     lease = await lease_one(redis, ledger, replies=replies)
     await ledger.note(lease, {"a": 1}, event=b"noted", replies=replies)
-    await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1, event=b"done", replies=replies)])
+    await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1, event=b"done", replies=replies)])
     bad = await read_entry(redis, keys, b"bad")
     assert await ledger.reject([Rejection(bad, b"rejected", b"d", replies)]) == 1
     assert (await raw_events(redis, keys.events))[1:] == [b"noted", b"done", b"rejected"]
@@ -165,9 +165,9 @@ async def test_a_row_of_the_wrong_type_is_a_conflict_and_harms_no_other_of_its_b
     entry = await read_entry(redis, keys)
     batch = [acceptance(entry, command_id) for command_id in ("first", "taken", "last")]
     assert await ledger.accept(batch) == [
-        AcceptVerdict.ACCEPTED,
-        AcceptVerdict.CONFLICT,
-        AcceptVerdict.ACCEPTED,
+        AcceptStatus.ACCEPTED,
+        AcceptStatus.CONFLICT,
+        AcceptStatus.ACCEPTED,
     ]
     assert await redis.get(keys.row("taken")) == b"x"
 
@@ -180,7 +180,7 @@ async def test_a_run_whose_row_got_the_wrong_type_is_fenced_and_harms_no_other(
         await accept_one(redis, ledger, command_id)
     one, two = (await ledger.claim(2)).leases
     await misplace(redis, keys.row("one"))
-    finishes = [Finish(lease, RowState.SUCCEEDED, 1, event=b"e") for lease in (one, two)]
+    finishes = [RunResult(lease, RowState.SUCCEEDED, 1, event=b"e") for lease in (one, two)]
     assert await ledger.renew([one, two]) == {"one"}
     assert await ledger.finish(finishes) == [False, True]
     assert (await raw_events(redis, keys.events))[2:] == [b"e"]
@@ -195,7 +195,7 @@ async def test_a_guard_of_the_wrong_type_stops_the_note_but_never_a_finish(
     before = await snapshot(redis, keys)
     assert await raises_wrong_type(ledger.note(lease, {"a": 1}, event=b"e", take_guard=guard))
     assert await snapshot(redis, keys) == before
-    finish = Finish(lease, RowState.SUCCEEDED, 1, event=b"e", drop_guard=guard)
+    finish = RunResult(lease, RowState.SUCCEEDED, 1, event=b"e", drop_guard=guard)
     assert await ledger.finish([finish]) == [True]
     assert await redis.hgetall(guard) == {b"x": b"y"}
 
@@ -227,7 +227,7 @@ async def test_a_full_redis_refuses_each_script_whole_and_works_again_after(
     await redis.rpush(keys.inbox, "a")
     move = load_script(redis, "move_inbox")
     await move(keys=[keys.moving, keys.moving, keys.commands], args=[1, "command", "LPOP", MIB])
-    failed = Finish(lease, RowState.FAILED, 1, event=b"e", dead_letter=b"d")
+    failed = RunResult(lease, RowState.FAILED, 1, event=b"e", dead_letter=b"d")
     acts: list[Callable[[], Awaitable[Any]]] = [
         lambda: ledger.accept([acceptance(entry, "new")]),
         lambda: ledger.reject([Rejection(bad, b"e", b"d", "")]),
@@ -248,8 +248,8 @@ async def test_a_full_redis_refuses_each_script_whole_and_works_again_after(
                 await act()
         # A lease is kept, and what only its finder knows is written down, all the same.
         assert await ledger.renew([lease]) == set()
-        attested = Attested("u", None, keys.guard("model:u"), 600)
-        await Attestations(redis, keys).leave(lease, attested, drop_guard="")
+        attested = OrphanedCreation("u", None, keys.guard("model:u"), 600)
+        await Orphans(redis, keys).leave(lease, attested, drop_guard="")
     finally:
         await redis.config_set("maxmemory", "0")
     after = await snapshot(redis, keys)
@@ -285,11 +285,11 @@ async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(
         lease = await lease_one(redis, ledger, "id-{other}", replies=replies)
         await ledger.renew([lease])
         await ledger.note(lease, {}, event=b"e", replies=replies, take_guard=guard)
-        await Attestations(redis, keys).leave(
-            lease, Attested("u", None, guard, 600), drop_guard=guard
+        await Orphans(redis, keys).leave(
+            lease, OrphanedCreation("u", None, guard, 600), drop_guard=guard
         )
         await ledger.finish([
-            Finish(
+            RunResult(
                 lease,
                 RowState.FAILED,
                 1,
@@ -304,8 +304,8 @@ async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(
         await ledger.hold(1)
         await accept_one(redis, ledger, "two", deadline_ms=1)
         assert (await Deadlines(redis, keys, lease_seconds=30).claim(1)).leases
-        assert await run_cancel(redis, keys, "two") is CancelVerdict.CANCELLED
-        intake = Intake(
+        assert await run_cancel(redis, keys, "two") is CancelStatus.CANCELLED
+        intake = StreamConsumer(
             redis,
             ledger,
             consumer="c",
@@ -313,9 +313,9 @@ async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(
             consumer_idle_seconds=1,
             on_accepted=lambda _: None,
         )
-        for pushed in (PushedList.inbox(keys), PushedList.celery(keys)):
+        for pushed in (ListSource.inbox(keys), ListSource.celery(keys)):
             await redis.rpush(pushed.name, "a")
-            await Mover(redis, keys, pushed, 9).move_once()
+            await ListForwarder(redis, keys, pushed, 9).move_once()
         await intake.leave()
         limits = RedisLimits(redis, keys, ledger, requests_per_second=100, concurrent_requests=1)
         await limits.leave(await limits.enter())
@@ -334,7 +334,7 @@ def _free_port() -> int:
 
 async def test_scripts_use_no_command_newer_than_redis_7_0(redis: Redis) -> None:
     """The server itself says since when it has each of them."""
-    folder = resources.files("worker.ledger").joinpath("scripts")
+    folder = resources.files("worker.queue.ledger").joinpath("scripts")
     used = {
         name.lower()
         for script in folder.iterdir()
@@ -366,7 +366,9 @@ async def test_an_ended_id_costs_half_a_kilobyte_at_most(
         batch = [acceptance(entry, name, command_type="predict") for name in ids[start:][:250]]
         await ledger.accept(batch)
         leases = (await ledger.claim(250)).leases
-        await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1, event=b"e") for lease in leases])
+        await ledger.finish([
+            RunResult(lease, RowState.SUCCEEDED, 1, event=b"e") for lease in leases
+        ])
     assert await redis.zcard(keys.due_interactive) == 0
     await redis.delete(keys.events)
     usage = await redis.memory_usage(keys.row(ids[0]), samples=0)
@@ -390,7 +392,7 @@ async def test_due_times_follow_the_state_of_the_row(
         (lease,) = (await ledger.claim(10)).leases
         leased = await redis.zscore(keys.due_interactive, "one")
         before = await now_ms(redis)
-        await ledger.finish([Finish(lease, state, 0, delay_seconds=delay)])
+        await ledger.finish([RunResult(lease, state, 0, delay_seconds=delay)])
         due = await redis.zscore(keys.due_interactive, "one")
         assert due is not None
         assert leased is not None
@@ -398,7 +400,7 @@ async def test_due_times_follow_the_state_of_the_row(
         assert before + delay * 1000 <= due <= await now_ms(redis) + delay * 1000
     await redis.zadd(keys.due_interactive, {"one": 0})
     (lease,) = (await ledger.claim(10)).leases
-    await ledger.finish([Finish(lease, RowState.FAILED, 1)])
+    await ledger.finish([RunResult(lease, RowState.FAILED, 1)])
     assert await redis.zrange(keys.due_interactive, 0, -1) == [b"later"]
 
 
@@ -428,7 +430,7 @@ def test_a_connection_that_closes_before_a_command_is_written_is_a_passing_troub
         connection = await pool.get_connection()
         connection._writer.transport.abort()
         await asyncio.sleep(0)
-        with pytest.raises(LEDGER_TROUBLE):
+        with pytest.raises(RETRYABLE_REDIS_ERRORS):
             await connection.send_command("PING", check_health=False)
         await pool.release(connection)
         assert await redis.ping(), "the next command has a connection of its own"

@@ -27,20 +27,20 @@ from tests.integration.ledger_acts import (
 from tests.integration.test_intake_reading import take_in
 from worker.cli.narration import describe_error
 from worker.cli.times import show_moment
-from worker.ledger.dead_letters import DeadLetters, dead_letter_json
-from worker.ledger.inspection import UNREADABLE, Inspector, RowChoice
-from worker.ledger.keys import COMMAND_FIELD
-from worker.ledger.lanes import Lanes
-from worker.ledger.limits import PERMIT_PAUSE_SECONDS, RedisLimits
-from worker.ledger.lua import load_script
-from worker.ledger.row import SUSPECT_CLAIMS, Finish, Lease, RowState
-from worker.ledger.streams import entries_between
+from worker.queue.ledger.dead_letters import DeadLetters, dead_letter_json
+from worker.queue.ledger.keys import COMMAND_FIELD
+from worker.queue.ledger.lanes import Lanes
+from worker.queue.ledger.lua import load_script
+from worker.queue.ledger.models import SUSPECT_CLAIMS, Lease, RowState, RunResult
+from worker.queue.ledger.queries import UNREADABLE, LedgerReader, RowChoice
+from worker.queue.ledger.rate_limits import PERMIT_PAUSE_SECONDS, RedisLimits
+from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 pytestmark = every_server
 
@@ -64,11 +64,11 @@ async def bury(redis: Redis, keys: Keys, number: int, text: bytes = TEXT, **chan
 async def test_the_status_of_a_command_tells_where_it_stands(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
-    inspector = Inspector(redis, keys)
+    inspector = LedgerReader(redis, keys)
     assert await inspector.status("one") is None
     lease = await lease_one(redis, ledger)
     error = {"code": "server_error", "message": "m"}
-    await ledger.finish([Finish(lease, RowState.RETRYING, 1, errors=[error], delay_seconds=9)])
+    await ledger.finish([RunResult(lease, RowState.RETRYING, 1, errors=[error], delay_seconds=9)])
     view = await inspector.status("one")
     assert view is not None
     assert (view.state, view.attempts, view.last_error) == (RowState.RETRYING, 1, error)
@@ -98,7 +98,7 @@ async def end_one(redis: Redis, ledger: Ledger, command_id: str, **changes: Any)
         data={},
         context={},
     )
-    await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1, event=event, **changes)])
+    await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1, event=event, **changes)])
 
 
 async def change_at(redis: Redis, keys: Keys, **moments_ms: int) -> None:
@@ -109,7 +109,7 @@ async def change_at(redis: Redis, keys: Keys, **moments_ms: int) -> None:
 
 
 async def newest(redis: Redis, keys: Keys, limit: int = 100, **choice: Any) -> list[str]:
-    rows = await Inspector(redis, keys).newest(limit, RowChoice(**choice))
+    rows = await LedgerReader(redis, keys).newest(limit, RowChoice(**choice))
     return [row.id for row in rows]
 
 
@@ -128,7 +128,7 @@ async def test_rows_are_listed_by_their_last_change_whatever_has_ended(
     assert await newest(redis, keys, since_ms=3000) == ["d", "c"]
     assert await newest(redis, keys, command_type="get_model") == ["d", "c", "b", "a"]
     assert await newest(redis, keys, command_type="train") == []
-    counts = await Inspector(redis, keys).counts()
+    counts = await LedgerReader(redis, keys).counts()
     assert (counts["open_interactive"], counts["open_bulk"], counts["events"]) == (1, 1, 6)
 
 
@@ -137,7 +137,7 @@ async def test_an_error_and_progress_are_changes(redis: Redis, ledger: Ledger, k
     await change_at(redis, keys, failed=1000, made=2000, idle=3000)
     error = {"at": "1970-01-01T00:00:05.000+00:00", "code": "server_error", "message": "m"}
     await ledger.finish([
-        Finish(leases["failed"], RowState.RETRYING, 1, errors=[error], delay_seconds=9)
+        RunResult(leases["failed"], RowState.RETRYING, 1, errors=[error], delay_seconds=9)
     ])
     await ledger.note(leases["made"], {"step": "intended", "at": 4.0})
     assert await newest(redis, keys) == ["failed", "made", "idle"]
@@ -177,7 +177,7 @@ async def test_counts_of_what_is_open_and_due_add_up_with_suspects_among_them(
     await ledger.claim(10)
     await accept_one(redis, ledger, "d")
     await accept_one(redis, ledger, "e", lane=Priority.BULK)
-    counts = await Inspector(redis, keys).counts()
+    counts = await LedgerReader(redis, keys).counts()
     for kind in ("open", "due"):
         told = [counts[f"{kind}_{lane}"] for lane in ("interactive", "bulk", "suspect")]
         assert told == [1, 1, 3]
@@ -382,7 +382,7 @@ async def test_permits_are_renewed_while_their_requests_are_under_way(
     redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request may take minutes; what was given back is not taken again."""
-    monkeypatch.setattr("worker.ledger.limits.PERMIT_SECONDS", 0.9)
+    monkeypatch.setattr("worker.queue.ledger.rate_limits.PERMIT_SECONDS", 0.9)
     limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=3)
     held, left, leaving = [await limits.enter() for _ in range(3)]
     await limits.leave(left)
@@ -400,7 +400,7 @@ async def test_a_renewal_that_finds_nothing_to_renew_any_more_is_no_loss_of_redi
     redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last permit may be given back while Redis tells its time."""
-    monkeypatch.setattr("worker.ledger.limits.PERMIT_SECONDS", 0.3)
+    monkeypatch.setattr("worker.queue.ledger.rate_limits.PERMIT_SECONDS", 0.3)
     limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=2)
     held = await limits.enter()
     asked = asyncio.Event()
@@ -542,7 +542,7 @@ async def test_one_odd_row_hides_no_other(
         await redis.set(keys.row("odd"), "no hash")
     if odd == "a due time without an end":
         await redis.zadd(keys.due_interactive, {"odd": math.inf})
-    inspector = Inspector(redis, keys)
+    inspector = LedgerReader(redis, keys)
     found = {row.id: row.state for row in await inspector.newest(10)}
     assert found.keys() == {"odd", "good"}
     assert found["good"] == RowState.ACCEPTED

@@ -18,7 +18,7 @@ from tests.console import Console, running_worker, wait_until
 from tests.faults.audit import entries
 from tests.security.stubbed import TOKEN
 from tests.stub_api import Answer, StubApi
-from worker.ledger.keys import Keys
+from worker.queue.ledger.keys import Keys
 
 if TYPE_CHECKING:
     from worker.embedded import EmbeddedRedis

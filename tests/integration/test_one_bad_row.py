@@ -14,13 +14,14 @@ from tests.integration.backfilling import NAME, begin
 from tests.integration.test_contract_places import running_runner, until_ended
 from tests.integration.test_intake_reading import until
 from tests.integration.worker_bench import Bench, end_tasks, in_seconds, open_bench
+from worker.bootstrap import HANDLERS
 from worker.errors import InputError
-from worker.handlers.outcome import Outcome, Succeeded, Waiting
-from worker.handlers.registry import load_handlers
-from worker.ledger.deadlines import Deadlines
-from worker.ledger.repair import Repair
-from worker.ledger.row import RowState
-from worker.tasks.deadlines import DeadlineWatch
+from worker.queue.ledger.deadlines import Deadlines
+from worker.queue.ledger.models import RowState
+from worker.queue.ledger.repair import Repair
+from worker.queue.outcome import Outcome, Snooze, Succeeded
+from worker.queue.pool.deadlines import DeadlineWatch
+from worker.queue.registry import load_handlers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.sandbox_process import SandboxProcess
-    from worker.handlers.run import Run
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.ledger import Ledger
+    from worker.queue.run_context import RunContext
 
 ITEMS = 3
 BAD = 1
@@ -116,17 +117,17 @@ async def test_a_row_of_a_newer_worker_is_left_as_it_is_until_nobody_knows_it(
     assert (await bench.told(sent))[-1]["data"]["error"]["code"] == "internal_error"
 
 
-async def _odd_progress(run: Run[Any]) -> Outcome:
+async def _odd_progress(run: RunContext[Any]) -> Outcome:
     if run.command.correlationid == "odd":
-        return Waiting(0, RowState.TRAINING, progress={"step": {1, 2}})
+        return Snooze(0, RowState.TRAINING, progress={"step": {1, 2}})
     return Succeeded([])
 
 
-async def _odd_result(run: Run[Any]) -> Outcome:
+async def _odd_result(run: RunContext[Any]) -> Outcome:
     return Succeeded(object() if run.command.correlationid == "odd" else [])
 
 
-async def _odd_message(run: Run[Any]) -> Outcome:
+async def _odd_message(run: RunContext[Any]) -> Outcome:
     if run.command.correlationid == "odd":
         raise InputError("caf\udce9.jpg can't be read")
     return Succeeded([])
@@ -137,7 +138,7 @@ async def test_an_end_that_cannot_be_written_fails_its_own_command(
     bench: Bench, handler: Any
 ) -> None:
     bench.attempts = replace(
-        bench.attempts, handlers={**load_handlers(), CommandType.LIST_MODELS: handler}
+        bench.attempts, handlers={**load_handlers(HANDLERS), CommandType.LIST_MODELS: handler}
     )
     sent = [
         await bench.send("list_models", {}, correlationid="odd" if number == BAD else "even")

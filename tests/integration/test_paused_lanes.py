@@ -19,9 +19,9 @@ from tests.integration.test_handlers_results import train_data
 from tests.integration.test_intake_reading import until
 from tests.sandbox_process import SIMULATED
 from worker.backfill.steering import pause
-from worker.ledger.dead_letters import DeadLetters
-from worker.ledger.lanes import FailureShare, Lanes
-from worker.ledger.row import RowState
+from worker.queue.ledger.dead_letters import DeadLetters
+from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
+from worker.queue.ledger.models import RowState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.integration.worker_bench import Bench
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 OFTEN_SECONDS = 0.05
 
@@ -108,7 +108,7 @@ async def is_open(lanes: Lanes) -> bool:
 async def test_what_runs_when_its_lane_pauses_ends_as_it_would(bench: Bench) -> None:
     bench.sandbox.faults({"operation": "get_model", "effect": "latency", "seconds": 1})
     bad = await send_bad(bench, 6)
-    share = FailureShare(commands=2, seconds=0, share=0.5)
+    share = FailureRateMonitor(commands=2, seconds=0, share=0.5)
     async with running_runner(bench, places=4, share=share) as runner:
 
         async def full() -> bool:

@@ -26,13 +26,13 @@ from worker.backfill.plan import Plan, SourcePlan
 from worker.backfill.standing import Origin
 from worker.backfill.store import NOBODY, BackfillStore
 from worker.embedded import EmbeddedRedis
-from worker.intake.reader import Intake
-from worker.ledger.connection import connect
-from worker.ledger.keys import COMMAND_FIELD, GROUP, CommandStream, Keys
-from worker.ledger.lanes import Lanes
-from worker.ledger.ledger import ENDED_HOLDER_SECONDS, PAGE, Ledger, Noted
-from worker.ledger.limits import RedisLimits
-from worker.ledger.row import SUSPECT_CLAIMS, Finish, RowState
+from worker.queue.intake.consumer import StreamConsumer
+from worker.queue.ledger.connection import connect
+from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, CommandStream, Keys
+from worker.queue.ledger.lanes import Lanes
+from worker.queue.ledger.ledger import ENDED_HOLDER_SECONDS, PAGE, CheckpointStatus, Ledger
+from worker.queue.ledger.models import SUSPECT_CLAIMS, RowState, RunResult
+from worker.queue.ledger.rate_limits import RedisLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -146,7 +146,7 @@ async def test_many_that_wait_for_one_moment_keep_nothing_behind_them_from_being
     await ledger.mind_clock()
     await accept_one(redis, ledger, "retry")
     (lease,) = (await ledger.claim(1)).leases
-    await ledger.finish([Finish(lease, RowState.RETRYING, 1, delay_seconds=1200)])
+    await ledger.finish([RunResult(lease, RowState.RETRYING, 1, delay_seconds=1200)])
     later = await now_ms(redis) + 600_000
     entry = await read_entry(redis, keys)
     for start in range(0, 3 * PAGE, PAGE):
@@ -182,7 +182,7 @@ async def test_a_retry_is_due_when_it_was_to_be_and_a_notbefore_stays(
     await ledger.mind_clock()
     await accept_one(redis, ledger, "retry")
     (lease,) = (await ledger.claim(1)).leases
-    await ledger.finish([Finish(lease, RowState.RETRYING, 1, delay_seconds=60)])
+    await ledger.finish([RunResult(lease, RowState.RETRYING, 1, delay_seconds=60)])
     later = await now_ms(redis) + 600_000
     await accept_one(redis, ledger, "later", not_before_ms=later)
     await go_back(clock, ledger)
@@ -275,16 +275,16 @@ async def test_a_guard_of_a_command_that_ended_lapses_after_its_time(
     first, second = (await ledger.claim(2)).leases
     guard = keys.guard("creating")
     await ledger.note(first, {"step": "intended"}, take_guard=guard, guard_lapses=True)
-    await ledger.finish([Finish(first, RowState.FAILED, 1)])
+    await ledger.finish([RunResult(first, RowState.FAILED, 1)])
     clock.move(-HOUR)
 
-    async def noted() -> Noted:
+    async def noted() -> CheckpointStatus:
         progress = {"step": "intended"}
         return (await ledger.note(second, progress, take_guard=guard, guard_lapses=True))[0]
 
-    assert await noted() is Noted.GUARDED
+    assert await noted() is CheckpointStatus.GUARDED
     clock.move(-HOUR + ENDED_HOLDER_SECONDS + 1)
-    assert await noted() is Noted.DONE
+    assert await noted() is CheckpointStatus.DONE
 
 
 async def begun_backfill(redis: Redis, keys: Keys) -> BackfillStore:
@@ -330,7 +330,7 @@ async def test_entries_of_a_consumer_that_died_are_taken_over_after_the_clock_we
     await redis.xadd(key, {COMMAND_FIELD: TEXT})
     await redis.xreadgroup(GROUP, "dead", {key: ">"})
     clock.move(-HOUR)
-    intake = Intake(
+    intake = StreamConsumer(
         redis,
         ledger,
         consumer="heir",

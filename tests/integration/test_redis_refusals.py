@@ -13,7 +13,7 @@ from redis import Redis
 from tests.console import SCRIPT, Console, running_worker, wait_until
 from tests.stub_api import Answer, StubApi
 from worker.embedded import EmbeddedRedis
-from worker.ledger.keys import Keys
+from worker.queue.ledger.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

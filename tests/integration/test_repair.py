@@ -19,14 +19,15 @@ from tests.integration.ledger_acts import (
     open_group,
 )
 from tests.integration.test_intake_reading import letters
+from worker.backfill.item_results import BackfillItems
 from worker.backfill.standing import BackfillState
-from worker.backfill.store import Turn
-from worker.ledger.cancellation import cancel
-from worker.ledger.inspection import Inspector
-from worker.ledger.repair import Repair, Repaired
-from worker.ledger.row import Finish, Lease, RowState
-from worker.ledger.streams import entries_between
-from worker.tasks.repairing import RepairWatch
+from worker.backfill.store import Transition
+from worker.queue.ledger.cancellation import cancel
+from worker.queue.ledger.models import Lease, RowState, RunResult
+from worker.queue.ledger.queries import LedgerReader
+from worker.queue.ledger.repair import Repair, Repaired
+from worker.queue.ledger.streams import entries_between
+from worker.queue.pool.repairing import RepairWatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.console import Console
-    from worker.ledger.keys import Keys
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 pytestmark = every_server
 
@@ -55,7 +56,14 @@ class StepByStep(Repair):
 async def repair(redis: Redis, ledger: Ledger, kind: type[Repair] = Repair) -> None:
     """Makes one pass, as a worker does."""
     scan = kind(redis, ledger.keys, lease_seconds=LEASE_SECONDS)
-    watch = RepairWatch(ledger, scan, holder="tester", every_seconds=60, now=lambda: 1_800_000_000)
+    watch = RepairWatch(
+        ledger,
+        scan,
+        groups=BackfillItems(),
+        holder="tester",
+        every_seconds=60,
+        now=lambda: 1_800_000_000,
+    )
     await watch.run_pass()
 
 
@@ -120,7 +128,7 @@ async def test_a_command_that_runs_is_put_back_behind_a_lease_and_its_run_ends_i
     assert due_at >= begun + LEASE_SECONDS * 1000
     assert await claim_all(ledger) == []
     assert await ledger.renew([lease]) == set()
-    assert await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1, event=b"{}")]) == [True]
+    assert await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1, event=b"{}")]) == [True]
     await repair(redis, ledger)
     assert not await redis.exists(keys.due_interactive)
 
@@ -131,7 +139,7 @@ async def test_what_has_ended_is_never_put_back(
 ) -> None:
     lease = await lease_one(redis, ledger)
     if end == "finished":
-        await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1, event=b"{}")])
+        await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1, event=b"{}")])
     else:
         await cancel(redis, keys, "one", retention_seconds=60, reply_retention_seconds=60)
     told = await events(redis, keys.events)
@@ -157,7 +165,7 @@ async def test_a_command_that_was_never_started_and_lost_its_text_fails_once_wit
     assert "never started" in failed["data"]["error"]["message"]
     (letter,) = await letters(redis, keys)
     assert (letter.command_id, letter.reason) == ("one", "data_loss")
-    view = await Inspector(redis, keys).status("one")
+    view = await LedgerReader(redis, keys).status("one")
     assert view is not None
     assert (view.state, view.ended) == ("failed", True)
     assert (await look(redis, keys)).not_recoverable == 0
@@ -186,7 +194,7 @@ async def test_a_command_that_a_stopped_worker_gave_back_may_have_been_started(
     """Its row is as it was before, but for the token: a run had it and may have asked the API."""
     lease = await lease_one(redis, ledger)
     assert lease.state is RowState.ACCEPTED
-    assert await ledger.finish([Finish(lease, lease.state, lease.attempts)]) == [True]
+    assert await ledger.finish([RunResult(lease, lease.state, lease.attempts)]) == [True]
     await redis.delete(keys.text("one"))
     assert await claim_all(ledger) == []
     await repair(redis, ledger)
@@ -210,7 +218,7 @@ async def test_a_command_whose_row_was_deleted_fails_once_with_its_text_in_the_d
     assert len(await events(redis, keys.replies("shop"))) == 1
     (letter,) = await letters(redis, keys)
     assert letter.text == text
-    assert await ledger.finish([Finish(lease, RowState.SUCCEEDED, 1, event=b"{}")]) == [False]
+    assert await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1, event=b"{}")]) == [False]
     assert not await redis.exists(keys.text("one"))
     assert await claim_all(ledger) == []
 
@@ -277,13 +285,13 @@ async def test_items_of_a_running_backfill_come_back_and_those_of_a_paused_one_s
     await repair(redis, ledger)
     assert await redis.scard(keys.backfill_open(NAME)) == 4
     assert await redis.zcard(keys.due_bulk) == 4
-    paused = Turn({BackfillState.RUNNING}, BackfillState.PAUSED, token=token)
+    paused = Transition({BackfillState.RUNNING}, BackfillState.PAUSED, token=token)
     assert (await night.store.steer(NAME, paused))[0]
     assert await night.claim() == [], "they are set aside"
     await repair(redis, ledger)
     assert await redis.zcard(keys.due_bulk) == 0
     assert (await look(redis, keys)).not_due == 0
-    resumed = Turn({BackfillState.PAUSED}, BackfillState.RUNNING, token=token)
+    resumed = Transition({BackfillState.PAUSED}, BackfillState.RUNNING, token=token)
     assert (await night.store.steer(NAME, resumed))[0]
     assert len(await night.claim()) == 4
 

@@ -24,9 +24,9 @@ from tests.integration.refused_acts import ACTS, World
 from worker.backfill.errors import BackfillError
 from worker.embedded import EmbeddedRedis, find_servers
 from worker.errors import FencedError
-from worker.ledger.connection import connect
-from worker.ledger.keys import Keys
-from worker.ledger.lua import load_script
+from worker.queue.ledger.connection import connect
+from worker.queue.ledger.keys import Keys
+from worker.queue.ledger.lua import load_script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -58,7 +58,7 @@ FAMILIES: Final = (
 def _scripts() -> dict[str, str]:
     return {
         file.name.removesuffix(".lua"): file.read_text("utf-8")
-        for package in ("worker.ledger", "worker.backfill")
+        for package in ("worker.queue.ledger", "worker.backfill")
         for file in resources.files(package).joinpath("scripts").iterdir()
     }
 

@@ -11,9 +11,9 @@ from schemas.enums import ModelArchitecture
 from schemas.events import ErrorCode
 from tests.integration.sdk import KEY, sdk_client
 from tests.stub_api import Answer, StubApi, reply
-from worker.api.client import MlModelsApi
-from worker.api.signing import RequestSigner
-from worker.api.transport import Timeouts, Transport
+from worker.encord.api.client import MlModelsApi
+from worker.encord.api.signing import RequestSigner
+from worker.encord.api.transport import Timeouts, Transport
 from worker.errors import (
     BadResponseError,
     ConnectionLostError,

@@ -16,9 +16,9 @@ from encord.objects import ml_models as sdk_types
 from schemas.enums import IterationPolicy, ModelArchitecture, OrderBy, PretrainedWeights
 from tests.integration.sdk import CREATED, KEY, frozen_sdk_clock, sdk_client
 from tests.stub_api import Answer, StubApi, reply
-from worker.api.client import MlModelsApi
-from worker.api.signing import RequestSigner
-from worker.api.transport import Transport
+from worker.encord.api.client import MlModelsApi
+from worker.encord.api.signing import RequestSigner
+from worker.encord.api.transport import Transport
 
 if TYPE_CHECKING:
     from pathlib import Path

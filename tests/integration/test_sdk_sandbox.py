@@ -24,9 +24,9 @@ from schemas.enums import IterationPolicy, OrderBy
 from schemas.enums import ModelArchitecture as OurArchitecture
 from tests.integration.sdk import sdk_client
 from tests.sandbox_process import SIMULATED, SandboxProcess, running_sandbox
-from worker.api.client import MlModelsApi
-from worker.api.signing import RequestSigner
-from worker.api.transport import Transport
+from worker.encord.api.client import MlModelsApi
+from worker.encord.api.signing import RequestSigner
+from worker.encord.api.transport import Transport
 from worker.errors import RequestRefusedError
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from redis import Redis
 
 from tests.console import SCRIPT, Console, running_worker, wait_until
 from worker.embedded import EmbeddedRedis
-from worker.ledger.keys import Keys
+from worker.queue.ledger.keys import Keys
+from worker.queue.pool.results import ResultStore
+from worker.queue.pool.witness import Witness
 from worker.redis_address import RedisAddress
-from worker.tasks.results import ResultStore
-from worker.tasks.witness import Witness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ import pytest
 from tests.console import SCRIPT, TIMEOUT_SECONDS, Console, wait_until
 from tests.stub_api import Answer
 from worker.embedded import EmbeddedRedis
-from worker.ledger.outage import ONCE, Outage
+from worker.queue.ledger.outage import ONCE, Outage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,17 +15,21 @@ import orjson
 from schemas.enums import EventState
 from tests.integration.ledger_acts import events
 from tests.integration.test_intake_reading import take_in
-from worker.api.downloads import Downloads
-from worker.api.gate import Breaker, Gate
-from worker.api.signing import RequestSigner
-from worker.api.transport import Timeouts, Transport
+from worker.backfill.item_results import BackfillItems
+from worker.bootstrap import HANDLERS
+from worker.encord.api.signing import RequestSigner
+from worker.encord.api.throttle import ThrottledTransport
+from worker.encord.api.transport import Timeouts, Transport
+from worker.encord.context import Encord, LongPolls, PollSchedule
 from worker.errors import FencedError
-from worker.handlers.registry import load_handlers
-from worker.handlers.run import LongPolls, PollSchedule, Surroundings
-from worker.ledger.row import Finish, Lease, RowState
-from worker.tasks.attempt import Attempts
-from worker.tasks.results import ResultStore
-from worker.tasks.verdict import RetryPolicy
+from worker.files.downloads import Downloads
+from worker.queue.circuit_breaker import CircuitBreaker
+from worker.queue.ledger.models import Lease, RowState, RunResult
+from worker.queue.pool.executor import Executor
+from worker.queue.pool.results import ResultStore
+from worker.queue.pool.retry import RetryPolicy
+from worker.queue.registry import load_handlers
+from worker.queue.run_context import Dependencies
 from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
@@ -35,8 +39,8 @@ if TYPE_CHECKING:
 
     from schemas.commands import Command
     from tests.sandbox_process import SandboxProcess
-    from worker.handlers.run import Run
-    from worker.ledger.ledger import Ledger
+    from worker.queue.ledger.ledger import Ledger
+    from worker.queue.run_context import RunContext
 
 ENDS = {f".{state}" for state in RowState if state.ended}
 END_SECONDS = 120
@@ -48,7 +52,7 @@ class Bench:
 
     redis: Redis
     ledger: Ledger
-    attempts: Attempts
+    attempts: Executor
     sandbox: SandboxProcess
     numbers: list[int] = field(default_factory=lambda: [0])
 
@@ -70,11 +74,11 @@ class Bench:
         assert lease.command_id == command_id
         return lease
 
-    def begin(self, lease: Lease) -> Run[Command]:
+    def begin(self, lease: Lease) -> RunContext[Command]:
         """Returns the run of a lease."""
         return self.attempts.begin(lease)
 
-    async def attempt(self, command_id: str) -> Finish | None:
+    async def attempt(self, command_id: str) -> RunResult | None:
         """Claims and runs a command once and records how that ended; None if it was fenced."""
         run = self.begin(await self.claim(command_id))
         try:
@@ -165,28 +169,43 @@ async def open_bench(
         _signer(sandbox),
         timeouts=Timeouts(read=read_timeout_seconds),
     )
-    around = Surroundings(
-        gate=Gate(transport, None, None),
+    around = Dependencies(
         ledger=ledger,
         downloads=Downloads(ThreadPool("download", 1), total_seconds=30, idle_seconds=10),
         data_roots=(folder,),
-        polls=PollSchedule(10, 300, 0.05),
-        long_polls=LongPolls(0, 0),
-        creations=asyncio.Semaphore(8),
-        doubt_seconds=doubt_seconds,
+        groups=BackfillItems(),
+        services={
+            Encord: Encord(
+                transport=ThrottledTransport(transport, None, None),
+                polls=PollSchedule(10, 300, 0.05),
+                long_polls=LongPolls(0, 0),
+                creations=asyncio.Semaphore(8),
+                doubt_seconds=doubt_seconds,
+            )
+        },
     )
-    attempts = Attempts(
-        handlers=load_handlers(),
+    attempts = Executor(
+        handlers=load_handlers(HANDLERS),
         around=around,
         policy=RetryPolicy(5, 0.01, 0.02),
         results=ResultStore(str(folder / "results"), 262_144),
         max_claims=500,
-        breaker=Breaker(works, failures=1000, minimum_seconds=1, maximum_seconds=1),
+        breaker=CircuitBreaker(works, failures=1000, minimum_seconds=1, maximum_seconds=1),
     )
     try:
         yield Bench(redis, ledger, attempts, sandbox)
     finally:
         await transport.aclose()
+
+
+def encord_of(bench: Bench) -> Encord:
+    """Returns what the bench's handlers have of the API."""
+    return bench.attempts.around.service(Encord)
+
+
+def with_encord(around: Dependencies, **changes: Any) -> Dependencies:
+    """Returns the same dependencies, but for some of what handlers have of the API."""
+    return replace(around, services={Encord: replace(around.service(Encord), **changes)})
 
 
 def _signer(sandbox: SandboxProcess) -> RequestSigner:

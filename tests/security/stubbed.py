@@ -12,7 +12,7 @@ from tests.console import Console, running_worker, wait_until
 from tests.faults.audit import entries
 from tests.stub_api import StubApi
 from trainmaster_client import Client
-from worker.ledger.keys import Keys
+from worker.queue.ledger.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

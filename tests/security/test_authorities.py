@@ -16,10 +16,10 @@ from tests.console import Console
 from tests.lying_server import LyingServer
 from tests.security.tls import Authority, server_context
 from trainmaster_client import AddressError, Client
-from worker.api.authorities import create_tls_context
-from worker.api.signing import RequestSigner
-from worker.api.transport import Timeouts, Transport
+from worker.encord.api.signing import RequestSigner
+from worker.encord.api.transport import Timeouts, Transport
 from worker.errors import NotSentError, SettingError
+from worker.http.authorities import create_tls_context
 
 if TYPE_CHECKING:
     from pathlib import Path

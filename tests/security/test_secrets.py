@@ -17,11 +17,11 @@ from tests.processes import command_lines
 from tests.sandbox_process import running_sandbox
 from tests.security.stubbed import TOKEN, Stubbed, stubbed_worker
 from tests.stub_api import Answer, reply
-from worker.composition import create_credentials, create_transport
+from worker.bootstrap import create_credentials, create_transport
 from worker.embedded import EmbeddedRedis
 from worker.environment import load_settings
 from worker.errors import SettingError
-from worker.ledger.keys import Keys
+from worker.queue.ledger.keys import Keys
 from worker.redis_address import RedisAddress
 
 if TYPE_CHECKING:

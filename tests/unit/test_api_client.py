@@ -15,10 +15,10 @@ from schemas.enums import IterationPolicy, ModelArchitecture, OrderBy, TrainingS
 from schemas.events import ErrorCode
 from tests.signatures import check_signature
 from tests.stub_api import Answer, StubApi, reply
-from worker.api import client as client_module
-from worker.api.client import MlModelsApi
-from worker.api.signing import RequestSigner
-from worker.api.transport import Timeouts, Transport
+from worker.encord.api import client as client_module
+from worker.encord.api.client import MlModelsApi
+from worker.encord.api.signing import RequestSigner
+from worker.encord.api.transport import Timeouts, Transport
 from worker.errors import BadResponseError, ConnectionLostError
 
 if TYPE_CHECKING:

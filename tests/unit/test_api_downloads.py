@@ -17,18 +17,18 @@ from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 from schemas.enums import SourceFormat
 from tests.body_server import CUT_WAYS, WAYS, Bodies
 from tests.web_server import serving
-from worker.api.downloads import Downloads
-from worker.api.remote_files import (
+from worker.backfill.errors import SourceUnavailableError
+from worker.backfill.plan import SourcePlan
+from worker.backfill.sources import open_source
+from worker.errors import InputError, RetryableError, SilentServerError
+from worker.files.downloads import Downloads
+from worker.files.remote_files import (
     RemoteFileError,
     ShortReadError,
     TooLargeError,
     open_remote,
     read_remote,
 )
-from worker.backfill.errors import SourceUnavailableError
-from worker.backfill.plan import SourcePlan
-from worker.backfill.sources import open_source
-from worker.errors import InputError, RetryableError, SilentServerError
 from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:

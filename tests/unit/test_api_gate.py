@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.stub_api import Answer, reply
-from worker.api.credentials_watch import Admission, CredentialsWatch
-from worker.api.gate import Gate
-from worker.api.signing import BearerToken
-from worker.api.transport import Timeouts, Transport
+from worker.encord.api.credentials_watch import Admission, CredentialsWatch
+from worker.encord.api.signing import BearerToken
+from worker.encord.api.throttle import ThrottledTransport
+from worker.encord.api.transport import Timeouts, Transport
 from worker.errors import DeadlineExceededError, TrainmasterError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ async def test_a_permit_is_given_back_whatever_comes_of_the_request(
     limits = Limits()
     stub.default = answer
     try:
-        await Gate(transport, limits, None).send("GET", "/x")
+        await ThrottledTransport(transport, limits, None).send("GET", "/x")
     except TrainmasterError:
         assert answer.raw != reply(200, b"[]").raw
     assert stub.recorded
@@ -86,10 +86,10 @@ async def test_a_permit_is_given_back_by_who_is_cancelled_or_late(
 ) -> None:
     limits = Limits()
     with pytest.raises(DeadlineExceededError):
-        await Gate(transport, limits, None).until(time.time() - 1).send("GET", "/x")
+        await ThrottledTransport(transport, limits, None).until(time.time() - 1).send("GET", "/x")
     assert limits.inside == set()
     stub.default = Answer(b"", "hang")
-    asking = asyncio.create_task(Gate(transport, limits, None).send("GET", "/x"))
+    asking = asyncio.create_task(ThrottledTransport(transport, limits, None).send("GET", "/x"))
     async with asyncio.timeout(60):
         while not stub.recorded:
             await asyncio.sleep(0.01)
@@ -106,7 +106,7 @@ async def test_a_429_holds_the_fleet_for_as_long_as_it_asks_for(
     for wait in ("7", "86400"):
         stub.default = reply(429, b"", retry_after=wait)
         with pytest.raises(TrainmasterError):
-            await Gate(transport, limits, None).send("GET", "/x")
+            await ThrottledTransport(transport, limits, None).send("GET", "/x")
     assert limits.holds == [7, 300]
 
 
@@ -116,9 +116,9 @@ async def test_a_deadline_is_judged_by_the_clock_that_the_gate_has(
     """This machine's own may be an hour fast or slow."""
     stub.default = reply(200, b"[]")
     true = time.time() - HOUR
-    fast = Gate(transport, Limits(), None, now=lambda: time.time() - HOUR)
+    fast = ThrottledTransport(transport, Limits(), None, now=lambda: time.time() - HOUR)
     assert (await fast.until(true + 300).send("GET", "/x")).status == 200
-    slow = Gate(transport, Limits(), None, now=lambda: time.time() + HOUR)
+    slow = ThrottledTransport(transport, Limits(), None, now=lambda: time.time() + HOUR)
     with pytest.raises(DeadlineExceededError):
         await slow.until(time.time() + HOUR - 300).send("GET", "/x")
     assert len(stub.recorded) == 1
@@ -135,7 +135,7 @@ async def test_a_401_and_nothing_else_has_the_worker_ask_for_itself(
         return Admission.TAKEN, ""
 
     watch = CredentialsWatch(ask, Board(), minimum_seconds=0.01, maximum_seconds=0.01)
-    gate = Gate(transport, None, None, credentials=watch).until(time.time() + HOUR)
+    gate = ThrottledTransport(transport, None, None, credentials=watch).until(time.time() + HOUR)
     for status in (200, 400, 403, 404, 429, 500, 401):
         assert not asked.is_set(), "nobody has said anything of our key"
         stub.default = reply(status, b"[]")

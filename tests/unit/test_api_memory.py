@@ -10,9 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.stub_api import Answer, StubApi
-from worker.api.signing import RequestSigner
-from worker.api.transport import Timeouts, Transport
 from worker.app import collect_rarely
+from worker.encord.api.signing import RequestSigner
+from worker.encord.api.transport import Timeouts, Transport
 from worker.errors import TrainmasterError
 
 if TYPE_CHECKING:

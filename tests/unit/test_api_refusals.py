@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events import Problem
-from worker.api.refusals import Reply, error_for, read_retry_after
+from worker.encord.api.error_responses import Reply, error_for, read_retry_after
 
 
 def message_of(body: object, status: int = 400) -> str:

@@ -21,7 +21,7 @@ from encord.http.v2 import request_signer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.api.signing import BearerToken, RequestSigner
+from worker.encord.api.signing import BearerToken, RequestSigner
 from worker.errors import SettingError
 
 if TYPE_CHECKING:

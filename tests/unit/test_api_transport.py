@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from schemas.events import ErrorCode
 from tests.signatures import check_signature
 from tests.stub_api import Answer, StubApi, reply
-from worker.api.domains import environment_proxy
-from worker.api.gate import Breaker, Gate
-from worker.api.signing import BearerToken, RequestSigner
-from worker.api.transport import REPLY_LIMIT_BYTES, Timeouts, Transport
+from worker.encord.api.base_url import environment_proxy
+from worker.encord.api.signing import BearerToken, RequestSigner
+from worker.encord.api.throttle import ThrottledTransport
+from worker.encord.api.transport import REPLY_LIMIT_BYTES, Timeouts, Transport
 from worker.errors import (
     BadResponseError,
     ConnectionLostError,
@@ -38,6 +38,7 @@ from worker.errors import (
     SettingError,
     TrainmasterError,
 )
+from worker.queue.circuit_breaker import CircuitBreaker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -326,12 +327,12 @@ async def test_who_waits_for_a_connection_past_the_deadline_is_late_and_never_se
     async def works() -> bool:
         return True
 
-    breaker = Breaker(works, failures=1, minimum_seconds=1, maximum_seconds=1)
+    breaker = CircuitBreaker(works, failures=1, minimum_seconds=1, maximum_seconds=1)
     timeouts = Timeouts(pool=3600)
     async with signed(stub.url, timeouts, connections=1) as transport:
         waits = asyncio.timeout(PATIENCE_SECONDS)
         async with no_connection_free(stub, transport, fresh=fresh), waits:
-            gate = Gate(transport, None, breaker).until(time.time() + 0.3)
+            gate = ThrottledTransport(transport, None, breaker).until(time.time() + 0.3)
             with pytest.raises(DeadlineExceededError):
                 await gate.send("POST", "/late", body=b"{}", fresh=fresh)
         stub.default = reply(200, b"null")
@@ -345,7 +346,7 @@ async def test_who_waits_for_a_connection_past_the_deadline_is_late_and_never_se
 async def test_a_call_that_was_sent_before_the_deadline_is_let_finish(stub: StubApi) -> None:
     stub.default = replace(reply(200, b"null"), delay_seconds=0.6)
     async with signed(stub.url, Timeouts()) as transport:
-        gate = Gate(transport, None, None).until(time.time() + 0.3)
+        gate = ThrottledTransport(transport, None, None).until(time.time() + 0.3)
         assert (await gate.send("POST", "/x", body=b"{}")).status == 200
 
 

@@ -18,15 +18,15 @@ from pydantic import TypeAdapter
 
 from tests.lying_server import LIE, Lie, LyingServer, answer, prediction
 from tests.security.tls import Authority, server_context
-from worker.api.client import MlModelsApi, _parse
-from worker.api.connections import ReplyHandler
-from worker.api.downloads import Downloads
-from worker.api.gate import Gate
-from worker.api.remote_files import read_remote
-from worker.api.signing import RequestSigner
-from worker.api.transport import Timeouts, Transport
 from worker.backfill.web import fetch
+from worker.encord.api.client import MlModelsApi, _parse
+from worker.encord.api.signing import RequestSigner
+from worker.encord.api.throttle import ThrottledTransport
+from worker.encord.api.transport import Timeouts, Transport
 from worker.errors import BadResponseError, NotSentError, RetryableError, TrainmasterError
+from worker.files.downloads import Downloads
+from worker.files.remote_files import read_remote
+from worker.http.connections import ReplyHandler
 from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ class _SlowLimits:
 
 
 def slow(transport: Transport, seconds: float) -> MlModelsApi:
-    return MlModelsApi(Gate(transport, _SlowLimits(seconds), None))
+    return MlModelsApi(ThrottledTransport(transport, _SlowLimits(seconds), None))
 
 
 @pytest.mark.parametrize("seconds", [0, 1])

@@ -21,7 +21,7 @@ import pytest
 
 from tests.unit.test_backfill_sources import data_of, problem_of, read_all, uuid
 from worker.backfill.errors import SourceError
-from worker.backfill.items import Itemizer
+from worker.backfill.items import ItemParser
 from worker.backfill.json_rows import Elements, JsonLines
 from worker.backfill.locations import beside
 from worker.backfill.rows import MAX_ROW_BYTES
@@ -351,14 +351,14 @@ def test_a_defect_of_ours_fails_the_item_that_shows_it_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Made by hand: whatever an item makes our code raise, the others go on."""
-    whole = Itemizer._command
+    whole = ItemParser._command
 
-    def broken(self: Itemizer, data: Mapping[str, Any], place: str) -> bytes:
+    def broken(self: ItemParser, data: Mapping[str, Any], place: str) -> bytes:
         if place == "line 2":
             raise RecursionError
         return whole(self, data, place)
 
-    monkeypatch.setattr(Itemizer, "_command", broken)
+    monkeypatch.setattr(ItemParser, "_command", broken)
     path = tmp_path / "items.jsonl"
     path.write_bytes((json.dumps(GOOD).encode() + b"\n") * 3)
     first, bad, last = read_all(str(path))

@@ -28,7 +28,7 @@ from worker.backfill.sources import expected_items, guess_format, open_source
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.backfill.store import Fed
+    from worker.backfill.store import FeedItem
 
 COMMON = {
     "task": "object_detection",
@@ -63,10 +63,12 @@ def plan_of(location: str, columns: Mapping[str, str] | None = None) -> Plan:
     return Plan(common=COMMON, source=source, output="unused")
 
 
-def read_all(location: str, columns: Mapping[str, str] | None = None, most: int = 9) -> list[Fed]:
+def read_all(
+    location: str, columns: Mapping[str, str] | None = None, most: int = 9
+) -> list[FeedItem]:
     """Reads a source batch by batch, each by a reader of its own, as if each had died."""
     plan = plan_of(location, columns)
-    items: list[Fed] = []
+    items: list[FeedItem] = []
     position, exhausted = "", False
     while not exhausted:
         batch = asyncio.run(Reader("b", plan).read(len(items), position, most))
@@ -75,12 +77,12 @@ def read_all(location: str, columns: Mapping[str, str] | None = None, most: int 
     return items
 
 
-def data_of(item: Fed) -> dict[str, Any]:
+def data_of(item: FeedItem) -> dict[str, Any]:
     assert item.text, item.problem
     return parse_command(item.text).command.data.model_dump(mode="json", exclude_unset=True)
 
 
-def problem_of(item: Fed) -> str:
+def problem_of(item: FeedItem) -> str:
     assert not item.text
     record = orjson.loads(item.problem)
     assert record["error"]["code"] == "invalid_item"

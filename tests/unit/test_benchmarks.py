@@ -25,8 +25,8 @@ from benchmarks.work import (
 from schemas.api import DetectionFrames
 from schemas.parsing import parse_command
 from schemas.predictions import PredictObjectDetectionData
-from worker.api.client import MlModelsApi
-from worker.api.transport import ApiResponse, Timeouts
+from worker.encord.api.client import MlModelsApi
+from worker.encord.api.transport import ApiResponse, Timeouts
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from email.utils import formatdate
 
 import pytest
 
-from worker.api.api_clock import LOOK_SECONDS, ApiClock
 from worker.clock import NOTABLE_SECONDS, Clock, ClockAlarm
+from worker.encord.api.api_clock import LOOK_SECONDS, ApiClock
 
 HOUR = 3600.0
 TRUE = 1_800_000_000.0

@@ -6,7 +6,7 @@ import asyncio
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
-from worker.api.credentials_watch import MOST_UNKNOWN, Admission, CredentialsWatch
+from worker.encord.api.credentials_watch import MOST_UNKNOWN, Admission, CredentialsWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,15 +14,15 @@ from demo.errors import CommandFailedError
 from demo.exchange import Exchange
 from demo.plan import DETECTION, FULL
 from trainmaster_client import AsyncClient
-from worker.ledger.keys import COMMAND_FIELD
-from worker.ledger.streams import entries_between
+from worker.queue.ledger.keys import COMMAND_FIELD
+from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
+    from worker.queue.ledger.keys import Keys
 
 
 class Told:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from schemas.events import ErrorCode
+from worker.encord.handlers import predict
+from worker.encord.handlers.predict import read_base64
 from worker.errors import InputError
-from worker.handlers import predicting
-from worker.handlers.predicting import read_base64
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,7 +115,7 @@ def test_a_loop_of_links_is_refused(root: Path) -> None:
 
 
 def test_a_file_that_is_too_large_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicting, "MAX_IMAGE_BYTES", 4)
+    monkeypatch.setattr(predict, "MAX_IMAGE_BYTES", 4)
     assert "larger than 4 bytes" in refusal(root / "image", root)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schemas.attributes import is_valid_id
 from schemas.enums import Priority
 from worker.backfill.output import folder_name
-from worker.ledger.keys import ITEM_SEPARATOR, Keys, item_row_id, shown_id
+from worker.queue.ledger.keys import MEMBER_SEPARATOR, Keys, member_row_id, shown_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +23,9 @@ PARTS = ["n", "N", ":", "/", "-", ".", "open", "results", "backfill", "row", "te
 IDS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=6).map("".join)
 FAMILIES: dict[str, Callable[[str], str]] = {
     "row": KEYS.row,
-    "item": lambda text: KEYS.row(item_row_id(text, 0)),
+    "item": lambda text: KEYS.row(member_row_id(text, 0)),
     "text": KEYS.text,
-    "item's text": lambda text: KEYS.text(item_row_id(text, 0)),
+    "item's text": lambda text: KEYS.text(member_row_id(text, 0)),
     "testimony": KEYS.testimony,
     "backfill": KEYS.backfill,
     "open": KEYS.backfill_open,
@@ -74,10 +74,10 @@ def test_no_family_begins_as_another_does() -> None:
 
 @given(IDS, st.integers(min_value=0))
 def test_no_command_can_have_the_row_id_of_an_item(backfill_id: str, number: int) -> None:
-    row_id = item_row_id(backfill_id, number)
+    row_id = member_row_id(backfill_id, number)
     assert not is_valid_id(row_id)
     assert shown_id(row_id) == f"{backfill_id}/{number}"
-    assert not is_valid_id(ITEM_SEPARATOR)
+    assert not is_valid_id(MEMBER_SEPARATOR)
 
 
 @pytest.mark.parametrize("plain", ["night", "backfill-1", "2026-11-26_a.b", "x" * 100])

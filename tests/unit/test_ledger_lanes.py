@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas.enums import Priority
-from worker.ledger.lanes import FailureShare
+from worker.queue.ledger.lanes import FailureRateMonitor
 
 LANE = Priority.BULK
 
@@ -20,8 +20,8 @@ class Clock:
         return self.now
 
 
-def share_of(clock: Clock) -> FailureShare:
-    return FailureShare(commands=10, seconds=60, share=0.9, clock=clock)
+def share_of(clock: Clock) -> FailureRateMonitor:
+    return FailureRateMonitor(commands=10, seconds=60, share=0.9, clock=clock)
 
 
 def test_a_batch_of_bad_commands_that_fails_fast_pauses_nothing() -> None:

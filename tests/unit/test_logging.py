@@ -16,7 +16,7 @@ import structlog
 from worker.logging import configure
 
 configure({level!r}, {form!r})
-log = structlog.get_logger("worker.tasks.attempt")
+log = structlog.get_logger("worker.queue.pool.executor")
 
 def fail():
     token = "s3cret-of-" + "a-local-variable"

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.events import ErrorCode
 from worker.errors import MisconfiguredError, PermanentError, RateLimitedError, ServerFailedError
-from worker.tasks.verdict import RetryPolicy, decide
+from worker.queue.pool.retry import RetryPolicy, decide
 
 POLICY = RetryPolicy(max_attempts=20, minimum_seconds=1, maximum_seconds=60)
 # Half of each delay is drawn by chance.

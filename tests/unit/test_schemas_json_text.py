@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from schemas.json_text import Encoded, decode_json, encode_json
+from schemas.json_text import RawJson, decode_json, encode_json
 
 WIDE = [2**64, -(2**63) - 1, 10**400]
 
@@ -32,7 +32,7 @@ def test_people_get_several_lines_for_long_integers_too() -> None:
 
 @pytest.mark.parametrize("beside", [1, *WIDE])
 def test_what_is_encoded_already_stands_where_it_is_put(beside: int) -> None:
-    text = encode_json({"result": Encoded(b'{"loss": 0.5}'), "beside": beside})
+    text = encode_json({"result": RawJson(b'{"loss": 0.5}'), "beside": beside})
     assert json.loads(text) == {"result": {"loss": 0.5}, "beside": beside}
 
 

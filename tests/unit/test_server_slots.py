@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from worker.api.server_slots import ServerSlots
 from worker.errors import ShortageError
+from worker.files.server_slots import ServerSlots
 
 
 async def holding(slots: ServerSlots, until: asyncio.Event) -> None:

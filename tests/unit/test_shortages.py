@@ -17,19 +17,20 @@ from schemas.enums import SourceFormat
 from schemas.events import ErrorCode
 from tests.body_server import Bodies
 from tests.stub_api import StubApi
-from worker.api.downloads import Downloads
-from worker.api.gate import Breaker, Gate
-from worker.api.signing import BearerToken
-from worker.api.transport import Transport
 from worker.backfill.errors import SourceUnavailableError
 from worker.backfill.plan import SourcePlan
 from worker.backfill.sources import open_source
+from worker.encord.api.signing import BearerToken
+from worker.encord.api.throttle import ThrottledTransport
+from worker.encord.api.transport import Transport
 from worker.errors import BusyThreadsError, InputError, NotSentError, RetryableError, ShortageError
-from worker.handlers.files import PlainFiles
+from worker.files.downloads import Downloads
+from worker.files.file_access import AllowedFiles
 from worker.open_files import affordable_places, raise_limit
+from worker.queue.circuit_breaker import CircuitBreaker
+from worker.queue.pool.retry import RetryPolicy, decide
 from worker.settings import Settings
 from worker.shortages import shortage_error
-from worker.tasks.verdict import RetryPolicy, decide
 from worker.thread_pools import ThreadPool, in_thread
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def no_more_files() -> Iterator[None]:
 
 def test_a_file_that_can_t_be_opened_for_want_of_descriptors_is_tried_again(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
-    files = PlainFiles((tmp_path.resolve(),), "data.data_path", 10)
+    files = AllowedFiles((tmp_path.resolve(),), "data.data_path", 10)
     with no_more_files(), pytest.raises(ShortageError, match="ulimit -n"):
         files.read(tmp_path / "a.jpg")
     assert files.read(tmp_path / "a.jpg") == b"x"
@@ -95,7 +96,7 @@ def test_what_the_system_can_t_give_at_the_moment_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, act: str
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
-    files = PlainFiles((tmp_path.resolve(),), "data.data_path", 10)
+    files = AllowedFiles((tmp_path.resolve(),), "data.data_path", 10)
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -114,18 +115,18 @@ def test_what_is_wrong_with_a_path_stays_a_refusal(
 
     monkeypatch.setattr(os, "open", fail)
     with pytest.raises(InputError):
-        PlainFiles((tmp_path.resolve(),), "data.data_path", 10).read(tmp_path / "a.jpg")
+        AllowedFiles((tmp_path.resolve(),), "data.data_path", 10).read(tmp_path / "a.jpg")
 
 
 async def test_a_call_without_a_socket_was_not_sent_and_is_no_failure_of_the_api() -> None:
     async def works() -> bool:
         raise AssertionError("the breaker asked")
 
-    breaker = Breaker(works, failures=1, minimum_seconds=1, maximum_seconds=1)
+    breaker = CircuitBreaker(works, failures=1, minimum_seconds=1, maximum_seconds=1)
     with StubApi() as api:
         async with Transport(api.url, BearerToken("t")) as transport:
             with no_more_files(), pytest.raises(ShortageError, match="out of open files") as caught:
-                await Gate(transport, None, breaker).send("GET", "/x")
+                await ThrottledTransport(transport, None, breaker).send("GET", "/x")
             assert isinstance(caught.value, NotSentError)
             assert (await transport.send("GET", "/x")).status == 200
     assert not breaker.is_open

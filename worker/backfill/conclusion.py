@@ -18,7 +18,7 @@ from schemas.wording import counted
 from worker.backfill.coco import PICTURES, RESULTS, Coco, images_file, results_file
 from worker.backfill.errors import OutputError
 from worker.backfill.parts import PARTS, read_records
-from worker.backfill.summary import Skipped, Tally, reason_of
+from worker.backfill.summary import Skipped, SummaryBuilder, reason_of
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from worker.backfill.output import Output
     from worker.backfill.parts import Record
-    from worker.backfill.standing import Standing
+    from worker.backfill.standing import BackfillStatus
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +105,7 @@ class _LastFile:
         return _left_out(self._name, "", "left out", self._skipped)
 
 
-def conclude(standing: Standing, output: Output, seconds: float) -> list[FileWarning]:
+def conclude(standing: BackfillStatus, output: Output, seconds: float) -> list[FileWarning]:
     """Writes the last files; returns what went wrong. However often, the files are the same.
 
     Args:
@@ -113,7 +113,7 @@ def conclude(standing: Standing, output: Output, seconds: float) -> list[FileWar
         output: where they are.
         seconds: from the beginning to the end of the backfill.
     """
-    tally = Tally()
+    tally = SummaryBuilder()
     uncounted = Skipped()
     found = 0
     unreadable: Exception | None = None
@@ -152,7 +152,7 @@ def conclude(standing: Standing, output: Output, seconds: float) -> list[FileWar
 
 
 def result_of(
-    standing: Standing, seconds: float, warnings: Sequence[FileWarning]
+    standing: BackfillStatus, seconds: float, warnings: Sequence[FileWarning]
 ) -> dict[str, Any]:
     """Returns the result of a backfill, which needs none of its files."""
     result = {
@@ -177,7 +177,7 @@ def with_warnings(result: dict[str, Any], warnings: Sequence[FileWarning]) -> di
 class _RecordFiles:
     """Failures and COCO results, which grow record by record."""
 
-    def __init__(self, standing: Standing, output: Output) -> None:
+    def __init__(self, standing: BackfillStatus, output: Output) -> None:
         self._coco = Coco()
         self._uncounted = Skipped()
         self._failures = _LastFile(FAILURES, _failures_file(output))
@@ -252,7 +252,9 @@ def _failure(record: Record) -> Record:
     return {**record.get("input", {}), **told}
 
 
-def _summary(tally: Tally, standing: Standing, output: Output, seconds: float) -> dict[str, Any]:
+def _summary(
+    tally: SummaryBuilder, standing: BackfillStatus, output: Output, seconds: float
+) -> dict[str, Any]:
     summary = tally.summary(standing.id, seconds)
     summary["output"] = redact_url(output.location)
     summary["source"] = redact_url(standing.plan.source.location)

@@ -11,11 +11,11 @@ from urllib.parse import quote, unquote
 
 from schemas.enums import SourceFormat
 from schemas.wording import counted
-from worker.api.remote_files import filesystem_of, http_options, is_http
 from worker.backfill.errors import EmptySourceError, SourceError
 from worker.backfill.locations import PACKED_SUFFIXES, suffix_of
 from worker.backfill.opening import readable
 from worker.backfill.rows import SourceRow
+from worker.files.remote_files import filesystem_of, http_options, is_http
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:

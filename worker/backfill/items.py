@@ -16,7 +16,7 @@ from worker.backfill.locations import beside
 from worker.backfill.meaning import meant
 from worker.backfill.plan import STDIN
 from worker.backfill.rows import ITEM_FIELDS, NAMING_FIELDS, SHOWN_CHARACTERS, named
-from worker.backfill.store import Fed
+from worker.backfill.store import FeedItem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,13 +36,13 @@ _MOST_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Itemizer:
+class ItemParser:
     """Makes items of a backfill's rows."""
 
     backfill_id: str
     plan: Plan
 
-    def item(self, number: int, row: SourceRow) -> Fed:
+    def item(self, number: int, row: SourceRow) -> FeedItem:
         """Returns the item of a row; a row that is none gives the record of its failure."""
         if row.fields is None:
             return self._bad(number, row, row.problem)
@@ -61,7 +61,7 @@ class Itemizer:
             log.exception("backfill.item_failed", backfill=self.backfill_id, place=row.place)
             return self._bad(number, row, f"can't be made an item: {type(exc).__name__}")
 
-    def _good(self, row: SourceRow) -> Fed:
+    def _good(self, row: SourceRow) -> FeedItem:
         data = {**self.plan.common, **self._said(row)}
         if not any(name in data for name in NAMING_FIELDS):
             has = named(row.fields or ()) or "nothing"
@@ -71,7 +71,7 @@ class Itemizer:
             raise ValueError(f"an item has at most {_MOST_BYTES} bytes, this has {len(text)}")
         # Half as dear as reading a stranger's message: these keys and numbers are ours.
         reread_message(text)
-        return Fed(text)
+        return FeedItem(text)
 
     def _said(self, row: SourceRow) -> dict[str, Any]:
         """Returns what a row says of its item.
@@ -119,11 +119,11 @@ class Itemizer:
             "place": _printable(place),
         }
         if self.plan.item_events:
-            # Items that carry it have events; see `worker.tasks.item_results`.
+            # Items that carry it have events; see `worker.backfill.item_results`.
             command["backfill"] = self.backfill_id
         return encode_json(command)
 
-    def _bad(self, number: int, row: SourceRow, problem: str) -> Fed:
+    def _bad(self, number: int, row: SourceRow, problem: str) -> FeedItem:
         said: dict[str, Any] = {"row": row.raw} if row.raw else _shown(row.fields or {})
         record = {
             "item": number,
@@ -135,12 +135,12 @@ class Itemizer:
             "seconds": 0.0,
         }
         try:
-            return Fed(b"", encode_json(record))
+            return FeedItem(b"", encode_json(record))
         except (TypeError, ValueError):
             # Not UTF-8, a column's name perhaps.
             record["input"] = {_text_of(name): _text_of(value) for name, value in said.items()}
             record["error"] = {"code": ErrorCode.INVALID_ITEM, "message": _text_of(problem)}
-            return Fed(b"", encode_json(record))
+            return FeedItem(b"", encode_json(record))
 
 
 def names_item(row: SourceRow, columns: Mapping[str, str]) -> bool:

@@ -30,9 +30,13 @@ from worker.backfill.output import Output
 from worker.backfill.parts import Collector
 from worker.backfill.reader import BATCH_ITEMS, Reader
 from worker.backfill.sources import expected_items
-from worker.backfill.standing import BackfillState, Origin, Standing
-from worker.backfill.store import NOBODY, Turn
-from worker.ledger.connection import LEDGER_TROUBLE, PASSING_TROUBLE, stop_if_cancelled
+from worker.backfill.standing import BackfillState, BackfillStatus, Origin
+from worker.backfill.store import NOBODY, Transition
+from worker.queue.ledger.connection import (
+    PASSING_TROUBLE,
+    RETRYABLE_REDIS_ERRORS,
+    stop_if_cancelled,
+)
 from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
@@ -60,7 +64,7 @@ ACTIVE: Final = frozenset({BackfillState.RUNNING, BackfillState.PAUSED, Backfill
 
 
 @dataclass(frozen=True, slots=True)
-class Busy:
+class AlreadyLed:
     """Another process leads the backfill, at least for so long."""
 
     seconds: float
@@ -85,7 +89,7 @@ class Leader:
         *,
         announces: bool,
         marker: str = "",
-        watch: Callable[[Standing], None] | None = None,
+        watch: Callable[[BackfillStatus], None] | None = None,
         trouble: Callable[[BaseException], None] | None = None,
     ) -> None:
         self._store = store
@@ -101,7 +105,7 @@ class Leader:
         self._written_at = time.monotonic()
         self._source_failures = 0
 
-    async def work(self, seconds: float | None = None) -> Standing | Busy:
+    async def work(self, seconds: float | None = None) -> BackfillStatus | AlreadyLed:
         """Leads until the backfill has ended, is paused, or the time is up.
 
         Trouble of Redis is waited out: it may refuse, be away, or become another server.
@@ -112,7 +116,7 @@ class Leader:
         """
         end = None if seconds is None else time.monotonic() + seconds
         standing = await self._insist(self._take, end)
-        if isinstance(standing, Busy):
+        if isinstance(standing, AlreadyLed):
             return standing
         try:
             while True:
@@ -141,17 +145,17 @@ class Leader:
         finally:
             await self._give_up()
 
-    async def _take(self) -> Standing | Busy:
+    async def _take(self) -> BackfillStatus | AlreadyLed:
         lease_ms = int(LEASE_SECONDS * 1000)
         token, standing = await self._store.lead(self._id, NOBODY, lease_ms=lease_ms)
         if standing is None:
             raise LeadLostError(f"no backfill has the id {self._id}")
         if token == NOBODY:
-            return Busy(standing.led_ms / 1000)
+            return AlreadyLed(standing.led_ms / 1000)
         self._token = token
         return standing
 
-    async def _keep(self, last: Standing) -> Standing:
+    async def _keep(self, last: BackfillStatus) -> BackfillStatus:
         progress = b"", ""
         if last.state in ACTIVE:
             told = f"{last.state}-{last.read}-{last.ended}"
@@ -169,7 +173,7 @@ class Leader:
 
     async def _give_up(self) -> None:
         # Without this, whoever comes next waits for the end of the lease, and no longer.
-        with suppress(*LEDGER_TROUBLE):
+        with suppress(*RETRYABLE_REDIS_ERRORS):
             await self._store.lead(self._id, self._token, lease_ms=0)
 
     async def _insist(
@@ -199,12 +203,12 @@ class Leader:
             except PASSING_TROUBLE as exc:
                 trouble = exc
 
-    async def _step(self, standing: Standing) -> bool:
+    async def _step(self, standing: BackfillStatus) -> bool:
         """Does what can be done now; returns whether there was anything."""
         if standing.state is BackfillState.CANCELLING:
             await self._store.steer(
                 self._id,
-                Turn({BackfillState.CANCELLING}, BackfillState.CANCELLING, token=self._token),
+                Transition({BackfillState.CANCELLING}, BackfillState.CANCELLING, token=self._token),
             )
         if standing.excess and standing.state is BackfillState.RUNNING:
             await self._pause(standing, standing.excess)
@@ -216,7 +220,7 @@ class Leader:
             return True
         return fed or written
 
-    def _room(self, standing: Standing) -> int:
+    def _room(self, standing: BackfillStatus) -> int:
         """Returns how many items may be read now."""
         plan = standing.plan
         ahead = standing.open + standing.waiting
@@ -225,7 +229,7 @@ class Leader:
             plan.window + PARTS_AHEAD * plan.part_items - ahead,
         )
 
-    async def _feed(self, standing: Standing) -> bool:
+    async def _feed(self, standing: BackfillStatus) -> bool:
         room = self._room(standing)
         # A nearly full window is not worth a script for each item that ends.
         if standing.exhausted or room < min(BATCH_ITEMS, max(1, standing.plan.window // 8)):
@@ -257,7 +261,7 @@ class Leader:
             self._unfed = None
         return True
 
-    async def _next_batch(self, standing: Standing, reader: Reader, room: int) -> Batch:
+    async def _next_batch(self, standing: BackfillStatus, reader: Reader, room: int) -> Batch:
         unfed = self._unfed
         # Where the cursor has moved, a feed whose reply was lost had taken place.
         if unfed is None or (unfed.number, unfed.begun_at) != (standing.read, standing.position):
@@ -267,19 +271,19 @@ class Leader:
             unfed = self._unfed = await self._kept(standing, act)
         return unfed
 
-    async def _expect(self, standing: Standing) -> None:
+    async def _expect(self, standing: BackfillStatus) -> None:
         if standing.expected is None:
             items = await self._kept(standing, in_thread(expected_items, standing.plan.source))
             if items is not None:
                 await self._store.expect(self._id, items)
 
-    async def _source_failed(self, standing: Standing, error: SourceError) -> None:
+    async def _source_failed(self, standing: BackfillStatus, error: SourceError) -> None:
         """Fails a backfill that can read nothing; pauses one that may go on, after some tries."""
         self._source_failures += 1
         if standing.read == 0 and not isinstance(error, SourceUnavailableError):
             await self._store.steer(
                 self._id,
-                Turn(
+                Transition(
                     {BackfillState.RUNNING},
                     BackfillState.FAILED,
                     str(error),
@@ -302,16 +306,16 @@ class Leader:
         self._source_failures = 0
         await self._pause(standing, str(error))
 
-    async def _pause(self, standing: Standing, reason: str) -> Standing:
+    async def _pause(self, standing: BackfillStatus, reason: str) -> BackfillStatus:
         """Pauses the backfill until a person has looked; a cancelled one says why it waits."""
         log.warning("backfill.paused", backfill=self._id, reason=reason)
         cancelling = standing.state is BackfillState.CANCELLING
         state = BackfillState.CANCELLING if cancelling else BackfillState.PAUSED
         before = BackfillState.CANCELLING if cancelling else BackfillState.RUNNING
-        await self._store.steer(self._id, Turn({before}, state, reason, self._token))
+        await self._store.steer(self._id, Transition({before}, state, reason, self._token))
         return await self._keep(standing)
 
-    async def _collect(self, standing: Standing) -> bool:
+    async def _collect(self, standing: BackfillStatus) -> bool:
         is_last = standing.open == 0 and (
             standing.exhausted or standing.state is not BackfillState.RUNNING
         )
@@ -326,7 +330,7 @@ class Leader:
             self._written_at = time.monotonic()
         return count > 0
 
-    def _is_done(self, standing: Standing) -> bool:
+    def _is_done(self, standing: BackfillStatus) -> bool:
         if standing.open or standing.waiting or standing.cut:
             return False
         match standing.state:
@@ -337,7 +341,7 @@ class Leader:
             case _:
                 return False
 
-    async def _end(self, standing: Standing) -> None:
+    async def _end(self, standing: BackfillStatus) -> None:
         # By the clock that told when it began; and nothing takes less than no time.
         seconds = max(0.0, await self._store.now() - standing.begun_ms / 1000)
         output = Output(standing.plan.output)
@@ -350,7 +354,7 @@ class Leader:
             data = {"result": result, "attempts": 1, "duration_seconds": result["seconds"]}
         await self._store.steer(
             self._id,
-            Turn(
+            Transition(
                 {standing.state},
                 state,
                 token=self._token,
@@ -360,11 +364,13 @@ class Leader:
         )
         log.info("backfill.ended", backfill=self._id, state=state, items=standing.ended)
 
-    def _end_event(self, standing: Standing, state: EventState, data: dict[str, Any]) -> bytes:
+    def _end_event(
+        self, standing: BackfillStatus, state: EventState, data: dict[str, Any]
+    ) -> bytes:
         return self._event(standing, state, data) if self._announces else b""
 
     def _event(
-        self, standing: Standing, state: EventState, data: dict[str, Any], told: str = ""
+        self, standing: BackfillStatus, state: EventState, data: dict[str, Any], told: str = ""
     ) -> bytes:
         if standing.silent:
             return b""
@@ -378,7 +384,7 @@ class Leader:
             told=told,
         )
 
-    async def _kept(self, standing: Standing, act: Coroutine[Any, Any, T]) -> T:
+    async def _kept(self, standing: BackfillStatus, act: Coroutine[Any, Any, T]) -> T:
         """Returns what `act` returns, and keeps the lead while it lasts."""
         task = asyncio.ensure_future(act)
         try:

@@ -24,12 +24,12 @@ import fsspec
 from fsspec.compression import compr
 
 from schemas.wording import counted
-from worker.api.remote_files import RedirectedError
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.locations import is_packed, is_web
 from worker.backfill.plan import STDIN
 from worker.backfill.spool import spooled
 from worker.backfill.web import fetch
+from worker.files.remote_files import RedirectedError
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:

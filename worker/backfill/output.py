@@ -13,8 +13,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import fsspec
 import orjson
 
-from worker.api.remote_files import open_remote
 from worker.backfill.errors import OutputError
+from worker.files.remote_files import open_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

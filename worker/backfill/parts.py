@@ -18,16 +18,16 @@ from schemas.enums import PartFormat
 from schemas.events import ErrorCode
 from schemas.json_text import decode_json, encode_json
 from schemas.wording import counted
-from worker.api.remote_files import open_remote
 from worker.backfill.errors import OutputError
 from worker.backfill.summary import ODD
+from worker.files.remote_files import open_remote
 from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from worker.backfill.output import Output
-    from worker.backfill.standing import Standing
+    from worker.backfill.standing import BackfillStatus
     from worker.backfill.store import BackfillStore, LeadToken
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class Collector:
         self._store = store
         self._output = output
 
-    async def collect(self, standing: Standing, token: LeadToken, *, rest: bool) -> int:
+    async def collect(self, standing: BackfillStatus, token: LeadToken, *, rest: bool) -> int:
         """Writes one part if there is enough for it; returns how many results it holds.
 
         Args:
@@ -71,7 +71,7 @@ class Collector:
         await self._store.shelve(standing.id, token, cut)
         return int(cut.rpartition(" ")[2])
 
-    async def _cut(self, standing: Standing) -> str:
+    async def _cut(self, standing: BackfillStatus) -> str:
         """Returns first and last stream id of the next part, and how many results they are."""
         wanted, found, first, last = standing.plan.part_items, 0, "", "-"
         while found < wanted:
@@ -87,7 +87,7 @@ class Collector:
             found += len(page)
         return f"{first} {last} {found}"
 
-    async def _write(self, standing: Standing, cut: str) -> None:
+    async def _write(self, standing: BackfillStatus, cut: str) -> None:
         first, last, count = cut.split(" ")
         name = f"part-{standing.part:06d}.{standing.plan.part_format}"
         written = 0

@@ -14,7 +14,6 @@ from urllib.parse import quote, unquote, urlsplit
 from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageSequence
 
 from schemas.wording import counted
-from worker.api.remote_files import MAX_IMAGE_BYTES, read_remote
 from worker.backfill.conclusion import succeeded_records
 from worker.backfill.errors import OutputError
 from worker.backfill.images import (
@@ -25,6 +24,7 @@ from worker.backfill.images import (
     upright,
 )
 from worker.backfill.summary import Skipped, found_items, has_numbers
+from worker.files.remote_files import MAX_IMAGE_BYTES, read_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from schemas.enums import SourceFormat
 from worker.backfill.errors import EmptySourceError, SourceError, SourceUnavailableError
 from worker.backfill.folders import no_images, tell_kinds
-from worker.backfill.items import Itemizer, names_item
+from worker.backfill.items import ItemParser, names_item
 from worker.backfill.opening import readable
 from worker.backfill.plan import STDIN
 from worker.backfill.rows import named
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from worker.backfill.plan import Plan
     from worker.backfill.rows import SourceRow
-    from worker.backfill.store import Fed
+    from worker.backfill.store import FeedItem
 
 # A server that is busy may not be in a moment.
 PROBE_PAUSES_SECONDS = (0.5, 2.0)
@@ -44,7 +44,7 @@ class Batch:
         self.number = number
         self.begun_at = position
         self.position = position
-        self.items: list[Fed] = []
+        self.items: list[FeedItem] = []
         self.passed: Counter[str] = Counter()
         self.exhausted = False
 
@@ -59,7 +59,7 @@ class Reader:
     """
 
     def __init__(self, backfill_id: str, plan: Plan, *, follows: bool = True) -> None:
-        self._itemizer = Itemizer(backfill_id, plan)
+        self._itemizer = ItemParser(backfill_id, plan)
         self._plan = plan
         self._follows = follows
         self._rows: Iterator[SourceRow] = iter(())

@@ -39,7 +39,7 @@ class Origin(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class BackfillStatus:
     """How a backfill stands at one moment.
 
     Attributes:
@@ -131,13 +131,13 @@ class Standing:
         return told | ({"reason": self.reason} if self.reason else {})
 
 
-def read_standing(backfill_id: str, reply: list[Any]) -> Standing:
+def read_standing(backfill_id: str, reply: list[Any]) -> BackfillStatus:
     """Returns what the script `lead` tells of a backfill."""
     _, pairs, open_items, waiting, led_ms, now_ms = reply
     names = [name.decode() for name in pairs[::2]]
     told: dict[str, bytes] = dict(zip(names, pairs[1::2], strict=True))
     result = told.get("result")
-    return Standing(
+    return BackfillStatus(
         id=backfill_id,
         plan=Plan.parse(told["plan"]),
         origin=Origin(told["origin"].decode()),

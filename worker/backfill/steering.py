@@ -4,32 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.backfill.leader import ACTIVE, Busy, Leader
+from worker.backfill.leader import ACTIVE, AlreadyLed, Leader
 from worker.backfill.standing import BackfillState, Origin
-from worker.backfill.store import Turn
+from worker.backfill.store import Transition
 
 if TYPE_CHECKING:
-    from worker.backfill.standing import Standing
+    from worker.backfill.standing import BackfillStatus
     from worker.backfill.store import BackfillStore
 
 _BY_HAND = "someone paused it"
 
 
-async def pause(store: BackfillStore, backfill_id: str) -> Standing | None:
+async def pause(store: BackfillStore, backfill_id: str) -> BackfillStatus | None:
     """Pauses a backfill; returns how it stands then, None where its id is not known."""
-    await store.steer(backfill_id, Turn({BackfillState.RUNNING}, BackfillState.PAUSED, _BY_HAND))
+    await store.steer(
+        backfill_id, Transition({BackfillState.RUNNING}, BackfillState.PAUSED, _BY_HAND)
+    )
     return await store.look(backfill_id)
 
 
-async def resume(store: BackfillStore, backfill_id: str) -> Standing | None:
+async def resume(store: BackfillStore, backfill_id: str) -> BackfillStatus | None:
     """Resumes a backfill that is paused; returns how it stands then."""
-    await store.steer(backfill_id, Turn({BackfillState.PAUSED}, BackfillState.RUNNING))
+    await store.steer(backfill_id, Transition({BackfillState.PAUSED}, BackfillState.RUNNING))
     return await store.look(backfill_id)
 
 
-async def cancel_backfill(store: BackfillStore, backfill_id: str) -> Standing | None:
+async def cancel_backfill(store: BackfillStore, backfill_id: str) -> BackfillStatus | None:
     """Cancels a backfill; who leads it ends it, or this does where nobody leads."""
-    await store.steer(backfill_id, Turn(ACTIVE, BackfillState.CANCELLING))
+    await store.steer(backfill_id, Transition(ACTIVE, BackfillState.CANCELLING))
     standing = await store.look(backfill_id)
     if (
         standing is not None
@@ -37,5 +39,5 @@ async def cancel_backfill(store: BackfillStore, backfill_id: str) -> Standing | 
         and standing.state is BackfillState.CANCELLING
     ):
         ended = await Leader(store, backfill_id, announces=True).work()
-        return standing if isinstance(ended, Busy) else ended
+        return standing if isinstance(ended, AlreadyLed) else ended
     return standing

@@ -28,11 +28,11 @@ import orjson
 
 from worker.backfill.errors import IdTakenError, LeadLostError
 from worker.backfill.plan import Plan
-from worker.backfill.standing import BackfillState, Origin, Standing, read_standing
+from worker.backfill.standing import BackfillState, BackfillStatus, Origin, read_standing
 from worker.errors import FencedError
-from worker.ledger.keys import ITEM_SEPARATOR
-from worker.ledger.lua import load_script
-from worker.ledger.streams import entries_between
+from worker.queue.ledger.keys import MEMBER_SEPARATOR
+from worker.queue.ledger.lua import load_script
+from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
 
-    from worker.ledger.keys import Keys
-    from worker.ledger.row import Lease
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.models import Lease
 
 LeadToken = NewType("LeadToken", int)
 NOBODY: Final = LeadToken(0)
@@ -52,7 +52,7 @@ _TAKEN: Final = -2
 
 
 @dataclass(frozen=True, slots=True)
-class Fed:
+class FeedItem:
     """An item on its way into the ledger: its command, or what is wrong with it."""
 
     text: bytes
@@ -60,7 +60,7 @@ class Fed:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Transition:
     """A change of state that is asked for.
 
     Attributes:
@@ -154,7 +154,7 @@ class BackfillStore:
         lease_ms: int,
         progress: tuple[bytes, str] = (b"", ""),
         replies: str = "",
-    ) -> tuple[LeadToken, Standing | None]:
+    ) -> tuple[LeadToken, BackfillStatus | None]:
         """Takes the lead (token 0) or keeps it; returns the token, 0 where another leads.
 
         Args:
@@ -192,7 +192,7 @@ class BackfillStore:
         seconds, microseconds = await self.redis.time()
         return int(seconds) + int(microseconds) / 1_000_000
 
-    async def look(self, backfill_id: str) -> Standing | None:
+    async def look(self, backfill_id: str) -> BackfillStatus | None:
         """Returns how a backfill stands; None where its id is not known."""
         # A token that nobody ever has takes no lead and keeps none.
         _, standing = await self.lead(backfill_id, LeadToken(-1), lease_ms=0)
@@ -221,9 +221,9 @@ class BackfillStore:
 
     async def feed(  # noqa: PLR0913 - what is recorded in one step
         self,
-        standing: Standing,
+        standing: BackfillStatus,
         token: LeadToken,
-        items: Sequence[Fed],
+        items: Sequence[FeedItem],
         position: str,
         *,
         exhausted: bool,
@@ -243,7 +243,7 @@ class BackfillStore:
             position,
             int(exhausted),
             marker,
-            ITEM_SEPARATOR,
+            MEMBER_SEPARATOR,
             orjson.dumps(passed) if passed else b"",
         ]
         for item in items:
@@ -295,7 +295,7 @@ class BackfillStore:
         if not done:
             raise LeadLostError(backfill_id)
 
-    async def steer(self, backfill_id: str, turn: Turn) -> tuple[bool, BackfillState | None]:
+    async def steer(self, backfill_id: str, turn: Transition) -> tuple[bool, BackfillState | None]:
         """Changes the state if it is one of the allowed; returns whether, and the one before."""
         keys = self.keys
         code, before = await self._steer(

@@ -125,7 +125,7 @@ class Latencies:
 
 
 @dataclass(slots=True)
-class Tally:
+class SummaryBuilder:
     """Counts records one by one."""
 
     succeeded: int = 0
@@ -225,9 +225,9 @@ def _shown(record: Record) -> Record:
     return {"item": record["item"], "place": record.get("place", ""), "named": shown}
 
 
-def tally(records: Iterable[Record]) -> Tally:
+def tally(records: Iterable[Record]) -> SummaryBuilder:
     """Returns the counts of records."""
-    counted = Tally()
+    counted = SummaryBuilder()
     for record in records:
         if record["state"] != ODD:
             counted.add(record)

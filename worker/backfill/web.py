@@ -14,9 +14,9 @@ import aiohttp
 from fsspec.asyn import sync
 
 from schemas.wording import counted
-from worker.api.remote_files import PASSING_STATUSES, filesystem_of, open_session
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.spool import spooled
+from worker.files.remote_files import PASSING_STATUSES, filesystem_of, open_session
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:

@@ -7,17 +7,17 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from worker.api.api_clock import ApiClock
-from worker.api.signing import BearerToken, RequestSigner
+from worker.bootstrap import create_credentials, create_transport
 from worker.cli.findings import Finding, Level, judge_clock
 from worker.clock import NOTABLE_SECONDS
-from worker.composition import create_credentials, create_transport
+from worker.encord.api.api_clock import ApiClock
+from worker.encord.api.signing import BearerToken, RequestSigner
 from worker.errors import MisconfiguredError, RateLimitedError, SettingError, TrainmasterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from worker.api.transport import ApiResponse, Transport
+    from worker.encord.api.transport import ApiResponse, Transport
     from worker.settings import Settings
 
 # The first page of the models, as the client asks for it.

@@ -11,7 +11,7 @@ from schemas.enums import SourceFormat
 from worker.backfill.conclusion import FAILURES
 from worker.backfill.output import Output
 from worker.backfill.plan import Plan, SourcePlan
-from worker.backfill.standing import Origin, Standing
+from worker.backfill.standing import BackfillStatus, Origin
 from worker.backfill.steering import cancel_backfill, pause, resume
 from worker.cli.backfill_advice import file_warnings
 from worker.cli.backfill_lead import (
@@ -28,7 +28,7 @@ from worker.cli.backfill_run import run
 from worker.cli.completion import complete_backfills
 from worker.cli.output import print_json, safe_text
 from worker.cli.tables import Column, Row, print_table
-from worker.cli.target import Target, json_option, ledger_command
+from worker.cli.target import LedgerContext, json_option, ledger_command
 from worker.cli.times import show_span
 from worker.redaction import redact_url
 
@@ -70,7 +70,7 @@ backfill.add_command(run)
 @click.option("--watch", is_flag=True, help="Go on until it has ended.")
 @json_option
 @ledger_command
-def status(*, target: Target, backfill_id: str | None, watch: bool, as_json: bool) -> None:
+def status(*, target: LedgerContext, backfill_id: str | None, watch: bool, as_json: bool) -> None:
     """Tell how a backfill stands, or list all of them without an ID, newest first."""
     if backfill_id is None:
         _list(target.run(lambda redis: _all(store_of(target, redis))), as_json=as_json)
@@ -78,7 +78,7 @@ def status(*, target: Target, backfill_id: str | None, watch: bool, as_json: boo
     wanted = backfill_id
     with Display(wanted, quiet=as_json or not watch) as display:
 
-        async def look(redis: Redis) -> Standing | None:
+        async def look(redis: Redis) -> BackfillStatus | None:
             store = store_of(target, redis)
             if watch:
                 return await follow(store, wanted, display.show)
@@ -90,7 +90,7 @@ def status(*, target: Target, backfill_id: str | None, watch: bool, as_json: boo
     show_standing(found, as_json=as_json)
 
 
-async def _all(store: BackfillStore) -> list[Standing]:
+async def _all(store: BackfillStore) -> list[BackfillStatus]:
     found = [await store.look(backfill_id) for backfill_id in await store.ids()]
     known = [standing for standing in found if standing is not None]
     # What has not ended changes all the time.
@@ -101,7 +101,7 @@ async def _all(store: BackfillStore) -> list[Standing]:
     )
 
 
-def _list(found: list[Standing], *, as_json: bool) -> None:
+def _list(found: list[BackfillStatus], *, as_json: bool) -> None:
     if as_json:
         for standing in found:
             print_json(standing_json(standing))
@@ -111,7 +111,7 @@ def _list(found: list[Standing], *, as_json: bool) -> None:
         print_table(_COLUMNS, [_table_row(each, time.time()) for each in found], "reason")
 
 
-def _table_row(standing: Standing, now: float) -> Row:
+def _table_row(standing: BackfillStatus, now: float) -> Row:
     total = "" if standing.total is None else f" of {standing.total}"
     ended = standing.ended_ms or now * 1000
     return Row(
@@ -138,7 +138,7 @@ def _unknown(backfill_id: str) -> click.ClickException:
 @id_argument
 @json_option
 @ledger_command
-def pause_command(*, target: Target, backfill_id: str, as_json: bool) -> None:
+def pause_command(*, target: LedgerContext, backfill_id: str, as_json: bool) -> None:
     """Start no further item until the backfill is resumed; those that run may end."""
     _steer(target, lambda store: pause(store, backfill_id), backfill_id, as_json=as_json)
 
@@ -147,7 +147,7 @@ def pause_command(*, target: Target, backfill_id: str, as_json: bool) -> None:
 @id_argument
 @json_option
 @ledger_command
-def resume_command(*, target: Target, backfill_id: str, as_json: bool) -> None:
+def resume_command(*, target: LedgerContext, backfill_id: str, as_json: bool) -> None:
     """Go on with a backfill that is paused, or whose reader was killed.
 
     One that was begun with `backfill run` is led by this command from now on; one that came
@@ -171,21 +171,21 @@ def resume_command(*, target: Target, backfill_id: str, as_json: bool) -> None:
 @id_argument
 @json_option
 @ledger_command
-def cancel_command(*, target: Target, backfill_id: str, as_json: bool) -> None:
+def cancel_command(*, target: LedgerContext, backfill_id: str, as_json: bool) -> None:
     """End a backfill: what waits never runs; what has ended stands in the results."""
     _steer(target, lambda store: cancel_backfill(store, backfill_id), backfill_id, as_json=as_json)
 
 
 def _steer(
-    target: Target,
+    target: LedgerContext,
     act: Callable[[BackfillStore], Any],
     backfill_id: str,
     *,
     as_json: bool,
     quiet: bool = False,
-) -> Standing:
-    async def steer(redis: Redis) -> Standing | None:
-        found: Standing | None = await act(store_of(target, redis))
+) -> BackfillStatus:
+    async def steer(redis: Redis) -> BackfillStatus | None:
+        found: BackfillStatus | None = await act(store_of(target, redis))
         return found
 
     standing = target.run(steer)
@@ -200,7 +200,7 @@ def _steer(
 @id_argument
 @json_option
 @ledger_command
-def retry_failed(*, target: Target, backfill_id: str, as_json: bool) -> None:
+def retry_failed(*, target: LedgerContext, backfill_id: str, as_json: bool) -> None:
     """Run the failed items of a backfill that has ended again, as the backfill ID.retry.
 
     Its results lie in the folder `retry` below those of the first. What fails again is run again
@@ -216,7 +216,7 @@ def retry_failed(*, target: Target, backfill_id: str, as_json: bool) -> None:
     lead_backfill(target, standing.id, as_json=as_json)
 
 
-async def _latest(store: BackfillStore, backfill_id: str) -> Standing | None:
+async def _latest(store: BackfillStore, backfill_id: str) -> BackfillStatus | None:
     """Returns a backfill, or the last of those by which its failures were run again."""
     found = await store.look(backfill_id)
     while found is not None and (later := await store.look(f"{found.id}.retry")) is not None:
@@ -227,7 +227,7 @@ async def _latest(store: BackfillStore, backfill_id: str) -> Standing | None:
     return found
 
 
-def _retried(target: Target, standing: Standing) -> Standing:
+def _retried(target: LedgerContext, standing: BackfillStatus) -> BackfillStatus:
     """Begins the backfill of another one's failures."""
     if not standing.failed:
         raise click.ClickException(f"none of the items of {safe_text(standing.id)} failed")
@@ -237,7 +237,7 @@ def _retried(target: Target, standing: Standing) -> Standing:
         raise click.ClickException(safe_text(" ".join(file_warnings(standing))))
     retry_id = f"{standing.id}.retry"
 
-    async def begin(redis: Redis) -> Standing | None:
+    async def begin(redis: Redis) -> BackfillStatus | None:
         store = store_of(target, redis)
         plan = retry_plan(standing)
         if await begin_backfill(store, retry_id, plan) != plan:
@@ -254,7 +254,7 @@ def _retried(target: Target, standing: Standing) -> Standing:
     return begun
 
 
-def retry_plan(standing: Standing) -> Plan:
+def retry_plan(standing: BackfillStatus) -> Plan:
     """Returns the plan by which the failures of a backfill run again."""
     plan = standing.plan
     output = Output(plan.output)

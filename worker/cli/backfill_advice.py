@@ -18,7 +18,7 @@ from worker.redaction import redact_text, redact_url
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker.backfill.standing import Standing
+    from worker.backfill.standing import BackfillStatus
 
 _MOST_REASONS: Final = 5
 _PARTS_READ: Final = 2
@@ -34,7 +34,7 @@ _REMEDIES: Final[dict[str, str]] = {
 }
 
 
-def advice(standing: Standing) -> list[str]:
+def advice(standing: BackfillStatus) -> list[str]:
     """Returns lines about a backfill that has ended or is paused; none if all is well."""
     match standing.state:
         case BackfillState.PAUSED:
@@ -54,7 +54,7 @@ def advice(standing: Standing) -> list[str]:
             return []
 
 
-def _failures(standing: Standing) -> list[str]:
+def _failures(standing: BackfillStatus) -> list[str]:
     output = Output(standing.plan.output)
     try:
         with output.read(SUMMARY) as file:
@@ -77,7 +77,7 @@ def _failures(standing: Standing) -> list[str]:
     ]
 
 
-def file_warnings(standing: Standing) -> list[str]:
+def file_warnings(standing: BackfillStatus) -> list[str]:
     """Returns lines about last files that are not there, or not whole."""
     lines = [
         f"{warning['file']}: {warning['message']}"
@@ -88,7 +88,7 @@ def file_warnings(standing: Standing) -> list[str]:
     return lines
 
 
-def _lately(standing: Standing) -> list[dict[str, Any]]:
+def _lately(standing: BackfillStatus) -> list[dict[str, Any]]:
     """Returns why items of the latest parts failed; all parts may be very many."""
     output = Output(standing.plan.output)
     try:

@@ -19,9 +19,9 @@ from schemas.wording import counted
 from worker.backfill.announcement import backfill_event
 from worker.backfill.conclusion import conclude, with_warnings
 from worker.backfill.errors import BackfillError
-from worker.backfill.leader import LEASE_SECONDS, Busy, Leader
+from worker.backfill.leader import LEASE_SECONDS, AlreadyLed, Leader
 from worker.backfill.output import Output
-from worker.backfill.standing import BackfillState, Origin, Standing
+from worker.backfill.standing import BackfillState, BackfillStatus, Origin
 from worker.backfill.store import BackfillStore
 from worker.backfill.summary import reason_of
 from worker.cli.backfill_advice import advice
@@ -33,9 +33,9 @@ from worker.cli.backfill_progress import (
     standing_json,
 )
 from worker.cli.output import open_console, print_fields, print_json, safe_text
-from worker.ledger.connection import LEDGER_TROUBLE, PASSING_TROUBLE
-from worker.ledger.outage import STILL_LOST_SECONDS
 from worker.logging import configure
+from worker.queue.ledger.connection import PASSING_TROUBLE, RETRYABLE_REDIS_ERRORS
+from worker.queue.ledger.outage import STILL_LOST_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.backfill.plan import Plan
-    from worker.cli.target import Target
+    from worker.cli.target import LedgerContext
 
 FAILED: Final = 1
 _WATCH_SECONDS: Final = 0.5
 
 
-def store_of(target: Target, redis: Redis) -> BackfillStore:
+def store_of(target: LedgerContext, redis: Redis) -> BackfillStore:
     """Returns the backfills of a target."""
     return BackfillStore(
         redis,
@@ -69,7 +69,7 @@ async def begin_backfill(
     return await store.open(backfill_id, plan, Origin.CONSOLE, entry, event, render)
 
 
-def lead_backfill(target: Target, backfill_id: str, *, as_json: bool) -> None:
+def lead_backfill(target: LedgerContext, backfill_id: str, *, as_json: bool) -> None:
     """Leads a backfill in the foreground, or follows whoever leads it; ends the program."""
     # The display tells what the leader logs.
     configure("ERROR", "auto")
@@ -82,7 +82,7 @@ def lead_backfill(target: Target, backfill_id: str, *, as_json: bool) -> None:
                 told_at = time.monotonic()
                 display.say(f"{target.trouble(exc)}; the backfill goes on when Redis does")
 
-        async def lead(redis: Redis) -> Standing:
+        async def lead(redis: Redis) -> BackfillStatus:
             store = store_of(target, redis)
             over = asyncio.Event()
             looking = asyncio.create_task(_watch_limits(redis, target, display, over))
@@ -94,7 +94,7 @@ def lead_backfill(target: Target, backfill_id: str, *, as_json: bool) -> None:
                     watch=display.show,
                     trouble=tell_trouble,
                 )
-                while isinstance(found := await leader.work(), Busy):
+                while isinstance(found := await leader.work(), AlreadyLed):
                     display.say(
                         f"another process leads it; this one looks again in {LEASE_SECONDS:.0f} s"
                     )
@@ -116,7 +116,7 @@ def lead_backfill(target: Target, backfill_id: str, *, as_json: bool) -> None:
     end_backfill(target, standing, as_json=as_json)
 
 
-def end_backfill(target: Target, standing: Standing, *, as_json: bool) -> None:
+def end_backfill(target: LedgerContext, standing: BackfillStatus, *, as_json: bool) -> None:
     """Draws the pictures that are to be drawn yet, shows how a backfill stands, and exits."""
     drawn = True
     if standing.render and standing.state is BackfillState.SUCCEEDED:
@@ -126,7 +126,7 @@ def end_backfill(target: Target, standing: Standing, *, as_json: bool) -> None:
         raise SystemExit(FAILED)
 
 
-def write_again(target: Target, standing: Standing) -> Standing:
+def write_again(target: LedgerContext, standing: BackfillStatus) -> BackfillStatus:
     """Writes the last files of a backfill that has ended once more."""
     result = standing.result or {}
     configure("ERROR", "auto")
@@ -139,10 +139,10 @@ def write_again(target: Target, standing: Standing) -> Standing:
 
 
 async def _watch_limits(
-    redis: Redis, target: Target, display: Display, over: asyncio.Event
+    redis: Redis, target: LedgerContext, display: Display, over: asyncio.Event
 ) -> None:
     while not over.is_set():
-        with suppress(*LEDGER_TROUBLE):
+        with suppress(*RETRYABLE_REDIS_ERRORS):
             display.limits = await limits_at_work(redis, target.keys)
         with suppress(TimeoutError):
             await asyncio.wait_for(over.wait(), 1.0)
@@ -151,9 +151,9 @@ async def _watch_limits(
 async def follow(
     store: BackfillStore,
     backfill_id: str,
-    show: Callable[[Standing], None],
+    show: Callable[[BackfillStatus], None],
     seconds: float | None = None,
-) -> Standing | None:
+) -> BackfillStatus | None:
     """Shows how a backfill stands until it has ended or the time is up."""
     loop = asyncio.get_running_loop()
     end = None if seconds is None else loop.time() + seconds
@@ -179,7 +179,7 @@ def check_drawing() -> None:
         ) from exc
 
 
-def _draw(target: Target, standing: Standing, *, quiet: bool) -> bool:
+def _draw(target: LedgerContext, standing: BackfillStatus, *, quiet: bool) -> bool:
     """Draws what was found onto the pictures; returns whether the folder holds them now."""
     again = f"Once fixed: trainmaster backfill resume {safe_text(standing.id)}"
     try:
@@ -205,7 +205,7 @@ def _draw(target: Target, standing: Standing, *, quiet: bool) -> bool:
     return True
 
 
-def show_standing(standing: Standing, *, as_json: bool) -> None:
+def show_standing(standing: BackfillStatus, *, as_json: bool) -> None:
     """Prints how a backfill stands; of one that has ended, what failed and what to do."""
     if as_json:
         print_json(standing_json(standing))

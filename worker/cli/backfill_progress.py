@@ -18,7 +18,7 @@ from worker.backfill.folders import tell_kinds
 from worker.cli.output import open_console, safe_text
 from worker.cli.tables import shorten
 from worker.cli.times import show_span
-from worker.ledger.lanes import Lanes
+from worker.queue.ledger.lanes import Lanes
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from rich.console import RenderableType
 
-    from worker.backfill.standing import Standing
-    from worker.ledger.keys import Keys
+    from worker.backfill.standing import BackfillStatus
+    from worker.queue.ledger.keys import Keys
 
 LINE_SECONDS: Final = 10.0
 # The rate is that of so long: shorter jumps about, longer lies after a pause.
@@ -160,7 +160,7 @@ class Display:
         else:
             click.echo(text, err=True)
 
-    def show(self, standing: Standing) -> None:
+    def show(self, standing: BackfillStatus) -> None:
         """Shows a standing."""
         now = time.monotonic()
         self._pace.see(standing.ended, now)
@@ -178,7 +178,7 @@ class Display:
             parts = (f"{standing.ended}{total} done", self._said(standing), self._note(standing))
             click.echo(", ".join(filter(None, parts)), err=True)
 
-    def _said(self, standing: Standing) -> str:
+    def _said(self, standing: BackfillStatus) -> str:
         left = None if standing.total is None else max(0, standing.total - standing.ended)
         rest = self._pace.rest_seconds(left)
         parts = [
@@ -189,7 +189,7 @@ class Display:
         ]
         return ", ".join(part for part in parts if part)
 
-    def _note(self, standing: Standing) -> str:
+    def _note(self, standing: BackfillStatus) -> str:
         parts = [
             "writing the last files" if _is_concluding(standing) else "",
             f"paused: {standing.reason}" if standing.state == "paused" else "",
@@ -199,7 +199,7 @@ class Display:
 
 
 @contextmanager
-def drawing_shown(standing: Standing, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+def drawing_shown(standing: BackfillStatus, *, quiet: bool) -> Iterator[Callable[[int], None]]:
     """Shows on standard error how far the pictures are; yields what is told how many are done."""
     if quiet or not sys.stderr.isatty():
         if not quiet:
@@ -219,13 +219,13 @@ def drawing_shown(standing: Standing, *, quiet: bool) -> Iterator[Callable[[int]
         yield lambda done: bar.update(task, completed=done)
 
 
-def _is_concluding(standing: Standing) -> bool:
+def _is_concluding(standing: BackfillStatus) -> bool:
     """Tells whether only summary, report and the like are left: minutes, of a million items."""
     is_written = standing.exhausted and standing.collected == standing.read > 0
     return is_written and not standing.state.ended
 
 
-def standing_json(standing: Standing) -> dict[str, Any]:
+def standing_json(standing: BackfillStatus) -> dict[str, Any]:
     """Returns a standing as JSON values."""
     told = asdict(standing)
     for name in ("position", "cut", "entry", "forgiven", "forgiven_of", "led_ms"):
@@ -235,7 +235,7 @@ def standing_json(standing: Standing) -> dict[str, Any]:
     return told | {"led": standing.led_ms > 0}
 
 
-def fields_of(standing: Standing) -> list[tuple[str, str]]:
+def fields_of(standing: BackfillStatus) -> list[tuple[str, str]]:
     """Returns names and values for people."""
     total = "" if standing.total is None else f" of {standing.total}"
     ended_ms = standing.ended_ms or int(time.time() * 1000)

@@ -26,7 +26,7 @@ from worker.backfill.reader import probe
 from worker.backfill.sources import guess_format
 from worker.cli.backfill_lead import begin_backfill, check_drawing, lead_backfill, store_of
 from worker.cli.output import safe_text
-from worker.cli.target import Target, json_option, ledger_command
+from worker.cli.target import LedgerContext, json_option, ledger_command
 from worker.utf8 import is_utf8
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ _MOST_ID_CHARACTERS: Final = 200
 @ledger_command
 def run(  # noqa: PLR0913 - the options of a command
     *,
-    target: Target,
+    target: LedgerContext,
     source: str,
     backfill_id: str | None,
     output: str | None,

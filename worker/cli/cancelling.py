@@ -8,10 +8,10 @@ import click
 
 from worker.cli.completion import complete_open_ids
 from worker.cli.output import print_json, safe_text
-from worker.cli.target import Target, json_option, ledger_command
-from worker.ledger.cancellation import CancelOutcome, CancelVerdict
-from worker.ledger.cancellation import cancel as cancel_command
-from worker.ledger.row import RowState
+from worker.cli.target import LedgerContext, json_option, ledger_command
+from worker.queue.ledger.cancellation import CancelOutcome, CancelStatus
+from worker.queue.ledger.cancellation import cancel as cancel_command
+from worker.queue.ledger.models import RowState
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -23,7 +23,7 @@ FAILED: Final = 1
 @click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_open_ids)
 @json_option
 @ledger_command
-def cancel(*, target: Target, ids: tuple[str, ...], as_json: bool) -> None:
+def cancel(*, target: LedgerContext, ids: tuple[str, ...], as_json: bool) -> None:
     """End commands that have not ended.
 
     Nothing more is done for them; of a backfill, what has ended is written down first. What was
@@ -62,28 +62,28 @@ def cancel(*, target: Target, ids: tuple[str, ...], as_json: bool) -> None:
 
 def _is_cancelled(outcome: CancelOutcome) -> bool:
     return (
-        outcome.verdict in {CancelVerdict.CANCELLED, CancelVerdict.CANCELLING}
+        outcome.verdict in {CancelStatus.CANCELLED, CancelStatus.CANCELLING}
         or outcome.state == RowState.CANCELLED
     )
 
 
 def _describe(outcome: CancelOutcome) -> str:
     match outcome.verdict:
-        case CancelVerdict.UNKNOWN_ID:
+        case CancelStatus.UNKNOWN_ID:
             return (
                 "no command has this id: it is not accepted yet, or ended too long ago. One that a "
                 "stream still holds can be cancelled once a worker has accepted it"
             )
-        case CancelVerdict.ITEM_OF_BACKFILL:
+        case CancelStatus.MEMBER_OF_GROUP:
             return "it is an item of a backfill; see `trainmaster backfill cancel`"
-        case CancelVerdict.ALREADY_ENDED:
+        case CancelStatus.ALREADY_ENDED:
             return f"it had ended before: {outcome.state}"
-        case CancelVerdict.CANCELLING:
+        case CancelStatus.CANCELLING:
             return (
                 "no further item of the backfill starts; a worker writes down what has ended, and "
                 "then it is cancelled. See `trainmaster backfill status`"
             )
-        case CancelVerdict.CANCELLED:
+        case CancelStatus.CANCELLED:
             return f"cancelled{_consequence(outcome)}"
 
 

@@ -15,10 +15,10 @@ from click.shell_completion import BashComplete, CompletionItem, add_completion_
 from schemas.commands import COMMAND_CLASSES
 from schemas.enums import CommandType
 from schemas.fields import parameters_of, value_choices
-from worker.cli.target import Target
+from worker.cli.target import LedgerContext
 from worker.errors import SettingError
-from worker.ledger.dead_letters import DeadLetters
-from worker.ledger.inspection import Inspector, RowChoice
+from worker.queue.ledger.dead_letters import DeadLetters
+from worker.queue.ledger.queries import LedgerReader, RowChoice
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from click import Context, Parameter
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
+    from worker.queue.ledger.keys import Keys
 
 # Nobody picks from more, and nobody waits for longer.
 _MOST: Final = 500
@@ -118,7 +118,7 @@ def _offer(
     look: Callable[[Redis, Keys], Awaitable[list[tuple[str, str]]]],
 ) -> list[CompletionItem]:
     """Offers names from Redis with their help, but those that stand in the line already."""
-    target = Target(ctx.params.get("redis_url"), ctx.params.get("namespace"))
+    target = LedgerContext(ctx.params.get("redis_url"), ctx.params.get("namespace"))
     try:
         found = target.run(lambda redis: asyncio.wait_for(look(redis, target.keys), _SECONDS))
     except (click.ClickException, SettingError):
@@ -133,8 +133,8 @@ def _offer(
 
 
 async def _rows(redis: Redis, keys: Keys, choice: RowChoice) -> list[tuple[str, str]]:
-    rows = await Inspector(redis, keys).newest(_MOST, choice)
-    return [(row.id, f"{row.type} {row.state}") for row in rows if row.backfill is None]
+    rows = await LedgerReader(redis, keys).newest(_MOST, choice)
+    return [(row.id, f"{row.type} {row.state}") for row in rows if row.group is None]
 
 
 async def _letters(redis: Redis, keys: Keys) -> list[tuple[str, str]]:

@@ -20,9 +20,9 @@ from worker.cli.output import (
 )
 from worker.cli.replay import reason_option, replay, type_option
 from worker.cli.tables import Column, Row, newest_option, print_table
-from worker.cli.target import Target, json_option, ledger_command
+from worker.cli.target import LedgerContext, json_option, ledger_command
 from worker.cli.times import PAST, SPAN, milliseconds, show_moment
-from worker.ledger.dead_letters import DeadLetter, DeadLetters
+from worker.queue.ledger.dead_letters import DeadLetter, DeadLetters
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -61,7 +61,7 @@ dead_letters.add_command(replay)
 @ledger_command
 def list_letters(
     *,
-    target: Target,
+    target: LedgerContext,
     reason: str | None,
     command_type: str | None,
     since: datetime | None,
@@ -115,7 +115,7 @@ def list_letters(
 @click.argument("key", shell_complete=complete_letters)
 @json_option
 @ledger_command
-def show(*, target: Target, key: str, as_json: bool) -> None:
+def show(*, target: LedgerContext, key: str, as_json: bool) -> None:
     """Show a dead letter whole: its error, its history, its original text."""
 
     async def look(redis: Redis) -> DeadLetter | None:
@@ -157,7 +157,7 @@ def show(*, target: Target, key: str, as_json: bool) -> None:
 @ledger_command
 def purge(
     *,
-    target: Target,
+    target: LedgerContext,
     keys: tuple[str, ...],
     reason: str | None,
     older_than: timedelta | None,

@@ -9,23 +9,23 @@ import click
 from rich.text import Text
 
 from schemas.wording import counted
+from worker.bootstrap import create_witness
 from worker.cli.api_checks import check_api, check_credentials
 from worker.cli.findings import Finding, Level
 from worker.cli.ledger_checks import check_ledger
 from worker.cli.machine_checks import check_open_files
 from worker.cli.output import open_console, print_json, safe_text
 from worker.cli.store_checks import check_results
-from worker.cli.target import Target, json_option, ledger_command
-from worker.composition import create_witness
+from worker.cli.target import LedgerContext, json_option, ledger_command
 from worker.environment import load_settings, unknown_names
 from worker.errors import SettingError
-from worker.ledger.marker import Marker
+from worker.queue.ledger.epoch import Epoch
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from worker.queue.pool.witness import Witness
     from worker.settings import Settings
-    from worker.tasks.witness import Witness
 
 FAILED: Final = 1
 SKIPPED: Final = Finding(
@@ -45,7 +45,7 @@ _STYLES: Final = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red
 )
 @json_option
 @ledger_command
-def doctor(*, target: Target, accept_loss: bool, as_json: bool) -> None:
+def doctor(*, target: LedgerContext, accept_loss: bool, as_json: bool) -> None:
     """Check everything that a worker needs.
 
     Looks at the settings, the key, the API by one signed read, Redis, the clocks and what is left
@@ -75,7 +75,7 @@ def has_credentials(settings: Settings) -> bool:
     return any(each is not None for each in found)
 
 
-def _check_settings(target: Target) -> tuple[list[Finding], Settings | None]:
+def _check_settings(target: LedgerContext) -> tuple[list[Finding], Settings | None]:
     settings = None
     try:
         settings = load_settings(target.redis_url, target.namespace)
@@ -109,7 +109,7 @@ def _witness(settings: Settings | None) -> Witness | None:
         return None
 
 
-def _check_ledger(target: Target, settings: Settings | None) -> list[Finding]:
+def _check_ledger(target: LedgerContext, settings: Settings | None) -> list[Finding]:
     async def look(redis: Redis) -> list[Finding]:
         return await check_ledger(redis, target.keys, _witness(settings))
 
@@ -130,11 +130,11 @@ def _check_ledger(target: Target, settings: Settings | None) -> list[Finding]:
     return [Finding(check, Level.OK, "Redis answers"), *found]
 
 
-def _accept_loss(target: Target, settings: Settings | None) -> Finding:
+def _accept_loss(target: LedgerContext, settings: Settings | None) -> Finding:
     async def accept(redis: Redis) -> bool:
         witness = _witness(settings)
         recall = None if witness is None else witness.recall
-        made = await Marker(redis, target.keys).accept_loss(recall)
+        made = await Epoch(redis, target.keys).accept_loss(recall)
         if made and witness is not None:
             await witness.remember(made)
         return bool(made)

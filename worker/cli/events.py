@@ -11,7 +11,7 @@ from worker.cli.choices import EVENT_TYPE
 from worker.cli.completion import complete_ids
 from worker.cli.narration import narrate
 from worker.cli.output import open_console, print_json
-from worker.cli.target import Target, json_option, ledger_command
+from worker.cli.target import LedgerContext, json_option, ledger_command
 from worker.cli.times import PAST, milliseconds
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _PATIENCE_SECONDS: Final = math.inf
 @ledger_command
 def events(  # noqa: PLR0913 - one for each option
     *,
-    target: Target,
+    target: LedgerContext,
     follow: bool,
     replyto: str | None,
     types: tuple[str, ...],

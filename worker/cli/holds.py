@@ -10,14 +10,14 @@ import click
 from schemas.wording import counted
 from worker.cli.output import print_json
 from worker.cli.tables import Column, Row, print_table
-from worker.cli.target import Target, json_option, ledger_command
+from worker.cli.target import LedgerContext, json_option, ledger_command
 from worker.cli.times import show_moment, show_span
-from worker.ledger.holds import Holds, HoldScope
+from worker.queue.ledger.holds import Holds, HoldScope
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.ledger.holds import Hold, Released
+    from worker.queue.ledger.holds import Hold, Released
 
 
 _COLUMNS: Final = (
@@ -31,7 +31,7 @@ _COLUMNS: Final = (
 @json_option
 @ledger_command
 @click.pass_context
-def holds(ctx: click.Context, *, target: Target, as_json: bool) -> None:
+def holds(ctx: click.Context, *, target: LedgerContext, as_json: bool) -> None:
     """Show what keeps workers from claiming, or lift it.
 
     A 429 of the API holds the whole fleet for as long as it asks, up to
@@ -60,7 +60,7 @@ def holds(ctx: click.Context, *, target: Target, as_json: bool) -> None:
 @holds.command()
 @json_option
 @ledger_command
-def release(*, target: Target, as_json: bool) -> None:
+def release(*, target: LedgerContext, as_json: bool) -> None:
     """Lift every hold; workers claim again within a second.
 
     Commands that a 429 had told to come back later are due at once. If the API still wants a pause,

@@ -10,14 +10,14 @@ import click
 from schemas.enums import Priority
 from worker.cli.output import print_json
 from worker.cli.tables import Column, Row, print_table
-from worker.cli.target import Target, json_option, ledger_command
+from worker.cli.target import LedgerContext, json_option, ledger_command
 from worker.cli.times import show_span
-from worker.ledger.lanes import Lanes
+from worker.queue.ledger.lanes import Lanes
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.ledger.lanes import Pause
+    from worker.queue.ledger.lanes import Pause
 
 
 _COLUMNS: Final = (Column("lane"), Column("state"), Column("next probe"))
@@ -27,7 +27,7 @@ _COLUMNS: Final = (Column("lane"), Column("state"), Column("next probe"))
 @json_option
 @ledger_command
 @click.pass_context
-def lanes(ctx: click.Context, *, target: Target, as_json: bool) -> None:
+def lanes(ctx: click.Context, *, target: LedgerContext, as_json: bool) -> None:
     """Show paused lanes, or resume one.
 
     A lane is paused when nearly everything in it fails for good. Now and then one command is let
@@ -67,7 +67,7 @@ def _table_row(lane: Priority, pause: Pause | None) -> Row:
 @click.argument("lane", type=click.Choice([str(each) for each in Priority]))
 @json_option
 @ledger_command
-def resume(*, target: Target, lane: str, as_json: bool) -> None:
+def resume(*, target: LedgerContext, lane: str, as_json: bool) -> None:
     """Resume a lane; what waits in it is carried out."""
 
     async def act(redis: Redis) -> bool:

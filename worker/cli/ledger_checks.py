@@ -12,20 +12,20 @@ from worker.cli.findings import Finding, Level, judge_clock
 from worker.cli.output import safe_text
 from worker.cli.times import show_span
 from worker.cli.write_checks import check_celery_lists, check_types, check_writes
-from worker.ledger.holds import Hold, Holds, HoldScope
-from worker.ledger.inspection import Inspector
-from worker.ledger.keys import GROUP, Keys
-from worker.ledger.lanes import Lanes
-from worker.ledger.marker import Marker
-from worker.ledger.repair import SHOWN, Repair
-from worker.ledger.server import OLDEST_VERSION, SAFE_POLICY, ServerFacts, server_facts
+from worker.queue.ledger.epoch import Epoch
+from worker.queue.ledger.holds import Hold, Holds, HoldScope
+from worker.queue.ledger.keys import GROUP, Keys
+from worker.queue.ledger.lanes import Lanes
+from worker.queue.ledger.queries import LedgerReader
+from worker.queue.ledger.repair import SHOWN, Repair
+from worker.queue.ledger.server import OLDEST_VERSION, SAFE_POLICY, ServerFacts, server_facts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from redis.asyncio import Redis
 
-    from worker.tasks.witness import Witness
+    from worker.queue.pool.witness import Witness
 
 # A worker reads the stream every two seconds, busy or not.
 _SILENT_MS: Final = 30_000
@@ -163,7 +163,7 @@ async def _check_clock(redis: Redis) -> list[Finding]:
 
 
 async def _check_loss(redis: Redis, keys: Keys, witness: Witness | None) -> list[Finding]:
-    loss = await Marker(redis, keys).loss(None if witness is None else witness.recall)
+    loss = await Epoch(redis, keys).loss(None if witness is None else witness.recall)
     if loss is None:
         return [Finding("ledger.marker", Level.OK, "nothing was lost")]
     return [
@@ -182,7 +182,7 @@ async def _check_group(redis: Redis, keys: Keys) -> list[Finding]:
     try:
         groups = await redis.xinfo_groups(keys.commands)
         group = next((each for each in groups if each["name"] == GROUP.encode()), None)
-        consumers = await Inspector(redis, keys).consumers() if group else []
+        consumers = await LedgerReader(redis, keys).consumers() if group else []
         entries = await redis.xlen(keys.commands) if group else 0
     except NoPermissionError:
         raise
@@ -245,7 +245,7 @@ async def _check_bulk(redis: Redis, keys: Keys) -> list[Finding]:
 
 
 async def _check_work(redis: Redis, keys: Keys) -> list[Finding]:
-    counts = await Inspector(redis, keys).counts()
+    counts = await LedgerReader(redis, keys).counts()
     due = counts["due_interactive"] + counts["due_bulk"] + counts["due_suspect"]
     still_open = counts["open_interactive"] + counts["open_bulk"] + counts["open_suspect"]
     findings = [

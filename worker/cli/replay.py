@@ -13,8 +13,8 @@ from worker.cli.completion import complete_letters
 from worker.cli.narration import describe_error
 from worker.cli.output import print_json, safe_text
 from worker.cli.replaying import PERHAPS_DONE, Edit, Replay, ReplayError, prepare
-from worker.cli.target import Target, json_option, ledger_command
-from worker.ledger.dead_letters import DeadLetters
+from worker.cli.target import LedgerContext, json_option, ledger_command
+from worker.queue.ledger.dead_letters import DeadLetters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,7 @@ type_option: Final = click.option(
 @ledger_command
 def replay(  # noqa: PLR0913 - one for each option
     *,
-    target: Target,
+    target: LedgerContext,
     keys: tuple[str, ...],
     reason: str | None,
     command_type: str | None,

@@ -14,7 +14,7 @@ from schemas.events import ErrorBody, ErrorCode, Problem
 from schemas.parsing import InvalidCommandError
 from schemas.referral import parse_message
 from worker.cli.arguments import ArgumentError, merge, read_data
-from worker.ledger.dead_letters import DeadLetter, replayed
+from worker.queue.ledger.dead_letters import DeadLetter, replayed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

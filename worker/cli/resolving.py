@@ -9,9 +9,9 @@ import click
 
 from worker.cli.completion import complete_open_ids
 from worker.cli.output import print_json, safe_text
-from worker.cli.target import Target, json_option, ledger_command
-from worker.ledger.resolution import Resolution, ResolveOutcome, ResolveStatus
-from worker.ledger.resolution import resolve as resolve_command
+from worker.cli.target import LedgerContext, json_option, ledger_command
+from worker.encord.creation.resolution import Resolution, ResolveOutcome, ResolveStatus
+from worker.encord.creation.resolution import resolve as resolve_command
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -30,7 +30,7 @@ FAILED: Final = 1
 @ledger_command
 def resolve(
     *,
-    target: Target,
+    target: LedgerContext,
     command_id: str,
     created: UUID | None,
     not_created: bool,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from worker.app import run_worker
-from worker.composition import create_results, create_transport
+from worker.bootstrap import create_results, create_transport
 from worker.environment import load_settings
 
 

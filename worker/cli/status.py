@@ -16,15 +16,15 @@ from worker.cli.completion import complete_ids
 from worker.cli.narration import describe_error, summarise
 from worker.cli.output import open_console, print_fields, print_json, safe_text
 from worker.cli.tables import Column, Row, newest_option, print_table
-from worker.cli.target import Target, json_option, ledger_command
+from worker.cli.target import LedgerContext, json_option, ledger_command
 from worker.cli.times import PAST, milliseconds, show_moment, show_span
 from worker.cli.write_checks import UNREAD_LIST_ADVICE, tell_unread_list
-from worker.intake.lists import unread_lists
-from worker.ledger.dead_letters import DeadLetters
-from worker.ledger.holds import Holds, HoldScope
-from worker.ledger.inspection import Inspector, RowChoice, is_error
-from worker.ledger.lanes import Lanes
-from worker.ledger.row import RowState
+from worker.queue.intake.list_bridge import unread_lists
+from worker.queue.ledger.dead_letters import DeadLetters
+from worker.queue.ledger.holds import Holds, HoldScope
+from worker.queue.ledger.lanes import Lanes
+from worker.queue.ledger.models import RowState
+from worker.queue.ledger.queries import LedgerReader, RowChoice, is_error
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from trainmaster_client import Event
-    from worker.ledger.dead_letters import DeadLetter
-    from worker.ledger.inspection import RowView
-    from worker.ledger.keys import Keys
+    from worker.queue.ledger.dead_letters import DeadLetter
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.queries import CommandStatus
 
 FAILED: Final = 1
 # Whoever only wants to see commands does not wait until all keys of a large Redis are looked at.
@@ -59,7 +59,9 @@ _COLUMNS: Final = (
 @click.option("--item", is_flag=True, help="ID is a backfill's item, like night/17.")
 @json_option
 @ledger_command
-def status(*, target: Target, command_ids: tuple[str, ...], item: bool, as_json: bool) -> None:
+def status(
+    *, target: LedgerContext, command_ids: tuple[str, ...], item: bool, as_json: bool
+) -> None:
     """Tell how commands stand.
 
     An ID that no command has may be that of a backfill's item which has not ended; where both are
@@ -87,24 +89,24 @@ class _Found:
     Beside a row, `letter` is of the latest message with its id that was rejected after it.
     """
 
-    row: RowView | None = None
+    row: CommandStatus | None = None
     event: Event | None = None
     letter: DeadLetter | None = None
     causes: list[str] = field(default_factory=list)
 
 
 async def _look(redis: Redis, keys: Keys, command_id: str, *, item: bool) -> _Found:
-    inspector = Inspector(redis, keys)
+    inspector = LedgerReader(redis, keys)
     row = None if item else await inspector.status(command_id)
     row = row or await inspector.item(command_id)
     if row is not None:
         causes = [] if row.ended_at_ms is not None else await _causes(redis, keys, row)
-        letter = None if row.backfill else await _rejection(redis, keys, row)
+        letter = None if row.group else await _rejection(redis, keys, row)
         return _Found(row, await inspector.terminal_event(row), letter, causes)
     return _Found(letter=None if item else await DeadLetters(redis, keys).get(command_id))
 
 
-async def _rejection(redis: Redis, keys: Keys, row: RowView) -> DeadLetter | None:
+async def _rejection(redis: Redis, keys: Keys, row: CommandStatus) -> DeadLetter | None:
     """Returns the letter of the latest message with a command's id that was rejected since."""
     letters = DeadLetters(redis, keys).list(since_ms=row.accepted_at_ms, newest_first=True)
     try:
@@ -142,7 +144,7 @@ def _print_found(command_id: str, found: _Found, *, as_json: bool) -> None:
         )
 
 
-async def _causes(redis: Redis, keys: Keys, row: RowView) -> list[str]:
+async def _causes(redis: Redis, keys: Keys, row: CommandStatus) -> list[str]:
     """Returns what keeps a command that has not ended from being carried out."""
     causes = []
     for hold in await Holds(redis, keys).list():
@@ -209,7 +211,7 @@ def _print_letter(letter: DeadLetter, *, as_json: bool) -> None:
 @ledger_command
 def list_commands(
     *,
-    target: Target,
+    target: LedgerContext,
     state: str | None,
     command_type: str | None,
     since: datetime | None,
@@ -229,8 +231,8 @@ def list_commands(
         None if since is None else milliseconds(since),
     )
 
-    async def look(redis: Redis) -> tuple[dict[str, int], list[RowView], dict[str, int]]:
-        inspector = Inspector(redis, target.keys)
+    async def look(redis: Redis) -> tuple[dict[str, int], list[CommandStatus], dict[str, int]]:
+        inspector = LedgerReader(redis, target.keys)
         counts, rows = await inspector.counts(), await inspector.newest(newest, choice)
         return counts, rows, await _unread(redis, target.keys)
 
@@ -275,14 +277,14 @@ async def _unread(redis: Redis, keys: Keys) -> dict[str, int]:
         return {}
 
 
-def _print_rows(rows: list[RowView]) -> None:
+def _print_rows(rows: list[CommandStatus]) -> None:
     now = time.time()
     print_table(_COLUMNS, [_table_row(row, now) for row in rows], "error")
     if unknown := sorted({row.state for row in rows} - _KNOWN_STATES):
         click.echo(f"this version does not know: {safe_text(', '.join(unknown))}")
 
 
-def _table_row(row: RowView, now: float) -> Row:
+def _table_row(row: CommandStatus, now: float) -> Row:
     return Row(
         (
             row.id,
@@ -298,16 +300,16 @@ def _table_row(row: RowView, now: float) -> Row:
     )
 
 
-def _for_machines(row: RowView) -> dict[str, Any]:
+def _for_machines(row: CommandStatus) -> dict[str, Any]:
     return {**asdict(row), "changed_at_ms": row.changed_at_ms}
 
 
-def _fields(row: RowView, event: Event | None, now: float) -> list[tuple[str, str]]:
+def _fields(row: CommandStatus, event: Event | None, now: float) -> list[tuple[str, str]]:
     accepted = row.accepted_at_ms / 1000
     known = row.state in _KNOWN_STATES
     fields = [
         ("id", row.id),
-        *([("item of", f"the backfill {row.backfill}")] if row.backfill else []),
+        *([("item of", f"the backfill {row.group}")] if row.group else []),
         ("type", row.type),
         ("state", row.state if known else f"{row.state}, which this version does not know"),
         ("priority", row.lane),
@@ -342,7 +344,7 @@ def _describe_resolution(resolution: dict[str, Any], now: float) -> str:
     return f"by {resolution.get('by')}: {what}{since}"
 
 
-def _progress_fields(row: RowView, now: float) -> list[tuple[str, str]]:
+def _progress_fields(row: CommandStatus, now: float) -> list[tuple[str, str]]:
     """Returns what is known of a change at the API: what it made, or why that is not known."""
     progress = row.progress or {}
     at = progress.get("at")
@@ -364,7 +366,7 @@ def _progress_fields(row: RowView, now: float) -> list[tuple[str, str]]:
             return [("waiting", f"for a training{since}")] if waits else []
 
 
-def _next_look(row: RowView, now: float) -> str:
+def _next_look(row: CommandStatus, now: float) -> str:
     if row.due_at_ms is None:
         return ""
     rest = row.due_at_ms / 1000 - now

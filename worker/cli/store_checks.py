@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from worker.bootstrap import create_results
 from worker.cli.findings import Finding, Level
-from worker.composition import create_results
 from worker.errors import SettingError
 
 if TYPE_CHECKING:

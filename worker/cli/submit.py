@@ -18,7 +18,7 @@ from worker.cli.arguments import ArgumentError, read_data
 from worker.cli.completion import complete_pairs, complete_types
 from worker.cli.drafts import Draft, Refusal, Source, draft_all, read_sources
 from worker.cli.output import print_json, print_pretty_json, safe_text
-from worker.cli.target import Target, json_option, ledger_command
+from worker.cli.target import LedgerContext, json_option, ledger_command
 from worker.cli.times import AHEAD, SPAN, show_span
 from worker.cli.watching import JsonWatcher, LineWatcher
 
@@ -50,7 +50,7 @@ PATIENCE_SECONDS: Final = 120.0
 @ledger_command
 def submit(
     *,
-    target: Target,
+    target: LedgerContext,
     what: str,
     pairs: tuple[str, ...],
     wait: bool,
@@ -95,7 +95,7 @@ def submit(
 class _Submission:
     """Sends drafts and waits for their ends."""
 
-    target: Target
+    target: LedgerContext
     drafts: Sequence[Draft]
     patience_seconds: float | None
     as_json: bool
@@ -198,7 +198,7 @@ def _refuse(refusals: Sequence[Refusal], *, as_json: bool) -> NoReturn:
     raise SystemExit(WRONG_USAGE)
 
 
-def _send(client: Client, target: Target, drafts: Sequence[Draft]) -> list[CommandId]:
+def _send(client: Client, target: LedgerContext, drafts: Sequence[Draft]) -> list[CommandId]:
     try:
         return client.submit_many(each.message for each in drafts)
     except RedisTroubleError as exc:

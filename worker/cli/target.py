@@ -13,9 +13,9 @@ from redis.exceptions import AuthenticationError
 
 from trainmaster_client import Client, RedisTroubleError
 from worker.environment import load_ledger_settings
-from worker.ledger.connection import LEDGER_TROUBLE, connect
-from worker.ledger.keys import Keys
 from worker.logging import configure
+from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS, connect
+from worker.queue.ledger.keys import Keys
 from worker.redis_address import RedisAddress
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ json_option: Final = click.option(
 
 
 @dataclass(frozen=True)
-class Target:
+class LedgerContext:
     """The ledger that a command reads or changes; it needs no credentials of the API.
 
     What is not given comes from the environment.
@@ -74,7 +74,7 @@ class Target:
         except BrokenPipeError:
             # Whoever read our output has left; that is no trouble of Redis.
             raise
-        except LEDGER_TROUBLE as exc:
+        except RETRYABLE_REDIS_ERRORS as exc:
             raise click.ClickException(self.trouble(exc)) from exc
 
     @contextlib.contextmanager
@@ -136,6 +136,6 @@ def ledger_command(function: Callable[..., None]) -> Callable[..., None]:
     def command(*, redis_url: str | None, namespace: str | None, **options: Any) -> None:
         # Lines of what the command uses: on stdout they would stand in the middle of its output.
         configure("WARNING", "text")
-        function(target=Target(redis_url, namespace), **options)
+        function(target=LedgerContext(redis_url, namespace), **options)
 
     return command

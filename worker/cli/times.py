@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.attributes import Timestamp
+from schemas import attributes
 
 if TYPE_CHECKING:
     from click import Context, Parameter
@@ -18,10 +18,10 @@ _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 _SPAN: Final = re.compile(r"(?:\d+(?:\.\d+)?[dhms])+", re.ASCII)
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)([dhms])", re.ASCII)
 _SECONDS: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
-_TIMESTAMP: Final = TypeAdapter[datetime](Timestamp)
+_TIMESTAMP: Final = TypeAdapter[datetime](attributes.Timestamp)
 
 
-class Span(click.ParamType[timedelta]):
+class Duration(click.ParamType[timedelta]):
     """A length of time: `90`, `90s`, `1h30m`, `7d`."""
 
     name = "span"
@@ -38,7 +38,7 @@ class Span(click.ParamType[timedelta]):
         return span
 
 
-class Moment(click.ParamType[datetime]):
+class Timestamp(click.ParamType[datetime]):
     """A moment: RFC 3339, or a span before or after now.
 
     Args:
@@ -67,9 +67,9 @@ class Moment(click.ParamType[datetime]):
             )
 
 
-SPAN: Final = Span()
-PAST: Final = Moment(-1)
-AHEAD: Final = Moment(1)
+SPAN: Final = Duration()
+PAST: Final = Timestamp(-1)
+AHEAD: Final = Timestamp(1)
 
 
 def parse_span(text: str) -> timedelta | None:

@@ -11,12 +11,12 @@ from schemas.enums import Priority
 from schemas.wording import counted
 from worker.cli.findings import Finding, Level
 from worker.cli.output import safe_text
-from worker.intake.lists import unread_lists
+from worker.queue.intake.list_bridge import unread_lists
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.ledger.keys import Keys
+    from worker.queue.ledger.keys import Keys
 
 _WRITE: Final = "redis.write"
 _TYPES: Final = "redis.types"

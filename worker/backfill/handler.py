@@ -1,0 +1,190 @@
+"""`backfill`: leads one in slices, so that leases and restarts work as for trainings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from schemas.enums import CommandType, SourceFormat
+from schemas.events import ErrorCode
+from worker.backfill.errors import (
+    IdTakenError,
+    LeadLostError,
+    SourceError,
+    SourceUnavailableError,
+)
+from worker.backfill.leader import AlreadyLed, Leader
+from worker.backfill.output import folder_name
+from worker.backfill.plan import FailureLimits, Plan, SourcePlan, common_data
+from worker.backfill.sources import guess_format
+from worker.backfill.standing import BackfillState, Origin
+from worker.errors import FencedError, RetryableError
+from worker.files.file_access import input_error, is_below, may_be_read
+from worker.queue.ledger.cancellation import cancel
+from worker.queue.ledger.models import RowState
+from worker.queue.ledger.outage import ONCE
+from worker.queue.outcome import Outcome, Snooze, Succeeded
+from worker.queue.registry import handles
+from worker.thread_pools import in_thread
+
+if TYPE_CHECKING:
+    from schemas.commands import Backfill
+    from worker.backfill.standing import BackfillStatus
+    from worker.backfill.store import BackfillStore
+    from worker.errors import InputError
+    from worker.queue.run_context import RunContext
+
+# The source is opened anew in each slice and read over to the cursor: a second for a million rows.
+SLICE_SECONDS: Final = 20.0
+PAUSED_SECONDS: Final = 5.0
+LEAD_LOST_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backfills:
+    """What backfills that a worker leads need.
+
+    Attributes:
+        output: folder or URL below which each has a folder for its results.
+        window: most items of one that wait or run.
+        part_items: items in one part of the results.
+    """
+
+    store: BackfillStore
+    output: str
+    window: int
+    part_items: int
+
+
+@handles(CommandType.BACKFILL)
+async def backfill(run: RunContext[Backfill]) -> Outcome:
+    """Leads a backfill for a slice of time, until it has ended."""
+    around = run.around.service(Backfills)
+    backfill_id = run.lease.command_id
+    known = await around.store.look(backfill_id)
+    if known is None:
+        # A folder is looked into, and a server asked for what it holds.
+        plan = await in_thread(make_plan, run, around)
+        try:
+            await around.store.open_for(run.lease, plan)
+        except IdTakenError as exc:
+            raise _taken() from exc
+    elif known.origin is not Origin.QUEUE or known.entry != run.lease.entry_id:
+        raise _taken()
+    ledger = run.around.ledger
+    leader = Leader(
+        around.store,
+        backfill_id,
+        announces=False,
+        marker=ledger.marker,
+        trouble=partial(ledger.outage.failed, ONCE),
+    )
+    try:
+        standing = await leader.work(_until_deadline(run, SLICE_SECONDS))
+    except LeadLostError:
+        return _wait(run, LEAD_LOST_SECONDS)
+    if isinstance(standing, AlreadyLed):
+        return _wait(run, standing.seconds)
+    return await _outcome(run, around, standing)
+
+
+def _until_deadline(run: RunContext[Backfill], most_seconds: float) -> float:
+    """Returns so many seconds, or what is left of them until the deadline."""
+    deadline = run.command.deadline
+    if deadline is None:
+        return most_seconds
+    return max(0.0, min(most_seconds, deadline.timestamp() - run.now()))
+
+
+def _wait(run: RunContext[Backfill], most_seconds: float) -> Snooze:
+    """Ends a slice; past the deadline it ends the command, for its items would go on.
+
+    Raises:
+        DeadlineExceededError: the deadline has passed.
+    """
+    run.check_deadline()
+    return Snooze(_until_deadline(run, most_seconds), RowState.RUNNING)
+
+
+async def _outcome(
+    run: RunContext[Backfill], around: Backfills, standing: BackfillStatus
+) -> Outcome:
+    match standing.state:
+        case BackfillState.SUCCEEDED:
+            return Succeeded(standing.result)
+        case BackfillState.FAILED:
+            raise _refusal(standing.reason)
+        case BackfillState.CANCELLED:
+            ledger = run.around.ledger
+            await cancel(
+                ledger.redis,
+                ledger.keys,
+                standing.id,
+                retention_seconds=around.store.retention_seconds,
+                reply_retention_seconds=around.store.reply_retention_seconds,
+            )
+            raise FencedError("the backfill was cancelled")
+        case BackfillState.PAUSED | BackfillState.CANCELLING:
+            return _wait(run, PAUSED_SECONDS)
+        case _:
+            return _wait(run, 0.0)
+
+
+def make_plan(run: RunContext[Backfill], around: Backfills) -> Plan:
+    """Returns the plan of a command.
+
+    Raises:
+        InputError: its source may not be read.
+    """
+    command = run.command
+    data = command.data
+    location = _allowed(data.source, run.around.data_roots, run.around.source_urls)
+    try:
+        source_format = data.format or guess_format(location, follows=False)
+    except SourceUnavailableError as exc:
+        raise RetryableError(str(exc), code=ErrorCode.DATA_UNAVAILABLE) from exc
+    except SourceError as exc:
+        raise _refusal(str(exc)) from exc
+    if data.columns and source_format is SourceFormat.FOLDER:
+        raise input_error("data.columns", "a folder of images has no columns")
+    return Plan(
+        common=common_data(data),
+        source=SourcePlan(
+            location,
+            source_format,
+            cast("dict[str, str]", data.columns or {}),
+        ),
+        output=f"{around.output}/backfill-{folder_name(run.lease.command_id)}",
+        part_format=data.part_format,
+        window=around.window,
+        part_items=around.part_items,
+        limits=FailureLimits(data.max_failures, data.max_failure_share),
+        item_events=data.item_events,
+        context=command.context(),
+        reply_to=command.replyto,
+    )
+
+
+def _allowed(source: str, roots: tuple[Path, ...], urls: tuple[str, ...]) -> str:
+    """Returns where a source lies, links resolved; others name it, so not all may be read."""
+    if "://" in source or "::" in source:
+        if not may_be_read(source, urls):
+            raise _refusal("the URL lies below none of TRAINMASTER_SOURCE_URLS")
+        return source
+    try:
+        resolved = Path(source).resolve()
+    except (OSError, ValueError, RuntimeError) as exc:
+        raise _refusal("not a usable path") from exc
+    if not is_below(resolved, roots):
+        raise _refusal("the source lies outside the folders of TRAINMASTER_DATA_ROOTS")
+    return str(resolved)
+
+
+def _taken() -> InputError:
+    return input_error("id", "another backfill has this id; send the command with another one")
+
+
+def _refusal(message: str) -> InputError:
+    return input_error("data.source", message)

@@ -1,0 +1,404 @@
+"""Creating something exactly once at an API that takes no idempotency key.
+
+A POST may be carried out though no answer comes back, so it is never sent again blindly::
+
+    intended ── POST answered ──────────────► created
+       │  └──── POST refused ───────────────► the error's fate; the intent is withdrawn
+       └─────── answer lost, worker died ───► in doubt ── found at the API ──► created
+                                                 ├─────── a person knows ───► created, or intended
+                                                 └─────── not in time ──────► outcome_unknown
+
+1. What already exists and looks the same is listed: the baseline.
+2. The intent, with the baseline, is noted in the row. From here on nothing is sent again unless
+   the API's answer proves that it did nothing.
+3. The POST goes out on a connection of its own, so that a stale one can't blur its outcome.
+4. What was created is noted, and owned through a guard: no other command can adopt it.
+
+A command in doubt asks the API for what looks the same, is not in the baseline and is not owned,
+and adopts it. While one command is between its intent and its answer it holds a guard that keeps
+identical ones from sending or adopting: else one could adopt what the other just created. While
+another command may have created something that only looks the same, or more exists than identical
+commands may have created, nothing is adopted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from uuid import UUID
+
+import orjson
+import structlog
+
+from schemas.commands import Command
+from schemas.enums import EventState
+from schemas.events import ErrorCode
+from worker.encord.context import Encord
+from worker.encord.creation.ambiguous import AmbiguousCreations, Creator
+from worker.encord.creation.orphans import OrphanedCreation, Orphans
+from worker.encord.creation.resource_spec import Created, ResourceSpec
+from worker.errors import (
+    FencedError,
+    MisconfiguredError,
+    NotSentError,
+    OutcomeUnknownError,
+    PermanentError,
+    RateLimitedError,
+    TrainmasterError,
+    UnknownOutcomeError,
+)
+from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
+from worker.queue.ledger.ledger import GUARD_SECONDS
+from worker.queue.ledger.models import RowState
+from worker.queue.ledger.outage import ONCE
+from worker.queue.outcome import Snooze
+
+if TYPE_CHECKING:
+    from worker.queue.run_context import RunContext
+
+log = structlog.get_logger(__name__)
+
+C = TypeVar("C", bound=Command)
+
+# How soon a command asks again whether an identical one has finished its call.
+GUARDED_SECONDS = 1.0
+NOTE_PAUSE_SECONDS = 0.5
+FIRST_DOUBT_SECONDS = 1.0
+# How soon the API is asked again for what a person said that it has.
+RESOLVED_SECONDS = 5.0
+LONGEST_DOUBT_INTERVAL_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotentCreate(Generic[C]):
+    """Runs a creation through its protocol; resumes wherever an earlier run stopped."""
+
+    creation: ResourceSpec[C]
+
+    async def __call__(self, run: RunContext[C]) -> Created | Snooze:
+        """Returns what was created or adopted, or when to look again.
+
+        Raises:
+            OutcomeUnknownError: the doubt has lasted long enough.
+            TrainmasterError: the API refused, or could not be asked.
+        """
+        match run.progress.get("step"):
+            case "created":
+                return Created(run.progress["uuid"], run.progress.get("result"))
+            case "intended":
+                return await self._doubt(run, run.progress, error=None)
+            case "in_doubt":
+                return await self._reconcile(run)
+            case "resolved":
+                return await self._follow(run)
+            case None:
+                return await self._send(run)
+            case step:
+                # A newer version wrote it: whether something was sent only that one knows.
+                raise RuntimeError(f"unknown step {step!r}")
+
+    async def _send(self, run: RunContext[C]) -> Created | Snooze:
+        async with run.until_deadline():
+            await Encord.of(run).creations.acquire()
+        try:
+            return await self._send_now(run)
+        finally:
+            Encord.of(run).creations.release()
+
+    async def _send_now(self, run: RunContext[C]) -> Created | Snooze:
+        guard = self._guard(run)
+        asked_at = run.now()
+        baseline = [found.uuid for found in await self.creation.listed(run)]
+        # Asking may have taken long: nothing is started past the deadline.
+        run.check_deadline()
+        await AmbiguousCreations.of(run).enter(self._likeness(run), self._creator(run), run.now())
+        intent = {"step": "intended", "at": run.now(), "asked_at": asked_at, "baseline": baseline}
+        try:
+            # A stop lets this finish: cut off after the note, the outcome would stay unknown.
+            with run.change():
+                holder = await self._intend(run, intent, guard)
+                if holder is not None:
+                    log.info("creation.guarded", kind=self.creation.kind, holder=holder)
+                    await self._leave(run)
+                    return Snooze(GUARDED_SECONDS, run.lease.state)
+                created = await self.creation.create(run)
+                await self._own_surely(run, created, guard)
+                await self._leave(run)
+        except UnknownOutcomeError as error:
+            return await self._doubt(run, intent, error=error)
+        except (NotSentError, RateLimitedError, PermanentError, MisconfiguredError):
+            await self._withdraw_surely(run, guard)
+            await self._leave(run)
+            raise
+        return created
+
+    async def _intend(self, run: RunContext[C], intent: dict[str, Any], guard: str) -> str | None:
+        """Notes the intent; returns who holds the guard, if another command does.
+
+        A note whose reply was lost may stand in the row, and whoever reads it there later has to
+        doubt for days what was never sent. This run knows better, so it takes the note back.
+        """
+        try:
+            return await run.note(intent, take_guard=guard, guard_lapses=True)
+        except RETRYABLE_REDIS_ERRORS:
+            await self._withdraw_surely(run, guard)
+            raise
+
+    async def _doubt(
+        self, run: RunContext[C], intent: dict[str, Any], *, error: UnknownOutcomeError | None
+    ) -> Snooze:
+        if error is None:
+            body = {
+                "code": ErrorCode.OUTCOME_UNKNOWN,
+                "message": "the worker ended before it knew the answer of the API",
+            }
+        else:
+            body = error.body().model_dump(mode="json", exclude_none=True)
+        log.warning("creation.doubted", kind=self.creation.kind, error=body["code"])
+        return Snooze(
+            FIRST_DOUBT_SECONDS,
+            RowState.IN_DOUBT,
+            progress={**intent, "step": "in_doubt", "error": body, "check": self._advice(run)},
+            event=(EventState.IN_DOUBT, {"error": body, "check": self._advice(run)}),
+            drop_guard=self._guard(run),
+        )
+
+    async def _reconcile(self, run: RunContext[C]) -> Created | Snooze:
+        """Asks the API what became of the POST; no trouble in asking ends the doubt."""
+        try:
+            found = await self._adopt(run)
+        except FencedError:
+            raise
+        except TrainmasterError as error:
+            log.warning("creation.reconcile_failed", kind=self.creation.kind, error=error.code)
+            found = None
+        if found is not None:
+            return found
+        doubt = run.progress
+        elapsed = run.elapsed()
+        rest = self.creation.doubt_seconds(run) - elapsed
+        if run.command.deadline is not None:
+            rest = min(rest, run.command.deadline.timestamp() - run.now())
+        if rest <= 0:
+            await run.note(doubt, drop_guard=self._guard(run))
+            raise OutcomeUnknownError(
+                f"the {self.creation.kind} may or may not have been created "
+                f"({doubt['error']['message']}); nothing was sent again. "
+                f"{self.creation.advice(run.command)}",
+                code=ErrorCode.OUTCOME_UNKNOWN,
+            )
+        interval = min(LONGEST_DOUBT_INTERVAL_SECONDS, max(FIRST_DOUBT_SECONDS, elapsed * 0.1))
+        return Snooze(
+            min(interval, rest), RowState.IN_DOUBT, progress=doubt, drop_guard=self._guard(run)
+        )
+
+    async def _follow(self, run: RunContext[C]) -> Created | Snooze:
+        """Does as the person said who looked: adopts what was created, or sends the call once more.
+
+        What they name has to be there and no other command's, else the doubt goes on.
+        """
+        resolution = run.progress["resolution"]
+        guard = self._guard(run)
+        if resolution["created"] is None:
+            log.info("creation.withdrawn", kind=self.creation.kind, by=resolution["by"])
+            # From here on it is as if nothing had been sent yet.
+            await run.note({}, state=RowState.RUNNING, drop_guard=guard)
+            await self._leave(run)
+            return await self._send(run)
+        uuid, by = resolution["created"], resolution["by"]
+        try:
+            found = await self.creation.find(run, UUID(uuid))
+        except FencedError:
+            raise
+        except TrainmasterError as error:
+            log.warning("creation.reconcile_failed", kind=self.creation.kind, error=error.code)
+            return Snooze(RESOLVED_SECONDS, RowState.IN_DOUBT, progress=run.progress)
+        wrong = f"{by} said that {self.creation.kind} {uuid} was created, and there is none"
+        if found is not None:
+            if await self._own(run, found, at=run.now(), drop_guard=guard):
+                await self._leave(run)
+                log.info("creation.adopted", kind=self.creation.kind, uuid=uuid, by=by)
+                return found
+            wrong = (
+                f"{by} said that {self.creation.kind} {uuid} was created; it is another command's"
+            )
+        doubt = {**run.progress, "step": "in_doubt"}
+        told = {"code": ErrorCode.NOT_FOUND, "message": wrong}
+        log.warning("creation.resolution_refused", kind=self.creation.kind, uuid=uuid, by=by)
+        return Snooze(
+            FIRST_DOUBT_SECONDS,
+            RowState.IN_DOUBT,
+            progress=doubt,
+            event=(EventState.IN_DOUBT, {"error": told, "check": self._advice(run)}),
+        )
+
+    async def _adopt(self, run: RunContext[C]) -> Created | None:
+        """Returns what the lost POST created, owned by this command from now on."""
+        doubt = run.progress
+        told = await Orphans.of(run).find(run.lease)
+        if told is not None:
+            created = Created(*told)
+            if await self._own(run, created, at=run.now(), drop_guard=""):
+                await self._leave(run)
+                return created
+        baseline = set(doubt["baseline"])
+        # Where something is created meanwhile, pages of a list may tell of another thing twice.
+        listed = {each.uuid: each for each in await self.creation.listed(run)}
+        candidates = [each for uuid, each in listed.items() if uuid not in baseline]
+        candidates = await self._without_theirs(run, doubt, candidates)
+        guard = self._guard(run)
+        if not candidates or await self._taken(run, doubt, guard):
+            return None
+        now = run.now()
+        since = min(now, doubt["asked_at"] if "asked_at" in doubt else doubt["at"])
+        others = await AmbiguousCreations.of(run).others(
+            self._likeness(run), self._creator(run), since, now
+        )
+        if others.rivals:
+            # What is listed may be theirs. The guard is dropped with the wait that follows.
+            log.warning("creation.ambiguous", kind=self.creation.kind, rivals=others.rivals)
+            return None
+        if len(candidates) > others.twins:
+            # One is of someone else, who does not work through us; nothing tells which.
+            log.warning("creation.ambiguous", kind=self.creation.kind, candidates=len(candidates))
+            return None
+        for candidate in candidates:
+            if await self._own(run, candidate, at=run.now(), drop_guard=guard):
+                await self._leave(run)
+                log.info("creation.adopted", kind=self.creation.kind, uuid=candidate.uuid)
+                return candidate
+        return None
+
+    async def _without_theirs(
+        self, run: RunContext[C], doubt: dict[str, Any], candidates: list[Created]
+    ) -> list[Created]:
+        """Returns the candidates that no other command owns, and remembers the others as known.
+
+        Their guards may lapse before this doubt ends, which lasts as long as its timeout.
+        """
+        if not candidates:
+            return []
+        guards = [self._owner(run, each) for each in candidates]
+        holders = await AmbiguousCreations.of(run).holders(guards)
+        free = {None, run.lease.command_id}
+        theirs = [
+            each.uuid
+            for each, holder in zip(candidates, holders, strict=True)
+            if holder not in free
+        ]
+        doubt["baseline"] = [*doubt["baseline"], *theirs]
+        return [each for each in candidates if each.uuid not in theirs]
+
+    async def _own_surely(self, run: RunContext[C], created: Created, guard: str) -> None:
+        """Notes what was created, however long Redis takes: nobody else may know of it.
+
+        Raises:
+            FencedError: the lease is lost; word is left for whoever holds the command now.
+        """
+        at = run.now()
+        fenced: FencedError | None = None
+        told = False
+        while True:
+            try:
+                if fenced is not None:
+                    owned = OrphanedCreation(
+                        created.uuid,
+                        created.result,
+                        self._owner(run, created),
+                        self._owned_seconds(run),
+                    )
+                    await Orphans.of(run).leave(run.lease, owned, drop_guard=guard)
+                    # It is owned: nobody else could take it for the own one.
+                    await self._leave(run)
+                    raise fenced
+                await self._own(run, created, at=at, drop_guard=guard)
+            except FencedError as exc:
+                if fenced is not None:
+                    raise
+                fenced = exc
+            except RETRYABLE_REDIS_ERRORS as exc:
+                run.around.ledger.outage.failed(ONCE, exc)
+                if not told:
+                    # If this process ends before Redis is back, nothing else names what exists.
+                    log.warning("creation.note_delayed", uuid=created.uuid)
+                told = True
+                await asyncio.sleep(NOTE_PAUSE_SECONDS)
+            else:
+                return
+
+    async def _withdraw_surely(self, run: RunContext[C], guard: str) -> None:
+        """Withdraws the intent after a refusal: left there, it would look like a doubt."""
+        with run.change():
+            while True:
+                try:
+                    await run.note({}, drop_guard=guard)
+                except RETRYABLE_REDIS_ERRORS as exc:
+                    run.around.ledger.outage.failed(ONCE, exc)
+                    await asyncio.sleep(NOTE_PAUSE_SECONDS)
+                else:
+                    return
+
+    async def _own(
+        self, run: RunContext[C], created: Created, *, at: float, drop_guard: str
+    ) -> bool:
+        """Makes the command the owner of what exists; False if another one owns it.
+
+        Args:
+            run: of the command.
+            created: what exists.
+            at: when it was learned; a repeated note tells the same, so that it is known as one.
+            drop_guard: key of the creation's guard, if it is held.
+        """
+        event = None
+        if self.creation.started_event:
+            event = (EventState.STARTED, {f"{self.creation.kind}_uuid": created.uuid})
+        holder = await run.note(
+            {"step": "created", "uuid": created.uuid, "result": created.result, "at": at},
+            state=RowState.TRAINING if self.creation.started_event else None,
+            event=event,
+            take_guard=self._owner(run, created),
+            drop_guard=drop_guard,
+            guard_seconds=self._owned_seconds(run),
+        )
+        return holder is None
+
+    async def _taken(self, run: RunContext[C], doubt: dict[str, Any], guard: str) -> bool:
+        """Takes the creation's guard; returns whether another command has it."""
+        return await run.note(doubt, take_guard=guard, guard_lapses=True) is not None
+
+    def _owned_seconds(self, run: RunContext[C]) -> int:
+        return GUARD_SECONDS + int(self.creation.hidden_seconds(run.command))
+
+    def _owner(self, run: RunContext[C], created: Created) -> str:
+        return run.guard_key(f"{self.creation.kind}:{created.uuid}")
+
+    def _guard(self, run: RunContext[C]) -> str:
+        return run.guard_key(f"creating-{self.creation.kind}:{self._sameness(run)}")
+
+    async def _leave(self, run: RunContext[C]) -> None:
+        await AmbiguousCreations.of(run).leave(self._likeness(run), self._creator(run))
+
+    def _creator(self, run: RunContext[C]) -> Creator:
+        return Creator.of(run.lease, self._sameness(run), self.creation.hidden_seconds(run.command))
+
+    def _sameness(self, run: RunContext[C]) -> str:
+        return _digest(self.creation.sameness(run.command))
+
+    def _likeness(self, run: RunContext[C]) -> str:
+        return f"{self.creation.kind}:{_digest(self.creation.likeness(run.command))}"
+
+    def _advice(self, run: RunContext[C]) -> str:
+        """Returns where a person should look, and how to say what was found."""
+        named = shlex.quote(run.lease.command_id)
+        return (
+            f"{self.creation.advice(run.command)} While it is in doubt you can settle it: "
+            f"trainmaster resolve {named} --created UUID, or --not-created."
+        )
+
+
+def _digest(values: dict[str, Any]) -> str:
+    text = orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(text).hexdigest()[:32]

@@ -1,0 +1,71 @@
+"""Word of what was created for a command, left by a run whose lease was lost meanwhile.
+
+Such a run may record nothing in the row any more, and nobody else knows what its call came to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from schemas.json_text import decode_json, encode_json
+from worker.queue.ledger.lua import load_script
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.models import Lease
+    from worker.queue.run_context import RunContext
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanedCreation:
+    """What a run created at the API though its lease was lost.
+
+    Attributes:
+        guard: key of the guard that makes the command its owner.
+        kept_seconds: how long it and the word of it are kept.
+    """
+
+    uuid: str
+    result: dict[str, Any] | None
+    guard: str
+    kept_seconds: int
+
+
+class Orphans:
+    """What was attested in a namespace."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    @classmethod
+    def of(cls, run: RunContext[Any]) -> Orphans:
+        """Returns those of a run's namespace."""
+        return cls(run.around.ledger.redis, run.around.ledger.keys)
+
+    async def leave(self, lease: Lease, attested: OrphanedCreation, *, drop_guard: str) -> None:
+        """Leaves word, and makes the command the owner of what was created."""
+        word = {"entry": lease.entry_id, "uuid": attested.uuid, "result": attested.result}
+        testify = load_script(self._redis, "testify", "worker.encord.creation")
+        await testify(
+            keys=[self._keys.testimony(lease.row_id)],
+            args=[
+                lease.row_id,
+                encode_json(word),
+                attested.kept_seconds,
+                attested.guard,
+                drop_guard,
+            ],
+        )
+
+    async def find(self, lease: Lease) -> tuple[str, dict[str, Any] | None] | None:
+        """Returns uuid and result of what an earlier holder created, if it left word."""
+        found = cast("bytes | None", await self._redis.get(self._keys.testimony(lease.row_id)))
+        word = {} if found is None else decode_json(found)
+        # Ids are used anew: word of an earlier command is of no use to this one.
+        if word.get("entry") != lease.entry_id:
+            return None
+        return word["uuid"], word["result"]

@@ -1,0 +1,133 @@
+"""Commands whose change may be sent again: updates, and deletions that know they were sent."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from schemas.enums import CommandType
+from schemas.events import ErrorCode
+from worker.encord.context import api_of
+from worker.errors import MisconfiguredError, NotSentError, RateLimitedError, RequestRefusedError
+from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
+from worker.queue.ledger.outage import ONCE
+from worker.queue.outcome import Outcome, Succeeded
+from worker.queue.registry import handles
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from schemas.commands import (
+        DeleteModel,
+        DeleteTrainingIteration,
+        Detach,
+        UpdateAttachment,
+        UpdateModel,
+    )
+    from worker.queue.ledger.models import Progress
+    from worker.queue.run_context import RunContext
+
+log = structlog.get_logger(__name__)
+
+NOTE_PAUSE_SECONDS = 0.5
+
+
+@handles(CommandType.UPDATE_MODEL)
+async def update_model(run: RunContext[UpdateModel]) -> Outcome:
+    """Sets a model's title or description; the same again changes nothing."""
+    data = run.command.data
+    with run.change():
+        model = await api_of(run).update_model(
+            model_uuid=data.model_uuid, title=data.title, description=data.description
+        )
+    return Succeeded(model.model_dump(mode="json"))
+
+
+@handles(CommandType.UPDATE_ATTACHMENT)
+async def update_attachment(run: RunContext[UpdateAttachment]) -> Outcome:
+    """Sets an attachment's mapping and policy; the same again changes nothing."""
+    data = run.command.data
+    with run.change():
+        attachment = await api_of(run).update_model_attachment(
+            project_uuid=data.project_uuid,
+            project_model_uuid=data.project_model_uuid,
+            features_mapping=data.features_mapping,
+            iteration_policy=data.iteration_policy,
+            training_uuids=data.training_uuids,
+        )
+    return Succeeded(attachment.model_dump(mode="json"))
+
+
+@handles(CommandType.DELETE_MODEL)
+async def delete_model(run: RunContext[DeleteModel]) -> Outcome:
+    """Deletes a model."""
+    model_uuid = run.command.data.model_uuid
+    return await _delete(run, partial(api_of(run).delete_model, model_uuid=model_uuid))
+
+
+@handles(CommandType.DELETE_TRAINING_ITERATION)
+async def delete_training_iteration(run: RunContext[DeleteTrainingIteration]) -> Outcome:
+    """Deletes one training of a model."""
+    data = run.command.data
+    return await _delete(
+        run,
+        partial(
+            api_of(run).delete_training_iteration,
+            model_uuid=data.model_uuid,
+            training_uuid=data.training_uuid,
+        ),
+    )
+
+
+@handles(CommandType.DETACH)
+async def detach(run: RunContext[Detach]) -> Outcome:
+    """Takes a model off a project."""
+    data = run.command.data
+    return await _delete(
+        run,
+        partial(
+            api_of(run).delete_model_attachment,
+            project_uuid=data.project_uuid,
+            project_model_uuid=data.project_model_uuid,
+        ),
+    )
+
+
+async def _delete(run: RunContext[Any], call: Callable[[], Awaitable[None]]) -> Outcome:
+    """Sends a deletion; "not found" is success once an earlier one may have done it.
+
+    That it was sent is recorded first: without the note a worker that died between the call and
+    its answer would have the next one report a failure of what it did itself. Either note is made
+    however long Redis takes: one whose reply was lost would tell the next run of a call that this
+    one never made, or hide one that it did.
+    """
+    sent_before = bool(run.progress.get("sent"))
+    try:
+        with run.change():
+            if not sent_before:
+                await _note_surely(run, {"sent": True})
+            await call()
+    except (NotSentError, RateLimitedError, MisconfiguredError):
+        # Nothing was deleted: a later "not found" would be the truth, not our own doing.
+        if not sent_before:
+            with run.change():
+                await _note_surely(run, {})
+        raise
+    except RequestRefusedError as refusal:
+        if not (sent_before and refusal.code is ErrorCode.NOT_FOUND):
+            raise
+    return Succeeded(None)
+
+
+async def _note_surely(run: RunContext[Any], progress: Progress) -> None:
+    while True:
+        try:
+            await run.note(progress)
+        except RETRYABLE_REDIS_ERRORS as exc:
+            run.around.ledger.outage.failed(ONCE, exc)
+            await asyncio.sleep(NOTE_PAUSE_SECONDS)
+        else:
+            return

@@ -1,0 +1,118 @@
+"""Predictions on one item, by its uuid, its path or its bytes."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import TypeAdapter
+
+from schemas.api import ClassificationItem, DetectionItem, SegmentationItem
+from schemas.enums import CommandType
+from schemas.json_text import RawJson
+from schemas.predictions import (
+    PredictClassificationData,
+    PredictInstanceSegmentationData,
+    PredictObjectDetectionData,
+)
+from worker.encord.context import api_of
+from worker.files.file_access import AllowedFiles, input_error, may_be_read
+from worker.files.remote_files import MAX_IMAGE_BYTES
+from worker.queue.outcome import Outcome, Succeeded
+from worker.queue.registry import handles
+
+if TYPE_CHECKING:
+    from schemas.commands import Predict
+    from worker.queue.run_context import RunContext
+
+T = TypeVar("T")
+
+_CLASSES = TypeAdapter(dict[int, ClassificationItem | None])
+_BOXES = TypeAdapter(dict[int, list[DetectionItem]])
+_OUTLINES = TypeAdapter(dict[int, list[SegmentationItem]])
+
+_FIELD = "data.data_path"
+# A picture is held in base64, in the body; for a moment as it was read, too.
+COPIES = 2
+
+
+@handles(CommandType.PREDICT)
+async def predict(run: RunContext[Predict]) -> Outcome:
+    """Runs a model on an item; the result is its frames, each with its items."""
+    data = run.command.data
+    content: str | bytes | None = data.data_base64
+    if data.data_path is not None:
+        content = await _read(run, data.data_path)
+    match data:
+        case PredictClassificationData():
+            classes = api_of(run).predict_classification(
+                project_uuid=data.project_uuid,
+                project_model_uuid=data.project_model_uuid,
+                training_uuid=data.training_uuid,
+                data_uuid=data.data_uuid,
+                data_base64=content,
+                frame_range_from=data.frame_range_from,
+                frame_range_to=data.frame_range_to,
+                conf_thresh=data.conf_thresh,
+            )
+            # The body has it; it is too large to be held twice while the API works.
+            content = None
+            return _frames(_CLASSES, await classes)
+        case PredictObjectDetectionData():
+            boxes = api_of(run).predict_object_detection(
+                project_uuid=data.project_uuid,
+                project_model_uuid=data.project_model_uuid,
+                training_uuid=data.training_uuid,
+                data_uuid=data.data_uuid,
+                data_base64=content,
+                frame_range_from=data.frame_range_from,
+                frame_range_to=data.frame_range_to,
+                allocation_enabled=data.allocation_enabled,
+                conf_thresh=data.conf_thresh,
+                iou_thresh=data.iou_thresh,
+            )
+            # The body has it; it is too large to be held twice while the API works.
+            content = None
+            return _frames(_BOXES, await boxes)
+        case PredictInstanceSegmentationData():
+            outlines = api_of(run).predict_instance_segmentation(
+                project_uuid=data.project_uuid,
+                project_model_uuid=data.project_model_uuid,
+                training_uuid=data.training_uuid,
+                data_uuid=data.data_uuid,
+                data_base64=content,
+                frame_range_from=data.frame_range_from,
+                frame_range_to=data.frame_range_to,
+                allocation_enabled=data.allocation_enabled,
+                conf_thresh=data.conf_thresh,
+                iou_thresh=data.iou_thresh,
+                rdp_thresh=data.rdp_thresh,
+            )
+            # The body has it; it is too large to be held twice while the API works.
+            content = None
+            return _frames(_OUTLINES, await outlines)
+
+
+def _frames(adapter: TypeAdapter[T], frames: T) -> Succeeded:
+    return Succeeded({"frames": RawJson(adapter.dump_json(frames))})
+
+
+async def _read(run: RunContext[Predict], path: str) -> bytes:
+    """Returns what a `data_path` names, in base64; only an item of a backfill may name a URL."""
+    if not run.lease.group or "://" not in path:
+        files = AllowedFiles(run.around.data_roots, _FIELD, MAX_IMAGE_BYTES)
+        return base64.b64encode(await run.read_file(files, Path(path), COPIES))
+    if not may_be_read(path, run.around.source_urls):
+        raise input_error(_FIELD, "the URL lies below none of TRAINMASTER_SOURCE_URLS")
+    return base64.b64encode(await run.download(path, MAX_IMAGE_BYTES, _FIELD, COPIES))
+
+
+def read_base64(path: Path, roots: tuple[Path, ...]) -> str:
+    """Returns a file's bytes in base64, if the file lies below one of the roots.
+
+    Raises:
+        InputError: outside the roots, not a plain file, unreadable, or too large.
+    """
+    files = AllowedFiles(roots, _FIELD, MAX_IMAGE_BYTES)
+    return base64.b64encode(files.read(path)).decode("ascii")

@@ -1,0 +1,1 @@
+"""Files that commands name: on disks of this machine, and behind URLs."""

@@ -1,0 +1,1 @@
+"""What every HTTP connection of a worker needs, whoever it leads to."""

@@ -1,0 +1,61 @@
+"""Groups: commands that belong together, and what whoever made a group says of its members.
+
+A member's row is gone with its end: what it came to is counted and kept by its group. A group has
+no events and no dead letters for its members but those that its owner wants.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from schemas.events import EVENT_SOURCE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from schemas.commands import Command
+    from schemas.referral import ReferredCommand
+    from worker.queue.ledger.models import Lease
+
+
+@dataclass(frozen=True, slots=True)
+class MemberEnd:
+    """The end of a member's last run.
+
+    Attributes:
+        seconds: that the run took.
+    """
+
+    lease: Lease
+    command: Command | ReferredCommand
+    seconds: float
+
+
+class GroupOwner(Protocol):
+    """Says what is told of a group's members, and what their group keeps of them."""
+
+    def is_silent(self, context: Mapping[str, Any]) -> bool:
+        """Returns whether no event tells of a member, by the context that its events would have."""
+        ...
+
+    def event_source(self, group_id: str) -> str:
+        """Returns the source of events about members, for a command may have a member's id."""
+        ...
+
+    def succeeded(self, end: MemberEnd, result: Any, dataref: str | None) -> bytes:
+        """Returns the record of a member that succeeded."""
+        ...
+
+    def failed(self, end: MemberEnd, error: dict[str, Any], attempts: int) -> bytes:
+        """Returns the record of a member that failed."""
+        ...
+
+    def unreadable(self, lease: Lease, error: dict[str, Any]) -> bytes:
+        """Returns the record of a member whose command no worker can read."""
+        ...
+
+
+def event_source(owner: GroupOwner, lease: Lease) -> str:
+    """Returns the source of the events about what a lease is of."""
+    return owner.event_source(lease.group) if lease.group else EVENT_SOURCE

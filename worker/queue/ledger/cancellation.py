@@ -1,0 +1,199 @@
+"""Cancelling a command: it wins or loses against the run's end by one compare-and-set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from schemas.enums import CommandType, EventState
+from schemas.legible import read_legible
+from schemas.parsing import InvalidCommandError
+from schemas.referral import reread_message
+from worker.queue.ledger.event_builder import build_event
+from worker.queue.ledger.keys import member_row_id
+from worker.queue.ledger.lua import load_script
+from worker.queue.ledger.models import read_progress
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from schemas.commands import Command
+    from schemas.legible import LegibleCommand
+    from schemas.referral import ReferredCommand
+    from worker.queue.ledger.keys import Keys
+
+_CANCELLED: Final = 1
+
+
+class CancelStatus(StrEnum):
+    """What became of a cancellation."""
+
+    CANCELLED = "cancelled"
+    CANCELLING = "cancelling"
+    ALREADY_ENDED = "already_ended"
+    UNKNOWN_ID = "unknown_id"
+    MEMBER_OF_GROUP = "member_of_group"
+
+
+_VERDICTS: Final = {
+    0: CancelStatus.ALREADY_ENDED,
+    2: CancelStatus.UNKNOWN_ID,
+    5: CancelStatus.CANCELLING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOutcome:
+    """The verdict, and what the caller should know.
+
+    Attributes:
+        state: the command's state before, empty for an unknown id.
+        training_uuid: a training that goes on at the API, which can't be stopped there.
+        in_doubt: whether a change may have been under way whose outcome nobody waits for now.
+    """
+
+    verdict: CancelStatus
+    state: str
+    training_uuid: str | None = None
+    in_doubt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What a row holds at one moment, as it stands there: any version may have written it."""
+
+    state: str
+    type: str
+    token: bytes
+    entry_id: str
+    noted: bytes
+    text: bytes
+    ended: bool
+    now: float
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        return read_progress(self.noted)
+
+    @property
+    def training_uuid(self) -> str | None:
+        if self.type != CommandType.TRAIN:
+            return None
+        match self.progress:
+            case {"step": "created", "uuid": uuid} | {
+                "step": "resolved",
+                "resolution": {"created": str(uuid)},
+            }:
+                return str(uuid)
+            case _:
+                return None
+
+    @property
+    def in_doubt(self) -> bool:
+        match self.progress:
+            case {"step": "resolved", "resolution": {"created": created}}:
+                return created is not None
+            case _:
+                return self.progress.get("step") in {"intended", "in_doubt"}
+
+    @property
+    def command(self) -> Command | ReferredCommand | LegibleCommand:
+        """The command, or as much of it as this version can read."""
+        try:
+            return reread_message(self.text)
+        except InvalidCommandError:
+            return replace(read_legible(self.text), type=self.type)
+
+
+async def cancel(
+    redis: Redis,
+    keys: Keys,
+    command_id: str,
+    *,
+    retention_seconds: int,
+    reply_retention_seconds: int,
+) -> CancelOutcome:
+    """Ends a command as cancelled unless it has ended; its run is fenced from now on.
+
+    A backfill that was begun ends once what its items came to is written: nothing more is started
+    for it, and whoever leads it does the rest.
+    """
+    script = load_script(redis, "cancel")
+    while True:
+        row = await _read(redis, keys, command_id)
+        if row is None:
+            return await _item_or_unknown(redis, keys, command_id)
+        if row.ended:
+            return CancelOutcome(CancelStatus.ALREADY_ENDED, row.state)
+        command = row.command
+        code, state = await script(
+            keys=[
+                keys.events,
+                keys.due_interactive,
+                keys.due_bulk,
+                keys.due_suspect,
+                keys.deadlines,
+            ],
+            args=[
+                keys.prefix,
+                command_id,
+                build_event(
+                    command,
+                    row.entry_id,
+                    command_id,
+                    EventState.CANCELLED,
+                    _data(row),
+                    now=row.now,
+                ),
+                keys.replies(command.replyto),
+                retention_seconds,
+                reply_retention_seconds,
+                row.token,
+                row.noted,
+            ],
+        )
+        if code == _CANCELLED:
+            return CancelOutcome(
+                CancelStatus.CANCELLED, state.decode(), row.training_uuid, row.in_doubt
+            )
+        if (verdict := _VERDICTS.get(code)) is not None:
+            return CancelOutcome(verdict, state.decode())
+
+
+async def _item_or_unknown(redis: Redis, keys: Keys, item_id: str) -> CancelOutcome:
+    """Returns why an id that no command has can't be cancelled."""
+    group_id, _, number = item_id.rpartition("/")
+    row = await _read(redis, keys, member_row_id(group_id, number)) if number.isdigit() else None
+    if row is None:
+        return CancelOutcome(CancelStatus.UNKNOWN_ID, "")
+    return CancelOutcome(CancelStatus.MEMBER_OF_GROUP, row.state)
+
+
+def _data(row: _Moment) -> dict[str, Any]:
+    if row.training_uuid is not None:
+        return {"training_uuid": row.training_uuid, "note": "the training goes on at the API"}
+    if row.in_doubt:
+        return {"note": "a change was under way; whether it happened was not found out"}
+    return {}
+
+
+async def _read(redis: Redis, keys: Keys, row_id: str) -> _Moment | None:
+    pipe = redis.pipeline(transaction=True)
+    pipe.get(keys.text(row_id))
+    pipe.hmget(keys.row(row_id), "s", "t", "n", "q", "p", "e")
+    pipe.time()
+    text, fields, (seconds, microseconds) = await pipe.execute()
+    state, command_type, token, entry_id, progress, ended_at = fields
+    if state is None:
+        return None
+    return _Moment(
+        state=state.decode(),
+        type=(command_type or b"").decode(),
+        token=token or b"",
+        entry_id=(entry_id or b"").decode(),
+        noted=progress or b"",
+        text=text or b"",
+        ended=ended_at is not None,
+        now=seconds + microseconds / 1_000_000,
+    )

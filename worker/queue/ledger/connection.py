@@ -1,0 +1,94 @@
+"""Connections to Redis, for the ledger and for everything that reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from typing import TYPE_CHECKING, Any, cast
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import DataError, RedisError
+
+from worker.redis_address import RedisAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from redis.asyncio import Redis
+
+# What a call of the ledger may raise when Redis is away, full or on its way back: nothing is
+# known of the call's outcome, and calling again is safe.
+RETRYABLE_REDIS_ERRORS = (RedisError, OSError, TimeoutError)
+
+# Of it, what comes from Redis and nowhere else: a file that can't be opened is no reason to wait.
+PASSING_TROUBLE = (RedisError, ConnectionError, TimeoutError)
+
+# A blocking read must end well before the socket gives up on it.
+SOCKET_TIMEOUT_SECONDS = 10.0
+BLOCK_MILLISECONDS = 2_000
+
+
+# Above the most places of a process, each of which makes one call at a time: the pool refuses
+# what is more, and a refused note would cost its run the lease. Only what is used is opened.
+MAX_CONNECTIONS = 5_000
+
+
+def connect(url: str, *, max_connections: int = MAX_CONNECTIONS) -> Redis:
+    """Returns a client for `url`; it connects at its first command.
+
+    Commands are not retried here: a script whose reply was lost may have run, and only its
+    caller knows what a second run means.
+    """
+    client = RedisAddress.parse(url).asyncio_client(
+        decode_responses=False,
+        max_connections=max_connections,
+        socket_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_connect_timeout=5.0,
+        health_check_interval=30,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 0),
+    )
+    pool = client.connection_pool
+    # Plain, TLS or Sentinel's: each packs in Python unless it is told otherwise.
+    pool.connection_class = type("PackedConnection", (_Packed, pool.connection_class), {})
+    return client
+
+
+class _Packed(AbstractConnection):
+    """Packs commands with hiredis, which redis-py's connections for event loops only read with.
+
+    What uvloop says of a connection that has closed before a command is written to it is no error
+    of Redis to redis-py; here it is one, so that it passes like any other loss.
+    """
+
+    async def _send_packed_command(self, command: Iterable[bytes]) -> None:
+        writer = cast("asyncio.StreamWriter", self._writer)
+        try:
+            writer.writelines(command)
+        except RuntimeError as exc:
+            raise ConnectionResetError(errno.ECONNRESET, "the connection has closed") from exc
+        await writer.drain()
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        command, *rest = args
+        name = command.encode() if isinstance(command, str) else command
+        try:
+            return [hiredis.pack_command((*name.split(), *rest))]
+        except TypeError as exc:
+            raise DataError(str(exc)) from exc
+
+
+def stop_if_cancelled() -> None:
+    """Ends a task that was asked to end, though a call of Redis has swallowed that.
+
+    redis-py may lose a cancellation that meets a call at the wrong moment; a loop that trusts it
+    alone would never end. See https://github.com/redis/redis-py/issues/2551.
+
+    Raises:
+        asyncio.CancelledError: the running task was cancelled.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

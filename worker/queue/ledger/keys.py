@@ -1,0 +1,257 @@
+"""The names of everything that lies in Redis.
+
+All keys of a namespace begin with `{namespace}:`, braces included, so that they share one hash
+slot of a Redis Cluster and one pattern of an ACL::
+
+    {ns}:commands            stream   field `command`; consumer group `intake`
+    {ns}:commands:bulk       stream   the same for bulk commands; read while the first one is empty
+    {ns}:inbox               list     commands of producers that can only push
+    {ns}:inbox:moving        list     on their way from the inbox into the stream
+    {ns}:look-ahead          string   the worker that looks behind a backlog of bulk commands
+    {ns}:celery              list     Celery's queue of `trainmaster.submit`; and celery:moving
+    {ns}:wake                list     Celery's queue of wake-ups; what else it keeps is its own
+    {ns}:events              stream   field `event`
+    {ns}:replies:<replyto>   stream   field `event`
+    {ns}:dead-letters        stream   field `dead_letter`
+    {ns}:row:<row id>        hash     one command or item, see `worker.queue.ledger.models`
+    {ns}:text:<row id>       string   its text, until it has ended
+    {ns}:due:interactive     zset     row id -> time in ms at which someone must look again
+    {ns}:due:bulk            zset     the same for the bulk lane
+    {ns}:due:suspect         zset     rows that were claimed again and again without an end
+    {ns}:deadlines           zset     row id -> deadline in ms, of what has one and has not ended
+    {ns}:hold                string   while it exists, nobody claims: the API said so, see `holds`
+    {ns}:refused             hash     workers whose key the API refuses, see `holds`
+    {ns}:clock               string   the latest time of Redis that anybody saw, see `clock`
+    {ns}:turns               string   when the next request may go out
+    {ns}:permits             zset     requests under way, by the time at which they count as lost
+    {ns}:paused:<lane>       hash     a lane in which nearly everything failed, see `lanes`
+    {ns}:trial               string   what `doctor` writes to see whether writes are taken
+    {ns}:repair              string   who compares rows with due sets, or did a while ago
+    {ns}:marker              string   who this ledger is; gone when someone flushed Redis
+    {ns}:testimony:<id>      string   what a worker created for a command that it holds no more
+    {ns}:alike:<name>        zset     what each creates and its id, where creations look the same,
+                                      by the time (s) at which it began
+    {ns}:guard:<name>        string   the id that owns a training, or that is about to create one
+    {ns}:backfills           zset     ids of backfills, by the time (ms) at which they began
+    {ns}:backfill:<id>       hash     one backfill, see `worker.backfill.store`
+    {ns}:backfill-open:<id>  set      row ids of its items that have rows
+    {ns}:handled:<group>     zset     events that a group of a client's consumers has handled
+    {ns}:parked:<group>      stream   events that such a group could not handle
+    {ns}:backfill-results:<id>  stream  field `result`: how items ended, until they are written
+
+Ids come from producers and may be any printable text, so each family of keys has a space of its
+own: an id stands at the end of a key and nothing follows it, and no family's name begins with
+another's. The row id of a command is its id. That of a backfill's item is made of the backfill's
+id, `MEMBER_SEPARATOR` and the item's number; no id of a command holds that character.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.enums import Priority
+from trainmaster_client.names import COMMAND_FIELD, EVENT_FIELD, CommandStream
+
+__all__ = [
+    "CELERY_FIELD",
+    "COMMAND_FIELD",
+    "EVENT_FIELD",
+    "GROUP",
+    "MEMBER_SEPARATOR",
+    "CommandStream",
+    "Keys",
+    "member_row_id",
+    "shown_id",
+]
+
+GROUP = "intake"
+CELERY_FIELD = b"celery"
+
+# The unit separator of ASCII: refused in the ids of commands, for it is not printable.
+MEMBER_SEPARATOR: Final = "\x1f"
+
+
+def member_row_id(group_id: str, number: int | str) -> str:
+    """Returns the row id of a group's member."""
+    return f"{group_id}{MEMBER_SEPARATOR}{number}"
+
+
+def shown_id(row_id: str) -> str:
+    """Returns a row id as people see it: an item of `night` is `night/17`."""
+    return row_id.replace(MEMBER_SEPARATOR, "/")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one namespace."""
+
+    namespace: str
+
+    @property
+    def prefix(self) -> str:
+        """What every key of the namespace begins with."""
+        return f"{{{self.namespace}}}:"
+
+    @property
+    def commands(self) -> str:
+        """The stream that producers add to."""
+        return f"{self.prefix}commands"
+
+    @property
+    def bulk_commands(self) -> str:
+        """The stream for commands that interactive ones must never wait behind."""
+        return f"{self.prefix}commands:bulk"
+
+    def stream(self, stream: CommandStream) -> str:
+        """One of the two streams of commands."""
+        return self.bulk_commands if stream is CommandStream.BULK else self.commands
+
+    @property
+    def inbox(self) -> str:
+        """The list that producers push to."""
+        return f"{self.prefix}inbox"
+
+    @property
+    def moving(self) -> str:
+        """What was taken from the inbox and is not yet in the stream."""
+        return f"{self.prefix}inbox:moving"
+
+    @property
+    def look_ahead(self) -> str:
+        """The worker that looks behind a backlog of bulk commands; it expires within seconds."""
+        return f"{self.prefix}look-ahead"
+
+    @property
+    def celery_queue(self) -> str:
+        """Celery's list of submissions; those with a priority have lists of their own."""
+        return f"{self.prefix}celery"
+
+    @property
+    def celery_moving(self) -> str:
+        """What was taken from Celery's list and is not yet in the stream."""
+        return f"{self.prefix}celery:moving"
+
+    @property
+    def wake_ups(self) -> str:
+        """Celery's list of wake-ups."""
+        return f"{self.prefix}wake"
+
+    @property
+    def trial(self) -> str:
+        """Written by who looks whether writes are taken; it expires within seconds."""
+        return f"{self.prefix}trial"
+
+    @property
+    def events(self) -> str:
+        """The stream of all events."""
+        return f"{self.prefix}events"
+
+    @property
+    def dead_letters(self) -> str:
+        """The stream of all dead letters."""
+        return f"{self.prefix}dead-letters"
+
+    @property
+    def due_interactive(self) -> str:
+        """The due set of the interactive lane."""
+        return f"{self.prefix}due:interactive"
+
+    @property
+    def due_bulk(self) -> str:
+        """The due set of the bulk lane."""
+        return f"{self.prefix}due:bulk"
+
+    @property
+    def due_suspect(self) -> str:
+        """The due set of rows that may kill their worker."""
+        return f"{self.prefix}due:suspect"
+
+    @property
+    def deadlines(self) -> str:
+        """The deadlines of commands that have not ended."""
+        return f"{self.prefix}deadlines"
+
+    @property
+    def hold(self) -> str:
+        """While this key exists, nobody claims."""
+        return f"{self.prefix}hold"
+
+    @property
+    def refused(self) -> str:
+        """Workers whose credentials the API refuses."""
+        return f"{self.prefix}refused"
+
+    @property
+    def clock(self) -> str:
+        """The latest time of Redis that anybody saw."""
+        return f"{self.prefix}clock"
+
+    @property
+    def turns(self) -> str:
+        """When the next request may go out."""
+        return f"{self.prefix}turns"
+
+    @property
+    def permits(self) -> str:
+        """Requests under way."""
+        return f"{self.prefix}permits"
+
+    @property
+    def repair(self) -> str:
+        """Who looks for rows that are missing in the due sets, or did a while ago."""
+        return f"{self.prefix}repair"
+
+    @property
+    def marker(self) -> str:
+        """Who this ledger is."""
+        return f"{self.prefix}marker"
+
+    @property
+    def backfills(self) -> str:
+        """The ids of all backfills."""
+        return f"{self.prefix}backfills"
+
+    def backfill(self, backfill_id: str) -> str:
+        """The state of a backfill."""
+        return f"{self.prefix}backfill:{backfill_id}"
+
+    def backfill_open(self, backfill_id: str) -> str:
+        """The row ids of a backfill's items that have rows."""
+        return f"{self.prefix}backfill-open:{backfill_id}"
+
+    def backfill_results(self, backfill_id: str) -> str:
+        """How items of a backfill ended, until that is written."""
+        return f"{self.prefix}backfill-results:{backfill_id}"
+
+    def paused(self, lane: Priority) -> str:
+        """The pause of a lane."""
+        return f"{self.prefix}paused:{lane}"
+
+    def testimony(self, command_id: str) -> str:
+        """What a worker created for a command that it holds no more."""
+        return f"{self.prefix}testimony:{command_id}"
+
+    def due(self, lane: Priority) -> str:
+        """The due set of a lane."""
+        return self.due_bulk if lane is Priority.BULK else self.due_interactive
+
+    def replies(self, reply_to: str | None) -> str:
+        """The stream for one `replyto`; empty without one."""
+        return f"{self.prefix}replies:{reply_to}" if reply_to else ""
+
+    def row(self, row_id: str) -> str:
+        """The row of a command or an item."""
+        return f"{self.prefix}row:{row_id}"
+
+    def text(self, row_id: str) -> str:
+        """The text of a command or an item that has not ended."""
+        return f"{self.prefix}text:{row_id}"
+
+    def guard(self, name: str) -> str:
+        """The owner of something that must have one owner at most."""
+        return f"{self.prefix}guard:{name}"
+
+    def alike(self, name: str) -> str:
+        """The commands whose creations the API can't tell apart."""
+        return f"{self.prefix}alike:{name}"

@@ -1,0 +1,387 @@
+"""The ledger's acts: accept, reject, claim, renew, note, finish. Nothing else writes rows.
+
+Each act is one Lua script over many rows: atomic, timed by Redis' own clock, and safe to repeat
+when its reply was lost. The scripts lie beside this file, with their keys and arguments at
+their top.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import structlog
+
+from schemas.enums import Priority
+from schemas.json_text import encode_json
+from worker.queue.ledger.keys import GROUP, CommandStream, Keys, shown_id
+from worker.queue.ledger.lua import load_script
+from worker.queue.ledger.models import (
+    LANE_CODES,
+    SUSPECT_CLAIMS,
+    AcceptStatus,
+    Claim,
+    Lease,
+    NewCommand,
+    Progress,
+    Rejection,
+    RowState,
+    RunResult,
+    read_leases,
+)
+from worker.queue.ledger.outage import Outage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+log = structlog.get_logger(__name__)
+
+_VERDICTS = (
+    AcceptStatus.ACCEPTED,
+    AcceptStatus.DUPLICATE,
+    AcceptStatus.CONFLICT,
+    AcceptStatus.TAKEN,
+)
+
+_PAUSED_BITS = ((1, Priority.INTERACTIVE), (2, Priority.BULK))
+
+# So long a guard is kept, and an owner's for as long again as the API may hide what it owns: a
+# command in doubt that sees it by then remembers that it is another's.
+GUARD_SECONDS: Final = 30 * 24 * 3600
+
+# A command that was cancelled in the middle of its POST keeps identical ones from sending until
+# that call is surely over; its own worker lets go sooner, unless it died.
+ENDED_HOLDER_SECONDS: Final = 300
+
+# A server's clock that is set by NTP goes back by less; nothing is late by more for it.
+CLOCK_SLACK_MS: Final = 2_000
+# So old may the note of the latest time be; each costs a write.
+CLOCK_NOTE_MS: Final = 5_000
+# Rows that one script moves: more would hold Redis for milliseconds.
+PAGE: Final = 500
+# More bytes than any claim has.
+NO_BOUND: Final = 2**53
+
+
+class CheckpointStatus(IntEnum):
+    """What became of a note."""
+
+    FENCED = 0
+    DONE = 1
+    GUARDED = 2
+
+
+class Ledger:
+    """Rows of one namespace.
+
+    Attributes:
+        marker: without it in Redis nothing is accepted; empty where nobody looks for one.
+        retention_seconds: how long an ended row is kept for its id.
+
+    Args:
+        redis: client that returns bytes.
+        keys: the namespace.
+        lease_seconds: how long a claim holds unless it is renewed.
+        retention_seconds: see the attributes.
+        reply_retention_seconds: how long a reply stream lives after its last event.
+        longest_hold_seconds: nothing that is found in Redis pauses claiming for longer.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        lease_seconds: float,
+        retention_seconds: int,
+        reply_retention_seconds: int,
+        longest_hold_seconds: float = 300.0,
+    ) -> None:
+        self.redis = redis
+        self.keys = keys
+        self.marker = ""
+        self.outage = Outage()
+        self._lease_ms = int(lease_seconds * 1000)
+        self._longest_hold_ms = int(longest_hold_seconds * 1000)
+        self.retention_seconds = retention_seconds
+        self.reply_retention_seconds = reply_retention_seconds
+        self._accept = load_script(redis, "accept")
+        self._reject = load_script(redis, "reject")
+        self._claim = load_script(redis, "claim")
+        self._renew = load_script(redis, "renew")
+        self._note = load_script(redis, "note")
+        self._finish = load_script(redis, "finish")
+        self._hold = load_script(redis, "hold")
+        self._mind_clock = load_script(redis, "mind_clock")
+        self._move_back = load_script(redis, "move_back")
+
+    async def accept(
+        self, batch: Sequence[NewCommand], stream: CommandStream = CommandStream.COMMON
+    ) -> list[AcceptStatus]:
+        """Makes rows of commands and acknowledges their entries.
+
+        Those of conflicts, and of made ids that are taken, stay pending.
+
+        Args:
+            batch: all of one stream.
+            stream: theirs.
+
+        Raises:
+            redis.exceptions.RedisError: nothing is known of the outcome; accept again.
+        """
+        keys = self.keys
+        args: list[Any] = [keys.prefix, GROUP, self.reply_retention_seconds, self.marker, stream]
+        for item in batch:
+            args += (
+                item.entry_id,
+                item.command_id,
+                item.command_type,
+                item.fingerprint,
+                LANE_CODES[item.lane],
+                item.not_before_ms,
+                item.text,
+                item.event,
+                item.replies,
+                "" if item.deadline_ms is None else item.deadline_ms,
+                int(item.id_is_made),
+            )
+        reply = await self._accept(
+            keys=[
+                keys.stream(stream),
+                keys.events,
+                keys.due_interactive,
+                keys.due_bulk,
+                keys.marker,
+                keys.deadlines,
+            ],
+            args=args,
+        )
+        return [_VERDICTS[code] for code in reply]
+
+    async def reject(
+        self, batch: Sequence[Rejection], stream: CommandStream = CommandStream.COMMON
+    ) -> int:
+        """Rejects entries, each once however often it is tried; returns how many were new.
+
+        Args:
+            batch: all of one stream.
+            stream: theirs.
+        """
+        keys = self.keys
+        args: list[Any] = [keys.prefix, self.reply_retention_seconds, GROUP]
+        for item in batch:
+            args += (item.entry_id, item.event, item.dead_letter, item.replies)
+        reply = await self._reject(
+            keys=[keys.stream(stream), keys.events, keys.dead_letters], args=args
+        )
+        return cast("int", reply)
+
+    async def claim(
+        self,
+        most: int,
+        *,
+        bulk_first: int = 0,
+        bulk_most: int = 0,
+        suspects: int = 0,
+        most_bytes: int = NO_BOUND,
+        bulk_bytes: int = NO_BOUND,
+    ) -> Claim:
+        """Takes leases on rows that are due, unless the API asked everybody to hold back.
+
+        Args:
+            most: of both lanes together.
+            bulk_first: rows of the bulk lane that go before the interactive lane.
+            bulk_most: of the bulk lane, with those.
+            suspects: 1 if a row may be taken that perhaps kills its worker, else 0.
+            most_bytes: once the texts of rows have so many, no further row is taken.
+            bulk_bytes: likewise in the bulk lane.
+        """
+        keys = self.keys
+        reply = await self._claim(
+            keys=[
+                keys.due_interactive,
+                keys.due_bulk,
+                keys.due_suspect,
+                keys.hold,
+                keys.paused(Priority.INTERACTIVE),
+                keys.paused(Priority.BULK),
+            ],
+            args=[
+                keys.prefix,
+                self._lease_ms,
+                most,
+                bulk_first,
+                bulk_most,
+                suspects,
+                SUSPECT_CLAIMS,
+                self._longest_hold_ms,
+                most_bytes,
+                bulk_bytes,
+            ],
+        )
+        held_ms, rows, paused, dropped, skipped, cut = reply
+        if dropped:
+            named = [shown_id(row_id.decode(errors="replace")) for row_id in dropped]
+            log.error("ledger.rows_broken", ids=named)
+        leases = read_leases(rows)
+        if not paused:
+            return Claim(leases, held_ms / 1000, frozenset(), skipped, bool(cut))
+        lanes = {lane for bit, lane in _PAUSED_BITS if paused & bit}
+        leases = [replace(lease, probe=lease.lane in lanes) for lease in leases]
+        return Claim(leases, held_ms / 1000, frozenset(lanes), skipped, bool(cut))
+
+    async def hold(self, seconds: float, reason: str = "the API answered 429") -> None:
+        """Pauses claiming for so long, or longer where that was said before."""
+        milliseconds = min(max(1, int(seconds * 1000)), self._longest_hold_ms)
+        await self._hold(keys=[self.keys.hold], args=[milliseconds, reason])
+
+    async def renew(self, leases: Sequence[Lease]) -> set[str]:
+        """Extends leases; returns the row ids of those that were lost to another holder."""
+        keys = self.keys
+        args: list[Any] = [keys.prefix, self._lease_ms]
+        for lease in leases:
+            args += (lease.row_id, lease.token, LANE_CODES[lease.lane])
+        reply = await self._renew(keys=[keys.due_interactive, keys.due_bulk], args=args)
+        return {row_id.decode() for row_id in reply}
+
+    async def note(  # noqa: PLR0913 - what a note holds
+        self,
+        lease: Lease,
+        progress: Progress,
+        *,
+        state: RowState | None = None,
+        event: bytes = b"",
+        replies: str = "",
+        take_guard: str = "",
+        drop_guard: str = "",
+        guard_lapses: bool = False,
+        guard_seconds: int = GUARD_SECONDS,
+    ) -> tuple[CheckpointStatus, str]:
+        """Records progress in the middle of a run; returns also who holds a refused guard.
+
+        The same progress noted again publishes no second event.
+
+        Args:
+            lease: of the run.
+            progress: what the next run must know.
+            state: where the command stands now.
+            event: published with the note.
+            replies: the stream that gets the event too.
+            take_guard: key of a guard without which nothing is noted.
+            drop_guard: key of a guard that is needed no longer.
+            guard_lapses: whether the guard is free once the command that holds it has ended.
+            guard_seconds: how long a guard is kept that is taken.
+        """
+        keys = self.keys
+        reply = await self._note(
+            keys=[keys.events, keys.due_interactive, keys.due_bulk],
+            args=[
+                keys.prefix,
+                lease.row_id,
+                lease.token,
+                LANE_CODES[lease.lane],
+                self._lease_ms,
+                state or "",
+                encode_json(progress),
+                event,
+                replies,
+                self.reply_retention_seconds,
+                take_guard,
+                drop_guard,
+                guard_seconds,
+                ENDED_HOLDER_SECONDS * 1000 if guard_lapses else "",
+            ],
+        )
+        return CheckpointStatus(reply[0]), reply[1].decode()
+
+    async def finish(self, batch: Sequence[RunResult]) -> list[bool]:
+        """Settles or reschedules; False where the lease had passed to another holder.
+
+        A repeated finish whose first reply was lost returns False too: it has been done.
+        """
+        keys = self.keys
+        args: list[Any] = [keys.prefix, self.retention_seconds, self.reply_retention_seconds]
+        for item in batch:
+            args += (
+                item.lease.row_id,
+                item.lease.token,
+                LANE_CODES[item.lease.lane],
+                item.state,
+                int(item.state.ended),
+                max(0, int(item.delay_seconds * 1000)),
+                item.attempts,
+                item.claims,
+                b"" if item.progress is None else encode_json(item.progress),
+                encode_json(item.errors) if item.errors else b"",
+                item.event,
+                item.replies,
+                item.dead_letter,
+                item.drop_guard,
+                item.lease.group,
+                item.member_result,
+                item.failure,
+            )
+        reply = await self._finish(
+            keys=[
+                keys.events,
+                keys.dead_letters,
+                keys.due_interactive,
+                keys.due_bulk,
+                keys.deadlines,
+            ],
+            args=args,
+        )
+        return [done == 1 for done in reply]
+
+    async def mind_clock(self, moved_ms: int = 0) -> tuple[int, int]:
+        """Returns Redis' time (ms), and by how much it went back since somebody asked (ms).
+
+        Args:
+            moved_ms: by how much `move_back` has moved everything since.
+        """
+        now, back = await self._mind_clock(
+            keys=[self.keys.clock], args=[CLOCK_SLACK_MS, CLOCK_NOTE_MS, moved_ms]
+        )
+        return now, back
+
+    async def move_back(self, milliseconds: int) -> int:
+        """Moves due times that were stored before the clock went back; returns how many."""
+        keys = self.keys
+        # The latest time seen may not be the latest that there was: sooner does no harm.
+        milliseconds += CLOCK_NOTE_MS
+        total = 0
+        for due in (keys.due_interactive, keys.due_bulk, keys.due_suspect):
+            start, skipped = "0", 0
+            while start:
+                following, skipped, moved = await self._move_back(
+                    keys=[due],
+                    args=[keys.prefix, milliseconds, self._lease_ms, start, skipped, PAGE],
+                )
+                start = following.decode()
+                total += moved
+        return total
+
+    async def count_due(self, now: int | None = None) -> tuple[int, int, int]:
+        """Returns how many rows are due: interactive, bulk, suspects.
+
+        Args:
+            now: Redis' time, in ms; it is asked for unless it is known.
+        """
+        if now is None:
+            seconds, microseconds = await self.redis.time()
+            now = seconds * 1000 + microseconds // 1000
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.zcount(self.keys.due_interactive, "-inf", now)
+        pipe.zcount(self.keys.due_bulk, "-inf", now)
+        pipe.zcount(self.keys.due_suspect, "-inf", now)
+        interactive, bulk, suspects = await pipe.execute()
+        return interactive, bulk, suspects
+
+    async def trim_events(self, retention_seconds: int) -> None:
+        """Deletes events older than the retention, give or take a block of the stream."""
+        seconds, _ = await self.redis.time()
+        oldest = (seconds - retention_seconds) * 1000
+        await self.redis.xtrim(self.keys.events, minid=max(oldest, 0), approximate=True)

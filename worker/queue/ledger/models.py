@@ -1,0 +1,266 @@
+"""A row of the ledger: what is stored of a command, and the lease that a worker takes on it.
+
+The hash of a row has fields of one letter, so that Redis keeps it in its compact encoding::
+
+    t type         f fingerprint     s state        l lane (i, b)
+    n token        a attempts        c claims without progress
+    m accepted ms  q entry's origin  e ended ms     v stream id of the terminal event
+    p progress     x last errors     (JSON each, only while needed)
+    b backfill     (of an item of one)
+    d deadline ms  o not before ms  (where it has one)
+    r resolution   (what a person said of a doubt, JSON)
+    g ms at which a part of the row was found to be gone
+
+An item of a backfill is a row that is gone with its end: what it came to stands in the
+backfill's results, and the backfill's cursor keeps it from being accepted again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, NewType
+
+import structlog
+
+from schemas.enums import Priority
+from schemas.json_text import decode_json
+from worker.queue.ledger.keys import MEMBER_SEPARATOR, shown_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+log = structlog.get_logger(__name__)
+
+# A first claim that never ended is what every kill leaves behind; a second one is suspect.
+SUSPECT_CLAIMS: Final = 2
+
+CommandId = NewType("CommandId", str)
+Token = NewType("Token", int)
+
+Progress = dict[str, Any]
+"""What a handler remembers between its runs; JSON values."""
+
+
+def read_progress(text: bytes | None) -> Progress:
+    """Returns what a row's field holds; nothing where someone wrote over it."""
+    try:
+        found = decode_json(text) if text else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+class RowState(StrEnum):
+    """Where a command stands."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    TRAINING = "training"
+    IN_DOUBT = "in_doubt"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to the command."""
+        return self in {RowState.SUCCEEDED, RowState.FAILED, RowState.CANCELLED}
+
+
+LANE_CODES = {Priority.INTERACTIVE: "i", Priority.BULK: "b"}
+LANES = {code.encode(): lane for lane, code in LANE_CODES.items()}
+_STATES = {state.encode(): state for state in RowState}
+
+
+@dataclass(frozen=True, slots=True)
+class NewCommand:
+    """A valid command on its way into the ledger.
+
+    Attributes:
+        entry_id: in its stream.
+        id_is_made: whether nobody chose the id, so that it gives way to one that somebody chose.
+    """
+
+    entry_id: bytes
+    command_id: str
+    command_type: str
+    fingerprint: bytes
+    lane: Priority
+    not_before_ms: int
+    text: bytes
+    event: bytes
+    replies: str
+    deadline_ms: int | None = None
+    id_is_made: bool = False
+
+
+class AcceptStatus(StrEnum):
+    """What became of an acceptance.
+
+    Attributes:
+        TAKEN: the id that was made for it stands for another command; it needs another one.
+    """
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    TAKEN = "taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An entry that is no command, with the event and the dead letter that say why."""
+
+    entry_id: bytes
+    event: bytes
+    dead_letter: bytes
+    replies: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claimed row. Nobody else may run it until `Ledger.finish`, or until the lease ends.
+
+    Attributes:
+        row_id: names the row in the ledger, see `worker.queue.ledger.keys`.
+        entry_id: the origin of the entry that the command came in.
+        group: whose member it is; empty for a command of its own.
+        probe: whether its lane is paused, and it was let through to see if that can end.
+        broken: what of its row can't be read; such a command must not be carried out.
+    """
+
+    row_id: str
+    token: Token
+    lane: Priority
+    state: RowState
+    attempts: int
+    claims: int
+    accepted_at_ms: int
+    entry_id: str
+    progress: Progress | None
+    errors: list[dict[str, Any]]
+    text: bytes
+    group: str = ""
+    probe: bool = False
+    broken: str = ""
+
+    @property
+    def command_id(self) -> str:
+        """The command's id; of an item, what people see, which a command may be called too."""
+        return shown_id(self.row_id) if self.group else self.row_id
+
+    @property
+    def member(self) -> int:
+        """The number of a member in its group."""
+        return int(self.row_id.rpartition(MEMBER_SEPARATOR)[2])
+
+    @property
+    def suspect(self) -> bool:
+        """Whether earlier claims never ended, so that it may kill its worker."""
+        return self.claims > SUSPECT_CLAIMS
+
+
+def read_leases(rows: Iterable[list[Any]]) -> list[Lease]:
+    """Returns the leases that a script handed out; none that can't be read keeps the others."""
+    leases = []
+    for fields in rows:
+        try:
+            leases.append(read_lease(fields))
+        except (ValueError, TypeError, LookupError):
+            # Its lease ends by itself, and it counts as a claim that never ended.
+            log.exception("ledger.row_unreadable", id=repr(fields[0]))
+    return leases
+
+
+def read_lease(fields: list[Any]) -> Lease:
+    """Returns the lease that a script handed out.
+
+    Raises:
+        ValueError: it can't be read.
+    """
+    (row_id, token, lane, state, attempts, claims, accepted_at, entry_id, progress, errors) = (
+        fields[:10]
+    )
+    known, broken = RowState.RUNNING, ""
+    noted: Progress | None = None
+    try:
+        known = _STATES[state]
+        noted = _json_of(progress, dict) if progress else None
+    except (KeyError, ValueError):
+        # A newer worker may know more states; what it noted is not to be guessed at.
+        broken = "its state or its progress in the ledger can't be read"
+    try:
+        history = _json_of(errors, list) if errors else []
+    except ValueError:
+        history = []
+    return Lease(
+        row_id=row_id.decode(),
+        token=Token(token),
+        lane=LANES.get(lane, Priority.INTERACTIVE),
+        state=known,
+        attempts=int(attempts),
+        claims=int(claims),
+        accepted_at_ms=int(accepted_at),
+        entry_id=entry_id.decode(),
+        progress=noted,
+        errors=history,
+        text=fields[10],
+        group=fields[11].decode(),
+        broken=broken,
+    )
+
+
+def _json_of(text: bytes, kind: type[Any]) -> Any:
+    found = decode_json(text)
+    if not isinstance(found, kind):
+        raise ValueError(f"is no {kind.__name__}")  # noqa: TRY004 - what is stored is no argument
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim got.
+
+    Attributes:
+        held_seconds: for how long nobody may claim; 0 where nobody is held back.
+        paused: lanes of which no more than a probe is handed out.
+        skipped: rows that were due and are not to run, so that others may be due behind them.
+        cut: whether rows were left behind because the texts had enough bytes.
+    """
+
+    leases: list[Lease]
+    held_seconds: float
+    paused: frozenset[Priority]
+    skipped: int = 0
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The end of one run: `state.ended` settles the row, any other state reschedules it.
+
+    Attributes:
+        delay_seconds: when to look again, for a row that has not ended.
+        claims: claims to count from; 0 once the run made progress or ended by itself.
+        drop_guard: key of a guard that the command holds and needs no longer.
+        late: whether it ends for its deadline, which tells nothing of its lane's health.
+        member_result: what a member of a group came to, for the group's results.
+        failure: code of the error that ended the command.
+    """
+
+    lease: Lease
+    state: RowState
+    attempts: int
+    event: bytes = b""
+    replies: str = ""
+    dead_letter: bytes = b""
+    delay_seconds: float = 0.0
+    claims: int = 0
+    progress: Progress | None = None
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    drop_guard: str = ""
+    late: bool = False
+    member_result: bytes = b""
+    failure: str = ""

@@ -1,0 +1,365 @@
+"""A reader's view of the ledger: one row, many rows, counts. It changes nothing."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar, cast
+
+from redis.exceptions import NoPermissionError, ResponseError
+
+from schemas.json_text import decode_json
+from trainmaster_client.events import event_of
+from worker.queue.ledger.keys import GROUP, CommandStream, Keys, member_row_id, shown_id
+from worker.queue.ledger.models import LANES, RowState
+from worker.queue.ledger.streams import entries_between, newest_entries
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Iterable
+
+    from redis.asyncio import Redis
+
+    from trainmaster_client import Event
+
+T = TypeVar("T")
+
+UNREADABLE: Final = "unreadable"
+"""The state that is shown of a row without one."""
+
+# The last day of the year 9999: calendars end there.
+_LAST_MOMENT_MS: Final = 253_402_214_400_000
+_PAGE = 500
+# Events may be large, and mostly the newest few are enough.
+_EVENT_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class CommandStatus:
+    """A row, for people.
+
+    Attributes:
+        group: whose member it is, None for a command of its own.
+        state: of `RowState`, or as it stands: a newer version may have written one of its own;
+            `UNREADABLE` where there is none.
+        lane: of `Priority`, or likewise.
+        due_at_ms: when someone looks at it again; the lease's end while it runs.
+        last_event_id: stream id of the terminal event.
+        resolution: `created`, `by` and `at_ms`, where a person settled a doubt.
+        last_error: of the latest failed attempt, while the command has not ended.
+    """
+
+    id: str
+    group: str | None
+    type: str
+    state: str
+    lane: str
+    attempts: int
+    claims: int
+    accepted_at_ms: int
+    due_at_ms: int | None
+    ended_at_ms: int | None
+    last_error: dict[str, Any] | None
+    progress: dict[str, Any] | None
+    last_event_id: str | None
+    resolution: dict[str, Any] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to the command, whatever its state is called."""
+        return self.ended_at_ms is not None
+
+    @property
+    def changed_at_ms(self) -> int:
+        """When it ended, else the latest of its acceptance, last error and progress."""
+        if self.ended_at_ms is not None:
+            return self.ended_at_ms
+        error_ms = _milliseconds((self.last_error or {}).get("at"))
+        progress_at = (self.progress or {}).get("at")
+        progress_ms = int(progress_at * 1000) if isinstance(progress_at, int | float) else 0
+        return max(self.accepted_at_ms, error_ms, progress_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class RowChoice:
+    """Which rows are wanted; None is all.
+
+    Attributes:
+        since_ms: only what changed at or after this time.
+    """
+
+    state: RowState | None = None
+    command_type: str | None = None
+    since_ms: int | None = None
+    ended: bool | None = None
+
+    def fits(self, row: CommandStatus) -> bool:
+        """Whether a row is one of them."""
+        return (
+            self.state in {None, row.state}
+            and self.command_type in {None, row.type}
+            and self.ended in {None, row.ended}
+            and (self.since_ms is None or row.changed_at_ms >= self.since_ms)
+        )
+
+    @property
+    def of_open(self) -> bool:
+        """Whether there may be such among what has not ended."""
+        return self.ended is not True and (self.state is None or not self.state.ended)
+
+    @property
+    def of_ended(self) -> bool:
+        """Whether there may be such among what has ended."""
+        return self.ended is not False and (self.state is None or self.state.ended)
+
+
+class LedgerReader:
+    """Reads the rows of a namespace."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def status(self, command_id: str) -> CommandStatus | None:
+        """Returns the row of a command, or None where the id is not known."""
+        views = await self._read({command_id: None})
+        return views[0] if views else None
+
+    async def terminal_event(self, row: CommandStatus) -> Event | None:
+        """Returns the event that told a command's end, None where it is no longer kept."""
+        if not row.last_event_id:
+            return None
+        found = await entries_between(
+            self._redis, self._keys.events, row.last_event_id, row.last_event_id
+        )
+        return event_of(*found[0]) if found else None
+
+    async def item(self, item_id: str) -> CommandStatus | None:
+        """Returns the row of a group's member that has not ended, by an id like `night/17`."""
+        group_id, _, number = item_id.rpartition("/")
+        if not number.isdigit():
+            return None
+        views = await self._read({member_row_id(group_id, number): None})
+        return views[0] if views else None
+
+    async def newest(self, limit: int, choice: RowChoice | None = None) -> list[CommandStatus]:
+        """Returns the rows that changed last, newest first, at most so many.
+
+        Ended rows stand in no index: they are found by the events of their ends, newest first, and
+        only once those are used up by a scan of all keys.
+        """
+        choice = choice or RowChoice()
+        found: list[CommandStatus] = []
+        if choice.of_open:
+            async for page in self._open():
+                found = _newest(limit, [*found, *filter(choice.fits, page)])
+        if choice.of_ended:
+            found = _newest(limit, [*found, *await self._ended(limit, choice)])
+        return found
+
+    async def counts(self) -> dict[str, int]:
+        """Returns the lengths of everything that can grow.
+
+        What has not ended stands in one of three due sets: of its lane, or of the suspects.
+        """
+        seconds, microseconds = await self._redis.time()
+        now = seconds * 1000 + microseconds // 1000
+        keys = self._keys
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.xlen(keys.commands)
+        pipe.xlen(keys.bulk_commands)
+        pipe.llen(keys.inbox)
+        pipe.zcard(keys.due_interactive)
+        pipe.zcard(keys.due_bulk)
+        pipe.zcard(keys.due_suspect)
+        pipe.zcount(keys.due_interactive, "-inf", now)
+        pipe.zcount(keys.due_bulk, "-inf", now)
+        pipe.zcount(keys.due_suspect, "-inf", now)
+        pipe.xlen(keys.events)
+        pipe.xlen(keys.dead_letters)
+        names = (
+            "unread",
+            "unread_bulk",
+            "inbox",
+            "open_interactive",
+            "open_bulk",
+            "open_suspect",
+            "due_interactive",
+            "due_bulk",
+            "due_suspect",
+            "events",
+            "dead_letters",
+        )
+        return dict(zip(names, await pipe.execute(), strict=True))
+
+    async def consumers(self) -> list[dict[str, Any]]:
+        """Returns name, pending entries and idle time (ms) of each consumer, over both streams."""
+        found: dict[str, dict[str, Any]] = {}
+        for stream in CommandStream:
+            try:
+                consumers = await self._redis.xinfo_consumers(self._keys.stream(stream), GROUP)
+            except NoPermissionError:
+                raise
+            except ResponseError:
+                # No worker has read it yet.
+                continue
+            for each in consumers:
+                name = each["name"].decode()
+                known = found.setdefault(
+                    name, {"name": name, "pending": 0, "idle_ms": each["idle"]}
+                )
+                known["pending"] += each["pending"]
+                known["idle_ms"] = min(known["idle_ms"], each["idle"])
+        return list(found.values())
+
+    async def _open(self) -> AsyncIterator[list[CommandStatus]]:
+        """Yields what has not ended, in pages and in no order."""
+        keys = self._keys
+        for due in (keys.due_interactive, keys.due_bulk, keys.due_suspect):
+            start = 0
+            while scored := cast(
+                "list[tuple[bytes, float]]",
+                await self._redis.zrange(due, start, start + _PAGE - 1, withscores=True),
+            ):
+                start += len(scored)
+                yield await self._read({_text(row_id): score for row_id, score in scored})
+
+    async def _ended(self, limit: int, choice: RowChoice) -> list[CommandStatus]:
+        found: list[CommandStatus] = []
+        seen: set[str] = set()
+        async for page in self._ended_ids(choice):
+            fresh = [command_id for command_id in dict.fromkeys(page) if command_id not in seen]
+            seen.update(fresh)
+            rows = await self._read(dict.fromkeys(fresh))
+            found += [row for row in rows if row.ended and choice.fits(row)]
+            if len(found) >= limit:
+                return found
+        async for page in self._scanned(seen):
+            rows = await self._read(dict.fromkeys(page))
+            found = _newest(limit, [*found, *(r for r in rows if r.ended and choice.fits(r))])
+        return found
+
+    async def _ended_ids(self, choice: RowChoice) -> AsyncIterator[list[str]]:
+        """Yields pages of ids that the stream of events tells an end of, newest first."""
+        first = "-" if choice.since_ms is None else str(choice.since_ms)
+        async for page in newest_entries(
+            self._redis, self._keys.events, first=first, count=_EVENT_PAGE
+        ):
+            events = [event for each in page if (event := event_of(*each)) is not None]
+            yield [event.command_id for event in events if _tells_an_end(event, choice)]
+
+    async def _scanned(self, seen: Collection[str]) -> AsyncIterator[list[str]]:
+        """Yields the row ids that were not seen, in pages and in no order."""
+        prefix = self._keys.row("")
+        page: list[str] = []
+        async for key in self._redis.scan_iter(match=f"{_escape(prefix)}*", count=_PAGE):
+            if (row_id := _text(key)[len(prefix) :]) not in seen:
+                page.append(row_id)
+            if len(page) == _PAGE:
+                yield page
+                page = []
+        yield page
+
+    async def _read(self, scores: dict[str, float | None]) -> list[CommandStatus]:
+        """Returns rows by their ids; a due time that is not told is looked up."""
+        pipe = self._redis.pipeline(transaction=False)
+        keys = self._keys
+        for row_id, score in scores.items():
+            pipe.hgetall(keys.row(row_id))
+            if score is None:
+                for due in (keys.due_interactive, keys.due_bulk, keys.due_suspect):
+                    pipe.zscore(due, row_id)
+        replies = iter(await pipe.execute(raise_on_error=False))
+        views = []
+        for row_id, score in scores.items():
+            fields = next(replies)
+            found = [score] if score is not None else [next(replies) for _ in range(3)]
+            for reply in (fields, *found):
+                if isinstance(reply, Exception) and "WRONGTYPE" not in str(reply):
+                    raise reply
+            if fields:
+                # Someone wrote over a row or a due set: the others are still to be seen.
+                odd = isinstance(fields, Exception)
+                due_at = next((each for each in found if isinstance(each, float)), None)
+                views.append(_view(row_id, {} if odd else fields, due_at))
+        return views
+
+
+def _newest(limit: int, rows: Iterable[CommandStatus]) -> list[CommandStatus]:
+    return heapq.nlargest(limit, rows, key=lambda row: row.changed_at_ms)
+
+
+def _tells_an_end(event: Event, choice: RowChoice) -> bool:
+    ends = {str(each) for each in RowState if each.ended}
+    return (
+        event.state in ends
+        and choice.state in {None, event.state}
+        and choice.command_type in {None, event.command_type}
+        and not event.is_of_item
+    )
+
+
+def _milliseconds(time: object) -> int:
+    """Returns an RFC 3339 time as ms since the epoch, 0 where it is none."""
+    try:
+        return int(datetime.fromisoformat(str(time)).timestamp() * 1000)
+    except ValueError:
+        return 0
+
+
+def _view(row_id: str, fields: dict[bytes, bytes], due: float | None) -> CommandStatus:
+    """Returns a row as far as it can be read: one that is odd must not hide all others."""
+    errors = _json(fields.get(b"x"), list)
+    last_error = errors[-1] if errors else None
+    lane = fields.get(b"l", b"")
+    return CommandStatus(
+        id=shown_id(row_id),
+        group=_text(fields[b"b"]) if b"b" in fields else None,
+        type=_text(fields.get(b"t", b"")),
+        state=_text(fields.get(b"s", b"")) or UNREADABLE,
+        lane=LANES.get(lane, _text(lane)),
+        attempts=_number(fields.get(b"a")),
+        claims=_number(fields.get(b"c")),
+        accepted_at_ms=_moment(_number(fields.get(b"m"))),
+        due_at_ms=None if due is None else _moment(due),
+        ended_at_ms=_moment(_number(fields[b"e"])) if b"e" in fields else None,
+        last_error=last_error if is_error(last_error) else None,
+        progress=_json(fields.get(b"p"), dict),
+        last_event_id=_text(fields[b"v"]) if b"v" in fields else None,
+        resolution=_json(fields.get(b"r"), dict),
+    )
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+def _number(value: bytes | None) -> int:
+    try:
+        return int(value or 0)
+    except ValueError:
+        return 0
+
+
+def _moment(milliseconds: float) -> int:
+    """Returns a time that can be shown, whatever stands there."""
+    return int(min(max(milliseconds, 0), _LAST_MOMENT_MS))
+
+
+def is_error(value: object) -> TypeGuard[dict[str, Any]]:
+    """Tells whether something that was kept in a row is an error that can be told."""
+    return isinstance(value, dict) and "code" in value and "message" in value
+
+
+def _json(value: bytes | None, kind: type[T]) -> T | None:
+    try:
+        found = None if value is None else decode_json(value)
+    except ValueError:
+        return None
+    return found if isinstance(found, kind) else None
+
+
+def _escape(pattern: str) -> str:
+    return "".join(
+        f"\\{character}" if character in r"*?[]\{}" else character for character in pattern
+    )

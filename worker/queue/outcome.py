@@ -1,0 +1,42 @@
+"""What a handler returns: the result, or when to look again. Errors are raised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from schemas.enums import EventState
+    from worker.queue.ledger.models import Progress, RowState
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The command has done what it asked for.
+
+    Attributes:
+        result: JSON with keys in snake_case; parts may be encoded.
+    """
+
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Snooze:
+    """Nothing more can be done now; the row is looked at again after `delay_seconds`.
+
+    Attributes:
+        state: `training`, `in_doubt` or `retrying`: where the command stands meanwhile.
+        progress: what the next run must know; None leaves it as it is.
+        event: an event to publish with the reschedule, with its data.
+        drop_guard: key of a guard that is no longer needed.
+    """
+
+    delay_seconds: float
+    state: RowState
+    progress: Progress | None = None
+    event: tuple[EventState, dict[str, Any]] | None = None
+    drop_guard: str = ""
+
+
+Outcome = Succeeded | Snooze

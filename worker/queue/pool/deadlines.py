@@ -1,0 +1,69 @@
+"""Ends commands whose deadline passes while they wait, whatever it is that they wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from schemas.parsing import InvalidCommandError
+from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
+from worker.queue.pool.incompatible import give_up_late
+from worker.queue.pool.settling import finish_each
+
+if TYPE_CHECKING:
+    from worker.queue.ledger.deadlines import Deadlines
+    from worker.queue.ledger.ledger import Ledger
+    from worker.queue.ledger.models import Lease, RunResult
+    from worker.queue.pool.executor import Executor
+
+log = structlog.get_logger(__name__)
+
+# What was accepted a moment ago may have a deadline before all that are known.
+LONGEST_LOOK_SECONDS: Final = 1.0
+REDIS_PAUSE_SECONDS: Final = 0.5
+MOST_IN_A_SCRIPT: Final = 256
+
+
+class DeadlineWatch:
+    """Looks for deadlines that have passed; asks for no place, and nothing of the API."""
+
+    def __init__(self, ledger: Ledger, deadlines: Deadlines, attempts: Executor) -> None:
+        self._ledger = ledger
+        self._deadlines = deadlines
+        self._attempts = attempts
+
+    async def watch(self) -> None:
+        """Ends what is late, at its deadline, until it is cancelled."""
+        while True:
+            try:
+                pause = await self._end_late()
+                self._ledger.outage.worked("deadlines")
+            except RETRYABLE_REDIS_ERRORS as exc:
+                # What was claimed meanwhile is due again when its lease ends.
+                self._ledger.outage.failed("deadlines", exc)
+                pause = REDIS_PAUSE_SECONDS
+            await asyncio.sleep(pause)
+
+    async def _end_late(self) -> float:
+        """Returns in how many seconds to look again."""
+        late = await self._deadlines.claim(MOST_IN_A_SCRIPT)
+        if late.leases:
+            await finish_each(self._ledger, [self._finish(lease) for lease in late.leases])
+        if late.next_seconds is None:
+            return LONGEST_LOOK_SECONDS
+        return min(LONGEST_LOOK_SECONDS, late.next_seconds)
+
+    def _finish(self, lease: Lease) -> RunResult:
+        try:
+            run = self._attempts.begin(lease)
+        except Exception as exc:
+            if not isinstance(exc, InvalidCommandError):
+                log.exception("command.unreadable", command_id=lease.command_id)
+            return give_up_late(lease, self._attempts.last_word())
+        try:
+            return self._attempts.late(run)
+        except Exception as exc:
+            log.exception("run.end_untold", command_id=lease.command_id)
+            return self._attempts.unrecordable(lease, exc)

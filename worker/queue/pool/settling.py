@@ -1,0 +1,54 @@
+"""Ends that are recorded together, and singly where Redis refuses one of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.queue.ledger.ledger import Ledger
+    from worker.queue.ledger.models import RunResult
+
+log = structlog.get_logger(__name__)
+
+# Whatever was to be written: nothing reaches Redis.
+REDIS_AWAY: Final = (RedisConnectionError, RedisTimeoutError, OSError)
+
+
+async def finish_each(ledger: Ledger, ends: Sequence[RunResult]) -> None:
+    """Records ends; one that can't be written keeps none of the others from it.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away, or takes none of them.
+    """
+    try:
+        await ledger.finish(ends)
+    except REDIS_AWAY:
+        raise
+    except Exception as exc:
+        if isinstance(exc, ResponseError) and len(ends) == 1:
+            raise
+        await _finish_singly(ledger, ends)
+
+
+async def _finish_singly(ledger: Ledger, ends: Sequence[RunResult]) -> None:
+    recorded, refused = 0, None
+    for end in ends:
+        try:
+            await ledger.finish([end])
+            recorded += 1
+        except REDIS_AWAY:
+            raise
+        except ResponseError as exc:
+            refused = exc
+            log.warning("run.unsettled", command_id=end.lease.command_id, error=str(exc))
+        except Exception:
+            log.exception("run.unrecordable", command_id=end.lease.command_id)
+    if refused is not None and not recorded:
+        raise refused

@@ -1,0 +1,436 @@
+"""The engine of a worker process: one asyncio loop in a thread, for intake, runs and sweeps."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+import uvloop
+from redis.exceptions import AuthenticationError
+
+from schemas.events import ErrorCode
+from worker.clock import ClockAlarm
+from worker.errors import LedgerLostError, SettingError
+from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
+from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream
+from worker.queue.ledger.outage import ONCE, Outage
+from worker.queue.ledger.server import refuse_unsuitable, server_facts
+from worker.thread_pools import ThreadPool
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+
+    from redis.asyncio import Redis
+
+    from worker.clock import Clock
+    from worker.queue.circuit_breaker import CircuitBreaker
+    from worker.queue.intake.consumer import StreamConsumer
+    from worker.queue.ledger.epoch import Epoch
+    from worker.queue.ledger.ledger import Ledger
+    from worker.queue.pool.deadlines import DeadlineWatch
+    from worker.queue.pool.repairing import RepairWatch
+    from worker.queue.pool.witness import Witness
+    from worker.queue.pool.worker_pool import WorkerPool
+    from worker.queue.upstream import CredentialsCheck
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+# A wake-up is published at most so often; one is enough for any number of commands.
+WAKE_UP_PAUSE_SECONDS = 0.05
+# A process whose places are all taken calls for others less often: each message costs a
+# millisecond of its own core, and whoever is idle looks by itself.
+FULL_WAKE_UP_PAUSE_SECONDS = 0.5
+TRIM_SECONDS = 60.0
+MEET_PAUSE_SECONDS = 1.0
+CANCEL_PAUSE_SECONDS = 0.5
+# With commands due and no wake-up for so many sweeps, Celery's part is in trouble.
+SILENT_SWEEPS = 5
+
+
+class SupervisorStoppedError(Exception):
+    """The engine has stopped: nothing was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """What the composition root builds for an engine, on the engine's loop.
+
+    Attributes:
+        marker: tells that someone emptied Redis.
+        clock: learns Redis' time.
+        api_ahead_seconds: how far this machine's clock is ahead of the API's, as its replies tell.
+        credentials: tells whether the API takes them.
+        repair: puts back what Redis lost.
+        witness: remembers the marker outside of Redis.
+        close: closes what the parts opened.
+    """
+
+    redis: Redis
+    ledger: Ledger
+    marker: Epoch
+    intake: StreamConsumer
+    runner: WorkerPool
+    breaker: CircuitBreaker
+    deadlines: DeadlineWatch
+    clock: Clock
+    api_ahead_seconds: Callable[[], float]
+    credentials: CredentialsCheck
+    repair: RepairWatch
+    witness: Witness
+    close: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How long and how often, in seconds.
+
+    Attributes:
+        slice: how long a drain stays open.
+        sweep: how often the due sets are looked at.
+        event_retention: how long events stay in their stream.
+        grace: how long a stop waits for calls that change something.
+    """
+
+    slice: float
+    sweep: float
+    event_retention: int
+    grace: float
+
+
+class Supervisor:
+    """Starts and stops everything that runs on the loop.
+
+    Args:
+        build: builds the parts; called on the loop, with the engine's `notify`.
+        publish_wake_up: sends the Celery message that opens a drain; may block.
+        on_broken: called once when a part has ended that never should, or the ledger is lost.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[Callable[[int], None]], Awaitable[Components]],
+        publish_wake_up: Callable[[], None],
+        on_broken: Callable[[], None],
+        times: Timings,
+    ) -> None:
+        self._build = build
+        self._publish_wake_up = publish_wake_up
+        self._on_broken = on_broken
+        self._times = times
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
+        self._ready: Future[None] = Future()
+        self._calling = threading.Lock()
+        self._calls: set[Future[Any]] = set()
+        self._closed = False
+        self._parts: Components | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._wake_up_pending = False
+        # A thread of its own: whatever else hangs, others are told that something is due.
+        self._wake_ups = ThreadPool("wake-ups", 1)
+        self._silent_sweeps = 0
+        self._own_drain: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._alarm = ClockAlarm()
+
+    def start(self) -> None:
+        """Starts the loop's thread; returns once all parts run, so not before Redis answers.
+
+        Raises:
+            TrainmasterError: a part can't be built, or Redis can't be trusted.
+            SystemExit: it was told to stop meanwhile.
+        """
+        self._thread.start()
+        self._ready.result()
+
+    def drain(self) -> None:
+        """Runs what is due for a time slice; blocks the calling thread."""
+        # A wake-up that comes too late is not missed: another worker's sweep does the same.
+        with suppress(SupervisorStoppedError):
+            self._call(self._drain())
+
+    def submit(self, text: bytes, priority: object = None) -> None:
+        """Adds a command to the stream of its priority; blocks the calling thread.
+
+        Raises:
+            SupervisorStoppedError: it was not added.
+            redis.exceptions.RedisError: it is not known whether the command was added.
+        """
+        self._call(self._submit(text, CommandStream.of(priority)))
+
+    async def _submit(self, text: bytes, stream: CommandStream) -> None:
+        if self._parts is None:
+            raise RuntimeError("the engine has not started")
+        keys = self._parts.ledger.keys
+        await self._parts.redis.xadd(keys.stream(stream), {COMMAND_FIELD: text})
+
+    def stop_claiming(self) -> None:
+        """Ends open drains; safe in a signal handler."""
+        self._stopping = True
+        if self._parts is not None:
+            self._loop.call_soon_threadsafe(self._parts.runner.stop)
+
+    def stop(self) -> None:
+        """Hands back or finishes what runs, settles, closes, and ends the thread."""
+        if not self._thread.is_alive():
+            return
+        self._stopping = True
+        self._call(self._close())
+        with self._calling:
+            self._closed = True
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5.0)
+        # What was called in the loop's last moment would be waited for in vain, and for ever.
+        for call in list(self._calls):
+            call.cancel()
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        with self._calling:
+            if self._closed:
+                coroutine.close()
+                raise SupervisorStoppedError
+            call = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            self._calls.add(call)
+        try:
+            return call.result()
+        except CancelledError as exc:
+            raise SupervisorStoppedError from exc
+        finally:
+            self._calls.discard(call)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._open())
+        except BaseException as exc:  # noqa: BLE001 - handed to the thread that started us
+            self._ready.set_exception(exc)
+            return
+        self._ready.set_result(None)
+        self._loop.run_forever()
+        self._loop.close()
+
+    async def _open(self) -> None:
+        parts = await self._build(self.notify)
+        try:
+            await self._meet(parts)
+        except BaseException:
+            await parts.close()
+            raise
+        self._parts = parts
+        self._begin({"deadlines": parts.deadlines.watch()})
+        # Commands whose deadline passes are ended even by a worker that can do nothing else.
+        if not await parts.credentials.enter(lambda: self._stopping):
+            await _end(self._tasks)
+            await parts.credentials.aclose()
+            await parts.close()
+            raise SystemExit(0)
+        self._begin({
+            "settle": parts.runner.settle(),
+            "renew": parts.runner.renew(),
+            "read": parts.intake.read(),
+            "inbox": parts.intake.move_inbox(),
+            "celery": parts.intake.move_celery(),
+            "take-over": parts.intake.take_over(),
+            "sweep": self._sweep(parts),
+            "repair": parts.repair.watch(),
+            "witness": parts.witness.keep(parts.marker.known),
+            "policy": parts.repair.watch_policy(),
+        })
+
+    def _begin(self, acts: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+        tasks = [asyncio.create_task(act, name=name) for name, act in acts.items()]
+        for task in tasks:
+            task.add_done_callback(self._task_ended)
+        self._tasks += tasks
+
+    async def _meet(self, parts: Components) -> None:
+        """Waits for Redis, and looks whether it can be trusted with the ledger.
+
+        Raises:
+            SettingError: it can't.
+            LedgerLostError: the ledger was lost and nobody has accepted that.
+        """
+        outage = Outage("engine.redis_awaited")
+        while True:
+            if self._stopping:
+                raise SystemExit(0)
+            try:
+                facts = await server_facts(parts.redis)
+                refuse_unsuitable(facts)
+                await parts.marker.enter(parts.witness.recall)
+                parts.ledger.marker = parts.marker.known
+                # Before the first command: none is judged by the clock of this machine.
+                await self._mind_clock(parts)
+            except AuthenticationError as exc:
+                raise SettingError(
+                    f"TRAINMASTER_REDIS_URL: the server refuses us: {exc}",
+                    code=ErrorCode.INVALID_SETTING,
+                ) from exc
+            except RETRYABLE_REDIS_ERRORS as exc:
+                outage.failed("start", exc)
+                await asyncio.sleep(MEET_PAUSE_SECONDS)
+            else:
+                outage.worked("start")
+                break
+        if not facts.keeps_what_it_acknowledged:
+            log.warning(
+                "engine.redis_forgets",
+                advice="a crash of Redis may lose commands: set appendonly yes, appendfsync always",
+            )
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        # These loops never end by themselves: one that does leaves the worker half dead, and a
+        # half-dead worker that looks alive is worse than none.
+        if self._stopping or task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, LedgerLostError):
+            log.critical("ledger.lost", message=error.message)
+        else:
+            log.critical("engine.task_ended", task=task.get_name(), exc_info=error)
+        self.stop_claiming()
+        self._on_broken()
+
+    async def _close(self) -> None:
+        parts = self._parts
+        if parts is None:
+            return
+        readers = [task for task in self._tasks if task.get_name() not in {"settle", "renew"}]
+        await _end(readers)
+        await parts.runner.close(self._times.grace)
+        await _end(self._tasks)
+        try:
+            await asyncio.wait_for(parts.intake.leave(), 2.0)
+        except RETRYABLE_REDIS_ERRORS as exc:
+            parts.ledger.outage.failed(ONCE, exc)
+        await parts.breaker.aclose()
+        await parts.credentials.aclose()
+        await parts.close()
+
+    async def _drain(self) -> None:
+        if self._parts is not None and await self._parts.runner.drain(self._times.slice):
+            self.notify(1)
+
+    def _drain_unasked(self) -> None:
+        """Opens a drain without a wake-up: Celery can't send or take one at the moment."""
+        self._silent_sweeps = 0
+        if self._stopping or (self._own_drain is not None and not self._own_drain.done()):
+            return
+        self._own_drain = asyncio.create_task(self._drain(), name="drain")
+
+    def _watch_silence(self, parts: Components, due: int) -> None:
+        """Sees that commands are due and no wake-up comes: its consumer may be in trouble."""
+        self._silent_sweeps = self._silent_sweeps + 1 if due and not parts.runner.draining else 0
+        if self._silent_sweeps >= SILENT_SWEEPS:
+            log.warning("engine.wake_ups_missed", due=due)
+            self._drain_unasked()
+
+    def notify(self, count: int) -> None:
+        """Sees to it that commands which are due get run; `count` of them, as far as known."""
+        parts = self._parts
+        if parts is None or count < 1 or self._stopping:
+            return
+        if parts.runner.draining:
+            parts.runner.wake()
+            if not parts.runner.is_full:
+                return
+        if not self._wake_up_pending:
+            self._wake_up_pending = True
+            full = parts.runner.draining
+            pause = FULL_WAKE_UP_PAUSE_SECONDS if full else WAKE_UP_PAUSE_SECONDS
+            try:
+                self._wake_ups.submit(self._send_wake_up, pause)
+            except RuntimeError as exc:
+                # No thread can be started now; the sweep sees to what is due, and tries again.
+                self._wake_up_pending = False
+                log.warning("engine.wake_up_failed", error=str(exc), kind=type(exc).__name__)
+
+    def _send_wake_up(self, pause_seconds: float) -> None:
+        trouble = None
+        try:
+            self._publish_wake_up()
+        except Exception as exc:  # noqa: BLE001 - a lost wake-up is what the sweep is for
+            trouble = exc
+            # The loop may have ended meanwhile.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._drain_unasked)
+        finally:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(
+                    self._loop.call_later, pause_seconds, self._wake_up_sent, trouble
+                )
+
+    def _wake_up_sent(self, trouble: Exception | None) -> None:
+        self._wake_up_pending = False
+        # In an outage of Redis that is told already.
+        if trouble is not None and not (self._parts and self._parts.ledger.outage.lasts):
+            log.warning("engine.wake_up_failed", error=str(trouble), kind=type(trouble).__name__)
+
+    async def _sweep(self, parts: Components) -> None:
+        """Finds what is due though nobody was told: retries, polls, lost wake-ups, dead runs."""
+        trim_at = 0.0
+        while True:
+            await asyncio.sleep(self._times.sweep)
+            try:
+                await parts.marker.check()
+                due = sum(await parts.ledger.count_due(await self._mind_clock(parts)))
+                self.notify(due)
+                self._watch_silence(parts, due)
+                if time.monotonic() >= trim_at:
+                    trim_at = time.monotonic() + TRIM_SECONDS
+                    await parts.ledger.trim_events(self._times.event_retention)
+            except RETRYABLE_REDIS_ERRORS as exc:
+                parts.ledger.outage.failed("sweep", exc)
+            else:
+                parts.ledger.outage.worked("sweep")
+
+    async def _mind_clock(self, parts: Components) -> int:
+        """Learns Redis' time, and mends what a clock that went back has made late; in ms."""
+        begun = parts.clock.steady()
+        now_ms, back_ms = await parts.ledger.mind_clock()
+        parts.clock.learn(now_ms / 1000, begun, parts.clock.steady())
+        if self._alarm.is_due("redis", parts.clock.ahead_seconds):
+            log.warning(
+                "clock.differs",
+                other="redis",
+                ahead_seconds=round(parts.clock.ahead_seconds, 1),
+                advice="set both clocks by NTP; commands are judged by Redis' clock meanwhile",
+            )
+        ahead_seconds = parts.api_ahead_seconds()
+        if self._alarm.is_due("api", ahead_seconds):
+            log.warning(
+                "clock.differs",
+                other="api",
+                ahead_seconds=round(ahead_seconds, 1),
+                advice="set this machine's clock by NTP: signatures carry its time",
+            )
+        if back_ms:
+            log.warning("redis.clock_went_back", seconds=back_ms / 1000)
+            moved = await parts.ledger.move_back(back_ms)
+            parts.intake.take_all_over()
+            await parts.ledger.mind_clock(back_ms)
+            log.warning("redis.due_times_moved", commands=moved)
+        return now_ms
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancels tasks until they have ended.
+
+    Once may not be enough: a cancellation that meets a timeout of a socket comes out of it as
+    the timeout, which these tasks live through.
+    """
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_PAUSE_SECONDS)
+        for task in left:
+            log.warning("engine.task_lingered", task=task.get_name())

@@ -1,0 +1,454 @@
+"""Runs claimed commands side by side on one loop, a place for each, and settles them in batches.
+
+A drain is the licence to claim: while one is open, every place that falls free is filled again
+from the ledger. It is a Celery task that lasts a time slice; the runs themselves outlive it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from redis.exceptions import ResponseError
+
+from schemas.enums import Priority
+from schemas.parsing import InvalidCommandError
+from worker.errors import FencedError
+from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
+from worker.queue.ledger.models import RowState
+from worker.queue.ledger.outage import ONCE
+from worker.queue.pool.settling import REDIS_AWAY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from schemas.commands import Command
+    from worker.queue.circuit_breaker import CircuitBreaker
+    from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
+    from worker.queue.ledger.ledger import Ledger
+    from worker.queue.ledger.models import Lease, RunResult
+    from worker.queue.pool.executor import Executor
+    from worker.queue.run_context import RunContext
+
+log = structlog.get_logger(__name__)
+
+# More in one script would hold Redis for milliseconds.
+MOST_IN_A_SCRIPT = 256
+REDIS_PAUSE_SECONDS = 0.25
+# So long places are gathered, to be filled by one script; whoever is due waits no longer.
+GATHER_SECONDS = 0.02
+CLOSE_PAUSE_SECONDS = 0.2
+CLAIM_PAUSE_SECONDS = 0.01
+BREAKER_PAUSE_SECONDS = 0.5
+LONGEST_REDIS_PAUSE_SECONDS = 2.0
+# While the intake is behind, the bulk lane's share is filled so often, or runs that are over soon
+# would keep the loop from reading.
+BULK_PAUSE_SECONDS = 0.25
+# A hold stands in Redis and is looked at so often: what a person lifts there goes on at once.
+HOLD_LOOK_SECONDS = 0.5
+# A run takes about four times its text: as it came, as it was read, and as it is sent.
+TEXT_BYTES = 12 * 1024 * 1024
+COPIES_OF_TEXT = 4
+# Of these bytes bulk commands leave a part to interactive ones.
+BULK_SHARE = 0.75
+
+
+class WorkerPool:
+    """The places of one process.
+
+    Args:
+        places: how many commands run at the same time.
+        lease_seconds: leases of runs are renewed every third of it.
+        lanes: where a lane is paused and resumed.
+        share: tells when a lane should be paused.
+        probe_seconds: how often a paused lane lets a command through.
+        text_bytes: nothing is claimed while the texts of runs have so many.
+        intake_is_behind: tells whether unread commands wait, among which may be interactive ones:
+            reading goes before bulk runs then.
+    """
+
+    def __init__(  # noqa: PLR0913 - built in one place
+        self,
+        ledger: Ledger,
+        attempts: Executor,
+        breaker: CircuitBreaker,
+        *,
+        places: int,
+        lease_seconds: float,
+        lanes: Lanes,
+        share: FailureRateMonitor,
+        probe_seconds: float,
+        text_bytes: int = TEXT_BYTES,
+        intake_is_behind: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._ledger = ledger
+        self._attempts = attempts
+        self._breaker = breaker
+        self._lanes = lanes
+        self._share = share
+        self._probe_seconds = probe_seconds
+        self._paused: frozenset[Priority] = frozenset()
+        self._places = places
+        self._lease_seconds = lease_seconds
+        self._runs: dict[asyncio.Task[None], tuple[Lease, RunContext[Command] | None]] = {}
+        self._bulk_running = 0
+        self._text_bytes = text_bytes
+        self._running_bytes = 0
+        self._bulk_bytes = 0
+        self._suspects_running = 0
+        self._bulk_has_turn = False
+        self._intake_is_behind = intake_is_behind
+        self._bulk_again_at = 0.0
+        self._held_until = 0.0
+        self._finishes: list[RunResult] = []
+        self._finishing = asyncio.Event()
+        self._finished = asyncio.Event()
+        self._signal = asyncio.Event()
+        self._draining = False
+        self._stopping = asyncio.Event()
+        self._more = False
+
+    @property
+    def free(self) -> int:
+        """How many places are free."""
+        return self._places - len(self._runs)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more may be claimed until a run ends."""
+        return self.free <= 0 or self._running_bytes >= self._text_bytes
+
+    @property
+    def running(self) -> int:
+        """How many commands run."""
+        return len(self._runs)
+
+    @property
+    def unsettled(self) -> int:
+        """How many ends wait to be recorded."""
+        return len(self._finishes)
+
+    @property
+    def draining(self) -> bool:
+        """Whether a drain is open, so that `wake` suffices to have a command run."""
+        return self._draining
+
+    def wake(self) -> None:
+        """Says that something is due."""
+        self._more = True
+        self._signal.set()
+
+    def stop(self) -> None:
+        """Claims nothing more; open drains end."""
+        self._stopping.set()
+        self._signal.set()
+
+    async def drain(self, slice_seconds: float) -> bool:
+        """Fills places with what is due for a time slice; returns whether more was due then.
+
+        A second drain of the same process returns at once.
+        """
+        if self._draining or self._stopping.is_set():
+            return False
+        self._draining = True
+        self._more = True
+        end = time.monotonic() + slice_seconds
+        refill = max(1, self._places // 4)
+        try:
+            while not self._stopping.is_set():
+                rest = end - time.monotonic()
+                if rest <= 0:
+                    return self._more
+                self._signal.clear()
+                held = self._held_seconds()
+                if self._more and not self.is_full and not held:
+                    await self._gather(refill)
+                    if not self._stopping.is_set():
+                        await self._fill()
+                    continue
+                try:
+                    await asyncio.wait_for(self._signal.wait(), min(rest, held or rest))
+                except TimeoutError:
+                    continue
+        finally:
+            self._draining = False
+        return False
+
+    async def _gather(self, refill: int) -> None:
+        """Waits a moment for more free places where others run, for a script costs the same."""
+        end = time.monotonic() + GATHER_SECONDS
+        while self.free < refill and self._runs and not self._stopping.is_set():
+            try:
+                await asyncio.wait_for(self._signal.wait(), max(0.0, end - time.monotonic()))
+            except TimeoutError:
+                return
+            self._signal.clear()
+
+    async def _fill(self) -> None:
+        asked = min(self.free, MOST_IN_A_SCRIPT)
+        bulk_first, bulk_most = self._bulk_bounds()
+        self._more = False
+        try:
+            claim = await self._ledger.claim(
+                asked,
+                bulk_first=bulk_first,
+                bulk_most=bulk_most,
+                suspects=0 if self._suspects_running else 1,
+                most_bytes=self._text_bytes - self._running_bytes,
+                bulk_bytes=int(self._text_bytes * BULK_SHARE) - self._bulk_bytes,
+            )
+        except RETRYABLE_REDIS_ERRORS as exc:
+            self._ledger.outage.failed("claim", exc)
+            await asyncio.sleep(REDIS_PAUSE_SECONDS)
+            return
+        self._ledger.outage.worked("claim")
+        # A full answer may hide more; so may one that the bulk lane's bound cut short.
+        leases = claim.leases
+        self._paused = claim.paused
+        self._more = self._more or (
+            len(leases) == asked or claim.held_seconds > 0 or claim.skipped > 0 or claim.cut
+        )
+        self._held_until = time.monotonic() + min(claim.held_seconds, HOLD_LOOK_SECONDS)
+        for lease in leases:
+            self._start(lease)
+
+    def _bulk_bounds(self) -> tuple[int, int]:
+        """Returns how many bulk commands go first, and how many may run besides those that do."""
+        reserve = max(1, self._places // 16)
+        if self._intake_is_behind():
+            # A producer may keep it so for ever: a share of the lane goes on.
+            if time.monotonic() < self._bulk_again_at:
+                return 0, 0
+            self._bulk_again_at = time.monotonic() + BULK_PAUSE_SECONDS
+            share = max(0, reserve - self._bulk_running)
+            return share, share
+        if self._places == 1:
+            # Neither lane can have a place of its own, so they take turns.
+            self._bulk_has_turn = not self._bulk_has_turn
+            return int(self._bulk_has_turn), 1
+        return (
+            max(0, reserve - self._bulk_running),
+            max(0, self._places - reserve - self._bulk_running),
+        )
+
+    def _held_seconds(self) -> float:
+        """For how long nothing may be claimed: the API asked for it, or it is in trouble."""
+        if self._breaker.is_open or self._attempts.is_refused:
+            return BREAKER_PAUSE_SECONDS
+        return max(0.0, self._held_until - time.monotonic())
+
+    def _start(self, lease: Lease) -> None:
+        task = asyncio.create_task(self._run(lease))
+        self._runs[task] = (lease, None)
+        self._count(lease, 1)
+        task.add_done_callback(self._ended)
+
+    def _count(self, lease: Lease, sign: int) -> None:
+        size = sign * len(lease.text)
+        self._running_bytes += size
+        self._suspects_running += sign * lease.suspect
+        if lease.lane is Priority.BULK:
+            self._bulk_running += sign
+            self._bulk_bytes += size
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        lease, _ = self._runs.pop(task)
+        self._count(lease, -1)
+        # What a bound of the lane held back may be due now.
+        self._more = self._more or lease.lane is Priority.BULK or lease.suspect
+        if self._more or self._stopping.is_set():
+            self._signal.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("run.broken", command_id=lease.command_id, exc_info=error)
+
+    async def _run(self, lease: Lease) -> None:
+        try:
+            run = self._attempts.begin(lease)
+        except Exception as exc:
+            if not isinstance(exc, InvalidCommandError):
+                log.exception("run.defect", command_id=lease.command_id)
+            unread = self._attempts.unreadable(lease, exc)
+            if unread is not None:
+                self._end(unread)
+            return
+        current = asyncio.current_task()
+        if current is not None:
+            self._runs[current] = (lease, run)
+        try:
+            finish = await self._attempts.carry_out(run)
+        except FencedError:
+            log.warning("run.fenced", command_id=lease.command_id, token=lease.token)
+            return
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+            finish = self._attempts.hand_back(run)
+        except RETRYABLE_REDIS_ERRORS as exc:
+            # The ledger could not be asked in the middle of a run. The lease decides: the
+            # command is claimed again when it ends, with what was noted until now.
+            log.debug("run.ledger_lost", command_id=lease.command_id, kind=type(exc).__name__)
+            self._ledger.outage.failed(ONCE, exc)
+            return
+        except Exception as exc:
+            log.exception("run.defect", command_id=lease.command_id)
+            finish = self._attempts.defect(run, exc)
+        self._end(finish)
+
+    def _end(self, finish: RunResult) -> None:
+        self._finishes.append(finish)
+        self._finishing.set()
+
+    async def settle(self) -> None:
+        """Records finishes in the ledger, many in one script, until it is cancelled."""
+        pause = REDIS_PAUSE_SECONDS
+        while True:
+            if not self._finishes:
+                self._finished.set()
+                await self._finishing.wait()
+            self._finishing.clear()
+            batch = self._finishes[:MOST_IN_A_SCRIPT]
+            if not batch:
+                continue
+            self._finished.clear()
+            try:
+                is_settled = await self._settle_batch(batch)
+            except RETRYABLE_REDIS_ERRORS as exc:
+                self._ledger.outage.failed("settle", exc)
+                is_settled = False
+            else:
+                self._ledger.outage.worked("settle")
+            if is_settled:
+                pause = REDIS_PAUSE_SECONDS
+            else:
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_REDIS_PAUSE_SECONDS, pause * 2)
+
+    async def _settle_batch(self, batch: list[RunResult]) -> bool:
+        """Records finishes in one script; returns whether none of them is left.
+
+        Raises:
+            redis.exceptions.RedisError: Redis takes none of them.
+        """
+        try:
+            done = await self._ledger.finish(batch)
+        except REDIS_AWAY:
+            raise
+        except Exception as exc:
+            if isinstance(exc, ResponseError) and len(batch) == 1:
+                raise
+            # One of them may be what can't be written: it must not take the others with it.
+            return await self._settle_singly(batch)
+        del self._finishes[: len(batch)]
+        for finish, was_done in zip(batch, done, strict=True):
+            await self._note_end(finish, was_done=was_done)
+        return True
+
+    async def _settle_singly(self, batch: list[RunResult]) -> bool:
+        settled, refused = 0, 0
+        for finish in batch:
+            try:
+                was_done = await self._settle_one(finish)
+            except ResponseError as exc:
+                # Behind all others, so that it stands in nobody's way.
+                self._finishes.append(self._finishes.pop(0))
+                if not settled:
+                    # Most likely Redis takes nothing at all: one is enough to ask.
+                    raise
+                log.warning("run.unsettled", command_id=finish.lease.command_id, error=str(exc))
+                refused += 1
+                continue
+            del self._finishes[0]
+            settled += 1
+            await self._note_end(finish, was_done=was_done)
+        return not refused
+
+    async def _settle_one(self, finish: RunResult) -> bool:
+        try:
+            (was_done,) = await self._ledger.finish([finish])
+        except (*REDIS_AWAY, ResponseError):
+            raise
+        except Exception as exc:
+            log.exception("run.unrecordable", command_id=finish.lease.command_id)
+            plain = self._attempts.unrecordable(finish.lease, exc)
+            (was_done,) = await self._ledger.finish([plain])
+        return was_done
+
+    async def _note_end(self, finish: RunResult, *, was_done: bool) -> None:
+        """Tells of a run that was fenced; of any other, judges by its end how its lane does.
+
+        A lane in which nearly everything fails is paused, and resumed when its probe succeeds.
+        """
+        if not was_done:
+            log.warning("run.fenced", command_id=finish.lease.command_id)
+            return
+        if not (finish.state.ended or _began_training(finish)) or finish.late:
+            return
+        lane = finish.lease.lane
+        failed = finish.state is RowState.FAILED
+        try:
+            if failed and lane not in self._paused and self._share.count(lane, failed=True):
+                log.error("lane.paused", lane=lane, reason="nearly everything in it fails")
+                await self._lanes.pause(lane, "nearly everything in it fails", self._probe_seconds)
+            elif not failed:
+                self._share.count(lane, failed=False)
+                if lane in self._paused:
+                    log.warning("lane.resumed", lane=lane)
+                    await self._lanes.resume(lane)
+        except RETRYABLE_REDIS_ERRORS as exc:
+            self._ledger.outage.failed(ONCE, exc)
+
+    async def renew(self) -> None:
+        """Renews the leases of all runs until it is cancelled; drops runs that lost theirs."""
+        while True:
+            await asyncio.sleep(self._lease_seconds / 3)
+            held = [lease for lease, _ in self._runs.values()]
+            held += [finish.lease for finish in self._finishes]
+            for start in range(0, len(held), MOST_IN_A_SCRIPT):
+                try:
+                    lost = await self._ledger.renew(held[start : start + MOST_IN_A_SCRIPT])
+                except RETRYABLE_REDIS_ERRORS as exc:
+                    self._ledger.outage.failed("renew", exc)
+                    break
+                self._ledger.outage.worked("renew")
+                self._drop(lost)
+
+    def _drop(self, lost: Iterable[str]) -> None:
+        gone = set(lost)
+        for task, (lease, run) in list(self._runs.items()):
+            if lease.row_id in gone and not (run is not None and run.changing):
+                log.warning("run.lease_lost", command_id=lease.command_id)
+                task.cancel()
+
+    async def close(self, grace_seconds: float) -> None:
+        """Ends all runs: changes are let finish, all else is handed back; then settles.
+
+        Args:
+            grace_seconds: how long calls that change something may still take.
+        """
+        self.stop()
+        end = time.monotonic() + grace_seconds
+        # A claim that is under way brings leases, which are to be handed back too.
+        while (self._runs or self._draining) and (rest := end - time.monotonic()) > 0:
+            # More than once: a run whose change is done goes on to what need not be waited for, and
+            # one that has not begun would end without a word.
+            for task, (_, run) in list(self._runs.items()):
+                if run is not None and not run.changing:
+                    task.cancel()
+            if self._runs:
+                await asyncio.wait(list(self._runs), timeout=min(rest, CLOSE_PAUSE_SECONDS))
+            else:
+                await asyncio.sleep(min(rest, CLAIM_PAUSE_SECONDS))
+        self._finished.clear()
+        self._finishing.set()
+        try:
+            await asyncio.wait_for(self._finished.wait(), 5.0)
+        except TimeoutError:
+            log.warning("run.unsettled", runs=len(self._finishes))
+
+
+def _began_training(finish: RunResult) -> bool:
+    """Tells whether a probe began a training: its lane works, and its end may be days away."""
+    waits = finish.state is RowState.TRAINING
+    return finish.lease.probe and waits and finish.lease.state is not RowState.TRAINING

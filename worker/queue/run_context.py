@@ -1,0 +1,263 @@
+"""One run of one command: what its handler may know and do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from schemas.enums import Priority
+from schemas.events import ErrorCode
+from worker.byte_budget import ByteBudget
+from worker.errors import DeadlineExceededError, FencedError, RetryableError
+from worker.queue.groups import event_source
+from worker.queue.ledger.event_builder import build_event
+from worker.queue.ledger.ledger import GUARD_SECONDS, CheckpointStatus
+from worker.queue.ledger.models import RowState
+from worker.thread_pools import ThreadPools
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from schemas.commands import Command
+    from schemas.enums import EventState
+    from schemas.referral import ReferredCommand
+    from worker.byte_budget import Reservation
+    from worker.files.downloads import Downloads
+    from worker.files.file_access import AllowedFiles
+    from worker.queue.groups import GroupOwner
+    from worker.queue.ledger.ledger import Ledger
+    from worker.queue.ledger.models import Lease, Progress
+
+C = TypeVar("C", bound="Command | ReferredCommand")
+S = TypeVar("S")
+
+# Room for the labels of half a million items; each is in memory while its command runs.
+DATAREF_LIMIT_BYTES = 32 * 1024 * 1024
+
+
+INFLIGHT_BODY_BYTES = 48 * 1024 * 1024
+# What is reserved before a file's size is known; most pictures are no larger.
+FIRST_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """What all runs of a process share.
+
+    Attributes:
+        bodies: bounds the bytes of files that runs have read and not yet sent.
+        threads: where what blocks is done.
+        groups: whoever makes groups.
+        file_seconds: how long a file on a disk may take, which may be another machine's.
+        source_urls: URLs below which sources and data of commands may be read.
+        now: seconds since the epoch, by the clock that all commands are judged by.
+        dataref_limit_bytes: most that a command's `dataref` may hold.
+        services: see `service`.
+    """
+
+    ledger: Ledger
+    downloads: Downloads
+    data_roots: tuple[Path, ...]
+    groups: GroupOwner
+    bodies: ByteBudget = field(default_factory=lambda: ByteBudget(INFLIGHT_BODY_BYTES))
+    threads: ThreadPools = field(default_factory=ThreadPools)
+    file_seconds: float = 60.0
+    source_urls: tuple[str, ...] = ()
+    now: Callable[[], float] = time.time
+    dataref_limit_bytes: int = DATAREF_LIMIT_BYTES
+    services: Mapping[type, object] = field(default_factory=dict)
+
+    def service(self, kind: type[S]) -> S:
+        """Returns what handlers of some commands need beside all this; one object of each class.
+
+        Raises:
+            LookupError: whoever built this worker gave it none.
+        """
+        try:
+            return cast("S", self.services[kind])
+        except KeyError as exc:
+            raise LookupError(f"this worker has no {kind.__name__}") from exc
+
+
+@dataclass(slots=True)
+class RunContext(Generic[C]):
+    """A claimed command, while its handler works on it.
+
+    Attributes:
+        changing: whether a call that changes something is under way; a stop lets it finish,
+            while everything else is handed back at once.
+        begun: when this run began, in seconds of a clock that never goes back.
+    """
+
+    command: C
+    lease: Lease
+    around: Dependencies
+    changing: bool = False
+    reservation: Reservation | None = None
+    begun: float = field(init=False, default_factory=time.monotonic)
+    progress: Progress = field(init=False)
+    state: RowState = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.state = self.lease.state
+        self.progress = dict(self.lease.progress or {})
+
+    async def read_file(self, files: AllowedFiles, path: Path, copies: int) -> bytes:
+        """Returns what a file on a disk holds, once there is room for it.
+
+        Args:
+            files: which may be read.
+            path: of the file.
+            copies: how many times its size it takes while it is worked on.
+
+        Raises:
+            InputError: it can't be read.
+            RetryableError: not now, or not in time, as from a server of files that is away.
+        """
+        around = self.around
+        size = FIRST_BYTES
+        try:
+            while True:
+                await self.reserve(size * copies)
+                content = await around.threads.files.run(
+                    around.file_seconds, files.read_within, path, size
+                )
+                if isinstance(content, bytes):
+                    return content
+                # Given back first: who holds some and waits for more is in others' way.
+                self.release()
+                size = content
+        except TimeoutError as exc:
+            message = f"{files.field}: the file did not come within {around.file_seconds:g} s"
+            raise RetryableError(message, code=ErrorCode.DATA_UNAVAILABLE) from exc
+
+    async def download(self, url: str, most_bytes: int, field: str, copies: int) -> bytes:
+        """Returns what lies behind a URL, once there is room for it; as `Downloads.read` does."""
+
+        async def make_room(size: int) -> None:
+            await self.reserve(size * copies)
+
+        return await self.around.downloads.read(url, most_bytes, field, make_room)
+
+    async def reserve(self, size_bytes: int) -> None:
+        """Waits until the run may hold so many bytes in all; they are given back at its end."""
+        if self.reservation is None:
+            bulk = self.lease.lane is Priority.BULK
+            self.reservation = self.around.bodies.reservation(bulk=bulk)
+        await self.reservation.grow(size_bytes)
+
+    def release(self) -> None:
+        """Gives back what the run has reserved."""
+        if self.reservation is not None:
+            self.reservation.release()
+
+    def guard_key(self, name: str) -> str:
+        """The key of a guard."""
+        return self.around.ledger.keys.guard(name)
+
+    def check_deadline(self) -> None:
+        """Does nothing before the command's deadline.
+
+        Raises:
+            DeadlineExceededError: it has passed, or it passes before the command may start.
+        """
+        command = self.command
+        if command.deadline is None:
+            return
+        never = command.notbefore is not None and command.notbefore >= command.deadline
+        if never or command.deadline.timestamp() <= self.now():
+            raise self.lateness()
+
+    def lateness(self) -> DeadlineExceededError:
+        """Returns the error by which the command ends once its deadline has passed."""
+        message = "the deadline passed before the command was done"
+        if self.state is RowState.TRAINING:
+            message = "the deadline passed while the training ran; it goes on at the API"
+        return DeadlineExceededError(message, code=ErrorCode.DEADLINE_EXCEEDED)
+
+    @asynccontextmanager
+    async def until_deadline(self) -> AsyncIterator[None]:
+        """Ends a wait with the command's deadline.
+
+        Raises:
+            DeadlineExceededError: it has come.
+        """
+        deadline = self.command.deadline
+        rest = None if deadline is None else deadline.timestamp() - self.now()
+        try:
+            async with asyncio.timeout(rest):
+                yield
+        except TimeoutError as exc:
+            raise self.lateness() from exc
+
+    def now(self) -> float:
+        """Seconds since the epoch, by Redis' clock where that is known."""
+        return self.around.now()
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Marks a call that changes something at the API."""
+        self.changing = True
+        try:
+            yield
+        finally:
+            self.changing = False
+
+    def elapsed(self) -> float:
+        """Returns the seconds since what the progress tells; never less than 0.
+
+        A time that lies ahead was noted before the clock went back: it counts from now on.
+        """
+        now = self.now()
+        self.progress["at"] = min(self.progress["at"], now)
+        return float(now - self.progress["at"])
+
+    async def note(  # noqa: PLR0913 - what a note holds
+        self,
+        progress: Progress,
+        *,
+        state: RowState | None = None,
+        event: tuple[EventState, dict[str, Any]] | None = None,
+        take_guard: str = "",
+        drop_guard: str = "",
+        guard_lapses: bool = False,
+        guard_seconds: int = GUARD_SECONDS,
+    ) -> str | None:
+        """Records progress, before or after a change; returns who holds a refused guard.
+
+        Raises:
+            FencedError: the command has another holder now, or was cancelled.
+        """
+        payload = b""
+        if event is not None:
+            lease = self.lease
+            payload = build_event(
+                self.command,
+                lease.entry_id,
+                lease.command_id,
+                *event,
+                source=event_source(self.around.groups, lease),
+                now=self.now(),
+            )
+        noted, holder = await self.around.ledger.note(
+            self.lease,
+            progress,
+            state=state,
+            event=payload,
+            replies=self.around.ledger.keys.replies(self.command.replyto),
+            take_guard=take_guard,
+            drop_guard=drop_guard,
+            guard_lapses=guard_lapses,
+            guard_seconds=guard_seconds,
+        )
+        if noted is CheckpointStatus.FENCED:
+            raise FencedError("another holder owns the command now")
+        if noted is CheckpointStatus.GUARDED:
+            return holder
+        self.progress = progress
+        self.state = state or self.state
+        return None
