@@ -193,7 +193,7 @@ def test_a_cancellation_survives_a_restart(control: Control, which: str) -> None
     assert shown["state"] == "cancelled"
     assert control.states(cancelled) == ["accepted", "started", "cancelled"]
     # What was not cancelled is still waited for, and still can be.
-    assert control.state(waiting) == "training"
+    assert control.state(waiting) == "polling"
     assert control.cancel(waiting).code == 0
     assert control.states(waiting) == ["accepted", "started", "cancelled"]
 

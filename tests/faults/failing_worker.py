@@ -48,6 +48,7 @@ from worker.queue.intake.consumer import StreamConsumer
 from worker.queue.intake.list_bridge import ListForwarder
 from worker.queue.ledger.keys import COMMAND_FIELD, GROUP
 from worker.queue.ledger.ledger import Ledger
+from worker.queue.ledger.models import Phase
 from worker.queue.pool.executor import Executor
 from worker.queue.pool.supervisor import Supervisor
 from worker.queue.run_context import RunContext
@@ -136,9 +137,15 @@ def _wrap(
     setattr(owner, method, wrapped)
 
 
-def _note_name(_: Ledger, lease: Any, progress: dict[str, Any], **__: Any) -> tuple[str, str]:
-    step = progress.get("step", "sent" if "sent" in progress else "withdrawn")
-    return {"intended": "intent"}.get(step, step), lease.command_id
+def _note_name(
+    _: Ledger, lease: Any, progress: dict[str, Any], *, phase: Phase, **__: Any
+) -> tuple[str, str]:
+    names = {
+        Phase.INTENDED: "intent",
+        Phase.APPLIED: "created",
+        Phase.IDLE: "sent" if "sent" in progress else "withdrawn",
+    }
+    return names.get(phase, phase), lease.command_id
 
 
 def _send_name(_: Transport, method: str, path: str, **options: Any) -> tuple[str, str]:
@@ -215,10 +222,12 @@ def mutate(name: str) -> None:
         case "intent":
             note = RunContext.note
 
-            async def note_late(self: RunContext[Any], progress: Any, **more: Any) -> Any:
-                if progress.get("step") == "intended":
+            async def note_late(
+                self: RunContext[Any], progress: Any, *, phase: Phase | None = None, **more: Any
+            ) -> Any:
+                if phase is Phase.INTENDED:
                     return None
-                return await note(self, progress, **more)
+                return await note(self, progress, phase=phase, **more)
 
             RunContext.note = note_late  # type: ignore[method-assign]
         case "acknowledgement":

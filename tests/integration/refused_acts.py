@@ -37,7 +37,7 @@ from worker.queue.ledger.holds import Holds
 from worker.queue.ledger.keys import GROUP, member_row_id
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.lua import load_script
-from worker.queue.ledger.models import Rejection, RowState, RunResult
+from worker.queue.ledger.models import Phase, Rejection, RowState, RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -179,8 +179,9 @@ async def noting(world: World) -> Act:
     await world.redis.hset(keys.row("ended"), mapping={"s": "cancelled", "e": "1"})
     return lambda client: ledger_of(client, keys).note(
         lease,
-        {"step": "created"},
-        state=RowState.TRAINING,
+        {},
+        phase=Phase.APPLIED,
+        state=RowState.POLLING,
         event=b'{"n": 1}',
         replies=world.replies,
         take_guard=keys.guard("new"),
@@ -202,7 +203,8 @@ def finishing(state: RowState) -> Prepare:
             replies=world.replies,
             dead_letter=b"{}" if state is RowState.FAILED else b"",
             drop_guard=keys.guard("x"),
-            progress={"step": "created"},
+            progress={},
+            phase=Phase.APPLIED,
             errors=[{"code": "rate_limited"}],
             failure="no",
         )
@@ -243,7 +245,7 @@ async def cancelling(world: World) -> Act:
         deadline_ms=YEAR_2200_MS,
         text=TEXT[:-1] + b',"replyto":"desk"}',
     )
-    await world.ledger.note(lease, {"step": "sent"})
+    await world.ledger.note(lease, {}, phase=Phase.INTENDED)
     return lambda client: cancel(
         client, world.keys, "one", retention_seconds=600, reply_retention_seconds=600
     )
@@ -264,7 +266,7 @@ async def resolving(world: World) -> Act:
         replies=world.replies,
         text=TEXT[:-1] + b',"replyto":"desk"}',
     )
-    await world.ledger.note(lease, {"step": "in_doubt"})
+    await world.ledger.note(lease, {}, phase=Phase.IN_DOUBT)
     return lambda client: resolve(
         client, world.keys, "one", Resolution(None, "me"), reply_retention_seconds=600
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from datetime import UTC, datetime
@@ -16,12 +15,13 @@ import redis as redis_py
 from schemas.enums import Priority
 from tests.console import Console, finish, wait_until
 from worker.embedded import EmbeddedRedis
+from worker.encord.creation.resource_spec import training_goes_on
 from worker.queue.intake.validation import Entry, judge
 from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
 from worker.queue.ledger.holds import Holds
 from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, Keys
 from worker.queue.ledger.lanes import Lanes
-from worker.queue.ledger.models import Lease, NewCommand, RowState, RunResult
+from worker.queue.ledger.models import Lease, NewCommand, Phase, RowState, RunResult
 from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
@@ -225,30 +225,31 @@ async def test_status_tells_when_the_next_look_is_and_the_last_error(
 
 
 @pytest.mark.parametrize(
-    ("progress", "told"),
+    ("phase", "progress", "told"),
     [
-        ({"step": "intended", "at": 1.0}, "under way a change at the API"),
+        (Phase.INTENDED, {"at": 1.0}, "under way a change at the API"),
         (
+            Phase.IN_DOUBT,
             {
-                "step": "in_doubt",
                 "at": 1.0,
                 "error": {"code": "connection_lost", "message": "it was lost"},
                 "check": "Check the trainings of that model.",
             },
             "in doubt connection_lost: it was lost",
         ),
-        ({"step": "created", "at": 1.0, "uuid": MODEL}, f"training {MODEL}"),
+        (Phase.APPLIED, {"at": 1.0, "uuid": MODEL}, f"training {MODEL}"),
     ],
 )
 async def test_status_tells_what_is_known_of_a_change(
     console: Console,
     redis: Redis,
     ledger: Ledger,
+    phase: Phase,
     progress: dict[str, Any],
     told: str,
 ) -> None:
     held = await lease(redis, ledger, **TRAIN, id="one")
-    await ledger.note(held, progress)
+    await ledger.note(held, progress, phase=phase)
     words = " ".join(console.run("status", "one").out.split())
     assert told in words
     assert progress.get("check", "") in words
@@ -347,8 +348,8 @@ async def test_status_shows_a_command_whose_doubt_someone_wrote_over(
     console: Console, redis: Redis, ledger: Ledger, progress: str
 ) -> None:
     await accept(redis, ledger, **LIST, id="one")
-    noted = json.dumps({**json.loads(progress), "step": "in_doubt"})
-    await redis.hset(ledger.keys.row("one"), mapping={"s": "in_doubt", "p": noted})
+    noted: Any = {"s": "in_doubt", "h": "in_doubt", "p": progress}
+    await redis.hset(ledger.keys.row("one"), mapping=noted)
     said = console.run("status", "one")
     assert (said.code, said.err) == (0, "")
     assert "the API is asked whether it happened" in " ".join(said.out.split())
@@ -424,22 +425,23 @@ async def test_list_has_counts_on_top_and_filters_by_state(
 
 
 @pytest.mark.parametrize(
-    ("progress", "told"),
+    ("phase", "told"),
     [
-        ({"step": "created", "uuid": MODEL}, f"its training {MODEL} goes on at the API"),
-        ({"step": "intended"}, "nobody finds out any more"),
-        ({}, "may still be carried out"),
+        (Phase.APPLIED, f"its training {MODEL} goes on at the API"),
+        (Phase.INTENDED, "nobody finds out any more"),
+        (Phase.IDLE, "may still be carried out"),
     ],
 )
 async def test_cancel_says_what_it_does_not_end(
     console: Console,
     redis: Redis,
     ledger: Ledger,
-    progress: dict[str, Any],
+    phase: Phase,
     told: str,
 ) -> None:
     held = await lease(redis, ledger, **TRAIN, id="one")
-    await ledger.note(held, progress)
+    leaves = training_goes_on(MODEL) if phase is Phase.APPLIED else None
+    await ledger.note(held, {}, phase=phase, leaves=leaves)
     said = console.run("cancel", "one")
     assert said.code == 0
     assert told in said.out

@@ -204,7 +204,7 @@ def test_a_wait_that_is_left_says_that_the_command_goes_on_and_how_to_look(
     assert "state training" in " ".join(standing.out.split())
     (row,) = served.console.run("status", command_id, "--json").lines
     assert row["progress"]["uuid"] in standing.out
-    listed = served.console.run("list", "--state", "training", "--json").lines
+    listed = served.console.run("list", "--state", "polling", "--json").lines
     assert command_id in {each["id"] for each in listed}
 
     cancelled = served.console.run("cancel", command_id)

@@ -182,7 +182,7 @@ async def test_past_its_deadline_a_training_is_asked_for_no_more(bench: Bench) -
         "train", train_data(bench.sandbox, model), deadline=in_seconds(deadline - time.time())
     )
     await bench.attempt(sent)
-    assert await bench.state(sent) == "training"
+    assert await bench.state(sent) == "polling"
     due = await bench.redis.zscore(bench.ledger.keys.due_interactive, sent)
     assert due is not None
     assert due / 1000 < deadline - 0.5, "the last poll comes before the deadline"

@@ -134,7 +134,7 @@ async def test_a_change_that_is_under_way_goes_on_though_its_lease_was_lost(benc
     row = keys.row(sent)
 
     async def is_under_way() -> bool:
-        return b'"intended"' in (await bench.redis.hget(row, "p") or b"")
+        return await bench.redis.hget(row, "h") == b"intended"
 
     async def left_word() -> bool:
         return bool(await bench.redis.exists(keys.testimony(sent)))

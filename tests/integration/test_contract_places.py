@@ -301,13 +301,13 @@ async def test_a_stop_waits_for_the_call_that_creates_and_for_no_other(bench: Be
     async with running_runner(bench, 4) as runner:
 
         async def intended() -> bool:
-            return b"intended" in (await bench.redis.hget(row, "p") or b"")
+            return await bench.redis.hget(row, "h") == b"intended"
 
         await until(intended)
         async with asyncio.timeout(50):
             await runner.close(60)
     assert await bench.states(sent) == ["accepted", "started"]
-    assert await bench.state(sent) == "training"
+    assert await bench.state(sent) == "polling"
 
 
 async def test_a_request_that_is_held_open_outlasts_no_wait(bench: Bench) -> None:

@@ -68,10 +68,10 @@ async def test_a_poll_that_is_told_to_wait_waits_for_that_long(bench: Bench) -> 
         })
         assert await polled(bench, sent) >= 200
         row = bench.ledger.keys.row(sent)
-        progress = orjson.loads(await bench.redis.hget(row, "p") or b"{}")
         # By this a release of holds finds it.
-        assert progress["failure"] == {429: "rate_limited", 503: "server_error"}[status]
-    assert await bench.state(sent) == "training"
+        waits_for = await bench.redis.hget(row, "w")
+        assert waits_for == {429: b"rate_limited", 503: b"server_error"}[status]
+    assert await bench.state(sent) == "polling"
 
 
 async def test_neither_the_next_poll_nor_one_held_open_outlasts_the_wait_for_the_training(
@@ -131,7 +131,7 @@ async def test_a_training_stays_a_training_while_its_result_cannot_be_stored(
     sent = await bench.send("train", train_data(bench.sandbox, bench.sandbox.create_model()))
     for _ in range(2):
         await bench.attempt(sent)
-        assert await bench.state(sent) == "training"
+        assert await bench.state(sent) == "polling"
     assert (await bench.states(sent))[-1] == "retrying"
     bench.attempts = replace(bench.attempts, results=whole)
     assert (await bench.end(sent))["type"] == "train.succeeded"
@@ -168,7 +168,7 @@ async def waiting(bench: Bench, timeout_seconds: int = 10_000_000) -> str:
     data = train_data(bench.sandbox, model, timeout_seconds=timeout_seconds)
     sent = await bench.send("train", data)
     await bench.attempt(sent)
-    assert await bench.state(sent) == "training"
+    assert await bench.state(sent) == "polling"
     return sent
 
 

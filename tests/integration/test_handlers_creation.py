@@ -17,6 +17,7 @@ from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.errors import FencedError
 from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.ledger import GUARD_SECONDS
+from worker.queue.ledger.models import Phase
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,7 +191,7 @@ async def test_a_running_training_that_is_listed_is_adopted_before_it_ends(bench
     sent = await bench.send("train", data)
     for _ in range(3):
         await bench.attempt(sent)
-    assert await bench.state(sent) == "training"
+    assert await bench.state(sent) == "polling"
     assert await bench.states(sent) == ["accepted", "in_doubt", "started"]
 
 
@@ -380,7 +381,7 @@ async def test_a_command_cancelled_during_its_post_lets_an_identical_one_go_on(
     )
     run = bench.begin(await bench.claim(cancelled))
     first = asyncio.create_task(bench.attempts.carry_out(run))
-    while run.progress.get("step") != "intended":
+    while run.phase is not Phase.INTENDED:
         await asyncio.sleep(0.005)
     outcome = await cancel(
         bench.redis, bench.ledger.keys, cancelled, retention_seconds=60, reply_retention_seconds=60
@@ -405,8 +406,7 @@ async def test_a_second_run_of_a_created_training_only_waits_for_it(bench: Bench
     assert await bench.states(sent) == ["accepted", "started"]
     assert made(bench, "train", data) == 1
     lease = await bench.claim(sent)
-    assert lease.progress is not None
-    assert lease.progress["step"] == "created"
+    assert lease.phase is Phase.APPLIED
     assert lease.claims == 1, "progress starts the count of claims anew"
     assert await lookalikes(bench) == [], "should it fail, it keeps nobody else in doubt"
 
@@ -434,7 +434,7 @@ async def test_a_training_goes_on_though_the_file_that_named_its_data_is_gone(
     *_, told = await bench.told(sent)
     assert told["type"] == "train.retrying"
     assert told["data"]["error"]["code"] == "data_unavailable"
-    assert await bench.state(sent) == "training"
+    assert await bench.state(sent) == "polling"
     file.write_bytes(text)
     assert (await bench.end(sent))["type"] == "train.succeeded"
     assert made(bench, "train", data) == 1

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from schemas.parsing import InvalidCommandError
 from tests.console import Console
 from tests.integration.ledger_acts import events
 from tests.sandbox_process import SIMULATED
@@ -67,7 +68,7 @@ async def test_what_a_person_found_is_adopted_as_if_the_api_had_told(bench: Benc
     (uuid,) = set(trainings(bench)) - set(before)
     assert await settle(bench, sent, uuid) == ResolveOutcome(ResolveStatus.RESOLVED, "in_doubt")
     await bench.attempt(sent)
-    assert await bench.state(sent) == "training"
+    assert await bench.state(sent) == "polling"
     end = await bench.end(sent)
     assert end["data"]["result"]["training_uuid"] == uuid
     assert await bench.states(sent) == ["accepted", "in_doubt", "resolved", "started", "succeeded"]
@@ -209,7 +210,7 @@ async def test_a_training_that_a_person_found_is_named_by_a_cancellation(bench: 
     outcome = await cancel(
         bench.redis, bench.ledger.keys, sent, retention_seconds=60, reply_retention_seconds=60
     )
-    assert outcome.training_uuid == uuid
+    assert outcome.leaves["training_uuid"] == uuid
 
 
 async def test_the_command_the_client_and_the_console_do_the_same(
@@ -234,15 +235,14 @@ async def test_the_command_the_client_and_the_console_do_the_same(
         assert [event.data["by"] async for event in client.events(["resolved"])] == ["Bo"]
 
 
-async def test_a_step_that_a_newer_version_noted_is_never_taken_for_none(bench: Bench) -> None:
+async def test_a_phase_that_a_newer_version_noted_is_never_taken_for_none(bench: Bench) -> None:
     """Two versions may run side by side: what one does not know, it does not send again."""
     before = trainings(bench)
     sent = await doubtful_training(bench, NEVER_SENT)
-    await bench.redis.hset(bench.ledger.keys.row(sent), "p", '{"step": "unheard of"}')
+    await bench.redis.hset(bench.ledger.keys.row(sent), "h", "unheard of")
     bench.sandbox.faults(SIMULATED)
-    run = bench.begin(await bench.claim(sent))
-    with pytest.raises(RuntimeError, match="unknown step"):
-        await bench.attempts.carry_out(run)
+    with pytest.raises(InvalidCommandError, match="phase"):
+        bench.begin(await bench.claim(sent))
     assert trainings(bench) == before
 
 

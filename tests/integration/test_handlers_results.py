@@ -340,7 +340,7 @@ async def test_a_cancelled_command_runs_no_more(bench: Bench) -> None:
         reply_retention_seconds=60,
     )
     assert outcome.verdict is CancelStatus.CANCELLED
-    assert outcome.training_uuid is not None
+    assert outcome.leaves["training_uuid"]
     assert await bench.ledger.finish([await bench.attempts.carry_out(run)]) == [False]
     assert await bench.states(sent) == ["accepted", "started", "cancelled"]
 

@@ -140,11 +140,14 @@ async def test_a_release_hastens_only_what_a_429_told_to_come_back(
         await accept_one(redis, ledger, command_id, lane=Priority.BULK)
     await accept_one(redis, ledger, "later", not_before_ms=await now_ms(redis) + 60_000)
     for lease in (await ledger.claim(9, bulk_most=9)).leases:
-        state = RowState.TRAINING if lease.command_id == "training" else RowState.RETRYING
+        state = RowState.POLLING if lease.command_id == "training" else RowState.RETRYING
         past = [
             {"at": "x", "code": code, "message": 'says "at":'} for code in errors[lease.command_id]
         ]
-        await ledger.finish([RunResult(lease, state, 1, delay_seconds=60, errors=past)])
+        code = "" if state is RowState.POLLING else errors[lease.command_id][-1]
+        await ledger.finish([
+            RunResult(lease, state, 1, delay_seconds=60, errors=past, failure=code)
+        ])
     await ledger.hold(30)
     released = await Holds(redis, keys).release()
     assert (len(released.holds), released.commands) == (1, 1)
@@ -157,38 +160,33 @@ async def test_a_release_hastens_the_poll_of_a_training_that_a_429_put_off(
 ) -> None:
     """And none that fails for another reason, or only waits for its turn."""
     await open_group(redis, keys)
-    failures: dict[str, Any] = {
-        "limited": {"failure": "rate_limited"},
-        "failing": {"failure": "server_error"},
-        "waiting": {"failure": None},
-        "older": {},
-    }
+    failures = {"limited": "rate_limited", "failing": "server_error", "waiting": ""}
     for command_id in failures:
         await accept_one(redis, ledger, command_id)
     for lease in (await ledger.claim(9)).leases:
-        progress = {"step": "created", **failures[lease.command_id]}
-        await ledger.finish([
-            RunResult(lease, RowState.TRAINING, 0, delay_seconds=60, progress=progress)
-        ])
+        code = failures[lease.command_id]
+        await ledger.finish([RunResult(lease, RowState.POLLING, 0, delay_seconds=60, failure=code)])
     assert (await Holds(redis, keys).release()).commands == 1
     (lease,) = (await ledger.claim(9)).leases
-    assert (lease.command_id, lease.state) == ("limited", RowState.TRAINING)
+    assert (lease.command_id, lease.state) == ("limited", RowState.POLLING)
 
 
-async def test_a_row_whose_errors_are_none_keeps_no_other_from_being_hastened(
+async def test_a_row_whose_code_is_none_keeps_no_other_from_being_hastened(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     await open_group(redis, keys)
-    odd = ("5", "null", "[1]", "{}", '"text"', "[[]]", "no JSON", "true")
+    odd: tuple[str | bytes, ...] = ("5", "null", "", "rate_limited ", b"\xff")
     for number in range(len(odd) + 1):
         await accept_one(redis, ledger, f"c{number}")
     error = {"at": "x", "code": "rate_limited", "message": "later"}
     for lease in (await ledger.claim(20)).leases:
         await ledger.finish([
-            RunResult(lease, RowState.RETRYING, 1, delay_seconds=60, errors=[error])
+            RunResult(
+                lease, RowState.RETRYING, 1, delay_seconds=60, errors=[error], failure=error["code"]
+            )
         ])
-    for number, errors in enumerate(odd):
-        await redis.hset(keys.row(f"c{number}"), "x", errors)
+    for number, code in enumerate(odd):
+        await redis.hset(keys.row(f"c{number}"), "w", code)
     assert (await Holds(redis, keys).release()).commands == 1
 
 
@@ -206,7 +204,7 @@ async def test_a_release_hastens_them_all_however_many_wait_and_whatever_stands_
             RowState.RETRYING,
             1,
             delay_seconds=3600,
-            errors=[{"code": "server_error" if number % 3 == 0 else "rate_limited"}],
+            failure="server_error" if number % 3 == 0 else "rate_limited",
         )
         for number, lease in enumerate(leases)
     ]

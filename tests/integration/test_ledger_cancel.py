@@ -21,10 +21,11 @@ from tests.integration.ledger_acts import (
     read_entry,
     snapshot,
 )
+from worker.encord.creation.resource_spec import training_goes_on
 from worker.queue.ledger.cancellation import CancelOutcome, CancelStatus, cancel
 from worker.queue.ledger.ledger import CheckpointStatus
 from worker.queue.ledger.lua import load_script
-from worker.queue.ledger.models import RowState, RunResult
+from worker.queue.ledger.models import Phase, RowState, RunResult
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -126,19 +127,22 @@ async def test_it_names_the_training_that_goes_on_at_the_api(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger, **TRAIN)
-    await ledger.note(lease, {"step": "created", "uuid": "u"}, state=RowState.TRAINING)
+    leaves = training_goes_on("u")
+    await ledger.note(
+        lease, {"uuid": "u"}, phase=Phase.APPLIED, state=RowState.POLLING, leaves=leaves
+    )
     outcome = await cancelled(redis, keys)
-    assert (outcome.state, outcome.training_uuid) == ("training", "u")
+    assert (outcome.state, outcome.leaves) == ("polling", leaves)
     told = (await events(redis, keys.events))[-1]["data"]
     assert told == {"training_uuid": "u", "note": "the training goes on at the API"}
 
 
-@pytest.mark.parametrize("step", ["intended", "in_doubt"])
+@pytest.mark.parametrize("phase", [Phase.INTENDED, Phase.IN_DOUBT, Phase.RESOLVED])
 async def test_it_says_that_a_change_was_under_way(
-    redis: Redis, ledger: Ledger, keys: Keys, step: str
+    redis: Redis, ledger: Ledger, keys: Keys, phase: Phase
 ) -> None:
     lease = await lease_one(redis, ledger, **TRAIN)
-    await ledger.note(lease, {"step": step})
+    await ledger.note(lease, {}, phase=phase)
     assert (await cancelled(redis, keys)).in_doubt
     assert "note" in (await events(redis, keys.events))[-1]["data"]
 
@@ -182,11 +186,11 @@ async def test_a_training_noted_while_it_cancels_is_in_the_event_or_the_note_is_
     await ledger.accept([acceptance(entry, f"id-{number}", **TRAIN) for number in range(100)])
     for lease in (await ledger.claim(100)).leases:
         (noted, _), outcome = await asyncio.gather(
-            ledger.note(lease, {"step": "created", "uuid": "u"}),
+            ledger.note(lease, {}, phase=Phase.APPLIED, leaves=training_goes_on("u")),
             cancelled(redis, keys, lease.command_id),
         )
         assert outcome.verdict is CancelStatus.CANCELLED
-        assert (noted is CheckpointStatus.DONE) == (outcome.training_uuid == "u")
+        assert (noted is CheckpointStatus.DONE) == bool(outcome.leaves)
 
 
 async def test_a_cancel_written_for_another_moment_of_the_row_does_nothing(
@@ -202,10 +206,10 @@ async def test_a_cancel_written_for_another_moment_of_the_row_does_nothing(
         return int(code)
 
     lease = await lease_one(redis, ledger)
-    await ledger.note(lease, {"step": "created", "uuid": "u"})
+    await ledger.note(lease, {"uuid": "u"}, phase=Phase.APPLIED)
     before = await snapshot(redis, keys)
     assert await cancelled_for(lease.token, "") == 3
-    assert await cancelled_for(lease.token - 1, '{"step":"created","uuid":"u"}') == 3
+    assert await cancelled_for(lease.token - 1, '{"uuid":"u"}') == 3
     assert await snapshot(redis, keys) == before
     await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1)])
     before = await snapshot(redis, keys)

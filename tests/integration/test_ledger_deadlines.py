@@ -11,7 +11,7 @@ from tests.integration.ledger_acts import accept_one, every_server, now_ms, open
 from tests.integration.test_ledger_cancel import cancelled
 from worker.queue.ledger.deadlines import Deadlines
 from worker.queue.ledger.lanes import Lanes
-from worker.queue.ledger.models import SUSPECT_CLAIMS, RowState, RunResult
+from worker.queue.ledger.models import SUSPECT_CLAIMS, Phase, RowState, RunResult
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -67,15 +67,15 @@ async def test_a_command_that_waits_to_retry_or_for_notbefore_is_late_at_its_dea
     assert sorted(await late_ids(deadlines)) == ["retries", "sleeps"]
 
 
-@pytest.mark.parametrize("state", [RowState.RUNNING, RowState.TRAINING])
+@pytest.mark.parametrize("state", [RowState.RUNNING, RowState.POLLING])
 async def test_a_command_under_a_lease_is_left_alone_and_ended_once_it_waits(
     redis: Redis, ledger: Ledger, keys: Keys, deadlines: Deadlines, state: RowState
 ) -> None:
     await open_group(redis, keys)
     await accept_one(redis, ledger, deadline_ms=1)
     (lease,) = (await ledger.claim(1)).leases
-    if state is RowState.TRAINING:
-        await ledger.finish([RunResult(lease, state, 0, progress={"step": "created"})])
+    if state is RowState.POLLING:
+        await ledger.finish([RunResult(lease, state, 0, progress={}, phase=Phase.APPLIED)])
         (lease,) = (await ledger.claim(1)).leases
     late = await deadlines.claim(100)
     assert late.leases == []
@@ -89,8 +89,8 @@ async def test_a_command_under_a_lease_is_left_alone_and_ended_once_it_waits(
 
 
 @pytest.mark.parametrize(
-    ("state", "progress"),
-    [(RowState.IN_DOUBT, {"step": "in_doubt"}), (RowState.RUNNING, {"step": "intended"})],
+    ("state", "phase"),
+    [(RowState.IN_DOUBT, Phase.IN_DOUBT), (RowState.RUNNING, Phase.INTENDED)],
 )
 async def test_a_command_that_may_have_changed_something_first_finds_out(
     redis: Redis,
@@ -98,12 +98,12 @@ async def test_a_command_that_may_have_changed_something_first_finds_out(
     keys: Keys,
     deadlines: Deadlines,
     state: RowState,
-    progress: dict[str, str],
+    phase: Phase,
 ) -> None:
     await open_group(redis, keys)
     await accept_one(redis, ledger, deadline_ms=1)
     (lease,) = (await ledger.claim(1)).leases
-    await ledger.finish([RunResult(lease, state, 0, progress=dict(progress))])
+    await ledger.finish([RunResult(lease, state, 0, progress={}, phase=phase)])
     assert await late_ids(deadlines) == []
     assert [each.state for each in (await ledger.claim(1)).leases] == [state]
 

@@ -22,7 +22,7 @@ from worker.backfill.standing import BackfillState
 from worker.backfill.store import FeedItem, Transition
 from worker.queue.intake.list_bridge import ListForwarder, ListSource
 from worker.queue.ledger.cancellation import cancel
-from worker.queue.ledger.models import AcceptStatus, Rejection, RowState, RunResult
+from worker.queue.ledger.models import AcceptStatus, Phase, Rejection, RowState, RunResult
 from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
@@ -153,11 +153,11 @@ async def test_a_note_that_the_events_refuse_is_told_when_it_is_repeated(
     guard = keys.guard("training:x")
     for _ in range(2):
         with pytest.raises(ResponseError):
-            await ledger.note(lease, {"step": "created"}, event=b"{}", take_guard=guard)
+            await ledger.note(lease, {}, phase=Phase.APPLIED, event=b"{}", take_guard=guard)
     assert await redis.exists(guard) == 0
     await redis.delete(keys.events)
     for _ in range(2):
-        await ledger.note(lease, {"step": "created"}, event=b"{}", take_guard=guard)
+        await ledger.note(lease, {}, phase=Phase.APPLIED, event=b"{}", take_guard=guard)
     assert await redis.xlen(keys.events) == 1
 
 
@@ -208,7 +208,7 @@ async def test_a_reply_stream_that_takes_no_more_keeps_nothing_from_happening_on
     replies = keys.replies("desk")
     await exhaust(redis, replies)
     lease = await lease_one(redis, ledger, event=b"accepted", replies=replies)
-    await ledger.note(lease, {"step": "created"}, event=b"noted", replies=replies)
+    await ledger.note(lease, {}, phase=Phase.APPLIED, event=b"noted", replies=replies)
     end = RunResult(lease, RowState.SUCCEEDED, 1, event=b"ended", replies=replies)
     assert await ledger.finish([end]) == [True]
     bad = await read_entry(redis, keys, b"bad")

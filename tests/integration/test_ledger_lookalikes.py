@@ -26,9 +26,9 @@ TWIN = replace(ASKING, entry_id="3-0", command_id="twin")
 
 UNKNOWN = {"s": "failed"}
 GONE: dict[str, Any] = {}
-IN_DOUBT = {"s": "in_doubt", "p": '{"step": "in_doubt"}'}
+IN_DOUBT = {"s": "in_doubt", "h": "in_doubt"}
 RUNNING = {"s": "running"}
-OWNING = {"s": "running", "p": '{"step": "created"}'}
+OWNING = {"s": "running", "h": "applied"}
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ async def test_a_rival_that_has_not_ended_counts_however_old_it_is(
     redis: Redis, keys: Keys, lookalikes: AmbiguousCreations
 ) -> None:
     await lookalikes.enter(NAME, RIVAL, 0)
-    for is_now in (IN_DOUBT, RUNNING, {**IN_DOUBT, "p": b"\xff"}):
+    for is_now in (IN_DOUBT, RUNNING, {**IN_DOUBT, "h": b"\xff"}):
         await row(redis, keys, RIVAL, is_now)
         assert await rivals(lookalikes, since=100 * SHOWN) == [RIVAL.command_id]
     await row(redis, keys, RIVAL, OWNING)

@@ -27,7 +27,7 @@ from worker.encord.creation.orphans import OrphanedCreation, Orphans
 from worker.queue.ledger.dead_letters import FIELD
 from worker.queue.ledger.deadlines import Deadlines
 from worker.queue.ledger.ledger import ENDED_HOLDER_SECONDS, GUARD_SECONDS, CheckpointStatus, Ledger
-from worker.queue.ledger.models import AcceptStatus, Lease, RowState, RunResult, Token
+from worker.queue.ledger.models import AcceptStatus, Lease, Phase, RowState, RunResult, Token
 from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ async def test_a_success_ends_the_row_with_its_event_and_nothing_else_of_it_stay
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)
-    await ledger.note(lease, {"step": "intended"})
+    await ledger.note(lease, {}, phase=Phase.INTENDED)
     before = await now_ms(redis)
     finish = RunResult(lease, RowState.SUCCEEDED, 1, event=b"done", replies=keys.replies("shop"))
     assert await ledger.finish([finish]) == [True]
@@ -309,7 +309,7 @@ async def test_each_waiting_state_is_kept_by_the_next_claim(
 ) -> None:
     """Only accepted and retrying rows become running; a training stays one while it is polled."""
     lease = await lease_one(redis, ledger)
-    for state in (RowState.TRAINING, RowState.IN_DOUBT):
+    for state in (RowState.POLLING, RowState.IN_DOUBT):
         await ledger.finish([RunResult(lease, state, 0)])
         lease = await claim_again(ledger)
         assert lease.state is state
@@ -371,11 +371,15 @@ async def test_a_note_keeps_progress_renews_the_lease_and_publishes(
     lease = await lease_one(redis, ledger)
     await redis.zadd(keys.due_interactive, {"one": 1})
     noted = await ledger.note(
-        lease, {"uuid": "u"}, state=RowState.TRAINING, event=b"e", replies=keys.replies("shop")
+        lease,
+        {"uuid": "u"},
+        state=RowState.POLLING,
+        event=b"e",
+        replies=keys.replies("shop"),
     )
     assert noted == (CheckpointStatus.DONE, "")
     row = await redis.hgetall(keys.row("one"))
-    assert (row[b"p"], row[b"s"], row[b"n"]) == (b'{"uuid":"u"}', b"training", b"1")
+    assert (row[b"p"], row[b"s"], row[b"n"]) == (b'{"uuid":"u"}', b"polling", b"1")
     score = await redis.zscore(keys.due_interactive, "one")
     assert score is not None
     assert score > await now_ms(redis) + 29_000
@@ -405,7 +409,10 @@ async def test_a_guard_has_one_holder_and_a_refused_note_changes_nothing(
 ) -> None:
     one, two = await two_leases(redis, ledger)
     guard = keys.guard("creating-training:x")
-    assert await ledger.note(one, {"a": 1}, take_guard=guard) == (CheckpointStatus.DONE, "")
+    assert await ledger.note(one, {"a": 1}, take_guard=guard) == (
+        CheckpointStatus.DONE,
+        "",
+    )
     assert GUARD_SECONDS - 5 <= await redis.ttl(guard) <= GUARD_SECONDS
     before = await snapshot(redis, keys)
     refused = await ledger.note(two, {"b": 2}, event=b"e", take_guard=guard, guard_lapses=True)

@@ -115,7 +115,11 @@ async def test_a_shared_key_of_the_wrong_type_stops_every_script_before_it_has_w
         "claim": lambda: ledger.claim(10, bulk_first=1, bulk_most=10, suspects=1),
         "renew": lambda: ledger.renew([lease]),
         "note": lambda: ledger.note(
-            lease, {"a": 1}, event=b"e", replies=replies, take_guard=keys.guard("g")
+            lease,
+            {"a": 1},
+            event=b"e",
+            replies=replies,
+            take_guard=keys.guard("g"),
         ),
         "finish": lambda: ledger.finish([
             RunResult(lease, RowState.FAILED, 1, event=b"e", replies=replies, dead_letter=b"d")
@@ -387,7 +391,7 @@ async def test_due_times_follow_the_state_of_the_row(
     await accept_one(redis, ledger, "later", not_before_ms=later)
     await accept_one(redis, ledger)
     assert await redis.zscore(keys.due_interactive, "later") == later
-    for state, delay in ((RowState.RETRYING, 9), (RowState.TRAINING, 60), (RowState.IN_DOUBT, 1)):
+    for state, delay in ((RowState.RETRYING, 9), (RowState.POLLING, 60), (RowState.IN_DOUBT, 1)):
         await redis.zadd(keys.due_interactive, {"one": 0})
         (lease,) = (await ledger.claim(10)).leases
         leased = await redis.zscore(keys.due_interactive, "one")

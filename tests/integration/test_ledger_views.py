@@ -31,7 +31,7 @@ from worker.queue.ledger.dead_letters import DeadLetters, dead_letter_json
 from worker.queue.ledger.keys import COMMAND_FIELD
 from worker.queue.ledger.lanes import Lanes
 from worker.queue.ledger.lua import load_script
-from worker.queue.ledger.models import SUSPECT_CLAIMS, Lease, RowState, RunResult
+from worker.queue.ledger.models import SUSPECT_CLAIMS, Lease, Phase, RowState, RunResult
 from worker.queue.ledger.queries import UNREADABLE, LedgerReader, RowChoice
 from worker.queue.ledger.rate_limits import PERMIT_PAUSE_SECONDS, RedisLimits
 from worker.queue.ledger.streams import entries_between
@@ -139,7 +139,7 @@ async def test_an_error_and_progress_are_changes(redis: Redis, ledger: Ledger, k
     await ledger.finish([
         RunResult(leases["failed"], RowState.RETRYING, 1, errors=[error], delay_seconds=9)
     ])
-    await ledger.note(leases["made"], {"step": "intended", "at": 4.0})
+    await ledger.note(leases["made"], {"at": 4.0}, phase=Phase.INTENDED)
     assert await newest(redis, keys) == ["failed", "made", "idle"]
 
 

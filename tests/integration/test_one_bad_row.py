@@ -103,10 +103,10 @@ async def test_a_row_of_a_newer_worker_is_left_as_it_is_until_nobody_knows_it(
     bench.attempts = replace(bench.attempts, max_claims=2)
     sent = await bench.send("list_models", {})
     row = bench.ledger.keys.row(sent)
-    await bench.redis.hset(row, mapping={"s": "resting", "p": '{"step":"rested"}'})
+    await bench.redis.hset(row, mapping={"s": "resting", "h": "rested"})
     for _ in range(2):
         assert bench.attempts.unreadable(await bench.claim(sent), ValueError()) is None
-        assert await bench.redis.hmget(row, "s", "p") == [b"resting", b'{"step":"rested"}']
+        assert await bench.redis.hmget(row, "s", "h") == [b"resting", b"rested"]
     async with running_runner(bench, places=4):
         await bench.redis.zadd(bench.ledger.keys.due_interactive, {sent: 0})
 
@@ -119,7 +119,7 @@ async def test_a_row_of_a_newer_worker_is_left_as_it_is_until_nobody_knows_it(
 
 async def _odd_progress(run: RunContext[Any]) -> Outcome:
     if run.command.correlationid == "odd":
-        return Snooze(0, RowState.TRAINING, progress={"step": {1, 2}})
+        return Snooze(0, RowState.POLLING, progress={"step": {1, 2}})
     return Succeeded([])
 
 

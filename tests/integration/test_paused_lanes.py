@@ -177,7 +177,7 @@ async def test_a_training_that_was_begun_ends_in_a_paused_lane_as_it_would(bench
     sandbox.faults({**SIMULATED, "training": "stalled"})
     sent = await bench.send("train", train_data(sandbox, sandbox.create_model()))
     await bench.attempt(sent)
-    assert await bench.state(sent) == "training"
+    assert await bench.state(sent) == "polling"
     sandbox.faults({"operation": "get_training_status", "effect": "status", "status": 404})
     await pause_lane(bench)
     async with running_runner(bench, places=2) as runner:

@@ -31,7 +31,7 @@ from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, CommandStream, Keys
 from worker.queue.ledger.lanes import Lanes
 from worker.queue.ledger.ledger import ENDED_HOLDER_SECONDS, PAGE, CheckpointStatus, Ledger
-from worker.queue.ledger.models import SUSPECT_CLAIMS, RowState, RunResult
+from worker.queue.ledger.models import SUSPECT_CLAIMS, Phase, RowState, RunResult
 from worker.queue.ledger.rate_limits import RedisLimits
 
 if TYPE_CHECKING:
@@ -274,13 +274,14 @@ async def test_a_guard_of_a_command_that_ended_lapses_after_its_time(
         await accept_one(redis, ledger, command_id)
     first, second = (await ledger.claim(2)).leases
     guard = keys.guard("creating")
-    await ledger.note(first, {"step": "intended"}, take_guard=guard, guard_lapses=True)
+    await ledger.note(first, {}, phase=Phase.INTENDED, take_guard=guard, guard_lapses=True)
     await ledger.finish([RunResult(first, RowState.FAILED, 1)])
     clock.move(-HOUR)
 
     async def noted() -> CheckpointStatus:
-        progress = {"step": "intended"}
-        return (await ledger.note(second, progress, take_guard=guard, guard_lapses=True))[0]
+        return (
+            await ledger.note(second, {}, phase=Phase.INTENDED, take_guard=guard, guard_lapses=True)
+        )[0]
 
     assert await noted() is CheckpointStatus.GUARDED
     clock.move(-HOUR + ENDED_HOLDER_SECONDS + 1)

@@ -58,7 +58,7 @@ FAMILIES: Final = (
 def _scripts() -> dict[str, str]:
     return {
         file.name.removesuffix(".lua"): file.read_text("utf-8")
-        for package in ("worker.queue.ledger", "worker.backfill")
+        for package in ("worker.queue.ledger", "worker.encord.creation", "worker.backfill")
         for file in resources.files(package).joinpath("scripts").iterdir()
     }
 

@@ -51,7 +51,7 @@ def cancel(*, target: LedgerContext, ids: tuple[str, ...], as_json: bool) -> Non
                 "id": command_id,
                 "verdict": outcome.verdict,
                 "state": outcome.state,
-                "training_uuid": outcome.training_uuid,
+                "training_uuid": outcome.leaves.get("training_uuid"),
                 "in_doubt": outcome.in_doubt,
             })
         else:
@@ -88,9 +88,10 @@ def _describe(outcome: CancelOutcome) -> str:
 
 
 def _consequence(outcome: CancelOutcome) -> str:
-    if outcome.training_uuid is not None:
+    training_uuid = outcome.leaves.get("training_uuid")
+    if training_uuid is not None:
         return (
-            f"; its training {outcome.training_uuid} goes on at the API, which can't stop it. "
+            f"; its training {training_uuid} goes on at the API, which can't stop it. "
             "To wait for it again, submit watch_training"
         )
     if outcome.in_doubt:
@@ -98,7 +99,7 @@ def _consequence(outcome: CancelOutcome) -> str:
             "; a change was under way at the API, and nobody finds out any more whether it "
             "happened: look there before you send it again"
         )
-    if outcome.state == RowState.TRAINING:
+    if outcome.state == RowState.POLLING:
         return "; the training that it watched goes on at the API, which can't stop it"
     if outcome.state == RowState.RUNNING:
         return "; a call of the API that is under way may still be carried out"

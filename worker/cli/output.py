@@ -26,7 +26,7 @@ _STATE_STYLES: Final = {
     "cancelled": "yellow",
     "retrying": "yellow",
     "in_doubt": "magenta",
-    "training": "cyan",
+    "polling": "cyan",
     "started": "cyan",
     "progressed": "cyan",
     "paused": "yellow",

@@ -23,7 +23,7 @@ from worker.queue.intake.list_bridge import unread_lists
 from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.holds import Holds, HoldScope
 from worker.queue.ledger.lanes import Lanes
-from worker.queue.ledger.models import RowState
+from worker.queue.ledger.models import Phase, RowState
 from worker.queue.ledger.queries import LedgerReader, RowChoice, is_error
 
 if TYPE_CHECKING:
@@ -349,20 +349,20 @@ def _progress_fields(row: CommandStatus, now: float) -> list[tuple[str, str]]:
     progress = row.progress or {}
     at = progress.get("at")
     since = f", since {show_span(now - at)}" if isinstance(at, int | float) else ""
-    match progress.get("step"):
-        case "created":
+    match row.phase:
+        case Phase.APPLIED:
             noun = "training" if row.type == "train" else "created"
             return [(noun, f"{progress.get('uuid')}{since}")]
-        case "intended":
+        case Phase.INTENDED:
             return [("under way", f"a change at the API{since}; its answer is not known yet")]
-        case "in_doubt":
+        case Phase.IN_DOUBT:
             error, check = progress.get("error"), progress.get("check")
             why = describe_error(error) if is_error(error) else ""
             if not isinstance(check, str):
                 check = "the API is asked whether it happened; nothing is sent again meanwhile"
             return [("in doubt", f"{why}{since}"), ("check", check)]
         case _:
-            waits = row.state == RowState.TRAINING and since
+            waits = row.state == RowState.POLLING and since
             return [("waiting", f"for a training{since}")] if waits else []
 
 

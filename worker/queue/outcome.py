@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from schemas.enums import EventState
-    from worker.queue.ledger.models import Progress, RowState
+    from worker.queue.ledger.models import Phase, Progress, RowState
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,10 @@ class Snooze:
     """Nothing more can be done now; the row is looked at again after `delay_seconds`.
 
     Attributes:
-        state: `training`, `in_doubt` or `retrying`: where the command stands meanwhile.
+        state: `polling`, `in_doubt` or `retrying`: where the command stands meanwhile.
         progress: what the next run must know; None leaves it as it is.
+        phase: how far its change has come; None leaves it as it is.
+        failure: code of the error for whose end it waits.
         event: an event to publish with the reschedule, with its data.
         drop_guard: key of a guard that is no longer needed.
     """
@@ -35,8 +37,10 @@ class Snooze:
     delay_seconds: float
     state: RowState
     progress: Progress | None = None
+    phase: Phase | None = None
     event: tuple[EventState, dict[str, Any]] | None = None
     drop_guard: str = ""
+    failure: str = ""
 
 
 Outcome = Succeeded | Snooze

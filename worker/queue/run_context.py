@@ -15,7 +15,7 @@ from worker.errors import DeadlineExceededError, FencedError, RetryableError
 from worker.queue.groups import event_source
 from worker.queue.ledger.event_builder import build_event
 from worker.queue.ledger.ledger import GUARD_SECONDS, CheckpointStatus
-from worker.queue.ledger.models import RowState
+from worker.queue.ledger.models import Phase, RowState
 from worker.thread_pools import ThreadPools
 
 if TYPE_CHECKING:
@@ -100,10 +100,12 @@ class RunContext(Generic[C]):
     reservation: Reservation | None = None
     begun: float = field(init=False, default_factory=time.monotonic)
     progress: Progress = field(init=False)
+    phase: Phase = field(init=False)
     state: RowState = field(init=False)
 
     def __post_init__(self) -> None:
         self.state = self.lease.state
+        self.phase = self.lease.phase
         self.progress = dict(self.lease.progress or {})
 
     async def read_file(self, files: AllowedFiles, path: Path, copies: int) -> bytes:
@@ -175,8 +177,8 @@ class RunContext(Generic[C]):
     def lateness(self) -> DeadlineExceededError:
         """Returns the error by which the command ends once its deadline has passed."""
         message = "the deadline passed before the command was done"
-        if self.state is RowState.TRAINING:
-            message = "the deadline passed while the training ran; it goes on at the API"
+        if self.state is RowState.POLLING:
+            message = "the deadline passed while what it waits for went on; that goes on at the API"
         return DeadlineExceededError(message, code=ErrorCode.DEADLINE_EXCEEDED)
 
     @asynccontextmanager
@@ -220,7 +222,9 @@ class RunContext(Generic[C]):
         self,
         progress: Progress,
         *,
+        phase: Phase | None = None,
         state: RowState | None = None,
+        leaves: dict[str, Any] | None = None,
         event: tuple[EventState, dict[str, Any]] | None = None,
         take_guard: str = "",
         drop_guard: str = "",
@@ -229,10 +233,14 @@ class RunContext(Generic[C]):
     ) -> str | None:
         """Records progress, before or after a change; returns who holds a refused guard.
 
+        Without a phase the change has come as far as before. What it `leaves` is told by the event
+        of a cancellation.
+
         Raises:
             FencedError: the command has another holder now, or was cancelled.
         """
         payload = b""
+        phase = phase or self.phase
         if event is not None:
             lease = self.lease
             payload = build_event(
@@ -246,6 +254,8 @@ class RunContext(Generic[C]):
         noted, holder = await self.around.ledger.note(
             self.lease,
             progress,
+            phase=phase,
+            leaves=leaves,
             state=state,
             event=payload,
             replies=self.around.ledger.keys.replies(self.command.replyto),
@@ -259,5 +269,6 @@ class RunContext(Generic[C]):
         if noted is CheckpointStatus.GUARDED:
             return holder
         self.progress = progress
+        self.phase = phase
         self.state = state or self.state
         return None

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from redis.exceptions import ResponseError
 
-from worker.queue.ledger.models import RowState, read_progress
+from worker.queue.ledger.models import Phase, RowState, read_phase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 DAY_SECONDS: Final = 24 * 3600
 # For everything that a fleet may be down for, beyond the time for which anybody counts.
 SPARE_SECONDS: Final = 30 * DAY_SECONDS
-_OWNING: Final = frozenset({RowState.TRAINING.encode(), RowState.SUCCEEDED.encode()})
 _ENDED: Final = frozenset(state.encode() for state in RowState if state.ended)
-_SENT: Final = frozenset({"intended", "in_doubt", "resolved"})
 
 
 class _Standing(Enum):
@@ -185,8 +183,8 @@ class AmbiguousCreations:
     async def _standing(self, creator: Creator) -> _Standing:
         row = self._keys.row(creator.command_id)
         try:
-            state, progress, entry_id = await cast(
-                "Awaitable[list[bytes | None]]", self._redis.hmget(row, ["s", "p", "q"])
+            state, phase, entry_id = await cast(
+                "Awaitable[list[bytes | None]]", self._redis.hmget(row, ["s", "h", "q"])
             )
         except ResponseError as exc:
             # Someone wrote over the row: what its command created is not known.
@@ -195,9 +193,10 @@ class AmbiguousCreations:
             return _Standing.UNKNOWN
         if state is None or entry_id != creator.entry_id.encode():
             return _Standing.UNKNOWN
-        step = read_progress(progress).get("step")
-        if state in _OWNING or step == "created":
+        known = read_phase(phase)
+        if state == RowState.SUCCEEDED.encode() or known is Phase.APPLIED:
             return _Standing.OWNS
         if state in _ENDED:
             return _Standing.UNKNOWN
-        return _Standing.OPEN if step in _SENT else _Standing.UNSENT
+        # A phase of a newer version says only that something was begun.
+        return _Standing.UNSENT if known is Phase.IDLE else _Standing.OPEN

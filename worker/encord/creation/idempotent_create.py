@@ -52,7 +52,7 @@ from worker.errors import (
 )
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.ledger import GUARD_SECONDS
-from worker.queue.ledger.models import RowState
+from worker.queue.ledger.models import Phase, RowState
 from worker.queue.ledger.outage import ONCE
 from worker.queue.outcome import Snooze
 
@@ -85,20 +85,19 @@ class IdempotentCreate(Generic[C]):
             OutcomeUnknownError: the doubt has lasted long enough.
             TrainmasterError: the API refused, or could not be asked.
         """
-        match run.progress.get("step"):
-            case "created":
+        match run.phase:
+            case Phase.APPLIED:
                 return Created(run.progress["uuid"], run.progress.get("result"))
-            case "intended":
+            case Phase.INTENDED:
                 return await self._doubt(run, run.progress, error=None)
-            case "in_doubt":
+            case Phase.IN_DOUBT:
                 return await self._reconcile(run)
-            case "resolved":
-                return await self._follow(run)
-            case None:
+            case Phase.RESOLVED:
+                return await self._adopt_named(run)
+            case Phase.WITHDRAWN:
+                return await self._send_again(run)
+            case Phase.IDLE:
                 return await self._send(run)
-            case step:
-                # A newer version wrote it: whether something was sent only that one knows.
-                raise RuntimeError(f"unknown step {step!r}")
 
     async def _send(self, run: RunContext[C]) -> Created | Snooze:
         async with run.until_deadline():
@@ -115,7 +114,7 @@ class IdempotentCreate(Generic[C]):
         # Asking may have taken long: nothing is started past the deadline.
         run.check_deadline()
         await AmbiguousCreations.of(run).enter(self._likeness(run), self._creator(run), run.now())
-        intent = {"step": "intended", "at": run.now(), "asked_at": asked_at, "baseline": baseline}
+        intent = {"at": run.now(), "asked_at": asked_at, "baseline": baseline}
         try:
             # A stop lets this finish: cut off after the note, the outcome would stay unknown.
             with run.change():
@@ -142,7 +141,7 @@ class IdempotentCreate(Generic[C]):
         doubt for days what was never sent. This run knows better, so it takes the note back.
         """
         try:
-            return await run.note(intent, take_guard=guard, guard_lapses=True)
+            return await run.note(intent, phase=Phase.INTENDED, take_guard=guard, guard_lapses=True)
         except RETRYABLE_REDIS_ERRORS:
             await self._withdraw_surely(run, guard)
             raise
@@ -161,7 +160,8 @@ class IdempotentCreate(Generic[C]):
         return Snooze(
             FIRST_DOUBT_SECONDS,
             RowState.IN_DOUBT,
-            progress={**intent, "step": "in_doubt", "error": body, "check": self._advice(run)},
+            progress={**intent, "error": body, "check": self._advice(run)},
+            phase=Phase.IN_DOUBT,
             event=(EventState.IN_DOUBT, {"error": body, "check": self._advice(run)}),
             drop_guard=self._guard(run),
         )
@@ -195,19 +195,23 @@ class IdempotentCreate(Generic[C]):
             min(interval, rest), RowState.IN_DOUBT, progress=doubt, drop_guard=self._guard(run)
         )
 
-    async def _follow(self, run: RunContext[C]) -> Created | Snooze:
-        """Does as the person said who looked: adopts what was created, or sends the call once more.
+    async def _send_again(self, run: RunContext[C]) -> Created | Snooze:
+        """Sends the call once more, for a person who looked said that it created nothing."""
+        by = run.progress["resolution"]["by"]
+        log.info("creation.withdrawn", kind=self.creation.kind, by=by)
+        # From here on it is as if nothing had been sent yet.
+        guard = self._guard(run)
+        await run.note({}, phase=Phase.IDLE, state=RowState.RUNNING, drop_guard=guard)
+        await self._leave(run)
+        return await self._send(run)
 
-        What they name has to be there and no other command's, else the doubt goes on.
+    async def _adopt_named(self, run: RunContext[C]) -> Created | Snooze:
+        """Adopts what a person who looked said was created.
+
+        It has to be there and no other command's, else the doubt goes on.
         """
         resolution = run.progress["resolution"]
         guard = self._guard(run)
-        if resolution["created"] is None:
-            log.info("creation.withdrawn", kind=self.creation.kind, by=resolution["by"])
-            # From here on it is as if nothing had been sent yet.
-            await run.note({}, state=RowState.RUNNING, drop_guard=guard)
-            await self._leave(run)
-            return await self._send(run)
         uuid, by = resolution["created"], resolution["by"]
         try:
             found = await self.creation.find(run, UUID(uuid))
@@ -225,13 +229,12 @@ class IdempotentCreate(Generic[C]):
             wrong = (
                 f"{by} said that {self.creation.kind} {uuid} was created; it is another command's"
             )
-        doubt = {**run.progress, "step": "in_doubt"}
         told = {"code": ErrorCode.NOT_FOUND, "message": wrong}
         log.warning("creation.resolution_refused", kind=self.creation.kind, uuid=uuid, by=by)
         return Snooze(
             FIRST_DOUBT_SECONDS,
             RowState.IN_DOUBT,
-            progress=doubt,
+            phase=Phase.IN_DOUBT,
             event=(EventState.IN_DOUBT, {"error": told, "check": self._advice(run)}),
         )
 
@@ -334,7 +337,7 @@ class IdempotentCreate(Generic[C]):
         with run.change():
             while True:
                 try:
-                    await run.note({}, drop_guard=guard)
+                    await run.note({}, phase=Phase.IDLE, drop_guard=guard)
                 except RETRYABLE_REDIS_ERRORS as exc:
                     run.around.ledger.outage.failed(ONCE, exc)
                     await asyncio.sleep(NOTE_PAUSE_SECONDS)
@@ -356,8 +359,10 @@ class IdempotentCreate(Generic[C]):
         if self.creation.started_event:
             event = (EventState.STARTED, {f"{self.creation.kind}_uuid": created.uuid})
         holder = await run.note(
-            {"step": "created", "uuid": created.uuid, "result": created.result, "at": at},
-            state=RowState.TRAINING if self.creation.started_event else None,
+            {"uuid": created.uuid, "result": created.result, "at": at},
+            phase=Phase.APPLIED,
+            leaves=self.creation.leaves(created),
+            state=RowState.POLLING if self.creation.started_event else None,
             event=event,
             take_guard=self._owner(run, created),
             drop_guard=drop_guard,

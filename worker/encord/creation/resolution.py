@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from schemas.enums import EventState
+from schemas.enums import CommandType, EventState
 from schemas.json_text import encode_json
 from schemas.legible import read_legible
 from schemas.parsing import InvalidCommandError
 from schemas.referral import reread_message
+from worker.encord.creation.resource_spec import training_goes_on
 from worker.queue.ledger.event_builder import build_event
 from worker.queue.ledger.lua import load_script
-from worker.queue.ledger.models import read_progress
+from worker.queue.ledger.models import Phase, read_phase, read_progress
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -73,15 +74,15 @@ async def resolve(
     while True:
         pipe = redis.pipeline(transaction=True)
         pipe.get(keys.text(command_id))
-        pipe.hmget(keys.row(command_id), "s", "t", "n", "q", "p", "e", "r")
+        pipe.hmget(keys.row(command_id), "s", "t", "n", "q", "p", "e", "r", "h")
         pipe.time()
         text, fields, (seconds, microseconds) = await pipe.execute()
-        state, command_type, token, entry, noted, ended_at, known = fields
+        state, command_type, token, entry, noted, ended_at, known, phase = fields
         if state is None:
             return ResolveOutcome(ResolveStatus.UNKNOWN_ID, "")
         created = None if resolution.created is None else str(resolution.created)
         doubt = read_progress(noted)
-        if ended_at is not None or doubt.get("step") != "in_doubt":
+        if ended_at is not None or read_phase(phase) is not Phase.IN_DOUBT:
             return ResolveOutcome(
                 _status(known, created, resolution.by, ended=ended_at is not None), state.decode()
             )
@@ -107,12 +108,20 @@ async def resolve(
                 reply_retention_seconds,
                 token,
                 noted,
-                encode_json({**doubt, "step": "resolved", "resolution": told}),
+                encode_json({**doubt, "resolution": told}),
                 encode_json(told),
+                Phase.WITHDRAWN if created is None else Phase.RESOLVED,
+                _leaves(command.type, created),
             ],
         )
         if settled:
             return ResolveOutcome(ResolveStatus.RESOLVED, state.decode())
+
+
+def _leaves(command_type: str, created: str | None) -> bytes:
+    if created is None or command_type != CommandType.TRAIN:
+        return b""
+    return encode_json(training_goes_on(created))
 
 
 def _status(known: bytes | None, created: str | None, by: str, *, ended: bool) -> ResolveStatus:

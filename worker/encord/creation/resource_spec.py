@@ -35,6 +35,10 @@ class ResourceSpec(Protocol[C]):
     started_event: bool
     """Whether a `started` event tells that the thing exists."""
 
+    def leaves(self, created: Created) -> dict[str, Any] | None:
+        """Returns what goes on though the command is cancelled, as the event is to tell it."""
+        ...
+
     def sameness(self, command: C) -> dict[str, Any]:
         """Returns what two identical creations have in common; JSON values."""
         ...
@@ -76,3 +80,8 @@ def raise_unless_absent(error: PermanentError) -> None:
     """
     if error.code is not ErrorCode.NOT_FOUND:
         raise error
+
+
+def training_goes_on(training_uuid: str) -> dict[str, Any]:
+    """Returns what the event of a cancelled command tells of its training."""
+    return {"training_uuid": training_uuid, "note": "the training goes on at the API"}

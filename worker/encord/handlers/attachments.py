@@ -26,6 +26,10 @@ class AttachmentCreation:
     kind = "attachment"
     started_event = False
 
+    def leaves(self, created: Created) -> dict[str, Any] | None:  # noqa: ARG002
+        """An attachment stays as it is."""
+        return None
+
     def sameness(self, command: Attach) -> dict[str, Any]:
         """An attachment is told by project, model, mapping and policy."""
         return command.data.model_dump(mode="json")

@@ -27,6 +27,10 @@ class ModelCreation:
     kind = "model"
     started_event = False
 
+    def leaves(self, created: Created) -> dict[str, Any] | None:  # noqa: ARG002
+        """A model stays as it is."""
+        return None
+
     def sameness(self, command: CreateModel) -> dict[str, Any]:
         """A model is told by all that it is created with."""
         return command.data.model_dump(mode="json")

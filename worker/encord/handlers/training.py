@@ -13,7 +13,7 @@ from schemas.events import ErrorCode
 from schemas.wording import counted
 from worker.encord.context import Encord, api_of
 from worker.encord.creation.idempotent_create import IdempotentCreate
-from worker.encord.creation.resource_spec import Created, raise_unless_absent
+from worker.encord.creation.resource_spec import Created, raise_unless_absent, training_goes_on
 from worker.errors import (
     BadResponseError,
     DeadlineExceededError,
@@ -47,6 +47,10 @@ class TrainingCreation:
 
     kind = "training"
     started_event = True
+
+    def leaves(self, created: Created) -> dict[str, Any] | None:
+        """A training goes on; the API can't stop one."""
+        return training_goes_on(created.uuid)
 
     def sameness(self, command: Train) -> dict[str, Any]:
         """A training is told by all that it is created with."""
@@ -232,6 +236,6 @@ def _wait(
         rest = deadline.timestamp() - run.now()
         delay = min(delay, rest - LAST_POLL_SECONDS if rest > LAST_POLL_SECONDS else rest)
     # The code tells a release of holds which polls the API had told to come back later.
-    code = None if failure is None else failure.code
-    progress = {**run.progress, "failures": failures, "failure": code}
-    return Snooze(max(delay, 0.0), RowState.TRAINING, progress)
+    code = "" if failure is None else failure.code
+    progress = {**run.progress, "failures": failures}
+    return Snooze(max(delay, 0.0), RowState.POLLING, progress, failure=code)

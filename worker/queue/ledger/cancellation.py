@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from schemas.enums import CommandType, EventState
+from schemas.enums import EventState
 from schemas.legible import read_legible
 from schemas.parsing import InvalidCommandError
 from schemas.referral import reread_message
 from worker.queue.ledger.event_builder import build_event
 from worker.queue.ledger.keys import member_row_id
 from worker.queue.ledger.lua import load_script
-from worker.queue.ledger.models import read_progress
+from worker.queue.ledger.models import read_phase, read_progress
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -49,13 +49,13 @@ class CancelOutcome:
 
     Attributes:
         state: the command's state before, empty for an unknown id.
-        training_uuid: a training that goes on at the API, which can't be stopped there.
+        leaves: what goes on all the same, as the event tells it.
         in_doubt: whether a change may have been under way whose outcome nobody waits for now.
     """
 
     verdict: CancelStatus
     state: str
-    training_uuid: str | None = None
+    leaves: dict[str, Any] = field(default_factory=dict)
     in_doubt: bool = False
 
 
@@ -68,34 +68,20 @@ class _Moment:
     token: bytes
     entry_id: str
     noted: bytes
+    phase: bytes
+    left: bytes
     text: bytes
     ended: bool
     now: float
 
     @property
-    def progress(self) -> dict[str, Any]:
-        return read_progress(self.noted)
-
-    @property
-    def training_uuid(self) -> str | None:
-        if self.type != CommandType.TRAIN:
-            return None
-        match self.progress:
-            case {"step": "created", "uuid": uuid} | {
-                "step": "resolved",
-                "resolution": {"created": str(uuid)},
-            }:
-                return str(uuid)
-            case _:
-                return None
+    def leaves(self) -> dict[str, Any]:
+        return read_progress(self.left)
 
     @property
     def in_doubt(self) -> bool:
-        match self.progress:
-            case {"step": "resolved", "resolution": {"created": created}}:
-                return created is not None
-            case _:
-                return self.progress.get("step") in {"intended", "in_doubt"}
+        phase = read_phase(self.phase)
+        return phase is not None and phase.is_uncertain
 
     @property
     def command(self) -> Command | ReferredCommand | LegibleCommand:
@@ -154,9 +140,7 @@ async def cancel(
             ],
         )
         if code == _CANCELLED:
-            return CancelOutcome(
-                CancelStatus.CANCELLED, state.decode(), row.training_uuid, row.in_doubt
-            )
+            return CancelOutcome(CancelStatus.CANCELLED, state.decode(), row.leaves, row.in_doubt)
         if (verdict := _VERDICTS.get(code)) is not None:
             return CancelOutcome(verdict, state.decode())
 
@@ -171,8 +155,8 @@ async def _item_or_unknown(redis: Redis, keys: Keys, item_id: str) -> CancelOutc
 
 
 def _data(row: _Moment) -> dict[str, Any]:
-    if row.training_uuid is not None:
-        return {"training_uuid": row.training_uuid, "note": "the training goes on at the API"}
+    if row.leaves:
+        return row.leaves
     if row.in_doubt:
         return {"note": "a change was under way; whether it happened was not found out"}
     return {}
@@ -181,10 +165,10 @@ def _data(row: _Moment) -> dict[str, Any]:
 async def _read(redis: Redis, keys: Keys, row_id: str) -> _Moment | None:
     pipe = redis.pipeline(transaction=True)
     pipe.get(keys.text(row_id))
-    pipe.hmget(keys.row(row_id), "s", "t", "n", "q", "p", "e")
+    pipe.hmget(keys.row(row_id), "s", "t", "n", "q", "p", "e", "h", "z")
     pipe.time()
     text, fields, (seconds, microseconds) = await pipe.execute()
-    state, command_type, token, entry_id, progress, ended_at = fields
+    state, command_type, token, entry_id, progress, ended_at, phase, left = fields
     if state is None:
         return None
     return _Moment(
@@ -193,6 +177,8 @@ async def _read(redis: Redis, keys: Keys, row_id: str) -> _Moment | None:
         token=token or b"",
         entry_id=(entry_id or b"").decode(),
         noted=progress or b"",
+        phase=phase or b"",
+        left=left or b"",
         text=text or b"",
         ended=ended_at is not None,
         now=seconds + microseconds / 1_000_000,

@@ -24,6 +24,7 @@ from worker.queue.ledger.models import (
     Claim,
     Lease,
     NewCommand,
+    Phase,
     Progress,
     Rejection,
     RowState,
@@ -252,7 +253,9 @@ class Ledger:
         lease: Lease,
         progress: Progress,
         *,
+        phase: Phase = Phase.IDLE,
         state: RowState | None = None,
+        leaves: dict[str, Any] | None = None,
         event: bytes = b"",
         replies: str = "",
         take_guard: str = "",
@@ -267,6 +270,8 @@ class Ledger:
         Args:
             lease: of the run.
             progress: what the next run must know.
+            phase: how far its change has come.
+            leaves: what goes on though the command is cancelled, for the event that tells it.
             state: where the command stands now.
             event: published with the note.
             replies: the stream that gets the event too.
@@ -293,6 +298,8 @@ class Ledger:
                 drop_guard,
                 guard_seconds,
                 ENDED_HOLDER_SECONDS * 1000 if guard_lapses else "",
+                phase,
+                b"" if leaves is None else encode_json(leaves),
             ],
         )
         return CheckpointStatus(reply[0]), reply[1].decode()
@@ -323,6 +330,7 @@ class Ledger:
                 item.lease.group,
                 item.member_result,
                 item.failure,
+                item.phase or "",
             )
         reply = await self._finish(
             keys=[

@@ -9,6 +9,8 @@ The hash of a row has fields of one letter, so that Redis keeps it in its compac
     b backfill     (of an item of one)
     d deadline ms  o not before ms  (where it has one)
     r resolution   (what a person said of a doubt, JSON)
+    h phase        w error that it waits for the end of
+    z what goes on though it is cancelled (JSON)
     g ms at which a part of the row was found to be gone
 
 An item of a backfill is a row that is gone with its end: what it came to stands in the
@@ -57,7 +59,7 @@ class RowState(StrEnum):
     ACCEPTED = "accepted"
     RUNNING = "running"
     RETRYING = "retrying"
-    TRAINING = "training"
+    POLLING = "polling"
     IN_DOUBT = "in_doubt"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -69,9 +71,40 @@ class RowState(StrEnum):
         return self in {RowState.SUCCEEDED, RowState.FAILED, RowState.CANCELLED}
 
 
+class Phase(StrEnum):
+    """How far a command's change to the world outside has come: what the queue knows of it.
+
+    Attributes:
+        IDLE: nothing was begun that must not be done twice.
+        INTENDED: it may be under way right now.
+        IN_DOUBT: it may have happened; nobody knows.
+        RESOLVED: a person said that it happened; what it made is being adopted.
+        WITHDRAWN: a person said that it did not happen; it is about to be begun once more.
+        APPLIED: it has happened.
+    """
+
+    IDLE = "idle"
+    INTENDED = "intended"
+    IN_DOUBT = "in_doubt"
+    RESOLVED = "resolved"
+    WITHDRAWN = "withdrawn"
+    APPLIED = "applied"
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether something may exist that nobody has found yet."""
+        return self in {Phase.INTENDED, Phase.IN_DOUBT, Phase.RESOLVED}
+
+
 LANE_CODES = {Priority.INTERACTIVE: "i", Priority.BULK: "b"}
 LANES = {code.encode(): lane for lane, code in LANE_CODES.items()}
 _STATES = {state.encode(): state for state in RowState}
+_PHASES = {b"": Phase.IDLE} | {phase.encode(): phase for phase in Phase}
+
+
+def read_phase(value: bytes | None) -> Phase | None:
+    """Returns what a row's field holds; None where this version knows no such phase."""
+    return _PHASES.get(value or b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +176,7 @@ class Lease:
     errors: list[dict[str, Any]]
     text: bytes
     group: str = ""
+    phase: Phase = Phase.IDLE
     probe: bool = False
     broken: str = ""
 
@@ -183,14 +217,14 @@ def read_lease(fields: list[Any]) -> Lease:
     (row_id, token, lane, state, attempts, claims, accepted_at, entry_id, progress, errors) = (
         fields[:10]
     )
-    known, broken = RowState.RUNNING, ""
+    known, phase, broken = RowState.RUNNING, Phase.IDLE, ""
     noted: Progress | None = None
     try:
-        known = _STATES[state]
+        known, phase = _STATES[state], _PHASES[fields[12]]
         noted = _json_of(progress, dict) if progress else None
     except (KeyError, ValueError):
-        # A newer worker may know more states; what it noted is not to be guessed at.
-        broken = "its state or its progress in the ledger can't be read"
+        # A newer worker may know more of them; what it noted is not to be guessed at.
+        broken = "its state, its phase or its progress in the ledger can't be read"
     try:
         history = _json_of(errors, list) if errors else []
     except ValueError:
@@ -208,6 +242,7 @@ def read_lease(fields: list[Any]) -> Lease:
         errors=history,
         text=fields[10],
         group=fields[11].decode(),
+        phase=phase,
         broken=broken,
     )
 
@@ -247,7 +282,8 @@ class RunResult:
         drop_guard: key of a guard that the command holds and needs no longer.
         late: whether it ends for its deadline, which tells nothing of its lane's health.
         member_result: what a member of a group came to, for the group's results.
-        failure: code of the error that ended the command.
+        phase: set together with the progress; None leaves it as it is.
+        failure: code of the error that ended the command, or for whose end it waits.
     """
 
     lease: Lease
@@ -259,6 +295,7 @@ class RunResult:
     delay_seconds: float = 0.0
     claims: int = 0
     progress: Progress | None = None
+    phase: Phase | None = None
     errors: list[dict[str, Any]] = field(default_factory=list)
     drop_guard: str = ""
     late: bool = False

@@ -12,7 +12,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from schemas.json_text import decode_json
 from trainmaster_client.events import event_of
 from worker.queue.ledger.keys import GROUP, CommandStream, Keys, member_row_id, shown_id
-from worker.queue.ledger.models import LANES, RowState
+from worker.queue.ledger.models import LANES, Phase, RowState, read_phase
 from worker.queue.ledger.streams import entries_between, newest_entries
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class CommandStatus:
         lane: of `Priority`, or likewise.
         due_at_ms: when someone looks at it again; the lease's end while it runs.
         last_event_id: stream id of the terminal event.
+        phase: how far its change has come; None if a newer version wrote it.
         resolution: `created`, `by` and `at_ms`, where a person settled a doubt.
         last_error: of the latest failed attempt, while the command has not ended.
     """
@@ -63,6 +64,7 @@ class CommandStatus:
     progress: dict[str, Any] | None
     last_event_id: str | None
     resolution: dict[str, Any] | None = None
+    phase: Phase | None = None
 
     @property
     def ended(self) -> bool:
@@ -327,6 +329,7 @@ def _view(row_id: str, fields: dict[bytes, bytes], due: float | None) -> Command
         progress=_json(fields.get(b"p"), dict),
         last_event_id=_text(fields[b"v"]) if b"v" in fields else None,
         resolution=_json(fields.get(b"r"), dict),
+        phase=read_phase(fields.get(b"h")),
     )
 
 

@@ -37,7 +37,7 @@ from worker.errors import (
 from worker.queue.groups import MemberEnd, event_source
 from worker.queue.ledger.dead_letters import dead_letter_json
 from worker.queue.ledger.event_builder import build_event
-from worker.queue.ledger.models import Lease, RowState, RunResult
+from worker.queue.ledger.models import Lease, Phase, RowState, RunResult
 from worker.queue.outcome import Outcome, Snooze, Succeeded
 from worker.queue.pool.claim_check import fetched
 from worker.queue.pool.incompatible import LastWord, give_up, give_up_defective, leave_to_others
@@ -60,7 +60,6 @@ log = structlog.get_logger(__name__)
 ERRORS_KEPT = 10
 # Errors that an outage of the API shows itself by.
 _OUTAGE = (NotSentError, ConnectionLostError, ServerFailedError)
-_STARTED = frozenset({"intended", "in_doubt", "resolved", "created"})
 # They tell how something went, or that nothing can follow: not whether commands can succeed now.
 _OUTCOMES = (
     DeadlineExceededError,
@@ -169,8 +168,7 @@ class Executor:
         is stopped between two of them proves nothing of the command.
         """
         lease = run.lease
-        known = (lease.progress or {}).get("step")
-        claims = lease.claims - 1 if run.progress.get("step") == known else 0
+        claims = lease.claims - 1 if run.phase is lease.phase else 0
         return RunResult(lease, run.state, lease.attempts, claims=claims)
 
     def defect(self, run: RunContext[Command], error: Exception) -> RunResult:
@@ -204,7 +202,7 @@ class Executor:
                 "it seems to kill its worker",
                 code=ErrorCode.POISON,
             )
-        if run.progress.get("step") not in _STARTED:
+        if run.phase is Phase.IDLE:
             run.check_deadline()
 
     async def _finish(self, run: RunContext[Command], outcome: Outcome) -> RunResult:
@@ -254,7 +252,9 @@ class Executor:
             replies=self._replies(run),
             delay_seconds=outcome.delay_seconds,
             progress=outcome.progress,
+            phase=outcome.phase,
             drop_guard=outcome.drop_guard,
+            failure=outcome.failure,
         )
 
     def _fail(self, run: RunContext[Command], error: TrainmasterError) -> RunResult:
@@ -308,6 +308,7 @@ class Executor:
             replies=self._replies(run),
             delay_seconds=delay,
             errors=errors,
+            failure=body["code"],
         )
 
     def _spare(
@@ -318,13 +319,15 @@ class Executor:
         It was sent to carry out a command, not to find out whether a lane works.
         """
         # A refusal proves that this attempt did nothing: what it noted of itself is taken back.
-        undone = isinstance(error, PermanentError) and run.progress != (run.lease.progress or {})
+        moved = run.phase is not run.lease.phase or run.progress != (run.lease.progress or {})
+        undone = isinstance(error, PermanentError) and moved
         return RunResult(
             run.lease,
             RowState.RETRYING,
             run.lease.attempts,
             delay_seconds=self.probe_seconds,
             progress=run.lease.progress or {} if undone else None,
+            phase=run.lease.phase if undone else None,
             errors=errors,
         )
 
@@ -395,18 +398,17 @@ def _tell_shortage(lease: Lease, error: Exception) -> None:
 
 def _can_be_spared(run: RunContext[Command], error: TrainmasterError) -> bool:
     """Tells whether a command that failed can wait and be tried again as if it had not been."""
-    has_begun = run.state in {RowState.TRAINING, RowState.IN_DOUBT}
-    return not (has_begun or run.progress.get("step") in _STARTED or isinstance(error, _OUTCOMES))
+    has_begun = run.state in {RowState.POLLING, RowState.IN_DOUBT} or run.phase is not Phase.IDLE
+    return not (has_begun or isinstance(error, _OUTCOMES))
 
 
 def _state_meanwhile(run: RunContext[Command]) -> RowState:
     """Returns where a command stands while it waits to be tried again."""
-    step = run.progress.get("step")
-    if step in _STARTED and run.state in {RowState.TRAINING, RowState.IN_DOUBT}:
+    if run.phase is not Phase.IDLE and run.state in {RowState.POLLING, RowState.IN_DOUBT}:
         return run.state
     # This run broke off around its call: the next one finds out what came of that, if need be past
     # the deadline.
-    return RowState.IN_DOUBT if step == "intended" else RowState.RETRYING
+    return RowState.IN_DOUBT if run.phase is Phase.INTENDED else RowState.RETRYING
 
 
 def _timestamp(seconds: float) -> str:

@@ -383,7 +383,7 @@ class WorkerPool:
         if not was_done:
             log.warning("run.fenced", command_id=finish.lease.command_id)
             return
-        if not (finish.state.ended or _began_training(finish)) or finish.late:
+        if not (finish.state.ended or _began_waiting(finish)) or finish.late:
             return
         lane = finish.lease.lane
         failed = finish.state is RowState.FAILED
@@ -448,7 +448,7 @@ class WorkerPool:
             log.warning("run.unsettled", runs=len(self._finishes))
 
 
-def _began_training(finish: RunResult) -> bool:
-    """Tells whether a probe began a training: its lane works, and its end may be days away."""
-    waits = finish.state is RowState.TRAINING
-    return finish.lease.probe and waits and finish.lease.state is not RowState.TRAINING
+def _began_waiting(finish: RunResult) -> bool:
+    """Tells whether a probe began what it waits for: its lane works, its end may be days away."""
+    waits = finish.state is RowState.POLLING
+    return finish.lease.probe and waits and finish.lease.state is not RowState.POLLING

@@ -40,7 +40,7 @@ if kind == 'stream' or kind == 'none' then
   redis.call('EXPIRE', ARGV[4], ARGV[6])
 end
 redis.call('HSET', row, 's', 'cancelled', 'n', token, 'e', now, 'v', event_id)
-redis.call('HDEL', row, 'p', 'x', 'c')
+redis.call('HDEL', row, 'p', 'x', 'c', 'h', 'w', 'z')
 redis.call('EXPIRE', row, ARGV[5])
 redis.call('DEL', prefix .. 'text:' .. id)
 redis.call('ZREM', is[3] == 'b' and KEYS[3] or KEYS[2], id)

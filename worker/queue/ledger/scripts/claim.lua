@@ -11,7 +11,7 @@
 --         row ids that were dropped, rows skipped, 1 if the bytes of texts left rows behind};
 --         each row: row id, token, lane,
 --         state before, attempts, claims, accepted at (ms), entry id, progress or "",
---         last errors or "", text, backfill or ""
+--         last errors or "", text, backfill or "", phase or ""
 --
 -- An item whose backfill is paused is set aside: it stands in no due set until the backfill is
 -- resumed. One whose backfill has ended, or is about to, is gone.
@@ -68,7 +68,7 @@ local function take(due, only_lane, wanted, ids)
     if bytes >= most_bytes then is_cut = 1; return end
     if only_lane == 'b' and bulk_bytes >= most_bulk_bytes then return end
     local row = prefix .. 'row:' .. id
-    local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b')
+    local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b', 'h')
     local text = redis.pcall('GET', prefix .. 'text:' .. id)
     local is_whole = is[1] and counts(is[2]) and counts(is[3]) and counts(is[4])
       and counts(is[5]) and is[6] and is[9]
@@ -93,7 +93,7 @@ local function take(due, only_lane, wanted, ids)
       if not only_lane then redis.call('ZREM', due, id) end
       redis.call('ZADD', is[9] == 'b' and KEYS[2] or KEYS[1], now + lease, id)
       claimed[#claimed + 1] = {id, token, is[9], is[1], is[3], claims, is[5], is[6],
-        is[7] or '', is[8] or '', text, is[10] or ''}
+        is[7] or '', is[8] or '', text, is[10] or '', is[11] or ''}
       bytes = bytes + #text
       if is[9] == 'b' then bulk_bytes = bulk_bytes + #text end
     end

@@ -21,13 +21,18 @@ local function counts(value) return value and string.find(value, '^%d+$') end
 local function may_end(is, due_at)
   if not due_at then return false end
   if is[1] == 'accepted' or is[1] == 'retrying' then return true end
-  if is[1] ~= 'training' and (is[1] ~= 'running' or is[7]) then return false end
+  if is[1] == 'running' then
+    if is[12] and is[12] ~= 'idle' then return false end
+  elseif is[1] ~= 'polling' then
+    return false
+  end
   return tonumber(due_at) <= now
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) do
   if bytes >= tonumber(ARGV[5]) then break end
   local row = prefix .. 'row:' .. id
-  local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b', 'e')
+  local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b', 'e',
+    'h')
   local text = redis.pcall('GET', prefix .. 'text:' .. id)
   local due = is[9] == 'b' and KEYS[3] or KEYS[2]
   local due_at = redis.call('ZSCORE', due, id) or redis.call('ZSCORE', KEYS[4], id)
@@ -42,7 +47,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
     redis.call('ZADD', due, now + lease, id)
     redis.call('ZADD', KEYS[1], now + lease, id)
     claimed[#claimed + 1] = {id, token, is[9], is[1], is[3], is[4], is[5], is[6],
-      is[7] or '', is[8] or '', text, is[10] or ''}
+      is[7] or '', is[8] or '', text, is[10] or '', is[12] or ''}
     bytes = bytes + #text
   else
     redis.call('ZADD', KEYS[1], now + again, id)

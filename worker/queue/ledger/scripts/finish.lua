@@ -4,10 +4,10 @@
 --
 -- KEYS  1 events  2 dead-letters  3 due:interactive  4 due:bulk  5 deadlines
 -- ARGV  1 key prefix  2 seconds an ended row is kept  3 seconds reply streams are kept
---       then for each run 17 values:
+--       then for each run 18 values:
 --       row id, token, lane, state, ended (1 or 0), delay in ms, attempts, claims,
 --       progress or "", last errors or "", event or "", reply stream or "", dead letter or "",
---       guard to drop or "", backfill or "", result of an item or "", code of the error or ""
+--       guard to drop or "", backfill or "", result of an item or "", code of the error or "", phase or ""
 -- Returns for each run: 1 done, 0 fenced
 --
 -- Every shared key is read first, so that one of the wrong type stops the script before it has
@@ -89,7 +89,7 @@ local function orphan(id, entry, code)
   redis.call('HSET', hash, 'state', state, 'reason', reason, 'origin', 'console', 'silent', 1)
 end
 local verdicts = {}
-for i = 4, #ARGV, 17 do
+for i = 4, #ARGV, 18 do
   local id, token = ARGV[i], ARGV[i + 1]
   local row = prefix .. 'row:' .. id
   if redis.pcall('HGET', row, 'n') ~= token then
@@ -122,7 +122,7 @@ for i = 4, #ARGV, 17 do
       end
       redis.call('HSET', row, 's', ARGV[i + 3], 'n', token + 1, 'a', ARGV[i + 6],
         'e', now, 'v', event_id)
-      redis.call('HDEL', row, 'p', 'x', 'c')
+      redis.call('HDEL', row, 'p', 'x', 'c', 'h', 'w', 'z')
       redis.call('EXPIRE', row, keep_seconds)
       redis.call('DEL', prefix .. 'text:' .. id)
       redis.call('ZREM', due, id)
@@ -130,7 +130,13 @@ for i = 4, #ARGV, 17 do
       redis.call('HSET', row, 's', ARGV[i + 3], 'n', token + 1, 'a', ARGV[i + 6],
         'c', ARGV[i + 7])
       if ARGV[i + 8] ~= '' then redis.call('HSET', row, 'p', ARGV[i + 8]) end
+      if ARGV[i + 17] ~= '' then redis.call('HSET', row, 'h', ARGV[i + 17]) end
       if ARGV[i + 9] ~= '' then redis.call('HSET', row, 'x', ARGV[i + 9]) end
+      if ARGV[i + 16] ~= '' then
+        redis.call('HSET', row, 'w', ARGV[i + 16])
+      else
+        redis.call('HDEL', row, 'w')
+      end
       redis.call('ZADD', due, now + tonumber(ARGV[i + 5]), id)
     end
     if deadlines and ARGV[i + 4] == '1' then redis.call('ZREM', KEYS[5], id) end

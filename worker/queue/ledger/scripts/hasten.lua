@@ -3,8 +3,7 @@
 --
 -- KEYS  1 a due set
 -- ARGV  1 key prefix  2 code of the error, then ids
--- Returns how many were moved. What runs or is in doubt stays as it is, and so does a training
--- whose last poll did not fail by that error.
+-- Returns how many were moved. What runs or is in doubt stays as it is.
 --
 -- Rights: HMGET row:
 local prefix, code = ARGV[1], ARGV[2]
@@ -13,17 +12,11 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local moved = 0
 local function waits_for_it(is)
   if is['err'] then return false end
-  -- Whatever stands there, one odd row must not keep the others waiting.
-  local can_be_read, last = pcall(function()
-    if is[1] == 'training' then return cjson.decode(is[3])['failure'] end
-    local errors = is[1] == 'retrying' and cjson.decode(is[2])
-    return errors and errors[#errors]['code']
-  end)
-  return can_be_read and last == code
+  return (is[1] == 'polling' or is[1] == 'retrying') and is[2] == code
 end
 for i = 3, #ARGV do
   local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
-  local is = redis.pcall('HMGET', prefix .. 'row:' .. ARGV[i], 's', 'x', 'p')
+  local is = redis.pcall('HMGET', prefix .. 'row:' .. ARGV[i], 's', 'w')
   if score and tonumber(score) > now and waits_for_it(is) then
     redis.call('ZADD', KEYS[1], now, ARGV[i])
     moved = moved + 1

@@ -6,6 +6,7 @@
 --       8 event or ""  9 reply stream or ""  10 seconds reply streams are kept
 --       11 guard to take or ""  12 guard to drop or ""  13 seconds a guard is kept
 --       14 ms after which the guard of a command that has ended is free, or "" for never
+--       15 phase  16 what goes on though the command is cancelled, or ""
 -- Returns {1, ""} noted, {0, ""} fenced, {2, holder} where another command has the guard
 --
 -- A note that is there already was repeated because its reply was lost: it publishes nothing.
@@ -19,9 +20,9 @@ local row = prefix .. 'row:' .. id
 redis.call('XLEN', KEYS[1]); redis.call('ZCARD', KEYS[2]); redis.call('ZCARD', KEYS[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local is = redis.pcall('HMGET', row, 'n', 'p')
+local is = redis.pcall('HMGET', row, 'n', 'p', 'h')
 if is['err'] or is[1] ~= ARGV[3] then return {0, ''} end
-local repeated = is[2] == progress
+local repeated = is[2] == progress and is[3] == ARGV[15]
 -- What an ended command was about to do it does no more, once its call can't be under way.
 local function is_free(holder)
   if ARGV[14] == '' then return false end
@@ -45,7 +46,8 @@ local tells = ARGV[8] ~= '' and not repeated
 if tells then redis.call('XADD', KEYS[1], '*', 'event', ARGV[8]) end
 if take ~= '' then redis.call('SET', take, id, 'EX', ARGV[13]) end
 if drop ~= '' and redis.pcall('GET', drop) == id then redis.call('DEL', drop) end
-redis.call('HSET', row, 'p', progress)
+redis.call('HSET', row, 'p', progress, 'h', ARGV[15])
+if ARGV[16] ~= '' then redis.call('HSET', row, 'z', ARGV[16]) end
 if ARGV[6] ~= '' then redis.call('HSET', row, 's', ARGV[6]) end
 redis.call('ZADD', ARGV[4] == 'b' and KEYS[3] or KEYS[2], now + tonumber(ARGV[5]), id)
 if not tells or ARGV[9] == '' then return {1, ''} end

@@ -17,7 +17,7 @@ local prefix, lease, mends = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 for i = 1, 4 do redis.call('ZCARD', KEYS[i]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local states = {accepted = 1, running = 1, retrying = 1, training = 1, in_doubt = 1}
+local states = {accepted = 1, running = 1, retrying = 1, polling = 1, in_doubt = 1}
 local function stands(id)
   for i = 1, 3 do
     if redis.call('ZSCORE', KEYS[i], id) then return true end
@@ -38,7 +38,7 @@ local function lease_to_end(id, row, is, backfill)
   if not is[14] then redis.call('HSET', row, 'f', '') end
   local text = redis.pcall('GET', prefix .. 'text:' .. id)
   return {id, made.n, lane, made.s, made.a, made.c, made.m, made.q, '', '',
-    type(text) == 'string' and text or '', backfill or ''}
+    type(text) == 'string' and text or '', backfill or '', ''}
 end
 -- As `claim` judges a row; one whose number is none must not end the scan of all others.
 local function counts(value) return value and string.find(value, '^%d+$') end
