@@ -11,6 +11,7 @@ from uuid import UUID
 import orjson
 
 from schemas.enums import PredictTask, SourceFormat
+from worker.backfill.keys import backfill_key
 from worker.backfill.output import Output
 from worker.backfill.parts import read_records
 from worker.backfill.plan import Plan, SourcePlan
@@ -56,7 +57,7 @@ class Backfilling:
 
     async def let_lease_end(self) -> None:
         """Does what time does to the lease of a leader that died."""
-        await self.redis.hset(self.keys.backfill(NAME), "leader_until", "0")
+        await self.redis.hset(backfill_key(self.keys, NAME), "leader_until", "0")
 
     async def feed(self, count: int) -> tuple[LeadToken, BackfillStatus]:
         token, standing = await self.lead()

@@ -26,6 +26,7 @@ from tests.integration.ledger_acts import (
     open_group,
     read_entry,
 )
+from worker.backfill.keys import backfill_key
 from worker.backfill.standing import BackfillState, Origin
 from worker.backfill.store import FeedItem, LeadToken, Transition
 from worker.encord.creation.orphans import OrphanedCreation, Orphans
@@ -150,7 +151,7 @@ async def claiming_in_a_hold(world: World) -> Act:
 async def claiming_of_an_ended_backfill(world: World) -> Act:
     night = await begin(world.redis, world.keys, world.ledger, world.folder)
     await night.feed(2)
-    await world.redis.hset(world.keys.backfill(NAME), "state", "cancelled")
+    await world.redis.hset(backfill_key(world.keys, NAME), "state", "cancelled")
     return lambda client: ledger_of(client, world.keys).claim(10, bulk_most=10)
 
 
@@ -216,7 +217,7 @@ def finishing(state: RowState) -> Prepare:
 def finishing_an_item(failure: str) -> Prepare:
     async def prepare(world: World) -> Act:
         night = await begin(world.redis, world.keys, world.ledger, world.folder)
-        await world.redis.hset(world.keys.backfill(NAME), "most_failures", "1")
+        await world.redis.hset(backfill_key(world.keys, NAME), "most_failures", "1")
         await night.feed(2)
         lease = (await night.claim())[0]
 
@@ -330,9 +331,7 @@ async def restoring(world: World) -> Act:
     await redis.hset(keys.row("run"), "n", "2")
     await redis.delete(keys.text("run"), keys.row("two"))
     await redis.delete(keys.text("half"))
-    await redis.delete(
-        keys.due_interactive, keys.due_bulk, keys.deadlines, keys.backfill_open(NAME)
-    )
+    await redis.delete(keys.due_interactive, keys.due_bulk, keys.deadlines, keys.group_open(NAME))
     await redis.set(keys.text(member_row_id(NAME, 9)), "{}")
     await redis.zadd(keys.due_suspect, {"half": 1})
     await redis.hset(keys.row("half"), "n", "0")
@@ -381,7 +380,7 @@ async def opening_for_a_command(world: World) -> Act:
 async def leading(world: World) -> Act:
     night = await begin(world.redis, world.keys, world.ledger, world.folder)
     token, _ = await night.lead()
-    await world.redis.hset(world.keys.backfill(NAME), "leader_until", str(YEAR_2200_MS))
+    await world.redis.hset(backfill_key(world.keys, NAME), "leader_until", str(YEAR_2200_MS))
     return lambda client: store_of(client, world.keys).lead(
         NAME, token, lease_ms=LEASE_MS, progress=(b"{}", "1 of 3"), replies=world.replies
     )
@@ -425,7 +424,7 @@ def steering(before: BackfillState, after: BackfillState) -> Prepare:
     async def prepare(world: World) -> Act:
         night = await begin(world.redis, world.keys, world.ledger, world.folder)
         await night.feed(3)
-        await world.redis.hset(world.keys.backfill(NAME), "state", before)
+        await world.redis.hset(backfill_key(world.keys, NAME), "state", before)
         await world.redis.zrem(world.keys.due_bulk, member_row_id(NAME, 0))
         turn = Transition({before}, after, reason="because", event=b"{}", result=b"{}")
         return lambda client: store_of(client, world.keys).steer(NAME, turn)

@@ -25,6 +25,7 @@ from tests.integration.backfilling import (
 from tests.integration.ledger_acts import events, lease_one
 from tests.web_server import serving
 from worker.backfill.errors import LeadLostError
+from worker.backfill.keys import backfill_key
 from worker.backfill.leader import AlreadyLed, Leader
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector
@@ -117,7 +118,7 @@ async def test_who_reads_for_long_keeps_the_lead_meanwhile(
     try:
         async with asyncio.timeout(60):
             while len(leases) < 5:
-                leases.add(await night.redis.hget(night.keys.backfill(NAME), "leader_until"))
+                leases.add(await night.redis.hget(backfill_key(night.keys, NAME), "leader_until"))
                 await asyncio.sleep(0.02)
     finally:
         may_end.set()
@@ -332,7 +333,7 @@ async def test_a_leader_that_dies_at_any_seam_neither_skips_nor_doubles_an_item(
     while True:
         folder = tmp_path / str(acts)
         folder.mkdir()
-        await redis.delete(keys.backfill(NAME), keys.events)
+        await redis.delete(backfill_key(keys, NAME), keys.events)
         run = await begin(redis, keys, ledger, folder)
         dying = DyingStore(run.store, acts, after=after)
         async with run.working():
@@ -385,7 +386,7 @@ async def test_a_leader_that_loses_redis_at_any_seam_goes_on_and_reads_nothing_a
     while True:
         folder = tmp_path / str(acts)
         folder.mkdir()
-        await redis.delete(keys.backfill(NAME), keys.events)
+        await redis.delete(backfill_key(keys, NAME), keys.events)
         run = await begin(redis, keys, ledger, folder)
         lost = LostStore(run.store, acts, after=after)
         troubles: list[BaseException] = []
@@ -513,7 +514,7 @@ async def test_an_end_judges_the_failures_as_the_plan_does(
         "forgiven": forgiven,
         "forgiven_of": forgiven_of,
     }
-    await redis.hset(keys.backfill(NAME), mapping=counts)
+    await redis.hset(backfill_key(keys, NAME), mapping=counts)
     (lease,) = await run.claim(1)
     await run.settle(lease, "not_found")
     reason = limits.reason(failed - forgiven, failed + succeeded - forgiven_of)
@@ -827,7 +828,7 @@ async def test_a_command_that_fails_leaves_another_one_s_backfill_alone_and_one_
         async with run.working():
             await Leader(run.store, NAME, announces=False).work()
     else:
-        await redis.hset(keys.backfill(NAME), "entry", "another's")
+        await redis.hset(backfill_key(keys, NAME), "entry", "another's")
     before = await run.standing()
     assert await ledger.finish([late(lease)]) == [True]
     assert await run.standing() == before

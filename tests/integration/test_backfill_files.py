@@ -19,6 +19,7 @@ from PIL import Image
 from tests.integration.backfilling import ITEMS, NAME, Backfilling, begin
 from tests.integration.ledger_acts import events
 from tests.terminal import run_on_terminal
+from worker.backfill.keys import backfill_key
 from worker.backfill.leader import Leader
 from worker.backfill.output import Output
 from worker.backfill.standing import BackfillState, BackfillStatus, Origin
@@ -147,7 +148,7 @@ async def test_how_far_the_pictures_are_is_shown_on_a_terminal_and_in_one_line_e
     await work(night, lambda number: with_boxes(number) | {"data_path": str(tmp_path / "good.png")})
 
     async def to_draw() -> None:
-        await night.redis.hset(night.keys.backfill(NAME), "render", drawn)
+        await night.redis.hset(backfill_key(night.keys, NAME), "render", drawn)
 
     await to_draw()
     said = console.run("backfill", "resume", NAME)

@@ -9,6 +9,7 @@ import pytest
 from tests.integration.backfilling import LEASE_MS, NAME, Backfilling, begin
 from tests.integration.ledger_acts import now_ms, raw_events
 from worker.backfill.errors import LeadLostError
+from worker.backfill.keys import backfill_key
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector
 from worker.backfill.standing import BackfillState
@@ -45,8 +46,8 @@ async def written_part(night: Backfilling, ended: int) -> tuple[LeadToken, str]:
 
 async def shelved(night: Backfilling) -> tuple[int, int, int]:
     """Returns how many parts are shelved, how many results they hold, and how many wait."""
-    part, collected = await night.redis.hmget(night.keys.backfill(NAME), "part", "collected")
-    waiting = await night.redis.xlen(night.keys.backfill_results(NAME))
+    part, collected = await night.redis.hmget(backfill_key(night.keys, NAME), "part", "collected")
+    waiting = await night.redis.xlen(night.keys.group_results(NAME))
     return int(part or 0), int(collected or 0), waiting
 
 
@@ -124,7 +125,7 @@ async def told(night: Backfilling) -> list[bytes]:
 async def let_pause_end(night: Backfilling) -> None:
     """Does what time does to the pause between two events of progress."""
     at = await now_ms(night.redis) - PROGRESS_MILLISECONDS
-    await night.redis.hset(night.keys.backfill(NAME), "told", str(at))
+    await night.redis.hset(backfill_key(night.keys, NAME), "told", str(at))
 
 
 async def test_the_same_progress_is_told_once_whoever_leads_and_however_late(
@@ -164,7 +165,7 @@ async def test_no_progress_is_told_behind_the_end(night: Backfilling, end: str) 
     if end == "its own":
         await night.store.steer(NAME, Transition({BackfillState.RUNNING}, BackfillState.SUCCEEDED))
     else:
-        await night.redis.hset(night.keys.backfill(NAME), "silent", "1")
+        await night.redis.hset(backfill_key(night.keys, NAME), "silent", "1")
     await tell(night, token, b"2", "running-30-30")
     assert await told(night) == [b"1"]
 

@@ -11,6 +11,7 @@ import pytest
 from schemas.enums import CommandType
 from tests.console import SCRIPT, TIMEOUT_SECONDS
 from tests.integration.test_cli_reading import LIST, TRAIN, accept
+from worker.backfill.keys import backfills_key
 from worker.cli.main import COMMANDS
 from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
 
@@ -90,7 +91,7 @@ async def test_ids_are_offered_where_they_fit(
     await accept(redis, ledger, **LIST, id="day-1")
     assert console.run("cancel", "night-2").code == 0
     await bury(redis, keys, "night-3")
-    await redis.zadd(keys.backfills, {"night-old": 1, "night-new": 2})
+    await redis.zadd(backfills_key(keys), {"night-old": 1, "night-new": 2})
 
     assert set(complete(console, "status", "night")) == {"night-1", "night-2"}
     assert complete(console, "events", "--id", "d") == ["day-1"]

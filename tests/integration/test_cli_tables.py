@@ -11,6 +11,7 @@ from schemas.enums import Priority
 from tests.integration.backfilling import NAME, begin
 from tests.integration.test_cli_reading import lease
 from tests.terminal import run_on_terminal
+from worker.backfill.keys import backfill_key
 from worker.backfill.standing import Origin
 from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
 from worker.queue.ledger.lanes import Lanes
@@ -135,8 +136,8 @@ async def test_backfills_are_listed_newest_first_in_a_table(
     assert run_on_terminal(console, "backfill", "status").out == "no backfills\n"
     night = await begin(redis, keys, ledger, tmp_path)
     await night.store.open(LONG, night.plan, Origin.CONSOLE, "bf-2")
-    await redis.hset(keys.backfill(LONG), "begun", "1")
-    await redis.hset(keys.backfill(NAME), mapping={"state": "paused", "reason": MESSAGE})
+    await redis.hset(backfill_key(keys, LONG), "begun", "1")
+    await redis.hset(backfill_key(keys, NAME), mapping={"state": "paused", "reason": MESSAGE})
     lines = lines_within(run_on_terminal(console, "backfill", "status").out, 80)
     assert lines[0].split()[:3] == ["id", "state", "done"]
     assert lines[1].split()[:2] == [NAME, "paused"]
@@ -146,7 +147,7 @@ async def test_backfills_are_listed_newest_first_in_a_table(
     for number, (begun, ended) in enumerate([(100, 900), (200, 800)]):
         await night.store.open(f"ended-{number}", night.plan, Origin.CONSOLE, f"bf-{number + 3}")
         await redis.hset(
-            keys.backfill(f"ended-{number}"),
+            backfill_key(keys, f"ended-{number}"),
             mapping={"state": "succeeded", "begun": begun, "ended": ended},
         )
     rows = console.run("backfill", "status", "--json").lines

@@ -13,6 +13,7 @@ from tests.integration.test_handlers_creation import data_of, made
 from tests.integration.test_intake_reading import until
 from tests.integration.worker_bench import end_tasks
 from tests.sandbox_process import SIMULATED
+from worker.encord.creation.keys import orphan_key
 from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.models import RowState
@@ -137,7 +138,7 @@ async def test_a_change_that_is_under_way_goes_on_though_its_lease_was_lost(benc
         return await bench.redis.hget(row, "h") == b"intended"
 
     async def left_word() -> bool:
-        return bool(await bench.redis.exists(keys.testimony(sent)))
+        return bool(await bench.redis.exists(orphan_key(keys, sent)))
 
     async with running_worker(bench) as runner:
 

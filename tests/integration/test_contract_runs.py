@@ -21,6 +21,7 @@ from tests.unit.test_shortages import no_more_files
 from worker.byte_budget import ByteBudget
 from worker.encord.api.client import MlModelsApi
 from worker.encord.api.throttle import ThrottledTransport
+from worker.encord.creation.keys import ambiguous_key
 from worker.errors import FencedError, TrainmasterError
 from worker.files.file_access import AllowedFiles
 from worker.files.remote_files import MAX_IMAGE_BYTES
@@ -258,7 +259,7 @@ async def test_a_lookalike_that_ended_unknown_long_ago_keeps_nobody_in_doubt(ben
     )
     sent = await bench.send("train", data)
     await bench.attempt(sent)
-    (alike,) = [str(key, "utf-8") async for key in bench.redis.scan_iter(keys.alike("*"))]
+    (alike,) = [str(key, "utf-8") async for key in bench.redis.scan_iter(ambiguous_key(keys, "*"))]
     found = cast("list[bytes]", await bench.redis.zrange(alike, 0, -1))
     (member,) = [member for member in found if member.endswith(rival.encode())]
     noted = json.loads(await bench.redis.hget(keys.row(sent), "p") or b"null")

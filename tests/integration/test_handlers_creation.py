@@ -14,6 +14,7 @@ import pytest
 from tests.integration.test_handlers_results import attach_data, train_data
 from tests.integration.worker_bench import Bench, open_bench
 from tests.sandbox_process import SIMULATED, SandboxProcess
+from worker.encord.creation.keys import ambiguous_key, orphan_key
 from worker.errors import FencedError
 from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.ledger import GUARD_SECONDS
@@ -75,7 +76,7 @@ async def guards(bench: Bench) -> list[bytes]:
 
 async def lookalikes(bench: Bench) -> list[bytes]:
     """Returns where commands stand that others have to reckon with: each may have created one."""
-    return [key async for key in bench.redis.scan_iter(bench.ledger.keys.alike("*"))]
+    return [key async for key in bench.redis.scan_iter(ambiguous_key(bench.ledger.keys, "*"))]
 
 
 LOST: dict[str, dict[str, Any]] = {
@@ -353,7 +354,7 @@ async def test_who_lost_its_lease_during_the_post_leaves_word_for_the_next(
     assert await bench.state(sent) == "in_doubt"
     with pytest.raises(FencedError):
         await first
-    kept_seconds = await bench.redis.ttl(bench.ledger.keys.testimony(sent))
+    kept_seconds = await bench.redis.ttl(orphan_key(bench.ledger.keys, sent))
     assert kept_seconds > GUARD_SECONDS - 60 + (LONG_SECONDS if command_type == "train" else 0)
     bench.sandbox.faults({
         "operation": ["get_model", "list_models"],

@@ -167,7 +167,7 @@ async def test_results_of_items_that_are_refused_are_neither_lost_nor_counted_tw
     night = await begin(redis, keys, ledger, tmp_path)
     token, standing = await night.lead()
     items = [FeedItem(orjson.dumps(command(0))), FeedItem(b"", b"{}"), FeedItem(b"", b"{}")]
-    results = keys.backfill_results(NAME)
+    results = keys.group_results(NAME)
     await exhaust(redis, results)
     for _ in range(2):
         with pytest.raises(ResponseError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from worker.encord.creation.ambiguous import DAY_SECONDS, SPARE_SECONDS, AmbiguousCreations, Creator
+from worker.encord.creation.keys import ambiguous_key
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -118,7 +119,7 @@ async def test_who_is_of_use_to_nobody_any_more_leaves(
     redis: Redis, keys: Keys, lookalikes: AmbiguousCreations
 ) -> None:
     """Not before all that began earlier have ended, for they could not know what it made."""
-    key = keys.alike(NAME)
+    key = ambiguous_key(keys, NAME)
     early = replace(RIVAL, entry_id="5-0", command_id="early")
     await lookalikes.enter(NAME, RIVAL, 0)
     await lookalikes.enter(NAME, early, SHOWN - 1)
@@ -146,7 +147,7 @@ async def test_a_rival_from_before_the_clock_went_back_counts_once_as_long(
 async def test_what_someone_wrote_into_the_key_counts_as_a_rival_for_its_time(
     redis: Redis, keys: Keys, lookalikes: AmbiguousCreations
 ) -> None:
-    await redis.zadd(keys.alike(NAME), {b"\xff none": 0})
+    await redis.zadd(ambiguous_key(keys, NAME), {b"\xff none": 0})
     assert len(await rivals(lookalikes, since=WEEK)) == 1
     assert await rivals(lookalikes, since=WEEK + 1) == []
 
@@ -157,4 +158,4 @@ async def test_the_key_lives_as_long_as_the_one_of_its_commands_that_lasts_longe
     year = 365 * DAY_SECONDS
     await lookalikes.enter(NAME, replace(RIVAL, hidden_seconds=year), 0)
     await lookalikes.enter(NAME, TWIN, 0)
-    assert await redis.ttl(keys.alike(NAME)) > year + WEEK + SPARE_SECONDS - 60
+    assert await redis.ttl(ambiguous_key(keys, NAME)) > year + WEEK + SPARE_SECONDS - 60

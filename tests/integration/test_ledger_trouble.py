@@ -26,6 +26,7 @@ from tests.integration.ledger_acts import (
     snapshot,
 )
 from worker.embedded import EmbeddedRedis
+from worker.encord.creation.keys import orphan_key
 from worker.encord.creation.orphans import OrphanedCreation, Orphans
 from worker.queue.intake.consumer import StreamConsumer
 from worker.queue.intake.list_bridge import ListForwarder, ListSource
@@ -257,7 +258,7 @@ async def test_a_full_redis_refuses_each_script_whole_and_works_again_after(
     finally:
         await redis.config_set("maxmemory", "0")
     after = await snapshot(redis, keys)
-    told = {keys.testimony("leased").encode(), keys.guard("model:u").encode()}
+    told = {orphan_key(keys, "leased").encode(), keys.guard("model:u").encode()}
     changed = {key for key in before | after if before.get(key) != after.get(key)}
     assert changed == told | {keys.due_interactive.encode()}
     for act in acts:

@@ -159,9 +159,9 @@ async def test_an_end_that_redis_refuses_stands_in_nobodys_way(
 ) -> None:
     night = await begin(bench.redis, bench.ledger.keys, bench.ledger, tmp_path)
     await night.feed(1)
-    results = bench.ledger.keys.backfill_results(NAME)
+    results = bench.ledger.keys.group_results(NAME)
     await bench.redis.set(results, "no stream")
-    waiting = bench.ledger.keys.backfill_open(NAME)
+    waiting = bench.ledger.keys.group_open(NAME)
     async with running_runner(bench, places=8) as runner:
 
         async def unrecorded() -> bool:

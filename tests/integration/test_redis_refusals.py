@@ -12,6 +12,7 @@ from redis import Redis
 
 from tests.console import SCRIPT, Console, running_worker, wait_until
 from tests.stub_api import Answer, StubApi
+from worker.backfill.keys import backfill_key
 from worker.embedded import EmbeddedRedis
 from worker.queue.ledger.keys import Keys
 
@@ -180,7 +181,9 @@ def test_a_backfill_of_standard_input_that_the_console_leads_outlives(
                 )
             try:
                 wait_until(
-                    lambda: int(client.hget(keys.backfill("b"), "succeeded") or 0) > ITEMS / 10,
+                    lambda: (
+                        int(client.hget(backfill_key(keys, "b"), "succeeded") or 0) > ITEMS / 10
+                    ),
                     "some items have ended",
                 )
                 begin(client, keys)
@@ -195,7 +198,7 @@ def test_a_backfill_of_standard_input_that_the_console_leads_outlives(
             finally:
                 leader.kill()
                 leader.wait()
-        assert client.hget(keys.backfill("b"), "succeeded") == b"%d" % ITEMS
+        assert client.hget(backfill_key(keys, "b"), "succeeded") == b"%d" % ITEMS
     records = [
         json.loads(line)
         for part in (tmp_path / "out" / "parts").iterdir()

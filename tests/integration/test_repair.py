@@ -20,6 +20,7 @@ from tests.integration.ledger_acts import (
 )
 from tests.integration.test_intake_reading import letters
 from worker.backfill.item_results import BackfillItems
+from worker.backfill.keys import backfill_key
 from worker.backfill.standing import BackfillState
 from worker.backfill.store import Transition
 from worker.queue.ledger.cancellation import cancel
@@ -265,7 +266,7 @@ async def test_a_lost_row_whose_end_redis_refuses_keeps_no_other_from_its_end(
 ) -> None:
     night = await begin(redis, keys, ledger, tmp_path)
     await night.feed(1)
-    await redis.hset(keys.backfill(NAME), "failed", "many")
+    await redis.hset(backfill_key(keys, NAME), "failed", "many")
     await open_group(redis, keys)
     lost = [f"{NAME}\x1f0", "one", "two"]
     for name in lost[1:]:
@@ -281,9 +282,9 @@ async def test_items_of_a_running_backfill_come_back_and_those_of_a_paused_one_s
 ) -> None:
     night = await begin(redis, keys, ledger, tmp_path)
     token, _ = await night.feed(4)
-    await redis.delete(keys.due_bulk, keys.backfill_open(NAME))
+    await redis.delete(keys.due_bulk, keys.group_open(NAME))
     await repair(redis, ledger)
-    assert await redis.scard(keys.backfill_open(NAME)) == 4
+    assert await redis.scard(keys.group_open(NAME)) == 4
     assert await redis.zcard(keys.due_bulk) == 4
     paused = Transition({BackfillState.RUNNING}, BackfillState.PAUSED, token=token)
     assert (await night.store.steer(NAME, paused))[0]
@@ -301,7 +302,7 @@ async def test_items_whose_backfill_is_gone_are_dropped(
 ) -> None:
     night = await begin(redis, keys, ledger, tmp_path)
     await night.feed(3)
-    await redis.delete(keys.due_bulk, keys.backfill(NAME))
+    await redis.delete(keys.due_bulk, backfill_key(keys, NAME))
     await repair(redis, ledger)
     assert await night.claim() == []
     assert [key async for key in redis.scan_iter(match=f"{keys.prefix}row:*")] == []
@@ -322,7 +323,7 @@ async def test_an_item_that_lost_a_part_fails_and_its_backfill_goes_on_without_i
         await repair(redis, ledger)
     standing = await night.standing()
     assert (standing.succeeded, standing.failed, standing.open) == (1, 1, 0)
-    records = await entries_between(redis, keys.backfill_results(NAME), "-", "+")
+    records = await entries_between(redis, keys.group_results(NAME), "-", "+")
     (failed,) = [
         record
         for _, fields in records

@@ -133,14 +133,17 @@ class BackfillStatus:
 
 def read_standing(backfill_id: str, reply: list[Any]) -> BackfillStatus:
     """Returns what the script `lead` tells of a backfill."""
-    _, pairs, open_items, waiting, led_ms, now_ms = reply
+    _, pairs, open_items, waiting, led_ms, now_ms, of_group = reply
+    pairs = pairs + of_group
     names = [name.decode() for name in pairs[::2]]
     told: dict[str, bytes] = dict(zip(names, pairs[1::2], strict=True))
+    # Whose command has failed waits for a person, whose console leads it from then on.
+    orphaned = told.get("orphaned") == b"1"
     result = told.get("result")
     return BackfillStatus(
         id=backfill_id,
         plan=Plan.parse(told["plan"]),
-        origin=Origin(told["origin"].decode()),
+        origin=Origin.CONSOLE if orphaned else Origin(told["origin"].decode()),
         entry=told["entry"].decode(),
         state=BackfillState(told["state"].decode()),
         reason=told.get("reason", b"").decode(),
@@ -164,7 +167,7 @@ def read_standing(backfill_id: str, reply: list[Any]) -> BackfillStatus:
         forgiven_of=int(told.get("forgiven_of", 0)),
         result=orjson.loads(result) if result else None,
         led_ms=led_ms,
-        silent=told.get("silent") == b"1",
+        silent=orphaned,
         render=told.get("render", b"").decode(),
         read_at_ms=now_ms,
     )

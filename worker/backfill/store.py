@@ -1,21 +1,16 @@
 """Backfills in Redis: state, cursor, counters and results; each act is one script.
 
-The hash of a backfill::
+What its group keeps is told in `worker.queue.groups`. The hash of a backfill itself::
 
-    plan, origin, entry      what to do; who leads it; what its items' entries begin with
-    state, reason, result    running, paused, cancelling, succeeded, failed, cancelled; and why
-    begun, ended             ms since the epoch
+    plan, origin             what to do; who leads it
+    begun, ended, result     ms since the epoch; what it came to
     told, told_of            when and of what the latest event of progress was
     expected                 about how many items the source has, where that could be told
     read, position           the cursor: items read, and where the source goes on behind them
     exhausted                1 once the end of the source was read
-    succeeded, failed, failed:<code>, dropped   how items ended; dropped by a cancellation
     passed:<kind>            what a folder held besides items, as far as it was read
     cut, part, collected     results that a part is written of; parts and results written
     leader, leader_until     token and lease of who reads and writes
-    most_failures, largest_share   limits at which `finish` pauses it; forgiven, forgiven_of:
-                             failures and ends that a resume has made light of
-    silent                   1 once its command has failed: no event tells more of it
     render                   the console's folder that its pictures are yet to be drawn into
 """
 
@@ -27,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NewType, cast
 import orjson
 
 from worker.backfill.errors import IdTakenError, LeadLostError
+from worker.backfill.keys import backfill_key, backfills_key
 from worker.backfill.plan import Plan
 from worker.backfill.standing import BackfillState, BackfillStatus, Origin, read_standing
 from worker.errors import FencedError
@@ -120,12 +116,21 @@ class BackfillStore:
             event: tells that it was accepted.
             render: the folder that its pictures are to be drawn into once it has ended.
         """
-        keys = self.keys
         _, kept = await self._open(
-            keys=[keys.backfill(backfill_id), keys.backfills, keys.events, keys.row(backfill_id)],
+            keys=self._open_keys(backfill_id),
             args=[backfill_id, plan.json(), origin, entry, event, "", render],
         )
         return Plan.parse(kept)
+
+    def _open_keys(self, backfill_id: str) -> list[str]:
+        keys = self.keys
+        return [
+            backfill_key(keys, backfill_id),
+            backfills_key(keys),
+            keys.events,
+            keys.row(backfill_id),
+            keys.group(backfill_id),
+        ]
 
     async def open_for(self, lease: Lease, plan: Plan) -> Plan:
         """Begins the backfill of a command likewise, unless that has ended meanwhile.
@@ -134,10 +139,8 @@ class BackfillStore:
             FencedError: it was cancelled, or has another holder.
             IdTakenError: the console or an earlier command began a backfill of this id.
         """
-        keys = self.keys
-        key = keys.backfill(lease.command_id)
         code, kept = await self._open(
-            keys=[key, keys.backfills, keys.events, keys.row(lease.command_id)],
+            keys=self._open_keys(lease.command_id),
             args=[lease.command_id, plan.json(), Origin.QUEUE, lease.entry_id, "", lease.token, ""],
         )
         if code == _TAKEN:
@@ -168,11 +171,12 @@ class BackfillStore:
         keys = self.keys
         reply = await self._lead(
             keys=[
-                keys.backfill(backfill_id),
-                keys.backfill_open(backfill_id),
-                keys.backfill_results(backfill_id),
+                backfill_key(keys, backfill_id),
+                keys.group_open(backfill_id),
+                keys.group_results(backfill_id),
                 keys.events,
                 replies or keys.events,
+                keys.group(backfill_id),
             ],
             args=[
                 token,
@@ -200,20 +204,20 @@ class BackfillStore:
 
     async def ids(self) -> list[str]:
         """Returns the ids of all backfills that are remembered, oldest first."""
-        found = cast("list[bytes]", await self.redis.zrange(self.keys.backfills, 0, -1))
+        found = cast("list[bytes]", await self.redis.zrange(backfills_key(self.keys), 0, -1))
         return [backfill_id.decode() for backfill_id in found]
 
     async def expect(self, backfill_id: str, items: int) -> None:
         """Records about how many items the source has."""
-        await self.redis.hset(self.keys.backfill(backfill_id), "expected", str(items))
+        await self.redis.hset(backfill_key(self.keys, backfill_id), "expected", str(items))
 
     async def pictures_drawn(self, backfill_id: str) -> None:
         """Records that no pictures are to be drawn any more."""
-        await self.redis.hdel(self.keys.backfill(backfill_id), "render")
+        await self.redis.hdel(backfill_key(self.keys, backfill_id), "render")
 
     async def amend_result(self, backfill_id: str, result: bytes) -> None:
         """Puts another result in place of that of a backfill that has ended."""
-        key = self.keys.backfill(backfill_id)
+        key = backfill_key(self.keys, backfill_id)
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, "result", result)
             pipe.expire(key, self.retention_seconds)
@@ -250,11 +254,12 @@ class BackfillStore:
             args += (item.text, item.problem)
         done, _ = await self._feed(
             keys=[
-                keys.backfill(standing.id),
-                keys.backfill_open(standing.id),
-                keys.backfill_results(standing.id),
+                backfill_key(keys, standing.id),
+                keys.group_open(standing.id),
+                keys.group_results(standing.id),
                 keys.due_bulk,
                 keys.marker,
+                keys.group(standing.id),
             ],
             args=args,
         )
@@ -264,7 +269,7 @@ class BackfillStore:
         self, backfill_id: str, first: str, last: str, count: int | None = None
     ) -> list[tuple[str, bytes]]:
         """Returns results between two stream ids, both included unless one begins with `(`."""
-        stream = self.keys.backfill_results(backfill_id)
+        stream = self.keys.group_results(backfill_id)
         entries = await entries_between(self.redis, stream, first, last, count)
         return [(entry_id.decode(), fields[b"result"]) for entry_id, fields in entries]
 
@@ -275,7 +280,7 @@ class BackfillStore:
             LeadLostError: another leads.
         """
         done = await self._cut(
-            keys=[self.keys.backfill(backfill_id)], args=[token, *cut.split(" ")]
+            keys=[backfill_key(self.keys, backfill_id)], args=[token, *cut.split(" ")]
         )
         if not done:
             raise LeadLostError(backfill_id)
@@ -289,7 +294,7 @@ class BackfillStore:
         _, last, count = cut.split(" ")
         milliseconds, _, number = last.partition("-")
         done = await self._shelve(
-            keys=[self.keys.backfill(backfill_id), self.keys.backfill_results(backfill_id)],
+            keys=[backfill_key(self.keys, backfill_id), self.keys.group_results(backfill_id)],
             args=[token, cut, f"{milliseconds}-{int(number) + 1}", count],
         )
         if not done:
@@ -300,12 +305,13 @@ class BackfillStore:
         keys = self.keys
         code, before = await self._steer(
             keys=[
-                keys.backfill(backfill_id),
-                keys.backfill_open(backfill_id),
-                keys.backfill_results(backfill_id),
+                keys.group(backfill_id),
+                keys.group_open(backfill_id),
+                keys.group_results(backfill_id),
                 keys.events,
                 keys.due_bulk,
                 keys.due_suspect,
+                backfill_key(keys, backfill_id),
             ],
             args=[
                 keys.prefix,

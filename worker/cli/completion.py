@@ -15,6 +15,7 @@ from click.shell_completion import BashComplete, CompletionItem, add_completion_
 from schemas.commands import COMMAND_CLASSES
 from schemas.enums import CommandType
 from schemas.fields import parameters_of, value_choices
+from worker.backfill.keys import backfills_key
 from worker.cli.target import LedgerContext
 from worker.errors import SettingError
 from worker.queue.ledger.dead_letters import DeadLetters
@@ -145,5 +146,5 @@ async def _letters(redis: Redis, keys: Keys) -> list[tuple[str, str]]:
 
 
 async def _backfills(redis: Redis, keys: Keys) -> list[tuple[str, str]]:
-    ids = cast("list[bytes]", await redis.zrange(keys.backfills, 0, _MOST - 1, desc=True))
+    ids = cast("list[bytes]", await redis.zrange(backfills_key(keys), 0, _MOST - 1, desc=True))
     return [(each.decode(), "a backfill") for each in ids]

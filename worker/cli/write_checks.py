@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 
 from schemas.enums import Priority
 from schemas.wording import counted
+from worker.backfill.keys import backfills_key
 from worker.cli.findings import Finding, Level
 from worker.cli.output import safe_text
 from worker.queue.intake.list_bridge import unread_lists
@@ -122,7 +123,7 @@ async def check_types(redis: Redis, keys: Keys) -> list[Finding]:
         keys.due_suspect: "zset",
         keys.deadlines: "zset",
         keys.permits: "zset",
-        keys.backfills: "zset",
+        backfills_key(keys): "zset",
         **{keys.paused(lane): "hash" for lane in Priority},
     }
     pipe = redis.pipeline(transaction=False)

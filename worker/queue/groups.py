@@ -2,6 +2,15 @@
 
 A member's row is gone with its end: what it came to is counted and kept by its group. A group has
 no events and no dead letters for its members but those that its owner wants.
+
+The hash of a group::
+
+    state, reason            running, paused, cancelling, or an end of its owner's; and why
+    entry                    what the entries of its members begin with, and that of its command
+    succeeded, failed, failed:<code>, dropped   how members ended; dropped by a cancellation
+    most_failures, largest_share   limits at which `finish` pauses it
+    forgiven, forgiven_of    failures and ends that a resume has made light of
+    orphaned                 1 once the command that led it has failed
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 #!lua
 -- Forgets results that a part holds now.
 --
--- KEYS  1 backfill  2 backfill-results
+-- KEYS  1 backfill  2 group-results
 -- ARGV  1 leader's token  2 the cut  3 stream id behind the last one  4 how many
 -- Returns 1 done, 0 fenced, or done before
 --

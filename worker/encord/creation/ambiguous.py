@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from redis.exceptions import ResponseError
 
+from worker.encord.creation.keys import ambiguous_key
 from worker.queue.ledger.models import Phase, RowState, read_phase
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class AmbiguousCreations:
 
     async def enter(self, likeness: str, creator: Creator, now: float) -> None:
         """Tells, before the intent, that the command may create one."""
-        key = self._keys.alike(likeness)
+        key = ambiguous_key(self._keys, likeness)
         keep_seconds = creator.hidden_seconds + self._kept_seconds + SPARE_SECONDS
         pipe = self._redis.pipeline(transaction=True)
         pipe.zadd(key, {creator.member: now})
@@ -130,7 +131,7 @@ class AmbiguousCreations:
 
     async def leave(self, likeness: str, creator: Creator) -> None:
         """Tells that the command owns its own, or created none."""
-        await self._redis.zrem(self._keys.alike(likeness), creator.member)
+        await self._redis.zrem(ambiguous_key(self._keys, likeness), creator.member)
 
     async def others(self, likeness: str, creator: Creator, since: float, now: float) -> Others:
         """Returns who else may have created what the asking command finds at the API.
@@ -141,7 +142,7 @@ class AmbiguousCreations:
             since: when it began to list what existed. What the API showed by then is no question.
             now: the time.
         """
-        key = self._keys.alike(likeness)
+        key = ambiguous_key(self._keys, likeness)
         found = cast(
             "list[tuple[bytes, float]]", await self._redis.zrange(key, 0, -1, withscores=True)
         )

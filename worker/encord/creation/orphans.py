@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from schemas.json_text import decode_json, encode_json
+from worker.encord.creation.keys import orphan_key
 from worker.queue.ledger.lua import load_script
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Orphans:
         word = {"entry": lease.entry_id, "uuid": attested.uuid, "result": attested.result}
         testify = load_script(self._redis, "testify", "worker.encord.creation")
         await testify(
-            keys=[self._keys.testimony(lease.row_id)],
+            keys=[orphan_key(self._keys, lease.row_id)],
             args=[
                 lease.row_id,
                 encode_json(word),
@@ -63,7 +64,7 @@ class Orphans:
 
     async def find(self, lease: Lease) -> tuple[str, dict[str, Any] | None] | None:
         """Returns uuid and result of what an earlier holder created, if it left word."""
-        found = cast("bytes | None", await self._redis.get(self._keys.testimony(lease.row_id)))
+        found = cast("bytes | None", await self._redis.get(orphan_key(self._keys, lease.row_id)))
         word = {} if found is None else decode_json(found)
         # Ids are used anew: word of an earlier command is of no use to this one.
         if word.get("entry") != lease.entry_id:

@@ -28,20 +28,16 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:trial               string   what `doctor` writes to see whether writes are taken
     {ns}:repair              string   who compares rows with due sets, or did a while ago
     {ns}:marker              string   who this ledger is; gone when someone flushed Redis
-    {ns}:testimony:<id>      string   what a worker created for a command that it holds no more
-    {ns}:alike:<name>        zset     what each creates and its id, where creations look the same,
-                                      by the time (s) at which it began
-    {ns}:guard:<name>        string   the id that owns a training, or that is about to create one
-    {ns}:backfills           zset     ids of backfills, by the time (ms) at which they began
-    {ns}:backfill:<id>       hash     one backfill, see `worker.backfill.store`
-    {ns}:backfill-open:<id>  set      row ids of its items that have rows
+    {ns}:guard:<name>        string   the id that owns something that one command may own
+    {ns}:group:<id>          hash     state and counters of a group, see `worker.queue.groups`
+    {ns}:group-open:<id>     set      row ids of its members that have rows
+    {ns}:group-results:<id>  stream   field `result`: how members ended, until that is fetched
     {ns}:handled:<group>     zset     events that a group of a client's consumers has handled
     {ns}:parked:<group>      stream   events that such a group could not handle
-    {ns}:backfill-results:<id>  stream  field `result`: how items ended, until they are written
 
 Ids come from producers and may be any printable text, so each family of keys has a space of its
 own: an id stands at the end of a key and nothing follows it, and no family's name begins with
-another's. The row id of a command is its id. That of a backfill's item is made of the backfill's
+another's. The row id of a command is its id. That of a group's member is made of the backfill's
 id, `MEMBER_SEPARATOR` and the item's number; no id of a command holds that character.
 """
 
@@ -207,30 +203,21 @@ class Keys:
         """Who this ledger is."""
         return f"{self.prefix}marker"
 
-    @property
-    def backfills(self) -> str:
-        """The ids of all backfills."""
-        return f"{self.prefix}backfills"
+    def group(self, group_id: str) -> str:
+        """State and counters of a group."""
+        return f"{self.prefix}group:{group_id}"
 
-    def backfill(self, backfill_id: str) -> str:
-        """The state of a backfill."""
-        return f"{self.prefix}backfill:{backfill_id}"
+    def group_open(self, group_id: str) -> str:
+        """The row ids of a group's members that have rows."""
+        return f"{self.prefix}group-open:{group_id}"
 
-    def backfill_open(self, backfill_id: str) -> str:
-        """The row ids of a backfill's items that have rows."""
-        return f"{self.prefix}backfill-open:{backfill_id}"
-
-    def backfill_results(self, backfill_id: str) -> str:
-        """How items of a backfill ended, until that is written."""
-        return f"{self.prefix}backfill-results:{backfill_id}"
+    def group_results(self, group_id: str) -> str:
+        """How members of a group ended, until that is fetched."""
+        return f"{self.prefix}group-results:{group_id}"
 
     def paused(self, lane: Priority) -> str:
         """The pause of a lane."""
         return f"{self.prefix}paused:{lane}"
-
-    def testimony(self, command_id: str) -> str:
-        """What a worker created for a command that it holds no more."""
-        return f"{self.prefix}testimony:{command_id}"
 
     def due(self, lane: Priority) -> str:
         """The due set of a lane."""
@@ -251,7 +238,3 @@ class Keys:
     def guard(self, name: str) -> str:
         """The owner of something that must have one owner at most."""
         return f"{self.prefix}guard:{name}"
-
-    def alike(self, name: str) -> str:
-        """The commands whose creations the API can't tell apart."""
-        return f"{self.prefix}alike:{name}"

@@ -6,7 +6,7 @@
 --       6 seconds reply streams are kept  7, 8 token and progress that the event was written for
 -- Returns {1, state before} cancelled, {0, state} ended before, {2, ""} unknown,
 --         {3, state} it moved on meanwhile: read it again,
---         {5, state} it is a backfill: whoever leads it writes what its items came to, then ends it
+--         {5, state} it is a group: whoever leads it writes what its items came to, then ends it
 --
 -- Rights: HSET row:  HDEL row:  EXPIRE row:  DEL text:  ZREM 2
 -- Rights: TYPE replies:  XADD replies:  EXPIRE replies:
@@ -15,13 +15,13 @@ local row = prefix .. 'row:' .. id
 redis.call('XLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2]); redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4])
 redis.call('ZCARD', KEYS[5])
-local is = redis.call('HMGET', row, 's', 'n', 'l', 'e', 'p', 't', 'q')
+local is = redis.call('HMGET', row, 's', 'n', 'l', 'e', 'p', 'q')
 if not is[1] then return {2, ''} end
 if is[4] then return {0, is[1]} end
-local hash = prefix .. 'backfill:' .. id
-if is[6] == 'backfill' and redis.call('TYPE', hash)['ok'] == 'hash' then
+local hash = prefix .. 'group:' .. id
+if redis.call('TYPE', hash)['ok'] == 'hash' then
   local of = redis.call('HMGET', hash, 'state', 'entry')
-  local state = of[2] == is[7] and of[1]
+  local state = of[2] == is[6] and of[1]
   if state == 'succeeded' or state == 'failed' then return {0, state} end
   if state == 'running' or state == 'paused' or state == 'cancelling' then
     redis.call('HSET', hash, 'state', 'cancelling', 'reason', '')

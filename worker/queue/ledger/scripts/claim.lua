@@ -11,18 +11,18 @@
 --         row ids that were dropped, rows skipped, 1 if the bytes of texts left rows behind};
 --         each row: row id, token, lane,
 --         state before, attempts, claims, accepted at (ms), entry id, progress or "",
---         last errors or "", text, backfill or "", phase or ""
+--         last errors or "", text, group or "", phase or ""
 --
--- An item whose backfill is paused is set aside: it stands in no due set until the backfill is
--- resumed. One whose backfill has ended, or is about to, is gone.
+-- A member whose group is paused is set aside: it stands in no due set until the group runs again.
+-- One whose group has ended, or is about to, is gone.
 --
 -- The interactive lane goes first but for a small share of the bulk lane, so that neither
 -- starves the other. A row that was claimed again and again without an end is a suspect: it may
 -- kill its worker. Suspects stand in a set of their own and run one at a time in a process, so
 -- that they can't take others with them.
 --
--- Rights: GET 4  HMGET row:  GET text:  HGET backfill:  ZRANGEBYSCORE 1  ZCOUNT 1  ZRANGE 1
--- Rights: HSET row:  HSET 5  ZREM 1  ZADD 1  DEL row: text:  SREM backfill-open:  HINCRBY backfill:
+-- Rights: GET 4  HMGET row:  GET text:  HGET group:  ZRANGEBYSCORE 1  ZCOUNT 1  ZRANGE 1
+-- Rights: HSET row:  HSET 5  ZREM 1  ZADD 1  DEL row: text:  SREM group-open:  HINCRBY group:
 local prefix, lease = ARGV[1], tonumber(ARGV[2])
 local most, suspect_claims = tonumber(ARGV[3]), tonumber(ARGV[7])
 local hold = redis.call('PTTL', KEYS[4])
@@ -45,15 +45,15 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local claimed, dropped, skipped = {}, {}, 0
 local bytes, bulk_bytes, is_cut = 0, 0, 0
 local most_bytes, most_bulk_bytes = tonumber(ARGV[9]), tonumber(ARGV[10])
-local function skip(due, id, row, backfill)
-  local hash = prefix .. 'backfill:' .. backfill
+local function skip(due, id, row, group)
+  local hash = prefix .. 'group:' .. group
   local state = redis.pcall('HGET', hash, 'state')
   if state == 'running' then return false end
   redis.call('ZREM', due, id)
   skipped = skipped + 1
   if state ~= 'paused' then
     redis.call('DEL', row, prefix .. 'text:' .. id)
-    if redis.pcall('SREM', prefix .. 'backfill-open:' .. backfill, id) == 1 and type(state) == 'string' then
+    if redis.pcall('SREM', prefix .. 'group-open:' .. group, id) == 1 and type(state) == 'string' then
       redis.pcall('HINCRBY', hash, 'dropped', 1)
     end
   end

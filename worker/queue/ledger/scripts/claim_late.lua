@@ -8,7 +8,7 @@
 -- Returns {ms until the next deadline or -1 for none, rows as `claim` returns them}
 --
 -- Passed over is who runs, for a run minds its deadline itself; who may have changed something
--- and does not know, for asking the API comes first; and an item that was set aside.
+-- and does not know, for asking the API comes first; and a member that was set aside.
 --
 -- Rights: HMGET row:  GET text:  HSET row:  ZREM 1  ZADD 1
 local prefix, lease, again = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])

@@ -7,7 +7,7 @@
 --       then for each run 18 values:
 --       row id, token, lane, state, ended (1 or 0), delay in ms, attempts, claims,
 --       progress or "", last errors or "", event or "", reply stream or "", dead letter or "",
---       guard to drop or "", backfill or "", result of an item or "", code of the error or "", phase or ""
+--       guard to drop or "", group or "", result of a member or "", code of the error or "", phase or ""
 -- Returns for each run: 1 done, 0 fenced
 --
 -- Every shared key is read first, so that one of the wrong type stops the script before it has
@@ -15,8 +15,8 @@
 --
 -- Rights: HGET row:  GET guard:  XDEL 1  TYPE replies:  XADD replies:  EXPIRE replies:
 -- Rights: HSET row:  HDEL row:  EXPIRE row:  HMGET row:  DEL row: text: guard:  ZREM 3  ZADD 3
--- Rights: EXISTS backfill:  TYPE backfill:  HMGET backfill:  HSET backfill:  HINCRBY backfill:
--- Rights: XADD backfill-results:  SREM backfill-open:
+-- Rights: EXISTS group:  TYPE group:  HMGET group:  HSET group:  HINCRBY group:
+-- Rights: XADD group-results:  SREM group-open:
 local prefix, keep_seconds, reply_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4])
@@ -32,8 +32,8 @@ local function answer(event, reply)
   redis.pcall('XADD', reply, 'MINID', '~', now - reply_seconds * 1000, '*', 'event', event)
   redis.call('EXPIRE', reply, reply_seconds)
 end
--- A backfill of which too many items have failed is paused with the last of them: what runs may end,
--- nothing more is claimed. The same words stand in `worker.backfill.plan`.
+-- A group of which too many members have failed is paused with the last of them: what runs may end,
+-- nothing more is claimed.
 local function check_failures(hash)
   local is = redis.call('HMGET', hash, 'most_failures', 'largest_share', 'state', 'failed',
     'succeeded', 'forgiven', 'forgiven_of')
@@ -51,9 +51,9 @@ local function check_failures(hash)
   end
   if reason then redis.call('HSET', hash, 'state', 'paused', 'reason', reason) end
 end
--- An item's row is gone with its end. What it came to is counted, and kept until it is written.
-local function end_item(id, row, backfill, state, result, code)
-  local hash = prefix .. 'backfill:' .. backfill
+-- A member's row is gone with its end. What it came to is counted, and kept until it is fetched.
+local function end_member(id, row, group, state, result, code)
+  local hash = prefix .. 'group:' .. group
   local known = redis.call('EXISTS', hash) == 1
   if known then
     -- First what may be refused, for what is deleted is not brought back: a count that is no
@@ -62,7 +62,7 @@ local function end_item(id, row, backfill, state, result, code)
     if type(counted) == 'table' then return counted end
     if code ~= '' then counted = redis.pcall('HINCRBY', hash, 'failed:' .. code, 1) end
     local kept = type(counted) == 'table' and counted
-      or redis.pcall('XADD', prefix .. 'backfill-results:' .. backfill, '*', 'result', result)
+      or redis.pcall('XADD', prefix .. 'group-results:' .. group, '*', 'result', result)
     if type(kept) == 'table' then
       redis.call('HINCRBY', hash, state, -1)
       if code ~= '' and type(counted) ~= 'table' then
@@ -72,13 +72,13 @@ local function end_item(id, row, backfill, state, result, code)
     end
   end
   redis.call('DEL', row)
-  redis.pcall('SREM', prefix .. 'backfill-open:' .. backfill, id)
+  redis.pcall('SREM', prefix .. 'group-open:' .. group, id)
   if known and state == 'failed' then check_failures(hash) end
 end
--- The failed command of a backfill leads it no more, and nobody else does: it waits for a person,
--- whose console leads it from now on and tells nothing more of it, for its end has been told.
+-- The failed command of a group leads it no more, and nobody else does: it waits for a person, and
+-- nothing more is told of it, for its end has been told.
 local function orphan(id, entry, code)
-  local hash = prefix .. 'backfill:' .. id
+  local hash = prefix .. 'group:' .. id
   if redis.call('TYPE', hash)['ok'] ~= 'hash' then return end
   local of = redis.call('HMGET', hash, 'state', 'entry', 'reason')
   local state, reason = of[1], 'its command failed: ' .. code
@@ -86,7 +86,7 @@ local function orphan(id, entry, code)
   if state ~= 'running' and state ~= 'paused' and state ~= 'cancelling' then return end
   if state == 'running' then state = 'paused' end
   if of[3] and of[3] ~= '' then reason = reason .. '; ' .. of[3] end
-  redis.call('HSET', hash, 'state', state, 'reason', reason, 'origin', 'console', 'silent', 1)
+  redis.call('HSET', hash, 'state', state, 'reason', reason, 'orphaned', 1)
 end
 local verdicts = {}
 for i = 4, #ARGV, 18 do
@@ -96,7 +96,7 @@ for i = 4, #ARGV, 18 do
     verdicts[#verdicts + 1] = 0
   else
     local due = ARGV[i + 2] == 'b' and KEYS[4] or KEYS[3]
-    local dead_letter, guard, backfill = ARGV[i + 12], ARGV[i + 13], ARGV[i + 14]
+    local dead_letter, guard, group = ARGV[i + 12], ARGV[i + 13], ARGV[i + 14]
     local event, event_id = ARGV[i + 10], ''
     if event ~= '' then event_id = redis.call('XADD', KEYS[1], '*', 'event', event) end
     if dead_letter ~= '' then
@@ -107,8 +107,8 @@ for i = 4, #ARGV, 18 do
         return letter
       end
     end
-    if ARGV[i + 4] == '1' and backfill ~= '' then
-      local refused = end_item(id, row, backfill, ARGV[i + 3], ARGV[i + 15], ARGV[i + 16])
+    if ARGV[i + 4] == '1' and group ~= '' then
+      local refused = end_member(id, row, group, ARGV[i + 3], ARGV[i + 15], ARGV[i + 16])
       if refused then
         if event_id ~= '' then redis.call('XDEL', KEYS[1], event_id) end
         return refused
@@ -116,10 +116,7 @@ for i = 4, #ARGV, 18 do
       redis.call('DEL', prefix .. 'text:' .. id)
       redis.call('ZREM', due, id)
     elseif ARGV[i + 4] == '1' then
-      if ARGV[i + 3] == 'failed' then
-        local is = redis.call('HMGET', row, 't', 'q')
-        if is[1] == 'backfill' then orphan(id, is[2], ARGV[i + 16]) end
-      end
+      if ARGV[i + 3] == 'failed' then orphan(id, redis.call('HGET', row, 'q'), ARGV[i + 16]) end
       redis.call('HSET', row, 's', ARGV[i + 3], 'n', token + 1, 'a', ARGV[i + 6],
         'e', now, 'v', event_id)
       redis.call('HDEL', row, 'p', 'x', 'c', 'h', 'w', 'z')

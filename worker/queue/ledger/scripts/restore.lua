@@ -5,14 +5,14 @@
 -- ARGV  1 key prefix  2 lease in ms  3 1 to put back, 0 to look only, then row ids
 -- Returns for each row id {what was found, a lease or nil, type}:
 --         0 nothing to do  1 it stood in no due set  2 its deadline or its place among the open
---         items of its backfill was missing  3 a part of it is gone; whoever claims it finds that
+--         members of its group was missing  3 a part of it is gone; whoever claims it finds that
 --         out  4 a part of it is gone and nobody runs it: it is to be ended by the lease
 --         5 its key holds something else
 --
 -- What may be running stays safe for a lease: its worker finds the row in the due set again when it
--- renews. An item of a paused backfill stands in no due set on purpose.
+-- renews. A member of a paused group stands in no due set on purpose.
 --
--- Rights: HMGET row:  HSET row:  GET text:  HGET backfill:  SADD backfill-open:  ZREM 1  ZADD 1
+-- Rights: HMGET row:  HSET row:  GET text:  HGET group:  SADD group-open:  ZREM 1  ZADD 1
 local prefix, lease, mends = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 for i = 1, 4 do redis.call('ZCARD', KEYS[i]) end
 local time = redis.call('TIME')
@@ -25,8 +25,8 @@ local function stands(id)
   return false
 end
 -- Each end has a token, so that two workers which find the same row end it once.
-local function lease_to_end(id, row, is, backfill)
-  local lane = (is[7] == 'b' or backfill) and 'b' or 'i'
+local function lease_to_end(id, row, is, group)
+  local lane = (is[7] == 'b' or group) and 'b' or 'i'
   local made = {
     s = states[is[1]] and is[1] or 'accepted', n = (tonumber(is[2]) or 0) + 1,
     a = tonumber(is[3]) or 0, c = tonumber(is[4]) or 0, m = tonumber(is[5]) or now,
@@ -34,11 +34,11 @@ local function lease_to_end(id, row, is, backfill)
   }
   for i = 1, 3 do redis.call('ZREM', KEYS[i], id) end
   for field, value in pairs(made) do redis.call('HSET', row, field, value) end
-  if backfill then redis.call('HSET', row, 'b', backfill) end
+  if group then redis.call('HSET', row, 'b', group) end
   if not is[14] then redis.call('HSET', row, 'f', '') end
   local text = redis.pcall('GET', prefix .. 'text:' .. id)
   return {id, made.n, lane, made.s, made.a, made.c, made.m, made.q, '', '',
-    type(text) == 'string' and text or '', backfill or '', ''}
+    type(text) == 'string' and text or '', group or '', ''}
 end
 -- As `claim` judges a row; one whose number is none must not end the scan of all others.
 local function counts(value) return value and string.find(value, '^%d+$') end
@@ -52,7 +52,7 @@ local function look(id)
   local has_row = redis.call('EXISTS', row) == 1
   -- Whatever ends a row deletes its text in the same step: a text alone is of one that was open.
   if not has_row and not has_text then return {0} end
-  local backfill = is[8] or string.match(id, '^(.+)\31%d+$') or nil
+  local group = is[8] or string.match(id, '^(.+)\31%d+$') or nil
   local is_whole = has_text and is[1] and counts(is[2]) and counts(is[3]) and counts(is[4])
     and counts(is[5]) and is[6] and is[7]
   local is_due = stands(id)
@@ -60,7 +60,7 @@ local function look(id)
     local is_idle = not has_row or not is_due and (is[12] or not is[2] or is[2] == '0')
     if is_idle then
       if not mends then return {4} end
-      return {4, lease_to_end(id, row, is, backfill), is[13] or ''}
+      return {4, lease_to_end(id, row, is, group), is[13] or ''}
     end
     if mends and not is_due then
       redis.call('ZADD', is[7] == 'b' and KEYS[2] or KEYS[1], now + lease, id)
@@ -68,10 +68,10 @@ local function look(id)
     return {3}
   end
   local found = 0
-  local state = backfill and redis.pcall('HGET', prefix .. 'backfill:' .. backfill, 'state')
+  local state = group and redis.pcall('HGET', prefix .. 'group:' .. group, 'state')
   local leads = state == 'running' or state == 'paused' or state == 'cancelling'
   if mends and leads then
-    if redis.pcall('SADD', prefix .. 'backfill-open:' .. backfill, id) == 1 then found = 2 end
+    if redis.pcall('SADD', prefix .. 'group-open:' .. group, id) == 1 then found = 2 end
   end
   if counts(is[10]) and not redis.call('ZSCORE', KEYS[4], id) then
     found = 2
