@@ -79,7 +79,7 @@ def running_state(count: int, cores: Cores) -> dict[str, Any]:
 
 def _await_start(arena: Arena) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not arena.redis.exists(OURS.stream.replace(":events", ":marker")):
+    while not arena.redis.exists(OURS.stream.replace(":events", ":epoch")):
         if time.monotonic() > deadline:
             raise BenchmarkError(f"the worker did not start\n{arena.last_lines()}")
         time.sleep(0.1)

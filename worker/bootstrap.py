@@ -152,7 +152,7 @@ def create_components(settings: Settings, notify: Callable[[int], None]) -> Comp
     return Components(
         redis=redis,
         ledger=ledger,
-        marker=Epoch(redis, keys),
+        epoch=Epoch(redis, keys),
         intake=intake,
         runner=create_worker_pool(settings, ledger, attempts, lambda: intake.behind),
         breaker=breaker,
@@ -176,7 +176,7 @@ def create_components(settings: Settings, notify: Callable[[int], None]) -> Comp
 
 
 def create_witness(settings: Settings, threads: ThreadPools | None = None) -> Witness:
-    """Returns what remembers the marker of the settings' ledger outside of Redis.
+    """Returns what remembers the epoch of the settings' ledger outside of Redis.
 
     Raises:
         SettingError: nothing that is installed writes to the result store's URL.

@@ -55,7 +55,7 @@ class Names:
 
     def command(self, command_id: str) -> str:
         """What the ledger knows of a command: a hash that only workers write."""
-        return f"{self.prefix}row:{command_id}"
+        return f"{self.prefix}command:{command_id}"
 
     def parked(self, group: str) -> str:
         """The stream of events that a group of consumers could not handle."""

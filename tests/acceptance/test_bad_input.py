@@ -193,7 +193,7 @@ class System:
 def nothing_waits(fleet: Fleet) -> bool:
     lists = sum(
         fleet.client.llen(f"{{trainmaster}}:{name}")
-        for name in ("inbox", "inbox:moving", "celery", "celery:moving")
+        for name in ("inbox", "inbox:processing", "celery", "celery:processing")
     )
     (group,) = fleet.client.xinfo_groups("{trainmaster}:commands")
     return not (lists or group["lag"] or group["pending"])

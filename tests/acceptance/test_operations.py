@@ -97,7 +97,7 @@ def test_the_operator_can_neither_empty_redis_nor_see_other_keys(server: Embedde
             ("CONFIG", "SET", "maxmemory", "1"),
             ("KEYS", "*"),
             ("GET", "elsewhere"),
-            ("GET", "{other}:marker"),
+            ("GET", "{other}:epoch"),
             ("ACL", "LIST"),
             ("SHUTDOWN",),
         ):

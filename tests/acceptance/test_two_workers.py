@@ -112,7 +112,7 @@ def _nothing_waits(fleet: Fleet) -> bool:
     """Whether every copy was read and judged, whichever way it came."""
     lists = sum(
         fleet.client.llen(f"{{trainmaster}}:{name}")
-        for name in ("inbox", "inbox:moving", "celery", "celery:moving")
+        for name in ("inbox", "inbox:processing", "celery", "celery:processing")
     )
     (group,) = fleet.client.xinfo_groups("{trainmaster}:commands")
     return not (lists or group["lag"] or group["pending"])

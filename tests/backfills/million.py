@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ID: Final = "million"
-HASH: Final = f"{{million}}:backfill:{ID}"
+HASH: Final = f"{{million}}:group:{ID}"
 WORKERS: Final = ("worker-1", "worker-2")
 READER: Final = "reader"
 SAMPLE_SECONDS: Final = 1.0
@@ -229,8 +229,8 @@ def _watch(processes: Processes, client: Redis, items: int, kills: int) -> tuple
             Sample(
                 round(time.monotonic() - begun, 1),
                 sum(int(each or 0) for each in told),
-                int(client.scard("{million}:backfill-open:" + ID)),
-                int(client.xlen("{million}:backfill-results:" + ID)),
+                int(client.scard("{million}:group-open:" + ID)),
+                int(client.xlen("{million}:group-results:" + ID)),
                 round(client.info("memory")["used_memory"] / _MEBIBYTE, 1),
                 memory,
             )

@@ -178,7 +178,7 @@ def _run(
 def _ended(fleet: Fleet) -> int:
     counts = 0
     for name in (CONSOLE, QUEUED):
-        told = fleet.client.hmget(f"{{trainmaster}}:backfill:{name}", "succeeded", "failed")
+        told = fleet.client.hmget(f"{{trainmaster}}:group:{name}", "succeeded", "failed")
         counts += sum(int(each) for each in told if each is not None)
     return counts
 

@@ -42,7 +42,7 @@ STANDSTILL_SECONDS = 60.0
 ALL_KINDS_SECONDS = 900.0
 LISTS = (
     INBOX,
-    *(f"{{trainmaster}}:{name}" for name in ("inbox:moving", "celery", "celery:moving")),
+    *(f"{{trainmaster}}:{name}" for name in ("inbox:processing", "celery", "celery:processing")),
 )
 # Rewritten often, its file stays so short that a restart takes no time; a kill may meet that too.
 REDIS = {"auto-aof-rewrite-min-size": "2mb"}

@@ -69,7 +69,7 @@ def streams_used_up(
         expected = commands + len(set(work.bad))
         _until(audit, fleet, expected)
         models = fleet.sandbox.truth()["created"]["models"]
-        left = int(fleet.client.llen(INBOX)) + int(fleet.client.llen(KEYS.moving))
+        left = int(fleet.client.llen(INBOX)) + int(fleet.client.llen(KEYS.processing))
         letters = Counter(str(letter) for letter in _without_times(audit.dead_letters()))
         return report(
             f"streams used up[seed {seed}]",

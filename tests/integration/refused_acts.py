@@ -122,8 +122,8 @@ async def claiming(world: World) -> Act:
     for command_id in ("one", "old", "suspect", "broken"):
         await accept_one(redis, world.ledger, command_id)
     await accept_one(redis, world.ledger, "bulk", lane=Priority.BULK)
-    await redis.hset(keys.row("old"), "c", "2")
-    await redis.hset(keys.row("suspect"), "c", "3")
+    await redis.hset(keys.command("old"), "c", "2")
+    await redis.hset(keys.command("suspect"), "c", "3")
     await redis.zrem(keys.due_interactive, "suspect")
     await redis.zadd(keys.due_suspect, {"suspect": 1})
     await redis.delete(keys.text("broken"))
@@ -151,7 +151,7 @@ async def claiming_in_a_hold(world: World) -> Act:
 async def claiming_of_an_ended_backfill(world: World) -> Act:
     night = await begin(world.redis, world.keys, world.ledger, world.folder)
     await night.feed(2)
-    await world.redis.hset(backfill_key(world.keys, NAME), "state", "cancelled")
+    await world.redis.hset(world.keys.group(NAME), "state", "cancelled")
     return lambda client: ledger_of(client, world.keys).claim(10, bulk_most=10)
 
 
@@ -163,7 +163,7 @@ async def claiming_late(world: World) -> Act:
     await redis.zadd(keys.due_suspect, {"one": 1})
     await redis.zrem(keys.due_interactive, "one")
     await redis.delete(keys.text("broken"))
-    await redis.hset(keys.row("running"), "s", "in_doubt")
+    await redis.hset(keys.command("running"), "s", "in_doubt")
     return lambda client: Deadlines(client, keys, lease_seconds=30).claim(10)
 
 
@@ -175,9 +175,9 @@ async def renewing(world: World) -> Act:
 async def noting(world: World) -> Act:
     keys = world.keys
     lease = await lease_one(world.redis, world.ledger)
-    await world.redis.set(keys.guard("old"), "one")
-    await world.redis.set(keys.guard("new"), "ended")
-    await world.redis.hset(keys.row("ended"), mapping={"s": "cancelled", "e": "1"})
+    await world.redis.set(keys.lock("old"), "one")
+    await world.redis.set(keys.lock("new"), "ended")
+    await world.redis.hset(keys.command("ended"), mapping={"s": "cancelled", "e": "1"})
     return lambda client: ledger_of(client, keys).note(
         lease,
         {},
@@ -185,9 +185,9 @@ async def noting(world: World) -> Act:
         state=RowState.POLLING,
         event=b'{"n": 1}',
         replies=world.replies,
-        take_guard=keys.guard("new"),
-        drop_guard=keys.guard("old"),
-        guard_lapses=True,
+        take_lock=keys.lock("new"),
+        drop_lock=keys.lock("old"),
+        lock_lapses=True,
     )
 
 
@@ -195,7 +195,7 @@ def finishing(state: RowState) -> Prepare:
     async def prepare(world: World) -> Act:
         keys = world.keys
         lease = await lease_one(world.redis, world.ledger, deadline_ms=YEAR_2200_MS)
-        await world.redis.set(keys.guard("x"), "one")
+        await world.redis.set(keys.lock("x"), "one")
         end = RunResult(
             lease,
             state,
@@ -203,7 +203,7 @@ def finishing(state: RowState) -> Prepare:
             event=b'{"n": 1}',
             replies=world.replies,
             dead_letter=b"{}" if state is RowState.FAILED else b"",
-            drop_guard=keys.guard("x"),
+            drop_lock=keys.lock("x"),
             progress={},
             phase=Phase.APPLIED,
             errors=[{"code": "rate_limited"}],
@@ -217,7 +217,7 @@ def finishing(state: RowState) -> Prepare:
 def finishing_an_item(failure: str) -> Prepare:
     async def prepare(world: World) -> Act:
         night = await begin(world.redis, world.keys, world.ledger, world.folder)
-        await world.redis.hset(backfill_key(world.keys, NAME), "most_failures", "1")
+        await world.redis.hset(world.keys.group(NAME), "most_failures", "1")
         await night.feed(2)
         lease = (await night.claim())[0]
 
@@ -328,13 +328,13 @@ async def restoring(world: World) -> Act:
     await open_group(redis, keys)
     for command_id in ("one", "two", "half", "run"):
         await accept_one(redis, world.ledger, command_id, deadline_ms=YEAR_2200_MS)
-    await redis.hset(keys.row("run"), "n", "2")
-    await redis.delete(keys.text("run"), keys.row("two"))
+    await redis.hset(keys.command("run"), "n", "2")
+    await redis.delete(keys.text("run"), keys.command("two"))
     await redis.delete(keys.text("half"))
     await redis.delete(keys.due_interactive, keys.due_bulk, keys.deadlines, keys.group_open(NAME))
     await redis.set(keys.text(member_row_id(NAME, 9)), "{}")
     await redis.zadd(keys.due_suspect, {"half": 1})
-    await redis.hset(keys.row("half"), "n", "0")
+    await redis.hset(keys.command("half"), "n", "0")
     ids = [b"one", b"two", b"half", b"run", *(member_row_id(NAME, n).encode() for n in (0, 9))]
     sets = [keys.due_interactive, keys.due_bulk, keys.due_suspect, keys.deadlines]
     return lambda client: load_script(client, "restore")(
@@ -343,24 +343,24 @@ async def restoring(world: World) -> Act:
 
 
 async def taking_permits(world: World) -> Act:
-    permits = world.keys.permits
+    permits = world.keys.inflight
     await world.redis.zadd(permits, {"lost": 1, "far": YEAR_2200_MS})
     return lambda client: load_script(client, "take_permit")(keys=[permits], args=["p", 1, 60_000])
 
 
 async def taking_turns(world: World) -> Act:
     return lambda client: load_script(client, "take_turns")(
-        keys=[world.keys.turns], args=[1, 1000, 1_000_000]
+        keys=[world.keys.rate], args=[1, 1000, 1_000_000]
     )
 
 
 async def testifying(world: World) -> Act:
     keys = world.keys
     lease = await lease_one(world.redis, world.ledger)
-    await world.redis.set(keys.guard("creation"), "one")
-    attested = OrphanedCreation("a-uuid", None, keys.guard("created"), 600)
+    await world.redis.set(keys.lock("creation"), "one")
+    attested = OrphanedCreation("a-uuid", None, keys.lock("created"), 600)
     return lambda client: Orphans(client, keys).leave(
-        lease, attested, drop_guard=keys.guard("creation")
+        lease, attested, drop_lock=keys.lock("creation")
     )
 
 
@@ -396,7 +396,7 @@ async def feeding(world: World) -> Act:
         FeedItem(b"{}"),
     ]
     return lambda client: store_of(client, world.keys).feed(
-        standing, token, items, "4", exhausted=True, passed={"link": 2}, marker=""
+        standing, token, items, "4", exhausted=True, passed={"link": 2}, epoch=""
     )
 
 
@@ -424,7 +424,7 @@ def steering(before: BackfillState, after: BackfillState) -> Prepare:
     async def prepare(world: World) -> Act:
         night = await begin(world.redis, world.keys, world.ledger, world.folder)
         await night.feed(3)
-        await world.redis.hset(backfill_key(world.keys, NAME), "state", before)
+        await world.redis.hset(world.keys.group(NAME), "state", before)
         await world.redis.zrem(world.keys.due_bulk, member_row_id(NAME, 0))
         turn = Transition({before}, after, reason="because", event=b"{}", result=b"{}")
         return lambda client: store_of(client, world.keys).steer(NAME, turn)
@@ -463,7 +463,7 @@ ACTS: Final[dict[str, dict[str, Prepare]]] = {
     "restore": {"": restoring},
     "take_permit": {"": taking_permits},
     "take_turns": {"": taking_turns},
-    "testify": {"": testifying},
+    "leave_orphan": {"": testifying},
     "open": {"by the console": opening, "by a command": opening_for_a_command},
     "lead": {"": leading},
     "feed": {"": feeding},

@@ -137,7 +137,7 @@ async def test_an_item_ends_once_and_its_row_is_gone_with_it(night: Backfilling)
     assert not await night.settle(lease), "fenced, for there is no row"
     now = await night.standing()
     assert (now.succeeded, now.open, now.waiting) == (1, 0, 1)
-    assert not await night.redis.exists(night.keys.row(lease.row_id))
+    assert not await night.redis.exists(night.keys.command(lease.row_id))
     assert not await night.redis.exists(night.keys.text(lease.row_id))
     assert await events(night.redis, night.keys.events) == []
     assert await night.redis.xlen(night.keys.dead_letters) == 0
@@ -333,7 +333,7 @@ async def test_a_leader_that_dies_at_any_seam_neither_skips_nor_doubles_an_item(
     while True:
         folder = tmp_path / str(acts)
         folder.mkdir()
-        await redis.delete(backfill_key(keys, NAME), keys.events)
+        await redis.delete(backfill_key(keys, NAME), keys.group(NAME), keys.events)
         run = await begin(redis, keys, ledger, folder)
         dying = DyingStore(run.store, acts, after=after)
         async with run.working():
@@ -386,7 +386,7 @@ async def test_a_leader_that_loses_redis_at_any_seam_goes_on_and_reads_nothing_a
     while True:
         folder = tmp_path / str(acts)
         folder.mkdir()
-        await redis.delete(backfill_key(keys, NAME), keys.events)
+        await redis.delete(backfill_key(keys, NAME), keys.group(NAME), keys.events)
         run = await begin(redis, keys, ledger, folder)
         lost = LostStore(run.store, acts, after=after)
         troubles: list[BaseException] = []
@@ -514,7 +514,7 @@ async def test_an_end_judges_the_failures_as_the_plan_does(
         "forgiven": forgiven,
         "forgiven_of": forgiven_of,
     }
-    await redis.hset(backfill_key(keys, NAME), mapping=counts)
+    await redis.hset(keys.group(NAME), mapping=counts)
     (lease,) = await run.claim(1)
     await run.settle(lease, "not_found")
     reason = limits.reason(failed - forgiven, failed + succeeded - forgiven_of)
@@ -828,7 +828,7 @@ async def test_a_command_that_fails_leaves_another_one_s_backfill_alone_and_one_
         async with run.working():
             await Leader(run.store, NAME, announces=False).work()
     else:
-        await redis.hset(backfill_key(keys, NAME), "entry", "another's")
+        await redis.hset(keys.group(NAME), "entry", "another's")
     before = await run.standing()
     assert await ledger.finish([late(lease)]) == [True]
     assert await run.standing() == before

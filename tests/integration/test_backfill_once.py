@@ -165,7 +165,7 @@ async def test_no_progress_is_told_behind_the_end(night: Backfilling, end: str) 
     if end == "its own":
         await night.store.steer(NAME, Transition({BackfillState.RUNNING}, BackfillState.SUCCEEDED))
     else:
-        await night.redis.hset(backfill_key(night.keys, NAME), "silent", "1")
+        await night.redis.hset(night.keys.group(NAME), "orphaned", "1")
     await tell(night, token, b"2", "running-30-30")
     assert await told(night) == [b"1"]
 

@@ -366,7 +366,7 @@ async def test_entries_of_the_same_id_in_both_streams_are_two_commands(
     assert [event["subject"] for event in told] == [ENTRY, f"b{ENTRY}~1"]
     assert [event["id"] for event in told] == [f"{ENTRY}/accepted", f"b{ENTRY}/accepted"]
     assert await redis.zcard(keys.due_interactive) == await redis.zcard(keys.due_bulk) == 1
-    assert await redis.hget(keys.row(f"b{ENTRY}~1"), "q") == f"b{ENTRY}".encode()
+    assert await redis.hget(keys.command(f"b{ENTRY}~1"), "q") == f"b{ENTRY}".encode()
 
 
 async def test_an_entry_s_id_that_the_bulk_stream_used_first_is_not_used_again(
@@ -436,7 +436,7 @@ async def test_a_made_id_that_is_taken_leaves_the_entry_pending_until_it_has_ano
     await open_groups(redis, keys)
     await add(redis, keys, BULK, good(), ENTRY)
     await redis.xreadgroup(GROUP, "tester", {keys.bulk_commands: ">"})
-    await redis.hset(keys.row(ENTRY), mapping={"f": "x", "q": "1-1"})
+    await redis.hset(keys.command(ENTRY), mapping={"f": "x", "q": "1-1"})
     made = acceptance(ENTRY.encode(), ENTRY, id_is_made=True)
     assert await ledger.accept([made], BULK) == [AcceptStatus.TAKEN]
     assert await pending(redis, keys) == 1

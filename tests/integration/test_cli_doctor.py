@@ -69,7 +69,7 @@ def test_a_system_that_works_has_no_failure(served: Served) -> None:
         "redis.write",
         "redis.types",
         "redis.clock",
-        "ledger.marker",
+        "ledger.epoch",
         "machine.open_files",
         "intake.group",
         "intake.workers",
@@ -230,16 +230,16 @@ async def test_what_stands_still_is_a_warning(console: Console, redis: Redis, ke
 async def test_a_lost_ledger_is_a_failure_until_the_loss_is_accepted(
     console: Console, redis: Redis, keys: Keys
 ) -> None:
-    marker = Epoch(redis, keys)
-    await marker.enter()
-    await redis.delete(keys.marker)
+    epoch = Epoch(redis, keys)
+    await epoch.enter()
+    await redis.delete(keys.epoch)
     with pytest.raises(Exception, match="doctor --accept-loss"):
-        await marker.check()
-    assert findings(console, code=1)["ledger.marker"]["level"] == "fail"
+        await epoch.check()
+    assert findings(console, code=1)["ledger.epoch"]["level"] == "fail"
     found = findings(console, "--accept-loss", code=0)
     assert found["ledger.loss"]["message"] == "the loss is accepted; workers start afresh"
-    assert found["ledger.marker"]["level"] == "ok"
-    assert await marker.loss() is None
+    assert found["ledger.epoch"]["level"] == "ok"
+    assert await epoch.loss() is None
 
 
 @pytest.mark.parametrize(

@@ -263,7 +263,7 @@ async def test_a_state_that_this_version_does_not_know_is_shown_as_it_stands(
     held = await lease(redis, ledger, **LIST, id="one")
     if ended:
         await ledger.finish([RunResult(held, RowState.SUCCEEDED, 1)])
-    await redis.hset(ledger.keys.row("one"), mapping={"s": "hibernating", "l": "z"})
+    await redis.hset(ledger.keys.command("one"), mapping={"s": "hibernating", "l": "z"})
     said = console.run("status", "one")
     assert (said.code, said.err) == (0, "")
     words = " ".join(said.out.split())
@@ -349,7 +349,7 @@ async def test_status_shows_a_command_whose_doubt_someone_wrote_over(
 ) -> None:
     await accept(redis, ledger, **LIST, id="one")
     noted: Any = {"s": "in_doubt", "h": "in_doubt", "p": progress}
-    await redis.hset(ledger.keys.row("one"), mapping=noted)
+    await redis.hset(ledger.keys.command("one"), mapping=noted)
     said = console.run("status", "one")
     assert (said.code, said.err) == (0, "")
     assert "the API is asked whether it happened" in " ".join(said.out.split())

@@ -137,7 +137,7 @@ async def test_backfills_are_listed_newest_first_in_a_table(
     night = await begin(redis, keys, ledger, tmp_path)
     await night.store.open(LONG, night.plan, Origin.CONSOLE, "bf-2")
     await redis.hset(backfill_key(keys, LONG), "begun", "1")
-    await redis.hset(backfill_key(keys, NAME), mapping={"state": "paused", "reason": MESSAGE})
+    await redis.hset(keys.group(NAME), mapping={"state": "paused", "reason": MESSAGE})
     lines = lines_within(run_on_terminal(console, "backfill", "status").out, 80)
     assert lines[0].split()[:3] == ["id", "state", "done"]
     assert lines[1].split()[:2] == [NAME, "paused"]
@@ -146,9 +146,8 @@ async def test_backfills_are_listed_newest_first_in_a_table(
     # Of those that have ended the last one comes first, though it was begun before the other.
     for number, (begun, ended) in enumerate([(100, 900), (200, 800)]):
         await night.store.open(f"ended-{number}", night.plan, Origin.CONSOLE, f"bf-{number + 3}")
-        await redis.hset(
-            backfill_key(keys, f"ended-{number}"),
-            mapping={"state": "succeeded", "begun": begun, "ended": ended},
-        )
+        name = f"ended-{number}"
+        await redis.hset(keys.group(name), "state", "succeeded")
+        await redis.hset(backfill_key(keys, name), mapping={"begun": begun, "ended": ended})
     rows = console.run("backfill", "status", "--json").lines
     assert [row["id"] for row in rows] == [NAME, LONG, "ended-0", "ended-1"]

@@ -198,7 +198,7 @@ async def test_nothing_is_claimed_while_it_is_open(
 
         # Longer than the pause after which a runner looks again.
         await until(asked_often)
-        claims = await bench.redis.hget(bench.ledger.keys.row(sent), "n")
+        claims = await bench.redis.hget(bench.ledger.keys.command(sent), "n")
         assert (claims, runner.running) == (b"0", 0)
         asked.works = True
         await until_ended(bench, sent)

@@ -56,7 +56,7 @@ async def run(bench: Bench, command_id: str) -> RunResult:
 
 async def counts(bench: Bench, command_id: str) -> tuple[int, int]:
     """Returns a command's attempts, and its claims without an end."""
-    row = bench.ledger.keys.row(command_id)
+    row = bench.ledger.keys.command(command_id)
     attempts, claims = await bench.redis.hmget(row, "a", "c")
     assert attempts is not None
     assert claims is not None
@@ -133,7 +133,7 @@ async def test_a_worker_that_is_stopped_gives_back_what_it_holds_uncounted(
     sent = await send_get(bench, priority=lane)
     await run(bench, sent)
     keys, told = bench.ledger.keys, await bench.told(sent)
-    errors = await bench.redis.hget(keys.row(sent), "x")
+    errors = await bench.redis.hget(keys.command(sent), "x")
     assert errors
     bench.sandbox.faults(SLOW)
     for _ in range(MAX_CLAIMS + 1):
@@ -143,7 +143,7 @@ async def test_a_worker_that_is_stopped_gives_back_what_it_holds_uncounted(
             assert runner.running == 1
         assert await counts(bench, sent) == (1, 0)
         assert await bench.state(sent) == "retrying", "as it was before"
-        assert await bench.redis.hget(keys.row(sent), "x") == errors
+        assert await bench.redis.hget(keys.command(sent), "x") == errors
         due_at = await bench.redis.zscore(keys.due(lane), sent)
         assert due_at is not None
         assert due_at <= await now_ms(bench.redis), "for the next worker, at once"

@@ -88,20 +88,20 @@ async def test_a_call_that_waits_for_its_turn_past_the_deadline_is_not_sent(benc
     before = calls(bench, "list_models")
     sent = await bench.send("list_models", {}, deadline=in_seconds(SOON_SECONDS))
     assert await end_code(bench, sent) == "deadline_exceeded"
-    assert await bench.redis.exists(keys.turns), "its turn would come seconds later"
+    assert await bench.redis.exists(keys.rate), "its turn would come seconds later"
     assert calls(bench, "list_models") == before
-    assert await bench.redis.zcard(keys.permits) == 0, "it gave back what it had to send with"
+    assert await bench.redis.zcard(keys.inflight) == 0, "it gave back what it had to send with"
 
 
 async def test_a_call_that_waits_for_a_permit_ends_with_the_deadline(bench: Bench) -> None:
     limited(bench, rate=0, concurrent=1)
     keys = bench.ledger.keys
-    await bench.redis.zadd(keys.permits, {"another": (time.time() + 60) * 1000})
+    await bench.redis.zadd(keys.inflight, {"another": (time.time() + 60) * 1000})
     before = calls(bench, "list_models")
     sent = await bench.send("list_models", {}, deadline=in_seconds(SOON_SECONDS))
     assert await end_code(bench, sent) == "deadline_exceeded"
     assert calls(bench, "list_models") == before
-    assert await bench.redis.zrange(keys.permits, 0, -1) == [b"another"]
+    assert await bench.redis.zrange(keys.inflight, 0, -1) == [b"another"]
 
 
 async def test_a_creation_that_waits_for_a_place_ends_with_the_deadline(bench: Bench) -> None:
@@ -121,7 +121,7 @@ async def test_an_intent_whose_turn_comes_too_late_leaves_no_doubt(bench: Bench)
     assert await end_code(bench, sent) == "deadline_exceeded"
     assert await bench.states(sent) == ["accepted", "failed"]
     assert made(bench, "create_model", data) == 0
-    assert not [key async for key in bench.redis.scan_iter(match="*guard:creating*", count=1000)]
+    assert not [key async for key in bench.redis.scan_iter(match="*lock:creating*", count=1000)]
 
 
 async def test_a_hold_of_the_api_ends_nobody_later_than_the_deadline(bench: Bench) -> None:

@@ -132,7 +132,7 @@ async def test_a_change_that_is_under_way_goes_on_though_its_lease_was_lost(benc
     bench.sandbox.faults(SIMULATED, slow)
     sent = await bench.send("train", data)
     keys = bench.ledger.keys
-    row = keys.row(sent)
+    row = keys.command(sent)
 
     async def is_under_way() -> bool:
         return await bench.redis.hget(row, "h") == b"intended"

@@ -128,7 +128,9 @@ async def test_a_worker_whose_credentials_are_refused_claims_nothing(bench: Benc
         runner.wake()
         # As long as it takes a worker to look twice.
         await asyncio.sleep(2 * BREAKER_PAUSE_SECONDS)
-        assert await bench.redis.hget(bench.ledger.keys.row(sent), "n") == b"0", "no lease on it"
+        assert await bench.redis.hget(bench.ledger.keys.command(sent), "n") == b"0", (
+            "no lease on it"
+        )
         answers.append(Admission.TAKEN)
         await until_ended(bench, sent)
     await watch.aclose()
@@ -297,7 +299,7 @@ async def test_a_stop_waits_for_the_call_that_creates_and_for_no_other(bench: Be
         {"operation": "create_training_job", "effect": "latency", "seconds": 1},
     )
     sent = await bench.send("train", train_data(bench.sandbox, bench.sandbox.create_model()))
-    row = bench.ledger.keys.row(sent)
+    row = bench.ledger.keys.command(sent)
     async with running_runner(bench, 4) as runner:
 
         async def intended() -> bool:
@@ -331,7 +333,7 @@ async def test_a_command_that_no_worker_can_read_fails_after_its_claims(bench: B
 
         async def ended() -> bool:
             # Whoever can't read it leaves it alone for a while; a test doesn't wait so long.
-            if await make_due(keys=[keys.row(sent), keys.due_interactive], args=[sent]):
+            if await make_due(keys=[keys.command(sent), keys.due_interactive], args=[sent]):
                 runner.wake()
             return RowState(await bench.state(sent)).ended
 

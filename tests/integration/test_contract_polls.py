@@ -67,7 +67,7 @@ async def test_a_poll_that_is_told_to_wait_waits_for_that_long(bench: Bench) -> 
             "headers": {"Retry-After": "200"},
         })
         assert await polled(bench, sent) >= 200
-        row = bench.ledger.keys.row(sent)
+        row = bench.ledger.keys.command(sent)
         # By this a release of holds finds it.
         waits_for = await bench.redis.hget(row, "w")
         assert waits_for == {429: b"rate_limited", 503: b"server_error"}[status]
@@ -174,7 +174,7 @@ async def waiting(bench: Bench, timeout_seconds: int = 10_000_000) -> str:
 
 async def pretend(bench: Bench, command_id: str, elapsed: float) -> None:
     """Makes a training look as if it had run for so long."""
-    row = bench.ledger.keys.row(command_id)
+    row = bench.ledger.keys.command(command_id)
     progress: dict[str, Any] = orjson.loads(await bench.redis.hget(row, "p") or b"{}")
     progress["at"] -= elapsed
     await bench.redis.hset(row, "p", orjson.dumps(progress).decode())

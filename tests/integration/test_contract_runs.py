@@ -262,7 +262,7 @@ async def test_a_lookalike_that_ended_unknown_long_ago_keeps_nobody_in_doubt(ben
     (alike,) = [str(key, "utf-8") async for key in bench.redis.scan_iter(ambiguous_key(keys, "*"))]
     found = cast("list[bytes]", await bench.redis.zrange(alike, 0, -1))
     (member,) = [member for member in found if member.endswith(rival.encode())]
-    noted = json.loads(await bench.redis.hget(keys.row(sent), "p") or b"null")
+    noted = json.loads(await bench.redis.hget(keys.command(sent), "p") or b"null")
     # Its hour, and the day for which a rival counts at least, end just when the baseline was asked.
     entered_at = noted["asked_at"] - 3600 - 24 * 3600
     await bench.redis.zadd(alike, {member: entered_at})
@@ -286,7 +286,7 @@ async def test_a_lookalike_whose_row_someone_wrote_over_ends_no_doubt(
     )
     sent = await bench.send("train", data)
     await bench.attempt(sent)
-    row = bench.ledger.keys.row(rival)
+    row = bench.ledger.keys.command(rival)
     if odd == "its type":
         await bench.redis.set(row, "no hash")
     else:

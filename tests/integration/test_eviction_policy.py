@@ -54,7 +54,7 @@ def test_a_policy_that_is_changed_under_workers_is_critical_and_they_go_on(
         client.config_set("maxmemory-policy", "volatile-ttl")
         wait_until(lambda: told()[-1]["policy"] == "volatile-ttl", "it tells of this one too")
         client.xadd(keys.commands, {"command": COMMAND % "one"})
-        wait_until(lambda: client.hget(keys.row("one"), "s") == b"failed", "work goes on")
+        wait_until(lambda: client.hget(keys.command("one"), "s") == b"failed", "work goes on")
         assert worker.poll() is None
         said = {each["check"]: each for each in console.run("doctor", "--json").lines}
         assert said["redis.policy"]["level"] == "fail"

@@ -84,7 +84,7 @@ async def test_a_second_cancel_finds_it_cancelled_as_one_that_is_run_again_does(
 async def test_what_can_not_be_cancelled_is_a_failure_that_says_why(
     bench: Bench, command_id: str, code: str, said: str
 ) -> None:
-    row = bench.ledger.keys.row(member_row_id("night", "7"))
+    row = bench.ledger.keys.command(member_row_id("night", "7"))
     await bench.redis.hset(row, mapping={"s": "accepted", "t": "predict"})
     own_id = "itself" if command_id == "itself" else "another"
     sent = await bench.send("cancel", {"command_id": command_id}, id=own_id)

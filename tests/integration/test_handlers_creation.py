@@ -17,7 +17,7 @@ from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.encord.creation.keys import ambiguous_key, orphan_key
 from worker.errors import FencedError
 from worker.queue.ledger.cancellation import cancel
-from worker.queue.ledger.ledger import GUARD_SECONDS
+from worker.queue.ledger.ledger import LOCK_SECONDS
 from worker.queue.ledger.models import Phase
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 HIDDEN: dict[str, object] = {"operation": "*", "effect": "running_trainings", "shown": "hidden"}
 LISTED: dict[str, object] = {"operation": "*", "effect": "running_trainings", "shown": "listed"}
-# A training may be waited for longer than a guard is kept.
+# A training may be waited for longer than a lock is kept.
 LONG_SECONDS = 60 * 24 * 3600
 KINDS = {
     "create_model": "models",
@@ -68,9 +68,9 @@ def made(bench: Bench, command_type: str, data: dict[str, Any]) -> int:
     return sum(data["model_uuid"] in map(str, each.values()) for each in kind)
 
 
-async def guards(bench: Bench) -> list[bytes]:
-    """Returns the guards that keep identical creations from being sent."""
-    pattern = f"*{bench.ledger.keys.namespace}*guard:creating-*"
+async def locks(bench: Bench) -> list[bytes]:
+    """Returns the locks that keep identical creations from being sent."""
+    pattern = f"*{bench.ledger.keys.namespace}*lock:creating-*"
     return [key async for key in bench.redis.scan_iter(match=pattern, count=1000)]
 
 
@@ -107,7 +107,7 @@ async def test_what_a_lost_answer_created_is_found_and_adopted(
         "succeeded",
     ]
     assert states.count("started") == (command_type == "train")
-    assert await guards(bench) == []
+    assert await locks(bench) == []
 
 
 @pytest.mark.parametrize("command_type", KINDS)
@@ -126,7 +126,7 @@ async def test_what_was_lost_before_it_was_created_is_never_sent_again(
         assert "Check the" in error["message"]
         assert made(bench, command_type, data) == 0
         assert sandbox.truth()["calls"][OPERATIONS[command_type]]["by_status"]["reset"] >= 1
-        assert await guards(bench) == []
+        assert await locks(bench) == []
 
 
 async def _end_of_doubt(bench: Bench, sent: str) -> dict[str, Any]:
@@ -159,7 +159,7 @@ async def test_only_a_refusal_is_sent_again_or_fails_at_once(bench: Bench, statu
     assert (terminal["type"], made(bench, "train", data)) == expected[:2]
     assert await bench.states(sent) == expected[2]
     assert posts - before == (2 if status == 429 else 1)
-    assert await guards(bench) == []
+    assert await locks(bench) == []
 
 
 def _in_seconds(seconds: float) -> str:
@@ -244,21 +244,21 @@ async def test_an_owner_is_known_for_as_long_as_its_training_may_stay_hidden(
 ) -> None:
     data = data_of(bench, "train") | {"timeout_seconds": LONG_SECONDS}
     result = await bench.carry("train", data)
-    owner = bench.ledger.keys.guard(f"training:{result['training_uuid']}")
-    assert await bench.redis.ttl(owner) > LONG_SECONDS + GUARD_SECONDS - 60
+    owner = bench.ledger.keys.lock(f"training:{result['training_uuid']}")
+    assert await bench.redis.ttl(owner) > LONG_SECONDS + LOCK_SECONDS - 60
 
 
 async def test_what_another_command_owned_once_is_never_adopted_though_its_guard_lapsed(
     bench: Bench,
 ) -> None:
-    """A doubt lasts as long as the command's timeout, which may be longer than any guard."""
+    """A doubt lasts as long as the command's timeout, which may be longer than any lock."""
     data = data_of(bench, "train") | {"timeout_seconds": LONG_SECONDS}
     bench.sandbox.faults(SIMULATED, fail("train", "reset"))
     lost = await bench.send("train", data, id="lost")
     await bench.attempt(lost)
     owned = await bench.carry("train", {**data, "timeout_seconds": 60}, id="owner")
     await bench.attempt(lost)
-    assert await bench.redis.delete(bench.ledger.keys.guard(f"training:{owned['training_uuid']}"))
+    assert await bench.redis.delete(bench.ledger.keys.lock(f"training:{owned['training_uuid']}"))
     for _ in range(2):
         await bench.attempt(lost)
         assert await bench.state(lost) == "in_doubt"
@@ -355,7 +355,7 @@ async def test_who_lost_its_lease_during_the_post_leaves_word_for_the_next(
     with pytest.raises(FencedError):
         await first
     kept_seconds = await bench.redis.ttl(orphan_key(bench.ledger.keys, sent))
-    assert kept_seconds > GUARD_SECONDS - 60 + (LONG_SECONDS if command_type == "train" else 0)
+    assert kept_seconds > LOCK_SECONDS - 60 + (LONG_SECONDS if command_type == "train" else 0)
     bench.sandbox.faults({
         "operation": ["get_model", "list_models"],
         "effect": "status",
@@ -392,7 +392,7 @@ async def test_a_command_cancelled_during_its_post_lets_an_identical_one_go_on(
     assert await bench.states(other) == ["accepted"], "it waits for the call that is under way"
     with pytest.raises(FencedError):
         await first
-    assert await guards(bench) == []
+    assert await locks(bench) == []
     assert await lookalikes(bench) == []
     assert (await bench.end(other))["type"] == "train.succeeded"
     assert made(bench, "train", data) == 2

@@ -239,7 +239,7 @@ async def test_a_phase_that_a_newer_version_noted_is_never_taken_for_none(bench:
     """Two versions may run side by side: what one does not know, it does not send again."""
     before = trainings(bench)
     sent = await doubtful_training(bench, NEVER_SENT)
-    await bench.redis.hset(bench.ledger.keys.row(sent), "h", "unheard of")
+    await bench.redis.hset(bench.ledger.keys.command(sent), "h", "unheard of")
     bench.sandbox.faults(SIMULATED)
     with pytest.raises(InvalidCommandError, match="phase"):
         bench.begin(await bench.claim(sent))
@@ -251,7 +251,7 @@ async def test_a_row_that_someone_wrote_over_is_in_no_doubt_and_can_be_cancelled
     bench: Bench, odd: str
 ) -> None:
     sent = await bench.send("list_models", {})
-    row = bench.ledger.keys.row(sent)
+    row = bench.ledger.keys.command(sent)
     await bench.redis.hset(row, mapping={"p": odd, "r": odd})
     assert (await settle(bench, sent, None)).status is ResolveStatus.NOT_IN_DOUBT
     outcome = await cancel(

@@ -110,7 +110,7 @@ async def test_who_deletes_the_hold_in_redis_has_every_worker_go_on(
         await redis.delete(keys.hold)
         async with asyncio.timeout(60):
             for number in range(4):
-                while await redis.hget(keys.row(f"more-{number}"), "s") != b"succeeded":
+                while await redis.hget(keys.command(f"more-{number}"), "s") != b"succeeded":
                     await asyncio.sleep(0.05)
 
 
@@ -186,7 +186,7 @@ async def test_a_row_whose_code_is_none_keeps_no_other_from_being_hastened(
             )
         ])
     for number, code in enumerate(odd):
-        await redis.hset(keys.row(f"c{number}"), "w", code)
+        await redis.hset(keys.command(f"c{number}"), "w", code)
     assert (await Holds(redis, keys).release()).commands == 1
 
 

@@ -79,7 +79,7 @@ async def until(reached: Callable[[], Awaitable[bool]]) -> None:
 
 async def settled(redis: Redis, keys: Keys) -> bool:
     """Whether everything that was sent has been judged."""
-    if await redis.llen(keys.inbox) or await redis.llen(keys.moving):
+    if await redis.llen(keys.inbox) or await redis.llen(keys.processing):
         return False
     return not await redis.xlen(keys.commands)
 
@@ -175,10 +175,10 @@ async def test_a_rejection_that_redis_refuses_keeps_nothing_waiting_and_is_made_
         await redis.xadd(keys.commands, {COMMAND_FIELD: message})
     with capture_logs() as lines:
         async with running(intake_of(redis, ledger, batch=2).read):
-            await until(lambda: _exists(redis, keys.row("one")))
+            await until(lambda: _exists(redis, keys.command("one")))
             # What comes later than the refusal waits no more than what came before.
             await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="two")})
-            await until(lambda: _exists(redis, keys.row("two")))
+            await until(lambda: _exists(redis, keys.command("two")))
             await redis.delete(keys.dead_letters)
             await until(lambda: settled(redis, keys))
     told = [event["type"] for event in await events(redis, keys.events)]
@@ -329,13 +329,13 @@ async def test_another_command_under_a_known_id_is_a_conflict_that_leaves_the_fi
     redis: Redis, ledger: Ledger, keys: Keys, other: dict[str, Any]
 ) -> None:
     await take_in(redis, ledger, good(id="a"))
-    row = await redis.dump(keys.row("a"))
+    row = await redis.dump(keys.command("a"))
     await take_in(redis, ledger, orjson.dumps({**other, "id": "a", "replyto": "shop"}))
     _, told = await events(redis, keys.events)
     assert told["type"] == f"{other['type']}.rejected"
     assert told["data"]["error"]["code"] == "idempotency_conflict"
     assert await events(redis, keys.replies("shop")) == [told]
-    assert await redis.dump(keys.row("a")) == row
+    assert await redis.dump(keys.command("a")) == row
     assert await redis.get(keys.text("a")) == good(id="a")
     (letter,) = await letters(redis, keys)
     assert letter.reason == "idempotency_conflict"
@@ -396,7 +396,7 @@ async def test_the_group_is_created_at_the_beginning_of_the_stream(
     """What was sent before the first worker ever ran is read."""
     await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="early")})
     await take_in(redis, ledger)
-    assert await redis.exists(keys.row("early"))
+    assert await redis.exists(keys.command("early"))
 
 
 @pytest.mark.parametrize("loss", ["group", "stream"])
@@ -406,13 +406,13 @@ async def test_a_group_that_is_gone_is_made_again_and_nothing_after_it_is_missed
     intake = intake_of(redis, ledger, consumer_idle_seconds=0.05)
     async with running(intake.read, intake.take_over, intake.move_inbox):
         await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="before")})
-        await until(lambda: _exists(redis, keys.row("before")))
+        await until(lambda: _exists(redis, keys.command("before")))
         if loss == "group":
             await redis.xgroup_destroy(keys.commands, GROUP)
         else:
             await redis.delete(keys.commands)
         await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="after")})
-        await until(lambda: _exists(redis, keys.row("after")))
+        await until(lambda: _exists(redis, keys.command("after")))
     assert len(await events(redis, keys.events)) == 2
 
 
@@ -569,7 +569,7 @@ async def test_what_a_dead_worker_had_taken_from_the_inbox_is_moved_first(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     await redis.rpush(keys.inbox, good(id="second"))
-    await redis.rpush(keys.moving, good(id="first"))
+    await redis.rpush(keys.processing, good(id="first"))
     intake = intake_of(redis, ledger)
     async with running(intake.move_inbox, intake.read):
         await until(lambda: _has_events(redis, keys, 2))

@@ -46,7 +46,7 @@ async def test_an_accepted_command_is_a_row_that_is_due_with_its_text_and_one_ev
     await open_group(redis, keys)
     before = await now_ms(redis)
     assert await accept_one(redis, ledger) is AcceptStatus.ACCEPTED
-    row = await redis.hgetall(keys.row("one"))
+    row = await redis.hgetall(keys.command("one"))
     assert (row[b"t"], row[b"s"], row[b"l"], row[b"n"]) == (b"get_model", b"accepted", b"i", b"0")
     assert row[b"f"] == b"\x00\xff" * 8
     assert await redis.get(keys.text("one")) == TEXT
@@ -71,7 +71,7 @@ async def test_a_row_that_has_not_ended_never_expires(
 ) -> None:
     await open_group(redis, keys)
     await accept_one(redis, ledger)
-    assert await redis.ttl(keys.row("one")) == -1
+    assert await redis.ttl(keys.command("one")) == -1
     assert await redis.ttl(keys.text("one")) == -1
 
 
@@ -107,9 +107,9 @@ async def test_a_notbefore_in_the_past_is_now(redis: Redis, ledger: Ledger, keys
 async def test_the_same_again_does_nothing_more(redis: Redis, ledger: Ledger, keys: Keys) -> None:
     await open_group(redis, keys)
     await accept_one(redis, ledger)
-    row = await redis.dump(keys.row("one"))
+    row = await redis.dump(keys.command("one"))
     assert await accept_one(redis, ledger) is AcceptStatus.DUPLICATE
-    assert await redis.dump(keys.row("one")) == row
+    assert await redis.dump(keys.command("one")) == row
     assert await redis.xlen(keys.events) == 1
     assert await pending(redis, keys) == 0
 
@@ -119,10 +119,10 @@ async def test_other_content_under_a_known_id_is_a_conflict_and_stays_pending(
 ) -> None:
     await open_group(redis, keys)
     await accept_one(redis, ledger)
-    row = await redis.dump(keys.row("one"))
+    row = await redis.dump(keys.command("one"))
     verdict = await accept_one(redis, ledger, fingerprint=b"other", text=b"{}")
     assert verdict is AcceptStatus.CONFLICT
-    assert await redis.dump(keys.row("one")) == row
+    assert await redis.dump(keys.command("one")) == row
     assert await redis.get(keys.text("one")) == TEXT
     assert await redis.xlen(keys.events) == 1
     assert await pending(redis, keys) == 1

@@ -62,8 +62,8 @@ async def test_a_waiting_command_ends_as_cancelled_with_one_event(
     assert told["correlationid"] == "order-4711"
     assert await events(redis, keys.replies("shop")) == [told]
     assert await redis.exists(keys.due_interactive, keys.text("one")) == 0
-    assert await redis.hget(keys.row("one"), "s") == b"cancelled"
-    assert RETENTION_SECONDS - 5 <= await redis.ttl(keys.row("one")) <= RETENTION_SECONDS
+    assert await redis.hget(keys.command("one"), "s") == b"cancelled"
+    assert RETENTION_SECONDS - 5 <= await redis.ttl(keys.command("one")) <= RETENTION_SECONDS
 
 
 async def test_who_ran_a_cancelled_command_is_fenced(
@@ -93,7 +93,7 @@ async def test_a_suspect_is_due_no_more_once_it_is_cancelled(
 ) -> None:
     await open_group(redis, keys)
     await accept_one(redis, ledger)
-    await redis.hset(keys.row("one"), "c", 2)
+    await redis.hset(keys.command("one"), "c", 2)
     assert (await ledger.claim(10)).leases == []
     assert await redis.zcard(keys.due_suspect) == 1
     await cancelled(redis, keys)
@@ -163,7 +163,7 @@ async def test_a_command_that_this_version_can_not_read_is_cancelled_like_any_ot
     """A newer version may have accepted it, in a state that is as unknown as its type."""
     await open_group(redis, keys)
     await accept_one(redis, ledger, command_type="segment")
-    await redis.hset(keys.row("one"), "s", "resting")
+    await redis.hset(keys.command("one"), "s", "resting")
     await redis.set(keys.text("one"), text)
     if not text:
         await redis.delete(keys.text("one"))

@@ -113,7 +113,7 @@ async def test_a_suspect_is_ended_without_being_run(
 ) -> None:
     await open_group(redis, keys)
     await accept_one(redis, ledger, deadline_ms=1)
-    await redis.hset(keys.row("one"), "c", SUSPECT_CLAIMS)
+    await redis.hset(keys.command("one"), "c", SUSPECT_CLAIMS)
     assert (await ledger.claim(10)).leases == []
     assert await late_ids(deadlines) == ["one"]
     assert await redis.zcard(keys.due_suspect) == 0
@@ -145,6 +145,6 @@ async def test_what_has_ended_has_no_deadline_any_more(
     await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1)])
     await cancelled(redis, keys, "cancelled")
     assert await redis.zrange(keys.deadlines, 0, -1) == [b"forgotten"]
-    await redis.delete(keys.row("forgotten"))
+    await redis.delete(keys.command("forgotten"))
     assert (await deadlines.claim(100)).next_seconds is None
     assert await redis.exists(keys.deadlines) == 0

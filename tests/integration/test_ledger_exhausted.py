@@ -116,7 +116,7 @@ async def test_an_acceptance_that_the_events_refuse_is_accepted_later_with_its_e
     await exhaust(redis, keys.events)
     with pytest.raises(ResponseError):
         await ledger.accept([acceptance(entry)])
-    assert await redis.exists(keys.row("one")) == 0
+    assert await redis.exists(keys.command("one")) == 0
     await redis.delete(keys.events)
     assert await ledger.accept([acceptance(entry)]) == [AcceptStatus.ACCEPTED]
     assert len(await events(redis, keys.events)) == 1
@@ -136,7 +136,7 @@ async def test_an_end_that_a_stream_refuses_is_kept_and_told_once(
     for _ in range(2):
         with pytest.raises(ResponseError):
             await ledger.finish([end])
-    assert await redis.hget(keys.row("one"), "s") == b"running"
+    assert await redis.hget(keys.command("one"), "s") == b"running"
     await redis.delete(getattr(keys, which))
     assert await ledger.finish([end]) == [True]
     assert await ledger.finish([end]) == [False]
@@ -150,14 +150,14 @@ async def test_a_note_that_the_events_refuse_is_told_when_it_is_repeated(
     lease = await lease_one(redis, ledger)
     await redis.delete(keys.events)
     await exhaust(redis, keys.events)
-    guard = keys.guard("training:x")
+    lock = keys.lock("training:x")
     for _ in range(2):
         with pytest.raises(ResponseError):
-            await ledger.note(lease, {}, phase=Phase.APPLIED, event=b"{}", take_guard=guard)
-    assert await redis.exists(guard) == 0
+            await ledger.note(lease, {}, phase=Phase.APPLIED, event=b"{}", take_lock=lock)
+    assert await redis.exists(lock) == 0
     await redis.delete(keys.events)
     for _ in range(2):
-        await ledger.note(lease, {}, phase=Phase.APPLIED, event=b"{}", take_guard=guard)
+        await ledger.note(lease, {}, phase=Phase.APPLIED, event=b"{}", take_lock=lock)
     assert await redis.xlen(keys.events) == 1
 
 

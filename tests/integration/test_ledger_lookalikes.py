@@ -41,7 +41,7 @@ async def lookalikes(redis: Redis, keys: Keys) -> AmbiguousCreations:
 
 
 async def row(redis: Redis, keys: Keys, creator: Creator, is_now: dict[str, Any]) -> None:
-    key = keys.row(creator.command_id)
+    key = keys.command(creator.command_id)
     await redis.delete(key)
     if is_now:
         await redis.hset(key, mapping=cast("Any", is_now | {"q": creator.entry_id}))

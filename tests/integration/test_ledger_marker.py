@@ -1,4 +1,4 @@
-"""The marker: a ledger that someone emptied is not a new one."""
+"""The epoch: a ledger that someone emptied is not a new one."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ async def test_the_first_worker_leaves_the_marker_and_the_next_one_learns_it(
 async def test_a_ledger_that_was_emptied_stops_who_works_and_who_starts_later(
     redis: Redis, keys: Keys
 ) -> None:
-    marker, later = Epoch(redis, keys), Epoch(redis, keys)
-    await marker.enter()
-    await redis.delete(keys.marker)
+    epoch, later = Epoch(redis, keys), Epoch(redis, keys)
+    await epoch.enter()
+    await redis.delete(keys.epoch)
     with pytest.raises(LedgerLostError, match="accept-loss"):
-        await marker.check()
+        await epoch.check()
     with pytest.raises(LedgerLostError):
         await later.enter()
     assert await later.accept_loss()
     assert not await later.accept_loss()
     await later.enter()
     with pytest.raises(LedgerLostError, match="replaced"):
-        await marker.check()
+        await epoch.check()
 
 
 async def test_a_worker_that_starts_beside_the_first_one_takes_its_witness_for_no_loss(
     redis: Redis, keys: Keys
 ) -> None:
-    """It found no marker, and when it asks the witness the first one has just left both."""
+    """It found no epoch, and when it asks the witness the first one has just left both."""
     first, second = Epoch(redis, keys), Epoch(redis, keys)
 
     async def recall() -> str:
@@ -63,13 +63,13 @@ async def test_a_worker_that_starts_beside_the_first_one_takes_its_witness_for_n
 async def test_nothing_is_accepted_into_a_ledger_that_was_emptied(
     redis: Redis, keys: Keys, ledger: Ledger
 ) -> None:
-    marker = Epoch(redis, keys)
-    await marker.enter()
-    ledger.marker = marker.known
-    await redis.delete(keys.marker)
+    epoch = Epoch(redis, keys)
+    await epoch.enter()
+    ledger.epoch = epoch.known
+    await redis.delete(keys.epoch)
     await open_group(redis, keys)
     entry = await read_entry(redis, keys)
     with pytest.raises(ResponseError, match="LEDGERLOST"):
         await ledger.accept([acceptance(entry, "again")])
-    assert not await redis.exists(keys.row("again"))
+    assert not await redis.exists(keys.command("again"))
     assert await redis.xlen(keys.commands) == 1, "the entry waits for whoever accepts the loss"

@@ -26,7 +26,7 @@ from tests.integration.ledger_acts import (
 from worker.encord.creation.orphans import OrphanedCreation, Orphans
 from worker.queue.ledger.dead_letters import FIELD
 from worker.queue.ledger.deadlines import Deadlines
-from worker.queue.ledger.ledger import ENDED_HOLDER_SECONDS, GUARD_SECONDS, CheckpointStatus, Ledger
+from worker.queue.ledger.ledger import ENDED_HOLDER_SECONDS, LOCK_SECONDS, CheckpointStatus, Ledger
 from worker.queue.ledger.models import AcceptStatus, Lease, Phase, RowState, RunResult, Token
 from worker.queue.ledger.streams import entries_between
 
@@ -66,7 +66,7 @@ async def test_a_claimed_row_runs_under_a_new_token_until_its_lease_ends(
     assert (lease.token, lease.claims, lease.attempts) == (1, 1, 0)
     assert (lease.text, lease.progress, lease.errors) == (TEXT, None, [])
     assert lease.state is RowState.ACCEPTED
-    assert await redis.hget(keys.row("one"), "s") == b"running"
+    assert await redis.hget(keys.command("one"), "s") == b"running"
     score = await redis.zscore(keys.due_interactive, "one")
     assert score is not None
     assert before + 30_000 <= score <= await now_ms(redis) + 30_000
@@ -191,8 +191,8 @@ async def test_a_row_without_its_text_is_dropped_and_harms_no_other(
     await open_group(redis, keys)
     for command_id in ("textless", "mistyped", "rowless", "good"):
         await accept_one(redis, ledger, command_id)
-    await redis.delete(keys.text("textless"), keys.row("rowless"), keys.row("mistyped"))
-    await redis.set(keys.row("mistyped"), "x")
+    await redis.delete(keys.text("textless"), keys.command("rowless"), keys.command("mistyped"))
+    await redis.set(keys.command("mistyped"), "x")
     (lease,) = (await ledger.claim(10)).leases
     assert lease.command_id == "good"
     assert await redis.zrange(keys.due_interactive, 0, -1) == [b"good"]
@@ -206,7 +206,7 @@ async def test_a_row_that_has_lost_a_field_is_dropped_and_harms_no_other(
     await open_group(redis, keys)
     for command_id in ("broken", "whole"):
         await accept_one(redis, ledger, command_id, deadline_ms=1)
-    await redis.hdel(keys.row("broken"), field)
+    await redis.hdel(keys.command("broken"), field)
     late = await Deadlines(redis, keys, lease_seconds=0).claim(10)
     assert [lease.command_id for lease in late.leases] == ["whole"]
     assert [lease.command_id for lease in (await ledger.claim(10)).leases] == ["whole"]
@@ -236,7 +236,7 @@ async def test_a_success_ends_the_row_with_its_event_and_nothing_else_of_it_stay
     before = await now_ms(redis)
     finish = RunResult(lease, RowState.SUCCEEDED, 1, event=b"done", replies=keys.replies("shop"))
     assert await ledger.finish([finish]) == [True]
-    row = await redis.hgetall(keys.row("one"))
+    row = await redis.hgetall(keys.command("one"))
     assert {b"p", b"x", b"c"}.isdisjoint(row)
     assert (row[b"s"], row[b"a"]) == (b"succeeded", b"1")
     assert before <= int(row[b"e"]) <= await now_ms(redis)
@@ -252,7 +252,7 @@ async def test_an_id_is_remembered_for_seven_days_after_its_end(
 ) -> None:
     lease = await lease_one(redis, ledger)
     await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1, event=b"done")])
-    assert RETENTION_SECONDS - 5 <= await redis.ttl(keys.row("one")) <= RETENTION_SECONDS
+    assert RETENTION_SECONDS - 5 <= await redis.ttl(keys.command("one")) <= RETENTION_SECONDS
     assert await accept_one(redis, ledger) is AcceptStatus.DUPLICATE
     assert await accept_one(redis, ledger, fingerprint=b"other") is AcceptStatus.CONFLICT
     assert await redis.xlen(keys.events) == 2
@@ -262,7 +262,7 @@ async def test_an_id_can_be_used_anew_once_it_is_forgotten(redis: Redis, keys: K
     ledger = quick_ledger(redis, keys, retention=1)
     lease = await lease_one(redis, ledger)
     await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1)])
-    while await redis.exists(keys.row("one")):
+    while await redis.exists(keys.command("one")):
         await asyncio.sleep(0.02)
     assert await accept_one(redis, ledger, fingerprint=b"other") is AcceptStatus.ACCEPTED
 
@@ -296,7 +296,7 @@ async def test_a_rescheduled_row_is_due_after_its_delay_with_what_it_must_rememb
     score = await redis.zscore(keys.due_interactive, "one")
     assert score is not None
     assert before + 250 <= score <= await now_ms(redis) + 250
-    assert await redis.ttl(keys.row("one")) == -1
+    assert await redis.ttl(keys.command("one")) == -1
     assert (await ledger.claim(10)).leases == []
     again = await claim_again(ledger)
     assert (again.attempts, again.errors, again.progress) == (1, errors, {"sent": True})
@@ -313,7 +313,7 @@ async def test_each_waiting_state_is_kept_by_the_next_claim(
         await ledger.finish([RunResult(lease, state, 0)])
         lease = await claim_again(ledger)
         assert lease.state is state
-        assert await redis.hget(keys.row("one"), "s") == state.encode()
+        assert await redis.hget(keys.command("one"), "s") == state.encode()
 
 
 async def test_a_stale_token_changes_nothing(redis: Redis, keys: Keys) -> None:
@@ -321,11 +321,11 @@ async def test_a_stale_token_changes_nothing(redis: Redis, keys: Keys) -> None:
     stale = await lease_one(redis, ledger)
     await claim_again(ledger)
     before = await snapshot(redis, keys)
-    finish = RunResult(stale, RowState.FAILED, 1, event=b"e", dead_letter=b"d", drop_guard="g")
+    finish = RunResult(stale, RowState.FAILED, 1, event=b"e", dead_letter=b"d", drop_lock="g")
     assert await ledger.finish([finish]) == [False]
     assert await ledger.finish([replace(finish, state=RowState.RETRYING)]) == [False]
-    guard = keys.guard("training:x")
-    noted = await ledger.note(stale, {"a": 1}, event=b"e", take_guard=guard)
+    lock = keys.lock("training:x")
+    noted = await ledger.note(stale, {"a": 1}, event=b"e", take_lock=lock)
     assert noted == (CheckpointStatus.FENCED, "")
     assert await ledger.renew([stale]) == {"one"}
     assert await snapshot(redis, keys) == before
@@ -378,7 +378,7 @@ async def test_a_note_keeps_progress_renews_the_lease_and_publishes(
         replies=keys.replies("shop"),
     )
     assert noted == (CheckpointStatus.DONE, "")
-    row = await redis.hgetall(keys.row("one"))
+    row = await redis.hgetall(keys.command("one"))
     assert (row[b"p"], row[b"s"], row[b"n"]) == (b'{"uuid":"u"}', b"polling", b"1")
     score = await redis.zscore(keys.due_interactive, "one")
     assert score is not None
@@ -408,32 +408,32 @@ async def test_a_guard_has_one_holder_and_a_refused_note_changes_nothing(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     one, two = await two_leases(redis, ledger)
-    guard = keys.guard("creating-training:x")
-    assert await ledger.note(one, {"a": 1}, take_guard=guard) == (
+    lock = keys.lock("creating-training:x")
+    assert await ledger.note(one, {"a": 1}, take_lock=lock) == (
         CheckpointStatus.DONE,
         "",
     )
-    assert GUARD_SECONDS - 5 <= await redis.ttl(guard) <= GUARD_SECONDS
+    assert LOCK_SECONDS - 5 <= await redis.ttl(lock) <= LOCK_SECONDS
     before = await snapshot(redis, keys)
-    refused = await ledger.note(two, {"b": 2}, event=b"e", take_guard=guard, guard_lapses=True)
-    assert refused == (CheckpointStatus.GUARDED, "one")
+    refused = await ledger.note(two, {"b": 2}, event=b"e", take_lock=lock, lock_lapses=True)
+    assert refused == (CheckpointStatus.LOCKED, "one")
     assert await snapshot(redis, keys) == before
-    assert (await ledger.note(two, {"b": 2}, drop_guard=guard))[0] is CheckpointStatus.DONE
-    assert await redis.get(guard) == b"one"
-    assert (await ledger.note(one, {"a": 2}, drop_guard=guard))[0] is CheckpointStatus.DONE
-    assert (await ledger.note(two, {"b": 2}, take_guard=guard))[0] is CheckpointStatus.DONE
+    assert (await ledger.note(two, {"b": 2}, drop_lock=lock))[0] is CheckpointStatus.DONE
+    assert await redis.get(lock) == b"one"
+    assert (await ledger.note(one, {"a": 2}, drop_lock=lock))[0] is CheckpointStatus.DONE
+    assert (await ledger.note(two, {"b": 2}, take_lock=lock))[0] is CheckpointStatus.DONE
 
 
 async def test_a_finish_drops_the_guard_only_if_its_command_holds_it(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     one, two = await two_leases(redis, ledger)
-    guard = keys.guard("creating-training:x")
-    await ledger.note(one, {}, take_guard=guard)
-    await ledger.finish([RunResult(two, RowState.SUCCEEDED, 1, drop_guard=guard)])
-    assert await redis.get(guard) == b"one"
-    await ledger.finish([RunResult(one, RowState.IN_DOUBT, 0, drop_guard=guard)])
-    assert await redis.exists(guard) == 0
+    lock = keys.lock("creating-training:x")
+    await ledger.note(one, {}, take_lock=lock)
+    await ledger.finish([RunResult(two, RowState.SUCCEEDED, 1, drop_lock=lock)])
+    assert await redis.get(lock) == b"one"
+    await ledger.finish([RunResult(one, RowState.IN_DOUBT, 0, drop_lock=lock)])
+    assert await redis.exists(lock) == 0
 
 
 async def test_a_guard_lapses_some_time_after_its_holder_has_ended(
@@ -441,19 +441,19 @@ async def test_a_guard_lapses_some_time_after_its_holder_has_ended(
 ) -> None:
     """Else a command cancelled in the middle of its call would block identical ones for weeks."""
     one, two = await two_leases(redis, ledger)
-    guard = keys.guard("creating-training:x")
-    await ledger.note(one, {}, take_guard=guard)
+    lock = keys.lock("creating-training:x")
+    await ledger.note(one, {}, take_lock=lock)
     await ledger.finish([RunResult(one, RowState.FAILED, 1)])
-    assert (await ledger.note(two, {}, take_guard=guard, guard_lapses=True))[
+    assert (await ledger.note(two, {}, take_lock=lock, lock_lapses=True))[
         0
-    ] is CheckpointStatus.GUARDED
+    ] is CheckpointStatus.LOCKED
     long_ago = await now_ms(redis) - ENDED_HOLDER_SECONDS * 1000
-    await redis.hset(keys.row("one"), "e", long_ago)
-    assert (await ledger.note(two, {}, take_guard=guard))[0] is CheckpointStatus.GUARDED
-    assert (await ledger.note(two, {}, take_guard=guard, guard_lapses=True))[
+    await redis.hset(keys.command("one"), "e", long_ago)
+    assert (await ledger.note(two, {}, take_lock=lock))[0] is CheckpointStatus.LOCKED
+    assert (await ledger.note(two, {}, take_lock=lock, lock_lapses=True))[
         0
     ] is CheckpointStatus.DONE
-    assert await redis.get(guard) == b"two"
+    assert await redis.get(lock) == b"two"
 
 
 async def test_a_guard_of_a_forgotten_holder_is_free_but_its_creation_stays_owned(
@@ -461,11 +461,11 @@ async def test_a_guard_of_a_forgotten_holder_is_free_but_its_creation_stays_owne
 ) -> None:
     lease = await lease_one(redis, ledger)
     for name in ("creating-training:x", "training:u"):
-        await redis.set(keys.guard(name), "forgotten")
-    owned = await ledger.note(lease, {}, take_guard=keys.guard("training:u"))
-    assert owned == (CheckpointStatus.GUARDED, "forgotten")
-    free = keys.guard("creating-training:x")
-    assert (await ledger.note(lease, {}, take_guard=free, guard_lapses=True))[
+        await redis.set(keys.lock(name), "forgotten")
+    owned = await ledger.note(lease, {}, take_lock=keys.lock("training:u"))
+    assert owned == (CheckpointStatus.LOCKED, "forgotten")
+    free = keys.lock("creating-training:x")
+    assert (await ledger.note(lease, {}, take_lock=free, lock_lapses=True))[
         0
     ] is CheckpointStatus.DONE
 
@@ -474,11 +474,11 @@ async def test_testimony_tells_the_next_holder_and_makes_the_command_the_owner(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)
-    creating, owner = keys.guard("creating-model:x"), keys.guard("model:u")
-    await ledger.note(lease, {}, take_guard=creating)
+    creating, owner = keys.lock("creating-model:x"), keys.lock("model:u")
+    await ledger.note(lease, {}, take_lock=creating)
     assert await Orphans(redis, keys).find(lease) is None
     await Orphans(redis, keys).leave(
-        lease, OrphanedCreation("u", {"title": "t"}, owner, GUARD_SECONDS), drop_guard=creating
+        lease, OrphanedCreation("u", {"title": "t"}, owner, LOCK_SECONDS), drop_lock=creating
     )
     assert await Orphans(redis, keys).find(lease) == ("u", {"title": "t"})
     assert await redis.get(owner) == b"one"

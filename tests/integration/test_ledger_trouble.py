@@ -120,7 +120,7 @@ async def test_a_shared_key_of_the_wrong_type_stops_every_script_before_it_has_w
             {"a": 1},
             event=b"e",
             replies=replies,
-            take_guard=keys.guard("g"),
+            take_lock=keys.lock("g"),
         ),
         "finish": lambda: ledger.finish([
             RunResult(lease, RowState.FAILED, 1, event=b"e", replies=replies, dead_letter=b"d")
@@ -166,7 +166,7 @@ async def test_a_row_of_the_wrong_type_is_a_conflict_and_harms_no_other_of_its_b
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     await open_group(redis, keys)
-    await redis.set(keys.row("taken"), "x")
+    await redis.set(keys.command("taken"), "x")
     entry = await read_entry(redis, keys)
     batch = [acceptance(entry, command_id) for command_id in ("first", "taken", "last")]
     assert await ledger.accept(batch) == [
@@ -174,7 +174,7 @@ async def test_a_row_of_the_wrong_type_is_a_conflict_and_harms_no_other_of_its_b
         AcceptStatus.CONFLICT,
         AcceptStatus.ACCEPTED,
     ]
-    assert await redis.get(keys.row("taken")) == b"x"
+    assert await redis.get(keys.command("taken")) == b"x"
 
 
 async def test_a_run_whose_row_got_the_wrong_type_is_fenced_and_harms_no_other(
@@ -184,7 +184,7 @@ async def test_a_run_whose_row_got_the_wrong_type_is_fenced_and_harms_no_other(
     for command_id in ("one", "two"):
         await accept_one(redis, ledger, command_id)
     one, two = (await ledger.claim(2)).leases
-    await misplace(redis, keys.row("one"))
+    await misplace(redis, keys.command("one"))
     finishes = [RunResult(lease, RowState.SUCCEEDED, 1, event=b"e") for lease in (one, two)]
     assert await ledger.renew([one, two]) == {"one"}
     assert await ledger.finish(finishes) == [False, True]
@@ -195,14 +195,14 @@ async def test_a_guard_of_the_wrong_type_stops_the_note_but_never_a_finish(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)
-    guard = keys.guard("g")
-    await redis.hset(guard, "x", "y")
+    lock = keys.lock("g")
+    await redis.hset(lock, "x", "y")
     before = await snapshot(redis, keys)
-    assert await raises_wrong_type(ledger.note(lease, {"a": 1}, event=b"e", take_guard=guard))
+    assert await raises_wrong_type(ledger.note(lease, {"a": 1}, event=b"e", take_lock=lock))
     assert await snapshot(redis, keys) == before
-    finish = RunResult(lease, RowState.SUCCEEDED, 1, event=b"e", drop_guard=guard)
+    finish = RunResult(lease, RowState.SUCCEEDED, 1, event=b"e", drop_lock=lock)
     assert await ledger.finish([finish]) == [True]
-    assert await redis.hgetall(guard) == {b"x": b"y"}
+    assert await redis.hgetall(lock) == {b"x": b"y"}
 
 
 @pytest.mark.parametrize("name", ["inbox", "moving", "commands"])
@@ -210,12 +210,12 @@ async def test_nothing_leaves_the_inbox_while_a_key_has_the_wrong_type(
     redis: Redis, keys: Keys, name: str
 ) -> None:
     await redis.rpush(keys.inbox, "a", "b")
-    await redis.rpush(keys.moving, "c")
+    await redis.rpush(keys.processing, "c")
     await misplace(redis, getattr(keys, name))
     before = await snapshot(redis, keys)
     move = load_script(redis, "move_inbox")
     assert await raises_wrong_type(
-        move(keys=[keys.inbox, keys.moving, keys.commands], args=[100, "command", "LPOP", MIB])
+        move(keys=[keys.inbox, keys.processing, keys.commands], args=[100, "command", "LPOP", MIB])
     )
     assert await snapshot(redis, keys) == before
 
@@ -231,7 +231,9 @@ async def test_a_full_redis_refuses_each_script_whole_and_works_again_after(
     bad = await read_entry(redis, keys, b"bad")
     await redis.rpush(keys.inbox, "a")
     move = load_script(redis, "move_inbox")
-    await move(keys=[keys.moving, keys.moving, keys.commands], args=[1, "command", "LPOP", MIB])
+    await move(
+        keys=[keys.processing, keys.processing, keys.commands], args=[1, "command", "LPOP", MIB]
+    )
     failed = RunResult(lease, RowState.FAILED, 1, event=b"e", dead_letter=b"d")
     acts: list[Callable[[], Awaitable[Any]]] = [
         lambda: ledger.accept([acceptance(entry, "new")]),
@@ -242,7 +244,7 @@ async def test_a_full_redis_refuses_each_script_whole_and_works_again_after(
         lambda: Deadlines(redis, keys, lease_seconds=30).claim(10),
         lambda: ledger.finish([failed]),
         lambda: move(
-            keys=[keys.inbox, keys.moving, keys.commands], args=[100, "command", "LPOP", MIB]
+            keys=[keys.inbox, keys.processing, keys.commands], args=[100, "command", "LPOP", MIB]
         ),
     ]
     before = await snapshot(redis, keys)
@@ -253,12 +255,12 @@ async def test_a_full_redis_refuses_each_script_whole_and_works_again_after(
                 await act()
         # A lease is kept, and what only its finder knows is written down, all the same.
         assert await ledger.renew([lease]) == set()
-        attested = OrphanedCreation("u", None, keys.guard("model:u"), 600)
-        await Orphans(redis, keys).leave(lease, attested, drop_guard="")
+        attested = OrphanedCreation("u", None, keys.lock("model:u"), 600)
+        await Orphans(redis, keys).leave(lease, attested, drop_lock="")
     finally:
         await redis.config_set("maxmemory", "0")
     after = await snapshot(redis, keys)
-    told = {orphan_key(keys, "leased").encode(), keys.guard("model:u").encode()}
+    told = {orphan_key(keys, "leased").encode(), keys.lock("model:u").encode()}
     changed = {key for key in before | after if before.get(key) != after.get(key)}
     assert changed == told | {keys.due_interactive.encode()}
     for act in acts:
@@ -286,12 +288,12 @@ async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(
         ledger = Ledger(
             redis, keys, lease_seconds=30, retention_seconds=60, reply_retention_seconds=60
         )
-        replies, guard = keys.replies("shop"), keys.guard("training:{other}")
+        replies, lock = keys.replies("shop"), keys.lock("training:{other}")
         lease = await lease_one(redis, ledger, "id-{other}", replies=replies)
         await ledger.renew([lease])
-        await ledger.note(lease, {}, event=b"e", replies=replies, take_guard=guard)
+        await ledger.note(lease, {}, event=b"e", replies=replies, take_lock=lock)
         await Orphans(redis, keys).leave(
-            lease, OrphanedCreation("u", None, guard, 600), drop_guard=guard
+            lease, OrphanedCreation("u", None, lock, 600), drop_lock=lock
         )
         await ledger.finish([
             RunResult(
@@ -301,7 +303,7 @@ async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(
                 event=b"e",
                 replies=replies,
                 dead_letter=b"d",
-                drop_guard=guard,
+                drop_lock=lock,
             )
         ])
         bad = await read_entry(redis, keys, b"bad")
@@ -376,7 +378,7 @@ async def test_an_ended_id_costs_half_a_kilobyte_at_most(
         ])
     assert await redis.zcard(keys.due_interactive) == 0
     await redis.delete(keys.events)
-    usage = await redis.memory_usage(keys.row(ids[0]), samples=0)
+    usage = await redis.memory_usage(keys.command(ids[0]), samples=0)
     assert usage is not None
     assert usage <= 512
     each = ((await redis.info("memory"))["used_memory_dataset"] - empty) / len(ids)

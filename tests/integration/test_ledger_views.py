@@ -104,8 +104,8 @@ async def end_one(redis: Redis, ledger: Ledger, command_id: str, **changes: Any)
 async def change_at(redis: Redis, keys: Keys, **moments_ms: int) -> None:
     """Moves the acceptance or the end of commands to other times."""
     for command_id, at_ms in moments_ms.items():
-        name = "e" if await redis.hexists(keys.row(command_id), "e") else "m"
-        await redis.hset(keys.row(command_id), name, str(at_ms))
+        name = "e" if await redis.hexists(keys.command(command_id), "e") else "m"
+        await redis.hset(keys.command(command_id), name, str(at_ms))
 
 
 async def newest(redis: Redis, keys: Keys, limit: int = 100, **choice: Any) -> list[str]:
@@ -173,7 +173,7 @@ async def test_counts_of_what_is_open_and_due_add_up_with_suspects_among_them(
     await open_group(redis, keys)
     for command_id in ("a", "b", "c"):
         await accept_one(redis, ledger, command_id)
-        await redis.hset(keys.row(command_id), "c", SUSPECT_CLAIMS)
+        await redis.hset(keys.command(command_id), "c", SUSPECT_CLAIMS)
     await ledger.claim(10)
     await accept_one(redis, ledger, "d")
     await accept_one(redis, ledger, "e", lane=Priority.BULK)
@@ -351,7 +351,7 @@ async def test_a_turn_that_was_missed_is_not_used_for_it_would_meet_the_next_one
     limits = RedisLimits(redis, keys, ledger, requests_per_second=100, concurrent_requests=0)
     limits._turns = [asyncio.get_running_loop().time() - 1]
     await asyncio.wait_for(limits.enter(), 60)
-    assert await redis.exists(keys.turns), "another one was taken"
+    assert await redis.exists(keys.rate), "another one was taken"
 
 
 async def test_permits_are_never_more_than_the_limit_and_those_of_the_dead_expire(
@@ -363,10 +363,10 @@ async def test_permits_are_never_more_than_the_limit_and_those_of_the_dead_expir
     for _ in range(5):
         await redis.ping()
     assert not fourth.done()
-    assert await redis.zcard(keys.permits) == 3
+    assert await redis.zcard(keys.inflight) == 3
     await limits.leave(held[0])
     assert await asyncio.wait_for(fourth, 10)
-    await redis.zadd(keys.permits, {held[1]: 1}, xx=True)
+    await redis.zadd(keys.inflight, {held[1]: 1}, xx=True)
     assert await asyncio.wait_for(limits.enter(), 10)
 
 
@@ -374,7 +374,7 @@ async def test_a_permit_whose_reply_was_lost_is_given_to_who_has_it_and_to_nobod
     redis: Redis, keys: Keys
 ) -> None:
     take = load_script(redis, "take_permit")
-    given = [await take(keys=[keys.permits], args=[name, 1, 60_000]) for name in "aab"]
+    given = [await take(keys=[keys.inflight], args=[name, 1, 60_000]) for name in "aab"]
     assert given == [1, 1, 0]
 
 
@@ -387,12 +387,12 @@ async def test_permits_are_renewed_while_their_requests_are_under_way(
     held, left, leaving = [await limits.enter() for _ in range(3)]
     await limits.leave(left)
     # As one whose return reaches Redis a moment before the renewal that was under way.
-    await redis.zrem(keys.permits, leaving)
-    taken = await redis.zscore(keys.permits, held)
+    await redis.zrem(keys.inflight, leaving)
+    taken = await redis.zscore(keys.inflight, held)
     async with asyncio.timeout(30):
-        while (await redis.zscore(keys.permits, held) or taken) == taken:
+        while (await redis.zscore(keys.inflight, held) or taken) == taken:
             await asyncio.sleep(0.05)
-    assert await redis.zrange(keys.permits, 0, -1) == [held.encode()]
+    assert await redis.zrange(keys.inflight, 0, -1) == [held.encode()]
     await limits.aclose()
 
 
@@ -428,7 +428,7 @@ async def test_permits_of_a_worker_that_was_killed_are_free_within_half_a_minute
     held = await limits.enter()
     await limits.aclose()
     now = 1000 * int((await redis.time())[0])
-    assert (await redis.zscore(keys.permits, held) or 0) - now <= 31_000
+    assert (await redis.zscore(keys.inflight, held) or 0) - now <= 31_000
 
 
 async def test_however_many_of_a_process_wait_for_a_permit_one_asks_for_all(
@@ -471,7 +471,7 @@ async def test_a_permit_that_was_given_to_one_who_gave_up_is_given_back(
         if not task.cancelled():
             await limits.leave(task.result())
     assert await asyncio.wait_for(limits.enter(), 10)
-    assert await redis.zcard(keys.permits) == 1
+    assert await redis.zcard(keys.inflight) == 1
 
 
 async def _scripts_run(redis: Redis) -> int:
@@ -535,11 +535,11 @@ async def test_one_odd_row_hides_no_other(
     await accept_one(redis, ledger, "good")
     for name, value in ODD_FIELDS[odd].items():
         if value is None:
-            await redis.hdel(keys.row("odd"), name)
+            await redis.hdel(keys.command("odd"), name)
         else:
-            await redis.hset(keys.row("odd"), name, value)
+            await redis.hset(keys.command("odd"), name, value)
     if odd == "another type":
-        await redis.set(keys.row("odd"), "no hash")
+        await redis.set(keys.command("odd"), "no hash")
     if odd == "a due time without an end":
         await redis.zadd(keys.due_interactive, {"odd": math.inf})
     inspector = LedgerReader(redis, keys)

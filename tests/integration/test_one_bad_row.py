@@ -88,7 +88,7 @@ async def test_a_row_whose_number_is_none_keeps_no_other_from_being_claimed(
 ) -> None:
     bad = await bench.send("list_models", {}, deadline=in_seconds(3600))
     good = await bench.send("list_models", {})
-    await bench.redis.hset(bench.ledger.keys.row(bad), field, "many")
+    await bench.redis.hset(bench.ledger.keys.command(bad), field, "many")
     async with running_runner(bench, places=4):
         await until_ended(bench, good)
     assert not RowState(await bench.state(bad)).ended
@@ -102,7 +102,7 @@ async def test_a_row_of_a_newer_worker_is_left_as_it_is_until_nobody_knows_it(
 ) -> None:
     bench.attempts = replace(bench.attempts, max_claims=2)
     sent = await bench.send("list_models", {})
-    row = bench.ledger.keys.row(sent)
+    row = bench.ledger.keys.command(sent)
     await bench.redis.hset(row, mapping={"s": "resting", "h": "rested"})
     for _ in range(2):
         assert bench.attempts.unreadable(await bench.claim(sent), ValueError()) is None
@@ -192,7 +192,7 @@ async def test_a_deadline_of_a_command_that_cannot_be_told_ends_that_one_alone(
     await bench.redis.set(
         f"{keys.prefix}text:{item}", b'{"type":"train","dataref":"/nowhere.json"}'
     )
-    await bench.redis.hset(keys.row(item), "s", "resting")
+    await bench.redis.hset(keys.command(item), "s", "resting")
     await bench.redis.zadd(keys.deadlines, {item: 0})
     deadlines = Deadlines(bench.redis, keys, lease_seconds=30)
     watch = asyncio.create_task(DeadlineWatch(bench.ledger, deadlines, bench.attempts).watch())
@@ -217,12 +217,12 @@ async def _ends_of_items(
     keys = bench.ledger.keys
     rows = await _due_items(bench)
     (bad,) = [row_id for row_id in rows if row_id.endswith(str(BAD))]
-    await bench.redis.hset(keys.row(bad), "c", "1")
+    await bench.redis.hset(keys.command(bad), "c", "1")
     for name, value in said.items():
         if name == "text":
             await bench.redis.set(f"{keys.prefix}text:{bad}", value)
         else:
-            await bench.redis.hset(keys.row(bad), name, value)
+            await bench.redis.hset(keys.command(bad), name, value)
     async with running_runner(bench, places=32) as runner:
         assert runner.free
 

@@ -56,7 +56,7 @@ async def send_bad(bench: Bench, count: int, **more: Any) -> list[str]:
 
 async def probes(bench: Bench, command_id: str) -> int:
     """Returns how often a command has failed as a probe."""
-    (errors,) = await bench.redis.hmget(bench.ledger.keys.row(command_id), "x")
+    (errors,) = await bench.redis.hmget(bench.ledger.keys.command(command_id), "x")
     return len(orjson.loads(errors)) if errors else 0
 
 
@@ -75,7 +75,7 @@ async def test_probes_that_fail_are_no_dead_letters_and_one_that_succeeds_resume
         for command_id in bad:
             assert await bench.states(command_id) == ["accepted"]
             assert await bench.state(command_id) == "retrying"
-            assert await bench.redis.hget(bench.ledger.keys.row(command_id), "a") == b"0"
+            assert await bench.redis.hget(bench.ledger.keys.command(command_id), "a") == b"0"
         assert await letters(bench) == []
         good = await bench.send("list_models", {})
         await until(lambda: ended_by_waking(bench, runner, [good]))

@@ -197,7 +197,7 @@ async def test_a_row_whose_times_are_none_keeps_no_other_from_being_moved(
     await ledger.mind_clock()
     for name in ("bad", "good"):
         await accept_one(redis, ledger, name)
-    await redis.hset(keys.row("bad"), "m", "many")
+    await redis.hset(keys.command("bad"), "m", "many")
     await go_back(clock, ledger)
     assert await rest_ms(redis, keys.due_interactive, "good") <= 0
 
@@ -239,7 +239,7 @@ async def test_permits_of_the_dead_are_held_no_longer_than_any_other(
     waiting = asyncio.create_task(limits.enter())
     try:
         async with asyncio.timeout(SOON_SECONDS):
-            while await rest_ms(redis, keys.permits, permit) > 300_000:
+            while await rest_ms(redis, keys.inflight, permit) > 300_000:
                 await asyncio.sleep(0.02)
         await limits.leave(permit)
         assert await asyncio.wait_for(waiting, SOON_SECONDS)
@@ -273,17 +273,17 @@ async def test_a_guard_of_a_command_that_ended_lapses_after_its_time(
     for command_id in ("first", "second"):
         await accept_one(redis, ledger, command_id)
     first, second = (await ledger.claim(2)).leases
-    guard = keys.guard("creating")
-    await ledger.note(first, {}, phase=Phase.INTENDED, take_guard=guard, guard_lapses=True)
+    lock = keys.lock("creating")
+    await ledger.note(first, {}, phase=Phase.INTENDED, take_lock=lock, lock_lapses=True)
     await ledger.finish([RunResult(first, RowState.FAILED, 1)])
     clock.move(-HOUR)
 
     async def noted() -> CheckpointStatus:
         return (
-            await ledger.note(second, {}, phase=Phase.INTENDED, take_guard=guard, guard_lapses=True)
+            await ledger.note(second, {}, phase=Phase.INTENDED, take_lock=lock, lock_lapses=True)
         )[0]
 
-    assert await noted() is CheckpointStatus.GUARDED
+    assert await noted() is CheckpointStatus.LOCKED
     clock.move(-HOUR + ENDED_HOLDER_SECONDS + 1)
     assert await noted() is CheckpointStatus.DONE
 

@@ -12,7 +12,6 @@ from redis import Redis
 
 from tests.console import SCRIPT, Console, running_worker, wait_until
 from tests.stub_api import Answer, StubApi
-from worker.backfill.keys import backfill_key
 from worker.embedded import EmbeddedRedis
 from worker.queue.ledger.keys import Keys
 
@@ -181,9 +180,7 @@ def test_a_backfill_of_standard_input_that_the_console_leads_outlives(
                 )
             try:
                 wait_until(
-                    lambda: (
-                        int(client.hget(backfill_key(keys, "b"), "succeeded") or 0) > ITEMS / 10
-                    ),
+                    lambda: int(client.hget(keys.group("b"), "succeeded") or 0) > ITEMS / 10,
                     "some items have ended",
                 )
                 begin(client, keys)
@@ -198,7 +195,7 @@ def test_a_backfill_of_standard_input_that_the_console_leads_outlives(
             finally:
                 leader.kill()
                 leader.wait()
-        assert client.hget(backfill_key(keys, "b"), "succeeded") == b"%d" % ITEMS
+        assert client.hget(keys.group("b"), "succeeded") == b"%d" % ITEMS
     records = [
         json.loads(line)
         for part in (tmp_path / "out" / "parts").iterdir()
@@ -247,7 +244,7 @@ def test_doctor_and_list_name_lists_of_celery_that_nobody_reads(
     keys = Keys(stranger.namespace)
     client.lpush(keys.celery_queue, "{}")
     client.lpush(f"{keys.celery_queue}\x06\x163", "{}")
-    client.lpush(keys.celery_moving, "{}")
+    client.lpush(keys.celery_processing, "{}")
     assert "celery.lists" not in doctor(stranger)
     assert stranger.run("list").err == ""
     client.lpush(f"{keys.celery_queue}:1", "{}", "{}")

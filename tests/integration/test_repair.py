@@ -209,7 +209,7 @@ async def test_a_command_whose_row_was_deleted_fails_once_with_its_text_in_the_d
 ) -> None:
     text = orjson.dumps({**orjson.loads(TEXT), "id": "one", "replyto": "shop"})
     lease = await lease_one(redis, ledger, text=text)
-    await redis.delete(keys.row("one"))
+    await redis.delete(keys.command("one"))
     if due != "due":
         await delete_due_sets(redis, keys)
     for _ in range(2):
@@ -229,7 +229,7 @@ async def test_a_key_of_another_type_in_a_row_s_place_is_counted_and_harms_nothi
 ) -> None:
     await open_group(redis, keys)
     await accept_one(redis, ledger, "one")
-    await redis.set(keys.row("odd"), "x")
+    await redis.set(keys.command("odd"), "x")
     await redis.delete(keys.due_interactive)
     found = await look(redis, keys)
     assert (found.unreadable, found.not_due) == (["odd"], 1)
@@ -241,7 +241,7 @@ async def test_a_key_of_another_type_in_a_row_s_place_is_counted_and_harms_nothi
     assert "odd" in said[1]["advice"]
     await repair(redis, ledger)
     assert [lease.command_id for lease in await claim_all(ledger)] == ["one"]
-    await redis.delete(keys.row("odd"))
+    await redis.delete(keys.command("odd"))
     (fine,) = [e for e in console.run("doctor", "--json").lines if e["check"] == "ledger.rows"]
     assert fine["level"] == "ok"
 
@@ -253,8 +253,8 @@ async def test_a_row_whose_name_or_times_are_none_harms_no_other(
     for name, field in (("one", "d"), ("two", "o"), ("three", "")):
         await accept_one(redis, ledger, name)
         if field:
-            await redis.hset(keys.row(name), field, "soon")
-    await redis.hset(keys.row("").encode() + b"\xff", "s", "accepted")
+            await redis.hset(keys.command(name), field, "soon")
+    await redis.hset(keys.command("").encode() + b"\xff", "s", "accepted")
     await redis.delete(keys.due_interactive)
     await repair(redis, ledger)
     assert {lease.command_id for lease in await claim_all(ledger)} == {"one", "two", "three"}
@@ -266,7 +266,7 @@ async def test_a_lost_row_whose_end_redis_refuses_keeps_no_other_from_its_end(
 ) -> None:
     night = await begin(redis, keys, ledger, tmp_path)
     await night.feed(1)
-    await redis.hset(backfill_key(keys, NAME), "failed", "many")
+    await redis.hset(keys.group(NAME), "failed", "many")
     await open_group(redis, keys)
     lost = [f"{NAME}\x1f0", "one", "two"]
     for name in lost[1:]:
@@ -274,7 +274,7 @@ async def test_a_lost_row_whose_end_redis_refuses_keeps_no_other_from_its_end(
     await redis.delete(keys.due_interactive, keys.due_bulk, *map(keys.text, lost))
     await repair(redis, ledger, kind)
     assert [len(await ends(redis, keys, name)) for name in lost[1:]] == [1, 1]
-    assert await redis.exists(keys.row(lost[0])) == 1, "it waits until its count is mended"
+    assert await redis.exists(keys.command(lost[0])) == 1, "it waits until its count is mended"
 
 
 async def test_items_of_a_running_backfill_come_back_and_those_of_a_paused_one_stay_aside(
@@ -302,10 +302,10 @@ async def test_items_whose_backfill_is_gone_are_dropped(
 ) -> None:
     night = await begin(redis, keys, ledger, tmp_path)
     await night.feed(3)
-    await redis.delete(keys.due_bulk, backfill_key(keys, NAME))
+    await redis.delete(keys.due_bulk, backfill_key(keys, NAME), keys.group(NAME))
     await repair(redis, ledger)
     assert await night.claim() == []
-    assert [key async for key in redis.scan_iter(match=f"{keys.prefix}row:*")] == []
+    assert [key async for key in redis.scan_iter(match=f"{keys.prefix}command:*")] == []
     assert [key async for key in redis.scan_iter(match=f"{keys.prefix}text:*")] == []
 
 

@@ -44,14 +44,15 @@ _GREATEST: Final = f"{2**64 - 1}-{2**64 - 1}"
 # Times and ids of entries, which differ from one run to the next.
 _MOMENT: Final = re.compile(rb"\d{10,}(-\d+)?|\d{4}-\d\d-\d\dT[\d:.]+Z")
 FAMILIES: Final = (
-    "row:*",
+    "command:*",
     "text:*",
     "replies:*",
-    "guard:*",
-    "testimony:*",
+    "lock:*",
+    "orphan:*",
     "backfill:*",
-    "backfill-open:*",
-    "backfill-results:*",
+    "group:*",
+    "group-open:*",
+    "group-results:*",
 )
 
 
@@ -311,7 +312,7 @@ async def test_a_right_that_is_missing_leaves_nothing_half_done(
     for family in FAMILIES:
         others = [f"~{{*}}:{one}" for one in FAMILIES if one != family]
         fixed = [f"~{{*}}:{one}*" for one in ("commands", "events", "dead-", "due:", "deadlines")]
-        fixed += [f"~{{*}}:{one}*" for one in ("hold", "marker", "paused:", "clock", "turns")]
+        fixed += [f"~{{*}}:{one}*" for one in ("hold", "epoch", "paused:", "clock", "turns")]
         fixed += [f"~{{*}}:{one}*" for one in ("permits", "inbox", "celery", "backfills")]
         rules[family] = (*others, *fixed, "+@all")
     refused = 0
@@ -436,4 +437,4 @@ async def test_a_refused_script_names_the_right_that_its_user_lacks(
 ) -> None:
     async with limited(server, admin, "~*", "+@all", "-zadd") as client:
         with pytest.raises(ResponseError, match="lacks the right to ZADD; allow it"):
-            await load_script(client, "take_permit")(keys=["{x}:permits"], args=["p", 1, 1000])
+            await load_script(client, "take_permit")(keys=["{x}:inflight"], args=["p", 1, 1000])

@@ -59,11 +59,11 @@ def test_a_redis_that_was_emptied_while_no_worker_ran_stops_who_starts_until_tha
         work_once(console, tmp_path / "first.log", store)
         (witness,) = witnesses(store)
         first = orjson.loads(witness.read_bytes())
-        assert first["marker"].encode() == client.get(keys.marker)
+        assert first["epoch"].encode() == client.get(keys.epoch)
         client.flushall()
         said = {each["check"]: each for each in console.run("doctor", "--json").lines}
-        assert said["ledger.marker"]["level"] == "fail"
-        assert client.get(keys.marker) is None, "doctor only looks"
+        assert said["ledger.epoch"]["level"] == "fail"
+        assert client.get(keys.epoch) is None, "doctor only looks"
         refused = subprocess.run(
             [SCRIPT, "worker"],
             env=console.environment,
@@ -77,9 +77,9 @@ def test_a_redis_that_was_emptied_while_no_worker_ran_stops_who_starts_until_tha
             each["check"]: each for each in console.run("doctor", "--accept-loss", "--json").lines
         }
         assert said["ledger.loss"]["message"] == "the loss is accepted; workers start afresh"
-        assert said["ledger.marker"]["level"] == "ok"
-        renewed = orjson.loads(witness.read_bytes())["marker"]
-        assert renewed.encode() == client.get(keys.marker) != first["marker"].encode()
+        assert said["ledger.epoch"]["level"] == "ok"
+        renewed = orjson.loads(witness.read_bytes())["epoch"]
+        assert renewed.encode() == client.get(keys.epoch) != first["epoch"].encode()
         work_once(console, tmp_path / "second.log", store)
 
 
@@ -152,6 +152,6 @@ async def test_what_is_no_witness_is_none(tmp_path: Path) -> None:
     )
     await witness.remember("x")
     (path,) = witnesses(tmp_path)
-    for text in (b"", b"[]", b"{}", b'{"marker":1}', b"\xff"):
+    for text in (b"", b"[]", b"{}", b'{"epoch":1}', b"\xff"):
         path.write_bytes(text)
         assert await witness.recall() is None

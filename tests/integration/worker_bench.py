@@ -119,7 +119,7 @@ class Bench:
 
     async def state(self, command_id: str) -> str:
         """Returns where a command stands."""
-        found = await self.redis.hget(self.ledger.keys.row(command_id), "s")
+        found = await self.redis.hget(self.ledger.keys.command(command_id), "s")
         assert found is not None
         return found.decode() if isinstance(found, bytes) else found
 

@@ -283,7 +283,7 @@ def test_no_user_leaves_its_namespace_or_its_part_in_it(guarded: Guarded, user: 
         ("SUBSCRIBE", "elsewhere"),
     ]
     if user != "worker":
-        attempts += [("SET", f"{PREFIX}row:1", "x"), ("GET", f"{PREFIX}marker")]
+        attempts += [("SET", f"{PREFIX}command:1", "x"), ("GET", f"{PREFIX}epoch")]
     if user == "reader":
         attempts += [
             ("XADD", f"{PREFIX}events", "*", "event", "{}"),
@@ -351,7 +351,7 @@ def test_a_worker_that_may_not_take_wake_ups_works_without_them(guarded: Guarded
         command = {"type": "list_models", "id": "deaf", "data": {}, **late()}
         guarded.admin.xadd(f"{PREFIX}commands", {"command": json.dumps(command)})
         wait_until(
-            lambda: guarded.admin.hget(f"{PREFIX}row:deaf", "s") == "failed",
+            lambda: guarded.admin.hget(f"{PREFIX}command:deaf", "s") == "failed",
             PATIENCE_SECONDS,
             "it has ended",
         )

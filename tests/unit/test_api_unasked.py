@@ -493,7 +493,7 @@ def test_a_server_that_speaks_first_is_not_asked(
 def test_a_connection_without_lies_is_kept(
     server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any], hint: bytes
 ) -> None:
-    """The guard costs no connection: neither TLS' own records nor hints are replies."""
+    """The lock costs no connection: neither TLS' own records nor hints are replies."""
     server.lie = Lie(before=hint)
 
     async def ask() -> None:

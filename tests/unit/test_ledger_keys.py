@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from schemas.attributes import is_valid_id
 from schemas.enums import Priority
+from worker.backfill.keys import backfill_key, backfills_key
 from worker.backfill.output import folder_name
+from worker.encord.creation.keys import ambiguous_key, orphan_key
 from worker.queue.ledger.keys import MEMBER_SEPARATOR, Keys, member_row_id, shown_id
 
 if TYPE_CHECKING:
@@ -19,28 +22,29 @@ if TYPE_CHECKING:
 
 KEYS = Keys("ns")
 # What a key of one family would have to look like to be one of another.
-PARTS = ["n", "N", ":", "/", "-", ".", "open", "results", "backfill", "row", "text", "0", "1", "é"]
+PARTS = ["n", "N", ":", "/", "-", ".", "open", "results", "group", "command", "text", "0", "1", "é"]
 IDS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=6).map("".join)
 FAMILIES: dict[str, Callable[[str], str]] = {
-    "row": KEYS.row,
-    "item": lambda text: KEYS.row(member_row_id(text, 0)),
+    "command": KEYS.command,
+    "item": lambda text: KEYS.command(member_row_id(text, 0)),
     "text": KEYS.text,
     "item's text": lambda text: KEYS.text(member_row_id(text, 0)),
-    "testimony": KEYS.testimony,
-    "backfill": KEYS.backfill,
+    "orphan": partial(orphan_key, KEYS),
+    "backfill": partial(backfill_key, KEYS),
+    "group": KEYS.group,
     "open": KEYS.group_open,
     "results": KEYS.group_results,
-    "guard": KEYS.guard,
-    "alike": KEYS.alike,
+    "lock": KEYS.lock,
+    "ambiguous": partial(ambiguous_key, KEYS),
     "replies": KEYS.replies,
 }
 SHARED = {
     KEYS.commands,
     KEYS.bulk_commands,
     KEYS.inbox,
-    KEYS.moving,
+    KEYS.processing,
     KEYS.celery_queue,
-    KEYS.celery_moving,
+    KEYS.celery_processing,
     KEYS.events,
     KEYS.dead_letters,
     KEYS.due_interactive,
@@ -48,10 +52,10 @@ SHARED = {
     KEYS.due_suspect,
     KEYS.deadlines,
     KEYS.hold,
-    KEYS.turns,
-    KEYS.permits,
-    KEYS.marker,
-    KEYS.backfills,
+    KEYS.rate,
+    KEYS.inflight,
+    KEYS.epoch,
+    backfills_key(KEYS),
     *map(KEYS.paused, Priority),
 }
 

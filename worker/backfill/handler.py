@@ -78,7 +78,7 @@ async def backfill(run: RunContext[Backfill]) -> Outcome:
         around.store,
         backfill_id,
         announces=False,
-        marker=ledger.marker,
+        epoch=ledger.epoch,
         trouble=partial(ledger.outage.failed, ONCE),
     )
     try:

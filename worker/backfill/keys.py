@@ -1,7 +1,9 @@
-"""The names of what backfills keep in Redis, beside their group and its members::
+"""The names of what backfills keep in Redis, beside their group and its members.
 
-{ns}:backfills           zset     ids of backfills, by the time (ms) at which they began
-{ns}:backfill:<id>       hash     plan, cursor and leader of one, see `worker.backfill.store`
+::
+
+    {ns}:backfills           zset     ids of backfills, by the time (ms) at which they began
+    {ns}:backfill:<id>       hash     plan, cursor and leader of one, see `worker.backfill.store`
 """
 
 from __future__ import annotations

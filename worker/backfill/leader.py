@@ -77,7 +77,7 @@ class Leader:
         store: the backfills of its namespace.
         backfill_id: of the backfill.
         announces: whether the end is told by an event of its own; else its command tells it.
-        marker: the ledger's marker; without it in Redis nothing is fed.
+        epoch: the ledger's epoch; without it in Redis nothing is fed.
         watch: gets every standing, for a progress bar.
         trouble: gets every error of Redis; the leader tries again.
     """
@@ -88,14 +88,14 @@ class Leader:
         backfill_id: str,
         *,
         announces: bool,
-        marker: str = "",
+        epoch: str = "",
         watch: Callable[[BackfillStatus], None] | None = None,
         trouble: Callable[[BaseException], None] | None = None,
     ) -> None:
         self._store = store
         self._id = backfill_id
         self._announces = announces
-        self._marker = marker
+        self._epoch = epoch
         self._watch = watch or (lambda _: None)
         self._trouble = trouble or (lambda _: None)
         self._token: LeadToken = NOBODY
@@ -255,7 +255,7 @@ class Leader:
             batch.position,
             exhausted=batch.exhausted,
             passed=batch.passed,
-            marker=self._marker,
+            epoch=self._epoch,
         )
         if fed:
             self._unfed = None

@@ -128,7 +128,7 @@ class BackfillStore:
             backfill_key(keys, backfill_id),
             backfills_key(keys),
             keys.events,
-            keys.row(backfill_id),
+            keys.command(backfill_id),
             keys.group(backfill_id),
         ]
 
@@ -232,7 +232,7 @@ class BackfillStore:
         *,
         exhausted: bool,
         passed: Mapping[str, int] | None = None,
-        marker: str = "",
+        epoch: str = "",
     ) -> bool:
         """Accepts items and moves the cursor; False if it stands elsewhere or must not move.
 
@@ -246,7 +246,7 @@ class BackfillStore:
             standing.read,
             position,
             int(exhausted),
-            marker,
+            epoch,
             MEMBER_SEPARATOR,
             orjson.dumps(passed) if passed else b"",
         ]
@@ -258,7 +258,7 @@ class BackfillStore:
                 keys.group_open(standing.id),
                 keys.group_results(standing.id),
                 keys.due_bulk,
-                keys.marker,
+                keys.epoch,
                 keys.group(standing.id),
             ],
             args=args,

@@ -55,8 +55,8 @@ async def limits_at_work(redis: Redis, keys: Keys) -> list[str]:
 async def _read_limits(redis: Redis, keys: Keys) -> tuple[int, int, int]:
     pipe = redis.pipeline(transaction=False)
     pipe.pttl(keys.hold)
-    pipe.exists(keys.turns)
-    pipe.exists(keys.permits)
+    pipe.exists(keys.rate)
+    pipe.exists(keys.inflight)
     held_ms, rated, permits = await pipe.execute()
     return held_ms, rated, permits
 

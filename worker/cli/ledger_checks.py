@@ -48,7 +48,7 @@ async def check_ledger(redis: Redis, keys: Keys, witness: Witness | None = None)
         *await _permitted("celery.lists", check_celery_lists(redis, keys)),
         *await _permitted("redis.streams", _check_streams(redis, keys)),
         *await _permitted("redis.clock", _check_clock(redis)),
-        *await _permitted("ledger.marker", _check_loss(redis, keys, witness)),
+        *await _permitted("ledger.epoch", _check_loss(redis, keys, witness)),
         *await _permitted("intake.group", _check_group(redis, keys)),
         *await _permitted("ledger.open", _check_work(redis, keys)),
         *await _permitted("ledger.rows", _check_rows(redis, keys)),
@@ -165,10 +165,10 @@ async def _check_clock(redis: Redis) -> list[Finding]:
 async def _check_loss(redis: Redis, keys: Keys, witness: Witness | None) -> list[Finding]:
     loss = await Epoch(redis, keys).loss(None if witness is None else witness.recall)
     if loss is None:
-        return [Finding("ledger.marker", Level.OK, "nothing was lost")]
+        return [Finding("ledger.epoch", Level.OK, "nothing was lost")]
     return [
         Finding(
-            "ledger.marker",
+            "ledger.epoch",
             Level.FAIL,
             f"the ledger was {loss}: nobody knows which commands were done",
             "look at the API for what was created; then run: trainmaster doctor --accept-loss",

@@ -31,7 +31,7 @@ class Snooze:
         phase: how far its change has come; None leaves it as it is.
         failure: code of the error for whose end it waits.
         event: an event to publish with the reschedule, with its data.
-        drop_guard: key of a guard that is no longer needed.
+        drop_lock: key of a lock that is no longer needed.
     """
 
     delay_seconds: float
@@ -39,7 +39,7 @@ class Snooze:
     progress: Progress | None = None
     phase: Phase | None = None
     event: tuple[EventState, dict[str, Any]] | None = None
-    drop_guard: str = ""
+    drop_lock: str = ""
     failure: str = ""
 
 

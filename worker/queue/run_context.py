@@ -14,7 +14,7 @@ from worker.byte_budget import ByteBudget
 from worker.errors import DeadlineExceededError, FencedError, RetryableError
 from worker.queue.groups import event_source
 from worker.queue.ledger.event_builder import build_event
-from worker.queue.ledger.ledger import GUARD_SECONDS, CheckpointStatus
+from worker.queue.ledger.ledger import LOCK_SECONDS, CheckpointStatus
 from worker.queue.ledger.models import Phase, RowState
 from worker.thread_pools import ThreadPools
 
@@ -157,9 +157,9 @@ class RunContext(Generic[C]):
         if self.reservation is not None:
             self.reservation.release()
 
-    def guard_key(self, name: str) -> str:
-        """The key of a guard."""
-        return self.around.ledger.keys.guard(name)
+    def lock_key(self, name: str) -> str:
+        """The key of a lock."""
+        return self.around.ledger.keys.lock(name)
 
     def check_deadline(self) -> None:
         """Does nothing before the command's deadline.
@@ -226,12 +226,12 @@ class RunContext(Generic[C]):
         state: RowState | None = None,
         leaves: dict[str, Any] | None = None,
         event: tuple[EventState, dict[str, Any]] | None = None,
-        take_guard: str = "",
-        drop_guard: str = "",
-        guard_lapses: bool = False,
-        guard_seconds: int = GUARD_SECONDS,
+        take_lock: str = "",
+        drop_lock: str = "",
+        lock_lapses: bool = False,
+        lock_seconds: int = LOCK_SECONDS,
     ) -> str | None:
-        """Records progress, before or after a change; returns who holds a refused guard.
+        """Records progress, before or after a change; returns who holds a refused lock.
 
         Without a phase the change has come as far as before. What it `leaves` is told by the event
         of a cancellation.
@@ -259,14 +259,14 @@ class RunContext(Generic[C]):
             state=state,
             event=payload,
             replies=self.around.ledger.keys.replies(self.command.replyto),
-            take_guard=take_guard,
-            drop_guard=drop_guard,
-            guard_lapses=guard_lapses,
-            guard_seconds=guard_seconds,
+            take_lock=take_lock,
+            drop_lock=drop_lock,
+            lock_lapses=lock_lapses,
+            lock_seconds=lock_seconds,
         )
         if noted is CheckpointStatus.FENCED:
             raise FencedError("another holder owns the command now")
-        if noted is CheckpointStatus.GUARDED:
+        if noted is CheckpointStatus.LOCKED:
             return holder
         self.progress = progress
         self.phase = phase

@@ -2,19 +2,19 @@
 -- Makes rows of the next items and moves the cursor behind them, in one step: a reader that dies
 -- before it has read them in vain, one that dies after it will not read them again.
 --
--- KEYS  1 backfill  2 group-open  3 group-results  4 due:bulk  5 marker  6 group
+-- KEYS  1 backfill  2 group-open  3 group-results  4 due:bulk  5 epoch  6 group
 -- ARGV  1 key prefix  2 id  3 leader's token  4 number of the first item
---       5 position behind the last one  6 1 if the source ends there, else 0  7 marker or ""
+--       5 position behind the last one  6 1 if the source ends there, else 0  7 epoch or ""
 --       8 what stands between the backfill's id and an item's number in a row id
 --       9 what was passed over before the last one, as JSON of kind and count, or ""
 --       then for each item 2 values: its text, or "" and the record of what is wrong with it
 -- Returns {1, state} done, {0, state} fenced, or the cursor stands elsewhere
 --
--- Rights: HSET row:  HSET 1  SET text:  DEL row:  HINCRBY 1  HINCRBY 6  XADD 3  XDEL 3  SADD 2  ZADD 4
+-- Rights: HSET command:  HSET 1  SET text:  DEL command:  HINCRBY 1  HINCRBY 6  XADD 3  XDEL 3  SADD 2  ZADD 4
 local prefix, backfill, first, separator = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[8]
 redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3]); redis.call('ZCARD', KEYS[4])
 if ARGV[7] ~= '' and redis.call('GET', KEYS[5]) ~= ARGV[7] then
-  return redis.error_reply('LEDGERLOST the marker is gone')
+  return redis.error_reply('LEDGERLOST the epoch is gone')
 end
 local is = redis.call('HMGET', KEYS[1], 'leader', 'read')
 local of = redis.call('HMGET', KEYS[6], 'state', 'entry')
@@ -59,7 +59,7 @@ local number = first
 for i = 10, #ARGV, 2 do
   if ARGV[i] ~= '' then
     local id = backfill .. separator .. string.format('%d', number)
-    local row = prefix .. 'row:' .. id
+    local row = prefix .. 'command:' .. id
     -- Nobody else has a right to such a key: what is no row there stands in the way of one.
     if type(make(row, number)) == 'table' then
       redis.call('DEL', row)

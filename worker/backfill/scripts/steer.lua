@@ -8,7 +8,7 @@
 -- Returns {1, state before} done, {0, state} it is in no such state, or led by another;
 --         {-1, ""} there is no such backfill
 --
--- Rights: HSET 1  HSET 7  SMEMBERS 2  ZSCORE 5  ZADD 5  HGET row:  ZREM 5  DEL row: text: 3  SREM 2
+-- Rights: HSET 1  HSET 7  SMEMBERS 2  ZSCORE 5  ZADD 5  HGET command:  ZREM 5  DEL command: text: 3  SREM 2
 -- Rights: HINCRBY 1  EXPIRE 1  EXPIRE 7
 redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3]); redis.call('XLEN', KEYS[4])
 redis.call('ZCARD', KEYS[5]); redis.call('ZCARD', KEYS[6])
@@ -40,7 +40,7 @@ if state == 'running' then
 elseif state == 'cancelling' then
   -- What waits never runs; what runs may end.
   for _, id in ipairs(redis.call('SMEMBERS', KEYS[2])) do
-    local row = ARGV[1] .. 'row:' .. id
+    local row = ARGV[1] .. 'command:' .. id
     if redis.pcall('HGET', row, 's') ~= 'running' then
       redis.call('ZREM', KEYS[5], id); redis.call('ZREM', KEYS[6], id)
       redis.call('DEL', row, ARGV[1] .. 'text:' .. id)

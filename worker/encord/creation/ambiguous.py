@@ -173,16 +173,16 @@ class AmbiguousCreations:
             await self._redis.zrem(key, *useless)
         return Others(sorted(rivals), twins)
 
-    async def holders(self, guards: list[str]) -> list[str | None]:
-        """Returns the id of the command that holds each of the guards of what exists."""
+    async def holders(self, locks: list[str]) -> list[str | None]:
+        """Returns the id of the command that holds each of the locks of what exists."""
         pipe = self._redis.pipeline(transaction=False)
-        for guard in guards:
-            pipe.get(guard)
+        for lock in locks:
+            pipe.get(lock)
         found: list[bytes | None] = await pipe.execute()
         return [None if holder is None else holder.decode(errors="replace") for holder in found]
 
     async def _standing(self, creator: Creator) -> _Standing:
-        row = self._keys.row(creator.command_id)
+        row = self._keys.command(creator.command_id)
         try:
             state, phase, entry_id = await cast(
                 "Awaitable[list[bytes | None]]", self._redis.hmget(row, ["s", "h", "q"])

@@ -12,10 +12,10 @@ A POST may be carried out though no answer comes back, so it is never sent again
 2. The intent, with the baseline, is noted in the row. From here on nothing is sent again unless
    the API's answer proves that it did nothing.
 3. The POST goes out on a connection of its own, so that a stale one can't blur its outcome.
-4. What was created is noted, and owned through a guard: no other command can adopt it.
+4. What was created is noted, and owned through a lock: no other command can adopt it.
 
 A command in doubt asks the API for what looks the same, is not in the baseline and is not owned,
-and adopts it. While one command is between its intent and its answer it holds a guard that keeps
+and adopts it. While one command is between its intent and its answer it holds a lock that keeps
 identical ones from sending or adopting: else one could adopt what the other just created. While
 another command may have created something that only looks the same, or more exists than identical
 commands may have created, nothing is adopted.
@@ -51,7 +51,7 @@ from worker.errors import (
     UnknownOutcomeError,
 )
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
-from worker.queue.ledger.ledger import GUARD_SECONDS
+from worker.queue.ledger.ledger import LOCK_SECONDS
 from worker.queue.ledger.models import Phase, RowState
 from worker.queue.ledger.outage import ONCE
 from worker.queue.outcome import Snooze
@@ -64,7 +64,7 @@ log = structlog.get_logger(__name__)
 C = TypeVar("C", bound=Command)
 
 # How soon a command asks again whether an identical one has finished its call.
-GUARDED_SECONDS = 1.0
+LOCKED_SECONDS = 1.0
 NOTE_PAUSE_SECONDS = 0.5
 FIRST_DOUBT_SECONDS = 1.0
 # How soon the API is asked again for what a person said that it has.
@@ -108,7 +108,7 @@ class IdempotentCreate(Generic[C]):
             Encord.of(run).creations.release()
 
     async def _send_now(self, run: RunContext[C]) -> Created | Snooze:
-        guard = self._guard(run)
+        lock = self._lock_name(run)
         asked_at = run.now()
         baseline = [found.uuid for found in await self.creation.listed(run)]
         # Asking may have taken long: nothing is started past the deadline.
@@ -118,32 +118,32 @@ class IdempotentCreate(Generic[C]):
         try:
             # A stop lets this finish: cut off after the note, the outcome would stay unknown.
             with run.change():
-                holder = await self._intend(run, intent, guard)
+                holder = await self._intend(run, intent, lock)
                 if holder is not None:
-                    log.info("creation.guarded", kind=self.creation.kind, holder=holder)
+                    log.info("creation.locked", kind=self.creation.kind, holder=holder)
                     await self._leave(run)
-                    return Snooze(GUARDED_SECONDS, run.lease.state)
+                    return Snooze(LOCKED_SECONDS, run.lease.state)
                 created = await self.creation.create(run)
-                await self._own_surely(run, created, guard)
+                await self._own_surely(run, created, lock)
                 await self._leave(run)
         except UnknownOutcomeError as error:
             return await self._doubt(run, intent, error=error)
         except (NotSentError, RateLimitedError, PermanentError, MisconfiguredError):
-            await self._withdraw_surely(run, guard)
+            await self._withdraw_surely(run, lock)
             await self._leave(run)
             raise
         return created
 
-    async def _intend(self, run: RunContext[C], intent: dict[str, Any], guard: str) -> str | None:
-        """Notes the intent; returns who holds the guard, if another command does.
+    async def _intend(self, run: RunContext[C], intent: dict[str, Any], lock: str) -> str | None:
+        """Notes the intent; returns who holds the lock, if another command does.
 
         A note whose reply was lost may stand in the row, and whoever reads it there later has to
         doubt for days what was never sent. This run knows better, so it takes the note back.
         """
         try:
-            return await run.note(intent, phase=Phase.INTENDED, take_guard=guard, guard_lapses=True)
+            return await run.note(intent, phase=Phase.INTENDED, take_lock=lock, lock_lapses=True)
         except RETRYABLE_REDIS_ERRORS:
-            await self._withdraw_surely(run, guard)
+            await self._withdraw_surely(run, lock)
             raise
 
     async def _doubt(
@@ -163,7 +163,7 @@ class IdempotentCreate(Generic[C]):
             progress={**intent, "error": body, "check": self._advice(run)},
             phase=Phase.IN_DOUBT,
             event=(EventState.IN_DOUBT, {"error": body, "check": self._advice(run)}),
-            drop_guard=self._guard(run),
+            drop_lock=self._lock_name(run),
         )
 
     async def _reconcile(self, run: RunContext[C]) -> Created | Snooze:
@@ -183,7 +183,7 @@ class IdempotentCreate(Generic[C]):
         if run.command.deadline is not None:
             rest = min(rest, run.command.deadline.timestamp() - run.now())
         if rest <= 0:
-            await run.note(doubt, drop_guard=self._guard(run))
+            await run.note(doubt, drop_lock=self._lock_name(run))
             raise OutcomeUnknownError(
                 f"the {self.creation.kind} may or may not have been created "
                 f"({doubt['error']['message']}); nothing was sent again. "
@@ -192,7 +192,7 @@ class IdempotentCreate(Generic[C]):
             )
         interval = min(LONGEST_DOUBT_INTERVAL_SECONDS, max(FIRST_DOUBT_SECONDS, elapsed * 0.1))
         return Snooze(
-            min(interval, rest), RowState.IN_DOUBT, progress=doubt, drop_guard=self._guard(run)
+            min(interval, rest), RowState.IN_DOUBT, progress=doubt, drop_lock=self._lock_name(run)
         )
 
     async def _send_again(self, run: RunContext[C]) -> Created | Snooze:
@@ -200,8 +200,8 @@ class IdempotentCreate(Generic[C]):
         by = run.progress["resolution"]["by"]
         log.info("creation.withdrawn", kind=self.creation.kind, by=by)
         # From here on it is as if nothing had been sent yet.
-        guard = self._guard(run)
-        await run.note({}, phase=Phase.IDLE, state=RowState.RUNNING, drop_guard=guard)
+        lock = self._lock_name(run)
+        await run.note({}, phase=Phase.IDLE, state=RowState.RUNNING, drop_lock=lock)
         await self._leave(run)
         return await self._send(run)
 
@@ -211,7 +211,7 @@ class IdempotentCreate(Generic[C]):
         It has to be there and no other command's, else the doubt goes on.
         """
         resolution = run.progress["resolution"]
-        guard = self._guard(run)
+        lock = self._lock_name(run)
         uuid, by = resolution["created"], resolution["by"]
         try:
             found = await self.creation.find(run, UUID(uuid))
@@ -222,7 +222,7 @@ class IdempotentCreate(Generic[C]):
             return Snooze(RESOLVED_SECONDS, RowState.IN_DOUBT, progress=run.progress)
         wrong = f"{by} said that {self.creation.kind} {uuid} was created, and there is none"
         if found is not None:
-            if await self._own(run, found, at=run.now(), drop_guard=guard):
+            if await self._own(run, found, at=run.now(), drop_lock=lock):
                 await self._leave(run)
                 log.info("creation.adopted", kind=self.creation.kind, uuid=uuid, by=by)
                 return found
@@ -244,7 +244,7 @@ class IdempotentCreate(Generic[C]):
         told = await Orphans.of(run).find(run.lease)
         if told is not None:
             created = Created(*told)
-            if await self._own(run, created, at=run.now(), drop_guard=""):
+            if await self._own(run, created, at=run.now(), drop_lock=""):
                 await self._leave(run)
                 return created
         baseline = set(doubt["baseline"])
@@ -252,8 +252,8 @@ class IdempotentCreate(Generic[C]):
         listed = {each.uuid: each for each in await self.creation.listed(run)}
         candidates = [each for uuid, each in listed.items() if uuid not in baseline]
         candidates = await self._without_theirs(run, doubt, candidates)
-        guard = self._guard(run)
-        if not candidates or await self._taken(run, doubt, guard):
+        lock = self._lock_name(run)
+        if not candidates or await self._taken(run, doubt, lock):
             return None
         now = run.now()
         since = min(now, doubt["asked_at"] if "asked_at" in doubt else doubt["at"])
@@ -261,7 +261,7 @@ class IdempotentCreate(Generic[C]):
             self._likeness(run), self._creator(run), since, now
         )
         if others.rivals:
-            # What is listed may be theirs. The guard is dropped with the wait that follows.
+            # What is listed may be theirs. The lock is dropped with the wait that follows.
             log.warning("creation.ambiguous", kind=self.creation.kind, rivals=others.rivals)
             return None
         if len(candidates) > others.twins:
@@ -269,7 +269,7 @@ class IdempotentCreate(Generic[C]):
             log.warning("creation.ambiguous", kind=self.creation.kind, candidates=len(candidates))
             return None
         for candidate in candidates:
-            if await self._own(run, candidate, at=run.now(), drop_guard=guard):
+            if await self._own(run, candidate, at=run.now(), drop_lock=lock):
                 await self._leave(run)
                 log.info("creation.adopted", kind=self.creation.kind, uuid=candidate.uuid)
                 return candidate
@@ -280,12 +280,12 @@ class IdempotentCreate(Generic[C]):
     ) -> list[Created]:
         """Returns the candidates that no other command owns, and remembers the others as known.
 
-        Their guards may lapse before this doubt ends, which lasts as long as its timeout.
+        Their locks may lapse before this doubt ends, which lasts as long as its timeout.
         """
         if not candidates:
             return []
-        guards = [self._owner(run, each) for each in candidates]
-        holders = await AmbiguousCreations.of(run).holders(guards)
+        locks = [self._owner(run, each) for each in candidates]
+        holders = await AmbiguousCreations.of(run).holders(locks)
         free = {None, run.lease.command_id}
         theirs = [
             each.uuid
@@ -295,7 +295,7 @@ class IdempotentCreate(Generic[C]):
         doubt["baseline"] = [*doubt["baseline"], *theirs]
         return [each for each in candidates if each.uuid not in theirs]
 
-    async def _own_surely(self, run: RunContext[C], created: Created, guard: str) -> None:
+    async def _own_surely(self, run: RunContext[C], created: Created, lock: str) -> None:
         """Notes what was created, however long Redis takes: nobody else may know of it.
 
         Raises:
@@ -313,11 +313,11 @@ class IdempotentCreate(Generic[C]):
                         self._owner(run, created),
                         self._owned_seconds(run),
                     )
-                    await Orphans.of(run).leave(run.lease, owned, drop_guard=guard)
+                    await Orphans.of(run).leave(run.lease, owned, drop_lock=lock)
                     # It is owned: nobody else could take it for the own one.
                     await self._leave(run)
                     raise fenced
-                await self._own(run, created, at=at, drop_guard=guard)
+                await self._own(run, created, at=at, drop_lock=lock)
             except FencedError as exc:
                 if fenced is not None:
                     raise
@@ -332,12 +332,12 @@ class IdempotentCreate(Generic[C]):
             else:
                 return
 
-    async def _withdraw_surely(self, run: RunContext[C], guard: str) -> None:
+    async def _withdraw_surely(self, run: RunContext[C], lock: str) -> None:
         """Withdraws the intent after a refusal: left there, it would look like a doubt."""
         with run.change():
             while True:
                 try:
-                    await run.note({}, phase=Phase.IDLE, drop_guard=guard)
+                    await run.note({}, phase=Phase.IDLE, drop_lock=lock)
                 except RETRYABLE_REDIS_ERRORS as exc:
                     run.around.ledger.outage.failed(ONCE, exc)
                     await asyncio.sleep(NOTE_PAUSE_SECONDS)
@@ -345,7 +345,7 @@ class IdempotentCreate(Generic[C]):
                     return
 
     async def _own(
-        self, run: RunContext[C], created: Created, *, at: float, drop_guard: str
+        self, run: RunContext[C], created: Created, *, at: float, drop_lock: str
     ) -> bool:
         """Makes the command the owner of what exists; False if another one owns it.
 
@@ -353,7 +353,7 @@ class IdempotentCreate(Generic[C]):
             run: of the command.
             created: what exists.
             at: when it was learned; a repeated note tells the same, so that it is known as one.
-            drop_guard: key of the creation's guard, if it is held.
+            drop_lock: key of the creation's lock, if it is held.
         """
         event = None
         if self.creation.started_event:
@@ -364,24 +364,24 @@ class IdempotentCreate(Generic[C]):
             leaves=self.creation.leaves(created),
             state=RowState.POLLING if self.creation.started_event else None,
             event=event,
-            take_guard=self._owner(run, created),
-            drop_guard=drop_guard,
-            guard_seconds=self._owned_seconds(run),
+            take_lock=self._owner(run, created),
+            drop_lock=drop_lock,
+            lock_seconds=self._owned_seconds(run),
         )
         return holder is None
 
-    async def _taken(self, run: RunContext[C], doubt: dict[str, Any], guard: str) -> bool:
-        """Takes the creation's guard; returns whether another command has it."""
-        return await run.note(doubt, take_guard=guard, guard_lapses=True) is not None
+    async def _taken(self, run: RunContext[C], doubt: dict[str, Any], lock: str) -> bool:
+        """Takes the creation's lock; returns whether another command has it."""
+        return await run.note(doubt, take_lock=lock, lock_lapses=True) is not None
 
     def _owned_seconds(self, run: RunContext[C]) -> int:
-        return GUARD_SECONDS + int(self.creation.hidden_seconds(run.command))
+        return LOCK_SECONDS + int(self.creation.hidden_seconds(run.command))
 
     def _owner(self, run: RunContext[C], created: Created) -> str:
-        return run.guard_key(f"{self.creation.kind}:{created.uuid}")
+        return run.lock_key(f"{self.creation.kind}:{created.uuid}")
 
-    def _guard(self, run: RunContext[C]) -> str:
-        return run.guard_key(f"creating-{self.creation.kind}:{self._sameness(run)}")
+    def _lock_name(self, run: RunContext[C]) -> str:
+        return run.lock_key(f"creating-{self.creation.kind}:{self._sameness(run)}")
 
     async def _leave(self, run: RunContext[C]) -> None:
         await AmbiguousCreations.of(run).leave(self._likeness(run), self._creator(run))

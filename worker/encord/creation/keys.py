@@ -1,8 +1,10 @@
-"""The names of what creations keep in Redis, beside the rows and locks of their commands::
+"""The names of what creations keep in Redis, beside their commands and locks.
 
-{ns}:orphan:<id>         string   what a worker created for a command that it holds no more
-{ns}:ambiguous:<name>    zset     what each creates and its id, where creations look the same,
-by the time (s) at which it began
+::
+
+    {ns}:orphan:<id>         string   what a worker created for a command that it holds no more
+    {ns}:ambiguous:<name>    zset     what each creates and its id, where creations look the same,
+                                      by the time (s) at which it began
 """
 
 from __future__ import annotations

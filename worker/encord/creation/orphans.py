@@ -25,13 +25,13 @@ class OrphanedCreation:
     """What a run created at the API though its lease was lost.
 
     Attributes:
-        guard: key of the guard that makes the command its owner.
+        lock: key of the lock that makes the command its owner.
         kept_seconds: how long it and the word of it are kept.
     """
 
     uuid: str
     result: dict[str, Any] | None
-    guard: str
+    lock: str
     kept_seconds: int
 
 
@@ -47,18 +47,18 @@ class Orphans:
         """Returns those of a run's namespace."""
         return cls(run.around.ledger.redis, run.around.ledger.keys)
 
-    async def leave(self, lease: Lease, attested: OrphanedCreation, *, drop_guard: str) -> None:
+    async def leave(self, lease: Lease, attested: OrphanedCreation, *, drop_lock: str) -> None:
         """Leaves word, and makes the command the owner of what was created."""
         word = {"entry": lease.entry_id, "uuid": attested.uuid, "result": attested.result}
-        testify = load_script(self._redis, "testify", "worker.encord.creation")
+        testify = load_script(self._redis, "leave_orphan", "worker.encord.creation")
         await testify(
             keys=[orphan_key(self._keys, lease.row_id)],
             args=[
                 lease.row_id,
                 encode_json(word),
                 attested.kept_seconds,
-                attested.guard,
-                drop_guard,
+                attested.lock,
+                drop_lock,
             ],
         )
 

@@ -74,7 +74,7 @@ async def resolve(
     while True:
         pipe = redis.pipeline(transaction=True)
         pipe.get(keys.text(command_id))
-        pipe.hmget(keys.row(command_id), "s", "t", "n", "q", "p", "e", "r", "h")
+        pipe.hmget(keys.command(command_id), "s", "t", "n", "q", "p", "e", "r", "h")
         pipe.time()
         text, fields, (seconds, microseconds) = await pipe.execute()
         state, command_type, token, entry, noted, ended_at, known, phase = fields

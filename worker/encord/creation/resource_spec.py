@@ -30,7 +30,7 @@ class ResourceSpec(Protocol[C]):
     """One kind of thing that can be created."""
 
     kind: str
-    """The noun in guards and messages: model, training, attachment."""
+    """The noun in locks and messages: model, training, attachment."""
 
     started_event: bool
     """Whether a `started` event tells that the thing exists."""

@@ -48,14 +48,14 @@ class ListSource:
     @classmethod
     def inbox(cls, keys: Keys) -> ListSource:
         """Returns the list for systems that can only push."""
-        return cls(keys.inbox, (), keys.moving, COMMAND_FIELD, "LEFT")
+        return cls(keys.inbox, (), keys.processing, COMMAND_FIELD, "LEFT")
 
     @classmethod
     def celery(cls, keys: Keys) -> ListSource:
         """Returns Celery's queue of submissions."""
         queue = keys.celery_queue
         low = tuple(f"{queue}{_PRIORITY_SEPARATOR}{priority}" for priority in _PRIORITIES)
-        return cls(queue, low, keys.celery_moving, CELERY_FIELD, "RIGHT")
+        return cls(queue, low, keys.celery_processing, CELERY_FIELD, "RIGHT")
 
 
 async def unread_lists(redis: Redis, keys: Keys) -> dict[str, int]:

@@ -165,7 +165,7 @@ def _data(row: _Moment) -> dict[str, Any]:
 async def _read(redis: Redis, keys: Keys, row_id: str) -> _Moment | None:
     pipe = redis.pipeline(transaction=True)
     pipe.get(keys.text(row_id))
-    pipe.hmget(keys.row(row_id), "s", "t", "n", "q", "p", "e", "h", "z")
+    pipe.hmget(keys.command(row_id), "s", "t", "n", "q", "p", "e", "h", "z")
     pipe.time()
     text, fields, (seconds, microseconds) = await pipe.execute()
     state, command_type, token, entry_id, progress, ended_at, phase, left = fields

@@ -1,10 +1,10 @@
-"""The ledger's marker: tells a ledger that was emptied from one that is new.
+"""The ledger's epoch: tells a ledger that was emptied from one that is new.
 
 Someone who runs FLUSHALL takes the memory of what was done with everything else: commands sent
-again would be carried out again. So the first worker leaves a marker, and every worker looks for
+again would be carried out again. So the first worker leaves an epoch, and every worker looks for
 it. One that finds it gone leaves word of the loss in its place and stops with an alarm; whoever
 starts later finds that word and stops too, until a person accepts the loss. Where Redis was emptied
-while no worker ran, a witness outside of it may remember the marker.
+while no worker ran, a witness outside of it may remember the epoch.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _LOST: Final = "lost at "
 
 
 class Epoch:
-    """The marker of one namespace, as one worker knows it."""
+    """The epoch of one namespace, as one worker knows it."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
-        self._key = keys.marker
+        self._key = keys.epoch
         self.known = ""
 
     async def enter(self, recall: Recall | None = None) -> None:
-        """Learns the marker; leaves one where there is none yet.
+        """Learns the epoch; leaves one where there is none yet.
 
         Args:
             recall: returns what a witness outside of Redis remembers; asked where there is none.
@@ -55,7 +55,7 @@ class Epoch:
                 raise self._lost(lost)
         made = uuid.uuid4().hex
         if await self._redis.set(self._key, made, nx=True):
-            log.info("ledger.marked", marker=made)
+            log.info("ledger.marked", epoch=made)
             self.known = made
             return
         found = await self._read()
@@ -64,7 +64,7 @@ class Epoch:
         self.known = found
 
     async def check(self) -> None:
-        """Does nothing while the marker is there.
+        """Does nothing while the epoch is there.
 
         Raises:
             LedgerLostError: it is gone or another one; word of the loss stands in its place.
@@ -89,7 +89,7 @@ class Epoch:
         return found if found.startswith(_LOST) else None
 
     async def accept_loss(self, recall: Recall | None = None) -> str:
-        """Lets workers start afresh; returns the new marker, or "" where nothing was lost."""
+        """Lets workers start afresh; returns the new epoch, or "" where nothing was lost."""
         if await self.loss(recall) is None:
             return ""
         made = uuid.uuid4().hex

@@ -6,14 +6,14 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:commands            stream   field `command`; consumer group `intake`
     {ns}:commands:bulk       stream   the same for bulk commands; read while the first one is empty
     {ns}:inbox               list     commands of producers that can only push
-    {ns}:inbox:moving        list     on their way from the inbox into the stream
+    {ns}:inbox:processing    list     on their way from the inbox into the stream
     {ns}:look-ahead          string   the worker that looks behind a backlog of bulk commands
-    {ns}:celery              list     Celery's queue of `trainmaster.submit`; and celery:moving
+    {ns}:celery              list     Celery's queue of `trainmaster.submit`; and celery:processing
     {ns}:wake                list     Celery's queue of wake-ups; what else it keeps is its own
     {ns}:events              stream   field `event`
     {ns}:replies:<replyto>   stream   field `event`
     {ns}:dead-letters        stream   field `dead_letter`
-    {ns}:row:<row id>        hash     one command or item, see `worker.queue.ledger.models`
+    {ns}:command:<row id>    hash     one command, or a member of a group, see `models`
     {ns}:text:<row id>       string   its text, until it has ended
     {ns}:due:interactive     zset     row id -> time in ms at which someone must look again
     {ns}:due:bulk            zset     the same for the bulk lane
@@ -22,13 +22,13 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:hold                string   while it exists, nobody claims: the API said so, see `holds`
     {ns}:refused             hash     workers whose key the API refuses, see `holds`
     {ns}:clock               string   the latest time of Redis that anybody saw, see `clock`
-    {ns}:turns               string   when the next request may go out
-    {ns}:permits             zset     requests under way, by the time at which they count as lost
+    {ns}:rate                string   when the next request may go out
+    {ns}:inflight            zset     requests under way, by the time at which they count as lost
     {ns}:paused:<lane>       hash     a lane in which nearly everything failed, see `lanes`
     {ns}:trial               string   what `doctor` writes to see whether writes are taken
     {ns}:repair              string   who compares rows with due sets, or did a while ago
-    {ns}:marker              string   who this ledger is; gone when someone flushed Redis
-    {ns}:guard:<name>        string   the id that owns something that one command may own
+    {ns}:epoch               string   who this ledger is; gone when someone flushed Redis
+    {ns}:lock:<name>         string   the id that owns something that one command may own
     {ns}:group:<id>          hash     state and counters of a group, see `worker.queue.groups`
     {ns}:group-open:<id>     set      row ids of its members that have rows
     {ns}:group-results:<id>  stream   field `result`: how members ended, until that is fetched
@@ -37,8 +37,8 @@ slot of a Redis Cluster and one pattern of an ACL::
 
 Ids come from producers and may be any printable text, so each family of keys has a space of its
 own: an id stands at the end of a key and nothing follows it, and no family's name begins with
-another's. The row id of a command is its id. That of a group's member is made of the backfill's
-id, `MEMBER_SEPARATOR` and the item's number; no id of a command holds that character.
+another's. The row id of a command is its id. That of a group's member is made of the group's
+id, `MEMBER_SEPARATOR` and the member's number; no id of a command holds that character.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ class Keys:
         return f"{self.prefix}inbox"
 
     @property
-    def moving(self) -> str:
+    def processing(self) -> str:
         """What was taken from the inbox and is not yet in the stream."""
-        return f"{self.prefix}inbox:moving"
+        return f"{self.prefix}inbox:processing"
 
     @property
     def look_ahead(self) -> str:
@@ -124,9 +124,9 @@ class Keys:
         return f"{self.prefix}celery"
 
     @property
-    def celery_moving(self) -> str:
+    def celery_processing(self) -> str:
         """What was taken from Celery's list and is not yet in the stream."""
-        return f"{self.prefix}celery:moving"
+        return f"{self.prefix}celery:processing"
 
     @property
     def wake_ups(self) -> str:
@@ -184,14 +184,14 @@ class Keys:
         return f"{self.prefix}clock"
 
     @property
-    def turns(self) -> str:
+    def rate(self) -> str:
         """When the next request may go out."""
-        return f"{self.prefix}turns"
+        return f"{self.prefix}rate"
 
     @property
-    def permits(self) -> str:
+    def inflight(self) -> str:
         """Requests under way."""
-        return f"{self.prefix}permits"
+        return f"{self.prefix}inflight"
 
     @property
     def repair(self) -> str:
@@ -199,9 +199,9 @@ class Keys:
         return f"{self.prefix}repair"
 
     @property
-    def marker(self) -> str:
+    def epoch(self) -> str:
         """Who this ledger is."""
-        return f"{self.prefix}marker"
+        return f"{self.prefix}epoch"
 
     def group(self, group_id: str) -> str:
         """State and counters of a group."""
@@ -227,14 +227,14 @@ class Keys:
         """The stream for one `replyto`; empty without one."""
         return f"{self.prefix}replies:{reply_to}" if reply_to else ""
 
-    def row(self, row_id: str) -> str:
+    def command(self, row_id: str) -> str:
         """The row of a command or an item."""
-        return f"{self.prefix}row:{row_id}"
+        return f"{self.prefix}command:{row_id}"
 
     def text(self, row_id: str) -> str:
         """The text of a command or an item that has not ended."""
         return f"{self.prefix}text:{row_id}"
 
-    def guard(self, name: str) -> str:
+    def lock(self, name: str) -> str:
         """The owner of something that must have one owner at most."""
-        return f"{self.prefix}guard:{name}"
+        return f"{self.prefix}lock:{name}"

@@ -49,9 +49,9 @@ _VERDICTS = (
 
 _PAUSED_BITS = ((1, Priority.INTERACTIVE), (2, Priority.BULK))
 
-# So long a guard is kept, and an owner's for as long again as the API may hide what it owns: a
+# So long a lock is kept, and an owner's for as long again as the API may hide what it owns: a
 # command in doubt that sees it by then remembers that it is another's.
-GUARD_SECONDS: Final = 30 * 24 * 3600
+LOCK_SECONDS: Final = 30 * 24 * 3600
 
 # A command that was cancelled in the middle of its POST keeps identical ones from sending until
 # that call is surely over; its own worker lets go sooner, unless it died.
@@ -72,14 +72,14 @@ class CheckpointStatus(IntEnum):
 
     FENCED = 0
     DONE = 1
-    GUARDED = 2
+    LOCKED = 2
 
 
 class Ledger:
     """Rows of one namespace.
 
     Attributes:
-        marker: without it in Redis nothing is accepted; empty where nobody looks for one.
+        epoch: without it in Redis nothing is accepted; empty where nobody looks for one.
         retention_seconds: how long an ended row is kept for its id.
 
     Args:
@@ -103,7 +103,7 @@ class Ledger:
     ) -> None:
         self.redis = redis
         self.keys = keys
-        self.marker = ""
+        self.epoch = ""
         self.outage = Outage()
         self._lease_ms = int(lease_seconds * 1000)
         self._longest_hold_ms = int(longest_hold_seconds * 1000)
@@ -134,7 +134,7 @@ class Ledger:
             redis.exceptions.RedisError: nothing is known of the outcome; accept again.
         """
         keys = self.keys
-        args: list[Any] = [keys.prefix, GROUP, self.reply_retention_seconds, self.marker, stream]
+        args: list[Any] = [keys.prefix, GROUP, self.reply_retention_seconds, self.epoch, stream]
         for item in batch:
             args += (
                 item.entry_id,
@@ -155,7 +155,7 @@ class Ledger:
                 keys.events,
                 keys.due_interactive,
                 keys.due_bulk,
-                keys.marker,
+                keys.epoch,
                 keys.deadlines,
             ],
             args=args,
@@ -258,12 +258,12 @@ class Ledger:
         leaves: dict[str, Any] | None = None,
         event: bytes = b"",
         replies: str = "",
-        take_guard: str = "",
-        drop_guard: str = "",
-        guard_lapses: bool = False,
-        guard_seconds: int = GUARD_SECONDS,
+        take_lock: str = "",
+        drop_lock: str = "",
+        lock_lapses: bool = False,
+        lock_seconds: int = LOCK_SECONDS,
     ) -> tuple[CheckpointStatus, str]:
-        """Records progress in the middle of a run; returns also who holds a refused guard.
+        """Records progress in the middle of a run; returns also who holds a refused lock.
 
         The same progress noted again publishes no second event.
 
@@ -275,10 +275,10 @@ class Ledger:
             state: where the command stands now.
             event: published with the note.
             replies: the stream that gets the event too.
-            take_guard: key of a guard without which nothing is noted.
-            drop_guard: key of a guard that is needed no longer.
-            guard_lapses: whether the guard is free once the command that holds it has ended.
-            guard_seconds: how long a guard is kept that is taken.
+            take_lock: key of a lock without which nothing is noted.
+            drop_lock: key of a lock that is needed no longer.
+            lock_lapses: whether the lock is free once the command that holds it has ended.
+            lock_seconds: how long a lock is kept that is taken.
         """
         keys = self.keys
         reply = await self._note(
@@ -294,10 +294,10 @@ class Ledger:
                 event,
                 replies,
                 self.reply_retention_seconds,
-                take_guard,
-                drop_guard,
-                guard_seconds,
-                ENDED_HOLDER_SECONDS * 1000 if guard_lapses else "",
+                take_lock,
+                drop_lock,
+                lock_seconds,
+                ENDED_HOLDER_SECONDS * 1000 if lock_lapses else "",
                 phase,
                 b"" if leaves is None else encode_json(leaves),
             ],
@@ -326,7 +326,7 @@ class Ledger:
                 item.event,
                 item.replies,
                 item.dead_letter,
-                item.drop_guard,
+                item.drop_lock,
                 item.lease.group,
                 item.member_result,
                 item.failure,

@@ -279,7 +279,7 @@ class RunResult:
     Attributes:
         delay_seconds: when to look again, for a row that has not ended.
         claims: claims to count from; 0 once the run made progress or ended by itself.
-        drop_guard: key of a guard that the command holds and needs no longer.
+        drop_lock: key of a lock that the command holds and needs no longer.
         late: whether it ends for its deadline, which tells nothing of its lane's health.
         member_result: what a member of a group came to, for the group's results.
         phase: set together with the progress; None leaves it as it is.
@@ -297,7 +297,7 @@ class RunResult:
     progress: Progress | None = None
     phase: Phase | None = None
     errors: list[dict[str, Any]] = field(default_factory=list)
-    drop_guard: str = ""
+    drop_lock: str = ""
     late: bool = False
     member_result: bytes = b""
     failure: str = ""

@@ -252,7 +252,7 @@ class LedgerReader:
 
     async def _scanned(self, seen: Collection[str]) -> AsyncIterator[list[str]]:
         """Yields the row ids that were not seen, in pages and in no order."""
-        prefix = self._keys.row("")
+        prefix = self._keys.command("")
         page: list[str] = []
         async for key in self._redis.scan_iter(match=f"{_escape(prefix)}*", count=_PAGE):
             if (row_id := _text(key)[len(prefix) :]) not in seen:
@@ -267,7 +267,7 @@ class LedgerReader:
         pipe = self._redis.pipeline(transaction=False)
         keys = self._keys
         for row_id, score in scores.items():
-            pipe.hgetall(keys.row(row_id))
+            pipe.hgetall(keys.command(row_id))
             if score is None:
                 for due in (keys.due_interactive, keys.due_bulk, keys.due_suspect):
                     pipe.zscore(due, row_id)

@@ -57,8 +57,8 @@ class RedisLimits:
         concurrent_requests: int,
     ) -> None:
         self._ledger = ledger
-        self._turns_key = keys.turns
-        self._permits_key = keys.permits
+        self._turns_key = keys.rate
+        self._permits_key = keys.inflight
         self._rate = requests_per_second * (1 - HEADROOM)
         self._gap = 1 / self._rate if self._rate else 0.0
         self._ahead = max(LONGEST_AHEAD_SECONDS, MOST_AHEAD * self._gap)

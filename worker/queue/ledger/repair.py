@@ -147,8 +147,8 @@ class Repair:
 
     async def _ids(self) -> AsyncIterator[list[bytes]]:
         """Yields the ids of rows and of texts, for a text may be all that is left of a row."""
-        rows, texts = self._keys.row("").encode(), self._keys.text("").encode()
-        pattern = f"{self._keys.prefix}[rt][oe][wx]*"
+        rows, texts = self._keys.command("").encode(), self._keys.text("").encode()
+        pattern = f"{self._keys.prefix}[ct][oe][mx]*"
         cursor: Any = 0
         while True:
             cursor, found = await self._redis.scan(cursor, match=pattern, count=STEP)

@@ -253,7 +253,7 @@ class Executor:
             delay_seconds=outcome.delay_seconds,
             progress=outcome.progress,
             phase=outcome.phase,
-            drop_guard=outcome.drop_guard,
+            drop_lock=outcome.drop_lock,
             failure=outcome.failure,
         )
 

@@ -64,18 +64,18 @@ class Components:
     """What the composition root builds for an engine, on the engine's loop.
 
     Attributes:
-        marker: tells that someone emptied Redis.
+        epoch: tells that someone emptied Redis.
         clock: learns Redis' time.
         api_ahead_seconds: how far this machine's clock is ahead of the API's, as its replies tell.
         credentials: tells whether the API takes them.
         repair: puts back what Redis lost.
-        witness: remembers the marker outside of Redis.
+        witness: remembers the epoch outside of Redis.
         close: closes what the parts opened.
     """
 
     redis: Redis
     ledger: Ledger
-    marker: Epoch
+    epoch: Epoch
     intake: StreamConsumer
     runner: WorkerPool
     breaker: CircuitBreaker
@@ -241,7 +241,7 @@ class Supervisor:
             "take-over": parts.intake.take_over(),
             "sweep": self._sweep(parts),
             "repair": parts.repair.watch(),
-            "witness": parts.witness.keep(parts.marker.known),
+            "witness": parts.witness.keep(parts.epoch.known),
             "policy": parts.repair.watch_policy(),
         })
 
@@ -265,8 +265,8 @@ class Supervisor:
             try:
                 facts = await server_facts(parts.redis)
                 refuse_unsuitable(facts)
-                await parts.marker.enter(parts.witness.recall)
-                parts.ledger.marker = parts.marker.known
+                await parts.epoch.enter(parts.witness.recall)
+                parts.ledger.epoch = parts.epoch.known
                 # Before the first command: none is judged by the clock of this machine.
                 await self._mind_clock(parts)
             except AuthenticationError as exc:
@@ -380,7 +380,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(self._times.sweep)
             try:
-                await parts.marker.check()
+                await parts.epoch.check()
                 due = sum(await parts.ledger.count_due(await self._mind_clock(parts)))
                 self.notify(due)
                 self._watch_silence(parts, due)

@@ -1,6 +1,6 @@
-"""The witness of a ledger: a file in the result store that remembers its marker.
+"""The witness of a ledger: a file in the result store that remembers its epoch.
 
-A Redis that was emptied while no worker ran looks like a new one. So every worker leaves the marker
+A Redis that was emptied while no worker ran looks like a new one. So every worker leaves the epoch
 outside of Redis too, in `ledgers/<namespace>-<digest of Redis' address>.json` of the result store.
 """
 
@@ -45,28 +45,28 @@ class Witness:
         self.name = f"ledgers/{namespace}-{digest}.json"
 
     async def recall(self) -> str | None:
-        """Returns the marker that was left; None where there is none, or the store is away."""
+        """Returns the epoch that was left; None where there is none, or the store is away."""
         try:
             found = await self._store.read(self.name, STORE_SECONDS)
-            marker = None if found is None else orjson.loads(found)["marker"]
+            epoch = None if found is None else orjson.loads(found)["epoch"]
         except (OSError, ShortageError, ValueError, KeyError, TypeError) as exc:
             self._warn(exc)
             return None
-        return marker if isinstance(marker, str) else None
+        return epoch if isinstance(epoch, str) else None
 
-    async def remember(self, marker: str) -> None:
-        """Leaves the marker; a store that can't be written is a warning."""
+    async def remember(self, epoch: str) -> None:
+        """Leaves the epoch; a store that can't be written is a warning."""
         written_at = datetime.now(UTC).isoformat(timespec="seconds")
         try:
-            payload = orjson.dumps({"marker": marker, "written_at": written_at})
+            payload = orjson.dumps({"epoch": epoch, "written_at": written_at})
             await self._store.write(self.name, payload, STORE_SECONDS)
         except (OSError, ShortageError) as exc:
             self._warn(exc)
 
-    async def keep(self, marker: str) -> None:
-        """Leaves the marker, again each day, until it is cancelled."""
+    async def keep(self, epoch: str) -> None:
+        """Leaves the epoch, again each day, until it is cancelled."""
         while True:
-            await self.remember(marker)
+            await self.remember(epoch)
             await asyncio.sleep(REFRESH_SECONDS)
 
     def _warn(self, exc: Exception) -> None:

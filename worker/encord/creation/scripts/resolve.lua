@@ -9,10 +9,10 @@
 --
 -- A run in doubt only asks the API. Fenced, it records nothing of what it found any more.
 --
--- Rights: HMGET row:  HSET row:  ZSCORE 4  ZADD 2
+-- Rights: HMGET command:  HSET command:  ZSCORE 4  ZADD 2
 -- Rights: TYPE replies:  XADD replies:  EXPIRE replies:
 local prefix, id = ARGV[1], ARGV[2]
-local row = prefix .. 'row:' .. id
+local row = prefix .. 'command:' .. id
 redis.call('XLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2]); redis.call('ZCARD', KEYS[3])
 local is = redis.call('HMGET', row, 'n', 'p', 'e', 'l')

@@ -1,8 +1,8 @@
 #!lua
 -- Makes rows of commands, first writer wins, and acknowledges their stream entries.
 --
--- KEYS  1 the stream of the entries  2 events  3 due:interactive  4 due:bulk  5 marker  6 deadlines
--- ARGV  1 key prefix  2 group  3 seconds reply streams are kept  4 the marker or ""
+-- KEYS  1 the stream of the entries  2 events  3 due:interactive  4 due:bulk  5 epoch  6 deadlines
+-- ARGV  1 key prefix  2 group  3 seconds reply streams are kept  4 the epoch or ""
 --       5 what makes an origin of an entry's id when it stands before it
 --       then for each command 11 values:
 --       entry id, command id, type, fingerprint, lane (i or b), not before (ms, 0 = now),
@@ -17,14 +17,14 @@
 -- The first calls read every shared key, so that a key of the wrong type stops the script
 -- before it has written; a key that is one command's own harms no other command. Without
 -- `allow-oom` a full Redis refuses the script whole.
--- Rights: HGET row:  HSET row:  SET text:  ZADD 3  XACK 1  XDEL 1
+-- Rights: HGET command:  HSET command:  SET text:  ZADD 3  XACK 1  XDEL 1
 -- Rights: TYPE replies:  XADD replies:  EXPIRE replies:
 local prefix, group, reply_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4]); redis.call('ZCARD', KEYS[6])
 -- In an emptied ledger every id looks new, though its command may have been carried out.
 if ARGV[4] ~= '' and redis.call('GET', KEYS[5]) ~= ARGV[4] then
-  return redis.error_reply('LEDGERLOST the marker is gone')
+  return redis.error_reply('LEDGERLOST the epoch is gone')
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -40,7 +40,7 @@ end
 local verdicts, done = {}, {}
 for i = 6, #ARGV, 11 do
   local entry, id, fingerprint, lane = ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
-  local row = prefix .. 'row:' .. id
+  local row = prefix .. 'command:' .. id
   local known = redis.pcall('HGET', row, 'f')
   local verdict = 0
   if not known then

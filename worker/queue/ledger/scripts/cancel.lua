@@ -8,10 +8,10 @@
 --         {3, state} it moved on meanwhile: read it again,
 --         {5, state} it is a group: whoever leads it writes what its items came to, then ends it
 --
--- Rights: HSET row:  HDEL row:  EXPIRE row:  DEL text:  ZREM 2
+-- Rights: HSET command:  HDEL command:  EXPIRE command:  DEL text:  ZREM 2
 -- Rights: TYPE replies:  XADD replies:  EXPIRE replies:
 local prefix, id = ARGV[1], ARGV[2]
-local row = prefix .. 'row:' .. id
+local row = prefix .. 'command:' .. id
 redis.call('XLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2]); redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4])
 redis.call('ZCARD', KEYS[5])

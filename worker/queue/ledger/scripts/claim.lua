@@ -21,8 +21,8 @@
 -- kill its worker. Suspects stand in a set of their own and run one at a time in a process, so
 -- that they can't take others with them.
 --
--- Rights: GET 4  HMGET row:  GET text:  HGET group:  ZRANGEBYSCORE 1  ZCOUNT 1  ZRANGE 1
--- Rights: HSET row:  HSET 5  ZREM 1  ZADD 1  DEL row: text:  SREM group-open:  HINCRBY group:
+-- Rights: GET 4  HMGET command:  GET text:  HGET group:  ZRANGEBYSCORE 1  ZCOUNT 1  ZRANGE 1
+-- Rights: HSET command:  HSET 5  ZREM 1  ZADD 1  DEL command: text:  SREM group-open:  HINCRBY group:
 local prefix, lease = ARGV[1], tonumber(ARGV[2])
 local most, suspect_claims = tonumber(ARGV[3]), tonumber(ARGV[7])
 local hold = redis.call('PTTL', KEYS[4])
@@ -67,7 +67,7 @@ local function take(due, only_lane, wanted, ids)
   for _, id in ipairs(ids) do
     if bytes >= most_bytes then is_cut = 1; return end
     if only_lane == 'b' and bulk_bytes >= most_bulk_bytes then return end
-    local row = prefix .. 'row:' .. id
+    local row = prefix .. 'command:' .. id
     local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b', 'h')
     local text = redis.pcall('GET', prefix .. 'text:' .. id)
     local is_whole = is[1] and counts(is[2]) and counts(is[3]) and counts(is[4])

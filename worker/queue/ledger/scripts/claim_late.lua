@@ -10,7 +10,7 @@
 -- Passed over is who runs, for a run minds its deadline itself; who may have changed something
 -- and does not know, for asking the API comes first; and a member that was set aside.
 --
--- Rights: HMGET row:  GET text:  HSET row:  ZREM 1  ZADD 1
+-- Rights: HMGET command:  GET text:  HSET command:  ZREM 1  ZADD 1
 local prefix, lease, again = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 for i = 2, 4 do redis.call('ZCARD', KEYS[i]) end
 local time = redis.call('TIME')
@@ -30,7 +30,7 @@ local function may_end(is, due_at)
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) do
   if bytes >= tonumber(ARGV[5]) then break end
-  local row = prefix .. 'row:' .. id
+  local row = prefix .. 'command:' .. id
   local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b', 'e',
     'h')
   local text = redis.pcall('GET', prefix .. 'text:' .. id)

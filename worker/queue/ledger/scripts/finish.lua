@@ -7,14 +7,14 @@
 --       then for each run 18 values:
 --       row id, token, lane, state, ended (1 or 0), delay in ms, attempts, claims,
 --       progress or "", last errors or "", event or "", reply stream or "", dead letter or "",
---       guard to drop or "", group or "", result of a member or "", code of the error or "", phase or ""
+--       lock to drop or "", group or "", result of a member or "", code of the error or "", phase or ""
 -- Returns for each run: 1 done, 0 fenced
 --
 -- Every shared key is read first, so that one of the wrong type stops the script before it has
 -- written. A row of the wrong type holds no token, so its run is fenced like any other.
 --
--- Rights: HGET row:  GET guard:  XDEL 1  TYPE replies:  XADD replies:  EXPIRE replies:
--- Rights: HSET row:  HDEL row:  EXPIRE row:  HMGET row:  DEL row: text: guard:  ZREM 3  ZADD 3
+-- Rights: HGET command:  GET lock:  XDEL 1  TYPE replies:  XADD replies:  EXPIRE replies:
+-- Rights: HSET command:  HDEL command:  EXPIRE command:  HMGET command:  DEL command: text: lock:  ZREM 3  ZADD 3
 -- Rights: EXISTS group:  TYPE group:  HMGET group:  HSET group:  HINCRBY group:
 -- Rights: XADD group-results:  SREM group-open:
 local prefix, keep_seconds, reply_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -91,12 +91,12 @@ end
 local verdicts = {}
 for i = 4, #ARGV, 18 do
   local id, token = ARGV[i], ARGV[i + 1]
-  local row = prefix .. 'row:' .. id
+  local row = prefix .. 'command:' .. id
   if redis.pcall('HGET', row, 'n') ~= token then
     verdicts[#verdicts + 1] = 0
   else
     local due = ARGV[i + 2] == 'b' and KEYS[4] or KEYS[3]
-    local dead_letter, guard, group = ARGV[i + 12], ARGV[i + 13], ARGV[i + 14]
+    local dead_letter, lock, group = ARGV[i + 12], ARGV[i + 13], ARGV[i + 14]
     local event, event_id = ARGV[i + 10], ''
     if event ~= '' then event_id = redis.call('XADD', KEYS[1], '*', 'event', event) end
     if dead_letter ~= '' then
@@ -138,7 +138,7 @@ for i = 4, #ARGV, 18 do
     end
     if deadlines and ARGV[i + 4] == '1' then redis.call('ZREM', KEYS[5], id) end
     answer(event, ARGV[i + 11])
-    if guard ~= '' and redis.pcall('GET', guard) == id then redis.call('DEL', guard) end
+    if lock ~= '' and redis.pcall('GET', lock) == id then redis.call('DEL', lock) end
     verdicts[#verdicts + 1] = 1
   end
 end

@@ -5,7 +5,7 @@
 -- ARGV  1 key prefix  2 code of the error, then ids
 -- Returns how many were moved. What runs or is in doubt stays as it is.
 --
--- Rights: HMGET row:
+-- Rights: HMGET command:
 local prefix, code = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -16,7 +16,7 @@ local function waits_for_it(is)
 end
 for i = 3, #ARGV do
   local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
-  local is = redis.pcall('HMGET', prefix .. 'row:' .. ARGV[i], 's', 'w')
+  local is = redis.pcall('HMGET', prefix .. 'command:' .. ARGV[i], 's', 'w')
   if score and tonumber(score) > now and waits_for_it(is) then
     redis.call('ZADD', KEYS[1], now, ARGV[i])
     moved = moved + 1

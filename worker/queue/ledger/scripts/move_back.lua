@@ -9,7 +9,7 @@
 -- What runs stays safe for a lease from now on, for it may have been claimed a moment ago. A command
 -- that was accepted and never claimed waits for its `notbefore`, which counts by the true time.
 --
--- Rights: HMGET row:
+-- Rights: HMGET command:
 local prefix, back, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -20,7 +20,7 @@ local page = redis.call('ZRANGEBYSCORE', KEYS[1], from, '+inf', 'WITHSCORES',
 local moved, last, stayed = 0, from, skip
 for i = 1, #page, 2 do
   local id, score = page[i], tonumber(page[i + 1])
-  local is = redis.pcall('HMGET', prefix .. 'row:' .. id, 's', 'n', 'm')
+  local is = redis.pcall('HMGET', prefix .. 'command:' .. id, 's', 'n', 'm')
   local target = math.max(now, score - back)
   if is['err'] or not is[1] then
     target = score

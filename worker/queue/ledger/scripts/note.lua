@@ -4,19 +4,19 @@
 -- KEYS  1 events  2 due:interactive  3 due:bulk
 -- ARGV  1 key prefix  2 row id  3 token  4 lane  5 lease in ms  6 state or ""  7 progress
 --       8 event or ""  9 reply stream or ""  10 seconds reply streams are kept
---       11 guard to take or ""  12 guard to drop or ""  13 seconds a guard is kept
---       14 ms after which the guard of a command that has ended is free, or "" for never
+--       11 lock to take or ""  12 lock to drop or ""  13 seconds a lock is kept
+--       14 ms after which the lock of a command that has ended is free, or "" for never
 --       15 phase  16 what goes on though the command is cancelled, or ""
--- Returns {1, ""} noted, {0, ""} fenced, {2, holder} where another command has the guard
+-- Returns {1, ""} noted, {0, ""} fenced, {2, holder} where another command has the lock
 --
 -- A note that is there already was repeated because its reply was lost: it publishes nothing.
 -- All that can fail for a key of the wrong type is read before the first write.
 --
--- Rights: HMGET row:  HSET row:  GET guard:  SET guard:  DEL guard:  ZADD 2
+-- Rights: HMGET command:  HSET command:  GET lock:  SET lock:  DEL lock:  ZADD 2
 -- Rights: TYPE replies:  XADD replies:  EXPIRE replies:
 local prefix, id, progress = ARGV[1], ARGV[2], ARGV[7]
 local take, drop = ARGV[11], ARGV[12]
-local row = prefix .. 'row:' .. id
+local row = prefix .. 'command:' .. id
 redis.call('XLEN', KEYS[1]); redis.call('ZCARD', KEYS[2]); redis.call('ZCARD', KEYS[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -26,13 +26,13 @@ local repeated = is[2] == progress and is[3] == ARGV[15]
 -- What an ended command was about to do it does no more, once its call can't be under way.
 local function is_free(holder)
   if ARGV[14] == '' then return false end
-  local found = redis.pcall('HMGET', prefix .. 'row:' .. holder, 's', 'e')
+  local found = redis.pcall('HMGET', prefix .. 'command:' .. holder, 's', 'e')
   if found['err'] or not found[1] then return true end
   if not found[2] then return false end
   local ended_at = tonumber(found[2]) or 0
   if ended_at > now then
-    -- The server's clock went back since it ended: from now on it keeps the guard once as long.
-    redis.call('HSET', prefix .. 'row:' .. holder, 'e', now)
+    -- The server's clock went back since it ended: from now on it keeps the lock once as long.
+    redis.call('HSET', prefix .. 'command:' .. holder, 'e', now)
     return false
   end
   return now - ended_at >= tonumber(ARGV[14])

@@ -12,7 +12,7 @@
 -- What may be running stays safe for a lease: its worker finds the row in the due set again when it
 -- renews. A member of a paused group stands in no due set on purpose.
 --
--- Rights: HMGET row:  HSET row:  GET text:  HGET group:  SADD group-open:  ZREM 1  ZADD 1
+-- Rights: HMGET command:  HSET command:  GET text:  HGET group:  SADD group-open:  ZREM 1  ZADD 1
 local prefix, lease, mends = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 for i = 1, 4 do redis.call('ZCARD', KEYS[i]) end
 local time = redis.call('TIME')
@@ -43,7 +43,7 @@ end
 -- As `claim` judges a row; one whose number is none must not end the scan of all others.
 local function counts(value) return value and string.find(value, '^%d+$') end
 local function look(id)
-  local row, text = prefix .. 'row:' .. id, prefix .. 'text:' .. id
+  local row, text = prefix .. 'command:' .. id, prefix .. 'text:' .. id
   local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'l', 'b', 'e', 'd', 'o', 'g',
     't', 'f')
   if is['err'] then return {5} end

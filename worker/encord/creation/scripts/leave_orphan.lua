@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- Leaves word of what a run created after it lost its command, and owns it in the command's name.
 --
--- KEYS  1 testimony
+-- KEYS  1 orphan
 -- ARGV  1 command id  2 word  3 seconds that word and owner are kept
---       4 guard of what was created  5 guard of the creation, dropped if the command holds it
+--       4 lock of what was created  5 lock of the creation, dropped if the command holds it
 -- It lets nothing else into a full Redis, for nobody but the caller knows what it is told.
 --
 -- Rights: SET ARGV[4]  GET ARGV[4]  DEL ARGV[4]
