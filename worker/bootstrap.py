@@ -46,6 +46,7 @@ from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.rate_limits import RedisLimits
 from worker.queue.ledger.repair import Repair
+from worker.queue.log_listener import LOGS, LogListener
 from worker.queue.pool.deadlines import DeadlineWatch
 from worker.queue.pool.executor import Executor
 from worker.queue.pool.repairing import RepairWatch
@@ -56,6 +57,7 @@ from worker.queue.pool.witness import Witness
 from worker.queue.pool.worker_pool import COPIES_OF_TEXT, WorkerPool
 from worker.queue.registry import load_handlers
 from worker.queue.run_context import Dependencies
+from worker.queue.telemetry import Listener, Telemetry
 from worker.redis_address import RedisAddress
 from worker.thread_pools import ThreadPools
 
@@ -123,10 +125,11 @@ def create_components(settings: Settings, notify: Callable[[int], None]) -> Comp
     redis = connect(settings.redis_url.get_secret_value())
     # Those who block on streams and lists must not hold up the ledger's calls.
     readers = connect(settings.redis_url.get_secret_value())
-    ledger = create_ledger(settings, redis, keys)
+    telemetry = Telemetry([LogListener()])
+    ledger = create_ledger(settings, redis, keys, telemetry)
     api_clock = ApiClock()
     transport = create_transport(settings, api_clock)
-    breaker = create_breaker(settings, MlModelsApi(transport))
+    breaker = create_breaker(settings, MlModelsApi(transport), telemetry)
     credentials = create_credentials_watch(settings, transport, api_clock, Holds(redis, keys))
     limits = create_limits(settings, ledger)
     gate = ThrottledTransport(
@@ -135,6 +138,7 @@ def create_components(settings: Settings, notify: Callable[[int], None]) -> Comp
         breaker,
         credentials=credentials,
         now=clock.now,
+        telemetry=telemetry,
     )
     threads = ThreadPools()
     downloads = create_downloads(settings, threads)
@@ -318,7 +322,9 @@ def create_worker_pool(
     )
 
 
-def create_ledger(settings: Settings, redis: Redis, keys: Keys) -> Ledger:
+def create_ledger(
+    settings: Settings, redis: Redis, keys: Keys, telemetry: Listener = LOGS
+) -> Ledger:
     """Returns the ledger of the settings' namespace."""
     return Ledger(
         redis,
@@ -327,6 +333,7 @@ def create_ledger(settings: Settings, redis: Redis, keys: Keys) -> Ledger:
         retention_seconds=settings.id_retention_seconds,
         reply_retention_seconds=settings.event_retention_seconds,
         longest_hold_seconds=settings.retry_after_max_seconds,
+        telemetry=telemetry,
     )
 
 
@@ -346,7 +353,9 @@ def create_backfills(settings: Settings, redis: Redis, keys: Keys) -> Backfills:
     )
 
 
-def create_breaker(settings: Settings, api: MlModelsApi) -> CircuitBreaker:
+def create_breaker(
+    settings: Settings, api: MlModelsApi, telemetry: Listener = LOGS
+) -> CircuitBreaker:
     """Returns the breaker; its probe asks for one page of models, past all limits."""
 
     async def probe() -> bool:
@@ -365,6 +374,7 @@ def create_breaker(settings: Settings, api: MlModelsApi) -> CircuitBreaker:
         failures=settings.breaker_failures,
         minimum_seconds=settings.breaker_min_seconds,
         maximum_seconds=settings.breaker_max_seconds,
+        telemetry=telemetry,
     )
 
 

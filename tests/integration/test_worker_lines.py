@@ -11,7 +11,8 @@ import orjson
 import pytest
 
 from tests.console import SCRIPT, TIMEOUT_SECONDS, Console, wait_until
-from tests.stub_api import Answer
+from tests.stub_api import Answer, reply
+from trainmaster_client import Client
 from worker.embedded import EmbeddedRedis
 from worker.queue.ledger.outage import ONCE, Outage
 
@@ -112,6 +113,48 @@ def test_redis_gone_is_one_line_then_one_each_10_s_then_one_when_it_is_back(
     assert rest == []
     first, second = (line["seconds"] for line in lines if line["event"] == "redis.still_lost")
     assert 10 <= first < 20 <= second < 35
+
+
+def test_every_line_about_a_command_carries_its_id_and_its_context(
+    redis_server: EmbeddedRedis, stub: StubApi, tmp_path: Path
+) -> None:
+    """Whoever searches for a correlation id finds all that a worker said of it."""
+    log = tmp_path / "worker.log"
+    console = configured(redis_server, stub, tmp_path)
+    console.environment |= {
+        "TRAINMASTER_NAMESPACE": "context",
+        "TRAINMASTER_RETRY_MIN_SECONDS": "0.05",
+    }
+    context = {
+        "correlationid": "order-7",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    }
+    command = {"type": "get_model", "data": {"model_uuid": MODEL}, **context}
+    create = {
+        "type": "create_model",
+        "data": {"title": "x", "model": "resnet18", "features": [MODEL]},
+        **context,
+    }
+    late = {**command, "deadline": "2020-01-01T00:00:00Z"}
+    with started(console, log), Client(redis_server.url, namespace="context") as client:
+        stub.default = reply(404)
+        client.wait(client.submit(command), timeout=TIMEOUT_SECONDS)
+        stub.answers.append(reply(503))
+        client.wait(client.submit(command), timeout=TIMEOUT_SECONDS)
+        client.wait(client.submit(late), timeout=TIMEOUT_SECONDS)
+        # Its call is lost, so that the creation says more than one thing of itself.
+        stub.answers += [reply(200, b'{"results": [], "nextPageToken": null}')]
+        stub.answers += [Answer(b"", "reset")]
+        doubtful = client.submit(create)
+        wait_until(lambda: bool(named(log, "creation.doubted")), "a creation in doubt")
+        client.cancel(doubtful)
+    about = [line for line in told(log) if "command_id" in line]
+    lines = [line for line in about if line.get("command_type") != "cancel"]
+    assert {"command.failed", "command.retried", "creation.doubted"} <= {
+        line["event"] for line in lines
+    }
+    for line in lines:
+        assert {name: line.get(name) for name in context} == context, line
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from worker.queue.log_listener import LOGS
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from worker.queue.telemetry import Listener
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +39,7 @@ class CircuitBreaker:
         probe: asks the API for something harmless; returns whether the API works.
         minimum_seconds: between the first probes; each further pause is twice as long.
         maximum_seconds: between later probes.
+        telemetry: whoever is told when it opens and closes.
     """
 
     def __init__(
@@ -44,13 +49,13 @@ class CircuitBreaker:
         failures: int,
         minimum_seconds: float,
         maximum_seconds: float,
-        on_change: Callable[[CircuitState], None] = lambda _: None,
+        telemetry: Listener = LOGS,
     ) -> None:
         self._probe = probe
         self._failures_allowed = failures
         self._minimum_seconds = minimum_seconds
         self._maximum_seconds = maximum_seconds
-        self._on_change = on_change
+        self._telemetry = telemetry
         self._failures = 0
         self._prober: asyncio.Task[None] | None = None
         self._told = asyncio.Event()
@@ -94,16 +99,16 @@ class CircuitBreaker:
         opened_at = time.monotonic()
         while not await self._probed():
             if self.health is CircuitState.CLOSED:
-                log.warning("api.breaker_opened", failures=self._failures)
-                self._change(CircuitState.OPEN)
+                self.health = CircuitState.OPEN
+                self._telemetry.breaker_moved(True, self._failures, 0.0)
             self._told.set()
             await asyncio.sleep(pause)
             pause = min(self._maximum_seconds, pause * 2)
         self._failures = 0
         self._prober = None
         if self.health is CircuitState.OPEN:
-            log.warning("api.breaker_closed", open_seconds=round(time.monotonic() - opened_at, 1))
-            self._change(CircuitState.CLOSED)
+            self.health = CircuitState.CLOSED
+            self._telemetry.breaker_moved(False, 0, time.monotonic() - opened_at)
 
     async def _probed(self) -> bool:
         try:
@@ -113,7 +118,3 @@ class CircuitBreaker:
             # until the next one.
             log.exception("api.probe_broken")
             return not self.is_open
-
-    def _change(self, health: CircuitState) -> None:
-        self.health = health
-        self._on_change(health)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from worker.queue.groups import GroupOwner
     from worker.queue.ledger.ledger import Ledger
     from worker.queue.ledger.models import Lease, Progress
+    from worker.queue.telemetry import Listener
 
 C = TypeVar("C", bound="Command | ReferredCommand")
 S = TypeVar("S")
@@ -70,6 +71,11 @@ class Dependencies:
     now: Callable[[], float] = time.time
     dataref_limit_bytes: int = DATAREF_LIMIT_BYTES
     services: Mapping[type, object] = field(default_factory=dict)
+
+    @property
+    def telemetry(self) -> Listener:
+        """Whoever is told what happens."""
+        return self.ledger.telemetry
 
     def service(self, kind: type[S]) -> S:
         """Returns what handlers of some commands need beside all this; one object of each class.

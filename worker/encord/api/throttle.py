@@ -23,6 +23,8 @@ from worker.errors import (
     ShortageError,
     TrainmasterError,
 )
+from worker.queue.log_listener import LOGS
+from worker.queue.telemetry import RequestEnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from worker.encord.api.credentials_watch import CredentialsWatch
     from worker.encord.api.transport import ApiResponse, Timeouts, Transport
     from worker.queue.circuit_breaker import CircuitBreaker
+    from worker.queue.telemetry import Listener
 
 log = structlog.get_logger(__name__)
 
@@ -65,9 +68,10 @@ class ThrottledTransport:
         deadline: in seconds since the epoch; past it nothing more is sent.
         credentials: is told of each 401.
         now: seconds since the epoch, by the clock that deadlines are judged by.
+        telemetry: whoever is told of each request.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - built in one place
         self,
         transport: Transport,
         limits: FleetLimits | None,
@@ -76,6 +80,7 @@ class ThrottledTransport:
         deadline: float | None = None,
         credentials: CredentialsWatch | None = None,
         now: Callable[[], float] = time.time,
+        telemetry: Listener = LOGS,
     ) -> None:
         self._transport = transport
         self._limits = limits
@@ -83,6 +88,8 @@ class ThrottledTransport:
         self._deadline = deadline
         self._credentials = credentials
         self._now = now
+        self._telemetry = telemetry
+        self._is_heard = telemetry.hears("requested")
 
     def until(self, deadline: float) -> ThrottledTransport:
         """Returns the same gate, but for its deadline."""
@@ -93,6 +100,7 @@ class ThrottledTransport:
             deadline=deadline,
             credentials=self._credentials,
             now=self._now,
+            telemetry=self._telemetry,
         )
 
     @property
@@ -116,6 +124,7 @@ class ThrottledTransport:
             DeadlineExceededError: the deadline came before its turn; nothing was sent.
         """
         limits = self._limits
+        asked_at = time.monotonic()
         if limits is None:
             permit = ""
         elif self._deadline is None:
@@ -123,6 +132,7 @@ class ThrottledTransport:
         else:
             permit = await _enter_within(limits, self._deadline - self._now())
         response = None
+        sent_at = time.monotonic()
         try:
             response = await self._transport.send(
                 method,
@@ -136,14 +146,26 @@ class ThrottledTransport:
         except TrainmasterError as error:
             if isinstance(error, NotSentError) and self._came_while_waiting():
                 raise _lateness() from error
+            if self._is_heard:
+                status = getattr(error, "status", None) or 0
+                self._report(method, path, status, (asked_at, sent_at), error.code)
             await self._tell(error)
             raise
         finally:
             if permit and limits is not None:
                 await _leave(limits, permit, response)
+        if self._is_heard:
+            self._report(method, path, response.status, (asked_at, sent_at))
         if self._breaker is not None:
             self._breaker.succeeded()
         return response
+
+    def _report(
+        self, method: str, path: str, status: int, times: tuple[float, float], code: str = ""
+    ) -> None:
+        asked_at, sent_at = times
+        seconds, waited_seconds = time.monotonic() - sent_at, sent_at - asked_at
+        self._telemetry.requested(RequestEnd(method, path, status, seconds, waited_seconds, code))
 
     def _rest(self, deadline: float) -> float:
         """Returns the seconds until a deadline, more than 0."""

@@ -383,7 +383,7 @@ class StreamConsumer:
         if rejections:
             await self._reject(rejections, stream)
         if accepted:
-            log.debug("intake.accepted", commands=accepted)
+            self._ledger.telemetry.accepted(accepted)
 
     async def _reject(self, batch: Sequence[Rejection], stream: CommandStream) -> None:
         try:
@@ -397,7 +397,7 @@ class StreamConsumer:
             for rejection in batch:
                 await self._reject([rejection], stream)
             return
-        log.warning("intake.rejected", entries=count)
+        self._ledger.telemetry.rejected(count)
 
     async def _tell_refused(
         self, rejection: Rejection, stream: CommandStream, exc: ResponseError

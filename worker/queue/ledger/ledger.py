@@ -32,11 +32,14 @@ from worker.queue.ledger.models import (
     read_leases,
 )
 from worker.queue.ledger.outage import Outage
+from worker.queue.log_listener import LOGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from redis.asyncio import Redis
+
+    from worker.queue.telemetry import Listener
 
 log = structlog.get_logger(__name__)
 
@@ -88,10 +91,11 @@ class Ledger:
         lease_seconds: how long a claim holds unless it is renewed.
         retention_seconds: see the attributes.
         reply_retention_seconds: how long a reply stream lives after its last event.
+        telemetry: whoever is told what happens.
         longest_hold_seconds: nothing that is found in Redis pauses claiming for longer.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - built in one place
         self,
         redis: Redis,
         keys: Keys,
@@ -100,11 +104,13 @@ class Ledger:
         retention_seconds: int,
         reply_retention_seconds: int,
         longest_hold_seconds: float = 300.0,
+        telemetry: Listener = LOGS,
     ) -> None:
         self.redis = redis
         self.keys = keys
         self.epoch = ""
-        self.outage = Outage()
+        self.telemetry = telemetry
+        self.outage = Outage(telemetry=telemetry)
         self._lease_ms = int(lease_seconds * 1000)
         self._longest_hold_ms = int(longest_hold_seconds * 1000)
         self.retention_seconds = retention_seconds

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-import structlog
+from worker.queue.log_listener import LOGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-log = structlog.get_logger(__name__)
+    from worker.queue.telemetry import Listener
 
 STILL_LOST_SECONDS: Final = 10.0
 # A part that is silent for so long tries no more, or sleeps. Longer than the longest pause between
@@ -27,14 +27,19 @@ class Outage:
     part that missed it has got through again. Not for more than one thread.
 
     Args:
-        lost: the event of the first line.
+        lost: the event that the first line has.
+        telemetry: whoever is told.
         clock: seconds that only go forward.
     """
 
     def __init__(
-        self, lost: str = "redis.lost", clock: Callable[[], float] = time.monotonic
+        self,
+        lost: str = "redis.lost",
+        clock: Callable[[], float] = time.monotonic,
+        telemetry: Listener = LOGS,
     ) -> None:
         self._lost = lost
+        self._telemetry = telemetry
         self._clock = clock
         self._failing: dict[str, float] = {}
         self._since = 0.0
@@ -57,15 +62,10 @@ class Outage:
         self._tell_at = now + STILL_LOST_SECONDS
         error, kind = " ".join(str(exc).split()), type(exc).__name__
         if first:
-            log.warning(self._lost, error=error, kind=kind, part=part)
+            self._telemetry.redis_lost(self._lost, part, error, kind)
         else:
-            log.warning(
-                "redis.still_lost",
-                error=error,
-                kind=kind,
-                parts=sorted(self._failing.keys() - {ONCE}),
-                seconds=round(now - self._since, 1),
-            )
+            parts = sorted(self._failing.keys() - {ONCE})
+            self._telemetry.redis_still_lost(parts, error, kind, now - self._since)
 
     def worked(self, part: str) -> None:
         """A call of a part that failed before got through; free of cost where none did."""
@@ -78,4 +78,4 @@ class Outage:
             if name not in {part, ONCE} and now - at < _SILENT_SECONDS
         }
         if not self._failing:
-            log.warning("redis.back", seconds=round(now - self._since, 1))
+            self._telemetry.redis_back(now - self._since)

@@ -106,7 +106,7 @@ class RedisLimits:
 
     async def hold(self, seconds: float, reason: str) -> None:
         """Pauses claiming for so long; running commands continue."""
-        log.warning("limits.held", seconds=seconds, reason=reason)
+        self._ledger.telemetry.held(seconds, reason)
         try:
             await self._ledger.hold(seconds, reason)
         except RETRYABLE_REDIS_ERRORS as exc:

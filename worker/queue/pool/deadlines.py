@@ -6,11 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from schemas.parsing import InvalidCommandError
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.pool.incompatible import give_up_late
-from worker.queue.pool.settling import finish_each
+from worker.queue.pool.settling import fields_of, finish_each
 
 if TYPE_CHECKING:
     from worker.queue.ledger.deadlines import Deadlines
@@ -60,10 +61,11 @@ class DeadlineWatch:
             run = self._attempts.begin(lease)
         except Exception as exc:
             if not isinstance(exc, InvalidCommandError):
-                log.exception("command.unreadable", command_id=lease.command_id)
+                log.exception("command.unreadable", **fields_of(lease))
             return give_up_late(lease, self._attempts.last_word())
         try:
-            return self._attempts.late(run)
+            with bound_contextvars(**fields_of(lease)):
+                return self._attempts.late(run)
         except Exception as exc:
-            log.exception("run.end_untold", command_id=lease.command_id)
+            log.exception("run.end_untold", **fields_of(lease))
             return self._attempts.unrecordable(lease, exc)

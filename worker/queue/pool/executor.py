@@ -42,7 +42,9 @@ from worker.queue.outcome import Outcome, Snooze, Succeeded
 from worker.queue.pool.claim_check import fetched
 from worker.queue.pool.incompatible import LastWord, give_up, give_up_defective, leave_to_others
 from worker.queue.pool.retry import RetryPolicy, decide
+from worker.queue.pool.settling import fields_of
 from worker.queue.run_context import Dependencies, RunContext
+from worker.queue.telemetry import RunEnd
 from worker.shortages import shortage_error
 
 if TYPE_CHECKING:
@@ -145,7 +147,7 @@ class Executor:
                 return self._fail(run, failure)
             if not isinstance(error, OSError):
                 raise
-            log.exception("command.store_failed", command_id=run.lease.command_id)
+            log.exception("command.store_failed")
             return self._fail(
                 run,
                 RetryableError(
@@ -180,7 +182,7 @@ class Executor:
         try:
             return self._fail(run, failure)
         except Exception as exc:
-            log.exception("run.end_untold", command_id=run.lease.command_id)
+            log.exception("run.end_untold", **fields_of(run.lease))
             return self.unrecordable(run.lease, exc)
 
     def unrecordable(self, lease: Lease, error: Exception) -> RunResult:
@@ -221,18 +223,14 @@ class Executor:
             "attempts": lease.attempts + 1,
             "duration_seconds": duration,
         }
-        log.info(
-            "command.succeeded",
-            command_id=lease.command_id,
-            command_type=run.command.type,
-            attempts=lease.attempts + 1,
-            duration_seconds=duration,
-        )
+        event = self._announce(run, EventState.SUCCEEDED, data, dataref=dataref, now=now)
+        end = _run_end(run, RowState.SUCCEEDED, lease.attempts + 1, total_seconds=duration)
+        self.around.telemetry.succeeded(end)
         return RunResult(
             lease,
             RowState.SUCCEEDED,
             lease.attempts + 1,
-            event=self._announce(run, EventState.SUCCEEDED, data, dataref=dataref, now=now),
+            event=event,
             replies=self._replies(run),
             member_result=self.around.groups.succeeded(_member_end(run), outcome.result, dataref)
             if lease.group
@@ -244,6 +242,10 @@ class Executor:
         if outcome.event is not None:
             state, data = outcome.event
             event = self._announce(run, state, data, ordinal=run.lease.attempts + 1)
+        delay = outcome.delay_seconds
+        self.around.telemetry.snoozed(
+            _run_end(run, outcome.state, run.lease.attempts, delay_seconds=delay)
+        )
         return RunResult(
             run.lease,
             outcome.state,
@@ -270,17 +272,13 @@ class Executor:
         now = run.now()
         errors = [*lease.errors, {"at": _timestamp(now), **body}][-ERRORS_KEPT:]
         decision = decide(error, failures, self.policy, tries=len(errors))
-        bound = log.bind(
-            command_id=lease.command_id,
-            command_type=run.command.type,
-            code=body["code"],
-            attempts=failures,
-        )
+        telemetry = self.around.telemetry
+        told = {"code": body["code"], "message": error.message}
         if decision.delay_seconds is None:
             if lease.probe and _can_be_spared(run, error):
-                bound.warning("command.probe_failed", message=error.message)
+                telemetry.spared(_run_end(run, RowState.RETRYING, failures, **told))
                 return self._spare(run, error, errors)
-            bound.warning("command.failed", message=error.message)
+            telemetry.failed(_run_end(run, RowState.FAILED, failures, **told))
             data = {"error": body, "attempts": failures}
             return RunResult(
                 lease,
@@ -298,11 +296,12 @@ class Executor:
         delay = decision.delay_seconds
         if run.command.deadline is not None:
             delay = max(0.0, min(delay, run.command.deadline.timestamp() - now))
-        bound.info("command.retried", delay_seconds=round(delay, 3))
+        state = _state_meanwhile(run)
+        telemetry.retried(_run_end(run, state, failures, delay_seconds=delay, **told))
         data = {"error": body, "attempt": lease.attempts + 1, "retry_at": _timestamp(now + delay)}
         return RunResult(
             lease,
-            _state_meanwhile(run),
+            state,
             failures,
             event=self._announce(run, EventState.RETRYING, data, ordinal=lease.token),
             replies=self._replies(run),
@@ -381,6 +380,12 @@ class Executor:
         return self.around.ledger.keys.replies(run.command.replyto)
 
 
+def _run_end(run: RunContext[Command], state: RowState, attempts: int, **more: Any) -> RunEnd:
+    lease = run.lease
+    seconds = time.monotonic() - run.begun
+    return RunEnd(lease.command_id, run.command.type, lease.lane, state, attempts, seconds, **more)
+
+
 def _member_end(run: RunContext[Command]) -> MemberEnd:
     return MemberEnd(run.lease, run.command, time.monotonic() - run.begun)
 
@@ -389,11 +394,12 @@ def _tell_shortage(lease: Lease, error: Exception) -> None:
     """Logs why an attempt could not be made; the name says where to look."""
     match error:
         case SilentServerError():
-            log.warning("server.stalled", command_id=lease.command_id, error=error.message)
+            event = "server.stalled"
         case BusyThreadsError():
-            log.warning("threads.exhausted", command_id=lease.command_id, error=error.message)
+            event = "threads.exhausted"
         case _:
-            log.warning("machine.exhausted", command_id=lease.command_id, error=str(error))
+            event = "machine.exhausted"
+    log.warning(event, **fields_of(lease), error=str(error))
 
 
 def _can_be_spared(run: RunContext[Command], error: TrainmasterError) -> bool:

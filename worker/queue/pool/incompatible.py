@@ -15,6 +15,7 @@ from worker.queue.groups import event_source
 from worker.queue.ledger.dead_letters import dead_letter_json
 from worker.queue.ledger.event_builder import build_event
 from worker.queue.ledger.models import Lease, RowState, RunResult
+from worker.queue.pool.settling import fields_of
 
 if TYPE_CHECKING:
     from worker.queue.groups import GroupOwner
@@ -45,7 +46,7 @@ class LastWord:
 
 def leave_to_others(lease: Lease) -> RunResult:
     """Returns the finish that lets another worker try; the claim counts as one without an end."""
-    log.warning("command.unreadable", command_id=lease.command_id, claims=lease.claims)
+    log.warning("command.unreadable", **fields_of(lease), claims=lease.claims)
     return RunResult(
         lease, lease.state, lease.attempts, delay_seconds=PAUSE_SECONDS, claims=lease.claims
     )
@@ -111,7 +112,7 @@ def _fail(
     last: LastWord,
     command_type: str = "",
 ) -> RunResult:
-    log.error("command.failed", command_id=lease.command_id, message=error.message)
+    log.error("command.failed", **fields_of(lease), message=error.message)
     legible = read_legible(lease.text)
     if command_type and legible.type == UNREADABLE_TYPE:
         legible = replace(legible, type=command_type)

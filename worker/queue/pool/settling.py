@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from worker.queue.telemetry import log_fields
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.queue.ledger.ledger import Ledger
-    from worker.queue.ledger.models import RunResult
+    from worker.queue.ledger.models import Lease, RunResult
 
 log = structlog.get_logger(__name__)
 
 # Whatever was to be written: nothing reaches Redis.
 REDIS_AWAY: Final = (RedisConnectionError, RedisTimeoutError, OSError)
+
+
+def fields_of(lease: Lease) -> dict[str, Any]:
+    """Returns what a log line carries of the command that a lease is of."""
+    return log_fields(lease.command_id, lease.text)
 
 
 async def finish_each(ledger: Ledger, ends: Sequence[RunResult]) -> None:
@@ -47,8 +54,8 @@ async def _finish_singly(ledger: Ledger, ends: Sequence[RunResult]) -> None:
             raise
         except ResponseError as exc:
             refused = exc
-            log.warning("run.unsettled", command_id=end.lease.command_id, error=str(exc))
+            log.warning("run.unsettled", **fields_of(end.lease), error=str(exc))
         except Exception:
-            log.exception("run.unrecordable", command_id=end.lease.command_id)
+            log.exception("run.unrecordable", **fields_of(end.lease))
     if refused is not None and not recorded:
         raise refused

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from redis.exceptions import ResponseError
+from structlog.contextvars import bind_contextvars
 
 from schemas.enums import Priority
 from schemas.parsing import InvalidCommandError
@@ -19,7 +20,8 @@ from worker.errors import FencedError
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.models import RowState
 from worker.queue.ledger.outage import ONCE
-from worker.queue.pool.settling import REDIS_AWAY
+from worker.queue.pool.settling import REDIS_AWAY, fields_of
+from worker.queue.telemetry import context_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -85,6 +87,7 @@ class WorkerPool:
     ) -> None:
         self._ledger = ledger
         self._attempts = attempts
+        self._telemetry = attempts.around.telemetry
         self._breaker = breaker
         self._lanes = lanes
         self._share = share
@@ -261,25 +264,36 @@ class WorkerPool:
         if self._more or self._stopping.is_set():
             self._signal.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("run.broken", command_id=lease.command_id, exc_info=error)
+            log.error("run.broken", **fields_of(lease), exc_info=error)
 
-    async def _run(self, lease: Lease) -> None:
+    def _begin(self, lease: Lease) -> RunContext[Command] | None:
+        """Returns the run of a lease; None, and its end if there is one, where it can't be read."""
         try:
             run = self._attempts.begin(lease)
         except Exception as exc:
+            bind_contextvars(**fields_of(lease))
             if not isinstance(exc, InvalidCommandError):
-                log.exception("run.defect", command_id=lease.command_id)
+                log.exception("run.defect")
             unread = self._attempts.unreadable(lease, exc)
             if unread is not None:
                 self._end(unread)
-            return
+            return None
+        # Each run is a task of its own: whatever is logged within it says whose line it is.
+        bind_contextvars(command_id=lease.command_id, **context_of(run.command))
+        self._telemetry.claimed(lease.command_id, lease.lane)
         current = asyncio.current_task()
         if current is not None:
             self._runs[current] = (lease, run)
+        return run
+
+    async def _run(self, lease: Lease) -> None:
+        run = self._begin(lease)
+        if run is None:
+            return
         try:
             finish = await self._attempts.carry_out(run)
         except FencedError:
-            log.warning("run.fenced", command_id=lease.command_id, token=lease.token)
+            self._telemetry.fenced(lease.command_id, lease.text, lease.token)
             return
         except asyncio.CancelledError:
             if not self._stopping.is_set():
@@ -288,11 +302,11 @@ class WorkerPool:
         except RETRYABLE_REDIS_ERRORS as exc:
             # The ledger could not be asked in the middle of a run. The lease decides: the
             # command is claimed again when it ends, with what was noted until now.
-            log.debug("run.ledger_lost", command_id=lease.command_id, kind=type(exc).__name__)
+            log.debug("run.ledger_lost", kind=type(exc).__name__)
             self._ledger.outage.failed(ONCE, exc)
             return
         except Exception as exc:
-            log.exception("run.defect", command_id=lease.command_id)
+            log.exception("run.defect")
             finish = self._attempts.defect(run, exc)
         self._end(finish)
 
@@ -356,7 +370,7 @@ class WorkerPool:
                 if not settled:
                     # Most likely Redis takes nothing at all: one is enough to ask.
                     raise
-                log.warning("run.unsettled", command_id=finish.lease.command_id, error=str(exc))
+                log.warning("run.unsettled", **fields_of(finish.lease), error=str(exc))
                 refused += 1
                 continue
             del self._finishes[0]
@@ -370,7 +384,7 @@ class WorkerPool:
         except (*REDIS_AWAY, ResponseError):
             raise
         except Exception as exc:
-            log.exception("run.unrecordable", command_id=finish.lease.command_id)
+            log.exception("run.unrecordable", **fields_of(finish.lease))
             plain = self._attempts.unrecordable(finish.lease, exc)
             (was_done,) = await self._ledger.finish([plain])
         return was_done
@@ -381,7 +395,8 @@ class WorkerPool:
         A lane in which nearly everything fails is paused, and resumed when its probe succeeds.
         """
         if not was_done:
-            log.warning("run.fenced", command_id=finish.lease.command_id)
+            lease = finish.lease
+            self._telemetry.fenced(lease.command_id, lease.text, lease.token)
             return
         if not (finish.state.ended or _began_waiting(finish)) or finish.late:
             return
@@ -389,12 +404,12 @@ class WorkerPool:
         failed = finish.state is RowState.FAILED
         try:
             if failed and lane not in self._paused and self._share.count(lane, failed=True):
-                log.error("lane.paused", lane=lane, reason="nearly everything in it fails")
+                self._telemetry.lane_paused(lane, "nearly everything in it fails")
                 await self._lanes.pause(lane, "nearly everything in it fails", self._probe_seconds)
             elif not failed:
                 self._share.count(lane, failed=False)
                 if lane in self._paused:
-                    log.warning("lane.resumed", lane=lane)
+                    self._telemetry.lane_resumed(lane)
                     await self._lanes.resume(lane)
         except RETRYABLE_REDIS_ERRORS as exc:
             self._ledger.outage.failed(ONCE, exc)
@@ -418,7 +433,7 @@ class WorkerPool:
         gone = set(lost)
         for task, (lease, run) in list(self._runs.items()):
             if lease.row_id in gone and not (run is not None and run.changing):
-                log.warning("run.lease_lost", command_id=lease.command_id)
+                log.warning("run.lease_lost", **fields_of(lease))
                 task.cancel()
 
     async def close(self, grace_seconds: float) -> None:

@@ -1,0 +1,172 @@
+"""What happens in a worker, told to whoever listens.
+
+Whoever has something to tell calls one method of a `Listener`, and knows nobody who hears it. Logs
+are one listener, see `worker.queue.log_listener`; `Telemetry` tells several. All of them are built
+in `worker.bootstrap`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from schemas.legible import read_legible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from schemas.commands import Command
+    from schemas.enums import Priority
+    from schemas.legible import LegibleCommand
+    from schemas.referral import ReferredCommand
+
+log = structlog.get_logger(__name__)
+
+CONTEXT = ("correlationid", "traceparent")
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """How one run of a command ended.
+
+    Attributes:
+        command_id: of a group's member what people see, like `night/17`.
+        state: where the command stands now: an end, or where it waits.
+        attempts: made until now, this one included where it counts.
+        seconds: of the run; of a command that has succeeded `total_seconds` counts from accepting.
+        code: of the error, empty without one.
+        delay_seconds: when it is looked at again, for a command that has not ended.
+    """
+
+    command_id: str
+    command_type: str
+    lane: Priority
+    state: str
+    attempts: int
+    seconds: float
+    total_seconds: float = 0.0
+    code: str = ""
+    message: str = ""
+    delay_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnd:
+    """How one request to the service ended.
+
+    Attributes:
+        status: of HTTP; 0 without an answer.
+        seconds: from its turn to its answer.
+        waited_seconds: for its turn.
+        code: of the error, empty without one.
+    """
+
+    method: str
+    path: str
+    status: int
+    seconds: float
+    waited_seconds: float
+    code: str = ""
+
+
+class Listener:
+    """Hears what happens; each method does nothing unless a subclass says more.
+
+    Methods are called on the worker's loop, in the middle of its work: they must not block. What
+    they raise is logged and changes nothing.
+    """
+
+    def hears(self, name: str) -> bool:
+        """Returns whether a method does anything; else nobody need gather what it is told."""
+        return getattr(type(self), name) is not getattr(Listener, name)
+
+    def accepted(self, count: int) -> None:
+        """So many commands were accepted."""
+
+    def rejected(self, count: int) -> None:
+        """So many messages were rejected."""
+
+    def claimed(self, command_id: str, lane: Priority) -> None:
+        """A run begins."""
+
+    def succeeded(self, end: RunEnd) -> None:
+        """A command has succeeded."""
+
+    def snoozed(self, end: RunEnd) -> None:
+        """A command waits for something outside and is looked at again."""
+
+    def retried(self, end: RunEnd) -> None:
+        """An attempt has failed, and another one follows."""
+
+    def failed(self, end: RunEnd) -> None:
+        """A command has failed for good."""
+
+    def spared(self, end: RunEnd) -> None:
+        """A probe has failed; its lane stays paused and the command waits."""
+
+    def fenced(self, command_id: str, text: bytes, token: int) -> None:
+        """A run has lost its command to another holder, and records nothing."""
+
+    def requested(self, end: RequestEnd) -> None:
+        """A request was sent, or could not be."""
+
+    def held(self, seconds: float, reason: str) -> None:
+        """The service asked the whole fleet to pause."""
+
+    def lane_paused(self, lane: Priority, reason: str) -> None:
+        """Nearly everything in a lane fails."""
+
+    def lane_resumed(self, lane: Priority) -> None:
+        """A probe of a paused lane has succeeded."""
+
+    def breaker_moved(self, is_open: bool, failures: int, open_seconds: float) -> None:
+        """The circuit breaker has opened or closed."""
+
+    def redis_lost(self, event: str, part: str, error: str, kind: str) -> None:
+        """Redis can't be reached; `event` names what has to wait for it."""
+
+    def redis_still_lost(self, parts: list[str], error: str, kind: str, seconds: float) -> None:
+        """Redis is away for so long; told every few seconds."""
+
+    def redis_back(self, seconds: float) -> None:
+        """Redis can be reached again, after so long."""
+
+
+class Telemetry(Listener):
+    """Tells several listeners, each whatever the others do."""
+
+    def __init__(self, listeners: Iterable[Listener]) -> None:
+        self._listeners = tuple(listeners)
+        for name, told in vars(Listener).items():
+            if not name.startswith("_") and callable(told) and name != "hears":
+                setattr(self, name, self._fan_out(name))
+
+    def hears(self, name: str) -> bool:
+        """Returns whether one of the listeners does."""
+        return any(each.hears(name) for each in self._listeners)
+
+    def _fan_out(self, name: str) -> Callable[..., None]:
+        """Returns what calls those listeners that say something of their own to it."""
+        heard = [getattr(each, name) for each in self._listeners if each.hears(name)]
+
+        def tell(*args: Any) -> None:
+            for each in heard:
+                try:
+                    each(*args)
+                except Exception:
+                    log.exception("telemetry.listener_failed", told=name)
+
+        return tell
+
+
+def context_of(command: Command | ReferredCommand | LegibleCommand) -> dict[str, Any]:
+    """Returns what links the log lines of a command to those of other systems."""
+    attributes = command.context()
+    return {name: attributes[name] for name in CONTEXT if name in attributes}
+
+
+def log_fields(command_id: str, text: bytes) -> dict[str, Any]:
+    """Returns what a log line of a command carries; for lines outside of its run."""
+    return {"command_id": command_id, **context_of(read_legible(text))}
