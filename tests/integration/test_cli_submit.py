@@ -201,7 +201,7 @@ def test_a_wait_that_is_left_says_that_the_command_goes_on_and_how_to_look(
 
     standing = served.console.run("status", command_id)
     assert standing.code == 0
-    assert "state training" in " ".join(standing.out.split())
+    assert "state polling" in " ".join(standing.out.split())
     (row,) = served.console.run("status", command_id, "--json").lines
     assert row["progress"]["uuid"] in standing.out
     listed = served.console.run("list", "--state", "polling", "--json").lines
@@ -280,5 +280,5 @@ def test_what_a_worker_logs_is_json_without_secrets(served: Served) -> None:
     assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)
     assert password not in logged
     loggers = {line["logger"] for line in lines}
-    assert "worker.queue.pool.executor" in loggers
+    assert "worker.queue.log_listener" in loggers
     assert any(logger.startswith("celery.") for logger in loggers), "Celery's lines are JSON too"

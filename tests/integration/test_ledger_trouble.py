@@ -205,7 +205,7 @@ async def test_a_guard_of_the_wrong_type_stops_the_note_but_never_a_finish(
     assert await redis.hgetall(lock) == {b"x": b"y"}
 
 
-@pytest.mark.parametrize("name", ["inbox", "moving", "commands"])
+@pytest.mark.parametrize("name", ["inbox", "processing", "commands"])
 async def test_nothing_leaves_the_inbox_while_a_key_has_the_wrong_type(
     redis: Redis, keys: Keys, name: str
 ) -> None:

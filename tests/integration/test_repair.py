@@ -309,7 +309,7 @@ async def test_items_whose_backfill_is_gone_are_dropped(
     assert [key async for key in redis.scan_iter(match=f"{keys.prefix}text:*")] == []
 
 
-@pytest.mark.parametrize("part", ["text", "row"])
+@pytest.mark.parametrize("part", ["text", "command"])
 async def test_an_item_that_lost_a_part_fails_and_its_backfill_goes_on_without_it(
     redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path, part: str
 ) -> None:

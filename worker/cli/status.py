@@ -301,7 +301,10 @@ def _table_row(row: CommandStatus, now: float) -> Row:
 
 
 def _for_machines(row: CommandStatus) -> dict[str, Any]:
-    return {**asdict(row), "changed_at_ms": row.changed_at_ms}
+    told = asdict(row)
+    # The one kind of group that there is for people.
+    backfill = told.pop("group")
+    return {**told, "backfill": backfill, "changed_at_ms": row.changed_at_ms}
 
 
 def _fields(row: CommandStatus, event: Event | None, now: float) -> list[tuple[str, str]]:
