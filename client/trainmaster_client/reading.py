@@ -30,7 +30,7 @@ class Status:
     """What the ledger knows of a command.
 
     Attributes:
-        state: accepted, running, retrying, in_doubt, training, succeeded, failed or cancelled.
+        state: accepted, running, retrying, polling, in_doubt, succeeded, failed or cancelled.
         attempts: that failed, or brought the end.
         last_error: of the latest failed attempt, while the command has not ended.
         end_entry: of its last event in the stream of events, once it has ended.
