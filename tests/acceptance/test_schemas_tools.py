@@ -19,7 +19,9 @@ from schemas.documents import commands_schema, documents, events_schema
 from tests.acceptance.node import install
 from tests.acceptance.pages import snippet
 
-PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text("utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "contract.md").read_text("utf-8")
+EVENTS = (DOCS / "events.md").read_text("utf-8")
 SCRIPTS = Path(sys.executable).parent
 TOOL_SECONDS = 300
 
@@ -40,6 +42,21 @@ const validate = ajv.compile(require("./contract/commands.schema.json"));
 ajv.compile(require("./contract/events.schema.json"));
 const train = { type: "train", dataref: "/a.json" };
 console.log(JSON.stringify([said, validate(train), validate({ type: "train" })]));
+"""
+
+# What a consumer of events does with the generated classes.
+FAILED = """
+failed = {
+    "specversion": "1.0",
+    "id": "1-1/failed",
+    "source": "/trainmaster",
+    "type": "train.failed",
+    "subject": "one",
+    "time": "2026-01-31T12:00:00.000Z",
+    "datacontenttype": "application/json",
+    "data": {"error": {"code": "training_failed", "message": "no luck"}, "attempts": 1},
+}
+print(handle(Event("1-1", failed)))
 """
 
 ASYNCAPI = """
@@ -123,3 +140,5 @@ def test_python_gets_one_class_of_each_name(tmp_path: Path) -> None:
     assert bare(snippet(PAGE, "python", "class Tr")) in bare((tmp_path / "events.py").read_text())
     (tmp_path / "told.py").write_text(snippet(PAGE, "python", "import Event"), "utf-8")
     run([sys.executable, "told.py"], tmp_path)
+    (tmp_path / "consumer.py").write_text(snippet(EVENTS, "python", "AnyEvent") + FAILED, "utf-8")
+    assert run([sys.executable, "consumer.py"], tmp_path) == "failed: training_failed\n"

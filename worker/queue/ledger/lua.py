@@ -4,9 +4,9 @@ A script is not rolled back: one that is refused in its middle has written what 
 script in which anything follows a write, or whose `redis.pcall` would hide a refusal, names in its
 head the commands that it needs there::
 
-    -- Rights: HSET row:  DEL row: text:  ZADD 3  XADD replies:  GET ARGV[5]
+    -- Rights: HSET command:  DEL command: text:  ZADD 3  XADD replies:  GET ARGV[5]
 
-Each command is followed by the keys that it is run on: `3` is KEYS[3], `row:` a family of keys of
+Each command is followed by the keys that it is run on: `3` is KEYS[3], `command:` a family of keys of
 the namespace, whose prefix is ARGV[1], and anything else stands there as it is. Several keys are
 for commands that take several: of others Redis looks at the first key alone. The line becomes a
 check that refuses the script whole. It costs Redis 0.2 microseconds a command, and no round trip.
