@@ -6,8 +6,8 @@ head the commands that it needs there::
 
     -- Rights: HSET command:  DEL command: text:  ZADD 3  XADD replies:  GET ARGV[5]
 
-Each command is followed by the keys that it is run on: `3` is KEYS[3], `command:` a family of keys of
-the namespace, whose prefix is ARGV[1], and anything else stands there as it is. Several keys are
+Each command is followed by the keys that it is run on: `3` is KEYS[3], `command:` a family of keys
+of the namespace, whose prefix is ARGV[1], and anything else stands there as it is. Several keys are
 for commands that take several: of others Redis looks at the first key alone. The line becomes a
 check that refuses the script whole. It costs Redis 0.2 microseconds a command, and no round trip.
 """
