@@ -46,7 +46,7 @@ class Control:
     def state(self, command_id: str) -> str:
         """Returns the state in the row; the console's own view is looked at once, below."""
         found = cast(
-            "bytes | None", self.fleet.client.hget(f"{{trainmaster}}:row:{command_id}", "s")
+            "bytes | None", self.fleet.client.hget(f"{{trainmaster}}:command:{command_id}", "s")
         )
         return "" if found is None else found.decode()
 
@@ -107,7 +107,7 @@ def soon(seconds: float) -> str:
 
 def test_a_training_that_runs_is_cancelled_and_said_to_go_on(control: Control) -> None:
     command_id = control.submit("train", *control.training())
-    control.wait_for(command_id, "training")
+    control.wait_for(command_id, "polling")
     (started,) = (event for event in control.events(command_id) if event["type"] == "train.started")
     training_uuid = started["data"]["training_uuid"]
     said = control.cancel(command_id)
@@ -158,7 +158,7 @@ def test_what_has_ended_is_not_cancelled_and_keeps_its_end(control: Control) -> 
 
 def test_to_cancel_twice_is_to_cancel_once(control: Control) -> None:
     command_id = control.submit("train", *control.training())
-    control.wait_for(command_id, "training")
+    control.wait_for(command_id, "polling")
     assert control.cancel(command_id).code == 0
     assert control.cancel(command_id).code == 0
     assert control.states(command_id).count("cancelled") == 1
@@ -175,7 +175,7 @@ def test_a_cancellation_survives_a_restart(control: Control, which: str) -> None
     cancelled = control.submit("train", *control.training())
     waiting = control.submit("train", *control.training())
     for command_id in (cancelled, waiting):
-        control.wait_for(command_id, "training")
+        control.wait_for(command_id, "polling")
     assert control.cancel(cancelled).code == 0
     (worker,) = control.fleet.workers
     if which == "the worker by kill -9":

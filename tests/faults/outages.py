@@ -217,7 +217,7 @@ def half_written(fleet: Fleet, work: Workload) -> int:
         for lane in ("interactive", "bulk", "suspect")
     )
     for command_id in work.expected:
-        row = fleet.client.hgetall(f"{{trainmaster}}:row:{command_id}")
+        row = fleet.client.hgetall(f"{{trainmaster}}:command:{command_id}")
         whole = set(row) >= {b"t", b"f", b"s", b"l", b"n", b"a", b"m", b"q", b"e", b"v"}
         left += not whole
         left += fleet.client.exists(f"{{trainmaster}}:text:{command_id}")

@@ -62,7 +62,7 @@ def night_plan(tmp_path: Path) -> Plan:
 async def left_of_items(run: Backfilling) -> list[bytes]:
     """Returns keys of items and their results, of which an end leaves none."""
     found = [key async for key in run.redis.scan_iter(match=f"*{run.keys.namespace}*")]
-    return [key for key in found if b"row:" in key or b"text:" in key or b"-results:" in key]
+    return [key for key in found if b"command:" in key or b"text:" in key or b"-results:" in key]
 
 
 async def test_a_backfill_is_begun_once_and_keeps_its_plan(night: Backfilling) -> None:

@@ -248,7 +248,7 @@ async def test_an_owner_is_known_for_as_long_as_its_training_may_stay_hidden(
     assert await bench.redis.ttl(owner) > LONG_SECONDS + LOCK_SECONDS - 60
 
 
-async def test_what_another_command_owned_once_is_never_adopted_though_its_guard_lapsed(
+async def test_what_another_command_owned_once_is_never_adopted_though_its_lock_lapsed(
     bench: Bench,
 ) -> None:
     """A doubt lasts as long as the command's timeout, which may be longer than any lock."""

@@ -404,7 +404,7 @@ async def two_leases(redis: Redis, ledger: Ledger) -> tuple[Lease, Lease]:
     return one, two
 
 
-async def test_a_guard_has_one_holder_and_a_refused_note_changes_nothing(
+async def test_a_lock_has_one_holder_and_a_refused_note_changes_nothing(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     one, two = await two_leases(redis, ledger)
@@ -424,7 +424,7 @@ async def test_a_guard_has_one_holder_and_a_refused_note_changes_nothing(
     assert (await ledger.note(two, {"b": 2}, take_lock=lock))[0] is CheckpointStatus.DONE
 
 
-async def test_a_finish_drops_the_guard_only_if_its_command_holds_it(
+async def test_a_finish_drops_the_lock_only_if_its_command_holds_it(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     one, two = await two_leases(redis, ledger)
@@ -436,7 +436,7 @@ async def test_a_finish_drops_the_guard_only_if_its_command_holds_it(
     assert await redis.exists(lock) == 0
 
 
-async def test_a_guard_lapses_some_time_after_its_holder_has_ended(
+async def test_a_lock_lapses_some_time_after_its_holder_has_ended(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     """Else a command cancelled in the middle of its call would block identical ones for weeks."""
@@ -456,7 +456,7 @@ async def test_a_guard_lapses_some_time_after_its_holder_has_ended(
     assert await redis.get(lock) == b"two"
 
 
-async def test_a_guard_of_a_forgotten_holder_is_free_but_its_creation_stays_owned(
+async def test_a_lock_of_a_forgotten_holder_is_free_but_its_creation_stays_owned(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)
@@ -470,7 +470,7 @@ async def test_a_guard_of_a_forgotten_holder_is_free_but_its_creation_stays_owne
     ] is CheckpointStatus.DONE
 
 
-async def test_testimony_tells_the_next_holder_and_makes_the_command_the_owner(
+async def test_an_orphan_tells_the_next_holder_and_makes_the_command_the_owner(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)

@@ -191,7 +191,7 @@ async def test_a_run_whose_row_got_the_wrong_type_is_fenced_and_harms_no_other(
     assert (await raw_events(redis, keys.events))[2:] == [b"e"]
 
 
-async def test_a_guard_of_the_wrong_type_stops_the_note_but_never_a_finish(
+async def test_a_lock_of_the_wrong_type_stops_the_note_but_never_a_finish(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)

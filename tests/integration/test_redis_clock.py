@@ -266,7 +266,7 @@ async def test_a_hold_and_a_paused_lane_last_no_longer_than_they_were_to(
             await asyncio.sleep(0.05)
 
 
-async def test_a_guard_of_a_command_that_ended_lapses_after_its_time(
+async def test_a_lock_of_a_command_that_ended_lapses_after_its_time(
     redis: Redis, ledger: Ledger, keys: Keys, clock: MovedClock
 ) -> None:
     await open_group(redis, keys)

@@ -312,8 +312,8 @@ async def test_a_right_that_is_missing_leaves_nothing_half_done(
     for family in FAMILIES:
         others = [f"~{{*}}:{one}" for one in FAMILIES if one != family]
         fixed = [f"~{{*}}:{one}*" for one in ("commands", "events", "dead-", "due:", "deadlines")]
-        fixed += [f"~{{*}}:{one}*" for one in ("hold", "epoch", "paused:", "clock", "turns")]
-        fixed += [f"~{{*}}:{one}*" for one in ("permits", "inbox", "celery", "backfills")]
+        fixed += [f"~{{*}}:{one}*" for one in ("hold", "epoch", "paused:", "clock", "rate")]
+        fixed += [f"~{{*}}:{one}*" for one in ("inflight", "inbox", "celery", "backfills")]
         rules[family] = (*others, *fixed, "+@all")
     refused = 0
     for what, rule in rules.items():

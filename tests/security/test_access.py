@@ -272,7 +272,7 @@ def test_no_user_leaves_its_namespace_or_its_part_in_it(guarded: Guarded, user: 
     client = Redis.from_url(guarded.redis.url_of(user))
     attempts: list[tuple[str, ...]] = [
         ("GET", "elsewhere"),
-        ("SET", "{other}:row:1", "x"),
+        ("SET", "{other}:command:1", "x"),
         ("XADD", "{other}:commands", "*", "command", "{}"),
         ("FLUSHALL",),
         ("KEYS", "*"),

@@ -110,7 +110,7 @@ async def test_a_429_holds_the_fleet_for_as_long_as_it_asks_for(
     assert limits.holds == [7, 300]
 
 
-async def test_a_deadline_is_judged_by_the_clock_that_the_gate_has(
+async def test_a_deadline_is_judged_by_the_clock_that_the_throttle_has(
     stub: StubApi, transport: Transport
 ) -> None:
     """This machine's own may be an hour fast or slow."""

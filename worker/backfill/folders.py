@@ -317,6 +317,6 @@ def _remote(filesystem: Any, path: str) -> list[tuple[str, str]]:
         except FileNotFoundError as exc:
             raise SourceError(f"{redact_url(url)}: there is no such folder") from exc
     told = ((str(each["name"]).rstrip("/"), each["type"] == "directory") for each in entries)
-    # Object stores list a folder's own epoch beside what lies in it.
+    # Object stores list a folder's own marker beside what lies in it.
     names = ((name.rpartition("/")[2], is_folder) for name, is_folder in told if name != path)
     return sorted((name, "" if is_folder else _kind(name)) for name, is_folder in names)

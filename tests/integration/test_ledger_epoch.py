@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from worker.queue.ledger.ledger import Ledger
 
 
-async def test_the_first_worker_leaves_the_marker_and_the_next_one_learns_it(
+async def test_the_first_worker_leaves_the_epoch_and_the_next_one_learns_it(
     redis: Redis, keys: Keys
 ) -> None:
     first, second = Epoch(redis, keys), Epoch(redis, keys)
