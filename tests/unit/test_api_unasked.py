@@ -493,7 +493,7 @@ def test_a_server_that_speaks_first_is_not_asked(
 def test_a_connection_without_lies_is_kept(
     server: LyingServer, run: Callable[[Coroutine[Any, Any, Any]], Any], hint: bytes
 ) -> None:
-    """What refuses unasked bytes costs no connection: neither TLS' own records nor hints are any."""
+    """What refuses unasked bytes ends no connection: neither TLS' own records nor hints are any."""
     server.lie = Lie(before=hint)
 
     async def ask() -> None:
