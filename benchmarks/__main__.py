@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what was asked for; returns the exit code."""
     # As after an interrupt, everything that was started is stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    sys.unraisablehook = _exit_again
     options = _parser().parse_args(arguments)
     everyone = contenders()
     known = {one.name for one in everyone} | {one.name for one in SCENARIOS}
@@ -67,6 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     page.write_text(Page(results, everyone, output).renew(page.read_text("utf-8")), "utf-8")
     print(f"written: {page}", flush=True)
     return code
+
+
+def _exit_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Exits once more where Python dropped the exit: it came in the midst of a finalizer."""
+    if issubclass(unraisable.exc_type, SystemExit):
+        # Not now, or this one would be dropped too.
+        signal.signal(signal.SIGALRM, lambda *_: sys.exit(TERMINATED))
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def measure(scenario: Scenario, plan: Plan, results: Results) -> int:

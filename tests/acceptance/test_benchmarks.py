@@ -67,7 +67,7 @@ def test_one_command_measures_and_writes_the_page(tmp_path: Path) -> None:
 def test_nothing_is_left_of_a_run_that_is_broken_off(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "benchmarks", "--only", OURS.name, "--seconds", "600"]
+    command = [sys.executable, "-m", "benchmarks", "--only", OURS.name, "--seconds", "30"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     measuring = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     wait_until(lambda: len(_children(measuring.pid)) >= 3, "Redis, the stub and a worker run")
@@ -75,6 +75,22 @@ def test_nothing_is_left_of_a_run_that_is_broken_off(
     measuring.send_signal(number)
     measuring.wait(SECONDS)
     wait_until(lambda: not any(map(_lives, children)), "all of them are gone")
+
+
+def test_an_exit_that_python_drops_in_a_finalizer_comes_again() -> None:
+    program = """
+import signal, sys, benchmarks.__main__ as measured
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+sys.unraisablehook = measured._exit_again
+class Finalized:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+Finalized()
+while True:
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=SECONDS, check=False)
+    assert done.returncode == 143
 
 
 def _children(pid: int) -> list[int]:

@@ -104,6 +104,7 @@ def bare(code: str) -> str:
     return re.sub(r"[\s,]", "", code).replace('"', "'")
 
 
+@pytest.mark.long
 def test_typescript_gets_one_type_of_each_name(node: Path) -> None:
     """By the commands of the page; what it shows comes out, and what it does with it compiles."""
     run(["sh", "-ec", snippet(PAGE, "sh", "json-schema-to-typescript")], node)
@@ -116,11 +117,13 @@ def test_typescript_gets_one_type_of_each_name(node: Path) -> None:
     run(["npx", "tsc", "--noEmit", "--strict", "told.ts"], node)
 
 
+@pytest.mark.long
 def test_ajv_has_nothing_to_say_in_strict_mode(node: Path) -> None:
     (node / "check.js").write_text(AJV)
     assert orjson.loads(run(["node", "check.js"], node)) == [[], True, False]
 
 
+@pytest.mark.long
 def test_asyncapis_own_parser_finds_nothing_wrong(node: Path) -> None:
     (node / "parse.js").write_text(ASYNCAPI)
     messages = len(documents()["asyncapi.json"]["components"]["messages"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from PIL import Image
 
 from tests.backfills.measured import measure_in
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 LEAST_SCORE = 0.3
 
 
+@pytest.mark.long
 def test_pictures_by_path_score_against_their_truth_while_interactive_commands_go_on(
     studio: Studio, tmp_path: Path
 ) -> None:

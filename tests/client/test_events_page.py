@@ -91,7 +91,7 @@ def ends(folder: Path) -> list[tuple[str, str]]:
 
 def acknowledged(told: Told, group: str) -> bool:
     """Whether a group has read all that there is and holds none of it."""
-    groups: list[Any] = told.redis.xinfo_groups(told.names.events())  # type: ignore[assignment]
+    groups: list[Any] = told.redis.xinfo_groups(told.names.events())
     return any(
         each["name"].decode() == group and not each["pending"] and each["lag"] == 0
         for each in groups

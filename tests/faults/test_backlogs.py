@@ -12,6 +12,8 @@ from worker.queue.ledger.keys import CommandStream
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("stream", CommandStream, ids=["common", "bulk"])
 def test_a_backlog_of_bulk_commands_in_either_stream_ends_whole_and_once(

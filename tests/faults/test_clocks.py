@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 movable = pytest.mark.skipif(not can_move(), reason=NEEDED)
 
+pytestmark = pytest.mark.long
+
 
 def test_a_pause_of_a_day_is_cut_and_lifted_by_a_person_501(tmp_path: Path) -> None:
     found = long_retry_after(tmp_path, 501, 300)

@@ -11,6 +11,8 @@ from tests.faults.downloads import remote_bodies, silent_downloads
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("seed", [106])
 def test_bodies_that_break_off_are_sent_whole_or_read_again_though_workers_die(

@@ -11,6 +11,8 @@ from tests.faults.ids import colliding_ids
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("seed", [105])
 def test_commands_and_items_of_the_same_ids_end_once_each_though_workers_die(

@@ -11,6 +11,8 @@ from tests.faults.refusals import streams_used_up
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("seed", [107])
 def test_nothing_is_lost_or_told_twice_while_redis_refuses_what_scripts_do(

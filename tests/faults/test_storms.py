@@ -13,6 +13,8 @@ from tests.faults.trainings import trainings
 if TYPE_CHECKING:
     from pathlib import Path
 
+LONG = pytest.mark.long
+
 
 @pytest.mark.parametrize("seed", [101])
 def test_workers_redis_and_poison_may_kill_yet_each_command_ends_once(
@@ -25,7 +27,9 @@ def test_workers_redis_and_poison_may_kill_yet_each_command_ends_once(
     assert found.faults > 2
 
 
-@pytest.mark.parametrize(("seed", "shown"), [(102, "listed"), (103, "hidden")])
+@pytest.mark.parametrize(
+    ("seed", "shown"), [(102, "listed"), pytest.param(103, "hidden", marks=LONG)]
+)
 def test_no_training_is_made_twice_though_posts_fail_and_workers_die(
     tmp_path: Path, seed: int, shown: Literal["listed", "hidden"]
 ) -> None:

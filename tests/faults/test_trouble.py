@@ -18,17 +18,39 @@ if TYPE_CHECKING:
 
     from tests.faults.audit import Report
 
+LONG = pytest.mark.long
+
 
 @pytest.mark.parametrize(
     ("seed", "scenario"),
     [
         pytest.param(201, lambda at, seed: frozen(at, seed, 120, 1), id="201-frozen-worker"),
-        pytest.param(202, lambda at, seed: lost_wake_ups(at, seed, 120), id="202-lost-wake-ups"),
-        pytest.param(203, lambda at, seed: tripled(at, seed, 200), id="203-three-of-each"),
-        pytest.param(207, lambda at, seed: cancels(at, seed, 100), id="207-cancels"),
+        pytest.param(
+            202,
+            lambda at, seed: lost_wake_ups(at, seed, 120),
+            id="202-lost-wake-ups",
+            marks=LONG,
+        ),
+        pytest.param(
+            203,
+            lambda at, seed: tripled(at, seed, 200),
+            id="203-three-of-each",
+            marks=LONG,
+        ),
+        pytest.param(207, lambda at, seed: cancels(at, seed, 100), id="207-cancels", marks=LONG),
         pytest.param(208, lambda at, seed: stops(at, seed, 120, 4), id="208-stops"),
-        pytest.param(212, lambda at, seed: retry_after(at, seed, 300, 6), id="212-retry-after"),
-        pytest.param(209, lambda at, seed: rate_limit(at, seed, 50, 5), id="209-rate-limit"),
+        pytest.param(
+            212,
+            lambda at, seed: retry_after(at, seed, 300, 6),
+            id="212-retry-after",
+            marks=LONG,
+        ),
+        pytest.param(
+            209,
+            lambda at, seed: rate_limit(at, seed, 50, 5),
+            id="209-rate-limit",
+            marks=LONG,
+        ),
     ],
 )
 def test_the_promise_holds_in(
@@ -38,6 +60,7 @@ def test_the_promise_holds_in(
     assert found.holds, found.line()
 
 
+@pytest.mark.long
 def test_waits_for_many_trainings_outlive_their_workers_210(tmp_path: Path) -> None:
     found = waiting_trainings(tmp_path, 210, 150, 8, kill_every_seconds=4)
     assert found.holds, found.line()

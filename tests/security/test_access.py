@@ -365,6 +365,19 @@ def test_without_any_one_of_its_rights_the_worker_is_refused_something(
     guarded: Guarded,
 ) -> None:
     """Each right of the file is taken away from a worker at work, and given back."""
+    if guarded.redis.server != SERVERS[-1]:
+        pytest.skip("the other server has a test of its own, which takes two minutes: -m long")
+    assert needless_rights(guarded) == []
+
+
+@pytest.mark.long
+def test_no_right_is_needless_on_the_other_servers_either(guarded: Guarded) -> None:
+    if guarded.redis.server == SERVERS[-1]:
+        pytest.skip("this server is looked at without -m long")
+    assert needless_rights(guarded) == []
+
+
+def needless_rights(guarded: Guarded) -> list[str]:
     needless = []
     for right in rights_of("worker"):
         wait_until(guarded.is_ready, PATIENCE_SECONDS, "the worker is ready")
@@ -373,7 +386,7 @@ def test_without_any_one_of_its_rights_the_worker_is_refused_something(
         if not _is_refused(guarded, right):
             needless.append(right)
         guarded.set_right(f"+{right}")
-    assert needless == []
+    return needless
 
 
 def _is_refused(guarded: Guarded, right: str) -> bool:
