@@ -119,6 +119,11 @@ async def test_what_is_not_there_leaves_the_doubt_and_says_so(bench: Bench) -> N
     assert last["type"] == "train.in_doubt"
     message = last["data"]["error"]["message"]
     assert message == f"Ada said that training {nothing} was created, and there is none"
+    ended = await cancel(
+        bench.redis, bench.ledger.keys, sent, retention_seconds=60, reply_retention_seconds=60
+    )
+    assert (ended.leaves, ended.in_doubt) == ({}, True), "what is not there does not go on"
+    assert nothing not in str((await bench.told(sent))[-1]["data"])
 
 
 async def test_what_is_another_command_s_is_not_adopted_twice(bench: Bench) -> None:

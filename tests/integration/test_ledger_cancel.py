@@ -177,6 +177,15 @@ async def test_a_command_that_this_version_can_not_read_is_cancelled_like_any_ot
     assert await cancelled(redis, keys) == CancelOutcome(CancelStatus.ALREADY_ENDED, "cancelled")
 
 
+async def test_a_phase_of_a_newer_version_is_told_as_a_change_that_was_under_way(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await lease_one(redis, ledger, **TRAIN)
+    await redis.hset(keys.command("one"), "h", "halfway")
+    assert (await cancelled(redis, keys)).in_doubt
+    assert "note" in (await events(redis, keys.events))[-1]["data"]
+
+
 async def test_a_training_noted_while_it_cancels_is_in_the_event_or_the_note_is_fenced(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:

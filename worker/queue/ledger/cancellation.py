@@ -76,12 +76,15 @@ class _Moment:
 
     @property
     def leaves(self) -> dict[str, Any]:
-        return read_progress(self.left)
+        phase = read_phase(self.phase)
+        # What a person named and was not there stands in the row until the doubt is over.
+        return read_progress(self.left) if phase is None or phase.is_known else {}
 
     @property
     def in_doubt(self) -> bool:
         phase = read_phase(self.phase)
-        return phase is not None and phase.is_uncertain
+        # A phase of a newer version says only that something was begun.
+        return phase is None or phase.is_uncertain
 
     @property
     def command(self) -> Command | ReferredCommand | LegibleCommand:

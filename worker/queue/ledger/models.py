@@ -95,6 +95,11 @@ class Phase(StrEnum):
         """Whether something may exist that nobody has found yet."""
         return self in {Phase.INTENDED, Phase.IN_DOUBT, Phase.RESOLVED}
 
+    @property
+    def is_known(self) -> bool:
+        """Whether what was made has a name, found out or told by a person."""
+        return self in {Phase.RESOLVED, Phase.APPLIED}
+
 
 LANE_CODES = {Priority.INTERACTIVE: "i", Priority.BULK: "b"}
 LANES = {code.encode(): lane for lane, code in LANE_CODES.items()}
