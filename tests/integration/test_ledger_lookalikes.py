@@ -73,8 +73,10 @@ async def test_a_rival_that_has_not_ended_counts_however_old_it_is(
     for is_now in (IN_DOUBT, RUNNING, {**IN_DOUBT, "h": b"\xff"}):
         await row(redis, keys, RIVAL, is_now)
         assert await rivals(lookalikes, since=100 * SHOWN) == [RIVAL.command_id]
-    await row(redis, keys, RIVAL, OWNING)
-    assert await rivals(lookalikes, since=1) == []
+    for is_now in (OWNING, {"s": "polling"}, {"s": "polling", "h": b"\xff"}):
+        await lookalikes.enter(NAME, RIVAL, 0)
+        await row(redis, keys, RIVAL, is_now)
+        assert await rivals(lookalikes, since=1) == [], is_now
 
 
 async def test_a_short_retention_never_takes_a_rival_for_shown_within_a_day(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 DAY_SECONDS: Final = 24 * 3600
 # For everything that a fleet may be down for, beyond the time for which anybody counts.
 SPARE_SECONDS: Final = 30 * DAY_SECONDS
+_OWNING: Final = frozenset({RowState.POLLING.encode(), RowState.SUCCEEDED.encode()})
 _ENDED: Final = frozenset(state.encode() for state in RowState if state.ended)
 
 
@@ -195,7 +196,7 @@ class AmbiguousCreations:
         if state is None or entry_id != creator.entry_id.encode():
             return _Standing.UNKNOWN
         known = read_phase(phase)
-        if state == RowState.SUCCEEDED.encode() or known is Phase.APPLIED:
+        if state in _OWNING or known is Phase.APPLIED:
             return _Standing.OWNS
         if state in _ENDED:
             return _Standing.UNKNOWN
