@@ -10,9 +10,16 @@ import pytest
 
 from schemas.enums import Priority
 from tests.console import Console, running_worker, wait_until
-from tests.integration.ledger_acts import accept_one, acceptance, now_ms, open_group, read_entry
+from tests.integration.ledger_acts import (
+    accept_one,
+    acceptance,
+    lease_one,
+    now_ms,
+    open_group,
+    read_entry,
+)
 from worker.queue.ledger.holds import Holds, HoldScope, RefusalBoard
-from worker.queue.ledger.models import RowState, RunResult
+from worker.queue.ledger.models import Phase, RowState, RunResult
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,6 +176,18 @@ async def test_a_release_hastens_the_poll_of_a_training_that_a_429_put_off(
     assert (await Holds(redis, keys).release()).commands == 1
     (lease,) = (await ledger.claim(9)).leases
     assert (lease.command_id, lease.state) == ("limited", RowState.POLLING)
+
+
+async def test_a_release_hastens_no_training_that_was_started_since_the_429(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """It is being polled: whoever claimed it too would fence that run."""
+    lease = await lease_one(redis, ledger)
+    retried = RunResult(lease, RowState.RETRYING, 1, failure="rate_limited")
+    assert await ledger.finish([retried]) == [True]
+    (lease,) = (await ledger.claim(1)).leases
+    await ledger.note(lease, {"uuid": "u"}, phase=Phase.APPLIED, state=RowState.POLLING)
+    assert (await Holds(redis, keys).release()).commands == 0
 
 
 async def test_a_row_whose_code_is_none_keeps_no_other_from_being_hastened(

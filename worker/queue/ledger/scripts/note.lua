@@ -12,7 +12,7 @@
 -- A note that is there already was repeated because its reply was lost: it publishes nothing.
 -- All that can fail for a key of the wrong type is read before the first write.
 --
--- Rights: HMGET command:  HSET command:  GET lock:  SET lock:  DEL lock:  ZADD 2
+-- Rights: HMGET command:  HSET command:  HDEL command:  GET lock:  SET lock:  DEL lock:  ZADD 2
 -- Rights: TYPE replies:  XADD replies:  EXPIRE replies:
 local prefix, id, progress = ARGV[1], ARGV[2], ARGV[7]
 local take, drop = ARGV[11], ARGV[12]
@@ -48,7 +48,11 @@ if take ~= '' then redis.call('SET', take, id, 'EX', ARGV[13]) end
 if drop ~= '' and redis.pcall('GET', drop) == id then redis.call('DEL', drop) end
 redis.call('HSET', row, 'p', progress, 'h', ARGV[15])
 if ARGV[16] ~= '' then redis.call('HSET', row, 'z', ARGV[16]) end
-if ARGV[6] ~= '' then redis.call('HSET', row, 's', ARGV[6]) end
+if ARGV[6] ~= '' then
+  redis.call('HSET', row, 's', ARGV[6])
+  -- It waits for the end of no error any more.
+  redis.call('HDEL', row, 'w')
+end
 redis.call('ZADD', ARGV[4] == 'b' and KEYS[3] or KEYS[2], now + tonumber(ARGV[5]), id)
 if not tells or ARGV[9] == '' then return {1, ''} end
 -- A reply stream whose key holds something else gets nothing: the events stream has it all.
