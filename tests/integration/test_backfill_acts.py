@@ -71,6 +71,19 @@ async def test_a_backfill_is_begun_once_and_keeps_its_plan(night: Backfilling) -
     assert await night.store.ids() == [NAME]
 
 
+async def test_a_result_that_is_amended_keeps_all_of_its_backfill_as_long(
+    night: Backfilling,
+) -> None:
+    """Of its two hashes one alone would tell nothing, and stand in the way of a new one."""
+    turn = Transition({BackfillState.RUNNING}, BackfillState.SUCCEEDED, result=b"{}")
+    await night.store.steer(NAME, turn)
+    both = backfill_key(night.keys, NAME), night.keys.group(NAME)
+    for key in both:
+        await night.redis.expire(key, 60)
+    await night.store.amend_result(NAME, b"[]")
+    assert {await night.redis.ttl(key) > 60 for key in both} == {True}
+
+
 async def test_the_same_items_are_never_fed_twice(night: Backfilling) -> None:
     """A reader whose reply was lost, or that stood still for long, finds the cursor moved."""
     token, before = await night.lead()

@@ -221,6 +221,8 @@ class BackfillStore:
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, "result", result)
             pipe.expire(key, self.retention_seconds)
+            # Of one without the other nothing can be told, and its id could not be used anew.
+            pipe.expire(self.keys.group(backfill_id), self.retention_seconds)
             await pipe.execute()
 
     async def feed(  # noqa: PLR0913 - what is recorded in one step
