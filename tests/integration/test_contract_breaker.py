@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from tests.integration.test_contract_places import running_runner, until_ended
 from tests.integration.test_intake_reading import until
@@ -72,6 +73,20 @@ async def let_run() -> None:
     """Lets whatever was started begin."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+async def test_its_probes_are_nothing_that_the_command_does_whose_failure_was_the_last() -> None:
+    """They go on for as long as an outage lasts, and their lines would carry that command's id."""
+    bound = []
+
+    async def works() -> bool:
+        bound.append(get_contextvars())
+        return True
+
+    breaker = CircuitBreaker(works, failures=1, minimum_seconds=0.05, maximum_seconds=0.2)
+    with bound_contextvars(command_id="one"):
+        await breaker.examine()
+    assert bound == [{}]
 
 
 async def test_it_opens_after_exactly_so_many_failures_in_a_row(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 import structlog
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from schemas.enums import EventState, Priority
 from schemas.events import event_json
@@ -32,9 +33,11 @@ from worker.queue.ledger.keys import COMMAND_FIELD
 from worker.queue.ledger.lanes import Lanes
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.models import SUSPECT_CLAIMS, Lease, Phase, RowState, RunResult
+from worker.queue.ledger.outage import Outage
 from worker.queue.ledger.queries import UNREADABLE, LedgerReader, RowChoice
 from worker.queue.ledger.rate_limits import PERMIT_PAUSE_SECONDS, RedisLimits
 from worker.queue.ledger.streams import entries_between
+from worker.queue.telemetry import Listener
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -376,6 +379,29 @@ async def test_a_permit_whose_reply_was_lost_is_given_to_who_has_it_and_to_nobod
     take = load_script(redis, "take_permit")
     given = [await take(keys=[keys.inflight], args=[name, 1, 60_000]) for name in "aab"]
     assert given == [1, 1, 0]
+
+
+async def test_renewing_permits_is_nothing_that_the_command_does_which_took_the_first(
+    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is logged of it for as long as the process lives would carry that command's id."""
+    bound = []
+
+    class Listening(Listener):
+        def redis_lost(self, *_: object) -> None:
+            bound.append(get_contextvars())
+
+    monkeypatch.setattr("worker.queue.ledger.rate_limits.PERMIT_SECONDS", 0.3)
+    ledger.outage = Outage(telemetry=Listening())
+    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=1)
+    with bound_contextvars(command_id="one"):
+        await limits.enter()
+        await redis.set(keys.inflight, "someone wrote over it")
+        async with asyncio.timeout(60):
+            while not bound:
+                await asyncio.sleep(0.01)
+    await limits.aclose()
+    assert bound == [{}]
 
 
 async def test_permits_are_renewed_while_their_requests_are_under_way(

@@ -6,6 +6,8 @@ import asyncio
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
+from structlog.contextvars import bound_contextvars, get_contextvars
+
 from worker.encord.api.credentials_watch import MOST_UNKNOWN, Admission, CredentialsWatch
 
 if TYPE_CHECKING:
@@ -119,3 +121,17 @@ async def test_who_takes_the_refusal_off_the_board_has_the_api_asked_at_once() -
             await asyncio.sleep(0.05)
     assert api.asked == 2
     await watch.aclose()
+
+
+async def test_the_question_is_nothing_that_the_command_does_which_met_the_401() -> None:
+    """It may be asked for hours, and its lines would carry that command's id."""
+    bound = []
+
+    async def ask() -> tuple[Admission, str]:
+        bound.append(get_contextvars())
+        return Admission.TAKEN, ""
+
+    watch = CredentialsWatch(ask, _Board(), minimum_seconds=0.01, maximum_seconds=0.02)
+    with bound_contextvars(command_id="one"):
+        assert not await watch.examine()
+    assert bound == [{}]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import Context
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,8 @@ class CircuitBreaker:
     def _start(self) -> None:
         if self._prober is None:
             self._told.clear()
-            self._prober = asyncio.create_task(self._watch(), name="breaker")
+            # It outlives the run that it begins in, and none of its lines is about that.
+            self._prober = asyncio.create_task(self._watch(), name="breaker", context=Context())
             self._prober.add_done_callback(lambda _: self._told.set())
 
     async def aclose(self) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import Context
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -118,7 +119,8 @@ class CredentialsWatch:
     def _start(self) -> None:
         if self._asker is None:
             self._told = told = asyncio.Event()
-            self._asker = asyncio.create_task(self._watch(), name="credentials")
+            # It outlives the run that it begins in, and none of its lines is about that.
+            self._asker = asyncio.create_task(self._watch(), name="credentials", context=Context())
             self._asker.add_done_callback(lambda _: told.set())
 
     async def _watch(self) -> None:

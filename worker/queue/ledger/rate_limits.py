@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
+from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -159,7 +160,8 @@ class RedisLimits:
                     await asyncio.sleep(PERMIT_PAUSE_SECONDS)
         self._held.add(permit)
         if self._renewer is None:
-            self._renewer = asyncio.create_task(self._renew(), name="permits")
+            # It outlives the run that it begins in, and none of its lines is about that.
+            self._renewer = asyncio.create_task(self._renew(), name="permits", context=Context())
 
     async def _ask(self, permit: str) -> bool:
         try:
