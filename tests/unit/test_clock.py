@@ -144,6 +144,13 @@ def test_a_clock_that_was_set_right_is_followed_again(
     assert api_clock.now() == pytest.approx(TRUE, abs=1)
 
 
+def test_a_date_is_taken_for_half_a_second_later_than_the_second_it_tells() -> None:
+    machine = Machine(wall=TRUE + HOUR)
+    clock = ApiClock(lambda: machine.wall, lambda: machine.steady)
+    clock.see(401, date(TRUE))
+    assert clock.now() == pytest.approx(TRUE + 0.5, abs=0.001)
+
+
 @pytest.mark.parametrize("said", ["", "yesterday", "Thu, 99 Nov 2026 99:00:00 GMT"])
 def test_a_reply_without_a_date_that_can_be_read_tells_nothing(
     api_clock: ApiClock, machine: Machine, said: str
