@@ -72,6 +72,7 @@ class _Moment:
     left: bytes
     text: bytes
     ended: bool
+    is_member: bool
     now: float
 
     @property
@@ -113,6 +114,9 @@ async def cancel(
         row = await _read(redis, keys, command_id)
         if row is None:
             return await _item_or_unknown(redis, keys, command_id)
+        if row.is_member:
+            # Its group would wait for it for ever.
+            return CancelOutcome(CancelStatus.MEMBER_OF_GROUP, row.state)
         if row.ended:
             return CancelOutcome(CancelStatus.ALREADY_ENDED, row.state)
         command = row.command
@@ -168,10 +172,10 @@ def _data(row: _Moment) -> dict[str, Any]:
 async def _read(redis: Redis, keys: Keys, row_id: str) -> _Moment | None:
     pipe = redis.pipeline(transaction=True)
     pipe.get(keys.text(row_id))
-    pipe.hmget(keys.command(row_id), "s", "t", "n", "q", "p", "e", "h", "z")
+    pipe.hmget(keys.command(row_id), "s", "t", "n", "q", "p", "e", "h", "z", "b")
     pipe.time()
     text, fields, (seconds, microseconds) = await pipe.execute()
-    state, command_type, token, entry_id, progress, ended_at, phase, left = fields
+    state, command_type, token, entry_id, progress, ended_at, phase, left, group = fields
     if state is None:
         return None
     return _Moment(
@@ -184,5 +188,6 @@ async def _read(redis: Redis, keys: Keys, row_id: str) -> _Moment | None:
         left=left or b"",
         text=text or b"",
         ended=ended_at is not None,
+        is_member=group is not None,
         now=seconds + microseconds / 1_000_000,
     )
