@@ -36,6 +36,7 @@ from worker.backfill.steering import cancel_backfill, pause, resume
 from worker.backfill.store import NOBODY, BackfillStore, FeedItem, Transition
 from worker.errors import FencedError
 from worker.queue.ledger.cancellation import CancelStatus, cancel
+from worker.queue.ledger.keys import member_row_id
 from worker.queue.ledger.models import Lease, RowState, RunResult
 
 if TYPE_CHECKING:
@@ -82,6 +83,40 @@ async def test_a_result_that_is_amended_keeps_all_of_its_backfill_as_long(
         await night.redis.expire(key, 60)
     await night.store.amend_result(NAME, b"[]")
     assert {await night.redis.ttl(key) > 60 for key in both} == {True}
+
+
+async def test_an_item_is_cancelled_by_no_name_that_it_has(night: Backfilling) -> None:
+    """Its backfill counts its open items: it would wait for that one for ever."""
+    await night.feed(1)
+    for name in (member_row_id(NAME, 0), f"{NAME}/0"):
+        outcome = await cancel(
+            night.redis, night.keys, name, retention_seconds=60, reply_retention_seconds=60
+        )
+        assert outcome.verdict is CancelStatus.MEMBER_OF_GROUP
+    assert len(await night.claim()) == (await night.standing()).open == 1
+
+
+@pytest.mark.parametrize("is_command", [True, False])
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_of_a_backfill_that_lost_one_of_its_hashes_the_other_is_in_nobodys_way(
+    night: Backfilling, lost: int, is_command: bool
+) -> None:
+    """Someone deleted one, or Redis evicted it."""
+    both = backfill_key(night.keys, NAME), night.keys.group(NAME)
+    turn = Transition({BackfillState.RUNNING}, BackfillState.SUCCEEDED, "why", result=b"{}")
+    await night.store.steer(NAME, turn)
+    await night.redis.hset(both[0], mapping={"read": 9, "passed:folder": 2})
+    await night.redis.hset(both[1], mapping={"failed": 9, "failed:not_found": 9, "orphaned": 1})
+    await night.redis.delete(both[lost])
+    if is_command:
+        lease = await lease_one(night.redis, night.ledger, NAME)
+        assert await night.store.open_for(lease, night.plan) == night.plan
+    else:
+        assert await night.store.open(NAME, night.plan, Origin.CONSOLE, "bf-2") == night.plan
+    now = await night.standing()
+    assert (now.state, now.read, now.failed, now.failures) == (BackfillState.RUNNING, 0, 0, {})
+    assert (now.reason, now.passed_over, now.result, now.silent) == ("", {}, None, False)
+    assert {await night.redis.ttl(key) for key in both} == {-1}
 
 
 async def test_the_same_items_are_never_fed_twice(night: Backfilling) -> None:

@@ -9,12 +9,13 @@
 --         command or it has ended, so that nobody would lead it, {-2, ""} the id of this command
 --         stands for a backfill that another one began
 --
--- Rights: HGET 4  HSET 1  HSET 5  ZADD 2
+-- Rights: HGET 4  DEL 1 5  HSET 1  HSET 5  ZADD 2
 redis.call('ZCARD', KEYS[2]); redis.call('XLEN', KEYS[3])
 if ARGV[6] ~= '' and redis.pcall('HGET', KEYS[4], 'n') ~= ARGV[6] then return {-1, ''} end
 local is = {redis.call('HGET', KEYS[1], 'plan'), redis.call('HGET', KEYS[5], 'entry')}
-if is[1] and ARGV[6] ~= '' and is[2] ~= ARGV[4] then return {-2, ''} end
-if is[1] then
+local known = is[1] and is[2]
+if known and ARGV[6] ~= '' and is[2] ~= ARGV[4] then return {-2, ''} end
+if known then
   if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'render', ARGV[7]) end
   return {0, is[1]}
 end
@@ -22,6 +23,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- First what may be refused: a backfill that was begun is not told of again.
 if ARGV[5] ~= '' then redis.call('XADD', KEYS[3], '*', 'event', ARGV[5]) end
+-- Of one hash without the other nothing can be made any more: someone deleted it, or Redis evicts.
+redis.call('DEL', KEYS[1], KEYS[5])
 redis.call('HSET', KEYS[5], 'state', 'running', 'entry', ARGV[4], 'succeeded', 0, 'failed', 0)
 redis.call('HSET', KEYS[1], 'plan', ARGV[2], 'origin', ARGV[3], 'begun', now, 'leader', 0,
   'leader_until', 0, 'read', 0, 'part', 0, 'collected', 0)
