@@ -109,7 +109,7 @@ async def test_a_call_that_is_lost_again_is_in_doubt_again(bench: Bench) -> None
     ]
 
 
-async def test_what_is_not_there_leaves_the_doubt_and_says_so(bench: Bench) -> None:
+async def test_what_is_not_there_leaves_the_doubt_and_says_so(bench: Bench, redis_url: str) -> None:
     sent = await doubtful_training(bench, LOST)
     nothing = str(uuid4())
     await settle(bench, sent, nothing)
@@ -119,6 +119,8 @@ async def test_what_is_not_there_leaves_the_doubt_and_says_so(bench: Bench) -> N
     assert last["type"] == "train.in_doubt"
     message = last["data"]["error"]["message"]
     assert message == f"Ada said that training {nothing} was created, and there is none"
+    status = Console(redis_url, bench.ledger.keys.namespace).run("status", sent)
+    assert "so the doubt goes on" in " ".join(status.out.split())
     ended = await cancel(
         bench.redis, bench.ledger.keys, sent, retention_seconds=60, reply_retention_seconds=60
     )

@@ -320,7 +320,10 @@ def _fields(row: CommandStatus, event: Event | None, now: float) -> list[tuple[s
         ("accepted", f"{show_moment(row.accepted_at_ms)}, {show_span(now - accepted)} ago"),
     ]
     if row.resolution is not None:
-        fields.append(("resolved", _describe_resolution(row.resolution, now)))
+        told = _describe_resolution(row.resolution, now)
+        if row.phase is Phase.IN_DOUBT and row.resolution.get("created") is not None:
+            told += "; it is not there, or another command's, so the doubt goes on"
+        fields.append(("resolved", told))
     if row.ended_at_ms is not None:
         ended = row.ended_at_ms / 1000
         fields += [
