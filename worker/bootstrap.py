@@ -132,7 +132,7 @@ def create_components(settings: Settings, notify: Callable[[int], None]) -> Comp
     breaker = create_breaker(settings, MlModelsApi(transport), telemetry)
     credentials = create_credentials_watch(settings, transport, api_clock, Holds(redis, keys))
     limits = create_limits(settings, ledger)
-    gate = ThrottledTransport(
+    throttled = ThrottledTransport(
         transport,
         limits,
         breaker,
@@ -142,8 +142,8 @@ def create_components(settings: Settings, notify: Callable[[int], None]) -> Comp
     )
     threads = ThreadPools()
     downloads = create_downloads(settings, threads)
-    around = create_dependencies(settings, ledger, gate, downloads, threads, clock.now)
-    attempts = create_executor(settings, around, breaker, credentials)
+    around = create_dependencies(settings, ledger, throttled, downloads, threads, clock.now)
+    executor = create_executor(settings, around, breaker, credentials)
 
     async def close() -> None:
         await downloads.aclose()
@@ -158,10 +158,10 @@ def create_components(settings: Settings, notify: Callable[[int], None]) -> Comp
         ledger=ledger,
         epoch=Epoch(redis, keys),
         intake=intake,
-        runner=create_worker_pool(settings, ledger, attempts, lambda: intake.behind),
+        pool=create_worker_pool(settings, ledger, executor, lambda: intake.behind),
         breaker=breaker,
         deadlines=DeadlineWatch(
-            ledger, Deadlines(redis, keys, lease_seconds=settings.lease_seconds), attempts
+            ledger, Deadlines(redis, keys, lease_seconds=settings.lease_seconds), executor
         ),
         clock=clock,
         api_ahead_seconds=lambda: api_clock.ahead_seconds,
@@ -214,7 +214,7 @@ def create_downloads(settings: Settings, threads: ThreadPools) -> Downloads:
 def create_dependencies(
     settings: Settings,
     ledger: Ledger,
-    gate: ThrottledTransport,
+    throttled: ThrottledTransport,
     downloads: Downloads,
     threads: ThreadPools,
     now: Callable[[], float] = time.time,
@@ -229,7 +229,7 @@ def create_dependencies(
         file_seconds=settings.download_timeout_seconds,
         data_roots=tuple(settings.data_roots),
         services={
-            Encord: create_encord(settings, gate),
+            Encord: create_encord(settings, throttled),
             Backfills: create_backfills(settings, ledger.redis, ledger.keys),
         },
         source_urls=settings.source_urls,
@@ -300,14 +300,14 @@ def create_stream_consumer(
 def create_worker_pool(
     settings: Settings,
     ledger: Ledger,
-    attempts: Executor,
+    executor: Executor,
     intake_is_behind: Callable[[], bool],
 ) -> WorkerPool:
     """Returns the places of the process."""
     return WorkerPool(
         ledger,
-        attempts,
-        attempts.breaker,
+        executor,
+        executor.breaker,
         places=settings.places,
         lease_seconds=settings.lease_seconds,
         lanes=Lanes(ledger.redis, ledger.keys),

@@ -199,7 +199,7 @@ async def test_a_probe_that_breaks_tells_nothing_and_is_not_the_last(
 async def test_nothing_is_claimed_while_it_is_open(
     bench: Bench, breaker: CircuitBreaker, asked: Asked
 ) -> None:
-    bench.attempts = replace(bench.attempts, breaker=breaker)
+    bench.executor = replace(bench.executor, breaker=breaker)
     for _ in range(FAILURES):
         breaker.failed()
     await until(lambda: _is(breaker.is_open))

@@ -27,7 +27,7 @@ FAILS_ONCE = {"operation": "get_model", "effect": "status", "status": 503, "coun
 def bench(bench: Bench) -> Bench:
     bench.sandbox.faults()
     bench.sandbox.reset_truth()
-    bench.attempts = replace(bench.attempts, max_claims=MAX_CLAIMS)
+    bench.executor = replace(bench.executor, max_claims=MAX_CLAIMS)
     return bench
 
 
@@ -49,7 +49,7 @@ async def claim(bench: Bench, command_id: str) -> Lease:
 
 async def run(bench: Bench, command_id: str) -> RunResult:
     """Claims a command, runs it and records how that ended."""
-    finish = await bench.attempts.carry_out(bench.begin(await claim(bench, command_id)))
+    finish = await bench.executor.carry_out(bench.begin(await claim(bench, command_id)))
     assert await bench.ledger.finish([finish]) == [True]
     return finish
 

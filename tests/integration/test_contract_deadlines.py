@@ -36,7 +36,7 @@ PATIENCE_SECONDS = 60
 async def watching(bench: Bench) -> AsyncIterator[None]:
     """Has somebody look for deadlines, as each worker process does."""
     deadlines = Deadlines(bench.redis, bench.ledger.keys, lease_seconds=30)
-    watch = asyncio.create_task(DeadlineWatch(bench.ledger, deadlines, bench.attempts).watch())
+    watch = asyncio.create_task(DeadlineWatch(bench.ledger, deadlines, bench.executor).watch())
     try:
         yield
     finally:
@@ -52,9 +52,9 @@ def limited(bench: Bench, *, rate: float, concurrent: int) -> None:
         requests_per_second=rate,
         concurrent_requests=concurrent,
     )
-    around = bench.attempts.around
+    around = bench.executor.around
     transport = ThrottledTransport(encord_of(bench).transport._transport, limits, None)
-    bench.attempts = replace(bench.attempts, around=with_encord(around, transport=transport))
+    bench.executor = replace(bench.executor, around=with_encord(around, transport=transport))
 
 
 def calls(bench: Bench, operation: str) -> int:
@@ -105,8 +105,8 @@ async def test_a_call_that_waits_for_a_permit_ends_with_the_deadline(bench: Benc
 
 
 async def test_a_creation_that_waits_for_a_place_ends_with_the_deadline(bench: Bench) -> None:
-    around = with_encord(bench.attempts.around, creations=asyncio.Semaphore(0))
-    bench.attempts = replace(bench.attempts, around=around)
+    around = with_encord(bench.executor.around, creations=asyncio.Semaphore(0))
+    bench.executor = replace(bench.executor, around=around)
     data = data_of(bench, "create_model")
     sent = await bench.send("create_model", data, deadline=in_seconds(SOON_SECONDS))
     assert await end_code(bench, sent) == "deadline_exceeded"
@@ -139,7 +139,7 @@ async def test_an_open_breaker_ends_nobody_later_than_the_deadline(bench: Bench)
 
     breaker = CircuitBreaker(is_away, failures=1, minimum_seconds=60, maximum_seconds=60)
     await breaker.examine()
-    bench.attempts = replace(bench.attempts, breaker=breaker)
+    bench.executor = replace(bench.executor, breaker=breaker)
     sent = await bench.send("list_models", {}, deadline=in_seconds(SOON_SECONDS))
     async with running_runner(bench, places=4), watching(bench):
         await until_ended(bench, sent)

@@ -65,8 +65,8 @@ async def running_worker(bench: Bench) -> AsyncIterator[WorkerPool]:
     """Runs what a worker runs for its places, the renewal of leases included."""
     runner = WorkerPool(
         bench.ledger,
-        bench.attempts,
-        bench.attempts.breaker,
+        bench.executor,
+        bench.executor.breaker,
         places=4,
         lease_seconds=LEASE_SECONDS,
         lanes=Lanes(bench.redis, bench.ledger.keys),

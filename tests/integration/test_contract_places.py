@@ -64,8 +64,8 @@ async def running_runner(
     """Runs a worker's places; what still runs at the end is handed back."""
     runner = WorkerPool(
         bench.ledger,
-        bench.attempts,
-        bench.attempts.breaker,
+        bench.executor,
+        bench.executor.breaker,
         places=places,
         lease_seconds=30,
         lanes=Lanes(bench.redis, bench.ledger.keys),
@@ -123,7 +123,7 @@ async def test_a_worker_whose_credentials_are_refused_claims_nothing(bench: Benc
     watch = CredentialsWatch(ask, board, minimum_seconds=0.05, maximum_seconds=0.05)
     assert await watch.examine()
     sent = await bench.send("list_models", {})
-    refused = replace(bench, attempts=replace(bench.attempts, credentials=watch))
+    refused = replace(bench, executor=replace(bench.executor, credentials=watch))
     async with running_runner(refused, places=4) as runner:
         runner.wake()
         # As long as it takes a worker to look twice.
@@ -288,8 +288,8 @@ async def test_a_backlog_that_is_too_late_pauses_no_lane(bench: Bench) -> None:
 
 def poll_long(bench: Bench) -> None:
     """Lets the bench watch trainings with requests that are held open far longer than a test."""
-    around = with_encord(bench.attempts.around, long_polls=LongPolls(4, 50))
-    bench.attempts = replace(bench.attempts, around=around)
+    around = with_encord(bench.executor.around, long_polls=LongPolls(4, 50))
+    bench.executor = replace(bench.executor, around=around)
 
 
 async def test_a_stop_waits_for_the_call_that_creates_and_for_no_other(bench: Bench) -> None:
@@ -323,7 +323,7 @@ async def test_a_request_that_is_held_open_outlasts_no_wait(bench: Bench) -> Non
 
 async def test_a_command_that_no_worker_can_read_fails_after_its_claims(bench: Bench) -> None:
     """An older worker claims, in the middle of a deploy, what a newer one has accepted."""
-    bench.attempts = replace(bench.attempts, max_claims=3)
+    bench.executor = replace(bench.executor, max_claims=3)
     keys = bench.ledger.keys
     sent = await bench.send("list_models", {}, replyto="sender", correlationid="c")
     newer = {"type": "fly", "data": {}, "replyto": "sender", "correlationid": "c"}

@@ -90,27 +90,27 @@ async def test_neither_the_next_poll_nor_one_held_open_outlasts_the_wait_for_the
 
 
 async def test_no_more_requests_are_held_open_than_there_are_places(bench: Bench) -> None:
-    bench.attempts = replace(
-        bench.attempts, around=with_encord(bench.attempts.around, long_polls=LongPolls(2, 2))
+    bench.executor = replace(
+        bench.executor, around=with_encord(bench.executor.around, long_polls=LongPolls(2, 2))
     )
     ids = [await waiting(bench) for _ in range(3)]
     bench.sandbox.reset_truth()
     runs = [bench.begin(await bench.claim(command_id)) for command_id in ids]
-    finishes = await asyncio.gather(*(bench.attempts.carry_out(run) for run in runs))
+    finishes = await asyncio.gather(*(bench.executor.carry_out(run) for run in runs))
     delays = sorted(finish.delay_seconds or 0.0 for finish in finishes)
     # Those that were held open are asked again at once; the third one takes its turn.
     assert delays[0] < 1
     assert delays[1] < 1
     assert delays[2] >= SHORTEST * (1 - POLL_JITTER)
     again = [bench.begin(run.lease) for run in runs[:2]]
-    for finish in await asyncio.gather(*(bench.attempts.carry_out(run) for run in again)):
+    for finish in await asyncio.gather(*(bench.executor.carry_out(run) for run in again)):
         assert (finish.delay_seconds or 0.0) < 1, "a place that was left is free again"
 
 
 async def test_a_place_is_free_again_after_a_poll_that_failed(bench: Bench) -> None:
     places = LongPolls(1, 5)
-    bench.attempts = replace(
-        bench.attempts, around=with_encord(bench.attempts.around, long_polls=places)
+    bench.executor = replace(
+        bench.executor, around=with_encord(bench.executor.around, long_polls=places)
     )
     sent = await waiting(bench)
     bench.sandbox.faults({"operation": "get_training_status", "effect": "reset"})
@@ -125,15 +125,15 @@ async def test_a_training_stays_a_training_while_its_result_cannot_be_stored(
     """It was created: whoever sees `retrying` could think that it is sent again."""
     in_the_way = tmp_path / "in-the-way"
     in_the_way.write_text("no folder")
-    whole = bench.attempts.results
-    bench.attempts = replace(bench.attempts, results=ResultStore(f"{in_the_way}/results", 1))
+    whole = bench.executor.results
+    bench.executor = replace(bench.executor, results=ResultStore(f"{in_the_way}/results", 1))
     bench.sandbox.reset_truth()
     sent = await bench.send("train", train_data(bench.sandbox, bench.sandbox.create_model()))
     for _ in range(2):
         await bench.attempt(sent)
         assert await bench.state(sent) == "polling"
     assert (await bench.states(sent))[-1] == "retrying"
-    bench.attempts = replace(bench.attempts, results=whole)
+    bench.executor = replace(bench.executor, results=whole)
     assert (await bench.end(sent))["type"] == "train.succeeded"
     assert bench.sandbox.truth()["calls"]["create_training_job"]["by_status"] == {"200": 1}
 
@@ -144,20 +144,20 @@ async def test_what_was_created_is_retrying_while_its_result_cannot_be_stored(
 ) -> None:
     in_the_way = tmp_path / "in-the-way"
     in_the_way.write_text("no folder")
-    whole = bench.attempts.results
-    bench.attempts = replace(bench.attempts, results=ResultStore(f"{in_the_way}/results", 1))
+    whole = bench.executor.results
+    bench.executor = replace(bench.executor, results=ResultStore(f"{in_the_way}/results", 1))
     data = data_of(bench, command_type)
     sent = await bench.send(command_type, data)
     for _ in range(2):
         await bench.attempt(sent)
         assert await bench.state(sent) == "retrying"
-    bench.attempts = replace(bench.attempts, results=whole)
+    bench.executor = replace(bench.executor, results=whole)
     assert (await bench.end(sent))["type"] == f"{command_type}.succeeded"
     assert made(bench, command_type, data) == 1
 
 
 def schedule(bench: Bench, polls: PollSchedule) -> None:
-    bench.attempts = replace(bench.attempts, around=with_encord(bench.attempts.around, polls=polls))
+    bench.executor = replace(bench.executor, around=with_encord(bench.executor.around, polls=polls))
 
 
 async def waiting(bench: Bench, timeout_seconds: int = 10_000_000) -> str:

@@ -78,7 +78,7 @@ async def test_a_lost_reply_to_an_intent_leaves_no_doubt_for_nothing_was_sent(
     run = bench.begin(await bench.claim(sent))
     ledger.keeps = 0
     with pytest.raises(RedisConnectionError):
-        await bench.attempts.carry_out(run)
+        await bench.executor.carry_out(run)
     assert made(bench, command_type, data) == 0
     terminal = await bench.end(sent)
     assert terminal["type"] == f"{command_type}.succeeded"
@@ -107,8 +107,8 @@ async def test_files_on_disks_never_take_more_memory_than_bodies_may(
     picture.write_bytes(b"x" * 3 * FIRST_BYTES)
     files = AllowedFiles((tmp_path,), "data.data_path", MAX_IMAGE_BYTES)
     budget = ByteBudget(8 * FIRST_BYTES)
-    around = replace(bench.attempts.around, bodies=budget)
-    bench.attempts = replace(bench.attempts, around=around)
+    around = replace(bench.executor.around, bodies=budget)
+    bench.executor = replace(bench.executor, around=around)
     used: list[int] = []
 
     async def read(run: RunContext[Command]) -> None:
@@ -193,7 +193,7 @@ async def test_a_lone_command_outlives_an_outage_that_is_longer_than_its_attempt
         return True
 
     breaker = CircuitBreaker(works, failures=1000, minimum_seconds=0.05, maximum_seconds=0.05)
-    bench.attempts = replace(bench.attempts, breaker=breaker)
+    bench.executor = replace(bench.executor, breaker=breaker)
     bench.sandbox.faults({"operation": "*", "effect": "status", "status": 503})
     sent = await bench.send("list_models", {})
     try:
@@ -424,9 +424,9 @@ class MarkedGate(ThrottledTransport):
 
 def with_gate(bench: Bench, then: Callable[[], Awaitable[None]]) -> Executor:
     """Returns the bench's attempts behind such a gate."""
-    around = bench.attempts.around
+    around = bench.executor.around
     return replace(
-        bench.attempts,
+        bench.executor,
         around=with_encord(around, transport=MarkedGate(encord_of(bench).transport, then)),
     )
 
@@ -585,9 +585,9 @@ async def test_a_creation_waits_for_its_place_until_the_deadline_by_redis_clock(
         return time.time() - 3600
 
     transport = ThrottledTransport(encord_of(bench).transport._transport, None, None, now=now)
-    around = with_encord(bench.attempts.around, creations=places, transport=transport)
+    around = with_encord(bench.executor.around, creations=places, transport=transport)
     around = replace(around, now=now)
-    slow = replace(bench.attempts, around=around)
+    slow = replace(bench.executor, around=around)
     data = data_of(bench, "create_model")
     sent = await bench.send("create_model", data)
     run = slow.begin(await bench.claim(sent))

@@ -284,7 +284,7 @@ async def test_identical_creations_go_one_after_the_other_and_each_gets_its_own(
     )
     ids = [await bench.send("train", data, id=f"twin-{number}") for number in range(2)]
     runs = [bench.begin(await bench.claim(command_id)) for command_id in ids]
-    finishes = await asyncio.gather(*(bench.attempts.carry_out(run) for run in runs))
+    finishes = await asyncio.gather(*(bench.executor.carry_out(run) for run in runs))
     await bench.ledger.finish(finishes)
     states = sorted([await bench.state(command_id) for command_id in ids])
     assert states == ["accepted", "succeeded"], "one of them had to wait"
@@ -319,7 +319,7 @@ async def test_a_worker_that_died_after_its_intent_leaves_a_doubt_not_a_second_p
         SIMULATED, {"operation": "create_training_job", "effect": "latency", "seconds": 2}
     )
     run = bench.begin(await bench.claim(sent))
-    dying = asyncio.create_task(bench.attempts.carry_out(run))
+    dying = asyncio.create_task(bench.executor.carry_out(run))
     while not run.changing:
         await asyncio.sleep(0.005)
     await asyncio.sleep(0.05)
@@ -347,7 +347,7 @@ async def test_who_lost_its_lease_during_the_post_leaves_word_for_the_next(
         {"operation": operation, "effect": "latency", "seconds": 2},
     )
     slow = bench.begin(await bench.claim(sent))
-    first = asyncio.create_task(bench.attempts.carry_out(slow))
+    first = asyncio.create_task(bench.executor.carry_out(slow))
     while not slow.changing:
         await asyncio.sleep(0.005)
     await bench.attempt(sent)
@@ -381,7 +381,7 @@ async def test_a_command_cancelled_during_its_post_lets_an_identical_one_go_on(
         SIMULATED, {"operation": "create_training_job", "effect": "latency", "seconds": 2}
     )
     run = bench.begin(await bench.claim(cancelled))
-    first = asyncio.create_task(bench.attempts.carry_out(run))
+    first = asyncio.create_task(bench.executor.carry_out(run))
     while run.phase is not Phase.INTENDED:
         await asyncio.sleep(0.005)
     outcome = await cancel(

@@ -82,7 +82,7 @@ async def test_what_is_created_keeps_such_losses_in_its_row_and_in_its_event(
     stub.answers.extend([answer({"results": []}), answer(model)])
     sent = await bench.send("create_model", data)
     run = bench.begin(await bench.claim(sent))
-    finish = await bench.attempts.carry_out(run)
+    finish = await bench.executor.carry_out(run)
     row = await LedgerReader(bench.redis, bench.ledger.keys).status(sent)
     assert row is not None
     assert row.progress is not None

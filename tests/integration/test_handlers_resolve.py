@@ -151,7 +151,7 @@ async def test_a_run_that_still_asks_records_nothing_more(bench: Bench, created:
     run = bench.begin(await bench.claim(sent))
     await settle(bench, sent, uuid if created else None)
     states = await bench.states(sent)
-    assert await bench.ledger.finish([await bench.attempts.carry_out(run)]) == [False]
+    assert await bench.ledger.finish([await bench.executor.carry_out(run)]) == [False]
     assert await bench.states(sent) == states
 
 

@@ -341,7 +341,7 @@ async def test_a_cancelled_command_runs_no_more(bench: Bench) -> None:
     )
     assert outcome.verdict is CancelStatus.CANCELLED
     assert outcome.leaves["training_uuid"]
-    assert await bench.ledger.finish([await bench.attempts.carry_out(run)]) == [False]
+    assert await bench.ledger.finish([await bench.executor.carry_out(run)]) == [False]
     assert await bench.states(sent) == ["accepted", "started", "cancelled"]
 
 

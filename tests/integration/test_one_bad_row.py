@@ -44,7 +44,7 @@ async def bench(
     sandbox.faults()
     async with open_bench(redis, ledger, sandbox, tmp_path) as opened:
         # A second claim is one too many, so that nobody has to wait for it.
-        opened.attempts = replace(opened.attempts, max_claims=1)
+        opened.executor = replace(opened.executor, max_claims=1)
         yield opened
 
 
@@ -100,12 +100,12 @@ async def test_a_row_whose_number_is_none_keeps_no_other_from_being_claimed(
 async def test_a_row_of_a_newer_worker_is_left_as_it_is_until_nobody_knows_it(
     bench: Bench,
 ) -> None:
-    bench.attempts = replace(bench.attempts, max_claims=2)
+    bench.executor = replace(bench.executor, max_claims=2)
     sent = await bench.send("list_models", {})
     row = bench.ledger.keys.command(sent)
     await bench.redis.hset(row, mapping={"s": "resting", "h": "rested"})
     for _ in range(2):
-        assert bench.attempts.unreadable(await bench.claim(sent), ValueError()) is None
+        assert bench.executor.unreadable(await bench.claim(sent), ValueError()) is None
         assert await bench.redis.hmget(row, "s", "h") == [b"resting", b"rested"]
     async with running_runner(bench, places=4):
         await bench.redis.zadd(bench.ledger.keys.due_interactive, {sent: 0})
@@ -137,8 +137,8 @@ async def _odd_message(run: RunContext[Any]) -> Outcome:
 async def test_an_end_that_cannot_be_written_fails_its_own_command(
     bench: Bench, handler: Any
 ) -> None:
-    bench.attempts = replace(
-        bench.attempts, handlers={**load_handlers(HANDLERS), CommandType.LIST_MODELS: handler}
+    bench.executor = replace(
+        bench.executor, handlers={**load_handlers(HANDLERS), CommandType.LIST_MODELS: handler}
     )
     sent = [
         await bench.send("list_models", {}, correlationid="odd" if number == BAD else "even")
@@ -195,7 +195,7 @@ async def test_a_deadline_of_a_command_that_cannot_be_told_ends_that_one_alone(
     await bench.redis.hset(keys.command(item), "s", "resting")
     await bench.redis.zadd(keys.deadlines, {item: 0})
     deadlines = Deadlines(bench.redis, keys, lease_seconds=30)
-    watch = asyncio.create_task(DeadlineWatch(bench.ledger, deadlines, bench.attempts).watch())
+    watch = asyncio.create_task(DeadlineWatch(bench.ledger, deadlines, bench.executor).watch())
     try:
         await until_ended(bench, sent)
         assert not watch.done()

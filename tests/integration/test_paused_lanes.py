@@ -38,7 +38,7 @@ OFTEN_SECONDS = 0.05
 @pytest.fixture
 def bench(bench: Bench) -> Bench:
     """Probes that failed may be drawn again soon."""
-    bench.attempts = replace(bench.attempts, probe_seconds=OFTEN_SECONDS)
+    bench.executor = replace(bench.executor, probe_seconds=OFTEN_SECONDS)
     return bench
 
 

@@ -52,7 +52,7 @@ class Bench:
 
     redis: Redis
     ledger: Ledger
-    attempts: Executor
+    executor: Executor
     sandbox: SandboxProcess
     numbers: list[int] = field(default_factory=lambda: [0])
 
@@ -76,13 +76,13 @@ class Bench:
 
     def begin(self, lease: Lease) -> RunContext[Command]:
         """Returns the run of a lease."""
-        return self.attempts.begin(lease)
+        return self.executor.begin(lease)
 
     async def attempt(self, command_id: str) -> RunResult | None:
         """Claims and runs a command once and records how that ended; None if it was fenced."""
         run = self.begin(await self.claim(command_id))
         try:
-            finish = await self.attempts.carry_out(run)
+            finish = await self.executor.carry_out(run)
         except FencedError:
             return None
         await self.ledger.finish([finish])
@@ -200,7 +200,7 @@ async def open_bench(
 
 def encord_of(bench: Bench) -> Encord:
     """Returns what the bench's handlers have of the API."""
-    return bench.attempts.around.service(Encord)
+    return bench.executor.around.service(Encord)
 
 
 def with_encord(around: Dependencies, **changes: Any) -> Dependencies:

@@ -30,10 +30,10 @@ MOST_IN_A_SCRIPT: Final = 256
 class DeadlineWatch:
     """Looks for deadlines that have passed; asks for no place, and nothing of the API."""
 
-    def __init__(self, ledger: Ledger, deadlines: Deadlines, attempts: Executor) -> None:
+    def __init__(self, ledger: Ledger, deadlines: Deadlines, executor: Executor) -> None:
         self._ledger = ledger
         self._deadlines = deadlines
-        self._attempts = attempts
+        self._executor = executor
 
     async def watch(self) -> None:
         """Ends what is late, at its deadline, until it is cancelled."""
@@ -58,14 +58,14 @@ class DeadlineWatch:
 
     def _finish(self, lease: Lease) -> RunResult:
         try:
-            run = self._attempts.begin(lease)
+            run = self._executor.begin(lease)
         except Exception as exc:
             if not isinstance(exc, InvalidCommandError):
                 log.exception("command.unreadable", **fields_of(lease))
-            return give_up_late(lease, self._attempts.last_word())
+            return give_up_late(lease, self._executor.last_word())
         try:
             with bound_contextvars(**fields_of(lease)):
-                return self._attempts.late(run)
+                return self._executor.late(run)
         except Exception as exc:
             log.exception("run.end_untold", **fields_of(lease))
-            return self._attempts.unrecordable(lease, exc)
+            return self._executor.unrecordable(lease, exc)

@@ -70,14 +70,14 @@ class Components:
         credentials: tells whether the API takes them.
         repair: puts back what Redis lost.
         witness: remembers the epoch outside of Redis.
-        close: closes what the parts opened.
+        close: closes what the components opened.
     """
 
     redis: Redis
     ledger: Ledger
     epoch: Epoch
     intake: StreamConsumer
-    runner: WorkerPool
+    pool: WorkerPool
     breaker: CircuitBreaker
     deadlines: DeadlineWatch
     clock: Clock
@@ -109,7 +109,7 @@ class Supervisor:
     """Starts and stops everything that runs on the loop.
 
     Args:
-        build: builds the parts; called on the loop, with the engine's `notify`.
+        build: builds the components; called on the loop, with the engine's `notify`.
         publish_wake_up: sends the Celery message that opens a drain; may block.
         on_broken: called once when a part has ended that never should, or the ledger is lost.
     """
@@ -131,7 +131,7 @@ class Supervisor:
         self._calling = threading.Lock()
         self._calls: set[Future[Any]] = set()
         self._closed = False
-        self._parts: Components | None = None
+        self._components: Components | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._wake_up_pending = False
         # A thread of its own: whatever else hangs, others are told that something is due.
@@ -142,7 +142,7 @@ class Supervisor:
         self._alarm = ClockAlarm()
 
     def start(self) -> None:
-        """Starts the loop's thread; returns once all parts run, so not before Redis answers.
+        """Starts the loop's thread; returns once all components run, so not before Redis answers.
 
         Raises:
             TrainmasterError: a part can't be built, or Redis can't be trusted.
@@ -167,16 +167,16 @@ class Supervisor:
         self._call(self._submit(text, CommandStream.of(priority)))
 
     async def _submit(self, text: bytes, stream: CommandStream) -> None:
-        if self._parts is None:
+        if self._components is None:
             raise RuntimeError("the engine has not started")
-        keys = self._parts.ledger.keys
-        await self._parts.redis.xadd(keys.stream(stream), {COMMAND_FIELD: text})
+        keys = self._components.ledger.keys
+        await self._components.redis.xadd(keys.stream(stream), {COMMAND_FIELD: text})
 
     def stop_claiming(self) -> None:
         """Ends open drains; safe in a signal handler."""
         self._stopping = True
-        if self._parts is not None:
-            self._loop.call_soon_threadsafe(self._parts.runner.stop)
+        if self._components is not None:
+            self._loop.call_soon_threadsafe(self._components.pool.stop)
 
     def stop(self) -> None:
         """Hands back or finishes what runs, settles, closes, and ends the thread."""
@@ -218,31 +218,31 @@ class Supervisor:
         self._loop.close()
 
     async def _open(self) -> None:
-        parts = await self._build(self.notify)
+        components = await self._build(self.notify)
         try:
-            await self._meet(parts)
+            await self._meet(components)
         except BaseException:
-            await parts.close()
+            await components.close()
             raise
-        self._parts = parts
-        self._begin({"deadlines": parts.deadlines.watch()})
+        self._components = components
+        self._begin({"deadlines": components.deadlines.watch()})
         # Commands whose deadline passes are ended even by a worker that can do nothing else.
-        if not await parts.credentials.enter(lambda: self._stopping):
+        if not await components.credentials.enter(lambda: self._stopping):
             await _end(self._tasks)
-            await parts.credentials.aclose()
-            await parts.close()
+            await components.credentials.aclose()
+            await components.close()
             raise SystemExit(0)
         self._begin({
-            "settle": parts.runner.settle(),
-            "renew": parts.runner.renew(),
-            "read": parts.intake.read(),
-            "inbox": parts.intake.move_inbox(),
-            "celery": parts.intake.move_celery(),
-            "take-over": parts.intake.take_over(),
-            "sweep": self._sweep(parts),
-            "repair": parts.repair.watch(),
-            "witness": parts.witness.keep(parts.epoch.known),
-            "policy": parts.repair.watch_policy(),
+            "settle": components.pool.settle(),
+            "renew": components.pool.renew(),
+            "read": components.intake.read(),
+            "inbox": components.intake.move_inbox(),
+            "celery": components.intake.move_celery(),
+            "take-over": components.intake.take_over(),
+            "sweep": self._sweep(components),
+            "repair": components.repair.watch(),
+            "witness": components.witness.keep(components.epoch.known),
+            "policy": components.repair.watch_policy(),
         })
 
     def _begin(self, acts: Mapping[str, Coroutine[Any, Any, None]]) -> None:
@@ -251,7 +251,7 @@ class Supervisor:
             task.add_done_callback(self._task_ended)
         self._tasks += tasks
 
-    async def _meet(self, parts: Components) -> None:
+    async def _meet(self, components: Components) -> None:
         """Waits for Redis, and looks whether it can be trusted with the ledger.
 
         Raises:
@@ -263,12 +263,12 @@ class Supervisor:
             if self._stopping:
                 raise SystemExit(0)
             try:
-                facts = await server_facts(parts.redis)
+                facts = await server_facts(components.redis)
                 refuse_unsuitable(facts)
-                await parts.epoch.enter(parts.witness.recall)
-                parts.ledger.epoch = parts.epoch.known
+                await components.epoch.enter(components.witness.recall)
+                components.ledger.epoch = components.epoch.known
                 # Before the first command: none is judged by the clock of this machine.
-                await self._mind_clock(parts)
+                await self._mind_clock(components)
             except AuthenticationError as exc:
                 raise SettingError(
                     f"TRAINMASTER_REDIS_URL: the server refuses us: {exc}",
@@ -300,23 +300,23 @@ class Supervisor:
         self._on_broken()
 
     async def _close(self) -> None:
-        parts = self._parts
-        if parts is None:
+        components = self._components
+        if components is None:
             return
         readers = [task for task in self._tasks if task.get_name() not in {"settle", "renew"}]
         await _end(readers)
-        await parts.runner.close(self._times.grace)
+        await components.pool.close(self._times.grace)
         await _end(self._tasks)
         try:
-            await asyncio.wait_for(parts.intake.leave(), 2.0)
+            await asyncio.wait_for(components.intake.leave(), 2.0)
         except RETRYABLE_REDIS_ERRORS as exc:
-            parts.ledger.outage.failed(ONCE, exc)
-        await parts.breaker.aclose()
-        await parts.credentials.aclose()
-        await parts.close()
+            components.ledger.outage.failed(ONCE, exc)
+        await components.breaker.aclose()
+        await components.credentials.aclose()
+        await components.close()
 
     async def _drain(self) -> None:
-        if self._parts is not None and await self._parts.runner.drain(self._times.slice):
+        if self._components is not None and await self._components.pool.drain(self._times.slice):
             self.notify(1)
 
     def _drain_unasked(self) -> None:
@@ -326,25 +326,25 @@ class Supervisor:
             return
         self._own_drain = asyncio.create_task(self._drain(), name="drain")
 
-    def _watch_silence(self, parts: Components, due: int) -> None:
+    def _watch_silence(self, components: Components, due: int) -> None:
         """Sees that commands are due and no wake-up comes: its consumer may be in trouble."""
-        self._silent_sweeps = self._silent_sweeps + 1 if due and not parts.runner.draining else 0
+        self._silent_sweeps = self._silent_sweeps + 1 if due and not components.pool.draining else 0
         if self._silent_sweeps >= SILENT_SWEEPS:
             log.warning("engine.wake_ups_missed", due=due)
             self._drain_unasked()
 
     def notify(self, count: int) -> None:
         """Sees to it that commands which are due get run; `count` of them, as far as known."""
-        parts = self._parts
-        if parts is None or count < 1 or self._stopping:
+        components = self._components
+        if components is None or count < 1 or self._stopping:
             return
-        if parts.runner.draining:
-            parts.runner.wake()
-            if not parts.runner.is_full:
+        if components.pool.draining:
+            components.pool.wake()
+            if not components.pool.is_full:
                 return
         if not self._wake_up_pending:
             self._wake_up_pending = True
-            full = parts.runner.draining
+            full = components.pool.draining
             pause = FULL_WAKE_UP_PAUSE_SECONDS if full else WAKE_UP_PAUSE_SECONDS
             try:
                 self._wake_ups.submit(self._send_wake_up, pause)
@@ -371,40 +371,40 @@ class Supervisor:
     def _wake_up_sent(self, trouble: Exception | None) -> None:
         self._wake_up_pending = False
         # In an outage of Redis that is told already.
-        if trouble is not None and not (self._parts and self._parts.ledger.outage.lasts):
+        if trouble is not None and not (self._components and self._components.ledger.outage.lasts):
             log.warning("engine.wake_up_failed", error=str(trouble), kind=type(trouble).__name__)
 
-    async def _sweep(self, parts: Components) -> None:
+    async def _sweep(self, components: Components) -> None:
         """Finds what is due though nobody was told: retries, polls, lost wake-ups, dead runs."""
         trim_at = 0.0
         while True:
             await asyncio.sleep(self._times.sweep)
             try:
-                await parts.epoch.check()
-                due = sum(await parts.ledger.count_due(await self._mind_clock(parts)))
+                await components.epoch.check()
+                due = sum(await components.ledger.count_due(await self._mind_clock(components)))
                 self.notify(due)
-                self._watch_silence(parts, due)
+                self._watch_silence(components, due)
                 if time.monotonic() >= trim_at:
                     trim_at = time.monotonic() + TRIM_SECONDS
-                    await parts.ledger.trim_events(self._times.event_retention)
+                    await components.ledger.trim_events(self._times.event_retention)
             except RETRYABLE_REDIS_ERRORS as exc:
-                parts.ledger.outage.failed("sweep", exc)
+                components.ledger.outage.failed("sweep", exc)
             else:
-                parts.ledger.outage.worked("sweep")
+                components.ledger.outage.worked("sweep")
 
-    async def _mind_clock(self, parts: Components) -> int:
+    async def _mind_clock(self, components: Components) -> int:
         """Learns Redis' time, and mends what a clock that went back has made late; in ms."""
-        begun = parts.clock.steady()
-        now_ms, back_ms = await parts.ledger.mind_clock()
-        parts.clock.learn(now_ms / 1000, begun, parts.clock.steady())
-        if self._alarm.is_due("redis", parts.clock.ahead_seconds):
+        begun = components.clock.steady()
+        now_ms, back_ms = await components.ledger.mind_clock()
+        components.clock.learn(now_ms / 1000, begun, components.clock.steady())
+        if self._alarm.is_due("redis", components.clock.ahead_seconds):
             log.warning(
                 "clock.differs",
                 other="redis",
-                ahead_seconds=round(parts.clock.ahead_seconds, 1),
+                ahead_seconds=round(components.clock.ahead_seconds, 1),
                 advice="set both clocks by NTP; commands are judged by Redis' clock meanwhile",
             )
-        ahead_seconds = parts.api_ahead_seconds()
+        ahead_seconds = components.api_ahead_seconds()
         if self._alarm.is_due("api", ahead_seconds):
             log.warning(
                 "clock.differs",
@@ -414,9 +414,9 @@ class Supervisor:
             )
         if back_ms:
             log.warning("redis.clock_went_back", seconds=back_ms / 1000)
-            moved = await parts.ledger.move_back(back_ms)
-            parts.intake.take_all_over()
-            await parts.ledger.mind_clock(back_ms)
+            moved = await components.ledger.move_back(back_ms)
+            components.intake.take_all_over()
+            await components.ledger.mind_clock(back_ms)
             log.warning("redis.due_times_moved", commands=moved)
         return now_ms
 

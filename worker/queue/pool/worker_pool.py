@@ -74,7 +74,7 @@ class WorkerPool:
     def __init__(  # noqa: PLR0913 - built in one place
         self,
         ledger: Ledger,
-        attempts: Executor,
+        executor: Executor,
         breaker: CircuitBreaker,
         *,
         places: int,
@@ -86,8 +86,8 @@ class WorkerPool:
         intake_is_behind: Callable[[], bool] = lambda: False,
     ) -> None:
         self._ledger = ledger
-        self._attempts = attempts
-        self._telemetry = attempts.around.telemetry
+        self._executor = executor
+        self._telemetry = executor.around.telemetry
         self._breaker = breaker
         self._lanes = lanes
         self._share = share
@@ -238,7 +238,7 @@ class WorkerPool:
 
     def _held_seconds(self) -> float:
         """For how long nothing may be claimed: the API asked for it, or it is in trouble."""
-        if self._breaker.is_open or self._attempts.is_refused:
+        if self._breaker.is_open or self._executor.is_refused:
             return BREAKER_PAUSE_SECONDS
         return max(0.0, self._held_until - time.monotonic())
 
@@ -269,12 +269,12 @@ class WorkerPool:
     def _begin(self, lease: Lease) -> RunContext[Command] | None:
         """Returns the run of a lease; None, and its end if there is one, where it can't be read."""
         try:
-            run = self._attempts.begin(lease)
+            run = self._executor.begin(lease)
         except Exception as exc:
             bind_contextvars(**fields_of(lease))
             if not isinstance(exc, InvalidCommandError):
                 log.exception("run.defect")
-            unread = self._attempts.unreadable(lease, exc)
+            unread = self._executor.unreadable(lease, exc)
             if unread is not None:
                 self._end(unread)
             return None
@@ -291,14 +291,14 @@ class WorkerPool:
         if run is None:
             return
         try:
-            finish = await self._attempts.carry_out(run)
+            finish = await self._executor.carry_out(run)
         except FencedError:
             self._telemetry.fenced(lease.command_id, lease.text, lease.token)
             return
         except asyncio.CancelledError:
             if not self._stopping.is_set():
                 raise
-            finish = self._attempts.hand_back(run)
+            finish = self._executor.hand_back(run)
         except RETRYABLE_REDIS_ERRORS as exc:
             # The ledger could not be asked in the middle of a run. The lease decides: the
             # command is claimed again when it ends, with what was noted until now.
@@ -307,7 +307,7 @@ class WorkerPool:
             return
         except Exception as exc:
             log.exception("run.defect")
-            finish = self._attempts.defect(run, exc)
+            finish = self._executor.defect(run, exc)
         self._end(finish)
 
     def _end(self, finish: RunResult) -> None:
@@ -385,7 +385,7 @@ class WorkerPool:
             raise
         except Exception as exc:
             log.exception("run.unrecordable", **fields_of(finish.lease))
-            plain = self._attempts.unrecordable(finish.lease, exc)
+            plain = self._executor.unrecordable(finish.lease, exc)
             (was_done,) = await self._ledger.finish([plain])
         return was_done
 
