@@ -277,6 +277,22 @@ async def test_a_hold_is_shown_with_no_longer_rest_than_it_was_to_have(
     assert hold.rest_ms <= 5000
 
 
+@pytest.mark.parametrize(
+    "value", [b"", b"by hand", b"wait 5 minutes", b"5 minutes more", b"\xff 1 2"]
+)
+async def test_a_hold_of_any_other_text_counts_from_now_for_as_long_as_its_key_lives(
+    redis: Redis, keys: Keys, value: bytes
+) -> None:
+    holds = Holds(redis, keys)
+    await redis.set(keys.hold, value, px=3_600_000)
+    before = await holds.now_ms()
+    (hold,) = await holds.list()
+    assert hold.reason == "the API asked for a pause"
+    assert hold.since_ms >= before
+    assert hold.rest_ms is not None
+    assert hold.rest_ms > 5000
+
+
 async def test_a_refusal_tells_since_when_however_often_it_is_told_again(
     redis: Redis, keys: Keys
 ) -> None:

@@ -214,6 +214,8 @@ async def test_dead_letters_are_filtered_oldest_first_over_many_pages(
     assert [letter async for letter in letters.list(command_type="train")] == []
     turned = [letter.at_ms async for letter in letters.list(newest_first=True)]
     assert turned == list(reversed(range(450)))
+    since = [letter.at_ms async for letter in letters.list(newest_first=True, since_ms=1440)]
+    assert since == [at_ms for at_ms in turned if at_ms >= 440]
     latest = letters.list(newest_first=True, since_ms=1440, limit=3)
     assert [letter.at_ms async for letter in latest] == [449, 448, 447]
 
