@@ -12,6 +12,7 @@ from tests.console import Console
 from tests.integration.ledger_acts import events
 from tests.sandbox_process import SIMULATED
 from trainmaster_client import AsyncClient
+from worker.encord.creation.orphans import OrphanedCreation, Orphans
 from worker.encord.creation.resolution import Resolution, ResolveOutcome, ResolveStatus, resolve
 from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.queries import LedgerReader
@@ -92,6 +93,23 @@ async def test_what_was_not_created_is_sent_once_more(bench: Bench) -> None:
     end = await bench.end(sent)
     assert await bench.states(sent) == ["accepted", "in_doubt", "resolved", "started", "succeeded"]
     assert [end["data"]["result"]["training_uuid"]] == list(set(trainings(bench)) - set(before))
+
+
+async def test_what_the_lost_run_left_word_of_is_adopted_whatever_a_person_said(
+    bench: Bench,
+) -> None:
+    """It stood still until its lease had ended, and learned what it had created after all."""
+    before = trainings(bench)
+    sent = await doubtful_training(bench, LOST)
+    (uuid,) = set(trainings(bench)) - set(before)
+    lease = bench.begin(await bench.claim(sent)).lease
+    owner = bench.ledger.keys.lock(f"training:{uuid}")
+    orphans = Orphans(bench.redis, bench.ledger.keys)
+    await orphans.leave(lease, OrphanedCreation(uuid, None, owner, 600), drop_lock="")
+    bench.sandbox.faults(SIMULATED)
+    assert (await settle(bench, sent, None)).status is ResolveStatus.RESOLVED
+    assert (await bench.end(sent))["data"]["result"]["training_uuid"] == uuid
+    assert set(trainings(bench)) - set(before) == {uuid}
 
 
 async def test_a_call_that_is_lost_again_is_in_doubt_again(bench: Bench) -> None:

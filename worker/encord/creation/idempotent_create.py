@@ -196,8 +196,14 @@ class IdempotentCreate(Generic[C]):
         )
 
     async def _send_again(self, run: RunContext[C]) -> Created | Snooze:
-        """Sends the call once more, for a person who looked said that it created nothing."""
+        """Sends the call once more, for a person who looked said that it created nothing.
+
+        Unless the run that sent it left word meanwhile of what it created: that one knows.
+        """
         by = run.progress["resolution"]["by"]
+        if (created := await self._adopt_orphan(run)) is not None:
+            log.warning("creation.resolution_refused", kind=self.creation.kind, by=by)
+            return created
         log.info("creation.withdrawn", kind=self.creation.kind, by=by)
         # From here on it is as if nothing had been sent yet.
         lock = self._lock_name(run)
@@ -241,12 +247,8 @@ class IdempotentCreate(Generic[C]):
     async def _adopt(self, run: RunContext[C]) -> Created | None:
         """Returns what the lost POST created, owned by this command from now on."""
         doubt = run.progress
-        told = await Orphans.of(run).find(run.lease)
-        if told is not None:
-            created = Created(*told)
-            if await self._own(run, created, at=run.now(), drop_lock=""):
-                await self._leave(run)
-                return created
+        if (created := await self._adopt_orphan(run)) is not None:
+            return created
         baseline = set(doubt["baseline"])
         # Where something is created meanwhile, pages of a list may tell of another thing twice.
         listed = {each.uuid: each for each in await self.creation.listed(run)}
@@ -274,6 +276,17 @@ class IdempotentCreate(Generic[C]):
                 log.info("creation.adopted", kind=self.creation.kind, uuid=candidate.uuid)
                 return candidate
         return None
+
+    async def _adopt_orphan(self, run: RunContext[C]) -> Created | None:
+        """Returns what an earlier run left word of, owned by this command from now on."""
+        told = await Orphans.of(run).find(run.lease)
+        if told is None:
+            return None
+        created = Created(*told)
+        if not await self._own(run, created, at=run.now(), drop_lock=""):
+            return None
+        await self._leave(run)
+        return created
 
     async def _without_theirs(
         self, run: RunContext[C], doubt: dict[str, Any], candidates: list[Created]
