@@ -240,7 +240,7 @@ class AsyncClient:
         self,
         command_id: str,
         *,
-        created: str | UUID | None = None,
+        created: str | UUID | None,
         by: str | None = None,
         timeout: float | None = 60.0,
     ) -> dict[str, Any]:

@@ -239,7 +239,7 @@ class Client:
         self,
         command_id: str,
         *,
-        created: str | UUID | None = None,
+        created: str | UUID | None,
         by: str | None = None,
         timeout: float | None = 60.0,
     ) -> dict[str, Any]:

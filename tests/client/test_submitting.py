@@ -27,6 +27,7 @@ from trainmaster_client import (
     Message,
     RedisRefusedError,
     RedisUnavailableError,
+    WaitTimeoutError,
 )
 from trainmaster_client.names import CommandStream, Names
 from trainmaster_client.steps import Ask, Patience, Steps
@@ -45,6 +46,16 @@ def sent(told: Told, stream: CommandStream = CommandStream.COMMON) -> list[dict[
     """Returns the commands of a stream."""
     entries: Any = told.redis.xrange(told.names.commands(stream))
     return [orjson.loads(fields[b"command"]) for _, fields in entries]
+
+
+def test_who_settles_a_doubt_says_what_was_created_be_it_nothing(client: Any, told: Told) -> None:
+    """Said by leaving something out, a training would be started once more by mistake."""
+    with pytest.raises(TypeError, match="created"):
+        client.resolve("one")
+    with suppress(WaitTimeoutError):
+        client.resolve("one", created=None, timeout=0.1)
+    (command,) = sent(told)
+    assert command["data"] == {"command_id": "one", "not_created": True, "by": None}
 
 
 def test_a_command_is_one_that_workers_accept(client: Any, told: Told) -> None:
