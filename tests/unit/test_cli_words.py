@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,7 +18,7 @@ from schemas.enums import EventState
 from worker.cli.arguments import ArgumentError, merge, read_data, read_value
 from worker.cli.main import commands
 from worker.cli.narration import narrate, summarise_result
-from worker.cli.output import safe_text
+from worker.cli.output import safe_text, shell_word
 from worker.cli.times import AHEAD, PAST, parse_span, show_span
 
 ERROR = {"code": "not_found", "message": "there is no model", "status": 404}
@@ -197,6 +199,17 @@ def test_a_change_replaces_values_and_completes_objects() -> None:
 
 def test_text_of_others_can_not_move_the_cursor() -> None:
     assert safe_text("a\x1b[2J\r\u202eb\nc") == "a�[2J��b\nc"
+
+
+def test_an_id_in_a_command_line_that_people_copy_is_one_word_of_it() -> None:
+    """Ids are any printable text, and come from producers."""
+    assert shell_word("night; rm -rf ~") == "'night; rm -rf ~'"
+    texts = [path.read_text("utf-8") for path in Path("worker").rglob("*.py")]
+    words = [each for text in texts for each in re.findall(r"trainmaster [a-z -]+ {([^}]+)}", text)]
+    ours = {"letter.key", "pause.lane", "name", "command['type']", "named"}
+    theirs = [each for each in words if each not in ours]
+    assert len(theirs) > 5
+    assert [each for each in theirs if not each.startswith(("shell_word(", "shlex.quote("))] == []
 
 
 @pytest.mark.parametrize("command", ["demo", "sandbox"])

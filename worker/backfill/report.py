@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -82,7 +83,7 @@ def _failures(summary: Mapping[str, Any]) -> str:
             f"<td><code>{escape(reason['code'])}</code></td>"
             f"<td>{escape(reason['message'])}<small>{label}{escape(where)}</small></td></tr>"
         )
-    again = f"trainmaster backfill retry-failed {summary['backfill']}"
+    again = f"trainmaster backfill retry-failed {shlex.quote(summary['backfill'])}"
     return (
         "<h2>What failed</h2>"
         '<div class="card"><table><thead><tr><th class="number">items</th><th>code</th>'

@@ -13,6 +13,7 @@ from worker.backfill.output import Output
 from worker.backfill.parts import read_records
 from worker.backfill.standing import BackfillState, Origin
 from worker.backfill.summary import tally
+from worker.cli.output import shell_word
 from worker.redaction import redact_text, redact_url
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def advice(standing: BackfillStatus) -> list[str]:
     """Returns lines about a backfill that has ended or is paused; none if all is well."""
     match standing.state:
         case BackfillState.PAUSED:
-            again = f"Once that is mended: trainmaster backfill resume {standing.id}"
+            again = f"Once that is mended: trainmaster backfill resume {shell_word(standing.id)}"
             return [*(_reasons(_lately(standing)) if standing.failed else ()), again]
         case BackfillState.SUCCEEDED if standing.failed:
             return [*_failures(standing), *file_warnings(standing)]
@@ -49,7 +50,8 @@ def advice(standing: BackfillStatus) -> list[str]:
         case BackfillState.CANCELLED:
             return file_warnings(standing)
         case BackfillState.RUNNING if standing.origin is Origin.CONSOLE and not standing.led_ms:
-            return [f"Nobody reads its source: trainmaster backfill resume {standing.id}"]
+            again = f"trainmaster backfill resume {shell_word(standing.id)}"
+            return [f"Nobody reads its source: {again}"]
         case _:
             return []
 
@@ -73,7 +75,7 @@ def _failures(standing: BackfillStatus) -> list[str]:
         f"{counted(standing.failed, 'item')} failed:",
         *_reasons(reasons),
         *(["; ".join(places)] if places else []),
-        f"{remedy}: trainmaster backfill retry-failed {standing.id}",
+        f"{remedy}: trainmaster backfill retry-failed {shell_word(standing.id)}",
     ]
 
 
@@ -84,7 +86,8 @@ def file_warnings(standing: BackfillStatus) -> list[str]:
         for warning in (standing.result or {}).get("warnings", ())
     ]
     if standing.unwritten:
-        lines.append(f"Once fixed, write them again: trainmaster backfill resume {standing.id}")
+        again = f"trainmaster backfill resume {shell_word(standing.id)}"
+        lines.append(f"Once fixed, write them again: {again}")
     return lines
 
 

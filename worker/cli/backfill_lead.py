@@ -32,7 +32,7 @@ from worker.cli.backfill_progress import (
     limits_at_work,
     standing_json,
 )
-from worker.cli.output import open_console, print_fields, print_json, safe_text
+from worker.cli.output import open_console, print_fields, print_json, safe_text, shell_word
 from worker.logging import configure
 from worker.queue.ledger.connection import PASSING_TROUBLE, RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.outage import STILL_LOST_SECONDS
@@ -181,7 +181,7 @@ def check_drawing() -> None:
 
 def _draw(target: LedgerContext, standing: BackfillStatus, *, quiet: bool) -> bool:
     """Draws what was found onto the pictures; returns whether the folder holds them now."""
-    again = f"Once fixed: trainmaster backfill resume {safe_text(standing.id)}"
+    again = f"Once fixed: trainmaster backfill resume {shell_word(standing.id)}"
     try:
         check_drawing()
         pictures = import_module("worker.backfill.pictures")

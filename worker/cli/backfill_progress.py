@@ -15,7 +15,7 @@ from rich.text import Text
 
 from schemas.wording import counted
 from worker.backfill.folders import tell_kinds
-from worker.cli.output import open_console, safe_text
+from worker.cli.output import open_console, safe_text, shell_word
 from worker.cli.tables import shorten
 from worker.cli.times import show_span
 from worker.queue.ledger.lanes import Lanes
@@ -134,7 +134,7 @@ class Display:
         if not self._quiet:
             self.say(
                 f"backfill {self._id}; to go on after a kill: "
-                f"trainmaster backfill resume {self._id}"
+                f"trainmaster backfill resume {shell_word(self._id)}"
             )
         if self._bar is not None:
             self._bar.start()

@@ -25,7 +25,7 @@ from worker.backfill.plan import (
 from worker.backfill.reader import probe
 from worker.backfill.sources import guess_format
 from worker.cli.backfill_lead import begin_backfill, check_drawing, lead_backfill, store_of
-from worker.cli.output import safe_text
+from worker.cli.output import safe_text, shell_word
 from worker.cli.target import LedgerContext, json_option, ledger_command
 from worker.utf8 import is_utf8
 
@@ -140,7 +140,7 @@ def run(  # noqa: PLR0913 - the options of a command
     if kept != plan:
         raise click.UsageError(
             f"the backfill {safe_text(given_id)} was begun with other options; see: "
-            f"trainmaster backfill status {safe_text(given_id)}"
+            f"trainmaster backfill status {shell_word(given_id)}"
         )
     lead_backfill(target, given_id, as_json=as_json)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -80,6 +81,11 @@ def safe_text(text: object) -> str:
         character if character.isprintable() or character == "\n" else "�"
         for character in str(text)
     )
+
+
+def shell_word(text: object) -> str:
+    """Returns text as a word of a command line that people copy: others wrote it."""
+    return shlex.quote(safe_text(text))
 
 
 def _plain(value: object) -> Any:

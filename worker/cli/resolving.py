@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from worker.cli.completion import complete_open_ids
-from worker.cli.output import print_json, safe_text
+from worker.cli.output import print_json, safe_text, shell_word
 from worker.cli.target import LedgerContext, json_option, ledger_command
 from worker.encord.creation.resolution import Resolution, ResolveOutcome, ResolveStatus
 from worker.encord.creation.resolution import resolve as resolve_command
+from worker.queue.ledger.models import RowState
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -78,10 +79,12 @@ def _describe(command_id: str, created: UUID | None, outcome: ResolveOutcome) ->
                 f"it is in no doubt now: {outcome.state}. A call that is under way is in doubt "
                 "once its answer is surely lost"
             )
+        case ResolveStatus.ALREADY_ENDED if outcome.state != RowState.FAILED:
+            return f"it had ended before: {outcome.state}"
         case ResolveStatus.ALREADY_ENDED:
             return (
                 f"it had ended before: {outcome.state}. If that was as outcome_unknown, "
-                f"`trainmaster dead-letters replay {safe_text(command_id)}` sends it anew; with "
+                f"`trainmaster dead-letters replay {shell_word(command_id)}` sends it anew; with "
                 "what was created you can go on yourself, with a training by watch_training"
             )
         case ResolveStatus.RESOLVED if created is None:

@@ -17,7 +17,7 @@ from trainmaster_client.names import Names
 from worker.cli.arguments import ArgumentError, read_data
 from worker.cli.completion import complete_pairs, complete_types
 from worker.cli.drafts import Draft, Refusal, Source, draft_all, read_sources
-from worker.cli.output import print_json, print_pretty_json, safe_text
+from worker.cli.output import print_json, print_pretty_json, safe_text, shell_word
 from worker.cli.target import LedgerContext, json_option, ledger_command
 from worker.cli.times import AHEAD, SPAN, show_span
 from worker.cli.watching import JsonWatcher, LineWatcher
@@ -128,7 +128,7 @@ class _Submission:
             return
         ids = waiting or [each.command_id for each in self.drafts]
         if len(ids) == 1:
-            _say(f"the command goes on; look with: trainmaster status {safe_text(ids[0])}")
+            _say(f"the command goes on; look with: trainmaster status {shell_word(ids[0])}")
         else:
             _say("the commands go on; look with: trainmaster list, or trainmaster status ID")
 
