@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -96,25 +97,26 @@ class StubApi:
         writers: set[asyncio.StreamWriter] = set()
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if self._stop.is_set():
-                # Taken in while the server closed: nobody would close it any more.
-                writer.transport.abort()
-                return
             writers.add(writer)
+            if self._stop.is_set():
+                return
             task = asyncio.create_task(self._serve(reader, writer))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
         server = await asyncio.start_server(connected, sock=self._socket)
         await self._stop.wait()
-        server.close()
         for task in list(tasks):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # A server that closes while the loop takes a connection in forgets that one, unclosed.
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(left)
+        server.close()
         # A loop that ends before it has closed its connections leaves that to the collector.
         for writer in writers:
             writer.transport.abort()
-        await asyncio.sleep(0.01)
+            with suppress(Exception):
+                await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1

@@ -171,11 +171,12 @@ class TlsProxy:
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
+        # A server that closes while the loop takes a connection in forgets that one, unclosed.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
         server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
         # A loop that ends before it has closed its connections leaves that to the collector.
         for _ in range(3):
             await asyncio.sleep(0)
