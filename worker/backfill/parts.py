@@ -19,7 +19,6 @@ from schemas.events import ErrorCode
 from schemas.json_text import decode_json, encode_json
 from schemas.wording import counted
 from worker.backfill.errors import OutputError
-from worker.backfill.summary import ODD
 from worker.files.remote_files import open_remote
 from worker.thread_pools import in_thread
 
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
     from worker.backfill.store import BackfillStore, LeadToken
 
 log = structlog.get_logger(__name__)
+
+# The state of a record that can't be read.
+ODD: Final = "unreadable"
 
 Record = dict[str, Any]
 

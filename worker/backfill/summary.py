@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from schemas.json_text import encode_json
 from worker.backfill.errors import BackfillError, OddRecordError
+from worker.backfill.parts import ODD, Record
 from worker.redaction import redact_text, redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from worker.backfill.parts import Record
 
-# The state of a record that can't be read.
-ODD: Final = "unreadable"
 CONFIDENCE_BINS: Final = 20
 # Latencies are counted in bins of this relative width, so that a million cost no memory.
 _BIN_WIDTH: Final = 1.02
