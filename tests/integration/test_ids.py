@@ -38,6 +38,7 @@ from worker.queue.ledger.cancellation import CancelStatus, cancel
 from worker.queue.ledger.event_builder import build_event
 from worker.queue.ledger.models import AcceptStatus, Lease, RowState, RunResult
 from worker.queue.pool.incompatible import LastWord, give_up
+from worker.queue.telemetry import Listener, RunEnd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,7 +194,11 @@ async def test_an_item_that_nobody_can_read_ends_in_its_backfill_alone(
     await night.feed(1)
     (lease,) = await night.claim()
     error = InvalidCommandError(ErrorCode.INVALID_COMMAND, "too new")
-    finish = give_up(lease, error, LastWord(night.keys, BackfillItems(), time.time()))
+    heard: list[RunEnd] = []
+    ear = type("Ear", (Listener,), {"failed": lambda _, end: heard.append(end)})
+    night.ledger.telemetry = ear()
+    finish = give_up(lease, error, LastWord(night.ledger, BackfillItems(), time.time()))
+    assert [(end.command_id, end.code) for end in heard] == [("night/0", "internal_error")]
     assert await night.ledger.finish([finish]) == [True]
     assert await events(night.redis, night.keys.events) == []
     assert await night.redis.xlen(night.keys.dead_letters) == 0

@@ -191,7 +191,7 @@ class Executor:
 
     def last_word(self) -> LastWord:
         """Returns what tells the end of a command that nobody has read."""
-        return LastWord(self.around.ledger.keys, self.around.groups, self.around.now())
+        return LastWord(self.around.ledger, self.around.groups, self.around.now())
 
     def late(self, run: RunContext[Any]) -> RunResult:
         """Returns the finish of a command whose deadline passed while it waited."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from schemas.enums import EventState
 from schemas.events import UNREADABLE_TYPE, ErrorBody, ErrorCode
@@ -16,10 +17,11 @@ from worker.queue.ledger.dead_letters import dead_letter_json
 from worker.queue.ledger.event_builder import build_event
 from worker.queue.ledger.models import Lease, RowState, RunResult
 from worker.queue.pool.settling import fields_of
+from worker.queue.telemetry import RunEnd
 
 if TYPE_CHECKING:
     from worker.queue.groups import GroupOwner
-    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
     from worker.queue.ledger.repair import LostRow
 
 log = structlog.get_logger(__name__)
@@ -39,7 +41,7 @@ class LastWord:
         now: Redis' time, in seconds.
     """
 
-    keys: Keys
+    ledger: Ledger
     groups: GroupOwner
     now: float
 
@@ -112,11 +114,23 @@ def _fail(
     last: LastWord,
     command_type: str = "",
 ) -> RunResult:
-    log.error("command.failed", **fields_of(lease), message=error.message)
     legible = read_legible(lease.text)
     if command_type and legible.type == UNREADABLE_TYPE:
         legible = replace(legible, type=command_type)
     body = error.model_dump(mode="json", exclude_none=True)
+    end = RunEnd(
+        lease.command_id,
+        legible.type,
+        lease.lane,
+        RowState.FAILED,
+        lease.attempts,
+        0.0,
+        code=error.code,
+        message=error.message,
+    )
+    # There may be no run whose context a line would carry.
+    with bound_contextvars(**fields_of(lease)):
+        last.ledger.telemetry.failed(end)
     return RunResult(
         lease,
         RowState.FAILED,
@@ -132,7 +146,7 @@ def _fail(
             source=event_source(last.groups, lease),
             now=last.now,
         ),
-        replies=last.keys.replies(legible.replyto),
+        replies=last.ledger.keys.replies(legible.replyto),
         # Its group keeps a member's failure; a dead letter would name a command.
         dead_letter=b""
         if lease.group

@@ -107,7 +107,7 @@ class RepairWatch:
                 )
 
     async def _end(self, rows: list[LostRow]) -> None:
-        last = LastWord(self._ledger.keys, self._groups, self._now())
+        last = LastWord(self._ledger, self._groups, self._now())
         ends = []
         for row in rows:
             try:
