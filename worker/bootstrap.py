@@ -79,7 +79,7 @@ STOP_GRACE_SECONDS: Final = 10.0
 def create_supervisor(
     settings: Settings, publish_wake_up: Callable[[], None], on_broken: Callable[[], None]
 ) -> Supervisor:
-    """Returns the engine of a worker process."""
+    """Returns the supervisor of a worker process."""
     settings = fit_open_files(settings)
 
     async def build(notify: Callable[[int], None]) -> Components:
@@ -115,7 +115,7 @@ def fit_open_files(settings: Settings) -> Settings:
 
 
 def create_components(settings: Settings, notify: Callable[[int], None]) -> Components:
-    """Returns the parts of an engine; called on its loop.
+    """Returns the components of a supervisor; called on its loop.
 
     Raises:
         SettingError: a setting can't be used.
@@ -169,7 +169,7 @@ def create_components(settings: Settings, notify: Callable[[int], None]) -> Comp
         repair=RepairWatch(
             ledger,
             Repair(redis, keys, lease_seconds=settings.lease_seconds),
-            groups=BackfillItems(),
+            groups=around.groups,
             holder=process_name(),
             every_seconds=settings.repair_seconds,
             now=clock.now,

@@ -1,4 +1,4 @@
-"""Every error of the worker, in one tree; the class decides the fate.
+"""Every error of the worker, in one tree; the class decides what becomes of a command.
 
 ::
 

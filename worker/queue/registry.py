@@ -19,7 +19,7 @@ class Handler(Protocol):
     """Carries out one run of a command."""
 
     async def __call__(self, run: RunContext[Any]) -> Outcome:
-        """Returns the outcome, or raises an error whose class decides the fate."""
+        """Returns the outcome, or raises an error whose class decides what follows."""
         ...
 
 

@@ -46,7 +46,7 @@ class RetryDecision:
 
 
 def fate_of(error: TrainmasterError) -> Disposition:
-    """Returns the fate that an error's class stands for."""
+    """Returns the disposition that an error's class stands for."""
     match error:
         case RetryableError():
             return Disposition.RETRY
