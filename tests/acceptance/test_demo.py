@@ -80,11 +80,17 @@ class Demo:
     def server(self, part: str) -> int:
         """The one process whose command line has `part`.
 
-        What it has forked carries its command line until it becomes another program.
+        What it has forked carries its command line until it becomes another program, and has none
+        while it does.
         """
-        found = [pid for pid, command in self.running().items() if part in command]
-        (pid,) = (pid for pid in found if parent_of(pid) not in {None, *found})
-        return pid
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            found = [pid for pid, command in self.running().items() if part in command]
+            first = [pid for pid in found if parent_of(pid) not in {None, *found}]
+            if len(first) == 1:
+                return first[0]
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)
 
     def wait_until_nothing_is_left(self) -> None:
         deadline = time.monotonic() + 120
