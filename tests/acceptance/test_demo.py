@@ -89,7 +89,8 @@ class Demo:
             first = [pid for pid in found if parent_of(pid) not in {None, *found}]
             if len(first) == 1:
                 return first[0]
-            assert time.monotonic() < deadline, found
+            assert self.process.poll() is None, self.printed
+            assert time.monotonic() < deadline, (found, self.running())
             time.sleep(0.05)
 
     def wait_until_nothing_is_left(self) -> None:
