@@ -225,7 +225,7 @@ def settings(contenders: Iterable[Contender]) -> str:
     """Returns how each contender was set up."""
     return table(
         ("", "places", "places at 500 ms", "set up"),
-        ((one.title, one.places, one.slow_places, one.settings) for one in contenders),
+        ((one.title, one.places, one.slow_slots, one.settings) for one in contenders),
     )
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EVENTS: Final = "bench:events"
 REDIS_URL: Final = "BENCH_REDIS_URL"
-PLACES: Final = "BENCH_PLACES"
+PLACES: Final = "BENCH_CONCURRENCY"
 
 PROJECT_UUID: Final = "6f1c1f3e-0d3b-4c53-9a3e-0a2b1f0e7c11"
 ATTACHMENT_UUID: Final = "0c0ab0a5-3c58-4b0c-8d5a-7f1f7a2c9e22"

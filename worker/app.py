@@ -172,7 +172,7 @@ def describe(settings: Settings) -> dict[str, Any]:
         "api": redact_url(settings.encord_domain),
         "redis": RedisAddress.parse(settings.redis_url.get_secret_value()).shown,
         "namespace": settings.namespace,
-        "places": settings.places,
+        "concurrency": settings.concurrency,
         "data_roots": [str(root) for root in settings.data_roots],
         "source_urls": [redact_url(url) for url in settings.source_urls],
         "result_store": redact_url(settings.result_store),

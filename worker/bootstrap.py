@@ -34,7 +34,7 @@ from worker.errors import (
     SettingError,
 )
 from worker.files.downloads import Downloads
-from worker.open_files import affordable_places, needed_files, raise_limit
+from worker.open_files import affordable_concurrency, needed_files, raise_limit
 from worker.queue.circuit_breaker import CircuitBreaker
 from worker.queue.intake.consumer import StreamConsumer
 from worker.queue.ledger.connection import connect
@@ -95,22 +95,22 @@ def create_supervisor(
 
 
 def fit_open_files(settings: Settings) -> Settings:
-    """Returns settings with no more places than this process may open files for.
+    """Returns settings with no more slots than this process may open files for.
 
     More would come upon the limit all the time, and do nothing but try again.
     """
     limit = raise_limit()
-    places = affordable_places(settings, limit)
-    if places < settings.places:
+    slots = affordable_concurrency(settings, limit)
+    if slots < settings.concurrency:
         log.warning(
-            "worker.places_lowered",
+            "worker.concurrency_lowered",
             open_files=limit,
-            places=places,
+            concurrency=slots,
             advice=f"ulimit -n {needed_files(settings)} allows "
-            f"{counted(settings.places, 'place')}; or set "
-            f"TRAINMASTER_PLACES to {places}",
+            f"{counted(settings.concurrency, 'slot')}; or set "
+            f"TRAINMASTER_CONCURRENCY to {slots}",
         )
-        return settings.model_copy(update={"places": places})
+        return settings.model_copy(update={"concurrency": slots})
     return settings
 
 
@@ -206,8 +206,8 @@ def create_downloads(settings: Settings, threads: ThreadPools) -> Downloads:
         threads.downloads,
         total_seconds=settings.download_timeout_seconds,
         idle_seconds=settings.download_idle_timeout_seconds,
-        # A server that never answers holds its places for long; others need some, too.
-        per_server=max(1, settings.places // 2),
+        # A server that never answers holds its slots for long; others need some, too.
+        per_server=max(1, settings.concurrency // 2),
     )
 
 
@@ -245,8 +245,8 @@ def create_encord(settings: Settings, transport: ThrottledTransport) -> Encord:
         polls=PollSchedule(
             settings.poll_min_seconds, settings.poll_max_seconds, settings.poll_share
         ),
-        long_polls=LongPolls(settings.long_poll_places, settings.long_poll_seconds),
-        creations=asyncio.Semaphore(settings.creation_places),
+        long_polls=LongPolls(settings.long_poll_concurrency, settings.long_poll_seconds),
+        creations=asyncio.Semaphore(settings.creation_concurrency),
         doubt_seconds=settings.doubt_seconds,
     )
 
@@ -303,12 +303,12 @@ def create_worker_pool(
     executor: Executor,
     intake_is_behind: Callable[[], bool],
 ) -> WorkerPool:
-    """Returns the places of the process."""
+    """Returns the pool of the process."""
     return WorkerPool(
         ledger,
         executor,
         executor.breaker,
-        places=settings.places,
+        concurrency=settings.concurrency,
         lease_seconds=settings.lease_seconds,
         lanes=Lanes(ledger.redis, ledger.keys),
         share=FailureRateMonitor(
@@ -443,7 +443,7 @@ def create_transport(settings: Settings, clock: ApiClock | None = None) -> Trans
             write=settings.write_timeout_seconds,
             pool=settings.pool_timeout_seconds,
         ),
-        connections=settings.places + settings.long_poll_places,
+        connections=settings.concurrency + settings.long_poll_concurrency,
         proxy=environment_proxy(settings.encord_domain),
         longest_wait_seconds=settings.retry_after_max_seconds,
         reply_limit_bytes=settings.reply_limit_bytes,

@@ -1,4 +1,4 @@
-"""The limit of open files, compared with what a worker's places may need."""
+"""The limit of open files, compared with what a worker's slots may need."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ def highest_limit() -> int:
 
 
 def needed_files(settings: Settings) -> int:
-    """Returns how many files a worker may have open when all its places are taken."""
-    return settings.places + settings.long_poll_places + RESERVED_FILES
+    """Returns how many files a worker may have open when all its slots are taken."""
+    return settings.concurrency + settings.long_poll_concurrency + RESERVED_FILES
 
 
-def affordable_places(settings: Settings, limit: int) -> int:
-    """Returns how many places a limit of open files is enough for; at least one."""
+def affordable_concurrency(settings: Settings, limit: int) -> int:
+    """Returns how many slots a limit of open files is enough for; at least one."""
     if limit == resource.RLIM_INFINITY:
-        return settings.places
-    return max(1, min(settings.places, limit - settings.long_poll_places - RESERVED_FILES))
+        return settings.concurrency
+    return max(
+        1, min(settings.concurrency, limit - settings.long_poll_concurrency - RESERVED_FILES)
+    )

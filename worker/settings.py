@@ -206,8 +206,8 @@ class Settings(LedgerSettings):
         description="A larger result goes to the result store.",
     )
 
-    places: int = _count(512, ge=1, le=4096, description="Commands that run at the same time.")
-    creation_places: int = _count(
+    concurrency: int = _count(512, ge=1, le=4096, description="Commands that run at the same time.")
+    creation_concurrency: int = _count(
         8,
         ge=1,
         le=1024,
@@ -279,7 +279,7 @@ class Settings(LedgerSettings):
     poll_share: float = Field(
         0.05, ge=0, le=1, description="Time between two looks, as a share of the time it has run."
     )
-    long_poll_places: int = _count(
+    long_poll_concurrency: int = _count(
         16, ge=0, le=1024, description="Trainings that are watched with a request held open."
     )
     long_poll_seconds: float = _seconds(

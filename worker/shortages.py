@@ -30,7 +30,7 @@ _ABOUT_THE_PATH: Final = frozenset({
     errno.EROFS,
 })
 _SHORTAGES: Final = {
-    errno.EMFILE: "open files: raise ulimit -n, or lower TRAINMASTER_PLACES",
+    errno.EMFILE: "open files: raise ulimit -n, or lower TRAINMASTER_CONCURRENCY",
     errno.ENFILE: "open files in the whole system: raise fs.file-max",
     errno.ENOSPC: "room on a disk: free some",
     errno.EDQUOT: "room on a disk, by a quota: free some, or raise it",

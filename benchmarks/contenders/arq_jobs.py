@@ -61,7 +61,7 @@ class Arq(Contender):
     title = "arq"
     settings = f"256 jobs, poll_delay {POLL_SECONDS} s, no results kept, uvloop"
     places = 256
-    slow_places = 2048
+    slow_slots = 2048
     per_second = 450
 
     def command(self, places: int) -> list[str]:  # noqa: ARG002 - they are in the environment

@@ -68,7 +68,7 @@ class BareLoop(Contender):
     """A loop over one of the two libraries."""
 
     places = 256
-    slow_places = 2048
+    slow_slots = 2048
     queued = False
 
     def __init__(self, library: str, title: str, settings: str, per_second: int) -> None:

@@ -36,7 +36,7 @@ class CelerySdk(CeleryContender):
     title = "Celery, SDK pattern"
     settings = "prefork, 8 processes, a session of requests per call; acks_late, prefetch 1"
     places = 8
-    slow_places = 8
+    slow_slots = 8
     per_second = 120
     task = TASK
 

@@ -26,7 +26,7 @@ class CeleryThreads(CeleryContender):
     title = "Celery, threads"
     settings = "threads, 48 of them, one httpx.Client; acks_late, prefetch 1"
     places = 48
-    slow_places = 192
+    slow_slots = 192
     per_second = 450
     task = TASK
 

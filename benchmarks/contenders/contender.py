@@ -41,7 +41,7 @@ class Contender(ABC):
         title: for people.
         settings: what it was told, for people.
         places: how many commands it has under way at 50 ms; each has what it is best with.
-        slow_places: the same at 500 ms; where a place is a process, more would not fit a core.
+        slow_slots: the same at 500 ms; where a place is a process, more would not fit a core.
         per_second: about what it does on one core at 50 ms; only the length of a run depends on it.
         queued: whether there is a queue, so that a killed worker's messages can come back.
     """
@@ -50,7 +50,7 @@ class Contender(ABC):
     title: str
     settings: str
     places: int
-    slow_places: int
+    slow_slots: int
     per_second: int
     queued: bool = True
     stream: str = EVENTS
@@ -76,7 +76,7 @@ class Contender(ABC):
 
     def places_for(self, latency_ms: int) -> int:
         """Returns how many places it is best with at a latency."""
-        return self.places if latency_ms <= FAST_MS else self.slow_places
+        return self.places if latency_ms <= FAST_MS else self.slow_slots
 
     def per_second_at(self, latency_ms: int) -> float:
         """Returns about what it does at a latency: no more than its places allow."""

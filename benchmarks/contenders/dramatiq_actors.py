@@ -85,7 +85,7 @@ class Dramatiq(Contender):
     title = "dramatiq"
     settings = "1 process, 256 threads, AsyncIO middleware, uvloop, prefetch 1024"
     places = 256
-    slow_places = 384
+    slow_slots = 384
     per_second = 900
 
     def command(self, places: int) -> list[str]:

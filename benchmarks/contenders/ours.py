@@ -39,7 +39,7 @@ class Trainmaster(Contender):
     title = "trainmaster"
     settings = "`trainmaster worker`, defaults; log level WARNING"
     places = 512
-    slow_places = 2048
+    slow_slots = 2048
     per_second = 2_200
     stream = Keys(NAMESPACE).events
 
@@ -53,7 +53,7 @@ class Trainmaster(Contender):
             "TRAINMASTER_REDIS_URL": redis_url,
             "TRAINMASTER_NAMESPACE": NAMESPACE,
             "TRAINMASTER_RESULT_STORE": str(folder / "results"),
-            "TRAINMASTER_PLACES": str(places),
+            "TRAINMASTER_CONCURRENCY": str(places),
             "TRAINMASTER_LOG_LEVEL": "WARNING",
             "TRAINMASTER_LOG_FORMAT": "json",
         }

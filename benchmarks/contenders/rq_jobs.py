@@ -68,7 +68,7 @@ class Rq(Contender):
     title = "RQ"
     settings = "worker-pool of 12 SimpleWorkers (no fork per job), one httpx.Client each"
     places = 12
-    slow_places = 12
+    slow_slots = 12
     per_second = 140
 
     def command(self, places: int) -> list[str]:

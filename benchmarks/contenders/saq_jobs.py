@@ -75,7 +75,7 @@ class Saq(Contender):
     title = "SAQ"
     settings = "concurrency 128, orjson, uvloop, sweep every 5 s"
     places = 128
-    slow_places = 512
+    slow_slots = 512
     per_second = 750
 
     def command(self, places: int) -> list[str]:  # noqa: ARG002 - they are in the environment

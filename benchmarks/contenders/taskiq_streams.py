@@ -80,7 +80,7 @@ class TaskiqStreams(Contender):
     title = "taskiq, Redis streams"
     settings = "1 process, 256 async tasks, prefetch 256, ack when executed, orjson, uvloop"
     places = 256
-    slow_places = 2048
+    slow_slots = 2048
     per_second = 950
 
     def command(self, places: int) -> list[str]:

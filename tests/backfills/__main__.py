@@ -21,7 +21,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.backfills", description=__doc__)
     parser.add_argument("--pictures", type=int, default=2_000)
     parser.add_argument("--epochs", type=int, default=25, help="of the detector's training")
-    parser.add_argument("--places", type=int, default=8, help="the worker's TRAINMASTER_PLACES")
+    parser.add_argument(
+        "--places", type=int, default=8, help="the worker's TRAINMASTER_CONCURRENCY"
+    )
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, EmbeddedRedis(Path(name) / "redis") as redis:
@@ -32,7 +34,7 @@ def main() -> int:
             options.pictures,
             epochs=options.epochs,
             alone_seconds=20,
-            TRAINMASTER_PLACES=str(options.places),
+            TRAINMASTER_CONCURRENCY=str(options.places),
         )
     for title, figure in found.table():
         sys.stdout.write(f"{title:32} {figure}\n")

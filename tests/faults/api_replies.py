@@ -83,7 +83,7 @@ def unasked_replies(
     lie = UnaskedReplies(random.Random(seed), 0.3)
     with Fleet(folder, 0) as fleet, _proxy(fleet, lie) as proxy:
         # Few connections, so that each carries many requests.
-        _start(fleet, proxy, TRAINMASTER_PLACES="4")
+        _start(fleet, proxy, TRAINMASTER_CONCURRENCY="4")
         models = [fleet.sandbox.create_model(ARCHITECTURE) for _ in range(MODELS)]
         work = Workload()
         asked: dict[str, str] = {}

@@ -176,7 +176,7 @@ def _watched_fleet(
         for each in passed:
             proxy = stack.enter_context(LyingProxy(port, each))
             # Few places, so that none of them can take all there is.
-            fleet.settings = {"TRAINMASTER_PLACES": "4", "ENCORD_DOMAIN": proxy.url}
+            fleet.settings = {"TRAINMASTER_CONCURRENCY": "4", "ENCORD_DOMAIN": proxy.url}
             fleet.add_workers(1)
         yield fleet, passed
 

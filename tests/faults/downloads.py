@@ -143,7 +143,7 @@ def silent_downloads(
     rng = random.Random(seed)
     bodies = Bodies()
     settings = {
-        "TRAINMASTER_PLACES": "32",
+        "TRAINMASTER_CONCURRENCY": "32",
         "TRAINMASTER_DOWNLOAD_TIMEOUT_SECONDS": "60",
         "TRAINMASTER_DOWNLOAD_IDLE_TIMEOUT_SECONDS": "30",
     }

@@ -25,7 +25,7 @@ def frozen(folder: Path, seed: int, commands: int, freezes: int, **settings: str
     """Freezes a worker in the middle of its runs until its leases are over, then lets it go on."""
     rng = random.Random(seed)
     # So few places that each worker has something to do.
-    with Fleet(folder, 2, {"TRAINMASTER_PLACES": str(PLACES), **settings}) as fleet:
+    with Fleet(folder, 2, {"TRAINMASTER_CONCURRENCY": str(PLACES), **settings}) as fleet:
         scene = Scene.prepare(fleet)
         work = mixed(scene, commands, rng)
         # Answers take a while, so that there is always something in the middle.

@@ -130,7 +130,7 @@ def due_sets_deleted(folder: Path, seed: int, commands: int, times: int) -> Repo
             time.sleep(0.5)
 
     # With few places most commands wait, and only those are lost with a due set.
-    settings = {"TRAINMASTER_PLACES": "8"}
+    settings = {"TRAINMASTER_CONCURRENCY": "8"}
     name = f"due sets deleted[seed {seed}]"
     return _redis_trouble(name, folder, seed, commands, fault, settings, late=commands // 20)
 
@@ -280,7 +280,7 @@ def bad_deploy(folder: Path, seed: int, commands: int) -> Report:
         "TRAINMASTER_PAUSE_COMMANDS": str(pause_at),
         "TRAINMASTER_PAUSE_SECONDS": "0.5",
         "TRAINMASTER_PAUSE_PROBE_SECONDS": "1",
-        "TRAINMASTER_PLACES": "8",
+        "TRAINMASTER_CONCURRENCY": "8",
     }
     with Fleet(folder, 2, settings) as fleet:
         scene = Scene.prepare(fleet)

@@ -163,7 +163,7 @@ def rate_limit(folder: Path, seed: int, rate: int, seconds: float) -> Report:
 
 def retry_after(folder: Path, seed: int, commands: int, seconds: int) -> Report:
     """Lets one answer say `Retry-After`; nothing of four workers may reach the API meanwhile."""
-    with Fleet(folder, 4, {"TRAINMASTER_PLACES": "4"}) as fleet:
+    with Fleet(folder, 4, {"TRAINMASTER_CONCURRENCY": "4"}) as fleet:
         scene = Scene.prepare(fleet)
         work = Workload()
         for number in range(commands):

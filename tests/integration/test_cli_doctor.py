@@ -208,9 +208,9 @@ def test_a_result_store_that_nothing_here_can_write_to_is_told(console: Console)
 
 
 def test_settings_that_are_none_are_told_with_what_may_be_meant(console: Console) -> None:
-    console.environment["TRAINMASTER_PLACEZ"] = "1"
+    console.environment["TRAINMASTER_CONCURENCY"] = "1"
     found = findings(console, code=0)["settings.unknown"]
-    assert (found["level"], found["advice"]) == ("warn", "did you mean TRAINMASTER_PLACES?")
+    assert (found["level"], found["advice"]) == ("warn", "did you mean TRAINMASTER_CONCURRENCY?")
 
 
 async def test_what_stands_still_is_a_warning(console: Console, redis: Redis, keys: Keys) -> None:

@@ -183,7 +183,7 @@ async def test_each_time_of_a_request_and_of_a_poll_is_that_of_its_setting(
         around = create_dependencies(settings, ledger, gate, downloads, ThreadPools())
     encord = around.service(Encord)
     assert encord.polls == PollSchedule(15, 16, 0.25)
-    with encord.long_polls.place(100) as open_seconds:
+    with encord.long_polls.slot(100) as open_seconds:
         assert open_seconds == 17
     assert encord.doubt_seconds == 18
 

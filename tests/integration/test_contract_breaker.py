@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 
-from tests.integration.test_contract_places import running_runner, until_ended
+from tests.integration.test_contract_slots import running_runner, until_ended
 from tests.integration.test_intake_reading import until
 from tests.integration.worker_bench import encord_of
 from worker.encord.api.client import MlModelsApi
@@ -204,7 +204,7 @@ async def test_nothing_is_claimed_while_it_is_open(
         breaker.failed()
     await until(lambda: _is(breaker.is_open))
     sent = await bench.send("list_models", {})
-    async with running_runner(bench, places=4) as runner:
+    async with running_runner(bench, concurrency=4) as runner:
         before = len(asked.at)
 
         async def asked_often() -> bool:

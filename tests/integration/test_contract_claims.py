@@ -11,7 +11,7 @@ import pytest
 
 from schemas.enums import Priority
 from tests.integration.ledger_acts import events, now_ms
-from tests.integration.test_contract_places import SLOW, running_runner
+from tests.integration.test_contract_slots import SLOW, running_runner
 from tests.integration.test_intake_reading import until
 from worker.queue.ledger.dead_letters import DeadLetters
 
@@ -138,7 +138,7 @@ async def test_a_worker_that_is_stopped_gives_back_what_it_holds_uncounted(
     bench.sandbox.faults(SLOW)
     for _ in range(MAX_CLAIMS + 1):
         await bench.redis.zadd(keys.due(lane), {sent: 0}, xx=True)
-        async with running_runner(bench, places=2) as runner:
+        async with running_runner(bench, concurrency=2) as runner:
             await until(lambda: has_begun(bench, sent))
             assert runner.running == 1
         assert await counts(bench, sent) == (1, 0)
@@ -161,7 +161,7 @@ async def test_a_stop_gives_back_no_claim_but_its_own(bench: Bench) -> None:
     for number in range(1, MAX_CLAIMS):
         await claim(bench, sent)
         await bench.redis.zadd(bench.ledger.keys.due(Priority.INTERACTIVE), {sent: 0})
-        async with running_runner(bench, places=2):
+        async with running_runner(bench, concurrency=2):
             await until(lambda: has_begun(bench, sent))
             await until(partial(_claimed, bench, sent, number + 1))
         assert await counts(bench, sent) == (0, number)

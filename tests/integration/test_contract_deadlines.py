@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tests.console import Console, running_worker, wait_until
-from tests.integration.test_contract_places import running_runner, until_ended
+from tests.integration.test_contract_slots import running_runner, until_ended
 from tests.integration.test_handlers_creation import data_of, made
 from tests.integration.test_handlers_results import train_data
 from tests.integration.test_intake_reading import until
@@ -127,7 +127,7 @@ async def test_an_intent_whose_turn_comes_too_late_leaves_no_doubt(bench: Bench)
 async def test_a_hold_of_the_api_ends_nobody_later_than_the_deadline(bench: Bench) -> None:
     await bench.ledger.hold(60)
     sent = await bench.send("list_models", {}, deadline=in_seconds(SOON_SECONDS))
-    async with running_runner(bench, places=4), watching(bench):
+    async with running_runner(bench, concurrency=4), watching(bench):
         await until_ended(bench, sent)
         assert await bench.redis.pttl(bench.ledger.keys.hold) > 0
     assert await failed_late(bench, sent)
@@ -141,7 +141,7 @@ async def test_an_open_breaker_ends_nobody_later_than_the_deadline(bench: Bench)
     await breaker.examine()
     bench.executor = replace(bench.executor, breaker=breaker)
     sent = await bench.send("list_models", {}, deadline=in_seconds(SOON_SECONDS))
-    async with running_runner(bench, places=4), watching(bench):
+    async with running_runner(bench, concurrency=4), watching(bench):
         await until_ended(bench, sent)
         assert breaker.is_open
     await breaker.aclose()
@@ -151,7 +151,7 @@ async def test_an_open_breaker_ends_nobody_later_than_the_deadline(bench: Bench)
 async def test_full_places_end_nobody_later_than_the_deadline(bench: Bench) -> None:
     bench.sandbox.faults({"operation": "list_models", "effect": "latency", "seconds": 60})
     await bench.send("list_models", {})
-    async with running_runner(bench, places=1) as runner, watching(bench):
+    async with running_runner(bench, concurrency=1) as runner, watching(bench):
 
         async def full() -> bool:
             return runner.running == 1

@@ -62,12 +62,12 @@ def ledger(redis: Redis, keys: Keys) -> DeafLedger:
 
 @asynccontextmanager
 async def running_worker(bench: Bench) -> AsyncIterator[WorkerPool]:
-    """Runs what a worker runs for its places, the renewal of leases included."""
+    """Runs what a worker runs for its slots, the renewal of leases included."""
     runner = WorkerPool(
         bench.ledger,
         bench.executor,
         bench.executor.breaker,
-        places=4,
+        concurrency=4,
         lease_seconds=LEASE_SECONDS,
         lanes=Lanes(bench.redis, bench.ledger.keys),
         share=FailureRateMonitor(commands=1000, seconds=1000, share=1),

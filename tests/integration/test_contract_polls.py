@@ -83,9 +83,9 @@ async def test_neither_the_next_poll_nor_one_held_open_outlasts_the_wait_for_the
     sent = await waiting(bench, timeout_seconds=timeout_seconds)
     await pretend(bench, sent, timeout_seconds - SHORTEST / 2)
     assert await polled(bench, sent) <= SHORTEST / 2 + 1
-    places = LongPolls(1, 20)
+    slots = LongPolls(1, 20)
     for rest, open_seconds in ((600, 20), (20.5, 20), (7.2, 8), (0.3, 1), (0, 0), (-5, 0)):
-        with places.place(rest) as seconds:
+        with slots.slot(rest) as seconds:
             assert seconds == open_seconds, rest
 
 
@@ -108,14 +108,14 @@ async def test_no_more_requests_are_held_open_than_there_are_places(bench: Bench
 
 
 async def test_a_place_is_free_again_after_a_poll_that_failed(bench: Bench) -> None:
-    places = LongPolls(1, 5)
+    slots = LongPolls(1, 5)
     bench.executor = replace(
-        bench.executor, around=with_encord(bench.executor.around, long_polls=places)
+        bench.executor, around=with_encord(bench.executor.around, long_polls=slots)
     )
     sent = await waiting(bench)
     bench.sandbox.faults({"operation": "get_training_status", "effect": "reset"})
     await polled(bench, sent)
-    with places.place(60) as seconds:
+    with slots.slot(60) as seconds:
         assert seconds == 5
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from schemas.enums import CommandType
 from tests.integration.backfilling import NAME, begin
-from tests.integration.test_contract_places import running_runner, until_ended
+from tests.integration.test_contract_slots import running_runner, until_ended
 from tests.integration.test_intake_reading import until
 from tests.integration.worker_bench import Bench, end_tasks, in_seconds, open_bench
 from worker.bootstrap import HANDLERS
@@ -89,7 +89,7 @@ async def test_a_row_whose_number_is_none_keeps_no_other_from_being_claimed(
     bad = await bench.send("list_models", {}, deadline=in_seconds(3600))
     good = await bench.send("list_models", {})
     await bench.redis.hset(bench.ledger.keys.command(bad), field, "many")
-    async with running_runner(bench, places=4):
+    async with running_runner(bench, concurrency=4):
         await until_ended(bench, good)
     assert not RowState(await bench.state(bad)).ended
     repair = Repair(bench.redis, bench.ledger.keys, lease_seconds=30)
@@ -107,7 +107,7 @@ async def test_a_row_of_a_newer_worker_is_left_as_it_is_until_nobody_knows_it(
     for _ in range(2):
         assert bench.executor.unreadable(await bench.claim(sent), ValueError()) is None
         assert await bench.redis.hmget(row, "s", "h") == [b"resting", b"rested"]
-    async with running_runner(bench, places=4):
+    async with running_runner(bench, concurrency=4):
         await bench.redis.zadd(bench.ledger.keys.due_interactive, {sent: 0})
 
         async def failed() -> bool:
@@ -144,7 +144,7 @@ async def test_an_end_that_cannot_be_written_fails_its_own_command(
         await bench.send("list_models", {}, correlationid="odd" if number == BAD else "even")
         for number in range(ITEMS)
     ]
-    async with running_runner(bench, places=8):
+    async with running_runner(bench, concurrency=8):
         for command_id in sent:
             await until_ended(bench, command_id)
     states = [await bench.state(command_id) for command_id in sent]
@@ -162,7 +162,7 @@ async def test_an_end_that_redis_refuses_stands_in_nobodys_way(
     results = bench.ledger.keys.group_results(NAME)
     await bench.redis.set(results, "no stream")
     waiting = bench.ledger.keys.group_open(NAME)
-    async with running_runner(bench, places=8) as runner:
+    async with running_runner(bench, concurrency=8) as runner:
 
         async def unrecorded() -> bool:
             return runner.unsettled == 1
@@ -223,7 +223,7 @@ async def _ends_of_items(
             await bench.redis.set(f"{keys.prefix}text:{bad}", value)
         else:
             await bench.redis.hset(keys.command(bad), name, value)
-    async with running_runner(bench, places=32) as runner:
+    async with running_runner(bench, concurrency=32) as runner:
         assert runner.free
 
         async def ended() -> bool:

@@ -13,7 +13,7 @@ from schemas.enums import Priority
 from schemas.events import ErrorCode
 from tests.integration.backfilling import begin
 from tests.integration.ledger_acts import accept_one, open_group
-from tests.integration.test_contract_places import running_runner
+from tests.integration.test_contract_slots import running_runner
 from tests.integration.test_handlers_creation import OPERATIONS, data_of, made
 from tests.integration.test_handlers_results import train_data
 from tests.integration.test_intake_reading import until
@@ -70,7 +70,7 @@ async def test_probes_that_fail_are_no_dead_letters_and_one_that_succeeds_resume
 ) -> None:
     bad = await send_bad(bench, 3)
     lanes = await pause_lane(bench)
-    async with running_runner(bench, places=4) as runner:
+    async with running_runner(bench, concurrency=4) as runner:
         await until(lambda: probed_by_waking(bench, runner, bad))
         for command_id in bad:
             assert await bench.states(command_id) == ["accepted"]
@@ -109,7 +109,7 @@ async def test_what_runs_when_its_lane_pauses_ends_as_it_would(bench: Bench) -> 
     bench.sandbox.faults({"operation": "get_model", "effect": "latency", "seconds": 1})
     bad = await send_bad(bench, 6)
     share = FailureRateMonitor(commands=2, seconds=0, share=0.5)
-    async with running_runner(bench, places=4, share=share) as runner:
+    async with running_runner(bench, concurrency=4, share=share) as runner:
 
         async def full() -> bool:
             return runner.running == 4
@@ -138,7 +138,7 @@ async def test_a_creation_that_is_refused_as_a_probe_is_carried_out_later_and_on
     )
     sent = await bench.send(command_type, data)
     lanes = await pause_lane(bench)
-    async with running_runner(bench, places=2) as runner:
+    async with running_runner(bench, concurrency=2) as runner:
         await until(lambda: probed_by_waking(bench, runner, [sent]))
         assert await bench.states(sent) == ["accepted"]
         bench.sandbox.faults({**SIMULATED, "training": "stalled"})
@@ -158,7 +158,7 @@ async def test_a_deletion_that_was_refused_as_a_probe_takes_no_not_found_for_its
 ) -> None:
     sent = await bench.send("delete_model", {"model_uuid": str(uuid4())})
     lanes = await pause_lane(bench)
-    async with running_runner(bench, places=2) as runner:
+    async with running_runner(bench, concurrency=2) as runner:
 
         async def probed_twice() -> bool:
             runner.wake()
@@ -180,7 +180,7 @@ async def test_a_training_that_was_begun_ends_in_a_paused_lane_as_it_would(bench
     assert await bench.state(sent) == "polling"
     sandbox.faults({"operation": "get_training_status", "effect": "status", "status": 404})
     await pause_lane(bench)
-    async with running_runner(bench, places=2) as runner:
+    async with running_runner(bench, concurrency=2) as runner:
 
         async def ended() -> bool:
             await bench.redis.zadd(bench.ledger.keys.due_interactive, {sent: 0}, xx=True)
@@ -193,7 +193,7 @@ async def test_a_training_that_was_begun_ends_in_a_paused_lane_as_it_would(bench
 async def test_a_command_whose_deadline_passes_in_a_paused_lane_fails(bench: Bench) -> None:
     (sent,) = await send_bad(bench, 1, deadline="2026-01-01T00:00:00Z")
     await pause_lane(bench)
-    async with running_runner(bench, places=2) as runner:
+    async with running_runner(bench, concurrency=2) as runner:
         await until(lambda: ended_by_waking(bench, runner, [sent]))
     assert (await bench.told(sent))[-1]["data"]["error"]["code"] == ErrorCode.DEADLINE_EXCEEDED
 
@@ -204,7 +204,7 @@ async def test_an_item_that_fails_as_a_probe_of_the_bulk_lane_stays_open(
     night = await begin(bench.redis, keys, bench.ledger, tmp_path)
     await night.feed(2)
     await pause_lane(bench, Priority.BULK)
-    async with running_runner(bench, places=4) as runner:
+    async with running_runner(bench, concurrency=4) as runner:
         due = cast("list[bytes]", await bench.redis.zrange(keys.due_bulk, 0, -1))
         items = [row_id.decode() for row_id in due]
         assert len(items) == 2

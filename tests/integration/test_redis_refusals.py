@@ -154,7 +154,7 @@ def test_a_backfill_of_standard_input_that_the_console_leads_outlives(
             f"led-{uuid.uuid4().hex[:8]}",
             TRAINMASTER_BEARER_TOKEN="of-nobody",
             ENCORD_DOMAIN=api.url,
-            TRAINMASTER_PLACES="4",
+            TRAINMASTER_CONCURRENCY="4",
             TRAINMASTER_SWEEP_SECONDS="0.25",
             TRAINMASTER_RETRY_MAX_SECONDS="1",
             TRAINMASTER_RESULT_STORE=str(tmp_path / "results"),

@@ -39,7 +39,7 @@ def test_a_server_that_never_answers_holds_up_nothing_else(
             tmp_path,
             TRAINMASTER_SOURCE_URLS=url,
             # A server gets half of them, so ten of a hundred can't even ask.
-            TRAINMASTER_PLACES="180",
+            TRAINMASTER_CONCURRENCY="180",
             TRAINMASTER_DATA_ROOTS=str(tmp_path / "root"),
             TRAINMASTER_RESULT_LIMIT_BYTES="1024",
             TRAINMASTER_DOWNLOAD_TIMEOUT_SECONDS="60",
@@ -124,7 +124,7 @@ def test_a_worker_with_few_open_files_fails_no_item(
             worker.terminate()
             worker.wait(TIMEOUT_SECONDS)
     assert told.code == 0, told.out + told.err + log.read_text()
-    assert "worker.places_lowered" in log.read_text()
+    assert "worker.concurrency_lowered" in log.read_text()
     sent = [each.body for each in api.recorded if each.method == "POST"]
     assert len(set(sent)) == 1
     assert len(sent) >= ITEMS

@@ -43,7 +43,7 @@ def configured(redis: EmbeddedRedis, stub: StubApi, folder: Path) -> Console:
         TRAINMASTER_BEARER_TOKEN="t0ken-of-nobody",
         ENCORD_DOMAIN=stub.url,
         TRAINMASTER_LOG_FORMAT="json",
-        TRAINMASTER_PLACES="17",
+        TRAINMASTER_CONCURRENCY="17",
         TRAINMASTER_DATA_ROOTS=str(folder),
         TRAINMASTER_RESULT_STORE=str(folder / "results"),
     )
@@ -71,7 +71,7 @@ def started(console: Console, log: Path, *, ready: bool = True) -> Iterator[subp
         process.wait(TIMEOUT_SECONDS)
 
 
-def test_the_ready_line_names_api_redis_places_and_roots(
+def test_the_ready_line_names_api_redis_concurrency_and_roots(
     redis_server: EmbeddedRedis, stub: StubApi, tmp_path: Path
 ) -> None:
     log = tmp_path / "worker.log"
@@ -79,7 +79,7 @@ def test_the_ready_line_names_api_redis_places_and_roots(
         (line,) = named(log, " ready.")
     assert line["api"] == stub.url
     assert line["redis"] == f"redis://127.0.0.1:{redis_server.port}/0"
-    assert (line["namespace"], line["places"]) == ("lines", 17)
+    assert (line["namespace"], line["concurrency"]) == ("lines", 17)
     assert line["data_roots"] == [str(tmp_path)]
     assert line["result_store"] == str(tmp_path / "results")
     assert line["version"]

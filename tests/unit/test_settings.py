@@ -47,10 +47,10 @@ def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_empty_variable_is_the_same_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRAINMASTER_PLACES", "")
+    monkeypatch.setenv("TRAINMASTER_CONCURRENCY", "")
     monkeypatch.setenv("TRAINMASTER_BEARER_TOKEN", "")
     settings = load_settings()
-    assert settings.places == 512
+    assert settings.concurrency == 512
     assert settings.bearer_token is None
 
 
@@ -61,8 +61,8 @@ def test_an_empty_variable_is_the_same_as_none(monkeypatch: pytest.MonkeyPatch) 
         ("TRAINMASTER_REDIS_URL", "redis://:s3cret/x@h", "must end in the number of a database"),
         ("TRAINMASTER_REDIS_URL", "redis://h:s3cret", "names a host or a port that can't be"),
         ("TRAINMASTER_NAMESPACE", "a:s3cret", "must match pattern"),
-        ("TRAINMASTER_PLACES", "s3cret", "must be a valid integer"),
-        ("TRAINMASTER_PLACES", "0", "must be greater than or equal to 1"),
+        ("TRAINMASTER_CONCURRENCY", "s3cret", "must be a valid integer"),
+        ("TRAINMASTER_CONCURRENCY", "0", "must be greater than or equal to 1"),
         ("TRAINMASTER_LEASE_SECONDS", "0.5", "must be greater than or equal to 1"),
         ("TRAINMASTER_LEASE_SECONDS", "nan", "must be"),
         ("TRAINMASTER_PAUSE_SHARE", "0", "must be greater than 0"),
@@ -90,10 +90,10 @@ def test_a_setting_that_is_not_utf8_is_named_in_one_line(
 
 
 def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRAINMASTER_PLACES", "many")
+    monkeypatch.setenv("TRAINMASTER_CONCURRENCY", "many")
     message = message_of("TRAINMASTER_LOG_FORMAT", "xml", monkeypatch)
     assert message.count(";") == 1
-    assert "TRAINMASTER_PLACES must" in message
+    assert "TRAINMASTER_CONCURRENCY must" in message
     assert "TRAINMASTER_LOG_FORMAT must" in message
 
 
@@ -157,7 +157,7 @@ def test_what_is_given_goes_before_the_environment_and_is_named_as_it_was_given(
 def test_the_command_line_is_not_stopped_by_a_setting_of_the_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("TRAINMASTER_PLACES", "many")
+    monkeypatch.setenv("TRAINMASTER_CONCURRENCY", "many")
     assert load_ledger_settings().namespace == "trainmaster"
 
 
@@ -166,11 +166,11 @@ def test_variables_that_are_no_settings_are_found_with_what_may_be_meant(
 ) -> None:
     monkeypatch.setenv("TRAINMASTER_LEASE_SECOND", "1")
     monkeypatch.setenv("TRAINMASTER_QQQQQQQQQ", "1")
-    monkeypatch.setenv("TRAINMASTER_PLACES", "1")
+    monkeypatch.setenv("TRAINMASTER_CONCURRENCY", "1")
     found = unknown_names()
     assert found["TRAINMASTER_LEASE_SECOND"] == "TRAINMASTER_LEASE_SECONDS"
     assert found["TRAINMASTER_QQQQQQQQQ"] is None
-    assert "TRAINMASTER_PLACES" not in found
+    assert "TRAINMASTER_CONCURRENCY" not in found
 
 
 def test_every_setting_has_a_row_with_its_name_range_default_and_meaning() -> None:
@@ -185,7 +185,7 @@ def test_every_setting_has_a_row_with_its_name_range_default_and_meaning() -> No
             assert " to " in row.allowed, row
         if row.name.endswith("_SECONDS"):
             assert row.unit == "s", row
-    places = rows["TRAINMASTER_PLACES"]
+    places = rows["TRAINMASTER_CONCURRENCY"]
     assert (places.kind, places.allowed, places.default) == ("whole number", "1 to 4096", "512")
     assert rows["TRAINMASTER_LOG_LEVEL"].allowed == "DEBUG, INFO, WARNING, ERROR"
     assert rows["TRAINMASTER_PAUSE_SHARE"].allowed == "more than 0 to 1"

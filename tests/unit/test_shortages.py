@@ -25,7 +25,7 @@ from worker.encord.api.transport import Transport
 from worker.errors import BusyThreadsError, InputError, NotSentError, RetryableError, ShortageError
 from worker.files.downloads import Downloads
 from worker.files.file_access import AllowedFiles
-from worker.open_files import affordable_places, raise_limit
+from worker.open_files import affordable_concurrency, raise_limit
 from worker.queue.circuit_breaker import CircuitBreaker
 from worker.queue.pool.retry import RetryPolicy, decide
 from worker.settings import Settings
@@ -187,16 +187,16 @@ def test_a_shortage_is_tried_again_later_and_later_though_no_attempt_counts() ->
         assert least <= delay <= most
 
 
-def test_places_are_no_more_than_open_files_allow() -> None:
+def test_slots_are_no_more_than_open_files_allow() -> None:
     settings = Settings(redis_url="redis://here")
-    assert affordable_places(settings, 1_000_000) == settings.places
-    assert affordable_places(settings, resource.RLIM_INFINITY) == settings.places
-    assert 0 < affordable_places(settings, 256) < 256 - settings.long_poll_places
-    assert affordable_places(settings, 64) == 1
+    assert affordable_concurrency(settings, 1_000_000) == settings.concurrency
+    assert affordable_concurrency(settings, resource.RLIM_INFINITY) == settings.concurrency
+    assert 0 < affordable_concurrency(settings, 256) < 256 - settings.long_poll_concurrency
+    assert affordable_concurrency(settings, 64) == 1
 
 
 def test_the_limit_of_open_files_is_raised_as_far_as_it_may_be_and_told() -> None:
-    """Shells give a soft limit of 1,024, where the hard one allows all places."""
+    """Shells give a soft limit of 1,024, where the hard one allows all slots."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
     try:

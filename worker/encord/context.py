@@ -1,4 +1,4 @@
-"""What handlers of Encord's commands need: the API, its pace, and places for creations."""
+"""What handlers of Encord's commands need: the API, its pace, and slots for creations."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class PollSchedule:
 
 
 class LongPolls:
-    """Places for long polls, which hold a request open; where many wait, polls are short."""
+    """Slots for long polls, which hold a request open; where many wait, polls are short."""
 
-    def __init__(self, places: int, seconds: float) -> None:
-        self._free = places
+    def __init__(self, slots: int, seconds: float) -> None:
+        self._free = slots
         self._seconds = seconds
 
     @contextmanager
-    def place(self, most_seconds: float) -> Iterator[int]:
-        """Yields how many seconds a poll may stay open: 0 when no place is free.
+    def slot(self, most_seconds: float) -> Iterator[int]:
+        """Yields how many seconds a poll may stay open: 0 when no slot is free.
 
         Args:
             most_seconds: when the wait for the training ends, a second more or less.
@@ -62,8 +62,8 @@ class Encord:
 
     Attributes:
         transport: the way to the API, through the limits of the fleet.
-        creations: places between the intent of a creation and its end. A worker that is killed
-            leaves no more commands in doubt than there are places.
+        creations: slots between the intent of a creation and its end. A worker that is killed
+            leaves no more commands in doubt than there are slots.
         doubt_seconds: how long a creation in doubt is looked for.
     """
 

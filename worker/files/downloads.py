@@ -131,7 +131,7 @@ class Downloads:
         self, url: str, most_bytes: int, make_room: MakeRoom, slots: ServerSlots
     ) -> bytes:
         """Returns what a web server answers to one request."""
-        # Idle or not: who sends a byte a minute keeps a place, and that is what is scarce.
+        # Idle or not: who sends a byte a minute keeps a slot, and that is what is scarce.
         async with asyncio.timeout(self._total_seconds) as limit:
 
             async def wait_for_room(size: int) -> None:

@@ -21,7 +21,7 @@ class ServerSlots:
     """Slots for requests to one server, on one event loop.
 
     While the server brings bytes, whoever finds no slot waits for one. Once it has been silent for
-    a while, they go back to where they came from instead: each would hold a place of the worker
+    a while, they go back to where they came from instead: each would hold a slot of the worker
     that other commands need.
 
     Args:

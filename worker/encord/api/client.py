@@ -404,7 +404,7 @@ class MlModelsApi:
             if token is None:
                 return
             if token in seen:
-                # Without this a server's mistake would keep a place busy for ever.
+                # Without this a server's mistake would keep a slot busy for ever.
                 raise BadResponseError(
                     "the API names the same next page twice",
                     code=ErrorCode.BAD_RESPONSE,

@@ -167,7 +167,7 @@ async def _poll(
     """Asks once for the training's end. Nothing but its end, or time, ends the wait."""
     run.check_deadline()
     failures = 0
-    with Encord.of(run).long_polls.place(_rest_seconds(run, timeout_seconds)) as open_seconds:
+    with Encord.of(run).long_polls.slot(_rest_seconds(run, timeout_seconds)) as open_seconds:
         try:
             status = await api_of(run).get_training_status(
                 model_uuid=model_uuid, training_uuid=training_uuid, timeout_seconds=open_seconds

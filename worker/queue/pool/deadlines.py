@@ -28,7 +28,7 @@ MOST_IN_A_SCRIPT: Final = 256
 
 
 class DeadlineWatch:
-    """Looks for deadlines that have passed; asks for no place, and nothing of the API."""
+    """Looks for deadlines that have passed; takes no slot, and nothing of the API."""
 
     def __init__(self, ledger: Ledger, deadlines: Deadlines, executor: Executor) -> None:
         self._ledger = ledger

@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 # A wake-up is published at most so often; one is enough for any number of commands.
 WAKE_UP_PAUSE_SECONDS = 0.05
-# A process whose places are all taken calls for others less often: each message costs a
+# A process whose slots are all taken calls for others less often: each message costs a
 # millisecond of its own core, and whoever is idle looks by itself.
 FULL_WAKE_UP_PAUSE_SECONDS = 0.5
 TRIM_SECONDS = 60.0

@@ -1,6 +1,6 @@
-"""Runs claimed commands side by side on one loop, a place for each, and settles them in batches.
+"""Runs claimed commands side by side on one loop, a slot for each, and settles them in batches.
 
-A drain is the licence to claim: while one is open, every place that falls free is filled again
+A drain is the licence to claim: while one is open, every slot that falls free is filled again
 from the ledger. It is a Celery task that lasts a time slice; the runs themselves outlive it.
 """
 
@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 # More in one script would hold Redis for milliseconds.
 MOST_IN_A_SCRIPT = 256
 REDIS_PAUSE_SECONDS = 0.25
-# So long places are gathered, to be filled by one script; whoever is due waits no longer.
+# So long free slots are gathered, to be filled by one script; whoever is due waits no longer.
 GATHER_SECONDS = 0.02
 CLOSE_PAUSE_SECONDS = 0.2
 CLAIM_PAUSE_SECONDS = 0.01
@@ -58,10 +58,10 @@ BULK_SHARE = 0.75
 
 
 class WorkerPool:
-    """The places of one process.
+    """The slots of one process.
 
     Args:
-        places: how many commands run at the same time.
+        concurrency: how many commands run at the same time.
         lease_seconds: leases of runs are renewed every third of it.
         lanes: where a lane is paused and resumed.
         share: tells when a lane should be paused.
@@ -77,7 +77,7 @@ class WorkerPool:
         executor: Executor,
         breaker: CircuitBreaker,
         *,
-        places: int,
+        concurrency: int,
         lease_seconds: float,
         lanes: Lanes,
         share: FailureRateMonitor,
@@ -93,7 +93,7 @@ class WorkerPool:
         self._share = share
         self._probe_seconds = probe_seconds
         self._paused: frozenset[Priority] = frozenset()
-        self._places = places
+        self._concurrency = concurrency
         self._lease_seconds = lease_seconds
         self._runs: dict[asyncio.Task[None], tuple[Lease, RunContext[Command] | None]] = {}
         self._bulk_running = 0
@@ -115,8 +115,8 @@ class WorkerPool:
 
     @property
     def free(self) -> int:
-        """How many places are free."""
-        return self._places - len(self._runs)
+        """How many slots are free."""
+        return self._concurrency - len(self._runs)
 
     @property
     def is_full(self) -> bool:
@@ -149,7 +149,7 @@ class WorkerPool:
         self._signal.set()
 
     async def drain(self, slice_seconds: float) -> bool:
-        """Fills places with what is due for a time slice; returns whether more was due then.
+        """Fills slots with what is due for a time slice; returns whether more was due then.
 
         A second drain of the same process returns at once.
         """
@@ -158,7 +158,7 @@ class WorkerPool:
         self._draining = True
         self._more = True
         end = time.monotonic() + slice_seconds
-        refill = max(1, self._places // 4)
+        refill = max(1, self._concurrency // 4)
         try:
             while not self._stopping.is_set():
                 rest = end - time.monotonic()
@@ -180,7 +180,7 @@ class WorkerPool:
         return False
 
     async def _gather(self, refill: int) -> None:
-        """Waits a moment for more free places where others run, for a script costs the same."""
+        """Waits a moment for more free slots where others run, for a script costs the same."""
         end = time.monotonic() + GATHER_SECONDS
         while self.free < refill and self._runs and not self._stopping.is_set():
             try:
@@ -219,7 +219,7 @@ class WorkerPool:
 
     def _bulk_bounds(self) -> tuple[int, int]:
         """Returns how many bulk commands go first, and how many may run besides those that do."""
-        reserve = max(1, self._places // 16)
+        reserve = max(1, self._concurrency // 16)
         if self._intake_is_behind():
             # A producer may keep it so for ever: a share of the lane goes on.
             if time.monotonic() < self._bulk_again_at:
@@ -227,13 +227,13 @@ class WorkerPool:
             self._bulk_again_at = time.monotonic() + BULK_PAUSE_SECONDS
             share = max(0, reserve - self._bulk_running)
             return share, share
-        if self._places == 1:
-            # Neither lane can have a place of its own, so they take turns.
+        if self._concurrency == 1:
+            # Neither lane can have a slot of its own, so they take turns.
             self._bulk_has_turn = not self._bulk_has_turn
             return int(self._bulk_has_turn), 1
         return (
             max(0, reserve - self._bulk_running),
-            max(0, self._places - reserve - self._bulk_running),
+            max(0, self._concurrency - reserve - self._bulk_running),
         )
 
     def _held_seconds(self) -> float:

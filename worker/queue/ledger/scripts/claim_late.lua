@@ -1,6 +1,6 @@
 #!lua
 -- Takes the lease of rows whose deadline passes while they wait, so that they can be ended. No
--- hold, no pause and no lack of places keeps it from that, for nothing is started.
+-- hold, no pause and no lack of slots keeps it from that, for nothing is started.
 --
 -- KEYS  1 deadlines  2 due:interactive  3 due:bulk  4 due:suspect
 -- ARGV  1 key prefix  2 lease in ms  3 most rows  4 ms after which a row that is passed over is

@@ -1,4 +1,4 @@
-"""Rules of a worker's places: who is due gets one as soon as one is free, in either lane."""
+"""Rules of a worker's slots: who is due gets one as soon as one is free, in either lane."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ async def bench(
 @asynccontextmanager
 async def running_runner(
     bench: Bench,
-    places: int,
+    concurrency: int,
     share: FailureRateMonitor | None = None,
     intake_is_behind: Callable[[], bool] = lambda: False,
     text_bytes: int = TEXT_BYTES,
 ) -> AsyncIterator[WorkerPool]:
-    """Runs a worker's places; what still runs at the end is handed back."""
+    """Runs a worker's slots; what still runs at the end is handed back."""
     runner = WorkerPool(
         bench.ledger,
         bench.executor,
         bench.executor.breaker,
-        places=places,
+        concurrency=concurrency,
         lease_seconds=30,
         lanes=Lanes(bench.redis, bench.ledger.keys),
         share=share or FailureRateMonitor(commands=1000, seconds=1000, share=1),
@@ -100,7 +100,7 @@ async def until_ended(bench: Bench, command_id: str) -> None:
 async def test_an_interactive_command_runs_though_bulk_fills_all_it_may(bench: Bench) -> None:
     bench.sandbox.faults(SLOW)
     await send_slow(bench, 32, Priority.BULK)
-    async with running_runner(bench, places=32) as runner:
+    async with running_runner(bench, concurrency=32) as runner:
 
         async def full() -> bool:
             return runner.running == 30
@@ -124,7 +124,7 @@ async def test_a_worker_whose_credentials_are_refused_claims_nothing(bench: Benc
     assert await watch.examine()
     sent = await bench.send("list_models", {})
     refused = replace(bench, executor=replace(bench.executor, credentials=watch))
-    async with running_runner(refused, places=4) as runner:
+    async with running_runner(refused, concurrency=4) as runner:
         runner.wake()
         # As long as it takes a worker to look twice.
         await asyncio.sleep(2 * BREAKER_PAUSE_SECONDS)
@@ -141,7 +141,7 @@ async def test_commands_that_end_for_their_deadline_pause_no_lane(bench: Bench) 
     """They were late, which tells nothing of whether others can be done now."""
     late = [await bench.send("list_models", {}, deadline=in_seconds(-60)) for _ in range(5)]
     share = FailureRateMonitor(commands=3, seconds=0, share=0.9)
-    async with running_runner(bench, places=4, share=share) as runner:
+    async with running_runner(bench, concurrency=4, share=share) as runner:
         for command_id in late:
             await until_ended(bench, command_id)
         sent = await bench.send("list_models", {})
@@ -158,7 +158,7 @@ async def test_the_bytes_of_runs_that_have_ended_keep_nothing_from_running(bench
         for priority in Priority
         for _ in range(12)
     ]
-    async with running_runner(bench, places=4, text_bytes=600):
+    async with running_runner(bench, concurrency=4, text_bytes=600):
         for command_id in sent:
             await until_ended(bench, command_id)
 
@@ -214,10 +214,10 @@ async def _none_runs(runner: WorkerPool) -> bool:
     return not runner.running
 
 
-async def test_a_single_place_serves_both_lanes_in_turn(bench: Bench) -> None:
+async def test_a_single_slot_serves_both_lanes_in_turn(bench: Bench) -> None:
     interactive = [await bench.send("list_models", {}) for _ in range(4)]
     bulk = [await bench.send("list_models", {}, priority=Priority.BULK) for _ in range(4)]
-    async with running_runner(bench, places=1):
+    async with running_runner(bench, concurrency=1):
         for command_id in interactive + bulk:
             await until_ended(bench, command_id)
     order = await ends_in_order(bench, interactive + bulk)
@@ -228,48 +228,50 @@ async def test_a_single_place_serves_both_lanes_in_turn(bench: Bench) -> None:
     assert [each for each in order if each in bulk] == bulk
 
 
-async def test_a_single_place_whose_one_lane_is_empty_serves_the_other(bench: Bench) -> None:
+async def test_a_single_slot_whose_one_lane_is_empty_serves_the_other(bench: Bench) -> None:
     for priority in Priority:
         sent = [await bench.send("list_models", {}, priority=priority) for _ in range(3)]
-        async with running_runner(bench, places=1):
+        async with running_runner(bench, concurrency=1):
             for command_id in sent:
                 await until_ended(bench, command_id)
         assert await ends_in_order(bench, sent) == sent
 
 
-@pytest.mark.parametrize("places", [2, 3, 4, 16])
-async def test_few_places_keep_one_for_each_lane(bench: Bench, places: int) -> None:
+@pytest.mark.parametrize("concurrency", [2, 3, 4, 16])
+async def test_few_slots_keep_one_for_each_lane(bench: Bench, concurrency: int) -> None:
     """Neither lane may take them all, however much waits in it."""
     bench.sandbox.faults(SLOW)
-    await send_slow(bench, places * 2, Priority.BULK)
-    await send_slow(bench, places * 2, Priority.INTERACTIVE)
-    async with running_runner(bench, places=places) as runner:
+    await send_slow(bench, concurrency * 2, Priority.BULK)
+    await send_slow(bench, concurrency * 2, Priority.INTERACTIVE)
+    async with running_runner(bench, concurrency=concurrency) as runner:
 
         async def full() -> bool:
-            return runner.running == places
+            return runner.running == concurrency
 
         await until(full)
         lanes = [lease.lane for lease, _ in runner._runs.values()]
     assert lanes.count(Priority.BULK) == 1
-    assert lanes.count(Priority.INTERACTIVE) == places - 1
+    assert lanes.count(Priority.INTERACTIVE) == concurrency - 1
 
 
-@pytest.mark.parametrize("places", [2, 3, 16])
-async def test_bulk_leaves_a_place_free_where_nothing_interactive_waits(
-    bench: Bench, places: int
+@pytest.mark.parametrize("concurrency", [2, 3, 16])
+async def test_bulk_leaves_a_slot_free_where_nothing_interactive_waits(
+    bench: Bench, concurrency: int
 ) -> None:
     bench.sandbox.faults(SLOW)
-    await send_slow(bench, places * 2, Priority.BULK)
-    async with running_runner(bench, places=places) as runner:
+    await send_slow(bench, concurrency * 2, Priority.BULK)
+    async with running_runner(bench, concurrency=concurrency) as runner:
 
         async def filled() -> bool:
-            return runner.running == places - 1
+            return runner.running == concurrency - 1
 
         await until(filled)
         sent = await bench.send("list_models", {})
         runner.wake()
         await until_ended(bench, sent)
-        assert runner.running == places - 1, "no slow call had to end, and no bulk took the place"
+        assert runner.running == concurrency - 1, (
+            "no slow call had to end, and no bulk took the slot"
+        )
 
 
 async def test_a_backlog_that_is_too_late_pauses_no_lane(bench: Bench) -> None:
