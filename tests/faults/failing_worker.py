@@ -22,8 +22,8 @@ Actions: `kill` (SIGKILL), `stop` (SIGSTOP), `disconnect` (every connection to R
 at `wake.send` `drop`: every other wake-up is never sent. Times are counted down to the one that
 strikes; with 0 each one does.
 Mutations break the worker itself, to show that the suite sees it: `MUTATION=fencing` lets anybody
-finish a run, `MUTATION=intent` sends a POST before its intent is noted, `MUTATION=acknowledgement`
-acknowledges entries before they are accepted.
+finish a run, `MUTATION=intent` sends a POST before its intent is recorded,
+`MUTATION=acknowledgement` acknowledges entries before they are accepted.
 
 A place may be narrowed to commands: `run.before/poison-:kill:999` strikes only where the id of
 the command begins with `poison-`.
@@ -137,7 +137,7 @@ def _wrap(
     setattr(owner, method, wrapped)
 
 
-def _note_name(
+def _checkpoint_name(
     _: Ledger, lease: Any, progress: dict[str, Any], *, phase: Phase, **__: Any
 ) -> tuple[str, str]:
     names = {
@@ -167,7 +167,7 @@ def install(failpoint: Failpoint) -> None:
     _wrap(Ledger, "reject", failpoint, at("reject"))
     _wrap(Ledger, "claim", failpoint, at("claim"))
     _wrap(Ledger, "finish", failpoint, at("settle"))
-    _wrap(Ledger, "note", failpoint, _note_name)
+    _wrap(Ledger, "checkpoint", failpoint, _checkpoint_name)
     _wrap(Transport, "send", failpoint, _send_name)
     _wrap(
         IdempotentCreate,
@@ -220,16 +220,16 @@ def mutate(name: str) -> None:
 
             AsyncRedis.register_script = register_unfenced  # type: ignore[method-assign]
         case "intent":
-            note = RunContext.note
+            checkpoint = RunContext.checkpoint
 
-            async def note_late(
+            async def checkpoint_late(
                 self: RunContext[Any], progress: Any, *, phase: Phase | None = None, **more: Any
             ) -> Any:
                 if phase is Phase.INTENDED:
                     return None
-                return await note(self, progress, phase=phase, **more)
+                return await checkpoint(self, progress, phase=phase, **more)
 
-            RunContext.note = note_late  # type: ignore[method-assign]
+            RunContext.checkpoint = checkpoint_late  # type: ignore[method-assign]
         case "acknowledgement":
             handle = StreamConsumer._handle
 

@@ -178,7 +178,7 @@ async def noting(world: World) -> Act:
     await world.redis.set(keys.lock("old"), "one")
     await world.redis.set(keys.lock("new"), "ended")
     await world.redis.hset(keys.command("ended"), mapping={"s": "cancelled", "e": "1"})
-    return lambda client: ledger_of(client, keys).note(
+    return lambda client: ledger_of(client, keys).checkpoint(
         lease,
         {},
         phase=Phase.APPLIED,
@@ -246,7 +246,7 @@ async def cancelling(world: World) -> Act:
         deadline_ms=YEAR_2200_MS,
         text=TEXT[:-1] + b',"replyto":"desk"}',
     )
-    await world.ledger.note(lease, {}, phase=Phase.INTENDED)
+    await world.ledger.checkpoint(lease, {}, phase=Phase.INTENDED)
     return lambda client: cancel(
         client, world.keys, "one", retention_seconds=600, reply_retention_seconds=600
     )
@@ -267,7 +267,7 @@ async def resolving(world: World) -> Act:
         replies=world.replies,
         text=TEXT[:-1] + b',"replyto":"desk"}',
     )
-    await world.ledger.note(lease, {}, phase=Phase.IN_DOUBT)
+    await world.ledger.checkpoint(lease, {}, phase=Phase.IN_DOUBT)
     return lambda client: resolve(
         client, world.keys, "one", Resolution(None, "me"), reply_retention_seconds=600
     )
@@ -443,7 +443,7 @@ ACTS: Final[dict[str, dict[str, Prepare]]] = {
     },
     "claim_late": {"": claiming_late},
     "renew": {"": renewing},
-    "note": {"": noting},
+    "checkpoint": {"": noting},
     "finish": {
         "succeeded": finishing(RowState.SUCCEEDED),
         "failed": finishing(RowState.FAILED),

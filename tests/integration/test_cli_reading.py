@@ -249,7 +249,7 @@ async def test_status_tells_what_is_known_of_a_change(
     told: str,
 ) -> None:
     held = await lease(redis, ledger, **TRAIN, id="one")
-    await ledger.note(held, progress, phase=phase)
+    await ledger.checkpoint(held, progress, phase=phase)
     words = " ".join(console.run("status", "one").out.split())
     assert told in words
     assert progress.get("check", "") in words
@@ -348,8 +348,8 @@ async def test_status_shows_a_command_whose_doubt_someone_wrote_over(
     console: Console, redis: Redis, ledger: Ledger, progress: str
 ) -> None:
     await accept(redis, ledger, **LIST, id="one")
-    noted: Any = {"s": "in_doubt", "h": "in_doubt", "p": progress}
-    await redis.hset(ledger.keys.command("one"), mapping=noted)
+    recorded: Any = {"s": "in_doubt", "h": "in_doubt", "p": progress}
+    await redis.hset(ledger.keys.command("one"), mapping=recorded)
     said = console.run("status", "one")
     assert (said.code, said.err) == (0, "")
     assert "the API is asked whether it happened" in " ".join(said.out.split())
@@ -441,7 +441,7 @@ async def test_cancel_says_what_it_does_not_end(
 ) -> None:
     held = await lease(redis, ledger, **TRAIN, id="one")
     leaves = training_goes_on(MODEL) if phase is Phase.APPLIED else None
-    await ledger.note(held, {}, phase=phase, leaves=leaves)
+    await ledger.checkpoint(held, {}, phase=phase, leaves=leaves)
     said = console.run("cancel", "one")
     assert said.code == 0
     assert told in said.out

@@ -43,23 +43,23 @@ if TYPE_CHECKING:
 
 
 class LosingLedger(Ledger):
-    """The ledger, but for the reply to one note, which gets lost after it was done.
+    """The ledger, but for the reply to one checkpoint, which gets lost after it was done.
 
     Attributes:
-        keeps: how many notes keep their reply before; None where all do.
+        keeps: how many checkpoints keep their reply before; None where all do.
     """
 
     keeps: int | None = None
 
-    async def note(self, *arguments: Any, **options: Any) -> Any:
-        """Notes; then fails once as a connection does that ends before the reply."""
-        noted = await super().note(*arguments, **options)
+    async def checkpoint(self, *arguments: Any, **options: Any) -> Any:
+        """Records; then fails once as a connection does that ends before the reply."""
+        recorded = await super().checkpoint(*arguments, **options)
         if self.keeps == 0:
             self.keeps = None
             raise RedisConnectionError("the reply was lost")
         if self.keeps is not None:
             self.keeps -= 1
-        return noted
+        return recorded
 
 
 @pytest.fixture
@@ -86,15 +86,15 @@ async def test_a_lost_reply_to_an_intent_leaves_no_doubt_for_nothing_was_sent(
     assert made(bench, command_type, data) == 1
 
 
-async def test_a_lost_reply_to_the_note_of_a_creation_tells_of_its_start_no_second_time(
+async def test_a_lost_reply_to_the_checkpoint_of_a_creation_tells_of_its_start_no_second_time(
     bench: Bench, ledger: LosingLedger
 ) -> None:
-    """The note is repeated word for word, by which Redis knows that it has it."""
+    """The checkpoint is repeated word for word, by which Redis knows that it has it."""
     data = data_of(bench, "train")
     sent = await bench.send("train", data)
     ledger.keeps = 1
     await bench.attempt(sent)
-    assert vars(ledger)["keeps"] is None, "the reply to the second note was lost"
+    assert vars(ledger)["keeps"] is None, "the reply to the second checkpoint was lost"
     assert await bench.states(sent) == ["accepted", "started", "succeeded"]
     assert made(bench, "train", data) == 1
 
@@ -262,9 +262,9 @@ async def test_a_lookalike_that_ended_unknown_long_ago_keeps_nobody_in_doubt(ben
     (alike,) = [str(key, "utf-8") async for key in bench.redis.scan_iter(ambiguous_key(keys, "*"))]
     found = cast("list[bytes]", await bench.redis.zrange(alike, 0, -1))
     (member,) = [member for member in found if member.endswith(rival.encode())]
-    noted = json.loads(await bench.redis.hget(keys.command(sent), "p") or b"null")
+    recorded = json.loads(await bench.redis.hget(keys.command(sent), "p") or b"null")
     # Its hour, and the day for which a rival counts at least, end just when the baseline was asked.
-    entered_at = noted["asked_at"] - 3600 - 24 * 3600
+    entered_at = recorded["asked_at"] - 3600 - 24 * 3600
     await bench.redis.zadd(alike, {member: entered_at})
     await bench.attempt(sent)
     assert await bench.state(sent) == "in_doubt"
@@ -515,7 +515,7 @@ async def test_a_creation_whose_answer_finds_no_memory_is_in_doubt(
 
 
 @pytest.mark.parametrize("command_type", ["delete_model", "delete_training_iteration", "detach"])
-async def test_a_lost_reply_to_the_note_of_a_deletion_excuses_no_not_found(
+async def test_a_lost_reply_to_the_checkpoint_of_a_deletion_excuses_no_not_found(
     bench: Bench, ledger: LosingLedger, command_type: str
 ) -> None:
     """Nothing had been sent when the reply was lost, so nothing of this command was deleted."""
@@ -528,7 +528,7 @@ async def test_a_lost_reply_to_the_note_of_a_deletion_excuses_no_not_found(
 async def test_a_lost_reply_to_the_withdrawal_of_a_deletion_excuses_no_not_found(
     bench: Bench, ledger: LosingLedger
 ) -> None:
-    """The 429 proves that nothing was deleted, whatever becomes of the note that says so."""
+    """The 429 proves that nothing was deleted, whatever becomes of the checkpoint that says so."""
     refusal = {"operation": "delete_model", "effect": "status", "status": 429, "count": 1}
     bench.sandbox.faults({**refusal, "headers": {"Retry-After": "0"}})
     sent = await bench.send("delete_model", absent(bench, "delete_model"))
@@ -539,7 +539,7 @@ async def test_a_lost_reply_to_the_withdrawal_of_a_deletion_excuses_no_not_found
 
 
 @pytest.mark.parametrize("status", [502, None], ids=["5xx", "reset"])
-async def test_a_deletion_succeeds_though_the_replies_to_its_note_and_to_itself_were_lost(
+async def test_a_deletion_succeeds_though_the_replies_to_its_checkpoint_and_to_itself_were_lost(
     bench: Bench, ledger: LosingLedger, status: int | None
 ) -> None:
     model = bench.sandbox.create_model()

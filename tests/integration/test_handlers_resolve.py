@@ -260,7 +260,7 @@ async def test_the_command_the_client_and_the_console_do_the_same(
         assert [event.data["by"] async for event in client.events(["resolved"])] == ["Bo"]
 
 
-async def test_a_phase_that_a_newer_version_noted_is_never_taken_for_none(bench: Bench) -> None:
+async def test_a_phase_that_a_newer_version_recorded_is_never_taken_for_none(bench: Bench) -> None:
     """Two versions may run side by side: what one does not know, it does not send again."""
     before = trainings(bench)
     sent = await doubtful_training(bench, NEVER_SENT)

@@ -186,7 +186,7 @@ async def test_a_release_hastens_no_training_that_was_started_since_the_429(
     retried = RunResult(lease, RowState.RETRYING, 1, failure="rate_limited")
     assert await ledger.finish([retried]) == [True]
     (lease,) = (await ledger.claim(1)).leases
-    await ledger.note(lease, {"uuid": "u"}, phase=Phase.APPLIED, state=RowState.POLLING)
+    await ledger.checkpoint(lease, {"uuid": "u"}, phase=Phase.APPLIED, state=RowState.POLLING)
     assert (await Holds(redis, keys).release()).commands == 0
 
 

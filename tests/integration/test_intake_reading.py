@@ -550,7 +550,7 @@ async def test_a_read_asks_for_fewer_entries_after_large_ones_and_for_more_after
     asked = []
     for size in (10, 10, 10, 10, 400, 2000, 300, 1, 1, 1, 1):
         asked.append(pace.count)
-        pace.note(pace.count, pace.count * size)
+        pace.observe(pace.count, pace.count * size)
     assert asked == [4, 16, 64, 100, 100, 2, 1, 3, 12, 48, 192]
 
 

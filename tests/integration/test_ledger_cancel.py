@@ -73,7 +73,7 @@ async def test_who_ran_a_cancelled_command_is_fenced(
     assert (await cancelled(redis, keys)).verdict is CancelStatus.CANCELLED
     before = await snapshot(redis, keys)
     assert await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1, event=b"e")]) == [False]
-    assert (await ledger.note(lease, {"a": 1}))[0] is CheckpointStatus.FENCED
+    assert (await ledger.checkpoint(lease, {"a": 1}))[0] is CheckpointStatus.FENCED
     assert await ledger.renew([lease]) == {"one"}
     assert await snapshot(redis, keys) == before
 
@@ -128,7 +128,7 @@ async def test_it_names_the_training_that_goes_on_at_the_api(
 ) -> None:
     lease = await lease_one(redis, ledger, **TRAIN)
     leaves = training_goes_on("u")
-    await ledger.note(
+    await ledger.checkpoint(
         lease, {"uuid": "u"}, phase=Phase.APPLIED, state=RowState.POLLING, leaves=leaves
     )
     outcome = await cancelled(redis, keys)
@@ -142,7 +142,7 @@ async def test_it_says_that_a_change_was_under_way(
     redis: Redis, ledger: Ledger, keys: Keys, phase: Phase
 ) -> None:
     lease = await lease_one(redis, ledger, **TRAIN)
-    await ledger.note(lease, {}, phase=phase)
+    await ledger.checkpoint(lease, {}, phase=phase)
     assert (await cancelled(redis, keys)).in_doubt
     assert "note" in (await events(redis, keys.events))[-1]["data"]
 
@@ -186,20 +186,20 @@ async def test_a_phase_of_a_newer_version_is_told_as_a_change_that_was_under_way
     assert "note" in (await events(redis, keys.events))[-1]["data"]
 
 
-async def test_a_training_noted_while_it_cancels_is_in_the_event_or_the_note_is_fenced(
+async def test_a_training_recorded_while_it_cancels_is_in_the_event_or_the_checkpoint_is_fenced(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
-    """Nothing is noted between what the event was written for and the end of the row."""
+    """Nothing is recorded between what the event was written for and the end of the row."""
     await open_group(redis, keys)
     entry = await read_entry(redis, keys, TRAIN["text"])
     await ledger.accept([acceptance(entry, f"id-{number}", **TRAIN) for number in range(100)])
     for lease in (await ledger.claim(100)).leases:
-        (noted, _), outcome = await asyncio.gather(
-            ledger.note(lease, {}, phase=Phase.APPLIED, leaves=training_goes_on("u")),
+        (recorded, _), outcome = await asyncio.gather(
+            ledger.checkpoint(lease, {}, phase=Phase.APPLIED, leaves=training_goes_on("u")),
             cancelled(redis, keys, lease.command_id),
         )
         assert outcome.verdict is CancelStatus.CANCELLED
-        assert (noted is CheckpointStatus.DONE) == bool(outcome.leaves)
+        assert (recorded is CheckpointStatus.DONE) == bool(outcome.leaves)
 
 
 async def test_a_cancel_written_for_another_moment_of_the_row_does_nothing(
@@ -215,7 +215,7 @@ async def test_a_cancel_written_for_another_moment_of_the_row_does_nothing(
         return int(code)
 
     lease = await lease_one(redis, ledger)
-    await ledger.note(lease, {"uuid": "u"}, phase=Phase.APPLIED)
+    await ledger.checkpoint(lease, {"uuid": "u"}, phase=Phase.APPLIED)
     before = await snapshot(redis, keys)
     assert await cancelled_for(lease.token, "") == 3
     assert await cancelled_for(lease.token - 1, '{"uuid":"u"}') == 3

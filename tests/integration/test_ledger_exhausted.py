@@ -144,7 +144,7 @@ async def test_an_end_that_a_stream_refuses_is_kept_and_told_once(
     assert await redis.xlen(replies) == 1
 
 
-async def test_a_note_that_the_events_refuse_is_told_when_it_is_repeated(
+async def test_a_checkpoint_that_the_events_refuse_is_told_when_it_is_repeated(
     redis: Redis, keys: Keys, ledger: Ledger
 ) -> None:
     lease = await lease_one(redis, ledger)
@@ -153,11 +153,11 @@ async def test_a_note_that_the_events_refuse_is_told_when_it_is_repeated(
     lock = keys.lock("training:x")
     for _ in range(2):
         with pytest.raises(ResponseError):
-            await ledger.note(lease, {}, phase=Phase.APPLIED, event=b"{}", take_lock=lock)
+            await ledger.checkpoint(lease, {}, phase=Phase.APPLIED, event=b"{}", take_lock=lock)
     assert await redis.exists(lock) == 0
     await redis.delete(keys.events)
     for _ in range(2):
-        await ledger.note(lease, {}, phase=Phase.APPLIED, event=b"{}", take_lock=lock)
+        await ledger.checkpoint(lease, {}, phase=Phase.APPLIED, event=b"{}", take_lock=lock)
     assert await redis.xlen(keys.events) == 1
 
 
@@ -208,7 +208,7 @@ async def test_a_reply_stream_that_takes_no_more_keeps_nothing_from_happening_on
     replies = keys.replies("desk")
     await exhaust(redis, replies)
     lease = await lease_one(redis, ledger, event=b"accepted", replies=replies)
-    await ledger.note(lease, {}, phase=Phase.APPLIED, event=b"noted", replies=replies)
+    await ledger.checkpoint(lease, {}, phase=Phase.APPLIED, event=b"recorded", replies=replies)
     end = RunResult(lease, RowState.SUCCEEDED, 1, event=b"ended", replies=replies)
     assert await ledger.finish([end]) == [True]
     bad = await read_entry(redis, keys, b"bad")
@@ -218,7 +218,7 @@ async def test_a_reply_stream_that_takes_no_more_keeps_nothing_from_happening_on
     kept = {"retention_seconds": 60, "reply_retention_seconds": 60}
     await cancel(redis, keys, "two", **kept)
     told = await raw_events(redis, keys.events)
-    assert told[:5] == [b"accepted", b"noted", b"ended", b"rejected", b"second"]
+    assert told[:5] == [b"accepted", b"recorded", b"ended", b"rejected", b"second"]
     assert [b"list_models.cancelled" in event for event in told[5:]] == [True]
     assert await redis.xlen(replies) == 0
 

@@ -1,4 +1,4 @@
-"""Rules of claim, renew, note and finish: who holds the token, and what may be repeated."""
+"""Rules of claim, renew, checkpoint and finish: who holds the token, and what may be repeated."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ async def test_a_success_ends_the_row_with_its_event_and_nothing_else_of_it_stay
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)
-    await ledger.note(lease, {}, phase=Phase.INTENDED)
+    await ledger.checkpoint(lease, {}, phase=Phase.INTENDED)
     before = await now_ms(redis)
     finish = RunResult(lease, RowState.SUCCEEDED, 1, event=b"done", replies=keys.replies("shop"))
     assert await ledger.finish([finish]) == [True]
@@ -325,8 +325,8 @@ async def test_a_stale_token_changes_nothing(redis: Redis, keys: Keys) -> None:
     assert await ledger.finish([finish]) == [False]
     assert await ledger.finish([replace(finish, state=RowState.RETRYING)]) == [False]
     lock = keys.lock("training:x")
-    noted = await ledger.note(stale, {"a": 1}, event=b"e", take_lock=lock)
-    assert noted == (CheckpointStatus.FENCED, "")
+    recorded = await ledger.checkpoint(stale, {"a": 1}, event=b"e", take_lock=lock)
+    assert recorded == (CheckpointStatus.FENCED, "")
     assert await ledger.renew([stale]) == {"one"}
     assert await snapshot(redis, keys) == before
 
@@ -365,19 +365,19 @@ async def test_one_fenced_run_does_not_harm_the_others_of_its_batch(
     assert done == [True, False, True]
 
 
-async def test_a_note_keeps_progress_renews_the_lease_and_publishes(
+async def test_a_checkpoint_keeps_progress_renews_the_lease_and_publishes(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)
     await redis.zadd(keys.due_interactive, {"one": 1})
-    noted = await ledger.note(
+    recorded = await ledger.checkpoint(
         lease,
         {"uuid": "u"},
         state=RowState.POLLING,
         event=b"e",
         replies=keys.replies("shop"),
     )
-    assert noted == (CheckpointStatus.DONE, "")
+    assert recorded == (CheckpointStatus.DONE, "")
     row = await redis.hgetall(keys.command("one"))
     assert (row[b"p"], row[b"s"], row[b"n"]) == (b'{"uuid":"u"}', b"polling", b"1")
     score = await redis.zscore(keys.due_interactive, "one")
@@ -387,12 +387,12 @@ async def test_a_note_keeps_progress_renews_the_lease_and_publishes(
     assert await raw_events(redis, keys.replies("shop")) == [b"e"]
 
 
-async def test_a_note_repeated_after_a_lost_reply_publishes_nothing_more(
+async def test_a_checkpoint_repeated_after_a_lost_reply_publishes_nothing_more(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)
     for _ in range(2):
-        assert (await ledger.note(lease, {"a": 1}, event=b"e"))[0] is CheckpointStatus.DONE
+        assert (await ledger.checkpoint(lease, {"a": 1}, event=b"e"))[0] is CheckpointStatus.DONE
     assert (await raw_events(redis, keys.events))[1:] == [b"e"]
 
 
@@ -404,24 +404,24 @@ async def two_leases(redis: Redis, ledger: Ledger) -> tuple[Lease, Lease]:
     return one, two
 
 
-async def test_a_lock_has_one_holder_and_a_refused_note_changes_nothing(
+async def test_a_lock_has_one_holder_and_a_refused_checkpoint_changes_nothing(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     one, two = await two_leases(redis, ledger)
     lock = keys.lock("creating-training:x")
-    assert await ledger.note(one, {"a": 1}, take_lock=lock) == (
+    assert await ledger.checkpoint(one, {"a": 1}, take_lock=lock) == (
         CheckpointStatus.DONE,
         "",
     )
     assert LOCK_SECONDS - 5 <= await redis.ttl(lock) <= LOCK_SECONDS
     before = await snapshot(redis, keys)
-    refused = await ledger.note(two, {"b": 2}, event=b"e", take_lock=lock, lock_lapses=True)
+    refused = await ledger.checkpoint(two, {"b": 2}, event=b"e", take_lock=lock, lock_lapses=True)
     assert refused == (CheckpointStatus.LOCKED, "one")
     assert await snapshot(redis, keys) == before
-    assert (await ledger.note(two, {"b": 2}, drop_lock=lock))[0] is CheckpointStatus.DONE
+    assert (await ledger.checkpoint(two, {"b": 2}, drop_lock=lock))[0] is CheckpointStatus.DONE
     assert await redis.get(lock) == b"one"
-    assert (await ledger.note(one, {"a": 2}, drop_lock=lock))[0] is CheckpointStatus.DONE
-    assert (await ledger.note(two, {"b": 2}, take_lock=lock))[0] is CheckpointStatus.DONE
+    assert (await ledger.checkpoint(one, {"a": 2}, drop_lock=lock))[0] is CheckpointStatus.DONE
+    assert (await ledger.checkpoint(two, {"b": 2}, take_lock=lock))[0] is CheckpointStatus.DONE
 
 
 async def test_a_finish_drops_the_lock_only_if_its_command_holds_it(
@@ -429,7 +429,7 @@ async def test_a_finish_drops_the_lock_only_if_its_command_holds_it(
 ) -> None:
     one, two = await two_leases(redis, ledger)
     lock = keys.lock("creating-training:x")
-    await ledger.note(one, {}, take_lock=lock)
+    await ledger.checkpoint(one, {}, take_lock=lock)
     await ledger.finish([RunResult(two, RowState.SUCCEEDED, 1, drop_lock=lock)])
     assert await redis.get(lock) == b"one"
     await ledger.finish([RunResult(one, RowState.IN_DOUBT, 0, drop_lock=lock)])
@@ -442,15 +442,15 @@ async def test_a_lock_lapses_some_time_after_its_holder_has_ended(
     """Else a command cancelled in the middle of its call would block identical ones for weeks."""
     one, two = await two_leases(redis, ledger)
     lock = keys.lock("creating-training:x")
-    await ledger.note(one, {}, take_lock=lock)
+    await ledger.checkpoint(one, {}, take_lock=lock)
     await ledger.finish([RunResult(one, RowState.FAILED, 1)])
-    assert (await ledger.note(two, {}, take_lock=lock, lock_lapses=True))[
+    assert (await ledger.checkpoint(two, {}, take_lock=lock, lock_lapses=True))[
         0
     ] is CheckpointStatus.LOCKED
     long_ago = await now_ms(redis) - ENDED_HOLDER_SECONDS * 1000
     await redis.hset(keys.command("one"), "e", long_ago)
-    assert (await ledger.note(two, {}, take_lock=lock))[0] is CheckpointStatus.LOCKED
-    assert (await ledger.note(two, {}, take_lock=lock, lock_lapses=True))[
+    assert (await ledger.checkpoint(two, {}, take_lock=lock))[0] is CheckpointStatus.LOCKED
+    assert (await ledger.checkpoint(two, {}, take_lock=lock, lock_lapses=True))[
         0
     ] is CheckpointStatus.DONE
     assert await redis.get(lock) == b"two"
@@ -462,10 +462,10 @@ async def test_a_lock_of_a_forgotten_holder_is_free_but_its_creation_stays_owned
     lease = await lease_one(redis, ledger)
     for name in ("creating-training:x", "training:u"):
         await redis.set(keys.lock(name), "forgotten")
-    owned = await ledger.note(lease, {}, take_lock=keys.lock("training:u"))
+    owned = await ledger.checkpoint(lease, {}, take_lock=keys.lock("training:u"))
     assert owned == (CheckpointStatus.LOCKED, "forgotten")
     free = keys.lock("creating-training:x")
-    assert (await ledger.note(lease, {}, take_lock=free, lock_lapses=True))[
+    assert (await ledger.checkpoint(lease, {}, take_lock=free, lock_lapses=True))[
         0
     ] is CheckpointStatus.DONE
 
@@ -475,7 +475,7 @@ async def test_an_orphan_tells_the_next_holder_and_makes_the_command_the_owner(
 ) -> None:
     lease = await lease_one(redis, ledger)
     creating, owner = keys.lock("creating-model:x"), keys.lock("model:u")
-    await ledger.note(lease, {}, take_lock=creating)
+    await ledger.checkpoint(lease, {}, take_lock=creating)
     assert await Orphans(redis, keys).find(lease) is None
     await Orphans(redis, keys).leave(
         lease, OrphanedCreation("u", {"title": "t"}, owner, LOCK_SECONDS), drop_lock=creating

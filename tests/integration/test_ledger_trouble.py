@@ -115,7 +115,7 @@ async def test_a_shared_key_of_the_wrong_type_stops_every_script_before_it_has_w
         "reject": lambda: ledger.reject([Rejection(bad, b"e", b"d", replies)]),
         "claim": lambda: ledger.claim(10, bulk_first=1, bulk_most=10, suspects=1),
         "renew": lambda: ledger.renew([lease]),
-        "note": lambda: ledger.note(
+        "checkpoint": lambda: ledger.checkpoint(
             lease,
             {"a": 1},
             event=b"e",
@@ -130,10 +130,18 @@ async def test_a_shared_key_of_the_wrong_type_stops_every_script_before_it_has_w
     }
     touches = {
         "commands": {"accept", "reject"},
-        "events": {"accept", "reject", "note", "finish", "cancel"},
+        "events": {"accept", "reject", "checkpoint", "finish", "cancel"},
         "dead_letters": {"reject", "finish"},
-        "due_interactive": {"accept", "claim", "renew", "note", "finish", "cancel", "claim_late"},
-        "due_bulk": {"accept", "claim", "renew", "note", "finish", "cancel", "claim_late"},
+        "due_interactive": {
+            "accept",
+            "claim",
+            "renew",
+            "checkpoint",
+            "finish",
+            "cancel",
+            "claim_late",
+        },
+        "due_bulk": {"accept", "claim", "renew", "checkpoint", "finish", "cancel", "claim_late"},
         "due_suspect": {"claim", "cancel", "claim_late"},
         "deadlines": {"accept", "finish", "cancel", "claim_late"},
     }[name]
@@ -154,11 +162,11 @@ async def test_a_reply_stream_of_the_wrong_type_costs_nobody_but_its_reader(
     replies = keys.replies("shop")
     await redis.set(replies, "x")
     lease = await lease_one(redis, ledger, replies=replies)
-    await ledger.note(lease, {"a": 1}, event=b"noted", replies=replies)
+    await ledger.checkpoint(lease, {"a": 1}, event=b"recorded", replies=replies)
     await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1, event=b"done", replies=replies)])
     bad = await read_entry(redis, keys, b"bad")
     assert await ledger.reject([Rejection(bad, b"rejected", b"d", replies)]) == 1
-    assert (await raw_events(redis, keys.events))[1:] == [b"noted", b"done", b"rejected"]
+    assert (await raw_events(redis, keys.events))[1:] == [b"recorded", b"done", b"rejected"]
     assert await redis.get(replies) == b"x"
 
 
@@ -191,14 +199,14 @@ async def test_a_run_whose_row_got_the_wrong_type_is_fenced_and_harms_no_other(
     assert (await raw_events(redis, keys.events))[2:] == [b"e"]
 
 
-async def test_a_lock_of_the_wrong_type_stops_the_note_but_never_a_finish(
+async def test_a_lock_of_the_wrong_type_stops_the_checkpoint_but_never_a_finish(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)
     lock = keys.lock("g")
     await redis.hset(lock, "x", "y")
     before = await snapshot(redis, keys)
-    assert await raises_wrong_type(ledger.note(lease, {"a": 1}, event=b"e", take_lock=lock))
+    assert await raises_wrong_type(ledger.checkpoint(lease, {"a": 1}, event=b"e", take_lock=lock))
     assert await snapshot(redis, keys) == before
     finish = RunResult(lease, RowState.SUCCEEDED, 1, event=b"e", drop_lock=lock)
     assert await ledger.finish([finish]) == [True]
@@ -239,7 +247,7 @@ async def test_a_full_redis_refuses_each_script_whole_and_works_again_after(
         lambda: ledger.accept([acceptance(entry, "new")]),
         lambda: ledger.reject([Rejection(bad, b"e", b"d", "")]),
         lambda: ledger.claim(10),
-        lambda: ledger.note(lease, {"a": 1}),
+        lambda: ledger.checkpoint(lease, {"a": 1}),
         lambda: run_cancel(redis, keys, "waiting"),
         lambda: Deadlines(redis, keys, lease_seconds=30).claim(10),
         lambda: ledger.finish([failed]),
@@ -291,7 +299,7 @@ async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(
         replies, lock = keys.replies("shop"), keys.lock("training:{other}")
         lease = await lease_one(redis, ledger, "id-{other}", replies=replies)
         await ledger.renew([lease])
-        await ledger.note(lease, {}, event=b"e", replies=replies, take_lock=lock)
+        await ledger.checkpoint(lease, {}, event=b"e", replies=replies, take_lock=lock)
         await Orphans(redis, keys).leave(
             lease, OrphanedCreation("u", None, lock, 600), drop_lock=lock
         )

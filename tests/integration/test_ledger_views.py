@@ -142,7 +142,7 @@ async def test_an_error_and_progress_are_changes(redis: Redis, ledger: Ledger, k
     await ledger.finish([
         RunResult(leases["failed"], RowState.RETRYING, 1, errors=[error], delay_seconds=9)
     ])
-    await ledger.note(leases["made"], {"at": 4.0}, phase=Phase.INTENDED)
+    await ledger.checkpoint(leases["made"], {"at": 4.0}, phase=Phase.INTENDED)
     assert await newest(redis, keys) == ["failed", "made", "idle"]
 
 

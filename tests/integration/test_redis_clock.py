@@ -274,18 +274,20 @@ async def test_a_lock_of_a_command_that_ended_lapses_after_its_time(
         await accept_one(redis, ledger, command_id)
     first, second = (await ledger.claim(2)).leases
     lock = keys.lock("creating")
-    await ledger.note(first, {}, phase=Phase.INTENDED, take_lock=lock, lock_lapses=True)
+    await ledger.checkpoint(first, {}, phase=Phase.INTENDED, take_lock=lock, lock_lapses=True)
     await ledger.finish([RunResult(first, RowState.FAILED, 1)])
     clock.move(-HOUR)
 
-    async def noted() -> CheckpointStatus:
+    async def recorded() -> CheckpointStatus:
         return (
-            await ledger.note(second, {}, phase=Phase.INTENDED, take_lock=lock, lock_lapses=True)
+            await ledger.checkpoint(
+                second, {}, phase=Phase.INTENDED, take_lock=lock, lock_lapses=True
+            )
         )[0]
 
-    assert await noted() is CheckpointStatus.LOCKED
+    assert await recorded() is CheckpointStatus.LOCKED
     clock.move(-HOUR + ENDED_HOLDER_SECONDS + 1)
-    assert await noted() is CheckpointStatus.DONE
+    assert await recorded() is CheckpointStatus.DONE
 
 
 async def begun_backfill(redis: Redis, keys: Keys) -> BackfillStore:

@@ -218,13 +218,13 @@ class RunContext(Generic[C]):
     def elapsed(self) -> float:
         """Returns the seconds since what the progress tells; never less than 0.
 
-        A time that lies ahead was noted before the clock went back: it counts from now on.
+        A time that lies ahead was recorded before the clock went back: it counts from now on.
         """
         now = self.now()
         self.progress["at"] = min(self.progress["at"], now)
         return float(now - self.progress["at"])
 
-    async def note(  # noqa: PLR0913 - what a note holds
+    async def checkpoint(  # noqa: PLR0913 - what it holds
         self,
         progress: Progress,
         *,
@@ -257,7 +257,7 @@ class RunContext(Generic[C]):
                 source=event_source(self.around.groups, lease),
                 now=self.now(),
             )
-        noted, holder = await self.around.ledger.note(
+        status, holder = await self.around.ledger.checkpoint(
             self.lease,
             progress,
             phase=phase,
@@ -270,9 +270,9 @@ class RunContext(Generic[C]):
             lock_lapses=lock_lapses,
             lock_seconds=lock_seconds,
         )
-        if noted is CheckpointStatus.FENCED:
+        if status is CheckpointStatus.FENCED:
             raise FencedError("another holder owns the command now")
-        if noted is CheckpointStatus.LOCKED:
+        if status is CheckpointStatus.LOCKED:
             return holder
         self.progress = progress
         self.phase = phase

@@ -9,10 +9,10 @@ A POST may be carried out though no answer comes back, so it is never sent again
                                                  └─────── not in time ──────► outcome_unknown
 
 1. What already exists and looks the same is listed: the baseline.
-2. The intent, with the baseline, is noted in the row. From here on nothing is sent again unless
+2. The intent, with the baseline, is recorded in the row. From here on nothing is sent again unless
    the API's answer proves that it did nothing.
 3. The POST goes out on a connection of its own, so that a stale one can't blur its outcome.
-4. What was created is noted, and owned through a lock: no other command can adopt it.
+4. What was created is recorded, and owned through a lock: no other command can adopt it.
 
 A command in doubt asks the API for what looks the same, is not in the baseline and is not owned,
 and adopts it. While one command is between its intent and its answer it holds a lock that keeps
@@ -65,7 +65,7 @@ C = TypeVar("C", bound=Command)
 
 # How soon a command asks again whether an identical one has finished its call.
 LOCKED_SECONDS = 1.0
-NOTE_PAUSE_SECONDS = 0.5
+CHECKPOINT_PAUSE_SECONDS = 0.5
 FIRST_DOUBT_SECONDS = 1.0
 # How soon the API is asked again for what a person said that it has.
 RESOLVED_SECONDS = 5.0
@@ -116,7 +116,7 @@ class IdempotentCreate(Generic[C]):
         await AmbiguousCreations.of(run).enter(self._likeness(run), self._creator(run), run.now())
         intent = {"at": run.now(), "asked_at": asked_at, "baseline": baseline}
         try:
-            # A stop lets this finish: cut off after the note, the outcome would stay unknown.
+            # A stop lets this finish: cut off after the checkpoint, the outcome would stay unknown.
             with run.change():
                 holder = await self._intend(run, intent, lock)
                 if holder is not None:
@@ -135,13 +135,15 @@ class IdempotentCreate(Generic[C]):
         return created
 
     async def _intend(self, run: RunContext[C], intent: dict[str, Any], lock: str) -> str | None:
-        """Notes the intent; returns who holds the lock, if another command does.
+        """Records the intent; returns who holds the lock, if another command does.
 
-        A note whose reply was lost may stand in the row, and whoever reads it there later has to
-        doubt for days what was never sent. This run knows better, so it takes the note back.
+        One whose reply was lost may stand in the row, and whoever reads it there later has to doubt
+        for days what was never sent. This run knows better, so it takes it back.
         """
         try:
-            return await run.note(intent, phase=Phase.INTENDED, take_lock=lock, lock_lapses=True)
+            return await run.checkpoint(
+                intent, phase=Phase.INTENDED, take_lock=lock, lock_lapses=True
+            )
         except RETRYABLE_REDIS_ERRORS:
             await self._withdraw_surely(run, lock)
             raise
@@ -183,7 +185,7 @@ class IdempotentCreate(Generic[C]):
         if run.command.deadline is not None:
             rest = min(rest, run.command.deadline.timestamp() - run.now())
         if rest <= 0:
-            await run.note(doubt, drop_lock=self._lock_name(run))
+            await run.checkpoint(doubt, drop_lock=self._lock_name(run))
             raise OutcomeUnknownError(
                 f"the {self.creation.kind} may or may not have been created "
                 f"({doubt['error']['message']}); nothing was sent again. "
@@ -207,7 +209,7 @@ class IdempotentCreate(Generic[C]):
         log.info("creation.withdrawn", kind=self.creation.kind, by=by)
         # From here on it is as if nothing had been sent yet.
         lock = self._lock_name(run)
-        await run.note({}, phase=Phase.IDLE, state=RowState.RUNNING, drop_lock=lock)
+        await run.checkpoint({}, phase=Phase.IDLE, state=RowState.RUNNING, drop_lock=lock)
         await self._leave(run)
         return await self._send(run)
 
@@ -309,7 +311,7 @@ class IdempotentCreate(Generic[C]):
         return [each for each in candidates if each.uuid not in theirs]
 
     async def _own_surely(self, run: RunContext[C], created: Created, lock: str) -> None:
-        """Notes what was created, however long Redis takes: nobody else may know of it.
+        """Records what was created, however long Redis takes: nobody else may know of it.
 
         Raises:
             FencedError: the lease is lost; word is left for whoever holds the command now.
@@ -339,9 +341,9 @@ class IdempotentCreate(Generic[C]):
                 run.around.ledger.outage.failed(ONCE, exc)
                 if not told:
                     # If this process ends before Redis is back, nothing else names what exists.
-                    log.warning("creation.note_delayed", uuid=created.uuid)
+                    log.warning("creation.checkpoint_delayed", uuid=created.uuid)
                 told = True
-                await asyncio.sleep(NOTE_PAUSE_SECONDS)
+                await asyncio.sleep(CHECKPOINT_PAUSE_SECONDS)
             else:
                 return
 
@@ -350,10 +352,10 @@ class IdempotentCreate(Generic[C]):
         with run.change():
             while True:
                 try:
-                    await run.note({}, phase=Phase.IDLE, drop_lock=lock)
+                    await run.checkpoint({}, phase=Phase.IDLE, drop_lock=lock)
                 except RETRYABLE_REDIS_ERRORS as exc:
                     run.around.ledger.outage.failed(ONCE, exc)
-                    await asyncio.sleep(NOTE_PAUSE_SECONDS)
+                    await asyncio.sleep(CHECKPOINT_PAUSE_SECONDS)
                 else:
                     return
 
@@ -365,13 +367,13 @@ class IdempotentCreate(Generic[C]):
         Args:
             run: of the command.
             created: what exists.
-            at: when it was learned; a repeated note tells the same, so that it is known as one.
+            at: when it was learned; a repeated checkpoint tells the same, by which it is known.
             drop_lock: key of the creation's lock, if it is held.
         """
         event = None
         if self.creation.started_event:
             event = (EventState.STARTED, {f"{self.creation.kind}_uuid": created.uuid})
-        holder = await run.note(
+        holder = await run.checkpoint(
             {"uuid": created.uuid, "result": created.result, "at": at},
             phase=Phase.APPLIED,
             leaves=self.creation.leaves(created),
@@ -385,7 +387,7 @@ class IdempotentCreate(Generic[C]):
 
     async def _taken(self, run: RunContext[C], doubt: dict[str, Any], lock: str) -> bool:
         """Takes the creation's lock; returns whether another command has it."""
-        return await run.note(doubt, take_lock=lock, lock_lapses=True) is not None
+        return await run.checkpoint(doubt, take_lock=lock, lock_lapses=True) is not None
 
     def _owned_seconds(self, run: RunContext[C]) -> int:
         return LOCK_SECONDS + int(self.creation.hidden_seconds(run.command))

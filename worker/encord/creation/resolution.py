@@ -77,11 +77,11 @@ async def resolve(
         pipe.hmget(keys.command(command_id), "s", "t", "n", "q", "p", "e", "r", "h")
         pipe.time()
         text, fields, (seconds, microseconds) = await pipe.execute()
-        state, command_type, token, entry, noted, ended_at, known, phase = fields
+        state, command_type, token, entry, recorded, ended_at, known, phase = fields
         if state is None:
             return ResolveOutcome(ResolveStatus.UNKNOWN_ID, "")
         created = None if resolution.created is None else str(resolution.created)
-        doubt = read_progress(noted)
+        doubt = read_progress(recorded)
         if ended_at is not None or read_phase(phase) is not Phase.IN_DOUBT:
             return ResolveOutcome(
                 _status(known, created, resolution.by, ended=ended_at is not None), state.decode()
@@ -107,7 +107,7 @@ async def resolve(
                 keys.replies(command.replyto),
                 reply_retention_seconds,
                 token,
-                noted,
+                recorded,
                 encode_json({**doubt, "resolution": told}),
                 encode_json(told),
                 Phase.WITHDRAWN if created is None else Phase.RESOLVED,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-NOTE_PAUSE_SECONDS = 0.5
+CHECKPOINT_PAUSE_SECONDS = 0.5
 
 
 @handles(CommandType.UPDATE_MODEL)
@@ -99,8 +99,8 @@ async def detach(run: RunContext[Detach]) -> Outcome:
 async def _delete(run: RunContext[Any], call: Callable[[], Awaitable[None]]) -> Outcome:
     """Sends a deletion; "not found" is success once an earlier one may have done it.
 
-    That it was sent is recorded first: without the note a worker that died between the call and
-    its answer would have the next one report a failure of what it did itself. Either note is made
+    That it was sent is recorded first: without that a worker that died between the call and its
+    answer would have the next one report a failure of what it did itself. Either checkpoint is made
     however long Redis takes: one whose reply was lost would tell the next run of a call that this
     one never made, or hide one that it did.
     """
@@ -108,13 +108,13 @@ async def _delete(run: RunContext[Any], call: Callable[[], Awaitable[None]]) -> 
     try:
         with run.change():
             if not sent_before:
-                await _note_surely(run, {"sent": True})
+                await _checkpoint_surely(run, {"sent": True})
             await call()
     except (NotSentError, RateLimitedError, MisconfiguredError):
         # Nothing was deleted: a later "not found" would be the truth, not our own doing.
         if not sent_before:
             with run.change():
-                await _note_surely(run, {})
+                await _checkpoint_surely(run, {})
         raise
     except RequestRefusedError as refusal:
         if not (sent_before and refusal.code is ErrorCode.NOT_FOUND):
@@ -122,12 +122,12 @@ async def _delete(run: RunContext[Any], call: Callable[[], Awaitable[None]]) -> 
     return Succeeded(None)
 
 
-async def _note_surely(run: RunContext[Any], progress: Progress) -> None:
+async def _checkpoint_surely(run: RunContext[Any], progress: Progress) -> None:
     while True:
         try:
-            await run.note(progress)
+            await run.checkpoint(progress)
         except RETRYABLE_REDIS_ERRORS as exc:
             run.around.ledger.outage.failed(ONCE, exc)
-            await asyncio.sleep(NOTE_PAUSE_SECONDS)
+            await asyncio.sleep(CHECKPOINT_PAUSE_SECONDS)
         else:
             return

@@ -262,7 +262,7 @@ class StreamConsumer:
         size_bytes = sum(map(size_of, found.values()))
         if found:
             # Of each stream so many are read, and all of them lie in memory.
-            self._pace.note(max(map(len, found.values())), size_bytes)
+            self._pace.observe(max(map(len, found.values())), size_bytes)
         return found, size_bytes
 
     def _streams(self) -> tuple[CommandStream, ...]:
@@ -323,11 +323,11 @@ class StreamConsumer:
                 taken = [Entry(entry_id, fields, stream) for entry_id, fields in entries]
                 del entries
                 size_bytes = size_of(taken)
-                pace.note(len(taken), size_bytes)
+                pace.observe(len(taken), size_bytes)
                 await self._handle_all(taken, size_bytes)
             else:
                 # So many were looked at, or more, and nothing came of it.
-                pace.note(pace.count, 0)
+                pace.observe(pace.count, 0)
             if start in {b"0-0", "0-0"}:
                 return
 

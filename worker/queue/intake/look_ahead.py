@@ -127,7 +127,7 @@ class LookAhead:
             self._redis, self._keys.commands, f"({self._place.decode()}", "+", count
         )
         entries = [Entry(entry_id, fields) for entry_id, fields in page]
-        self._pace.note(len(entries), size_of(entries))
+        self._pace.observe(len(entries), size_of(entries))
         return entries, len(entries) == count
 
 

@@ -28,7 +28,7 @@ class ReadPace:
         self._most_bytes = most_bytes
         self.count = min(FIRST_COUNT, most)
 
-    def note(self, entries: int, size_bytes: int) -> None:
+    def observe(self, entries: int, size_bytes: int) -> None:
         """Takes in what a read has brought."""
         fits = self._most
         if size_bytes:

@@ -67,7 +67,7 @@ class _Moment:
     type: str
     token: bytes
     entry_id: str
-    noted: bytes
+    progress: bytes
     phase: bytes
     left: bytes
     text: bytes
@@ -143,7 +143,7 @@ async def cancel(
                 retention_seconds,
                 reply_retention_seconds,
                 row.token,
-                row.noted,
+                row.progress,
             ],
         )
         if code == _CANCELLED:
@@ -183,7 +183,7 @@ async def _read(redis: Redis, keys: Keys, row_id: str) -> _Moment | None:
         type=(command_type or b"").decode(),
         token=token or b"",
         entry_id=(entry_id or b"").decode(),
-        noted=progress or b"",
+        progress=progress or b"",
         phase=phase or b"",
         left=left or b"",
         text=text or b"",

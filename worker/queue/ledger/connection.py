@@ -32,7 +32,7 @@ BLOCK_MILLISECONDS = 2_000
 
 
 # Above the most slots of a process, each of which makes one call at a time: the pool refuses
-# what is more, and a refused note would cost its run the lease. Only what is used is opened.
+# what is more, and a refused checkpoint would cost its run the lease. Only what is used is opened.
 MAX_CONNECTIONS = 5_000
 
 

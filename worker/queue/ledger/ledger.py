@@ -1,4 +1,4 @@
-"""The ledger's acts: accept, reject, claim, renew, note, finish. Nothing else writes rows.
+"""The ledger's acts: accept, reject, claim, renew, checkpoint, finish. Nothing else writes rows.
 
 Each act is one Lua script over many rows: atomic, timed by Redis' own clock, and safe to repeat
 when its reply was lost. The scripts lie beside this file, with their keys and arguments at
@@ -62,8 +62,8 @@ ENDED_HOLDER_SECONDS: Final = 300
 
 # A server's clock that is set by NTP goes back by less; nothing is late by more for it.
 CLOCK_SLACK_MS: Final = 2_000
-# So old may the note of the latest time be; each costs a write.
-CLOCK_NOTE_MS: Final = 5_000
+# The latest time is recorded no more often; each record costs a write.
+CLOCK_RECORD_MS: Final = 5_000
 # Rows that one script moves: more would hold Redis for milliseconds.
 PAGE: Final = 500
 # More bytes than any claim has.
@@ -71,7 +71,7 @@ NO_BOUND: Final = 2**53
 
 
 class CheckpointStatus(IntEnum):
-    """What became of a note."""
+    """What became of a checkpoint."""
 
     FENCED = 0
     DONE = 1
@@ -119,7 +119,7 @@ class Ledger:
         self._reject = load_script(redis, "reject")
         self._claim = load_script(redis, "claim")
         self._renew = load_script(redis, "renew")
-        self._note = load_script(redis, "note")
+        self._checkpoint = load_script(redis, "checkpoint")
         self._finish = load_script(redis, "finish")
         self._hold = load_script(redis, "hold")
         self._mind_clock = load_script(redis, "mind_clock")
@@ -254,7 +254,7 @@ class Ledger:
         reply = await self._renew(keys=[keys.due_interactive, keys.due_bulk], args=args)
         return {row_id.decode() for row_id in reply}
 
-    async def note(  # noqa: PLR0913 - what a note holds
+    async def checkpoint(  # noqa: PLR0913 - what it holds
         self,
         lease: Lease,
         progress: Progress,
@@ -271,7 +271,7 @@ class Ledger:
     ) -> tuple[CheckpointStatus, str]:
         """Records progress in the middle of a run; returns also who holds a refused lock.
 
-        The same progress noted again publishes no second event.
+        The same checkpoint made again publishes no second event.
 
         Args:
             lease: of the run.
@@ -279,15 +279,15 @@ class Ledger:
             phase: how far its change has come.
             leaves: what goes on though the command is cancelled, for the event that tells it.
             state: where the command stands now.
-            event: published with the note.
+            event: published with the checkpoint.
             replies: the stream that gets the event too.
-            take_lock: key of a lock without which nothing is noted.
+            take_lock: key of a lock without which nothing is recorded.
             drop_lock: key of a lock that is needed no longer.
             lock_lapses: whether the lock is free once the command that holds it has ended.
             lock_seconds: how long a lock is kept that is taken.
         """
         keys = self.keys
-        reply = await self._note(
+        reply = await self._checkpoint(
             keys=[keys.events, keys.due_interactive, keys.due_bulk],
             args=[
                 keys.prefix,
@@ -357,7 +357,7 @@ class Ledger:
             moved_ms: by how much `move_back` has moved everything since.
         """
         now, back = await self._mind_clock(
-            keys=[self.keys.clock], args=[CLOCK_SLACK_MS, CLOCK_NOTE_MS, moved_ms]
+            keys=[self.keys.clock], args=[CLOCK_SLACK_MS, CLOCK_RECORD_MS, moved_ms]
         )
         return now, back
 
@@ -365,7 +365,7 @@ class Ledger:
         """Moves due times that were stored before the clock went back; returns how many."""
         keys = self.keys
         # The latest time seen may not be the latest that there was: sooner does no harm.
-        milliseconds += CLOCK_NOTE_MS
+        milliseconds += CLOCK_RECORD_MS
         total = 0
         for due in (keys.due_interactive, keys.due_bulk, keys.due_suspect):
             start, skipped = "0", 0

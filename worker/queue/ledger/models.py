@@ -223,12 +223,12 @@ def read_lease(fields: list[Any]) -> Lease:
         fields[:10]
     )
     known, phase, broken = RowState.RUNNING, Phase.IDLE, ""
-    noted: Progress | None = None
+    recorded: Progress | None = None
     try:
         known, phase = _STATES[state], _PHASES[fields[12]]
-        noted = _json_of(progress, dict) if progress else None
+        recorded = _json_of(progress, dict) if progress else None
     except (KeyError, ValueError):
-        # A newer worker may know more of them; what it noted is not to be guessed at.
+        # A newer worker may know more of them; what it recorded is not to be guessed at.
         broken = "its state, its phase or its progress in the ledger can't be read"
     try:
         history = _json_of(errors, list) if errors else []
@@ -243,7 +243,7 @@ def read_lease(fields: list[Any]) -> Lease:
         claims=int(claims),
         accepted_at_ms=int(accepted_at),
         entry_id=entry_id.decode(),
-        progress=noted,
+        progress=recorded,
         errors=history,
         text=fields[10],
         group=fields[11].decode(),

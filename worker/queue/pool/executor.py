@@ -317,7 +317,7 @@ class Executor:
 
         It was sent to carry out a command, not to find out whether a lane works.
         """
-        # A refusal proves that this attempt did nothing: what it noted of itself is taken back.
+        # A refusal proves that this attempt did nothing: its own checkpoint is taken back.
         moved = run.phase is not run.lease.phase or run.progress != (run.lease.progress or {})
         undone = isinstance(error, PermanentError) and moved
         return RunResult(

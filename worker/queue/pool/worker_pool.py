@@ -301,7 +301,7 @@ class WorkerPool:
             finish = self._executor.hand_back(run)
         except RETRYABLE_REDIS_ERRORS as exc:
             # The ledger could not be asked in the middle of a run. The lease decides: the
-            # command is claimed again when it ends, with what was noted until now.
+            # command is claimed again when it ends, from its latest checkpoint.
             log.debug("run.ledger_lost", kind=type(exc).__name__)
             self._ledger.outage.failed(ONCE, exc)
             return

@@ -2,7 +2,7 @@
 -- Tells the time, and whether the server's clock has gone back since somebody asked.
 --
 -- KEYS  1 clock
--- ARGV  1 ms by which it may go back unnoticed  2 ms between two notes of the time
+-- ARGV  1 ms by which it may go back unnoticed  2 ms between two records of the time
 --       3 ms by which the due sets have been moved back now, or 0
 -- Returns {now in ms, ms by which times that were stored before lie too far ahead, or 0}
 --

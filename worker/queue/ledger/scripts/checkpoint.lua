@@ -7,9 +7,9 @@
 --       11 lock to take or ""  12 lock to drop or ""  13 seconds a lock is kept
 --       14 ms after which the lock of a command that has ended is free, or "" for never
 --       15 phase  16 what goes on though the command is cancelled, or ""
--- Returns {1, ""} noted, {0, ""} fenced, {2, holder} where another command has the lock
+-- Returns {1, ""} recorded, {0, ""} fenced, {2, holder} where another command has the lock
 --
--- A note that is there already was repeated because its reply was lost: it publishes nothing.
+-- A checkpoint that is there already was repeated because its reply was lost: it publishes nothing.
 -- All that can fail for a key of the wrong type is read before the first write.
 --
 -- Rights: HMGET command:  HSET command:  HDEL command:  GET lock:  SET lock:  DEL lock:  ZADD 2
@@ -41,7 +41,7 @@ if take ~= '' then
   local holder = redis.call('GET', take)
   if holder and holder ~= id and not is_free(holder) then return {2, holder} end
 end
--- First what may be refused: a note without its event would pass for one that was repeated.
+-- First what may be refused: a checkpoint without its event would pass for one that was repeated.
 local tells = ARGV[8] ~= '' and not repeated
 if tells then redis.call('XADD', KEYS[1], '*', 'event', ARGV[8]) end
 if take ~= '' then redis.call('SET', take, id, 'EX', ARGV[13]) end
