@@ -26,8 +26,7 @@ from tests.integration.ledger_acts import (
     read_entry,
 )
 from tests.integration.test_intake_reading import take_in
-from worker.cli.narration import describe_error
-from worker.cli.times import show_moment
+from worker.cli.formatting import describe_error, show_timestamp
 from worker.queue.ledger.dead_letters import DeadLetters, dead_letter_json
 from worker.queue.ledger.keys import COMMAND_FIELD
 from worker.queue.ledger.lanes import Lanes
@@ -578,5 +577,5 @@ async def test_one_odd_row_hides_no_other(
     assert row is not None
     assert (row.state == UNREADABLE) == (odd in {"no state", "another type"})
     for at_ms in (row.accepted_at_ms, row.due_at_ms or 0):
-        assert show_moment(at_ms)
+        assert show_timestamp(at_ms)
     assert row.last_error is None or describe_error(row.last_error)

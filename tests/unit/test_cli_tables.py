@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from worker.cli.tables import Column, fit, shorten
+from worker.cli.output import Column, fit, shorten
 
 COLUMNS = (
     Column("id", shorten=True),

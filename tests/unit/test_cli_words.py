@@ -15,11 +15,18 @@ import pytest
 from click.testing import CliRunner
 
 from schemas.enums import EventState
-from worker.cli.arguments import ArgumentError, merge, read_data, read_value
+from worker.cli.arguments import (
+    AHEAD,
+    PAST,
+    ArgumentError,
+    merge,
+    parse_duration,
+    read_data,
+    read_value,
+)
+from worker.cli.formatting import narrate, show_duration, summarise_result
 from worker.cli.main import commands
-from worker.cli.narration import narrate, summarise_result
 from worker.cli.output import safe_text, shell_word
-from worker.cli.times import AHEAD, PAST, parse_span, show_span
 
 ERROR = {"code": "not_found", "message": "there is no model", "status": 404}
 DATA: dict[EventState, dict[str, Any]] = {
@@ -113,12 +120,12 @@ def test_a_result_is_told_in_a_few_words(command_type: str, result: Any, said: s
     [("90", 90), ("1.5", 1.5), ("90s", 90), ("1h30m", 5400), ("7d", 604_800), ("0s", 0)],
 )
 def test_a_span_is_read(text: str, seconds: float) -> None:
-    assert parse_span(text) == timedelta(seconds=seconds)
+    assert parse_duration(text) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "m", "1x", "-5s", "1h 5m", "٣s", "9" * 400 + "d"])
 def test_what_is_no_span_is_none(text: str) -> None:
-    assert parse_span(text) is None
+    assert parse_duration(text) is None
 
 
 @pytest.mark.parametrize(
@@ -133,7 +140,7 @@ def test_what_is_no_span_is_none(text: str) -> None:
     ],
 )
 def test_a_span_is_shown_to_about_two_digits(seconds: float, shown: str) -> None:
-    assert show_span(seconds) == shown
+    assert show_duration(seconds) == shown
 
 
 def test_a_moment_is_a_time_or_a_span_before_or_after_now() -> None:
@@ -155,11 +162,11 @@ def test_a_moment_is_a_time_or_a_span_before_or_after_now() -> None:
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        (["a"], "is no key=value"),
-        (["=1"], "is no key=value"),
-        (["a..b=1"], "is no key=value"),
-        (["a=1", "a.b=2"], "which has a value of its own"),
-        (["a.b=2", "a=1"], "replaces what other arguments put into a"),
+        (["a"], "is not key=value"),
+        (["=1"], "is not key=value"),
+        (["a..b=1"], "is not key=value"),
+        (["a=1", "a.b=2"], "sets a key of a, which already has a value"),
+        (["a.b=2", "a=1"], "would replace the keys that are set in a"),
     ],
 )
 def test_arguments_that_contradict_each_other_are_refused(pairs: list[str], message: str) -> None:

@@ -1,25 +1,45 @@
-"""`key=value` arguments as JSON, read in the light of the field that they are meant for.
-
-A value is JSON where it is JSON, else a string. The field decides where both would do: a title
-`2024` stays text, and one uuid for a list of them becomes a list of one.
-"""
+"""What people type: `key=value` arguments, names, durations and times."""
 
 from __future__ import annotations
 
+import re
 import types
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin
 from uuid import UUID
 
+import click
 import jiter
-from pydantic import BaseModel
+from click.shell_completion import CompletionItem
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from schemas import attributes
 from schemas.commands import COMMAND_CLASSES
-from schemas.enums import CommandType
+from schemas.enums import CommandType, EventState
+from schemas.events import UNREADABLE_TYPE, ErrorCode
+from schemas.suggestions import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from click import Context, Parameter
+
+
+json_option: Final = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, one object per line."
+)
+newest_option: Final = click.option(
+    "--newest",
+    "--limit",
+    "newest",
+    metavar="N",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Show at most this many.",
+)
 
 
 class ArgumentError(Exception):
@@ -36,21 +56,22 @@ class _Written:
 def read_data(pairs: Iterable[str], command_type: str) -> dict[str, Any]:
     """Returns the `data` that `key=value` arguments give.
 
-    A dotted key names a key inside an object: `features_mapping.car=hash`. A key that comes again
-    adds to a list.
+    A value is JSON where it is JSON, else a string. The field decides where both would do: a title
+    `2024` stays text, and one uuid for a list of them becomes a list of one. A dotted key names a
+    key inside an object: `features_mapping.car=hash`. A key that comes again adds to a list.
 
     Args:
         pairs: the arguments.
         command_type: tells what the fields take; one that is unknown tells nothing.
 
     Raises:
-        ArgumentError: one is no `key=value`, or contradicts another.
+        ArgumentError: one is not `key=value`, or contradicts another.
     """
     root: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not all(key.split(".")):
-            raise ArgumentError(f"{pair!r} is no key=value")
+            raise ArgumentError(f"{pair!r} is not key=value")
         _place(root, key.split("."), _Written(text), pair)
     fields = _fields(command_type)
     return {name: _resolve(node, fields.get(name)) for name, node in root.items()}
@@ -80,7 +101,7 @@ def _place(root: dict[str, Any], path: list[str], written: _Written, pair: str) 
     for part in path[:-1]:
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
-            raise ArgumentError(f"{pair!r} goes into {part}, which has a value of its own")
+            raise ArgumentError(f"{pair!r} sets a key of {part}, which already has a value")
     known = node.get(path[-1])
     match known:
         case None:
@@ -90,7 +111,7 @@ def _place(root: dict[str, Any], path: list[str], written: _Written, pair: str) 
         case list():
             known.append(written)
         case _:
-            raise ArgumentError(f"{pair!r} replaces what other arguments put into {path[-1]}")
+            raise ArgumentError(f"{pair!r} would replace the keys that are set in {path[-1]}")
 
 
 def _fields(command_type: str) -> dict[str, Any]:
@@ -141,3 +162,131 @@ def _is_text(annotation: Any) -> bool:
     return issubclass(annotation, str | UUID) or (
         issubclass(annotation, Enum) and issubclass(annotation, str)
     )
+
+
+class KnownName(click.ParamType[str]):
+    """One of many names; unlike `click.Choice` it lists them only if none is close.
+
+    Args:
+        noun: what the names are, like `command type`.
+        names: listed and completed.
+        more: accepted too, but not listed.
+    """
+
+    def __init__(self, noun: str, names: Sequence[str], more: Sequence[str] = ()) -> None:
+        self.name = noun
+        self._names = list(names)
+        self._more = list(more)
+
+    def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> str:
+        """Returns the name; any other is wrong usage."""
+        if value not in {*self._names, *self._more}:
+            close = self._more if "." in value else self._names
+            self.fail(unknown(self.name, value, close), param, ctx)
+        return value
+
+    def shell_complete(
+        self,
+        ctx: Context,  # noqa: ARG002 - click's signature
+        param: Parameter,  # noqa: ARG002 - the same
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Returns the names that begin so."""
+        names = self._names if "." not in incomplete else self._more
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+_TYPES: Final = [str(each) for each in CommandType]
+_STATES: Final = [str(each) for each in EventState]
+
+COMMAND_TYPE: Final = KnownName("command type", _TYPES)
+
+# A message whose type can't be read has a dead letter, too.
+LETTER_TYPE: Final = KnownName("command type", [*_TYPES, UNREADABLE_TYPE])
+
+EVENT_TYPE: Final = KnownName(
+    "event type",
+    [*_TYPES, UNREADABLE_TYPE, *_STATES],
+    [f"{each}.{state}" for each in (*_TYPES, UNREADABLE_TYPE) for state in _STATES],
+)
+
+ERROR_CODE: Final = KnownName("error code", [str(each) for each in ErrorCode])
+
+_UNITS: Final = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?[dhms])+", re.ASCII)
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)([dhms])", re.ASCII)
+_SECONDS: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_TIMESTAMP: Final = TypeAdapter[datetime](attributes.Timestamp)
+
+
+class Duration(click.ParamType[timedelta]):
+    """A length of time: `90`, `90s`, `1h30m`, `7d`."""
+
+    name = "duration"
+
+    def convert(
+        self, value: str | timedelta, param: Parameter | None, ctx: Context | None
+    ) -> timedelta:
+        """Returns the duration; anything else is wrong usage."""
+        if isinstance(value, timedelta):
+            return value
+        duration = parse_duration(value)
+        if duration is None:
+            self.fail(f"{value!r} is not a duration like 90s, 1h30m or 7d", param, ctx)
+        return duration
+
+
+class Timestamp(click.ParamType[datetime]):
+    """A time: RFC 3339, or a duration before or after now.
+
+    Args:
+        sign: -1 for times in the past, 1 for times ahead.
+    """
+
+    name = "time"
+
+    def __init__(self, sign: int) -> None:
+        self._sign = sign
+
+    def convert(
+        self, value: str | datetime, param: Parameter | None, ctx: Context | None
+    ) -> datetime:
+        """Returns the time; anything else is wrong usage."""
+        if isinstance(value, datetime):
+            return value
+        duration = parse_duration(value)
+        try:
+            if duration is not None:
+                return datetime.now(UTC) + self._sign * duration
+            return _TIMESTAMP.validate_python(value)
+        except (ValidationError, OverflowError):
+            self.fail(
+                f"{value!r} is not a time like 2026-01-31T12:00:00Z or a duration like 10m",
+                param,
+                ctx,
+            )
+
+
+DURATION: Final = Duration()
+PAST: Final = Timestamp(-1)
+AHEAD: Final = Timestamp(1)
+
+
+def parse_duration(text: str) -> timedelta | None:
+    """Returns the duration that a text names, None if it names none."""
+    try:
+        if _SECONDS.fullmatch(text):
+            return timedelta(seconds=float(text))
+        if not _DURATION.fullmatch(text):
+            return None
+        parts = _PART.findall(text)
+        return sum(
+            (timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta()
+        )
+    except OverflowError:
+        return None
+
+
+def milliseconds(time: datetime) -> int:
+    """Returns a time as Redis' streams count it."""
+    return int(time.timestamp() * 1000)

@@ -13,6 +13,7 @@ from worker.backfill.output import Output
 from worker.backfill.plan import Plan, SourcePlan
 from worker.backfill.standing import BackfillStatus, Origin
 from worker.backfill.steering import cancel_backfill, pause, resume
+from worker.cli.arguments import json_option
 from worker.cli.backfill_advice import file_warnings
 from worker.cli.backfill_lead import (
     begin_backfill,
@@ -26,10 +27,9 @@ from worker.cli.backfill_lead import (
 from worker.cli.backfill_progress import Display, standing_json
 from worker.cli.backfill_run import run
 from worker.cli.completion import complete_backfills
-from worker.cli.output import print_json, safe_text
-from worker.cli.tables import Column, Row, print_table
-from worker.cli.target import LedgerContext, json_option, ledger_command
-from worker.cli.times import show_span
+from worker.cli.context import LedgerContext, ledger_command
+from worker.cli.formatting import show_duration
+from worker.cli.output import Column, Row, print_json, print_table, safe_text
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
@@ -70,21 +70,21 @@ backfill.add_command(run)
 @click.option("--watch", is_flag=True, help="Go on until it has ended.")
 @json_option
 @ledger_command
-def status(*, target: LedgerContext, backfill_id: str | None, watch: bool, as_json: bool) -> None:
+def status(*, ledger: LedgerContext, backfill_id: str | None, watch: bool, as_json: bool) -> None:
     """Tell how a backfill stands, or list all of them without an ID, newest first."""
     if backfill_id is None:
-        _list(target.run(lambda redis: _all(store_of(target, redis))), as_json=as_json)
+        _list(ledger.run(lambda redis: _all(store_of(ledger, redis))), as_json=as_json)
         return
     wanted = backfill_id
     with Display(wanted, quiet=as_json or not watch) as display:
 
         async def look(redis: Redis) -> BackfillStatus | None:
-            store = store_of(target, redis)
+            store = store_of(ledger, redis)
             if watch:
                 return await follow(store, wanted, display.show)
             return await store.look(wanted)
 
-        found = target.run(look)
+        found = ledger.run(look)
     if found is None:
         raise _unknown(wanted)
     show_standing(found, as_json=as_json)
@@ -121,8 +121,8 @@ def _table_row(standing: BackfillStatus, now: float) -> Row:
             f"{standing.ended}{total}",
             str(standing.failed),
             str(standing.open),
-            f"{show_span(now - standing.begun_ms / 1000)} ago",
-            show_span((ended - standing.begun_ms) / 1000),
+            f"{show_duration(now - standing.begun_ms / 1000)} ago",
+            show_duration((ended - standing.begun_ms) / 1000),
             redact_url(standing.plan.output),
         ),
         state=standing.state,
@@ -138,16 +138,16 @@ def _unknown(backfill_id: str) -> click.ClickException:
 @id_argument
 @json_option
 @ledger_command
-def pause_command(*, target: LedgerContext, backfill_id: str, as_json: bool) -> None:
+def pause_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) -> None:
     """Start no further item until the backfill is resumed; those that run may end."""
-    _steer(target, lambda store: pause(store, backfill_id), backfill_id, as_json=as_json)
+    _steer(ledger, lambda store: pause(store, backfill_id), backfill_id, as_json=as_json)
 
 
 @backfill.command("resume")
 @id_argument
 @json_option
 @ledger_command
-def resume_command(*, target: LedgerContext, backfill_id: str, as_json: bool) -> None:
+def resume_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) -> None:
     """Go on with a backfill that is paused, or whose reader was killed.
 
     One that was begun with `backfill run` is led by this command from now on; one that came
@@ -155,14 +155,14 @@ def resume_command(*, target: LedgerContext, backfill_id: str, as_json: bool) ->
     the pictures and writes the last files that are missing.
     """
     standing = _steer(
-        target, lambda store: resume(store, backfill_id), backfill_id, as_json=as_json, quiet=True
+        ledger, lambda store: resume(store, backfill_id), backfill_id, as_json=as_json, quiet=True
     )
     if standing.origin is Origin.CONSOLE and not standing.state.ended:
-        lead_backfill(target, backfill_id, as_json=as_json)
+        lead_backfill(ledger, backfill_id, as_json=as_json)
     elif standing.unwritten:
-        end_backfill(target, write_again(target, standing), as_json=as_json)
+        end_backfill(ledger, write_again(ledger, standing), as_json=as_json)
     elif standing.render and standing.state.ended:
-        end_backfill(target, standing, as_json=as_json)
+        end_backfill(ledger, standing, as_json=as_json)
     else:
         show_standing(standing, as_json=as_json)
 
@@ -171,13 +171,13 @@ def resume_command(*, target: LedgerContext, backfill_id: str, as_json: bool) ->
 @id_argument
 @json_option
 @ledger_command
-def cancel_command(*, target: LedgerContext, backfill_id: str, as_json: bool) -> None:
+def cancel_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) -> None:
     """End a backfill: what waits never runs; what has ended stands in the results."""
-    _steer(target, lambda store: cancel_backfill(store, backfill_id), backfill_id, as_json=as_json)
+    _steer(ledger, lambda store: cancel_backfill(store, backfill_id), backfill_id, as_json=as_json)
 
 
 def _steer(
-    target: LedgerContext,
+    ledger: LedgerContext,
     act: Callable[[BackfillStore], Any],
     backfill_id: str,
     *,
@@ -185,10 +185,10 @@ def _steer(
     quiet: bool = False,
 ) -> BackfillStatus:
     async def steer(redis: Redis) -> BackfillStatus | None:
-        found: BackfillStatus | None = await act(store_of(target, redis))
+        found: BackfillStatus | None = await act(store_of(ledger, redis))
         return found
 
-    standing = target.run(steer)
+    standing = ledger.run(steer)
     if standing is None:
         raise _unknown(backfill_id)
     if not quiet:
@@ -200,20 +200,20 @@ def _steer(
 @id_argument
 @json_option
 @ledger_command
-def retry_failed(*, target: LedgerContext, backfill_id: str, as_json: bool) -> None:
+def retry_failed(*, ledger: LedgerContext, backfill_id: str, as_json: bool) -> None:
     """Run the failed items of a backfill that has ended again, as the backfill ID.retry.
 
     Its results lie in the folder `retry` below those of the first. What fails again is run again
     by the next call, as ID.retry.retry.
     """
-    standing = target.run(lambda redis: _latest(store_of(target, redis), backfill_id))
+    standing = ledger.run(lambda redis: _latest(store_of(ledger, redis), backfill_id))
     if standing is None:
         raise _unknown(backfill_id)
     if standing.state.ended:
-        standing = _retried(target, standing)
+        standing = _retried(ledger, standing)
     elif standing.id == backfill_id:
         raise click.ClickException("it has not ended; its failures are not all known yet")
-    lead_backfill(target, standing.id, as_json=as_json)
+    lead_backfill(ledger, standing.id, as_json=as_json)
 
 
 async def _latest(store: BackfillStore, backfill_id: str) -> BackfillStatus | None:
@@ -227,18 +227,18 @@ async def _latest(store: BackfillStore, backfill_id: str) -> BackfillStatus | No
     return found
 
 
-def _retried(target: LedgerContext, standing: BackfillStatus) -> BackfillStatus:
+def _retried(ledger: LedgerContext, standing: BackfillStatus) -> BackfillStatus:
     """Begins the backfill of another one's failures."""
     if not standing.failed:
         raise click.ClickException(f"none of the items of {safe_text(standing.id)} failed")
     if FAILURES in standing.unwritten:
-        standing = write_again(target, standing)
+        standing = write_again(ledger, standing)
     if FAILURES in standing.unwritten:
         raise click.ClickException(safe_text(" ".join(file_warnings(standing))))
     retry_id = f"{standing.id}.retry"
 
     async def begin(redis: Redis) -> BackfillStatus | None:
-        store = store_of(target, redis)
+        store = store_of(ledger, redis)
         plan = retry_plan(standing)
         if await begin_backfill(store, retry_id, plan) != plan:
             raise click.ClickException(
@@ -248,7 +248,7 @@ def _retried(target: LedgerContext, standing: BackfillStatus) -> BackfillStatus:
             )
         return await store.look(retry_id)
 
-    begun = target.run(begin)
+    begun = ledger.run(begin)
     if begun is None:
         raise _unknown(retry_id)
     return begun

@@ -32,7 +32,7 @@ from worker.cli.backfill_progress import (
     limits_at_work,
     standing_json,
 )
-from worker.cli.output import open_console, print_fields, print_json, safe_text, shell_word
+from worker.cli.output import FAILED, open_console, print_fields, print_json, safe_text, shell_word
 from worker.logging import configure
 from worker.queue.ledger.connection import PASSING_TROUBLE, RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.outage import STILL_LOST_SECONDS
@@ -43,19 +43,18 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.backfill.plan import Plan
-    from worker.cli.target import LedgerContext
+    from worker.cli.context import LedgerContext
 
-FAILED: Final = 1
 _WATCH_SECONDS: Final = 0.5
 
 
-def store_of(target: LedgerContext, redis: Redis) -> BackfillStore:
-    """Returns the backfills of a target."""
+def store_of(ledger: LedgerContext, redis: Redis) -> BackfillStore:
+    """Returns the backfills of a ledger."""
     return BackfillStore(
         redis,
-        target.keys,
-        retention_seconds=target.settings.id_retention_seconds,
-        reply_retention_seconds=target.settings.event_retention_seconds,
+        ledger.keys,
+        retention_seconds=ledger.settings.id_retention_seconds,
+        reply_retention_seconds=ledger.settings.event_retention_seconds,
     )
 
 
@@ -69,7 +68,7 @@ async def begin_backfill(
     return await store.open(backfill_id, plan, Origin.CONSOLE, entry, event, render)
 
 
-def lead_backfill(target: LedgerContext, backfill_id: str, *, as_json: bool) -> None:
+def lead_backfill(ledger: LedgerContext, backfill_id: str, *, as_json: bool) -> None:
     """Leads a backfill in the foreground, or follows whoever leads it; ends the program."""
     # The display tells what the leader logs.
     configure("ERROR", "auto")
@@ -80,12 +79,12 @@ def lead_backfill(target: LedgerContext, backfill_id: str, *, as_json: bool) -> 
             nonlocal told_at
             if time.monotonic() - told_at >= STILL_LOST_SECONDS:
                 told_at = time.monotonic()
-                display.say(f"{target.trouble(exc)}; the backfill goes on when Redis does")
+                display.say(f"{ledger.trouble(exc)}; the backfill goes on when Redis does")
 
         async def lead(redis: Redis) -> BackfillStatus:
-            store = store_of(target, redis)
+            store = store_of(ledger, redis)
             over = asyncio.Event()
-            looking = asyncio.create_task(_watch_limits(redis, target, display, over))
+            looking = asyncio.create_task(_watch_limits(redis, ledger, display, over))
             try:
                 leader = Leader(
                     store,
@@ -110,40 +109,40 @@ def lead_backfill(target: LedgerContext, backfill_id: str, *, as_json: bool) -> 
                 await looking
 
         try:
-            standing = target.run(lead)
+            standing = ledger.run(lead)
         except BackfillError as exc:
             raise click.ClickException(str(exc)) from exc
-    end_backfill(target, standing, as_json=as_json)
+    end_backfill(ledger, standing, as_json=as_json)
 
 
-def end_backfill(target: LedgerContext, standing: BackfillStatus, *, as_json: bool) -> None:
+def end_backfill(ledger: LedgerContext, standing: BackfillStatus, *, as_json: bool) -> None:
     """Draws the pictures that are to be drawn yet, shows how a backfill stands, and exits."""
     drawn = True
     if standing.render and standing.state is BackfillState.SUCCEEDED:
-        drawn = _draw(target, standing, quiet=as_json)
+        drawn = _draw(ledger, standing, quiet=as_json)
     show_standing(standing, as_json=as_json)
     if standing.state is not BackfillState.SUCCEEDED or standing.failed or not drawn:
         raise SystemExit(FAILED)
 
 
-def write_again(target: LedgerContext, standing: BackfillStatus) -> BackfillStatus:
+def write_again(ledger: LedgerContext, standing: BackfillStatus) -> BackfillStatus:
     """Writes the last files of a backfill that has ended once more."""
     result = standing.result or {}
     configure("ERROR", "auto")
     warnings = conclude(standing, Output(standing.plan.output), result["seconds"])
     amended = with_warnings(result, warnings)
-    target.run(
-        lambda redis: store_of(target, redis).amend_result(standing.id, orjson.dumps(amended))
+    ledger.run(
+        lambda redis: store_of(ledger, redis).amend_result(standing.id, orjson.dumps(amended))
     )
     return replace(standing, result=amended)
 
 
 async def _watch_limits(
-    redis: Redis, target: LedgerContext, display: Display, over: asyncio.Event
+    redis: Redis, ledger: LedgerContext, display: Display, over: asyncio.Event
 ) -> None:
     while not over.is_set():
         with suppress(*RETRYABLE_REDIS_ERRORS):
-            display.limits = await limits_at_work(redis, target.keys)
+            display.limits = await limits_at_work(redis, ledger.keys)
         with suppress(TimeoutError):
             await asyncio.wait_for(over.wait(), 1.0)
 
@@ -179,7 +178,7 @@ def check_drawing() -> None:
         ) from exc
 
 
-def _draw(target: LedgerContext, standing: BackfillStatus, *, quiet: bool) -> bool:
+def _draw(ledger: LedgerContext, standing: BackfillStatus, *, quiet: bool) -> bool:
     """Draws what was found onto the pictures; returns whether the folder holds them now."""
     again = f"Once fixed: trainmaster backfill resume {shell_word(standing.id)}"
     try:
@@ -195,7 +194,7 @@ def _draw(target: LedgerContext, standing: BackfillStatus, *, quiet: bool) -> bo
     except Exception as exc:  # noqa: BLE001 - the backfill has ended well without them
         click.echo(f"pictures  not all were drawn: {safe_text(reason_of(exc))}. {again}", err=True)
         return False
-    target.run(lambda redis: store_of(target, redis).pictures_drawn(standing.id))
+    ledger.run(lambda redis: store_of(ledger, redis).pictures_drawn(standing.id))
     said = [f"{counted(rendered.drawn, 'picture')} in {standing.render}"]
     if rendered.without_file:
         said.append(f"{counted(rendered.without_file, 'item')} without a file here")

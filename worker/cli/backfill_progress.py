@@ -15,9 +15,8 @@ from rich.text import Text
 
 from schemas.wording import counted
 from worker.backfill.folders import tell_kinds
-from worker.cli.output import open_console, safe_text, shell_word
-from worker.cli.tables import shorten
-from worker.cli.times import show_span
+from worker.cli.formatting import show_duration
+from worker.cli.output import open_console, safe_text, shell_word, shorten
 from worker.queue.ledger.lanes import Lanes
 from worker.redaction import redact_url
 
@@ -183,7 +182,7 @@ class Display:
         rest = self._pace.rest_seconds(left)
         parts = [
             f"{self._pace.per_second:.1f}/s",
-            f"{show_span(rest)} left" if rest is not None else "",
+            f"{show_duration(rest)} left" if rest is not None else "",
             f"{standing.failed} failed",
             f"{standing.open} in flight",
         ]
@@ -254,7 +253,7 @@ def fields_of(standing: BackfillStatus) -> list[tuple[str, str]]:
         ("in flight", str(standing.open) if standing.open else ""),
         ("passed over", tell_kinds(standing.passed_over)),
         ("never run", str(standing.dropped) if standing.dropped else ""),
-        ("time", show_span((ended_ms - standing.begun_ms) / 1000)),
+        ("time", show_duration((ended_ms - standing.begun_ms) / 1000)),
         ("read by", led),
         ("results", redact_url(standing.plan.output)),
     ]

@@ -24,9 +24,10 @@ from worker.backfill.plan import (
 )
 from worker.backfill.reader import probe
 from worker.backfill.sources import guess_format
+from worker.cli.arguments import json_option
 from worker.cli.backfill_lead import begin_backfill, check_drawing, lead_backfill, store_of
+from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.output import safe_text, shell_word
-from worker.cli.target import LedgerContext, json_option, ledger_command
 from worker.utf8 import is_utf8
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ _MOST_ID_CHARACTERS: Final = 200
 @ledger_command
 def run(  # noqa: PLR0913 - the options of a command
     *,
-    target: LedgerContext,
+    ledger: LedgerContext,
     source: str,
     backfill_id: str | None,
     output: str | None,
@@ -126,7 +127,7 @@ def run(  # noqa: PLR0913 - the options of a command
     folder = "" if render is None else _kept(str(render.absolute()), "--render")
 
     async def begin(redis: Redis) -> Plan:
-        store = store_of(target, redis)
+        store = store_of(ledger, redis)
         if await store.look(given_id) is None:
             # What is wrong with it is told before anything is begun, and the id stays free.
             await probe(plan)
@@ -134,7 +135,7 @@ def run(  # noqa: PLR0913 - the options of a command
         return await begin_backfill(store, given_id, plan, folder)
 
     try:
-        kept = target.run(begin)
+        kept = ledger.run(begin)
     except BackfillError as exc:
         raise click.ClickException(str(exc)) from exc
     if kept != plan:
@@ -142,7 +143,7 @@ def run(  # noqa: PLR0913 - the options of a command
             f"the backfill {safe_text(given_id)} was begun with other options; see: "
             f"trainmaster backfill status {shell_word(given_id)}"
         )
-    lead_backfill(target, given_id, as_json=as_json)
+    lead_backfill(ledger, given_id, as_json=as_json)
 
 
 def _can_name_folder(backfill_id: str) -> bool:

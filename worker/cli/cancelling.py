@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
+from worker.cli.arguments import json_option
 from worker.cli.completion import complete_open_ids
-from worker.cli.output import print_json, safe_text
-from worker.cli.target import LedgerContext, json_option, ledger_command
+from worker.cli.context import LedgerContext, ledger_command
+from worker.cli.output import FAILED, print_json, safe_text
 from worker.queue.ledger.cancellation import CancelOutcome, CancelStatus
 from worker.queue.ledger.cancellation import cancel as cancel_command
 from worker.queue.ledger.models import RowState
@@ -16,27 +17,25 @@ from worker.queue.ledger.models import RowState
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-FAILED: Final = 1
-
 
 @click.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_open_ids)
 @json_option
 @ledger_command
-def cancel(*, target: LedgerContext, ids: tuple[str, ...], as_json: bool) -> None:
+def cancel(*, ledger: LedgerContext, ids: tuple[str, ...], as_json: bool) -> None:
     """End commands that have not ended.
 
     Nothing more is done for them; of a backfill, what has ended is written down first. What was
     done at the API stays: a training that runs there goes on, for the API has no way to stop it.
     Ends with 1 where an id is not known, as of a command that no worker has accepted yet.
     """
-    settings = target.settings
+    settings = ledger.settings
 
     async def cancel_all(redis: Redis) -> list[CancelOutcome]:
         return [
             await cancel_command(
                 redis,
-                target.keys,
+                ledger.keys,
                 command_id,
                 retention_seconds=settings.id_retention_seconds,
                 reply_retention_seconds=settings.event_retention_seconds,
@@ -44,7 +43,7 @@ def cancel(*, target: LedgerContext, ids: tuple[str, ...], as_json: bool) -> Non
             for command_id in ids
         ]
 
-    outcomes = target.run(cancel_all)
+    outcomes = ledger.run(cancel_all)
     for command_id, outcome in zip(ids, outcomes, strict=True):
         if as_json:
             print_json({

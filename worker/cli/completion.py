@@ -16,7 +16,7 @@ from schemas.commands import COMMAND_CLASSES
 from schemas.enums import CommandType
 from schemas.fields import parameters_of, value_choices
 from worker.backfill.keys import backfills_key
-from worker.cli.target import LedgerContext
+from worker.cli.context import LedgerContext
 from worker.errors import SettingError
 from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.queries import LedgerReader, RowChoice
@@ -119,9 +119,9 @@ def _offer(
     look: Callable[[Redis, Keys], Awaitable[list[tuple[str, str]]]],
 ) -> list[CompletionItem]:
     """Offers names from Redis with their help, but those that stand in the line already."""
-    target = LedgerContext(ctx.params.get("redis_url"), ctx.params.get("namespace"))
+    ledger = LedgerContext(ctx.params.get("redis_url"), ctx.params.get("namespace"))
     try:
-        found = target.run(lambda redis: asyncio.wait_for(look(redis, target.keys), _SECONDS))
+        found = ledger.run(lambda redis: asyncio.wait_for(look(redis, ledger.keys), _SECONDS))
     except (click.ClickException, SettingError):
         return []
     given = ctx.params.get(str(param.name)) or ()

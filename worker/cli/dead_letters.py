@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from schemas.wording import counted
+from worker.cli.arguments import DURATION, PAST, json_option, milliseconds, newest_option
 from worker.cli.completion import complete_letters
-from worker.cli.narration import describe_error
+from worker.cli.context import LedgerContext, ledger_command
+from worker.cli.formatting import describe_error, show_timestamp
 from worker.cli.output import (
+    FAILED,
+    Column,
+    Row,
     open_console,
     print_fields,
     print_json,
+    print_table,
     safe_text,
 )
 from worker.cli.replay import reason_option, replay, type_option
-from worker.cli.tables import Column, Row, newest_option, print_table
-from worker.cli.target import LedgerContext, json_option, ledger_command
-from worker.cli.times import PAST, SPAN, milliseconds, show_moment
 from worker.queue.ledger.dead_letters import DeadLetter, DeadLetters
 
 if TYPE_CHECKING:
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-FAILED: Final = 1
 _COLUMNS: Final = (
     Column("key"),
     # Its key names a letter; the id need not be whole.
@@ -61,7 +63,7 @@ dead_letters.add_command(replay)
 @ledger_command
 def list_letters(
     *,
-    target: LedgerContext,
+    ledger: LedgerContext,
     reason: str | None,
     command_type: str | None,
     since: datetime | None,
@@ -75,7 +77,7 @@ def list_letters(
     """
 
     async def look(redis: Redis) -> list[DeadLetter]:
-        letters = DeadLetters(redis, target.keys).list(
+        letters = DeadLetters(redis, ledger.keys).list(
             reason=reason,
             command_type=command_type,
             since_ms=None if since is None else milliseconds(since),
@@ -84,7 +86,7 @@ def list_letters(
         )
         return [letter async for letter in letters]
 
-    letters = target.run(look)
+    letters = ledger.run(look)
     if as_json:
         for letter in letters:
             print_json(_for_machines(letter))
@@ -98,7 +100,7 @@ def list_letters(
                 letter.key,
                 letter.command_id,
                 letter.type,
-                show_moment(letter.at_ms),
+                show_timestamp(letter.at_ms),
                 str(letter.attempts),
                 letter.reason,
             ),
@@ -115,13 +117,13 @@ def list_letters(
 @click.argument("key", shell_complete=complete_letters)
 @json_option
 @ledger_command
-def show(*, target: LedgerContext, key: str, as_json: bool) -> None:
+def show(*, ledger: LedgerContext, key: str, as_json: bool) -> None:
     """Show a dead letter whole: its error, its history, its original text."""
 
     async def look(redis: Redis) -> DeadLetter | None:
-        return await DeadLetters(redis, target.keys).get(key)
+        return await DeadLetters(redis, ledger.keys).get(key)
 
-    letter = target.run(look)
+    letter = ledger.run(look)
     if letter is None:
         raise click.ClickException(f"no dead letter has the key or the id {safe_text(key)}")
     if as_json:
@@ -132,7 +134,7 @@ def show(*, target: LedgerContext, key: str, as_json: bool) -> None:
         ("key", letter.key),
         ("id", letter.command_id),
         ("type", letter.type),
-        ("died", show_moment(letter.at_ms)),
+        ("died", show_timestamp(letter.at_ms)),
         ("attempts", str(letter.attempts)),
         ("error", describe_error(letter.error)),
     ]
@@ -151,13 +153,13 @@ def show(*, target: LedgerContext, key: str, as_json: bool) -> None:
 @dead_letters.command()
 @click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=complete_letters)
 @reason_option
-@click.option("--older-than", type=SPAN, help="Only what died so long ago, like 7d.")
+@click.option("--older-than", type=DURATION, help="Only what died so long ago, like 7d.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @json_option
 @ledger_command
 def purge(
     *,
-    target: LedgerContext,
+    ledger: LedgerContext,
     keys: tuple[str, ...],
     reason: str | None,
     older_than: timedelta | None,
@@ -173,11 +175,11 @@ def purge(
         before_ms = int((time.time() - older_than.total_seconds()) * 1000)
 
     async def look(redis: Redis) -> list[tuple[str, DeadLetter | None]]:
-        return await DeadLetters(redis, target.keys).select(
+        return await DeadLetters(redis, ledger.keys).select(
             keys, reason=reason, before_ms=before_ms
         )
 
-    found = target.run(look)
+    found = ledger.run(look)
     missing = [key for key, letter in found if letter is None]
     for key in missing:
         click.echo(f"no dead letter has the key or the id {safe_text(key)}", err=True)
@@ -188,9 +190,9 @@ def purge(
         )
 
     async def act(redis: Redis) -> int:
-        return await DeadLetters(redis, target.keys).purge(doomed)
+        return await DeadLetters(redis, ledger.keys).purge(doomed)
 
-    purged = target.run(act) if doomed else 0
+    purged = ledger.run(act) if doomed else 0
     if as_json:
         print_json({"purged": purged, "missing": missing})
     else:

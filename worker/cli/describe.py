@@ -12,7 +12,7 @@ from schemas.commands import COMMAND_CLASSES
 from schemas.enums import CommandType
 from schemas.examples import COMMAND_EXAMPLES
 from schemas.fields import parameters_of
-from worker.cli.choices import COMMAND_TYPE
+from worker.cli.arguments import COMMAND_TYPE
 from worker.cli.examples import submit_line
 from worker.cli.output import print_json
 

@@ -11,12 +11,13 @@ from rich.text import Text
 from schemas.wording import counted
 from worker.bootstrap import create_witness
 from worker.cli.api_checks import check_api, check_credentials
+from worker.cli.arguments import json_option
+from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.findings import Finding, Level
 from worker.cli.ledger_checks import check_ledger
 from worker.cli.machine_checks import check_open_files
-from worker.cli.output import open_console, print_json, safe_text
+from worker.cli.output import FAILED, open_console, print_json, safe_text
 from worker.cli.store_checks import check_results
-from worker.cli.target import LedgerContext, json_option, ledger_command
 from worker.environment import load_settings, unknown_names
 from worker.errors import SettingError
 from worker.queue.ledger.epoch import Epoch
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from worker.queue.pool.witness import Witness
     from worker.settings import Settings
 
-FAILED: Final = 1
 SKIPPED: Final = Finding(
     "api.skipped",
     Level.OK,
@@ -45,17 +45,17 @@ _STYLES: Final = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red
 )
 @json_option
 @ledger_command
-def doctor(*, target: LedgerContext, accept_loss: bool, as_json: bool) -> None:
+def doctor(*, ledger: LedgerContext, accept_loss: bool, as_json: bool) -> None:
     """Check everything that a worker needs.
 
     Looks at the settings, the key, the API by one signed read, Redis, the clocks and what is left
     undone, writes to the result store and reads from it, and says what to do about each finding.
     Ends with 1 if a worker could not work.
     """
-    findings, settings = _check_settings(target)
+    findings, settings = _check_settings(ledger)
     if accept_loss:
-        findings.append(_accept_loss(target, settings))
-    findings += _check_ledger(target, settings)
+        findings.append(_accept_loss(ledger, settings))
+    findings += _check_ledger(ledger, settings)
     if settings is not None:
         findings.append(check_open_files(settings))
         findings += asyncio.run(check_results(settings))
@@ -75,10 +75,10 @@ def has_credentials(settings: Settings) -> bool:
     return any(each is not None for each in found)
 
 
-def _check_settings(target: LedgerContext) -> tuple[list[Finding], Settings | None]:
+def _check_settings(ledger: LedgerContext) -> tuple[list[Finding], Settings | None]:
     settings = None
     try:
-        settings = load_settings(target.redis_url, target.namespace)
+        settings = load_settings(ledger.redis_url, ledger.namespace)
         findings = [Finding("settings", Level.OK, "all can be read")]
     except SettingError as exc:
         findings = [
@@ -109,13 +109,13 @@ def _witness(settings: Settings | None) -> Witness | None:
         return None
 
 
-def _check_ledger(target: LedgerContext, settings: Settings | None) -> list[Finding]:
+def _check_ledger(ledger: LedgerContext, settings: Settings | None) -> list[Finding]:
     async def look(redis: Redis) -> list[Finding]:
-        return await check_ledger(redis, target.keys, _witness(settings))
+        return await check_ledger(redis, ledger.keys, _witness(settings))
 
     check = "redis.reachable"
     try:
-        found = target.run(look)
+        found = ledger.run(look)
     except SettingError as exc:
         return [Finding(check, Level.FAIL, f"not looked at: {exc.message}", "mend the setting")]
     except click.ClickException as exc:
@@ -130,16 +130,16 @@ def _check_ledger(target: LedgerContext, settings: Settings | None) -> list[Find
     return [Finding(check, Level.OK, "Redis answers"), *found]
 
 
-def _accept_loss(target: LedgerContext, settings: Settings | None) -> Finding:
+def _accept_loss(ledger: LedgerContext, settings: Settings | None) -> Finding:
     async def accept(redis: Redis) -> bool:
         witness = _witness(settings)
         recall = None if witness is None else witness.recall
-        made = await Epoch(redis, target.keys).accept_loss(recall)
+        made = await Epoch(redis, ledger.keys).accept_loss(recall)
         if made and witness is not None:
             await witness.remember(made)
         return bool(made)
 
-    if target.run(accept):
+    if ledger.run(accept):
         return Finding("ledger.loss", Level.OK, "the loss is accepted; workers start afresh")
     return Finding("ledger.loss", Level.OK, "there was no loss to accept")
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from worker.cli.choices import EVENT_TYPE
+from worker.cli.arguments import EVENT_TYPE, PAST, json_option, milliseconds
 from worker.cli.completion import complete_ids
-from worker.cli.narration import narrate
+from worker.cli.context import LedgerContext, ledger_command
+from worker.cli.formatting import narrate
 from worker.cli.output import open_console, print_json
-from worker.cli.target import LedgerContext, json_option, ledger_command
-from worker.cli.times import PAST, milliseconds
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -47,7 +46,7 @@ _PATIENCE_SECONDS: Final = math.inf
 @ledger_command
 def events(  # noqa: PLR0913 - one for each option
     *,
-    target: LedgerContext,
+    ledger: LedgerContext,
     follow: bool,
     replyto: str | None,
     types: tuple[str, ...],
@@ -73,13 +72,13 @@ def events(  # noqa: PLR0913 - one for each option
             console.print(narrate(event.attributes), soft_wrap=True)
 
     def tell_trouble(error: BaseException) -> None:
-        click.echo(f"{target.trouble(error)}; waiting for it", err=True)
+        click.echo(f"{ledger.trouble(error)}; waiting for it", err=True)
 
     # Whoever can't get in learns it at once; only a connection that was there is waited for.
-    with target.client() as client:
+    with ledger.client() as client:
         client.ping()
     try:
-        with target.client(_PATIENCE_SECONDS if follow else 0.0) as client:
+        with ledger.client(_PATIENCE_SECONDS if follow else 0.0) as client:
             for event in client.events(
                 types, after=start, follow=follow, reply_to=replyto, on_trouble=tell_trouble
             ):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from schemas.wording import counted
-from worker.cli.output import print_json
-from worker.cli.tables import Column, Row, print_table
-from worker.cli.target import LedgerContext, json_option, ledger_command
-from worker.cli.times import show_moment, show_span
+from worker.cli.arguments import json_option
+from worker.cli.context import LedgerContext, ledger_command
+from worker.cli.formatting import show_duration, show_timestamp
+from worker.cli.output import Column, Row, print_json, print_table
 from worker.queue.ledger.holds import Holds, HoldScope
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _COLUMNS: Final = (
 @json_option
 @ledger_command
 @click.pass_context
-def holds(ctx: click.Context, *, target: LedgerContext, as_json: bool) -> None:
+def holds(ctx: click.Context, *, ledger: LedgerContext, as_json: bool) -> None:
     """Show what keeps workers from claiming, or lift it.
 
     A 429 of the API holds the whole fleet for as long as it asks, up to
@@ -39,15 +39,15 @@ def holds(ctx: click.Context, *, target: LedgerContext, as_json: bool) -> None:
     and goes on by itself once the API takes the key.
     """
     if ctx.invoked_subcommand is not None:
-        if (target.redis_url, target.namespace, as_json) != (None, None, False):
+        if (ledger.redis_url, ledger.namespace, as_json) != (None, None, False):
             # They would be lost, and the wrong Redis changed.
             raise click.UsageError(f"put the options after {ctx.invoked_subcommand}")
         return
 
     async def look(redis: Redis) -> list[Hold]:
-        return await Holds(redis, target.keys).list()
+        return await Holds(redis, ledger.keys).list()
 
-    found = target.run(look)
+    found = ledger.run(look)
     if as_json:
         for hold in found:
             print_json(asdict(hold))
@@ -60,7 +60,7 @@ def holds(ctx: click.Context, *, target: LedgerContext, as_json: bool) -> None:
 @holds.command()
 @json_option
 @ledger_command
-def release(*, target: LedgerContext, as_json: bool) -> None:
+def release(*, ledger: LedgerContext, as_json: bool) -> None:
     """Lift every hold; workers claim again within a second.
 
     Commands that a 429 had told to come back later are due at once. If the API still wants a pause,
@@ -68,9 +68,9 @@ def release(*, target: LedgerContext, as_json: bool) -> None:
     """
 
     async def act(redis: Redis) -> Released:
-        return await Holds(redis, target.keys).release()
+        return await Holds(redis, ledger.keys).release()
 
-    released = target.run(act)
+    released = ledger.run(act)
     if as_json:
         print_json({
             "released": [asdict(hold) for hold in released.holds],
@@ -90,10 +90,10 @@ def _table_row(hold: Hold) -> Row:
     return Row(
         (
             hold.worker if alone else "the whole fleet",
-            show_moment(hold.since_ms),
+            show_timestamp(hold.since_ms),
             "the API takes its key"
             if alone
-            else f"{show_span((hold.rest_ms or 0) / 1000)} are over",
+            else f"{show_duration((hold.rest_ms or 0) / 1000)} are over",
         ),
         message=hold.reason,
     )

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from schemas.enums import Priority
-from worker.cli.output import print_json
-from worker.cli.tables import Column, Row, print_table
-from worker.cli.target import LedgerContext, json_option, ledger_command
-from worker.cli.times import show_span
+from worker.cli.arguments import json_option
+from worker.cli.context import LedgerContext, ledger_command
+from worker.cli.formatting import show_duration
+from worker.cli.output import Column, Row, print_json, print_table
 from worker.queue.ledger.lanes import Lanes
 
 if TYPE_CHECKING:
@@ -27,22 +27,22 @@ _COLUMNS: Final = (Column("lane"), Column("state"), Column("next probe"))
 @json_option
 @ledger_command
 @click.pass_context
-def lanes(ctx: click.Context, *, target: LedgerContext, as_json: bool) -> None:
+def lanes(ctx: click.Context, *, ledger: LedgerContext, as_json: bool) -> None:
     """Show paused lanes, or resume one.
 
     A lane is paused when nearly everything in it fails for good. Now and then one command is let
     through; the first that succeeds resumes the lane.
     """
     if ctx.invoked_subcommand is not None:
-        if (target.redis_url, target.namespace, as_json) != (None, None, False):
+        if (ledger.redis_url, ledger.namespace, as_json) != (None, None, False):
             # They would be lost, and the wrong Redis changed.
             raise click.UsageError(f"put the options after {ctx.invoked_subcommand}")
         return
 
     async def look(redis: Redis) -> list[Pause]:
-        return await Lanes(redis, target.keys).paused()
+        return await Lanes(redis, ledger.keys).paused()
 
-    paused = {pause.lane: pause for pause in target.run(look)}
+    paused = {pause.lane: pause for pause in ledger.run(look)}
     if not as_json:
         print_table(_COLUMNS, [_table_row(lane, paused.get(lane)) for lane in Priority], "reason")
         return
@@ -59,7 +59,7 @@ def lanes(ctx: click.Context, *, target: LedgerContext, as_json: bool) -> None:
 def _table_row(lane: Priority, pause: Pause | None) -> Row:
     if pause is None:
         return Row((lane, "open", ""))
-    rest = show_span(pause.next_probe_ms / 1000 - time.time())
+    rest = show_duration(pause.next_probe_ms / 1000 - time.time())
     return Row((lane, "paused", f"in {rest}"), state="paused", message=pause.reason)
 
 
@@ -67,13 +67,13 @@ def _table_row(lane: Priority, pause: Pause | None) -> Row:
 @click.argument("lane", type=click.Choice([str(each) for each in Priority]))
 @json_option
 @ledger_command
-def resume(*, target: LedgerContext, lane: str, as_json: bool) -> None:
+def resume(*, ledger: LedgerContext, lane: str, as_json: bool) -> None:
     """Resume a lane; what waits in it is carried out."""
 
     async def act(redis: Redis) -> bool:
-        return await Lanes(redis, target.keys).resume(Priority(lane))
+        return await Lanes(redis, ledger.keys).resume(Priority(lane))
 
-    resumed = target.run(act)
+    resumed = ledger.run(act)
     if as_json:
         print_json({"lane": lane, "resumed": resumed})
     else:

@@ -9,8 +9,8 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from schemas.wording import counted
 from worker.cli.findings import Finding, Level, judge_clock
+from worker.cli.formatting import show_duration
 from worker.cli.output import safe_text
-from worker.cli.times import show_span
 from worker.cli.write_checks import check_celery_lists, check_types, check_writes
 from worker.queue.ledger.epoch import Epoch
 from worker.queue.ledger.holds import Hold, Holds, HoldScope
@@ -208,8 +208,8 @@ async def _check_group(redis: Redis, keys: Keys) -> list[Finding]:
         Finding(
             "intake.silent",
             Level.WARN,
-            f"{safe_text(each['name'])} is silent for {show_span(each['idle_ms'] / 1000)} and has "
-            f"read {counted(each['pending'], 'command')} that it did not accept",
+            f"{safe_text(each['name'])} is silent for {show_duration(each['idle_ms'] / 1000)} "
+            f"and has read {counted(each['pending'], 'command')} that it did not accept",
             "the next worker that runs takes them over; is one running?",
         )
         for each in consumers
@@ -325,7 +325,7 @@ def _judge_hold(hold: Hold) -> Finding:
             "check that worker's ENCORD_SSH_KEY_FILE (or TRAINMASTER_BEARER_TOKEN) and "
             "ENCORD_DOMAIN; it goes on by itself once the API takes its key",
         )
-    rest = show_span((hold.rest_ms or 0) / 1000)
+    rest = show_duration((hold.rest_ms or 0) / 1000)
     return Finding(
         "ledger.hold",
         Level.WARN,

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from schemas.wording import counted
-from worker.cli.arguments import ArgumentError, read_data, read_value
-from worker.cli.choices import ERROR_CODE, LETTER_TYPE
+from worker.cli.arguments import (
+    ERROR_CODE,
+    LETTER_TYPE,
+    ArgumentError,
+    json_option,
+    read_data,
+    read_value,
+)
 from worker.cli.completion import complete_letters
-from worker.cli.narration import describe_error
-from worker.cli.output import print_json, safe_text
+from worker.cli.context import LedgerContext, ledger_command
+from worker.cli.formatting import describe_error
+from worker.cli.output import FAILED, print_json, safe_text
 from worker.cli.replaying import PERHAPS_DONE, Edit, Replay, ReplayError, prepare
-from worker.cli.target import LedgerContext, json_option, ledger_command
 from worker.queue.ledger.dead_letters import DeadLetters
 
 if TYPE_CHECKING:
@@ -21,7 +27,6 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-FAILED: Final = 1
 
 reason_option: Final = click.option(
     "--reason", type=ERROR_CODE, metavar="CODE", help="Only with this error code."
@@ -54,7 +59,7 @@ type_option: Final = click.option(
 @ledger_command
 def replay(  # noqa: PLR0913 - one for each option
     *,
-    target: LedgerContext,
+    ledger: LedgerContext,
     keys: tuple[str, ...],
     reason: str | None,
     command_type: str | None,
@@ -77,7 +82,7 @@ def replay(  # noqa: PLR0913 - one for each option
     edit = _read_edit(data, pairs, attributes)
 
     async def act(redis: Redis) -> list[Replay | ReplayError]:
-        letters = DeadLetters(redis, target.keys)
+        letters = DeadLetters(redis, ledger.keys)
         found = await letters.select(keys, reason=reason, command_type=command_type)
         now = await letters.now()
         outcomes: list[Replay | ReplayError] = []
@@ -92,7 +97,7 @@ def replay(  # noqa: PLR0913 - one for each option
             outcomes.append(made)
         return outcomes
 
-    outcomes = target.run(act)
+    outcomes = ledger.run(act)
     for outcome in outcomes:
         _print_outcome(outcome, dry_run=dry_run, as_json=as_json)
     refused = sum(isinstance(outcome, ReplayError) for outcome in outcomes)

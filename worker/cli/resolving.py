@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import getpass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
+from worker.cli.arguments import json_option
 from worker.cli.completion import complete_open_ids
-from worker.cli.output import print_json, safe_text, shell_word
-from worker.cli.target import LedgerContext, json_option, ledger_command
+from worker.cli.context import LedgerContext, ledger_command
+from worker.cli.output import FAILED, print_json, safe_text, shell_word
 from worker.encord.creation.resolution import Resolution, ResolveOutcome, ResolveStatus
 from worker.encord.creation.resolution import resolve as resolve_command
 from worker.queue.ledger.models import RowState
 
 if TYPE_CHECKING:
     from uuid import UUID
-
-FAILED: Final = 1
 
 
 @click.command()
@@ -31,7 +30,7 @@ FAILED: Final = 1
 @ledger_command
 def resolve(
     *,
-    target: LedgerContext,
+    ledger: LedgerContext,
     command_id: str,
     created: UUID | None,
     not_created: bool,
@@ -46,13 +45,13 @@ def resolve(
     """
     if (created is None) == (not not_created):
         raise click.UsageError("say either --created UUID or --not-created")
-    outcome = target.run(
+    outcome = ledger.run(
         lambda redis: resolve_command(
             redis,
-            target.keys,
+            ledger.keys,
             command_id,
             Resolution(created, " ".join((by or "").split()) or _whoever_runs_this()),
-            reply_retention_seconds=target.settings.event_retention_seconds,
+            reply_retention_seconds=ledger.settings.event_retention_seconds,
         )
     )
     if as_json:

@@ -11,13 +11,20 @@ import click
 from redis.exceptions import NoPermissionError, ResponseError
 
 from schemas.events import ErrorCode
-from worker.cli.choices import COMMAND_TYPE
+from worker.cli.arguments import COMMAND_TYPE, PAST, json_option, milliseconds, newest_option
 from worker.cli.completion import complete_ids
-from worker.cli.narration import describe_error, summarise
-from worker.cli.output import open_console, print_fields, print_json, safe_text
-from worker.cli.tables import Column, Row, newest_option, print_table
-from worker.cli.target import LedgerContext, json_option, ledger_command
-from worker.cli.times import PAST, milliseconds, show_moment, show_span
+from worker.cli.context import LedgerContext, ledger_command
+from worker.cli.formatting import describe_error, show_duration, show_timestamp, summarise
+from worker.cli.output import (
+    FAILED,
+    Column,
+    Row,
+    open_console,
+    print_fields,
+    print_json,
+    print_table,
+    safe_text,
+)
 from worker.cli.write_checks import UNREAD_LIST_ADVICE, tell_unread_list
 from worker.queue.intake.list_bridge import unread_lists
 from worker.queue.ledger.dead_letters import DeadLetters
@@ -36,7 +43,6 @@ if TYPE_CHECKING:
     from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.queries import CommandStatus
 
-FAILED: Final = 1
 # Whoever only wants to see commands does not wait until all keys of a large Redis are looked at.
 _SEARCH_SECONDS: Final = 2.0
 _KNOWN_STATES = frozenset(RowState)
@@ -60,7 +66,7 @@ _COLUMNS: Final = (
 @json_option
 @ledger_command
 def status(
-    *, target: LedgerContext, command_ids: tuple[str, ...], item: bool, as_json: bool
+    *, ledger: LedgerContext, command_ids: tuple[str, ...], item: bool, as_json: bool
 ) -> None:
     """Tell how commands stand.
 
@@ -71,9 +77,9 @@ def status(
     """
 
     async def look(redis: Redis) -> list[_Found]:
-        return [await _look(redis, target.keys, each, item=item) for each in command_ids]
+        return [await _look(redis, ledger.keys, each, item=item) for each in command_ids]
 
-    found = target.run(look)
+    found = ledger.run(look)
     for number, (command_id, each) in enumerate(zip(command_ids, found, strict=True)):
         if number and not as_json:
             click.echo()
@@ -149,7 +155,7 @@ async def _causes(redis: Redis, keys: Keys, row: CommandStatus) -> list[str]:
     causes = []
     for hold in await Holds(redis, keys).list():
         if hold.scope is HoldScope.FLEET:
-            rest = show_span((hold.rest_ms or 0) / 1000)
+            rest = show_duration((hold.rest_ms or 0) / 1000)
             causes.append(f"a pause of all workers for another {rest}: {hold.reason}")
         else:
             causes.append(f"worker {hold.worker}, which claims nothing: {hold.reason}")
@@ -163,7 +169,7 @@ async def _causes(redis: Redis, keys: Keys, row: CommandStatus) -> list[str]:
 
 def _tell_rejection(letter: DeadLetter) -> str:
     return (
-        f"a later message with this id, at {show_moment(letter.at_ms)}: "
+        f"a later message with this id, at {show_timestamp(letter.at_ms)}: "
         f"{describe_error(letter.error)}; see: trainmaster dead-letters show {letter.key}"
     )
 
@@ -193,7 +199,7 @@ def _print_letter(letter: DeadLetter, *, as_json: bool) -> None:
             ("id", letter.command_id),
             ("type", letter.type),
             ("state", _letter_state(letter)),
-            ("since", show_moment(letter.at_ms)),
+            ("since", show_timestamp(letter.at_ms)),
             ("error", describe_error(letter.error)),
             ("dead letter", f"{letter.key}; see: trainmaster dead-letters show {letter.key}"),
         ],
@@ -211,7 +217,7 @@ def _print_letter(letter: DeadLetter, *, as_json: bool) -> None:
 @ledger_command
 def list_commands(
     *,
-    target: LedgerContext,
+    ledger: LedgerContext,
     state: str | None,
     command_type: str | None,
     since: datetime | None,
@@ -232,11 +238,11 @@ def list_commands(
     )
 
     async def look(redis: Redis) -> tuple[dict[str, int], list[CommandStatus], dict[str, int]]:
-        inspector = LedgerReader(redis, target.keys)
+        inspector = LedgerReader(redis, ledger.keys)
         counts, rows = await inspector.counts(), await inspector.newest(newest, choice)
-        return counts, rows, await _unread(redis, target.keys)
+        return counts, rows, await _unread(redis, ledger.keys)
 
-    counts, rows, unread = target.run(look)
+    counts, rows, unread = ledger.run(look)
     for name, messages in unread.items():
         # Not among the rows, which other programs read.
         click.echo(f"{tell_unread_list(name, messages)}: {UNREAD_LIST_ADVICE}", err=True)
@@ -292,7 +298,7 @@ def _table_row(row: CommandStatus, now: float) -> Row:
             row.state,
             row.lane,
             str(row.attempts),
-            f"{show_span(now - row.changed_at_ms / 1000)} ago",
+            f"{show_duration(now - row.changed_at_ms / 1000)} ago",
             _next_look(row, now),
         ),
         state=row.state,
@@ -317,7 +323,7 @@ def _fields(row: CommandStatus, event: Event | None, now: float) -> list[tuple[s
         ("state", row.state if known else f"{row.state}, which this version does not know"),
         ("priority", row.lane),
         ("attempts", str(row.attempts)),
-        ("accepted", f"{show_moment(row.accepted_at_ms)}, {show_span(now - accepted)} ago"),
+        ("accepted", f"{show_timestamp(row.accepted_at_ms)}, {show_duration(now - accepted)} ago"),
     ]
     if row.resolution is not None:
         told = _describe_resolution(row.resolution, now)
@@ -327,7 +333,10 @@ def _fields(row: CommandStatus, event: Event | None, now: float) -> list[tuple[s
     if row.ended_at_ms is not None:
         ended = row.ended_at_ms / 1000
         fields += [
-            ("ended", f"{show_moment(row.ended_at_ms)}, after {show_span(ended - accepted)}"),
+            (
+                "ended",
+                f"{show_timestamp(row.ended_at_ms)}, after {show_duration(ended - accepted)}",
+            ),
             (
                 "outcome",
                 "its event is no longer kept" if event is None else summarise(event.attributes),
@@ -346,7 +355,7 @@ def _fields(row: CommandStatus, event: Event | None, now: float) -> list[tuple[s
 def _describe_resolution(resolution: dict[str, Any], now: float) -> str:
     created, at_ms = resolution.get("created"), resolution.get("at_ms")
     what = "nothing was created" if created is None else f"{created} was created"
-    since = f", {show_span(now - at_ms / 1000)} ago" if isinstance(at_ms, int) else ""
+    since = f", {show_duration(now - at_ms / 1000)} ago" if isinstance(at_ms, int) else ""
     return f"by {resolution.get('by')}: {what}{since}"
 
 
@@ -354,7 +363,7 @@ def _progress_fields(row: CommandStatus, now: float) -> list[tuple[str, str]]:
     """Returns what is known of a change at the API: what it made, or why that is not known."""
     progress = row.progress or {}
     at = progress.get("at")
-    since = f", since {show_span(now - at)}" if isinstance(at, int | float) else ""
+    since = f", since {show_duration(now - at)}" if isinstance(at, int | float) else ""
     match row.phase:
         case Phase.APPLIED:
             noun = "training" if row.type == "train" else "created"
@@ -377,5 +386,5 @@ def _next_look(row: CommandStatus, now: float) -> str:
         return ""
     rest = row.due_at_ms / 1000 - now
     if row.state == RowState.RUNNING:
-        return "running now" if rest > 0 else f"its lease ended {show_span(-rest)} ago"
-    return f"in {show_span(rest)}" if rest > 0 else f"due for {show_span(-rest)}"
+        return "running now" if rest > 0 else f"its lease ended {show_duration(-rest)} ago"
+    return f"in {show_duration(rest)}" if rest > 0 else f"due for {show_duration(-rest)}"

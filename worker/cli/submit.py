@@ -14,12 +14,19 @@ from schemas.suggestions import unknown
 from schemas.wording import counted
 from trainmaster_client import RedisTroubleError, WaitTimeoutError
 from trainmaster_client.names import Names
-from worker.cli.arguments import ArgumentError, read_data
+from worker.cli.arguments import AHEAD, DURATION, ArgumentError, json_option, read_data
 from worker.cli.completion import complete_pairs, complete_types
+from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.drafts import Draft, Refusal, Source, draft_all, read_sources
-from worker.cli.output import print_json, print_pretty_json, safe_text, shell_word
-from worker.cli.target import LedgerContext, json_option, ledger_command
-from worker.cli.times import AHEAD, SPAN, show_span
+from worker.cli.formatting import show_duration
+from worker.cli.output import (
+    FAILED,
+    WRONG_USAGE,
+    print_json,
+    print_pretty_json,
+    safe_text,
+    shell_word,
+)
 from worker.cli.watching import JsonWatcher, LineWatcher
 
 if TYPE_CHECKING:
@@ -28,8 +35,6 @@ if TYPE_CHECKING:
 
     from trainmaster_client import Client, CommandId, Ending
 
-FAILED: Final = 1
-WRONG_USAGE: Final = 2
 _SHOWN_IDS: Final = 5
 # Long enough for a failover; whoever waits for days should not lose the wait to one.
 PATIENCE_SECONDS: Final = 120.0
@@ -39,7 +44,7 @@ PATIENCE_SECONDS: Final = 120.0
 @click.argument("what", metavar="TYPE|FILE|-", shell_complete=complete_types)
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs)
 @click.option("--wait", is_flag=True, help="Show what happens until the end, then the result.")
-@click.option("--timeout", type=SPAN, help="Wait no longer than this, like 10m.")
+@click.option("--timeout", type=DURATION, help="Wait no longer than this, like 10m.")
 @click.option("--id", "command_id", help="The idempotency key: sent again it does nothing more.")
 @click.option("--replyto", metavar="NAME", help="Send the events to this reply stream too.")
 @click.option("--priority", type=click.Choice([str(each) for each in Priority]))
@@ -50,7 +55,7 @@ PATIENCE_SECONDS: Final = 120.0
 @ledger_command
 def submit(
     *,
-    target: LedgerContext,
+    ledger: LedgerContext,
     what: str,
     pairs: tuple[str, ...],
     wait: bool,
@@ -75,12 +80,12 @@ def submit(
         raise click.UsageError("--timeout needs --wait")
     drafts = _compose(what, pairs, _attributes(**options), as_json=as_json)
     if not wait:
-        with target.client() as client:
-            sent = _send(client, target, drafts)
-        _print_sent(drafts, sent, Names(target.settings.namespace), as_json=as_json)
+        with ledger.client() as client:
+            sent = _send(client, ledger, drafts)
+        _print_sent(drafts, sent, Names(ledger.settings.namespace), as_json=as_json)
         return
     patience = None if timeout is None else timeout.total_seconds()
-    submission = _Submission(target, drafts, patience, as_json=as_json)
+    submission = _Submission(ledger, drafts, patience, as_json=as_json)
     try:
         endings = submission.carry_out()
     except KeyboardInterrupt:
@@ -95,7 +100,7 @@ def submit(
 class _Submission:
     """Sends drafts and waits for their ends."""
 
-    target: LedgerContext
+    ledger: LedgerContext
     drafts: Sequence[Draft]
     patience_seconds: float | None
     as_json: bool
@@ -104,12 +109,12 @@ class _Submission:
     def carry_out(self) -> Mapping[str, Ending]:
         """Returns how the commands ended; those that have not in time are missing."""
         self.sent = True
-        with self.target.client() as client:
-            sent = _send(client, self.target, self.drafts)
+        with self.ledger.client() as client:
+            sent = _send(client, self.ledger, self.drafts)
         make_watcher: type[LineWatcher] = JsonWatcher if self.as_json else LineWatcher
         with (
-            self.target.client(PATIENCE_SECONDS) as client,
-            make_watcher(len(sent), self.target.trouble) as watcher,
+            self.ledger.client(PATIENCE_SECONDS) as client,
+            make_watcher(len(sent), self.ledger.trouble) as watcher,
         ):
             try:
                 return client.wait_all(sent, timeout=self.patience_seconds, observer=watcher)
@@ -118,7 +123,7 @@ class _Submission:
             except RedisTroubleError:
                 self.tell_how_to_go_on()
                 raise
-        _say(f"not ended after {show_span(self.patience_seconds or 0.0)}")
+        _say(f"not ended after {show_duration(self.patience_seconds or 0.0)}")
         self.tell_how_to_go_on(late.command_ids)
         return late.endings
 
@@ -198,11 +203,11 @@ def _refuse(refusals: Sequence[Refusal], *, as_json: bool) -> NoReturn:
     raise SystemExit(WRONG_USAGE)
 
 
-def _send(client: Client, target: LedgerContext, drafts: Sequence[Draft]) -> list[CommandId]:
+def _send(client: Client, ledger: LedgerContext, drafts: Sequence[Draft]) -> list[CommandId]:
     try:
         return client.submit_many(each.message for each in drafts)
     except RedisTroubleError as exc:
-        trouble = target.trouble(exc.__cause__ or exc)
+        trouble = ledger.trouble(exc.__cause__ or exc)
         doubtful = exc.command_ids
         ids = ", ".join(doubtful[:_SHOWN_IDS])
         more = len(doubtful) - _SHOWN_IDS

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from schemas.wording import counted
 from trainmaster_client import Observer, State
-from worker.cli.narration import narrate
+from worker.cli.formatting import narrate, show_duration
 from worker.cli.output import open_console, print_json
-from worker.cli.times import show_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,9 +83,9 @@ class LineWatcher(Observer):
     def on_tick(self, waiting: int) -> None:
         """Shows how long one has waited, for trainings since they started."""
         now = time.monotonic()
-        said = f"waiting for {counted(waiting, 'command')}, {show_span(now - self._begun)}"
+        said = f"waiting for {counted(waiting, 'command')}, {show_duration(now - self._begun)}"
         if self._training_since:
-            longest = show_span(now - min(self._training_since.values()))
+            longest = show_duration(now - min(self._training_since.values()))
             said += f"; {counted(len(self._training_since), 'training')} for up to {longest}"
         self._status.update(said)
         if not self._console.is_terminal and now - self._line_at >= self._line_seconds:

@@ -1,15 +1,15 @@
-"""Events in words: one line each for people who watch."""
+"""What people read: events, errors, durations and times, each in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
 from schemas.wording import counted
 from worker.cli.output import safe_text, state_style
-from worker.cli.times import show_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ def summarise(event: Event) -> str:
         case "succeeded":
             tries = "" if data["attempts"] == 1 else f", {counted(data['attempts'], 'attempt')}"
             result = event.get("dataref") or summarise_result(command_type, data["result"])
-            said = f"{result} ({show_span(data['duration_seconds'])}{tries})".strip()
+            said = f"{result} ({show_duration(data['duration_seconds'])}{tries})".strip()
         case "failed" | "rejected":
             said = describe_error(data["error"])
         case "cancelled":
@@ -137,3 +137,22 @@ _RESULTS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "resolve": lambda result: f"{'' if result['resolved'] else 'not '}resolved",
     "predict": _frames,
 }
+
+
+def show_duration(seconds: float) -> str:
+    """Returns a duration to about two digits: `0.4s`, `12s`, `3m05s`, `2h10m`, `6d4h`."""
+    if seconds < 10:
+        return f"{max(seconds, 0.0):.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86_400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86_400}d{whole % 86_400 // 3600}h"
+
+
+def show_timestamp(at_ms: int) -> str:
+    """Returns milliseconds since 1970 as a time in UTC, to the second."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

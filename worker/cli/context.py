@@ -1,4 +1,4 @@
-"""What a command of the console script is about: one namespace in one Redis."""
+"""The ledger that a command reads or changes: one namespace in one Redis."""
 
 from __future__ import annotations
 
@@ -29,14 +29,10 @@ T = TypeVar("T")
 
 _CANCEL_AGAIN_SECONDS: Final = 0.1
 
-json_option: Final = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, one object on a line."
-)
-
 
 @dataclass(frozen=True)
 class LedgerContext:
-    """The ledger that a command reads or changes; it needs no credentials of the API.
+    """A ledger; it needs no credentials for the API.
 
     What is not given comes from the environment.
     """
@@ -126,16 +122,18 @@ async def _interruptible(act: Coroutine[Any, Any, T]) -> T:
 
 
 def ledger_command(function: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options that name its target, and passes it as `target`."""
+    """Gives a command the options that name its ledger, and passes that as `ledger`."""
 
     @click.option(
-        "--redis-url", metavar="URL", help="Instead of TRAINMASTER_REDIS_URL; others may see it."
+        "--redis-url",
+        metavar="URL",
+        help="Instead of TRAINMASTER_REDIS_URL; process lists show it.",
     )
     @click.option("--namespace", metavar="NAME", help="Instead of TRAINMASTER_NAMESPACE.")
     @functools.wraps(function)
     def command(*, redis_url: str | None, namespace: str | None, **options: Any) -> None:
         # Lines of what the command uses: on stdout they would stand in the middle of its output.
         configure("WARNING", "text")
-        function(target=LedgerContext(redis_url, namespace), **options)
+        function(ledger=LedgerContext(redis_url, namespace), **options)
 
     return command
