@@ -8,6 +8,7 @@ from trainmaster_client.aio import AsyncClient, AsyncConsumer
 from trainmaster_client.blocking import Client, Consumer
 from trainmaster_client.commands import CommandId, Message
 from trainmaster_client.consuming import ConsumerOptions
+from trainmaster_client.endings import Ending, WaitTimeoutError
 from trainmaster_client.errors import (
     AddressError,
     ClientError,
@@ -22,11 +23,10 @@ from trainmaster_client.errors import (
     RedisUnavailableError,
     ResultElsewhereError,
     UnknownCommandError,
-    WaitTimeoutError,
 )
 from trainmaster_client.events import Event, State
 from trainmaster_client.reading import Status
-from trainmaster_client.waiting import Ending, Observer
+from trainmaster_client.waiting import Observer
 
 __all__ = [
     "AddressError",

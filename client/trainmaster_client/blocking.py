@@ -18,7 +18,8 @@ from redis.retry import Retry
 from trainmaster_client.address import RedisAddress
 from trainmaster_client.commands import Message, check_reply_to, message_of
 from trainmaster_client.consuming import ConsumerOptions, Group
-from trainmaster_client.errors import RedisTroubleError, WaitTimeoutError
+from trainmaster_client.endings import WaitTimeoutError
+from trainmaster_client.errors import RedisTroubleError
 from trainmaster_client.names import Names
 from trainmaster_client.reading import Cursor, status
 from trainmaster_client.steps import Ask, Listen, Patience, ask, insist, insist_unless, raise_first
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
     import redis
 
     from trainmaster_client.commands import CommandId
+    from trainmaster_client.endings import Ending
     from trainmaster_client.events import Event
     from trainmaster_client.reading import Status
     from trainmaster_client.steps import Step, Steps
-    from trainmaster_client.waiting import Ending, Observer
+    from trainmaster_client.waiting import Observer
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@
     │   ├── RedisRefusedError       Redis does not let the client: rights, password, certificate
     │   └── RedisUnavailableError   Redis did not answer for as long as the client tries
     ├── ConsumerLostError       why an event is parked whose handler ended the process
-    ├── WaitTimeoutError        a command has not ended in time; a TimeoutError too
+    ├── WaitTimeoutError        a command has not ended in time; a TimeoutError too (in endings)
     └── CommandError            a command ended without a result
         ├── CommandFailedError
         ├── CommandCancelledError
@@ -23,10 +23,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from trainmaster_client.events import Event
-    from trainmaster_client.waiting import Ending
 
 
 class ClientError(Exception):
@@ -76,29 +75,6 @@ class RedisUnavailableError(RedisTroubleError):
 
 class ConsumerLostError(ClientError):
     """A handler has ended its process again and again; stands with the event that is parked."""
-
-
-class WaitTimeoutError(ClientError, TimeoutError):
-    """Commands have not ended in time. They go on.
-
-    Attributes:
-        command_ids: of those that have not ended.
-        seconds: that they had.
-        endings: of those that have, by their ids.
-    """
-
-    def __init__(
-        self, command_ids: Sequence[str], seconds: float, endings: Mapping[str, Ending]
-    ) -> None:
-        shown = ", ".join(command_ids[:3]) + (", …" if len(command_ids) > 3 else "")
-        super().__init__(f"not ended within {seconds:g} s: {shown}")
-        self.command_ids = tuple(command_ids)
-        self.seconds = seconds
-        self.endings = dict(endings)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Lets it out of a process of a pool."""
-        return type(self), (self.command_ids, self.seconds, self.endings)
 
 
 class CommandError(ClientError):

@@ -8,20 +8,12 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError
 
 from trainmaster_client.commands import CommandId
-from trainmaster_client.errors import (
-    CommandCancelledError,
-    CommandError,
-    CommandFailedError,
-    CommandRejectedError,
-    ResultElsewhereError,
-    UnknownCommandError,
-)
+from trainmaster_client.endings import UNKNOWN, Ending
 from trainmaster_client.events import State, event_of
 from trainmaster_client.reading import (
     BLOCK_MILLISECONDS,
@@ -40,51 +32,11 @@ if TYPE_CHECKING:
     from trainmaster_client.reading import Entry, Status
     from trainmaster_client.steps import Patience, Steps
 
-UNKNOWN: Final = "unknown"
 _LOOK_SECONDS: Final = 2.0
 # Of many commands the ledger is asked the less often the more there are.
 _LOOKED_UP_A_SECOND: Final = 500
 # Whole commands come back, of a mebibyte each at most.
 _ENTRIES: Final = 50
-_ERRORS: Final[dict[str, type[CommandError]]] = {
-    State.FAILED: CommandFailedError,
-    State.CANCELLED: CommandCancelledError,
-    State.REJECTED: CommandRejectedError,
-    UNKNOWN: UnknownCommandError,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a command ended.
-
-    Attributes:
-        state: succeeded, failed, cancelled or rejected; or `unknown` to the ledger.
-        event: that told it; None where Redis no longer has it.
-    """
-
-    command_id: str
-    state: str
-    event: Event | None
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether there is a result."""
-        return self.state == State.SUCCEEDED
-
-    def result(self) -> Any:
-        """Returns the command's result; None where it has none, as a deletion.
-
-        Raises:
-            CommandError: the one of its end; `ResultElsewhereError` where it succeeded and the
-                result was too large for an event, or the event is no longer kept.
-        """
-        if not self.succeeded:
-            error = _ERRORS.get(self.state, CommandError)
-            raise error(self.command_id, self.state, self.event)
-        if self.event is None or self.event.dataref is not None:
-            raise ResultElsewhereError(self.command_id, self.state, self.event)
-        return self.event.result
 
 
 class Observer:

@@ -21,7 +21,7 @@ from worker.redaction import redact_url
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from worker.backfill.sources import Source
+    from worker.backfill.rows import Source
 
 PICTURE_SUFFIXES: Final = frozenset({
     ".bmp",

@@ -1,10 +1,10 @@
-"""Rows of sources: what each says, or what is wrong with it."""
+"""Sources and their rows: what each says, or what is wrong with it."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Final, cast, get_args
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast, get_args
 
 import structlog
 
@@ -48,6 +48,18 @@ class SourceRow:
     raw: str = ""
     texts: bool = False
     manifest: str = ""
+
+
+class Source(Protocol):
+    """What items are read from."""
+
+    def rows(self, after: str) -> Iterator[SourceRow]:
+        """Yields the rows behind a position, all of them for an empty one.
+
+        Raises:
+            SourceError: the source can't be read.
+        """
+        ...
 
 
 def check_columns(location: str, head: Sequence[str], columns: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from schemas.enums import SourceFormat
 from worker.backfill.errors import SourceError
@@ -24,22 +24,8 @@ from worker.backfill.tables import Csv, Parquet
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from worker.backfill.plan import SourcePlan
-    from worker.backfill.rows import SourceRow
-
-
-class Source(Protocol):
-    """What items are read from."""
-
-    def rows(self, after: str) -> Iterator[SourceRow]:
-        """Yields the rows behind a position, all of them for an empty one.
-
-        Raises:
-            SourceError: the source can't be read.
-        """
-        ...
+    from worker.backfill.rows import Source
 
 
 def guess_format(location: str, *, follows: bool = True) -> SourceFormat:
