@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from demo.errors import CommandFailedError
 from demo.scores import Scored
-from schemas.enums import CommandType, IterationPolicy
+from schemas.attachments import Attach
+from schemas.enums import IterationPolicy
+from schemas.models import CreateModel
+from schemas.predictions import Predict
+from schemas.trainings import Train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -118,7 +122,7 @@ class Course:
 
     async def _create(self) -> str:
         result = await self._command(
-            CommandType.CREATE_MODEL,
+            CreateModel.command_type,
             "",
             {
                 "features": list(self.plan.features),
@@ -138,7 +142,7 @@ class Course:
             self._say(step, f"epoch {done} of {epochs}" if uuid else "")
 
     def _train_id(self, part: int) -> str:
-        return f"{self.plan.name}-{CommandType.TRAIN}-{part + 1}"
+        return f"{self.plan.name}-{Train.command_type}-{part + 1}"
 
     async def _train(
         self, model_uuid: str, part: int, epochs: int, labels: list[str], earlier: str | None
@@ -154,7 +158,7 @@ class Course:
         if earlier is not None:
             data["pretrained_training_uuid"] = earlier
         return await self.exchange.carry_out(
-            CommandType.TRAIN, self._train_id(part), data, started=self.under_way
+            Train.command_type, self._train_id(part), data, started=self.under_way
         )
 
     async def _attach(self, model_uuid: str) -> dict[str, str]:
@@ -162,7 +166,7 @@ class Course:
         results = await asyncio.gather(
             *(
                 self._command(
-                    CommandType.ATTACH,
+                    Attach.command_type,
                     f"-{project.slug}",
                     {
                         "project_uuid": project.project_uuid,
@@ -199,7 +203,7 @@ class Course:
                 **self._question(item, number),
             }
             name = f"-{part + 1}-{project.slug}-{item.name}"
-            result = await self._command(CommandType.PREDICT, name, data)
+            result = await self._command(Predict.command_type, name, data)
             done += 1
             self._say("predicting", f"{done} of {len(asked)}")
             frames: Mapping[str, Any] = result["frames"]
@@ -240,7 +244,7 @@ class Course:
             score=self.plan.measure.score(scored, self.plan.categories(self.projects)),
         )
 
-    async def _command(self, command: CommandType, suffix: str, data: Mapping[str, Any]) -> Any:
+    async def _command(self, command: str, suffix: str, data: Mapping[str, Any]) -> Any:
         command_id = f"{self.plan.name}-{command}{suffix}"
         return await self.exchange.carry_out(command, command_id, data)
 

@@ -11,23 +11,8 @@ from pydantic.json_schema import models_json_schema
 from schemas.asyncapi import asyncapi_document
 from schemas.attributes import EXTENSION_NAME_PATTERN
 from schemas.commands import COMMAND_CLASSES, Command
-from schemas.enums import CommandType, EventState
-from schemas.events import (
-    EVENT_SOURCE,
-    SOURCE_PATTERN,
-    UNREADABLE_TYPE,
-    AcceptedData,
-    CancelledData,
-    FailedData,
-    InDoubtData,
-    ProgressedData,
-    RejectedData,
-    ResolvedData,
-    RetryingData,
-    StartedData,
-    SucceededData,
-)
-from schemas.examples import COMMAND_EXAMPLES
+from schemas.enums import EventState
+from schemas.events import EVENT_DATA, EVENT_SOURCE, SOURCE_PATTERN, UNREADABLE_TYPE, SucceededData
 from schemas.portable import NAME, portable
 from schemas.referral import DATAREF, ReferredCommand
 
@@ -51,20 +36,6 @@ _SOURCE = (
     "the backfill's id."
 )
 
-# What every type can say, and what only some do.
-_CREATING = (CommandType.CREATE_MODEL, CommandType.TRAIN, CommandType.ATTACH)
-_EVENT_DATA: dict[EventState, tuple[type[BaseModel], tuple[str, ...]]] = {
-    EventState.ACCEPTED: (AcceptedData, tuple(CommandType)),
-    EventState.STARTED: (StartedData, (CommandType.TRAIN,)),
-    EventState.PROGRESSED: (ProgressedData, (CommandType.BACKFILL,)),
-    EventState.RETRYING: (RetryingData, tuple(CommandType)),
-    EventState.IN_DOUBT: (InDoubtData, _CREATING),
-    EventState.RESOLVED: (ResolvedData, _CREATING),
-    EventState.FAILED: (FailedData, tuple(CommandType)),
-    EventState.CANCELLED: (CancelledData, tuple(CommandType)),
-    EventState.REJECTED: (RejectedData, (*CommandType, UNREADABLE_TYPE)),
-}
-
 
 def commands_schema() -> Schema:
     """Returns the JSON Schema of a command."""
@@ -74,7 +45,7 @@ def commands_schema() -> Schema:
         _take_null_as_absent(definition)
     definitions |= {"SpecVersion": {"const": "1.0"}, "Name": NAME}
     dataref = ReferredCommand.model_json_schema()["properties"][DATAREF]
-    for command_type, command_class in COMMAND_CLASSES.items():
+    for command_class in COMMAND_CLASSES.values():
         definition = definitions[command_class.__name__]
         definitions |= _extension(definition["additionalProperties"])
         definition["additionalProperties"] = {"$ref": "#/$defs/Extension"}
@@ -85,7 +56,7 @@ def commands_schema() -> Schema:
         properties[DATAREF] = dataref
         definition["required"].remove("data")
         definition |= _DATA_OR_DATAREF
-        definition["examples"] = [COMMAND_EXAMPLES[command_type]]
+        definition["examples"] = [command_class.example]
     return _published("Command", "What a producer sends.", schema["oneOf"], definitions)
 
 
@@ -113,8 +84,7 @@ def events_schema() -> Schema:
     models: list[type[BaseModel]] = [
         found for each in COMMAND_CLASSES.values() if (found := each.result)
     ]
-    models += [part for part, _ in _EVENT_DATA.values()]
-    models.append(SucceededData)
+    models += EVENT_DATA.values()
     _, schema = models_json_schema(
         [(model, "serialization") for model in dict.fromkeys(models)], by_alias=False
     )
@@ -126,9 +96,11 @@ def events_schema() -> Schema:
     del definitions["JsonValue"]
     definitions["ModelIteration"]["properties"]["loss_log"]["additionalProperties"] = True
     events: list[str] = []
-    for state, (part, types) in _EVENT_DATA.items():
-        events.append(part.__name__.removesuffix("Data"))
-        definitions |= _event(events[-1], [f"{each}.{state}" for each in types], part)
+    for state, part in EVENT_DATA.items():
+        if state is not EventState.SUCCEEDED:
+            events.append(part.__name__.removesuffix("Data"))
+            types = [f"{each}.{state}" for each in _types_that_tell(state)]
+            definitions |= _event(events[-1], types, part)
     for command_type, command_class in COMMAND_CLASSES.items():
         events.append(f"{command_class.__name__}Succeeded")
         event_type = f"{command_type}.{EventState.SUCCEEDED}"
@@ -136,6 +108,13 @@ def events_schema() -> Schema:
         definitions[f"{events[-1]}Data"] = _with_result(succeeded, event_type, command_class.result)
     references = [{"$ref": f"#/$defs/{name}"} for name in events]
     return _published("Event", "What the worker tells.", references, definitions)
+
+
+def _types_that_tell(state: EventState) -> list[str]:
+    """Returns the types of commands that have events of a state: some, or all of them."""
+    own = [name for name, each in COMMAND_CLASSES.items() if state in each.own_states]
+    unreadable = [UNREADABLE_TYPE] if state is EventState.REJECTED else []
+    return own or [*COMMAND_CLASSES, *unreadable]
 
 
 def _event(name: str, types: list[str], part: type[BaseModel]) -> dict[str, Schema]:

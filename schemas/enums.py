@@ -5,29 +5,6 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class CommandType(StrEnum):
-    """The `type` of a command."""
-
-    CREATE_MODEL = "create_model"
-    GET_MODEL = "get_model"
-    LIST_MODELS = "list_models"
-    UPDATE_MODEL = "update_model"
-    DELETE_MODEL = "delete_model"
-    TRAIN = "train"
-    WATCH_TRAINING = "watch_training"
-    GET_TRAINING_DATA = "get_training_data"
-    GET_WEIGHTS_DOWNLOAD_LINK = "get_weights_download_link"
-    DELETE_TRAINING_ITERATION = "delete_training_iteration"
-    ATTACH = "attach"
-    LIST_ATTACHMENTS = "list_attachments"
-    UPDATE_ATTACHMENT = "update_attachment"
-    DETACH = "detach"
-    BACKFILL = "backfill"
-    CANCEL = "cancel"
-    RESOLVE = "resolve"
-    PREDICT = "predict"
-
-
 class Priority(StrEnum):
     """How urgent a command is; `bulk` waits where `interactive` does not."""
 

@@ -10,12 +10,11 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from schemas.enums import EventState
 from schemas.json_text import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from schemas.enums import EventState
 
 EVENT_SOURCE = "/trainmaster"
 
@@ -284,6 +283,21 @@ class RejectedData(EventPart):
 
     error: ErrorBody
     raw: str = Field(description="The message as it came, cut at 4 KiB.")
+
+
+EVENT_DATA: dict[EventState, type[EventPart]] = {
+    EventState.ACCEPTED: AcceptedData,
+    EventState.STARTED: StartedData,
+    EventState.PROGRESSED: ProgressedData,
+    EventState.RETRYING: RetryingData,
+    EventState.IN_DOUBT: InDoubtData,
+    EventState.RESOLVED: ResolvedData,
+    EventState.SUCCEEDED: SucceededData,
+    EventState.FAILED: FailedData,
+    EventState.CANCELLED: CancelledData,
+    EventState.REJECTED: RejectedData,
+}
+"""What the `data` of each event holds, in the order of the documents."""
 
 
 class Event(BaseModel):

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-    from schemas.enums import CommandType
-
 Schema = dict[str, Any]
 
 
@@ -35,7 +33,7 @@ class Parameter:
     tasks: tuple[str, ...]
 
 
-def parameters_of(command_type: CommandType) -> list[Parameter]:
+def parameters_of(command_type: str) -> list[Parameter]:
     """Returns the parameters of a command, those that are required first."""
     annotation = COMMAND_CLASSES[command_type].model_fields["data"].annotation
     alternatives = data_classes(annotation)
@@ -93,7 +91,7 @@ def choices_of(parameter_schema: Schema, definitions: Mapping[str, Schema]) -> l
     ]
 
 
-def value_choices(command_type: CommandType) -> dict[str, list[str]]:
+def value_choices(command_type: str) -> dict[str, list[str]]:
     """Returns the names of all parameters of a command, with the choices where there are such."""
     found: dict[str, list[str]] = {}
     for data_class in data_classes(COMMAND_CLASSES[command_type].model_fields["data"].annotation):

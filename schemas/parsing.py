@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 import jiter
 import orjson
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from schemas.attributes import MAX_EXTENSIONS, Attributes, is_valid_id
 from schemas.commands import COMMAND_CLASSES, Command
-from schemas.enums import CommandType
 from schemas.events import ErrorCode, Problem
 from schemas.problems import read_problems
 from schemas.suggestions import unknown
@@ -30,8 +29,7 @@ _SHOWN_CHARACTERS = 80
 
 _NO_EXTENSIONS = frozenset(Attributes.model_fields) | {"type", "data", "dataref"}
 
-_TYPES = {str(command_type): command_type for command_type in CommandType}
-_VALIDATORS: dict[CommandType, Callable[[bytes], Command]] = {
+_VALIDATORS: dict[str, Callable[[bytes], Command]] = {
     command_type: cast(
         "Callable[[bytes], Command]", TypeAdapter(command_class).validator.validate_json
     )
@@ -48,7 +46,7 @@ class InvalidCommandError(Exception):
         message: str,
         *,
         problems: Sequence[Problem] = (),
-        command_type: CommandType | None = None,
+        command_type: str | None = None,
         command_id: str | None = None,
     ) -> None:
         super().__init__(message)
@@ -104,14 +102,14 @@ def parse_command(
                 command_id=command_id if is_valid_id(command_id) else None,
             ) from None
         raise invalid_command(
-            read_problems(exc, cast("type[BaseModel]", COMMAND_CLASSES[command_type]), root),
+            read_problems(exc, COMMAND_CLASSES[command_type], root),
             command_type=command_type,
             command_id=command_id if is_valid_id(command_id) else None,
         ) from None
     return ParsedCommand(command, fingerprint(command_type, root["data"]))
 
 
-def check_extensions(root: Mapping[str, object], command_type: CommandType) -> None:
+def check_extensions(root: Mapping[str, object], command_type: str) -> None:
     """Refuses a message with too many extensions, each of which every event would repeat.
 
     Raises:
@@ -135,7 +133,7 @@ def check_extensions(root: Mapping[str, object], command_type: CommandType) -> N
         )
 
 
-def _validate(command_type: CommandType, raw: bytes, root: dict[str, object]) -> Command:
+def _validate(command_type: str, raw: bytes, root: dict[str, object]) -> Command:
     """Returns the command; a parameter that is null is the same as one that is left out.
 
     What takes null for absent by itself is done at once; only what is refused is looked at again.
@@ -167,16 +165,15 @@ def _read_json(raw: bytes, most_bytes: int) -> object:
         ) from None
 
 
-def _read_type(root: dict[str, object]) -> CommandType:
+def _read_type(root: dict[str, object]) -> str:
     named = root.get("type")
-    command_type = _TYPES.get(named) if isinstance(named, str) else None
-    if command_type is not None:
-        return command_type
+    if isinstance(named, str) and named in COMMAND_CLASSES:
+        return named
     command_id = root.get("id")
     known_id = command_id if is_valid_id(command_id) else None
     if isinstance(named, str):
-        message = unknown("command type", named, _TYPES)
-        if (known := f"Known: {', '.join(_TYPES)}") not in message:
+        message = unknown("command type", named, COMMAND_CLASSES)
+        if (known := f"Known: {', '.join(COMMAND_CLASSES)}") not in message:
             message = f"{message} {known}"
         raise InvalidCommandError(
             ErrorCode.INVALID_COMMAND,
@@ -185,14 +182,14 @@ def _read_type(root: dict[str, object]) -> CommandType:
             command_id=cast("str | None", known_id),
         )
     need = "must be a string" if "type" in root else "is required"
-    message = f"{need}; one of {', '.join(_TYPES)}"
+    message = f"{need}; one of {', '.join(COMMAND_CLASSES)}"
     raise invalid_command([Problem(path="type", message=message)], command_id=known_id)
 
 
 def invalid_command(
     problems: list[Problem],
     *,
-    command_type: CommandType | None = None,
+    command_type: str | None = None,
     command_id: object = None,
 ) -> InvalidCommandError:
     """Returns the error of a message that is JSON and no command; the first problem leads it."""
@@ -208,7 +205,7 @@ def invalid_command(
     )
 
 
-def fingerprint(command_type: CommandType, data: object) -> bytes:
+def fingerprint(command_type: str, data: object) -> bytes:
     """Returns 16 bytes that are equal for equal type and data, whatever the order of keys."""
     try:
         canonical = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)

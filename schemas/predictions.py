@@ -1,12 +1,13 @@
-"""What commands say of predictions: on one item, and on all items of a source."""
+"""The command `predict`, on one item: what it takes, gives back and looks like."""
 
 from __future__ import annotations
 
 import string
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import (
+    BaseModel,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -15,26 +16,31 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from schemas.enums import PartFormat, PredictTask, SourceFormat
+from schemas.api import ClassificationItem, DetectionItem, SegmentationItem
+from schemas.declaration import DeclaredCommand
+from schemas.enums import PredictTask
+from schemas.examples import DATA_UUID, PROJECT_MODEL_UUID, PROJECT_UUID, TRAINING_UUID
 from schemas.parameters import (
+    INT32_MAX,
     CommandData,
-    Count,
-    FrameNumber,
     Name,
     ProjectModelUuid,
     ProjectUuid,
     Share,
     TrainingUuid,
 )
+from schemas.wording import counted
 
 if TYPE_CHECKING:
     from pydantic.config import JsonDict
 
-_TASK = "What to look for; what the model was made for."
-_OF_ITEMS = "As of `predict`, for items that say nothing else."
+TASK = "What to look for; what the model was made for."
 _BASE64 = (string.ascii_letters + string.digits + "+/").encode()
 
 MAX_FRAMES = 1000  # The API's documented limit of frames in one prediction.
+
+
+FrameNumber = Annotated[int, Field(ge=0, le=INT32_MAX)]
 
 
 def _only(name: str) -> JsonDict:
@@ -115,7 +121,7 @@ class BasePredictData(CommandData):
 class PredictClassificationData(BasePredictData):
     """Parameters of `predict` for the task `classification`."""
 
-    task: Literal[PredictTask.CLASSIFICATION] = Field(description=_TASK)
+    task: Literal[PredictTask.CLASSIFICATION] = Field(description=TASK)
 
 
 class TracedPredictData(BasePredictData):
@@ -134,13 +140,13 @@ class TracedPredictData(BasePredictData):
 class PredictObjectDetectionData(TracedPredictData):
     """Parameters of `predict` for the task `object_detection`."""
 
-    task: Literal[PredictTask.OBJECT_DETECTION] = Field(description=_TASK)
+    task: Literal[PredictTask.OBJECT_DETECTION] = Field(description=TASK)
 
 
 class PredictInstanceSegmentationData(TracedPredictData):
     """Parameters of `predict` for the task `instance_segmentation`."""
 
-    task: Literal[PredictTask.INSTANCE_SEGMENTATION] = Field(description=_TASK)
+    task: Literal[PredictTask.INSTANCE_SEGMENTATION] = Field(description=TASK)
     rdp_thresh: Annotated[float, Field(ge=0, le=0.01, allow_inf_nan=False)] = Field(
         default=0.005,
         description="Tolerance of the polygons' simplification, 0 to 0.01.",
@@ -153,54 +159,40 @@ PredictData = Annotated[
 ]
 
 
-ItemField = Literal[
-    "data_uuid",
-    "data_path",
-    "data_base64",
-    "frame_range_from",
-    "frame_range_to",
-    "conf_thresh",
-    "iou_thresh",
-    "allocation_enabled",
-    "rdp_thresh",
-]
-"""What one item of a backfill may say of itself; the rest is the same for all."""
+class PredictResult(BaseModel):
+    """Result of `predict`: a class, or none, or a list of objects, by frame number."""
+
+    frames: dict[int, ClassificationItem | list[DetectionItem] | list[SegmentationItem] | None]
 
 
-class BackfillData(CommandData):
-    """Parameters of `backfill`."""
+class Predict(DeclaredCommand):
+    """Predicts on one item with one iteration of an attached model."""
 
-    task: PredictTask = Field(description=_TASK)
-    project_uuid: ProjectUuid
-    project_model_uuid: ProjectModelUuid
-    training_uuid: TrainingUuid
-    source: Name = Field(
-        description="Where the items stand: a file or a folder of images below the worker's data "
-        "roots, or a URL that begins with one of its source URLs."
-    )
-    format: SourceFormat | None = Field(
-        default=None, description="What the source is, where its name does not tell."
-    )
-    columns: dict[ItemField, Name] | None = Field(
-        default=None,
-        description="parameter of an item -> the source's column, where that has another name",
-    )
-    conf_thresh: Share | None = Field(default=None, description=_OF_ITEMS)
-    iou_thresh: Share | None = Field(default=None, description=_OF_ITEMS)
-    allocation_enabled: bool | None = Field(default=None, description=_OF_ITEMS)
-    rdp_thresh: Annotated[float, Field(ge=0, le=0.01, allow_inf_nan=False)] | None = Field(
-        default=None, description=_OF_ITEMS
-    )
-    max_failures: Count | None = Field(
-        default=None, description="So many failed items pause the backfill."
-    )
-    max_failure_share: Share | None = Field(
-        default=None,
-        description="A larger share of failed items pauses the backfill, once 100 have ended.",
-    )
-    part_format: PartFormat = Field(
-        default=PartFormat.JSONL, description="How the results are written."
-    )
-    item_events: bool = Field(
-        default=False, description="Whether the end of each item is an event of its own, too."
-    )
+    type: Literal["predict"]
+    data: PredictData
+    result = PredictResult
+    example = {
+        "type": "predict",
+        "id": "predict-street-0001",
+        "priority": "bulk",
+        "deadline": "2027-01-31T12:00:00Z",
+        "data": {
+            "task": "object_detection",
+            "project_uuid": PROJECT_UUID,
+            "project_model_uuid": PROJECT_MODEL_UUID,
+            "training_uuid": TRAINING_UUID,
+            "data_uuid": DATA_UUID,
+            "frame_range_from": 0,
+            "frame_range_to": 9,
+            "conf_thresh": 0.5,
+            "allocation_enabled": True,
+        },
+    }
+
+    @staticmethod
+    def summary(result: dict[str, Any]) -> str:
+        """Returns how many items were found."""
+        found = 0
+        for items in result["frames"].values():
+            found += len(items) if isinstance(items, list) else items is not None
+        return f"{counted(found, 'item')} in {counted(len(result['frames']), 'frame')}"

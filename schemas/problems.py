@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args
 
 from schemas.enums import PredictTask
 from schemas.events import Problem
-from schemas.predictions import (
-    PredictClassificationData,
-    PredictInstanceSegmentationData,
-    PredictObjectDetectionData,
-)
+from schemas.fields import data_classes
+from schemas.predictions import PredictData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,9 +22,7 @@ MAX_PROBLEMS = 50
 _SHOWN_CHARACTERS = 80
 
 _PREDICT_DATA: dict[str, type[BaseModel]] = {
-    PredictTask.CLASSIFICATION: PredictClassificationData,
-    PredictTask.OBJECT_DETECTION: PredictObjectDetectionData,
-    PredictTask.INSTANCE_SEGMENTATION: PredictInstanceSegmentationData,
+    get_args(each.model_fields["task"].annotation)[0]: each for each in data_classes(PredictData)
 }
 
 _PLAIN_MESSAGES = {

@@ -15,7 +15,6 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from schemas.attributes import Attributes, Text
 from schemas.commands import Command
-from schemas.enums import CommandType
 from schemas.events import ErrorCode, Problem
 from schemas.parsing import (
     InvalidCommandError,
@@ -36,7 +35,7 @@ DATAREF: Final = "dataref"
 class ReferredCommand(Attributes):
     """A command whose data lie elsewhere."""
 
-    type: CommandType
+    type: str
     data: Literal[None] = None
     dataref: Text = Field(
         description="Where the data lie that are not in `data`, as a JSON object: a path or a URL."
@@ -96,7 +95,7 @@ def reread_message(raw: bytes) -> Command | ReferredCommand:
 def _parse_referral(
     raw: bytes, root: Mapping[str, Any], error: InvalidCommandError, *, accepted: bool
 ) -> ParsedReferral:
-    command_type = cast("CommandType", error.command_type)
+    command_type = cast("str", error.command_type)
     if not accepted:
         check_extensions(root, command_type)
     try:

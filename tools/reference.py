@@ -21,21 +21,7 @@ import orjson
 
 from schemas.attributes import Attributes
 from schemas.commands import COMMAND_CLASSES
-from schemas.enums import CommandType, EventState
-from schemas.events import (
-    AcceptedData,
-    CancelledData,
-    ErrorCode,
-    FailedData,
-    InDoubtData,
-    ProgressedData,
-    RejectedData,
-    ResolvedData,
-    RetryingData,
-    StartedData,
-    SucceededData,
-)
-from schemas.examples import COMMAND_EXAMPLES
+from schemas.events import EVENT_DATA, ErrorCode
 from schemas.fields import data_classes, fields_of
 from tools.settings_reference import setting_rows
 from worker.cli.examples import submit_line
@@ -44,24 +30,12 @@ from worker.cli.main import commands as console_script
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from pydantic import BaseModel
     from pydantic.fields import FieldInfo
+
+    from schemas.declaration import DeclaredCommand
 
 STALE: Final = 1
 PAGES: Final = ("contract.md", "settings.md", "cli.md")
-
-EVENT_DATA: Final[dict[EventState, type[BaseModel]]] = {
-    EventState.ACCEPTED: AcceptedData,
-    EventState.STARTED: StartedData,
-    EventState.PROGRESSED: ProgressedData,
-    EventState.RETRYING: RetryingData,
-    EventState.IN_DOUBT: InDoubtData,
-    EventState.RESOLVED: ResolvedData,
-    EventState.SUCCEEDED: SucceededData,
-    EventState.FAILED: FailedData,
-    EventState.CANCELLED: CancelledData,
-    EventState.REJECTED: RejectedData,
-}
 
 _REGION: Final = re.compile(
     r"(?P<begin><!-- from the code: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end: (?P=name) -->)",
@@ -137,11 +111,11 @@ def commands_table() -> str:
         (
             (
                 _code(command_type),
-                _first_line(COMMAND_CLASSES[command_type]),
-                _parameters(COMMAND_CLASSES[command_type].model_fields["data"].annotation),
-                _result(command_type),
+                _first_line(command_class),
+                _parameters(command_class.model_fields["data"].annotation),
+                _result(command_class),
             )
-            for command_type in CommandType
+            for command_type, command_class in COMMAND_CLASSES.items()
         ),
     )
 
@@ -166,9 +140,9 @@ def command_examples() -> str:
     """Returns an example of every command: the line that sends it, and its JSON."""
     return "\n\n".join(
         f"#### `{command_type}`\n\n"
-        f"```sh\n{submit_line(COMMAND_EXAMPLES[command_type])}\n```\n\n"
-        f"```json\n{json.dumps(COMMAND_EXAMPLES[command_type], indent=2)}\n```"
-        for command_type in CommandType
+        f"```sh\n{submit_line(command_class.example)}\n```\n\n"
+        f"```json\n{json.dumps(command_class.example, indent=2)}\n```"
+        for command_type, command_class in COMMAND_CLASSES.items()
     )
 
 
@@ -238,8 +212,8 @@ def _parameter(name: str, field: FieldInfo) -> str:
     return f"{name} = {orjson.dumps(field.default).decode()}"
 
 
-def _result(command_type: CommandType) -> str:
-    result_class = COMMAND_CLASSES[command_type].result
+def _result(command_class: type[DeclaredCommand]) -> str:
+    result_class = command_class.result
     if result_class is None:
         return _code("null")
     return _code("{" + ", ".join(result_class.model_fields) + "}")

@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import schemas.documents
-from schemas.enums import CommandType
+from schemas.commands import COMMAND_CLASSES
 from tests.acceptance.mix import BACKFILL_ITEMS, KINDS, SCALE_ONE, World, mixed
 from tests.acceptance.senders import Senders
 from tests.faults.audit import ENDS, Audit, repeated_ids, state
@@ -127,7 +127,7 @@ def expected_ends() -> Mapping[str, str]:
 
 
 def test_the_mix_holds_every_command_type_and_makes_2000_commands() -> None:
-    assert {kind.type for kind in KINDS} == set(CommandType)
+    assert {kind.type for kind in KINDS} == set(COMMAND_CLASSES)
     assert SCALE * SCALE_ONE == len(expected_ends()) == COMMANDS
 
 

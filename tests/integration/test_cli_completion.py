@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from schemas.enums import CommandType
+from schemas.commands import COMMAND_CLASSES
 from tests.console import SCRIPT, TIMEOUT_SECONDS
 from tests.integration.test_cli_reading import LIST, TRAIN, accept
 from worker.backfill.keys import backfills_key
@@ -66,7 +66,7 @@ def test_types_parameters_and_values_are_offered(
 
 def test_everything_is_offered_for_nothing_typed(console: Console) -> None:
     assert set(COMMANDS) < set(complete(console, "''"))
-    assert complete(console, "submit", "''") == list(CommandType)
+    assert complete(console, "submit", "''") == list(COMMAND_CLASSES)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ import pytest
 import redis as redis_py
 from click.testing import CliRunner
 
-from schemas.enums import CommandType
-from schemas.examples import COMMAND_EXAMPLES
+from schemas.commands import COMMAND_CLASSES
 from schemas.fields import parameters_of
 from schemas.parsing import parse_command
 from worker.cli.examples import submit_line
@@ -27,12 +26,12 @@ CONTRACT = (Path(__file__).parents[2] / "docs" / "contract.md").read_text("utf-8
 NOT_SENT = {"specversion", "source"}
 
 
-@pytest.mark.parametrize("command_type", CommandType)
+@pytest.mark.parametrize("command_type", COMMAND_CLASSES)
 def test_every_line_of_an_example_sends_what_its_json_says(
-    redis_url: str, namespace: str, command_type: CommandType
+    redis_url: str, namespace: str, command_type: str
 ) -> None:
     """The real command line, on a real stream."""
-    example = COMMAND_EXAMPLES[command_type]
+    example = COMMAND_CLASSES[command_type].example
     words = shlex.split(submit_line(example).replace("\\\n", " "))
     target = ["--redis-url", redis_url, "--namespace", namespace]
     said = CliRunner().invoke(commands, [*words[1:], *target])
@@ -51,15 +50,15 @@ def test_every_line_of_an_example_sends_what_its_json_says(
     assert sent == expected
 
 
-@pytest.mark.parametrize("command_type", CommandType)
-def test_the_contract_has_an_example_of_every_command(command_type: CommandType) -> None:
-    example = COMMAND_EXAMPLES[command_type]
+@pytest.mark.parametrize("command_type", COMMAND_CLASSES)
+def test_the_contract_has_an_example_of_every_command(command_type: str) -> None:
+    example = COMMAND_CLASSES[command_type].example
     assert f"```sh\n{submit_line(example)}\n```" in CONTRACT
     assert f"```json\n{json.dumps(example, indent=2)}\n```" in CONTRACT
 
 
-@pytest.mark.parametrize("command_type", CommandType)
-def test_every_parameter_has_a_meaning_and_its_values(command_type: CommandType) -> None:
+@pytest.mark.parametrize("command_type", COMMAND_CLASSES)
+def test_every_parameter_has_a_meaning_and_its_values(command_type: str) -> None:
     assert [each.name for each in parameters_of(command_type) if not each.meaning] == []
     assert [each.name for each in parameters_of(command_type) if not each.values] == []
 
@@ -72,8 +71,8 @@ def test_a_description_has_parameters_values_defaults_and_an_example(console: Co
     assert "timeout_seconds How long the training is waited for." in words
     assert "default: 604800]" in words
     assert "[list of UUID; required]" in words
-    assert submit_line(COMMAND_EXAMPLES["train"]) in said.out
-    assert json.dumps(COMMAND_EXAMPLES["train"], indent=2) in said.out
+    assert submit_line(COMMAND_CLASSES["train"].example) in said.out
+    assert json.dumps(COMMAND_CLASSES["train"].example, indent=2) in said.out
     words = " ".join(console.run("describe", "predict").out.split())
     assert "[classification or object_detection or instance_segmentation; required]" in words
     assert "Only with the task instance_segmentation." in words
@@ -84,9 +83,11 @@ def test_without_a_type_all_are_listed_and_an_unknown_one_gets_a_suggestion(
 ) -> None:
     listed = console.run("describe").out.splitlines()
     assert [line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "] == list(
-        CommandType
+        COMMAND_CLASSES
     )
-    assert [each["type"] for each in console.run("describe", "--json").lines] == list(CommandType)
+    assert [each["type"] for each in console.run("describe", "--json").lines] == list(
+        COMMAND_CLASSES
+    )
     said = console.run("describe", "trian")
     assert said.code == 2
     assert "Unknown command type 'trian'. Did you mean 'train'?" in said.err

@@ -10,7 +10,7 @@ import orjson
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from schemas.examples import COMMAND_EXAMPLES
+from schemas.commands import COMMAND_CLASSES
 from tests.integration.ledger_acts import events
 from tests.integration.test_intake_reading import letters, running, settled, until
 from worker.queue.intake.consumer import StreamConsumer
@@ -39,7 +39,7 @@ ODD = st.one_of(
 def mutated(draw: st.DrawFn) -> bytes:
     """A good command of which something was changed, dropped, added or cut."""
     command: dict[str, Any] = copy.deepcopy(
-        COMMAND_EXAMPLES[draw(st.sampled_from(sorted(COMMAND_EXAMPLES)))]
+        COMMAND_CLASSES[draw(st.sampled_from(sorted(COMMAND_CLASSES)))].example
     )
     command["id"] = draw(st.one_of(st.uuids().map(str), st.text(min_size=1, max_size=30)))
     for _ in range(draw(st.sampled_from([0, 0, 1, 1, 2, 3]))):
@@ -74,7 +74,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 @st.composite
 def respelled(draw: st.DrawFn) -> bytes:
     """A good command with its keys in another order, blanks, and an extension."""
-    command = COMMAND_EXAMPLES[draw(st.sampled_from(sorted(COMMAND_EXAMPLES)))]
+    command = COMMAND_CLASSES[draw(st.sampled_from(sorted(COMMAND_CLASSES)))].example
     whole = {**command, "id": str(draw(st.uuids())), "shop": draw(st.integers(0, 2**31 - 1))}
     names = draw(st.permutations(sorted(whole)))
     blank = draw(st.sampled_from([0, orjson.OPT_INDENT_2, orjson.OPT_APPEND_NEWLINE]))

@@ -13,7 +13,7 @@ import pytest
 from celery import Celery
 from structlog.testing import capture_logs
 
-from schemas.examples import COMMAND_EXAMPLES
+from schemas.commands import COMMAND_CLASSES
 from tests.integration.ledger_acts import MODEL_UUID, TEXT, events, now_ms, open_group
 from worker.queue.intake import consumer
 from worker.queue.intake.consumer import StreamConsumer
@@ -385,9 +385,9 @@ async def test_a_mixed_batch_of_256_is_judged_one_by_one(
 async def test_every_type_of_command_is_accepted_with_its_own_event(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
-    await take_in(redis, ledger, *map(orjson.dumps, COMMAND_EXAMPLES.values()))
+    await take_in(redis, ledger, *(orjson.dumps(each.example) for each in COMMAND_CLASSES.values()))
     told = {event["type"] for event in await events(redis, keys.events)}
-    assert told == {f"{name}.accepted" for name in COMMAND_EXAMPLES}
+    assert told == {f"{name}.accepted" for name in COMMAND_CLASSES}
 
 
 async def test_the_group_is_created_at_the_beginning_of_the_stream(

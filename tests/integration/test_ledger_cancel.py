@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from schemas.commands import COMMAND_CLASSES
 from schemas.enums import Priority
-from schemas.examples import COMMAND_EXAMPLES
 from tests.conftest import REPLY_SECONDS, RETENTION_SECONDS
 from tests.integration.ledger_acts import (
     accept_one,
@@ -37,7 +37,7 @@ pytestmark = every_server
 
 TRAIN: dict[str, Any] = {
     "command_type": "train",
-    "text": orjson.dumps({**COMMAND_EXAMPLES["train"], "id": "one"}),
+    "text": orjson.dumps({**COMMAND_CLASSES["train"].example, "id": "one"}),
 }
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 import pytest
 
-from schemas.enums import CommandType
 from tests.integration.backfilling import NAME, begin
 from tests.integration.test_contract_slots import running_runner, until_ended
 from tests.integration.test_intake_reading import until
@@ -138,7 +137,7 @@ async def test_an_end_that_cannot_be_written_fails_its_own_command(
     bench: Bench, handler: Any
 ) -> None:
     bench.executor = replace(
-        bench.executor, handlers={**load_handlers(HANDLERS), CommandType.LIST_MODELS: handler}
+        bench.executor, handlers={**load_handlers(HANDLERS), "list_models": handler}
     )
     sent = [
         await bench.send("list_models", {}, correlationid="odd" if number == BAD else "even")

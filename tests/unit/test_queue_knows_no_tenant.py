@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import pytest
 
-from schemas.enums import CommandType
+from schemas.commands import COMMAND_CLASSES
+from schemas.control import ControlCommand
 from worker.queue.ledger import keys as queue_keys
 from worker.queue.ledger.keys import Keys
 
@@ -48,9 +49,9 @@ def test_there_are_scripts_and_keys_to_look_at() -> None:
     assert Keys("n").command("a") == "{n}:command:a"
 
 
-@pytest.mark.parametrize("word", [*CommandType, "backfill-open:", "orphan:"])
+@pytest.mark.parametrize("word", [*COMMAND_CLASSES, "backfill-open:", "orphan:"])
 def test_the_rule_sees_a_tenant(word: str) -> None:
     """Else it would hold whatever the scripts say."""
-    generic = {CommandType.CANCEL, CommandType.RESOLVE}
+    generic = {each.command_type for each in get_args(ControlCommand)}
     named = f"redis.call('HGET', prefix .. '{word}', 'x')"
     assert word in generic or TENANTS.search(named) or not set(_BUILT.findall(named)) <= families()

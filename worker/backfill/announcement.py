@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from schemas.enums import CommandType
+from schemas.backfills import Backfill
 from schemas.events import event_json
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def backfill_event(  # noqa: PLR0913 - what an event tells
     """
     return event_json(
         event_id=f"{entry}/{state}/{told}" if told else f"{entry}/{state}",
-        command_type=CommandType.BACKFILL,
+        command_type=Backfill.command_type,
         state=state,
         subject=backfill_id,
         time_ms=now_ms,

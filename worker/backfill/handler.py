@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from schemas.enums import CommandType, SourceFormat
+from schemas.backfills import Backfill
+from schemas.enums import SourceFormat
 from schemas.events import ErrorCode
 from worker.backfill.errors import (
     IdTakenError,
@@ -30,7 +31,6 @@ from worker.queue.registry import handles
 from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
-    from schemas.commands import Backfill
     from worker.backfill.standing import BackfillStatus
     from worker.backfill.store import BackfillStore
     from worker.errors import InputError
@@ -58,7 +58,7 @@ class Backfills:
     part_items: int
 
 
-@handles(CommandType.BACKFILL)
+@handles(Backfill)
 async def backfill(run: RunContext[Backfill]) -> Outcome:
     """Leads a backfill for a slice of time, until it has ended."""
     around = run.around.service(Backfills)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from schemas.enums import CommandType, Priority, SourceFormat
+from schemas.enums import Priority, SourceFormat
 from schemas.events import ErrorCode
 from schemas.json_text import encode_json
 from schemas.parsing import InvalidCommandError
+from schemas.predictions import Predict
 from schemas.referral import reread_message
 from worker.backfill.locations import beside
 from worker.backfill.meaning import meant
@@ -112,7 +113,7 @@ class ItemParser:
 
     def _command(self, data: Mapping[str, Any], place: str) -> bytes:
         command: dict[str, Any] = {
-            "type": CommandType.PREDICT,
+            "type": Predict.command_type,
             "priority": Priority.BULK,
             "data": data,
             # An attribute, so that whatever becomes of it names its row.

@@ -13,7 +13,7 @@ from schemas.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from schemas.predictions import BackfillData
+    from schemas.backfills import BackfillData
 
 WINDOW: Final = 2_000
 PART_ITEMS: Final = 5_000

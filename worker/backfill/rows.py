@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast, get_args
 
 import structlog
 
-from schemas.predictions import ItemField
+from schemas.backfills import ItemField
 from worker.backfill.errors import SourceError
 from worker.redaction import redact_url
 

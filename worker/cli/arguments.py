@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from schemas import attributes
 from schemas.commands import COMMAND_CLASSES
-from schemas.enums import CommandType, EventState
+from schemas.enums import EventState
 from schemas.events import UNREADABLE_TYPE, ErrorCode
 from schemas.suggestions import unknown
 
@@ -116,9 +116,9 @@ def _place(root: dict[str, Any], path: list[str], written: _Written, pair: str) 
 
 def _fields(command_type: str) -> dict[str, Any]:
     """Returns the annotations of a command's data; of all variants where there are several."""
-    if command_type not in set(CommandType):
+    if command_type not in COMMAND_CLASSES:
         return {}
-    annotation = COMMAND_CLASSES[CommandType(command_type)].model_fields["data"].annotation
+    annotation = COMMAND_CLASSES[command_type].model_fields["data"].annotation
     fields: dict[str, Any] = {}
     for variant in _variants(annotation):
         if isinstance(variant, type) and issubclass(variant, BaseModel):
@@ -196,7 +196,7 @@ class KnownName(click.ParamType[str]):
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-_TYPES: Final = [str(each) for each in CommandType]
+_TYPES: Final = list(COMMAND_CLASSES)
 _STATES: Final = [str(each) for each in EventState]
 
 COMMAND_TYPE: Final = KnownName("command type", _TYPES)

@@ -10,8 +10,8 @@ from urllib.parse import unquote
 import click
 
 from schemas.attributes import is_valid_id
+from schemas.backfills import ItemField
 from schemas.enums import PartFormat, PredictTask, SourceFormat
-from schemas.predictions import ItemField
 from worker.backfill.errors import BackfillError, SourceError
 from worker.backfill.output import Output
 from worker.backfill.plan import (

@@ -13,7 +13,6 @@ import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
 from schemas.commands import COMMAND_CLASSES
-from schemas.enums import CommandType
 from schemas.fields import parameters_of, value_choices
 from worker.backfill.keys import backfills_key
 from worker.cli.context import LedgerContext
@@ -75,9 +74,9 @@ def complete_types(
 ) -> list[CompletionItem]:
     """Offers types of commands, else files."""
     types = [
-        CompletionItem(str(each), help=(COMMAND_CLASSES[each].__doc__ or "").partition("\n")[0])
-        for each in CommandType
-        if each.startswith(incomplete)
+        CompletionItem(name, help=(each.__doc__ or "").partition("\n")[0])
+        for name, each in COMMAND_CLASSES.items()
+        if name.startswith(incomplete)
     ]
     return types or [CompletionItem(incomplete, type="file")]
 
@@ -89,10 +88,9 @@ def complete_pairs(
 ) -> list[CompletionItem]:
     """Offers the parameters of the type as `key=`, and behind that the values where it has some."""
     what = ctx.params.get("what")
-    if what not in set(CommandType):
+    if what not in COMMAND_CLASSES:
         return []
-    command_type = CommandType(what)
-    choices = value_choices(command_type)
+    choices = value_choices(what)
     key, equals, begun = incomplete.partition("=")
     if equals:
         return [CompletionItem(f"{key}={each}") for each in _begun(choices.get(key, ()), begun)]
@@ -103,7 +101,7 @@ def complete_pairs(
         return [CompletionItem(each) for each in _begun(choices[split[0]], incomplete)]
     return [
         CompletionItem(f"{each.name}=", help=each.meaning)
-        for each in parameters_of(command_type)
+        for each in parameters_of(what)
         if each.name.startswith(incomplete)
     ]
 

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from schemas.commands import COMMAND_CLASSES
-from schemas.enums import CommandType
-from schemas.examples import COMMAND_EXAMPLES
 from schemas.fields import parameters_of
 from worker.cli.arguments import COMMAND_TYPE
 from worker.cli.examples import submit_line
@@ -28,7 +26,7 @@ def describe(*, command_type: str | None, as_json: bool) -> None:
 
     Without TYPE lists the types of commands.
     """
-    wanted = list(CommandType) if command_type is None else [CommandType(command_type)]
+    wanted = list(COMMAND_CLASSES) if command_type is None else [command_type]
     if as_json:
         for each in wanted:
             print_json(_for_machines(each))
@@ -36,19 +34,19 @@ def describe(*, command_type: str | None, as_json: bool) -> None:
     formatter = click.HelpFormatter()
     if command_type is None:
         with formatter.section("Command types"):
-            formatter.write_dl([(str(each), _purpose(each)) for each in wanted])
+            formatter.write_dl([(each, _purpose(each)) for each in wanted])
     else:
-        _write(formatter, CommandType(command_type))
+        _write(formatter, command_type)
     click.echo(formatter.getvalue().rstrip())
 
 
-def _write(formatter: click.HelpFormatter, command_type: CommandType) -> None:
+def _write(formatter: click.HelpFormatter, command_type: str) -> None:
     formatter.write_text(f"{command_type}: {_purpose(command_type)}")
     with formatter.section("Parameters"):
         formatter.write_dl([(each.name, _told(each)) for each in parameters_of(command_type)])
     with formatter.section("Result"):
         formatter.write_text(", ".join(_result(command_type)) or "null")
-    example = COMMAND_EXAMPLES[command_type]
+    example = COMMAND_CLASSES[command_type].example
     # Not wrapped: both are to be copied.
     formatter.write(f"\nExample:\n\n{submit_line(example)}\n")
     formatter.write(
@@ -67,21 +65,21 @@ def _told(parameter: Parameter) -> str:
     return f"{parameter.meaning}{only}  [{parameter.values}; {need}]".strip()
 
 
-def _purpose(command_type: CommandType) -> str:
+def _purpose(command_type: str) -> str:
     return (COMMAND_CLASSES[command_type].__doc__ or "").partition("\n")[0]
 
 
-def _result(command_type: CommandType) -> list[str]:
+def _result(command_type: str) -> list[str]:
     result_class = COMMAND_CLASSES[command_type].result
     return [] if result_class is None else list(result_class.model_fields)
 
 
-def _for_machines(command_type: CommandType) -> dict[str, object]:
+def _for_machines(command_type: str) -> dict[str, object]:
     return {
         "type": command_type,
         "purpose": _purpose(command_type),
         "parameters": [asdict(each) for each in parameters_of(command_type)],
         "result": _result(command_type),
-        "example": COMMAND_EXAMPLES[command_type],
-        "submit": submit_line(COMMAND_EXAMPLES[command_type]),
+        "example": COMMAND_CLASSES[command_type].example,
+        "submit": submit_line(COMMAND_CLASSES[command_type].example),
     }

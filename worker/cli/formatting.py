@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rich.text import Text
 
+from schemas.commands import COMMAND_CLASSES
 from schemas.wording import counted
 from worker.cli.output import safe_text, state_style
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _SHOWN_PROBLEMS: Final = 5
 
@@ -85,58 +83,13 @@ def describe_error(error: dict[str, Any]) -> str:
 
 def summarise_result(command_type: str, result: Any) -> str:
     """Returns a command's result in a few words; a shape that is not known gives none."""
-    summary = _RESULTS.get(command_type)
-    if summary is None or not isinstance(result, dict):
+    command_class = COMMAND_CLASSES.get(command_type)
+    if command_class is None or not isinstance(result, dict):
         return ""
     try:
-        return summary(result)
+        return command_class.summary(result)
     except (KeyError, TypeError, AttributeError):
         return ""
-
-
-def _model(result: dict[str, Any]) -> str:
-    group = result["model_group"]
-    return f"model {group['model_uuid']} {group['title']!r}"
-
-
-def _training(result: dict[str, Any]) -> str:
-    said = f"training {result['training_uuid']}"
-    losses = (result["iteration"] or {}).get("loss_log") or {}
-    if not losses:
-        return said
-    last = list(losses.values())[-1]
-    loss = f", last loss {last:.4g}" if isinstance(last, int | float) else ""
-    return f"{said}, {counted(len(losses), 'epoch')}{loss}"
-
-
-def _attachment(result: dict[str, Any]) -> str:
-    return f"attachment {result['project_model']['project_model_uuid']}"
-
-
-def _frames(result: dict[str, Any]) -> str:
-    found = 0
-    for items in result["frames"].values():
-        found += len(items) if isinstance(items, list) else items is not None
-    return f"{counted(found, 'item')} in {counted(len(result['frames']), 'frame')}"
-
-
-_RESULTS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
-    "create_model": _model,
-    "get_model": _model,
-    "update_model": _model,
-    "list_models": lambda result: counted(len(result["models"]), "model"),
-    "train": _training,
-    "watch_training": _training,
-    "get_training_data": lambda result: counted(len(result["training_data"]), "item"),
-    "get_weights_download_link": lambda result: str(result["url"]),
-    "attach": _attachment,
-    "update_attachment": _attachment,
-    "list_attachments": lambda result: counted(len(result["attachments"]), "attachment"),
-    "backfill": lambda result: f"{result['succeeded']} of {counted(result['items'], 'item')}",
-    "cancel": lambda result: f"{'' if result['cancelled'] else 'not '}cancelled",
-    "resolve": lambda result: f"{'' if result['resolved'] else 'not '}resolved",
-    "predict": _frames,
-}
 
 
 def show_duration(seconds: float) -> str:

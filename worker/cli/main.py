@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from schemas.enums import CommandType
+from schemas.commands import COMMAND_CLASSES
 from schemas.suggestions import unknown
 from worker.errors import SettingError
 from worker.redaction import redact_text
@@ -152,7 +152,7 @@ class Commands(click.Group):
             return super().resolve_command(ctx, args)
         except click.exceptions.NoSuchCommand as exc:
             name = args[0]
-            if name in set(CommandType):
+            if name in COMMAND_CLASSES:
                 raise click.UsageError(
                     f"{name!r} is sent by submit: trainmaster submit {name} …", ctx=ctx
                 ) from exc

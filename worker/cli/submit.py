@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from schemas.enums import CommandType, Priority
+from schemas.commands import COMMAND_CLASSES
+from schemas.enums import Priority
 from schemas.suggestions import unknown
 from schemas.wording import counted
 from trainmaster_client import RedisTroubleError, WaitTimeoutError
@@ -169,7 +170,7 @@ def _compose(
 
 
 def _read(what: str, pairs: Sequence[str]) -> list[Source | Refusal]:
-    if what in set(CommandType):
+    if what in COMMAND_CLASSES:
         try:
             return [Source({"type": what, "data": read_data(pairs, what)})]
         except ArgumentError as exc:
@@ -178,7 +179,7 @@ def _read(what: str, pairs: Sequence[str]) -> list[Source | Refusal]:
         return read_sources(sys.stdin.buffer.read())
     if pairs or not Path(what).exists():
         nor = "" if pairs else " (there is no such file either)"
-        raise click.UsageError(f"{unknown('command type', what, CommandType)}{nor}")
+        raise click.UsageError(f"{unknown('command type', what, COMMAND_CLASSES)}{nor}")
     try:
         return read_sources(Path(what).read_bytes())
     except OSError as exc:

@@ -371,13 +371,14 @@ class IdempotentCreate(Generic[C]):
             drop_lock: key of the creation's lock, if it is held.
         """
         event = None
-        if self.creation.started_event:
+        is_told = EventState.STARTED in run.command.own_states
+        if is_told:
             event = (EventState.STARTED, {f"{self.creation.kind}_uuid": created.uuid})
         holder = await run.checkpoint(
             {"uuid": created.uuid, "result": created.result, "at": at},
             phase=Phase.APPLIED,
             leaves=self.creation.leaves(created),
-            state=RowState.POLLING if self.creation.started_event else None,
+            state=RowState.POLLING if is_told else None,
             event=event,
             take_lock=self._owner(run, created),
             drop_lock=drop_lock,

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from schemas.enums import CommandType, EventState
+from schemas.enums import EventState
 from schemas.json_text import encode_json
 from schemas.legible import read_legible
 from schemas.parsing import InvalidCommandError
 from schemas.referral import reread_message
+from schemas.trainings import Train
 from worker.encord.creation.resource_spec import training_goes_on
 from worker.queue.ledger.event_builder import build_event
 from worker.queue.ledger.lua import load_script
@@ -119,7 +120,7 @@ async def resolve(
 
 
 def _leaves(command_type: str, created: str | None) -> bytes:
-    if created is None or command_type != CommandType.TRAIN:
+    if created is None or command_type != Train.command_type:
         return b""
     return encode_json(training_goes_on(created))
 

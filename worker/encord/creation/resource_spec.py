@@ -32,9 +32,6 @@ class ResourceSpec(Protocol[C]):
     kind: str
     """The noun in locks and messages: model, training, attachment."""
 
-    started_event: bool
-    """Whether a `started` event tells that the thing exists."""
-
     def leaves(self, created: Created) -> dict[str, Any] | None:
         """Returns what goes on though the command is cancelled, as the event is to tell it."""
         ...

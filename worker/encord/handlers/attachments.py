@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from schemas.enums import CommandType
+from schemas.attachments import Attach
 from worker.encord.context import Encord, api_of
 from worker.encord.creation.idempotent_create import IdempotentCreate
 from worker.encord.creation.resource_spec import Created
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from schemas.api import ProjectModelWithIterations
-    from schemas.commands import Attach
     from worker.queue.run_context import RunContext
 
 
@@ -24,7 +23,6 @@ class AttachmentCreation:
     """How an attachment is created, and recognised among others."""
 
     kind = "attachment"
-    started_event = False
 
     def leaves(self, created: Created) -> dict[str, Any] | None:  # noqa: ARG002
         """An attachment stays as it is."""
@@ -99,7 +97,7 @@ def _created(attachment: ProjectModelWithIterations) -> Created:
 _create = IdempotentCreate(AttachmentCreation())
 
 
-@handles(CommandType.ATTACH)
+@handles(Attach)
 async def attach(run: RunContext[Attach]) -> Outcome:
     """Attaches a model to a project; the result is the attachment."""
     created = await _create(run)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from schemas.enums import CommandType, OrderBy
+from schemas.enums import OrderBy
+from schemas.models import CreateModel
 from worker.encord.context import Encord, api_of
 from worker.encord.creation.idempotent_create import IdempotentCreate
 from worker.encord.creation.resource_spec import Created, raise_unless_absent
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from schemas.api import ModelWithIterations
-    from schemas.commands import CreateModel
     from worker.queue.run_context import RunContext
 
 
@@ -25,7 +25,6 @@ class ModelCreation:
     """How a model is created, and recognised among others."""
 
     kind = "model"
-    started_event = False
 
     def leaves(self, created: Created) -> dict[str, Any] | None:  # noqa: ARG002
         """A model stays as it is."""
@@ -93,7 +92,7 @@ def _created(model: ModelWithIterations) -> Created:
 _create = IdempotentCreate(ModelCreation())
 
 
-@handles(CommandType.CREATE_MODEL)
+@handles(CreateModel)
 async def create_model(run: RunContext[CreateModel]) -> Outcome:
     """Creates a model; the result is the model with its iterations, none yet."""
     created = await _create(run)

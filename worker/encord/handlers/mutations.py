@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from schemas.enums import CommandType
+from schemas.attachments import Detach, UpdateAttachment
 from schemas.events import ErrorCode
+from schemas.models import DeleteModel, UpdateModel
+from schemas.trainings import DeleteTrainingIteration
 from worker.encord.context import api_of
 from worker.errors import MisconfiguredError, NotSentError, RateLimitedError, RequestRefusedError
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
@@ -20,13 +22,6 @@ from worker.queue.registry import handles
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from schemas.commands import (
-        DeleteModel,
-        DeleteTrainingIteration,
-        Detach,
-        UpdateAttachment,
-        UpdateModel,
-    )
     from worker.queue.ledger.models import Progress
     from worker.queue.run_context import RunContext
 
@@ -35,7 +30,7 @@ log = structlog.get_logger(__name__)
 CHECKPOINT_PAUSE_SECONDS = 0.5
 
 
-@handles(CommandType.UPDATE_MODEL)
+@handles(UpdateModel)
 async def update_model(run: RunContext[UpdateModel]) -> Outcome:
     """Sets a model's title or description; the same again changes nothing."""
     data = run.command.data
@@ -46,7 +41,7 @@ async def update_model(run: RunContext[UpdateModel]) -> Outcome:
     return Succeeded(model.model_dump(mode="json"))
 
 
-@handles(CommandType.UPDATE_ATTACHMENT)
+@handles(UpdateAttachment)
 async def update_attachment(run: RunContext[UpdateAttachment]) -> Outcome:
     """Sets an attachment's mapping and policy; the same again changes nothing."""
     data = run.command.data
@@ -61,14 +56,14 @@ async def update_attachment(run: RunContext[UpdateAttachment]) -> Outcome:
     return Succeeded(attachment.model_dump(mode="json"))
 
 
-@handles(CommandType.DELETE_MODEL)
+@handles(DeleteModel)
 async def delete_model(run: RunContext[DeleteModel]) -> Outcome:
     """Deletes a model."""
     model_uuid = run.command.data.model_uuid
     return await _delete(run, partial(api_of(run).delete_model, model_uuid=model_uuid))
 
 
-@handles(CommandType.DELETE_TRAINING_ITERATION)
+@handles(DeleteTrainingIteration)
 async def delete_training_iteration(run: RunContext[DeleteTrainingIteration]) -> Outcome:
     """Deletes one training of a model."""
     data = run.command.data
@@ -82,7 +77,7 @@ async def delete_training_iteration(run: RunContext[DeleteTrainingIteration]) ->
     )
 
 
-@handles(CommandType.DETACH)
+@handles(Detach)
 async def detach(run: RunContext[Detach]) -> Outcome:
     """Takes a model off a project."""
     data = run.command.data

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import TypeAdapter
 
 from schemas.api import ClassificationItem, DetectionItem, SegmentationItem
-from schemas.enums import CommandType
 from schemas.json_text import RawJson
 from schemas.predictions import (
+    Predict,
     PredictClassificationData,
     PredictInstanceSegmentationData,
     PredictObjectDetectionData,
@@ -23,7 +23,6 @@ from worker.queue.outcome import Outcome, Succeeded
 from worker.queue.registry import handles
 
 if TYPE_CHECKING:
-    from schemas.commands import Predict
     from worker.queue.run_context import RunContext
 
 T = TypeVar("T")
@@ -37,7 +36,7 @@ _FIELD = "data.data_path"
 COPIES = 2
 
 
-@handles(CommandType.PREDICT)
+@handles(Predict)
 async def predict(run: RunContext[Predict]) -> Outcome:
     """Runs a model on an item; the result is its frames, each with its items."""
     data = run.command.data

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from schemas.enums import CommandType
+from schemas.attachments import ListAttachments
+from schemas.models import GetModel, ListModels
+from schemas.trainings import GetTrainingData, GetWeightsDownloadLink
 from worker.encord.context import api_of
 from worker.queue.outcome import Outcome, Succeeded
 from worker.queue.registry import handles
@@ -14,13 +16,6 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from schemas.commands import (
-        GetModel,
-        GetTrainingData,
-        GetWeightsDownloadLink,
-        ListAttachments,
-        ListModels,
-    )
     from worker.queue.run_context import RunContext
 
 
@@ -29,14 +24,14 @@ async def collect(items: AsyncIterator[BaseModel]) -> list[dict[str, Any]]:
     return [item.model_dump(mode="json") async for item in items]
 
 
-@handles(CommandType.GET_MODEL)
+@handles(GetModel)
 async def get_model(run: RunContext[GetModel]) -> Outcome:
     """Returns the model with its iterations."""
     model = await api_of(run).get_model(model_uuid=run.command.data.model_uuid)
     return Succeeded(model.model_dump(mode="json"))
 
 
-@handles(CommandType.LIST_MODELS)
+@handles(ListModels)
 async def list_models(run: RunContext[ListModels]) -> Outcome:
     """Returns the models of all pages."""
     data = run.command.data
@@ -46,7 +41,7 @@ async def list_models(run: RunContext[ListModels]) -> Outcome:
     return Succeeded({"models": await collect(models)})
 
 
-@handles(CommandType.GET_TRAINING_DATA)
+@handles(GetTrainingData)
 async def get_training_data(run: RunContext[GetTrainingData]) -> Outcome:
     """Returns what a training learned from."""
     data = run.command.data
@@ -56,7 +51,7 @@ async def get_training_data(run: RunContext[GetTrainingData]) -> Outcome:
     return Succeeded({"training_data": await collect(items)})
 
 
-@handles(CommandType.GET_WEIGHTS_DOWNLOAD_LINK)
+@handles(GetWeightsDownloadLink)
 async def get_weights_download_link(run: RunContext[GetWeightsDownloadLink]) -> Outcome:
     """Returns an expiring link to the weights."""
     data = run.command.data
@@ -66,7 +61,7 @@ async def get_weights_download_link(run: RunContext[GetWeightsDownloadLink]) -> 
     return Succeeded({"url": url})
 
 
-@handles(CommandType.LIST_ATTACHMENTS)
+@handles(ListAttachments)
 async def list_attachments(run: RunContext[ListAttachments]) -> Outcome:
     """Returns the attachments of a project."""
     attachments = api_of(run).list_model_attachments(project_uuid=run.command.data.project_uuid)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from schemas.enums import CommandType
+from schemas.control import Resolve, ResolveResult
 from schemas.events import ErrorCode
-from schemas.results import ResolveResult
 from worker.encord.creation.resolution import Resolution, ResolveStatus
 from worker.encord.creation.resolution import resolve as resolve_command
 from worker.errors import PermanentError
@@ -14,11 +13,10 @@ from worker.queue.outcome import Outcome, Succeeded
 from worker.queue.registry import handles
 
 if TYPE_CHECKING:
-    from schemas.commands import Resolve
     from worker.queue.run_context import RunContext
 
 
-@handles(CommandType.RESOLVE)
+@handles(Resolve)
 async def resolve(run: RunContext[Resolve]) -> Outcome:
     """Settles a doubt, once; run again, it finds that there is none any more."""
     data = run.command.data

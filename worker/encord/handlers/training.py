@@ -8,8 +8,9 @@ from uuid import UUID
 
 import structlog
 
-from schemas.enums import CommandType, TrainingState
+from schemas.enums import TrainingState
 from schemas.events import ErrorCode
+from schemas.trainings import Train, WatchTraining
 from schemas.wording import counted
 from worker.encord.context import Encord, api_of
 from worker.encord.creation.idempotent_create import IdempotentCreate
@@ -30,7 +31,6 @@ from worker.queue.registry import handles
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schemas.commands import Train, WatchTraining
     from worker.queue.run_context import RunContext
 
 log = structlog.get_logger(__name__)
@@ -46,7 +46,6 @@ class TrainingCreation:
     """How a training is created, and recognised among others."""
 
     kind = "training"
-    started_event = True
 
     def leaves(self, created: Created) -> dict[str, Any] | None:
         """A training goes on; the API can't stop one."""
@@ -141,7 +140,7 @@ class TrainingCreation:
 _create = IdempotentCreate(TrainingCreation())
 
 
-@handles(CommandType.TRAIN)
+@handles(Train)
 async def train(run: RunContext[Train]) -> Outcome:
     """Starts a training once and waits for its end, however often the worker changes."""
     created = await _create(run)
@@ -153,7 +152,7 @@ async def train(run: RunContext[Train]) -> Outcome:
     return await _poll(run, data.model_uuid, UUID(created.uuid), data.timeout_seconds)
 
 
-@handles(CommandType.WATCH_TRAINING)
+@handles(WatchTraining)
 async def watch_training(run: RunContext[WatchTraining]) -> Outcome:
     """Waits for the end of a training that someone else started."""
     data = run.command.data

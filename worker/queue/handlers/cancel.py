@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from schemas.enums import CommandType
+from schemas.control import Cancel, CancelResult
 from schemas.events import ErrorCode
-from schemas.results import CancelResult
 from worker.errors import PermanentError
 from worker.files.file_access import input_error
 from worker.queue.ledger.cancellation import CancelStatus
@@ -16,11 +15,10 @@ from worker.queue.outcome import Outcome, Succeeded
 from worker.queue.registry import handles
 
 if TYPE_CHECKING:
-    from schemas.commands import Cancel
     from worker.queue.run_context import RunContext
 
 
-@handles(CommandType.CANCEL)
+@handles(Cancel)
 async def cancel(run: RunContext[Cancel]) -> Outcome:
     """Ends a command unless it has ended; run again, it finds the same."""
     command_id = run.command.data.command_id

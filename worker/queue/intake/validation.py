@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import jiter
 import structlog
 
-from schemas.enums import CommandType, EventState, Priority
+from schemas.commands import COMMAND_CLASSES
+from schemas.enums import EventState, Priority
 from schemas.events import UNREADABLE_TYPE, ErrorBody, ErrorCode, Problem, event_json
 from schemas.legible import read_legible
 from schemas.parsing import InvalidCommandError, ParsedCommand
@@ -116,7 +117,7 @@ def _judge(entry: Entry, keys: Keys, now: float) -> NewCommand | Rejection:
 
 
 def _known(command_type: str) -> str | None:
-    return command_type if command_type in set(CommandType) else None
+    return command_type if command_type in COMMAND_CLASSES else None
 
 
 def conflict(entry: Entry, acceptance: NewCommand, keys: Keys, now: float) -> Rejection:

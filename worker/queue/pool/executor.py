@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from schemas.enums import CommandType, EventState
+from schemas.enums import EventState
 from schemas.events import ErrorCode
 from schemas.json_text import RawJson, encode_json
 from schemas.parsing import InvalidCommandError
@@ -82,7 +82,7 @@ class Executor:
         probe_seconds: after which a probe that failed may be drawn again.
     """
 
-    handlers: Mapping[CommandType, Handler]
+    handlers: Mapping[str, Handler[Any]]
     around: Dependencies
     policy: RetryPolicy
     results: ResultStore
