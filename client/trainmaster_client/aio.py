@@ -1,30 +1,22 @@
-"""The client for programs with an event loop."""
+"""The client for programs with an event loop.
+
+`trainmaster_client.blocking` is made of this module: `python -m tools.blocking_client --write`.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
-from trainmaster_client.address import RedisAddress
-from trainmaster_client.blocking import (
-    MANY_CONNECTIONS,
-    PATIENCE_SECONDS,
-    SOCKET_TIMEOUT_SECONDS,
-    consumer_name,
-)
 from trainmaster_client.commands import Message, check_reply_to, message_of
 from trainmaster_client.consuming import ConsumerOptions, Group
+from trainmaster_client.driver import PATIENCE_SECONDS, AsyncDriver, AsyncStop, consumer_name
 from trainmaster_client.endings import WaitTimeoutError
 from trainmaster_client.errors import RedisTroubleError
 from trainmaster_client.names import Names
 from trainmaster_client.reading import Cursor, status
-from trainmaster_client.steps import Ask, Listen, Patience, ask, insist, insist_unless, raise_first
+from trainmaster_client.steps import Patience, ask, insist, insist_unless
 from trainmaster_client.submitting import submit
 from trainmaster_client.waiting import Wait
 
@@ -33,19 +25,14 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
-    import redis.asyncio
-
     from trainmaster_client.commands import CommandId
     from trainmaster_client.endings import Ending
     from trainmaster_client.events import Event
     from trainmaster_client.reading import Status
-    from trainmaster_client.steps import Step, Steps
+    from trainmaster_client.steps import Steps
     from trainmaster_client.waiting import Observer
 
 T = TypeVar("T")
-
-# Every step is done again where that is safe, and only there.
-_NO_RETRY: Final = Retry(NoBackoff(), 0)
 
 
 class AsyncClient:
@@ -78,16 +65,7 @@ class AsyncClient:
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         check_reply_to(reply_to)
-        address = RedisAddress.parse(redis_url)
-        address.check_files()
-        self._redis: redis.asyncio.Redis = address.asyncio_client(
-            socket_timeout=SOCKET_TIMEOUT_SECONDS,
-            socket_connect_timeout=5.0,
-            retry=_NO_RETRY,
-            max_connections=MANY_CONNECTIONS,
-        )
-        # Replies as they come; redis-py's own reading of them differs by version and protocol.
-        self._redis.response_callbacks.clear()
+        self._driver = AsyncDriver(redis_url)
         self._names = Names(namespace)
         self._reply_to = reply_to
         self._patience_seconds = patience_seconds
@@ -107,7 +85,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._redis.aclose()
+        await self._driver.close()
 
     async def ping(self) -> None:
         """Returns if Redis answers.
@@ -116,7 +94,7 @@ class AsyncClient:
             RedisUnavailableError: Redis was away for too long.
             RedisRefusedError: it does not let this client in.
         """
-        await self._drive(insist(self._patience(), partial(ask, "PING")))
+        await self._driver.run(insist(self._patience(), partial(ask, "PING")))
 
     async def submit(
         self,
@@ -139,7 +117,7 @@ class AsyncClient:
                 the same id.
         """
         message = message_of(command, data, attributes, self._reply_to)
-        (added,) = await self._drive(submit(self._names, [message], self._patience()))
+        (added,) = await self._driver.run(submit(self._names, [message], self._patience()))
         return added
 
     async def submit_many(self, commands: Iterable[Mapping[str, Any] | Message]) -> list[CommandId]:
@@ -153,7 +131,7 @@ class AsyncClient:
             each if isinstance(each, Message) else message_of(each, None, {}, self._reply_to)
             for each in commands
         ]
-        return await self._drive(submit(self._names, messages, self._patience()))
+        return await self._driver.run(submit(self._names, messages, self._patience()))
 
     async def run(
         self,
@@ -180,7 +158,8 @@ class AsyncClient:
             RedisUnavailableError: Redis was away for too long.
         """
         command_id = await self.submit(command, data, **attributes)
-        return (await self.wait(command_id, timeout=timeout)).result()
+        ending = await self.wait(command_id, timeout=timeout)
+        return ending.result()
 
     async def wait(self, command_id: str, *, timeout: float | None = None) -> Ending:
         """Returns how a command ended, once it has.
@@ -189,7 +168,8 @@ class AsyncClient:
             WaitTimeoutError: it has not ended in time.
             RedisUnavailableError: Redis was away for too long.
         """
-        return (await self.wait_all([command_id], timeout=timeout))[command_id]
+        endings = await self.wait_all([command_id], timeout=timeout)
+        return endings[command_id]
 
     async def wait_all(
         self,
@@ -212,7 +192,7 @@ class AsyncClient:
         wait = Wait(self._names, command_ids, reply_to=self._reply_to, observer=observer)
         on_trouble = None if observer is None else observer.on_trouble
         patience = Patience(self._patience_seconds, on_trouble)
-        await self._drive(wait.until_ended(timeout, patience))
+        await self._driver.run(wait.until_ended(timeout, patience))
         if wait.waiting:
             raise WaitTimeoutError(wait.waiting, timeout or 0.0, wait.endings)
         return wait.endings
@@ -223,7 +203,7 @@ class AsyncClient:
         A command that no worker has read yet is not known.
         """
         steps = insist(self._patience(), partial(status, self._names, [command_id]))
-        (found,) = await self._drive(steps)
+        (found,) = await self._driver.run(steps)
         return found
 
     async def cancel(self, command_id: str, *, timeout: float | None = 60.0) -> dict[str, Any]:
@@ -290,8 +270,8 @@ class AsyncClient:
         cursor = Cursor(stream, types, after, patience)
         more = True
         while more or follow:
-            _end_if_cancelled()
-            events, more = await self._drive(cursor.page(block=follow))
+            self._driver.raise_if_cancelled()
+            events, more = await self._driver.run(cursor.page(block=follow))
             for event in events:
                 yield event
 
@@ -312,53 +292,6 @@ class AsyncClient:
     def _patience(self) -> Patience:
         return Patience(self._patience_seconds)
 
-    async def _drive(self, steps: Steps[T]) -> T:
-        """Carries a procedure out and returns what it returns.
-
-        redis-py may lose a cancellation that meets a call at the wrong moment, so that is looked
-        at after each: https://github.com/redis/redis-py/issues/2551.
-        """
-        task = asyncio.current_task()
-        cancelled = 0 if task is None else task.cancelling()
-        try:
-            step = next(steps)
-            while True:
-                if task is not None and task.cancelling() > cancelled:
-                    raise asyncio.CancelledError
-                try:
-                    reply = await self._do(step)
-                except (RedisError, OSError) as exc:
-                    step = steps.throw(exc)
-                else:
-                    step = steps.send(reply)
-        except StopIteration as end:
-            if task is not None and task.cancelling() > cancelled:
-                raise asyncio.CancelledError from None
-            found: T = end.value
-            return found
-
-    async def _do(self, step: Step) -> Any:
-        match step:
-            case Ask(commands, raises):
-                pipe = self._redis.pipeline(transaction=False)
-                for command in commands:
-                    pipe.execute_command(*command)
-                # Not raised by redis-py: that would say the whole command, data and all.
-                replies = await pipe.execute(raise_on_error=False)
-                return raise_first(replies) if raises else replies
-            case Listen(command):
-                return await self._redis.execute_command(*command)
-            case _:
-                await asyncio.sleep(step.seconds)
-                return None
-
-
-def _end_if_cancelled() -> None:
-    """Ends a loop whose task was cancelled though redis-py, in an earlier call, swallowed that."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
 
 class AsyncConsumer:
     """One consumer of a group; made by `AsyncClient.consumer`."""
@@ -366,7 +299,8 @@ class AsyncConsumer:
     def __init__(self, client: AsyncClient, group: Group) -> None:
         self._client = client
         self._group = group
-        self._stopped = asyncio.Event()
+        self._driver = client._driver  # noqa: SLF001 - its own other half
+        self._stop = AsyncStop()
 
     async def run(self, handler: Callable[[Event], Awaitable[object]]) -> None:
         """Hands events to a handler, one after the other, until `stop` is called.
@@ -379,8 +313,8 @@ class AsyncConsumer:
             RedisUnavailableError: Redis was away for too long.
         """
         self._group.read_own_again()
-        while not self._is_stopped():
-            _end_if_cancelled()
+        while not self._stop.is_set():
+            self._driver.raise_if_cancelled()
             events = await self._insist_unless_stopped(self._group.next_events)
             while events:
                 if not await self._handle(events[0], handler):
@@ -389,17 +323,17 @@ class AsyncConsumer:
                 events = await self._insist_unless_stopped(keep)
         # Who is gone without leaving is taken out of the group by others, later.
         with suppress(RedisTroubleError):
-            await self._client._drive(insist(Patience(0), self._group.leave))  # noqa: SLF001 - as below
+            await self._driver.run(insist(Patience(0), self._group.leave))
 
     def stop(self) -> None:
-        """Ends `run` once the handler has returned, from any task."""
-        self._stopped.set()
+        """Ends `run` once the handler has returned; from any task."""
+        self._stop.set()
 
     async def _handle(self, event: Event, handler: Callable[[Event], Awaitable[object]]) -> bool:
         """Returns whether to go on; what was not handled stays with this consumer."""
         pauses = iter(self._group.pauses())
         while True:
-            if self._is_stopped():
+            if self._stop.is_set():
                 return False
             try:
                 await handler(event)
@@ -409,20 +343,16 @@ class AsyncConsumer:
                     park = partial(self._group.park, event, exc)
                     await self._insist(park)
                     return True
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopped.wait(), pause)
+                await self._stop.pause(pause)
             else:
                 await self._insist(partial(self._group.acknowledge, event))
                 return True
 
     async def _insist(self, act: Callable[[], Steps[T]]) -> T:
         steps = insist(self._client._patience(), act)  # noqa: SLF001 - its own other half
-        return await self._client._drive(steps)  # noqa: SLF001 - the same
+        return await self._driver.run(steps)
 
     async def _insist_unless_stopped(self, act: Callable[[], Steps[T]]) -> T | None:
-        patience = self._client._patience()  # noqa: SLF001 - the same
-        steps = insist_unless(self._is_stopped, patience, act)
-        return await self._client._drive(steps)  # noqa: SLF001 - the same
-
-    def _is_stopped(self) -> bool:
-        return self._stopped.is_set()
+        patience = self._client._patience()  # noqa: SLF001 - its own other half
+        steps = insist_unless(self._stop.is_set, patience, act)
+        return await self._driver.run(steps)

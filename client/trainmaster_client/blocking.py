@@ -1,28 +1,22 @@
-"""The client for programs without an event loop."""
+"""The client for programs without an event loop.
+
+Made of `trainmaster_client.aio` by `python -m tools.blocking_client --write`: change that.
+"""
 
 from __future__ import annotations
 
-import os
-import socket
-import time
-import uuid
 from contextlib import suppress
 from functools import partial
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-
-from trainmaster_client.address import RedisAddress
 from trainmaster_client.commands import Message, check_reply_to, message_of
 from trainmaster_client.consuming import ConsumerOptions, Group
+from trainmaster_client.driver import PATIENCE_SECONDS, Driver, Stop, consumer_name
 from trainmaster_client.endings import WaitTimeoutError
 from trainmaster_client.errors import RedisTroubleError
 from trainmaster_client.names import Names
 from trainmaster_client.reading import Cursor, status
-from trainmaster_client.steps import Ask, Listen, Patience, ask, insist, insist_unless, raise_first
+from trainmaster_client.steps import Patience, ask, insist, insist_unless
 from trainmaster_client.submitting import submit
 from trainmaster_client.waiting import Wait
 
@@ -31,24 +25,14 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
-    import redis
-
     from trainmaster_client.commands import CommandId
     from trainmaster_client.endings import Ending
     from trainmaster_client.events import Event
     from trainmaster_client.reading import Status
-    from trainmaster_client.steps import Step, Steps
+    from trainmaster_client.steps import Steps
     from trainmaster_client.waiting import Observer
 
 T = TypeVar("T")
-
-PATIENCE_SECONDS: Final = 120.0
-# A blocking read must end well before the socket gives up on it.
-SOCKET_TIMEOUT_SECONDS: Final = 10.0
-# Each call that waits holds one. Newer versions of redis-py allow a hundred where nothing is said.
-MANY_CONNECTIONS: Final = 2**31
-# Every step is done again where that is safe, and only there.
-NO_RETRY: Final = Retry(NoBackoff(), 0)
 
 
 class Client:
@@ -81,16 +65,7 @@ class Client:
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         check_reply_to(reply_to)
-        address = RedisAddress.parse(redis_url)
-        address.check_files()
-        self._redis: redis.Redis = address.client(
-            socket_timeout=SOCKET_TIMEOUT_SECONDS,
-            socket_connect_timeout=5.0,
-            retry=NO_RETRY,
-            max_connections=MANY_CONNECTIONS,
-        )
-        # Replies as they come; redis-py's own reading of them differs by version and protocol.
-        self._redis.response_callbacks.clear()
+        self._driver = Driver(redis_url)
         self._names = Names(namespace)
         self._reply_to = reply_to
         self._patience_seconds = patience_seconds
@@ -110,7 +85,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connections."""
-        self._redis.close()
+        self._driver.close()
 
     def ping(self) -> None:
         """Returns if Redis answers.
@@ -119,7 +94,7 @@ class Client:
             RedisUnavailableError: Redis was away for too long.
             RedisRefusedError: it does not let this client in.
         """
-        self._drive(insist(self._patience(), partial(ask, "PING")))
+        self._driver.run(insist(self._patience(), partial(ask, "PING")))
 
     def submit(
         self,
@@ -142,7 +117,8 @@ class Client:
                 the same id.
         """
         message = message_of(command, data, attributes, self._reply_to)
-        return self._drive(submit(self._names, [message], self._patience()))[0]
+        (added,) = self._driver.run(submit(self._names, [message], self._patience()))
+        return added
 
     def submit_many(self, commands: Iterable[Mapping[str, Any] | Message]) -> list[CommandId]:
         """Adds many commands, hundreds in a round trip, and returns their ids in order.
@@ -155,7 +131,7 @@ class Client:
             each if isinstance(each, Message) else message_of(each, None, {}, self._reply_to)
             for each in commands
         ]
-        return self._drive(submit(self._names, messages, self._patience()))
+        return self._driver.run(submit(self._names, messages, self._patience()))
 
     def run(
         self,
@@ -182,7 +158,8 @@ class Client:
             RedisUnavailableError: Redis was away for too long.
         """
         command_id = self.submit(command, data, **attributes)
-        return self.wait(command_id, timeout=timeout).result()
+        ending = self.wait(command_id, timeout=timeout)
+        return ending.result()
 
     def wait(self, command_id: str, *, timeout: float | None = None) -> Ending:
         """Returns how a command ended, once it has.
@@ -191,7 +168,8 @@ class Client:
             WaitTimeoutError: it has not ended in time.
             RedisUnavailableError: Redis was away for too long.
         """
-        return self.wait_all([command_id], timeout=timeout)[command_id]
+        endings = self.wait_all([command_id], timeout=timeout)
+        return endings[command_id]
 
     def wait_all(
         self,
@@ -214,7 +192,7 @@ class Client:
         wait = Wait(self._names, command_ids, reply_to=self._reply_to, observer=observer)
         on_trouble = None if observer is None else observer.on_trouble
         patience = Patience(self._patience_seconds, on_trouble)
-        self._drive(wait.until_ended(timeout, patience))
+        self._driver.run(wait.until_ended(timeout, patience))
         if wait.waiting:
             raise WaitTimeoutError(wait.waiting, timeout or 0.0, wait.endings)
         return wait.endings
@@ -225,7 +203,8 @@ class Client:
         A command that no worker has read yet is not known.
         """
         steps = insist(self._patience(), partial(status, self._names, [command_id]))
-        return self._drive(steps)[0]
+        (found,) = self._driver.run(steps)
+        return found
 
     def cancel(self, command_id: str, *, timeout: float | None = 60.0) -> dict[str, Any]:
         """Cancels a command; returns whether it was cancelled, and its state.
@@ -289,8 +268,10 @@ class Client:
         cursor = Cursor(stream, types, after, patience)
         more = True
         while more or follow:
-            events, more = self._drive(cursor.page(block=follow))
-            yield from events
+            self._driver.raise_if_cancelled()
+            events, more = self._driver.run(cursor.page(block=follow))
+            for event in events:
+                yield event
 
     def consumer(
         self, group: str, options: ConsumerOptions | None = None, *, name: str | None = None
@@ -309,36 +290,6 @@ class Client:
     def _patience(self) -> Patience:
         return Patience(self._patience_seconds)
 
-    def _drive(self, steps: Steps[T]) -> T:
-        """Carries a procedure out and returns what it returns."""
-        try:
-            step = next(steps)
-            while True:
-                try:
-                    reply = self._do(step)
-                except (RedisError, OSError) as exc:
-                    step = steps.throw(exc)
-                else:
-                    step = steps.send(reply)
-        except StopIteration as end:
-            found: T = end.value
-            return found
-
-    def _do(self, step: Step) -> Any:
-        match step:
-            case Ask(commands, raises):
-                pipe = self._redis.pipeline(transaction=False)
-                for command in commands:
-                    pipe.execute_command(*command)
-                # Not raised by redis-py: that would say the whole command, data and all.
-                replies = pipe.execute(raise_on_error=False)
-                return raise_first(replies) if raises else replies
-            case Listen(command):
-                return self._redis.execute_command(*command)
-            case _:
-                time.sleep(step.seconds)
-                return None
-
 
 class Consumer:
     """One consumer of a group; made by `Client.consumer`."""
@@ -346,9 +297,8 @@ class Consumer:
     def __init__(self, client: Client, group: Group) -> None:
         self._client = client
         self._group = group
-        self._stopped = False
-        # Unlike an event's, its `put` may interrupt itself and `get`, as a signal's handler does.
-        self._awake: SimpleQueue[None] = SimpleQueue()
+        self._driver = client._driver  # noqa: SLF001 - its own other half
+        self._stop = Stop()
 
     def run(self, handler: Callable[[Event], object]) -> None:
         """Hands events to a handler, one after the other, until `stop` is called.
@@ -361,7 +311,8 @@ class Consumer:
             RedisUnavailableError: Redis was away for too long.
         """
         self._group.read_own_again()
-        while not self._is_stopped():
+        while not self._stop.is_set():
+            self._driver.raise_if_cancelled()
             events = self._insist_unless_stopped(self._group.next_events)
             while events:
                 if not self._handle(events[0], handler):
@@ -370,18 +321,17 @@ class Consumer:
                 events = self._insist_unless_stopped(keep)
         # Who is gone without leaving is taken out of the group by others, later.
         with suppress(RedisTroubleError):
-            self._client._drive(insist(Patience(0), self._group.leave))  # noqa: SLF001 - as below
+            self._driver.run(insist(Patience(0), self._group.leave))
 
     def stop(self) -> None:
         """Ends `run` once the handler has returned; from any thread, or a signal's handler."""
-        self._stopped = True
-        self._awake.put(None)
+        self._stop.set()
 
     def _handle(self, event: Event, handler: Callable[[Event], object]) -> bool:
         """Returns whether to go on; what was not handled stays with this consumer."""
         pauses = iter(self._group.pauses())
         while True:
-            if self._is_stopped():
+            if self._stop.is_set():
                 return False
             try:
                 handler(event)
@@ -391,25 +341,16 @@ class Consumer:
                     park = partial(self._group.park, event, exc)
                     self._insist(park)
                     return True
-                with suppress(Empty):
-                    self._awake.get(timeout=pause)
+                self._stop.pause(pause)
             else:
                 self._insist(partial(self._group.acknowledge, event))
                 return True
 
     def _insist(self, act: Callable[[], Steps[T]]) -> T:
         steps = insist(self._client._patience(), act)  # noqa: SLF001 - its own other half
-        return self._client._drive(steps)  # noqa: SLF001 - the same
+        return self._driver.run(steps)
 
     def _insist_unless_stopped(self, act: Callable[[], Steps[T]]) -> T | None:
-        patience = self._client._patience()  # noqa: SLF001 - the same
-        steps = insist_unless(self._is_stopped, patience, act)
-        return self._client._drive(steps)  # noqa: SLF001 - the same
-
-    def _is_stopped(self) -> bool:
-        return self._stopped
-
-
-def consumer_name() -> str:
-    """Returns a name that no other process has."""
-    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        patience = self._client._patience()  # noqa: SLF001 - its own other half
+        steps = insist_unless(self._stop.is_set, patience, act)
+        return self._driver.run(steps)

@@ -1,8 +1,7 @@
 """What a client does, written once for programs with and without an event loop.
 
 A procedure is a generator: it yields what Redis is to be asked and is sent the reply, or the error
-is raised where it yielded. `trainmaster_client.blocking` and `trainmaster_client.asyncio` carry it
-out, each with its own kind of connection.
+is raised where it yielded. `trainmaster_client.driver` carries it out, with an event loop or not.
 """
 
 from __future__ import annotations
