@@ -1,6 +1,6 @@
 """The published documents in the hands of those who read them: generators, Ajv, AsyncAPI's parser.
 
-The rules that these tools trip over are checked without them in `tests/unit`.
+The rules that these tools trip over are checked without them in `tests/unit/schemas`.
 """
 
 from __future__ import annotations

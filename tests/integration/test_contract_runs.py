@@ -16,8 +16,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from tests.integration.test_handlers_creation import OPERATIONS, data_of, made
 from tests.integration.test_intake_reading import until
 from tests.integration.worker_bench import Bench, encord_of, in_seconds, with_encord
+from tests.processes import no_more_files
 from tests.sandbox_process import SIMULATED
-from tests.unit.test_shortages import no_more_files
 from worker.byte_budget import ByteBudget
 from worker.encord.api.client import MlModelsApi
 from worker.encord.api.throttle import ThrottledTransport

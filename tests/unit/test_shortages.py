@@ -7,7 +7,6 @@ import os
 import resource
 import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from schemas.enums import SourceFormat
 from schemas.events import ErrorCode
 from tests.body_server import Bodies
+from tests.processes import no_more_files
 from tests.stub_api import StubApi
 from worker.backfill.errors import SourceUnavailableError
 from worker.backfill.plan import SourcePlan
@@ -33,21 +33,7 @@ from worker.shortages import shortage_error
 from worker.thread_pools import ThreadPool, in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@contextmanager
-def no_more_files() -> Iterator[None]:
-    """Leaves this process without a single file that it may still open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # What is open stays so. Each new one would have a number above those of the standard streams,
-    # whatever another thread closes meanwhile.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_file_that_can_t_be_opened_for_want_of_descriptors_is_tried_again(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from sandbox.faults import Faults, Operation, Rule, TrainingFault
 
-PAGE = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "sandbox.md").read_text("utf-8")
 EXAMPLES = [
     *re.findall(r"--data '(\[.*?\])'", PAGE, re.DOTALL),
     *(f"[{rule}]" for rule in re.findall(r'`(\{"operation".*?\})`[;,.]', PAGE, re.DOTALL)),

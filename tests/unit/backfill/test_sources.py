@@ -7,7 +7,7 @@ import gzip
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import fsspec
@@ -18,30 +18,14 @@ import pytest
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from schemas.enums import SourceFormat
-from schemas.parsing import parse_command
+from tests.unit.backfill.reading import COMMON, data_of, plan_of, problem_of, read_all, uuid
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.plan import Plan, SourcePlan
 from worker.backfill.reader import BATCH_BYTES, Reader
 from worker.backfill.rows import MAX_ROW_BYTES, lines
 from worker.backfill.sources import expected_items, guess_format, open_source
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from worker.backfill.store import FeedItem
-
-COMMON = {
-    "task": "object_detection",
-    "project_uuid": str(UUID(int=1)),
-    "project_model_uuid": str(UUID(int=2)),
-    "training_uuid": str(UUID(int=3)),
-    "conf_thresh": 0.5,
-}
 FORMATS = ("data.jsonl", "data.csv", "data.parquet", "data.jsonl.gz", "data.csv.gz")
-
-
-def uuid(number: int) -> str:
-    return str(UUID(int=number))
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -56,37 +40,6 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
         text = ("\n".join(lines) + "\n").encode()
     path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
     return str(path)
-
-
-def plan_of(location: str, columns: Mapping[str, str] | None = None) -> Plan:
-    source = SourcePlan(location, guess_format(location), columns or {})
-    return Plan(common=COMMON, source=source, output="unused")
-
-
-def read_all(
-    location: str, columns: Mapping[str, str] | None = None, most: int = 9
-) -> list[FeedItem]:
-    """Reads a source batch by batch, each by a reader of its own, as if each had died."""
-    plan = plan_of(location, columns)
-    items: list[FeedItem] = []
-    position, exhausted = "", False
-    while not exhausted:
-        batch = asyncio.run(Reader("b", plan).read(len(items), position, most))
-        items += batch.items
-        position, exhausted = batch.position, batch.exhausted
-    return items
-
-
-def data_of(item: FeedItem) -> dict[str, Any]:
-    assert item.text, item.problem
-    return parse_command(item.text).command.data.model_dump(mode="json", exclude_unset=True)
-
-
-def problem_of(item: FeedItem) -> str:
-    assert not item.text
-    record = orjson.loads(item.problem)
-    assert record["error"]["code"] == "invalid_item"
-    return f"{record['place']}: {record['error']['message']}"
 
 
 @pytest.mark.parametrize("name", FORMATS)

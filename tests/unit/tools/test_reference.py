@@ -30,7 +30,7 @@ from tools.reference import (
 from worker.cli.main import COMMANDS, PLUGIN_HELP
 from worker.settings import environment_names
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def first_cells(table: str) -> list[str]:

@@ -12,7 +12,7 @@ from schemas.wording import counted
 from worker.backfill.folders import tell_kinds
 from worker.backfill.plan import FailureLimits
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # Where the number is a bound or a size that is never 1, or one of 1 is told apart.
 BOUNDS = {
     "MAX_LISTED",

@@ -11,7 +11,7 @@ import pytest
 
 from tools.mutation import draw, report, within
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mutmut"]
 NAMES = [f"worker.{folder}.module.x_act__mutmut_{n}" for folder in "ab" for n in range(20)]
 

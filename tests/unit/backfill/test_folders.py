@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.enums import SourceFormat
-from tests.unit.test_backfill_sources import data_of, plan_of, problem_of, read_all
+from tests.unit.backfill.reading import data_of, plan_of, problem_of, read_all
 from worker.backfill.errors import SourceError
 from worker.backfill.plan import Plan, SourcePlan
 from worker.backfill.reader import Reader

@@ -18,7 +18,7 @@ import pytest
 from yarl import URL
 
 from schemas.enums import SourceFormat
-from tests.unit.test_backfill_sources import data_of, plan_of, read_all
+from tests.unit.backfill.reading import data_of, plan_of, read_all
 from tests.web_server import serving
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.folders import walk

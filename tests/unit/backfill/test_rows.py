@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.unit.test_backfill_sources import data_of, problem_of, read_all, uuid
+from tests.unit.backfill.reading import data_of, problem_of, read_all, uuid
 from worker.backfill.errors import SourceError
 from worker.backfill.items import ItemParser
 from worker.backfill.json_rows import Elements, JsonLines
