@@ -16,7 +16,8 @@ from worker.queue.ledger.keys import Keys
 
 SCRIPTS: Final = {
     file.name: file.read_text("utf-8")
-    for file in resources.files("worker.queue.ledger").joinpath("scripts").iterdir()
+    for folder in (resources.files("worker.queue.ledger").joinpath("scripts"),)
+    for file in (*folder.iterdir(), *folder.joinpath("include").iterdir())
     if file.name.endswith(".lua")
 }
 TENANTS: Final = re.compile(

@@ -11,6 +11,7 @@
 --         uncollected results; ms until the other leader's lease ends; now in ms; its group's fields}
 --
 -- Rights: HSET 1  TYPE 5  XADD 5  EXPIRE 5  HGETALL 1  HGETALL 6
+-- Include: answer
 redis.call('SCARD', KEYS[2]); redis.call('XLEN', KEYS[3]); redis.call('XLEN', KEYS[4])
 local is = redis.call('HMGET', KEYS[1], 'leader', 'leader_until', 'told', 'told_of', 'lease')
 local of = redis.call('HMGET', KEYS[6], 'state', 'orphaned')
@@ -39,12 +40,7 @@ if token > 0 then
     'lease', ARGV[2])
   if tells then
     redis.call('HSET', KEYS[1], 'told', now, 'told_of', ARGV[6])
-    -- A reply stream whose key holds something else gets nothing: the events stream has it all.
-    local kind = KEYS[5] ~= KEYS[4] and redis.call('TYPE', KEYS[5])['ok']
-    if kind == 'stream' or kind == 'none' then
-      redis.pcall('XADD', KEYS[5], 'MINID', '~', now - ARGV[5] * 1000, '*', 'event', ARGV[3])
-      redis.call('EXPIRE', KEYS[5], ARGV[5])
-    end
+    if KEYS[5] ~= KEYS[4] then answer(KEYS[5], ARGV[3], now, ARGV[5]) end
   end
 elseif is_cut then
   redis.call('HSET', KEYS[1], 'leader_until', now + lease)

@@ -11,6 +11,7 @@
 --
 -- Rights: HMGET command:  HSET command:  ZSCORE 4  ZADD 2
 -- Rights: TYPE replies:  XADD replies:  EXPIRE replies:
+-- Include: answer
 local prefix, id = ARGV[1], ARGV[2]
 local row = prefix .. 'command:' .. id
 redis.call('XLEN', KEYS[1])
@@ -26,10 +27,5 @@ redis.call('XADD', KEYS[1], '*', 'event', ARGV[3])
 redis.call('HSET', row, 'n', token, 'p', ARGV[8], 'r', ARGV[9], 'h', ARGV[10])
 if ARGV[11] ~= '' then redis.call('HSET', row, 'z', ARGV[11]) end
 redis.call('ZADD', suspect and KEYS[4] or is[4] == 'b' and KEYS[3] or KEYS[2], now, id)
--- A reply stream whose key holds something else gets nothing: the events stream has it all.
-local kind = ARGV[4] ~= '' and redis.call('TYPE', ARGV[4])['ok']
-if kind == 'stream' or kind == 'none' then
-  redis.pcall('XADD', ARGV[4], 'MINID', '~', now - ARGV[5] * 1000, '*', 'event', ARGV[3])
-  redis.call('EXPIRE', ARGV[4], ARGV[5])
-end
+answer(ARGV[4], ARGV[3], now, ARGV[5])
 return 1

@@ -28,15 +28,7 @@ if ARGV[4] ~= '' and redis.call('GET', KEYS[5]) ~= ARGV[4] then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- A reply stream whose key holds something else gets nothing: the events stream has it all.
-local function publish(event, reply)
-  redis.call('XADD', KEYS[2], '*', 'event', event)
-  if reply == '' then return end
-  local kind = redis.call('TYPE', reply)['ok']
-  if kind ~= 'stream' and kind ~= 'none' then return end
-  redis.pcall('XADD', reply, 'MINID', '~', now - reply_seconds * 1000, '*', 'event', event)
-  redis.call('EXPIRE', reply, reply_seconds)
-end
+-- Include: answer
 local verdicts, done = {}, {}
 for i = 6, #ARGV, 11 do
   local entry, id, fingerprint, lane = ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
@@ -46,7 +38,8 @@ for i = 6, #ARGV, 11 do
   if not known then
     local not_before = tonumber(ARGV[i + 5])
     -- First what may be refused: a row without its event would pass for known when it is repeated.
-    publish(ARGV[i + 7], ARGV[i + 8])
+    redis.call('XADD', KEYS[2], '*', 'event', ARGV[i + 7])
+    answer(ARGV[i + 8], ARGV[i + 7], now, reply_seconds)
     redis.call('HSET', row, 't', ARGV[i + 2], 'f', fingerprint, 's', 'accepted', 'l', lane,
       'n', 0, 'a', 0, 'c', 0, 'm', now, 'q', ARGV[5] .. entry)
     redis.call('SET', prefix .. 'text:' .. id, ARGV[i + 6])

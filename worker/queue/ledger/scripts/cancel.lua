@@ -10,6 +10,7 @@
 --
 -- Rights: HSET command:  HDEL command:  EXPIRE command:  DEL text:  ZREM 2
 -- Rights: TYPE replies:  XADD replies:  EXPIRE replies:
+-- Include: answer
 local prefix, id = ARGV[1], ARGV[2]
 local row = prefix .. 'command:' .. id
 redis.call('XLEN', KEYS[1])
@@ -33,12 +34,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token = is[2] + 1
 local event_id = redis.call('XADD', KEYS[1], '*', 'event', ARGV[3])
--- A reply stream whose key holds something else gets nothing: the events stream has it all.
-local kind = ARGV[4] ~= '' and redis.call('TYPE', ARGV[4])['ok']
-if kind == 'stream' or kind == 'none' then
-  redis.pcall('XADD', ARGV[4], 'MINID', '~', now - ARGV[6] * 1000, '*', 'event', ARGV[3])
-  redis.call('EXPIRE', ARGV[4], ARGV[6])
-end
+answer(ARGV[4], ARGV[3], now, ARGV[6])
 redis.call('HSET', row, 's', 'cancelled', 'n', token, 'e', now, 'v', event_id)
 redis.call('HDEL', row, 'p', 'x', 'c', 'h', 'w', 'z')
 redis.call('EXPIRE', row, ARGV[5])

@@ -14,6 +14,7 @@
 --
 -- Rights: HMGET command:  HSET command:  HDEL command:  GET lock:  SET lock:  DEL lock:  ZADD 2
 -- Rights: TYPE replies:  XADD replies:  EXPIRE replies:
+-- Include: answer
 local prefix, id, progress = ARGV[1], ARGV[2], ARGV[7]
 local take, drop = ARGV[11], ARGV[12]
 local row = prefix .. 'command:' .. id
@@ -54,11 +55,5 @@ if ARGV[6] ~= '' then
   redis.call('HDEL', row, 'w')
 end
 redis.call('ZADD', ARGV[4] == 'b' and KEYS[3] or KEYS[2], now + tonumber(ARGV[5]), id)
-if not tells or ARGV[9] == '' then return {1, ''} end
--- A reply stream whose key holds something else gets nothing: the events stream has it all.
-local kind = redis.call('TYPE', ARGV[9])['ok']
-if kind == 'stream' or kind == 'none' then
-  redis.pcall('XADD', ARGV[9], 'MINID', '~', now - ARGV[10] * 1000, '*', 'event', ARGV[8])
-  redis.call('EXPIRE', ARGV[9], ARGV[10])
-end
+if tells then answer(ARGV[9], ARGV[8], now, ARGV[10]) end
 return {1, ''}

@@ -23,15 +23,7 @@ redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4])
 local deadlines = redis.call('ZCARD', KEYS[5]) > 0
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- A reply stream whose key holds something else gets nothing: the events stream has it all. It comes
--- after all that may be refused, for a repetition would tell it again.
-local function answer(event, reply)
-  if event == '' or reply == '' then return end
-  local kind = redis.call('TYPE', reply)['ok']
-  if kind ~= 'stream' and kind ~= 'none' then return end
-  redis.pcall('XADD', reply, 'MINID', '~', now - reply_seconds * 1000, '*', 'event', event)
-  redis.call('EXPIRE', reply, reply_seconds)
-end
+-- Include: answer
 -- A group of which too many members have failed is paused with the last of them: what runs may end,
 -- nothing more is claimed.
 local function check_failures(hash)
@@ -137,7 +129,7 @@ for i = 4, #ARGV, 18 do
       redis.call('ZADD', due, now + tonumber(ARGV[i + 5]), id)
     end
     if deadlines and ARGV[i + 4] == '1' then redis.call('ZREM', KEYS[5], id) end
-    answer(event, ARGV[i + 11])
+    answer(ARGV[i + 11], event, now, reply_seconds)
     if lock ~= '' and redis.pcall('GET', lock) == id then redis.call('DEL', lock) end
     verdicts[#verdicts + 1] = 1
   end

@@ -11,14 +11,7 @@ local group, reply_seconds = ARGV[3], tonumber(ARGV[2])
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2]); redis.call('XLEN', KEYS[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- A reply stream whose key holds something else gets nothing: the events stream has it all.
-local function answer(event, reply)
-  if reply == '' then return end
-  local kind = redis.call('TYPE', reply)['ok']
-  if kind ~= 'stream' and kind ~= 'none' then return end
-  redis.pcall('XADD', reply, 'MINID', '~', now - reply_seconds * 1000, '*', 'event', event)
-  redis.call('EXPIRE', reply, reply_seconds)
-end
+-- Include: answer
 -- What may be refused comes before the acknowledgement, for a script is not rolled back.
 local rejected = 0
 for i = 4, #ARGV, 4 do
@@ -29,7 +22,7 @@ for i = 4, #ARGV, 4 do
       redis.call('XDEL', KEYS[3], letter)
       return told
     end
-    answer(ARGV[i + 1], ARGV[i + 3])
+    answer(ARGV[i + 3], ARGV[i + 1], now, reply_seconds)
     redis.call('XACK', KEYS[1], group, ARGV[i])
     redis.call('XDEL', KEYS[1], ARGV[i])
     rejected = rejected + 1
