@@ -14,7 +14,7 @@ import orjson
 
 from schemas.enums import EventState
 from tests.integration.ledger_acts import events
-from tests.integration.test_intake_reading import take_in
+from tests.integration.queue.intake.test_consumer import take_in
 from worker.backfill.item_results import BackfillItems
 from worker.bootstrap import HANDLERS
 from worker.encord.api.signing import RequestSigner

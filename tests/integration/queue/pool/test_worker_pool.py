@@ -1,0 +1,349 @@
+"""Rules of a worker's slots: who is due gets one as soon as one is free, in either lane."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from schemas.enums import Priority
+from tests.integration.encord.handlers.test_results import train_data
+from tests.integration.ledger_acts import events
+from tests.integration.queue.intake.test_consumer import until
+from tests.integration.worker_bench import Bench, end_tasks, in_seconds, open_bench, with_encord
+from tests.sandbox_process import SIMULATED, SandboxProcess
+from worker.encord.api.credentials_watch import Admission, CredentialsWatch
+from worker.encord.context import LongPolls
+from worker.queue.ledger.dead_letters import DeadLetters
+from worker.queue.ledger.holds import Holds, RefusalBoard
+from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
+from worker.queue.ledger.models import RowState
+from worker.queue.pool.worker_pool import BREAKER_PAUSE_SECONDS, TEXT_BYTES, WorkerPool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from worker.queue.ledger.ledger import Ledger
+
+DRAIN_SECONDS = 60
+# Far longer than any test waits: whoever waits for such a call to end waits in vain.
+SLOW = {"operation": "get_model", "effect": "latency", "seconds": 30}
+# In one step: a row that a runner claims in between would lose its lease and be claimed once more.
+MAKE_DUE = """
+if redis.call('HGET', KEYS[1], 's') ~= 'accepted' then return 0 end
+return redis.call('ZADD', KEYS[2], 'XX', 'CH', 0, ARGV[1])
+"""
+
+
+@pytest.fixture
+async def bench(
+    redis: Redis, ledger: Ledger, sandbox: SandboxProcess, tmp_path: Path
+) -> AsyncIterator[Bench]:
+    sandbox.faults()
+    async with open_bench(redis, ledger, sandbox, tmp_path, read_timeout_seconds=60) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def running_runner(
+    bench: Bench,
+    concurrency: int,
+    share: FailureRateMonitor | None = None,
+    intake_is_behind: Callable[[], bool] = lambda: False,
+    text_bytes: int = TEXT_BYTES,
+) -> AsyncIterator[WorkerPool]:
+    """Runs a worker's slots; what still runs at the end is handed back."""
+    runner = WorkerPool(
+        bench.ledger,
+        bench.executor,
+        bench.executor.breaker,
+        concurrency=concurrency,
+        lease_seconds=30,
+        lanes=Lanes(bench.redis, bench.ledger.keys),
+        share=share or FailureRateMonitor(commands=1000, seconds=1000, share=1),
+        probe_seconds=10,
+        intake_is_behind=intake_is_behind,
+        text_bytes=text_bytes,
+    )
+    tasks = [
+        asyncio.create_task(runner.settle()),
+        asyncio.create_task(runner.drain(DRAIN_SECONDS)),
+    ]
+    try:
+        yield runner
+    finally:
+        await runner.close(5)
+        await end_tasks(tasks)
+
+
+async def send_slow(bench: Bench, count: int, priority: Priority) -> None:
+    for _ in range(count):
+        await bench.send("get_model", {"model_uuid": str(uuid4())}, priority=priority)
+
+
+async def until_ended(bench: Bench, command_id: str) -> None:
+    async def ended() -> bool:
+        return RowState(await bench.state(command_id)).ended
+
+    await until(ended)
+
+
+async def test_an_interactive_command_runs_though_bulk_fills_all_it_may(bench: Bench) -> None:
+    bench.sandbox.faults(SLOW)
+    await send_slow(bench, 32, Priority.BULK)
+    async with running_runner(bench, concurrency=32) as runner:
+
+        async def full() -> bool:
+            return runner.running == 30
+
+        await until(full)
+        sent = await bench.send("list_models", {})
+        runner.wake()
+        await until_ended(bench, sent)
+        assert runner.running == 30, "no slow call had to end for it"
+
+
+async def test_a_worker_whose_credentials_are_refused_claims_nothing(bench: Bench) -> None:
+    """And claims again once the API takes them."""
+    answers = [Admission.REFUSED]
+
+    async def ask() -> tuple[Admission, str]:
+        return answers[-1], "the API does not know the key"
+
+    board = RefusalBoard(Holds(bench.redis, bench.ledger.keys), "here")
+    watch = CredentialsWatch(ask, board, minimum_seconds=0.05, maximum_seconds=0.05)
+    assert await watch.examine()
+    sent = await bench.send("list_models", {})
+    refused = replace(bench, executor=replace(bench.executor, credentials=watch))
+    async with running_runner(refused, concurrency=4) as runner:
+        runner.wake()
+        # As long as it takes a worker to look twice.
+        await asyncio.sleep(2 * BREAKER_PAUSE_SECONDS)
+        assert await bench.redis.hget(bench.ledger.keys.command(sent), "n") == b"0", (
+            "no lease on it"
+        )
+        answers.append(Admission.TAKEN)
+        await until_ended(bench, sent)
+    await watch.aclose()
+    assert await bench.states(sent) == ["accepted", "succeeded"]
+
+
+async def test_commands_that_end_for_their_deadline_pause_no_lane(bench: Bench) -> None:
+    """They were late, which tells nothing of whether others can be done now."""
+    late = [await bench.send("list_models", {}, deadline=in_seconds(-60)) for _ in range(5)]
+    share = FailureRateMonitor(commands=3, seconds=0, share=0.9)
+    async with running_runner(bench, concurrency=4, share=share) as runner:
+        for command_id in late:
+            await until_ended(bench, command_id)
+        sent = await bench.send("list_models", {})
+        runner.wake()
+        await until_ended(bench, sent)
+    assert {(await bench.states(each))[-1] for each in late} == {"failed"}
+    assert await Lanes(bench.redis, bench.ledger.keys).paused() == []
+
+
+async def test_the_bytes_of_runs_that_have_ended_keep_nothing_from_running(bench: Bench) -> None:
+    """In either lane, however many ran before."""
+    sent = [
+        await bench.send("list_models", {"query": "x" * 100}, priority=priority)
+        for priority in Priority
+        for _ in range(12)
+    ]
+    async with running_runner(bench, concurrency=4, text_bytes=600):
+        for command_id in sent:
+            await until_ended(bench, command_id)
+
+
+async def ends_in_order(bench: Bench, sent: list[str]) -> list[str]:
+    """Returns which commands have succeeded, in the order in which they did."""
+    told = await events(bench.redis, bench.ledger.keys.events)
+    ended = [event["subject"] for event in told if event["type"].endswith(".succeeded")]
+    return [command_id for command_id in ended if command_id in sent]
+
+
+async def test_while_the_intake_is_behind_bulk_has_its_sixteenth_and_no_more(bench: Bench) -> None:
+    bench.sandbox.faults(SLOW)
+    await send_slow(bench, 64, Priority.BULK)
+    behind = True
+    async with running_runner(bench, 32, intake_is_behind=lambda: behind) as runner:
+
+        async def share_runs() -> bool:
+            return runner.running == 2
+
+        await until(share_runs)
+        for _ in range(3):
+            sent = await bench.send("list_models", {})
+            runner.wake()
+            await until_ended(bench, sent)
+            assert runner.running == 2, "interactive ones run, and no more bulk than its share"
+        behind = False
+        runner.wake()
+
+        async def full() -> bool:
+            return runner.running == 30
+
+        await until(full)
+
+
+async def test_a_producer_that_keeps_the_intake_behind_starves_no_accepted_bulk(
+    bench: Bench,
+) -> None:
+    sent = [await bench.send("list_models", {}, priority=Priority.BULK) for _ in range(4)]
+    async with running_runner(bench, 1, intake_is_behind=lambda: True) as runner:
+
+        async def all_ended() -> bool:
+            runner.wake()
+            return all([RowState(await bench.state(command_id)).ended for command_id in sent])
+
+        await until(all_ended)
+        await until(lambda: _none_runs(runner))
+        # It gets its share a few times a second, and nothing in between.
+        assert any(runner._bulk_bounds() == (0, 0) for _ in range(1000))
+
+
+async def _none_runs(runner: WorkerPool) -> bool:
+    return not runner.running
+
+
+async def test_a_single_slot_serves_both_lanes_in_turn(bench: Bench) -> None:
+    interactive = [await bench.send("list_models", {}) for _ in range(4)]
+    bulk = [await bench.send("list_models", {}, priority=Priority.BULK) for _ in range(4)]
+    async with running_runner(bench, concurrency=1):
+        for command_id in interactive + bulk:
+            await until_ended(bench, command_id)
+    order = await ends_in_order(bench, interactive + bulk)
+    lanes = [command_id in bulk for command_id in order]
+    assert len(lanes) == 8
+    assert all(lane is not following for lane, following in pairwise(lanes)), "strictly in turn"
+    assert [each for each in order if each in interactive] == interactive, "first come, first run"
+    assert [each for each in order if each in bulk] == bulk
+
+
+async def test_a_single_slot_whose_one_lane_is_empty_serves_the_other(bench: Bench) -> None:
+    for priority in Priority:
+        sent = [await bench.send("list_models", {}, priority=priority) for _ in range(3)]
+        async with running_runner(bench, concurrency=1):
+            for command_id in sent:
+                await until_ended(bench, command_id)
+        assert await ends_in_order(bench, sent) == sent
+
+
+@pytest.mark.parametrize("concurrency", [2, 3, 4, 16])
+async def test_few_slots_keep_one_for_each_lane(bench: Bench, concurrency: int) -> None:
+    """Neither lane may take them all, however much waits in it."""
+    bench.sandbox.faults(SLOW)
+    await send_slow(bench, concurrency * 2, Priority.BULK)
+    await send_slow(bench, concurrency * 2, Priority.INTERACTIVE)
+    async with running_runner(bench, concurrency=concurrency) as runner:
+
+        async def full() -> bool:
+            return runner.running == concurrency
+
+        await until(full)
+        lanes = [lease.lane for lease, _ in runner._runs.values()]
+    assert lanes.count(Priority.BULK) == 1
+    assert lanes.count(Priority.INTERACTIVE) == concurrency - 1
+
+
+@pytest.mark.parametrize("concurrency", [2, 3, 16])
+async def test_bulk_leaves_a_slot_free_where_nothing_interactive_waits(
+    bench: Bench, concurrency: int
+) -> None:
+    bench.sandbox.faults(SLOW)
+    await send_slow(bench, concurrency * 2, Priority.BULK)
+    async with running_runner(bench, concurrency=concurrency) as runner:
+
+        async def filled() -> bool:
+            return runner.running == concurrency - 1
+
+        await until(filled)
+        sent = await bench.send("list_models", {})
+        runner.wake()
+        await until_ended(bench, sent)
+        assert runner.running == concurrency - 1, (
+            "no slow call had to end, and no bulk took the slot"
+        )
+
+
+async def test_a_backlog_that_is_too_late_pauses_no_lane(bench: Bench) -> None:
+    """After an outage many deadlines have passed; what is in time must not wait behind them."""
+    past = "2026-01-01T00:00:00Z"
+    sent = [await bench.send("list_models", {}, deadline=past) for _ in range(8)]
+    share = FailureRateMonitor(commands=4, seconds=0, share=0.5)
+    async with running_runner(bench, 4, share) as runner:
+        for command_id in sent:
+            await until_ended(bench, command_id)
+        in_time = await bench.send("list_models", {})
+        runner.wake()
+        await until_ended(bench, in_time)
+    assert await Lanes(bench.redis, bench.ledger.keys).paused() == []
+
+
+def poll_long(bench: Bench) -> None:
+    """Lets the bench watch trainings with requests that are held open far longer than a test."""
+    around = with_encord(bench.executor.around, long_polls=LongPolls(4, 50))
+    bench.executor = replace(bench.executor, around=around)
+
+
+async def test_a_stop_waits_for_the_call_that_creates_and_for_no_other(bench: Bench) -> None:
+    poll_long(bench)
+    bench.sandbox.faults(
+        {**SIMULATED, "training": "stalled"},
+        {"operation": "create_training_job", "effect": "latency", "seconds": 1},
+    )
+    sent = await bench.send("train", train_data(bench.sandbox, bench.sandbox.create_model()))
+    row = bench.ledger.keys.command(sent)
+    async with running_runner(bench, 4) as runner:
+
+        async def intended() -> bool:
+            return await bench.redis.hget(row, "h") == b"intended"
+
+        await until(intended)
+        async with asyncio.timeout(50):
+            await runner.close(60)
+    assert await bench.states(sent) == ["accepted", "started"]
+    assert await bench.state(sent) == "polling"
+
+
+async def test_a_request_that_is_held_open_outlasts_no_wait(bench: Bench) -> None:
+    poll_long(bench)
+    bench.sandbox.faults({**SIMULATED, "training": "stalled"})
+    data = train_data(bench.sandbox, bench.sandbox.create_model(), timeout_seconds=1)
+    async with asyncio.timeout(50):
+        terminal = await bench.end(await bench.send("train", data))
+    assert terminal["data"]["error"]["code"] == "training_timeout"
+
+
+async def test_a_command_that_no_worker_can_read_fails_after_its_claims(bench: Bench) -> None:
+    """An older worker claims, in the middle of a deploy, what a newer one has accepted."""
+    bench.executor = replace(bench.executor, max_claims=3)
+    keys = bench.ledger.keys
+    sent = await bench.send("list_models", {}, replyto="sender", correlationid="c")
+    newer = {"type": "fly", "data": {}, "replyto": "sender", "correlationid": "c"}
+    await bench.redis.set(keys.text(sent), orjson.dumps(newer))
+    make_due = bench.redis.register_script(MAKE_DUE)
+    async with running_runner(bench, 4) as runner:
+
+        async def ended() -> bool:
+            # Whoever can't read it leaves it alone for a while; a test doesn't wait so long.
+            if await make_due(keys=[keys.command(sent), keys.due_interactive], args=[sent]):
+                runner.wake()
+            return RowState(await bench.state(sent)).ended
+
+        await until(ended)
+    terminal = (await events(bench.redis, keys.replies("sender")))[-1]
+    assert (terminal["type"], terminal["subject"]) == ("fly.failed", sent)
+    assert terminal["correlationid"] == "c"
+    assert terminal["data"]["error"]["code"] == "internal_error"
+    letter = await DeadLetters(bench.redis, keys).get(sent)
+    assert letter is not None
+    assert orjson.loads(letter.text) == newer
