@@ -1,4 +1,4 @@
-"""The Celery app: its tasks, and the engine as a step of its workers; `celery -A worker.app` too.
+"""The Celery app: its tasks, and the supervisor as a step of its workers; also `-A worker.app`.
 
 `app` is made when it is first asked for, so that importing this module has no effect.
 """
@@ -50,26 +50,26 @@ WRONG_SETTING: Final = 2
 
 @dataclass(slots=True)
 class WorkerProcess:
-    """What a worker process is besides Celery: its engine, and how it ends.
+    """What a worker process is besides Celery: its supervisor, and how it ends.
 
     Attributes:
         exit_code: of a process that ends by itself: 1 broken, 2 a setting is wrong.
     """
 
-    engine: Supervisor | None = None
+    supervisor: Supervisor | None = None
     exit_code: int = 0
 
     def running(self) -> Supervisor:
-        """Returns the engine; there is one before the first task comes."""
-        if self.engine is None:
-            raise RuntimeError("the engine has not started")
-        return self.engine
+        """Returns the supervisor; there is one before the first task comes."""
+        if self.supervisor is None:
+            raise RuntimeError("the supervisor has not started")
+        return self.supervisor
 
-    def start(self, engine: Supervisor) -> None:
-        """Starts an engine; ends the process where that can't work."""
-        self.engine = engine
+    def start(self, supervisor: Supervisor) -> None:
+        """Starts a supervisor; ends the process where that can't work."""
+        self.supervisor = supervisor
         try:
-            engine.start()
+            supervisor.start()
             collect_rarely()
         except LedgerLostError as exc:
             self._refuse(exc, BROKEN)
@@ -83,15 +83,15 @@ class WorkerProcess:
 
     def stop_claiming(self) -> None:
         """Takes nothing new; a second SIGTERM or Ctrl-C ends the process at once."""
-        if self.engine is not None:
-            self.engine.stop_claiming()
+        if self.supervisor is not None:
+            self.supervisor.stop_claiming()
         signal.signal(signal.SIGTERM, _leave_at_once)
         signal.signal(signal.SIGINT, _leave_at_once)
 
     def check_pool(self, pool: type) -> None:
         """Ends the process if Celery was told to run tasks elsewhere than in threads.
 
-        A task drains on the engine's loop, which a child process does not have and which one
+        A task drains on the supervisor's loop, which a child process does not have and which one
         single thread would wait for and answer nobody meanwhile.
         """
         if not issubclass(pool, TaskPool):
@@ -101,7 +101,7 @@ class WorkerProcess:
 
     def _refuse(self, error: TrainmasterError, exit_code: int) -> NoReturn:
         self.exit_code = exit_code
-        self.engine = None
+        self.supervisor = None
         log.critical("worker.refused", message=error.message)
         raise SystemExit(exit_code) from error
 
@@ -118,7 +118,7 @@ def collect_rarely() -> None:
 
 
 def create_app(settings: Settings, process: WorkerProcess | None = None) -> Celery:
-    """Returns the Celery app with its tasks, and the engine as a step of its workers."""
+    """Returns the Celery app with its tasks, and the supervisor as a step of its workers."""
     app = Celery("trainmaster", set_as_current=False)
     app.conf.update(celery_settings(settings))
     this = process or WorkerProcess()
@@ -127,24 +127,24 @@ def create_app(settings: Settings, process: WorkerProcess | None = None) -> Cele
         app.send_task(RUN_TASK, queue=WAKE_QUEUE, retry=False, ignore_result=True)
 
     class EngineStep(bootsteps.StartStopStep):
-        """Runs the engine while the worker runs."""
+        """Runs the supervisor while the worker runs."""
 
         def start(self, parent: WorkController) -> None:
-            """Starts the engine before the first task can come."""
+            """Starts the supervisor before the first task can come."""
             # Ctrl-C stops a worker as SIGTERM does; Celery's own handler would end it with 1.
             signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
             this.check_pool(parent.pool_cls)  # type: ignore[attr-defined]
             this.start(create_supervisor(settings, publish_wake_up, this.break_off))
 
         def stop(self, parent: WorkController) -> None:
-            """Stops the engine; everything that ran is finished or handed back."""
-            if this.engine is not None:
-                this.engine.stop()
+            """Stops the supervisor; everything that ran is finished or handed back."""
+            if this.supervisor is not None:
+                this.supervisor.stop()
             # Celery keeps to itself that it ends for an error it can't recover from.
             this.exit_code = this.exit_code or parent.exitcode or 0
 
         def terminate(self, parent: WorkController) -> None:
-            """Stops the engine."""
+            """Stops the supervisor."""
             self.stop(parent)
 
     def stop_claiming(**_: Any) -> None:

@@ -90,8 +90,8 @@ async def _cancel_all(
                 retention_seconds=7 * DAY,
                 reply_retention_seconds=DAY,
             )
-            if outcome.verdict is not CancelStatus.UNKNOWN_ID:
-                return command_id, outcome.verdict
+            if outcome.status is not CancelStatus.UNKNOWN_ID:
+                return command_id, outcome.status
             await asyncio.sleep(0.002)
 
     try:

@@ -45,8 +45,8 @@ async def read_entry(redis: Redis, keys: Keys, text: bytes = TEXT) -> bytes:
     return added
 
 
-def acceptance(entry_id: bytes, command_id: str = "one", **changes: Any) -> NewCommand:
-    """Returns an acceptance; what is not told is like any other."""
+def new_command(entry_id: bytes, command_id: str = "one", **changes: Any) -> NewCommand:
+    """Returns a new command; what is not told is like any other."""
     values: dict[str, Any] = {
         "entry_id": entry_id,
         "command_id": command_id,
@@ -66,7 +66,7 @@ async def accept_one(
 ) -> AcceptStatus:
     """Sends and accepts one command; the group must be there."""
     entry_id = await read_entry(redis, ledger.keys, changes.get("text", TEXT))
-    return (await ledger.accept([acceptance(entry_id, command_id, **changes)]))[0]
+    return (await ledger.accept([new_command(entry_id, command_id, **changes)]))[0]
 
 
 async def lease_one(redis: Redis, ledger: Ledger, command_id: str = "one", **changes: Any) -> Lease:

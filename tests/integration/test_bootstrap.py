@@ -238,8 +238,8 @@ async def test_every_number_of_the_settings_reaches_a_part_of_the_worker(redis_u
     assert len(set(odd.values())) == len(odd)
     settings = Settings(redis_url=redis_url, bearer_token="t", **odd)
     parts = create_components(settings, lambda _: None)
-    engine = create_supervisor(settings, lambda: None, lambda: None)
-    found = numbers_in(parts, engine)
+    supervisor = create_supervisor(settings, lambda: None, lambda: None)
+    found = numbers_in(parts, supervisor)
     # What these come to is another number.
     odd["consumer_idle_seconds"] *= 1000
     odd["requests_per_second"] *= 1 - HEADROOM

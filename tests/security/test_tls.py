@@ -101,7 +101,9 @@ def test_a_certificate_of_an_authority_that_is_not_trusted_is_refused(
     with log.open("wb") as file:
         worker = subprocess.Popen([SCRIPT, "worker"], stdout=file, stderr=file, env=tls.environment)
     try:
-        wait_until(lambda: "engine.redis_awaited" in log.read_text(), "the worker waits for Redis")
+        wait_until(
+            lambda: "supervisor.redis_awaited" in log.read_text(), "the worker waits for Redis"
+        )
         assert "certificate verify failed" in log.read_text().lower()
     finally:
         worker.terminate()

@@ -48,7 +48,7 @@ def cancel(*, ledger: LedgerContext, ids: tuple[str, ...], as_json: bool) -> Non
         if as_json:
             print_json({
                 "id": command_id,
-                "verdict": outcome.verdict,
+                "verdict": outcome.status,
                 "state": outcome.state,
                 "training_uuid": outcome.leaves.get("training_uuid"),
                 "in_doubt": outcome.in_doubt,
@@ -61,13 +61,13 @@ def cancel(*, ledger: LedgerContext, ids: tuple[str, ...], as_json: bool) -> Non
 
 def _is_cancelled(outcome: CancelOutcome) -> bool:
     return (
-        outcome.verdict in {CancelStatus.CANCELLED, CancelStatus.CANCELLING}
+        outcome.status in {CancelStatus.CANCELLED, CancelStatus.CANCELLING}
         or outcome.state == RowState.CANCELLED
     )
 
 
 def _describe(outcome: CancelOutcome) -> str:
-    match outcome.verdict:
+    match outcome.status:
         case CancelStatus.UNKNOWN_ID:
             return (
                 "no command has this id: it is not accepted yet, or ended too long ago. One that a "

@@ -234,7 +234,7 @@ async def test_the_console_means_the_command_where_an_item_has_the_same_id(
     outcome = await cancel(
         night.redis, night.keys, f"{NAME}/99", retention_seconds=1, reply_retention_seconds=1
     )
-    assert outcome.verdict is CancelStatus.UNKNOWN_ID
+    assert outcome.status is CancelStatus.UNKNOWN_ID
     assert (await night.standing()).open == len(COMMANDS) + 1
 
 

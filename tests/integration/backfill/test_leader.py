@@ -92,7 +92,7 @@ async def test_an_item_is_cancelled_by_no_name_that_it_has(night: Backfilling) -
         outcome = await cancel(
             night.redis, night.keys, name, retention_seconds=60, reply_retention_seconds=60
         )
-        assert outcome.verdict is CancelStatus.MEMBER_OF_GROUP
+        assert outcome.status is CancelStatus.MEMBER_OF_GROUP
     assert len(await night.claim()) == (await night.standing()).open == 1
 
 
@@ -282,7 +282,7 @@ async def test_an_item_alone_can_t_be_cancelled(night: Backfilling) -> None:
         retention_seconds=60,
         reply_retention_seconds=60,
     )
-    assert outcome.verdict is CancelStatus.MEMBER_OF_GROUP
+    assert outcome.status is CancelStatus.MEMBER_OF_GROUP
     assert len(await night.claim()) == 1
 
 
@@ -801,7 +801,7 @@ async def test_a_command_that_has_ended_begins_no_backfill(
     lease = await lease_one(redis, ledger, NAME, command_type="backfill")
     store = store_of(redis, keys)
     again = await cancel(redis, keys, NAME, retention_seconds=60, reply_retention_seconds=60)
-    assert again.verdict is CancelStatus.CANCELLED
+    assert again.status is CancelStatus.CANCELLED
     with pytest.raises(FencedError):
         await store.open_for(lease, night_plan)
     assert await store.look(NAME) is None

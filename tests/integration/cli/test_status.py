@@ -16,7 +16,7 @@ from schemas.enums import Priority
 from tests.console import Console, finish, wait_until
 from worker.embedded import EmbeddedRedis
 from worker.encord.creation.resource_spec import training_goes_on
-from worker.queue.intake.validation import Entry, judge
+from worker.queue.intake.validation import Entry, validate
 from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
 from worker.queue.ledger.holds import Holds
 from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, Keys
@@ -53,7 +53,7 @@ async def accept(redis: Redis, ledger: Ledger, **command: Any) -> None:
     text = orjson.dumps(command)
     entry_id = cast("bytes", await redis.xadd(keys.commands, {COMMAND_FIELD: text}))
     await redis.xreadgroup(GROUP, "tester", {keys.commands: ">"})
-    verdict = judge(Entry(entry_id, {COMMAND_FIELD: text}), keys)
+    verdict = validate(Entry(entry_id, {COMMAND_FIELD: text}), keys)
     assert isinstance(verdict, NewCommand)
     await ledger.accept([verdict])
 

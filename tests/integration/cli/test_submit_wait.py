@@ -15,7 +15,7 @@ from tests.sandbox_process import SIMULATED
 from tests.terminal import run_on_terminal
 from worker.cli.watching import LINE_SECONDS, LineWatcher
 from worker.embedded import EmbeddedRedis
-from worker.queue.intake.validation import Entry, judge
+from worker.queue.intake.validation import Entry, validate
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys
 from worker.queue.ledger.ledger import Ledger
@@ -261,7 +261,7 @@ async def test_a_wait_outlives_a_crash_of_redis(tmp_path: Path) -> None:
         ledger = Ledger(
             redis, keys, lease_seconds=30, retention_seconds=60, reply_retention_seconds=60
         )
-        acceptance = judge(Entry(*entries[0]), keys)
+        acceptance = validate(Entry(*entries[0]), keys)
         assert isinstance(acceptance, NewCommand)
         await ledger.accept([acceptance])
         await redis.aclose()

@@ -194,7 +194,7 @@ def test_ctrl_c_ends_a_worker_that_waits_for_redis(stub: StubApi, tmp_path: Path
     with EmbeddedRedis(tmp_path / "redis") as redis:
         console = configured(redis, stub, tmp_path)
     with started(console, log, ready=False) as worker:
-        wait_until(lambda: bool(named(log, "engine.redis_awaited")), "it waits")
+        wait_until(lambda: bool(named(log, "supervisor.redis_awaited")), "it waits")
         worker.send_signal(signal.SIGINT)
         assert worker.wait(TIMEOUT_SECONDS) == 0
 

@@ -32,7 +32,7 @@ async def cancel(run: RunContext[Cancel]) -> Outcome:
         retention_seconds=ledger.retention_seconds,
         reply_retention_seconds=ledger.reply_retention_seconds,
     )
-    match outcome.verdict:
+    match outcome.status:
         case CancelStatus.UNKNOWN_ID:
             raise PermanentError(
                 f"no command has the id {command_id!r}: it is not accepted yet, or ended too long "

@@ -22,7 +22,7 @@ from redis.exceptions import ResponseError
 from worker.queue.intake.list_bridge import BATCH_BYTES, ListForwarder, ListSource
 from worker.queue.intake.look_ahead import LookAhead
 from worker.queue.intake.pace import ReadPace, parts_of, size_of
-from worker.queue.intake.validation import Entry, conflict, judge, with_next_id
+from worker.queue.intake.validation import Entry, conflict, validate, with_next_id
 from worker.queue.ledger.connection import (
     BLOCK_MILLISECONDS,
     RETRYABLE_REDIS_ERRORS,
@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 2.0
-# A message that took longer to judge lets everything else on the loop have its turn.
+# A message that took longer to validate lets everything else on the loop have its turn.
 SLOW_SECONDS = 0.02
 # Of so many reads one is of the bulk stream too, though the common one has more.
 BULK_TURN = 16
@@ -277,20 +277,20 @@ class StreamConsumer:
     async def _handle_ahead(self, entries: list[Entry]) -> None:
         """Accepts what can be; what is to be rejected or needs another id waits for its turn."""
         for part in parts_of(entries, self._batch_bytes):
-            verdicts = [await self._judge(entry) for entry in part]
-            good = [each for each in verdicts if not isinstance(each, Rejection)]
+            validated = [await self._validate(entry) for entry in part]
+            good = [each for each in validated if not isinstance(each, Rejection)]
             told = await self._ledger.accept(good) if good else []
             if accepted := told.count(AcceptStatus.ACCEPTED):
                 self._on_accepted(accepted)
                 log.debug("intake.accepted_ahead", commands=accepted)
 
-    async def _judge(self, entry: Entry) -> NewCommand | Rejection:
+    async def _validate(self, entry: Entry) -> NewCommand | Rejection:
         begun = time.monotonic()
-        verdict = judge(entry, self._keys, self._now())
+        validated = validate(entry, self._keys, self._now())
         if time.monotonic() - begun > SLOW_SECONDS:
             # A message with many thousand problems takes seconds: leases have to be renewed.
             await asyncio.sleep(0)
-        return verdict
+        return validated
 
     async def _take_over_once(self) -> None:
         takes_all, self._takes_all = self._takes_all, False
@@ -332,7 +332,7 @@ class StreamConsumer:
                 return
 
     async def _drop_vanished(self, entries: Sequence[Entry]) -> None:
-        """Acknowledges entries whose content someone deleted; there is nothing left to judge."""
+        """Acknowledges entries whose content someone deleted; there is nothing left to validate."""
         if entries:
             stream = entries[0].stream
             ids = [entry.entry_id for entry in entries]
@@ -368,15 +368,15 @@ class StreamConsumer:
         if not entries:
             return
         stream = entries[0].stream
-        acceptances: list[tuple[Entry, NewCommand]] = []
+        new_commands: list[tuple[Entry, NewCommand]] = []
         rejections: list[Rejection] = []
         for entry in entries:
-            verdict = await self._judge(entry)
-            if isinstance(verdict, Rejection):
-                rejections.append(verdict)
+            validated = await self._validate(entry)
+            if isinstance(validated, Rejection):
+                rejections.append(validated)
             else:
-                acceptances.append((entry, verdict))
-        accepted, conflicts = await self._accept(acceptances, stream)
+                new_commands.append((entry, validated))
+        accepted, conflicts = await self._accept(new_commands, stream)
         rejections += conflicts
         if accepted:
             self._on_accepted(accepted)
@@ -431,15 +431,15 @@ class StreamConsumer:
         conflicts = []
         while batch:
             number += 1
-            verdicts = await self._ledger.accept([acceptance for _, acceptance in batch], stream)
+            statuses = await self._ledger.accept([new for _, new in batch], stream)
             again = []
-            for (entry, acceptance), verdict in zip(batch, verdicts, strict=True):
-                if verdict is AcceptStatus.ACCEPTED:
+            for (entry, new), status in zip(batch, statuses, strict=True):
+                if status is AcceptStatus.ACCEPTED:
                     accepted += 1
-                elif verdict is AcceptStatus.TAKEN and number < MOST_MADE_IDS:
-                    log.warning("intake.id_taken", id=acceptance.command_id, entry=entry.origin)
-                    again.append((entry, with_next_id(entry, acceptance, number, self._now())))
-                elif verdict is not AcceptStatus.DUPLICATE:
-                    conflicts.append(conflict(entry, acceptance, self._keys, self._now()))
+                elif status is AcceptStatus.TAKEN and number < MOST_MADE_IDS:
+                    log.warning("intake.id_taken", id=new.command_id, entry=entry.origin)
+                    again.append((entry, with_next_id(entry, new, number, self._now())))
+                elif status is not AcceptStatus.DUPLICATE:
+                    conflicts.append(conflict(entry, new, self._keys, self._now()))
             batch = again
         return accepted, conflicts

@@ -156,7 +156,7 @@ def _moment(said: object) -> datetime | None:
 
 
 def command_text(command: Any) -> bytes:
-    """Returns a command that someone has parsed as text again, so that the intake can judge it.
+    """Returns a command that someone has parsed as text again, so that the intake can validate it.
 
     Not by orjson: it refuses integers beyond 64 bits and lone surrogates, and what can't be
     written can't be rejected. Without blanks and escapes, which would count against its size.

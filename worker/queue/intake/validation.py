@@ -51,20 +51,20 @@ class Entry:
         return sum(map(len, self.fields.values()))
 
 
-def judge(entry: Entry, keys: Keys, now: float | None = None) -> NewCommand | Rejection:
-    """Returns the acceptance or the rejection of an entry.
+def validate(entry: Entry, keys: Keys, now: float | None = None) -> NewCommand | Rejection:
+    """Returns the new command in an entry, or its rejection.
 
     No message ends the worker, for the next one would read it too: what it makes us stumble over
     is its rejection.
 
     Args:
-        entry: to judge.
+        entry: to validate.
         keys: of the namespace.
         now: seconds since 1970; this machine's time where it is not told.
     """
     now = time.time() if now is None else now
     try:
-        return _judge(entry, keys, now)
+        return _validate(entry, keys, now)
     except MemoryError:
         # It passes, and says nothing of this message.
         raise
@@ -78,7 +78,7 @@ def judge(entry: Entry, keys: Keys, now: float | None = None) -> NewCommand | Re
         return _rejection(entry, raw, error, None, None, now=now)
 
 
-def _judge(entry: Entry, keys: Keys, now: float) -> NewCommand | Rejection:
+def _validate(entry: Entry, keys: Keys, now: float) -> NewCommand | Rejection:
     is_celery = COMMAND_FIELD not in entry.fields
     message = entry.fields.get(CELERY_FIELD if is_celery else COMMAND_FIELD)
     if message is None:
@@ -95,7 +95,7 @@ def _judge(entry: Entry, keys: Keys, now: float) -> NewCommand | Rejection:
     try:
         if is_celery:
             text = unwrap(message)
-        return _acceptance(entry, text, parse_message(text), keys, now)
+        return _new_command(entry, text, parse_message(text), keys, now)
     except InvalidCommandError as exc:
         # Its frames hold all that was made of the message.
         refused = exc.with_traceback(None)
@@ -120,42 +120,42 @@ def _known(command_type: str) -> str | None:
     return command_type if command_type in COMMAND_CLASSES else None
 
 
-def conflict(entry: Entry, acceptance: NewCommand, keys: Keys, now: float) -> Rejection:
+def conflict(entry: Entry, new_command: NewCommand, keys: Keys, now: float) -> Rejection:
     """Returns the rejection of a command whose id stands for another command."""
     error = ErrorBody(
         code=ErrorCode.IDEMPOTENCY_CONFLICT,
-        message=f"the id {acceptance.command_id!r} was used with another type or other data",
+        message=f"the id {new_command.command_id!r} was used with another type or other data",
         problems=[Problem(path="id", message="was used with another type or other data")],
     )
-    command = parse_message(acceptance.text).command
+    command = parse_message(new_command.text).command
     return _rejection(
         entry,
-        acceptance.text,
+        new_command.text,
         error,
-        acceptance.command_type,
-        acceptance.command_id,
+        new_command.command_type,
+        new_command.command_id,
         context=command.context(),
         replies=keys.replies(command.replyto),
         now=now,
     )
 
 
-def with_next_id(entry: Entry, acceptance: NewCommand, number: int, now: float) -> NewCommand:
-    """Returns the acceptance under the next id that can be made for it.
+def with_next_id(entry: Entry, new_command: NewCommand, number: int, now: float) -> NewCommand:
+    """Returns the command under the next id that can be made for it.
 
     The same entry comes by the same ids in the same order, however often it is read: so it finds
     its own row again.
 
     Args:
         entry: without an id of its own.
-        acceptance: under an id that is another command's.
+        new_command: under an id that is another command's.
         number: 1, 2, …
         now: seconds since 1970.
     """
     command_id = f"{entry.origin}~{number}"
-    command = parse_message(acceptance.text).command
+    command = parse_message(new_command.text).command
     event = build_event(command, entry.origin, command_id, EventState.ACCEPTED, {}, now=now)
-    return replace(acceptance, command_id=command_id, event=event)
+    return replace(new_command, command_id=command_id, event=event)
 
 
 def _lane(entry: Entry, text: bytes, priority: Priority) -> Priority:
@@ -167,7 +167,7 @@ def _lane(entry: Entry, text: bytes, priority: Priority) -> Priority:
     return priority if is_said else Priority.BULK
 
 
-def _acceptance(
+def _new_command(
     entry: Entry, text: bytes, parsed: ParsedCommand | ParsedReferral, keys: Keys, now: float
 ) -> NewCommand:
     command = parsed.command

@@ -36,7 +36,7 @@ class CancelStatus(StrEnum):
     MEMBER_OF_GROUP = "member_of_group"
 
 
-_VERDICTS: Final = {
+_STATUSES: Final = {
     0: CancelStatus.ALREADY_ENDED,
     2: CancelStatus.UNKNOWN_ID,
     5: CancelStatus.CANCELLING,
@@ -45,7 +45,7 @@ _VERDICTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class CancelOutcome:
-    """The verdict, and what the caller should know.
+    """The status, and what the caller should know.
 
     Attributes:
         state: the command's state before, empty for an unknown id.
@@ -53,7 +53,7 @@ class CancelOutcome:
         in_doubt: whether a change may have been under way whose outcome nobody waits for now.
     """
 
-    verdict: CancelStatus
+    status: CancelStatus
     state: str
     leaves: dict[str, Any] = field(default_factory=dict)
     in_doubt: bool = False
@@ -148,8 +148,8 @@ async def cancel(
         )
         if code == _CANCELLED:
             return CancelOutcome(CancelStatus.CANCELLED, state.decode(), row.leaves, row.in_doubt)
-        if (verdict := _VERDICTS.get(code)) is not None:
-            return CancelOutcome(verdict, state.decode())
+        if (status := _STATUSES.get(code)) is not None:
+            return CancelOutcome(status, state.decode())
 
 
 async def _item_or_unknown(redis: Redis, keys: Keys, item_id: str) -> CancelOutcome:

@@ -44,12 +44,12 @@ class Deadlines:
     def __init__(self, redis: Redis, keys: Keys, *, lease_seconds: float) -> None:
         self._keys = keys
         self._lease_ms = int(lease_seconds * 1000)
-        self._claim_late = load_script(redis, "claim_late")
+        self._claim_expired = load_script(redis, "claim_expired")
 
     async def claim(self, most: int) -> ExpiredClaim:
         """Takes leases on commands whose deadline has passed while they waited."""
         keys = self._keys
-        next_ms, rows = await self._claim_late(
+        next_ms, rows = await self._claim_expired(
             keys=[keys.deadlines, keys.due_interactive, keys.due_bulk, keys.due_suspect],
             args=[keys.prefix, self._lease_ms, most, int(AGAIN_SECONDS * 1000), MOST_TEXT_BYTES],
         )

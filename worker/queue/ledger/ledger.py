@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_VERDICTS = (
+_STATUSES = (
     AcceptStatus.ACCEPTED,
     AcceptStatus.DUPLICATE,
     AcceptStatus.CONFLICT,
@@ -166,7 +166,7 @@ class Ledger:
             ],
             args=args,
         )
-        return [_VERDICTS[code] for code in reply]
+        return [_STATUSES[code] for code in reply]
 
     async def reject(
         self, batch: Sequence[Rejection], stream: CommandStream = CommandStream.COMMON

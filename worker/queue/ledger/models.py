@@ -135,7 +135,7 @@ class NewCommand:
 
 
 class AcceptStatus(StrEnum):
-    """What became of an acceptance.
+    """What became of a new command.
 
     Attributes:
         TAKEN: the id that was made for it stands for another command; it needs another one.

@@ -1,4 +1,4 @@
-"""The engine of a worker process: one asyncio loop in a thread, for intake, runs and sweeps."""
+"""The supervisor of a worker process: one asyncio loop in a thread, for intake, runs and sweeps."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ SILENT_SWEEPS = 5
 
 
 class SupervisorStoppedError(Exception):
-    """The engine has stopped: nothing was done."""
+    """The supervisor has stopped: nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """What the composition root builds for an engine, on the engine's loop.
+    """What the composition root builds for a supervisor, on the supervisor's loop.
 
     Attributes:
         epoch: tells that someone emptied Redis.
@@ -109,7 +109,7 @@ class Supervisor:
     """Starts and stops everything that runs on the loop.
 
     Args:
-        build: builds the components; called on the loop, with the engine's `notify`.
+        build: builds the components; called on the loop, with the supervisor's `notify`.
         publish_wake_up: sends the Celery message that opens a drain; may block.
         on_broken: called once when a part has ended that never should, or the ledger is lost.
     """
@@ -126,7 +126,7 @@ class Supervisor:
         self._on_broken = on_broken
         self._times = times
         self._loop = uvloop.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="supervisor", daemon=True)
         self._ready: Future[None] = Future()
         self._calling = threading.Lock()
         self._calls: set[Future[Any]] = set()
@@ -168,7 +168,7 @@ class Supervisor:
 
     async def _submit(self, text: bytes, stream: CommandStream) -> None:
         if self._components is None:
-            raise RuntimeError("the engine has not started")
+            raise RuntimeError("the supervisor has not started")
         keys = self._components.ledger.keys
         await self._components.redis.xadd(keys.stream(stream), {COMMAND_FIELD: text})
 
@@ -258,7 +258,7 @@ class Supervisor:
             SettingError: it can't.
             LedgerLostError: the ledger was lost and nobody has accepted that.
         """
-        outage = Outage("engine.redis_awaited")
+        outage = Outage("supervisor.redis_awaited")
         while True:
             if self._stopping:
                 raise SystemExit(0)
@@ -282,7 +282,7 @@ class Supervisor:
                 break
         if not facts.keeps_what_it_acknowledged:
             log.warning(
-                "engine.redis_forgets",
+                "supervisor.redis_forgets",
                 advice="a crash of Redis may lose commands: set appendonly yes, appendfsync always",
             )
 
@@ -295,7 +295,7 @@ class Supervisor:
         if isinstance(error, LedgerLostError):
             log.critical("ledger.lost", message=error.message)
         else:
-            log.critical("engine.task_ended", task=task.get_name(), exc_info=error)
+            log.critical("supervisor.task_ended", task=task.get_name(), exc_info=error)
         self.stop_claiming()
         self._on_broken()
 
@@ -330,7 +330,7 @@ class Supervisor:
         """Sees that commands are due and no wake-up comes: its consumer may be in trouble."""
         self._silent_sweeps = self._silent_sweeps + 1 if due and not components.pool.draining else 0
         if self._silent_sweeps >= SILENT_SWEEPS:
-            log.warning("engine.wake_ups_missed", due=due)
+            log.warning("supervisor.wake_ups_missed", due=due)
             self._drain_unasked()
 
     def notify(self, count: int) -> None:
@@ -351,7 +351,7 @@ class Supervisor:
             except RuntimeError as exc:
                 # No thread can be started now; the sweep sees to what is due, and tries again.
                 self._wake_up_pending = False
-                log.warning("engine.wake_up_failed", error=str(exc), kind=type(exc).__name__)
+                log.warning("supervisor.wake_up_failed", error=str(exc), kind=type(exc).__name__)
 
     def _send_wake_up(self, pause_seconds: float) -> None:
         trouble = None
@@ -372,7 +372,9 @@ class Supervisor:
         self._wake_up_pending = False
         # In an outage of Redis that is told already.
         if trouble is not None and not (self._components and self._components.ledger.outage.lasts):
-            log.warning("engine.wake_up_failed", error=str(trouble), kind=type(trouble).__name__)
+            log.warning(
+                "supervisor.wake_up_failed", error=str(trouble), kind=type(trouble).__name__
+            )
 
     async def _sweep(self, components: Components) -> None:
         """Finds what is due though nobody was told: retries, polls, lost wake-ups, dead runs."""
@@ -433,4 +435,4 @@ async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=CANCEL_PAUSE_SECONDS)
         for task in left:
-            log.warning("engine.task_lingered", task=task.get_name())
+            log.warning("supervisor.task_lingered", task=task.get_name())

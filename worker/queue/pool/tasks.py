@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 RUN_TASK = "trainmaster.run"
 
 
-def register_tasks(app: Celery, engine: Callable[[], Supervisor]) -> None:
+def register_tasks(app: Celery, supervisor: Callable[[], Supervisor]) -> None:
     """Registers both tasks with an app.
 
     Args:
         app: gets the tasks.
-        engine: returns the engine of this process.
+        supervisor: returns the supervisor of this process.
     """
 
     @app.task(name=RUN_TASK)
     def run() -> None:
         """Runs what is due for a time slice. The message carries nothing: the ledger knows."""
-        engine().drain()
+        supervisor().drain()
 
     @app.task(name=SUBMIT_TASK, bind=True)
     def submit(self: Task[..., None], *args: Any, **kwargs: Any) -> None:
-        """Adds a command to the stream; its judge is the intake, as for every other command."""
+        """Adds a command to the stream; the intake validates it, as it does every other command."""
         command: Any
         try:
             command = submitted(args, kwargs)
@@ -47,4 +47,4 @@ def register_tasks(app: Celery, engine: Callable[[], Supervisor]) -> None:
             # Celery may deliver a message twice; with its id the second one does nothing.
             command = {**command, "id": self.request.id}
         priority = command.get("priority") if isinstance(command, dict) else None
-        engine().submit(command_text(command), priority)
+        supervisor().submit(command_text(command), priority)

@@ -2,7 +2,7 @@
 
 Celery's own ends the process at an error that is no loss of the connection: at READONLY,
 NOREPLICAS, WRONGTYPE, NOPERM, and at a message that it can't read. A wake-up is worth none of
-that: the engine drains by itself while none comes through.
+that: the supervisor drains by itself while none comes through.
 """
 
 from __future__ import annotations

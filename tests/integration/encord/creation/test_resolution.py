@@ -282,4 +282,4 @@ async def test_a_row_that_someone_wrote_over_is_in_no_doubt_and_can_be_cancelled
     outcome = await cancel(
         bench.redis, bench.ledger.keys, sent, retention_seconds=60, reply_retention_seconds=60
     )
-    assert outcome.verdict == "cancelled"
+    assert outcome.status == "cancelled"

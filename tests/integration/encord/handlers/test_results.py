@@ -329,7 +329,7 @@ async def test_a_cancelled_command_runs_no_more(bench: Bench) -> None:
         retention_seconds=60,
         reply_retention_seconds=60,
     )
-    assert outcome.verdict is CancelStatus.CANCELLED
+    assert outcome.status is CancelStatus.CANCELLED
     assert outcome.leaves["training_uuid"]
     assert await bench.ledger.finish([await bench.executor.carry_out(run)]) == [False]
     assert await bench.states(sent) == ["accepted", "started", "cancelled"]

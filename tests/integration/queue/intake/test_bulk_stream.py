@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from schemas.enums import Priority
-from tests.integration.ledger_acts import MODEL_UUID, acceptance, events
+from tests.integration.ledger_acts import MODEL_UUID, events, new_command
 from tests.integration.queue.intake.test_consumer import good, intake_of, running, until
 from trainmaster_client import Client
 from worker.cli.replaying import Edit, prepare
@@ -437,10 +437,10 @@ async def test_a_made_id_that_is_taken_leaves_the_entry_pending_until_it_has_ano
     await add(redis, keys, BULK, good(), ENTRY)
     await redis.xreadgroup(GROUP, "tester", {keys.bulk_commands: ">"})
     await redis.hset(keys.command(ENTRY), mapping={"f": "x", "q": "1-1"})
-    made = acceptance(ENTRY.encode(), ENTRY, id_is_made=True)
+    made = new_command(ENTRY.encode(), ENTRY, id_is_made=True)
     assert await ledger.accept([made], BULK) == [AcceptStatus.TAKEN]
     assert await pending(redis, keys) == 1
-    made = acceptance(ENTRY.encode(), "another", id_is_made=True)
+    made = new_command(ENTRY.encode(), "another", id_is_made=True)
     assert await ledger.accept([made], BULK) == [AcceptStatus.ACCEPTED]
     assert await ledger.accept([made], BULK) == [AcceptStatus.DUPLICATE]
     assert await pending(redis, keys) == 0

@@ -21,8 +21,8 @@ from tests.integration.backfilling import (
 from tests.integration.ledger_acts import (
     TEXT,
     accept_one,
-    acceptance,
     lease_one,
+    new_command,
     open_group,
     read_entry,
 )
@@ -81,7 +81,7 @@ Prepare: TypeAlias = "Callable[[World], Awaitable[Act]]"
 async def accepting(world: World) -> Act:
     await open_group(world.redis, world.keys)
     batch = [
-        acceptance(
+        new_command(
             await read_entry(world.redis, world.keys),
             command_id,
             replies=world.replies,
@@ -96,7 +96,7 @@ async def accepting(world: World) -> Act:
 
 async def accepting_made_ids(world: World) -> Act:
     await open_group(world.redis, world.keys)
-    batch = [acceptance(await read_entry(world.redis, world.keys), id_is_made=True)]
+    batch = [new_command(await read_entry(world.redis, world.keys), id_is_made=True)]
     await world.ledger.accept(batch)
     return lambda redis: ledger_of(redis, world.keys).accept(batch)
 
@@ -155,7 +155,7 @@ async def claiming_of_an_ended_backfill(world: World) -> Act:
     return lambda client: ledger_of(client, world.keys).claim(10, bulk_most=10)
 
 
-async def claiming_late(world: World) -> Act:
+async def claiming_expired(world: World) -> Act:
     redis, keys = world.redis, world.keys
     await open_group(redis, keys)
     for command_id in ("one", "broken", "running"):
@@ -441,7 +441,7 @@ ACTS: Final[dict[str, dict[str, Prepare]]] = {
         "a hold": claiming_in_a_hold,
         "an ended backfill": claiming_of_an_ended_backfill,
     },
-    "claim_late": {"": claiming_late},
+    "claim_expired": {"": claiming_expired},
     "renew": {"": renewing},
     "checkpoint": {"": noting},
     "finish": {

@@ -13,9 +13,9 @@ from tests.conftest import REPLY_SECONDS
 from tests.integration.ledger_acts import (
     TEXT,
     accept_one,
-    acceptance,
     events,
     every_server,
+    new_command,
     now_ms,
     open_group,
     raw_events,
@@ -133,7 +133,7 @@ async def test_one_batch_may_hold_the_same_id_three_times(
 ) -> None:
     await open_group(redis, keys)
     entries = [await read_entry(redis, keys) for _ in range(3)]
-    batch = [acceptance(entry) for entry in entries]
+    batch = [new_command(entry) for entry in entries]
     batch[2] = replace(batch[2], fingerprint=b"other")
     assert await ledger.accept(batch) == [
         AcceptStatus.ACCEPTED,
@@ -146,7 +146,7 @@ async def test_accepting_again_after_a_lost_reply_is_harmless(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     await open_group(redis, keys)
-    item = acceptance(await read_entry(redis, keys), replies=keys.replies("shop"))
+    item = new_command(await read_entry(redis, keys), replies=keys.replies("shop"))
     assert await ledger.accept([item]) == [AcceptStatus.ACCEPTED]
     assert await ledger.accept([item]) == [AcceptStatus.DUPLICATE]
     assert await redis.xlen(keys.events) == 1
@@ -167,7 +167,7 @@ async def test_of_many_workers_that_accept_one_id_exactly_one_wins(
         for number in range(50):
             verdicts = await asyncio.gather(
                 *(
-                    each.accept([acceptance(entry, f"id-{number}")])
+                    each.accept([new_command(entry, f"id-{number}")])
                     for each, entry in zip(ledgers, entries, strict=True)
                 )
             )

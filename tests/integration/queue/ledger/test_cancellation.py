@@ -13,10 +13,10 @@ from schemas.enums import Priority
 from tests.conftest import REPLY_SECONDS, RETENTION_SECONDS
 from tests.integration.ledger_acts import (
     accept_one,
-    acceptance,
     events,
     every_server,
     lease_one,
+    new_command,
     open_group,
     read_entry,
     snapshot,
@@ -70,7 +70,7 @@ async def test_who_ran_a_cancelled_command_is_fenced(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
     lease = await lease_one(redis, ledger)
-    assert (await cancelled(redis, keys)).verdict is CancelStatus.CANCELLED
+    assert (await cancelled(redis, keys)).status is CancelStatus.CANCELLED
     before = await snapshot(redis, keys)
     assert await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1, event=b"e")]) == [False]
     assert (await ledger.checkpoint(lease, {"a": 1}))[0] is CheckpointStatus.FENCED
@@ -108,7 +108,7 @@ async def test_an_ended_or_unknown_command_is_left_as_it_is(
     before = await snapshot(redis, keys)
     ended = await cancelled(redis, keys)
     assert ended == CancelOutcome(CancelStatus.ALREADY_ENDED, "succeeded")
-    assert (await cancelled(redis, keys, "other")).verdict is CancelStatus.UNKNOWN_ID
+    assert (await cancelled(redis, keys, "other")).status is CancelStatus.UNKNOWN_ID
     assert await snapshot(redis, keys) == before
 
 
@@ -192,13 +192,13 @@ async def test_a_training_recorded_while_it_cancels_is_in_the_event_or_the_check
     """Nothing is recorded between what the event was written for and the end of the row."""
     await open_group(redis, keys)
     entry = await read_entry(redis, keys, TRAIN["text"])
-    await ledger.accept([acceptance(entry, f"id-{number}", **TRAIN) for number in range(100)])
+    await ledger.accept([new_command(entry, f"id-{number}", **TRAIN) for number in range(100)])
     for lease in (await ledger.claim(100)).leases:
         (recorded, _), outcome = await asyncio.gather(
             ledger.checkpoint(lease, {}, phase=Phase.APPLIED, leaves=training_goes_on("u")),
             cancelled(redis, keys, lease.command_id),
         )
-        assert outcome.verdict is CancelStatus.CANCELLED
+        assert outcome.status is CancelStatus.CANCELLED
         assert (recorded is CheckpointStatus.DONE) == bool(outcome.leaves)
 
 
@@ -232,7 +232,7 @@ async def test_of_cancel_and_completion_exactly_one_wins_in_1000_races(
     await open_group(redis, keys)
     entry = await read_entry(redis, keys)
     ids = [f"id-{number}" for number in range(1000)]
-    await ledger.accept([acceptance(entry, command_id) for command_id in ids])
+    await ledger.accept([new_command(entry, command_id) for command_id in ids])
     leases = (await ledger.claim(1000)).leases
     wins: dict[str, int] = {"cancel": 0, "finish": 0}
 
@@ -243,7 +243,7 @@ async def test_of_cancel_and_completion_exactly_one_wins_in_1000_races(
         outcome, done = await asyncio.gather(
             cancelled(redis, keys, lease.command_id), _later(ledger, finish, number % 4)
         )
-        assert (outcome.verdict is CancelStatus.CANCELLED) != done
+        assert (outcome.status is CancelStatus.CANCELLED) != done
         wins["finish" if done else "cancel"] += 1
 
     for start in range(0, 1000, 50):

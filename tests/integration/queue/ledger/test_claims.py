@@ -14,9 +14,9 @@ from tests.conftest import RETENTION_SECONDS
 from tests.integration.ledger_acts import (
     TEXT,
     accept_one,
-    acceptance,
     every_server,
     lease_one,
+    new_command,
     now_ms,
     open_group,
     raw_events,
@@ -77,7 +77,7 @@ async def test_no_two_claims_get_the_same_row(redis: Redis, ledger: Ledger, keys
     """Not even where more are under way at once than a worker has connections by habit."""
     await open_group(redis, keys)
     entry = await read_entry(redis, keys)
-    await ledger.accept([acceptance(entry, f"id-{number}") for number in range(400)])
+    await ledger.accept([new_command(entry, f"id-{number}") for number in range(400)])
     claims = await asyncio.gather(*(ledger.claim(7) for _ in range(80)))
     claimed = [lease.command_id for claim in claims for lease in claim.leases]
     assert sorted(claimed) == sorted(f"id-{number}" for number in range(400))
@@ -100,7 +100,7 @@ async def test_the_bulk_lane_gets_its_share_before_and_the_rest_after_the_intera
     entry = await read_entry(redis, keys)
     for lane in Priority:
         await ledger.accept([
-            acceptance(entry, f"{lane}-{number}", lane=lane) for number in range(10)
+            new_command(entry, f"{lane}-{number}", lane=lane) for number in range(10)
         ])
     claimed = (await ledger.claim(12, bulk_first=1, bulk_most=5)).leases
     lanes = [lease.lane for lease in claimed]
@@ -116,7 +116,7 @@ async def test_a_claim_ends_with_the_row_whose_text_makes_it_large_enough(
     entry = await read_entry(redis, keys)
     for lane in Priority:
         await ledger.accept([
-            acceptance(entry, f"{lane}-{number}", lane=lane, text=b"x" * 1000)
+            new_command(entry, f"{lane}-{number}", lane=lane, text=b"x" * 1000)
             for number in range(6)
         ])
     claim = await ledger.claim(12, bulk_first=3, bulk_most=6, most_bytes=4500, bulk_bytes=1500)
@@ -135,7 +135,7 @@ async def test_late_commands_are_ended_in_claims_that_are_bounded_by_bytes(
     entry = await read_entry(redis, keys)
     passed = await now_ms(redis) - 1000
     await ledger.accept([
-        acceptance(entry, f"late-{number}", deadline_ms=passed, text=b"x" * 1024 * 1024)
+        new_command(entry, f"late-{number}", deadline_ms=passed, text=b"x" * 1024 * 1024)
         for number in range(10)
     ])
     deadlines = Deadlines(redis, keys, lease_seconds=30)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from redis.exceptions import ResponseError
 
-from tests.integration.ledger_acts import acceptance, open_group, read_entry
+from tests.integration.ledger_acts import new_command, open_group, read_entry
 from worker.errors import LedgerLostError
 from worker.queue.ledger.epoch import Epoch
 
@@ -70,6 +70,6 @@ async def test_nothing_is_accepted_into_a_ledger_that_was_emptied(
     await open_group(redis, keys)
     entry = await read_entry(redis, keys)
     with pytest.raises(ResponseError, match="LEDGERLOST"):
-        await ledger.accept([acceptance(entry, "again")])
+        await ledger.accept([new_command(entry, "again")])
     assert not await redis.exists(keys.command("again"))
     assert await redis.xlen(keys.commands) == 1, "the entry waits for whoever accepts the loss"

@@ -11,9 +11,9 @@ from redis.exceptions import ResponseError
 from tests.integration.backfilling import NAME, begin, command
 from tests.integration.ledger_acts import (
     accept_one,
-    acceptance,
     events,
     lease_one,
+    new_command,
     open_group,
     raw_events,
     read_entry,
@@ -115,10 +115,10 @@ async def test_an_acceptance_that_the_events_refuse_is_accepted_later_with_its_e
     entry = await read_entry(redis, keys)
     await exhaust(redis, keys.events)
     with pytest.raises(ResponseError):
-        await ledger.accept([acceptance(entry)])
+        await ledger.accept([new_command(entry)])
     assert await redis.exists(keys.command("one")) == 0
     await redis.delete(keys.events)
-    assert await ledger.accept([acceptance(entry)]) == [AcceptStatus.ACCEPTED]
+    assert await ledger.accept([new_command(entry)]) == [AcceptStatus.ACCEPTED]
     assert len(await events(redis, keys.events)) == 1
 
 

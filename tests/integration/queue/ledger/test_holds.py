@@ -12,8 +12,8 @@ from schemas.enums import Priority
 from tests.console import Console, running_worker, wait_until
 from tests.integration.ledger_acts import (
     accept_one,
-    acceptance,
     lease_one,
+    new_command,
     now_ms,
     open_group,
     read_entry,
@@ -215,7 +215,7 @@ async def test_a_release_hastens_them_all_however_many_wait_and_whatever_stands_
     """More than are looked at in one step, and every third of them waits for something else."""
     await open_group(redis, keys)
     entry = await read_entry(redis, keys)
-    await ledger.accept([acceptance(entry, f"c-{number}") for number in range(1500)])
+    await ledger.accept([new_command(entry, f"c-{number}") for number in range(1500)])
     leases = (await ledger.claim(1500)).leases
     ends = [
         RunResult(

@@ -17,10 +17,10 @@ from tests.integration.ledger_acts import (
     MODEL_UUID,
     TEXT,
     accept_one,
-    acceptance,
     events,
     every_server,
     lease_one,
+    new_command,
     now_ms,
     open_group,
     read_entry,
@@ -191,7 +191,7 @@ async def test_listing_goes_through_more_rows_than_one_page(
 ) -> None:
     await open_group(redis, keys)
     entry = await read_entry(redis, keys)
-    await ledger.accept([acceptance(entry, f"id-{number:04d}") for number in range(1200)])
+    await ledger.accept([new_command(entry, f"id-{number:04d}") for number in range(1200)])
     rows = await newest(redis, keys, 2000)
     assert len(set(rows)) == len(rows) == 1200
 
@@ -309,7 +309,7 @@ async def test_a_paused_lane_lets_one_command_through_when_its_pause_is_over(
 ) -> None:
     await open_group(redis, keys)
     entry = await read_entry(redis, keys)
-    await ledger.accept([acceptance(entry, f"id-{number}") for number in range(5)])
+    await ledger.accept([new_command(entry, f"id-{number}") for number in range(5)])
     await accept_one(redis, ledger, "bulk", lane=Priority.BULK)
     lanes = Lanes(redis, keys)
     await lanes.pause(Priority.INTERACTIVE, "all fails", 3600)

@@ -13,7 +13,7 @@ from tests.console import wait_until
 from tests.integration.ledger_acts import (
     TEXT,
     accept_one,
-    acceptance,
+    new_command,
     now_ms,
     open_group,
     raw_events,
@@ -133,7 +133,7 @@ async def test_what_was_due_is_due_though_the_clock_went_back(
     entry = await read_entry(redis, keys)
     # More than one page of the script, with many of the same moment.
     for start in range(0, 1200, 200):
-        await ledger.accept([acceptance(entry, f"c-{start + more}") for more in range(200)])
+        await ledger.accept([new_command(entry, f"c-{start + more}") for more in range(200)])
     assert await go_back(clock, ledger) == 1200
     assert await ledger.count_due() == (1200, 0, 0)
 
@@ -151,7 +151,7 @@ async def test_many_that_wait_for_one_moment_keep_nothing_behind_them_from_being
     entry = await read_entry(redis, keys)
     for start in range(0, 3 * PAGE, PAGE):
         batch = [
-            acceptance(entry, f"c-{start + more}", not_before_ms=later) for more in range(PAGE)
+            new_command(entry, f"c-{start + more}", not_before_ms=later) for more in range(PAGE)
         ]
         await ledger.accept(batch)
     async with asyncio.timeout(60):

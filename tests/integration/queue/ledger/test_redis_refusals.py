@@ -66,8 +66,8 @@ TROUBLES: dict[str, tuple[Act, Act]] = {
 # The ledger takes writes all the time; only Celery can send no wake-up, or take none. And what the
 # worker tells once a command had to do without one, for no drain was open any more.
 WITHOUT_WAKE_UPS = {
-    "no right to read lists": b"engine.wake_ups_missed",
-    "wake-ups in a key of the wrong type": b"engine.wake_up_failed",
+    "no right to read lists": b"supervisor.wake_ups_missed",
+    "wake-ups in a key of the wrong type": b"supervisor.wake_up_failed",
 }
 
 

@@ -16,9 +16,9 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from schemas.enums import Priority
 from tests.integration.ledger_acts import (
     accept_one,
-    acceptance,
     every_server,
     lease_one,
+    new_command,
     now_ms,
     open_group,
     raw_events,
@@ -88,7 +88,7 @@ async def run_cancel(redis: Redis, keys: Keys, command_id: str) -> CancelStatus:
     outcome = await cancel(
         redis, keys, command_id, retention_seconds=60, reply_retention_seconds=60
     )
-    return outcome.verdict
+    return outcome.status
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -109,8 +109,8 @@ async def test_a_shared_key_of_the_wrong_type_stops_every_script_before_it_has_w
     replies = keys.replies("shop")
     acts: dict[str, Callable[[], Awaitable[Any]]] = {
         "accept": lambda: ledger.accept([
-            acceptance(entry, "new", replies=replies),
-            acceptance(entry, "bulk", replies=replies, lane=Priority.BULK),
+            new_command(entry, "new", replies=replies),
+            new_command(entry, "bulk", replies=replies, lane=Priority.BULK),
         ]),
         "reject": lambda: ledger.reject([Rejection(bad, b"e", b"d", replies)]),
         "claim": lambda: ledger.claim(10, bulk_first=1, bulk_most=10, suspects=1),
@@ -126,7 +126,7 @@ async def test_a_shared_key_of_the_wrong_type_stops_every_script_before_it_has_w
             RunResult(lease, RowState.FAILED, 1, event=b"e", replies=replies, dead_letter=b"d")
         ]),
         "cancel": lambda: run_cancel(redis, keys, "waiting"),
-        "claim_late": lambda: Deadlines(redis, keys, lease_seconds=30).claim(10),
+        "claim_expired": lambda: Deadlines(redis, keys, lease_seconds=30).claim(10),
     }
     touches = {
         "commands": {"accept", "reject"},
@@ -139,11 +139,11 @@ async def test_a_shared_key_of_the_wrong_type_stops_every_script_before_it_has_w
             "checkpoint",
             "finish",
             "cancel",
-            "claim_late",
+            "claim_expired",
         },
-        "due_bulk": {"accept", "claim", "renew", "checkpoint", "finish", "cancel", "claim_late"},
-        "due_suspect": {"claim", "cancel", "claim_late"},
-        "deadlines": {"accept", "finish", "cancel", "claim_late"},
+        "due_bulk": {"accept", "claim", "renew", "checkpoint", "finish", "cancel", "claim_expired"},
+        "due_suspect": {"claim", "cancel", "claim_expired"},
+        "deadlines": {"accept", "finish", "cancel", "claim_expired"},
     }[name]
     for act in touches:
         assert await raises_wrong_type(acts[act]()), act
@@ -176,7 +176,7 @@ async def test_a_row_of_the_wrong_type_is_a_conflict_and_harms_no_other_of_its_b
     await open_group(redis, keys)
     await redis.set(keys.command("taken"), "x")
     entry = await read_entry(redis, keys)
-    batch = [acceptance(entry, command_id) for command_id in ("first", "taken", "last")]
+    batch = [new_command(entry, command_id) for command_id in ("first", "taken", "last")]
     assert await ledger.accept(batch) == [
         AcceptStatus.ACCEPTED,
         AcceptStatus.CONFLICT,
@@ -244,7 +244,7 @@ async def test_a_full_redis_refuses_each_script_whole_and_works_again_after(
     )
     failed = RunResult(lease, RowState.FAILED, 1, event=b"e", dead_letter=b"d")
     acts: list[Callable[[], Awaitable[Any]]] = [
-        lambda: ledger.accept([acceptance(entry, "new")]),
+        lambda: ledger.accept([new_command(entry, "new")]),
         lambda: ledger.reject([Rejection(bad, b"e", b"d", "")]),
         lambda: ledger.claim(10),
         lambda: ledger.checkpoint(lease, {"a": 1}),
@@ -379,7 +379,7 @@ async def test_an_ended_id_costs_half_a_kilobyte_at_most(
     ids = [f"predict-street-2026-11-25-{number:08d}" for number in range(2000)]
     empty = (await redis.info("memory"))["used_memory_dataset"]
     for start in range(0, 2000, 250):
-        batch = [acceptance(entry, name, command_type="predict") for name in ids[start:][:250]]
+        batch = [new_command(entry, name, command_type="predict") for name in ids[start:][:250]]
         await ledger.accept(batch)
         leases = (await ledger.claim(250)).leases
         await ledger.finish([

@@ -29,12 +29,12 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Include: answer
-local verdicts, done = {}, {}
+local statuses, done = {}, {}
 for i = 6, #ARGV, 11 do
   local entry, id, fingerprint, lane = ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
   local row = prefix .. 'command:' .. id
   local known = redis.pcall('HGET', row, 'f')
-  local verdict = 0
+  local status = 0
   if not known then
     local not_before = tonumber(ARGV[i + 5])
     -- First what may be refused: a row without its event would pass for known when it is repeated.
@@ -52,19 +52,19 @@ for i = 6, #ARGV, 11 do
     end
   elseif ARGV[i + 10] == '1' then
     local is_own = known == fingerprint and redis.call('HGET', row, 'q') == ARGV[5] .. entry
-    verdict = is_own and 1 or 3
+    status = is_own and 1 or 3
   elseif known == fingerprint then
-    verdict = 1
+    status = 1
   else
-    verdict = 2
+    status = 2
   end
-  if verdict < 2 then
+  if status < 2 then
     done[#done + 1] = entry
   end
-  verdicts[#verdicts + 1] = verdict
+  statuses[#statuses + 1] = status
 end
 if #done > 0 then
   redis.call('XACK', KEYS[1], group, unpack(done))
   redis.call('XDEL', KEYS[1], unpack(done))
 end
-return verdicts
+return statuses
