@@ -24,7 +24,7 @@ from schemas.commands import COMMAND_CLASSES
 from schemas.events import EVENT_DATA, ErrorCode
 from schemas.fields import data_classes, fields_of
 from tools.settings_reference import setting_rows
-from worker.cli.examples import submit_line
+from worker.cli.describe import submit_line
 from worker.cli.main import commands as console_script
 
 if TYPE_CHECKING:

@@ -152,7 +152,7 @@ def test_what_has_ended_is_not_cancelled_and_keeps_its_end(control: Control) -> 
     command_id = control.submit("list_models")
     control.wait_for(command_id, "succeeded")
     said = control.cancel(command_id)
-    assert (said.code, said.out) == (1, f"{command_id}: it had ended before: succeeded\n")
+    assert (said.code, said.out) == (1, f"{command_id}: it had already ended: succeeded\n")
     assert control.states(command_id) == ["accepted", "succeeded"]
 
 

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from schemas.wording import counted
-from worker.cli.arguments import DURATION, PAST, json_option, milliseconds, newest_option
+from worker.cli.arguments import (
+    DURATION,
+    ERROR_CODE,
+    LETTER_TYPE,
+    PAST,
+    ArgumentError,
+    json_option,
+    milliseconds,
+    newest_option,
+    read_data,
+    read_value,
+)
 from worker.cli.completion import complete_letters
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import describe_error, show_timestamp
@@ -24,10 +35,11 @@ from worker.cli.output import (
     print_table,
     safe_text,
 )
-from worker.cli.replay import reason_option, replay, type_option
+from worker.cli.prepare import PERHAPS_DONE, Edit, Refusal, Replay, prepare_replay
 from worker.queue.ledger.dead_letters import DeadLetter, DeadLetters
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime, timedelta
 
     from redis.asyncio import Redis
@@ -43,6 +55,18 @@ _COLUMNS: Final = (
 )
 
 
+reason_option: Final = click.option(
+    "--reason", type=ERROR_CODE, metavar="CODE", help="Only with this error code."
+)
+type_option: Final = click.option(
+    "--type",
+    "command_type",
+    type=LETTER_TYPE,
+    metavar="TYPE",
+    help="Only this command type; `command` means a message whose type can't be read.",
+)
+
+
 @click.group("dead-letters")
 def dead_letters() -> None:
     """Look at what failed or was rejected; send it again or delete it.
@@ -51,13 +75,10 @@ def dead_letters() -> None:
     """
 
 
-dead_letters.add_command(replay)
-
-
 @dead_letters.command("list")
 @reason_option
 @type_option
-@click.option("--since", type=PAST, help="Only what died since then: RFC 3339, or like 2h ago.")
+@click.option("--since", type=PAST, help="Only newer than this: RFC 3339, or a duration like 2h.")
 @newest_option
 @json_option
 @ledger_command
@@ -72,8 +93,7 @@ def list_letters(
 ) -> None:
     """List dead letters, newest first.
 
-    On a terminal ids are shortened and some columns left out where it is too narrow; through a pipe
-    and with --json all of it stands in full.
+    A narrow terminal shows shortened ids and fewer columns; a pipe and --json get everything.
     """
 
     async def look(redis: Redis) -> list[DeadLetter]:
@@ -153,8 +173,73 @@ def show(*, ledger: LedgerContext, key: str, as_json: bool) -> None:
 @dead_letters.command()
 @click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=complete_letters)
 @reason_option
-@click.option("--older-than", type=DURATION, help="Only what died so long ago, like 7d.")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@type_option
+@click.option("--all", "everything", is_flag=True, help="All, or all with this reason and type.")
+@click.option("--dry-run", is_flag=True, help="Show the commands that would be sent.")
+@click.option("--data", metavar="JSON", help="Send this in place of the command's data.")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Change the data.")
+@click.option(
+    "--attribute",
+    "attributes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change an attribute of the command; null removes it.",
+)
+@json_option
+@ledger_command
+def replay(  # noqa: PLR0913 - one for each option
+    *,
+    ledger: LedgerContext,
+    keys: tuple[str, ...],
+    reason: str | None,
+    command_type: str | None,
+    everything: bool,
+    dry_run: bool,
+    data: str | None,
+    pairs: tuple[str, ...],
+    attributes: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Send commands again, as they were or changed, and remove their letters.
+
+    Each gets a new id and names the old one in causationid; a deadline that has passed is dropped.
+    What would be rejected is not sent. Where nobody knows whether a change happened
+    (outcome_unknown), look at the API first: --all leaves those out unless --reason names them.
+    """
+    if bool(keys) == everything:
+        raise click.UsageError("name letters by KEY, or take all of them with --all")
+    edit = _read_edit(data, pairs, attributes)
+
+    async def act(redis: Redis) -> list[Replay | Refusal]:
+        letters = DeadLetters(redis, ledger.keys)
+        found = await letters.select(keys, reason=reason, command_type=command_type)
+        now = await letters.now()
+        outcomes: list[Replay | Refusal] = []
+        for key, letter in found:
+            may_be_done = bool(keys) or (letter is not None and letter.reason == reason)
+            outcome = prepare_replay(key, letter, edit, now, may_be_done=may_be_done)
+            if isinstance(outcome, Replay) and not dry_run:
+                await letters.replay(outcome.letter)
+            outcomes.append(outcome)
+        return outcomes
+
+    outcomes = ledger.run(act)
+    for outcome in outcomes:
+        _print_outcome(outcome, dry_run=dry_run, as_json=as_json)
+    refused = sum(isinstance(outcome, Refusal) for outcome in outcomes)
+    if not as_json:
+        done = "would be sent" if dry_run else "sent"
+        rest = f", {refused} not" if refused else ""
+        click.echo(f"{counted(len(outcomes) - refused, 'command')} {done}{rest}", err=True)
+    if refused:
+        raise SystemExit(FAILED)
+
+
+@dead_letters.command()
+@click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=complete_letters)
+@reason_option
+@click.option("--older-than", type=DURATION, help="Only older than this, like 7d.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @ledger_command
 def purge(
@@ -199,6 +284,54 @@ def purge(
         click.echo(f"{counted(purged, 'dead letter')} deleted")
     if missing:
         raise SystemExit(FAILED)
+
+
+def _read_edit(data: str | None, pairs: Sequence[str], attributes: Sequence[str]) -> Edit:
+    replacement = None
+    if data is not None:
+        replacement = read_value(data)
+        if not isinstance(replacement, dict):
+            raise click.UsageError("--data must be a JSON object")
+    changes: dict[str, Any] = {}
+    for attribute in attributes:
+        name, equals, text = attribute.partition("=")
+        if not equals or not name or name in {"data", "id"}:
+            raise click.UsageError(f"--attribute {attribute!r}: give an attribute as key=value")
+        changes[name] = read_value(text)
+    try:
+        # The pairs are read again for each letter's type; here only for what is wrong with them.
+        read_data(pairs, "")
+    except ArgumentError as exc:
+        raise click.UsageError(f"--set: {exc}") from exc
+    return Edit(replacement, tuple(pairs), changes)
+
+
+def _print_outcome(outcome: Replay | Refusal, *, dry_run: bool, as_json: bool) -> None:
+    if isinstance(outcome, Refusal):
+        error = outcome.error.model_dump(mode="json", exclude_none=True)
+        if as_json:
+            print_json({"key": outcome.place, "error": error})
+        else:
+            click.echo(safe_text(f"{outcome.place}: {describe_error(error)}"), err=True)
+        return
+    if as_json:
+        print_json({
+            "key": outcome.letter.key,
+            "causationid": outcome.letter.command_id,
+            "id": outcome.command["id"],
+            "command": outcome.command,
+            "deadline_dropped": outcome.deadline_dropped,
+            "sent": not dry_run,
+        })
+        return
+    done = "would be sent" if dry_run else "sent"
+    click.echo(safe_text(f"{outcome.letter.key}: {done} as {outcome.command['id']}"))
+    if dry_run:
+        print_json(outcome.command)
+    if outcome.deadline_dropped:
+        click.echo("  its deadline had passed and is dropped", err=True)
+    if outcome.letter.reason in PERHAPS_DONE:
+        click.echo("  its outcome was unknown: what it creates may then exist twice", err=True)
 
 
 def _for_machines(letter: DeadLetter) -> dict[str, Any]:

@@ -51,7 +51,7 @@ COMMANDS: Final = {
     "backfill": Listed(
         "worker.cli.backfill:backfill", "Predict on all items of a source, however many."
     ),
-    "cancel": Listed("worker.cli.cancelling:cancel", "End commands that have not ended."),
+    "cancel": Listed("worker.cli.cancel:cancel", "Cancel commands that have not ended."),
     "dead-letters": Listed(
         "worker.cli.dead_letters:dead_letters",
         "Look at what failed or was rejected; send it again or delete it.",
@@ -61,16 +61,19 @@ COMMANDS: Final = {
     ),
     "doctor": Listed("worker.cli.doctor:doctor", "Check everything that a worker needs."),
     "events": Listed("worker.cli.events:events", "Print events, oldest first."),
-    "holds": Listed("worker.cli.holds:holds", "Show what keeps workers from claiming, or lift it."),
-    "lanes": Listed("worker.cli.lanes:lanes", "Show paused lanes, or resume one."),
+    "holds": Listed(
+        "worker.cli.holds:holds", "Show what keeps workers from claiming commands, or release it."
+    ),
+    "lanes": Listed("worker.cli.holds:lanes", "Show paused lanes, or resume one."),
     "list": Listed("worker.cli.status:list_commands", "List commands and how many there are."),
     "resolve": Listed(
-        "worker.cli.resolving:resolve", "Say what became of a call that left a command in doubt."
+        "worker.cli.resolve:resolve",
+        "Settle a command in doubt: say whether its lost call created something.",
     ),
-    "schemas": Listed("worker.cli.schemas:schemas", "Print or write the contract as JSON."),
-    "status": Listed("worker.cli.status:status", "Tell how commands stand."),
+    "schemas": Listed("worker.cli.describe:schemas", "Print or write the contract as JSON."),
+    "status": Listed("worker.cli.status:status", "Show the status of commands."),
     "submit": Listed("worker.cli.submit:submit", "Send commands."),
-    "worker": Listed("worker.cli.serving:worker", "Carry out commands until told to stop."),
+    "worker": Listed("worker.cli.worker:worker", "Run commands until told to stop."),
 }
 
 # Ours among the plugins: the overview must not import one only to list it, and whoever asks for one

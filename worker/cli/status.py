@@ -68,7 +68,7 @@ _COLUMNS: Final = (
 def status(
     *, ledger: LedgerContext, command_ids: tuple[str, ...], item: bool, as_json: bool
 ) -> None:
-    """Tell how commands stand.
+    """Show the status of commands.
 
     An ID that no command has may be that of a backfill's item which has not ended; where both are
     there, --item shows the item. Of one that was rejected, or ended too long ago, its dead letter

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import click
 
@@ -13,44 +13,47 @@ from schemas.commands import COMMAND_CLASSES
 from schemas.enums import Priority
 from schemas.suggestions import unknown
 from schemas.wording import counted
-from trainmaster_client import RedisTroubleError, WaitTimeoutError
+from trainmaster_client import Observer, RedisTroubleError, State, WaitTimeoutError
 from trainmaster_client.names import Names
 from worker.cli.arguments import AHEAD, DURATION, ArgumentError, json_option, read_data
 from worker.cli.completion import complete_pairs, complete_types
 from worker.cli.context import LedgerContext, ledger_command
-from worker.cli.drafts import Draft, Refusal, Source, draft_all, read_sources
-from worker.cli.formatting import show_duration
+from worker.cli.formatting import narrate, show_duration
 from worker.cli.output import (
     FAILED,
     WRONG_USAGE,
+    open_console,
     print_json,
     print_pretty_json,
     safe_text,
     shell_word,
 )
-from worker.cli.watching import JsonWatcher, LineWatcher
+from worker.cli.prepare import Prepared, Refusal, Source, prepare, read_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
+    from types import TracebackType
 
-    from trainmaster_client import Client, CommandId, Ending
+    from trainmaster_client import Client, CommandId, Ending, Event
 
 _SHOWN_IDS: Final = 5
-# Long enough for a failover; whoever waits for days should not lose the wait to one.
+# How long Redis may be away while one waits: long enough for a failover.
 PATIENCE_SECONDS: Final = 120.0
+# Between lines about a wait where there is no terminal.
+LINE_SECONDS: Final = 60.0
 
 
 @click.command()
 @click.argument("what", metavar="TYPE|FILE|-", shell_complete=complete_types)
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs)
-@click.option("--wait", is_flag=True, help="Show what happens until the end, then the result.")
+@click.option("--wait", is_flag=True, help="Show events until the commands end, then the results.")
 @click.option("--timeout", type=DURATION, help="Wait no longer than this, like 10m.")
-@click.option("--id", "command_id", help="The idempotency key: sent again it does nothing more.")
+@click.option("--id", "command_id", help="Idempotency key: sent again, it does nothing more.")
 @click.option("--replyto", metavar="NAME", help="Send the events to this reply stream too.")
 @click.option("--priority", type=click.Choice([str(each) for each in Priority]))
-@click.option("--deadline", type=AHEAD, help="Start nothing after this: RFC 3339, or like 2h.")
-@click.option("--notbefore", type=AHEAD, help="Start nothing before this: RFC 3339, or like 2h.")
+@click.option("--deadline", type=AHEAD, help="Do not start later than this: RFC 3339, or like 2h.")
+@click.option("--notbefore", type=AHEAD, help="Do not start before this: RFC 3339, or like 2h.")
 @click.option("--correlationid", metavar="TEXT", help="Copied to every event.")
 @json_option
 @ledger_command
@@ -70,73 +73,147 @@ def submit(
 
         trainmaster submit --wait get_model model_uuid=…
 
-    A value is JSON where it is JSON, else text; a dotted key goes into an object
-    (features_mapping.car=…) and a key that comes again makes a list. FILE holds one command, a
-    JSON array of them or one on each line; - reads them from stdin.
+    A value is JSON if it can be read as JSON, else text. A dotted key sets a key of an object
+    (features_mapping.car=…); a repeated key makes a list. FILE holds one command, a JSON array of
+    commands, or one per line; - reads stdin.
 
-    Prints the ids. With --wait prints the result, and ends with 0 only if all succeeded; with
-    --json too, prints every event on a line.
+    Prints the ids. With --wait prints the result, and exits with 0 only if all succeeded; with
+    --json too, prints every event, one per line.
     """
     if timeout is not None and not wait:
         raise click.UsageError("--timeout needs --wait")
-    drafts = _compose(what, pairs, _attributes(**options), as_json=as_json)
+    commands = _compose(what, pairs, _attributes(**options), as_json=as_json)
     if not wait:
         with ledger.client() as client:
-            sent = _send(client, ledger, drafts)
-        _print_sent(drafts, sent, Names(ledger.settings.namespace), as_json=as_json)
+            sent = _send(client, ledger, commands)
+        _print_sent(commands, sent, Names(ledger.settings.namespace), as_json=as_json)
         return
-    patience = None if timeout is None else timeout.total_seconds()
-    submission = _Submission(ledger, drafts, patience, as_json=as_json)
     try:
-        endings = submission.carry_out()
+        endings = _send_and_wait(ledger, commands, timeout, as_json=as_json)
     except KeyboardInterrupt:
-        submission.tell_how_to_go_on()
+        _say_how_to_go_on([each.command_id for each in commands])
         raise SystemExit(FAILED) from None
     _print_endings(endings, as_json=as_json)
-    if len(endings) < len(drafts) or not all(each.succeeded for each in endings.values()):
+    if len(endings) < len(commands) or not all(each.succeeded for each in endings.values()):
         raise SystemExit(FAILED)
 
 
-@dataclass(slots=True)
-class _Submission:
-    """Sends drafts and waits for their ends."""
+def _send_and_wait(
+    ledger: LedgerContext,
+    commands: Sequence[Prepared],
+    timeout: timedelta | None,
+    *,
+    as_json: bool,
+) -> Mapping[str, Ending]:
+    """Returns how the commands ended; those that did not end in time are missing."""
+    with ledger.client() as client:
+        sent = _send(client, ledger, commands)
+    seconds = None if timeout is None else timeout.total_seconds()
+    make_progress: type[LineProgress] = JsonProgress if as_json else LineProgress
+    with (
+        ledger.client(PATIENCE_SECONDS) as client,
+        make_progress(len(sent), ledger.trouble) as progress,
+    ):
+        try:
+            return client.wait_all(sent, timeout=seconds, observer=progress)
+        except WaitTimeoutError as exc:
+            late = exc
+        except RedisTroubleError:
+            _say_how_to_go_on(sent)
+            raise
+    _say(f"not ended after {show_duration(seconds or 0.0)}")
+    _say_how_to_go_on(late.command_ids)
+    return late.endings
 
-    ledger: LedgerContext
-    drafts: Sequence[Draft]
-    patience_seconds: float | None
-    as_json: bool
-    sent: bool = field(default=False, init=False)
 
-    def carry_out(self) -> Mapping[str, Ending]:
-        """Returns how the commands ended; those that have not in time are missing."""
-        self.sent = True
-        with self.ledger.client() as client:
-            sent = _send(client, self.ledger, self.drafts)
-        make_watcher: type[LineWatcher] = JsonWatcher if self.as_json else LineWatcher
-        with (
-            self.ledger.client(PATIENCE_SECONDS) as client,
-            make_watcher(len(sent), self.ledger.trouble) as watcher,
-        ):
-            try:
-                return client.wait_all(sent, timeout=self.patience_seconds, observer=watcher)
-            except WaitTimeoutError as exc:
-                late = exc
-            except RedisTroubleError:
-                self.tell_how_to_go_on()
-                raise
-        _say(f"not ended after {show_duration(self.patience_seconds or 0.0)}")
-        self.tell_how_to_go_on(late.command_ids)
-        return late.endings
+def _say_how_to_go_on(ids: Sequence[str]) -> None:
+    """Says that commands go on without us, and how to look after them."""
+    if len(ids) == 1:
+        _say(f"the command goes on; see: trainmaster status {shell_word(ids[0])}")
+    else:
+        _say("the commands go on; see: trainmaster list, or trainmaster status ID")
 
-    def tell_how_to_go_on(self, waiting: Sequence[str] = ()) -> None:
-        """Says that commands go on without us, and how to look after them."""
-        if not self.sent:
-            return
-        ids = waiting or [each.command_id for each in self.drafts]
-        if len(ids) == 1:
-            _say(f"the command goes on; look with: trainmaster status {shell_word(ids[0])}")
-        else:
-            _say("the commands go on; look with: trainmaster list, or trainmaster status ID")
+
+class LineProgress(Observer):
+    """Prints on stderr what happens, and how long the wait has been.
+
+    On a terminal the time ticks; in a log there is a line now and then.
+
+    Args:
+        commands: how many there are; a single one needs no name on every line.
+        trouble: puts Redis' trouble into words.
+        line_seconds: the time between two lines about the wait.
+    """
+
+    def __init__(
+        self,
+        commands: int,
+        trouble: Callable[[BaseException], str],
+        line_seconds: float = LINE_SECONDS,
+    ) -> None:
+        self._line_seconds = line_seconds
+        self._commands = commands
+        self._trouble = trouble
+        self._console = open_console(stderr=True)
+        self._status = self._console.status("")
+        self._begun = self._line_at = time.monotonic()
+        self._training_since: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        """Shows the time on a terminal."""
+        if self._console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Clears the time."""
+        self._status.stop()
+
+    def on_event(self, event: Event) -> None:
+        """Prints the event's line."""
+        if event.state == State.STARTED:
+            self._training_since[event.command_id] = time.monotonic()
+        elif event.is_end:
+            self._training_since.pop(event.command_id, None)
+        line = narrate(event.attributes, with_subject=self._commands > 1)
+        self._console.print(line, soft_wrap=True)
+
+    def on_untaken(self, commands: int) -> None:
+        """Says that no worker has accepted them."""
+        self._console.print(
+            f"no worker has taken {counted(commands, 'command')} yet; "
+            "is one running? See: trainmaster doctor",
+            soft_wrap=True,
+        )
+
+    def on_trouble(self, error: BaseException) -> None:
+        """Says what is wrong with Redis."""
+        self._console.print(f"{self._trouble(error)}; still waiting", soft_wrap=True)
+
+    def on_tick(self, waiting: int) -> None:
+        """Shows how long the wait has been, for trainings since they started."""
+        now = time.monotonic()
+        said = f"waiting for {counted(waiting, 'command')}, {show_duration(now - self._begun)}"
+        if self._training_since:
+            longest = show_duration(now - min(self._training_since.values()))
+            said += f"; {counted(len(self._training_since), 'training')} for up to {longest}"
+        self._status.update(said)
+        if not self._console.is_terminal and now - self._line_at >= self._line_seconds:
+            self._line_at = now
+            self._console.print(said, soft_wrap=True)
+
+
+class JsonProgress(LineProgress):
+    """Prints every event on stdout as JSON; the rest goes to stderr, as for people."""
+
+    def on_event(self, event: Event) -> None:
+        """Prints the event."""
+        print_json(event.attributes)
 
 
 def _attributes(
@@ -156,17 +233,17 @@ def _attributes(
 
 def _compose(
     what: str, pairs: Sequence[str], attributes: dict[str, str], *, as_json: bool
-) -> list[Draft]:
+) -> list[Prepared]:
     sources = _read(what, pairs)
     if not sources:
         raise click.UsageError(f"{what} holds no command")
     if "id" in attributes and len(sources) > 1:
         raise click.UsageError("--id names one command, and there are several")
-    found = draft_all(sources, attributes)
+    found = prepare(sources, attributes)
     refusals = [each for each in found if isinstance(each, Refusal)]
     if refusals:
         _refuse(refusals, as_json=as_json)
-    return [each for each in found if isinstance(each, Draft)]
+    return [each for each in found if isinstance(each, Prepared)]
 
 
 def _read(what: str, pairs: Sequence[str]) -> list[Source | Refusal]:
@@ -204,9 +281,9 @@ def _refuse(refusals: Sequence[Refusal], *, as_json: bool) -> NoReturn:
     raise SystemExit(WRONG_USAGE)
 
 
-def _send(client: Client, ledger: LedgerContext, drafts: Sequence[Draft]) -> list[CommandId]:
+def _send(client: Client, ledger: LedgerContext, commands: Sequence[Prepared]) -> list[CommandId]:
     try:
-        return client.submit_many(each.message for each in drafts)
+        return client.submit_many(each.message for each in commands)
     except RedisTroubleError as exc:
         trouble = ledger.trouble(exc.__cause__ or exc)
         doubtful = exc.command_ids
@@ -214,19 +291,20 @@ def _send(client: Client, ledger: LedgerContext, drafts: Sequence[Draft]) -> lis
         more = len(doubtful) - _SHOWN_IDS
         rest = f" and {more} more" if more > 0 else ""
         raise click.ClickException(
-            f"{trouble}; {len(drafts) - len(doubtful)} of {counted(len(drafts), 'command')} surely "
-            f"sent. It is safe to send again with the same id: {safe_text(ids)}{rest}"
+            f"{trouble}; Redis confirmed {len(commands) - len(doubtful)} of "
+            f"{counted(len(commands), 'command')}. It is safe to send again with the same "
+            f"id: {safe_text(ids)}{rest}"
         ) from exc
 
 
 def _print_sent(
-    drafts: Sequence[Draft], sent: Sequence[CommandId], names: Names, *, as_json: bool
+    commands: Sequence[Prepared], sent: Sequence[CommandId], names: Names, *, as_json: bool
 ) -> None:
-    for draft, command_id in zip(drafts, sent, strict=True):
+    for command, command_id in zip(commands, sent, strict=True):
         if as_json:
             print_json({
                 "id": command_id,
-                "type": draft.type,
+                "type": command.type,
                 "entry_id": command_id.entry_id,
                 "stream": names.commands(command_id.stream),
             })

@@ -228,7 +228,7 @@ async def test_the_console_means_the_command_where_an_item_has_the_same_id(
     said = console.run("cancel", COMMANDS[3])
     assert (said.code, "cancelled" in said.out) == (0, True)
     said = console.run("cancel", COMMANDS[3])
-    assert "it had ended before" in said.out
+    assert "it had already ended" in said.out
     said = console.run("cancel", only_item)
     assert (said.code, "an item of a backfill" in said.out) == (1, True)
     outcome = await cancel(

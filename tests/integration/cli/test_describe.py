@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from schemas.commands import COMMAND_CLASSES
 from schemas.fields import parameters_of
 from schemas.parsing import parse_command
-from worker.cli.examples import submit_line
+from worker.cli.describe import submit_line
 from worker.cli.main import commands
 from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream, Keys
 

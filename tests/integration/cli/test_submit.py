@@ -242,7 +242,7 @@ async def test_every_problem_is_shown_with_its_path_and_nothing_is_sent(
         (
             ("-",),
             b'[{"type":"list_models","id":"x","data":{}},{"type":"list_models","id":"x","data":{}}]',
-            "the id 'x' stands 2 times",
+            "the input has the id 'x' 2 times",
         ),
     ],
 )
@@ -277,7 +277,7 @@ def test_a_full_redis_is_told_in_a_line_without_the_command(tmp_path: Path) -> N
         said = Console(server.url, "full").run("submit", "list_models", "query=b0dy", "--id=one")
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith("Error: Redis: command not allowed when used memory")
-    assert "0 of 1 command surely sent" in said.err
+    assert "Redis confirmed 0 of 1 command" in said.err
     assert said.err.endswith("with the same id: one\n")
     assert "b0dy" not in said.err
 

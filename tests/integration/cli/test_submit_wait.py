@@ -13,7 +13,7 @@ import pytest
 from tests.console import Console, Served, finish, wait_until
 from tests.sandbox_process import SIMULATED
 from tests.terminal import run_on_terminal
-from worker.cli.watching import LINE_SECONDS, LineWatcher
+from worker.cli.submit import LINE_SECONDS, LineProgress
 from worker.embedded import EmbeddedRedis
 from worker.queue.intake.validation import Entry, validate
 from worker.queue.ledger.connection import connect
@@ -197,7 +197,7 @@ def test_a_wait_that_is_left_says_that_the_command_goes_on_and_how_to_look(
         told += line
     said = finish(process, signal.SIGINT if how == "interrupt" else None)
     assert said.code == 1
-    assert f"the command goes on; look with: trainmaster status {command_id}" in said.err
+    assert f"the command goes on; see: trainmaster status {command_id}" in said.err
 
     standing = served.console.run("status", command_id)
     assert standing.code == 0
@@ -224,11 +224,11 @@ def test_without_a_terminal_the_time_that_passes_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """For whoever reads a log, and not at each look."""
-    with LineWatcher(1, str, line_seconds=0) as watcher:
-        watcher.on_tick(1)
+    with LineProgress(1, str, line_seconds=0) as progress:
+        progress.on_tick(1)
     assert capsys.readouterr().err.startswith("waiting for 1 command, ")
-    with LineWatcher(1, str) as watcher:
-        watcher.on_tick(1)
+    with LineProgress(1, str) as progress:
+        progress.on_tick(1)
     assert capsys.readouterr().err == ""
     assert LINE_SECONDS == 60
 

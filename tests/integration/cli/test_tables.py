@@ -127,7 +127,7 @@ async def test_lanes_and_holds_fit_too(console: Console, redis: Redis, keys: Key
     assert lines[3].startswith("    the API is out of order")
     await redis.set(keys.hold, "x", px=60_000)
     lines = lines_within(run_on_terminal(console, "holds").out, 80)
-    assert lines[1].startswith("the whole fleet ")
+    assert lines[1].startswith("all workers ")
 
 
 async def test_backfills_are_listed_newest_first_in_a_table(

@@ -253,7 +253,7 @@ async def test_the_command_the_client_and_the_console_do_the_same(
     status = console.run("status", sent)
     assert "by Bo: nothing was created" in status.out
     again = console.run("resolve", sent, "--created", str(uuid4()))
-    assert (again.code, again.out.split(": ")[1]) == (1, "it is in no doubt now")
+    assert (again.code, again.out.split(": ")[1]) == (1, "it is not in doubt")
     wrong = await bench.send("resolve", {"command_id": "nobody", "not_created": True})
     assert (await bench.end(wrong))["data"]["error"]["code"] == "not_found"
     async with AsyncClient(redis_url, namespace=namespace) as client:

@@ -13,7 +13,7 @@ from schemas.enums import Priority
 from tests.integration.ledger_acts import MODEL_UUID, events, new_command
 from tests.integration.queue.intake.test_consumer import good, intake_of, running, until
 from trainmaster_client import Client
-from worker.cli.replaying import Edit, prepare
+from worker.cli.prepare import Edit, Replay, prepare_replay
 from worker.queue.intake.validation import Entry
 from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, CommandStream
@@ -547,7 +547,8 @@ async def test_a_replay_goes_to_the_stream_of_the_lane_that_its_command_had(
     letters = DeadLetters(redis, keys)
     letter = await letters.get("a")
     edit = Edit({"model_uuid": MODEL_UUID}, (), changes)
-    made = prepare("a", letter, edit, by_reason=None, by_key=True, now=await letters.now())
+    made = prepare_replay("a", letter, edit, await letters.now(), may_be_done=True)
+    assert isinstance(made, Replay)
     await letters.replay(made.letter)
     ((_, fields),) = await entries_between(redis, keys.stream(stream), "-", "+")
     assert orjson.loads(fields[COMMAND_FIELD]).get("priority") == (

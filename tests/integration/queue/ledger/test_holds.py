@@ -78,7 +78,7 @@ async def test_a_hold_of_a_day_is_cut_and_shown_with_its_reason(
         assert 200_000 < hold["rest_ms"] <= 300_000
         assert "429" in hold["reason"]
         said = held.run("holds").out
-        assert said.splitlines()[1].startswith("the whole fleet ")
+        assert said.splitlines()[1].startswith("all workers ")
         assert "the API answered 429" in said
         found = {line["check"]: line for line in held.run("doctor", "--json").lines}
         assert "trainmaster holds release" in found["ledger.hold"]["advice"]

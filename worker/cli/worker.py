@@ -1,4 +1,4 @@
-"""`trainmaster worker`."""
+"""`trainmaster worker`: runs commands."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from worker.environment import load_settings
 @click.command()
 @click.option("--name", help="Name of this worker in Celery's tools; `%h` is the host.")
 def worker(name: str | None) -> None:
-    """Carry out commands until told to stop."""
+    """Run commands until told to stop."""
     try:
         settings = load_settings()
-        # A wrong key, domain or store is found before anything starts.
+        # So that a wrong key, domain or store ends it before anything starts.
         create_transport(settings)
         create_results(settings)
     except KeyboardInterrupt:

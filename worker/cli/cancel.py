@@ -1,4 +1,4 @@
-"""`trainmaster cancel`: ends commands, and says what that does not end."""
+"""`trainmaster cancel`: ends commands, and says what goes on nevertheless."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 @json_option
 @ledger_command
 def cancel(*, ledger: LedgerContext, ids: tuple[str, ...], as_json: bool) -> None:
-    """End commands that have not ended.
+    """Cancel commands that have not ended.
 
-    Nothing more is done for them; of a backfill, what has ended is written down first. What was
-    done at the API stays: a training that runs there goes on, for the API has no way to stop it.
-    Ends with 1 where an id is not known, as of a command that no worker has accepted yet.
+    Workers do nothing more for them; a backfill first writes the results that it has. What was done
+    at the API stays: a running training goes on, because the API cannot stop it. Exits with 1 if an
+    id is unknown, for example because no worker has accepted the command yet.
     """
     settings = ledger.settings
 
@@ -70,17 +70,17 @@ def _describe(outcome: CancelOutcome) -> str:
     match outcome.status:
         case CancelStatus.UNKNOWN_ID:
             return (
-                "no command has this id: it is not accepted yet, or ended too long ago. One that a "
-                "stream still holds can be cancelled once a worker has accepted it"
+                "no command has this id: it is not accepted yet, or ended too long ago. A command "
+                "that is still in a stream can be cancelled once a worker has accepted it"
             )
         case CancelStatus.MEMBER_OF_GROUP:
             return "it is an item of a backfill; see `trainmaster backfill cancel`"
         case CancelStatus.ALREADY_ENDED:
-            return f"it had ended before: {outcome.state}"
+            return f"it had already ended: {outcome.state}"
         case CancelStatus.CANCELLING:
             return (
-                "no further item of the backfill starts; a worker writes down what has ended, and "
-                "then it is cancelled. See `trainmaster backfill status`"
+                "no further item of the backfill starts; it is cancelled once a worker has written "
+                "the results so far. See `trainmaster backfill status`"
             )
         case CancelStatus.CANCELLED:
             return f"cancelled{_consequence(outcome)}"
@@ -95,8 +95,8 @@ def _consequence(outcome: CancelOutcome) -> str:
         )
     if outcome.in_doubt:
         return (
-            "; a change was under way at the API, and nobody finds out any more whether it "
-            "happened: look there before you send it again"
+            "; a change was under way at the API, and no worker will find out whether it happened: "
+            "look there before you send it again"
         )
     if outcome.state == RowState.POLLING:
         return "; the training that it watched goes on at the API, which can't stop it"

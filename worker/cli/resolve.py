@@ -1,4 +1,4 @@
-"""`trainmaster resolve`: says what became of a call that left a command in doubt."""
+"""`trainmaster resolve`: settles a command in doubt by the word of a person."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("command_id", metavar="ID", shell_complete=complete_open_ids)
-@click.option("--created", type=click.UUID, metavar="UUID", help="What its lost call created.")
+@click.option("--created", type=click.UUID, metavar="UUID", help="The lost call created this.")
 @click.option(
-    "--not-created", is_flag=True, help="It created nothing: the call is sent again, once."
+    "--not-created", is_flag=True, help="The lost call created nothing; it is sent again, once."
 )
-@click.option("--by", metavar="NAME", help="Who says so.  [default: who runs this]")
+@click.option("--by", metavar="NAME", help="Who says so.  [default: your user name]")
 @json_option
 @ledger_command
 def resolve(
@@ -37,11 +37,11 @@ def resolve(
     by: str | None,
     as_json: bool,
 ) -> None:
-    """Say what became of a call that left a command in doubt.
+    """Settle a command in doubt: say whether its lost call created something.
 
-    Look at Encord first; `trainmaster status ID` says where. What was created is adopted as if the
-    API had told of it; after --not-created the call is sent again, once. Who said so, and when,
-    stands in the event `resolved` and in the status. Ends with 1 where the command is in no doubt.
+    Look at Encord first; `trainmaster status ID` says where. With --created the command goes on as
+    if the API had answered; with --not-created its call is sent again, once. The event `resolved`
+    and the status say who settled it, and when. Exits with 1 if the command is not in doubt.
     """
     if (created is None) == (not not_created):
         raise click.UsageError("say either --created UUID or --not-created")
@@ -75,16 +75,17 @@ def _describe(command_id: str, created: UUID | None, outcome: ResolveOutcome) ->
             return "no command has this id: it is not accepted yet, or ended too long ago"
         case ResolveStatus.NOT_IN_DOUBT:
             return (
-                f"it is in no doubt now: {outcome.state}. A call that is under way is in doubt "
-                "once its answer is surely lost"
+                f"it is not in doubt: {outcome.state}. A command is in doubt only once the answer "
+                "to its call is lost"
             )
         case ResolveStatus.ALREADY_ENDED if outcome.state != RowState.FAILED:
-            return f"it had ended before: {outcome.state}"
+            return f"it had already ended: {outcome.state}"
         case ResolveStatus.ALREADY_ENDED:
             return (
-                f"it had ended before: {outcome.state}. If that was as outcome_unknown, "
-                f"`trainmaster dead-letters replay {shell_word(command_id)}` sends it anew; with "
-                "what was created you can go on yourself, with a training by watch_training"
+                f"it had already ended: {outcome.state}. If its error is outcome_unknown: where "
+                "nothing was created, send it again by "
+                f"`trainmaster dead-letters replay {shell_word(command_id)}`; a training that was "
+                "created can be followed by watch_training"
             )
         case ResolveStatus.RESOLVED if created is None:
             return "the call is sent again, once"
