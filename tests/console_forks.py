@@ -185,7 +185,7 @@ def _read(asking: socket.socket, size: int) -> bytes:
 def _import_all() -> None:
     from worker import cli  # noqa: PLC0415 - only in the process that is forked from
 
-    for found in pkgutil.iter_modules(cli.__path__, "worker.cli."):
+    for found in pkgutil.walk_packages(cli.__path__, "worker.cli."):
         import_module(found.name)
 
 

@@ -313,12 +313,12 @@ def test_doctor_says_what_the_workers_user_may_not_look_at(guarded: Guarded) -> 
     assert found["redis.reachable"]["level"] == "ok"
     assert found["redis.version"]["level"] == "ok"
     assert found["redis.persistence"]["level"] == "warn"
-    assert "does not tell its appendfsync" in found["redis.persistence"]["message"]
+    assert "does not report its appendfsync" in found["redis.persistence"]["message"]
     assert found["ledger.open"]["level"] == "ok"
     assert found["intake.group"]["level"] == "warn"
-    assert found["intake.group"]["message"].startswith("not looked at: ")
+    assert found["intake.group"]["message"].startswith("not checked: ")
     whole = {each["check"]: each for each in guarded.console("admin").run("doctor", "--json").lines}
-    assert not [each for each in whole.values() if "not looked at" in each["message"]]
+    assert not [each for each in whole.values() if "not checked" in each["message"]]
 
 
 def test_an_untouched_file_lets_nobody_in(tmp_path: Path) -> None:

@@ -14,6 +14,11 @@ from worker.cli.output import safe_text, state_style
 
 _SHOWN_PROBLEMS: Final = 5
 
+UNREAD_LIST_ADVICE: Final = (
+    "a Celery app has priority_steps or sep of its own: take them out of its "
+    "broker_transport_options, and move the messages to the list celery (LMOVE)"
+)
+
 Event = Mapping[str, Any]
 
 
@@ -90,6 +95,11 @@ def summarise_result(command_type: str, result: Any) -> str:
         return command_class.summary(result)
     except (KeyError, TypeError, AttributeError):
         return ""
+
+
+def describe_unread_list(name: str, messages: int) -> str:
+    """Returns what a list is that no worker reads."""
+    return f"{safe_text(repr(name))} holds {counted(messages, 'message')}, and no worker reads it"
 
 
 def show_duration(seconds: float) -> str:

@@ -59,7 +59,7 @@ COMMANDS: Final = {
     "describe": Listed(
         "worker.cli.describe:describe", "Show a command's parameters and an example."
     ),
-    "doctor": Listed("worker.cli.doctor:doctor", "Check everything that a worker needs."),
+    "doctor": Listed("worker.cli.doctor.command:doctor", "Check everything that a worker needs."),
     "events": Listed("worker.cli.events:events", "Print events, oldest first."),
     "holds": Listed(
         "worker.cli.holds:holds", "Show what keeps workers from claiming commands, or release it."

@@ -14,7 +14,14 @@ from schemas.events import ErrorCode
 from worker.cli.arguments import COMMAND_TYPE, PAST, json_option, milliseconds, newest_option
 from worker.cli.completion import complete_ids
 from worker.cli.context import LedgerContext, ledger_command
-from worker.cli.formatting import describe_error, show_duration, show_timestamp, summarise
+from worker.cli.formatting import (
+    UNREAD_LIST_ADVICE,
+    describe_error,
+    describe_unread_list,
+    show_duration,
+    show_timestamp,
+    summarise,
+)
 from worker.cli.output import (
     FAILED,
     Column,
@@ -25,7 +32,6 @@ from worker.cli.output import (
     print_table,
     safe_text,
 )
-from worker.cli.write_checks import UNREAD_LIST_ADVICE, tell_unread_list
 from worker.queue.intake.list_bridge import unread_lists
 from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.holds import Holds, HoldScope
@@ -245,7 +251,7 @@ def list_commands(
     counts, rows, unread = ledger.run(look)
     for name, messages in unread.items():
         # Not among the rows, which other programs read.
-        click.echo(f"{tell_unread_list(name, messages)}: {UNREAD_LIST_ADVICE}", err=True)
+        click.echo(f"{describe_unread_list(name, messages)}: {UNREAD_LIST_ADVICE}", err=True)
     if as_json:
         for row in rows:
             print_json(_for_machines(row))

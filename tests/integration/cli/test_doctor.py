@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from schemas.enums import Priority
 from tests.console import SCRIPT, Console, Served, wait_until
-from worker.cli.findings import Level, judge_clock
-from worker.cli.ledger_checks import judge_server
+from worker.cli.doctor.checks import Level, judge_clock
+from worker.cli.doctor.server import judge_server
 from worker.cli.main import COMMANDS, PLUGIN_HELP, Commands
 from worker.cli.main import commands as all_commands
 from worker.embedded import EmbeddedRedis
@@ -237,7 +237,7 @@ async def test_a_lost_ledger_is_a_failure_until_the_loss_is_accepted(
         await epoch.check()
     assert findings(console, code=1)["ledger.epoch"]["level"] == "fail"
     found = findings(console, "--accept-loss", code=0)
-    assert found["ledger.loss"]["message"] == "the loss is accepted; workers start afresh"
+    assert found["ledger.loss"]["message"] == "the loss is accepted; workers start again"
     assert found["ledger.epoch"]["level"] == "ok"
     assert await epoch.loss() is None
 

@@ -232,4 +232,4 @@ async def test_doctor_names_a_stream_that_takes_no_more_entries(
     assert said.code == 1
     told = " ".join(said.out.split())
     for stream in (keys.commands, keys.events, keys.dead_letters):
-        assert f"{stream} takes no more entries" in told
+        assert f"{stream} accepts no more entries" in told

@@ -76,7 +76,7 @@ def test_a_redis_that_was_emptied_while_no_worker_ran_stops_who_starts_until_tha
         said = {
             each["check"]: each for each in console.run("doctor", "--accept-loss", "--json").lines
         }
-        assert said["ledger.loss"]["message"] == "the loss is accepted; workers start afresh"
+        assert said["ledger.loss"]["message"] == "the loss is accepted; workers start again"
         assert said["ledger.epoch"]["level"] == "ok"
         renewed = orjson.loads(witness.read_bytes())["epoch"]
         assert renewed.encode() == client.get(keys.epoch) != first["epoch"].encode()

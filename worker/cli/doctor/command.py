@@ -1,4 +1,4 @@
-"""`trainmaster doctor`: looks at everything that a worker needs, as far as it can get."""
+"""`trainmaster doctor`: checks everything that a worker needs, as far as it can get."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from rich.text import Text
 
 from schemas.wording import counted
 from worker.bootstrap import create_witness
-from worker.cli.api_checks import check_api, check_credentials
 from worker.cli.arguments import json_option
 from worker.cli.context import LedgerContext, ledger_command
-from worker.cli.findings import Finding, Level
-from worker.cli.ledger_checks import check_ledger
-from worker.cli.machine_checks import check_open_files
+from worker.cli.doctor.api import check_api, check_credentials
+from worker.cli.doctor.checks import Finding, Level
+from worker.cli.doctor.ledger import check_ledger
+from worker.cli.doctor.machine import check_open_files, check_results
+from worker.cli.doctor.server import check_server
 from worker.cli.output import FAILED, open_console, print_json, safe_text
-from worker.cli.store_checks import check_results
 from worker.environment import load_settings, unknown_names
 from worker.errors import SettingError
 from worker.queue.ledger.epoch import Epoch
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from worker.queue.pool.witness import Witness
     from worker.settings import Settings
 
-SKIPPED: Final = Finding(
+_SKIPPED: Final = Finding(
     "api.skipped",
     Level.OK,
     "the API was not asked: no credentials are set here; a worker needs ENCORD_SSH_KEY_FILE, "
@@ -41,16 +41,16 @@ _STYLES: Final = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red
 @click.option(
     "--accept-loss",
     is_flag=True,
-    help="Let workers start afresh after someone emptied Redis. Look at the API first.",
+    help="Let workers start again after Redis was emptied. Look at the API first.",
 )
 @json_option
 @ledger_command
 def doctor(*, ledger: LedgerContext, accept_loss: bool, as_json: bool) -> None:
     """Check everything that a worker needs.
 
-    Looks at the settings, the key, the API by one signed read, Redis, the clocks and what is left
-    undone, writes to the result store and reads from it, and says what to do about each finding.
-    Ends with 1 if a worker could not work.
+    Checks the settings, the key, the API (by one signed read), Redis, the clocks, the open work and
+    the result store (by writing and reading), and says what to do about each finding. Exits with 1
+    if a worker could not work.
     """
     findings, settings = _check_settings(ledger)
     if accept_loss:
@@ -59,18 +59,18 @@ def doctor(*, ledger: LedgerContext, accept_loss: bool, as_json: bool) -> None:
     if settings is not None:
         findings.append(check_open_files(settings))
         findings += asyncio.run(check_results(settings))
-        credentials = list(check_credentials(settings)) if has_credentials(settings) else [SKIPPED]
+        has_credentials = _has_credentials(settings)
+        credentials = list(check_credentials(settings)) if has_credentials else [_SKIPPED]
         findings += credentials
-        # Without credentials there is nothing to ask with.
-        if all(each.level is not Level.FAIL and each is not SKIPPED for each in credentials):
+        if has_credentials and all(each.level is not Level.FAIL for each in credentials):
             findings += asyncio.run(check_api(settings))
     _print(findings, as_json=as_json)
     if any(finding.level is Level.FAIL for finding in findings):
         raise SystemExit(FAILED)
 
 
-def has_credentials(settings: Settings) -> bool:
-    """Tells whether a key or a token is set: people who only look after Redis have none."""
+def _has_credentials(settings: Settings) -> bool:
+    """Returns whether a key or a token is set: people who only look after Redis have none."""
     found = (settings.bearer_token, settings.encord_ssh_key, settings.encord_ssh_key_file)
     return any(each is not None for each in found)
 
@@ -86,14 +86,14 @@ def _check_settings(ledger: LedgerContext) -> tuple[list[Finding], Settings | No
                 "settings",
                 Level.FAIL,
                 exc.message,
-                "mend them; until then key, API and result store can't be looked at",
+                "fix them; until then the key, the API and the result store are not checked",
             )
         ]
     findings += [
         Finding(
             "settings.unknown",
             Level.WARN,
-            f"{name} is no setting",
+            f"{name} is not a setting",
             f"did you mean {meant}?" if meant else "remove it",
         )
         for name, meant in unknown_names().items()
@@ -105,19 +105,22 @@ def _witness(settings: Settings | None) -> Witness | None:
     try:
         return None if settings is None else create_witness(settings)
     except SettingError:
-        # The check of the result store tells of it.
+        # The check of the result store reports it.
         return None
 
 
 def _check_ledger(ledger: LedgerContext, settings: Settings | None) -> list[Finding]:
     async def look(redis: Redis) -> list[Finding]:
-        return await check_ledger(redis, ledger.keys, _witness(settings))
+        return [
+            *await check_server(redis, ledger.keys),
+            *await check_ledger(redis, ledger.keys, _witness(settings)),
+        ]
 
     check = "redis.reachable"
     try:
         found = ledger.run(look)
     except SettingError as exc:
-        return [Finding(check, Level.FAIL, f"not looked at: {exc.message}", "mend the setting")]
+        return [Finding(check, Level.FAIL, f"not checked: {exc.message}", "fix the setting")]
     except click.ClickException as exc:
         return [
             Finding(
@@ -140,7 +143,7 @@ def _accept_loss(ledger: LedgerContext, settings: Settings | None) -> Finding:
         return bool(made)
 
     if ledger.run(accept):
-        return Finding("ledger.loss", Level.OK, "the loss is accepted; workers start afresh")
+        return Finding("ledger.loss", Level.OK, "the loss is accepted; workers start again")
     return Finding("ledger.loss", Level.OK, "there was no loss to accept")
 
 

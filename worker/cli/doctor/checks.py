@@ -1,9 +1,20 @@
-"""What `doctor` finds: one line each, with what to do about it."""
+"""What a check of `doctor` finds: one line, with what to do about it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from redis.exceptions import NoPermissionError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+
+# A few seconds shorten a deadline by just that; more makes signatures look old or not yet valid.
+_CLOCK_WARN_SECONDS: Final = 2.0
+_CLOCK_FAIL_SECONDS: Final = 60.0
 
 
 class Level(StrEnum):
@@ -41,7 +52,7 @@ def judge_clock(check: str, ahead_seconds: float, uncertain_seconds: float, who:
     apart = max(abs(ahead_seconds) - uncertain_seconds, 0.0)
     side = "ahead of" if ahead_seconds > 0 else "behind"
     if apart <= _CLOCK_WARN_SECONDS:
-        return Finding(check, Level.OK, f"{who} agrees to {_CLOCK_WARN_SECONDS:g} s")
+        return Finding(check, Level.OK, f"{who} agrees within {_CLOCK_WARN_SECONDS:g} s")
     level = Level.WARN if apart <= _CLOCK_FAIL_SECONDS else Level.FAIL
     return Finding(
         check,
@@ -51,6 +62,10 @@ def judge_clock(check: str, ahead_seconds: float, uncertain_seconds: float, who:
     )
 
 
-# A few seconds shorten a deadline by just that; more makes signatures look old or not yet valid.
-_CLOCK_WARN_SECONDS = 2.0
-_CLOCK_FAIL_SECONDS = 60.0
+async def permitted(check: str, look: Awaitable[list[Finding]]) -> list[Finding]:
+    """Returns what a check finds, or that this Redis user may not look."""
+    try:
+        return await look
+    except NoPermissionError as exc:
+        advice = "a Redis user with more rights can check it: trainmaster doctor --redis-url URL"
+        return [Finding(check, Level.WARN, f"not checked: {exc}", advice)]

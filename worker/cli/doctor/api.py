@@ -1,4 +1,4 @@
-"""The part of `doctor` that looks at the key and asks the API, by one signed read."""
+"""What `doctor` checks of the API: the key, and one signed read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from worker.bootstrap import create_credentials, create_transport
-from worker.cli.findings import Finding, Level, judge_clock
+from worker.cli.doctor.checks import Finding, Level, judge_clock
 from worker.clock import NOTABLE_SECONDS
 from worker.encord.api.api_clock import ApiClock
 from worker.encord.api.signing import BearerToken, RequestSigner
@@ -41,7 +41,7 @@ def check_credentials(settings: Settings) -> Iterator[Finding]:
         return
     match credentials:
         case BearerToken():
-            yield Finding("api.credentials", Level.OK, "a bearer token; keys are not looked at")
+            yield Finding("api.credentials", Level.OK, "a bearer token; no key is checked")
         case RequestSigner(key_id=key_id):
             yield Finding("api.credentials", Level.OK, f"Ed25519 key with the public half {key_id}")
             yield from _check_permissions(settings)
@@ -54,7 +54,7 @@ async def check_api(settings: Settings) -> list[Finding]:
     try:
         transport = create_transport(settings, clock)
     except SettingError as exc:
-        return [Finding(check, Level.FAIL, exc.message, "mend the setting")]
+        return [Finding(check, Level.FAIL, exc.message, "fix the setting")]
     async with transport:
         begun = time.time()
         try:
@@ -123,7 +123,7 @@ def _check_clock(headers: Mapping[str, str], begun: float, ended: float) -> Iter
     try:
         theirs = parsedate_to_datetime(headers["Date"]).timestamp()
     except (KeyError, ValueError):
-        yield Finding("api.clock", Level.WARN, "the API does not tell its time")
+        yield Finding("api.clock", Level.WARN, "the API does not report its time")
         return
     # The header is cut to the second: on average it is half a second old.
     ahead = theirs + 0.5 - (begun + ended) / 2

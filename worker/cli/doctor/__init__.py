@@ -1,0 +1,1 @@
+"""`trainmaster doctor`: one file for each thing that it checks."""
