@@ -52,20 +52,20 @@ class Creator:
     """A command that may create something.
 
     Attributes:
-        sameness: digest of all that its thing is created with.
+        identity: digest of all that its thing is created with.
         hidden_seconds: for how long the API may hide what it created.
         entry_id: tells it from a later command of the same id.
     """
 
-    sameness: str
+    identity: str
     hidden_seconds: int
     entry_id: str
     command_id: str
 
     @classmethod
-    def of(cls, lease: Lease, sameness: str, hidden_seconds: float) -> Creator:
+    def of(cls, lease: Lease, identity: str, hidden_seconds: float) -> Creator:
         """Returns the holder of a lease."""
-        return cls(sameness, int(hidden_seconds), lease.entry_id, lease.command_id)
+        return cls(identity, int(hidden_seconds), lease.entry_id, lease.command_id)
 
     @classmethod
     def read(cls, member: bytes) -> Creator:
@@ -73,8 +73,8 @@ class Creator:
         told = member.decode(errors="replace")
         try:
             # Only the id, which comes last, may hold blanks.
-            sameness, hidden_seconds, entry_id, command_id = told.split(" ", 3)
-            return cls(sameness, int(hidden_seconds), entry_id, command_id)
+            identity, hidden_seconds, entry_id, command_id = told.split(" ", 3)
+            return cls(identity, int(hidden_seconds), entry_id, command_id)
         except ValueError:
             # Someone wrote into the key: of a command that nobody knows.
             return cls("", 0, "", told)
@@ -82,7 +82,7 @@ class Creator:
     @property
     def member(self) -> str:
         """How it stands in the ledger."""
-        return f"{self.sameness} {self.hidden_seconds} {self.entry_id} {self.command_id}"
+        return f"{self.identity} {self.hidden_seconds} {self.entry_id} {self.command_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +90,11 @@ class Others:
     """Who else may have created what the API lists.
 
     Attributes:
-        rivals: ids of commands that create another one, which only looks the same.
+        conflicts: ids of commands that create another one, which only looks the same.
         twins: identical commands, the asking one included.
     """
 
-    rivals: list[str]
+    conflicts: list[str]
     twins: int
 
 
@@ -119,9 +119,9 @@ class AmbiguousCreations:
         ledger = run.around.ledger
         return cls(ledger.redis, ledger.keys, ledger.retention_seconds)
 
-    async def enter(self, likeness: str, creator: Creator, now: float) -> None:
+    async def enter(self, match_key: str, creator: Creator, now: float) -> None:
         """Tells, before the intent, that the command may create one."""
-        key = ambiguous_key(self._keys, likeness)
+        key = ambiguous_key(self._keys, match_key)
         keep_seconds = creator.hidden_seconds + self._kept_seconds + SPARE_SECONDS
         pipe = self._redis.pipeline(transaction=True)
         pipe.zadd(key, {creator.member: now})
@@ -130,24 +130,24 @@ class AmbiguousCreations:
         pipe.expire(key, keep_seconds, gt=True)
         await pipe.execute()
 
-    async def leave(self, likeness: str, creator: Creator) -> None:
+    async def leave(self, match_key: str, creator: Creator) -> None:
         """Tells that the command owns its own, or created none."""
-        await self._redis.zrem(ambiguous_key(self._keys, likeness), creator.member)
+        await self._redis.zrem(ambiguous_key(self._keys, match_key), creator.member)
 
-    async def others(self, likeness: str, creator: Creator, since: float, now: float) -> Others:
+    async def others(self, match_key: str, creator: Creator, since: float, now: float) -> Others:
         """Returns who else may have created what the asking command finds at the API.
 
         Args:
-            likeness: of what they create.
+            match_key: of what they create.
             creator: the asking command.
             since: when it began to list what existed. What the API showed by then is no question.
             now: the time.
         """
-        key = ambiguous_key(self._keys, likeness)
+        key = ambiguous_key(self._keys, match_key)
         found = cast(
             "list[tuple[bytes, float]]", await self._redis.zrange(key, 0, -1, withscores=True)
         )
-        rivals, twins, oldest, over = [], 1, since, []
+        conflicts, twins, oldest, over = [], 1, since, []
         for member, entered_at in found:
             other = Creator.read(member)
             if other == creator:
@@ -162,8 +162,8 @@ class AmbiguousCreations:
             elif standing is _Standing.OWNS or shown_at < since:
                 over.append((member, -math.inf if standing is _Standing.OWNS else shown_at))
                 continue
-            if other.sameness != creator.sameness:
-                rivals.append(other.command_id)
+            if other.identity != creator.identity:
+                conflicts.append(other.command_id)
             elif standing is not _Standing.UNSENT:
                 # Too few twins leave a doubt; one too many would have a stranger's thing adopted.
                 twins += 1
@@ -172,7 +172,7 @@ class AmbiguousCreations:
         useless = [member for member, shown_at in over if shown_at < oldest - DAY_SECONDS]
         if useless:
             await self._redis.zrem(key, *useless)
-        return Others(sorted(rivals), twins)
+        return Others(sorted(conflicts), twins)
 
     async def holders(self, locks: list[str]) -> list[str | None]:
         """Returns the id of the command that holds each of the locks of what exists."""

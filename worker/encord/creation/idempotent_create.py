@@ -113,7 +113,7 @@ class IdempotentCreate(Generic[C]):
         baseline = [found.uuid for found in await self.creation.listed(run)]
         # Asking may have taken long: nothing is started past the deadline.
         run.check_deadline()
-        await AmbiguousCreations.of(run).enter(self._likeness(run), self._creator(run), run.now())
+        await AmbiguousCreations.of(run).enter(self._match_key(run), self._creator(run), run.now())
         intent = {"at": run.now(), "asked_at": asked_at, "baseline": baseline}
         try:
             # A stop lets this finish: cut off after the checkpoint, the outcome would stay unknown.
@@ -262,11 +262,11 @@ class IdempotentCreate(Generic[C]):
         now = run.now()
         since = min(now, doubt["asked_at"] if "asked_at" in doubt else doubt["at"])
         others = await AmbiguousCreations.of(run).others(
-            self._likeness(run), self._creator(run), since, now
+            self._match_key(run), self._creator(run), since, now
         )
-        if others.rivals:
+        if others.conflicts:
             # What is listed may be theirs. The lock is dropped with the wait that follows.
-            log.warning("creation.ambiguous", kind=self.creation.kind, rivals=others.rivals)
+            log.warning("creation.ambiguous", kind=self.creation.kind, conflicts=others.conflicts)
             return None
         if len(candidates) > others.twins:
             # One is of someone else, who does not work through us; nothing tells which.
@@ -397,19 +397,21 @@ class IdempotentCreate(Generic[C]):
         return run.lock_key(f"{self.creation.kind}:{created.uuid}")
 
     def _lock_name(self, run: RunContext[C]) -> str:
-        return run.lock_key(f"creating-{self.creation.kind}:{self._sameness(run)}")
+        return run.lock_key(f"creating-{self.creation.kind}:{self._identity_key(run)}")
 
     async def _leave(self, run: RunContext[C]) -> None:
-        await AmbiguousCreations.of(run).leave(self._likeness(run), self._creator(run))
+        await AmbiguousCreations.of(run).leave(self._match_key(run), self._creator(run))
 
     def _creator(self, run: RunContext[C]) -> Creator:
-        return Creator.of(run.lease, self._sameness(run), self.creation.hidden_seconds(run.command))
+        return Creator.of(
+            run.lease, self._identity_key(run), self.creation.hidden_seconds(run.command)
+        )
 
-    def _sameness(self, run: RunContext[C]) -> str:
-        return _digest(self.creation.sameness(run.command))
+    def _identity_key(self, run: RunContext[C]) -> str:
+        return _digest(self.creation.identity_key(run.command))
 
-    def _likeness(self, run: RunContext[C]) -> str:
-        return f"{self.creation.kind}:{_digest(self.creation.likeness(run.command))}"
+    def _match_key(self, run: RunContext[C]) -> str:
+        return f"{self.creation.kind}:{_digest(self.creation.match_key(run.command))}"
 
     def _advice(self, run: RunContext[C]) -> str:
         """Returns where a person should look, and how to say what was found."""

@@ -36,11 +36,11 @@ class ResourceSpec(Protocol[C]):
         """Returns what goes on though the command is cancelled, as the event is to tell it."""
         ...
 
-    def sameness(self, command: C) -> dict[str, Any]:
+    def identity_key(self, command: C) -> dict[str, Any]:
         """Returns what two identical creations have in common; JSON values."""
         ...
 
-    def likeness(self, command: C) -> dict[str, Any]:
+    def match_key(self, command: C) -> dict[str, Any]:
         """Returns by what `listed` tells what the command creates; JSON values."""
         ...
 

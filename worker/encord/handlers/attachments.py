@@ -28,11 +28,11 @@ class AttachmentCreation:
         """An attachment stays as it is."""
         return None
 
-    def sameness(self, command: Attach) -> dict[str, Any]:
+    def identity_key(self, command: Attach) -> dict[str, Any]:
         """An attachment is told by project, model, mapping and policy."""
         return command.data.model_dump(mode="json")
 
-    def likeness(self, command: Attach) -> dict[str, Any]:
+    def match_key(self, command: Attach) -> dict[str, Any]:
         """The API does not list which trainings were selected, only what they come to."""
         return command.data.model_dump(mode="json", exclude={"training_uuids"})
 

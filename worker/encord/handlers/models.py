@@ -30,13 +30,13 @@ class ModelCreation:
         """A model stays as it is."""
         return None
 
-    def sameness(self, command: CreateModel) -> dict[str, Any]:
+    def identity_key(self, command: CreateModel) -> dict[str, Any]:
         """A model is told by all that it is created with."""
         return command.data.model_dump(mode="json")
 
-    def likeness(self, command: CreateModel) -> dict[str, Any]:
+    def match_key(self, command: CreateModel) -> dict[str, Any]:
         """The API lists all of a model."""
-        return self.sameness(command)
+        return self.identity_key(command)
 
     async def listed(self, run: RunContext[CreateModel]) -> Sequence[Created]:
         """Returns the models with the same title, architecture, features and description."""

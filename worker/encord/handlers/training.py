@@ -51,11 +51,11 @@ class TrainingCreation:
         """A training goes on; the API can't stop one."""
         return training_goes_on(created.uuid)
 
-    def sameness(self, command: Train) -> dict[str, Any]:
+    def identity_key(self, command: Train) -> dict[str, Any]:
         """A training is told by all that it is created with."""
         return command.data.model_dump(mode="json", exclude={"timeout_seconds", "wait"})
 
-    def likeness(self, command: Train) -> dict[str, Any]:
+    def match_key(self, command: Train) -> dict[str, Any]:
         """The API lists neither a training's mapping nor what it started from."""
         data = command.data
         return {
