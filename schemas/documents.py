@@ -10,11 +10,11 @@ from pydantic.json_schema import models_json_schema
 
 from schemas.asyncapi import asyncapi_document
 from schemas.attributes import EXTENSION_NAME_PATTERN
+from schemas.claim_check import DATAREF, ClaimCheck
 from schemas.commands import COMMAND_CLASSES, Command
 from schemas.enums import EventState
 from schemas.events import EVENT_DATA, EVENT_SOURCE, SOURCE_PATTERN, UNREADABLE_TYPE, SucceededData
 from schemas.portable import NAME, portable
-from schemas.referral import DATAREF, ReferredCommand
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ def commands_schema() -> Schema:
     for definition in definitions.values():
         _take_null_as_absent(definition)
     definitions |= {"SpecVersion": {"const": "1.0"}, "Name": NAME}
-    dataref = ReferredCommand.model_json_schema()["properties"][DATAREF]
+    dataref = ClaimCheck.model_json_schema()["properties"][DATAREF]
     for command_class in COMMAND_CLASSES.values():
         definition = definitions[command_class.__name__]
         definitions |= _extension(definition["additionalProperties"])

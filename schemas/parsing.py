@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.attributes import MAX_EXTENSIONS, Attributes, is_valid_id
 from schemas.commands import COMMAND_CLASSES, Command
 from schemas.events import ErrorCode, Problem
-from schemas.problems import read_problems
 from schemas.suggestions import unknown
+from schemas.validation_messages import read_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

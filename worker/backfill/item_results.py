@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from schemas.claim_check import DATAREF
 from schemas.events import item_source
 from schemas.json_text import encode_json
-from schemas.referral import DATAREF
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from schemas.claim_check import ClaimCheck
     from schemas.commands import Command
-    from schemas.referral import ReferredCommand
     from worker.queue.groups import MemberEnd
     from worker.queue.ledger.models import Lease
 
@@ -72,7 +72,7 @@ class BackfillItems:
         })
 
 
-def _said(command: Command | ReferredCommand) -> dict[str, Any]:
+def _said(command: Command | ClaimCheck) -> dict[str, Any]:
     if command.data is None:
         return {DATAREF: command.dataref}
     said: dict[str, Any] = command.data.model_dump(mode="json", exclude_unset=True, exclude=_SHARED)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from schemas.claim_check import reread_message
 from schemas.enums import Priority, SourceFormat
 from schemas.events import ErrorCode
 from schemas.json_text import encode_json
 from schemas.parsing import InvalidCommandError
 from schemas.predictions import Predict
-from schemas.referral import reread_message
 from worker.backfill.locations import beside
 from worker.backfill.meaning import meant
 from worker.backfill.plan import STDIN

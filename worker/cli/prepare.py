@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import jiter
 import orjson
 
+from schemas.claim_check import parse_message
 from schemas.enums import Priority
 from schemas.events import ErrorBody, ErrorCode, Problem
 from schemas.parsing import InvalidCommandError
-from schemas.referral import parse_message
 from trainmaster_client import Message
 from trainmaster_client.names import CommandStream
 from worker.cli.arguments import ArgumentError, merge, read_data

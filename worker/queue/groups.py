@@ -23,8 +23,8 @@ from schemas.events import EVENT_SOURCE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from schemas.claim_check import ClaimCheck
     from schemas.commands import Command
-    from schemas.referral import ReferredCommand
     from worker.queue.ledger.models import Lease
 
 
@@ -37,7 +37,7 @@ class MemberEnd:
     """
 
     lease: Lease
-    command: Command | ReferredCommand
+    command: Command | ClaimCheck
     seconds: float
 
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
+    from schemas.claim_check import ClaimCheck
     from schemas.commands import Command
     from schemas.enums import EventState
-    from schemas.referral import ReferredCommand
     from worker.byte_budget import Reservation
     from worker.files.downloads import Downloads
     from worker.files.file_access import AllowedFiles
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from worker.queue.ledger.models import Lease, Progress
     from worker.queue.telemetry import Listener
 
-C = TypeVar("C", bound="Command | ReferredCommand")
+C = TypeVar("C", bound="Command | ClaimCheck")
 S = TypeVar("S")
 
 # Room for the labels of half a million items; each is in memory while its command runs.

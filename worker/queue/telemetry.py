@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from schemas.legible import read_legible
+from schemas.partial import read_partial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from schemas.claim_check import ClaimCheck
     from schemas.commands import Command
     from schemas.enums import Priority
-    from schemas.legible import LegibleCommand
-    from schemas.referral import ReferredCommand
+    from schemas.partial import PartialCommand
 
 log = structlog.get_logger(__name__)
 
@@ -161,7 +161,7 @@ class Telemetry(Listener):
         return tell
 
 
-def context_of(command: Command | ReferredCommand | LegibleCommand) -> dict[str, Any]:
+def context_of(command: Command | ClaimCheck | PartialCommand) -> dict[str, Any]:
     """Returns what links the log lines of a command to those of other systems."""
     attributes = command.context()
     return {name: attributes[name] for name in CONTEXT if name in attributes}
@@ -169,4 +169,4 @@ def context_of(command: Command | ReferredCommand | LegibleCommand) -> dict[str,
 
 def log_fields(command_id: str, text: bytes) -> dict[str, Any]:
     """Returns what a log line of a command carries; for lines outside of its run."""
-    return {"command_id": command_id, **context_of(read_legible(text))}
+    return {"command_id": command_id, **context_of(read_partial(text))}

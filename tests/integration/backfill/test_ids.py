@@ -11,11 +11,11 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 
+from schemas.claim_check import parse_message
 from schemas.documents import events_schema
 from schemas.enums import EventState
 from schemas.events import ErrorCode, is_about_command, item_source
 from schemas.parsing import InvalidCommandError
-from schemas.referral import parse_message
 from tests.integration.backfilling import (
     LEASE_MS,
     NAME,

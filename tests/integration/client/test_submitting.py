@@ -18,7 +18,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from schemas.attributes import REPLY_TO_PATTERN
-from schemas.referral import parse_message
+from schemas.claim_check import parse_message
 from tests.integration.client.told import Told
 from trainmaster_client import (
     AsyncClient,

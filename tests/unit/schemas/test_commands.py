@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from schemas.attachments import Attach
+from schemas.claim_check import completed, parse_message, reread_message
 from schemas.commands import COMMAND_CLASSES
 from schemas.documents import commands_schema
 from schemas.enums import IterationPolicy, Priority
 from schemas.events import ErrorCode, Problem
-from schemas.legible import read_legible
 from schemas.parsing import MAX_COMMAND_BYTES, InvalidCommandError, parse_command
+from schemas.partial import read_partial
 from schemas.predictions import Predict
-from schemas.referral import completed, parse_message, reread_message
 from schemas.trainings import Train
 
 ONE = "11111111-1111-4111-8111-111111111111"
@@ -373,9 +373,9 @@ def test_a_sender_of_too_many_extensions_is_answered_all_the_same() -> None:
     """Where to, and about which command, may stand behind a thousand of them."""
     many = {f"e{number}": number for number in range(1000)}
     text = json.dumps({"type": "list_models", "data": {}, **many, "replyto": "r"}).encode()
-    legible = read_legible(text)
-    assert legible.replyto == "r"
-    assert len(legible.context()) == 64
+    partial = read_partial(text)
+    assert partial.replyto == "r"
+    assert len(partial.context()) == 64
 
 
 def test_attributes_are_read_and_copied_to_events() -> None:

@@ -10,12 +10,12 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 import schemas.documents
+from schemas.claim_check import parse_message
 from schemas.commands import COMMAND_CLASSES
 from schemas.documents import commands_schema, documents, events_schema, render, write
 from schemas.enums import EventState
 from schemas.events import UNREADABLE_TYPE, event_json
 from schemas.parsing import InvalidCommandError, parse_command
-from schemas.referral import parse_message
 
 GENERATED = Path(schemas.documents.__file__).parent / "generated"
 

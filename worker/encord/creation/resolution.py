@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from schemas.claim_check import reread_message
 from schemas.enums import EventState
 from schemas.json_text import encode_json
-from schemas.legible import read_legible
 from schemas.parsing import InvalidCommandError
-from schemas.referral import reread_message
+from schemas.partial import read_partial
 from schemas.trainings import Train
 from worker.encord.creation.resource_spec import training_goes_on
 from worker.queue.ledger.event_builder import build_event
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from schemas.claim_check import ClaimCheck
     from schemas.commands import Command
-    from schemas.legible import LegibleCommand
-    from schemas.referral import ReferredCommand
+    from schemas.partial import PartialCommand
     from worker.queue.ledger.keys import Keys
 
 
@@ -133,9 +133,9 @@ def _status(known: bytes | None, created: str | None, by: str, *, ended: bool) -
     return ResolveStatus.ALREADY_ENDED if ended else ResolveStatus.NOT_IN_DOUBT
 
 
-def _command(text: bytes, command_type: str) -> Command | ReferredCommand | LegibleCommand:
+def _command(text: bytes, command_type: str) -> Command | ClaimCheck | PartialCommand:
     """Returns the command, or as much of it as this version can read."""
     try:
         return reread_message(text)
     except InvalidCommandError:
-        return replace(read_legible(text), type=command_type)
+        return replace(read_partial(text), type=command_type)

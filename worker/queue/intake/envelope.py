@@ -54,7 +54,7 @@ def unwrap(message: bytes) -> bytes:
     return command_text(_with_options(command, headers, properties))
 
 
-def legible_submission(message: bytes) -> bytes:
+def partial_submission(message: bytes) -> bytes:
     """Returns the command in a message that is refused, so that its sender learns of it.
 
     Empty where none can be read; raises nothing.

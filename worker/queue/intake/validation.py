@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import jiter
 import structlog
 
+from schemas.claim_check import ParsedClaimCheck, parse_message
 from schemas.commands import COMMAND_CLASSES
 from schemas.enums import EventState, Priority
 from schemas.events import UNREADABLE_TYPE, ErrorBody, ErrorCode, Problem, event_json
-from schemas.legible import read_legible
 from schemas.parsing import InvalidCommandError, ParsedCommand
-from schemas.referral import ParsedReferral, parse_message
-from worker.queue.intake.envelope import legible_submission, unwrap
+from schemas.partial import read_partial
+from worker.queue.intake.envelope import partial_submission, unwrap
 from worker.queue.ledger.dead_letters import dead_letter_json
 from worker.queue.ledger.event_builder import build_event
 from worker.queue.ledger.keys import CELERY_FIELD, COMMAND_FIELD, CommandStream
@@ -101,17 +101,17 @@ def _validate(entry: Entry, keys: Keys, now: float) -> NewCommand | Rejection:
         refused = exc.with_traceback(None)
     # Nothing of Celery's envelope itself is an attribute of the command.
     is_envelope = is_celery and text is message
-    legible = read_legible(legible_submission(message) if is_envelope else text)
+    partial = read_partial(partial_submission(message) if is_envelope else text)
     return _rejection(
         entry,
         text,
         ErrorBody(
             code=refused.code, message=refused.message, problems=list(refused.problems) or None
         ),
-        refused.command_type or _known(legible.type),
-        refused.command_id or legible.attributes.id,
-        context=legible.context(),
-        replies=keys.replies(legible.replyto),
+        refused.command_type or _known(partial.type),
+        refused.command_id or partial.attributes.id,
+        context=partial.context(),
+        replies=keys.replies(partial.replyto),
         now=now,
     )
 
@@ -168,7 +168,7 @@ def _lane(entry: Entry, text: bytes, priority: Priority) -> Priority:
 
 
 def _new_command(
-    entry: Entry, text: bytes, parsed: ParsedCommand | ParsedReferral, keys: Keys, now: float
+    entry: Entry, text: bytes, parsed: ParsedCommand | ParsedClaimCheck, keys: Keys, now: float
 ) -> NewCommand:
     command = parsed.command
     command_id = command.id or entry.entry_id.decode()

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from schemas.claim_check import reread_message
 from schemas.enums import EventState
-from schemas.legible import read_legible
 from schemas.parsing import InvalidCommandError
-from schemas.referral import reread_message
+from schemas.partial import read_partial
 from worker.queue.ledger.event_builder import build_event
 from worker.queue.ledger.keys import member_row_id
 from worker.queue.ledger.lua import load_script
@@ -18,9 +18,9 @@ from worker.queue.ledger.models import read_phase, read_progress
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from schemas.claim_check import ClaimCheck
     from schemas.commands import Command
-    from schemas.legible import LegibleCommand
-    from schemas.referral import ReferredCommand
+    from schemas.partial import PartialCommand
     from worker.queue.ledger.keys import Keys
 
 _CANCELLED: Final = 1
@@ -88,12 +88,12 @@ class _Moment:
         return phase is None or phase.is_uncertain
 
     @property
-    def command(self) -> Command | ReferredCommand | LegibleCommand:
+    def command(self) -> Command | ClaimCheck | PartialCommand:
         """The command, or as much of it as this version can read."""
         try:
             return reread_message(self.text)
         except InvalidCommandError:
-            return replace(read_legible(self.text), type=self.type)
+            return replace(read_partial(self.text), type=self.type)
 
 
 async def cancel(

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from schemas.events import EVENT_SOURCE, event_json
 
 if TYPE_CHECKING:
+    from schemas.claim_check import ClaimCheck
     from schemas.commands import Command
     from schemas.enums import EventState
-    from schemas.legible import LegibleCommand
-    from schemas.referral import ReferredCommand
+    from schemas.partial import PartialCommand
 
 
 def build_event(  # noqa: PLR0913 - what an event tells
-    command: Command | ReferredCommand | LegibleCommand,
+    command: Command | ClaimCheck | PartialCommand,
     entry_id: str,
     command_id: str,
     state: EventState,

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from schemas.claim_check import DATAREF, completed
 from schemas.events import ErrorCode
 from schemas.parsing import InvalidCommandError
-from schemas.referral import DATAREF, completed
 from worker.errors import InputError, RetryableError
 from worker.files.file_access import AllowedFiles, input_error, may_be_read
 
 if TYPE_CHECKING:
+    from schemas.claim_check import ClaimCheck
     from schemas.commands import Command
-    from schemas.referral import ReferredCommand
     from worker.queue.run_context import RunContext
 
 # As it was read, parsed, and as the body that is sent.
@@ -23,7 +23,7 @@ _FILE: Final = "file://"
 PARSE_SECONDS: Final = 300.0
 
 
-async def fetched(run: RunContext[ReferredCommand]) -> Command:
+async def fetched(run: RunContext[ClaimCheck]) -> Command:
     """Returns the command of a run with its data.
 
     Raises:
@@ -52,7 +52,7 @@ def _completed(text: bytes, data: bytes) -> Command:
         ) from exc
 
 
-async def _read(run: RunContext[ReferredCommand]) -> bytes:
+async def _read(run: RunContext[ClaimCheck]) -> bytes:
     dataref, around = run.command.dataref, run.around
     limit = around.dataref_limit_bytes
     path = dataref.removeprefix(_FILE)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from schemas.claim_check import ClaimCheck, reread_message
 from schemas.enums import EventState
 from schemas.events import ErrorCode
 from schemas.json_text import RawJson, encode_json
 from schemas.parsing import InvalidCommandError
-from schemas.referral import ReferredCommand, reread_message
 from schemas.wording import counted
 from worker.errors import (
     BusyThreadsError,
@@ -123,7 +123,7 @@ class Executor:
         """
         try:
             self._check(run)
-            if isinstance(run.command, ReferredCommand):
+            if isinstance(run.command, ClaimCheck):
                 run.command = await fetched(run)
             outcome = await self.handlers[run.command.type](run)
             return await self._finish(run, outcome)

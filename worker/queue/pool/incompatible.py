@@ -10,8 +10,8 @@ from structlog.contextvars import bound_contextvars
 
 from schemas.enums import EventState
 from schemas.events import UNREADABLE_TYPE, ErrorBody, ErrorCode
-from schemas.legible import read_legible
 from schemas.parsing import InvalidCommandError
+from schemas.partial import read_partial
 from worker.queue.groups import event_source
 from worker.queue.ledger.dead_letters import dead_letter_json
 from worker.queue.ledger.event_builder import build_event
@@ -114,13 +114,13 @@ def _fail(
     last: LastWord,
     command_type: str = "",
 ) -> RunResult:
-    legible = read_legible(lease.text)
-    if command_type and legible.type == UNREADABLE_TYPE:
-        legible = replace(legible, type=command_type)
+    partial = read_partial(lease.text)
+    if command_type and partial.type == UNREADABLE_TYPE:
+        partial = replace(partial, type=command_type)
     body = error.model_dump(mode="json", exclude_none=True)
     end = RunEnd(
         lease.command_id,
-        legible.type,
+        partial.type,
         lease.lane,
         RowState.FAILED,
         lease.attempts,
@@ -136,9 +136,9 @@ def _fail(
         RowState.FAILED,
         lease.attempts,
         event=b""
-        if lease.group and last.groups.is_silent(legible.context())
+        if lease.group and last.groups.is_silent(partial.context())
         else build_event(
-            legible,
+            partial,
             lease.entry_id,
             lease.command_id,
             EventState.FAILED,
@@ -146,13 +146,13 @@ def _fail(
             source=event_source(last.groups, lease),
             now=last.now,
         ),
-        replies=last.ledger.keys.replies(legible.replyto),
+        replies=last.ledger.keys.replies(partial.replyto),
         # Its group keeps a member's failure; a dead letter would name a command.
         dead_letter=b""
         if lease.group
         else dead_letter_json(
             command_id=lease.command_id,
-            command_type=legible.type,
+            command_type=partial.type,
             error=body,
             text=lease.text,
             at_ms=int(last.now * 1000),

@@ -24,7 +24,7 @@ from schemas.parsing import (
     invalid_command,
     parse_command,
 )
-from schemas.problems import read_problems
+from schemas.validation_messages import read_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 DATAREF: Final = "dataref"
 
 
-class ReferredCommand(Attributes):
+class ClaimCheck(Attributes):
     """A command whose data lie elsewhere."""
 
     type: str
@@ -43,18 +43,18 @@ class ReferredCommand(Attributes):
 
 
 @dataclass(frozen=True, slots=True)
-class ParsedReferral:
+class ParsedClaimCheck:
     """A valid command without its data, and the fingerprint of its type and `dataref`."""
 
-    command: ReferredCommand
+    command: ClaimCheck
     fingerprint: bytes
 
 
-_ADAPTER: Final = TypeAdapter(ReferredCommand)
+_ADAPTER: Final = TypeAdapter(ClaimCheck)
 _reread = cast("Callable[[bytes], Command]", TypeAdapter[Command](Command).validator.validate_json)
 
 
-def parse_message(raw: bytes, *, accepted: bool = False) -> ParsedCommand | ParsedReferral:
+def parse_message(raw: bytes, *, accepted: bool = False) -> ParsedCommand | ParsedClaimCheck:
     """Returns the command that `raw` holds, with its data or with where they lie.
 
     Data that are there go before a `dataref`.
@@ -75,10 +75,10 @@ def parse_message(raw: bytes, *, accepted: bool = False) -> ParsedCommand | Pars
         root = jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False)
         if root.get("data") is not None or root.get(DATAREF) is None:
             raise
-        return _parse_referral(raw, root, error, accepted=accepted)
+        return _parse_claim_check(raw, root, error, accepted=accepted)
 
 
-def reread_message(raw: bytes) -> Command | ReferredCommand:
+def reread_message(raw: bytes) -> Command | ClaimCheck:
     """Returns the command of a message that was accepted before.
 
     Half as dear as `parse_message`, for what that looked for besides is known of this one.
@@ -92,9 +92,9 @@ def reread_message(raw: bytes) -> Command | ReferredCommand:
         return parse_message(raw, accepted=True).command
 
 
-def _parse_referral(
+def _parse_claim_check(
     raw: bytes, root: Mapping[str, Any], error: InvalidCommandError, *, accepted: bool
-) -> ParsedReferral:
+) -> ParsedClaimCheck:
     command_type = cast("str", error.command_type)
     if not accepted:
         check_extensions(root, command_type)
@@ -102,11 +102,11 @@ def _parse_referral(
         command = _ADAPTER.validate_json(raw)
     except ValidationError as exc:
         raise invalid_command(
-            read_problems(exc, ReferredCommand, root),
+            read_problems(exc, ClaimCheck, root),
             command_type=command_type,
             command_id=error.command_id,
         ) from None
-    return ParsedReferral(command, fingerprint(command_type, {DATAREF: command.dataref}))
+    return ParsedClaimCheck(command, fingerprint(command_type, {DATAREF: command.dataref}))
 
 
 def completed(text: bytes, data: bytes) -> Command:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LegibleCommand:
+class PartialCommand:
     """The parts of a message that events about it need.
 
     Attributes:
@@ -42,7 +42,7 @@ class LegibleCommand:
         return self.attributes.context()
 
 
-def read_legible(text: bytes) -> LegibleCommand:
+def read_partial(text: bytes) -> PartialCommand:
     """Returns what can be read; raises nothing."""
     root = _read_object(text)
     named = root.get("type")
@@ -53,7 +53,7 @@ def read_legible(text: bytes) -> LegibleCommand:
         except ValidationError:
             continue
         valid[name] = root[name]
-    return LegibleCommand(
+    return PartialCommand(
         type=named if isinstance(named, str) else UNREADABLE_TYPE,
         attributes=Attributes.model_validate(valid),
     )
