@@ -142,8 +142,8 @@ def create_components(settings: Settings, notify: Callable[[int], None]) -> Comp
     )
     threads = ThreadPools()
     downloads = create_downloads(settings, threads)
-    around = create_dependencies(settings, ledger, throttled, downloads, threads, clock.now)
-    executor = create_executor(settings, around, breaker, credentials)
+    dependencies = create_dependencies(settings, ledger, throttled, downloads, threads, clock.now)
+    executor = create_executor(settings, dependencies, breaker, credentials)
 
     async def close() -> None:
         await downloads.aclose()
@@ -169,7 +169,7 @@ def create_components(settings: Settings, notify: Callable[[int], None]) -> Comp
         repair=RepairWatch(
             ledger,
             Repair(redis, keys, lease_seconds=settings.lease_seconds),
-            groups=around.groups,
+            groups=dependencies.groups,
             holder=process_name(),
             every_seconds=settings.repair_seconds,
             now=clock.now,
@@ -253,7 +253,7 @@ def create_encord(settings: Settings, transport: ThrottledTransport) -> Encord:
 
 def create_executor(
     settings: Settings,
-    around: Dependencies,
+    dependencies: Dependencies,
     breaker: CircuitBreaker,
     credentials: CredentialsWatch | None = None,
 ) -> Executor:
@@ -264,11 +264,11 @@ def create_executor(
     """
     return Executor(
         handlers=load_handlers(HANDLERS),
-        around=around,
+        dependencies=dependencies,
         policy=RetryPolicy(
             settings.max_attempts, settings.retry_min_seconds, settings.retry_max_seconds
         ),
-        results=create_results(settings, around.threads),
+        results=create_results(settings, dependencies.threads),
         max_claims=settings.max_claims,
         breaker=breaker,
         credentials=credentials,

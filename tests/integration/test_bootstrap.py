@@ -180,8 +180,8 @@ async def test_each_time_of_a_request_and_of_a_poll_is_that_of_its_setting(
         assert transport.timeouts == Timeouts(connect=11, read=12, write=13, pool=14)
         gate: ThrottledTransport = transport  # type: ignore[assignment] # nothing is sent
         downloads = create_downloads(settings, ThreadPools())
-        around = create_dependencies(settings, ledger, gate, downloads, ThreadPools())
-    encord = around.service(Encord)
+        dependencies = create_dependencies(settings, ledger, gate, downloads, ThreadPools())
+    encord = dependencies.service(Encord)
     assert encord.polls == PollSchedule(15, 16, 0.25)
     with encord.long_polls.slot(100) as open_seconds:
         assert open_seconds == 17

@@ -169,7 +169,7 @@ async def open_bench(
         _signer(sandbox),
         timeouts=Timeouts(read=read_timeout_seconds),
     )
-    around = Dependencies(
+    dependencies = Dependencies(
         ledger=ledger,
         downloads=Downloads(ThreadPool("download", 1), total_seconds=30, idle_seconds=10),
         data_roots=(folder,),
@@ -186,7 +186,7 @@ async def open_bench(
     )
     attempts = Executor(
         handlers=load_handlers(HANDLERS),
-        around=around,
+        dependencies=dependencies,
         policy=RetryPolicy(5, 0.01, 0.02),
         results=ResultStore(str(folder / "results"), 262_144),
         max_claims=500,
@@ -200,12 +200,14 @@ async def open_bench(
 
 def encord_of(bench: Bench) -> Encord:
     """Returns what the bench's handlers have of the API."""
-    return bench.executor.around.service(Encord)
+    return bench.executor.dependencies.service(Encord)
 
 
-def with_encord(around: Dependencies, **changes: Any) -> Dependencies:
+def with_encord(dependencies: Dependencies, **changes: Any) -> Dependencies:
     """Returns the same dependencies, but for some of what handlers have of the API."""
-    return replace(around, services={Encord: replace(around.service(Encord), **changes)})
+    return replace(
+        dependencies, services={Encord: replace(dependencies.service(Encord), **changes)}
+    )
 
 
 def _signer(sandbox: SandboxProcess) -> RequestSigner:

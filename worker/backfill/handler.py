@@ -61,21 +61,21 @@ class Backfills:
 @handles(Backfill)
 async def backfill(run: RunContext[Backfill]) -> Outcome:
     """Leads a backfill for a slice of time, until it has ended."""
-    around = run.around.service(Backfills)
+    backfills = run.dependencies.service(Backfills)
     backfill_id = run.lease.command_id
-    known = await around.store.look(backfill_id)
+    known = await backfills.store.look(backfill_id)
     if known is None:
         # A folder is looked into, and a server asked for what it holds.
-        plan = await in_thread(make_plan, run, around)
+        plan = await in_thread(make_plan, run, backfills)
         try:
-            await around.store.open_for(run.lease, plan)
+            await backfills.store.open_for(run.lease, plan)
         except IdTakenError as exc:
             raise _taken() from exc
     elif known.origin is not Origin.QUEUE or known.entry != run.lease.entry_id:
         raise _taken()
-    ledger = run.around.ledger
+    ledger = run.dependencies.ledger
     leader = Leader(
-        around.store,
+        backfills.store,
         backfill_id,
         announces=False,
         epoch=ledger.epoch,
@@ -87,7 +87,7 @@ async def backfill(run: RunContext[Backfill]) -> Outcome:
         return _wait(run, LEAD_LOST_SECONDS)
     if isinstance(standing, AlreadyLed):
         return _wait(run, standing.seconds)
-    return await _outcome(run, around, standing)
+    return await _outcome(run, backfills, standing)
 
 
 def _until_deadline(run: RunContext[Backfill], most_seconds: float) -> float:
@@ -109,7 +109,7 @@ def _wait(run: RunContext[Backfill], most_seconds: float) -> Snooze:
 
 
 async def _outcome(
-    run: RunContext[Backfill], around: Backfills, standing: BackfillStatus
+    run: RunContext[Backfill], backfills: Backfills, standing: BackfillStatus
 ) -> Outcome:
     match standing.state:
         case BackfillState.SUCCEEDED:
@@ -117,13 +117,13 @@ async def _outcome(
         case BackfillState.FAILED:
             raise _refusal(standing.reason)
         case BackfillState.CANCELLED:
-            ledger = run.around.ledger
+            ledger = run.dependencies.ledger
             await cancel(
                 ledger.redis,
                 ledger.keys,
                 standing.id,
-                retention_seconds=around.store.retention_seconds,
-                reply_retention_seconds=around.store.reply_retention_seconds,
+                retention_seconds=backfills.store.retention_seconds,
+                reply_retention_seconds=backfills.store.reply_retention_seconds,
             )
             raise FencedError("the backfill was cancelled")
         case BackfillState.PAUSED | BackfillState.CANCELLING:
@@ -132,7 +132,7 @@ async def _outcome(
             return _wait(run, 0.0)
 
 
-def make_plan(run: RunContext[Backfill], around: Backfills) -> Plan:
+def make_plan(run: RunContext[Backfill], backfills: Backfills) -> Plan:
     """Returns the plan of a command.
 
     Raises:
@@ -140,7 +140,7 @@ def make_plan(run: RunContext[Backfill], around: Backfills) -> Plan:
     """
     command = run.command
     data = command.data
-    location = _allowed(data.source, run.around.data_roots, run.around.source_urls)
+    location = _allowed(data.source, run.dependencies.data_roots, run.dependencies.source_urls)
     try:
         source_format = data.format or guess_format(location, follows=False)
     except SourceUnavailableError as exc:
@@ -156,10 +156,10 @@ def make_plan(run: RunContext[Backfill], around: Backfills) -> Plan:
             source_format,
             cast("dict[str, str]", data.columns or {}),
         ),
-        output=f"{around.output}/backfill-{folder_name(run.lease.command_id)}",
+        output=f"{backfills.output}/backfill-{folder_name(run.lease.command_id)}",
         part_format=data.part_format,
-        window=around.window,
-        part_items=around.part_items,
+        window=backfills.window,
+        part_items=backfills.part_items,
         limits=FailureLimits(data.max_failures, data.max_failure_share),
         item_events=data.item_events,
         context=command.context(),

@@ -76,7 +76,7 @@ class Encord:
     @classmethod
     def of(cls, run: RunContext[Any]) -> Encord:
         """Returns that of a run."""
-        return run.around.service(cls)
+        return run.dependencies.service(cls)
 
 
 def api_of(run: RunContext[Any]) -> MlModelsApi:

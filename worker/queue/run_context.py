@@ -101,7 +101,7 @@ class RunContext(Generic[C]):
 
     command: C
     lease: Lease
-    around: Dependencies
+    dependencies: Dependencies
     changing: bool = False
     reservation: Reservation | None = None
     begun: float = field(init=False, default_factory=time.monotonic)
@@ -126,13 +126,13 @@ class RunContext(Generic[C]):
             InputError: it can't be read.
             RetryableError: not now, or not in time, as from a server of files that is away.
         """
-        around = self.around
+        dependencies = self.dependencies
         size = FIRST_BYTES
         try:
             while True:
                 await self.reserve(size * copies)
-                content = await around.threads.files.run(
-                    around.file_seconds, files.read_within, path, size
+                content = await dependencies.threads.files.run(
+                    dependencies.file_seconds, files.read_within, path, size
                 )
                 if isinstance(content, bytes):
                     return content
@@ -140,7 +140,7 @@ class RunContext(Generic[C]):
                 self.release()
                 size = content
         except TimeoutError as exc:
-            message = f"{files.field}: the file did not come within {around.file_seconds:g} s"
+            message = f"{files.field}: the file did not come within {dependencies.file_seconds:g} s"
             raise RetryableError(message, code=ErrorCode.DATA_UNAVAILABLE) from exc
 
     async def download(self, url: str, most_bytes: int, field: str, copies: int) -> bytes:
@@ -149,13 +149,13 @@ class RunContext(Generic[C]):
         async def make_room(size: int) -> None:
             await self.reserve(size * copies)
 
-        return await self.around.downloads.read(url, most_bytes, field, make_room)
+        return await self.dependencies.downloads.read(url, most_bytes, field, make_room)
 
     async def reserve(self, size_bytes: int) -> None:
         """Waits until the run may hold so many bytes in all; they are given back at its end."""
         if self.reservation is None:
             bulk = self.lease.lane is Priority.BULK
-            self.reservation = self.around.bodies.reservation(bulk=bulk)
+            self.reservation = self.dependencies.bodies.reservation(bulk=bulk)
         await self.reservation.grow(size_bytes)
 
     def release(self) -> None:
@@ -165,7 +165,7 @@ class RunContext(Generic[C]):
 
     def lock_key(self, name: str) -> str:
         """The key of a lock."""
-        return self.around.ledger.keys.lock(name)
+        return self.dependencies.ledger.keys.lock(name)
 
     def check_deadline(self) -> None:
         """Does nothing before the command's deadline.
@@ -204,7 +204,7 @@ class RunContext(Generic[C]):
 
     def now(self) -> float:
         """Seconds since the epoch, by Redis' clock where that is known."""
-        return self.around.now()
+        return self.dependencies.now()
 
     @contextmanager
     def change(self) -> Iterator[None]:
@@ -254,17 +254,17 @@ class RunContext(Generic[C]):
                 lease.entry_id,
                 lease.command_id,
                 *event,
-                source=event_source(self.around.groups, lease),
+                source=event_source(self.dependencies.groups, lease),
                 now=self.now(),
             )
-        status, holder = await self.around.ledger.checkpoint(
+        status, holder = await self.dependencies.ledger.checkpoint(
             self.lease,
             progress,
             phase=phase,
             leaves=leaves,
             state=state,
             event=payload,
-            replies=self.around.ledger.keys.replies(self.command.replyto),
+            replies=self.dependencies.ledger.keys.replies(self.command.replyto),
             take_lock=take_lock,
             drop_lock=drop_lock,
             lock_lapses=lock_lapses,

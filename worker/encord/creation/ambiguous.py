@@ -116,7 +116,7 @@ class AmbiguousCreations:
     @classmethod
     def of(cls, run: RunContext[Any]) -> AmbiguousCreations:
         """Returns those that a run's command is among."""
-        ledger = run.around.ledger
+        ledger = run.dependencies.ledger
         return cls(ledger.redis, ledger.keys, ledger.retention_seconds)
 
     async def enter(self, match_key: str, creator: Creator, now: float) -> None:

@@ -338,7 +338,7 @@ class IdempotentCreate(Generic[C]):
                     raise
                 fenced = exc
             except RETRYABLE_REDIS_ERRORS as exc:
-                run.around.ledger.outage.failed(ONCE, exc)
+                run.dependencies.ledger.outage.failed(ONCE, exc)
                 if not told:
                     # If this process ends before Redis is back, nothing else names what exists.
                     log.warning("creation.checkpoint_delayed", uuid=created.uuid)
@@ -354,7 +354,7 @@ class IdempotentCreate(Generic[C]):
                 try:
                     await run.checkpoint({}, phase=Phase.IDLE, drop_lock=lock)
                 except RETRYABLE_REDIS_ERRORS as exc:
-                    run.around.ledger.outage.failed(ONCE, exc)
+                    run.dependencies.ledger.outage.failed(ONCE, exc)
                     await asyncio.sleep(CHECKPOINT_PAUSE_SECONDS)
                 else:
                     return

@@ -45,7 +45,7 @@ class Orphans:
     @classmethod
     def of(cls, run: RunContext[Any]) -> Orphans:
         """Returns those of a run's namespace."""
-        return cls(run.around.ledger.redis, run.around.ledger.keys)
+        return cls(run.dependencies.ledger.redis, run.dependencies.ledger.keys)
 
     async def leave(self, lease: Lease, attested: OrphanedCreation, *, drop_lock: str) -> None:
         """Leaves word, and makes the command the owner of what was created."""

@@ -122,7 +122,7 @@ async def _checkpoint_surely(run: RunContext[Any], progress: Progress) -> None:
         try:
             await run.checkpoint(progress)
         except RETRYABLE_REDIS_ERRORS as exc:
-            run.around.ledger.outage.failed(ONCE, exc)
+            run.dependencies.ledger.outage.failed(ONCE, exc)
             await asyncio.sleep(CHECKPOINT_PAUSE_SECONDS)
         else:
             return

@@ -100,9 +100,9 @@ def _frames(adapter: TypeAdapter[T], frames: T) -> Succeeded:
 async def _read(run: RunContext[Predict], path: str) -> bytes:
     """Returns what a `data_path` names, in base64; only an item of a backfill may name a URL."""
     if not run.lease.group or "://" not in path:
-        files = AllowedFiles(run.around.data_roots, _FIELD, MAX_IMAGE_BYTES)
+        files = AllowedFiles(run.dependencies.data_roots, _FIELD, MAX_IMAGE_BYTES)
         return base64.b64encode(await run.read_file(files, Path(path), COPIES))
-    if not may_be_read(path, run.around.source_urls):
+    if not may_be_read(path, run.dependencies.source_urls):
         raise input_error(_FIELD, "the URL lies below none of TRAINMASTER_SOURCE_URLS")
     return base64.b64encode(await run.download(path, MAX_IMAGE_BYTES, _FIELD, COPIES))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def resolve(run: RunContext[Resolve]) -> Outcome:
     """Settles a doubt, once; run again, it finds that there is none any more."""
     data = run.command.data
-    ledger = run.around.ledger
+    ledger = run.dependencies.ledger
     by = data.by or f"the command {run.lease.command_id}"
     outcome = await resolve_command(
         ledger.redis,

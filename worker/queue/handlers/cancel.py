@@ -24,7 +24,7 @@ async def cancel(run: RunContext[Cancel]) -> Outcome:
     command_id = run.command.data.command_id
     if command_id == run.lease.command_id:
         raise input_error("data.command_id", "a command can't cancel itself")
-    ledger = run.around.ledger
+    ledger = run.dependencies.ledger
     outcome = await cancel_command(
         ledger.redis,
         ledger.keys,

@@ -33,7 +33,7 @@ async def fetched(run: RunContext[ClaimCheck]) -> Command:
     text = run.lease.text
     try:
         content = await _read(run)
-        return await run.around.threads.parsing.run(PARSE_SECONDS, _completed, text, content)
+        return await run.dependencies.threads.parsing.run(PARSE_SECONDS, _completed, text, content)
     except InputError as exc:
         if not run.progress:
             raise
@@ -53,13 +53,13 @@ def _completed(text: bytes, data: bytes) -> Command:
 
 
 async def _read(run: RunContext[ClaimCheck]) -> bytes:
-    dataref, around = run.command.dataref, run.around
-    limit = around.dataref_limit_bytes
+    dataref, dependencies = run.command.dataref, run.dependencies
+    limit = dependencies.dataref_limit_bytes
     path = dataref.removeprefix(_FILE)
     if "://" not in path and "::" not in path:
-        files = AllowedFiles(around.data_roots, DATAREF, limit)
+        files = AllowedFiles(dependencies.data_roots, DATAREF, limit)
         return await run.read_file(files, Path(path), COPIES)
-    if not may_be_read(dataref, around.source_urls):
+    if not may_be_read(dataref, dependencies.source_urls):
         raise input_error(DATAREF, "the URL lies below none of TRAINMASTER_SOURCE_URLS")
     return await run.download(dataref, limit, DATAREF, COPIES)
 

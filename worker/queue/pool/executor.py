@@ -83,7 +83,7 @@ class Executor:
     """
 
     handlers: Mapping[str, Handler[Any]]
-    around: Dependencies
+    dependencies: Dependencies
     policy: RetryPolicy
     results: ResultStore
     max_claims: int
@@ -104,7 +104,7 @@ class Executor:
         """
         if lease.broken:
             raise InvalidCommandError(ErrorCode.INTERNAL_ERROR, lease.broken)
-        return RunContext(reread_message(lease.text), lease, self.around)
+        return RunContext(reread_message(lease.text), lease, self.dependencies)
 
     def unreadable(self, lease: Lease, error: Exception) -> RunResult | None:
         """Returns the finish of a lease whose command this version can't read.
@@ -191,7 +191,7 @@ class Executor:
 
     def last_word(self) -> LastWord:
         """Returns what tells the end of a command that nobody has read."""
-        return LastWord(self.around.ledger, self.around.groups, self.around.now())
+        return LastWord(self.dependencies.ledger, self.dependencies.groups, self.dependencies.now())
 
     def late(self, run: RunContext[Any]) -> RunResult:
         """Returns the finish of a command whose deadline passed while it waited."""
@@ -225,14 +225,16 @@ class Executor:
         }
         event = self._announce(run, EventState.SUCCEEDED, data, dataref=dataref, now=now)
         end = _run_end(run, RowState.SUCCEEDED, lease.attempts + 1, total_seconds=duration)
-        self.around.telemetry.succeeded(end)
+        self.dependencies.telemetry.succeeded(end)
         return RunResult(
             lease,
             RowState.SUCCEEDED,
             lease.attempts + 1,
             event=event,
             replies=self._replies(run),
-            member_result=self.around.groups.succeeded(_member_end(run), outcome.result, dataref)
+            member_result=self.dependencies.groups.succeeded(
+                _member_end(run), outcome.result, dataref
+            )
             if lease.group
             else b"",
         )
@@ -243,7 +245,7 @@ class Executor:
             state, data = outcome.event
             event = self._announce(run, state, data, ordinal=run.lease.attempts + 1)
         delay = outcome.delay_seconds
-        self.around.telemetry.snoozed(
+        self.dependencies.telemetry.snoozed(
             _run_end(run, outcome.state, run.lease.attempts, delay_seconds=delay)
         )
         return RunResult(
@@ -272,7 +274,7 @@ class Executor:
         now = run.now()
         errors = [*lease.errors, {"at": _timestamp(now), **body}][-ERRORS_KEPT:]
         decision = decide(error, failures, self.policy, tries=len(errors))
-        telemetry = self.around.telemetry
+        telemetry = self.dependencies.telemetry
         told = {"code": body["code"], "message": error.message}
         if decision.delay_seconds is None:
             if lease.probe and _can_be_spared(run, error):
@@ -288,7 +290,7 @@ class Executor:
                 replies=self._replies(run),
                 dead_letter=self._dead_letter(run, body, failures, errors),
                 late=error.code is ErrorCode.DEADLINE_EXCEEDED,
-                member_result=self.around.groups.failed(_member_end(run), body, failures)
+                member_result=self.dependencies.groups.failed(_member_end(run), body, failures)
                 if lease.group
                 else b"",
                 failure=body["code"],
@@ -362,7 +364,7 @@ class Executor:
         dataref: str | None = None,
         now: float | None = None,
     ) -> bytes:
-        if run.lease.group and self.around.groups.is_silent(run.command.context()):
+        if run.lease.group and self.dependencies.groups.is_silent(run.command.context()):
             return b""
         return build_event(
             run.command,
@@ -371,13 +373,13 @@ class Executor:
             state,
             data,
             ordinal=ordinal,
-            source=event_source(self.around.groups, run.lease),
+            source=event_source(self.dependencies.groups, run.lease),
             dataref=dataref,
             now=run.now() if now is None else now,
         )
 
     def _replies(self, run: RunContext[Command]) -> str:
-        return self.around.ledger.keys.replies(run.command.replyto)
+        return self.dependencies.ledger.keys.replies(run.command.replyto)
 
 
 def _run_end(run: RunContext[Command], state: RowState, attempts: int, **more: Any) -> RunEnd:

@@ -87,7 +87,7 @@ class WorkerPool:
     ) -> None:
         self._ledger = ledger
         self._executor = executor
-        self._telemetry = executor.around.telemetry
+        self._telemetry = executor.dependencies.telemetry
         self._breaker = breaker
         self._lanes = lanes
         self._share = share

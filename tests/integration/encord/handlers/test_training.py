@@ -91,7 +91,8 @@ async def test_neither_the_next_poll_nor_one_held_open_outlasts_the_wait_for_the
 
 async def test_no_more_requests_are_held_open_than_there_are_places(bench: Bench) -> None:
     bench.executor = replace(
-        bench.executor, around=with_encord(bench.executor.around, long_polls=LongPolls(2, 2))
+        bench.executor,
+        dependencies=with_encord(bench.executor.dependencies, long_polls=LongPolls(2, 2)),
     )
     ids = [await waiting(bench) for _ in range(3)]
     bench.sandbox.reset_truth()
@@ -110,7 +111,7 @@ async def test_no_more_requests_are_held_open_than_there_are_places(bench: Bench
 async def test_a_place_is_free_again_after_a_poll_that_failed(bench: Bench) -> None:
     slots = LongPolls(1, 5)
     bench.executor = replace(
-        bench.executor, around=with_encord(bench.executor.around, long_polls=slots)
+        bench.executor, dependencies=with_encord(bench.executor.dependencies, long_polls=slots)
     )
     sent = await waiting(bench)
     bench.sandbox.faults({"operation": "get_training_status", "effect": "reset"})
@@ -157,7 +158,9 @@ async def test_what_was_created_is_retrying_while_its_result_cannot_be_stored(
 
 
 def schedule(bench: Bench, polls: PollSchedule) -> None:
-    bench.executor = replace(bench.executor, around=with_encord(bench.executor.around, polls=polls))
+    bench.executor = replace(
+        bench.executor, dependencies=with_encord(bench.executor.dependencies, polls=polls)
+    )
 
 
 async def waiting(bench: Bench, timeout_seconds: int = 10_000_000) -> str:

@@ -52,9 +52,11 @@ def limited(bench: Bench, *, rate: float, concurrent: int) -> None:
         requests_per_second=rate,
         concurrent_requests=concurrent,
     )
-    around = bench.executor.around
+    dependencies = bench.executor.dependencies
     transport = ThrottledTransport(encord_of(bench).transport._transport, limits, None)
-    bench.executor = replace(bench.executor, around=with_encord(around, transport=transport))
+    bench.executor = replace(
+        bench.executor, dependencies=with_encord(dependencies, transport=transport)
+    )
 
 
 def calls(bench: Bench, operation: str) -> int:
@@ -105,8 +107,8 @@ async def test_a_call_that_waits_for_a_permit_ends_with_the_deadline(bench: Benc
 
 
 async def test_a_creation_that_waits_for_a_place_ends_with_the_deadline(bench: Bench) -> None:
-    around = with_encord(bench.executor.around, creations=asyncio.Semaphore(0))
-    bench.executor = replace(bench.executor, around=around)
+    dependencies = with_encord(bench.executor.dependencies, creations=asyncio.Semaphore(0))
+    bench.executor = replace(bench.executor, dependencies=dependencies)
     data = data_of(bench, "create_model")
     sent = await bench.send("create_model", data, deadline=in_seconds(SOON_SECONDS))
     assert await end_code(bench, sent) == "deadline_exceeded"

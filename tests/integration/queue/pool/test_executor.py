@@ -107,8 +107,8 @@ async def test_files_on_disks_never_take_more_memory_than_bodies_may(
     picture.write_bytes(b"x" * 3 * FIRST_BYTES)
     files = AllowedFiles((tmp_path,), "data.data_path", MAX_IMAGE_BYTES)
     budget = ByteBudget(8 * FIRST_BYTES)
-    around = replace(bench.executor.around, bodies=budget)
-    bench.executor = replace(bench.executor, around=around)
+    dependencies = replace(bench.executor.dependencies, bodies=budget)
+    bench.executor = replace(bench.executor, dependencies=dependencies)
     used: list[int] = []
 
     async def read(run: RunContext[Command]) -> None:
@@ -424,10 +424,12 @@ class MarkedGate(ThrottledTransport):
 
 def with_gate(bench: Bench, then: Callable[[], Awaitable[None]]) -> Executor:
     """Returns the bench's attempts behind such a gate."""
-    around = bench.executor.around
+    dependencies = bench.executor.dependencies
     return replace(
         bench.executor,
-        around=with_encord(around, transport=MarkedGate(encord_of(bench).transport, then)),
+        dependencies=with_encord(
+            dependencies, transport=MarkedGate(encord_of(bench).transport, then)
+        ),
     )
 
 
@@ -585,9 +587,9 @@ async def test_a_creation_waits_for_its_place_until_the_deadline_by_redis_clock(
         return time.time() - 3600
 
     transport = ThrottledTransport(encord_of(bench).transport._transport, None, None, now=now)
-    around = with_encord(bench.executor.around, creations=places, transport=transport)
-    around = replace(around, now=now)
-    slow = replace(bench.executor, around=around)
+    dependencies = with_encord(bench.executor.dependencies, creations=places, transport=transport)
+    dependencies = replace(dependencies, now=now)
+    slow = replace(bench.executor, dependencies=dependencies)
     data = data_of(bench, "create_model")
     sent = await bench.send("create_model", data)
     run = slow.begin(await bench.claim(sent))

@@ -290,8 +290,8 @@ async def test_a_backlog_that_is_too_late_pauses_no_lane(bench: Bench) -> None:
 
 def poll_long(bench: Bench) -> None:
     """Lets the bench watch trainings with requests that are held open far longer than a test."""
-    around = with_encord(bench.executor.around, long_polls=LongPolls(4, 50))
-    bench.executor = replace(bench.executor, around=around)
+    dependencies = with_encord(bench.executor.dependencies, long_polls=LongPolls(4, 50))
+    bench.executor = replace(bench.executor, dependencies=dependencies)
 
 
 async def test_a_stop_waits_for_the_call_that_creates_and_for_no_other(bench: Bench) -> None:
