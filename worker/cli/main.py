@@ -49,7 +49,7 @@ class Listed(NamedTuple):
 
 COMMANDS: Final = {
     "backfill": Listed(
-        "worker.cli.backfill:backfill", "Predict on all items of a source, however many."
+        "worker.cli.backfill.commands:backfill", "Predict on all items of a source, however many."
     ),
     "cancel": Listed("worker.cli.cancel:cancel", "Cancel commands that have not ended."),
     "dead-letters": Listed(

@@ -160,7 +160,7 @@ def test_too_many_failures_pause_it_with_the_reasons_and_how_to_go_on(studio: St
     assert any(line.endswith("3 items failed; the limit is 3") for line in lines)
     assert any(line.startswith("3 × invalid_item: not JSON") for line in lines)
     assert "the first: line 4: nonsense" in lines
-    assert lines[-1] == "Once that is mended: trainmaster backfill resume paused-jsonl"
+    assert lines[-1] == "Once fixed: trainmaster backfill resume paused-jsonl"
     resumed = studio.console.run("backfill", "resume", "paused-jsonl", "--json")
     (told,) = resumed.lines
     assert (told["state"], told["succeeded"], told["failed"]) == ("succeeded", 3, 4)

@@ -32,7 +32,7 @@ from worker.backfill.plan import Plan, SourcePlan
 from worker.backfill.standing import BackfillState, Origin
 from worker.backfill.steering import cancel_backfill
 from worker.backfill.store import NOBODY, FeedItem, Transition
-from worker.cli.backfill import retry_plan
+from worker.cli.backfill.commands import retry_plan
 from worker.queue.groups import event_source
 from worker.queue.ledger.cancellation import CancelStatus, cancel
 from worker.queue.ledger.event_builder import build_event

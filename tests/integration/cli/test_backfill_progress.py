@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tests.integration.backfilling import begin
 from worker.backfill.standing import BackfillState
-from worker.cli.backfill_progress import Display
+from worker.cli.backfill.progress import Display
 
 if TYPE_CHECKING:
     from pathlib import Path

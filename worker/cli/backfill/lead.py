@@ -24,15 +24,9 @@ from worker.backfill.output import Output
 from worker.backfill.standing import BackfillState, BackfillStatus, Origin
 from worker.backfill.store import BackfillStore
 from worker.backfill.summary import reason_of
-from worker.cli.backfill_advice import advice
-from worker.cli.backfill_progress import (
-    Display,
-    drawing_shown,
-    fields_of,
-    limits_at_work,
-    standing_json,
-)
-from worker.cli.output import FAILED, open_console, print_fields, print_json, safe_text, shell_word
+from worker.cli.backfill.progress import Display, drawing_shown, limits_at_work
+from worker.cli.backfill.status import show_status
+from worker.cli.output import FAILED, safe_text, shell_word
 from worker.logging import configure
 from worker.queue.ledger.connection import PASSING_TROUBLE, RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.outage import STILL_LOST_SECONDS
@@ -109,32 +103,30 @@ def lead_backfill(ledger: LedgerContext, backfill_id: str, *, as_json: bool) -> 
                 await looking
 
         try:
-            standing = ledger.run(lead)
+            status = ledger.run(lead)
         except BackfillError as exc:
             raise click.ClickException(str(exc)) from exc
-    end_backfill(ledger, standing, as_json=as_json)
+    end_backfill(ledger, status, as_json=as_json)
 
 
-def end_backfill(ledger: LedgerContext, standing: BackfillStatus, *, as_json: bool) -> None:
-    """Draws the pictures that are to be drawn yet, shows how a backfill stands, and exits."""
+def end_backfill(ledger: LedgerContext, status: BackfillStatus, *, as_json: bool) -> None:
+    """Draws the pictures that are still missing, shows the status, and exits with it."""
     drawn = True
-    if standing.render and standing.state is BackfillState.SUCCEEDED:
-        drawn = _draw(ledger, standing, quiet=as_json)
-    show_standing(standing, as_json=as_json)
-    if standing.state is not BackfillState.SUCCEEDED or standing.failed or not drawn:
+    if status.render and status.state is BackfillState.SUCCEEDED:
+        drawn = _draw(ledger, status, quiet=as_json)
+    show_status(status, as_json=as_json)
+    if status.state is not BackfillState.SUCCEEDED or status.failed or not drawn:
         raise SystemExit(FAILED)
 
 
-def write_again(ledger: LedgerContext, standing: BackfillStatus) -> BackfillStatus:
+def write_again(ledger: LedgerContext, status: BackfillStatus) -> BackfillStatus:
     """Writes the last files of a backfill that has ended once more."""
-    result = standing.result or {}
+    result = status.result or {}
     configure("ERROR", "auto")
-    warnings = conclude(standing, Output(standing.plan.output), result["seconds"])
+    warnings = conclude(status, Output(status.plan.output), result["seconds"])
     amended = with_warnings(result, warnings)
-    ledger.run(
-        lambda redis: store_of(ledger, redis).amend_result(standing.id, orjson.dumps(amended))
-    )
-    return replace(standing, result=amended)
+    ledger.run(lambda redis: store_of(ledger, redis).amend_result(status.id, orjson.dumps(amended)))
+    return replace(status, result=amended)
 
 
 async def _watch_limits(
@@ -153,14 +145,14 @@ async def follow(
     show: Callable[[BackfillStatus], None],
     seconds: float | None = None,
 ) -> BackfillStatus | None:
-    """Shows how a backfill stands until it has ended or the time is up."""
+    """Shows a backfill's progress until it has ended or the time is up."""
     loop = asyncio.get_running_loop()
     end = None if seconds is None else loop.time() + seconds
     while True:
-        standing = await store.look(backfill_id)
-        if standing is None or standing.state.ended or (end is not None and loop.time() > end):
-            return standing
-        show(standing)
+        status = await store.look(backfill_id)
+        if status is None or status.state.ended or (end is not None and loop.time() > end):
+            return status
+        show(status)
         await asyncio.sleep(_WATCH_SECONDS)
 
 
@@ -178,37 +170,25 @@ def check_drawing() -> None:
         ) from exc
 
 
-def _draw(ledger: LedgerContext, standing: BackfillStatus, *, quiet: bool) -> bool:
+def _draw(ledger: LedgerContext, status: BackfillStatus, *, quiet: bool) -> bool:
     """Draws what was found onto the pictures; returns whether the folder holds them now."""
-    again = f"Once fixed: trainmaster backfill resume {shell_word(standing.id)}"
+    again = f"Once fixed: trainmaster backfill resume {shell_word(status.id)}"
     try:
         check_drawing()
         pictures = import_module("worker.backfill.pictures")
-        with drawing_shown(standing, quiet=quiet) as tell:
-            rendered = pictures.render_all(
-                Output(standing.plan.output), Path(standing.render), tell
-            )
+        with drawing_shown(status, quiet=quiet) as tell:
+            rendered = pictures.render_all(Output(status.plan.output), Path(status.render), tell)
     except click.ClickException as exc:
         click.echo(f"pictures  {exc.message}. {again}", err=True)
         return False
     except Exception as exc:  # noqa: BLE001 - the backfill has ended well without them
         click.echo(f"pictures  not all were drawn: {safe_text(reason_of(exc))}. {again}", err=True)
         return False
-    ledger.run(lambda redis: store_of(ledger, redis).pictures_drawn(standing.id))
-    said = [f"{counted(rendered.drawn, 'picture')} in {standing.render}"]
+    ledger.run(lambda redis: store_of(ledger, redis).pictures_drawn(status.id))
+    said = [f"{counted(rendered.drawn, 'picture')} in {status.render}"]
     if rendered.without_file:
         said.append(f"{counted(rendered.without_file, 'item')} without a file here")
     if rendered.skipped.times:
         said.append(f"{rendered.skipped.times:,} not drawn; the first: {rendered.skipped.first}")
     click.echo(safe_text("; ".join(said)), err=True)
     return True
-
-
-def show_standing(standing: BackfillStatus, *, as_json: bool) -> None:
-    """Prints how a backfill stands; of one that has ended, what failed and what to do."""
-    if as_json:
-        print_json(standing_json(standing))
-        return
-    print_fields(open_console(), fields_of(standing))
-    for line in advice(standing):
-        click.echo(safe_text(line))

@@ -25,7 +25,7 @@ from worker.backfill.plan import (
 from worker.backfill.reader import probe
 from worker.backfill.sources import guess_format
 from worker.cli.arguments import json_option
-from worker.cli.backfill_lead import begin_backfill, check_drawing, lead_backfill, store_of
+from worker.cli.backfill.lead import begin_backfill, check_drawing, lead_backfill, store_of
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.output import safe_text, shell_word
 from worker.utf8 import is_utf8
@@ -45,30 +45,30 @@ _MOST_ID_CHARACTERS: Final = 200
 @click.option("--attachment", type=click.UUID, required=True, help="The attached model.")
 @click.option("--training", type=click.UUID, required=True, help="The iteration.")
 @click.option("--task", type=click.Choice([str(each) for each in PredictTask]), required=True)
-@click.option("--id", "backfill_id", help="Names the backfill; the same again goes on with it.")
+@click.option("--id", "backfill_id", help="Name of the backfill; the same name again resumes it.")
 @click.option("--output", metavar="DIR", help="Folder or URL of the results.  [default: the id]")
 @click.option(
     "--format",
     "source_format",
     type=click.Choice([str(each) for each in SourceFormat]),
-    help="Of the source, where its name does not tell.",
+    help="Format of the source, if its name does not tell.",
 )
 @click.option(
     "--map",
     "mapped",
     multiple=True,
     metavar="NAME=COLUMN",
-    help="The source's column of an item's data_uuid, data_path, conf_thresh and so on.",
+    help="Column of the source with an item's data_uuid, data_path, conf_thresh and so on.",
 )
-@click.option("--conf-thresh", type=click.FloatRange(0, 1), help="For items that say none.")
-@click.option("--iou-thresh", type=click.FloatRange(0, 1), help="For items that say none.")
-@click.option("--rdp-thresh", type=click.FloatRange(0, 0.01), help="For items that say none.")
+@click.option("--conf-thresh", type=click.FloatRange(0, 1), help="For items that have none.")
+@click.option("--iou-thresh", type=click.FloatRange(0, 1), help="For items that have none.")
+@click.option("--rdp-thresh", type=click.FloatRange(0, 0.01), help="For items that have none.")
 @click.option(
     "--window",
     type=click.IntRange(1, 100_000),
     default=WINDOW,
     show_default=True,
-    help="Most items that wait or run.",
+    help="Most items that wait or run at one time.",
 )
 @click.option(
     "--part-items",
@@ -83,18 +83,18 @@ _MOST_ID_CHARACTERS: Final = 200
     default=str(PartFormat.JSONL),
     show_default=True,
 )
-@click.option("--max-failures", type=click.IntRange(1), help="So many failures pause it.")
+@click.option("--max-failures", type=click.IntRange(1), help="Pause after this many failures.")
 @click.option(
     "--max-failure-share",
     type=click.FloatRange(0, 1),
-    help="A larger share of failures pauses it, once 100 items have ended.",
+    help="Pause at a larger share of failures, once 100 items have ended.",
 )
 @click.option("--item-events", is_flag=True, help="Publish an event for the end of each item.")
 @click.option(
     "--render",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Draw what was found on the pictures, into this folder.",
+    help="Draw the predictions onto the pictures, into this folder.",
 )
 @json_option
 @ledger_command
@@ -112,15 +112,16 @@ def run(  # noqa: PLR0913 - the options of a command
 ) -> None:
     """Predict on all items of SOURCE and wait for the end.
 
-    SOURCE is a file of JSON lines, CSV or Parquet, here or behind any URL that fsspec knows; a
-    folder of images or of such files; or - for standard input. Each item names its data_uuid, or
-    its data_path, which the workers read below their data roots. Ends with 1 where an item failed.
+    SOURCE is a file of JSON lines, CSV or Parquet, a folder of images or of such files, each on
+    this machine or behind any URL that fsspec knows; or - for standard input. Each item names its
+    data_uuid, or its data_path, which the workers read below their data roots. Exits with 1 if an
+    item failed.
     """
     given_id = backfill_id or f"backfill-{uuid.uuid4().hex[:8]}"
     if not is_valid_id(given_id) or "/" in given_id or len(given_id) > _MOST_ID_CHARACTERS:
         raise click.BadParameter("must be printable, without a slash", param_hint="--id")
     if not output and not _can_name_folder(given_id):
-        raise click.BadParameter("can't be the name of a folder: say --output", param_hint="--id")
+        raise click.BadParameter("can't be a folder's name: give --output", param_hint="--id")
     plan = _plan(source, source_format, mapped, output or given_id, options)
     if render is not None:
         check_drawing()

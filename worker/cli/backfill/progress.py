@@ -1,4 +1,4 @@
-"""How a backfill stands, for people: a bar on a terminal, a line now and then without one."""
+"""A backfill's progress: a bar on a terminal, a line now and then without one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sys
 import time
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
@@ -14,11 +13,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from schemas.wording import counted
-from worker.backfill.folders import tell_kinds
 from worker.cli.formatting import show_duration
 from worker.cli.output import open_console, safe_text, shell_word, shorten
 from worker.queue.ledger.lanes import Lanes
-from worker.redaction import redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -106,7 +103,7 @@ class _Bar(Progress):
 
 
 class Display:
-    """Shows standings on standard error while it is entered.
+    """Shows the progress on standard error while it is entered.
 
     Attributes:
         limits: what holds the backfill back, in words.
@@ -132,7 +129,7 @@ class Display:
         """Shows the bar, or says how to go on after a kill."""
         if not self._quiet:
             self.say(
-                f"backfill {self._id}; to go on after a kill: "
+                f"backfill {self._id}; to resume it after a kill: "
                 f"trainmaster backfill resume {shell_word(self._id)}"
             )
         if self._bar is not None:
@@ -159,51 +156,51 @@ class Display:
         else:
             click.echo(text, err=True)
 
-    def show(self, standing: BackfillStatus) -> None:
-        """Shows a standing."""
+    def show(self, status: BackfillStatus) -> None:
+        """Shows the progress by now."""
         now = time.monotonic()
-        self._pace.see(standing.ended, now)
+        self._pace.see(status.ended, now)
         if self._bar is not None:
-            self._bar.note = self._note(standing)
+            self._bar.note = self._note(status)
             self._bar.update(
                 self._task,
-                completed=standing.ended,
-                total=standing.total,
-                said=self._said(standing),
+                completed=status.ended,
+                total=status.total,
+                said=self._said(status),
             )
         elif not self._quiet and now - self._line_at >= LINE_SECONDS:
             self._line_at = now
-            total = "" if standing.total is None else f" of {standing.total}"
-            parts = (f"{standing.ended}{total} done", self._said(standing), self._note(standing))
+            total = "" if status.total is None else f" of {status.total}"
+            parts = (f"{status.ended}{total} done", self._said(status), self._note(status))
             click.echo(", ".join(filter(None, parts)), err=True)
 
-    def _said(self, standing: BackfillStatus) -> str:
-        left = None if standing.total is None else max(0, standing.total - standing.ended)
+    def _said(self, status: BackfillStatus) -> str:
+        left = None if status.total is None else max(0, status.total - status.ended)
         rest = self._pace.rest_seconds(left)
         parts = [
             f"{self._pace.per_second:.1f}/s",
             f"{show_duration(rest)} left" if rest is not None else "",
-            f"{standing.failed} failed",
-            f"{standing.open} in flight",
+            f"{status.failed} failed",
+            f"{status.open} in flight",
         ]
         return ", ".join(part for part in parts if part)
 
-    def _note(self, standing: BackfillStatus) -> str:
+    def _note(self, status: BackfillStatus) -> str:
         parts = [
-            "writing the last files" if _is_concluding(standing) else "",
-            f"paused: {standing.reason}" if standing.state == "paused" else "",
+            "writing the last files" if _is_concluding(status) else "",
+            f"paused: {status.reason}" if status.state == "paused" else "",
             f"held back: {'; '.join(self.limits)}" if self.limits else "",
         ]
         return safe_text(", ".join(part for part in parts if part))
 
 
 @contextmanager
-def drawing_shown(standing: BackfillStatus, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+def drawing_shown(status: BackfillStatus, *, quiet: bool) -> Iterator[Callable[[int], None]]:
     """Shows on standard error how far the pictures are; yields what is told how many are done."""
     if quiet or not sys.stderr.isatty():
         if not quiet:
-            items = counted(standing.succeeded, "item")
-            click.echo(safe_text(f"drawing {items} into {standing.render}"), err=True)
+            items = counted(status.succeeded, "item")
+            click.echo(safe_text(f"drawing {items} into {status.render}"), err=True)
         yield lambda _done: None
         return
     bar = _Bar(
@@ -214,46 +211,11 @@ def drawing_shown(standing: BackfillStatus, *, quiet: bool) -> Iterator[Callable
         console=open_console(stderr=True),
     )
     with bar:
-        task = bar.add_task("pictures", total=standing.succeeded)
+        task = bar.add_task("pictures", total=status.succeeded)
         yield lambda done: bar.update(task, completed=done)
 
 
-def _is_concluding(standing: BackfillStatus) -> bool:
-    """Tells whether only summary, report and the like are left: minutes, of a million items."""
-    is_written = standing.exhausted and standing.collected == standing.read > 0
-    return is_written and not standing.state.ended
-
-
-def standing_json(standing: BackfillStatus) -> dict[str, Any]:
-    """Returns a standing as JSON values."""
-    told = asdict(standing)
-    for name in ("position", "cut", "entry", "forgiven", "forgiven_of", "led_ms"):
-        del told[name]
-    told["plan"]["output"] = redact_url(standing.plan.output)
-    told["plan"]["source"]["location"] = redact_url(standing.plan.source.location)
-    return told | {"led": standing.led_ms > 0}
-
-
-def fields_of(standing: BackfillStatus) -> list[tuple[str, str]]:
-    """Returns names and values for people."""
-    total = "" if standing.total is None else f" of {standing.total}"
-    ended_ms = standing.ended_ms or int(time.time() * 1000)
-    failures = ", ".join(f"{count} {code}" for code, count in standing.failures.items())
-    led = "" if standing.state.ended else ("nobody" if standing.led_ms == 0 else "a process")
-    if not standing.led_ms and standing.origin == "queue" and not standing.state.ended:
-        led = "a worker, in a moment"
-    if standing.state == "paused":
-        led = ""
-    return [
-        ("backfill", standing.id),
-        ("state", standing.state),
-        ("reason", standing.reason),
-        ("done", f"{standing.ended}{total}"),
-        ("failed", f"{standing.failed}: {failures}" if failures else "0"),
-        ("in flight", str(standing.open) if standing.open else ""),
-        ("passed over", tell_kinds(standing.passed_over)),
-        ("never run", str(standing.dropped) if standing.dropped else ""),
-        ("time", show_duration((ended_ms - standing.begun_ms) / 1000)),
-        ("read by", led),
-        ("results", redact_url(standing.plan.output)),
-    ]
+def _is_concluding(status: BackfillStatus) -> bool:
+    """Returns whether only summary, report and the like are left: minutes, of a million items."""
+    is_written = status.exhausted and status.collected == status.read > 0
+    return is_written and not status.state.ended

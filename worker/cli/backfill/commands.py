@@ -1,4 +1,4 @@
-"""`trainmaster backfill`: predictions on all items of a source."""
+"""`trainmaster backfill` and its commands, `run` aside."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from worker.backfill.plan import Plan, SourcePlan
 from worker.backfill.standing import BackfillStatus, Origin
 from worker.backfill.steering import cancel_backfill, pause, resume
 from worker.cli.arguments import json_option
-from worker.cli.backfill_advice import file_warnings
-from worker.cli.backfill_lead import (
+from worker.cli.backfill.lead import (
     begin_backfill,
     end_backfill,
     follow,
     lead_backfill,
-    show_standing,
     store_of,
     write_again,
 )
-from worker.cli.backfill_progress import Display, standing_json
-from worker.cli.backfill_run import run
+from worker.cli.backfill.progress import Display
+from worker.cli.backfill.run import run
+from worker.cli.backfill.status import file_warnings, show_status, status_json
 from worker.cli.completion import complete_backfills
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import show_duration
@@ -57,8 +56,8 @@ id_argument: Final = click.argument("backfill_id", metavar="ID", shell_complete=
 def backfill() -> None:
     """Predict on all items of a source, however many.
 
-    A worker must run beside it. Kill anything at any time: `backfill resume` goes on, and no item
-    runs again that had ended.
+    Workers must be running. Kill anything at any time: `backfill resume` goes on, and no item that
+    has ended runs again.
     """
 
 
@@ -67,11 +66,13 @@ backfill.add_command(run)
 
 @backfill.command("status")
 @click.argument("backfill_id", metavar="[ID]", required=False, shell_complete=complete_backfills)
-@click.option("--watch", is_flag=True, help="Go on until it has ended.")
+@click.option("--watch", is_flag=True, help="Keep showing it until it has ended.")
 @json_option
 @ledger_command
-def status(*, ledger: LedgerContext, backfill_id: str | None, watch: bool, as_json: bool) -> None:
-    """Tell how a backfill stands, or list all of them without an ID, newest first."""
+def status_command(
+    *, ledger: LedgerContext, backfill_id: str | None, watch: bool, as_json: bool
+) -> None:
+    """Show a backfill's status, or list all of them without an ID, newest first."""
     if backfill_id is None:
         _list(ledger.run(lambda redis: _all(store_of(ledger, redis))), as_json=as_json)
         return
@@ -87,12 +88,12 @@ def status(*, ledger: LedgerContext, backfill_id: str | None, watch: bool, as_js
         found = ledger.run(look)
     if found is None:
         raise _unknown(wanted)
-    show_standing(found, as_json=as_json)
+    show_status(found, as_json=as_json)
 
 
 async def _all(store: BackfillStore) -> list[BackfillStatus]:
     found = [await store.look(backfill_id) for backfill_id in await store.ids()]
-    known = [standing for standing in found if standing is not None]
+    known = [status for status in found if status is not None]
     # What has not ended changes all the time.
     return sorted(
         known,
@@ -103,30 +104,30 @@ async def _all(store: BackfillStore) -> list[BackfillStatus]:
 
 def _list(found: list[BackfillStatus], *, as_json: bool) -> None:
     if as_json:
-        for standing in found:
-            print_json(standing_json(standing))
+        for status in found:
+            print_json(status_json(status))
     elif not found:
         click.echo("no backfills")
     else:
         print_table(_COLUMNS, [_table_row(each, time.time()) for each in found], "reason")
 
 
-def _table_row(standing: BackfillStatus, now: float) -> Row:
-    total = "" if standing.total is None else f" of {standing.total}"
-    ended = standing.ended_ms or now * 1000
+def _table_row(status: BackfillStatus, now: float) -> Row:
+    total = "" if status.total is None else f" of {status.total}"
+    ended = status.ended_ms or now * 1000
     return Row(
         (
-            standing.id,
-            standing.state,
-            f"{standing.ended}{total}",
-            str(standing.failed),
-            str(standing.open),
-            f"{show_duration(now - standing.begun_ms / 1000)} ago",
-            show_duration((ended - standing.begun_ms) / 1000),
-            redact_url(standing.plan.output),
+            status.id,
+            status.state,
+            f"{status.ended}{total}",
+            str(status.failed),
+            str(status.open),
+            f"{show_duration(now - status.begun_ms / 1000)} ago",
+            show_duration((ended - status.begun_ms) / 1000),
+            redact_url(status.plan.output),
         ),
-        state=standing.state,
-        message=standing.reason,
+        state=status.state,
+        message=status.reason,
     )
 
 
@@ -139,8 +140,8 @@ def _unknown(backfill_id: str) -> click.ClickException:
 @json_option
 @ledger_command
 def pause_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) -> None:
-    """Start no further item until the backfill is resumed; those that run may end."""
-    _steer(ledger, lambda store: pause(store, backfill_id), backfill_id, as_json=as_json)
+    """Start no further items until the backfill is resumed; running ones finish."""
+    _change(ledger, lambda store: pause(store, backfill_id), backfill_id, as_json=as_json)
 
 
 @backfill.command("resume")
@@ -148,23 +149,23 @@ def pause_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) -> 
 @json_option
 @ledger_command
 def resume_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) -> None:
-    """Go on with a backfill that is paused, or whose reader was killed.
+    """Resume a backfill that is paused, or whose leader was killed.
 
-    One that was begun with `backfill run` is led by this command from now on; one that came
-    through the queue by a worker, unless its command has failed. Of one that has ended it draws
-    the pictures and writes the last files that are missing.
+    This command then leads it: it reads the source and writes the results. One that came through
+    the queue is led by a worker, unless its command has failed. Of one that has ended, the pictures
+    are drawn and the last files written that are missing.
     """
-    standing = _steer(
+    status = _change(
         ledger, lambda store: resume(store, backfill_id), backfill_id, as_json=as_json, quiet=True
     )
-    if standing.origin is Origin.CONSOLE and not standing.state.ended:
+    if status.origin is Origin.CONSOLE and not status.state.ended:
         lead_backfill(ledger, backfill_id, as_json=as_json)
-    elif standing.unwritten:
-        end_backfill(ledger, write_again(ledger, standing), as_json=as_json)
-    elif standing.render and standing.state.ended:
-        end_backfill(ledger, standing, as_json=as_json)
+    elif status.unwritten:
+        end_backfill(ledger, write_again(ledger, status), as_json=as_json)
+    elif status.render and status.state.ended:
+        end_backfill(ledger, status, as_json=as_json)
     else:
-        show_standing(standing, as_json=as_json)
+        show_status(status, as_json=as_json)
 
 
 @backfill.command("cancel")
@@ -172,11 +173,11 @@ def resume_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) ->
 @json_option
 @ledger_command
 def cancel_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) -> None:
-    """End a backfill: what waits never runs; what has ended stands in the results."""
-    _steer(ledger, lambda store: cancel_backfill(store, backfill_id), backfill_id, as_json=as_json)
+    """Cancel a backfill: waiting items never run; the results so far are written."""
+    _change(ledger, lambda store: cancel_backfill(store, backfill_id), backfill_id, as_json=as_json)
 
 
-def _steer(
+def _change(
     ledger: LedgerContext,
     act: Callable[[BackfillStore], Any],
     backfill_id: str,
@@ -184,16 +185,16 @@ def _steer(
     as_json: bool,
     quiet: bool = False,
 ) -> BackfillStatus:
-    async def steer(redis: Redis) -> BackfillStatus | None:
+    async def changed(redis: Redis) -> BackfillStatus | None:
         found: BackfillStatus | None = await act(store_of(ledger, redis))
         return found
 
-    standing = ledger.run(steer)
-    if standing is None:
+    status = ledger.run(changed)
+    if status is None:
         raise _unknown(backfill_id)
     if not quiet:
-        show_standing(standing, as_json=as_json)
-    return standing
+        show_status(status, as_json=as_json)
+    return status
 
 
 @backfill.command("retry-failed")
@@ -201,19 +202,19 @@ def _steer(
 @json_option
 @ledger_command
 def retry_failed(*, ledger: LedgerContext, backfill_id: str, as_json: bool) -> None:
-    """Run the failed items of a backfill that has ended again, as the backfill ID.retry.
+    """Run the failed items of an ended backfill again, as the backfill ID.retry.
 
-    Its results lie in the folder `retry` below those of the first. What fails again is run again
-    by the next call, as ID.retry.retry.
+    Its results go to the folder `retry` below those of the first. The next call runs what failed
+    again, as ID.retry.retry.
     """
-    standing = ledger.run(lambda redis: _latest(store_of(ledger, redis), backfill_id))
-    if standing is None:
+    status = ledger.run(lambda redis: _latest(store_of(ledger, redis), backfill_id))
+    if status is None:
         raise _unknown(backfill_id)
-    if standing.state.ended:
-        standing = _retried(ledger, standing)
-    elif standing.id == backfill_id:
+    if status.state.ended:
+        status = _retried(ledger, status)
+    elif status.id == backfill_id:
         raise click.ClickException("it has not ended; its failures are not all known yet")
-    lead_backfill(ledger, standing.id, as_json=as_json)
+    lead_backfill(ledger, status.id, as_json=as_json)
 
 
 async def _latest(store: BackfillStore, backfill_id: str) -> BackfillStatus | None:
@@ -227,24 +228,23 @@ async def _latest(store: BackfillStore, backfill_id: str) -> BackfillStatus | No
     return found
 
 
-def _retried(ledger: LedgerContext, standing: BackfillStatus) -> BackfillStatus:
+def _retried(ledger: LedgerContext, status: BackfillStatus) -> BackfillStatus:
     """Begins the backfill of another one's failures."""
-    if not standing.failed:
-        raise click.ClickException(f"none of the items of {safe_text(standing.id)} failed")
-    if FAILURES in standing.unwritten:
-        standing = write_again(ledger, standing)
-    if FAILURES in standing.unwritten:
-        raise click.ClickException(safe_text(" ".join(file_warnings(standing))))
-    retry_id = f"{standing.id}.retry"
+    if not status.failed:
+        raise click.ClickException(f"none of the items of {safe_text(status.id)} failed")
+    if FAILURES in status.unwritten:
+        status = write_again(ledger, status)
+    if FAILURES in status.unwritten:
+        raise click.ClickException(safe_text(" ".join(file_warnings(status))))
+    retry_id = f"{status.id}.retry"
 
     async def begin(redis: Redis) -> BackfillStatus | None:
         store = store_of(ledger, redis)
-        plan = retry_plan(standing)
+        plan = retry_plan(status)
         if await begin_backfill(store, retry_id, plan) != plan:
             raise click.ClickException(
                 f"another backfill has the id {safe_text(retry_id)}; run "
-                f"{safe_text(plan.source.location)} by `trainmaster backfill run` and an id of "
-                "your own"
+                f"{safe_text(plan.source.location)} with `trainmaster backfill run` and another id"
             )
         return await store.look(retry_id)
 
@@ -254,9 +254,9 @@ def _retried(ledger: LedgerContext, standing: BackfillStatus) -> BackfillStatus:
     return begun
 
 
-def retry_plan(standing: BackfillStatus) -> Plan:
+def retry_plan(status: BackfillStatus) -> Plan:
     """Returns the plan by which the failures of a backfill run again."""
-    plan = standing.plan
+    plan = status.plan
     output = Output(plan.output)
     return Plan(
         common=plan.common,

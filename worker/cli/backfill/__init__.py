@@ -1,0 +1,1 @@
+"""`trainmaster backfill`: predictions on all items of a source."""
