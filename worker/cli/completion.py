@@ -1,7 +1,7 @@
 """What shells offer when one presses Tab: types, parameters, values and ids.
 
-A completion must never disturb the line that is being typed: where Redis is away, or a setting is
-wrong, nothing is offered and nothing is said.
+A completion must never disturb the line that is being typed: if Redis is away, or a setting is
+wrong, it offers nothing and prints nothing.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def complete_pairs(
     if equals:
         return [CompletionItem(f"{key}={each}") for each in _begun(choices.get(key, ()), begun)]
     given = list(ctx.params.get(str(param.name)) or ())
-    # Bash takes `key=value` for three words, and puts what is offered in place of the last.
+    # Bash takes `key=value` for three words, and replaces the last with what is offered.
     split = given[-2:-1] if given[-1:] == ["="] else given[-1:]
     if split and split[0] in choices:
         return [CompletionItem(each) for each in _begun(choices[split[0]], incomplete)]
@@ -116,7 +116,7 @@ def _offer(
     incomplete: str,
     look: Callable[[Redis, Keys], Awaitable[list[tuple[str, str]]]],
 ) -> list[CompletionItem]:
-    """Offers names from Redis with their help, but those that stand in the line already."""
+    """Offers names from Redis with their help, except those that are in the line already."""
     ledger = LedgerContext(ctx.params.get("redis_url"), ctx.params.get("namespace"))
     try:
         found = ledger.run(lambda redis: asyncio.wait_for(look(redis, ledger.keys), _SECONDS))

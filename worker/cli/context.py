@@ -75,7 +75,7 @@ class LedgerContext:
 
     @contextlib.contextmanager
     def client(self, patience_seconds: float = 0.0) -> Iterator[Client]:
-        """Gives a client; trouble with Redis is one line, and the exit code 1.
+        """Yields a client; trouble with Redis is one line, and the exit code 1.
 
         Args:
             patience_seconds: for how long Redis may be away.
@@ -96,7 +96,7 @@ class LedgerContext:
             raise click.ClickException(self.trouble(exc.__cause__ or exc)) from exc
 
     def trouble(self, exc: BaseException) -> str:
-        """Returns a line that says what Redis' trouble is, without its password."""
+        """Returns a line about trouble with Redis, without its password."""
         address = RedisAddress.parse(self.settings.redis_url.get_secret_value())
         said = " ".join(str(exc).split()).rstrip(".") or type(exc).__name__
         said = address.without_secrets(said)
@@ -106,7 +106,7 @@ class LedgerContext:
 
 
 async def _interruptible(act: Coroutine[Any, Any, T]) -> T:
-    """Runs `act` so that an interrupt surely ends it.
+    """Runs `act` so that an interrupt always ends it.
 
     redis-py sends through `asyncio.wait_for`, which before Python 3.12 loses a cancellation that
     comes while it returns: https://github.com/python/cpython/issues/86296

@@ -1,4 +1,4 @@
-"""`trainmaster events`: prints events, and further ones as they come."""
+"""`trainmaster events`: prints events, and waits for more if asked to."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from trainmaster_client import Event
 
-# Whoever follows events does so for as long as they are watched.
+# One who follows events waits for Redis for as long as it is away.
 _PATIENCE_SECONDS: Final = math.inf
 
 
 @click.command()
 @click.option("--follow", "-f", is_flag=True, help="Wait for further events.")
-@click.option("--replyto", metavar="NAME", help="Only the events that went to this reply stream.")
+@click.option("--replyto", metavar="NAME", help="Only events that went to this reply stream.")
 @click.option(
     "--type",
     "types",
@@ -41,7 +41,7 @@ _PATIENCE_SECONDS: Final = math.inf
     shell_complete=complete_ids,
     help="Only the events of this command.",
 )
-@click.option("--since", type=PAST, help="Only events since then: RFC 3339, or like 10m ago.")
+@click.option("--since", type=PAST, help="Only after this: RFC 3339, or a duration like 10m.")
 @json_option
 @ledger_command
 def events(  # noqa: PLR0913 - one for each option
@@ -56,8 +56,8 @@ def events(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Print events, oldest first.
 
-    Prints all that are kept; with --follow waits for more, until it is interrupted. For new ones
-    only: --follow --since 0s
+    Prints all that Redis still has; with --follow waits for more until it is interrupted. For new
+    events only: --follow --since 0s
     """
     console = open_console()
     # The entry before the first of that millisecond.
@@ -74,7 +74,7 @@ def events(  # noqa: PLR0913 - one for each option
     def tell_trouble(error: BaseException) -> None:
         click.echo(f"{ledger.trouble(error)}; waiting for it", err=True)
 
-    # Whoever can't get in learns it at once; only a connection that was there is waited for.
+    # A wrong address or password ends it at once; only a Redis that was there is waited for.
     with ledger.client() as client:
         client.ping()
     try:

@@ -57,12 +57,7 @@ def summarise(event: Event) -> str:
         case "in_doubt":
             said = f"{describe_error(data['error'])}; {data['check']}"
         case "resolved":
-            what = (
-                "nothing was created"
-                if data["created"] is None
-                else f"{data['created']} was created"
-            )
-            said = f"{' '.join(data['by'].split())}: {what}"
+            said = f"{' '.join(data['by'].split())}: {describe_creation(data['created'])}"
         case "succeeded":
             tries = "" if data["attempts"] == 1 else f", {counted(data['attempts'], 'attempt')}"
             result = event.get("dataref") or summarise_result(command_type, data["result"])
@@ -84,6 +79,11 @@ def describe_error(error: dict[str, Any]) -> str:
         shown = [f"{each['path']} {each['message']}" for each in problems[:_SHOWN_PROBLEMS]]
         said = f"{said}: {'; '.join(shown)}"
     return said
+
+
+def describe_creation(created: str | None) -> str:
+    """Returns what became of a call in doubt, as the person knew who resolved it."""
+    return "nothing was created" if created is None else f"{created} was created"
 
 
 def summarise_result(command_type: str, result: Any) -> str:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
 
-# Standard output can't take more: a full disk, a device that is gone.
+# Standard output accepts no more: a full disk, a device that is gone.
 _OUTPUT_TROUBLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 # Other distributions add commands here: the sandbox and the demo do, and stay out of the worker's.
@@ -41,9 +41,9 @@ PLUGINS: Final = "trainmaster.commands"
 
 
 class Listed(NamedTuple):
-    """A command as the overview lists it: where it is, and its line of help."""
+    """A command as the overview lists it."""
 
-    place: str
+    target: str
     help: str
 
 
@@ -76,8 +76,8 @@ COMMANDS: Final = {
     "worker": Listed("worker.cli.worker:worker", "Run commands until told to stop."),
 }
 
-# Ours among the plugins: the overview must not import one only to list it, and whoever asks for one
-# that is not installed is told which extra has it.
+# Ours among the plugins: the overview must not import one only to list it, and an error names the
+# extra of one that is not installed.
 PLUGIN_HELP: Final = {
     "demo": (
         "Train, attach and predict on this machine, all through the stream; about three minutes."
@@ -88,13 +88,13 @@ PLUGIN_HELP: Final = {
 
 @contextmanager
 def _interrupts_end_us() -> Iterator[None]:
-    """Lets an interrupt end the process as it ends any other, while something is imported.
+    """Lets an interrupt end the process at once while something is imported.
 
-    Python would raise it in the middle of what is being made, which tells it as an error of its own
-    or, where that is no Python, crashes.
+    Python would raise it in the middle of an import, which reports it as an error of its own or, in
+    compiled code, crashes.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        # Nobody's business, as in a shell's background, or somebody else's.
+        # It is ignored, as in a shell's background, or somebody else handles it.
         yield
         return
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -113,9 +113,9 @@ class Commands(click.Group):
         return sorted({*super().list_commands(ctx), *COMMANDS, *plugins})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Returns a command; one that an extra would bring says so."""
+        """Returns a command; of one that is not installed says which extra has it."""
         if listed := COMMANDS.get(cmd_name):
-            module, _, attribute = listed.place.partition(":")
+            module, _, attribute = listed.target.partition(":")
             with _interrupts_end_us():
                 own: click.Command = getattr(import_module(module), attribute)
             return own
@@ -135,7 +135,7 @@ class Commands(click.Group):
         return super().get_command(ctx, cmd_name)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Takes the arguments; one that is not UTF-8 is wrong usage, whatever it was meant for."""
+        """Parses the arguments; one that is not UTF-8 is wrong usage, whatever it was meant for."""
         # Ids, names and paths go into the ledger, which holds text. These only read or write files.
         takes_any = args[:1] == ["schemas"]
         for arg in args:
@@ -150,7 +150,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Returns the command that is called; of an unknown one says what was probably meant."""
+        """Returns the command that is called; of an unknown one suggests what was meant."""
         try:
             return super().resolve_command(ctx, args)
         except click.exceptions.NoSuchCommand as exc:
@@ -159,7 +159,7 @@ class Commands(click.Group):
                 raise click.UsageError(
                     f"{name!r} is sent by submit: trainmaster submit {name} …", ctx=ctx
                 ) from exc
-            # Ours are no attribute of the group: they are imported when they are called.
+            # The group does not know ours: they are imported when they are called.
             raise click.UsageError(unknown("command", name, self.list_commands(ctx)), ctx) from exc
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

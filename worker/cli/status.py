@@ -16,6 +16,7 @@ from worker.cli.completion import complete_ids
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import (
     UNREAD_LIST_ADVICE,
+    describe_creation,
     describe_error,
     describe_unread_list,
     show_duration,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.queries import CommandStatus
 
-# Whoever only wants to see commands does not wait until all keys of a large Redis are looked at.
+# So that nobody who only wants to see commands waits for a search through all of a large Redis.
 _SEARCH_SECONDS: Final = 2.0
 _KNOWN_STATES = frozenset(RowState)
 _REJECTIONS: Final = {str(each) for each in ErrorCode if each.fate == "rejected"}
@@ -76,10 +77,10 @@ def status(
 ) -> None:
     """Show the status of commands.
 
-    An ID that no command has may be that of a backfill's item which has not ended; where both are
-    there, --item shows the item. Of one that was rejected, or ended too long ago, its dead letter
-    is shown; of one that was accepted, also the letter of a later message with the same ID that was
-    rejected. Ends with 1 where an id is not known: never accepted, rejected, or ended long ago.
+    An ID may also be that of a backfill's item that has not ended; if a command has the same ID,
+    --item shows the item. Of a command that was rejected, or ended too long ago, shows the dead
+    letter; of one that was accepted, also the letter of a later message with the same ID that was
+    rejected. Exits with 1 if no worker has accepted such a command, or if it ended too long ago.
     """
 
     async def look(redis: Redis) -> list[_Found]:
@@ -92,6 +93,58 @@ def status(
         _print_found(command_id, each, as_json=as_json)
     if any(each.row is None for each in found):
         raise SystemExit(FAILED)
+
+
+@click.command("list")
+@click.option(
+    "--state", type=click.Choice([str(each) for each in RowState]), help="Only this state."
+)
+@click.option("--type", "command_type", type=COMMAND_TYPE, metavar="TYPE", help="Only this type.")
+@click.option("--since", type=PAST, help="Only changed after: RFC 3339, or a duration like 2h.")
+@newest_option
+@json_option
+@ledger_command
+def list_commands(
+    *,
+    ledger: LedgerContext,
+    state: str | None,
+    command_type: str | None,
+    since: datetime | None,
+    newest: int,
+    as_json: bool,
+) -> None:
+    """List commands and how many there are.
+
+    What changed last comes first. A command changes when it is accepted, makes progress, fails an
+    attempt, or ends. A narrow terminal shows shortened ids and fewer columns; a pipe and --json get
+    everything, one line per command. Lists in Redis that hold commands but that no worker reads are
+    named on standard error.
+    """
+    choice = RowChoice(
+        None if state is None else RowState(state),
+        command_type,
+        None if since is None else milliseconds(since),
+    )
+
+    async def look(redis: Redis) -> tuple[dict[str, int], list[CommandStatus], dict[str, int]]:
+        reader = LedgerReader(redis, ledger.keys)
+        counts, rows = await reader.counts(), await reader.newest(newest, choice)
+        return counts, rows, await _unread(redis, ledger.keys)
+
+    counts, rows, unread = ledger.run(look)
+    for name, messages in unread.items():
+        # Not among the rows, which other programs read.
+        click.echo(f"{describe_unread_list(name, messages)}: {UNREAD_LIST_ADVICE}", err=True)
+    if as_json:
+        for row in rows:
+            print_json(_for_machines(row))
+        return
+    for line in _counts(counts):
+        click.echo(line)
+    if rows:
+        _print_rows(rows)
+    if len(rows) == newest:
+        click.echo(f"there may be more than the {newest} shown: see --newest and --since")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +161,13 @@ class _Found:
 
 
 async def _look(redis: Redis, keys: Keys, command_id: str, *, item: bool) -> _Found:
-    inspector = LedgerReader(redis, keys)
-    row = None if item else await inspector.status(command_id)
-    row = row or await inspector.item(command_id)
+    reader = LedgerReader(redis, keys)
+    row = None if item else await reader.status(command_id)
+    row = row or await reader.item(command_id)
     if row is not None:
         causes = [] if row.ended_at_ms is not None else await _causes(redis, keys, row)
         letter = None if row.group else await _rejection(redis, keys, row)
-        return _Found(row, await inspector.terminal_event(row), letter, causes)
+        return _Found(row, await reader.terminal_event(row), letter, causes)
     return _Found(letter=None if item else await DeadLetters(redis, keys).get(command_id))
 
 
@@ -212,58 +265,6 @@ def _print_letter(letter: DeadLetter, *, as_json: bool) -> None:
     )
 
 
-@click.command("list")
-@click.option("--state", type=click.Choice([str(each) for each in RowState]), help="Only these.")
-@click.option(
-    "--type", "command_type", type=COMMAND_TYPE, metavar="TYPE", help="Only of this type."
-)
-@click.option("--since", type=PAST, help="Only what changed since then: RFC 3339, or like 2h ago.")
-@newest_option
-@json_option
-@ledger_command
-def list_commands(
-    *,
-    ledger: LedgerContext,
-    state: str | None,
-    command_type: str | None,
-    since: datetime | None,
-    newest: int,
-    as_json: bool,
-) -> None:
-    """List commands and how many there are.
-
-    What changed last comes first. A command changes when it is accepted, makes progress, fails an
-    attempt, or ends. On a terminal ids are shortened and some columns left out where it is too
-    narrow; through a pipe and with --json every row is one line with all of it. Lists in Redis that
-    hold commands and that no worker reads are named on standard error.
-    """
-    choice = RowChoice(
-        None if state is None else RowState(state),
-        command_type,
-        None if since is None else milliseconds(since),
-    )
-
-    async def look(redis: Redis) -> tuple[dict[str, int], list[CommandStatus], dict[str, int]]:
-        inspector = LedgerReader(redis, ledger.keys)
-        counts, rows = await inspector.counts(), await inspector.newest(newest, choice)
-        return counts, rows, await _unread(redis, ledger.keys)
-
-    counts, rows, unread = ledger.run(look)
-    for name, messages in unread.items():
-        # Not among the rows, which other programs read.
-        click.echo(f"{describe_unread_list(name, messages)}: {UNREAD_LIST_ADVICE}", err=True)
-    if as_json:
-        for row in rows:
-            print_json(_for_machines(row))
-        return
-    for line in _counts(counts):
-        click.echo(line)
-    if rows:
-        _print_rows(rows)
-    if len(rows) == newest:
-        click.echo(f"there may be more than the {newest} shown: see --newest and --since")
-
-
 def _counts(counts: dict[str, int]) -> list[str]:
     lanes = ("interactive", "bulk", "suspect")
     unread = (
@@ -334,7 +335,7 @@ def _fields(row: CommandStatus, event: Event | None, now: float) -> list[tuple[s
     if row.resolution is not None:
         told = _describe_resolution(row.resolution, now)
         if row.phase is Phase.IN_DOUBT and row.resolution.get("created") is not None:
-            told += "; it is not there, or another command's, so the doubt goes on"
+            told += "; the API does not have it, or it is another command's, so the doubt goes on"
         fields.append(("resolved", told))
     if row.ended_at_ms is not None:
         ended = row.ended_at_ms / 1000
@@ -351,7 +352,7 @@ def _fields(row: CommandStatus, event: Event | None, now: float) -> list[tuple[s
         return fields
     fields.append(("next look", _next_look(row, now)))
     if row.claims > 1:
-        fields.append(("unended runs", f"{row.claims}, counted until one makes progress"))
+        fields.append(("unended runs", f"{row.claims}, counted until a run makes progress"))
     fields += _progress_fields(row, now)
     if row.last_error:
         fields.append(("last error", describe_error(row.last_error)))
@@ -359,8 +360,8 @@ def _fields(row: CommandStatus, event: Event | None, now: float) -> list[tuple[s
 
 
 def _describe_resolution(resolution: dict[str, Any], now: float) -> str:
-    created, at_ms = resolution.get("created"), resolution.get("at_ms")
-    what = "nothing was created" if created is None else f"{created} was created"
+    at_ms = resolution.get("at_ms")
+    what = describe_creation(resolution.get("created"))
     since = f", {show_duration(now - at_ms / 1000)} ago" if isinstance(at_ms, int) else ""
     return f"by {resolution.get('by')}: {what}{since}"
 
@@ -369,22 +370,23 @@ def _progress_fields(row: CommandStatus, now: float) -> list[tuple[str, str]]:
     """Returns what is known of a change at the API: what it made, or why that is not known."""
     progress = row.progress or {}
     at = progress.get("at")
-    since = f", since {show_duration(now - at)}" if isinstance(at, int | float) else ""
+    age = show_duration(now - at) if isinstance(at, int | float) else ""
+    ago, lasting = (f", {age} ago", f", for {age}") if age else ("", "")
     match row.phase:
         case Phase.APPLIED:
             noun = "training" if row.type == "train" else "created"
-            return [(noun, f"{progress.get('uuid')}{since}")]
+            return [(noun, f"{progress.get('uuid')}{ago}")]
         case Phase.INTENDED:
-            return [("under way", f"a change at the API{since}; its answer is not known yet")]
+            return [("under way", f"a change at the API{lasting}; its answer is not known yet")]
         case Phase.IN_DOUBT:
             error, check = progress.get("error"), progress.get("check")
             why = describe_error(error) if is_error(error) else ""
             if not isinstance(check, str):
                 check = "the API is asked whether it happened; nothing is sent again meanwhile"
-            return [("in doubt", f"{why}{since}"), ("check", check)]
+            return [("in doubt", f"{why}{lasting}"), ("check", check)]
         case _:
-            waits = row.state == RowState.POLLING and since
-            return [("waiting", f"for a training{since}")] if waits else []
+            waits = row.state == RowState.POLLING and age
+            return [("waiting", f"{age}, for the end of a training")] if waits else []
 
 
 def _next_look(row: CommandStatus, now: float) -> str:

@@ -428,7 +428,7 @@ async def test_list_has_counts_on_top_and_filters_by_state(
     ("phase", "told"),
     [
         (Phase.APPLIED, f"its training {MODEL} goes on at the API"),
-        (Phase.INTENDED, "nobody finds out any more"),
+        (Phase.INTENDED, "no worker will find out"),
         (Phase.IDLE, "may still be carried out"),
     ],
 )
