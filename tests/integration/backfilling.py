@@ -15,7 +15,7 @@ from worker.backfill.keys import backfill_key
 from worker.backfill.output import Output
 from worker.backfill.parts import read_records
 from worker.backfill.plan import Plan, SourcePlan
-from worker.backfill.standing import BackfillStatus, Origin
+from worker.backfill.status import BackfillStatus, Origin
 from worker.backfill.store import NOBODY, BackfillStore, FeedItem, LeadToken
 from worker.queue.ledger.models import Lease, RowState, RunResult
 

@@ -20,7 +20,7 @@ from worker.backfill.leader import AlreadyLed, Leader
 from worker.backfill.output import folder_name
 from worker.backfill.plan import FailureLimits, Plan, SourcePlan, common_data
 from worker.backfill.sources import guess_format
-from worker.backfill.standing import BackfillState, Origin
+from worker.backfill.status import BackfillState, Origin
 from worker.errors import FencedError, RetryableError
 from worker.files.file_access import input_error, is_below, may_be_read
 from worker.queue.ledger.cancellation import cancel
@@ -31,7 +31,7 @@ from worker.queue.registry import handles
 from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
-    from worker.backfill.standing import BackfillStatus
+    from worker.backfill.status import BackfillStatus
     from worker.backfill.store import BackfillStore
     from worker.errors import InputError
     from worker.queue.run_context import RunContext
@@ -82,12 +82,12 @@ async def backfill(run: RunContext[Backfill]) -> Outcome:
         trouble=partial(ledger.outage.failed, ONCE),
     )
     try:
-        standing = await leader.work(_until_deadline(run, SLICE_SECONDS))
+        status = await leader.work(_until_deadline(run, SLICE_SECONDS))
     except LeadLostError:
         return _wait(run, LEAD_LOST_SECONDS)
-    if isinstance(standing, AlreadyLed):
-        return _wait(run, standing.seconds)
-    return await _outcome(run, backfills, standing)
+    if isinstance(status, AlreadyLed):
+        return _wait(run, status.seconds)
+    return await _outcome(run, backfills, status)
 
 
 def _until_deadline(run: RunContext[Backfill], most_seconds: float) -> float:
@@ -109,19 +109,19 @@ def _wait(run: RunContext[Backfill], most_seconds: float) -> Snooze:
 
 
 async def _outcome(
-    run: RunContext[Backfill], backfills: Backfills, standing: BackfillStatus
+    run: RunContext[Backfill], backfills: Backfills, status: BackfillStatus
 ) -> Outcome:
-    match standing.state:
+    match status.state:
         case BackfillState.SUCCEEDED:
-            return Succeeded(standing.result)
+            return Succeeded(status.result)
         case BackfillState.FAILED:
-            raise _refusal(standing.reason)
+            raise _refusal(status.reason)
         case BackfillState.CANCELLED:
             ledger = run.dependencies.ledger
             await cancel(
                 ledger.redis,
                 ledger.keys,
-                standing.id,
+                status.id,
                 retention_seconds=backfills.store.retention_seconds,
                 reply_retention_seconds=backfills.store.reply_retention_seconds,
             )

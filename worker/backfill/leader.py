@@ -18,19 +18,19 @@ import structlog
 
 from schemas.enums import EventState
 from schemas.wording import counted
-from worker.backfill.announcement import backfill_event
-from worker.backfill.conclusion import conclude, result_of
 from worker.backfill.errors import (
     LeadLostError,
     OutputError,
     SourceError,
     SourceUnavailableError,
 )
+from worker.backfill.event_builder import backfill_event
+from worker.backfill.finalization import finalize, result_of
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector
 from worker.backfill.reader import BATCH_ITEMS, Reader
 from worker.backfill.sources import expected_items
-from worker.backfill.standing import BackfillState, BackfillStatus, Origin
+from worker.backfill.status import BackfillState, BackfillStatus, Origin
 from worker.backfill.store import NOBODY, Transition
 from worker.queue.ledger.connection import (
     PASSING_TROUBLE,
@@ -78,7 +78,7 @@ class Leader:
         backfill_id: of the backfill.
         announces: whether the end is told by an event of its own; else its command tells it.
         epoch: the ledger's epoch; without it in Redis nothing is fed.
-        watch: gets every standing, for a progress bar.
+        watch: gets every status, for a progress bar.
         trouble: gets every error of Redis; the leader tries again.
     """
 
@@ -115,31 +115,31 @@ class Leader:
             redis.exceptions.RedisError: Redis is still in trouble when the time is up.
         """
         end = None if seconds is None else time.monotonic() + seconds
-        standing = await self._insist(self._take, end)
-        if isinstance(standing, AlreadyLed):
-            return standing
+        status = await self._insist(self._take, end)
+        if isinstance(status, AlreadyLed):
+            return status
         try:
             while True:
-                self._watch(standing)
+                self._watch(status)
                 stop_if_cancelled()
-                if standing.state.ended:
-                    return standing
-                before = standing.state
+                if status.state.ended:
+                    return status
+                before = status.state
                 try:
-                    moved = await self._step(standing)
-                    standing = await self._keep(standing)
+                    moved = await self._step(status)
+                    status = await self._keep(status)
                 except OutputError as exc:
                     told = str(exc)
-                    return await self._insist(partial(self._pause, standing, told), end)
+                    return await self._insist(partial(self._pause, status, told), end)
                 except PASSING_TROUBLE as exc:
                     moved = True
-                    standing = await self._insist(partial(self._keep, standing), end, exc)
-                if before is BackfillState.RUNNING and standing.state is BackfillState.PAUSED:
-                    log.warning("backfill.paused", backfill=self._id, reason=standing.reason)
-                if standing.state is BackfillState.PAUSED and not standing.waiting:
-                    return standing
+                    status = await self._insist(partial(self._keep, status), end, exc)
+                if before is BackfillState.RUNNING and status.state is BackfillState.PAUSED:
+                    log.warning("backfill.paused", backfill=self._id, reason=status.reason)
+                if status.state is BackfillState.PAUSED and not status.waiting:
+                    return status
                 if end is not None and time.monotonic() > end:
-                    return standing
+                    return status
                 if not moved:
                     await asyncio.sleep(IDLE_SECONDS)
         finally:
@@ -147,29 +147,29 @@ class Leader:
 
     async def _take(self) -> BackfillStatus | AlreadyLed:
         lease_ms = int(LEASE_SECONDS * 1000)
-        token, standing = await self._store.lead(self._id, NOBODY, lease_ms=lease_ms)
-        if standing is None:
+        token, status = await self._store.lead(self._id, NOBODY, lease_ms=lease_ms)
+        if status is None:
             raise LeadLostError(f"no backfill has the id {self._id}")
         if token == NOBODY:
-            return AlreadyLed(standing.led_ms / 1000)
+            return AlreadyLed(status.led_ms / 1000)
         self._token = token
-        return standing
+        return status
 
     async def _keep(self, last: BackfillStatus) -> BackfillStatus:
         progress = b"", ""
         if last.state in ACTIVE:
             told = f"{last.state}-{last.read}-{last.ended}"
             progress = self._event(last, EventState.PROGRESSED, last.progress(), told), told
-        token, standing = await self._store.lead(
+        token, status = await self._store.lead(
             self._id,
             self._token,
             lease_ms=int(LEASE_SECONDS * 1000),
             progress=progress,
             replies=self._store.keys.replies(last.plan.reply_to),
         )
-        if standing is None or token != self._token:
+        if status is None or token != self._token:
             raise LeadLostError("another process leads the backfill now")
-        return standing
+        return status
 
     async def _give_up(self) -> None:
         # Without this, whoever comes next waits for the end of the lease, and no longer.
@@ -203,53 +203,53 @@ class Leader:
             except PASSING_TROUBLE as exc:
                 trouble = exc
 
-    async def _step(self, standing: BackfillStatus) -> bool:
+    async def _step(self, status: BackfillStatus) -> bool:
         """Does what can be done now; returns whether there was anything."""
-        if standing.state is BackfillState.CANCELLING:
-            await self._store.steer(
+        if status.state is BackfillState.CANCELLING:
+            await self._store.transition(
                 self._id,
                 Transition({BackfillState.CANCELLING}, BackfillState.CANCELLING, token=self._token),
             )
-        if standing.excess and standing.state is BackfillState.RUNNING:
-            await self._pause(standing, standing.excess)
+        if status.excess and status.state is BackfillState.RUNNING:
+            await self._pause(status, status.excess)
             return True
-        fed = await self._feed(standing) if standing.state is BackfillState.RUNNING else False
-        written = await self._collect(standing)
-        if self._is_done(standing):
-            await self._end(standing)
+        fed = await self._feed(status) if status.state is BackfillState.RUNNING else False
+        written = await self._collect(status)
+        if self._is_done(status):
+            await self._end(status)
             return True
         return fed or written
 
-    def _room(self, standing: BackfillStatus) -> int:
+    def _room(self, status: BackfillStatus) -> int:
         """Returns how many items may be read now."""
-        plan = standing.plan
-        ahead = standing.open + standing.waiting
+        plan = status.plan
+        ahead = status.open + status.waiting
         return min(
-            plan.window - standing.open,
+            plan.window - status.open,
             plan.window + PARTS_AHEAD * plan.part_items - ahead,
         )
 
-    async def _feed(self, standing: BackfillStatus) -> bool:
-        room = self._room(standing)
+    async def _feed(self, status: BackfillStatus) -> bool:
+        room = self._room(status)
         # A nearly full window is not worth a script for each item that ends.
-        if standing.exhausted or room < min(BATCH_ITEMS, max(1, standing.plan.window // 8)):
+        if status.exhausted or room < min(BATCH_ITEMS, max(1, status.plan.window // 8)):
             return False
         if self._reader is None:
-            if standing.read == 0:
-                output = Output(standing.plan.output)
-                await self._kept(standing, in_thread(output.check_unused))
+            if status.read == 0:
+                output = Output(status.plan.output)
+                await self._kept(status, in_thread(output.check_unused))
             # On its owner's machine a server may send us on; a worker reads what was named.
-            follows = standing.origin is Origin.CONSOLE
-            self._reader = Reader(self._id, standing.plan, follows=follows)
-            await self._expect(standing)
+            follows = status.origin is Origin.CONSOLE
+            self._reader = Reader(self._id, status.plan, follows=follows)
+            await self._expect(status)
         try:
-            batch = await self._next_batch(standing, self._reader, room)
+            batch = await self._next_batch(status, self._reader, room)
         except SourceError as exc:
-            await self._source_failed(standing, exc)
+            await self._source_failed(status, exc)
             return True
         self._source_failures = 0
         fed = await self._store.feed(
-            standing,
+            status,
             self._token,
             batch.items,
             batch.position,
@@ -261,27 +261,25 @@ class Leader:
             self._unfed = None
         return True
 
-    async def _next_batch(self, standing: BackfillStatus, reader: Reader, room: int) -> Batch:
+    async def _next_batch(self, status: BackfillStatus, reader: Reader, room: int) -> Batch:
         unfed = self._unfed
         # Where the cursor has moved, a feed whose reply was lost had taken place.
-        if unfed is None or (unfed.number, unfed.begun_at) != (standing.read, standing.position):
-            act = reader.read(
-                standing.read, standing.position, room, most_bad=standing.failures_left
-            )
-            unfed = self._unfed = await self._kept(standing, act)
+        if unfed is None or (unfed.number, unfed.begun_at) != (status.read, status.position):
+            act = reader.read(status.read, status.position, room, most_bad=status.failures_left)
+            unfed = self._unfed = await self._kept(status, act)
         return unfed
 
-    async def _expect(self, standing: BackfillStatus) -> None:
-        if standing.expected is None:
-            items = await self._kept(standing, in_thread(expected_items, standing.plan.source))
+    async def _expect(self, status: BackfillStatus) -> None:
+        if status.expected is None:
+            items = await self._kept(status, in_thread(expected_items, status.plan.source))
             if items is not None:
                 await self._store.expect(self._id, items)
 
-    async def _source_failed(self, standing: BackfillStatus, error: SourceError) -> None:
+    async def _source_failed(self, status: BackfillStatus, error: SourceError) -> None:
         """Fails a backfill that can read nothing; pauses one that may go on, after some tries."""
         self._source_failures += 1
-        if standing.read == 0 and not isinstance(error, SourceUnavailableError):
-            await self._store.steer(
+        if status.read == 0 and not isinstance(error, SourceUnavailableError):
+            await self._store.transition(
                 self._id,
                 Transition(
                     {BackfillState.RUNNING},
@@ -289,7 +287,7 @@ class Leader:
                     str(error),
                     self._token,
                     self._end_event(
-                        standing,
+                        status,
                         EventState.FAILED,
                         {
                             "error": {"code": "invalid_input", "message": str(error)},
@@ -304,94 +302,92 @@ class Leader:
             await asyncio.sleep(SOURCE_PAUSE_SECONDS)
             return
         self._source_failures = 0
-        await self._pause(standing, str(error))
+        await self._pause(status, str(error))
 
-    async def _pause(self, standing: BackfillStatus, reason: str) -> BackfillStatus:
+    async def _pause(self, status: BackfillStatus, reason: str) -> BackfillStatus:
         """Pauses the backfill until a person has looked; a cancelled one says why it waits."""
         log.warning("backfill.paused", backfill=self._id, reason=reason)
-        cancelling = standing.state is BackfillState.CANCELLING
+        cancelling = status.state is BackfillState.CANCELLING
         state = BackfillState.CANCELLING if cancelling else BackfillState.PAUSED
         before = BackfillState.CANCELLING if cancelling else BackfillState.RUNNING
-        await self._store.steer(self._id, Transition({before}, state, reason, self._token))
-        return await self._keep(standing)
+        await self._store.transition(self._id, Transition({before}, state, reason, self._token))
+        return await self._keep(status)
 
-    async def _collect(self, standing: BackfillStatus) -> bool:
-        is_last = standing.open == 0 and (
-            standing.exhausted or standing.state is not BackfillState.RUNNING
+    async def _collect(self, status: BackfillStatus) -> bool:
+        is_last = status.open == 0 and (
+            status.exhausted or status.state is not BackfillState.RUNNING
         )
         is_old = time.monotonic() - self._written_at > FLUSH_SECONDS
-        is_paused = standing.state is BackfillState.PAUSED
-        collector = Collector(self._store, Output(standing.plan.output))
+        is_paused = status.state is BackfillState.PAUSED
+        collector = Collector(self._store, Output(status.plan.output))
         count = await self._kept(
-            standing,
-            collector.collect(standing, self._token, rest=is_last or is_old or is_paused),
+            status,
+            collector.collect(status, self._token, rest=is_last or is_old or is_paused),
         )
         if count:
             self._written_at = time.monotonic()
         return count > 0
 
-    def _is_done(self, standing: BackfillStatus) -> bool:
-        if standing.open or standing.waiting or standing.cut:
+    def _is_done(self, status: BackfillStatus) -> bool:
+        if status.open or status.waiting or status.cut:
             return False
-        match standing.state:
+        match status.state:
             case BackfillState.CANCELLING:
                 return True
             case BackfillState.RUNNING:
-                return standing.exhausted and standing.collected == standing.read
+                return status.exhausted and status.collected == status.read
             case _:
                 return False
 
-    async def _end(self, standing: BackfillStatus) -> None:
+    async def _end(self, status: BackfillStatus) -> None:
         # By the clock that told when it began; and nothing takes less than no time.
-        seconds = max(0.0, await self._store.now() - standing.begun_ms / 1000)
-        output = Output(standing.plan.output)
-        warnings = await self._kept(standing, in_thread(conclude, standing, output, seconds))
-        cancelled = standing.state is BackfillState.CANCELLING
+        seconds = max(0.0, await self._store.now() - status.begun_ms / 1000)
+        output = Output(status.plan.output)
+        warnings = await self._kept(status, in_thread(finalize, status, output, seconds))
+        cancelled = status.state is BackfillState.CANCELLING
         state = BackfillState.CANCELLED if cancelled else BackfillState.SUCCEEDED
-        result = result_of(standing, seconds, warnings)
-        data: dict[str, Any] = {"note": f"{counted(standing.ended, 'item')} had ended"}
+        result = result_of(status, seconds, warnings)
+        data: dict[str, Any] = {"note": f"{counted(status.ended, 'item')} had ended"}
         if not cancelled:
             data = {"result": result, "attempts": 1, "duration_seconds": result["seconds"]}
-        await self._store.steer(
+        await self._store.transition(
             self._id,
             Transition(
-                {standing.state},
+                {status.state},
                 state,
                 token=self._token,
-                event=self._end_event(standing, EventState(state), data),
+                event=self._end_event(status, EventState(state), data),
                 result=orjson.dumps(result),
             ),
         )
-        log.info("backfill.ended", backfill=self._id, state=state, items=standing.ended)
+        log.info("backfill.ended", backfill=self._id, state=state, items=status.ended)
 
-    def _end_event(
-        self, standing: BackfillStatus, state: EventState, data: dict[str, Any]
-    ) -> bytes:
-        return self._event(standing, state, data) if self._announces else b""
+    def _end_event(self, status: BackfillStatus, state: EventState, data: dict[str, Any]) -> bytes:
+        return self._event(status, state, data) if self._announces else b""
 
     def _event(
-        self, standing: BackfillStatus, state: EventState, data: dict[str, Any], told: str = ""
+        self, status: BackfillStatus, state: EventState, data: dict[str, Any], told: str = ""
     ) -> bytes:
-        if standing.silent:
+        if status.silent:
             return b""
         return backfill_event(
             self._id,
-            standing.plan,
-            standing.entry,
+            status.plan,
+            status.entry,
             state,
             data,
-            now_ms=standing.now_ms,
+            now_ms=status.now_ms,
             told=told,
         )
 
-    async def _kept(self, standing: BackfillStatus, act: Coroutine[Any, Any, T]) -> T:
+    async def _kept(self, status: BackfillStatus, act: Coroutine[Any, Any, T]) -> T:
         """Returns what `act` returns, and keeps the lead while it lasts."""
         task = asyncio.ensure_future(act)
         try:
             while not (await asyncio.wait({task}, timeout=LEASE_SECONDS / 3))[0]:
                 # What is being done goes on, for what it has read might be lost.
                 try:
-                    await self._keep(standing)
+                    await self._keep(status)
                 except PASSING_TROUBLE as exc:
                     self._trouble(exc)
             return task.result()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from worker.backfill.output import Output
-    from worker.backfill.standing import BackfillStatus
+    from worker.backfill.status import BackfillStatus
     from worker.backfill.store import BackfillStore, LeadToken
 
 log = structlog.get_logger(__name__)
@@ -50,11 +50,11 @@ class Collector:
         self._store = store
         self._output = output
 
-    async def collect(self, standing: BackfillStatus, token: LeadToken, *, rest: bool) -> int:
+    async def collect(self, status: BackfillStatus, token: LeadToken, *, rest: bool) -> int:
         """Writes one part if there is enough for it; returns how many results it holds.
 
         Args:
-            standing: of the backfill.
+            status: of the backfill.
             token: of its leader.
             rest: whether less than a whole part is enough.
 
@@ -62,23 +62,23 @@ class Collector:
             LeadLostError: another leads.
             OutputError: the part can't be written; the next call tries again.
         """
-        cut = standing.cut
+        cut = status.cut
         if not cut:
-            full = standing.waiting >= standing.plan.part_items
-            if not standing.waiting or not (full or rest):
+            full = status.waiting >= status.plan.part_items
+            if not status.waiting or not (full or rest):
                 return 0
-            cut = await self._cut(standing)
-            await self._store.cut(standing.id, token, cut)
-        await self._write(standing, cut)
-        await self._store.shelve(standing.id, token, cut)
+            cut = await self._cut(status)
+            await self._store.begin_part(status.id, token, cut)
+        await self._write(status, cut)
+        await self._store.commit_part(status.id, token, cut)
         return int(cut.rpartition(" ")[2])
 
-    async def _cut(self, standing: BackfillStatus) -> str:
+    async def _cut(self, status: BackfillStatus) -> str:
         """Returns first and last stream id of the next part, and how many results they are."""
-        wanted, found, first, last = standing.plan.part_items, 0, "", "-"
+        wanted, found, first, last = status.plan.part_items, 0, "", "-"
         while found < wanted:
             page = await self._store.results(
-                standing.id,
+                status.id,
                 "-" if not first else f"({last}",
                 "+",
                 min(_PAGE, wanted - found),
@@ -89,16 +89,16 @@ class Collector:
             found += len(page)
         return f"{first} {last} {found}"
 
-    async def _write(self, standing: BackfillStatus, cut: str) -> None:
+    async def _write(self, status: BackfillStatus, cut: str) -> None:
         first, last, count = cut.split(" ")
-        name = f"part-{standing.part:06d}.{standing.plan.part_format}"
+        name = f"part-{status.part:06d}.{status.plan.part_format}"
         written = 0
         start = first
         with (
             self._output.write(PARTS, name) as file,
-            _writer(file, standing.plan.part_format) as writer,
+            _writer(file, status.plan.part_format) as writer,
         ):
-            while page := await self._store.results(standing.id, start, last, _PAGE):
+            while page := await self._store.results(status.id, start, last, _PAGE):
                 await in_thread(_write_page, writer, [text for _, text in page])
                 written += len(page)
                 start = f"({page[-1][0]}"

@@ -14,8 +14,8 @@ from urllib.parse import quote, unquote, urlsplit
 from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageSequence
 
 from schemas.wording import counted
-from worker.backfill.conclusion import succeeded_records
 from worker.backfill.errors import OutputError
+from worker.backfill.finalization import succeeded_records
 from worker.backfill.images import (
     in_rgb,
     open_picture,

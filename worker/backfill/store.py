@@ -4,7 +4,7 @@ What its group keeps is told in `worker.queue.groups`. The hash of a backfill it
 
     plan, origin             what to do; who leads it
     begun, ended, result     ms since the epoch; what it came to
-    told, told_of            when and of what the latest event of progress was
+    progress_at, progress_of when and of what the latest event of progress was
     expected                 about how many items the source has, where that could be told
     read, position           the cursor: items read, and where the source goes on behind them
     exhausted                1 once the end of the source was read
@@ -24,7 +24,7 @@ import orjson
 from worker.backfill.errors import IdTakenError, LeadLostError
 from worker.backfill.keys import backfill_key, backfills_key
 from worker.backfill.plan import Plan
-from worker.backfill.standing import BackfillState, BackfillStatus, Origin, read_standing
+from worker.backfill.status import BackfillState, BackfillStatus, Origin, read_status
 from worker.errors import FencedError
 from worker.queue.ledger.keys import MEMBER_SEPARATOR
 from worker.queue.ledger.lua import load_script
@@ -90,9 +90,9 @@ class BackfillStore:
         self._open = self._script("open")
         self._lead = self._script("lead")
         self._feed = self._script("feed")
-        self._cut = self._script("cut")
-        self._shelve = self._script("shelve")
-        self._steer = self._script("steer")
+        self._begin_part = self._script("begin_part")
+        self._commit_part = self._script("commit_part")
+        self._transition = self._script("transition")
 
     def _script(self, name: str) -> AsyncScript:
         return load_script(self.redis, name, _PACKAGE)
@@ -189,7 +189,7 @@ class BackfillStore:
         )
         if reply[0] < 0:
             return NOBODY, None
-        return LeadToken(reply[0]), read_standing(backfill_id, reply)
+        return LeadToken(reply[0]), read_status(backfill_id, reply)
 
     async def now(self) -> float:
         """Returns Redis' time, in seconds since 1970."""
@@ -199,8 +199,8 @@ class BackfillStore:
     async def look(self, backfill_id: str) -> BackfillStatus | None:
         """Returns how a backfill stands; None where its id is not known."""
         # A token that nobody ever has takes no lead and keeps none.
-        _, standing = await self.lead(backfill_id, LeadToken(-1), lease_ms=0)
-        return standing
+        _, status = await self.lead(backfill_id, LeadToken(-1), lease_ms=0)
+        return status
 
     async def ids(self) -> list[str]:
         """Returns the ids of all backfills that are remembered, oldest first."""
@@ -227,7 +227,7 @@ class BackfillStore:
 
     async def feed(  # noqa: PLR0913 - what is recorded in one step
         self,
-        standing: BackfillStatus,
+        status: BackfillStatus,
         token: LeadToken,
         items: Sequence[FeedItem],
         position: str,
@@ -243,9 +243,9 @@ class BackfillStore:
         keys = self.keys
         args: list[Any] = [
             keys.prefix,
-            standing.id,
+            status.id,
             token,
-            standing.read,
+            status.read,
             position,
             int(exhausted),
             epoch,
@@ -256,12 +256,12 @@ class BackfillStore:
             args += (item.text, item.problem)
         done, _ = await self._feed(
             keys=[
-                backfill_key(keys, standing.id),
-                keys.group_open(standing.id),
-                keys.group_results(standing.id),
+                backfill_key(keys, status.id),
+                keys.group_open(status.id),
+                keys.group_results(status.id),
                 keys.due_bulk,
                 keys.epoch,
-                keys.group(standing.id),
+                keys.group(status.id),
             ],
             args=args,
         )
@@ -275,19 +275,19 @@ class BackfillStore:
         entries = await entries_between(self.redis, stream, first, last, count)
         return [(entry_id.decode(), fields[b"result"]) for entry_id, fields in entries]
 
-    async def cut(self, backfill_id: str, token: LeadToken, cut: str) -> None:
+    async def begin_part(self, backfill_id: str, token: LeadToken, cut: str) -> None:
         """Records of which results the next part is written: first id, last id, how many.
 
         Raises:
             LeadLostError: another leads.
         """
-        done = await self._cut(
+        done = await self._begin_part(
             keys=[backfill_key(self.keys, backfill_id)], args=[token, *cut.split(" ")]
         )
         if not done:
             raise LeadLostError(backfill_id)
 
-    async def shelve(self, backfill_id: str, token: LeadToken, cut: str) -> None:
+    async def commit_part(self, backfill_id: str, token: LeadToken, cut: str) -> None:
         """Forgets the results that a part holds now.
 
         Raises:
@@ -295,17 +295,19 @@ class BackfillStore:
         """
         _, last, count = cut.split(" ")
         milliseconds, _, number = last.partition("-")
-        done = await self._shelve(
+        done = await self._commit_part(
             keys=[backfill_key(self.keys, backfill_id), self.keys.group_results(backfill_id)],
             args=[token, cut, f"{milliseconds}-{int(number) + 1}", count],
         )
         if not done:
             raise LeadLostError(backfill_id)
 
-    async def steer(self, backfill_id: str, turn: Transition) -> tuple[bool, BackfillState | None]:
+    async def transition(
+        self, backfill_id: str, turn: Transition
+    ) -> tuple[bool, BackfillState | None]:
         """Changes the state if it is one of the allowed; returns whether, and the one before."""
         keys = self.keys
-        code, before = await self._steer(
+        code, before = await self._transition(
             keys=[
                 keys.group(backfill_id),
                 keys.group_open(backfill_id),

@@ -223,7 +223,7 @@ def _shown(record: Record) -> Record:
     return {"item": record["item"], "place": record.get("place", ""), "named": shown}
 
 
-def tally(records: Iterable[Record]) -> SummaryBuilder:
+def summarize(records: Iterable[Record]) -> SummaryBuilder:
     """Returns the counts of records."""
     counted = SummaryBuilder()
     for record in records:

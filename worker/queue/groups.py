@@ -9,7 +9,7 @@ The hash of a group::
     entry                    what the entries of its members begin with, and that of its command
     succeeded, failed, failed:<code>, dropped   how members ended; dropped by a cancellation
     most_failures, largest_share   limits at which `finish` pauses it
-    forgiven, forgiven_of    failures and ends that a resume has made light of
+    acknowledged, acknowledged_of  failures and ends that a resume has made light of
     orphaned                 1 once the command that led it has failed
 """
 

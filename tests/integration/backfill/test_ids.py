@@ -29,9 +29,9 @@ from tests.integration.ledger_acts import accept_one, events, lease_one, open_gr
 from worker.backfill.errors import IdTakenError
 from worker.backfill.item_results import BackfillItems
 from worker.backfill.plan import Plan, SourcePlan
-from worker.backfill.standing import BackfillState, Origin
-from worker.backfill.steering import cancel_backfill
+from worker.backfill.status import BackfillState, Origin
 from worker.backfill.store import NOBODY, FeedItem, Transition
+from worker.backfill.transitions import cancel_backfill
 from worker.cli.backfill.commands import retry_plan
 from worker.queue.groups import event_source
 from worker.queue.ledger.cancellation import CancelStatus, cancel
@@ -117,7 +117,7 @@ async def test_an_ended_backfill_s_items_are_dropped_without_the_commands(
 ) -> None:
     await accept_all(night)
     await night.feed(len(COMMANDS))
-    await night.store.steer(NAME, Transition({BackfillState.RUNNING}, BackfillState.FAILED))
+    await night.store.transition(NAME, Transition({BackfillState.RUNNING}, BackfillState.FAILED))
     assert sorted(lease.command_id for lease in await night.claim()) == sorted(COMMANDS)
 
 
@@ -246,7 +246,7 @@ async def test_a_retry_goes_on_with_no_backfill_of_another_that_has_its_id(
     (lease,) = await night.claim()
     await night.settle(lease, "not_found")
     await night.let_lease_end()
-    await night.store.steer(NAME, Transition({BackfillState.RUNNING}, BackfillState.SUCCEEDED))
+    await night.store.transition(NAME, Transition({BackfillState.RUNNING}, BackfillState.SUCCEEDED))
     foreign = replace(night.plan, source=SourcePlan("/elsewhere.jsonl", night.plan.source.format))
     await night.store.open(f"{NAME}.retry", foreign, Origin.QUEUE, "1-1")
     assert retry_plan(await night.standing()).source != foreign.source

@@ -31,9 +31,9 @@ from worker.backfill.output import Output
 from worker.backfill.parts import Collector
 from worker.backfill.plan import FailureLimits, Plan, SourcePlan
 from worker.backfill.reader import Batch, Reader
-from worker.backfill.standing import BackfillState, BackfillStatus, Origin
-from worker.backfill.steering import cancel_backfill, pause, resume
+from worker.backfill.status import BackfillState, BackfillStatus, Origin
 from worker.backfill.store import NOBODY, BackfillStore, FeedItem, Transition
+from worker.backfill.transitions import cancel_backfill, pause, resume
 from worker.errors import FencedError
 from worker.queue.ledger.cancellation import CancelStatus, cancel
 from worker.queue.ledger.keys import member_row_id
@@ -77,7 +77,7 @@ async def test_a_result_that_is_amended_keeps_all_of_its_backfill_as_long(
 ) -> None:
     """Of its two hashes one alone would tell nothing, and stand in the way of a new one."""
     turn = Transition({BackfillState.RUNNING}, BackfillState.SUCCEEDED, result=b"{}")
-    await night.store.steer(NAME, turn)
+    await night.store.transition(NAME, turn)
     both = backfill_key(night.keys, NAME), night.keys.group(NAME)
     for key in both:
         await night.redis.expire(key, 60)
@@ -104,7 +104,7 @@ async def test_of_a_backfill_that_lost_one_of_its_hashes_the_other_is_in_nobodys
     """Someone deleted one, or Redis evicted it."""
     both = backfill_key(night.keys, NAME), night.keys.group(NAME)
     turn = Transition({BackfillState.RUNNING}, BackfillState.SUCCEEDED, "why", result=b"{}")
-    await night.store.steer(NAME, turn)
+    await night.store.transition(NAME, turn)
     await night.redis.hset(both[0], mapping={"read": 9, "passed:folder": 2})
     await night.redis.hset(both[1], mapping={"failed": 9, "failed:not_found": 9, "orphaned": 1})
     await night.redis.delete(both[lost])
@@ -144,7 +144,7 @@ async def test_only_one_leads_and_who_has_lost_the_lead_changes_nothing(
         standing, token, [FeedItem(orjson.dumps(command(0)))], "1", exhausted=False
     )
     with pytest.raises(LeadLostError):
-        await night.store.cut(NAME, token, "0-1 0-2 2")
+        await night.store.begin_part(NAME, token, "0-1 0-2 2")
     kept, _ = await night.store.lead(NAME, token, lease_ms=LEASE_MS)
     assert kept == NOBODY
 
@@ -362,14 +362,14 @@ class DyingStore(BackfillStore):
     async def feed(self, *args: Any, **options: Any) -> Any:
         return await self._or_die(super().feed(*args, **options))
 
-    async def cut(self, *args: Any) -> Any:
-        return await self._or_die(super().cut(*args))
+    async def begin_part(self, *args: Any) -> Any:
+        return await self._or_die(super().begin_part(*args))
 
-    async def shelve(self, *args: Any) -> Any:
-        return await self._or_die(super().shelve(*args))
+    async def commit_part(self, *args: Any) -> Any:
+        return await self._or_die(super().commit_part(*args))
 
-    async def steer(self, *args: Any) -> Any:
-        return await self._or_die(super().steer(*args))
+    async def transition(self, *args: Any) -> Any:
+        return await self._or_die(super().transition(*args))
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -481,7 +481,7 @@ async def test_a_part_that_was_written_and_not_yet_forgotten_is_written_again_th
     token, standing = await night.lead()
     collector = Collector(night.store, Output(night.plan.output))
     cut = await collector._cut(standing)
-    await night.store.cut(NAME, token, cut)
+    await night.store.begin_part(NAME, token, cut)
     await collector._write(standing, cut)
     first = night.records()
 
@@ -528,7 +528,7 @@ async def test_too_many_failures_pause_it_with_a_reason_until_someone_resumes_it
 
 
 @pytest.mark.parametrize(
-    ("limits", "failed", "succeeded", "forgiven", "forgiven_of"),
+    ("limits", "failed", "succeeded", "acknowledged", "acknowledged_of"),
     [
         (FailureLimits(largest_share=0.1), 10, 90, 0, 0),
         (FailureLimits(largest_share=0.1), 11, 89, 0, 0),
@@ -550,22 +550,22 @@ async def test_an_end_judges_the_failures_as_the_plan_does(
     limits: FailureLimits,
     failed: int,
     succeeded: int,
-    forgiven: int,
-    forgiven_of: int,
+    acknowledged: int,
+    acknowledged_of: int,
 ) -> None:
-    """On both sides of each bound; what a resume has forgiven counts no more."""
+    """On both sides of each bound; what a resume has acknowledged counts no more."""
     run = await begin(redis, keys, ledger, tmp_path, limits=limits)
     await run.feed(1)
     counts: dict[Any, Any] = {
         "failed": failed - 1,
         "succeeded": succeeded,
-        "forgiven": forgiven,
-        "forgiven_of": forgiven_of,
+        "acknowledged": acknowledged,
+        "acknowledged_of": acknowledged_of,
     }
     await redis.hset(keys.group(NAME), mapping=counts)
     (lease,) = await run.claim(1)
     await run.settle(lease, "not_found")
-    reason = limits.reason(failed - forgiven, failed + succeeded - forgiven_of)
+    reason = limits.reason(failed - acknowledged, failed + succeeded - acknowledged_of)
     now = await run.standing()
     assert now.reason == reason
     assert now.state is (BackfillState.PAUSED if reason else BackfillState.RUNNING)
@@ -695,7 +695,7 @@ async def test_an_ended_backfill_changes_no_more(night: Backfilling) -> None:
         standing = await act(night.store, NAME)
         assert standing is not None
         assert standing.state is BackfillState.SUCCEEDED
-    assert await night.store.steer(
+    assert await night.store.transition(
         "unknown", Transition({BackfillState.RUNNING}, BackfillState.PAUSED)
     ) == (
         False,

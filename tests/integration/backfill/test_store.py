@@ -12,7 +12,7 @@ from worker.backfill.errors import LeadLostError
 from worker.backfill.keys import backfill_key
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector
-from worker.backfill.standing import BackfillState
+from worker.backfill.status import BackfillState
 from worker.backfill.store import PROGRESS_MILLISECONDS, LeadToken, Transition
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ async def written_part(night: Backfilling, ended: int) -> tuple[LeadToken, str]:
     token, standing = await night.lead()
     collector = Collector(night.store, Output(night.plan.output))
     cut = await collector._cut(standing)
-    await night.store.cut(NAME, token, cut)
+    await night.store.begin_part(NAME, token, cut)
     await collector._write(standing, cut)
     return token, cut
 
@@ -56,15 +56,15 @@ async def test_a_part_that_is_shelved_twice_counts_once_and_forgets_nothing_else
 ) -> None:
     """The reply to the first time was lost: the leader, or the next one, says so again."""
     token, cut = await written_part(night, ended=10)
-    await night.store.shelve(NAME, token, cut)
+    await night.store.commit_part(NAME, token, cut)
     assert await shelved(night) == (1, 7, 3)
     with pytest.raises(LeadLostError):
-        await night.store.shelve(NAME, token, cut)
+        await night.store.commit_part(NAME, token, cut)
     assert await shelved(night) == (1, 7, 3)
     await night.let_lease_end()
     newer, _ = await night.lead()
     with pytest.raises(LeadLostError):
-        await night.store.shelve(NAME, newer, cut)
+        await night.store.commit_part(NAME, newer, cut)
     assert await shelved(night) == (1, 7, 3)
 
 
@@ -73,13 +73,13 @@ async def test_a_part_is_shelved_once_though_the_next_one_is_being_written(
 ) -> None:
     """A call that comes late must not pass for the next part's."""
     token, cut = await written_part(night, ended=17)
-    await night.store.shelve(NAME, token, cut)
+    await night.store.commit_part(NAME, token, cut)
     standing = await night.standing()
     collector = Collector(night.store, Output(night.plan.output))
     following = await collector._cut(standing)
-    await night.store.cut(NAME, token, following)
+    await night.store.begin_part(NAME, token, following)
     with pytest.raises(LeadLostError):
-        await night.store.shelve(NAME, token, cut)
+        await night.store.commit_part(NAME, token, cut)
     assert await shelved(night) == (1, 7, 10)
     assert (await night.standing()).cut == following
     await collector.collect(await night.standing(), token, rest=False)
@@ -90,7 +90,7 @@ async def test_a_part_is_shelved_once_though_the_next_one_is_being_written(
 async def test_a_part_is_not_cut_while_another_one_is_being_written(night: Backfilling) -> None:
     token, cut = await written_part(night, ended=10)
     with pytest.raises(LeadLostError):
-        await night.store.cut(NAME, token, "0-1 0-2 2")
+        await night.store.begin_part(NAME, token, "0-1 0-2 2")
     assert (await night.standing()).cut == cut
 
 
@@ -99,9 +99,9 @@ async def test_a_leader_that_was_followed_by_another_shelves_nothing(night: Back
     await night.let_lease_end()
     newer, _ = await night.lead()
     with pytest.raises(LeadLostError):
-        await night.store.shelve(NAME, token, cut)
+        await night.store.commit_part(NAME, token, cut)
     assert await shelved(night) == (0, 0, 10)
-    await night.store.shelve(NAME, newer, cut)
+    await night.store.commit_part(NAME, newer, cut)
     assert await shelved(night) == (1, 7, 3)
 
 
@@ -125,7 +125,7 @@ async def told(night: Backfilling) -> list[bytes]:
 async def let_pause_end(night: Backfilling) -> None:
     """Does what time does to the pause between two events of progress."""
     at = await now_ms(night.redis) - PROGRESS_MILLISECONDS
-    await night.redis.hset(backfill_key(night.keys, NAME), "told", str(at))
+    await night.redis.hset(backfill_key(night.keys, NAME), "progress_at", str(at))
 
 
 async def test_the_same_progress_is_told_once_whoever_leads_and_however_late(
@@ -163,7 +163,9 @@ async def test_no_progress_is_told_behind_the_end(night: Backfilling, end: str) 
     await tell(night, token, b"1", "running-7-0")
     await let_pause_end(night)
     if end == "its own":
-        await night.store.steer(NAME, Transition({BackfillState.RUNNING}, BackfillState.SUCCEEDED))
+        await night.store.transition(
+            NAME, Transition({BackfillState.RUNNING}, BackfillState.SUCCEEDED)
+        )
     else:
         await night.redis.hset(night.keys.group(NAME), "orphaned", "1")
     await tell(night, token, b"2", "running-30-30")

@@ -11,7 +11,7 @@ import pytest
 from rich.text import Text
 
 from tests.integration.backfilling import begin
-from worker.backfill.standing import BackfillState
+from worker.backfill.status import BackfillState
 from worker.cli.backfill.progress import Display
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.backfill.standing import BackfillStatus
+    from worker.backfill.status import BackfillStatus
     from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.ledger import Ledger
 

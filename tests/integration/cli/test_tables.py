@@ -12,7 +12,7 @@ from tests.integration.backfilling import NAME, begin
 from tests.integration.cli.test_status import lease
 from tests.terminal import run_on_terminal
 from worker.backfill.keys import backfill_key
-from worker.backfill.standing import Origin
+from worker.backfill.status import Origin
 from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
 from worker.queue.ledger.lanes import Lanes
 from worker.queue.ledger.models import RowState, RunResult

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker.backfill.summary import Latencies, tally
+from worker.backfill.summary import Latencies, summarize
 
 
 def succeeded(seconds: float, *confidences: float) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def test_half_of_two_is_the_smaller_one() -> None:
 
 def test_all_is_counted_once_and_failures_by_their_reason() -> None:
     records = [succeeded(1, 0.05, 1.0), succeeded(2), failed("not_found"), failed("not_found")]
-    summary = tally(records).summary("night", 2.0)
+    summary = summarize(records).summary("night", 2.0)
     assert (summary["items"], summary["succeeded"], summary["failed"]) == (4, 2, 2)
     assert summary["failures"] == {"not_found": 2}
     first = {"item": 7, "place": "line 8", "named": "a.png"}
@@ -69,7 +69,7 @@ def test_all_is_counted_once_and_failures_by_their_reason() -> None:
 
 def test_of_very_many_messages_the_first_twenty_are_told_and_counted_to_the_end() -> None:
     records = [failed(f"code-{number}") for number in range(30)] * 3
-    summary = tally(records).summary("night", 1.0)
+    summary = summarize(records).summary("night", 1.0)
     assert [each["items"] for each in summary["messages"]] == [3] * 20
     assert summary["messages"][0]["message"] == "code-0!"
     assert sum(summary["failures"].values()) == 90
@@ -77,5 +77,5 @@ def test_of_very_many_messages_the_first_twenty_are_told_and_counted_to_the_end(
 
 def test_one_class_for_a_frame_counts_as_a_prediction() -> None:
     record = succeeded(1) | {"frames": {"0": {"name": "cat", "confidence": 0.5}, "1": None}}
-    summary = tally([record]).summary("night", 1.0)
+    summary = summarize([record]).summary("night", 1.0)
     assert (summary["predictions"], summary["frames"]) == (1, 2)

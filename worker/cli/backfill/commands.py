@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from schemas.enums import SourceFormat
-from worker.backfill.conclusion import FAILURES
+from worker.backfill.finalization import FAILURES
 from worker.backfill.output import Output
 from worker.backfill.plan import Plan, SourcePlan
-from worker.backfill.standing import BackfillStatus, Origin
-from worker.backfill.steering import cancel_backfill, pause, resume
+from worker.backfill.status import BackfillStatus, Origin
+from worker.backfill.transitions import cancel_backfill, pause, resume
 from worker.cli.arguments import json_option
 from worker.cli.backfill.lead import (
     begin_backfill,

@@ -16,12 +16,12 @@ import orjson
 
 from schemas.enums import EventState
 from schemas.wording import counted
-from worker.backfill.announcement import backfill_event
-from worker.backfill.conclusion import conclude, with_warnings
 from worker.backfill.errors import BackfillError
+from worker.backfill.event_builder import backfill_event
+from worker.backfill.finalization import finalize, with_warnings
 from worker.backfill.leader import LEASE_SECONDS, AlreadyLed, Leader
 from worker.backfill.output import Output
-from worker.backfill.standing import BackfillState, BackfillStatus, Origin
+from worker.backfill.status import BackfillState, BackfillStatus, Origin
 from worker.backfill.store import BackfillStore
 from worker.backfill.summary import reason_of
 from worker.cli.backfill.progress import Display, drawing_shown, limits_at_work
@@ -123,7 +123,7 @@ def write_again(ledger: LedgerContext, status: BackfillStatus) -> BackfillStatus
     """Writes the last files of a backfill that has ended once more."""
     result = status.result or {}
     configure("ERROR", "auto")
-    warnings = conclude(status, Output(status.plan.output), result["seconds"])
+    warnings = finalize(status, Output(status.plan.output), result["seconds"])
     amended = with_warnings(result, warnings)
     ledger.run(lambda redis: store_of(ledger, redis).amend_result(status.id, orjson.dumps(amended)))
     return replace(status, result=amended)

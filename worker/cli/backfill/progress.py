@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from rich.console import RenderableType
 
-    from worker.backfill.standing import BackfillStatus
+    from worker.backfill.status import BackfillStatus
     from worker.queue.ledger.keys import Keys
 
 LINE_SECONDS: Final = 10.0

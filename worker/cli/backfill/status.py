@@ -11,12 +11,12 @@ import orjson
 
 from schemas.events import ErrorCode
 from schemas.wording import counted
-from worker.backfill.conclusion import FAILURES, REPORT, SUMMARY
+from worker.backfill.finalization import FAILURES, REPORT, SUMMARY
 from worker.backfill.folders import tell_kinds
 from worker.backfill.output import Output
 from worker.backfill.parts import read_records
-from worker.backfill.standing import BackfillState, Origin
-from worker.backfill.summary import tally
+from worker.backfill.status import BackfillState, Origin
+from worker.backfill.summary import summarize
 from worker.cli.formatting import show_duration
 from worker.cli.output import open_console, print_fields, print_json, safe_text, shell_word
 from worker.redaction import redact_text, redact_url
@@ -24,7 +24,7 @@ from worker.redaction import redact_text, redact_url
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker.backfill.standing import BackfillStatus
+    from worker.backfill.status import BackfillStatus
 
 _MOST_REASONS: Final = 5
 _PARTS_READ: Final = 2
@@ -53,7 +53,7 @@ def show_status(status: BackfillStatus, *, as_json: bool) -> None:
 def status_json(status: BackfillStatus) -> dict[str, Any]:
     """Returns a backfill's status as JSON values."""
     told = asdict(status)
-    for name in ("position", "cut", "entry", "forgiven", "forgiven_of", "led_ms"):
+    for name in ("position", "cut", "entry", "acknowledged", "acknowledged_of", "led_ms"):
         del told[name]
     told["plan"]["output"] = redact_url(status.plan.output)
     told["plan"]["source"]["location"] = redact_url(status.plan.source.location)
@@ -148,7 +148,7 @@ def _lately(status: BackfillStatus) -> list[dict[str, Any]]:
     """Returns why items of the latest parts failed; all parts may be very many."""
     output = Output(status.plan.output)
     try:
-        return tally(read_records(output, last=_PARTS_READ)).reasons()
+        return summarize(read_records(output, last=_PARTS_READ)).reasons()
     except _UNREADABLE:
         return []
 

@@ -27,7 +27,7 @@ from tests.integration.ledger_acts import (
     read_entry,
 )
 from worker.backfill.keys import backfill_key
-from worker.backfill.standing import BackfillState, Origin
+from worker.backfill.status import BackfillState, Origin
 from worker.backfill.store import FeedItem, LeadToken, Transition
 from worker.encord.creation.orphans import OrphanedCreation, Orphans
 from worker.encord.creation.resolution import Resolution, resolve
@@ -411,13 +411,13 @@ async def _with_results(world: World) -> tuple[Backfilling, LeadToken, str]:
 
 async def cutting(world: World) -> Act:
     _, token, cut = await _with_results(world)
-    return lambda client: store_of(client, world.keys).cut(NAME, token, cut)
+    return lambda client: store_of(client, world.keys).begin_part(NAME, token, cut)
 
 
 async def shelving(world: World) -> Act:
     night, token, cut = await _with_results(world)
-    await night.store.cut(NAME, token, cut)
-    return lambda client: store_of(client, world.keys).shelve(NAME, token, cut)
+    await night.store.begin_part(NAME, token, cut)
+    return lambda client: store_of(client, world.keys).commit_part(NAME, token, cut)
 
 
 def steering(before: BackfillState, after: BackfillState) -> Prepare:
@@ -427,7 +427,7 @@ def steering(before: BackfillState, after: BackfillState) -> Prepare:
         await world.redis.hset(world.keys.group(NAME), "state", before)
         await world.redis.zrem(world.keys.due_bulk, member_row_id(NAME, 0))
         turn = Transition({before}, after, reason="because", event=b"{}", result=b"{}")
-        return lambda client: store_of(client, world.keys).steer(NAME, turn)
+        return lambda client: store_of(client, world.keys).transition(NAME, turn)
 
     return prepare
 
@@ -467,9 +467,9 @@ ACTS: Final[dict[str, dict[str, Prepare]]] = {
     "open": {"by the console": opening, "by a command": opening_for_a_command},
     "lead": {"": leading},
     "feed": {"": feeding},
-    "cut": {"": cutting},
-    "shelve": {"": shelving},
-    "steer": {
+    "begin_part": {"": cutting},
+    "commit_part": {"": shelving},
+    "transition": {
         "resume": steering(BackfillState.PAUSED, BackfillState.RUNNING),
         "cancel": steering(BackfillState.RUNNING, BackfillState.CANCELLING),
         "end": steering(BackfillState.RUNNING, BackfillState.SUCCEEDED),

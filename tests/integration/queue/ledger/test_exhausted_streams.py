@@ -18,7 +18,7 @@ from tests.integration.ledger_acts import (
     raw_events,
     read_entry,
 )
-from worker.backfill.standing import BackfillState
+from worker.backfill.status import BackfillState
 from worker.backfill.store import FeedItem, Transition
 from worker.queue.intake.list_bridge import ListForwarder, ListSource
 from worker.queue.ledger.cancellation import cancel
@@ -194,10 +194,10 @@ async def test_a_state_of_a_backfill_is_taken_only_with_its_event(
     await exhaust(redis, keys.events)
     turn = Transition({BackfillState.RUNNING}, BackfillState.FAILED, event=b"{}")
     with pytest.raises(ResponseError):
-        await night.store.steer(NAME, turn)
+        await night.store.transition(NAME, turn)
     assert (await night.standing()).state is BackfillState.RUNNING
     await redis.delete(keys.events)
-    assert (await night.store.steer(NAME, turn))[0]
+    assert (await night.store.transition(NAME, turn))[0]
     assert await redis.xlen(keys.events) == 1
 
 

@@ -23,7 +23,7 @@ from tests.integration.queue.intake.test_consumer import until
 from tests.moved_clock import NEEDED, MovedClock, can_move, make_clock
 from tests.security.stubbed import stubbed_worker
 from worker.backfill.plan import Plan, SourcePlan
-from worker.backfill.standing import Origin
+from worker.backfill.status import Origin
 from worker.backfill.store import NOBODY, BackfillStore
 from worker.embedded import EmbeddedRedis
 from worker.queue.intake.consumer import StreamConsumer

@@ -21,7 +21,7 @@ from tests.integration.ledger_acts import (
 from tests.integration.queue.intake.test_consumer import letters
 from worker.backfill.item_results import BackfillItems
 from worker.backfill.keys import backfill_key
-from worker.backfill.standing import BackfillState
+from worker.backfill.status import BackfillState
 from worker.backfill.store import Transition
 from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.models import Lease, RowState, RunResult
@@ -287,13 +287,13 @@ async def test_items_of_a_running_backfill_come_back_and_those_of_a_paused_one_s
     assert await redis.scard(keys.group_open(NAME)) == 4
     assert await redis.zcard(keys.due_bulk) == 4
     paused = Transition({BackfillState.RUNNING}, BackfillState.PAUSED, token=token)
-    assert (await night.store.steer(NAME, paused))[0]
+    assert (await night.store.transition(NAME, paused))[0]
     assert await night.claim() == [], "they are set aside"
     await repair(redis, ledger)
     assert await redis.zcard(keys.due_bulk) == 0
     assert (await look(redis, keys)).not_due == 0
     resumed = Transition({BackfillState.PAUSED}, BackfillState.RUNNING, token=token)
-    assert (await night.store.steer(NAME, resumed))[0]
+    assert (await night.store.transition(NAME, resumed))[0]
     assert len(await night.claim()) == 4
 
 

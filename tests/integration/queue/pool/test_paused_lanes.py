@@ -18,7 +18,7 @@ from tests.integration.ledger_acts import accept_one, open_group
 from tests.integration.queue.intake.test_consumer import until
 from tests.integration.queue.pool.test_worker_pool import running_runner
 from tests.sandbox_process import SIMULATED
-from worker.backfill.steering import pause
+from worker.backfill.transitions import pause
 from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
 from worker.queue.ledger.models import RowState

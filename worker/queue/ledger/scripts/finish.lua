@@ -28,7 +28,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- nothing more is claimed.
 local function check_failures(hash)
   local is = redis.call('HMGET', hash, 'most_failures', 'largest_share', 'state', 'failed',
-    'succeeded', 'forgiven', 'forgiven_of')
+    'succeeded', 'acknowledged', 'acknowledged_of')
   -- A limit that is no number was written by someone else: it is none.
   local most, share = tonumber(is[1] or ''), tonumber(is[2] or '')
   if not most and not share or is[3] ~= 'running' then return end

@@ -22,8 +22,8 @@ from tests.terminal import run_on_terminal
 from worker.backfill.keys import backfill_key
 from worker.backfill.leader import Leader
 from worker.backfill.output import Output
-from worker.backfill.standing import BackfillState, BackfillStatus, Origin
-from worker.backfill.steering import cancel_backfill, resume
+from worker.backfill.status import BackfillState, BackfillStatus, Origin
+from worker.backfill.transitions import cancel_backfill, resume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,7 +31,7 @@ if ARGV[6] ~= '' then redis.call('XADD', KEYS[4], '*', 'event', ARGV[6]) end
 redis.call('HSET', KEYS[1], 'state', state, 'reason', ARGV[4])
 if state == 'running' then
   -- What was set aside is due again; what failed until now pauses it no second time.
-  redis.call('HSET', KEYS[1], 'forgiven', failed, 'forgiven_of', failed + succeeded)
+  redis.call('HSET', KEYS[1], 'acknowledged', failed, 'acknowledged_of', failed + succeeded)
   for _, id in ipairs(redis.call('SMEMBERS', KEYS[2])) do
     if not redis.call('ZSCORE', KEYS[5], id) and not redis.call('ZSCORE', KEYS[6], id) then
       redis.call('ZADD', KEYS[5], now, id)

@@ -77,8 +77,8 @@ class BackfillStatus:
     part: int
     cut: str
     collected: int
-    forgiven: int
-    forgiven_of: int
+    acknowledged: int
+    acknowledged_of: int
     result: dict[str, Any] | None
     led_ms: int
     silent: bool
@@ -110,14 +110,14 @@ class BackfillStatus:
     @property
     def excess(self) -> str:
         """Why too many failed since a person last made light of it; empty if not."""
-        failed, ended = self.failed - self.forgiven, self.ended - self.forgiven_of
+        failed, ended = self.failed - self.acknowledged, self.ended - self.acknowledged_of
         return self.plan.limits.reason(failed, ended)
 
     @property
     def failures_left(self) -> int | None:
         """How many more may fail until it pauses; None where no number is the limit."""
         most = self.plan.limits.most
-        return None if most is None else max(0, most - (self.failed - self.forgiven))
+        return None if most is None else max(0, most - (self.failed - self.acknowledged))
 
     def progress(self) -> dict[str, Any]:
         """Returns the data of an event of progress."""
@@ -131,7 +131,7 @@ class BackfillStatus:
         return told | ({"reason": self.reason} if self.reason else {})
 
 
-def read_standing(backfill_id: str, reply: list[Any]) -> BackfillStatus:
+def read_status(backfill_id: str, reply: list[Any]) -> BackfillStatus:
     """Returns what the script `lead` tells of a backfill."""
     _, pairs, open_items, waiting, led_ms, now_ms, of_group = reply
     pairs = pairs + of_group
@@ -163,8 +163,8 @@ def read_standing(backfill_id: str, reply: list[Any]) -> BackfillStatus:
         part=int(told["part"]),
         cut=told.get("cut", b"").decode(),
         collected=int(told["collected"]),
-        forgiven=int(told.get("forgiven", 0)),
-        forgiven_of=int(told.get("forgiven_of", 0)),
+        acknowledged=int(told.get("acknowledged", 0)),
+        acknowledged_of=int(told.get("acknowledged_of", 0)),
         result=orjson.loads(result) if result else None,
         led_ms=led_ms,
         silent=orphaned,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.backfill.leader import ACTIVE, AlreadyLed, Leader
-from worker.backfill.standing import BackfillState, Origin
+from worker.backfill.status import BackfillState, Origin
 from worker.backfill.store import Transition
 
 if TYPE_CHECKING:
-    from worker.backfill.standing import BackfillStatus
+    from worker.backfill.status import BackfillStatus
     from worker.backfill.store import BackfillStore
 
 _BY_HAND = "someone paused it"
@@ -17,7 +17,7 @@ _BY_HAND = "someone paused it"
 
 async def pause(store: BackfillStore, backfill_id: str) -> BackfillStatus | None:
     """Pauses a backfill; returns how it stands then, None where its id is not known."""
-    await store.steer(
+    await store.transition(
         backfill_id, Transition({BackfillState.RUNNING}, BackfillState.PAUSED, _BY_HAND)
     )
     return await store.look(backfill_id)
@@ -25,19 +25,19 @@ async def pause(store: BackfillStore, backfill_id: str) -> BackfillStatus | None
 
 async def resume(store: BackfillStore, backfill_id: str) -> BackfillStatus | None:
     """Resumes a backfill that is paused; returns how it stands then."""
-    await store.steer(backfill_id, Transition({BackfillState.PAUSED}, BackfillState.RUNNING))
+    await store.transition(backfill_id, Transition({BackfillState.PAUSED}, BackfillState.RUNNING))
     return await store.look(backfill_id)
 
 
 async def cancel_backfill(store: BackfillStore, backfill_id: str) -> BackfillStatus | None:
     """Cancels a backfill; who leads it ends it, or this does where nobody leads."""
-    await store.steer(backfill_id, Transition(ACTIVE, BackfillState.CANCELLING))
-    standing = await store.look(backfill_id)
+    await store.transition(backfill_id, Transition(ACTIVE, BackfillState.CANCELLING))
+    status = await store.look(backfill_id)
     if (
-        standing is not None
-        and standing.origin is Origin.CONSOLE
-        and standing.state is BackfillState.CANCELLING
+        status is not None
+        and status.origin is Origin.CONSOLE
+        and status.state is BackfillState.CANCELLING
     ):
         ended = await Leader(store, backfill_id, announces=True).work()
-        return standing if isinstance(ended, AlreadyLed) else ended
-    return standing
+        return status if isinstance(ended, AlreadyLed) else ended
+    return status

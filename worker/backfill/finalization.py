@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from worker.backfill.output import Output
     from worker.backfill.parts import Record
-    from worker.backfill.standing import BackfillStatus
+    from worker.backfill.status import BackfillStatus
 
 log = structlog.get_logger(__name__)
 
@@ -105,37 +105,37 @@ class _LastFile:
         return _left_out(self._name, "", "left out", self._skipped)
 
 
-def conclude(standing: BackfillStatus, output: Output, seconds: float) -> list[FileWarning]:
+def finalize(status: BackfillStatus, output: Output, seconds: float) -> list[FileWarning]:
     """Writes the last files; returns what went wrong. However often, the files are the same.
 
     Args:
-        standing: of a backfill whose results are all in parts.
+        status: of a backfill whose results are all in parts.
         output: where they are.
         seconds: from the beginning to the end of the backfill.
     """
-    tally = SummaryBuilder()
+    summarized = SummaryBuilder()
     uncounted = Skipped()
     found = 0
     unreadable: Exception | None = None
-    files = _RecordFiles(standing, output)
+    files = _RecordFiles(status, output)
     try:
         # Once over all parts: a million results are gigabytes.
         for record in read_records(output):
             found += 1
             files.add(record)
             try:
-                tally.add(record)
+                summarized.add(record)
             except Exception as exc:  # noqa: BLE001 - told as a warning
                 uncounted.count(record, exc)
     except Exception as exc:  # noqa: BLE001 - told as a warning: with records missing all would lie
         unreadable = exc
-    if unreadable is None and found != standing.ended:
-        wanted = counted(standing.ended, "result", grouped=True)
+    if unreadable is None and found != status.ended:
+        wanted = counted(status.ended, "result", grouped=True)
         unreadable = OutputError(f"{output.path(PARTS)}: holds {found:,} of the {wanted}")
     warnings = files.close(unreadable)
     if unreadable is None:
         warnings += _left_out(SUMMARY, "item", "not counted", uncounted)
-        summary = _summary(tally, standing, output, seconds)
+        summary = _summary(summarized, status, output, seconds)
         warnings += _write_summary(output, summary, warnings)
         warnings += _write_report(output, summary, files.names)
     else:
@@ -143,7 +143,7 @@ def conclude(standing: BackfillStatus, output: Output, seconds: float) -> list[F
     for warning in warnings:
         log.warning(
             "backfill.file_failed",
-            backfill=standing.id,
+            backfill=status.id,
             file=warning.file,
             written=warning.written,
             error=warning.message,
@@ -152,19 +152,19 @@ def conclude(standing: BackfillStatus, output: Output, seconds: float) -> list[F
 
 
 def result_of(
-    standing: BackfillStatus, seconds: float, warnings: Sequence[FileWarning]
+    status: BackfillStatus, seconds: float, warnings: Sequence[FileWarning]
 ) -> dict[str, Any]:
     """Returns the result of a backfill, which needs none of its files."""
     result = {
-        "items": standing.ended,
-        "succeeded": standing.succeeded,
-        "failed": standing.failed,
-        "failures": standing.failures,
-        "output": redact_url(standing.plan.output),
+        "items": status.ended,
+        "succeeded": status.succeeded,
+        "failed": status.failed,
+        "failures": status.failures,
+        "output": redact_url(status.plan.output),
         "seconds": round(seconds, 3),
     }
-    if standing.passed_over:
-        result["passed_over"] = standing.passed_over
+    if status.passed_over:
+        result["passed_over"] = status.passed_over
     return with_warnings(result, warnings)
 
 
@@ -177,12 +177,12 @@ def with_warnings(result: dict[str, Any], warnings: Sequence[FileWarning]) -> di
 class _RecordFiles:
     """Failures and COCO results, which grow record by record."""
 
-    def __init__(self, standing: BackfillStatus, output: Output) -> None:
+    def __init__(self, status: BackfillStatus, output: Output) -> None:
         self._coco = Coco()
         self._uncounted = Skipped()
         self._failures = _LastFile(FAILURES, _failures_file(output))
         self._images = self._results = None
-        if standing.plan.common["task"] != PredictTask.CLASSIFICATION:
+        if status.plan.common["task"] != PredictTask.CLASSIFICATION:
             self._images = _LastFile(PICTURES, images_file(output, self._coco))
             self._results = _LastFile(RESULTS, results_file(output))
 
@@ -253,16 +253,16 @@ def _failure(record: Record) -> Record:
 
 
 def _summary(
-    tally: SummaryBuilder, standing: BackfillStatus, output: Output, seconds: float
+    summarized: SummaryBuilder, status: BackfillStatus, output: Output, seconds: float
 ) -> dict[str, Any]:
-    summary = tally.summary(standing.id, seconds)
+    summary = summarized.summary(status.id, seconds)
     summary["output"] = redact_url(output.location)
-    summary["source"] = redact_url(standing.plan.source.location)
-    summary["asked"] = dict(standing.plan.common)
-    if standing.passed_over:
-        summary["passed_over"] = standing.passed_over
-    if standing.dropped:
-        summary["dropped"] = standing.dropped
+    summary["source"] = redact_url(status.plan.source.location)
+    summary["asked"] = dict(status.plan.common)
+    if status.passed_over:
+        summary["passed_over"] = status.passed_over
+    if status.dropped:
+        summary["dropped"] = status.dropped
     return summary
 
 
