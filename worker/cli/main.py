@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from schemas.commands import COMMAND_CLASSES
 from schemas.suggestions import unknown
 from worker.errors import SettingError
 from worker.redaction import redact_text
@@ -155,7 +154,8 @@ class Commands(click.Group):
             return super().resolve_command(ctx, args)
         except click.exceptions.NoSuchCommand as exc:
             name = args[0]
-            if name in COMMAND_CLASSES:
+            # Imported here: their classes take longer to build than all else that the help needs.
+            if name in import_module("schemas.commands").COMMAND_CLASSES:
                 raise click.UsageError(
                     f"{name!r} is sent by submit: trainmaster submit {name} …", ctx=ctx
                 ) from exc
