@@ -6,13 +6,13 @@ import asyncio
 import json
 import re
 import threading
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from tests.socket_server import SocketServer
 
 if TYPE_CHECKING:
     import ssl
-    from types import TracebackType
 
 LIE = "99999999-9999-4999-8999-999999999999"
 """The model, and the answer to a prediction, that nobody asked for."""
@@ -64,8 +64,8 @@ class Lie:
 
 
 @dataclass
-class LyingServer:
-    """Listens on a free loopback port in its own thread while it is entered.
+class LyingServer(SocketServer):
+    """Answers every request, and says besides what nobody asked for.
 
     Attributes:
         lie: Told with every answer.
@@ -80,64 +80,18 @@ class LyingServer:
     asked: list[tuple[int, str]] = field(default_factory=list)
     told: threading.Event = field(default_factory=threading.Event)
     heard: threading.Event = field(default_factory=threading.Event)
-    connections: int = 0
 
-    def __enter__(self) -> Self:
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._run(),))
-        self._thread.start()
-        self._started.wait(10)
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
     ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
-
-    async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        tasks: set[asyncio.Task[None]] = set()
-
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.create_task(self._serve(reader, writer))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-        server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=self.tls)
-        self.port = server.sockets[0].getsockname()[1]
-        self._started.set()
-        await self._stop.wait()
-        # A server that closes while the loop takes a connection in forgets that one, unclosed.
-        while left := asyncio.all_tasks() - {asyncio.current_task()}:
-            for task in list(tasks):
-                task.cancel()
-            await asyncio.wait(left)
-        server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        connection = self.connections
         try:
             if self.lie.greeting:
                 writer.write(self.lie.greeting)
                 self.told.set()
             while await self._exchange(reader, writer, connection):
                 pass
-            writer.close()
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             writer.transport.abort()
-        with suppress(OSError):
-            await writer.wait_closed()
 
     async def _exchange(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int

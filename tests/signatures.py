@@ -1,4 +1,4 @@
-"""Checks signatures as the API does: from what came over the wire and the public key alone."""
+"""Keys to sign with, and signatures checked as the API does: by request and public key alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
 
     from tests.stub_api import Recorded
 
@@ -35,3 +41,8 @@ def check_signature(request: Recorded, key: Ed25519PublicKey) -> None:
     )
     signature = request.headers["signature"].removeprefix("encord-sig=:").removesuffix(":")
     key.verify(base64.b64decode(signature), base.encode())
+
+
+def openssh(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+    """Returns a private key as the file of a user holds it."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-import threading
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from tests.socket_server import SocketServer, reset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
 _PIECE_BYTES = 65_536
 
@@ -52,13 +49,14 @@ def reply(status: int, body: bytes = b"", **headers: str) -> Answer:
 
 
 @dataclass
-class StubApi:
-    """Listens on a free loopback port in its own thread while it is entered.
+class StubApi(SocketServer):
+    """Answers requests one after the other, each as it was told.
 
     Attributes:
         answers: One for each request to come; when none is left, `default` serves.
         recorded: What came, in order.
         sent_bytes: Of all answers, as far as the connections took them.
+        reads: Whether it reads what comes.
     """
 
     default: Answer = field(default_factory=lambda: reply(200, b"null"))
@@ -68,59 +66,9 @@ class StubApi:
     receive_buffer_bytes: int | None = None
     reads: bool = True
 
-    def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self._connections = 0
-        self._socket = socket.socket()
-        if self.receive_buffer_bytes is not None:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer_bytes)
-        self._socket.bind(("127.0.0.1", 0))
-        self._socket.listen(64)
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
     ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-        self._loop.close()
-
-    async def _run(self) -> None:
-        tasks: set[asyncio.Task[None]] = set()
-        writers: set[asyncio.StreamWriter] = set()
-
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writers.add(writer)
-            if self._stop.is_set():
-                return
-            task = asyncio.create_task(self._serve(reader, writer))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-        server = await asyncio.start_server(connected, sock=self._socket)
-        await self._stop.wait()
-        for task in list(tasks):
-            task.cancel()
-        # A server that closes while the loop takes a connection in forgets that one, unclosed.
-        while left := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(left)
-        server.close()
-        # A loop that ends before it has closed its connections leaves that to the collector.
-        for writer in writers:
-            writer.transport.abort()
-            with suppress(Exception):
-                await writer.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
-        connection = self._connections
         try:
             if not self.reads:
                 await self._stop.wait()
@@ -128,8 +76,6 @@ class StubApi:
                 pass
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
-        finally:
-            writer.close()
 
     async def _exchange(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
@@ -152,9 +98,7 @@ class StubApi:
         if answer.then == "hang":
             await self._stop.wait()
         if answer.then == "reset":
-            raw_socket = writer.get_extra_info("socket")
-            raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            writer.transport.abort()
+            reset(writer)
         return answer.then == "keep"
 
     async def _send(self, writer: asyncio.StreamWriter, raw: bytes) -> None:

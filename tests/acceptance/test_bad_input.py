@@ -17,7 +17,7 @@ from schemas.parsing import InvalidCommandError, parse_command
 from tests.acceptance.senders import Senders
 from tests.faults.audit import EVENTS, Audit, entries, state
 from tests.faults.fleet import PATIENT, Fleet, wait_until
-from tests.integration.queue.intake.test_generated import generated
+from tests.generated_messages import generated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,15 +9,26 @@ import pytest
 
 from schemas.enums import Priority
 from schemas.json_text import decode_json
+from tests.conftest import REPLY_SECONDS, RETENTION_SECONDS
 from worker.embedded import find_servers
-from worker.queue.ledger.keys import COMMAND_FIELD, EVENT_FIELD, GROUP
+from worker.queue.intake.validation import Entry, validate
+from worker.queue.ledger.cancellation import CancelOutcome, cancel
+from worker.queue.ledger.keys import COMMAND_FIELD, EVENT_FIELD, GROUP, Keys
 from worker.queue.ledger.models import AcceptStatus, Lease, NewCommand
 from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.queue.ledger.ledger import Ledger
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
     from worker.queue.ledger.ledger import Ledger
 
 MODEL_UUID = "2f1c8a52-6f0f-4a57-9a0b-1f0a4d6c9e01"
@@ -100,3 +111,47 @@ async def snapshot(redis: Redis, keys: Keys) -> dict[bytes, bytes | None]:
     """Returns every key of the namespace with its serialised value."""
     found = sorted([key async for key in redis.scan_iter(match=f"*{keys.namespace}*", count=1000)])
     return {key: await redis.dump(key) for key in found}
+
+
+TRAIN = {
+    "type": "train",
+    "data": {
+        "model_uuid": MODEL_UUID,
+        "batch_size": 1,
+        "epochs": 1,
+        "features_mapping": {MODEL_UUID: {"a": ["b"]}},
+        "labels_uuids": [MODEL_UUID],
+    },
+}
+
+LIST: dict[str, Any] = {"type": "list_models", "data": {}}
+
+
+async def accept(redis: Redis, ledger: Ledger, **command: Any) -> None:
+    """Takes a command in as the intake does."""
+    keys = ledger.keys
+    if not await redis.exists(keys.commands):
+        await redis.xgroup_create(keys.commands, GROUP, id="0", mkstream=True)
+    text = orjson.dumps(command)
+    entry_id = cast("bytes", await redis.xadd(keys.commands, {COMMAND_FIELD: text}))
+    await redis.xreadgroup(GROUP, "tester", {keys.commands: ">"})
+    verdict = validate(Entry(entry_id, {COMMAND_FIELD: text}), keys)
+    assert isinstance(verdict, NewCommand)
+    await ledger.accept([verdict])
+
+
+async def lease(redis: Redis, ledger: Ledger, **command: Any) -> Lease:
+    """Takes a command in and claims it as a worker does."""
+    await accept(redis, ledger, **command)
+    (claimed,) = (await ledger.claim(1, bulk_most=1)).leases
+    return claimed
+
+
+async def cancelled(redis: Redis, keys: Keys, command_id: str = "one") -> CancelOutcome:
+    return await cancel(
+        redis,
+        keys,
+        command_id,
+        retention_seconds=RETENTION_SECONDS,
+        reply_retention_seconds=REPLY_SECONDS,
+    )

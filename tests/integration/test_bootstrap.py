@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.integration.cli.test_doctor import openssh
+from tests.signatures import openssh
 from tests.stub_api import Answer, reply
 from worker.bootstrap import (
     create_breaker,

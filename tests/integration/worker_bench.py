@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from schemas.enums import EventState
+from tests.integration.intake_acts import take_in, until
 from tests.integration.ledger_acts import events
-from tests.integration.queue.intake.test_consumer import take_in
 from worker.backfill.item_results import BackfillItems
 from worker.bootstrap import HANDLERS
 from worker.encord.api.signing import RequestSigner
@@ -24,13 +24,23 @@ from worker.encord.context import Encord, LongPolls, PollSchedule
 from worker.errors import FencedError
 from worker.files.downloads import Downloads
 from worker.queue.circuit_breaker import CircuitBreaker
+from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
 from worker.queue.ledger.models import Lease, RowState, RunResult
 from worker.queue.pool.executor import Executor
 from worker.queue.pool.results import ResultStore
 from worker.queue.pool.retry import RetryPolicy
+from worker.queue.pool.worker_pool import TEXT_BYTES, WorkerPool
 from worker.queue.registry import load_handlers
 from worker.queue.run_context import Dependencies
 from worker.thread_pools import ThreadPool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from redis.asyncio import Redis
+
+    from tests.sandbox_process import SandboxProcess
+    from worker.queue.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -38,7 +48,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from schemas.commands import Command
-    from tests.sandbox_process import SandboxProcess
     from worker.queue.ledger.ledger import Ledger
     from worker.queue.run_context import RunContext
 
@@ -212,3 +221,49 @@ def with_encord(dependencies: Dependencies, **changes: Any) -> Dependencies:
 
 def _signer(sandbox: SandboxProcess) -> RequestSigner:
     return RequestSigner.from_openssh(Path(sandbox.told["key_file"]).read_text("utf-8"))
+
+
+DRAIN_SECONDS = 60
+
+
+# Far longer than any test waits: whoever waits for such a call to end waits in vain.
+SLOW = {"operation": "get_model", "effect": "latency", "seconds": 30}
+
+
+@asynccontextmanager
+async def running_runner(
+    bench: Bench,
+    concurrency: int,
+    share: FailureRateMonitor | None = None,
+    intake_is_behind: Callable[[], bool] = lambda: False,
+    text_bytes: int = TEXT_BYTES,
+) -> AsyncIterator[WorkerPool]:
+    """Runs a worker's slots; what still runs at the end is handed back."""
+    runner = WorkerPool(
+        bench.ledger,
+        bench.executor,
+        bench.executor.breaker,
+        concurrency=concurrency,
+        lease_seconds=30,
+        lanes=Lanes(bench.redis, bench.ledger.keys),
+        share=share or FailureRateMonitor(commands=1000, seconds=1000, share=1),
+        probe_seconds=10,
+        intake_is_behind=intake_is_behind,
+        text_bytes=text_bytes,
+    )
+    tasks = [
+        asyncio.create_task(runner.settle()),
+        asyncio.create_task(runner.drain(DRAIN_SECONDS)),
+    ]
+    try:
+        yield runner
+    finally:
+        await runner.close(5)
+        await end_tasks(tasks)
+
+
+async def until_ended(bench: Bench, command_id: str) -> None:
+    async def ended() -> bool:
+        return RowState(await bench.state(command_id)).ended
+
+    await until(ended)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.console import SCRIPT, TIMEOUT_SECONDS, Console, running_worker
-from tests.integration.queue.ledger.test_sentinel import watched
+from tests.sentinel import watched
 
 if TYPE_CHECKING:
     from worker.embedded import EmbeddedRedis

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import ipaddress
 import ssl
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,9 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.socket_server import SocketServer
+
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 _PIECE_BYTES = 65_536
 
@@ -132,63 +132,21 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-class TlsProxy:
-    """Ends TLS on a free loopback port and passes all on to a plain one, while it is entered.
-
-    Attributes:
-        connections: handshakes that succeeded.
-    """
+class TlsProxy(SocketServer):
+    """Ends TLS and passes all on to a plain server."""
 
     def __init__(self, target_port: int, certificate: Path, key: Path) -> None:
         self._target_port = target_port
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._context.load_cert_chain(certificate, key)
-        self.connections = 0
-        self.port = 0
+        self.tls = server_context(certificate, key)
 
-    def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(lambda _loop, _context: None)
-        self._stop = asyncio.Event()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _connection: int
     ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-        self._loop.close()
-
-    async def _run(self) -> None:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        await self._stop.wait()
-        # A server that closes while the loop takes a connection in forgets that one, unclosed.
-        while others := asyncio.all_tasks() - {asyncio.current_task()}:
-            for task in others:
-                task.cancel()
-            await asyncio.wait(others)
-        server.close()
-        # A loop that ends before it has closed its connections leaves that to the collector.
-        for _ in range(3):
-            await asyncio.sleep(0)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
         back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         try:
             await asyncio.gather(_pass(reader, back_writer), _pass(back_reader, writer))
         finally:
-            for each in (writer, back_writer):
-                each.close()
+            back_writer.close()
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.commands import COMMAND_CLASSES
 from tests.console import SCRIPT, TIMEOUT_SECONDS
-from tests.integration.cli.test_status import LIST, TRAIN, accept
+from tests.integration.ledger_acts import LIST, TRAIN, accept
 from worker.backfill.keys import backfills_key
 from worker.cli.main import COMMANDS
 from worker.queue.ledger.dead_letters import FIELD, dead_letter_json

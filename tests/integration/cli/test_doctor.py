@@ -12,10 +12,10 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from schemas.enums import Priority
 from tests.console import SCRIPT, Console, Served, wait_until
+from tests.signatures import openssh
 from worker.cli.doctor.checks import Level, judge_clock
 from worker.cli.doctor.server import judge_server
 from worker.cli.main import COMMANDS, PLUGIN_HELP, Commands
@@ -38,10 +38,6 @@ SAFE: dict[str, Any] = {
     "used_bytes": 2**20,
     "limit_bytes": 0,
 }
-
-
-def openssh(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
 
 
 def findings(console: Console, *options: str, code: int) -> dict[str, dict[str, str]]:

@@ -14,14 +14,14 @@ import redis as redis_py
 
 from schemas.enums import Priority
 from tests.console import Console, finish, wait_until
+from tests.integration.ledger_acts import LIST, TRAIN, accept, lease
 from worker.embedded import EmbeddedRedis
 from worker.encord.creation.resource_spec import training_goes_on
-from worker.queue.intake.validation import Entry, validate
 from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
 from worker.queue.ledger.holds import Holds
-from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, Keys
+from worker.queue.ledger.keys import COMMAND_FIELD, Keys
 from worker.queue.ledger.lanes import Lanes
-from worker.queue.ledger.models import Lease, NewCommand, Phase, RowState, RunResult
+from worker.queue.ledger.models import Phase, RowState, RunResult
 from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
@@ -32,37 +32,6 @@ if TYPE_CHECKING:
     from worker.queue.ledger.ledger import Ledger
 
 MODEL = "2f1c8a52-6f0f-4a57-9a0b-1f0a4d6c9e01"
-TRAIN = {
-    "type": "train",
-    "data": {
-        "model_uuid": MODEL,
-        "batch_size": 1,
-        "epochs": 1,
-        "features_mapping": {MODEL: {"a": ["b"]}},
-        "labels_uuids": [MODEL],
-    },
-}
-LIST: dict[str, Any] = {"type": "list_models", "data": {}}
-
-
-async def accept(redis: Redis, ledger: Ledger, **command: Any) -> None:
-    """Takes a command in as the intake does."""
-    keys = ledger.keys
-    if not await redis.exists(keys.commands):
-        await redis.xgroup_create(keys.commands, GROUP, id="0", mkstream=True)
-    text = orjson.dumps(command)
-    entry_id = cast("bytes", await redis.xadd(keys.commands, {COMMAND_FIELD: text}))
-    await redis.xreadgroup(GROUP, "tester", {keys.commands: ">"})
-    verdict = validate(Entry(entry_id, {COMMAND_FIELD: text}), keys)
-    assert isinstance(verdict, NewCommand)
-    await ledger.accept([verdict])
-
-
-async def lease(redis: Redis, ledger: Ledger, **command: Any) -> Lease:
-    """Takes a command in and claims it as a worker does."""
-    await accept(redis, ledger, **command)
-    (claimed,) = (await ledger.claim(1, bulk_most=1)).leases
-    return claimed
 
 
 async def test_events_are_filtered_by_type_state_and_id(

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from schemas.enums import Priority
 from tests.integration.backfilling import NAME, begin
-from tests.integration.cli.test_status import lease
+from tests.integration.ledger_acts import lease
 from tests.terminal import run_on_terminal
 from worker.backfill.keys import backfill_key
 from worker.backfill.status import Origin

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 
-from tests.integration.queue.intake.test_consumer import until
-from tests.integration.queue.pool.test_worker_pool import running_runner, until_ended
-from tests.integration.worker_bench import encord_of
+from tests.integration.intake_acts import until
+from tests.integration.worker_bench import encord_of, running_runner, until_ended
 from worker.encord.api.client import MlModelsApi
 from worker.encord.api.throttle import ThrottledTransport
 from worker.errors import TrainmasterError

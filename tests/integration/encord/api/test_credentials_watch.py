@@ -12,8 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.console import SCRIPT, Console, running_worker, wait_until
-from tests.integration.cli.test_doctor import openssh
-from tests.integration.cli.test_status import LIST, accept
+from tests.integration.ledger_acts import LIST, accept
+from tests.signatures import openssh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

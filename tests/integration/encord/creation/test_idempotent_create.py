@@ -6,12 +6,11 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import orjson
 import pytest
 
-from tests.integration.encord.handlers.test_results import attach_data, train_data
+from tests.integration.creations import KINDS, OPERATIONS, data_of, made
 from tests.integration.worker_bench import Bench, open_bench
 from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.encord.creation.keys import ambiguous_key, orphan_key
@@ -31,41 +30,11 @@ HIDDEN: dict[str, object] = {"operation": "*", "effect": "running_trainings", "s
 LISTED: dict[str, object] = {"operation": "*", "effect": "running_trainings", "shown": "listed"}
 # A training may be waited for longer than a lock is kept.
 LONG_SECONDS = 60 * 24 * 3600
-KINDS = {
-    "create_model": "models",
-    "train": "trainings",
-    "attach": "attachments",
-}
-OPERATIONS = {
-    "create_model": "create_model",
-    "train": "create_training_job",
-    "attach": "create_model_attachment",
-}
 
 
 def fail(command_type: str, effect: str, **more: Any) -> dict[str, Any]:
     """Returns the rule by which the POST of a command goes wrong, once unless told otherwise."""
     return {"operation": OPERATIONS[command_type], "effect": effect, "count": 1, **more}
-
-
-def data_of(bench: Bench, command_type: str) -> dict[str, Any]:
-    """Returns data for a creation that no other test has made."""
-    sandbox = bench.sandbox
-    if command_type == "create_model":
-        features = list(sandbox.features("fasterRcnn"))
-        return {"features": features, "model": "fasterRcnn", "title": f"once {uuid4()}"}
-    model = sandbox.create_model()
-    return train_data(sandbox, model) if command_type == "train" else attach_data(sandbox, model)
-
-
-def made(bench: Bench, command_type: str, data: dict[str, Any]) -> int:
-    """Returns how many things of this kind the API made for the data."""
-    models = bench.sandbox.truth()["created"]
-    if command_type == "create_model":
-        reply = bench.sandbox.http.get("/v2/public/ml-models", params={"query": data["title"]})
-        return len(reply.json()["results"])
-    kind = models[KINDS[command_type]]
-    return sum(data["model_uuid"] in map(str, each.values()) for each in kind)
 
 
 async def locks(bench: Bench) -> list[bytes]:

@@ -13,6 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import schemas.documents
+from tests.integration.creations import attach_data, train_data
 from tests.integration.ledger_acts import events, now_ms
 from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.queue.ledger.cancellation import CancelStatus, cancel
@@ -33,29 +34,6 @@ async def bench(bench: Bench) -> AsyncIterator[Bench]:
     yield bench
     for event in await events(bench.redis, bench.ledger.keys.events):
         EVENTS.validate(event)
-
-
-def train_data(sandbox: SandboxProcess, model: str, **more: Any) -> dict[str, Any]:
-    """Returns good data for `train` on the first project."""
-    body = sandbox.training_body()
-    return {
-        "model_uuid": model,
-        "batch_size": body["batchSize"],
-        "epochs": body["epochs"],
-        "features_mapping": body["featuresMapping"],
-        "labels_uuids": body["labelsUuids"],
-        **more,
-    }
-
-
-def attach_data(sandbox: SandboxProcess, model: str, **more: Any) -> dict[str, Any]:
-    return {
-        "project_uuid": sandbox.project()["project_uuid"],
-        "model_uuid": model,
-        "features_mapping": sandbox.features("fasterRcnn"),
-        "iteration_policy": "useAll",
-        **more,
-    }
 
 
 async def test_a_model_from_its_creation_to_its_deletion(bench: Bench) -> None:

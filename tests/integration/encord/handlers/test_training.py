@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from tests.integration.encord.creation.test_idempotent_create import data_of, made
-from tests.integration.encord.handlers.test_results import train_data
+from tests.integration.creations import data_of, made, train_data
 from tests.integration.worker_bench import with_encord
 from tests.sandbox_process import SIMULATED
 from worker.encord.context import LongPolls, PollSchedule

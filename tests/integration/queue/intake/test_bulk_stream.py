@@ -10,8 +10,8 @@ import pytest
 from redis.exceptions import ResponseError
 
 from schemas.enums import Priority
+from tests.integration.intake_acts import good, intake_of, running, until
 from tests.integration.ledger_acts import MODEL_UUID, events, new_command
-from tests.integration.queue.intake.test_consumer import good, intake_of, running, until
 from trainmaster_client import Client
 from worker.cli.prepare import Edit, Replay, prepare_replay
 from worker.queue.intake.validation import Entry

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from tests.integration.intake_acts import intake_of, running, settled, take_in, until
 from tests.integration.ledger_acts import events
-from tests.integration.queue.intake.test_consumer import intake_of, running, settled, take_in, until
 from worker.queue.intake.consumer import SLOW_SECONDS
 from worker.queue.intake.envelope import command_text
 from worker.queue.ledger.keys import COMMAND_FIELD

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
+from tests.integration.intake_acts import intake_of, running, until
 from tests.integration.ledger_acts import every_server, open_group, read_entry
-from tests.integration.queue.intake.test_consumer import intake_of, running, until
 from worker.queue.ledger.keys import GROUP
 
 if TYPE_CHECKING:

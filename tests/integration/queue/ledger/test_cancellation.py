@@ -10,9 +10,10 @@ import pytest
 
 from schemas.commands import COMMAND_CLASSES
 from schemas.enums import Priority
-from tests.conftest import REPLY_SECONDS, RETENTION_SECONDS
+from tests.conftest import RETENTION_SECONDS
 from tests.integration.ledger_acts import (
     accept_one,
+    cancelled,
     events,
     every_server,
     lease_one,
@@ -22,7 +23,7 @@ from tests.integration.ledger_acts import (
     snapshot,
 )
 from worker.encord.creation.resource_spec import training_goes_on
-from worker.queue.ledger.cancellation import CancelOutcome, CancelStatus, cancel
+from worker.queue.ledger.cancellation import CancelOutcome, CancelStatus
 from worker.queue.ledger.ledger import CheckpointStatus
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.models import Phase, RowState, RunResult
@@ -39,16 +40,6 @@ TRAIN: dict[str, Any] = {
     "command_type": "train",
     "text": orjson.dumps({**COMMAND_CLASSES["train"].example, "id": "one"}),
 }
-
-
-async def cancelled(redis: Redis, keys: Keys, command_id: str = "one") -> CancelOutcome:
-    return await cancel(
-        redis,
-        keys,
-        command_id,
-        retention_seconds=RETENTION_SECONDS,
-        reply_retention_seconds=REPLY_SECONDS,
-    )
 
 
 async def test_a_waiting_command_ends_as_cancelled_with_one_event(

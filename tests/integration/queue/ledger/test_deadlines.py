@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from schemas.enums import Priority
-from tests.integration.ledger_acts import accept_one, every_server, now_ms, open_group
-from tests.integration.queue.ledger.test_cancellation import cancelled
+from tests.integration.ledger_acts import accept_one, cancelled, every_server, now_ms, open_group
 from worker.queue.ledger.deadlines import Deadlines
 from worker.queue.ledger.lanes import Lanes
 from worker.queue.ledger.models import SUSPECT_CLAIMS, Phase, RowState, RunResult

@@ -8,7 +8,6 @@ import orjson
 import pytest
 
 from tests.console import Console, running_worker, wait_until
-from tests.integration.queue.ledger.test_redis_refusals import COMMAND
 from worker.embedded import EmbeddedRedis
 from worker.queue.ledger.keys import Keys
 
@@ -17,6 +16,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 from redis import Redis
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+# It fails before the API is asked.
+COMMAND = (
+    '{"type":"predict","id":"one","data":{"task":"classification","data_path":"/nowhere",'
+    f'"project_uuid":"{NOBODY}","project_model_uuid":"{NOBODY}","training_uuid":"{NOBODY}"}}}}'
+)
 
 
 @pytest.fixture
@@ -53,7 +59,7 @@ def test_a_policy_that_is_changed_under_workers_is_critical_and_they_go_on(
         # Rows expire, so this one throws them away as well, and with them what was done.
         client.config_set("maxmemory-policy", "volatile-ttl")
         wait_until(lambda: told()[-1]["policy"] == "volatile-ttl", "it tells of this one too")
-        client.xadd(keys.commands, {"command": COMMAND % "one"})
+        client.xadd(keys.commands, {"command": COMMAND})
         wait_until(lambda: client.hget(keys.command("one"), "s") == b"failed", "work goes on")
         assert worker.poll() is None
         said = {each["check"]: each for each in console.run("doctor", "--json").lines}

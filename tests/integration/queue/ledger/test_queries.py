@@ -13,6 +13,7 @@ from structlog.contextvars import bound_contextvars, get_contextvars
 
 from schemas.enums import EventState, Priority
 from schemas.events import event_json
+from tests.integration.intake_acts import take_in
 from tests.integration.ledger_acts import (
     MODEL_UUID,
     TEXT,
@@ -25,7 +26,6 @@ from tests.integration.ledger_acts import (
     open_group,
     read_entry,
 )
-from tests.integration.queue.intake.test_consumer import take_in
 from worker.cli.formatting import describe_error, show_timestamp
 from worker.queue.ledger.dead_letters import DeadLetters, dead_letter_json
 from worker.queue.ledger.keys import COMMAND_FIELD

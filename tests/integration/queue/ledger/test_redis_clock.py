@@ -10,6 +10,7 @@ import pytest
 from schemas.enums import Priority, SourceFormat
 from tests.conftest import LEASE_SECONDS, REPLY_SECONDS, RETENTION_SECONDS
 from tests.console import wait_until
+from tests.integration.intake_acts import until
 from tests.integration.ledger_acts import (
     TEXT,
     accept_one,
@@ -19,7 +20,6 @@ from tests.integration.ledger_acts import (
     raw_events,
     read_entry,
 )
-from tests.integration.queue.intake.test_consumer import until
 from tests.moved_clock import NEEDED, MovedClock, can_move, make_clock
 from tests.security.stubbed import stubbed_worker
 from worker.backfill.plan import Plan, SourcePlan

@@ -9,6 +9,7 @@ import pytest
 
 from schemas.enums import Priority
 from tests.integration.backfilling import NAME, begin
+from tests.integration.intake_acts import letters
 from tests.integration.ledger_acts import (
     TEXT,
     accept_one,
@@ -18,7 +19,6 @@ from tests.integration.ledger_acts import (
     now_ms,
     open_group,
 )
-from tests.integration.queue.intake.test_consumer import letters
 from worker.backfill.item_results import BackfillItems
 from worker.backfill.keys import backfill_key
 from worker.backfill.status import BackfillState

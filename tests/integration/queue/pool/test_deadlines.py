@@ -10,11 +10,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tests.console import Console, running_worker, wait_until
-from tests.integration.encord.creation.test_idempotent_create import data_of, made
-from tests.integration.encord.handlers.test_results import train_data
-from tests.integration.queue.intake.test_consumer import until
-from tests.integration.queue.pool.test_worker_pool import running_runner, until_ended
-from tests.integration.worker_bench import Bench, encord_of, end_tasks, in_seconds, with_encord
+from tests.integration.creations import data_of, made, train_data
+from tests.integration.intake_acts import until
+from tests.integration.worker_bench import (
+    Bench,
+    encord_of,
+    end_tasks,
+    in_seconds,
+    running_runner,
+    until_ended,
+    with_encord,
+)
 from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.encord.api.throttle import ThrottledTransport
 from worker.queue.circuit_breaker import CircuitBreaker

@@ -13,8 +13,8 @@ from uuid import uuid4
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.integration.encord.creation.test_idempotent_create import OPERATIONS, data_of, made
-from tests.integration.queue.intake.test_consumer import until
+from tests.integration.creations import OPERATIONS, data_of, made
+from tests.integration.intake_acts import until
 from tests.integration.worker_bench import Bench, encord_of, in_seconds, with_encord
 from tests.processes import no_more_files
 from tests.sandbox_process import SIMULATED

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.integration.encord.creation.test_idempotent_create import data_of, made
-from tests.integration.queue.intake.test_consumer import until
+from tests.integration.creations import data_of, made
+from tests.integration.intake_acts import until
 from tests.integration.worker_bench import end_tasks
 from tests.sandbox_process import SIMULATED
 from worker.encord.creation.keys import orphan_key

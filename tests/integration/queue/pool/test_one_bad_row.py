@@ -10,9 +10,15 @@ import orjson
 import pytest
 
 from tests.integration.backfilling import NAME, begin
-from tests.integration.queue.intake.test_consumer import until
-from tests.integration.queue.pool.test_worker_pool import running_runner, until_ended
-from tests.integration.worker_bench import Bench, end_tasks, in_seconds, open_bench
+from tests.integration.intake_acts import until
+from tests.integration.worker_bench import (
+    Bench,
+    end_tasks,
+    in_seconds,
+    open_bench,
+    running_runner,
+    until_ended,
+)
 from worker.bootstrap import HANDLERS
 from worker.errors import InputError
 from worker.queue.ledger.deadlines import Deadlines

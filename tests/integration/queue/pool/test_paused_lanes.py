@@ -12,11 +12,10 @@ import pytest
 from schemas.enums import Priority
 from schemas.events import ErrorCode
 from tests.integration.backfilling import begin
-from tests.integration.encord.creation.test_idempotent_create import OPERATIONS, data_of, made
-from tests.integration.encord.handlers.test_results import train_data
+from tests.integration.creations import OPERATIONS, data_of, made, train_data
+from tests.integration.intake_acts import until
 from tests.integration.ledger_acts import accept_one, open_group
-from tests.integration.queue.intake.test_consumer import until
-from tests.integration.queue.pool.test_worker_pool import running_runner
+from tests.integration.worker_bench import running_runner
 from tests.sandbox_process import SIMULATED
 from worker.backfill.transitions import pause
 from worker.queue.ledger.dead_letters import DeadLetters

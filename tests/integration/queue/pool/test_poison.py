@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from schemas.enums import Priority
+from tests.integration.intake_acts import until
 from tests.integration.ledger_acts import events, now_ms
-from tests.integration.queue.intake.test_consumer import until
-from tests.integration.queue.pool.test_worker_pool import SLOW, running_runner
+from tests.integration.worker_bench import SLOW, running_runner
 from worker.queue.ledger.dead_letters import DeadLetters
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -13,10 +12,18 @@ import orjson
 import pytest
 
 from schemas.enums import Priority
-from tests.integration.encord.handlers.test_results import train_data
+from tests.integration.creations import train_data
+from tests.integration.intake_acts import until
 from tests.integration.ledger_acts import events
-from tests.integration.queue.intake.test_consumer import until
-from tests.integration.worker_bench import Bench, end_tasks, in_seconds, open_bench, with_encord
+from tests.integration.worker_bench import (
+    SLOW,
+    Bench,
+    in_seconds,
+    open_bench,
+    running_runner,
+    until_ended,
+    with_encord,
+)
 from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.encord.api.credentials_watch import Admission, CredentialsWatch
 from worker.encord.context import LongPolls
@@ -24,19 +31,16 @@ from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.holds import Holds, RefusalBoard
 from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
 from worker.queue.ledger.models import RowState
-from worker.queue.pool.worker_pool import BREAKER_PAUSE_SECONDS, TEXT_BYTES, WorkerPool
+from worker.queue.pool.worker_pool import BREAKER_PAUSE_SECONDS, WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from redis.asyncio import Redis
 
     from worker.queue.ledger.ledger import Ledger
 
-DRAIN_SECONDS = 60
-# Far longer than any test waits: whoever waits for such a call to end waits in vain.
-SLOW = {"operation": "get_model", "effect": "latency", "seconds": 30}
 # In one step: a row that a runner claims in between would lose its lease and be claimed once more.
 MAKE_DUE = """
 if redis.call('HGET', KEYS[1], 's') ~= 'accepted' then return 0 end
@@ -53,48 +57,9 @@ async def bench(
         yield opened
 
 
-@asynccontextmanager
-async def running_runner(
-    bench: Bench,
-    concurrency: int,
-    share: FailureRateMonitor | None = None,
-    intake_is_behind: Callable[[], bool] = lambda: False,
-    text_bytes: int = TEXT_BYTES,
-) -> AsyncIterator[WorkerPool]:
-    """Runs a worker's slots; what still runs at the end is handed back."""
-    runner = WorkerPool(
-        bench.ledger,
-        bench.executor,
-        bench.executor.breaker,
-        concurrency=concurrency,
-        lease_seconds=30,
-        lanes=Lanes(bench.redis, bench.ledger.keys),
-        share=share or FailureRateMonitor(commands=1000, seconds=1000, share=1),
-        probe_seconds=10,
-        intake_is_behind=intake_is_behind,
-        text_bytes=text_bytes,
-    )
-    tasks = [
-        asyncio.create_task(runner.settle()),
-        asyncio.create_task(runner.drain(DRAIN_SECONDS)),
-    ]
-    try:
-        yield runner
-    finally:
-        await runner.close(5)
-        await end_tasks(tasks)
-
-
 async def send_slow(bench: Bench, count: int, priority: Priority) -> None:
     for _ in range(count):
         await bench.send("get_model", {"model_uuid": str(uuid4())}, priority=priority)
-
-
-async def until_ended(bench: Bench, command_id: str) -> None:
-    async def ended() -> bool:
-        return RowState(await bench.state(command_id)).ended
-
-    await until(ended)
 
 
 async def test_an_interactive_command_runs_though_bulk_fills_all_it_may(bench: Bench) -> None:
