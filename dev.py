@@ -43,8 +43,9 @@ Anything else goes to the console script, for example `python3 dev.py worker`.
 """
 
 # Tests wait more than they compute, so that four files at a time keep two cores busy. A file stays
-# together: its tests share servers. In the order of folders those that take minutes come first, and
-# the many short ones fill what is left; by number of tests it would be the other way round.
+# together: its tests share servers. In the order of folders those that take minutes come first
+# (acceptance, faults, backfills), and the many short ones of tests/unit fill what is left; by
+# number of tests it would be the other way round.
 IN_PARALLEL = ("--numprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder")
 
 LINTERS = (

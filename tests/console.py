@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 SCRIPT = Path(sys.executable).parent / "trainmaster"
 # For what goes wrong alone: a wait ends with the state that it is for.
 TIMEOUT_SECONDS = 180
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,38 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"waited in vain for: {what}"
         time.sleep(0.05)
+
+
+def run_on_terminal(
+    console: Console,
+    *arguments: str,
+    columns: int = 80,
+    environment: Mapping[str, str] | None = None,
+) -> Said:
+    """Runs a command whose output is a terminal; its colours are left out of what is returned."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    variables = {**console.environment, "TERM": "xterm", **(environment or {})}
+    process = subprocess.Popen(
+        [SCRIPT, *arguments], stdin=follower, stdout=follower, stderr=follower, env=variables
+    )
+    os.close(follower)
+    seen = b""
+    while chunk := _read(leader):
+        seen += chunk
+    os.close(leader)
+    code = process.wait(TIMEOUT_SECONDS)
+    out = _ESCAPES.sub("", seen.decode()).replace("\r\n", "\n")
+    assert "Traceback" not in out, out
+    return Said(code, out, "")
+
+
+def _read(leader: int) -> bytes:
+    try:
+        return os.read(leader, 65536)
+    except OSError:
+        # Linux says so once nobody has the other side open.
+        return b""
 
 
 @contextmanager

@@ -15,9 +15,8 @@ import orjson
 import pytest
 from redis import Redis
 
-from tests.acceptance.node import install
-from tests.acceptance.pages import snippet
 from tests.console import TIMEOUT_SECONDS, Console, running_worker, wait_until
+from tests.pages import README, install, snippet
 from tests.sandbox_process import SandboxProcess, running_sandbox
 from worker.cli.main import COMMANDS, PLUGIN_HELP
 from worker.embedded import EmbeddedRedis
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
 CONTRACT = (ROOT / "docs" / "contract.md").read_text("utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 # What the snippets name: they are meant for a worker with default settings.

@@ -16,8 +16,7 @@ import orjson
 import pytest
 
 from schemas.documents import commands_schema, documents, events_schema
-from tests.acceptance.node import install
-from tests.acceptance.pages import snippet
+from tests.pages import install, snippet
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "contract.md").read_text("utf-8")

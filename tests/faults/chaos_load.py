@@ -14,9 +14,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from benchmarks.stub import prediction
-from tests.body_server import CUT_WAYS, Bodies
 from tests.faults.backfills import ASKED
 from tests.faults.workload import ARCHITECTURE, COMMANDS, Scene, Workload, bad_messages, mixed
+from tests.web_server import CUT_WAYS, Bodies
 
 if TYPE_CHECKING:
     import random

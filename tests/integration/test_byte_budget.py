@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from tests.body_server import Bodies
 from tests.console import Console, running_worker
 from tests.security.stubbed import TOKEN
 from tests.stub_api import Answer, StubApi
+from tests.web_server import Bodies
 
 if TYPE_CHECKING:
     from worker.embedded import EmbeddedRedis

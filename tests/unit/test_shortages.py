@@ -13,9 +13,9 @@ import pytest
 
 from schemas.enums import SourceFormat
 from schemas.events import ErrorCode
-from tests.body_server import Bodies
 from tests.processes import no_more_files
 from tests.stub_api import StubApi
+from tests.web_server import Bodies
 from worker.backfill.errors import SourceUnavailableError
 from worker.backfill.plan import SourcePlan
 from worker.backfill.sources import open_source

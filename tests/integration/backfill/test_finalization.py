@@ -16,9 +16,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 from PIL import Image
 
+from tests.console import run_on_terminal
 from tests.integration.backfilling import ITEMS, NAME, Backfilling, begin
 from tests.integration.ledger_acts import events
-from tests.terminal import run_on_terminal
 from worker.backfill.keys import backfill_key
 from worker.backfill.leader import Leader
 from worker.backfill.output import Output

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from tests.acceptance.pages import snippet
-from tests.acceptance.test_readme import README
 from tests.console import SCRIPT, TIMEOUT_SECONDS, running_worker
+from tests.pages import README, snippet
 
 if TYPE_CHECKING:
     from tests.integration.backfill.studio import Studio

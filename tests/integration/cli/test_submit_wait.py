@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from tests.console import Console, Served, finish, wait_until
+from tests.console import Console, Served, finish, run_on_terminal, wait_until
 from tests.sandbox_process import SIMULATED
-from tests.terminal import run_on_terminal
 from worker.cli.submit import LINE_SECONDS, LineProgress
 from worker.embedded import EmbeddedRedis
 from worker.queue.intake.validation import Entry, validate

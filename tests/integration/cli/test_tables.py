@@ -8,9 +8,9 @@ import pytest
 from rich.cells import cell_len
 
 from schemas.enums import Priority
+from tests.console import run_on_terminal
 from tests.integration.backfilling import NAME, begin
 from tests.integration.ledger_acts import lease
-from tests.terminal import run_on_terminal
 from worker.backfill.keys import backfill_key
 from worker.backfill.status import Origin
 from worker.queue.ledger.dead_letters import FIELD, dead_letter_json

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from tests.acceptance.node import install
-from tests.acceptance.pages import snippet
 from tests.console import TIMEOUT_SECONDS, wait_until
 from tests.integration.client.told import Told
+from tests.pages import install, snippet
 from worker.embedded import EmbeddedRedis
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from tests.body_server import CUT_WAYS, WAYS, Bodies
 from tests.security.stubbed import Stubbed, stubbed_worker
 from tests.stub_api import reply
+from tests.web_server import CUT_WAYS, WAYS, Bodies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

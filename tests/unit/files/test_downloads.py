@@ -15,8 +15,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from schemas.enums import SourceFormat
-from tests.body_server import CUT_WAYS, WAYS, Bodies
-from tests.web_server import serving
+from tests.web_server import CUT_WAYS, WAYS, Bodies, serving
 from worker.backfill.errors import SourceUnavailableError
 from worker.backfill.plan import SourcePlan
 from worker.backfill.sources import open_source

@@ -1,17 +1,23 @@
-"""Packages for Node.js, where this machine can have them."""
+"""What the pages of the project show, to be run as it stands there, by Node.js too."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 NPM_SECONDS = 300
+
+
+def snippet(page: str, language: str, marker: str) -> str:
+    """Returns the one fenced block of a language that holds the marker."""
+    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (found,) = [block for block in blocks if marker in block]
+    return found
 
 
 def install(folder: Path, *packages: str) -> None:
