@@ -15,7 +15,7 @@ from starlette.routing import Route
 from sandbox.endpoint import Endpoint, refusal
 from sandbox.errors import ApiError, ForbiddenError, NotFoundError
 from sandbox.faults import Operation
-from sandbox.links import PATH as WEIGHTS_PATH
+from sandbox.signed_urls import PATH as WEIGHTS_PATH
 from sandbox.validation import parse_integer, parse_uuid
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from sandbox.attachments import AttachmentOperations
     from sandbox.endpoint import Handler, RequestPipeline
-    from sandbox.links import WeightsLinks
     from sandbox.models import ModelOperations, TrainingOperations
     from sandbox.predictions import PredictionOperations
+    from sandbox.signed_urls import WeightsUrls
     from sandbox.state import StateFolder
 
     _ByMethod: TypeAlias = Mapping[str, tuple[Operation, Handler]]
@@ -65,10 +65,10 @@ class Operations:
     predictions: PredictionOperations
 
 
-def build_app(gate: RequestPipeline, operations: Operations, control: Control) -> Starlette:
+def build_app(pipeline: RequestPipeline, operations: Operations, control: Control) -> Starlette:
     """Returns the whole application."""
     app = Starlette(
-        routes=[*_operation_routes(gate, operations), *control.routes()],
+        routes=[*_operation_routes(pipeline, operations), *control.routes()],
         exception_handlers={ApiError: _refused, HTTPException: _not_routed},
     )
     # The signature covers the path as it was sent; no redirect may change it.
@@ -76,7 +76,7 @@ def build_app(gate: RequestPipeline, operations: Operations, control: Control) -
     return app
 
 
-def _operation_routes(gate: RequestPipeline, operations: Operations) -> list[Route]:
+def _operation_routes(pipeline: RequestPipeline, operations: Operations) -> list[Route]:
     by_path = {
         # First the two that take nearly all calls: routes are tried in their order.
         f"{_TRAINING}/training": {
@@ -87,12 +87,12 @@ def _operation_routes(gate: RequestPipeline, operations: Operations) -> list[Rou
         **_trainings_by_path(operations.trainings),
         **_attachments_by_path(operations.attachments),
     }
-    return [_route(path, by_method, gate) for path, by_method in by_path.items()]
+    return [_route(path, by_method, pipeline) for path, by_method in by_path.items()]
 
 
-def _route(path: str, by_method: _ByMethod, gate: RequestPipeline) -> Route:
+def _route(path: str, by_method: _ByMethod, pipeline: RequestPipeline) -> Route:
     endpoints = {
-        method: Endpoint(operation, handler, gate)
+        method: Endpoint(operation, handler, pipeline)
         for method, (operation, handler) in by_method.items()
     }
     return Route(path, _Resource(endpoints), methods=list(endpoints))
@@ -154,8 +154,8 @@ def _attachments_by_path(attachments: AttachmentOperations) -> dict[str, _ByMeth
 class Control:
     """What steers the sandbox itself and is no part of the API."""
 
-    def __init__(self, gate: RequestPipeline, links: WeightsLinks, state: StateFolder) -> None:
-        self._gate = gate
+    def __init__(self, pipeline: RequestPipeline, links: WeightsUrls, state: StateFolder) -> None:
+        self._pipeline = pipeline
         self._links = links
         self._state = state
 
@@ -184,19 +184,19 @@ class Control:
         _from_this_machine(request)
         match request.method:
             case "PUT":
-                self._gate.faults.replace(await request.body())
+                self._pipeline.faults.replace(await request.body())
             case "DELETE":
-                self._gate.faults.clear()
-        return _json(200, {"rules": self._gate.faults.described()})
+                self._pipeline.faults.clear()
+        return _json(200, {"rules": self._pipeline.faults.described()})
 
     async def truth(self, request: Request) -> Response:
         """Tells what happened; DELETE starts the counters anew."""
         _from_this_machine(request)
         if request.method == "DELETE":
-            self._gate.truth.reset()
+            self._pipeline.call_log.reset()
             return Response(status_code=204)
         seconds = request.query_params.get("seconds", "10")
-        told = self._gate.truth.told(
+        told = self._pipeline.call_log.told(
             last_seconds=parse_integer("seconds", seconds, low=1, high=_LONGEST_RATE_SECONDS),
             with_created=request.query_params.get("created", "true").lower() != "false",
         )

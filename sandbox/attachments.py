@@ -9,6 +9,8 @@ from uuid import uuid4
 from sandbox.errors import BadRequestError, NotFoundError
 from sandbox.models import require_model
 from sandbox.records import Attachment, TrainingState, now_us
+from sandbox.serialization import Reply, no_content, ok, page, place
+from sandbox.serialization import attachment as attachment_body
 from sandbox.validation import (
     check_attachment,
     check_feature,
@@ -16,8 +18,6 @@ from sandbox.validation import (
     parse_body,
     parse_uuid,
 )
-from sandbox.wire import Reply, no_content, ok, page, place
-from sandbox.wire import attachment as attachment_body
 from schemas import api
 from schemas.enums import IterationPolicy
 

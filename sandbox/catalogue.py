@@ -12,7 +12,7 @@ from sandbox.errors import StateError
 from sandbox.learning.errors import ImportFolderError
 from sandbox.learning.folders import import_folder
 from sandbox.learning.generator import generate
-from sandbox.learning.truth import Feature, Item, Project
+from sandbox.learning.ground_truth import Feature, Item, Project
 from sandbox.state import write_whole
 from schemas.enums import FeatureType, ItemType
 

@@ -20,15 +20,15 @@ from starlette.responses import Response
 
 from sandbox.errors import ApiError, TooLargeError
 from sandbox.faults import CommitThenFail, Reset, Status, Truncated, Verdict
-from sandbox.wire import Reply
+from sandbox.serialization import Reply
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
     from starlette.types import Receive, Scope, Send
 
     from sandbox.authentication import Authenticator
+    from sandbox.call_log import CallLog, Outcome
     from sandbox.faults import Faults, Operation
-    from sandbox.truth import Outcome, Truth
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class RequestPipeline:
     """What every call passes."""
 
     faults: Faults
-    truth: Truth
+    call_log: CallLog
     authenticator: Authenticator
     body_limit_bytes: int
 
@@ -71,27 +71,27 @@ class RequestPipeline:
 class Endpoint:
     """An operation as an ASGI application."""
 
-    def __init__(self, operation: Operation, handler: Handler, gate: RequestPipeline) -> None:
+    def __init__(self, operation: Operation, handler: Handler, pipeline: RequestPipeline) -> None:
         self._operation = operation
         self._handler = handler
-        self._gate = gate
+        self._pipeline = pipeline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carries a call out, or lets a fault happen to it."""
-        self._gate.truth.begin(self._operation)
+        self._pipeline.call_log.begin(self._operation)
         outcome: Outcome = "reset"
         created = None
         try:
-            verdict = self._gate.faults.judge(self._operation)
+            verdict = self._pipeline.faults.judge(self._operation)
             reply = await self._reply(scope, receive, verdict)
             created = reply.created
             outcome = await _answer(scope, receive, send, reply, verdict)
         finally:
-            self._gate.truth.end(self._operation, outcome, created)
+            self._pipeline.call_log.end(self._operation, outcome, created)
 
     async def _reply(self, scope: Scope, receive: Receive, verdict: Verdict) -> Reply:
         try:
-            body = await _read(receive, self._gate.body_limit_bytes)
+            body = await _read(receive, self._pipeline.body_limit_bytes)
             await asyncio.sleep(verdict.wait_before_seconds)
             if not verdict.carried_out:
                 return _NOT_CARRIED_OUT
@@ -110,7 +110,7 @@ class Endpoint:
         query = scope["query_string"].decode("latin-1")
         path = scope["raw_path"].decode("latin-1")
         target = f"{path}?{query}" if query else path
-        self._gate.authenticator.check(scope["method"], target, headers, body)
+        self._pipeline.authenticator.check(scope["method"], target, headers, body)
         call = Call(
             path=scope["path_params"],
             query=QueryParams(query),

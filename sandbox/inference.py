@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sandbox.learning.ground_truth import Feature
     from sandbox.learning.prediction import Detection, Predictor, Segment
-    from sandbox.learning.truth import Feature
     from sandbox.state import StateFolder
 
     Frame = NDArray[np.uint8]

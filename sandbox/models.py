@@ -7,16 +7,7 @@ from uuid import uuid4
 
 from sandbox.errors import BadRequestError, ConflictError, InvalidRequestError, NotFoundError
 from sandbox.records import Model, Training, TrainingEffect, TrainingState, now_us
-from sandbox.store import Place
-from sandbox.validation import (
-    check_model_update,
-    check_new_model,
-    check_training,
-    parse_body,
-    parse_integer,
-    parse_uuid,
-)
-from sandbox.wire import (
+from sandbox.serialization import (
     Reply,
     iteration,
     model_with_iterations,
@@ -27,6 +18,15 @@ from sandbox.wire import (
     place,
     training_data,
 )
+from sandbox.store import Place
+from sandbox.validation import (
+    check_model_update,
+    check_new_model,
+    check_training,
+    parse_body,
+    parse_integer,
+    parse_uuid,
+)
 from schemas import api
 from schemas.enums import OrderBy
 from schemas.enums import TrainingState as ApiTrainingState
@@ -34,7 +34,7 @@ from schemas.enums import TrainingState as ApiTrainingState
 if TYPE_CHECKING:
     from sandbox.catalogue import Catalogue
     from sandbox.endpoint import Call
-    from sandbox.links import WeightsLinks
+    from sandbox.signed_urls import WeightsUrls
     from sandbox.store import Store
     from sandbox.trainings import Trainings
 
@@ -115,7 +115,7 @@ class TrainingOperations:
         store: Store,
         trainings: Trainings,
         catalogue: Catalogue,
-        links: WeightsLinks,
+        links: WeightsUrls,
         page_size: int,
     ) -> None:
         self._store = store

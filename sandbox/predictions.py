@@ -11,8 +11,8 @@ from sandbox.attachments import find_attachment
 from sandbox.errors import BadRequestError, InvalidRequestError, NotFoundError
 from sandbox.inference import Asked
 from sandbox.models import check_trained, require_model
+from sandbox.serialization import Reply, model_type, ok
 from sandbox.validation import check_feature, check_prediction, parse_body, parse_uuid
-from sandbox.wire import Reply, model_type, ok
 from schemas import api
 from schemas.enums import IterationPolicy, ModelType
 

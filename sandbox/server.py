@@ -18,19 +18,19 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from sandbox.app import Control, Operations, build_app
 from sandbox.attachments import AttachmentOperations
 from sandbox.authentication import Authenticator
+from sandbox.call_log import CallLog
 from sandbox.catalogue import open_catalogue
 from sandbox.endpoint import TRANSPORT_EXTENSION, RequestPipeline
 from sandbox.errors import InvalidRequestError, StateError
 from sandbox.faults import Faults
 from sandbox.inference import Inference
-from sandbox.links import WeightsLinks
 from sandbox.models import ModelOperations, TrainingOperations
 from sandbox.predictions import PredictionOperations
+from sandbox.signed_urls import WeightsUrls
 from sandbox.state import StateFolder, write_whole
 from sandbox.store import Store
 from sandbox.training_process import TrainingProcess
 from sandbox.trainings import Trainings
-from sandbox.truth import Truth
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,10 +88,10 @@ def _build(
     inference = Inference(state, threads=os.cpu_count() or 1)
     process = TrainingProcess(state, catalogue)
     trainings = Trainings(store, process, settings.parallel_trainings)
-    links = WeightsLinks(state.link_key(), settings.link_seconds)
-    gate = RequestPipeline(
+    links = WeightsUrls(state.link_key(), settings.link_seconds)
+    pipeline = RequestPipeline(
         faults=faults,
-        truth=Truth(store),
+        call_log=CallLog(store),
         authenticator=Authenticator(
             state.public_key(), state.token(), settings.signature_age_seconds
         ),
@@ -103,7 +103,7 @@ def _build(
         attachments=AttachmentOperations(store, catalogue, settings.page_size),
         predictions=PredictionOperations(store, catalogue, inference),
     )
-    app = build_app(gate, operations, Control(gate, links, state))
+    app = build_app(pipeline, operations, Control(pipeline, links, state))
 
     @contextlib.asynccontextmanager
     async def life(_app: Starlette) -> AsyncIterator[None]:

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
 
+from sandbox.learning.ground_truth import sample
 from sandbox.learning.job import PROGRESS_FILE, TrainingJob, read_progress
-from sandbox.learning.truth import sample
 from sandbox.state import write_whole
 from schemas.enums import ModelArchitecture
 
@@ -128,7 +128,7 @@ def _started(job: Path, log_file: Path) -> subprocess.Popen[bytes]:
                 sys.executable,
                 "-P",
                 "-m",
-                "sandbox.offspring",
+                "sandbox.child_process",
                 "sandbox.learning.training",
                 str(job),
             ],

@@ -17,7 +17,7 @@ from sandbox.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from sandbox.wire import FEATURE_TYPES, model_type
+from sandbox.serialization import FEATURE_TYPES, model_type
 from schemas import api
 from schemas.enums import IterationPolicy
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sandbox.catalogue import Catalogue
-    from sandbox.learning.truth import Feature
+    from sandbox.learning.ground_truth import Feature
     from sandbox.records import Model
 
 _NAMED_AT_MOST = 5

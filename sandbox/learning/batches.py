@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sandbox.learning.ground_truth import Sample, SampleFrame, SampleObject
     from sandbox.learning.nets import Net
-    from sandbox.learning.truth import Sample, SampleFrame, SampleObject
 
 NO_FEATURE = -1
 """Stands where a frame has fewer things than the array has rows."""

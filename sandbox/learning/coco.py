@@ -19,8 +19,8 @@ from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat, NonNegative
 
 from sandbox.learning.errors import ImportFolderError, UnreadableMediaError
 from sandbox.learning.frames import measure
+from sandbox.learning.ground_truth import BoundingBox, Point
 from sandbox.learning.run_lengths import read_mask
-from sandbox.learning.truth import BoundingBox, Point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from uuid import NAMESPACE_URL, uuid5
 from sandbox.learning.coco import read_coco
 from sandbox.learning.errors import ImportFolderError, UnreadableMediaError
 from sandbox.learning.frames import PICTURE_SUFFIXES, measure, pictures_below
-from sandbox.learning.truth import Feature, FrameTruth, Item, ObjectTruth, Project
+from sandbox.learning.ground_truth import Feature, FrameTruth, Item, ObjectTruth, Project
 from schemas.enums import FeatureType, ItemType
 
 if TYPE_CHECKING:

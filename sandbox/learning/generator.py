@@ -18,7 +18,7 @@ from PIL import Image
 
 from sandbox.learning import drawing
 from sandbox.learning.drawing import Ground, Outline, Pattern, Shape
-from sandbox.learning.truth import (
+from sandbox.learning.ground_truth import (
     BoundingBox,
     Feature,
     FrameTruth,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sandbox.learning.truth import Sample
+from sandbox.learning.ground_truth import Sample
 from schemas.enums import ModelArchitecture
 
 if TYPE_CHECKING:

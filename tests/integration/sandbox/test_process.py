@@ -237,7 +237,9 @@ def _shown(item: dict[str, Any]) -> set[str]:
 
 def _training_processes(training_uuid: str) -> list[str]:
     return [
-        line for line in command_lines() if "sandbox.offspring" in line and training_uuid in line
+        line
+        for line in command_lines()
+        if "sandbox.child_process" in line and training_uuid in line
     ]
 
 

@@ -14,14 +14,14 @@ from sandbox.learning.batches import NO_FEATURE, Batches, load_frames
 from sandbox.learning.errors import TrainingJobError
 from sandbox.learning.folders import import_folder
 from sandbox.learning.generator import generate
+from sandbox.learning.ground_truth import sample
 from sandbox.learning.nets import MASK_SIDE, Net
-from sandbox.learning.truth import sample
 from schemas.enums import FeatureType, ModelArchitecture
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandbox.learning.truth import Item, Project
+    from sandbox.learning.ground_truth import Item, Project
 
 BOXES = Net(ModelArchitecture.FASTER_RCNN, features=2)
 MASKS = Net(ModelArchitecture.MASK_RCNN, features=1)

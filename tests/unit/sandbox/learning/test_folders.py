@@ -17,7 +17,7 @@ from schemas.enums import FeatureType, ItemType
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandbox.learning.truth import ObjectTruth, Project
+    from sandbox.learning.ground_truth import ObjectTruth, Project
 
 WIDTH, HEIGHT = 40, 20
 CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]

@@ -1,4 +1,4 @@
-"""Runs a module that must not outlive its parent: `python -m sandbox.offspring MODULE ARGS…`.
+"""Runs a module that must not outlive its parent: `python -m sandbox.child_process MODULE ARGS…`.
 
 The parent keeps the other end of our stdin open and writes nothing. However it ends, `kill -9`
 included, the system closes that end and we exit. Works on every platform, unlike PDEATHSIG,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from sandbox.learning.truth import Feature, Item, Project
+    from sandbox.learning.ground_truth import Feature, Item, Project
     from sandbox.records import Attachment, Iteration, Model
 
 _TYPES = {

@@ -32,7 +32,7 @@ _KEPT_SECONDS = 3600
 _FINGERPRINT_LENGTH = 16
 
 
-class Truth:
+class CallLog:
     """Counts calls as they come and as they end."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:

@@ -11,7 +11,7 @@ from sandbox.errors import ForbiddenError
 PATH = "/sandbox/weights/{training_uuid}"
 
 
-class WeightsLinks:
+class WeightsUrls:
     """Signs links and checks them."""
 
     def __init__(self, key: bytes, lifetime_seconds: float) -> None:
