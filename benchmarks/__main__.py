@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.arena import ROOT, BenchmarkError
 from benchmarks.contenders.registry import contenders
 from benchmarks.page import FOLDER, Page
 from benchmarks.plan import Plan
 from benchmarks.processes import Cores
 from benchmarks.results import Results
 from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.testbed import ROOT, BenchmarkError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,10 +11,10 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.arena import BenchmarkError, open_arena
 from benchmarks.contenders.ours import NAMESPACE
 from benchmarks.contenders.registry import OURS
 from benchmarks.running import Running, running
+from benchmarks.testbed import BenchmarkError, open_testbed
 from benchmarks.work import messages
 from schemas.enums import Priority
 from worker.queue.ledger.connection import connect
@@ -24,9 +24,9 @@ from worker.queue.ledger.lanes import Lanes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from benchmarks.arena import Arena
     from benchmarks.plan import Plan
     from benchmarks.processes import Cores
+    from benchmarks.testbed import Testbed
 
 # Of the stub; short, so that places are never what is waited for.
 LATENCY_MS = 5
@@ -53,27 +53,27 @@ def run(plan: Plan) -> Iterator[dict[str, Any]]:
 def run_intake(plan: Plan) -> Iterator[dict[str, Any]]:
     """Yields how fast commands are taken in, round by round."""
     for number in range(plan.rounds):
-        with open_arena(plan.cores, latency_ms=LATENCY_MS) as arena:
-            pause(arena)
+        with open_testbed(plan.cores, latency_ms=LATENCY_MS) as testbed:
+            pause(testbed)
             count = SHORT_INTAKE if plan.short else INTAKE
-            _fill(arena, count)
-            with running(arena, OURS) as at_work:
+            _fill(testbed, count)
+            with running(testbed, OURS) as at_work:
                 yield {"round": number, "commands": count, **_await_accepted(at_work, count)}
 
 
 def measure(size: int, window: int, cores: Cores) -> dict[str, Any]:
     """Returns what a command of a window costs while `size` others wait."""
-    with open_arena(cores, latency_ms=LATENCY_MS) as arena:
-        pause(arena)
-        with running(arena, OURS) as at_work:
+    with open_testbed(cores, latency_ms=LATENCY_MS) as testbed:
+        pause(testbed)
+        with running(testbed, OURS) as at_work:
             while at_work.sent < size:
                 at_work.send(min(_PART, size - at_work.sent))
             await_accepted(at_work, size)
-            resume(arena)
+            resume(testbed)
             at_work.hold(size, WARM_UP)
             worker = at_work.worker
             begun, cpu = time.monotonic(), worker.cpu_seconds()
-            redis_cpu = arena.redis_cpu_seconds()
+            redis_cpu = testbed.redis_cpu_seconds()
             ended = len(at_work.follower.ends)
             at_work.hold(size, ended + window)
             count = len(at_work.follower.ends) - ended
@@ -83,11 +83,11 @@ def measure(size: int, window: int, cores: Cores) -> dict[str, Any]:
                 "commands": count,
                 "per_second": count / seconds,
                 "cpu_seconds_per_1000": (worker.cpu_seconds() - cpu) / count * 1000,
-                "redis_cpu_seconds_per_1000": (arena.redis_cpu_seconds() - redis_cpu)
+                "redis_cpu_seconds_per_1000": (testbed.redis_cpu_seconds() - redis_cpu)
                 / count
                 * 1000,
                 "memory_bytes": worker.memory_bytes(),
-                "redis_memory_bytes": arena.memory_bytes(),
+                "redis_memory_bytes": testbed.memory_bytes(),
             }
 
 
@@ -100,7 +100,7 @@ def await_accepted(at_work: Running, count: int) -> None:
     deadline = time.monotonic() + 60 + count / _SLOWEST
     while at_work.follower.read_accepted() < count:
         if time.monotonic() > deadline:
-            raise BenchmarkError(f"intake takes too long\n{at_work.arena.last_lines()}")
+            raise BenchmarkError(f"intake takes too long\n{at_work.testbed.last_lines()}")
         time.sleep(0.1)
 
 
@@ -118,22 +118,22 @@ def _await_accepted(at_work: Running, count: int) -> dict[str, Any]:
     }
 
 
-def _fill(arena: Arena, count: int) -> None:
+def _fill(testbed: Testbed, count: int) -> None:
     """Puts commands on the stream before there is a worker."""
-    producer = OURS.producer(arena.server.url)
+    producer = OURS.producer(testbed.server.url)
     for first in range(0, count, _PART):
         producer.enqueue(messages("intake", first, min(_PART, count - first)))
     producer.close()
 
 
-def pause(arena: Arena) -> None:
+def pause(testbed: Testbed) -> None:
     """Pauses the interactive lane, as an operator would."""
-    asyncio.run(_set_lane(arena.server.url, paused=True))
+    asyncio.run(_set_lane(testbed.server.url, paused=True))
 
 
-def resume(arena: Arena) -> None:
+def resume(testbed: Testbed) -> None:
     """Resumes the interactive lane."""
-    asyncio.run(_set_lane(arena.server.url, paused=False))
+    asyncio.run(_set_lane(testbed.server.url, paused=False))
 
 
 async def _set_lane(redis_url: str, *, paused: bool) -> None:

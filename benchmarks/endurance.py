@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.arena import open_arena
 from benchmarks.contenders.registry import OURS
 from benchmarks.running import running
+from benchmarks.testbed import open_testbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,10 @@ BACKLOG = 5_000
 def run(plan: Plan) -> Iterator[dict[str, Any]]:
     """Yields the worker's memory after each hundredth of the commands."""
     count = SHORT_COMMANDS if plan.short else COMMANDS
-    with open_arena(plan.cores, latency_ms=LATENCY_MS) as arena, running(arena, OURS) as at_work:
+    with (
+        open_testbed(plan.cores, latency_ms=LATENCY_MS) as testbed,
+        running(testbed, OURS) as at_work,
+    ):
         begun = time.monotonic()
         for number in range(1, SAMPLES + 1):
             at_work.hold(BACKLOG, count * number // SAMPLES)
@@ -33,6 +36,6 @@ def run(plan: Plan) -> Iterator[dict[str, Any]]:
                 "seconds": time.monotonic() - begun,
                 "cpu_seconds": at_work.worker.cpu_seconds(),
                 "memory_bytes": at_work.worker.memory_bytes(),
-                "redis_memory_bytes": arena.memory_bytes(),
+                "redis_memory_bytes": testbed.memory_bytes(),
                 "twice": sum(ends > 1 for ends in at_work.follower.ends.values()),
             }

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from benchmarks.arena import Arena, BenchmarkError, open_arena
 from benchmarks.backlog import await_accepted, pause, resume
 from benchmarks.contenders.registry import OURS
 from benchmarks.running import START_SECONDS, running
+from benchmarks.testbed import BenchmarkError, Testbed, open_testbed
 from benchmarks.work import IMAGE_CHARACTERS, messages
 
 if TYPE_CHECKING:
@@ -42,58 +42,58 @@ def data_size() -> int:
 
 def waiting_and_ended(count: int, cores: Cores) -> Iterator[dict[str, Any]]:
     """Yields a command that waits, and the same one after its end."""
-    with open_arena(cores, latency_ms=0) as arena:
-        pause(arena)
-        with running(arena, OURS, size=data_size()) as at_work:
-            _await_start(arena)
-            empty = _measure(arena)
+    with open_testbed(cores, latency_ms=0) as testbed:
+        pause(testbed)
+        with running(testbed, OURS, size=data_size()) as at_work:
+            _await_start(testbed)
+            empty = _measure(testbed)
             at_work.send(count)
             await_accepted(at_work, count)
-            yield {"state": "waiting", "commands": count, **_each(arena, empty, count)}
-            resume(arena)
+            yield {"state": "waiting", "commands": count, **_each(testbed, empty, count)}
+            resume(testbed)
             at_work.await_ends(count, START_SECONDS + count / 50)
             # The last settlement is told before its leases are gone.
             time.sleep(2)
-            yield {"state": "ended", "commands": count, **_each(arena, empty, count)}
+            yield {"state": "ended", "commands": count, **_each(testbed, empty, count)}
 
 
 def running_state(count: int, cores: Cores) -> dict[str, Any]:
     """Returns a command whose request the API has."""
     with (
-        open_arena(cores, latency_ms=RUNNING_LATENCY_MS) as arena,
-        running(arena, OURS, places=count, size=data_size()) as at_work,
+        open_testbed(cores, latency_ms=RUNNING_LATENCY_MS) as testbed,
+        running(testbed, OURS, places=count, size=data_size()) as at_work,
     ):
-        _await_start(arena)
-        empty = _measure(arena)
+        _await_start(testbed)
+        empty = _measure(testbed)
         at_work.send(count)
         deadline = time.monotonic() + START_SECONDS
-        while len(arena.calls()) < count:
+        while len(testbed.calls()) < count:
             if time.monotonic() > deadline:
-                raise BenchmarkError(f"not all run\n{arena.last_lines()}")
+                raise BenchmarkError(f"not all run\n{testbed.last_lines()}")
             time.sleep(0.1)
-        found = {"state": "running", "commands": count, **_each(arena, empty, count)}
+        found = {"state": "running", "commands": count, **_each(testbed, empty, count)}
         # What runs would hold up the worker's end in good order.
         at_work.worker.kill()
         return found
 
 
-def _await_start(arena: Arena) -> None:
+def _await_start(testbed: Testbed) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not arena.redis.exists(OURS.stream.replace(":events", ":epoch")):
+    while not testbed.redis.exists(OURS.stream.replace(":events", ":epoch")):
         if time.monotonic() > deadline:
-            raise BenchmarkError(f"the worker did not start\n{arena.last_lines()}")
+            raise BenchmarkError(f"the worker did not start\n{testbed.last_lines()}")
         time.sleep(0.1)
     time.sleep(1)
 
 
-def _measure(arena: Arena) -> tuple[int, int]:
+def _measure(testbed: Testbed) -> tuple[int, int]:
     """Returns all that Redis holds, and what of it are events."""
-    events = arena.redis.memory_usage(OURS.stream, samples=0)
-    return arena.data_bytes(), int(events or 0)
+    events = testbed.redis.memory_usage(OURS.stream, samples=0)
+    return testbed.data_bytes(), int(events or 0)
 
 
-def _each(arena: Arena, empty: tuple[int, int], count: int) -> dict[str, Any]:
-    whole, events = _measure(arena)
+def _each(testbed: Testbed, empty: tuple[int, int], count: int) -> dict[str, Any]:
+    whole, events = _measure(testbed)
     told = events - empty[1]
     return {
         "bytes": (whole - empty[0] - told) / count,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.arena import open_arena
 from benchmarks.backlog import await_accepted, pause, resume
 from benchmarks.contenders.registry import OURS
 from benchmarks.running import PATIENCE, START_SECONDS, Running, running
 from benchmarks.stub import ID_BYTES
+from benchmarks.testbed import open_testbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,20 +35,20 @@ def run(plan: Plan) -> Iterator[dict[str, Any]]:
 def measure(way: str, count: int, cores: Cores) -> dict[str, Any]:
     """Returns what images come to that are all accepted before the first is sent on."""
     size = (IMAGE_BYTES + 2) // 3 * 4
-    with open_arena(cores) as arena:
-        files = _write(arena.folder / "images")
-        roots = {"TRAINMASTER_DATA_ROOTS": str(arena.folder / "images")}
-        with running(arena, OURS, size=size, settings=roots) as at_work:
+    with open_testbed(cores) as testbed:
+        files = _write(testbed.folder / "images")
+        roots = {"TRAINMASTER_DATA_ROOTS": str(testbed.folder / "images")}
+        with running(testbed, OURS, size=size, settings=roots) as at_work:
             _send(at_work, files, OURS.places, way)
             at_work.await_ends(at_work.sent, START_SECONDS * 2)
-            empty = arena.memory_bytes()
-            pause(arena)
+            empty = testbed.memory_bytes()
+            pause(testbed)
             accepted = at_work.follower.read_accepted()
             _send(at_work, files, count, way)
             await_accepted(at_work, accepted + count)
-            waiting = arena.memory_bytes() - empty
+            waiting = testbed.memory_bytes() - empty
             cpu = at_work.worker.cpu_seconds()
-            resume(arena)
+            resume(testbed)
             begun = time.time()
             at_work.await_ends(at_work.sent, START_SECONDS + count / 100 * PATIENCE)
             seconds = at_work.follower.last_ms / 1000 - begun

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from redis import Redis
 
-from benchmarks.arena import BenchmarkError, open_arena
 from benchmarks.running import running
 from benchmarks.statistics import percentile
+from benchmarks.testbed import BenchmarkError, open_testbed
 from worker.queue.ledger.streams import of_one_stream
 
 if TYPE_CHECKING:
@@ -54,10 +54,13 @@ def measure(contender: Contender, count: int, cores: Cores) -> list[float]:
     Raises:
         BenchmarkError: an event did not come.
     """
-    with open_arena(cores, latency_ms=LATENCY_MS) as arena, running(arena, contender) as at_work:
+    with (
+        open_testbed(cores, latency_ms=LATENCY_MS) as testbed,
+        running(testbed, contender) as at_work,
+    ):
         at_work.warm_up(WARM_UP)
         pauses = random.Random(1)
-        with Listener(arena.server.url, contender.stream) as listener:
+        with Listener(testbed.server.url, contender.stream) as listener:
             sent: dict[str, float] = {}
             for _ in range(count):
                 work = at_work.make(1)
@@ -65,7 +68,9 @@ def measure(contender: Contender, count: int, cores: Cores) -> list[float]:
                 sent[work[0]["id"]] = time.monotonic()
                 at_work.producer.enqueue(work)
             if not listener.wait(sent.keys(), PATIENCE_SECONDS):
-                raise BenchmarkError(f"{contender.name}: events are missing\n{arena.last_lines()}")
+                raise BenchmarkError(
+                    f"{contender.name}: events are missing\n{testbed.last_lines()}"
+                )
         return [(listener.heard[name] - begun) * 1000 for name, begun in sent.items()]
 
 

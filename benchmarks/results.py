@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from benchmarks.arena import ROOT
+from benchmarks.testbed import ROOT
 from worker.embedded import find_servers
 
 if TYPE_CHECKING:

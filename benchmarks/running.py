@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benchmarks.arena import BenchmarkError
 from benchmarks.follower import Follower
+from benchmarks.testbed import BenchmarkError
 from benchmarks.work import IMAGE_CHARACTERS, Message, messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from benchmarks.arena import Arena
     from benchmarks.contenders.contender import Contender, Producer
     from benchmarks.processes import Measured
+    from benchmarks.testbed import Testbed
 
 # A worker that is this much slower than expected is broken, not slow.
 PATIENCE = 20.0
@@ -31,7 +31,7 @@ class Running:
         sent: how many messages so far; it is the number of the next one.
     """
 
-    arena: Arena
+    testbed: Testbed
     contender: Contender
     worker: Measured
     producer: Producer
@@ -65,7 +65,7 @@ class Running:
         if not self.follower.until(count, seconds, look=look):
             done = len(self.follower.ends)
             name = self.contender.name
-            raise BenchmarkError(f"{name}: {done} of {count} ended\n{self.arena.last_lines()}")
+            raise BenchmarkError(f"{name}: {done} of {count} ended\n{self.testbed.last_lines()}")
 
     def warm_up(self, count: int) -> None:
         """Has the worker carry out messages that nobody counts."""
@@ -96,7 +96,7 @@ class Running:
 
 @contextmanager
 def running(
-    arena: Arena,
+    testbed: Testbed,
     contender: Contender,
     *,
     places: int | None = None,
@@ -106,16 +106,16 @@ def running(
     """Starts a contender's worker; it is stopped at the end, and its producer closed.
 
     Args:
-        arena: where.
+        testbed: where.
         contender: whose worker.
         places: how many commands may be under way; what it is best with at 50 ms by default.
         size: characters of each image.
         settings: more of the worker's environment.
     """
-    producer = contender.producer(arena.server.url)
-    worker = arena.start(contender, places or contender.places, settings)
-    follower = Follower(arena.redis, contender.stream)
-    at_work = Running(arena, contender, worker, producer, follower, size)
+    producer = contender.producer(testbed.server.url)
+    worker = testbed.start(contender, places or contender.places, settings)
+    follower = Follower(testbed.redis, contender.stream)
+    at_work = Running(testbed, contender, worker, producer, follower, size)
     try:
         yield at_work
     finally:

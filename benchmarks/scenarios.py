@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks import backlog, endurance, footprint, images, killed, latency, throughput
+from benchmarks import backlog, crash_recovery, endurance, footprint, images, latency, throughput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ SCENARIOS: Final = (
     Scenario("throughput", throughput.run),
     Scenario("throughput-500ms", throughput.run_slow),
     Scenario("latency", latency.run),
-    Scenario("killed", killed.run),
+    Scenario("killed", crash_recovery.run),
     Scenario("intake", backlog.run_intake),
     Scenario("backlog", backlog.run),
     Scenario("footprint", footprint.run),

@@ -6,18 +6,18 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.arena import open_arena
 from benchmarks.processes import MemoryPeak
 from benchmarks.running import PATIENCE, START_SECONDS, running
+from benchmarks.testbed import open_testbed
 from benchmarks.work import IMAGE_CHARACTERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from benchmarks.arena import Arena
     from benchmarks.contenders.contender import Contender
     from benchmarks.plan import Plan
     from benchmarks.processes import Cores
+    from benchmarks.testbed import Testbed
 
 LATENCY_MS = 50
 SLOW_LATENCY_MS = 500
@@ -94,33 +94,33 @@ def _rounds(plan: Plan, latency_ms: int, rounds: int) -> Iterator[dict[str, Any]
 
 
 def measure(contender: Contender, load: Load, cores: Cores) -> Rate:
-    """Returns what one run of a contender came to, in an arena of its own.
+    """Returns what one run of a contender came to, in a testbed of its own.
 
     Raises:
         BenchmarkError: not everything ended in time.
     """
-    with open_arena(cores, latency_ms=load.latency_ms) as arena:
-        return measure_in(arena, contender, load)
+    with open_testbed(cores, latency_ms=load.latency_ms) as testbed:
+        return measure_in(testbed, contender, load)
 
 
-def measure_in(arena: Arena, contender: Contender, load: Load) -> Rate:
+def measure_in(testbed: Testbed, contender: Contender, load: Load) -> Rate:
     """Returns what one run came to; the worker is warm when it begins, and its queue empty."""
     places = contender.places_for(load.latency_ms)
     expected = contender.per_second_at(load.latency_ms)
     count = max(LEAST_COMMANDS, int(expected * load.seconds))
-    with running(arena, contender, places=places, size=load.size) as at_work:
+    with running(testbed, contender, places=places, size=load.size) as at_work:
         at_work.warm_up(max(places, int(expected * load.warm_up_seconds)))
         worker = at_work.worker
         work = at_work.make(count)
         memory = MemoryPeak(worker)
         memory.look()
-        before = _cpu(arena)
+        before = _cpu(testbed)
         cpu = worker.cpu_seconds()
         begun = time.time()
         at_work.producer.enqueue(work)
         enqueued = time.time()
         at_work.await_ends(at_work.sent, START_SECONDS + load.seconds * PATIENCE, look=memory.look)
-        after = _cpu(arena)
+        after = _cpu(testbed)
         return Rate(
             contender=contender.name,
             latency_ms=load.latency_ms,
@@ -135,5 +135,5 @@ def measure_in(arena: Arena, contender: Contender, load: Load) -> Rate:
         )
 
 
-def _cpu(arena: Arena) -> tuple[float, float]:
-    return arena.redis_cpu_seconds(), arena.stub.cpu_seconds()
+def _cpu(testbed: Testbed) -> tuple[float, float]:
+    return testbed.redis_cpu_seconds(), testbed.stub.cpu_seconds()

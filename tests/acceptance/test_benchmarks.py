@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from benchmarks.arena import open_arena
 from benchmarks.contenders.registry import CEILINGS, OURS
 from benchmarks.processes import Cores
 from benchmarks.running import running
+from benchmarks.testbed import open_testbed
 from tests.console import wait_until
 
 if TYPE_CHECKING:
@@ -32,11 +32,14 @@ SECONDS = 120
 def test_a_contender_calls_the_api_once_for_each_command_and_tells_its_end_once(
     contender: Contender,
 ) -> None:
-    with open_arena(Cores.of_machine(), latency_ms=5) as arena, running(arena, contender) as work:
+    with (
+        open_testbed(Cores.of_machine(), latency_ms=5) as testbed,
+        running(testbed, contender) as work,
+    ):
         work.send(COMMANDS)
         work.await_ends(COMMANDS, SECONDS)
         names = {f"{work.run}-{number}" for number in range(COMMANDS)}
-        assert arena.calls() == dict.fromkeys(names, 1)
+        assert testbed.calls() == dict.fromkeys(names, 1)
         assert work.follower.ends == dict.fromkeys(names, 1)
         assert work.worker.cpu_seconds() > 0
         assert work.worker.memory_bytes() > 10_000_000

@@ -6,16 +6,16 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.arena import open_arena
 from benchmarks.contenders.contender import RECOVERY_SECONDS
 from benchmarks.running import PATIENCE, START_SECONDS, running
+from benchmarks.testbed import open_testbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from benchmarks.arena import Arena
     from benchmarks.contenders.contender import Contender
     from benchmarks.plan import Plan
+    from benchmarks.testbed import Testbed
 
 LATENCY_MS = 50
 SECONDS = 4.0
@@ -29,7 +29,7 @@ NUDGE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Aftermath:
+class CrashResult:
     """What one kill came to.
 
     Attributes:
@@ -55,15 +55,15 @@ def run(plan: Plan) -> Iterator[dict[str, Any]]:
     seconds = SHORT_SECONDS if plan.short else SECONDS
     for number in range(plan.rounds if plan.long else 1):
         for contender in plan.queued:
-            with open_arena(plan.cores, latency_ms=LATENCY_MS) as arena:
-                yield {"round": number, **asdict(kill(arena, contender, seconds))}
+            with open_testbed(plan.cores, latency_ms=LATENCY_MS) as testbed:
+                yield {"round": number, **asdict(kill(testbed, contender, seconds))}
 
 
-def kill(arena: Arena, contender: Contender, seconds: float) -> Aftermath:
+def kill(testbed: Testbed, contender: Contender, seconds: float) -> CrashResult:
     """Returns what becomes of commands whose worker is killed and started again at once."""
     count = int(contender.per_second * seconds) + contender.places
     settings = contender.quick_recovery()
-    with running(arena, contender, settings=settings) as at_work:
+    with running(testbed, contender, settings=settings) as at_work:
         at_work.warm_up(contender.places)
         follower = at_work.follower
         begin = at_work.sent
@@ -73,7 +73,7 @@ def kill(arena: Arena, contender: Contender, seconds: float) -> Aftermath:
         at_work.await_ends(begin + count // 2, START_SECONDS + seconds * PATIENCE)
         at_work.worker.kill()
         killed = time.time()
-        at_work.worker = arena.start(contender, contender.places, settings)
+        at_work.worker = testbed.start(contender, contender.places, settings)
         last = time.monotonic()
         ended = 0
         while time.monotonic() - last < QUIET_SECONDS and time.time() - killed < MOST_SECONDS:
@@ -85,10 +85,10 @@ def kill(arena: Arena, contender: Contender, seconds: float) -> Aftermath:
                 break
             if now_ended > ended:
                 last, ended = time.monotonic(), now_ended
-        calls = arena.calls()
+        calls = testbed.calls()
         at_work.worker.stop()
         ends = [follower.ends[name] for name in counted]
-        return Aftermath(
+        return CrashResult(
             contender=contender.name,
             commands=count,
             lost=ends.count(0),

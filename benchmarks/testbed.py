@@ -37,7 +37,7 @@ class BenchmarkError(Exception):
     """A run that can't be counted; the message says why."""
 
 
-class Arena:
+class Testbed:
     """One Redis and one stub, with room for one worker at a time."""
 
     def __init__(self, folder: Path, server: EmbeddedRedis, stub: Measured, cores: Cores) -> None:
@@ -124,9 +124,9 @@ class Arena:
 
 
 @contextmanager
-def open_arena(
+def open_testbed(
     cores: Cores, *, latency_ms: int = 50, config: Mapping[str, str] | None = None
-) -> Iterator[Arena]:
+) -> Iterator[Testbed]:
     """Starts Redis and the stub; all of it is gone at the end."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
@@ -141,9 +141,9 @@ def open_arena(
             cores.rest,
         )
         stack.callback(stub.stop)
-        arena = Arena(folder, server, stub, cores)
-        stack.callback(arena.redis.close)
-        yield arena
+        testbed = Testbed(folder, server, stub, cores)
+        stack.callback(testbed.redis.close)
+        yield testbed
 
 
 def pin(server: EmbeddedRedis, cores: Cores) -> None:
