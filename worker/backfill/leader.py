@@ -37,6 +37,7 @@ from worker.queue.ledger.connection import (
     RETRYABLE_REDIS_ERRORS,
     stop_if_cancelled,
 )
+from worker.queue.ledger.redis_retry import next_pause
 from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
@@ -58,8 +59,6 @@ FLUSH_SECONDS: Final = 60.0
 PARTS_AHEAD: Final = 2
 SOURCE_TRIES: Final = 5
 SOURCE_PAUSE_SECONDS: Final = 2.0
-FIRST_REDIS_PAUSE_SECONDS: Final = 0.2
-LONGEST_REDIS_PAUSE_SECONDS: Final = 2.0
 ACTIVE: Final = frozenset({BackfillState.RUNNING, BackfillState.PAUSED, BackfillState.CANCELLING})
 
 
@@ -189,14 +188,14 @@ class Leader:
             end: when to give up.
             trouble: that there was already.
         """
-        pause = FIRST_REDIS_PAUSE_SECONDS
+        pause = 0.0
         while True:
             if trouble is not None:
                 self._trouble(trouble)
                 if end is not None and time.monotonic() > end:
                     raise trouble
+                pause = next_pause(pause)
                 await asyncio.sleep(pause)
-                pause = min(LONGEST_REDIS_PAUSE_SECONDS, pause * 2)
                 stop_if_cancelled()
             try:
                 return await act()

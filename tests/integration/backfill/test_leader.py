@@ -429,7 +429,7 @@ async def test_a_leader_that_loses_redis_at_any_seam_goes_on_and_reads_nothing_a
     after: bool,
 ) -> None:
     """Standard input can't be read again, so what was read is kept until it is fed."""
-    monkeypatch.setattr("worker.backfill.leader.FIRST_REDIS_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("worker.queue.ledger.redis_retry.FIRST_PAUSE_SECONDS", 0.01)
     acts, read = 0, Reader.read
     while True:
         folder = tmp_path / str(acts)

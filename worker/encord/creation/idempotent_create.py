@@ -23,10 +23,10 @@ commands may have created, nothing is adopted.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import shlex
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -53,7 +53,7 @@ from worker.errors import (
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.ledger import LOCK_SECONDS
 from worker.queue.ledger.models import Phase, RowState
-from worker.queue.ledger.outage import ONCE
+from worker.queue.ledger.redis_retry import keep_trying
 from worker.queue.outcome import Snooze
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ C = TypeVar("C", bound=Command)
 
 # How soon a command asks again whether an identical one has finished its call.
 LOCKED_SECONDS = 1.0
-CHECKPOINT_PAUSE_SECONDS = 0.5
 FIRST_DOUBT_SECONDS = 1.0
 # How soon the API is asked again for what a person said that it has.
 RESOLVED_SECONDS = 5.0
@@ -316,48 +315,38 @@ class IdempotentCreate(Generic[C]):
         Raises:
             FencedError: the lease is lost; word is left for whoever holds the command now.
         """
-        at = run.now()
-        fenced: FencedError | None = None
         told = False
-        while True:
-            try:
-                if fenced is not None:
-                    owned = OrphanedCreation(
-                        created.uuid,
-                        created.result,
-                        self._owner(run, created),
-                        self._owned_seconds(run),
-                    )
-                    await Orphans.of(run).leave(run.lease, owned, drop_lock=lock)
-                    # It is owned: nobody else could take it for the own one.
-                    await self._leave(run)
-                    raise fenced
-                await self._own(run, created, at=at, drop_lock=lock)
-            except FencedError as exc:
-                if fenced is not None:
-                    raise
-                fenced = exc
-            except RETRYABLE_REDIS_ERRORS as exc:
-                run.dependencies.ledger.outage.failed(ONCE, exc)
-                if not told:
-                    # If this process ends before Redis is back, nothing else names what exists.
-                    log.warning("creation.checkpoint_delayed", uuid=created.uuid)
-                told = True
-                await asyncio.sleep(CHECKPOINT_PAUSE_SECONDS)
-            else:
-                return
+
+        async def tell(_: Exception) -> bool:
+            nonlocal told
+            if not told:
+                # If this process ends before Redis is back, nothing else names what exists.
+                log.warning("creation.checkpoint_delayed", uuid=created.uuid)
+            told = True
+            return False
+
+        own = partial(self._own, run, created, at=run.now(), drop_lock=lock)
+        outage = run.dependencies.ledger.outage
+        try:
+            await keep_trying(own, outage, "checkpoint", on_trouble=tell)
+        except FencedError:
+            leave_word = partial(self._leave_word, run, created, lock)
+            await keep_trying(leave_word, outage, "checkpoint", on_trouble=tell)
+            raise
+
+    async def _leave_word(self, run: RunContext[C], created: Created, lock: str) -> None:
+        owned = OrphanedCreation(
+            created.uuid, created.result, self._owner(run, created), self._owned_seconds(run)
+        )
+        await Orphans.of(run).leave(run.lease, owned, drop_lock=lock)
+        # It is owned: nobody else could take it for the own one.
+        await self._leave(run)
 
     async def _withdraw_surely(self, run: RunContext[C], lock: str) -> None:
         """Withdraws the intent after a refusal: left there, it would look like a doubt."""
         with run.change():
-            while True:
-                try:
-                    await run.checkpoint({}, phase=Phase.IDLE, drop_lock=lock)
-                except RETRYABLE_REDIS_ERRORS as exc:
-                    run.dependencies.ledger.outage.failed(ONCE, exc)
-                    await asyncio.sleep(CHECKPOINT_PAUSE_SECONDS)
-                else:
-                    return
+            withdraw = partial(run.checkpoint, {}, phase=Phase.IDLE, drop_lock=lock)
+            await keep_trying(withdraw, run.dependencies.ledger.outage, "checkpoint")
 
     async def _own(
         self, run: RunContext[C], created: Created, *, at: float, drop_lock: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,7 @@ from schemas.models import DeleteModel, UpdateModel
 from schemas.trainings import DeleteTrainingIteration
 from worker.encord.context import api_of
 from worker.errors import MisconfiguredError, NotSentError, RateLimitedError, RequestRefusedError
-from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
-from worker.queue.ledger.outage import ONCE
+from worker.queue.ledger.redis_retry import keep_trying
 from worker.queue.outcome import Outcome, Succeeded
 from worker.queue.registry import handles
 
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from worker.queue.run_context import RunContext
 
 log = structlog.get_logger(__name__)
-
-CHECKPOINT_PAUSE_SECONDS = 0.5
 
 
 @handles(UpdateModel)
@@ -118,11 +114,4 @@ async def _delete(run: RunContext[Any], call: Callable[[], Awaitable[None]]) -> 
 
 
 async def _checkpoint_surely(run: RunContext[Any], progress: Progress) -> None:
-    while True:
-        try:
-            await run.checkpoint(progress)
-        except RETRYABLE_REDIS_ERRORS as exc:
-            run.dependencies.ledger.outage.failed(ONCE, exc)
-            await asyncio.sleep(CHECKPOINT_PAUSE_SECONDS)
-        else:
-            return
+    await keep_trying(partial(run.checkpoint, progress), run.dependencies.ledger.outage, "checkpoint")

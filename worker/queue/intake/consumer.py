@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -32,10 +33,11 @@ from worker.queue.ledger.keys import GROUP, CommandStream
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.models import AcceptStatus, NewCommand, Rejection
 from worker.queue.ledger.outage import ONCE, STILL_LOST_SECONDS
+from worker.queue.ledger.redis_retry import keep_trying
 from worker.queue.ledger.streams import by_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from redis.asyncio import Redis
 
@@ -43,8 +45,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 2.0
 # A message that took longer to validate lets everything else on the loop have its turn.
 SLOW_SECONDS = 0.02
 # Of so many reads one is of the bulk stream too, though the common one has more.
@@ -157,27 +157,25 @@ class StreamConsumer:
     async def _forget(self, stream: CommandStream, idle_ms: int, name: str = "") -> None:
         await self._forget_consumers(keys=[self._keys.stream(stream)], args=[GROUP, idle_ms, name])
 
-    async def _keep_on(self, part: str, act: Callable[[], Any]) -> None:
-        pause = FIRST_PAUSE_SECONDS
+    async def _keep_on(self, part: str, act: Callable[[], Awaitable[Any]]) -> None:
+        mend = partial(self._mend, part)
         while True:
             stop_if_cancelled()
-            try:
-                await act()
-                self._ledger.outage.worked(part)
-                pause = FIRST_PAUSE_SECONDS
-            except RETRYABLE_REDIS_ERRORS as exc:
-                self._read_own_again()
-                if part == "read":
-                    self._behind = False
-                    self._ahead.begin_anew()
-                if isinstance(exc, ResponseError) and "NOGROUP" in str(exc):
-                    await self._create_groups()
-                    continue
-                self._ledger.outage.failed(part, exc)
-                await asyncio.sleep(pause)
-                pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
+            await keep_trying(act, self._ledger.outage, part, on_trouble=mend)
 
-    async def _create_groups(self) -> None:
+    async def _mend(self, part: str, exc: Exception) -> bool:
+        """Has a part begin anew after trouble; returns whether it was groups that were missing."""
+        self._read_own_again()
+        if part == "read":
+            self._behind = False
+            self._ahead.begin_anew()
+        if isinstance(exc, ResponseError) and "NOGROUP" in str(exc):
+            return await self._create_groups()
+        return False
+
+    async def _create_groups(self) -> bool:
+        """Creates the groups that are missing; returns whether all are there."""
+        complete = True
         for stream in CommandStream:
             key = self._keys.stream(stream)
             try:
@@ -186,7 +184,8 @@ class StreamConsumer:
             except RETRYABLE_REDIS_ERRORS as exc:
                 if "BUSYGROUP" not in str(exc):
                     self._ledger.outage.failed(ONCE, exc)
-                    await asyncio.sleep(FIRST_PAUSE_SECONDS)
+                    complete = False
+        return complete
 
     async def _read_once(self) -> None:
         was_behind = self._behind

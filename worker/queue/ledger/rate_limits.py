@@ -13,6 +13,7 @@ import structlog
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS, stop_if_cancelled
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.outage import ONCE
+from worker.queue.ledger.redis_retry import keep_trying
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -37,7 +38,6 @@ LATE_SECONDS: Final = 0.02
 # that was killed may have held all there are.
 PERMIT_SECONDS: Final = 30.0
 PERMIT_PAUSE_SECONDS: Final = 0.02
-REDIS_PAUSE_SECONDS: Final = 0.5
 
 
 class RedisLimits:
@@ -120,7 +120,7 @@ class RedisLimits:
             try:
                 async with self._taking:
                     while not self._turns:
-                        await self._take()
+                        await keep_trying(self._take, self._ledger.outage, "rate")
                         stop_if_cancelled()
                     at = self._turns.pop(0)
             finally:
@@ -133,15 +133,10 @@ class RedisLimits:
         loop = asyncio.get_running_loop()
         # A turn that nobody waits for would be wasted, so no more are taken than are wanted.
         wanted = max(1, min(self._waiting, int(self._rate * AHEAD_SECONDS)))
-        try:
-            waits = await self._take_turns(
-                keys=[self._turns_key],
-                args=[wanted, round(1_000_000 * self._gap), round(1_000_000 * self._ahead)],
-            )
-        except RETRYABLE_REDIS_ERRORS as exc:
-            self._ledger.outage.failed(ONCE, exc)
-            await asyncio.sleep(REDIS_PAUSE_SECONDS)
-            return
+        waits = await self._take_turns(
+            keys=[self._turns_key],
+            args=[wanted, round(1_000_000 * self._gap), round(1_000_000 * self._ahead)],
+        )
         if not waits:
             # Others have all turns that can be given now.
             await asyncio.sleep(max(self._gap, self._ahead / 20))

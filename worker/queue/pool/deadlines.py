@@ -9,7 +9,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from schemas.parsing import InvalidCommandError
-from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
+from worker.queue.ledger.redis_retry import keep_trying
 from worker.queue.pool.incompatible import give_up_late
 from worker.queue.pool.settling import fields_of, finish_each
 
@@ -23,7 +23,6 @@ log = structlog.get_logger(__name__)
 
 # What was accepted a moment ago may have a deadline before all that are known.
 LONGEST_LOOK_SECONDS: Final = 1.0
-REDIS_PAUSE_SECONDS: Final = 0.5
 MOST_IN_A_SCRIPT: Final = 256
 
 
@@ -38,13 +37,8 @@ class DeadlineWatch:
     async def watch(self) -> None:
         """Ends what is late, at its deadline, until it is cancelled."""
         while True:
-            try:
-                pause = await self._end_late()
-                self._ledger.outage.worked("deadlines")
-            except RETRYABLE_REDIS_ERRORS as exc:
-                # What was claimed meanwhile is due again when its lease ends.
-                self._ledger.outage.failed("deadlines", exc)
-                pause = REDIS_PAUSE_SECONDS
+            # What was claimed before trouble came is due again when its lease ends.
+            pause = await keep_trying(self._end_late, self._ledger.outage, "deadlines")
             await asyncio.sleep(pause)
 
     async def _end_late(self) -> float:

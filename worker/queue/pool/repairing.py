@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 from redis.exceptions import NoPermissionError, ResponseError
 
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
+from worker.queue.ledger.redis_retry import keep_trying
 from worker.queue.ledger.repair import SHOWN
 from worker.queue.ledger.server import SAFE_POLICY, eviction_policy
 from worker.queue.pool.incompatible import LastWord, give_up_lost
@@ -90,14 +92,10 @@ class RepairWatch:
         Work goes on under a wrong one: what Redis throws away it throws away all the same, and
         what has not ended is longer at risk the longer it waits.
         """
+        ask = partial(eviction_policy, self._ledger.redis)
         while True:
             await asyncio.sleep(min(self._every_seconds, POLICY_SECONDS))
-            try:
-                policy = await eviction_policy(self._ledger.redis)
-            except RETRYABLE_REDIS_ERRORS as exc:
-                self._ledger.outage.failed("policy", exc)
-                continue
-            self._ledger.outage.worked("policy")
+            policy = await keep_trying(ask, self._ledger.outage, "policy")
             if policy not in {None, SAFE_POLICY}:
                 log.critical(
                     "redis.may_evict",

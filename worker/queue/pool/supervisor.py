@@ -8,6 +8,7 @@ import time
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -20,6 +21,7 @@ from worker.errors import LedgerLostError, SettingError
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream
 from worker.queue.ledger.outage import ONCE, Outage
+from worker.queue.ledger.redis_retry import keep_trying
 from worker.queue.ledger.server import refuse_unsuitable, server_facts
 from worker.thread_pools import ThreadPool
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from worker.queue.intake.consumer import StreamConsumer
     from worker.queue.ledger.epoch import Epoch
     from worker.queue.ledger.ledger import Ledger
+    from worker.queue.ledger.server import ServerFacts
     from worker.queue.pool.deadlines import DeadlineWatch
     from worker.queue.pool.repairing import RepairWatch
     from worker.queue.pool.witness import Witness
@@ -49,7 +52,6 @@ WAKE_UP_PAUSE_SECONDS = 0.05
 # millisecond of its own core, and whoever is idle looks by itself.
 FULL_WAKE_UP_PAUSE_SECONDS = 0.5
 TRIM_SECONDS = 60.0
-MEET_PAUSE_SECONDS = 1.0
 CANCEL_PAUSE_SECONDS = 0.5
 # With commands due and no wake-up for so many sweeps, Celery's part is in trouble.
 SILENT_SWEEPS = 5
@@ -137,6 +139,7 @@ class Supervisor:
         # A thread of its own: whatever else hangs, others are told that something is due.
         self._wake_ups = ThreadPool("wake-ups", 1)
         self._silent_sweeps = 0
+        self._trim_at = 0.0
         self._own_drain: asyncio.Task[None] | None = None
         self._stopping = False
         self._alarm = ClockAlarm()
@@ -258,33 +261,31 @@ class Supervisor:
             SettingError: it can't.
             LedgerLostError: the ledger was lost and nobody has accepted that.
         """
-        outage = Outage("supervisor.redis_awaited")
-        while True:
-            if self._stopping:
-                raise SystemExit(0)
-            try:
-                facts = await server_facts(components.redis)
-                refuse_unsuitable(facts)
-                await components.epoch.enter(components.witness.recall)
-                components.ledger.epoch = components.epoch.known
-                # Before the first command: none is judged by the clock of this machine.
-                await self._mind_clock(components)
-            except AuthenticationError as exc:
-                raise SettingError(
-                    f"TRAINMASTER_REDIS_URL: the server refuses us: {exc}",
-                    code=ErrorCode.INVALID_SETTING,
-                ) from exc
-            except RETRYABLE_REDIS_ERRORS as exc:
-                outage.failed("start", exc)
-                await asyncio.sleep(MEET_PAUSE_SECONDS)
-            else:
-                outage.worked("start")
-                break
+        facts = await keep_trying(
+            partial(self._meet_once, components), Outage("supervisor.redis_awaited"), "start"
+        )
         if not facts.keeps_what_it_acknowledged:
             log.warning(
                 "supervisor.redis_forgets",
                 advice="a crash of Redis may lose commands: set appendonly yes, appendfsync always",
             )
+
+    async def _meet_once(self, components: Components) -> ServerFacts:
+        if self._stopping:
+            raise SystemExit(0)
+        try:
+            facts = await server_facts(components.redis)
+            refuse_unsuitable(facts)
+            await components.epoch.enter(components.witness.recall)
+            components.ledger.epoch = components.epoch.known
+            # Before the first command: none is judged by the clock of this machine.
+            await self._mind_clock(components)
+        except AuthenticationError as exc:
+            raise SettingError(
+                f"TRAINMASTER_REDIS_URL: the server refuses us: {exc}",
+                code=ErrorCode.INVALID_SETTING,
+            ) from exc
+        return facts
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         # These loops never end by themselves: one that does leaves the worker half dead, and a
@@ -378,21 +379,19 @@ class Supervisor:
 
     async def _sweep(self, components: Components) -> None:
         """Finds what is due though nobody was told: retries, polls, lost wake-ups, dead runs."""
-        trim_at = 0.0
+        sweep = partial(self._sweep_once, components)
         while True:
             await asyncio.sleep(self._times.sweep)
-            try:
-                await components.epoch.check()
-                due = sum(await components.ledger.count_due(await self._mind_clock(components)))
-                self.notify(due)
-                self._watch_silence(components, due)
-                if time.monotonic() >= trim_at:
-                    trim_at = time.monotonic() + TRIM_SECONDS
-                    await components.ledger.trim_events(self._times.event_retention)
-            except RETRYABLE_REDIS_ERRORS as exc:
-                components.ledger.outage.failed("sweep", exc)
-            else:
-                components.ledger.outage.worked("sweep")
+            await keep_trying(sweep, components.ledger.outage, "sweep")
+
+    async def _sweep_once(self, components: Components) -> None:
+        await components.epoch.check()
+        due = sum(await components.ledger.count_due(await self._mind_clock(components)))
+        self.notify(due)
+        self._watch_silence(components, due)
+        if time.monotonic() >= self._trim_at:
+            self._trim_at = time.monotonic() + TRIM_SECONDS
+            await components.ledger.trim_events(self._times.event_retention)
 
     async def _mind_clock(self, components: Components) -> int:
         """Learns Redis' time, and mends what a clock that went back has made late; in ms."""

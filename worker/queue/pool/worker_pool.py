@@ -20,6 +20,7 @@ from worker.errors import FencedError
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.models import RowState
 from worker.queue.ledger.outage import ONCE
+from worker.queue.ledger.redis_retry import FIRST_PAUSE_SECONDS, keep_trying, next_pause
 from worker.queue.pool.settling import REDIS_AWAY, fields_of
 from worker.queue.telemetry import context_of
 
@@ -38,13 +39,11 @@ log = structlog.get_logger(__name__)
 
 # More in one script would hold Redis for milliseconds.
 MOST_IN_A_SCRIPT = 256
-REDIS_PAUSE_SECONDS = 0.25
 # So long free slots are gathered, to be filled by one script; whoever is due waits no longer.
 GATHER_SECONDS = 0.02
 CLOSE_PAUSE_SECONDS = 0.2
 CLAIM_PAUSE_SECONDS = 0.01
 BREAKER_PAUSE_SECONDS = 0.5
-LONGEST_REDIS_PAUSE_SECONDS = 2.0
 # While the intake is behind, the bulk lane's share is filled so often, or runs that are over soon
 # would keep the loop from reading.
 BULK_PAUSE_SECONDS = 0.25
@@ -204,7 +203,8 @@ class WorkerPool:
             )
         except RETRYABLE_REDIS_ERRORS as exc:
             self._ledger.outage.failed("claim", exc)
-            await asyncio.sleep(REDIS_PAUSE_SECONDS)
+            # Once: the drain may have to end meanwhile.
+            await asyncio.sleep(FIRST_PAUSE_SECONDS)
             return
         self._ledger.outage.worked("claim")
         # A full answer may hide more; so may one that the bulk lane's bound cut short.
@@ -316,35 +316,29 @@ class WorkerPool:
 
     async def settle(self) -> None:
         """Records finishes in the ledger, many in one script, until it is cancelled."""
-        pause = REDIS_PAUSE_SECONDS
+        pause = 0.0
         while True:
             if not self._finishes:
                 self._finished.set()
                 await self._finishing.wait()
             self._finishing.clear()
-            batch = self._finishes[:MOST_IN_A_SCRIPT]
-            if not batch:
+            if not self._finishes:
                 continue
             self._finished.clear()
-            try:
-                is_settled = await self._settle_batch(batch)
-            except RETRYABLE_REDIS_ERRORS as exc:
-                self._ledger.outage.failed("settle", exc)
-                is_settled = False
+            if await keep_trying(self._settle_batch, self._ledger.outage, "settle"):
+                pause = 0.0
             else:
-                self._ledger.outage.worked("settle")
-            if is_settled:
-                pause = REDIS_PAUSE_SECONDS
-            else:
+                pause = next_pause(pause)
                 await asyncio.sleep(pause)
-                pause = min(LONGEST_REDIS_PAUSE_SECONDS, pause * 2)
 
-    async def _settle_batch(self, batch: list[RunResult]) -> bool:
+    async def _settle_batch(self) -> bool:
         """Records finishes in one script; returns whether none of them is left.
 
         Raises:
             redis.exceptions.RedisError: Redis takes none of them.
         """
+        # Anew for each try: one that failed may have recorded some of them.
+        batch = self._finishes[:MOST_IN_A_SCRIPT]
         try:
             done = await self._ledger.finish(batch)
         except REDIS_AWAY:
