@@ -114,4 +114,5 @@ async def _delete(run: RunContext[Any], call: Callable[[], Awaitable[None]]) -> 
 
 
 async def _checkpoint_surely(run: RunContext[Any], progress: Progress) -> None:
-    await keep_trying(partial(run.checkpoint, progress), run.dependencies.ledger.outage, "checkpoint")
+    outage = run.dependencies.ledger.outage
+    await keep_trying(partial(run.checkpoint, progress), outage, "checkpoint")

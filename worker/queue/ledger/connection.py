@@ -71,6 +71,17 @@ class _Packed(AbstractConnection):
             raise ConnectionResetError(errno.ECONNRESET, "the connection has closed") from exc
         await writer.drain()
 
+    async def can_read(self) -> bool:
+        """Has the pool connect anew where the server has closed the connection, or bytes wait.
+
+        By itself redis-py 8.1 hands such a connection out: it keeps bytes for notices of
+        maintenance, and takes the end of a connection for bytes. After a restart of Redis each
+        connection that had been idle would cost one command.
+        """
+        if await cast("Any", self._parser).can_read():
+            raise ConnectionResetError(errno.ECONNRESET, "the connection has closed")
+        return False
+
     def pack_command(self, *args: Any) -> list[bytes]:
         command, *rest = args
         name = command.encode() if isinstance(command, str) else command

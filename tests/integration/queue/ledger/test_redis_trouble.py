@@ -457,3 +457,29 @@ def test_a_connection_that_closes_before_a_command_is_written_is_a_passing_troub
         loop.run_until_complete(asyncio.wait_for(write_too_late(), 30))
     finally:
         loop.close()
+
+
+async def test_connections_that_a_restart_of_redis_has_closed_cost_no_command(
+    redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    """Each of them would else be told as a loss of Redis, long after it is back."""
+    with EmbeddedRedis(tmp_path / "restarted", server=redis_server.server) as server:
+        redis = connect(server.url)
+        pool: Any = redis.connection_pool
+        idle = [await pool.get_connection() for _ in range(3)]
+        for connection in idle:
+            await pool.release(connection)
+        server.kill()
+        await asyncio.gather(*(connection._reader.read() for connection in idle))
+        server.start()
+        # All at the same time: one by one they would all have the same connection.
+        for connection in [await _asked(pool) for _ in idle]:
+            await pool.release(connection)
+        await redis.aclose()
+
+
+async def _asked(pool: Any) -> Any:
+    connection = await pool.get_connection()
+    await connection.send_command("PING", check_health=False)
+    assert await connection.read_response() == b"PONG"
+    return connection
