@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from demo.course import Trained
+    from demo.scenario import Trained
 
 # Ink, grid and line by the page's theme; the ground is the page's own.
 THEMES: Final = {

@@ -11,18 +11,18 @@ import orjson
 from PIL import Image
 
 from demo.curves import curve_name, draw_curve
+from demo.frames import SURE_ENOUGH
 from demo.pictures import draw_item
 from demo.plan import MODELS
 from demo.report import SHORT_FORM, Verdict, shown_score
-from demo.sights import SURE_ENOUGH
 from schemas.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from demo.course import Trained
+    from demo.dataset import Item, Project
     from demo.report import Report
-    from demo.world import Item, Project
+    from demo.scenario import Trained
 
 PAGE: Final = "index.html"
 EVENTS: Final = "events.jsonl"
@@ -47,14 +47,14 @@ def write_page(report: Report, output: Path) -> Path:
         verdict_class="bad" if report.complaints else "good",
         complaints=_complaints(report),
         figures=_figures(report),
-        scores_note=_NOTE if report.extent.floors else SHORT_FORM,
+        scores_note=_NOTE if report.demo_size.floors else SHORT_FORM,
         results="".join(_result(report, trained) for trained in report.trained),
         curves="".join(_curve(trained) for trained in report.trained),
         project_titles="".join(
-            f"<th>{escape(project.title)}</th>" for project in report.world.projects
+            f"<th>{escape(project.title)}</th>" for project in report.dataset.projects
         ),
         mappings=_mappings(report),
-        projects="".join(_project(report, project, output) for project in report.world.projects),
+        projects="".join(_project(report, project, output) for project in report.dataset.projects),
         command=escape(command),
         events=escape(events),
         files="".join(f'<li><a href="{name}">{name}</a></li>' for name in (EVENTS, *LOGS)),
@@ -82,12 +82,12 @@ def _figures(report: Report) -> str:
 def _result(report: Report, trained: Trained) -> str:
     plan, verdict = trained.plan, report.verdict(trained)
     meter = ""
-    if report.extent.floors:
+    if report.demo_size.floors:
         meter = (
             f'<span class="meter"><i style="width:{trained.score:.1%}"></i>'
             f'<b style="left:{plan.measure.floor:.1%}"></b></span>'
         )
-    floor = plan.measure.floor if report.extent.floors else "–"
+    floor = plan.measure.floor if report.demo_size.floors else "–"
     images = f"{len(trained.predicted)} ({trained.frames})"
     return (
         f"<tr><th>{escape(trained.name)}<small>{plan.architecture}</small></th>"
@@ -119,7 +119,7 @@ def _mappings(report: Report) -> str:
             cells = "".join(
                 f'<td><span class="swatch" style="background:{feature.color}"></span>'
                 f"{escape(feature.name)} <code>{escape(feature.feature_hash)}</code></td>"
-                for feature in (plan.feature(name, project) for project in report.world.projects)
+                for feature in (plan.feature(name, project) for project in report.dataset.projects)
             )
             first = f'<th rowspan="{len(plan.features)}">{plan.name}</th>' if number == 0 else ""
             rows.append(f"<tr>{first}<td>{escape(name)}</td>{cells}</tr>")
@@ -128,7 +128,7 @@ def _mappings(report: Report) -> str:
 
 def _project(report: Report, project: Project, output: Path) -> str:
     """Returns the section of a project, and draws its pictures."""
-    items = report.extent.held_out(project)
+    items = report.demo_size.held_out(project)
     drawn = [(item, f"{PICTURES}/{project.slug}-{item.name}.jpg") for item in items]
     for item, name in drawn:
         draw_item(item, project, report.latest, output / name)

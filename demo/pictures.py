@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from demo.canvas import Canvas, parse_color, text_width
-from demo.sights import predicted_sights, true_sights
+from demo.frames import predicted_frames, true_frames
 from worker.backfill.images import in_rgb, orientation, upright
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from demo.course import Trained
-    from demo.sights import Shown, Sight
-    from demo.world import Feature, Item, Project
+    from demo.dataset import Feature, Item, Project
+    from demo.frames import Frame, Shown
+    from demo.scenario import Trained
 
 _GROUND: Final = (22, 26, 33)
 _INK: Final = (226, 230, 236)
@@ -111,21 +111,21 @@ def draw_item(item: Item, project: Project, models: Sequence[Trained], file: Pat
     """Writes one picture: the item's truth beside what the models found."""
     frames = read_frames(item.file)
     rows = {
-        "truth": true_sights(item, project),
-        "predicted": predicted_sights(item, project, models),
+        "truth": true_frames(item, project),
+        "predicted": predicted_frames(item, project, models),
     }
     layout = _layout(item, frames[0].shape)
     legend = _legend_rows(_seen_features(*rows.values()), layout.whole_width)
     height = layout.legend_top + len(legend) * _LEGEND_ROW + _MARGIN
     canvas = Canvas(layout.whole_width, height, _GROUND)
-    for row, (name, sights) in enumerate(rows.items()):
+    for row, (name, shown_frames) in enumerate(rows.items()):
         for number, picture in enumerate(frames):
             panel = layout.panel(row, number)
             heading = name if item.frames == 1 else f"{name}, frame {number}"
             canvas.text(panel.left, panel.top - _HEADING + 4, heading, _INK, _TEXT)
             _draw_frame(canvas, panel, picture)
-            _draw_things(canvas, panel, sights[: number + 1], tracked=item.frames > 1)
-            _draw_option(canvas, panel, sights[number], rows["truth"][number])
+            _draw_things(canvas, panel, shown_frames[: number + 1], tracked=item.frames > 1)
+            _draw_option(canvas, panel, shown_frames[number], rows["truth"][number])
     _draw_legend(canvas, legend, layout.legend_top)
     canvas.save(file)
 
@@ -136,9 +136,11 @@ def _draw_frame(canvas: Canvas, panel: _Panel, picture: NDArray[np.uint8]) -> No
     canvas.paste(np.asarray(grown, np.uint8), panel.left, panel.top)
 
 
-def _draw_things(canvas: Canvas, panel: _Panel, sights: Sequence[Sight], *, tracked: bool) -> None:
-    """Draws the things of the last sight; those before it tell where they came from."""
-    now = sights[-1].things
+def _draw_things(
+    canvas: Canvas, panel: _Panel, shown_frames: Sequence[Frame], *, tracked: bool
+) -> None:
+    """Draws the things of the last frame; those before it tell where they came from."""
+    now = shown_frames[-1].things
     for thing in now:
         points, color = panel.place(thing.outline), parse_color(thing.feature.color)
         if thing.feature.type == "polygon":
@@ -146,7 +148,7 @@ def _draw_things(canvas: Canvas, panel: _Panel, sights: Sequence[Sight], *, trac
         canvas.outline(points, color)
     for thing in now:
         color = parse_color(thing.feature.color)
-        way = [each.centre for sight in sights for each in sight.things if _same(each, thing)]
+        way = [each.centre for frame in shown_frames for each in frame.things if _same(each, thing)]
         if tracked and len(way) > 1:
             canvas.trail(panel.place(np.array(way)), color)
         parts = [thing.feature.name, *([f"#{thing.track}"] if tracked else [])]
@@ -160,24 +162,24 @@ def _same(one: Shown, other: Shown) -> bool:
     return one.track == other.track and one.feature.type == other.feature.type
 
 
-def _draw_option(canvas: Canvas, panel: _Panel, sight: Sight, truth: Sight) -> None:
+def _draw_option(canvas: Canvas, panel: _Panel, frame: Frame, truth: Frame) -> None:
     """Writes the class of the frame below it, in green or red where it was predicted."""
-    name = "no class" if sight.option is None else sight.option.name
+    name = "no class" if frame.option is None else frame.option.name
     color = _FAINT
-    if sight is not truth:
-        color = _RIGHT if sight.option == truth.option else _WRONG
-        if sight.option_confidence is not None:
-            name += f" {sight.option_confidence:.2f}"
+    if frame is not truth:
+        color = _RIGHT if frame.option == truth.option else _WRONG
+        if frame.option_confidence is not None:
+            name += f" {frame.option_confidence:.2f}"
     canvas.text(panel.left, panel.top + panel.height + 4, name, color, _TEXT)
 
 
-def _seen_features(*rows: Sequence[Sight]) -> list[Feature]:
+def _seen_features(*rows: Sequence[Frame]) -> list[Feature]:
     """Returns the features of all things, each once, in the order of their names."""
     found = {
         thing.feature.feature_hash: thing.feature
-        for sights in rows
-        for sight in sights
-        for thing in sight.things
+        for shown_frames in rows
+        for frame in shown_frames
+        for thing in frame.things
     }
     return sorted(found.values(), key=lambda feature: feature.name)
 

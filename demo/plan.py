@@ -15,8 +15,8 @@ from schemas.enums import ModelArchitecture, PredictTask
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from demo.dataset import Feature, Item, Project
     from demo.scores import Scored
-    from demo.world import Feature, Item, Project
 
 # Where a model is trained again, so many-th of its labels are new then.
 _KEPT_BACK: Final = 3
@@ -99,7 +99,7 @@ class ModelPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class DemoSize:
     """How much of everything; the short form shows that it works, not how well it learns.
 
     Attributes:
@@ -133,7 +133,7 @@ def spread(items: list[Item], most: int | None) -> list[Item]:
     return [items[number * len(items) // most] for number in range(most)]
 
 
-FULL: Final = Extent(
+FULL: Final = DemoSize(
     batch_size=8,
     most_labels=None,
     most_items=None,
@@ -141,7 +141,7 @@ FULL: Final = Extent(
     floors=True,
     takes="about three minutes on two cores",
 )
-QUICK: Final = Extent(
+QUICK: Final = DemoSize(
     batch_size=8,
     most_labels=16,
     most_items=6,

@@ -1,7 +1,7 @@
 """The demo's child processes: in groups of their own, logged to files, and gone whatever happens.
 
 An end in good order stops them one by one. For any other end of the demo, `kill -9` included,
-a guardian process waits that kills and deletes what is left.
+a reaper process waits that kills and deletes what is left.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _LAST_LINES: Final = 20
 _LAST_BYTES: Final = 16_384
 
 
-class Guardian:
+class Reaper:
     """The process that outlives this one for a moment, to clean up."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
             # Where we are called, a folder may have a demo.py of its own.
-            [sys.executable, "-P", "-m", "demo.guardian"],
+            [sys.executable, "-P", "-m", "demo.reaper"],
             stdin=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
 
     def __enter__(self) -> Self:
-        """Returns the guardian, which listens."""
+        """Returns the reaper, which listens."""
         return self
 
     def __exit__(
@@ -94,10 +94,10 @@ class Child:
         log_file: where its stdout and stderr go.
     """
 
-    def __init__(self, name: str, log_file: Path, guardian: Guardian) -> None:
+    def __init__(self, name: str, log_file: Path, reaper: Reaper) -> None:
         self.name = name
         self.log_file = log_file
-        self._guardian = guardian
+        self._reaper = reaper
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -116,7 +116,7 @@ class Child:
                 stderr=log,
                 start_new_session=True,
             )
-        self._guardian.guard_group(self.pid)
+        self._reaper.guard_group(self.pid)
 
     async def until(self, ready: Callable[[], bool]) -> None:
         """Returns once it is ready.
@@ -157,7 +157,7 @@ class Child:
                 self.kill()
                 await process.wait()
         self.kill()
-        self._guardian.release_group(process.pid)
+        self._reaper.release_group(process.pid)
         self._process = None
 
     def kill(self) -> None:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from demo.course import Trained
+    from demo.dataset import Dataset
     from demo.errors import CommandFailedError
-    from demo.plan import Extent
-    from demo.world import World
+    from demo.plan import DemoSize
+    from demo.scenario import Trained
 
 SHORT_FORM: Final = (
     "Scores are not judged: two epochs on a few labels show that all steps work, not how well "
@@ -52,15 +52,15 @@ class Report:
     failures: Sequence[CommandFailedError]
     commands: Sequence[Mapping[str, Any]]
     events: Sequence[Mapping[str, Any]]
-    extent: Extent
-    world: World
+    demo_size: DemoSize
+    dataset: Dataset
     seconds: float
 
     @property
     def complaints(self) -> list[str]:
         """Returns a line for everything that did not go as it must; none is success."""
         failed = [str(failure) for failure in self.failures]
-        if not self.extent.floors:
+        if not self.demo_size.floors:
             return failed
         return failed + [
             f"{trained.name}: {trained.plan.measure.name} is {trained.score:.3f}, "
@@ -76,7 +76,7 @@ class Report:
 
     def verdict(self, trained: Trained) -> Verdict:
         """Returns what is thought of a training's score."""
-        if not self.extent.floors:
+        if not self.demo_size.floors:
             return Verdict.NOT_JUDGED
         return Verdict.PASSED if trained.passed else Verdict.FAILED
 
@@ -93,7 +93,7 @@ def print_results(report: Report, console: Console) -> None:
             console.print(line, highlight=False)
     else:
         console.print(_table(report))
-    if not report.extent.floors:
+    if not report.demo_size.floors:
         console.print(SHORT_FORM, highlight=False)
     console.print(
         f"{counted(len(report.commands), 'command')}, {counted(len(report.events), 'event')}, "
@@ -119,13 +119,13 @@ def _table(report: Report) -> Table:
 
 def shown_score(report: Report, trained: Trained) -> str:
     """Returns a score for people; that of the short form would only look like a defect."""
-    return f"{trained.score:.3f}" if report.extent.floors else "–"
+    return f"{trained.score:.3f}" if report.demo_size.floors else "–"
 
 
 def _cells(report: Report, trained: Trained) -> tuple[str, ...]:
     return (
         f"{shown_score(report, trained)} {trained.plan.measure.name}",
-        f"{trained.plan.measure.floor}" if report.extent.floors else "–",
+        f"{trained.plan.measure.floor}" if report.demo_size.floors else "–",
         f"{len(trained.predicted)} ({trained.frames})",
         f"{trained.seconds}",
         report.verdict(trained),

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from demo.board import Board
-from demo.course import Course
+from demo.client import DemoClient
 from demo.errors import DemoError, OverdueError
-from demo.exchange import Exchange
 from demo.page import CURVES, EVENTS, LOGS, PAGE, PICTURES, write_page
 from demo.plan import FULL, MODELS, QUICK
-from demo.processes import Guardian
+from demo.processes import Reaper
+from demo.progress import Progress
 from demo.report import Report, print_results
-from demo.stage import NAMESPACE, running_stage
+from demo.scenario import Scenario
+from demo.servers import NAMESPACE, running_servers
 from trainmaster_client import AsyncClient, ClientError
 from worker.errors import SettingError
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
@@ -27,8 +27,8 @@ from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from demo.plan import Extent
-    from demo.stage import Stage
+    from demo.plan import DemoSize
+    from demo.servers import Servers
 
 # Several times what it takes on two slow cores: something hangs.
 LONGEST_SECONDS: Final = 1200
@@ -92,14 +92,14 @@ async def _stoppable(options: Options, console: Console) -> int:
 
 async def _guarded(options: Options, console: Console) -> int:
     folder = Path(tempfile.mkdtemp(prefix="trainmaster-demo-"))
-    with Guardian() as guardian, contextlib.ExitStack() as last:
+    with Reaper() as reaper, contextlib.ExitStack() as last:
         if options.keep:
             last.callback(_tell_how_to_go_on, folder, console)
         else:
-            guardian.guard_folder(folder)
+            reaper.guard_folder(folder)
             last.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
-            report = await _perform(options, folder, guardian, console)
+            report = await _perform(options, folder, reaper, console)
         except (DemoError, SettingError, ClientError, *RETRYABLE_REDIS_ERRORS) as error:
             console.print(f"demo: {error}", style="red", soft_wrap=True, markup=False)
             return 1
@@ -108,57 +108,61 @@ async def _guarded(options: Options, console: Console) -> int:
     return 1 if report.complaints else 0
 
 
-async def _perform(options: Options, folder: Path, guardian: Guardian, console: Console) -> Report:
-    extent = QUICK if options.quick else FULL
+async def _perform(options: Options, folder: Path, reaper: Reaper, console: Console) -> Report:
+    demo_size = QUICK if options.quick else FULL
     console.print(
-        f"Training, attaching and predicting on this machine; {extent.takes}.", highlight=False
+        f"Training, attaching and predicting on this machine; {demo_size.takes}.", highlight=False
     )
-    with Board(console) as board:
-        board.say("servers", "starting Redis, sandbox and worker")
-        async with running_stage(folder, options.output, guardian) as stage:
-            (folder / GO_ON).write_text(stage.how_to_go_on(), "utf-8")
-            board.say("servers", "running")
-            courses, exchange = await _play(stage, extent, options.output, board)
+    with Progress(console) as progress:
+        progress.say("servers", "starting Redis, sandbox and worker")
+        async with running_servers(folder, options.output, reaper) as servers:
+            (folder / GO_ON).write_text(servers.how_to_go_on(), "utf-8")
+            progress.say("servers", "running")
+            scenarios, demo_client = await _play(servers, demo_size, options.output, progress)
             # The pictures are made of the sandbox's files.
-            board.say("servers", "running, and drawing what was found")
+            progress.say("servers", "running, and drawing what was found")
             report = Report(
-                trained=[trained for course in courses for trained in course.trained],
-                failures=[course.failure for course in courses if course.failure is not None],
-                commands=exchange.commands,
-                events=exchange.events,
-                extent=extent,
-                world=stage.world,
-                seconds=board.seconds,
+                trained=[trained for scenario in scenarios for trained in scenario.trained],
+                failures=[
+                    scenario.failure for scenario in scenarios if scenario.failure is not None
+                ],
+                commands=demo_client.commands,
+                events=demo_client.events,
+                demo_size=demo_size,
+                dataset=servers.dataset,
+                seconds=progress.seconds,
             )
             await asyncio.to_thread(write_page, report, options.output)
-        board.say("servers", "stopped")
+        progress.say("servers", "stopped")
     return report
 
 
 async def _play(
-    stage: Stage, extent: Extent, output: Path, board: Board
-) -> tuple[list[Course], Exchange]:
-    """Sends all models on their courses, side by side, and returns when all have ended.
+    servers: Servers, demo_size: DemoSize, output: Path, progress: Progress
+) -> tuple[list[Scenario], DemoClient]:
+    """Plays the scenarios of all models side by side, and returns when all have ended.
 
     Raises:
         ChildError: a child ended meanwhile.
         OverdueError: it takes far too long.
     """
-    async with AsyncClient(stage.redis.url, namespace=NAMESPACE) as client:
+    async with AsyncClient(servers.redis.url, namespace=NAMESPACE) as client:
         with (output / EVENTS).open("wb") as journal:
-            exchange = Exchange(client, journal, board.count)
-            return await _play_courses(stage, extent, output, board, exchange), exchange
+            demo_client = DemoClient(client, journal, progress.count)
+            return await _play_scenarios(
+                servers, demo_size, output, progress, demo_client
+            ), demo_client
 
 
-async def _play_courses(
-    stage: Stage, extent: Extent, output: Path, board: Board, exchange: Exchange
-) -> list[Course]:
-    courses = _courses(extent, stage, exchange, board)
+async def _play_scenarios(
+    servers: Servers, demo_size: DemoSize, output: Path, progress: Progress, demo_client: DemoClient
+) -> list[Scenario]:
+    scenarios = _scenarios(demo_size, servers, demo_client, progress)
     watchers = [
         asyncio.create_task(act)
-        for act in (exchange.follow(), stage.worker.watch(), stage.sandbox.watch())
+        for act in (demo_client.follow(), servers.worker.watch(), servers.sandbox.watch())
     ]
-    runs = [asyncio.create_task(course.run()) for course in courses]
+    runs = [asyncio.create_task(scenario.run()) for scenario in scenarios]
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
             await _all_or_first_trouble(runs, watchers)
@@ -169,22 +173,33 @@ async def _play_courses(
         for task in (*runs, *watchers):
             task.cancel()
         await asyncio.gather(*runs, *watchers, return_exceptions=True)
-    return courses
+    return scenarios
 
 
-def _courses(extent: Extent, stage: Stage, exchange: Exchange, board: Board) -> list[Course]:
-    """Returns a course for each model; each lets the next one train once its own training runs."""
+def _scenarios(
+    demo_size: DemoSize, servers: Servers, demo_client: DemoClient, progress: Progress
+) -> list[Scenario]:
+    """Returns a scenario for each model; a next one trains once the training before it runs."""
     turn = asyncio.Event()
     turn.set()
-    courses = []
+    scenarios = []
     for plan in MODELS:
         under_way = asyncio.Event()
-        projects = stage.world.projects
-        courses.append(
-            Course(plan, extent, projects, exchange, board.say, turn, under_way, stage.losses)
+        projects = servers.dataset.projects
+        scenarios.append(
+            Scenario(
+                plan,
+                demo_size,
+                projects,
+                demo_client,
+                progress.say,
+                turn,
+                under_way,
+                servers.losses,
+            )
         )
         turn = under_way
-    return courses
+    return scenarios
 
 
 async def _all_or_first_trouble(

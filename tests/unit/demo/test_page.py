@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from demo.course import Trained
+from demo.dataset import Dataset, Feature, Item, Project
 from demo.errors import CommandFailedError
 from demo.page import write_page
 from demo.plan import DETECTION, FULL
 from demo.report import Report
-from demo.world import Feature, Item, Project, World
+from demo.scenario import Trained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,8 +51,8 @@ def report(tmp_path: Path, score: float, *failures: CommandFailedError) -> Repor
         failures=failures,
         commands=[PREDICT],
         events=EVENTS,
-        extent=FULL,
-        world=World("http://127.0.0.1:1", tmp_path / "key", (project,)),
+        demo_size=FULL,
+        dataset=Dataset("http://127.0.0.1:1", tmp_path / "key", (project,)),
         seconds=98.7,
     )
 

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from demo.canvas import Canvas, parse_color
-from demo.course import Trained
 from demo.curves import curve_name, draw_curve
+from demo.dataset import Feature, Item, Project
+from demo.frames import predicted_frames, true_frames
 from demo.pictures import draw_item, read_frames
 from demo.plan import CLASSIFICATION, DETECTION
-from demo.sights import predicted_sights, true_sights
-from demo.world import Feature, Item, Project
+from demo.scenario import Trained
 from tests.turned import RED as RED_PIXEL
 from tests.turned import corners, turned_file
 
@@ -158,21 +158,25 @@ def test_the_same_object_has_one_track_number_in_all_frames(tmp_path: Path) -> N
         "1": [found("b")],
         "2": [found("c"), found("a")],
     }
-    sights = predicted_sights(item, PROJECT, [trained(frames)])
-    assert [[thing.track for thing in sight.things] for sight in sights] == [[1, 2], [2], [3, 1]]
+    shown_frames = predicted_frames(item, PROJECT, [trained(frames)])
+    assert [[thing.track for thing in frame.things] for frame in shown_frames] == [
+        [1, 2],
+        [2],
+        [3, 1],
+    ]
 
 
 def test_what_a_model_is_not_sure_of_is_not_drawn(tmp_path: Path) -> None:
     doubtful = {**found("a"), "confidence": 0.49}
-    (sight,) = predicted_sights(still(tmp_path), PROJECT, [trained({"0": [doubtful, found("b")]})])
-    assert [thing.confidence for thing in sight.things] == [0.9]
+    (frame,) = predicted_frames(still(tmp_path), PROJECT, [trained({"0": [doubtful, found("b")]})])
+    assert [thing.confidence for thing in frame.things] == [0.9]
 
 
 def test_a_frame_without_a_prediction_shows_nothing(tmp_path: Path) -> None:
     option = {"feature_id_child": "h-plain", "confidence": 0.7}
     item = clip(tmp_path, 2)
     models = [trained({"0": [found("a")]}), trained({"0": option, "1": None}, CLASSIFICATION)]
-    first, second = predicted_sights(item, PROJECT, models)
+    first, second = predicted_frames(item, PROJECT, models)
     assert (len(first.things), first.option, first.option_confidence) == (1, PLAIN, 0.7)
     assert (len(second.things), second.option) == (0, None)
 
@@ -181,12 +185,12 @@ def test_boxes_and_polygons_of_the_truth_become_outlines(tmp_path: Path) -> None
     star = {"featureHash": "h-star", "track": 1, "polygon": TRIANGLE}
     truth = [{"objects": [*frame()["objects"], star], "classification": None}]
     item = Item("d", "l", tmp_path, 1, "heldout", truth)
-    (sight,) = true_sights(item, PROJECT)
-    box, outline = sight.things
+    (shown,) = true_frames(item, PROJECT)
+    box, outline = shown.things
     assert box.outline.tolist() == [[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.75]]
     assert outline.outline.tolist() == [[0.1, 0.1], [0.9, 0.1], [0.5, 0.9]]
     assert (box.track, outline.track) == (1, 2)
-    assert sight.option is None
+    assert shown.option is None
 
 
 def test_a_filled_shape_tints_what_lies_inside_and_nothing_else() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from demo.dataset import Feature, Item, Project
 from demo.plan import CLASSIFICATION, DETECTION, MODELS, SEGMENTATION, spread
-from demo.world import Feature, Item, Project
 
 
 def ontology(names: str, feature_type: str) -> list[Feature]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from demo.errors import ChildError
-from demo.processes import Child, Guardian
+from demo.processes import Child, Reaper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,12 +24,12 @@ STUBBORN = f"import signal; signal.signal(15, signal.SIG_IGN); print('up', flush
 # A parent of a child, as the demo is one: it prints the child's number and hangs.
 PARENT = f"""
 import asyncio, sys, pathlib
-from demo.processes import Child, Guardian
+from demo.processes import Child, Reaper
 async def main():
-    with Guardian() as guardian:
+    with Reaper() as reaper:
         folder = pathlib.Path(sys.argv[1])
-        guardian.guard_folder(folder / "state")
-        child = Child("child", folder / "log", guardian)
+        reaper.guard_folder(folder / "state")
+        child = Child("child", folder / "log", reaper)
         await child.start([sys.executable, "-c", {STUBBORN!r}], {{}})
         await child.until(lambda: "up" in child.last_lines())
         print(child.pid, flush=True)
@@ -39,8 +39,8 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def guardian() -> Iterator[Guardian]:
-    with Guardian() as one:
+def reaper() -> Iterator[Reaper]:
+    with Reaper() as one:
         yield one
 
 
@@ -59,25 +59,25 @@ def wait_until_gone(pid: int) -> None:
         time.sleep(0.02)
 
 
-async def started(code: str, tmp_path: Path, guardian: Guardian) -> Child:
-    child = Child("child", tmp_path / "log", guardian)
+async def started(code: str, tmp_path: Path, reaper: Reaper) -> Child:
+    child = Child("child", tmp_path / "log", reaper)
     await child.start([sys.executable, "-c", code], {})
     return child
 
 
 async def test_a_child_that_ends_before_it_is_ready_shows_its_last_lines(
-    tmp_path: Path, guardian: Guardian
+    tmp_path: Path, reaper: Reaper
 ) -> None:
-    child = await started("raise SystemExit('the port is taken')", tmp_path, guardian)
+    child = await started("raise SystemExit('the port is taken')", tmp_path, reaper)
     with pytest.raises(ChildError, match="the child ended with 1; its last lines:\nthe port is t"):
         await child.until(lambda: False)
     await child.stop()
 
 
 async def test_a_child_that_is_killed_meanwhile_is_told_by_its_signal(
-    tmp_path: Path, guardian: Guardian
+    tmp_path: Path, reaper: Reaper
 ) -> None:
-    child = await started(SLEEP, tmp_path, guardian)
+    child = await started(SLEEP, tmp_path, reaper)
     watcher = asyncio.create_task(child.watch())
     os.kill(child.pid, signal.SIGKILL)
     with pytest.raises(ChildError, match="the child was ended by SIGKILL"):
@@ -85,14 +85,14 @@ async def test_a_child_that_is_killed_meanwhile_is_told_by_its_signal(
     await child.stop()
 
 
-async def test_stopping_ends_a_childs_own_children_too(tmp_path: Path, guardian: Guardian) -> None:
+async def test_stopping_ends_a_childs_own_children_too(tmp_path: Path, reaper: Reaper) -> None:
     code = (
         "import subprocess, sys\n"
         f"child = subprocess.Popen([sys.executable, '-c', {SLEEP!r}])\n"
         "print(child.pid, flush=True)\n"
         "child.wait()"
     )
-    child = await started(code, tmp_path, guardian)
+    child = await started(code, tmp_path, reaper)
     await child.until(lambda: bool(child.last_lines()))
     grandchild = int(child.last_lines())
     await child.stop()
@@ -120,9 +120,9 @@ def test_kill_9_of_the_demo_leaves_no_child_and_no_folder(tmp_path: Path) -> Non
 
 def test_what_was_released_is_left_alone() -> None:
     with subprocess.Popen([sys.executable, "-c", SLEEP], start_new_session=True) as other:
-        with Guardian() as guardian:
-            guardian.guard_group(other.pid)
-            guardian.release_group(other.pid)
+        with Reaper() as reaper:
+            reaper.guard_group(other.pid)
+            reaper.release_group(other.pid)
         assert other.poll() is None
         other.kill()
 
@@ -133,6 +133,6 @@ def test_the_guardian_is_ours_where_the_current_folder_has_a_demo_of_its_own(
     (tmp_path / "demo.py").write_text("raise SystemExit('not meant')")
     (tmp_path / "state").mkdir()
     monkeypatch.chdir(tmp_path)
-    with Guardian() as guardian:
-        guardian.guard_folder(tmp_path / "state")
+    with Reaper() as reaper:
+        reaper.guard_folder(tmp_path / "state")
     assert not (tmp_path / "state").exists()

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from demo.course import Trained
+from demo.dataset import Dataset
 from demo.errors import CommandFailedError
 from demo.plan import DETECTION, FULL, QUICK
 from demo.report import Report, Verdict, print_results
-from demo.world import World
+from demo.scenario import Trained
 
 if TYPE_CHECKING:
-    from demo.plan import Extent
+    from demo.plan import DemoSize
 
 FAILURE = CommandFailedError({
     "subject": "detection-train-1",
@@ -40,15 +40,15 @@ def trained(score: float, number: int = 1) -> Trained:
 
 
 def report(
-    *scores: float, extent: Extent = FULL, failures: tuple[CommandFailedError, ...] = ()
+    *scores: float, demo_size: DemoSize = FULL, failures: tuple[CommandFailedError, ...] = ()
 ) -> Report:
     return Report(
         trained=[trained(score, number) for number, score in enumerate(scores, 1)],
         failures=failures,
         commands=[{}, {}],
         events=[{}, {}, {}],
-        extent=extent,
-        world=World("http://127.0.0.1:1", Path("key"), ()),
+        demo_size=demo_size,
+        dataset=Dataset("http://127.0.0.1:1", Path("key"), ()),
         seconds=12.0,
     )
 
@@ -71,21 +71,21 @@ def test_a_score_that_is_not_above_its_floor_is_named(score: float) -> None:
 
 
 def test_a_failed_command_is_a_complaint_whatever_the_scores() -> None:
-    for extent in (FULL, QUICK):
-        complaints = report(0.99, extent=extent, failures=(FAILURE,)).complaints
+    for demo_size in (FULL, QUICK):
+        complaints = report(0.99, demo_size=demo_size, failures=(FAILURE,)).complaints
         assert complaints == [
             "detection-train-1: train.failed, training_failed: it ended in an error"
         ]
 
 
 def test_the_short_form_judges_no_score() -> None:
-    short = report(0.1, extent=QUICK)
+    short = report(0.1, demo_size=QUICK)
     assert short.complaints == []
     assert short.verdict(short.trained[0]) is Verdict.NOT_JUDGED
 
 
 def test_the_short_form_shows_no_score_that_would_look_like_a_defect() -> None:
-    shown = printed(report(0.0, extent=QUICK))
+    shown = printed(report(0.0, demo_size=QUICK))
     assert "0.000" not in shown
     assert "Scores are not judged" in shown
     assert "Scores are not judged" not in printed(report(0.9))

@@ -36,7 +36,7 @@ class _Step:
     told_seconds: float
 
 
-class Board:
+class Progress:
     """The steps of everything that runs, and how many events came."""
 
     def __init__(self, console: Console) -> None:

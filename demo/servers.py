@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from demo.dataset import Dataset, read_dataset
 from demo.processes import Child
-from demo.world import World, read_world
 from worker.embedded import EmbeddedRedis
 from worker.settings import PREFIX
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from demo.processes import Guardian
+    from demo.processes import Reaper
 
 NAMESPACE: Final = "demo"
 PARALLEL_TRAININGS: Final = 2
@@ -29,7 +29,7 @@ _CONSOLE_SCRIPT: Final = "import sys; from worker.cli import main; sys.exit(main
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Servers:
     """Where everything is.
 
     Attributes:
@@ -38,7 +38,7 @@ class Stage:
 
     folder: Path
     redis: EmbeddedRedis
-    world: World
+    dataset: Dataset
     settings: dict[str, str]
     sandbox: Child
     worker: Child
@@ -58,7 +58,7 @@ class Stage:
         redis_url = f"redis://127.0.0.1:{self.redis.port}/0"
         settings = {**self.settings, f"{PREFIX}REDIS_URL": redis_url}
         exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
-        port = self.world.domain.rpartition(":")[2]
+        port = self.dataset.domain.rpartition(":")[2]
         redis = [self.redis.server, "--bind", "127.0.0.1", "--port", self.redis.port]
         redis += ["--dir", self.redis.folder, "--appendonly", "yes"]
         sandbox = ["trainmaster", "sandbox", "--state", self.folder / "sandbox", "--port", port]
@@ -67,48 +67,48 @@ class Stage:
 
 
 @asynccontextmanager
-async def running_stage(folder: Path, logs: Path, guardian: Guardian) -> AsyncIterator[Stage]:
+async def running_servers(folder: Path, logs: Path, reaper: Reaper) -> AsyncIterator[Servers]:
     """Starts the servers, and stops them in the opposite order.
 
     Args:
         folder: keeps the servers' state.
         logs: gets a log file of each child.
-        guardian: is told of every process.
+        reaper: is told of every process.
 
     Raises:
         ChildError: the sandbox does not start.
         SettingError: Redis does not start.
     """
-    sandbox = Child("sandbox", logs / "sandbox.log", guardian)
-    worker = Child("worker", logs / "worker.log", guardian)
-    with EmbeddedRedis(folder / "redis") as redis, guardian.guarding(redis.process):
+    sandbox = Child("sandbox", logs / "sandbox.log", reaper)
+    worker = Child("worker", logs / "worker.log", reaper)
+    with EmbeddedRedis(folder / "redis") as redis, reaper.guarding(redis.process):
         try:
-            world = await _start_sandbox(sandbox, folder / "sandbox")
-            settings = _settings(redis.url, world, folder)
+            dataset = await _start_sandbox(sandbox, folder / "sandbox")
+            settings = _settings(redis.url, dataset, folder)
             await worker.start(
                 [sys.executable, "-P", "-c", _CONSOLE_SCRIPT, "worker", "--name", "demo@%h"],
                 {**_environ(), **settings},
             )
-            yield Stage(folder, redis, world, settings, sandbox, worker)
+            yield Servers(folder, redis, dataset, settings, sandbox, worker)
         finally:
             # The worker first: it hands back what runs, and wants to tell Redis.
             await worker.stop()
             await sandbox.stop()
 
 
-async def _start_sandbox(sandbox: Child, state: Path) -> World:
+async def _start_sandbox(sandbox: Child, state: Path) -> Dataset:
     arguments = ["-P", "-m", "sandbox", "--state", str(state)]
     arguments += ["--parallel-trainings", str(PARALLEL_TRAININGS)]
     await sandbox.start([sys.executable, *arguments], _environ())
     told = state / "sandbox.json"
     await sandbox.until(told.exists)
-    return read_world(told)
+    return read_dataset(told)
 
 
-def _settings(redis_url: str, world: World, folder: Path) -> dict[str, str]:
+def _settings(redis_url: str, dataset: Dataset, folder: Path) -> dict[str, str]:
     return {
-        "ENCORD_DOMAIN": world.domain,
-        "ENCORD_SSH_KEY_FILE": str(world.key_file),
+        "ENCORD_DOMAIN": dataset.domain,
+        "ENCORD_SSH_KEY_FILE": str(dataset.key_file),
         f"{PREFIX}REDIS_URL": redis_url,
         f"{PREFIX}NAMESPACE": NAMESPACE,
         f"{PREFIX}DATA_ROOTS": str(folder / "sandbox" / "data"),

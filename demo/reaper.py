@@ -1,4 +1,4 @@
-"""Cleans up after a demo that could not: `python -m demo.guardian`.
+"""Cleans up after a demo that could not: `python -m demo.reaper`.
 
 The demo keeps the other end of our stdin open and tells on it, a line each, what must not outlive
 it: `group PID`, `folder PATH`, and `released …` for what is no longer our concern. However the

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trainmaster_client import AsyncClient, Event
 
 
-class Exchange:
+class DemoClient:
     """The demo's commands and all their events.
 
     Args:

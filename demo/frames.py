@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from demo.course import Trained
-    from demo.world import Feature, Item, Project
+    from demo.dataset import Feature, Item, Project
+    from demo.scenario import Trained
 
 SURE_ENOUGH: Final = 0.5
 """Less sure things count in a score, as it weighs them, but would only clutter a picture."""
@@ -45,7 +45,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Frame:
     """One frame: its things, and its class where one is known.
 
     Attributes:
@@ -57,11 +57,11 @@ class Sight:
     option_confidence: float | None = None
 
 
-def true_sights(item: Item, project: Project) -> list[Sight]:
+def true_frames(item: Item, project: Project) -> list[Frame]:
     """Returns what each frame of an item really shows."""
     features = {feature.feature_hash: feature for feature in project.ontology}
     return [
-        Sight(
+        Frame(
             things=tuple(
                 Shown(features[thing["featureHash"]], _outline(thing), thing["track"] + 1)
                 for thing in frame["objects"]
@@ -72,7 +72,7 @@ def true_sights(item: Item, project: Project) -> list[Sight]:
     ]
 
 
-def predicted_sights(item: Item, project: Project, models: Iterable[Trained]) -> list[Sight]:
+def predicted_frames(item: Item, project: Project, models: Iterable[Trained]) -> list[Frame]:
     """Returns what the models together found in each frame of an item, sure enough to show it."""
     features = {feature.feature_hash: feature for feature in project.ontology}
     tracks: dict[str, int] = {}
@@ -96,7 +96,7 @@ def predicted_sights(item: Item, project: Project, models: Iterable[Trained]) ->
                 if thing["confidence"] >= SURE_ENOUGH
             ]
     return [
-        Sight(
+        Frame(
             things=tuple(shown),
             option=features[option["feature_id_child"]] if option else None,
             option_confidence=option["confidence"] if option else None,

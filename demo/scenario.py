@@ -1,4 +1,4 @@
-"""The course of one model: created, trained, attached, asked, scored; and perhaps trained again.
+"""The scenario of one model: created, trained, attached, asked, scored; and perhaps trained again.
 
 It is attached to both projects and asked about what it never saw.
 """
@@ -21,9 +21,9 @@ from schemas.trainings import Train
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from demo.exchange import Exchange
-    from demo.plan import Extent, ModelPlan
-    from demo.world import Item, Project
+    from demo.client import DemoClient
+    from demo.dataset import Item, Project
+    from demo.plan import DemoSize, ModelPlan
 
 # Far more than a training takes: it only keeps the demo from waiting for ever.
 TRAINING_TIMEOUT_SECONDS: Final = 600
@@ -63,7 +63,7 @@ class Trained:
 
 
 @dataclass(slots=True)
-class Course:
+class Scenario:
     """One model on its way; `trained` grows, `failure` is what stopped it.
 
     Attributes:
@@ -73,9 +73,9 @@ class Course:
     """
 
     plan: ModelPlan
-    extent: Extent
+    demo_size: DemoSize
     projects: tuple[Project, ...]
-    exchange: Exchange
+    demo_client: DemoClient
     say: Callable[[str, str, str], None]
     turn: asyncio.Event
     under_way: asyncio.Event
@@ -105,9 +105,11 @@ class Course:
             labels = [
                 label
                 for project in self.projects
-                for label in self.plan.labels(project, part, self.extent.most_labels)
+                for label in self.plan.labels(project, part, self.demo_size.most_labels)
             ]
-            showing = asyncio.create_task(self._show_epochs(step, part, self.extent.epochs(epochs)))
+            showing = asyncio.create_task(
+                self._show_epochs(step, part, self.demo_size.epochs(epochs))
+            )
             try:
                 result = await self._train(model_uuid, part, epochs, labels, training_uuid)
             finally:
@@ -137,7 +139,7 @@ class Course:
         """Says how far a training is, until it is cancelled."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            uuid = self.exchange.trainings.get(self._train_id(part))
+            uuid = self.demo_client.trainings.get(self._train_id(part))
             done = len(await asyncio.to_thread(self.losses, uuid)) if uuid else 0
             self._say(step, f"epoch {done} of {epochs}" if uuid else "")
 
@@ -149,15 +151,15 @@ class Course:
     ) -> Any:
         data = {
             "model_uuid": model_uuid,
-            "batch_size": self.extent.batch_size,
-            "epochs": self.extent.epochs(epochs),
+            "batch_size": self.demo_size.batch_size,
+            "epochs": self.demo_size.epochs(epochs),
             "features_mapping": self.plan.training_mapping(self.projects),
             "labels_uuids": labels,
             "timeout_seconds": TRAINING_TIMEOUT_SECONDS,
         }
         if earlier is not None:
             data["pretrained_training_uuid"] = earlier
-        return await self.exchange.carry_out(
+        return await self.demo_client.carry_out(
             Train.command_type, self._train_id(part), data, started=self.under_way
         )
 
@@ -190,7 +192,7 @@ class Course:
         asked = [
             (project, item, number)
             for project in self.projects
-            for number, item in enumerate(self.extent.held_out(project))
+            for number, item in enumerate(self.demo_size.held_out(project))
         ]
         done = 0
 
@@ -231,7 +233,7 @@ class Course:
     def _scored(
         self, part: int, labels: int, iteration: Mapping[str, Any], predicted: Mapping[str, Any]
     ) -> Trained:
-        items = [item for project in self.projects for item in self.extent.held_out(project)]
+        items = [item for project in self.projects for item in self.demo_size.held_out(project)]
         scored = [Scored(item.truth, predicted[item.data_uuid]) for item in items]
         return Trained(
             plan=self.plan,
@@ -246,7 +248,7 @@ class Course:
 
     async def _command(self, command: str, suffix: str, data: Mapping[str, Any]) -> Any:
         command_id = f"{self.plan.name}-{command}{suffix}"
-        return await self.exchange.carry_out(command, command_id, data)
+        return await self.demo_client.carry_out(command, command_id, data)
 
     def _say(self, step: str, done: str = "") -> None:
         self.say(self.plan.name, step, done)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from demo.board import Board
 from demo.errors import CommandFailedError
+from demo.progress import Progress
 
 if TYPE_CHECKING:
     import pytest
@@ -20,10 +20,10 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 def test_without_a_terminal_each_step_is_one_line_and_counts_are_none() -> None:
     printed = StringIO()
-    with Board(Console(file=printed, width=20)) as board:
-        board.say("detection", "training again, on labels that are new to it")
+    with Progress(Console(file=printed, width=20)) as progress:
+        progress.say("detection", "training again, on labels that are new to it")
         for done in range(3):
-            board.say("detection", "predicting", f"{done} of 3")
+            progress.say("detection", "predicting", f"{done} of 3")
     lines = printed.getvalue().splitlines()
     assert [line.partition("s  ")[2] for line in lines] == [
         "detection: training again, on labels that are new to it",
@@ -36,10 +36,10 @@ def test_without_a_terminal_a_step_that_lasts_tells_now_and_then_how_far_it_is(
 ) -> None:
     printed = StringIO()
     now = count(step=1.5)
-    monkeypatch.setattr("demo.board.time.monotonic", lambda: next(now))
-    with Board(Console(file=printed)) as board:
+    monkeypatch.setattr("demo.progress.time.monotonic", lambda: next(now))
+    with Progress(Console(file=printed)) as progress:
         for epoch in range(1, 17):
-            board.say("detection", "training", f"epoch {epoch} of 16")
+            progress.say("detection", "training", f"epoch {epoch} of 16")
     lines = [line.partition("s  ")[2] for line in printed.getvalue().splitlines()]
     assert lines[0] == "detection: training"
     assert 1 < len(lines) < 16
@@ -49,10 +49,10 @@ def test_without_a_terminal_a_step_that_lasts_tells_now_and_then_how_far_it_is(
 def test_a_narrow_terminal_shows_every_model_and_no_line_too_long() -> None:
     printed = StringIO()
     console = Console(file=printed, width=40, height=20, force_terminal=True)
-    with Board(console) as board:
-        board.say("segmentation", "training again, on new labels")
-        board.say("detection", "predicting", "7 of 48")
-        board.count({})
+    with Progress(console) as progress:
+        progress.say("segmentation", "training again, on new labels")
+        progress.say("detection", "predicting", "7 of 48")
+        progress.count({})
     shown = ESCAPES.sub("", printed.getvalue()).replace("\r", "\n")
     assert "segmentation" in shown
     assert "7 of 48" in shown

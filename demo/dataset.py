@@ -85,7 +85,7 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Dataset:
     """Where the API is, what signs requests to it, and its projects."""
 
     domain: str
@@ -93,10 +93,10 @@ class World:
     projects: tuple[Project, ...]
 
 
-def read_world(sandbox_json: Path) -> World:
+def read_dataset(sandbox_json: Path) -> Dataset:
     """Returns what a running sandbox says of itself."""
     told = orjson.loads(sandbox_json.read_bytes())
-    return World(
+    return Dataset(
         domain=told["domain"],
         key_file=Path(told["key_file"]),
         projects=tuple(_project(project) for project in told["projects"]),
