@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.processes import Cores
     from benchmarks.testbed import Testbed
 
-# Of the stub; short, so that places are never what is waited for.
+# Of the stub; short, so that slots are never what is waited for.
 LATENCY_MS = 5
 SIZES = (1_000, 10_000, 100_000)
 LONG_SIZES = (*SIZES, 1_000_000)

@@ -61,10 +61,10 @@ def run(plan: Plan) -> Iterator[dict[str, Any]]:
 
 def kill(testbed: Testbed, contender: Contender, seconds: float) -> CrashResult:
     """Returns what becomes of commands whose worker is killed and started again at once."""
-    count = int(contender.per_second * seconds) + contender.places
+    count = int(contender.per_second * seconds) + contender.concurrency
     settings = contender.quick_recovery()
     with running(testbed, contender, settings=settings) as at_work:
-        at_work.warm_up(contender.places)
+        at_work.warm_up(contender.concurrency)
         follower = at_work.follower
         begin = at_work.sent
         work = at_work.make(count)
@@ -73,7 +73,7 @@ def kill(testbed: Testbed, contender: Contender, seconds: float) -> CrashResult:
         at_work.await_ends(begin + count // 2, START_SECONDS + seconds * PATIENCE)
         at_work.worker.kill()
         killed = time.time()
-        at_work.worker = testbed.start(contender, contender.places, settings)
+        at_work.worker = testbed.start(contender, contender.concurrency, settings)
         last = time.monotonic()
         ended = 0
         while time.monotonic() - last < QUIET_SECONDS and time.time() - killed < MOST_SECONDS:

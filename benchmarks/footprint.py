@@ -61,7 +61,7 @@ def running_state(count: int, cores: Cores) -> dict[str, Any]:
     """Returns a command whose request the API has."""
     with (
         open_testbed(cores, latency_ms=RUNNING_LATENCY_MS) as testbed,
-        running(testbed, OURS, places=count, size=data_size()) as at_work,
+        running(testbed, OURS, concurrency=count, size=data_size()) as at_work,
     ):
         _await_start(testbed)
         empty = _measure(testbed)

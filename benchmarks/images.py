@@ -39,7 +39,7 @@ def measure(way: str, count: int, cores: Cores) -> dict[str, Any]:
         files = _write(testbed.folder / "images")
         roots = {"TRAINMASTER_DATA_ROOTS": str(testbed.folder / "images")}
         with running(testbed, OURS, size=size, settings=roots) as at_work:
-            _send(at_work, files, OURS.places, way)
+            _send(at_work, files, OURS.concurrency, way)
             at_work.await_ends(at_work.sent, START_SECONDS * 2)
             empty = testbed.memory_bytes()
             pause(testbed)

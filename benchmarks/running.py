@@ -99,7 +99,7 @@ def running(
     testbed: Testbed,
     contender: Contender,
     *,
-    places: int | None = None,
+    concurrency: int | None = None,
     size: int = IMAGE_CHARACTERS,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
@@ -108,12 +108,12 @@ def running(
     Args:
         testbed: where.
         contender: whose worker.
-        places: how many commands may be under way; what it is best with at 50 ms by default.
+        concurrency: how many commands may be under way; what it is best with at 50 ms by default.
         size: characters of each image.
         settings: more of the worker's environment.
     """
     producer = contender.producer(testbed.server.url)
-    worker = testbed.start(contender, places or contender.places, settings)
+    worker = testbed.start(contender, concurrency or contender.concurrency, settings)
     follower = Follower(testbed.redis, contender.stream)
     at_work = Running(testbed, contender, worker, producer, follower, size)
     try:

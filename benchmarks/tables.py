@@ -224,8 +224,8 @@ def endurance(records: Records) -> str:
 def settings(contenders: Iterable[Contender]) -> str:
     """Returns how each contender was set up."""
     return table(
-        ("", "places", "places at 500 ms", "set up"),
-        ((one.title, one.places, one.slow_slots, one.settings) for one in contenders),
+        ("", "concurrency", "concurrency at 500 ms", "set up"),
+        ((one.title, one.concurrency, one.slow_concurrency, one.settings) for one in contenders),
     )
 
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from redis import Redis
 
 from benchmarks.processes import Cores, Measured, session_cpu_seconds
-from benchmarks.work import PLACES, REDIS_URL
+from benchmarks.work import CONCURRENCY, REDIS_URL
 from worker.embedded import EmbeddedRedis
 
 if TYPE_CHECKING:
@@ -60,23 +60,23 @@ class Testbed:
         return self.folder / "worker.log"
 
     def start(
-        self, contender: Contender, places: int, settings: Mapping[str, str] | None = None
+        self, contender: Contender, concurrency: int, settings: Mapping[str, str] | None = None
     ) -> Measured:
         """Starts a contender's worker; does not wait for it.
 
         Args:
             contender: whose worker.
-            places: how many commands may be under way.
+            concurrency: how many commands may be under way.
             settings: more of the worker's environment.
         """
         return Measured(
-            contender.command(places),
-            self.environment(contender, places) | dict(settings or {}),
+            contender.command(concurrency),
+            self.environment(contender, concurrency) | dict(settings or {}),
             self.log,
             self.cores.worker,
         )
 
-    def environment(self, contender: Contender, places: int) -> dict[str, str]:
+    def environment(self, contender: Contender, concurrency: int) -> dict[str, str]:
         """Returns the environment of a contender's worker."""
         inherited = {
             name: value
@@ -85,12 +85,12 @@ class Testbed:
         }
         own = {
             REDIS_URL: self.server.url,
-            PLACES: str(places),
+            CONCURRENCY: str(concurrency),
             "ENCORD_DOMAIN": self.domain,
             "ENCORD_SSH_KEY_FILE": str(self._key),
             "PYTHONPATH": str(ROOT),
         }
-        return inherited | own | contender.environment(self.server.url, self.folder, places)
+        return inherited | own | contender.environment(self.server.url, self.folder, concurrency)
 
     def calls(self) -> dict[str, int]:
         """Returns how often the stub was called, by command id."""

@@ -105,11 +105,11 @@ def measure(contender: Contender, load: Load, cores: Cores) -> Rate:
 
 def measure_in(testbed: Testbed, contender: Contender, load: Load) -> Rate:
     """Returns what one run came to; the worker is warm when it begins, and its queue empty."""
-    places = contender.places_for(load.latency_ms)
+    concurrency = contender.concurrency_for(load.latency_ms)
     expected = contender.per_second_at(load.latency_ms)
     count = max(LEAST_COMMANDS, int(expected * load.seconds))
-    with running(testbed, contender, places=places, size=load.size) as at_work:
-        at_work.warm_up(max(places, int(expected * load.warm_up_seconds)))
+    with running(testbed, contender, concurrency=concurrency, size=load.size) as at_work:
+        at_work.warm_up(max(concurrency, int(expected * load.warm_up_seconds)))
         worker = at_work.worker
         work = at_work.make(count)
         memory = MemoryPeak(worker)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EVENTS: Final = "bench:events"
 REDIS_URL: Final = "BENCH_REDIS_URL"
-PLACES: Final = "BENCH_CONCURRENCY"
+CONCURRENCY: Final = "BENCH_CONCURRENCY"
 
 PROJECT_UUID: Final = "6f1c1f3e-0d3b-4c53-9a3e-0a2b1f0e7c11"
 ATTACHMENT_UUID: Final = "0c0ab0a5-3c58-4b0c-8d5a-7f1f7a2c9e22"
@@ -100,9 +100,9 @@ def result_event(message: Message, frames: Any) -> bytes:
     )
 
 
-def places() -> int:
+def concurrency() -> int:
     """Returns how many messages a worker may have under way, as its starter says."""
-    return int(os.environ[PLACES])
+    return int(os.environ[CONCURRENCY])
 
 
 def domain() -> str:
@@ -128,7 +128,7 @@ class Predictor:
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             os.environ[REDIS_URL], max_connections=64, timeout=60
         )
-        transport = Transport(domain(), signer(), connections=places())
+        transport = Transport(domain(), signer(), connections=concurrency())
         return cls(transport, redis.asyncio.Redis(connection_pool=pool))
 
     async def aclose(self) -> None:

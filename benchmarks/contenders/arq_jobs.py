@@ -16,7 +16,7 @@ from arq.connections import ArqRedis, RedisSettings
 from arq.worker import Worker, func
 
 from benchmarks.contenders.contender import Contender, Producer
-from benchmarks.work import REDIS_URL, Message, Predictor, batches, places
+from benchmarks.work import REDIS_URL, Message, Predictor, batches, concurrency
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,11 +60,11 @@ class Arq(Contender):
     name = "arq"
     title = "arq"
     settings = f"256 jobs, poll_delay {POLL_SECONDS} s, no results kept, uvloop"
-    places = 256
-    slow_slots = 2048
+    concurrency = 256
+    slow_concurrency = 2048
     per_second = 450
 
-    def command(self, places: int) -> list[str]:  # noqa: ARG002 - they are in the environment
+    def command(self, concurrency: int) -> list[str]:  # noqa: ARG002 - they are in the environment
         """Returns the worker's command line."""
         return [sys.executable, "-m", "benchmarks.contenders.arq_jobs"]
 
@@ -94,7 +94,7 @@ def main() -> None:
         functions=[func(predict, name=FUNCTION, keep_result=0, timeout=JOB_SECONDS)],
         redis_settings=_redis_settings(os.environ[REDIS_URL]),
         on_startup=open_predictor,
-        max_jobs=places(),
+        max_jobs=concurrency(),
         job_timeout=JOB_SECONDS,
         poll_delay=POLL_SECONDS,
         keep_result=0,

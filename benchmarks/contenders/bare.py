@@ -1,6 +1,6 @@
 """Loops without a queue, as ceilings: the same requests and events, and nothing else.
 
-A loop is told how many commands to make up by one message on a list; it keeps its places full
+A loop is told how many commands to make up by one message on a list; it keeps its slots full
 and publishes events as a pipeline, whatever has gathered while the last one was under way. What
 it loses when it is killed is everything, for nothing was written down.
 
@@ -28,9 +28,9 @@ from benchmarks.work import (
     REDIS_URL,
     Message,
     Predictor,
+    concurrency,
     domain,
     messages,
-    places,
     request_body,
     result_event,
     signer,
@@ -67,8 +67,8 @@ class BareProducer:
 class BareLoop(Contender):
     """A loop over one of the two libraries."""
 
-    places = 256
-    slow_slots = 2048
+    concurrency = 256
+    slow_concurrency = 2048
     queued = False
 
     def __init__(self, library: str, title: str, settings: str, per_second: int) -> None:
@@ -78,7 +78,7 @@ class BareLoop(Contender):
         self.settings = settings
         self.per_second = per_second
 
-    def command(self, places: int) -> list[str]:  # noqa: ARG002 - they are in the environment
+    def command(self, concurrency: int) -> list[str]:  # noqa: ARG002 - they are in the environment
         """Returns the loop's command line."""
         return [sys.executable, "-m", "benchmarks.contenders.bare", self.library]
 
@@ -144,16 +144,16 @@ async def serve(predict: Predict) -> None:
 
 
 async def carry_out(work: list[Message], predict: Predict, publisher: Publisher) -> None:
-    """Carries out messages with all places full."""
+    """Carries out messages with all slots full."""
     left = iter(work)
 
-    async def place() -> None:
+    async def slot() -> None:
         for message in left:
             publisher.publish(await predict(message))
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(places()):
-            group.create_task(place())
+        for _ in range(concurrency()):
+            group.create_task(slot())
 
 
 async def serve_httpx() -> None:
@@ -167,7 +167,7 @@ async def serve_aiohttp() -> None:
     url = URL(domain() + BASE_PATH + PATH)
     fixed = {"Accept": "application/json", "Content-Type": "application/json"}
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=places()), cookie_jar=aiohttp.DummyCookieJar()
+        connector=aiohttp.TCPConnector(limit=concurrency()), cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
 
         async def predict(message: Message) -> bytes:

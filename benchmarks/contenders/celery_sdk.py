@@ -24,7 +24,7 @@ from encord.objects.ml_models import (
 from redis import Redis
 
 from benchmarks.contenders.celery_queue import CeleryContender, celery_app, run_worker
-from benchmarks.work import EVENTS, PATH, REDIS_URL, Message, domain, places, result_event
+from benchmarks.work import EVENTS, PATH, REDIS_URL, Message, concurrency, domain, result_event
 
 TASK = "bench.predict_with_sdk"
 
@@ -35,12 +35,12 @@ class CelerySdk(CeleryContender):
     name = "celery-sdk"
     title = "Celery, SDK pattern"
     settings = "prefork, 8 processes, a session of requests per call; acks_late, prefetch 1"
-    places = 8
-    slow_slots = 8
+    concurrency = 8
+    slow_concurrency = 8
     per_second = 120
     task = TASK
 
-    def command(self, places: int) -> list[str]:  # noqa: ARG002 - they are in the environment
+    def command(self, concurrency: int) -> list[str]:  # noqa: ARG002 - they are in the environment
         """Returns the worker's command line."""
         return [sys.executable, "-m", "benchmarks.contenders.celery_sdk"]
 
@@ -82,7 +82,7 @@ def main() -> None:
     """Runs the worker."""
     app = celery_app(os.environ[REDIS_URL])
     app.task(name=TASK)(predict)
-    run_worker(app, pool="prefork", concurrency=places())
+    run_worker(app, pool="prefork", concurrency=concurrency())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.contenders.celery_queue import CeleryContender, celery_app, run_worker
 from benchmarks.contenders.threads import ThreadPredictor
-from benchmarks.work import REDIS_URL, places
+from benchmarks.work import REDIS_URL, concurrency
 
 if TYPE_CHECKING:
     from benchmarks.work import Message
@@ -25,12 +25,12 @@ class CeleryThreads(CeleryContender):
     name = "celery-threads"
     title = "Celery, threads"
     settings = "threads, 48 of them, one httpx.Client; acks_late, prefetch 1"
-    places = 48
-    slow_slots = 192
+    concurrency = 48
+    slow_concurrency = 192
     per_second = 450
     task = TASK
 
-    def command(self, places: int) -> list[str]:  # noqa: ARG002 - they are in the environment
+    def command(self, concurrency: int) -> list[str]:  # noqa: ARG002 - they are in the environment
         """Returns the worker's command line."""
         return [sys.executable, "-m", "benchmarks.contenders.celery_threads"]
 
@@ -44,7 +44,7 @@ def main() -> None:
         predictor.carry_out(message)
 
     app.task(name=TASK)(predict)
-    run_worker(app, pool="threads", concurrency=places())
+    run_worker(app, pool="threads", concurrency=concurrency())
 
 
 if __name__ == "__main__":

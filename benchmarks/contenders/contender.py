@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RECOVERY_SECONDS: Final = 10
 
 
-# Up to this latency a contender has its usual places.
+# Up to this latency a contender has its usual concurrency.
 FAST_MS: Final = 100
 
 
@@ -40,8 +40,8 @@ class Contender(ABC):
         name: for the command line and the raw results.
         title: for people.
         settings: what it was told, for people.
-        places: how many commands it has under way at 50 ms; each has what it is best with.
-        slow_slots: the same at 500 ms; where a place is a process, more would not fit a core.
+        concurrency: how many commands it has under way at 50 ms; each has what it is best with.
+        slow_concurrency: the same at 500 ms; where a slot is a process, more would not fit a core.
         per_second: about what it does on one core at 50 ms; only the length of a run depends on it.
         queued: whether there is a queue, so that a killed worker's messages can come back.
     """
@@ -49,17 +49,17 @@ class Contender(ABC):
     name: str
     title: str
     settings: str
-    places: int
-    slow_slots: int
+    concurrency: int
+    slow_concurrency: int
     per_second: int
     queued: bool = True
     stream: str = EVENTS
 
     @abstractmethod
-    def command(self, places: int) -> list[str]:
+    def command(self, concurrency: int) -> list[str]:
         """Returns the worker's command line."""
 
-    def environment(self, redis_url: str, folder: Path, places: int) -> dict[str, str]:  # noqa: ARG002 - most need none
+    def environment(self, redis_url: str, folder: Path, concurrency: int) -> dict[str, str]:  # noqa: ARG002 - most need none
         """Returns what the worker finds in its environment, besides what all find there."""
         return {}
 
@@ -74,13 +74,13 @@ class Contender(ABC):
     def producer(self, redis_url: str) -> Producer:
         """Returns a producer."""
 
-    def places_for(self, latency_ms: int) -> int:
-        """Returns how many places it is best with at a latency."""
-        return self.places if latency_ms <= FAST_MS else self.slow_slots
+    def concurrency_for(self, latency_ms: int) -> int:
+        """Returns the concurrency it is best with at a latency."""
+        return self.concurrency if latency_ms <= FAST_MS else self.slow_concurrency
 
     def per_second_at(self, latency_ms: int) -> float:
-        """Returns about what it does at a latency: no more than its places allow."""
-        return min(self.per_second, self.places_for(latency_ms) / (max(latency_ms, 1) / 1000))
+        """Returns about what it does at a latency: no more than its concurrency allows."""
+        return min(self.per_second, self.concurrency_for(latency_ms) / (max(latency_ms, 1) / 1000))
 
 
 def program(name: str) -> str:

@@ -84,18 +84,18 @@ class Dramatiq(Contender):
     name = "dramatiq"
     title = "dramatiq"
     settings = "1 process, 256 threads, AsyncIO middleware, uvloop, prefetch 1024"
-    places = 256
-    slow_slots = 384
+    concurrency = 256
+    slow_concurrency = 384
     per_second = 900
 
-    def command(self, places: int) -> list[str]:
+    def command(self, concurrency: int) -> list[str]:
         """Returns the worker's command line."""
         actors = "benchmarks.contenders.dramatiq_actors:set_up"
-        return [program("dramatiq"), actors, "--processes", "1", "--threads", str(places)]
+        return [program("dramatiq"), actors, "--processes", "1", "--threads", str(concurrency)]
 
-    def environment(self, redis_url: str, folder: Path, places: int) -> dict[str, str]:  # noqa: ARG002 - as all
+    def environment(self, redis_url: str, folder: Path, concurrency: int) -> dict[str, str]:  # noqa: ARG002 - as all
         """Returns what dramatiq takes from the environment."""
-        return {"dramatiq_queue_prefetch": str(places * 4)}
+        return {"dramatiq_queue_prefetch": str(concurrency * 4)}
 
     def producer(self, redis_url: str) -> Producer:
         """Returns dramatiq's producer."""

@@ -38,22 +38,22 @@ class Trainmaster(Contender):
     name = "trainmaster"
     title = "trainmaster"
     settings = "`trainmaster worker`, defaults; log level WARNING"
-    places = 512
-    slow_slots = 2048
+    concurrency = 512
+    slow_concurrency = 2048
     per_second = 2_200
     stream = Keys(NAMESPACE).events
 
-    def command(self, places: int) -> list[str]:  # noqa: ARG002 - they are in the environment
+    def command(self, concurrency: int) -> list[str]:  # noqa: ARG002 - they are in the environment
         """Returns the worker's command line."""
         return [program("trainmaster"), "worker"]
 
-    def environment(self, redis_url: str, folder: Path, places: int) -> dict[str, str]:
+    def environment(self, redis_url: str, folder: Path, concurrency: int) -> dict[str, str]:
         """Returns the settings."""
         return {
             "TRAINMASTER_REDIS_URL": redis_url,
             "TRAINMASTER_NAMESPACE": NAMESPACE,
             "TRAINMASTER_RESULT_STORE": str(folder / "results"),
-            "TRAINMASTER_CONCURRENCY": str(places),
+            "TRAINMASTER_CONCURRENCY": str(concurrency),
             "TRAINMASTER_LOG_LEVEL": "WARNING",
             "TRAINMASTER_LOG_FORMAT": "json",
         }

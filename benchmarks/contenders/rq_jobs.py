@@ -67,16 +67,16 @@ class Rq(Contender):
     name = "rq"
     title = "RQ"
     settings = "worker-pool of 12 SimpleWorkers (no fork per job), one httpx.Client each"
-    places = 12
-    slow_slots = 12
+    concurrency = 12
+    slow_concurrency = 12
     per_second = 140
 
-    def command(self, places: int) -> list[str]:
+    def command(self, concurrency: int) -> list[str]:
         """Returns the pool's command line."""
-        simple = ("--worker-class", "rq.worker.SimpleWorker", "--num-workers", str(places))
+        simple = ("--worker-class", "rq.worker.SimpleWorker", "--num-workers", str(concurrency))
         return [program("rq"), "worker-pool", QUEUE, *simple, "--quiet"]
 
-    def environment(self, redis_url: str, folder: Path, places: int) -> dict[str, str]:  # noqa: ARG002 - most need none
+    def environment(self, redis_url: str, folder: Path, concurrency: int) -> dict[str, str]:  # noqa: ARG002 - most need none
         """Returns what the pool finds in its environment."""
         return {"RQ_REDIS_URL": redis_url}
 

@@ -18,7 +18,7 @@ from saq.queue.redis import RedisQueue
 from saq.worker import Worker
 
 from benchmarks.contenders.contender import RECOVERY_SECONDS, Contender, Producer
-from benchmarks.work import REDIS_URL, Message, Predictor, batches, places
+from benchmarks.work import REDIS_URL, Message, Predictor, batches, concurrency
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,11 +74,11 @@ class Saq(Contender):
     name = "saq"
     title = "SAQ"
     settings = "concurrency 128, orjson, uvloop, sweep every 5 s"
-    places = 128
-    slow_slots = 512
+    concurrency = 128
+    slow_concurrency = 512
     per_second = 750
 
-    def command(self, places: int) -> list[str]:  # noqa: ARG002 - they are in the environment
+    def command(self, concurrency: int) -> list[str]:  # noqa: ARG002 - they are in the environment
         """Returns the worker's command line."""
         return [sys.executable, "-m", "benchmarks.contenders.saq_jobs"]
 
@@ -99,13 +99,13 @@ async def predict(context: dict[str, Any], *, message: Message) -> None:
 
 async def serve() -> None:
     """Runs the worker."""
-    # Each place waits for its next job on a connection of its own.
-    queue = _queue(os.environ[REDIS_URL], 2 * places() + 16)
+    # Each slot waits for its next job on a connection of its own.
+    queue = _queue(os.environ[REDIS_URL], 2 * concurrency() + 16)
     await queue.connect()
     worker = Worker(
         queue,
         functions=[(FUNCTION, predict)],
-        concurrency=places(),
+        concurrency=concurrency(),
         startup=open_predictor,
         timers={"sweep": RECOVERY_SECONDS // 2},
     )

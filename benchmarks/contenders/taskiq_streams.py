@@ -79,14 +79,14 @@ class TaskiqStreams(Contender):
     name = "taskiq"
     title = "taskiq, Redis streams"
     settings = "1 process, 256 async tasks, prefetch 256, ack when executed, orjson, uvloop"
-    places = 256
-    slow_slots = 2048
+    concurrency = 256
+    slow_concurrency = 2048
     per_second = 950
 
-    def command(self, places: int) -> list[str]:
+    def command(self, concurrency: int) -> list[str]:
         """Returns the worker's command line."""
         broker = "benchmarks.contenders.taskiq_streams:create_broker"
-        tasks = ("--max-async-tasks", str(places), "--max-prefetch", str(places))
+        tasks = ("--max-async-tasks", str(concurrency), "--max-prefetch", str(concurrency))
         rest = ("--workers", "1", "--ack-type", "when_executed", "--log-level", "WARNING")
         return [program("taskiq"), "worker", broker, *tasks, *rest]
 

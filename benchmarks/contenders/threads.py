@@ -12,8 +12,8 @@ from benchmarks.work import (
     PATH,
     REDIS_URL,
     Message,
+    concurrency,
     domain,
-    places,
     request_body,
     result_event,
     signer,
@@ -25,12 +25,16 @@ class ThreadPredictor:
     """Asks the API and publishes the result, from any number of threads."""
 
     def __init__(self) -> None:
-        limits = httpx.Limits(max_connections=places(), max_keepalive_connections=places())
+        limits = httpx.Limits(
+            max_connections=concurrency(), max_keepalive_connections=concurrency()
+        )
         self._client = httpx.Client(limits=limits, timeout=60)
         self._url = domain() + BASE_PATH + PATH
         self._target = BASE_PATH + PATH
         self._sign = signer().headers
-        self._redis = redis.Redis.from_url(os.environ[REDIS_URL], max_connections=places() + 16)
+        self._redis = redis.Redis.from_url(
+            os.environ[REDIS_URL], max_connections=concurrency() + 16
+        )
 
     def carry_out(self, message: Message) -> None:
         """Asks the API and publishes the result."""
