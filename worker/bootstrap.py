@@ -26,6 +26,7 @@ from worker.encord.api.signing import BearerToken, RequestSigner
 from worker.encord.api.throttle import ThrottledTransport
 from worker.encord.api.transport import Timeouts, Transport
 from worker.encord.context import Encord, LongPolls, PollSchedule
+from worker.environment import advice_on_unknown, unknown_names
 from worker.errors import (
     MisconfiguredError,
     PermanentError,
@@ -80,6 +81,7 @@ def create_supervisor(
     settings: Settings, publish_wake_up: Callable[[], None], on_broken: Callable[[], None]
 ) -> Supervisor:
     """Returns the supervisor of a worker process."""
+    warn_of_unknown_settings()
     settings = fit_open_files(settings)
 
     async def build(notify: Callable[[int], None]) -> Components:
@@ -92,6 +94,12 @@ def create_supervisor(
         grace=STOP_GRACE_SECONDS + settings.read_timeout_seconds,
     )
     return Supervisor(build, publish_wake_up, on_broken, times)
+
+
+def warn_of_unknown_settings() -> None:
+    """Names the variables that look like settings and are none, as after one got another name."""
+    for name, meant in unknown_names().items():
+        log.warning("worker.setting_unknown", setting=name, advice=advice_on_unknown(meant))
 
 
 def fit_open_files(settings: Settings) -> Settings:

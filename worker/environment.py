@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # Settings of the console script and of tests that carry the prefix and are none of the worker's.
 _FOREIGN: Final = frozenset({"TRAINMASTER_STATE"})
 
+# Settings that have another name now, where the two resemble each other too little to be found.
+_RENAMED: Final = {"TRAINMASTER_PLACES": "TRAINMASTER_CONCURRENCY"}
+
 S = TypeVar("S", bound=LedgerSettings)
 
 
@@ -79,8 +82,13 @@ def unknown_names() -> dict[str, str | None]:
     for name in os.environ:
         if name.startswith(PREFIX) and name not in known | _FOREIGN:
             close = difflib.get_close_matches(name.removeprefix(PREFIX), ends, n=1)
-            found[name] = f"{PREFIX}{close[0]}" if close else None
+            found[name] = _RENAMED.get(name) or (f"{PREFIX}{close[0]}" if close else None)
     return found
+
+
+def advice_on_unknown(meant: str | None) -> str:
+    """Returns what to do about a variable that is no setting."""
+    return f"did you mean {meant}?" if meant else "remove it"
 
 
 def _problem(detail: ErrorDetails, names: dict[str, str]) -> str:

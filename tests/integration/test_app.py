@@ -65,12 +65,15 @@ def settings(redis_server: EmbeddedRedis, namespace: str) -> Console:
 
 
 @pytest.fixture(scope="module")
-def tools(
-    redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Console]:
-    """A worker that Celery's own command started, with nothing but our settings."""
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tools") / "worker.log"
+
+
+@pytest.fixture(scope="module")
+def tools(redis_server: EmbeddedRedis, log: Path) -> Iterator[Console]:
+    """A worker that Celery's own command started, with our settings and one that is none now."""
     console = settings(redis_server, "tools")
-    log = tmp_path_factory.mktemp("tools") / "worker.log"
+    console.environment["TRAINMASTER_PLACES"] = "4"
     with celery(console, log, "worker", "-n", "tools") as process:
         wait_until(lambda: b"ready." in log.read_bytes() or process.poll() is not None, "a worker")
         assert process.poll() is None, log.read_text()
@@ -87,6 +90,16 @@ def inspect(console: Console, what: str) -> Any:
 
 def test_the_worker_answers_ping(tools: Console) -> None:
     assert inspect(tools, "ping") == {"ok": "pong"}
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_worker_warns_of_a_setting_that_is_none_and_names_the_one_that_may_be_meant(
+    log: Path,
+) -> None:
+    lines = [orjson.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    (line,) = [line for line in lines if line["event"] == "worker.setting_unknown"]
+    assert (line["level"], line["setting"]) == ("warning", "TRAINMASTER_PLACES")
+    assert line["advice"] == "did you mean TRAINMASTER_CONCURRENCY?"
 
 
 def test_both_tasks_are_registered(tools: Console) -> None:

@@ -167,7 +167,9 @@ def test_variables_that_are_no_settings_are_found_with_what_may_be_meant(
     monkeypatch.setenv("TRAINMASTER_LEASE_SECOND", "1")
     monkeypatch.setenv("TRAINMASTER_QQQQQQQQQ", "1")
     monkeypatch.setenv("TRAINMASTER_CONCURRENCY", "1")
+    monkeypatch.setenv("TRAINMASTER_PLACES", "1")
     found = unknown_names()
+    assert found["TRAINMASTER_PLACES"] == "TRAINMASTER_CONCURRENCY"
     assert found["TRAINMASTER_LEASE_SECOND"] == "TRAINMASTER_LEASE_SECONDS"
     assert found["TRAINMASTER_QQQQQQQQQ"] is None
     assert "TRAINMASTER_CONCURRENCY" not in found

@@ -18,7 +18,7 @@ from worker.cli.doctor.ledger import check_ledger
 from worker.cli.doctor.machine import check_open_files, check_results
 from worker.cli.doctor.server import check_server
 from worker.cli.output import FAILED, open_console, print_json, safe_text
-from worker.environment import load_settings, unknown_names
+from worker.environment import advice_on_unknown, load_settings, unknown_names
 from worker.errors import SettingError
 from worker.queue.ledger.epoch import Epoch
 
@@ -94,7 +94,7 @@ def _check_settings(ledger: LedgerContext) -> tuple[list[Finding], Settings | No
             "settings.unknown",
             Level.WARN,
             f"{name} is not a setting",
-            f"did you mean {meant}?" if meant else "remove it",
+            advice_on_unknown(meant),
         )
         for name, meant in unknown_names().items()
     ]
