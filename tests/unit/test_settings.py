@@ -187,7 +187,11 @@ def test_every_setting_has_a_row_with_its_name_range_default_and_meaning() -> No
             assert " to " in row.allowed, row
         if row.name.endswith("_SECONDS"):
             assert row.unit == "s", row
-    places = rows["TRAINMASTER_CONCURRENCY"]
-    assert (places.kind, places.allowed, places.default) == ("whole number", "1 to 4096", "512")
+    concurrency = rows["TRAINMASTER_CONCURRENCY"]
+    assert (concurrency.kind, concurrency.allowed, concurrency.default) == (
+        "whole number",
+        "1 to 4096",
+        "512",
+    )
     assert rows["TRAINMASTER_LOG_LEVEL"].allowed == "DEBUG, INFO, WARNING, ERROR"
     assert rows["TRAINMASTER_PAUSE_SHARE"].allowed == "more than 0 to 1"

@@ -267,6 +267,19 @@ class Timestamp(click.ParamType[datetime]):
             )
 
 
+class ReplyName(click.ParamType[str]):
+    """The name of a reply stream."""
+
+    name = "reply stream"
+
+    def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> str:
+        """Returns the name; what no command may name is wrong usage."""
+        if re.search(attributes.REPLY_TO_PATTERN, value) is None or value.endswith("\n"):
+            self.fail(f"{value!r} names no reply stream: 1 to 64 of a-z, 0-9, . _ -", param, ctx)
+        return value
+
+
+REPLY_NAME: Final = ReplyName()
 DURATION: Final = Duration()
 PAST: Final = Timestamp(-1)
 AHEAD: Final = Timestamp(1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from worker.cli.arguments import EVENT_TYPE, PAST, json_option, milliseconds
+from worker.cli.arguments import EVENT_TYPE, PAST, REPLY_NAME, json_option, milliseconds
 from worker.cli.completion import complete_ids
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import narrate
@@ -24,7 +24,12 @@ _PATIENCE_SECONDS: Final = math.inf
 
 @click.command()
 @click.option("--follow", "-f", is_flag=True, help="Wait for further events.")
-@click.option("--replyto", metavar="NAME", help="Only events that went to this reply stream.")
+@click.option(
+    "--replyto",
+    type=REPLY_NAME,
+    metavar="NAME",
+    help="Only events that went to this reply stream.",
+)
 @click.option(
     "--type",
     "types",

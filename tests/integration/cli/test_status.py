@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 MODEL = "2f1c8a52-6f0f-4a57-9a0b-1f0a4d6c9e01"
 
 
+def test_a_name_that_no_reply_stream_can_have_is_wrong_usage(console: Console) -> None:
+    """Not silence, which would say that nothing went there."""
+    said = console.run("events", "--replyto", "BAD name")
+    assert (said.code, said.out) == (2, "")
+    assert "'BAD name' names no reply stream" in " ".join(said.err.split())
+
+
 async def test_events_are_filtered_by_type_state_and_id(
     console: Console, redis: Redis, ledger: Ledger
 ) -> None:
