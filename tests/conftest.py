@@ -34,8 +34,11 @@ REPLY_SECONDS = 24 * 3600
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keeps workers that are told no result store from the one of whoever runs the tests."""
+    """Keeps workers from the result store of whoever runs the tests, and their command lines."""
     with pytest.MonkeyPatch.context() as patch:
+        # Where setproctitle is installed, Celery writes a title over the command line and the
+        # environment of its process, which tests look at and look for.
+        patch.setenv("NOSETPS", "1")
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
 

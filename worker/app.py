@@ -126,7 +126,7 @@ def create_app(settings: Settings, process: WorkerProcess | None = None) -> Cele
     def publish_wake_up() -> None:
         app.send_task(RUN_TASK, queue=WAKE_QUEUE, retry=False, ignore_result=True)
 
-    class EngineStep(bootsteps.StartStopStep):
+    class SupervisorStep(bootsteps.StartStopStep):
         """Runs the supervisor while the worker runs."""
 
         def start(self, parent: WorkController) -> None:
@@ -158,7 +158,7 @@ def create_app(settings: Settings, process: WorkerProcess | None = None) -> Cele
         log.info("%s ready.", sender.hostname, **describe(settings))
 
     register_tasks(app, this.running)
-    app.steps["worker"].add(EngineStep)
+    app.steps["worker"].add(SupervisorStep)
     worker_shutting_down.connect(stop_claiming, weak=False)
     setup_logging.connect(set_up_logging, weak=False)
     worker_ready.connect(tell_ready, weak=False)

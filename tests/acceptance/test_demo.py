@@ -40,14 +40,7 @@ class Demo:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", CONSOLE_SCRIPT, *("demo", "--quick", "--output", "output")],
                 cwd=folder,
-                # With setproctitle installed, Celery writes a title over what a process is known by
-                # here: its command line and its environment.
-                env={
-                    **os.environ,
-                    "DEMO_TEST": str(folder),
-                    "NOSETPS": "1",
-                    "TMPDIR": str(self.temporary),
-                },
+                env={**os.environ, "DEMO_TEST": str(folder), "TMPDIR": str(self.temporary)},
                 stdout=printed,
                 stderr=printed,
             )

@@ -87,7 +87,8 @@ class WorkerProcess:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.failing_worker"],
-                env={**os.environ, **self.environment, **more},
+                # Else Celery hides its command line, in which secrets are looked for.
+                env={**os.environ, "NOSETPS": "1", **self.environment, **more},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -50,7 +50,9 @@ def told_by(stubbed: Stubbed) -> str:
     ):
         said = stubbed.console.run(*command)
         shown += [said.out, said.err]
-    return "\n".join([stubbed.log.read_text(), *entries, *shown, *command_lines()])
+    lines = command_lines()
+    assert any("trainmaster worker" in line for line in lines), "the worker hides its command line"
+    return "\n".join([stubbed.log.read_text(), *entries, *shown, *lines])
 
 
 def assert_hidden(text: str, secrets: Iterable[str]) -> None:

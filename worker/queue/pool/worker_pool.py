@@ -350,7 +350,7 @@ class WorkerPool:
             return await self._settle_singly(batch)
         del self._finishes[: len(batch)]
         for finish, was_done in zip(batch, done, strict=True):
-            await self._note_end(finish, was_done=was_done)
+            await self._record_end(finish, was_done=was_done)
         return True
 
     async def _settle_singly(self, batch: list[RunResult]) -> bool:
@@ -369,7 +369,7 @@ class WorkerPool:
                 continue
             del self._finishes[0]
             settled += 1
-            await self._note_end(finish, was_done=was_done)
+            await self._record_end(finish, was_done=was_done)
         return not refused
 
     async def _settle_one(self, finish: RunResult) -> bool:
@@ -383,7 +383,7 @@ class WorkerPool:
             (was_done,) = await self._ledger.finish([plain])
         return was_done
 
-    async def _note_end(self, finish: RunResult, *, was_done: bool) -> None:
+    async def _record_end(self, finish: RunResult, *, was_done: bool) -> None:
         """Tells of a run that was fenced; of any other, judges by its end how its lane does.
 
         A lane in which nearly everything fails is paused, and resumed when its probe succeeds.
