@@ -23,7 +23,7 @@ from schemas.attributes import Attributes
 from schemas.commands import COMMAND_CLASSES
 from schemas.events import EVENT_DATA, ErrorCode
 from schemas.fields import data_classes, fields_of
-from tools.settings_reference import setting_rows
+from tools.settings_reference import SettingRow, gateway_rows, setting_rows
 from worker.cli.describe import submit_line
 from worker.cli.main import commands as console_script
 
@@ -71,7 +71,16 @@ def region_names(page: str) -> list[str]:
 
 
 def settings_table() -> str:
-    """Returns every setting with its unit, range and default."""
+    """Returns every setting of a worker with its unit, range and default."""
+    return _settings(setting_rows())
+
+
+def gateway_settings_table() -> str:
+    """Returns what a gateway has beside those of the ledger."""
+    return _settings(gateway_rows())
+
+
+def _settings(rows: Iterator[SettingRow]) -> str:
     return _table(
         ("Variable", "Value", "Unit", "Allowed", "Default", "Meaning"),
         (
@@ -83,7 +92,7 @@ def settings_table() -> str:
                 "required" if row.required else _code(row.default),
                 row.meaning,
             )
-            for row in setting_rows()
+            for row in rows
         ),
     )
 
@@ -240,6 +249,7 @@ def _code(text: str) -> str:
 
 REGIONS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_table,
+    "gateway-settings": gateway_settings_table,
     "errors": errors_table,
     "attributes": attributes_table,
     "commands": commands_table,

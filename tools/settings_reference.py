@@ -11,7 +11,8 @@ import annotated_types
 from pydantic import SecretStr, StringConstraints
 from pydantic_core import PydanticUndefined
 
-from worker.settings import Settings, environment_names
+from worker.gateway_settings import GatewaySettings
+from worker.settings import LedgerSettings, Settings, environment_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 _KINDS = {int: "whole number", float: "number", str: "text", Path: "path", SecretStr: "secret"}
 
 # Its default depends on the home of whoever makes the table.
-_SHOWN_DEFAULTS = {"result_store": "~/.local/state/trainmaster/results"}
+_SHOWN_DEFAULTS = {
+    "gateway_folder": "~/.local/state/trainmaster/gateway",
+    "result_store": "~/.local/state/trainmaster/results",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,10 @@ class SettingRow:
     meaning: str
 
 
-def setting_rows() -> Iterator[SettingRow]:
+def setting_rows(settings_class: type[LedgerSettings] = Settings) -> Iterator[SettingRow]:
     """Yields every setting in the order of the fields."""
-    names = environment_names()
-    for field, info in Settings.model_fields.items():
+    names = environment_names(settings_class)
+    for field, info in settings_class.model_fields.items():
         extra = info.json_schema_extra
         unit = extra.get("unit", "") if isinstance(extra, dict) else ""
         yield SettingRow(
@@ -61,6 +65,14 @@ def setting_rows() -> Iterator[SettingRow]:
             required=info.is_required(),
             meaning=info.description or "",
         )
+
+
+def gateway_rows() -> Iterator[SettingRow]:
+    """Yields the settings that a gateway has beside those of the ledger."""
+    shared = LedgerSettings.model_fields.keys()
+    for field, row in zip(GatewaySettings.model_fields, setting_rows(GatewaySettings), strict=True):
+        if field not in shared:
+            yield row
 
 
 def _kind(annotation: Any) -> str:

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, ValidationError
 
 from schemas.events import ErrorCode
 from worker.errors import SettingError
+from worker.gateway_settings import GatewaySettings
 from worker.settings import PREFIX, LedgerSettings, Settings, environment_names
 from worker.utf8 import is_utf8
 
@@ -45,10 +46,23 @@ def load_ledger_settings(
     return _load(LedgerSettings, redis_url, namespace)
 
 
+def load_gateway_settings(
+    redis_url: str | None = None, namespace: str | None = None
+) -> GatewaySettings:
+    """Returns the settings of a gateway: what is given goes before the environment.
+
+    Raises:
+        SettingError: one is wrong or missing; the message names each, and shows no value.
+    """
+    return _load(GatewaySettings, redis_url, namespace)
+
+
 def _load(settings_class: type[S], redis_url: str | None, namespace: str | None) -> S:
     options = {"redis_url": redis_url, "namespace": namespace}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    names = environment_names() | {name: f"--{name.replace('_', '-')}" for name in given}
+    names = environment_names(settings_class) | {
+        name: f"--{name.replace('_', '-')}" for name in given
+    }
     told = {name: os.environ.get(name, "") for name in _variables(settings_class)}
     told |= {names[name]: value for name, value in given.items()}
     wrong = [name for name, value in told.items() if not is_utf8(value)]
@@ -69,13 +83,13 @@ def _variables(settings_class: type[LedgerSettings]) -> list[str]:
     for field, info in settings_class.model_fields.items():
         alias = info.validation_alias
         several = alias.choices if isinstance(alias, AliasChoices) else ()
-        found += [str(each) for each in several] or [environment_names()[field]]
+        found += [str(each) for each in several] or [environment_names(settings_class)[field]]
     return found
 
 
 def unknown_names() -> dict[str, str | None]:
     """Returns variables that look like settings and are none, each with what may be meant."""
-    known = set(environment_names().values())
+    known = {*environment_names().values(), *environment_names(GatewaySettings).values()}
     # Compared without what all have in common, or anything would resemble something.
     ends = [name.removeprefix(PREFIX) for name in known if name.startswith(PREFIX)]
     found: dict[str, str | None] = {}

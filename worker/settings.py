@@ -62,9 +62,14 @@ def _check_folder(path: Path) -> Path:
     return resolved
 
 
+def state_folder() -> Path:
+    """Returns where what outlives a process is kept unless a setting says otherwise."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "trainmaster"
+
+
 def _default_result_store() -> str:
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return str(Path(state) / "trainmaster" / "results")
+    return str(state_folder() / "results")
 
 
 def _expand_home(path: Path) -> Path:
@@ -78,11 +83,13 @@ Folder = Annotated[Path, AfterValidator(_check_folder)]
 HomePath = Annotated[Path, AfterValidator(_expand_home)]
 
 
-def _seconds(default: float, *, ge: float, le: float, description: str) -> Any:
+def seconds(default: float, *, ge: float, le: float, description: str) -> Any:
+    """Returns the field of a time in seconds."""
     return Field(default, ge=ge, le=le, description=description, json_schema_extra={"unit": "s"})
 
 
-def _count(default: int, *, ge: int, le: int, description: str, unit: str = "") -> Any:
+def count(default: int, *, ge: int, le: int, description: str, unit: str = "") -> Any:
+    """Returns the field of a whole number."""
     return Field(default, ge=ge, le=le, description=description, json_schema_extra={"unit": unit})
 
 
@@ -104,14 +111,14 @@ class LedgerSettings(BaseSettings):
     namespace: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
         "trainmaster", description="First part of every key, in braces: one hash slot of a cluster."
     )
-    id_retention_seconds: int = _count(
+    id_retention_seconds: int = count(
         7 * DAY,
         ge=1,
         le=365 * DAY,
         unit="s",
         description="How long an id is remembered after its command's end.",
     )
-    event_retention_seconds: int = _count(
+    event_retention_seconds: int = count(
         7 * DAY, ge=60, le=365 * DAY, unit="s", description="How long events stay in their streams."
     )
 
@@ -159,14 +166,14 @@ class Settings(LedgerSettings):
         description="URLs below which commands may have files read, by `dataref` or as a source, "
         "with blanks between them.",
     )
-    dataref_limit_bytes: int = _count(
+    dataref_limit_bytes: int = count(
         33_554_432,
         ge=1024,
         le=1_073_741_824,
         unit="bytes",
         description="Most that a command's `dataref` may hold.",
     )
-    inflight_body_bytes: int = _count(
+    inflight_body_bytes: int = count(
         50_331_648,
         ge=1_048_576,
         le=68_719_476_736,
@@ -174,19 +181,19 @@ class Settings(LedgerSettings):
         description="Most that the files of running commands take in memory, and their texts "
         "besides; others wait. One picture takes twice its size, a text four times.",
     )
-    download_timeout_seconds: float = _seconds(
+    download_timeout_seconds: float = seconds(
         60.0,
         ge=0.1,
         le=3600,
         description="For all of a file behind a URL, of an item or a `dataref`.",
     )
-    download_idle_timeout_seconds: float = _seconds(
+    download_idle_timeout_seconds: float = seconds(
         15.0,
         ge=0.1,
         le=3600,
         description="How long such a file's server may be silent, and a connection to it take.",
     )
-    reply_limit_bytes: int = _count(
+    reply_limit_bytes: int = count(
         33_554_432,
         ge=65_536,
         le=1_073_741_824,
@@ -198,7 +205,7 @@ class Settings(LedgerSettings):
         min_length=1,
         description="Where results too large for an event go: a folder or any fsspec URL.",
     )
-    result_limit_bytes: int = _count(
+    result_limit_bytes: int = count(
         262_144,
         ge=1024,
         le=16_777_216,
@@ -206,29 +213,29 @@ class Settings(LedgerSettings):
         description="A larger result goes to the result store.",
     )
 
-    concurrency: int = _count(512, ge=1, le=4096, description="Commands that run at the same time.")
-    creation_concurrency: int = _count(
+    concurrency: int = count(512, ge=1, le=4096, description="Commands that run at the same time.")
+    creation_concurrency: int = count(
         8,
         ge=1,
         le=1024,
         description="Creations under way at the same time; a dead worker leaves no more in doubt.",
     )
-    lease_seconds: float = _seconds(
+    lease_seconds: float = seconds(
         30.0,
         ge=1,
         le=3600,
         description="How long a run is safe from others; a dead worker's commands wait so long.",
     )
-    slice_seconds: float = _seconds(
+    slice_seconds: float = seconds(
         20.0, ge=1, le=600, description="How long one Celery task drains before it hands over."
     )
-    sweep_seconds: float = _seconds(
+    sweep_seconds: float = seconds(
         1.0, ge=0.05, le=60, description="How often a worker looks for what has fallen due."
     )
-    intake_batch: int = _count(
+    intake_batch: int = count(
         256, ge=1, le=1000, description="Most entries of the stream in one read."
     )
-    intake_batch_bytes: int = _count(
+    intake_batch_bytes: int = count(
         4_194_304,
         ge=65_536,
         le=1_073_741_824,
@@ -236,56 +243,56 @@ class Settings(LedgerSettings):
         description="How much the messages of one read, one move of a list or one script are to "
         "have; one message at least.",
     )
-    consumer_idle_seconds: float = _seconds(
+    consumer_idle_seconds: float = seconds(
         30.0,
         ge=1,
         le=3600,
         description="After so long what a silent worker has read is taken over from it.",
     )
 
-    repair_seconds: float = _seconds(
+    repair_seconds: float = seconds(
         300.0,
         ge=0.1,
         le=DAY,
         description="Pause between two passes that put commands back whose due time was deleted.",
     )
 
-    max_attempts: int = _count(
+    max_attempts: int = count(
         10, ge=1, le=1000, description="Attempts of a command, the first included."
     )
-    retry_min_seconds: float = _seconds(
+    retry_min_seconds: float = seconds(
         1.0, ge=0.01, le=3600, description="The first retry's delay; each further one is doubled."
     )
-    retry_max_seconds: float = _seconds(
+    retry_max_seconds: float = seconds(
         300.0, ge=0.01, le=DAY, description="The longest delay of a retry."
     )
-    max_claims: int = _count(
+    max_claims: int = count(
         5, ge=1, le=100, description="Runs without an end after which a command counts as poison."
     )
 
-    backfill_window: int = _count(
+    backfill_window: int = count(
         2_000, ge=1, le=100_000, description="Most items of a backfill that wait or run."
     )
-    backfill_part_items: int = _count(
+    backfill_part_items: int = count(
         5_000, ge=1, le=1_000_000, description="Items in one part of a backfill's results."
     )
 
-    poll_min_seconds: float = _seconds(
+    poll_min_seconds: float = seconds(
         10.0, ge=0.1, le=3600, description="The shortest time between two looks at a training."
     )
-    poll_max_seconds: float = _seconds(
+    poll_max_seconds: float = seconds(
         300.0, ge=0.1, le=DAY, description="The longest time between two looks at a training."
     )
     poll_share: float = Field(
         0.05, ge=0, le=1, description="Time between two looks, as a share of the time it has run."
     )
-    long_poll_concurrency: int = _count(
+    long_poll_concurrency: int = count(
         16, ge=0, le=1024, description="Trainings that are watched with a request held open."
     )
-    long_poll_seconds: float = _seconds(
+    long_poll_seconds: float = seconds(
         20.0, ge=0, le=60, description="How long such a request is held open."
     )
-    doubt_seconds: float = _seconds(
+    doubt_seconds: float = seconds(
         60.0,
         ge=0,
         le=DAY,
@@ -293,16 +300,16 @@ class Settings(LedgerSettings):
         "doubt; for a training it is the command's timeout.",
     )
 
-    connect_timeout_seconds: float = _seconds(
+    connect_timeout_seconds: float = seconds(
         5.0, ge=0.1, le=300, description="For a connection to the API, TLS included."
     )
-    read_timeout_seconds: float = _seconds(
+    read_timeout_seconds: float = seconds(
         120.0, ge=0.1, le=3600, description="Between two pieces of an answer."
     )
-    write_timeout_seconds: float = _seconds(
+    write_timeout_seconds: float = seconds(
         60.0, ge=0.1, le=3600, description="For sending a request."
     )
-    pool_timeout_seconds: float = _seconds(
+    pool_timeout_seconds: float = seconds(
         10.0, ge=0.1, le=3600, description="For a free connection."
     )
 
@@ -313,37 +320,37 @@ class Settings(LedgerSettings):
         description="Requests of all workers together; 0 for no limit.",
         json_schema_extra={"unit": "1/s"},
     )
-    concurrent_requests: int = _count(
+    concurrent_requests: int = count(
         0, ge=0, le=100_000, description="Requests of all workers at the same time; 0 for no limit."
     )
-    retry_after_max_seconds: float = _seconds(
+    retry_after_max_seconds: float = seconds(
         300.0,
         ge=1,
         le=DAY,
         description="The longest wait that the API can ask for by `Retry-After`.",
     )
-    breaker_failures: int = _count(
+    breaker_failures: int = count(
         10,
         ge=1,
         le=10_000,
         description="Failures in a row that have a worker ask the API how it is.",
     )
-    breaker_min_seconds: float = _seconds(
+    breaker_min_seconds: float = seconds(
         1.0, ge=0.05, le=3600, description="The first pause between two questions in an outage."
     )
-    breaker_max_seconds: float = _seconds(
+    breaker_max_seconds: float = seconds(
         30.0, ge=0.05, le=3600, description="The longest pause between two questions in an outage."
     )
-    pause_commands: int = _count(
+    pause_commands: int = count(
         200, ge=1, le=1_000_000, description="Fewer failed commands never pause a lane."
     )
-    pause_seconds: float = _seconds(
+    pause_seconds: float = seconds(
         10.0, ge=0, le=DAY, description="A shorter time of failures never pauses a lane."
     )
     pause_share: float = Field(
         0.95, gt=0, le=1, description="Share of failed commands that pauses a lane."
     )
-    pause_probe_seconds: float = _seconds(
+    pause_probe_seconds: float = seconds(
         10.0, ge=0.1, le=DAY, description="How often a paused lane lets one command through."
     )
 
@@ -375,10 +382,10 @@ _RANGES: Final = (
 )
 
 
-def environment_names() -> dict[str, str]:
+def environment_names(settings_class: type[LedgerSettings] = Settings) -> dict[str, str]:
     """Returns the environment variable of every field."""
     names = {}
-    for field, info in Settings.model_fields.items():
+    for field, info in settings_class.model_fields.items():
         match info.validation_alias:
             case str(name):
                 names[field] = name

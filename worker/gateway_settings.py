@@ -1,0 +1,89 @@
+"""The settings of the gateway, of webhooks in and of sinks out."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from worker.settings import DAY, HomePath, LedgerSettings, count, seconds, state_folder
+
+MIB = 1_048_576
+
+
+def _check_file(path: Path) -> Path:
+    if not path.is_file():
+        raise PydanticCustomError("file", "names a file that is not there")
+    return path
+
+
+File = Annotated[HomePath, AfterValidator(_check_file)]
+
+
+class GatewaySettings(LedgerSettings):
+    """What a gateway needs: Redis, and no credentials for the API."""
+
+    integrations_file: File | None = Field(
+        None, description="The TOML file that names webhooks in and sinks out."
+    )
+    gateway_host: Annotated[str, StringConstraints(min_length=1)] = Field(
+        "127.0.0.1",
+        description="Address that the gateway listens on. Without a token it takes loopback only.",
+    )
+    gateway_port: int = count(
+        8080, ge=0, le=65_535, description="Port that the gateway listens on; 0 takes a free one."
+    )
+    gateway_tls_cert_file: File | None = Field(
+        None, description="Certificate chain in PEM: the gateway speaks HTTPS."
+    )
+    gateway_tls_key_file: File | None = Field(
+        None, description="Private key of the certificate, in PEM."
+    )
+    gateway_folder: HomePath = Field(
+        default_factory=lambda: state_folder() / "gateway",
+        description="Where the gateway keeps its read model; it can be deleted at any time.",
+    )
+    gateway_body_bytes: int = count(
+        64 * MIB,
+        ge=1024,
+        le=16 * 1024 * MIB,
+        unit="bytes",
+        description="Most that a body may have.",
+    )
+    gateway_batch_items: int = count(
+        100_000, ge=1, le=10_000_000, description="Most commands that one request may hold."
+    )
+    gateway_connections: int = count(
+        1_000, ge=1, le=100_000, description="Most requests that a gateway process has at a time."
+    )
+    gateway_requests_per_second: int = count(
+        0, ge=0, le=1_000_000, description="Requests of one token a second; 0 sets no limit."
+    )
+    gateway_backlog: int = count(
+        0,
+        ge=0,
+        le=100_000_000,
+        description="With so many commands unread or open, others are answered 429; 0: never.",
+    )
+    gateway_body_seconds: float = seconds(
+        30.0, ge=1, le=3600, description="Longest pause between two parts of a body."
+    )
+    delivery_retention_seconds: int = count(
+        7 * DAY,
+        ge=60,
+        le=365 * DAY,
+        unit="s",
+        description="How long a delivery and its outcome are kept, and told from a repeat.",
+    )
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.gateway_tls_cert_file is None) != (self.gateway_tls_key_file is None):
+            told = (
+                "TRAINMASTER_GATEWAY_TLS_CERT_FILE and TRAINMASTER_GATEWAY_TLS_KEY_FILE: "
+                "set both or none"
+            )
+            raise PydanticCustomError("tls", "{told}", {"told": told})
+        return self

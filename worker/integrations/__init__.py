@@ -1,0 +1,1 @@
+"""The file that names webhooks in and sinks out: its form, its rules, its secrets."""

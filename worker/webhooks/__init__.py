@@ -1,0 +1,1 @@
+"""Webhooks in: a delivery is verified, kept, and turned into commands by rules."""
