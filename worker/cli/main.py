@@ -72,6 +72,7 @@ COMMANDS: Final = {
     "schemas": Listed("worker.cli.describe:schemas", "Print or write the contract as JSON."),
     "status": Listed("worker.cli.status:status", "Show the status of commands."),
     "submit": Listed("worker.cli.submit:submit", "Send commands."),
+    "tokens": Listed("worker.cli.tokens:tokens", "Make, list and revoke tokens of the gateway."),
     "worker": Listed("worker.cli.worker:worker", "Run commands until told to stop."),
 }
 
