@@ -1,0 +1,154 @@
+"""Secrets that the integrations file names: it never holds one, but says where it lies."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, InstanceOf, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# Fewer bytes can be guessed.
+MIN_SECRET_BYTES: Final = 8
+MAX_SECRET_BYTES: Final = 4096
+# 128 bits; whoever makes a secret of Standard Webhooks takes 24 to 64 bytes.
+MIN_KEY_BYTES: Final = 16
+STANDARD_PREFIX: Final = "whsec_"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret, and where it came from.
+
+    Attributes:
+        value: the key as bytes; no text shows it.
+        origin: like `env ENCORD_WEBHOOK_SECRET`, for people.
+    """
+
+    value: bytes = field(repr=False)
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where names in the file lead: passed to validators as their context."""
+
+    environ: Mapping[str, str] = field(repr=False)
+    folder: Path
+
+
+def read_named(value: object, info: ValidationInfo) -> Secret:
+    """Returns what `{ env = "NAME" }` or `{ file = "PATH" }` names.
+
+    Raises:
+        PydanticCustomError: it names nothing that can be used; the message shows no value.
+    """
+    if not isinstance(value, dict) or len(value) != 1 or not value.keys() <= {"env", "file"}:
+        raise _wrong('must be { env = "NAME" } or { file = "PATH" }, and never the secret itself')
+    ((kind, name),) = value.items()
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise _wrong(f"{kind} must be a {'variable' if kind == 'env' else 'path'} in quotes")
+    around: Any = info.context
+    if kind == "env":
+        return _from_environment(name, around.environ)
+    return _from_file(name, around.folder)
+
+
+def _from_environment(name: str, environ: Mapping[str, str]) -> Secret:
+    found = environ.get(name)
+    if found is None:
+        raise _wrong(f"the variable {name} is not set")
+    return Secret(_checked(found.encode(errors="surrogateescape"), f"the variable {name}"), name)
+
+
+def _from_file(name: str, folder: Path) -> Secret:
+    try:
+        path = folder / Path(name).expanduser()
+        with path.open("rb") as file:
+            found = file.read(MAX_SECRET_BYTES + 3)
+    except (OSError, RuntimeError) as exc:
+        said = exc.strerror if isinstance(exc, OSError) else "its home is not there"
+        raise _wrong(f"the file {name} can't be read: {said or exc}") from None
+    # Editors and `echo` end a file with a newline.
+    found = found.removesuffix(b"\n").removesuffix(b"\r")
+    return Secret(_checked(found, f"the file {name}"), str(path))
+
+
+def _checked(value: bytes, where: str) -> bytes:
+    if not value.strip():
+        raise _wrong(f"{where} is empty")
+    if len(value) > MAX_SECRET_BYTES:
+        raise _wrong(f"{where} holds more than {MAX_SECRET_BYTES} bytes; is that the secret?")
+    if b"\n" in value or b"\r" in value:
+        raise _wrong(f"{where} holds a line break; write the secret on one line")
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise _wrong(f"{where} is not UTF-8") from None
+    if any(ord(each) < 0x20 or 0x7F <= ord(each) <= 0x9F for each in text):
+        raise _wrong(f"{where} holds a control character")
+    if text != text.strip():
+        raise _wrong(f"{where} begins or ends with a blank; remove it")
+    return value
+
+
+def _long_enough(secret: Secret) -> Secret:
+    if len(secret.value) < MIN_SECRET_BYTES:
+        raise _wrong(
+            f"{secret.origin} is too short: it must have at least {MIN_SECRET_BYTES} bytes; "
+            "make a longer one at the sender, like `openssl rand -hex 32`"
+        )
+    return secret
+
+
+def standard_key(secret: Secret) -> Secret:
+    """Returns a secret of Standard Webhooks as the key that it stands for.
+
+    Source: https://github.com/standard-webhooks/standard-webhooks, "Signature scheme".
+    """
+    text = secret.value.decode().removeprefix(STANDARD_PREFIX)
+    try:
+        # Some leave out the padding.
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise _wrong(
+            f"{secret.origin} is no secret of Standard Webhooks: whsec_ and base64 after it"
+        ) from None
+    if len(key) < MIN_KEY_BYTES:
+        raise _wrong(
+            f"{secret.origin} is too short: it must have at least {MIN_KEY_BYTES} bytes; make a "
+            "longer one, like `echo whsec_$(openssl rand -base64 32)`"
+        )
+    return Secret(key, secret.origin)
+
+
+def _one_or_two(secrets: Sequence[Secret]) -> tuple[Secret, ...]:
+    if not secrets:
+        raise _wrong("names no secret")
+    if len(secrets) > 2:
+        raise _wrong("names more than two secrets: the old one and the new one are enough")
+    if len({secret.value for secret in secrets}) < len(secrets):
+        raise _wrong("names the same secret twice; remove one")
+    return tuple(secrets)
+
+
+def _wrong(message: str) -> PydanticCustomError:
+    # In braces the message would be a template.
+    return PydanticCustomError("secret", "{said}", {"said": message})
+
+
+NamedText = Annotated[InstanceOf[Secret], BeforeValidator(read_named)]
+"""A text that may hold a secret, like a URL with a password."""
+
+SigningSecrets = Annotated[
+    list[Annotated[NamedText, AfterValidator(_long_enough)]], AfterValidator(_one_or_two)
+]
+StandardSecrets = Annotated[
+    list[Annotated[NamedText, AfterValidator(standard_key)]], AfterValidator(_one_or_two)
+]

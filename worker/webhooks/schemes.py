@@ -1,0 +1,310 @@
+"""Schemes: whether a delivery is from whom it says, and what it is."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
+
+import jiter
+
+from schemas.attributes import is_valid_id
+from worker.integrations.sources import (
+    EncordSource,
+    GithubSource,
+    HmacSource,
+    Source,
+    StandardWebhooksSource,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from worker.integrations.secrets import Secret
+
+Headers = "Sequence[tuple[bytes, bytes]]"
+
+# Until the year 33658: whatever int() takes besides is nothing that a sender writes.
+_SECONDS: Final = re.compile(rb"[0-9]{1,12}")
+_ENCORD_SIGNATURE: Final = b"x-encord-signature"
+_ENCORD_VERSION: Final = 1
+# Of those that we have a name for; Encord's page spells one in two ways.
+_ENCORD_EVENTS: Final = frozenset({
+    "agent_stage_work_available_event",
+    "task_submitted_event",
+    "task_completed_event",
+})
+_ENCORD_SPELLINGS: Final = {"task_sumbitted_event": "task_submitted_event"}
+_MOST_SIGNATURES: Final = 32
+_FORM: Final = b"application/x-www-form-urlencoded"
+
+
+class RefusedDeliveryError(Exception):
+    """A delivery can't be shown to be from its source. The reason is for our log alone."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class UnsupportedVersionError(Exception):
+    """A delivery is genuine, and its envelope has a version that can't be read: answer 501."""
+
+    def __init__(self, version: object) -> None:
+        super().__init__(f"the envelope has version {str(version)[:80]}, not {_ENCORD_VERSION}")
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A delivery that is from its source.
+
+    Attributes:
+        delivery_id: the same for a repeat of the delivery, and covered by the signature.
+        event_type: what the rules' `on` is compared with; None if it names none.
+        body: the JSON object; None where it is unreadable.
+        problem: why the body is unreadable, else None.
+    """
+
+    delivery_id: str
+    event_type: str | None
+    body: dict[str, Any] | None
+    problem: str | None = None
+
+
+def verify(
+    source: Source, headers: Sequence[tuple[bytes, bytes]], body: bytes, now: float
+) -> Verified:
+    """Returns a delivery whose signature holds.
+
+    Args:
+        source: who is said to have sent it.
+        headers: as they came, of any case.
+        body: the raw bytes.
+        now: in seconds since 1970.
+
+    Raises:
+        RefusedDeliveryError: the signature does not hold, or the signed time is too far from now.
+        UnsupportedVersionError: it is genuine, of a version of Encord's that can't be read.
+    """
+    found = _Headers(headers)
+    match source:
+        case EncordSource():
+            return _verify_encord(source, found, body, now)
+        case StandardWebhooksSource():
+            return _verify_standard(source, found, body, now)
+        case GithubSource():
+            return _verify_github(source, found, body)
+        case HmacSource():
+            return _verify_hmac(source, found, body, now)
+        case _:
+            raise RefusedDeliveryError(f"the source {source.name} takes no deliveries over HTTP")
+
+
+class _Headers:
+    """Headers by their names in lower case."""
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._values: dict[bytes, list[bytes]] = {}
+        for name, value in headers:
+            self._values.setdefault(name.lower(), []).append(value.strip(b" \t"))
+
+    def get(self, name: str) -> bytes | None:
+        """Returns the one value of a header; None if it is not there or empty.
+
+        Raises:
+            RefusedDeliveryError: there are several, and nobody knows which one others read.
+        """
+        found = self._values.get(name.encode(), [])
+        if len(found) > 1:
+            raise RefusedDeliveryError(f"the header {name} is there {len(found)} times")
+        return found[0] or None if found else None
+
+    def need(self, name: str) -> bytes:
+        """Returns the one value of a header.
+
+        Raises:
+            RefusedDeliveryError: it is not there, or more than once.
+        """
+        found = self.get(name)
+        if found is None:
+            raise RefusedDeliveryError(f"the header {name} is missing")
+        return found
+
+    def beginning(self, prefix: bytes) -> list[str]:
+        """Returns the names of headers that begin so, at most five, each cut."""
+        found = sorted(name for name in self._values if name.startswith(prefix))
+        return [name[:80].decode("latin-1") for name in found[:5]]
+
+
+def _verify_encord(source: EncordSource, headers: _Headers, body: bytes, now: float) -> Verified:
+    signature = headers.get("x-encord-signature")
+    if signature is None and (others := headers.beginning(_ENCORD_SIGNATURE + b"-")):
+        raise RefusedDeliveryError(
+            f"it carries {', '.join(others)} but not x-encord-signature, which this version "
+            "reads: upgrade trainmaster to verify the newer header"
+        )
+    if signature is None:
+        raise RefusedDeliveryError("the header x-encord-signature is missing")
+    timestamp = headers.need("x-encord-timestamp")
+    _check_time(timestamp, source.tolerance_seconds, now)
+    signed = timestamp + b"." + body
+    _check_any(signature, (_hex(secret, signed, "sha256") for secret in source.secrets))
+    parsed, problem = _read_json(body)
+    if parsed is None:
+        return Verified(_digest(body), None, None, problem)
+    event_type = _text(parsed.get("event_type"))
+    event_type = _ENCORD_SPELLINGS.get(event_type or "", event_type)
+    if parsed.get("version") != _ENCORD_VERSION and _is_read(source, event_type):
+        raise UnsupportedVersionError(parsed.get("version"))
+    return Verified(_id_or_digest(parsed.get("uid"), body), event_type, parsed)
+
+
+def _is_read(source: EncordSource, event_type: str | None) -> bool:
+    """Tells whether a rule may read an event; others are acknowledged, whatever their version."""
+    return event_type in _ENCORD_EVENTS or any(
+        rule.on is None or rule.on.match(event_type or "") for rule in source.rules
+    )
+
+
+def _verify_standard(
+    source: StandardWebhooksSource, headers: _Headers, body: bytes, now: float
+) -> Verified:
+    # Svix signs in the same way, under names of its own.
+    family = "webhook" if headers.get("webhook-signature") is not None else "svix"
+    if family == "svix" and headers.get("svix-signature") is None:
+        raise RefusedDeliveryError("the header webhook-signature is missing")
+    delivery_id = headers.need(f"{family}-id")
+    timestamp = headers.need(f"{family}-timestamp")
+    signatures = headers.need(f"{family}-signature").split(b" ")
+    if len(signatures) > _MOST_SIGNATURES:
+        raise RefusedDeliveryError(f"there are more than {_MOST_SIGNATURES} signatures")
+    _check_time(timestamp, source.tolerance_seconds, now)
+    signed = b".".join((delivery_id, timestamp, body))
+    expected = [b"v1," + _base64(secret, signed, "sha256") for secret in source.secrets]
+    # No early end: how long it takes tells nothing of which one holds.
+    if not sum(hmac.compare_digest(each, given) for each in expected for given in signatures):
+        raise RefusedDeliveryError("no signature holds")
+    parsed, problem = _read_json(body)
+    event_type = None if parsed is None else _text(parsed.get("type"))
+    text = delivery_id.decode("latin-1")
+    return Verified(
+        text if is_valid_id(text) else _digest(delivery_id), event_type, parsed, problem
+    )
+
+
+def _verify_github(source: GithubSource, headers: _Headers, body: bytes) -> Verified:
+    signature = headers.need("x-hub-signature-256")
+    _check_any(signature, (b"sha256=" + _hex(each, body, "sha256") for each in source.secrets))
+    event_type = headers.get("x-github-event")
+    content_type = headers.get("content-type") or b""
+    if content_type.partition(b";")[0].strip().lower() == _FORM:
+        parsed, problem = _read_form(body)
+    else:
+        parsed, problem = _read_json(body)
+    # X-GitHub-Delivery is not signed: whoever replays a delivery could write another one.
+    return Verified(
+        _digest(body), None if event_type is None else _text(event_type), parsed, problem
+    )
+
+
+def _verify_hmac(source: HmacSource, headers: _Headers, body: bytes, now: float) -> Verified:
+    signature = headers.need(source.header)
+    values = {"body": body}
+    if source.timestamp_header is not None:
+        values["timestamp"] = headers.need(source.timestamp_header)
+        _check_time(values["timestamp"], source.tolerance_seconds, now)
+    if source.id_header is not None:
+        values["id"] = headers.need(source.id_header)
+    signed = _fill(source.signed, values)
+    prefix = source.prefix.encode()
+    write = _hex if source.encoding == "hex" else _base64
+    _check_any(
+        signature, (prefix + write(each, signed, source.algorithm) for each in source.secrets)
+    )
+    parsed, problem = _read_json(body)
+    event_type = _event_type(source, headers, parsed)
+    if "{id}" in source.signed:
+        text = values["id"].decode("latin-1")
+        delivery_id = text if is_valid_id(text) else _digest(values["id"])
+    else:
+        delivery_id = _digest(signed)
+    return Verified(delivery_id, event_type, parsed, problem)
+
+
+def _fill(template: str, values: dict[str, bytes]) -> bytes:
+    parts = re.split(r"\{(body|timestamp|id)\}", template)
+    return b"".join(values[part] if at % 2 else part.encode() for at, part in enumerate(parts))
+
+
+def _event_type(source: HmacSource, headers: _Headers, parsed: dict[str, Any] | None) -> str | None:
+    if source.on_header is not None:
+        return _text(headers.get(source.on_header))
+    if source.on_field is None:
+        return None
+    found: Any = parsed
+    for step in source.on_field.split("."):
+        found = found.get(step) if isinstance(found, dict) else None
+    return _text(found)
+
+
+def _check_time(timestamp: bytes, tolerance_seconds: float, now: float) -> None:
+    if not _SECONDS.fullmatch(timestamp):
+        raise RefusedDeliveryError("the time is not in whole seconds since 1970")
+    age = now - int(timestamp)
+    if abs(age) > tolerance_seconds:
+        told = f"{abs(age):.0f} s {'ago' if age > 0 else 'ahead'}"
+        raise RefusedDeliveryError(f"it was signed {told}, {tolerance_seconds:g} s are tolerated")
+
+
+def _check_any(signature: bytes, expected: Iterable[bytes]) -> None:
+    # No early end: how long it takes tells nothing of which one holds.
+    if not sum(hmac.compare_digest(each, signature) for each in expected):
+        raise RefusedDeliveryError("the signature does not hold: another secret, or another body")
+
+
+def _hex(secret: Secret, signed: bytes, algorithm: str) -> bytes:
+    return hmac.new(secret.value, signed, algorithm).hexdigest().encode()
+
+
+def _base64(secret: Secret, signed: bytes, algorithm: str) -> bytes:
+    return base64.b64encode(hmac.new(secret.value, signed, algorithm).digest())
+
+
+def _digest(signed: bytes) -> str:
+    return f"sha256-{hashlib.sha256(signed).hexdigest()}"
+
+
+def _id_or_digest(value: object, body: bytes) -> str:
+    return value if isinstance(value, str) and is_valid_id(value) else _digest(body)
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    return value if isinstance(value, str) and value else None
+
+
+def _read_json(body: bytes | str) -> tuple[dict[str, Any] | None, str | None]:
+    raw = body.encode() if isinstance(body, str) else body
+    try:
+        found = jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError as exc:
+        return None, f"the body is not JSON: {str(exc)[:200]}"
+    if not isinstance(found, dict):
+        return None, "the body is no JSON object"
+    return found, None
+
+
+def _read_form(body: bytes) -> tuple[dict[str, Any] | None, str | None]:
+    """Reads what GitHub sends unless its content type was set to JSON: a form with one field."""
+    try:
+        fields = dict(parse_qsl(body.decode(), max_num_fields=10, errors="strict"))
+    except ValueError:
+        return None, "the body is no form"
+    if "payload" not in fields:
+        return None, "the form has no field payload; set the webhook's content type to JSON"
+    return _read_json(fields["payload"])
