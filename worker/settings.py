@@ -121,6 +121,12 @@ class LedgerSettings(BaseSettings):
     event_retention_seconds: int = count(
         7 * DAY, ge=60, le=365 * DAY, unit="s", description="How long events stay in their streams."
     )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="What is logged: this and worse."
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="`auto` is text on a terminal and JSON everywhere else."
+    )
 
 
 class Settings(LedgerSettings):
@@ -352,13 +358,6 @@ class Settings(LedgerSettings):
     )
     pause_probe_seconds: float = seconds(
         10.0, ge=0.1, le=DAY, description="How often a paused lane lets one command through."
-    )
-
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="What is logged: this and worse."
-    )
-    log_format: Literal["auto", "json", "text"] = Field(
-        "auto", description="`auto` is text on a terminal and JSON everywhere else."
     )
 
     @model_validator(mode="after")

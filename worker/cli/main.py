@@ -60,6 +60,7 @@ COMMANDS: Final = {
     ),
     "doctor": Listed("worker.cli.doctor.command:doctor", "Check everything that a worker needs."),
     "events": Listed("worker.cli.events:events", "Print events, oldest first."),
+    "gateway": Listed("worker.cli.gateway:gateway", "Serve HTTP: commands, events, webhooks."),
     "holds": Listed(
         "worker.cli.holds:holds", "Show what keeps workers from claiming commands, or release it."
     ),

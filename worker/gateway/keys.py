@@ -3,6 +3,8 @@
 ::
 
     {ns}:tokens              hash     id of a token -> its record, see `worker.gateway.tokens`
+    {ns}:submitted:<id>      string   fingerprint of a command that no worker has read yet, maybe
+    {ns}:requests:<second>:<token>    string   requests of a token in one second
 """
 
 from __future__ import annotations
@@ -16,3 +18,13 @@ if TYPE_CHECKING:
 def tokens_key(keys: Keys) -> str:
     """The records of all tokens; none holds a secret."""
     return f"{keys.prefix}tokens"
+
+
+def submitted_key(keys: Keys, command_id: str) -> str:
+    """The fingerprint of a command that was sent over HTTP, until a worker has read it."""
+    return f"{keys.prefix}submitted:{command_id}"
+
+
+def requests_key(keys: Keys, caller: str, second: int) -> str:
+    """How many requests a caller has sent in one second."""
+    return f"{keys.prefix}requests:{second}:{caller}"

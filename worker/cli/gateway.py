@@ -1,0 +1,40 @@
+"""`trainmaster gateway`: commands, events and webhooks over HTTP."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from worker.environment import load_gateway_settings
+from worker.logging import configure
+
+try:
+    from worker.gateway.server import serve
+except ModuleNotFoundError as exc:
+    if exc.name is None or exc.name.partition(".")[0] in {"worker", "schemas"}:
+        raise
+    raise click.UsageError(
+        f"gateway needs the package {exc.name}: install trainmaster[gateway]"
+    ) from exc
+
+
+@click.command()
+@click.option("--host", help="Address to listen on.  [default: TRAINMASTER_GATEWAY_HOST]")
+@click.option(
+    "--port", type=int, help="Port; 0 takes a free one.  [default: TRAINMASTER_GATEWAY_PORT]"
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes."
+)
+def gateway(host: str | None, port: int | None, workers: int) -> None:
+    """Serve HTTP: commands in, events out, webhooks.
+
+    Without a token it answers this machine only; `trainmaster tokens create` makes one.
+    """
+    for name, value in (("HOST", host), ("PORT", port)):
+        if value is not None:
+            os.environ[f"TRAINMASTER_GATEWAY_{name}"] = str(value)
+    settings = load_gateway_settings()
+    configure(settings.log_level, settings.log_format)
+    raise SystemExit(serve(settings, workers=workers, log_config=None))

@@ -1,0 +1,169 @@
+"""Who may do what: tokens with scopes or, where there is none, whoever is on this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final
+
+from fastapi import Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from schemas.claim_check import ClaimCheck
+from schemas.control import Cancel, Resolve
+from worker.gateway.problems import ProblemError
+from worker.gateway.tokens import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from schemas.commands import Command
+    from worker.gateway.tokens import Token, Tokens
+
+# A token that was revoked is taken for so long by a gateway that has just seen it.
+REMEMBER_SECONDS: Final = 1.0
+
+_bearer = HTTPBearer(auto_error=False, description="A token of `trainmaster tokens create`.")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends a request; without a token it is somebody on this machine."""
+
+    token: Token | None = None
+
+    @property
+    def name(self) -> str:
+        """Who it is, for events and logs."""
+        return "this machine" if self.token is None else self.token.name
+
+    def check_command(self, command: Command | ClaimCheck) -> None:
+        """Returns if the caller may send this command.
+
+        Raises:
+            ProblemError: its token is limited to others.
+        """
+        token = self.token
+        if token is None:
+            return
+        if isinstance(command, Cancel | Resolve) and Scope.OPERATE not in token.scopes:
+            raise _forbidden(f"The command {command.type} needs a token with the scope operate.")
+        if token.types and command.type not in token.types:
+            raise _forbidden(
+                f"This token may send {', '.join(sorted(token.types))}, not {command.type}."
+            )
+        if token.projects:
+            projects = projects_of(command)
+            if not projects:
+                raise _forbidden(
+                    f"This token is limited to projects, and {command.type} names none here."
+                )
+            foreign = projects - token.projects
+            if foreign:
+                raise _forbidden(f"This token may not use the project {min(foreign)}.")
+
+
+def projects_of(command: Command | ClaimCheck) -> frozenset[str]:
+    """Returns the projects that a command names, none where its data lie elsewhere."""
+    if isinstance(command, ClaimCheck):
+        return frozenset()
+    data = command.data
+    named = getattr(data, "project_uuid", None)
+    if named is not None:
+        return frozenset({str(named)})
+    if command.type == "train":
+        return frozenset(map(str, data.features_mapping))  # type: ignore[union-attr] # of Train
+    return frozenset()
+
+
+class Access:
+    """Knows callers by their tokens.
+
+    Args:
+        tokens: of the namespace.
+        is_open: whether callers need no token for as long as none exists: only where the gateway
+            listens on loopback alone.
+    """
+
+    def __init__(self, tokens: Tokens, *, is_open: bool) -> None:
+        self._tokens = tokens
+        self._is_open = is_open
+        self._checked_at = 0.0
+
+    async def caller(self, request: Request, secret: str | None, scope: Scope) -> Caller:
+        """Returns who sends a request.
+
+        Raises:
+            ProblemError: nobody who may do this.
+        """
+        if secret is None:
+            if not await self._needs_no_token():
+                raise _unauthorized("This needs a token: send Authorization: Bearer <token>.")
+            _check_local(request)
+            return Caller()
+        token = await self._tokens.find(secret)
+        if token is None:
+            raise _unauthorized("The token is not known, has expired or was revoked.")
+        if scope not in token.scopes:
+            raise _forbidden(f"This needs a token with the scope {scope}.")
+        return Caller(token)
+
+    async def _needs_no_token(self) -> bool:
+        if self._is_open and time.monotonic() - self._checked_at > REMEMBER_SECONDS:
+            # Once there is one it stays so: the last that is revoked opens nothing.
+            self._is_open = not await self._tokens.any_exist()
+            self._checked_at = time.monotonic()
+        return self._is_open
+
+
+def needs(scope: Scope) -> Callable[..., Awaitable[Caller]]:
+    """Returns the dependency of a route that a caller with this scope may use."""
+
+    async def caller(
+        request: Request,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    ) -> Caller:
+        access: Access = request.app.state.gateway.access
+        if credentials is None and "authorization" in request.headers:
+            raise _unauthorized("The header Authorization must be: Bearer <token>.")
+        secret = None if credentials is None else credentials.credentials
+        found = await access.caller(request, secret, scope)
+        await request.app.state.gateway.rates.take(request, found)
+        return found
+
+    return caller
+
+
+def is_loopback(host: str) -> bool:
+    """Tells whether an address, as one would set it, is this machine's own."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _check_local(request: Request) -> None:
+    """Refuses what a page in somebody's browser sends to a gateway that asks for no token.
+
+    Raises:
+        ProblemError: it comes from a page, or by a name that is not this machine's.
+    """
+    host = request.headers.get("host", "")
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    origin = request.headers.get("origin")
+    site = request.headers.get("sec-fetch-site", "none")
+    own = f"{request.url.scheme}://{host}"
+    if not is_loopback(name) or origin not in {None, own} or site not in {"none", "same-origin"}:
+        raise _forbidden(
+            "Without a token the gateway answers programs on this machine only, by the address "
+            "127.0.0.1 or localhost; make a token by `trainmaster tokens create`."
+        )
+
+
+def _unauthorized(detail: str) -> ProblemError:
+    return ProblemError(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _forbidden(detail: str) -> ProblemError:
+    return ProblemError(403, "forbidden", detail)

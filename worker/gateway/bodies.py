@@ -1,0 +1,188 @@
+"""What a request's body holds: one command, many, or a CloudEvent in one of its three modes."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+import jiter
+from starlette.requests import ClientDisconnect
+
+from schemas.json_text import encode_json
+from schemas.parsing import MAX_COMMAND_BYTES
+from worker.gateway.problems import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fastapi import Request
+
+JSON: Final = "application/json"
+NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+CLOUD_EVENT: Final = "application/cloudevents+json"
+CLOUD_EVENTS: Final = "application/cloudevents-batch+json"
+TAKEN: Final = (JSON, *NDJSON, CLOUD_EVENT, CLOUD_EVENTS)
+_CE: Final = "ce-"
+
+
+class BodyKind(Enum):
+    """How commands stand in a body."""
+
+    ONE_OR_ARRAY = 1
+    ARRAY = 2
+    LINES = 3
+    BINARY = 4
+
+
+class Bounds:
+    """How large a body may be, and how long may pass between two parts of it."""
+
+    def __init__(self, most_bytes: int, idle_seconds: float) -> None:
+        self.most_bytes = most_bytes
+        self.idle_seconds = idle_seconds
+
+
+def kind_of(request: Request) -> BodyKind:
+    """Returns how commands stand in the body of a request.
+
+    Raises:
+        ProblemError: in none of the ways that are taken.
+    """
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise ProblemError(415, "encoding_not_taken", "Send the body without Content-Encoding.")
+    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
+    media_type = media_type.strip().lower()
+    charset = _parameter(parameters, "charset")
+    if charset not in {None, "utf-8", "utf8", "us-ascii"}:
+        raise ProblemError(415, "encoding_not_taken", "Send the body in UTF-8.")
+    if media_type in NDJSON:
+        return BodyKind.LINES
+    if media_type == CLOUD_EVENTS:
+        return BodyKind.ARRAY
+    if media_type == CLOUD_EVENT:
+        return BodyKind.ONE_OR_ARRAY
+    if "ce-specversion" in request.headers or "ce-type" in request.headers:
+        return BodyKind.BINARY
+    if media_type == JSON:
+        return BodyKind.ONE_OR_ARRAY
+    raise ProblemError(
+        415,
+        "media_type_not_taken",
+        f"Send commands with a Content-Type of {', '.join(TAKEN)}, or a CloudEvent in binary mode.",
+        headers={"Accept-Post": ", ".join(TAKEN)},
+    )
+
+
+async def read_body(request: Request, bounds: Bounds) -> bytes:
+    """Returns the whole body.
+
+    Raises:
+        ProblemError: it is too large, too slow, or ends early.
+    """
+    parts = [part async for part in read_parts(request, bounds)]
+    return b"".join(parts)
+
+
+async def read_parts(request: Request, bounds: Bounds) -> AsyncIterator[bytes]:
+    """Yields the body as it comes.
+
+    Raises:
+        ProblemError: it is too large, too slow, or ends early.
+    """
+    told = request.headers.get("content-length", "")
+    if told.isdigit() and int(told) > bounds.most_bytes:
+        raise _too_large(bounds)
+    size = 0
+    stream = request.stream()
+    while True:
+        try:
+            part = await asyncio.wait_for(anext(stream, None), bounds.idle_seconds)
+        except TimeoutError:
+            raise ProblemError(
+                408,
+                "body_too_slow",
+                f"No part of the body came for {bounds.idle_seconds:g} s.",
+                headers={"Connection": "close"},
+            ) from None
+        except ClientDisconnect:
+            raise ProblemError(400, "body_incomplete", "The body ended early.") from None
+        if part is None:
+            return
+        size += len(part)
+        if size > bounds.most_bytes:
+            raise _too_large(bounds)
+        if part:
+            yield part
+
+
+async def read_lines(request: Request, bounds: Bounds) -> AsyncIterator[list[bytes]]:
+    """Yields the lines of a body that are not blank, as many as came at a time.
+
+    A line that is too long for a command is cut one byte behind that, so that whoever parses it
+    says so; its rest is dropped as it comes.
+    """
+    rest = bytearray()
+    async for part in read_parts(request, bounds):
+        rest += part[: MAX_COMMAND_BYTES + 1] if b"\n" not in part else part
+        *lines, last = bytes(rest).split(b"\n")
+        rest = bytearray(last)
+        if len(rest) > MAX_COMMAND_BYTES:
+            del rest[MAX_COMMAND_BYTES + 1 :]
+        if found := [line for line in lines if line.strip()]:
+            yield found
+    if bytes(rest).strip():
+        yield [bytes(rest)]
+
+
+def split_array(body: bytes) -> list[bytes] | None:
+    """Returns the elements of a JSON array as JSON, None where the body is something else."""
+    if not body.lstrip().startswith(b"["):
+        return None
+    try:
+        found = jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError as exc:
+        raise ProblemError(400, "not_json", f"The array is not JSON: {exc}") from None
+    return [encode_json(each) for each in found]
+
+
+def binary_event(request: Request, body: bytes) -> bytes:
+    """Returns the command that a CloudEvent in binary mode is: its attributes are headers.
+
+    Raises:
+        ProblemError: its body is not JSON.
+    """
+    event: dict[str, Any] = {}
+    for name, value in request.headers.items():
+        if name.startswith(_CE):
+            event[name.removeprefix(_CE)] = unquote(value)
+    media_type = request.headers.get("content-type", JSON)
+    if media_type.partition(";")[0].strip().lower() != JSON:
+        raise ProblemError(415, "media_type_not_taken", f"The data of a command are {JSON}.")
+    event["datacontenttype"] = media_type
+    try:
+        # By itself, or what stands behind the data would become attributes.
+        jiter.from_json(body or b"null", catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError as exc:
+        raise ProblemError(400, "not_json", f"The body is not JSON: {exc}") from None
+    text = encode_json(event)[:-1]
+    return text + b',"data":' + body + b"}" if body.strip() else text + b"}"
+
+
+def _parameter(parameters: str, name: str) -> str | None:
+    for each in parameters.split(";"):
+        key, _, value = each.partition("=")
+        if key.strip().lower() == name:
+            return value.strip().strip('"').lower()
+    return None
+
+
+def _too_large(bounds: Bounds) -> ProblemError:
+    return ProblemError(
+        413,
+        "too_large",
+        f"The body may have {bounds.most_bytes} bytes; send several, or set "
+        "TRAINMASTER_GATEWAY_BODY_BYTES.",
+        headers={"Connection": "close"},
+    )

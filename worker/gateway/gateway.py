@@ -1,0 +1,42 @@
+"""What the routes of a gateway stand on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, cast
+
+from fastapi import Depends, Request
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from trainmaster_client import AsyncClient
+    from worker.gateway.access import Access
+    from worker.gateway.limits import Backlog, RequestRates
+    from worker.gateway.submission import Submitter
+    from worker.gateway_settings import GatewaySettings
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.queries import LedgerReader
+
+
+@dataclass(slots=True)
+class Gateway:
+    """Everything that a process of the gateway has, made once at its start."""
+
+    settings: GatewaySettings
+    redis: Redis
+    keys: Keys
+    client: AsyncClient
+    reader: LedgerReader
+    submitter: Submitter
+    access: Access
+    rates: RequestRates
+    backlog: Backlog
+
+
+def gateway_of(request: Request) -> Gateway:
+    """Returns the gateway that a request has come to."""
+    return cast("Gateway", request.app.state.gateway)
+
+
+GatewayOf = Annotated["Gateway", Depends(gateway_of)]

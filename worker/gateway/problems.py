@@ -1,0 +1,188 @@
+"""Errors as RFC 9457 has them: `application/problem+json`, with a code that programs can act upon.
+
+None tells a secret, a stack or what stands behind the gateway.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from schemas.events import ErrorCode, Problem
+from schemas.json_text import encode_json
+from trainmaster_client import RedisTroubleError
+from worker.queue.ledger.connection import PASSING_TROUBLE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fastapi import FastAPI, Request
+
+    from schemas.parsing import InvalidCommandError
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+# What a proxy or a client does after this is to ask again.
+RETRY_SECONDS: Final = 2
+
+_TITLES: Final = {
+    400: "The request can't be read",
+    401: "Not authenticated",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    406: "Not acceptable",
+    408: "The request took too long",
+    409: "Conflict",
+    413: "Too large",
+    415: "Media type not taken",
+    422: "The request is wrong",
+    429: "Too many requests",
+    431: "The header is too large",
+    500: "Internal error",
+    501: "Not taken by this version",
+    503: "Redis can't be reached",
+}
+
+
+class ProblemDetails(BaseModel):
+    """What is wrong with a request, as RFC 9457 has it."""
+
+    model_config = ConfigDict(json_schema_extra={"description": "RFC 9457"})
+
+    type: str = Field("about:blank", description="`about:blank`: `code` tells more than a URL.")
+    title: str
+    status: int
+    code: str = Field(description="In lower snake case; those of commands are in the contract.")
+    detail: str = Field(description="What happened and what to do.")
+    problems: list[Problem] | None = Field(None, description="Each wrong field by its path.")
+
+
+class ProblemError(Exception):
+    """Ends a request with a problem."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        problems: Sequence[Problem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.problems = tuple(problems)
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """Returns the problem as JSON values."""
+        return problem_body(self.status, self.code, self.detail, self.problems)
+
+
+def problem_body(
+    status: int, code: str, detail: str, problems: Sequence[Problem] = ()
+) -> dict[str, Any]:
+    """Returns a problem as JSON values."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    if problems:
+        body["problems"] = [problem.model_dump() for problem in problems]
+    return body
+
+
+def invalid_body(error: InvalidCommandError) -> dict[str, Any]:
+    """Returns the problem of what is no command."""
+    return problem_body(status_of(error), error.code, error.message, error.problems)
+
+
+def status_of(error: InvalidCommandError) -> int:
+    """Returns the status that answers what is no command."""
+    if error.code is ErrorCode.NOT_JSON:
+        return 400
+    return 413 if error.code is ErrorCode.TOO_LARGE else 422
+
+
+def json_response(
+    body: Any, status: int = 200, *, media_type: str = "application/json", **headers: str
+) -> Response:
+    """Returns a response of JSON values; names of headers are written with `_` for `-`."""
+    said = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(encode_json(body), status, media_type=media_type, headers=said)
+
+
+def problem_response(error: ProblemError) -> Response:
+    """Returns the response that a problem is."""
+    return json_response(error.body(), error.status, media_type=MEDIA_TYPE, **error.headers)
+
+
+def redis_away() -> ProblemError:
+    """Returns the problem of a Redis that does not answer."""
+    return ProblemError(
+        503,
+        "redis_unavailable",
+        "Redis can't be reached, so it is not known whether this was done; send the same again: "
+        "with the same ids it is done once.",
+        headers={"Retry-After": str(RETRY_SECONDS)},
+    )
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Has every error of the app end in a problem."""
+
+    async def on_problem(_request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, ProblemError)  # noqa: S101 - it is registered for these
+        return problem_response(exc)
+
+    async def on_http(_request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, HTTPException)  # noqa: S101 - it is registered for these
+        told = {
+            404: ("not_found", "There is nothing at this address; /docs lists what there is."),
+            405: ("method_not_allowed", "This address takes other methods; see the header Allow."),
+        }
+        code, detail = told.get(exc.status_code, ("http_error", str(exc.detail)))
+        headers = dict(exc.headers or {})
+        return problem_response(ProblemError(exc.status_code, code, detail, headers=headers))
+
+    async def on_parameters(_request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, RequestValidationError)  # noqa: S101 - it is registered for these
+        problems = [
+            Problem(path=".".join(map(str, error["loc"][1:])), message=_said(error["msg"]))
+            for error in exc.errors()
+        ]
+        first = problems[0]
+        detail = f"{first.path} {first.message}".strip()
+        return problem_response(ProblemError(422, "invalid_parameters", detail, problems=problems))
+
+    async def on_redis(_request: Request, exc: Exception) -> Response:
+        log.warning("gateway.redis_unavailable", error=type(exc).__name__)
+        return problem_response(redis_away())
+
+    async def on_defect(_request: Request, exc: Exception) -> Response:
+        log.error("gateway.failed", exc_info=exc)
+        detail = "The gateway failed at this request; its log says how."
+        return problem_response(ProblemError(500, "internal_error", detail))
+
+    app.add_exception_handler(ProblemError, on_problem)
+    app.add_exception_handler(Exception, on_defect)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(RequestValidationError, on_parameters)
+    for trouble in (RedisTroubleError, *PASSING_TROUBLE):
+        app.add_exception_handler(trouble, on_redis)
+
+
+def _said(message: str) -> str:
+    return message.removeprefix("Input should ").removeprefix("Value error, ")

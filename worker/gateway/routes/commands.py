@@ -1,0 +1,427 @@
+"""`/v1/commands`: sends commands, tells how far they are, cancels and resolves them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import quote, unquote
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.responses import Response
+
+from schemas.attributes import is_valid_id
+from schemas.events import Problem
+from schemas.parsing import InvalidCommandError
+from trainmaster_client import WaitTimeoutError
+from worker.encord.creation.resolution import Resolution, ResolveStatus, resolve
+from worker.gateway.access import Caller, needs
+from worker.gateway.bodies import (
+    BodyKind,
+    Bounds,
+    binary_event,
+    kind_of,
+    read_body,
+    read_lines,
+    split_array,
+)
+from worker.gateway.gateway import Gateway, GatewayOf
+from worker.gateway.models import (
+    Accepted,
+    BatchAnswer,
+    Cancelled,
+    CommandView,
+    ResolveBody,
+    Resolved,
+)
+from worker.gateway.problems import (
+    ProblemDetails,
+    ProblemError,
+    invalid_body,
+    json_response,
+    redis_away,
+    status_of,
+)
+from worker.gateway.submission import Submission, SubmitStatus, prepare
+from worker.gateway.tokens import Scope
+from worker.queue.ledger.cancellation import CancelStatus, cancel
+from worker.queue.ledger.connection import PASSING_TROUBLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainmaster_client import Event
+    from worker.queue.ledger.queries import CommandStatus
+
+router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
+
+MAX_WAIT_SECONDS: Final = 60.0
+_CONFLICT: Final = (
+    "The id {id!r} was used with another type or other data; send this under an id of its own."
+)
+
+Submits = Annotated[Caller, Depends(needs(Scope.SUBMIT))]
+Reads = Annotated[Caller, Depends(needs(Scope.READ))]
+Operates = Annotated[Caller, Depends(needs(Scope.OPERATE))]
+
+
+def _read_id(command_id: Annotated[str, Path(description="Percent-encoded.")]) -> str:
+    found = unquote(command_id, errors="replace")
+    if not is_valid_id(found):
+        raise ProblemError(404, "unknown_id", "No command has such an id.")
+    return found
+
+
+CommandIdOf = Annotated[str, Depends(_read_id)]
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=Accepted | BatchAnswer,
+    responses={
+        207: {"model": BatchAnswer, "description": "Some commands were not taken."},
+        **{
+            status: {"model": ProblemDetails}
+            for status in (400, 401, 403, 408, 413, 415, 422, 429, 503)
+        },
+    },
+    openapi_extra={"x-body": "commands"},
+)
+async def submit_commands(request: Request, gateway: GatewayOf, caller: Submits) -> Response:
+    """Sends one command or many; 202 says that Redis has acknowledged each.
+
+    One is a JSON object or a CloudEvent in structured or binary mode; many are a JSON array, a
+    batch of CloudEvents, or NDJSON, which is taken as it comes. Of many, the good ones are taken,
+    and each other one has its problem in its place.
+
+    A command's `id`, or the header `Idempotency-Key`, makes it safe to send again: the same
+    command does nothing more, and another one under the same id is answered 422.
+    """
+    await gateway.backlog.check()
+    kind = kind_of(request)
+    key = _idempotency_key(request)
+    bounds = Bounds(gateway.settings.gateway_body_bytes, gateway.settings.gateway_body_seconds)
+    if kind is BodyKind.LINES:
+        _refuse_key(key)
+        return await _submit_lines(request, gateway, caller, bounds)
+    body = await read_body(request, bounds)
+    if kind is BodyKind.BINARY:
+        return await _submit_one(gateway, caller, binary_event(request, body), key)
+    items = split_array(body)
+    if items is None:
+        if kind is BodyKind.ARRAY:
+            raise ProblemError(400, "not_json", "A batch of CloudEvents is a JSON array.")
+        return await _submit_one(gateway, caller, body, key)
+    _refuse_key(key)
+    batch = _Batch(gateway, caller)
+    await batch.take(items)
+    return batch.answer()
+
+
+@router.get("/{command_id}", responses={404: {"model": ProblemDetails}})
+async def read_command(
+    command_id: CommandIdOf,
+    gateway: GatewayOf,
+    caller: Reads,
+    wait: Annotated[
+        float,
+        Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for the command's end."),
+    ] = 0,
+) -> CommandView:
+    """Tells how far a command is, and its result once it has succeeded."""
+    view = await _look(gateway, command_id)
+    if wait and (view is None or view.ended_at is None):
+        with suppress(WaitTimeoutError):
+            await gateway.client.wait(command_id, timeout=wait)
+        view = await _look(gateway, command_id) or view
+    if view is None and await gateway.submitter.is_unread(command_id):
+        view = _unread(command_id)
+    if view is None:
+        raise ProblemError(
+            404,
+            "unknown_id",
+            "No command has this id: it was never sent, was refused, ended too long ago, or no "
+            "worker has read it yet.",
+        )
+    _check_type(caller, view.type)
+    return view
+
+
+@router.post("/{command_id}/cancel", responses={404: {"model": ProblemDetails}})
+async def cancel_command(
+    command_id: CommandIdOf, gateway: GatewayOf, caller: Operates
+) -> Cancelled:
+    """Cancels a command that has not ended.
+
+    What was done at the API stays: a running training goes on, because the API can't stop it.
+    """
+    await _check_type_of(gateway, caller, command_id)
+    outcome = await cancel(
+        gateway.redis,
+        gateway.keys,
+        command_id,
+        retention_seconds=gateway.settings.id_retention_seconds,
+        reply_retention_seconds=gateway.settings.event_retention_seconds,
+    )
+    if outcome.status is CancelStatus.UNKNOWN_ID:
+        raise ProblemError(
+            404,
+            "unknown_id",
+            "No command has this id: no worker has read it yet, or it ended too long ago.",
+        )
+    return Cancelled(
+        id=command_id,
+        status=outcome.status,
+        state=outcome.state or None,
+        leaves=outcome.leaves,
+        in_doubt=outcome.in_doubt,
+    )
+
+
+@router.post(
+    "/{command_id}/resolve",
+    responses={404: {"model": ProblemDetails}, 409: {"model": ProblemDetails}},
+)
+async def resolve_command(
+    command_id: CommandIdOf, body: ResolveBody, gateway: GatewayOf, caller: Operates
+) -> Resolved:
+    """Settles a command in doubt: says whether its lost call created something.
+
+    Look at Encord first. With `created` the command goes on as if the API had answered; with
+    `not_created` its call is sent again, once.
+    """
+    if (body.created is None) == (not body.not_created):
+        raise ProblemError(
+            422, "invalid_parameters", "Say either created, a uuid, or not_created: true."
+        )
+    await _check_type_of(gateway, caller, command_id)
+    outcome = await resolve(
+        gateway.redis,
+        gateway.keys,
+        command_id,
+        Resolution(_uuid(body.created), caller.name),
+        reply_retention_seconds=gateway.settings.event_retention_seconds,
+    )
+    if outcome.status is ResolveStatus.UNKNOWN_ID:
+        raise ProblemError(404, "unknown_id", "No command has this id.")
+    if outcome.status is not ResolveStatus.RESOLVED:
+        raise ProblemError(
+            409, outcome.status, f"The command is not in doubt: its state is {outcome.state}."
+        )
+    return Resolved(id=command_id, status=outcome.status, state=outcome.state or None)
+
+
+class _Batch:
+    """Commands of one request, taken in pages as they come."""
+
+    def __init__(self, gateway: Gateway, caller: Caller) -> None:
+        self._gateway = gateway
+        self._caller = caller
+        self._items: list[dict[str, Any]] = []
+        self._accepted = 0
+        self._is_lost = False
+
+    async def take(self, raws: Sequence[bytes]) -> None:
+        """Submits those that are good.
+
+        Raises:
+            ProblemError: there are more than a request may hold.
+        """
+        most = self._gateway.settings.gateway_batch_items
+        if len(self._items) + len(raws) > most:
+            raise ProblemError(
+                413,
+                "too_many_commands",
+                f"A request holds {most} commands at most; {self._accepted} were taken. Send the "
+                "others by themselves, with ids, so that none is done twice.",
+                headers={"Connection": "close"},
+            )
+        found = [_try_prepare(raw, self._caller) for raw in raws]
+        good = [each for each in found if isinstance(each, Submission)]
+        statuses = iter(await self._submit(good))
+        for each in found:
+            if isinstance(each, Submission):
+                self._note(each, next(statuses))
+            else:
+                self._items.append(each)
+
+    def answer(self) -> Response:
+        """Returns what became of all."""
+        refused = len(self._items) - self._accepted
+        status = 202 if not refused else 207
+        if self._is_lost:
+            status = 503
+        return json_response(
+            {"accepted": self._accepted, "refused": refused, "items": self._items}, status
+        )
+
+    async def _submit(self, good: Sequence[Submission]) -> Sequence[SubmitStatus | None]:
+        if self._is_lost:
+            return [None] * len(good)
+        try:
+            return await self._gateway.submitter.submit(good)
+        except PASSING_TROUBLE:
+            self._is_lost = True
+            return [None] * len(good)
+
+    def _note(self, submission: Submission, status: SubmitStatus | None) -> None:
+        if status is None:
+            problem = redis_away().body()
+        elif status is SubmitStatus.CONFLICT:
+            problem = _conflict(submission).body()
+        else:
+            self._accepted += 1
+            self._items.append(_accepted(submission, status))
+            return
+        self._items.append({
+            "id": submission.command_id,
+            "status": problem["status"],
+            "problem": problem,
+        })
+
+
+async def _submit_lines(
+    request: Request, gateway: Gateway, caller: Caller, bounds: Bounds
+) -> Response:
+    batch = _Batch(gateway, caller)
+    async for lines in read_lines(request, bounds):
+        await batch.take(lines)
+    return batch.answer()
+
+
+async def _submit_one(gateway: Gateway, caller: Caller, raw: bytes, key: str | None) -> Response:
+    try:
+        submission = prepare(raw, key)
+    except InvalidCommandError as exc:
+        raise ProblemError(status_of(exc), exc.code, exc.message, problems=exc.problems) from None
+    caller.check_command(submission.command)
+    (status,) = await gateway.submitter.submit([submission])
+    if status is SubmitStatus.CONFLICT:
+        raise _conflict(submission)
+    body = _accepted(submission, status)
+    return json_response(body, 202, Location=body["location"])
+
+
+def _try_prepare(raw: bytes, caller: Caller) -> Submission | dict[str, Any]:
+    try:
+        submission = prepare(raw, is_alone=False)
+        caller.check_command(submission.command)
+    except InvalidCommandError as exc:
+        return {"id": exc.command_id, "status": status_of(exc), "problem": invalid_body(exc)}
+    except ProblemError as exc:
+        return {"id": submission.command_id, "status": exc.status, "problem": exc.body()}
+    return submission
+
+
+def _accepted(submission: Submission, status: SubmitStatus) -> dict[str, Any]:
+    return {
+        "id": submission.command_id,
+        "status": 202,
+        "location": f"/v1/commands/{quote(submission.command_id, safe='')}",
+        "duplicate": status is SubmitStatus.KNOWN,
+    }
+
+
+def _conflict(submission: Submission) -> ProblemError:
+    detail = _CONFLICT.format(id=submission.command_id)
+    return ProblemError(
+        422,
+        "idempotency_conflict",
+        detail,
+        problems=[Problem(path="id", message="was used with another type or other data")],
+    )
+
+
+def _idempotency_key(request: Request) -> str | None:
+    """Returns the header's value: a string of structured fields, or the bare word."""
+    said = request.headers.get("idempotency-key")
+    if said is None:
+        return None
+    said = said.strip()
+    if len(said) > 1 and said.startswith('"') and said.endswith('"'):
+        said = said[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    return said
+
+
+def _refuse_key(key: str | None) -> None:
+    if key is not None:
+        raise ProblemError(
+            400,
+            "idempotency_key_for_many",
+            "Idempotency-Key names one command; give each of many an id of its own.",
+        )
+
+
+async def _look(gateway: Gateway, command_id: str) -> CommandView | None:
+    status = await gateway.reader.status(command_id)
+    if status is None:
+        return None
+    event = await gateway.reader.terminal_event(status)
+    return _view(status, event)
+
+
+def _view(status: CommandStatus, event: Event | None) -> CommandView:
+    error = status.last_error if event is None else dict(event.error) or None
+    return CommandView(
+        id=status.id,
+        type=status.type,
+        state=status.state,
+        lane=status.lane,
+        attempts=status.attempts,
+        accepted_at=_moment(status.accepted_at_ms),
+        due_at=_moment(status.due_at_ms),
+        ended_at=_moment(status.ended_at_ms),
+        error=error,
+        result=None if event is None else event.result,
+        dataref=None if event is None else event.dataref,
+        progress=status.progress,
+        resolution=status.resolution,
+    )
+
+
+def _unread(command_id: str) -> CommandView:
+    """Returns the view of a command that stands in its stream and that no worker has read."""
+    return CommandView(
+        id=command_id,
+        type=None,
+        state="submitted",
+        lane=None,
+        attempts=0,
+        accepted_at=None,
+        due_at=None,
+        ended_at=None,
+        error=None,
+        result=None,
+        dataref=None,
+        progress=None,
+        resolution=None,
+    )
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    return None if not milliseconds else datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+async def _check_type_of(gateway: Gateway, caller: Caller, command_id: str) -> None:
+    if caller.token is not None and caller.token.types:
+        status = await gateway.reader.status(command_id)
+        if status is not None:
+            _check_type(caller, status.type)
+
+
+def _check_type(caller: Caller, command_type: str | None) -> None:
+    """Refuses what another command's id would tell to a token that is limited to types."""
+    token = caller.token
+    if token is not None and token.types and command_type not in token.types:
+        raise ProblemError(404, "unknown_id", "No command has this id.")
+
+
+def _uuid(text: str | None) -> UUID | None:
+    if text is None:
+        return None
+    try:
+        return UUID(text)
+    except ValueError:
+        raise ProblemError(422, "invalid_parameters", "created must be a uuid.") from None

@@ -1,0 +1,43 @@
+#!lua
+-- Adds commands to their streams, each id once.
+--
+-- KEYS  1 commands  2 commands:bulk
+-- ARGV  1 key prefix
+--       then for each command 5 values:
+--       stream (1 or 2), id, fingerprint, seconds that the id is remembered, 0 for one that nobody
+--       but the gateway knows, text
+-- Returns for each command: 0 added, 1 known already, 2 known with another content
+--
+-- What the ledger knows of an id goes first; what it has not read yet is known by a key of its own,
+-- so that a conflict is told to who sends it and not only to who reads events.
+-- Rights: XADD 1  XADD 2  GET submitted:  SET submitted:
+local prefix = ARGV[1]
+redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2])
+local statuses = {}
+for i = 2, #ARGV, 5 do
+  local stream, id, fingerprint = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
+  local seconds = tonumber(ARGV[i + 3])
+  local known = false
+  if seconds > 0 then
+    local row = redis.pcall('HGET', prefix .. 'command:' .. id, 'f')
+    if type(row) == 'string' then known = row end
+    if not known then
+      -- A key that holds something else is nobody's word on this id.
+      local told = redis.pcall('GET', prefix .. 'submitted:' .. id)
+      if type(told) == 'string' then known = told end
+    end
+  end
+  local status = 0
+  if not known then
+    redis.call('XADD', KEYS[stream], '*', 'command', ARGV[i + 4])
+    if seconds > 0 then
+      redis.call('SET', prefix .. 'submitted:' .. id, fingerprint, 'EX', seconds)
+    end
+  elseif known == fingerprint then
+    status = 1
+  else
+    status = 2
+  end
+  statuses[#statuses + 1] = status
+end
+return statuses

@@ -1,0 +1,114 @@
+"""Runs the gateway: uvicorn with uvloop and httptools, in one process or several."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+import uvicorn
+
+from schemas.events import ErrorCode
+from worker.environment import load_gateway_settings
+from worker.errors import SettingError
+from worker.gateway.access import is_loopback
+from worker.gateway.app import create_app
+from worker.gateway.protocol import bounded_protocol
+from worker.gateway.tokens import Tokens
+from worker.queue.ledger.connection import connect
+from worker.queue.ledger.keys import Keys
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from fastapi import FastAPI
+
+    from worker.gateway_settings import GatewaySettings
+
+log = structlog.get_logger(__name__)
+
+GRACE_SECONDS: Final = 20
+_LOOK_SECONDS: Final = 1.0
+
+
+def application() -> FastAPI:
+    """Returns the application of one of several processes: its settings are in the environment."""
+    _end_with_parent()
+    return create_app(load_gateway_settings())
+
+
+def serve(settings: GatewaySettings, *, workers: int, log_config: dict[str, Any] | None) -> int:
+    """Serves until told to stop; returns the exit code.
+
+    Raises:
+        SettingError: the address would be open to others, and there is no token.
+    """
+    _check_address(settings)
+    options: dict[str, Any] = {
+        "host": settings.gateway_host,
+        "port": settings.gateway_port,
+        "http": bounded_protocol(settings.gateway_connections),
+        "loop": "uvloop",
+        "ws": "none",
+        "lifespan": "on",
+        "log_config": log_config,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "timeout_graceful_shutdown": GRACE_SECONDS,
+        "ssl_certfile": settings.gateway_tls_cert_file,
+        "ssl_keyfile": settings.gateway_tls_key_file,
+    }
+    if workers == 1:
+        _Server(uvicorn.Config(create_app(settings), **options)).run()
+    else:
+        target = "worker.gateway.server:application"
+        uvicorn.run(target, factory=True, workers=workers, **options)
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """Tells in our words where it listens."""
+
+    def _log_started_message(self, listeners: Sequence[socket.SocketType]) -> None:
+        scheme = "https" if self.config.is_ssl else "http"
+        for listener in listeners:
+            host, port = listener.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            log.info("gateway.ready", url=f"{scheme}://{shown}:{port}")
+
+
+def _check_address(settings: GatewaySettings) -> None:
+    if is_loopback(settings.gateway_host):
+        return
+
+    async def any_token() -> bool:
+        redis = connect(settings.redis_url.get_secret_value())
+        try:
+            return await Tokens(redis, Keys(settings.namespace)).any_exist()
+        finally:
+            await redis.aclose()
+
+    if not asyncio.run(any_token()):
+        raise SettingError(
+            "TRAINMASTER_GATEWAY_HOST is open to other machines, and nobody needs a token yet: "
+            "make one first by `trainmaster tokens create`, or listen on 127.0.0.1",
+            code=ErrorCode.INVALID_SETTING,
+        )
+
+
+def _end_with_parent() -> None:
+    """Ends this process once the one that started it is gone: it would keep the port."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
