@@ -44,7 +44,7 @@ from worker.queue.ledger.epoch import Epoch
 from worker.queue.ledger.holds import Holds, RefusalBoard
 from worker.queue.ledger.keys import Keys
 from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
-from worker.queue.ledger.ledger import Ledger
+from worker.queue.ledger.ledger import EventRetention, Ledger
 from worker.queue.ledger.rate_limits import RedisLimits
 from worker.queue.ledger.repair import Repair
 from worker.queue.log_listener import LOGS, LogListener
@@ -90,7 +90,11 @@ def create_supervisor(
     times = Timings(
         slice=settings.slice_seconds,
         sweep=settings.sweep_seconds,
-        event_retention=settings.event_retention_seconds,
+        event_retention=EventRetention(
+            settings.event_retention_seconds,
+            settings.event_retention_max_seconds,
+            settings.follower_expiry_seconds,
+        ),
         grace=STOP_GRACE_SECONDS + settings.read_timeout_seconds,
     )
     return Supervisor(build, publish_wake_up, on_broken, times)

@@ -121,6 +121,20 @@ class LedgerSettings(BaseSettings):
     event_retention_seconds: int = count(
         7 * DAY, ge=60, le=365 * DAY, unit="s", description="How long events stay in their streams."
     )
+    event_retention_max_seconds: int = count(
+        14 * DAY,
+        ge=60,
+        le=365 * DAY,
+        unit="s",
+        description="How long they stay at most for a sink or a rule that has not come so far.",
+    )
+    follower_expiry_seconds: int = count(
+        DAY,
+        ge=60,
+        le=365 * DAY,
+        unit="s",
+        description="For how long events are kept for a sink or a rule that nobody runs any more.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="What is logged: this and worse."
     )

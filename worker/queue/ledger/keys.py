@@ -11,6 +11,7 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:celery              list     Celery's queue of `trainmaster.submit`; and celery:processing
     {ns}:wake                list     Celery's queue of wake-ups; what else it keeps is its own
     {ns}:events              stream   field `event`
+    {ns}:followers           hash     who follows the events, and to where: see `trim_events`
     {ns}:replies:<replyto>   stream   field `event`
     {ns}:dead-letters        stream   field `dead_letter`
     {ns}:command:<row id>    hash     one command, or a member of a group, see `models`
@@ -142,6 +143,11 @@ class Keys:
     def events(self) -> str:
         """The stream of all events."""
         return f"{self.prefix}events"
+
+    @property
+    def followers(self) -> str:
+        """Who follows the events: the time of its position, and when it was last seen, in ms."""
+        return f"{self.prefix}followers"
 
     @property
     def dead_letters(self) -> str:

@@ -7,7 +7,7 @@ their top.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -35,7 +35,7 @@ from worker.queue.ledger.outage import Outage
 from worker.queue.log_listener import LOGS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from redis.asyncio import Redis
 
@@ -68,6 +68,38 @@ CLOCK_RECORD_MS: Final = 5_000
 PAGE: Final = 500
 # More bytes than any claim has.
 NO_BOUND: Final = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class EventRetention:
+    """How long events stay in their stream, in seconds.
+
+    Attributes:
+        least: for everybody.
+        most: for followers of the events that have not come so far, as long as they live.
+        follower_expiry: after its last sign of life a follower counts no more.
+    """
+
+    least: int
+    most: int
+    follower_expiry: int
+
+    def oldest_ms(self, now_ms: int, followers: Iterable[bytes]) -> int:
+        """Returns the time of the oldest event that is kept.
+
+        Args:
+            now_ms: by Redis' clock.
+            followers: for each, the time of its position and when it was last seen.
+        """
+        oldest = now_ms - self.least * 1000
+        for follower in followers:
+            position, _, seen = follower.partition(b" ")
+            # What is no number was written by someone else.
+            if not position.isdigit() or not seen.isdigit():
+                continue
+            if int(seen) >= now_ms - self.follower_expiry * 1000:
+                oldest = min(oldest, int(position))
+        return max(oldest, now_ms - max(self.most, self.least) * 1000, 0)
 
 
 class CheckpointStatus(IntEnum):
@@ -394,8 +426,11 @@ class Ledger:
         interactive, bulk, suspects = await pipe.execute()
         return interactive, bulk, suspects
 
-    async def trim_events(self, retention_seconds: int) -> None:
+    async def trim_events(self, retention: EventRetention) -> None:
         """Deletes events older than the retention, give or take a block of the stream."""
-        seconds, _ = await self.redis.time()
-        oldest = (seconds - retention_seconds) * 1000
-        await self.redis.xtrim(self.keys.events, minid=max(oldest, 0), approximate=True)
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.time()
+        pipe.hgetall(self.keys.followers)
+        (now_seconds, _), followers = await pipe.execute()
+        oldest = retention.oldest_ms(now_seconds * 1000, followers.values())
+        await self.redis.xtrim(self.keys.events, minid=oldest, approximate=True)

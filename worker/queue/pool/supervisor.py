@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from worker.queue.circuit_breaker import CircuitBreaker
     from worker.queue.intake.consumer import StreamConsumer
     from worker.queue.ledger.epoch import Epoch
-    from worker.queue.ledger.ledger import Ledger
+    from worker.queue.ledger.ledger import EventRetention, Ledger
     from worker.queue.ledger.server import ServerFacts
     from worker.queue.pool.deadlines import DeadlineWatch
     from worker.queue.pool.repairing import RepairWatch
@@ -103,7 +103,7 @@ class Timings:
 
     slice: float
     sweep: float
-    event_retention: int
+    event_retention: EventRetention
     grace: float
 
 

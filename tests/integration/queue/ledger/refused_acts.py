@@ -31,6 +31,7 @@ from worker.backfill.status import BackfillState, Origin
 from worker.backfill.store import FeedItem, LeadToken, Transition
 from worker.encord.creation.orphans import OrphanedCreation, Orphans
 from worker.encord.creation.resolution import Resolution, resolve
+from worker.integrations.follower_store import NOBODY, FollowerStore
 from worker.queue.intake.list_bridge import ListForwarder, ListSource
 from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.deadlines import Deadlines
@@ -432,6 +433,36 @@ def steering(before: BackfillState, after: BackfillState) -> Prepare:
     return prepare
 
 
+def following(*, leads: bool) -> Prepare:
+    async def prepare(world: World) -> Act:
+        """Someone takes the lead, or records a position as the leader."""
+        for milliseconds in (1, 2):
+            await world.redis.xadd(world.keys.events, {"event": "{}"}, id=f"{milliseconds}-0")
+        store = FollowerStore(world.redis, world.keys, "sinks.ops")
+        taken = await store.lead(NOBODY, lease_ms=LEASE_MS, holder="me") if leads else None
+
+        def act(redis: Redis) -> Awaitable[Any]:
+            of = FollowerStore(redis, world.keys, "sinks.ops")
+            if taken is None:
+                return of.lead(NOBODY, lease_ms=LEASE_MS, holder="me")
+            return of.lead(
+                taken.token,
+                lease_ms=LEASE_MS,
+                holder="me",
+                position=("1-0", 1),
+                known=("1-0", taken.position),
+            )
+
+        return act
+
+    return prepare
+
+
+async def reading_events(world: World) -> Act:
+    await world.redis.xadd(world.keys.events, {"event": "{}"})
+    return lambda redis: FollowerStore(redis, world.keys, "sinks.ops").read("0-0", 10)
+
+
 ACTS: Final[dict[str, dict[str, Prepare]]] = {
     "accept": {"chosen ids": accepting, "made ids": accepting_made_ids},
     "reject": {"": rejecting},
@@ -467,6 +498,8 @@ ACTS: Final[dict[str, dict[str, Prepare]]] = {
     "open": {"by the console": opening, "by a command": opening_for_a_command},
     "lead": {"": leading},
     "feed": {"": feeding},
+    "follow": {"a new one": following(leads=False), "its leader": following(leads=True)},
+    "read_events": {"": reading_events},
     "begin_part": {"": cutting},
     "commit_part": {"": shelving},
     "transition": {

@@ -43,6 +43,12 @@ _POPS: Final = {"inbox": "LPOP", "celery": "RPOP"}
 _GREATEST: Final = f"{2**64 - 1}-{2**64 - 1}"
 # Times and ids of entries, which differ from one run to the next.
 _MOMENT: Final = re.compile(rb"\d{10,}(-\d+)?|\d{4}-\d\d-\d\dT[\d:.]+Z")
+PACKAGES: Final = (
+    "worker.queue.ledger",
+    "worker.encord.creation",
+    "worker.backfill",
+    "worker.integrations",
+)
 FAMILIES: Final = (
     "command:*",
     "text:*",
@@ -50,6 +56,7 @@ FAMILIES: Final = (
     "lock:*",
     "orphan:*",
     "backfill:*",
+    "follower:*",
     "group:*",
     "group-open:*",
     "group-results:*",
@@ -60,7 +67,7 @@ def _scripts() -> dict[str, tuple[str, str]]:
     """Each script as its file has it, and as Redis gets it."""
     return {
         name: (file.read_text("utf-8"), script_text(name, package))
-        for package in ("worker.queue.ledger", "worker.encord.creation", "worker.backfill")
+        for package in PACKAGES
         for file in resources.files(package).joinpath("scripts").iterdir()
         if file.is_file()
         for name in (file.name.removesuffix(".lua"),)
@@ -316,7 +323,9 @@ async def test_a_right_that_is_missing_leaves_nothing_half_done(
         others = [f"~{{*}}:{one}" for one in FAMILIES if one != family]
         fixed = [f"~{{*}}:{one}*" for one in ("commands", "events", "dead-", "due:", "deadlines")]
         fixed += [f"~{{*}}:{one}*" for one in ("hold", "epoch", "paused:", "clock", "rate")]
-        fixed += [f"~{{*}}:{one}*" for one in ("inflight", "inbox", "celery", "backfills")]
+        fixed += [
+            f"~{{*}}:{one}*" for one in ("inflight", "inbox", "celery", "backfills", "followers")
+        ]
         rules[family] = (*others, *fixed, "+@all")
     refused = 0
     for what, rule in rules.items():

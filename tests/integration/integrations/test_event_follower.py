@@ -1,0 +1,293 @@
+"""A follower of the events: in order, at least once, led by one, through whatever Redis does."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from tests.integration.integrations.published import (
+    Received,
+    following,
+    killed,
+    publish,
+    wait_until,
+)
+from worker.embedded import EmbeddedRedis
+from worker.integrations.event_follower import EventFollower, Lead
+from worker.integrations.follower_store import follower_status
+from worker.integrations.keys import follower_key
+from worker.queue.ledger.connection import connect
+from worker.queue.ledger.streams import entries_between
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from trainmaster_client import Event
+    from worker.queue.ledger.keys import Keys
+
+
+async def begin(redis: Redis, keys: Keys, name: str = "f") -> None:
+    """Has a follower that begins with what comes from now on."""
+    follower = EventFollower(redis, keys, name, Received(), concurrency=1)
+    async with following(follower):
+        await wait_until_led(redis, keys, name)
+
+
+async def wait_until_led(redis: Redis, keys: Keys, name: str = "f") -> None:
+    async with asyncio.timeout(60):
+        while not ((status := await follower_status(redis, keys, name)) and status.leader):
+            await asyncio.sleep(0.01)
+
+
+async def wait_until_recorded(redis: Redis, keys: Keys, name: str = "f") -> None:
+    """Waits until everything that there is has been recorded as done."""
+    async with asyncio.timeout(60):
+        while not ((status := await follower_status(redis, keys, name)) and status.waiting == 0):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_new_name_begins_with_what_comes_from_now_on(redis: Redis, keys: Keys) -> None:
+    await publish(redis, keys, "old", range(3))
+    received = Received()
+    async with following(EventFollower(redis, keys, "f", received, concurrency=4)):
+        await wait_until_led(redis, keys)
+        await publish(redis, keys, "new", range(3))
+        await wait_until(lambda: len(received.events) == 3)
+        await wait_until_recorded(redis, keys)
+    assert received.of("new") == [0, 1, 2]
+    assert received.of("old") == []
+
+
+async def test_the_events_of_a_command_are_handled_in_order_and_others_beside_them(
+    redis: Redis, keys: Keys
+) -> None:
+    running: set[str] = set()
+    most = 0
+    received = Received()
+
+    async def handle(event: Event, text: bytes) -> None:
+        nonlocal most
+        assert event.command_id not in running
+        running.add(event.command_id)
+        most = max(most, len(running))
+        await asyncio.sleep(random.uniform(0, 0.01))
+        running.discard(event.command_id)
+        await received(event, text)
+
+    await begin(redis, keys)
+    for number in range(20):
+        for subject in "abcdefgh":
+            await publish(redis, keys, subject, range(number, number + 1))
+    async with following(EventFollower(redis, keys, "f", handle, concurrency=5)):
+        await wait_until(lambda: len(received.events) == 160)
+    assert most == 5
+    for subject in "abcdefgh":
+        assert received.of(subject) == list(range(20))
+
+
+async def test_one_process_leads_and_another_goes_on_where_it_died(
+    redis: Redis, keys: Keys
+) -> None:
+    first, second = Received(), Received()
+    async with killed(EventFollower(redis, keys, "f", first, concurrency=4)):
+        await wait_until_led(redis, keys)
+        stand_by = EventFollower(redis, keys, "f", second, concurrency=4)
+        async with following(stand_by):
+            await publish(redis, keys, "a", range(50))
+            await wait_until(lambda: len(first.events) == 50)
+            await wait_until_recorded(redis, keys)
+            assert second.events == []
+    async with following(EventFollower(redis, keys, "f", second, concurrency=4)):
+        await publish(redis, keys, "a", range(50, 60))
+        await wait_until(lambda: len(second.events) >= 10)
+    assert second.of("a") == list(range(50, 60))
+
+
+async def test_what_a_killed_leader_had_in_hand_is_handled_again_in_order(
+    redis: Redis, keys: Keys
+) -> None:
+    first, second = Received(), Received()
+
+    async def hang(event: Event, text: bytes) -> None:
+        await first(event, text)
+        if event.command_id == "stuck":
+            await asyncio.Event().wait()
+
+    await begin(redis, keys)
+    await publish(redis, keys, "before", range(3))
+    await publish(redis, keys, "stuck", range(2))
+    await publish(redis, keys, "after", range(30))
+    async with killed(EventFollower(redis, keys, "f", hang, concurrency=4)):
+        await wait_until(lambda: len(first.of("after")) == 30)
+    async with following(EventFollower(redis, keys, "f", second, concurrency=4)):
+        await wait_until(lambda: len(second.of("after")) == 30)
+        await wait_until_recorded(redis, keys)
+    assert second.of("stuck") == [0, 1]
+    assert second.of("after") == list(range(30))
+
+
+async def test_what_nobody_wants_moves_the_position_all_the_same(redis: Redis, keys: Keys) -> None:
+    received = Received()
+    follower = EventFollower(
+        redis, keys, "f", received, concurrency=1, wants=lambda event: event.command_id == "wanted"
+    )
+    async with following(follower):
+        await wait_until_led(redis, keys)
+        await publish(redis, keys, "other", range(200))
+        await publish(redis, keys, "wanted", range(1))
+        await redis.xadd(keys.events, {"odd": "nothing of ours"})
+        await redis.xadd(keys.events, {"event": "not JSON"})
+        await wait_until(lambda: received.events)
+        await wait_until_recorded(redis, keys)
+    assert received.events == [("wanted", 0)]
+
+
+async def test_an_event_whose_handler_fails_each_time_is_set_aside_and_told(
+    redis: Redis, keys: Keys
+) -> None:
+    received = Received()
+
+    async def handle(event: Event, text: bytes) -> None:
+        if event.data["number"] == 1:
+            raise KeyError("of the handler")
+        await received(event, text)
+
+    async with following(EventFollower(redis, keys, "f", handle, concurrency=1)):
+        await wait_until_led(redis, keys)
+        with structlog.testing.capture_logs() as logs:
+            await publish(redis, keys, "a", range(3))
+            await wait_until(lambda: len(received.events) == 2)
+            await wait_until_recorded(redis, keys)
+    ((_, parked),) = await entries_between(redis, f"{keys.prefix}parked:f", "-", "+")
+    assert b'"number":1' in parked[b"event"]
+    assert b"KeyError" in parked[b"error"]
+    assert "follower.event_parked" in {line["event"] for line in logs}
+
+
+async def test_events_that_were_trimmed_unread_are_told_by_log_and_state(
+    redis: Redis, keys: Keys
+) -> None:
+    await begin(redis, keys)
+    await publish(redis, keys, "lost", range(25))
+    await publish(redis, keys, "kept", range(5))
+    await redis.xtrim(keys.events, maxlen=5, approximate=False)
+    received = Received()
+    with structlog.testing.capture_logs() as logs:
+        async with following(EventFollower(redis, keys, "f", received, concurrency=1)):
+            await wait_until(lambda: len(received.events) == 5)
+            await wait_until_recorded(redis, keys)
+    (told,) = [line for line in logs if line["event"] == "follower.events_missed"]
+    assert told["events"] == 25
+    status = await follower_status(redis, keys, "f")
+    assert status is not None
+    assert status.missed == 25
+    assert status.missed_at_ms is not None
+
+
+async def test_a_stream_that_was_trimmed_behind_its_readers_lost_nothing(
+    redis: Redis, keys: Keys
+) -> None:
+    """Nor one of which somebody deleted entries, nor one that is trimmed to nothing."""
+    received = Received()
+    async with following(EventFollower(redis, keys, "f", received, concurrency=1)):
+        await wait_until_led(redis, keys)
+        await publish(redis, keys, "a", range(30))
+        deleted = await redis.xadd(keys.events, {"event": "x"})
+        await redis.xdel(keys.events, deleted)
+        await wait_until(lambda: len(received.events) == 30)
+        await wait_until_recorded(redis, keys)
+        await redis.xtrim(keys.events, maxlen=0, approximate=False)
+        await publish(redis, keys, "b", range(5))
+        await wait_until(lambda: len(received.events) == 35)
+    async with following(EventFollower(redis, keys, "f", received, concurrency=1)):
+        await publish(redis, keys, "c", range(5))
+        await wait_until(lambda: len(received.events) == 40)
+    status = await follower_status(redis, keys, "f")
+    assert status is not None
+    assert status.missed == 0
+
+
+async def test_a_stream_that_somebody_deleted_is_followed_from_its_new_beginning(
+    redis: Redis, keys: Keys
+) -> None:
+    received = Received()
+    async with following(EventFollower(redis, keys, "f", received, concurrency=1)):
+        await wait_until_led(redis, keys)
+        # In the future: the new stream's entries come before these.
+        await redis.xadd(keys.events, {"event": "x"}, id="9999999999999-0")
+        await wait_until_recorded(redis, keys)
+        await redis.delete(keys.events)
+        await publish(redis, keys, "new", range(5))
+        await wait_until(lambda: len(received.of("new")) >= 5)
+    assert received.of("new") == [0, 1, 2, 3, 4]
+
+
+async def test_a_follower_lives_through_the_death_of_redis(tmp_path: Path, keys: Keys) -> None:
+    received = Received()
+    config = {"appendonly": "yes", "appendfsync": "always"}
+    with EmbeddedRedis(tmp_path / "redis", config=config) as server:
+        redis = connect(server.url)
+        try:
+            async with following(EventFollower(redis, keys, "f", received, concurrency=4)):
+                await wait_until_led(redis, keys)
+                for turn in range(3):
+                    # With a connection of its own, for those of the follower may be dead.
+                    producer = connect(server.url)
+                    await publish(producer, keys, "a", range(turn * 10, turn * 10 + 10))
+                    await producer.aclose()
+                    await wait_until(partial(received.has_more_than, turn * 10))
+                    server.kill()
+                    server.start()
+                await wait_until(lambda: len(set(received.events)) == 30)
+                await wait_until_recorded(redis, keys)
+        finally:
+            await redis.aclose()
+    assert list(dict.fromkeys(received.of("a"))) == list(range(30))
+
+
+async def test_a_leader_that_was_replaced_hands_nothing_more_over(redis: Redis, keys: Keys) -> None:
+    first, second = Received(), Received()
+    leads: list[Lead] = []
+
+    async def beside(lead: Lead) -> None:
+        leads.append(lead)
+        await asyncio.Event().wait()
+
+    async with following(EventFollower(redis, keys, "f", first, concurrency=1, beside=beside)):
+        await wait_until_led(redis, keys)
+        # Another one has taken the lead, and is silent.
+        await redis.hincrby(follower_key(keys, "f"), "token", 1)
+        await wait_until(lambda: not leads[0].holds)
+        await publish(redis, keys, "a", range(3))
+        async with following(EventFollower(redis, keys, "f", second, concurrency=1)):
+            await wait_until(lambda: len(first.events) + len(second.events) >= 3)
+    assert [first.of("a"), second.of("a")] in ([[0, 1, 2], []], [[], [0, 1, 2]])
+
+
+async def test_a_stop_lets_handlers_end_and_records_what_they_did(redis: Redis, keys: Keys) -> None:
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+    handled: list[Any] = []
+
+    async def handle(event: Event, _text: bytes) -> None:
+        begun.set()
+        await goes_on.wait()
+        handled.append(event.data["number"])
+
+    async with following(EventFollower(redis, keys, "f", handle, concurrency=1)) as stop:
+        await wait_until_led(redis, keys)
+        await publish(redis, keys, "a", range(2))
+        await begun.wait()
+        stop.set()
+        await asyncio.sleep(0.1)
+        goes_on.set()
+    assert handled == [0]
+    received = Received()
+    async with following(EventFollower(redis, keys, "f", received, concurrency=1)):
+        await wait_until(lambda: received.events)
+    assert received.of("a") == [1]
