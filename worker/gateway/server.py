@@ -49,7 +49,24 @@ def serve(settings: GatewaySettings, *, workers: int, log_config: dict[str, Any]
         SettingError: the address would be open to others, and there is no token.
     """
     _check_address(settings)
-    options: dict[str, Any] = {
+    if workers == 1:
+        _Server(server_config(settings, create_app(settings), log_config)).run()
+    else:
+        target = "worker.gateway.server:application"
+        options = _options(settings, log_config)
+        uvicorn.run(target, factory=True, workers=workers, **options)
+    return 0
+
+
+def server_config(
+    settings: GatewaySettings, app: FastAPI, log_config: dict[str, Any] | None = None
+) -> uvicorn.Config:
+    """Returns how one process serves."""
+    return uvicorn.Config(app, **_options(settings, log_config))
+
+
+def _options(settings: GatewaySettings, log_config: dict[str, Any] | None) -> dict[str, Any]:
+    return {
         "host": settings.gateway_host,
         "port": settings.gateway_port,
         "http": bounded_protocol(settings.gateway_connections),
@@ -64,12 +81,6 @@ def serve(settings: GatewaySettings, *, workers: int, log_config: dict[str, Any]
         "ssl_certfile": settings.gateway_tls_cert_file,
         "ssl_keyfile": settings.gateway_tls_key_file,
     }
-    if workers == 1:
-        _Server(uvicorn.Config(create_app(settings), **options)).run()
-    else:
-        target = "worker.gateway.server:application"
-        uvicorn.run(target, factory=True, workers=workers, **options)
-    return 0
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,44 @@
+"""`/healthz` and `/readyz`, of a gateway in this process and of one in its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+
+from tests.gateway_process import running_gateway
+from worker.embedded import EmbeddedRedis
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.console import Console
+    from tests.gateway_process import GatewayServer
+    from tests.integration.gateway.conftest import ServeGateway
+
+
+def test_a_gateway_lives_and_is_ready(gateway: GatewayServer) -> None:
+    assert gateway.http.get("/healthz").json() == {"status": "alive"}
+    assert gateway.http.get("/readyz").json() == {"status": "ready"}
+
+
+def test_a_gateway_without_redis_lives_and_is_not_ready(
+    serve_gateway: ServeGateway, tmp_path: Path
+) -> None:
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        gone = server.url
+    with serve_gateway(redis_url=gone) as gateway:
+        assert gateway.http.get("/healthz").status_code == 200
+        answer = gateway.http.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/json"
+
+
+def test_a_killed_gateway_serves_again_on_its_port(console: Console, tmp_path: Path) -> None:
+    with running_gateway(console, tmp_path / "gateway.log") as gateway:
+        url = gateway.url
+        assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+        gateway.kill()
+        gateway.start()
+        assert gateway.url == url
+        assert httpx.get(f"{url}/readyz", trust_env=False).json() == {"status": "ready"}
