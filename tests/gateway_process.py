@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import threading
 from contextlib import contextmanager
@@ -137,8 +138,15 @@ class GatewayProcess:
         return self._process.wait(TIMEOUT_SECONDS)
 
     def kill(self) -> None:
-        """Ends it as a crash does."""
+        """Ends it as a crash does; returns once nobody listens on its port."""
         self.stop(signal.SIGKILL)
+        # With `--workers` the others notice that their parent is gone.
+        wait_until(lambda: not self._listens(), "a free port")
+
+    def _listens(self) -> bool:
+        port = int(self.url.rpartition(":")[2])
+        with socket.socket() as probe:
+            return probe.connect_ex((HOST, port)) == 0
 
     def _told_url(self, begin: int) -> str | None:
         for line in self.log.read_bytes()[begin:].splitlines():

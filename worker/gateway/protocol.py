@@ -6,6 +6,7 @@ sends a byte a second, or a header without end, costs a connection for a while a
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -15,29 +16,30 @@ from worker.gateway.problems import MEDIA_TYPE, problem_body
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
 MAX_HEAD_BYTES: Final = 65_536
 MAX_HEADERS: Final = 100
 HEAD_SECONDS: Final = 20.0
 
 
-def bounded_protocol(max_connections: int) -> type[HttpToolsProtocol]:
-    """Returns the class of connections, of which one process has at most so many."""
-    return type("BoundedProtocol", (_BoundedProtocol,), {"max_connections": max_connections})
+def bounded_protocol(max_connections: int) -> Callable[..., HttpToolsProtocol]:
+    """Returns what makes connections, of which one process has at most so many."""
+    # A class made here could not be passed on to other processes.
+    return partial(_BoundedProtocol, max_connections=max_connections)
 
 
 class _BoundedProtocol(HttpToolsProtocol):
-    max_connections = 0
-
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, max_connections: int, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._max_connections = max_connections
         self._head_bytes = 0
         self._in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.max_connections:
+        if len(self.connections) > self._max_connections:
             self._refuse(503, "too_many_connections", "The gateway has too many connections.")
             return
         self._await_head()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from schemas.events import ErrorCode
 from worker.environment import load_gateway_settings
@@ -19,6 +20,7 @@ from worker.gateway.access import is_loopback
 from worker.gateway.app import create_app
 from worker.gateway.protocol import bounded_protocol
 from worker.gateway.tokens import Tokens
+from worker.logging import configure
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys
 
@@ -33,13 +35,16 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 GRACE_SECONDS: Final = 20
+START_SECONDS: Final = 60
 _LOOK_SECONDS: Final = 1.0
 
 
 def application() -> FastAPI:
     """Returns the application of one of several processes: its settings are in the environment."""
     _end_with_parent()
-    return create_app(load_gateway_settings())
+    settings = load_gateway_settings()
+    configure(settings.log_level, settings.log_format)
+    return create_app(settings)
 
 
 def serve(settings: GatewaySettings, *, workers: int, log_config: dict[str, Any] | None) -> int:
@@ -54,7 +59,8 @@ def serve(settings: GatewaySettings, *, workers: int, log_config: dict[str, Any]
     else:
         target = "worker.gateway.server:application"
         options = _options(settings, log_config)
-        uvicorn.run(target, factory=True, workers=workers, **options)
+        config = uvicorn.Config(target, factory=True, workers=workers, **options)
+        _Processes(config, [config.bind_socket()]).run()
     return 0
 
 
@@ -87,11 +93,24 @@ class _Server(uvicorn.Server):
     """Tells in our words where it listens."""
 
     def _log_started_message(self, listeners: Sequence[socket.SocketType]) -> None:
-        scheme = "https" if self.config.is_ssl else "http"
-        for listener in listeners:
-            host, port = listener.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            log.info("gateway.ready", url=f"{scheme}://{shown}:{port}")
+        _tell_ready(self.config, listeners)
+
+
+class _Processes(Multiprocess):
+    """Several processes that listen together; tells once all of them do."""
+
+    def init_processes(self) -> None:
+        super().init_processes()
+        if all(each.wait_until_ready(START_SECONDS, self.should_exit) for each in self.processes):
+            _tell_ready(self.config, self.sockets)
+
+
+def _tell_ready(config: uvicorn.Config, listeners: Sequence[socket.SocketType]) -> None:
+    scheme = "https" if config.is_ssl else "http"
+    for listener in listeners:
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        log.info("gateway.ready", url=f"{scheme}://{shown}:{port}")
 
 
 def _check_address(settings: GatewaySettings) -> None:

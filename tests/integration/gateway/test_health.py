@@ -42,3 +42,15 @@ def test_a_killed_gateway_serves_again_on_its_port(console: Console, tmp_path: P
         gateway.start()
         assert gateway.url == url
         assert httpx.get(f"{url}/readyz", trust_env=False).json() == {"status": "ready"}
+
+
+def test_several_processes_listen_together_and_end_with_their_parent(
+    console: Console, tmp_path: Path
+) -> None:
+    with running_gateway(console, tmp_path / "gateway.log", "--workers", "2") as gateway:
+        answers = [httpx.get(f"{gateway.url}/readyz", trust_env=False) for _ in range(8)]
+        assert [answer.status_code for answer in answers] == [200] * 8
+        gateway.kill()
+        # Who still listened would keep the port from the next one.
+        gateway.start()
+        assert httpx.get(f"{gateway.url}/readyz", trust_env=False).status_code == 200
