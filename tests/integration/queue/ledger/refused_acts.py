@@ -26,6 +26,8 @@ from tests.integration.ledger_acts import (
     open_group,
     read_entry,
 )
+from trainmaster_client import Message
+from trainmaster_client.names import CommandStream
 from worker.backfill.keys import backfill_key
 from worker.backfill.status import BackfillState, Origin
 from worker.backfill.store import FeedItem, LeadToken, Transition
@@ -40,6 +42,17 @@ from worker.queue.ledger.keys import GROUP, member_row_id
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.models import Phase, Rejection, RowState, RunResult
+from worker.webhooks.deliveries import (
+    Deliveries,
+    Delivery,
+    Effects,
+    RuleRecord,
+    RuleResult,
+    WindowEnd,
+    WindowItem,
+)
+from worker.webhooks.keys import open_window_key, window_key, windows_key
+from worker.webhooks.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -463,6 +476,95 @@ async def reading_events(world: World) -> Act:
     return lambda redis: FollowerStore(redis, world.keys, "sinks.ops").read("0-0", 10)
 
 
+DELIVERY = Delivery("door", "one", "submitted", 1_700_000_000_000, {"x": "1"}, b"{}")
+OLD_DELIVERY = Delivery("door", "old", "submitted", 1_700_000_000_000, {"x": "1"}, b"{}")
+
+
+def window_item(window: str, number: int) -> WindowItem:
+    return WindowItem(
+        window=window,
+        new_id=f"{window}/{number:032x}",
+        milliseconds=60_000,
+        head=orjson.dumps({"source": "door", "rule": window, "key": "", "due_at": 1}),
+        text=orjson.dumps({
+            "id": "old",
+            "type": "submitted",
+            "received_at": 1_700_000_000_000,
+            "headers": {},
+            "body": {"n": number},
+            "depth": 0,
+            "attributes": None,
+        }),
+    )
+
+
+def deliveries_of(redis: Redis, keys: Keys) -> Deliveries:
+    return Deliveries(redis, keys, retention_seconds=600)
+
+
+def effects(result: RuleResult = RuleResult.SUBMITTED) -> Effects:
+    """Commands for both streams, dead letters, and what joins one window and opens another."""
+    return Effects(
+        [RuleRecord("rule", result, ("a", "b"))],
+        [
+            Message("a", b"a", CommandStream.COMMON),
+            Message("b", b"b", CommandStream.BULK),
+            Message("c", b"c", CommandStream.COMMON),
+        ],
+        [b"letter a", b"letter b"],
+        [window_item("open", 2), window_item("new", 3)],
+    )
+
+
+async def receiving(world: World) -> Act:
+    before = Effects(
+        [RuleRecord("rule", RuleResult.COALESCED)], window_items=[window_item("open", 1)]
+    )
+    await deliveries_of(world.redis, world.keys).record(OLD_DELIVERY, before)
+    return lambda client: deliveries_of(client, world.keys).record(DELIVERY, effects())
+
+
+async def receiving_again(world: World) -> Act:
+    deliveries = deliveries_of(world.redis, world.keys)
+    before = Effects(
+        [RuleRecord("rule", RuleResult.COALESCED)], window_items=[window_item("open", 1)]
+    )
+    await deliveries.record(OLD_DELIVERY, before)
+    known = await deliveries.get(OLD_DELIVERY.name)
+    return lambda client: deliveries_of(client, world.keys).record(
+        OLD_DELIVERY, effects(), replayed=known
+    )
+
+
+async def sealing(world: World) -> Act:
+    """One window that is due, one that was sealed before and replaced, and one that is gone."""
+    redis, keys = world.redis, world.keys
+    items = [window_item(name, number) for number, name in enumerate(("due", "replaced", "gone"))]
+    await deliveries_of(redis, keys).record(OLD_DELIVERY, Effects(window_items=items))
+    await redis.zadd(
+        windows_key(keys), {item.new_id: number for number, item in enumerate(items, 1)}
+    )
+    await redis.hset(open_window_key(keys, "replaced"), "id", "another")
+    await redis.delete(window_key(keys, items[2].new_id))
+    return lambda client: Windows(client, keys).seal(60)
+
+
+async def closing(world: World) -> Act:
+    redis, keys = world.redis, world.keys
+    await deliveries_of(redis, keys).record(
+        OLD_DELIVERY, Effects(window_items=[window_item("due", 1)])
+    )
+    await redis.zadd(windows_key(keys), {window_item("due", 1).new_id: 1})
+    windows = Windows(redis, keys)
+    await windows.seal(60)
+    window = await windows.read(window_item("due", 1).new_id)
+    assert window is not None
+    made = effects()
+    return lambda client: Windows(client, keys).close(
+        window, WindowEnd(RuleResult.SUBMITTED, ("a",)), made.commands, made.dead_letters
+    )
+
+
 ACTS: Final[dict[str, dict[str, Prepare]]] = {
     "accept": {"chosen ids": accepting, "made ids": accepting_made_ids},
     "reject": {"": rejecting},
@@ -502,6 +604,9 @@ ACTS: Final[dict[str, dict[str, Prepare]]] = {
     "read_events": {"": reading_events},
     "begin_part": {"": cutting},
     "commit_part": {"": shelving},
+    "receive": {"a new delivery": receiving, "a replay": receiving_again},
+    "seal_windows": {"": sealing},
+    "close_window": {"": closing},
     "transition": {
         "resume": steering(BackfillState.PAUSED, BackfillState.RUNNING),
         "cancel": steering(BackfillState.RUNNING, BackfillState.CANCELLING),

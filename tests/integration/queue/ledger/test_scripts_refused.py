@@ -48,6 +48,7 @@ PACKAGES: Final = (
     "worker.encord.creation",
     "worker.backfill",
     "worker.integrations",
+    "worker.webhooks",
 )
 FAMILIES: Final = (
     "command:*",
@@ -60,6 +61,9 @@ FAMILIES: Final = (
     "group:*",
     "group-open:*",
     "group-results:*",
+    "delivery:*",
+    "window:*",
+    "window-open:*",
 )
 
 
@@ -326,6 +330,7 @@ async def test_a_right_that_is_missing_leaves_nothing_half_done(
         fixed += [
             f"~{{*}}:{one}*" for one in ("inflight", "inbox", "celery", "backfills", "followers")
         ]
+        fixed += [f"~{{*}}:{one}*" for one in ("deliveries", "windows")]
         rules[family] = (*others, *fixed, "+@all")
     refused = 0
     for what, rule in rules.items():

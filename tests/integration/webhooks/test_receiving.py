@@ -1,0 +1,233 @@
+"""Deliveries in: what is recorded and sent, once, and what is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from redis.exceptions import RedisError
+
+from tests.integration.webhooks.posting import (
+    FOR_EACH,
+    GET_MODEL,
+    HEAD,
+    MODEL,
+    OTHER_PROJECT,
+    PROJECT,
+    WINDOWED,
+    commands_in,
+    integrations_of,
+    letters_in,
+    receiver_of,
+    signed,
+    submitted,
+)
+from worker.queue.ledger.connection import connect
+from worker.webhooks.deliveries import Deliveries, RuleResult, delivery_name
+from worker.webhooks.keys import deliveries_key, delivery_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from worker.queue.ledger.keys import Keys
+
+
+async def test_a_delivery_becomes_one_command_however_often_it_comes(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    receiver = receiver_of(redis, keys, integrations_of(tmp_path, HEAD, GET_MODEL))
+    post = signed(submitted("uid-1"))
+
+    answers = [await receiver.receive("encord", post.headers, post.body) for _ in range(3)]
+
+    assert [(one.status, one.outcome, one.delivery_id) for one in answers] == [
+        (200, "submitted", "uid-1")
+    ] * 3
+    assert [one.is_repeat for one in answers] == [False, True, True]
+    assert await commands_in(redis, keys.commands) == [
+        {"id": "encord/look/uid-1", "type": "get_model", "data": {"model_uuid": MODEL}}
+    ]
+
+
+async def test_what_is_kept_of_a_delivery_shows_no_signature_and_expires(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    receiver = receiver_of(redis, keys, integrations_of(tmp_path, HEAD, GET_MODEL))
+    post = signed(submitted("uid-1"))
+    await receiver.receive("encord", post.headers, post.body)
+
+    found = await Deliveries(redis, keys, retention_seconds=600).get("encord/uid-1")
+
+    assert found is not None
+    assert found.delivery.body == post.body
+    assert set(found.delivery.headers) == {"content-type", "x-encord-timestamp"}
+    assert found.command_ids == ["encord/look/uid-1"]
+    assert 0 < await redis.ttl(delivery_key(keys, "encord/uid-1")) <= 600
+    stored = b"".join((await redis.hgetall(delivery_key(keys, "encord/uid-1"))).values())
+    assert b"very-secret" not in stored
+    sent = {name.lower(): value for name, value in post.headers}
+    assert sent[b"x-encord-signature"] not in stored
+
+
+async def test_what_is_not_from_its_source_leaves_nothing(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    receiver = receiver_of(redis, keys, integrations_of(tmp_path, HEAD, GET_MODEL))
+    body = submitted()
+    forged = [
+        signed(body, secret="another-secret"),
+        signed(body, at=1_700_000_000),
+        signed(body),
+    ]
+    forged[2] = type(forged[2])(forged[2].headers, body[:-1] + b" ")
+
+    answers = [await receiver.receive("encord", one.headers, one.body) for one in forged]
+    unknown = await receiver.receive("nobody", forged[0].headers, body)
+    newer = signed(submitted(version=2))
+    unsupported = await receiver.receive("encord", newer.headers, newer.body)
+
+    assert [(one.status, one.outcome, one.delivery_id) for one in answers] == [(401, "", "")] * 3
+    assert unknown.status == 404
+    assert unsupported.status == 501
+    assert [name async for name in redis.scan_iter(match=f"{keys.prefix}*")] == []
+
+
+async def test_a_foreign_project_and_an_unknown_event_are_taken_and_make_nothing(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    receiver = receiver_of(redis, keys, integrations_of(tmp_path, HEAD, WINDOWED))
+    foreign = signed(submitted("foreign", project=OTHER_PROJECT))
+    unknown = signed(submitted("unknown", event_type="moon_event"))
+
+    answers = [
+        await receiver.receive("encord", one.headers, one.body) for one in (foreign, unknown)
+    ]
+
+    assert [(one.status, one.outcome) for one in answers] == [
+        (200, "not_allowed"),
+        (200, "no_match"),
+    ]
+    names = {name async for name in redis.scan_iter(match=f"{keys.prefix}*")}
+    assert names == {
+        deliveries_key(keys).encode(),
+        delivery_key(keys, "encord/foreign").encode(),
+        delivery_key(keys, "encord/unknown").encode(),
+    }
+
+
+async def test_elements_become_commands_of_their_own_in_the_stream_of_their_priority(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    receiver = receiver_of(redis, keys, integrations_of(tmp_path, HEAD, FOR_EACH))
+    post = signed(submitted("uid-1", data=[MODEL, PROJECT]))
+
+    await receiver.receive("encord", post.headers, post.body)
+
+    made = await commands_in(redis, keys.bulk_commands)
+    assert [(one["id"], one["data"]["model_uuid"]) for one in made] == [
+        ("encord/each/uid-1/0", MODEL),
+        ("encord/each/uid-1/1", PROJECT),
+    ]
+    assert await commands_in(redis, keys.commands) == []
+
+
+async def test_a_rule_that_makes_no_valid_command_leaves_a_dead_letter_and_the_others_go_on(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    integrations = integrations_of(tmp_path, HEAD, FOR_EACH, GET_MODEL)
+    receiver = receiver_of(redis, keys, integrations)
+    post = signed(submitted("uid-1", data=[MODEL, 17]))
+
+    answer = await receiver.receive("encord", post.headers, post.body)
+
+    assert (answer.status, answer.outcome) == (200, "invalid, submitted")
+    assert await commands_in(redis, keys.bulk_commands) == []
+    assert [one["id"] for one in await commands_in(redis, keys.commands)] == ["encord/look/uid-1"]
+    (letter,) = await letters_in(redis, keys)
+    assert (letter["id"], letter["type"]) == ("encord/each/uid-1", "get_model")
+    assert letter["error"]["code"] == "invalid_command"
+    assert "rule each of source encord" in letter["error"]["message"]
+    assert "model_uuid" in letter["error"]["message"]
+    assert '"uid":"uid-1"' in letter["text"]
+
+
+async def test_a_genuine_body_that_is_no_json_is_a_dead_letter(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    receiver = receiver_of(redis, keys, integrations_of(tmp_path, HEAD, GET_MODEL))
+    post = signed(b"\xff{not json")
+
+    answer = await receiver.receive("encord", post.headers, post.body)
+    again = await receiver.receive("encord", post.headers, post.body)
+
+    assert (answer.status, answer.outcome) == (200, "invalid")
+    assert again.is_repeat
+    (letter,) = await letters_in(redis, keys)
+    assert letter["error"]["code"] == "not_json"
+
+
+async def test_a_repeat_after_its_retention_gets_the_same_id(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    """So that the ledger, which remembers ids for longer, takes the command once."""
+    receiver = receiver_of(redis, keys, integrations_of(tmp_path, HEAD, GET_MODEL))
+    post = signed(submitted("uid-1"))
+    await receiver.receive("encord", post.headers, post.body)
+    await redis.delete(delivery_key(keys, delivery_name("encord", "uid-1")))
+
+    answer = await receiver.receive("encord", post.headers, post.body)
+
+    assert not answer.is_repeat
+    first, second = await commands_in(redis, keys.commands)
+    assert first == second
+
+
+async def test_a_repeat_after_its_retention_opens_a_window_of_its_own(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    """One with the id of the first would be a conflict, and lose what else has joined it."""
+    receiver = receiver_of(redis, keys, integrations_of(tmp_path, HEAD, WINDOWED))
+    post = signed(submitted("uid-1"))
+    deliveries = Deliveries(redis, keys, retention_seconds=600)
+    ids = set()
+    for _ in range(2):
+        await receiver.receive("encord", post.headers, post.body)
+        found = await deliveries.get("encord/uid-1")
+        assert found is not None
+        ids |= set(found.window_ids)
+        await redis.delete(delivery_key(keys, "encord/uid-1"))
+        name = f"{keys.prefix}window-open:encord/train/{PROJECT}"
+        assert await redis.delete(name) == 1
+
+    assert len(ids) == 2
+
+
+async def test_redis_away_is_raised_for_the_door_to_answer(keys: Keys, tmp_path: Path) -> None:
+    redis = connect("redis://127.0.0.1:1/0")
+    receiver = receiver_of(redis, keys, integrations_of(tmp_path, HEAD, GET_MODEL))
+    post = signed(submitted())
+
+    with pytest.raises((RedisError, OSError)):
+        await receiver.receive("encord", post.headers, post.body)
+    await redis.aclose()
+
+
+async def test_deliveries_are_listed_newest_first_without_those_that_expired(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    receiver = receiver_of(redis, keys, integrations_of(tmp_path, HEAD, GET_MODEL))
+    for number in range(5):
+        post = signed(submitted(f"uid-{number}"))
+        await receiver.receive("encord", post.headers, post.body)
+    await redis.delete(delivery_key(keys, "encord/uid-3"))
+    deliveries = Deliveries(redis, keys, retention_seconds=600)
+
+    found = [each async for each in deliveries.newest()]
+
+    assert {each.delivery.id for each in found} == {"uid-0", "uid-1", "uid-2", "uid-4"}
+    times = [each.delivery.received_at_ms for each in found]
+    assert times == sorted(times, reverse=True)
+    assert [each.result for each in found[0].outcomes] == [RuleResult.SUBMITTED]
+    assert [each.delivery.id for each in await deliveries.find("uid-1")] == ["uid-1"]

@@ -1,0 +1,389 @@
+"""Deliveries in Redis: what came, and what became of it.
+
+The hash of a delivery::
+
+    source, id, type        where it came from, what the sender names it, and what it is about
+    received_at             ms since the epoch, by the gateway's clock
+    headers, body           as they came, headers that prove who sent it left out
+    outcome                 JSON: what each rule that looked at it made of it
+    windows                 ids of the windows that it joined, one a line
+    window:<window id>      JSON: how that window ended
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+import orjson
+
+from schemas.attributes import MAX_ID_CHARACTERS, is_valid_id
+from schemas.json_text import RawJson, encode_json
+from worker.queue.ledger.lua import load_script
+from worker.webhooks.keys import deliveries_key, delivery_key, windows_key
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+
+    from redis.asyncio import Redis
+
+    from trainmaster_client import Message
+    from worker.queue.ledger.keys import Keys
+
+PACKAGE: Final = "worker.webhooks"
+# More wait for nobody: the window is due at once, and what comes next opens another one.
+MOST_IN_WINDOW: Final = 1_000
+MOST_WINDOW_BYTES: Final = 4 * 1024 * 1024
+_PAGE: Final = 200
+
+
+class RuleResult(StrEnum):
+    """What a rule made of a delivery."""
+
+    SUBMITTED = "submitted"
+    COALESCED = "coalesced"
+    NO_MATCH = "no_match"
+    NOT_ALLOWED = "not_allowed"
+    INVALID = "invalid"
+    LOOP = "loop"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRecord:
+    """What one rule made of a delivery.
+
+    Attributes:
+        command_ids: of the commands that it made at once.
+        window: name of the window that the delivery joined; its commands come later.
+        problem: what is wrong, or why there is no command.
+    """
+
+    rule: str
+    result: RuleResult
+    command_ids: tuple[str, ...] = ()
+    window: str = ""
+    problem: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the outcome as it is stored."""
+        return {
+            "rule": self.rule,
+            "outcome": self.result,
+            "command_ids": self.command_ids,
+            "window": self.window,
+            "problem": self.problem,
+        }
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self:
+        """Returns the outcome that was stored."""
+        return cls(
+            stored["rule"],
+            RuleResult(stored["outcome"]),
+            tuple(stored["command_ids"]),
+            stored["window"],
+            stored["problem"],
+        )
+
+
+def summary(outcomes: Sequence[RuleRecord]) -> str:
+    """Returns the results of all rules in a few words."""
+    results = dict.fromkeys(each.result for each in outcomes)
+    if len(results) > 1:
+        results.pop(RuleResult.NO_MATCH, None)
+    return ", ".join(results) or RuleResult.NO_MATCH
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a source sent, verified.
+
+    Attributes:
+        id: the sender's name for it, the same when it is sent again.
+        received_at_ms: ms since the epoch.
+        headers: with names in lower case, none that proves who sent it.
+    """
+
+    source: str
+    id: str
+    type: str
+    received_at_ms: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """What names it among those of all sources."""
+        return delivery_name(self.source, self.id)
+
+
+def delivery_name(source: str, delivery_id: str) -> str:
+    """Returns what names a delivery among those of all sources."""
+    return f"{source}/{delivery_id}"
+
+
+def derived_id(*parts: str, most: int = MAX_ID_CHARACTERS) -> str:
+    """Returns an id that is the same for the same parts, and readable where they allow it."""
+    text = "/".join(parts)
+    if len(text) <= most and is_valid_id(text):
+        return text
+    digest = hashlib.sha256(orjson.dumps(_encodable(parts))).hexdigest()[:32]
+    head = "".join(each for each in text[: most - 33] if each.isprintable())
+    return f"{head}~{digest}"
+
+
+def _encodable(parts: Sequence[str]) -> list[str]:
+    return [part.encode("utf-8", "backslashreplace").decode() for part in parts]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowItem:
+    """What joins a window.
+
+    Attributes:
+        window: the window's name.
+        new_id: that of the window, where it opens one.
+        milliseconds: that a new window stays open.
+        head: what a new window says of itself.
+        text: what joins.
+    """
+
+    window: str
+    new_id: str
+    milliseconds: int
+    head: bytes
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """All that the rules of a source make of a delivery."""
+
+    outcomes: Sequence[RuleRecord] = ()
+    commands: Sequence[Message] = ()
+    dead_letters: Sequence[bytes] = ()
+    window_items: Sequence[WindowItem] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WindowEnd:
+    """How a window ended: by commands, or by a dead letter that says why there are none."""
+
+    result: RuleResult
+    command_ids: tuple[str, ...] = ()
+    problem: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the end as it is stored."""
+        return {
+            "outcome": self.result,
+            "command_ids": self.command_ids,
+            "problem": self.problem,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedDelivery:
+    """A delivery with what became of it.
+
+    Attributes:
+        outcome_text: the outcome as it is stored.
+        window_ids: of the windows that it joined.
+        window_ends: by the window's id, of those that have ended.
+    """
+
+    delivery: Delivery
+    outcomes: Sequence[RuleRecord]
+    outcome_text: bytes
+    window_ids: Sequence[str]
+    window_ends: Mapping[str, WindowEnd]
+
+    @property
+    def command_ids(self) -> list[str]:
+        """Ids of the commands that were made of it, those of windows with them."""
+        made = [command_id for each in self.outcomes for command_id in each.command_ids]
+        later = [
+            command_id for each in self.window_ends.values() for command_id in each.command_ids
+        ]
+        return list(dict.fromkeys([*made, *later]))
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What is recorded of a delivery.
+
+    Attributes:
+        is_new: whether it was recorded by this very call.
+    """
+
+    is_new: bool
+    outcomes: Sequence[RuleRecord]
+
+
+class Deliveries:
+    """The deliveries of a namespace.
+
+    Args:
+        redis: client that returns bytes.
+        keys: the namespace.
+        retention_seconds: how long a delivery is kept, and told from a repeat.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys, *, retention_seconds: int) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._retention_seconds = retention_seconds
+        self._receive = load_script(redis, "receive", PACKAGE)
+
+    async def record(
+        self, delivery: Delivery, effects: Effects, *, replayed: RecordedDelivery | None = None
+    ) -> Receipt:
+        """Records a delivery and carries its effects out: all of them, or none and raises.
+
+        Of a delivery that is known it does nothing and returns what was recorded.
+
+        Args:
+            delivery: to record.
+            effects: of its rules.
+            replayed: the delivery as it was read, where its rules run again.
+        """
+        keys = self._keys
+        outcome = encode_json([each.as_json() for each in effects.outcomes])
+        fields = () if replayed is not None else _fields_of(delivery)
+        entries: list[str | bytes] = []
+        for message in effects.commands:
+            # The index of the stream among the script's keys.
+            entries += ["4" if message.stream else "3", message.text]
+        for letter in effects.dead_letters:
+            entries += ["5", letter]
+        items: list[str | bytes | int] = []
+        for item in effects.window_items:
+            items += [item.window, item.new_id, item.milliseconds, item.head, item.text]
+        is_new, stored, _ = await self._receive(
+            keys=[
+                delivery_key(keys, delivery.name),
+                deliveries_key(keys),
+                keys.commands,
+                keys.bulk_commands,
+                keys.dead_letters,
+                windows_key(keys),
+            ],
+            args=[
+                keys.prefix,
+                self._retention_seconds,
+                delivery.name,
+                b"" if replayed is None else replayed.outcome_text,
+                outcome,
+                MOST_IN_WINDOW,
+                MOST_WINDOW_BYTES,
+                len(fields),
+                len(entries),
+                *fields,
+                *entries,
+                *items,
+            ],
+        )
+        return Receipt(bool(is_new), effects.outcomes if is_new else read_records(stored))
+
+    async def get(self, name: str) -> RecordedDelivery | None:
+        """Returns a delivery by its name, `<source>/<id>`."""
+        stored = await cast(
+            "Awaitable[dict[bytes, bytes]]", self._redis.hgetall(delivery_key(self._keys, name))
+        )
+        return _read(stored)
+
+    async def find(self, wanted: str) -> list[RecordedDelivery]:
+        """Returns the delivery of this name, else those of this id, whichever source they have."""
+        if found := await self.get(wanted):
+            return [found]
+        return [each async for each in self.newest() if each.delivery.id == wanted]
+
+    async def newest(self) -> AsyncIterator[RecordedDelivery]:
+        """Yields what is kept, newest first."""
+        last: str | float = "+inf"
+        skip = 0
+        while True:
+            page = cast(
+                "list[tuple[bytes, float]]",
+                await self._redis.zrange(
+                    deliveries_key(self._keys),
+                    cast("int", last),
+                    cast("int", "-inf"),
+                    desc=True,
+                    byscore=True,
+                    withscores=True,
+                    offset=skip,
+                    num=_PAGE,
+                ),
+            )
+            pipe = self._redis.pipeline(transaction=False)
+            for name, _ in page:
+                pipe.hgetall(delivery_key(self._keys, name.decode()))
+            for stored in await pipe.execute():
+                if found := _read(stored):
+                    yield found
+            if len(page) < _PAGE:
+                return
+            lowest = page[-1][1]
+            level = sum(score == lowest for _, score in page)
+            skip = skip + level if lowest == last else level
+            last = lowest
+
+
+def _fields_of(delivery: Delivery) -> tuple[str | bytes | int, ...]:
+    return (
+        *("source", delivery.source),
+        *("id", delivery.id),
+        *("type", delivery.type),
+        *("received_at", delivery.received_at_ms),
+        *("headers", encode_json(dict(delivery.headers))),
+        *("body", delivery.body),
+    )
+
+
+def read_records(stored: bytes) -> list[RuleRecord]:
+    """Returns the outcomes in what a delivery has of them."""
+    return [RuleRecord.read(each) for each in orjson.loads(stored)]
+
+
+def _read(stored: Mapping[bytes, bytes]) -> RecordedDelivery | None:
+    """Returns the delivery in a hash; None where there is none, or others wrote it."""
+    try:
+        delivery = Delivery(
+            source=stored[b"source"].decode(),
+            id=stored[b"id"].decode(),
+            type=stored[b"type"].decode(),
+            received_at_ms=int(stored[b"received_at"]),
+            headers=orjson.loads(stored[b"headers"]),
+            body=stored[b"body"],
+        )
+        outcome_text = stored[b"outcome"]
+        return RecordedDelivery(
+            delivery=delivery,
+            outcomes=read_records(outcome_text),
+            outcome_text=outcome_text,
+            window_ids=stored[b"windows"].decode().splitlines(),
+            window_ends={
+                name.decode().removeprefix("window:"): _read_end(value)
+                for name, value in stored.items()
+                if name.startswith(b"window:")
+            },
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _read_end(stored: bytes) -> WindowEnd:
+    end = orjson.loads(stored)
+    return WindowEnd(RuleResult(end["outcome"]), tuple(end["command_ids"]), end["problem"])
+
+
+def shown_body(body: bytes) -> RawJson | str:
+    """Returns a body as part of a JSON text: JSON where it is that, else text."""
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body.decode("utf-8", "replace")
+    return RawJson(body)
