@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, InstanceOf, ValidationInfo
 from pydantic_core import PydanticCustomError
+
+from worker.integrations import standard_webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +19,6 @@ MIN_SECRET_BYTES: Final = 8
 MAX_SECRET_BYTES: Final = 4096
 # 128 bits; whoever makes a secret of Standard Webhooks takes 24 to 64 bytes.
 MIN_KEY_BYTES: Final = 16
-STANDARD_PREFIX: Final = "whsec_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,10 @@ class Secret:
 
     value: bytes = field(repr=False)
     origin: str
+
+    def standard(self) -> standard_webhooks.Secret:
+        """Returns the key as what signs and verifies by Standard Webhooks takes it."""
+        return standard_webhooks.Secret(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +111,10 @@ def _long_enough(secret: Secret) -> Secret:
 
 
 def standard_key(secret: Secret) -> Secret:
-    """Returns a secret of Standard Webhooks as the key that it stands for.
-
-    Source: https://github.com/standard-webhooks/standard-webhooks, "Signature scheme".
-    """
-    text = secret.value.decode().removeprefix(STANDARD_PREFIX)
+    """Returns a secret of Standard Webhooks as the key that it stands for."""
     try:
-        # Some leave out the padding.
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
+        key = standard_webhooks.Secret.parse(secret.value.decode()).key
+    except ValueError:
         raise _wrong(
             f"{secret.origin} is no secret of Standard Webhooks: whsec_ and base64 after it"
         ) from None
