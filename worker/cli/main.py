@@ -74,6 +74,9 @@ COMMANDS: Final = {
     "status": Listed("worker.cli.status:status", "Show the status of commands."),
     "submit": Listed("worker.cli.submit:submit", "Send commands."),
     "tokens": Listed("worker.cli.tokens:tokens", "Make, list and revoke tokens of the gateway."),
+    "webhooks": Listed(
+        "worker.cli.webhooks:webhooks", "Check the file that names webhooks, rules and sinks."
+    ),
     "worker": Listed("worker.cli.worker:worker", "Run commands until told to stop."),
 }
 

@@ -26,7 +26,7 @@ class Secret:
     """A secret, and where it came from.
 
     Attributes:
-        value: the key as bytes; no text shows it.
+        value: the key as bytes; no text shows it. Empty where secrets are not looked up.
         origin: like `env ENCORD_WEBHOOK_SECRET`, for people.
     """
 
@@ -44,6 +44,8 @@ class Surroundings:
 
     environ: Mapping[str, str] = field(repr=False)
     folder: Path
+    # Whoever checks the file where its secrets are not wants to know of all else.
+    looks_up_secrets: bool = True
 
 
 def read_named(value: object, info: ValidationInfo) -> Secret:
@@ -58,6 +60,8 @@ def read_named(value: object, info: ValidationInfo) -> Secret:
     if not isinstance(name, str) or not name or "\0" in name:
         raise _wrong(f"{kind} must be a {'variable' if kind == 'env' else 'path'} in quotes")
     around: Any = info.context
+    if not around.looks_up_secrets:
+        return Secret(b"", f"{kind} {name}")
     if kind == "env":
         return _from_environment(name, around.environ)
     return _from_file(name, around.folder)
@@ -67,7 +71,9 @@ def _from_environment(name: str, environ: Mapping[str, str]) -> Secret:
     found = environ.get(name)
     if found is None:
         raise _wrong(f"the variable {name} is not set")
-    return Secret(_checked(found.encode(errors="surrogateescape"), f"the variable {name}"), name)
+    return Secret(
+        _checked(found.encode(errors="surrogateescape"), f"the variable {name}"), f"env {name}"
+    )
 
 
 def _from_file(name: str, folder: Path) -> Secret:
@@ -80,7 +86,7 @@ def _from_file(name: str, folder: Path) -> Secret:
         raise _wrong(f"the file {name} can't be read: {said or exc}") from None
     # Editors and `echo` end a file with a newline.
     found = found.removesuffix(b"\n").removesuffix(b"\r")
-    return Secret(_checked(found, f"the file {name}"), str(path))
+    return Secret(_checked(found, f"the file {name}"), f"file {name}")
 
 
 def _checked(value: bytes, where: str) -> bytes:
@@ -102,7 +108,7 @@ def _checked(value: bytes, where: str) -> bytes:
 
 
 def _long_enough(secret: Secret) -> Secret:
-    if len(secret.value) < MIN_SECRET_BYTES:
+    if secret.value and len(secret.value) < MIN_SECRET_BYTES:
         raise _wrong(
             f"{secret.origin} is too short: it must have at least {MIN_SECRET_BYTES} bytes; "
             "make a longer one at the sender, like `openssl rand -hex 32`"
@@ -112,6 +118,8 @@ def _long_enough(secret: Secret) -> Secret:
 
 def standard_key(secret: Secret) -> Secret:
     """Returns a secret of Standard Webhooks as the key that it stands for."""
+    if not secret.value:
+        return secret
     try:
         key = standard_webhooks.Secret.parse(secret.value.decode()).key
     except ValueError:
@@ -131,7 +139,7 @@ def _one_or_two(secrets: Sequence[Secret]) -> tuple[Secret, ...]:
         raise _wrong("names no secret")
     if len(secrets) > 2:
         raise _wrong("names more than two secrets: the old one and the new one are enough")
-    if len({secret.value for secret in secrets}) < len(secrets):
+    if len({secret.value or secret.origin for secret in secrets}) < len(secrets):
         raise _wrong("names the same secret twice; remove one")
     return tuple(secrets)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, InstanceOf, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -14,6 +15,7 @@ from worker.integrations.expressions import Expression, ExpressionError
 from worker.integrations.patterns import TypePatterns
 from worker.integrations.rules import FilePart, Name
 from worker.integrations.secrets import Secret, StandardSecrets, read_named
+from worker.redaction import redact_url
 from worker.redis_address import RedisAddress
 
 if TYPE_CHECKING:
@@ -33,12 +35,14 @@ def _compile(value: Any) -> Expression:
 def _read_url(value: Any, info: ValidationInfo) -> Secret:
     """Returns a URL that stands in the file, or that a variable or a file holds."""
     if isinstance(value, str):
-        return Secret(value.encode(), "url")
+        return Secret(value.encode(errors="replace"), redact_url(value))
     return read_named(value, info)
 
 
 def _check_redis(value: Any, info: ValidationInfo) -> Secret:
     url = _read_url(value, info)
+    if not url.value:
+        return url
     try:
         RedisAddress.parse(url.value.decode()).check_files()
     except SettingError as exc:
@@ -48,8 +52,26 @@ def _check_redis(value: Any, info: ValidationInfo) -> Secret:
 
 def _check_broker(value: Any, info: ValidationInfo) -> Secret:
     url = _read_url(value, info)
-    if b"://" not in url.value:
+    if url.value and b"://" not in url.value:
         raise _wrong("must be a URL that kombu speaks, like amqp://host/vhost")
+    return url
+
+
+def _check_endpoint(value: Any, info: ValidationInfo) -> Secret:
+    url = _read_url(value, info)
+    if not url.value:
+        return url
+    try:
+        parts = urlsplit(url.value.decode())
+        port = parts.port
+    except ValueError:
+        raise _wrong("is no URL; it must be like https://example.com/hook") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise _wrong("must be a URL like https://example.com/hook")
+    if "@" in parts.netloc:
+        raise _wrong("holds a user or a password; deliveries are signed, so leave them out")
+    if parts.fragment:
+        raise _wrong("has a #, of which no server is told; remove it")
     return url
 
 
@@ -60,7 +82,7 @@ def _wrong(message: str) -> PydanticCustomError:
 EventExpression = Annotated[InstanceOf[Expression], PlainValidator(_compile)]
 RedisUrl = Annotated[InstanceOf[Secret], BeforeValidator(_check_redis)]
 BrokerUrl = Annotated[InstanceOf[Secret], BeforeValidator(_check_broker)]
-WebhookUrl = Annotated[InstanceOf[Secret], BeforeValidator(_read_url)]
+WebhookUrl = Annotated[InstanceOf[Secret], BeforeValidator(_check_endpoint)]
 KeyName = Annotated[str, Field(min_length=1, max_length=512)]
 
 
