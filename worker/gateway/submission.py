@@ -42,11 +42,12 @@ PAGE_BYTES: Final = 4 * 1024 * 1024
 
 
 class SubmitStatus(IntEnum):
-    """What became of a command."""
+    """What became of a command; REFUSED: its stream takes no more, which says doctor, too."""
 
     ADDED = 0
     KNOWN = 1
     CONFLICT = 2
+    REFUSED = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,8 +267,9 @@ class _Batch:
             return [None] * len(good)
 
     def _note(self, submission: Submission, status: SubmitStatus | None) -> None:
-        if status is None:
+        if status is None or status is SubmitStatus.REFUSED:
             problem = redis_away().body()
+            self._is_lost = True
         elif status is SubmitStatus.CONFLICT:
             problem = _conflict(submission).body()
         else:

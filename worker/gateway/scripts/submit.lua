@@ -6,14 +6,15 @@
 --       then for each command 5 values:
 --       stream (1 or 2), id, fingerprint, seconds that the id is remembered, 0 for one that nobody
 --       but the gateway knows, text
--- Returns for each command: 0 added, 1 known already, 2 known with another content
+-- Returns for each command: 0 added, 1 known already, 2 known with another content, 3 its stream
+--         takes no more; where it is the first that would be added, the script is refused whole
 --
 -- What the ledger knows of an id goes first; what it has not read yet is known by a key of its own,
 -- so that a conflict is told to who sends it and not only to who reads events.
 -- Rights: XADD 1  XADD 2  GET submitted:  SET submitted:
 local prefix = ARGV[1]
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2])
-local statuses = {}
+local statuses, any_added = {}, false
 for i = 2, #ARGV, 5 do
   local stream, id, fingerprint = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
   local seconds = tonumber(ARGV[i + 3])
@@ -29,10 +30,14 @@ for i = 2, #ARGV, 5 do
   end
   local status = 0
   if not known then
-    redis.call('XADD', KEYS[stream], '*', 'command', ARGV[i + 4])
-    if seconds > 0 then
+    local added = redis.pcall('XADD', KEYS[stream], '*', 'command', ARGV[i + 4])
+    if type(added) == 'table' then
+      if not any_added then return added end
+      status = 3
+    elseif seconds > 0 then
       redis.call('SET', prefix .. 'submitted:' .. id, fingerprint, 'EX', seconds)
     end
+    any_added = any_added or status == 0
   elseif known == fingerprint then
     status = 1
   else

@@ -33,6 +33,7 @@ from worker.backfill.status import BackfillState, Origin
 from worker.backfill.store import FeedItem, LeadToken, Transition
 from worker.encord.creation.orphans import OrphanedCreation, Orphans
 from worker.encord.creation.resolution import Resolution, resolve
+from worker.gateway.submission import Submitter, prepare
 from worker.integrations.follower_store import NOBODY, FollowerStore
 from worker.queue.intake.list_bridge import ListForwarder, ListSource
 from worker.queue.ledger.cancellation import cancel
@@ -565,6 +566,16 @@ async def closing(world: World) -> Act:
     )
 
 
+async def submitting_over_http(world: World) -> Act:
+    await world.redis.xadd(world.keys.bulk_commands, {"command": "{}"})
+    commands = [
+        b'{"type":"list_models","data":{},"id":"one"}',
+        b'{"type":"list_models","data":{},"id":"two","priority":"bulk"}',
+    ]
+    submissions = [prepare(each) for each in commands]
+    return lambda client: Submitter(client, world.keys).submit(submissions)
+
+
 ACTS: Final[dict[str, dict[str, Prepare]]] = {
     "accept": {"chosen ids": accepting, "made ids": accepting_made_ids},
     "reject": {"": rejecting},
@@ -594,6 +605,7 @@ ACTS: Final[dict[str, dict[str, Prepare]]] = {
     "move_back": {"": moving_back},
     "move_inbox": {"inbox": moving("inbox"), "celery": moving("celery")},
     "restore": {"": restoring},
+    "submit": {"": submitting_over_http},
     "take_permit": {"": taking_permits},
     "take_turns": {"": taking_turns},
     "leave_orphan": {"": testifying},

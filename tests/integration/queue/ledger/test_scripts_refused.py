@@ -47,6 +47,7 @@ PACKAGES: Final = (
     "worker.queue.ledger",
     "worker.encord.creation",
     "worker.backfill",
+    "worker.gateway",
     "worker.integrations",
     "worker.webhooks",
 )
@@ -64,6 +65,7 @@ FAMILIES: Final = (
     "delivery:*",
     "window:*",
     "window-open:*",
+    "submitted:*",
 )
 
 
