@@ -9,6 +9,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.integrations.rules import Rule
-from worker.integrations.secrets import Secret
+from worker.integrations.secrets import Secret, Surroundings
 from worker.integrations.sources import (
     EncordSource,
     EventsSource,
@@ -415,7 +416,7 @@ def other(**fields: Any) -> HmacSource:
         "secrets": [{"env": "SECRET"}],
         **fields,
     }
-    around = type("Around", (), {"environ": {"SECRET": SECRET}, "folder": None})
+    around = Surroundings({"SECRET": SECRET}, Path())
     found = HmacSource.model_validate(given_fields, context=around)
     assert list(found.problems()) == []
     return found
