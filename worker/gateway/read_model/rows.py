@@ -1,0 +1,136 @@
+"""One row per command, and what each event makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from trainmaster_client.events import ENDS, State
+
+if TYPE_CHECKING:
+    from trainmaster_client import Event
+
+# An API's message may hold a page of HTML; people and searches need its beginning.
+MOST_MESSAGE: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRow:
+    """What the events have told of a command.
+
+    Attributes:
+        state: of its last event: one of `EventState`, or one that a newer worker knows.
+        attempts: that failed, or brought the end.
+        accepted_at_ms: None where that event is no longer kept, and of what was rejected.
+        entry_id: of its last event.
+    """
+
+    id: str
+    type: str
+    state: str
+    correlation_id: str | None
+    attempts: int
+    accepted_at_ms: int | None
+    changed_at_ms: int
+    error_code: str | None
+    error_message: str | None
+    entry_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRow:
+    """A row with what only the model needs.
+
+    Attributes:
+        row: as it is shown.
+        origin: the message that the command came in. An id may be used again once it is forgotten.
+        first_entry: of the first event that told of it; rows are in the order of these.
+        seq: where it stands in the file, 0 before it stands there.
+    """
+
+    row: CommandRow
+    origin: str
+    first_entry: tuple[int, int]
+    seq: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to the command."""
+        return self.row.state in ENDS
+
+
+def fold(old: KeptRow | None, event: Event) -> KeptRow:
+    """Returns what an event makes of a command's row.
+
+    An event may stand in the stream more than once, and messages may be rejected that have the id
+    of a command that goes on.
+    """
+    origin = event.id.partition("/")[0]
+    if old is None:
+        return _first(event, origin)
+    if old.origin == origin:
+        repeated = old.ended or event.state == State.ACCEPTED
+        return old if repeated else _next(old, event)
+    if event.state == State.REJECTED and old.row.state != State.REJECTED:
+        return old
+    if event.state in {State.ACCEPTED, State.REJECTED} or old.ended:
+        return _first(event, origin)
+    return _next(old, event)
+
+
+def entry_numbers(entry_id: str) -> tuple[int, int]:
+    """Returns an entry's id as two numbers, which can be compared."""
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number)
+
+
+def _first(event: Event, origin: str) -> KeptRow:
+    code, message = _error(event)
+    at_ms = _time_ms(event)
+    row = CommandRow(
+        id=event.command_id,
+        type=event.command_type,
+        state=event.state,
+        correlation_id=event.correlation_id,
+        attempts=_attempts(event, 0),
+        accepted_at_ms=at_ms if event.state == State.ACCEPTED else None,
+        changed_at_ms=at_ms,
+        error_code=code,
+        error_message=message,
+        entry_id=event.entry_id,
+    )
+    return KeptRow(row, origin, entry_numbers(event.entry_id))
+
+
+def _next(old: KeptRow, event: Event) -> KeptRow:
+    code, message = _error(event)
+    row = replace(
+        old.row,
+        state=event.state,
+        attempts=_attempts(event, old.row.attempts),
+        changed_at_ms=_time_ms(event),
+        error_code=code,
+        error_message=message,
+        entry_id=event.entry_id,
+    )
+    return replace(old, row=row)
+
+
+def _error(event: Event) -> tuple[str | None, str | None]:
+    error = event.error
+    if not error:
+        return None, None
+    return str(error.get("code", "")), str(error.get("message", ""))[:MOST_MESSAGE]
+
+
+def _attempts(event: Event, known: int) -> int:
+    told = event.data.get("attempts", event.data.get("attempt", known))
+    return told if isinstance(told, int) else known
+
+
+def _time_ms(event: Event) -> int:
+    try:
+        return int(event.time.timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        # Whoever writes events by hand; Redis' own time of the entry is as good.
+        return entry_numbers(event.entry_id)[0]

@@ -1,0 +1,211 @@
+"""Takes events into the model: a batch is one transaction, with the place that it ends at."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trainmaster_client.events import ENDS, event_of
+from worker.gateway.read_model.database import (
+    COLUMNS,
+    OutdatedError,
+    current_file,
+    is_damage,
+    make_file,
+    open_writer,
+)
+from worker.gateway.read_model.rows import CommandRow, KeptRow, fold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from worker.queue.ledger.streams import StreamEntry
+
+FIRST: Final = "0-0"
+# SQLite takes at least so many parameters in one statement.
+_PARAMETERS: Final = 900
+# Deleted together; more would keep batches waiting.
+_FORGOTTEN: Final = 2_000
+
+_INSERT: Final = f"INSERT INTO commands ({COLUMNS}) VALUES ({', '.join('?' * 14)})"
+# Only what an event may change: an index whose column is set is written, whatever is set.
+_UPDATE: Final = (
+    "UPDATE commands SET state = ?, attempts = ?, changed_at_ms = ?, error_code = ?, "
+    "error_message = ?, entry_id = ? WHERE seq = ?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a model has come.
+
+    Attributes:
+        epoch: of the ledger; empty where no worker has run yet.
+        cursor: the entry of the last event that was taken in.
+        added: how many events the stream had been given up to that one.
+    """
+
+    epoch: str = ""
+    cursor: str = FIRST
+    added: int = 0
+
+
+class Writer:
+    """The one writer of a model; its methods block, and are called one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: Path | None = None
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> Progress | None:
+        """Opens the model; returns how far it has come, None where it has to be begun.
+
+        Raises:
+            sqlite3.Error, OSError: the disk is at fault.
+        """
+        self.close()
+        file = current_file(self._folder)
+        if file is None:
+            return None
+        try:
+            self._connection = open_writer(file)
+            found = read_progress(self._connection)
+        except OutdatedError:
+            return None
+        except sqlite3.Error as exc:
+            if not is_damage(exc):
+                raise
+            return None
+        self._file = file
+        return found
+
+    def begin(self, progress: Progress) -> None:
+        """Makes the model anew, empty.
+
+        Raises:
+            sqlite3.Error, OSError: the disk is at fault.
+        """
+        self.close()
+        self._file, self._connection = make_file(self._folder)
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO progress VALUES (1, ?, ?, ?)",
+                (progress.epoch, progress.cursor, progress.added),
+            )
+
+    def is_valid(self) -> bool:
+        """Returns whether readers still read this file."""
+        return self._file is not None and current_file(self._folder) == self._file
+
+    def take(self, entries: Sequence[StreamEntry], progress: Progress) -> None:
+        """Takes entries of the stream in.
+
+        Args:
+            entries: in their order; what is no event, or is about a backfill's item, is left out.
+            progress: after them.
+
+        Raises:
+            sqlite3.Error: nothing was taken in.
+        """
+        events = [event for each in entries if (event := event_of(*each)) is not None]
+        events = [event for event in events if not event.is_of_item]
+        with self._transaction() as connection:
+            known = _rows(connection, {event.command_id for event in events})
+            rows = dict(known)
+            for event in events:
+                rows[event.command_id] = fold(rows.get(event.command_id), event)
+            _write(connection, known, rows)
+            connection.execute(
+                "UPDATE progress SET epoch = ?, cursor = ?, added = ?",
+                (progress.epoch, progress.cursor, progress.added),
+            )
+
+    def forget(self, before_ms: int) -> int:
+        """Deletes a part of what ended before a time; returns how many commands."""
+        with self._transaction() as connection:
+            deleted = connection.execute(
+                "DELETE FROM commands WHERE seq IN (SELECT seq FROM commands INDEXED BY by_change "
+                f"WHERE changed_at_ms < ? AND state IN ({', '.join('?' * len(ENDS))}) LIMIT ?)",
+                (before_ms, *ENDS, _FORGOTTEN),
+            )
+        return deleted.rowcount
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._file = None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._connection
+        if connection is None:
+            raise sqlite3.ProgrammingError("the model is not open")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+
+def read_progress(connection: sqlite3.Connection) -> Progress | None:
+    """Returns how far a model has come, None where nobody has begun it."""
+    found = connection.execute("SELECT epoch, cursor, added FROM progress").fetchone()
+    return None if found is None else Progress(*found)
+
+
+def kept_row(values: Sequence[object]) -> KeptRow:
+    """Returns what stands in the columns `COLUMNS`."""
+    seq, *shown, first_ms, first_number, origin = values
+    return KeptRow(CommandRow(*shown), origin, (first_ms, first_number), seq)  # type: ignore[arg-type]
+
+
+def _rows(connection: sqlite3.Connection, ids: set[str]) -> dict[str, KeptRow]:
+    found: dict[str, KeptRow] = {}
+    asked = list(ids)
+    for start in range(0, len(asked), _PARAMETERS):
+        page = asked[start : start + _PARAMETERS]
+        marks = ", ".join("?" * len(page))
+        for values in connection.execute(
+            f"SELECT {COLUMNS} FROM commands WHERE id IN ({marks})", page
+        ):
+            kept = kept_row(values)
+            found[kept.row.id] = kept
+    return found
+
+
+def _write(
+    connection: sqlite3.Connection, known: dict[str, KeptRow], rows: dict[str, KeptRow]
+) -> None:
+    changed = [row for command_id, row in rows.items() if known.get(command_id) is not row]
+    fresh = sorted((row for row in changed if not row.seq), key=lambda row: row.first_entry)
+    replaced = [(known[row.row.id].seq,) for row in fresh if row.row.id in known]
+    connection.executemany("DELETE FROM commands WHERE seq = ?", replaced)
+    connection.executemany(_UPDATE, (_update_of(row) for row in changed if row.seq))
+    (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM commands").fetchone()
+    connection.executemany(
+        _INSERT, (_insert_of(row, number) for number, row in enumerate(fresh, start=last + 1))
+    )
+
+
+def _insert_of(kept: KeptRow, seq: int) -> tuple[object, ...]:
+    row = kept.row
+    return (
+        *(seq, row.id, row.type, row.state, row.correlation_id, row.attempts),
+        *(row.accepted_at_ms, row.changed_at_ms, row.error_code, row.error_message),
+        *(row.entry_id, *kept.first_entry, kept.origin),
+    )
+
+
+def _update_of(kept: KeptRow) -> tuple[object, ...]:
+    row = kept.row
+    return (
+        *(row.state, row.attempts, row.changed_at_ms, row.error_code, row.error_message),
+        *(row.entry_id, kept.seq),
+    )
