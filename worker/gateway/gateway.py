@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Annotated, cast
 from fastapi import Depends, Request
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from redis.asyncio import Redis
 
     from trainmaster_client import AsyncClient
     from worker.gateway.access import Access
     from worker.gateway.limits import Backlog, RequestRates
+    from worker.gateway.services import Services
     from worker.gateway.submission import Submitter
     from worker.gateway_settings import GatewaySettings
     from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.queries import LedgerReader
+    from worker.webhooks.receiving import WebhookReceiver
 
 
 @dataclass(slots=True)
@@ -32,6 +36,9 @@ class Gateway:
     access: Access
     rates: RequestRates
     backlog: Backlog
+    webhooks: WebhookReceiver
+    services: Services
+    close: Callable[[], Awaitable[None]]
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -18,6 +18,7 @@ from worker.environment import load_gateway_settings
 from worker.errors import SettingError
 from worker.gateway.access import is_loopback
 from worker.gateway.app import create_app
+from worker.gateway.bootstrap import read_integrations
 from worker.gateway.protocol import bounded_protocol
 from worker.gateway.tokens import Tokens
 from worker.logging import configure
@@ -54,6 +55,8 @@ def serve(settings: GatewaySettings, *, workers: int, log_config: dict[str, Any]
         SettingError: the address would be open to others, and there is no token.
     """
     _check_address(settings)
+    # So that a wrong file ends it before anything starts.
+    read_integrations(settings)
     if workers == 1:
         _Server(server_config(settings, create_app(settings), log_config)).run()
     else:

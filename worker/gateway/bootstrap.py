@@ -1,0 +1,92 @@
+"""Builds everything that a process of the gateway has from its settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from trainmaster_client import AsyncClient
+from worker.gateway.access import REMEMBER_SECONDS, Access, is_loopback
+from worker.gateway.gateway import Gateway
+from worker.gateway.limits import Backlog, RequestRates
+from worker.gateway.services import Services
+from worker.gateway.submission import Submitter
+from worker.gateway.tokens import Tokens
+from worker.integrations.file import Integrations, load_integrations
+from worker.queue.ledger.connection import connect
+from worker.queue.ledger.keys import Keys
+from worker.queue.ledger.queries import LedgerReader
+from worker.webhooks.reactions import EVENTS_SCHEME, Reactor
+from worker.webhooks.receiving import WebhookReceiver
+from worker.webhooks.windows import WindowCloser
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.gateway.services import Service
+    from worker.gateway_settings import GatewaySettings
+
+# Requests wait for a connection rather than open thousands.
+MAX_CONNECTIONS: Final = 256
+PATIENCE_SECONDS: Final = 5.0
+
+
+def read_integrations(settings: GatewaySettings) -> Integrations:
+    """Returns what the settings' file says; nothing where there is none.
+
+    Raises:
+        SettingError: something in it is wrong; it names every problem, and shows no secret.
+    """
+    path = settings.integrations_file
+    return Integrations({}, {}) if path is None else load_integrations(path)
+
+
+def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gateway:
+    """Returns the gateway of a process; called on its loop."""
+    url = settings.redis_url.get_secret_value()
+    keys = Keys(settings.namespace)
+    redis = connect(url, max_connections=MAX_CONNECTIONS)
+    # Those who block on streams must not hold up requests.
+    followers = connect(url)
+    tokens = Tokens(redis, keys, remember_seconds=REMEMBER_SECONDS)
+    client = AsyncClient(url, namespace=settings.namespace, patience_seconds=PATIENCE_SECONDS)
+
+    async def close() -> None:
+        await client.close()
+        await followers.aclose()
+        await redis.aclose()
+
+    return Gateway(
+        settings=settings,
+        redis=redis,
+        keys=keys,
+        client=client,
+        reader=LedgerReader(redis, keys),
+        submitter=Submitter(redis, keys),
+        access=Access(tokens, is_open=is_loopback(settings.gateway_host)),
+        rates=RequestRates(redis, keys, settings.gateway_requests_per_second),
+        backlog=Backlog(redis, keys, settings.gateway_backlog),
+        webhooks=WebhookReceiver(
+            redis,
+            keys,
+            integrations.sources,
+            retention_seconds=settings.delivery_retention_seconds,
+        ),
+        services=Services(create_services(settings, integrations, followers, keys)),
+        close=close,
+    )
+
+
+def create_services(
+    settings: GatewaySettings, integrations: Integrations, redis: Redis, keys: Keys
+) -> dict[str, Service]:
+    """Returns what runs beside the requests; each process has all, and leases say who leads."""
+    sources = integrations.sources
+    services: dict[str, Service] = {}
+    if sources:
+        services["windows"] = WindowCloser(redis, keys, sources)
+    for name, source in sources.items():
+        if source.scheme == EVENTS_SCHEME:
+            services[f"reactions.{name}"] = Reactor(
+                redis, keys, source, retention_seconds=settings.delivery_retention_seconds
+            )
+    return services
