@@ -75,7 +75,8 @@ COMMANDS: Final = {
     "submit": Listed("worker.cli.submit:submit", "Send commands."),
     "tokens": Listed("worker.cli.tokens:tokens", "Make, list and revoke tokens of the gateway."),
     "webhooks": Listed(
-        "worker.cli.webhooks:webhooks", "Check the file that names webhooks, rules and sinks."
+        "worker.cli.webhooks:webhooks",
+        "Look at deliveries, and check the file of webhooks and sinks.",
     ),
     "worker": Listed("worker.cli.worker:worker", "Run commands until told to stop."),
 }

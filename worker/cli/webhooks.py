@@ -14,6 +14,7 @@ from worker.cli.output import FAILED, open_console, print_json, safe_text
 from worker.errors import SettingError
 
 try:
+    from worker.cli import deliveries
     from worker.integrations.file import load_integrations
 except ModuleNotFoundError as exc:
     if exc.name is None or exc.name.partition(".")[0] in {"worker", "schemas"}:
@@ -39,6 +40,10 @@ _FILE_VARIABLE: Final = "TRAINMASTER_INTEGRATIONS_FILE"
 @click.group()
 def webhooks() -> None:
     """Webhooks that come in, and the rules that make commands of them."""
+
+
+for _command in deliveries.COMMANDS:
+    webhooks.add_command(_command)
 
 
 @webhooks.command()

@@ -23,7 +23,7 @@ from worker.integrations.sources import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from worker.integrations.secrets import Secret
 
@@ -102,6 +102,33 @@ def verify(
             raise RefusedDeliveryError(f"the source {source.name} takes no deliveries over HTTP")
 
 
+def read_unverified(
+    source: Source, headers: Sequence[tuple[bytes, bytes]], body: bytes
+) -> Verified:
+    """Returns what a delivery is, for one that was verified before, or is only tried out.
+
+    Args:
+        source: who sent it.
+        headers: as far as they are known.
+        body: the raw bytes.
+    """
+    found = _Headers(headers)
+    parsed, problem = _read_json(body)
+    match source:
+        case GithubSource():
+            event_type = _text(found.get("x-github-event"))
+            if _is_form(found):
+                parsed, problem = _read_form(body)
+        case HmacSource():
+            event_type = _event_type(source, found, parsed)
+        case EncordSource():
+            event_type = _encord_type(parsed)
+        case _:
+            event_type = None if parsed is None else _text(parsed.get("type"))
+    uid = parsed.get("uid") if parsed is not None and isinstance(source, EncordSource) else None
+    return Verified(_id_or_digest(uid, body), event_type, parsed, problem)
+
+
 class _Headers:
     """Headers by their names in lower case."""
 
@@ -154,11 +181,15 @@ def _verify_encord(source: EncordSource, headers: _Headers, body: bytes, now: fl
     parsed, problem = _read_json(body)
     if parsed is None:
         return Verified(_digest(body), None, None, problem)
-    event_type = _text(parsed.get("event_type"))
-    event_type = _ENCORD_SPELLINGS.get(event_type or "", event_type)
+    event_type = _encord_type(parsed)
     if parsed.get("version") != _ENCORD_VERSION and _is_read(source, event_type):
         raise UnsupportedVersionError(parsed.get("version"))
     return Verified(_id_or_digest(parsed.get("uid"), body), event_type, parsed)
+
+
+def _encord_type(parsed: Mapping[str, Any] | None) -> str | None:
+    event_type = None if parsed is None else _text(parsed.get("event_type"))
+    return _ENCORD_SPELLINGS.get(event_type or "", event_type)
 
 
 def _is_read(source: EncordSource, event_type: str | None) -> bool:
@@ -197,15 +228,16 @@ def _verify_github(source: GithubSource, headers: _Headers, body: bytes) -> Veri
     signature = headers.need("x-hub-signature-256")
     _check_any(signature, (b"sha256=" + _hex(each, body, "sha256") for each in source.secrets))
     event_type = headers.get("x-github-event")
-    content_type = headers.get("content-type") or b""
-    if content_type.partition(b";")[0].strip().lower() == _FORM:
-        parsed, problem = _read_form(body)
-    else:
-        parsed, problem = _read_json(body)
+    parsed, problem = _read_form(body) if _is_form(headers) else _read_json(body)
     # X-GitHub-Delivery is not signed: whoever replays a delivery could write another one.
     return Verified(
         _digest(body), None if event_type is None else _text(event_type), parsed, problem
     )
+
+
+def _is_form(headers: _Headers) -> bool:
+    content_type = headers.get("content-type") or b""
+    return content_type.partition(b";")[0].strip().lower() == _FORM
 
 
 def _verify_hmac(source: HmacSource, headers: _Headers, body: bytes, now: float) -> Verified:
