@@ -88,7 +88,9 @@ class SocketServer:
             await asyncio.wait(left)
         server.close()
         # A loop that ends before it has closed its connections leaves that to the collector.
-        for writer in self._writers:
+        # Each may be another's last moment: one that was being taken in joins them meanwhile.
+        while self._writers:
+            writer = self._writers.pop()
             writer.transport.abort()
             with suppress(Exception):
                 await writer.wait_closed()

@@ -103,8 +103,9 @@ async def test_what_can_not_be_shown_to_be_from_a_source_is_refused_in_one_way(
     assert not await commands_in(redis, keys.commands)
 
 
+@pytest.mark.usefixtures("door")
 async def test_a_rule_on_our_own_events_makes_the_command_that_follows_once(
-    door: GatewayServer, redis: Redis, keys: Keys
+    redis: Redis, keys: Keys
 ) -> None:
     training = "55555555-5555-4555-8555-555555555555"
     event = orjson.dumps({
