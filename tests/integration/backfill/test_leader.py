@@ -236,6 +236,24 @@ async def test_what_had_ended_when_it_was_paused_is_in_a_part_at_once(
     assert night.items() == [0, 1]
 
 
+async def test_a_part_that_is_not_full_is_written_after_a_time_though_the_items_go_on(
+    night: Backfilling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the results of a slow backfill would lie in Redis for hours."""
+    monkeypatch.setattr("worker.backfill.leader.FLUSH_SECONDS", 1.0)
+    await night.feed(5)
+    for lease in await night.claim(2):
+        await night.settle(lease)
+    await night.let_lease_end()
+    task = asyncio.create_task(Leader(night.store, NAME, announces=True).work(seconds=60))
+    while not task.done() and not night.items():
+        await asyncio.sleep(0.02)
+    found = night.items()
+    await pause(night.store, NAME)
+    await task
+    assert found == [0, 1]
+
+
 async def test_a_paused_backfill_does_not_hide_what_is_due_behind_it(
     night: Backfilling,
 ) -> None:

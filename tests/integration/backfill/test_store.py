@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 
 from tests.integration.backfilling import LEASE_MS, NAME, Backfilling, begin
 from tests.integration.ledger_acts import now_ms, raw_events
 from worker.backfill.errors import LeadLostError
 from worker.backfill.keys import backfill_key
+from worker.backfill.leader import Leader
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector
 from worker.backfill.status import BackfillState
@@ -180,6 +182,17 @@ async def test_who_leads_no_more_tells_no_progress(night: Backfilling) -> None:
     assert await told(night) == []
     await tell(night, newer, b"new", "running-7-0")
     assert await told(night) == [b"new"]
+
+
+async def test_the_sender_of_a_backfill_gets_its_progress_in_the_reply_stream_too(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path
+) -> None:
+    night = await begin(redis, keys, ledger, tmp_path, reply_to="sender")
+    async with night.working():
+        await Leader(night.store, NAME, announces=False).work()
+    progress = await told(night)
+    assert progress
+    assert {orjson.loads(each)["type"] for each in progress} == {"backfill.progressed"}
 
 
 async def test_a_reply_stream_of_the_wrong_type_keeps_nobody_from_leading(

@@ -71,9 +71,11 @@ def test_a_failure_is_raised_with_its_code_and_its_event(worked: Any) -> None:
     assert caught.value.event.command_id == caught.value.command_id
 
 
-def test_a_rejection_names_each_wrong_field(worked: Any) -> None:
+@pytest.mark.parametrize("priority", ["interactive", "bulk"])
+def test_a_rejection_names_each_wrong_field(worked: Any, priority: str) -> None:
+    """In whichever stream the command was added."""
     with pytest.raises(CommandRejectedError) as caught:
-        worked.run("get_model", {"model_uuid": "none"})
+        worked.run("get_model", {"model_uuid": "none"}, priority=priority)
     assert caught.value.code == "invalid_command"
     assert [each["path"] for each in caught.value.details["problems"]] == ["data.model_uuid"]
 
@@ -165,6 +167,21 @@ def test_what_a_client_knows_of_a_command_is_what_the_ledger_knows(
         assert (status.attempts, status.ended) == (row.attempts, row.ended)
         assert round(status.accepted_at.timestamp() * 1000) == row.accepted_at_ms
         assert status.end_entry == row.last_event_id
+
+
+def test_of_several_failed_attempts_the_latest_is_the_last_error(
+    worked: Any, served: Served
+) -> None:
+    served.sandbox.faults(
+        {"operation": "list_models", "effect": "status", "status": 500, "count": 1},
+        {"operation": "list_models", "effect": "status", "status": 503},
+    )
+    command_id = worked.submit("list_models", {}, id=f"e-{uuid.uuid4()}")
+    while (status := worked.status(command_id)) is None or status.attempts < 2:
+        time.sleep(0.02)
+    served.sandbox.faults()
+    worked.wait(command_id, timeout=60)
+    assert status.last_error["status"] == 503
 
 
 def test_a_wait_that_takes_too_long_names_what_has_not_ended_and_what_has(
@@ -300,6 +317,17 @@ def test_a_wait_goes_on_over_a_restart_of_redis(
             told.close()
             assert waiting.result()["a"].result() == "after"
     assert len(troubles) == 1
+
+
+def test_each_outage_is_told_and_has_all_of_the_patience() -> None:
+    """Else a program that runs for weeks would be given up on at its second one."""
+    troubles: list[BaseException] = []
+    patience = Patience(60, troubles.append)
+    for number in range(1, 3):
+        for _ in range(2):
+            next(patience.failed(ConnectionError()))
+            assert len(troubles) == number
+        patience.worked()
 
 
 def test_an_item_of_a_backfill_with_the_command_s_id_is_not_its_end(

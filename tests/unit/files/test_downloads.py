@@ -249,7 +249,22 @@ async def test_the_time_that_is_waited_for_room_is_not_the_downloads(server: str
         await asyncio.sleep(3.5)
 
     async with downloads(total=3.0) as reader:
-        assert await reader.read(f"{server}/length/empty", MOST_BYTES, "f", make_room) == b""
+        # Some of it is still to come then, and has the rest of the three seconds.
+        assert await reader.read(f"{server}/length/a.jpg", MOST_BYTES, "f", make_room) == PICTURE
+
+
+async def test_room_is_made_for_all_of_a_body_though_no_length_is_told(server: str) -> None:
+    """What is held and not counted is memory that others are promised too."""
+    asked: list[int] = []
+
+    async def make_room(size: int) -> None:
+        asked.append(size)
+
+    async with downloads() as reader:
+        content = await reader.read(f"{server}/chunked/a.jpg", MOST_BYTES, "f", make_room)
+    assert content == PICTURE
+    assert asked == sorted(asked)
+    assert len(PICTURE) <= asked[-1] <= MOST_BYTES
 
 
 async def test_a_server_that_trickles_is_given_up_after_the_whole_time(server: str) -> None:
