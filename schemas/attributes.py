@@ -212,6 +212,8 @@ class Attributes(BaseModel):
             found["traceparent"] = self.traceparent
         if self.tracestate is not None:
             found["tracestate"] = self.tracestate
+        if self.replyto is not None:
+            found["replyto"] = self.replyto
         extensions = self.__pydantic_extra__
         if extensions:
             found |= {name: value for name, value in extensions.items() if value is not None}

@@ -71,6 +71,7 @@ COMMANDS: Final = {
         "Settle a command in doubt: say whether its lost call created something.",
     ),
     "schemas": Listed("worker.cli.describe:schemas", "Print or write the contract as JSON."),
+    "sinks": Listed("worker.cli.sinks:sinks", "Send events to webhooks, to Redis and to brokers."),
     "status": Listed("worker.cli.status:status", "Show the status of commands."),
     "submit": Listed("worker.cli.submit:submit", "Send commands."),
     "tokens": Listed("worker.cli.tokens:tokens", "Make, list and revoke tokens of the gateway."),

@@ -74,18 +74,25 @@ class LeadLostError(Exception):
     """Another process leads the follower now, or Redis holds another position."""
 
 
+class NotHandledError(Exception):
+    """A handler did nothing, for its follower is to stop: the event is for the next leader."""
+
+
 class Lead:
     """The lead of a follower, as long as it lasts.
 
     Attributes:
         token: higher than that of every leader before; scripts compare it with the one in the
             follower's hash.
+        ending: set when the follower is to stop. A handler that waits for something else then
+            raises `NotHandledError`.
     """
 
     def __init__(self, token: int, until: float) -> None:
         self.token = token
         self._until = until
         self._lost = False
+        self.ending = asyncio.Event()
         self._kept = asyncio.Event()
         self._kept.set()
 
@@ -268,6 +275,7 @@ class _Leadership:
     async def _drain(self, reader: asyncio.Task[None]) -> None:
         """Lets handlers end that run; what they had not begun is for the next leader."""
         self._stopping = True
+        self._lead.ending.set()
         await end_all([reader])
         if self._handlers:
             await asyncio.wait(self._handlers, timeout=STOP_SECONDS)
@@ -399,7 +407,8 @@ class _Leadership:
                 if self._stopping:
                     return
                 entry = lane[0]
-                await self._handle(entry)
+                if not await self._handle(entry):
+                    return
             lane.popleft()
             entry.done = True
             self._bytes -= len(entry.text)
@@ -407,7 +416,8 @@ class _Leadership:
             self._advance()
         del self._lanes[subject]
 
-    async def _handle(self, entry: _Entry) -> None:
+    async def _handle(self, entry: _Entry) -> bool:
+        """Hands an event over until that is done; returns False where it is to stop before."""
         assert entry.event is not None  # noqa: S101 - what has none is never handed over
         part, pause, tries = f"{self._of.name}:handler", 0.0, 0
         while True:
@@ -415,6 +425,8 @@ class _Leadership:
             await self._lead.wait()
             try:
                 await self._of.handler(entry.event, entry.text)
+            except NotHandledError:
+                return False
             except PASSING_TROUBLE as exc:
                 self._of.outage.failed(part, exc)
             except Exception as exc:
@@ -428,10 +440,10 @@ class _Leadership:
                 )
                 if tries >= TRIES:
                     await self._park(entry, exc, tries)
-                    return
+                    return True
             else:
                 self._of.outage.worked(part)
-                return
+                return True
             pause = next_pause(pause) if not tries else min(2.0**tries / 4, LONGEST_PAUSE_SECONDS)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 

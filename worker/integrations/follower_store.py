@@ -168,6 +168,12 @@ async def follower_status(redis: Redis, keys: Keys, name: str) -> FollowerStatus
     )
 
 
+async def rewind(redis: Redis, keys: Keys, name: str, position: str) -> bool:
+    """Has a follower begin again at an earlier position; False where it has not come so far."""
+    script = load_script(redis, "rewind", _PACKAGE)
+    return bool(await script(keys=[follower_key(keys, name)], args=[position]) == 1)
+
+
 def order_of(entry_id: str) -> tuple[int, int]:
     """Returns what entry ids are ordered by."""
     milliseconds, _, sequence = entry_id.partition("-")

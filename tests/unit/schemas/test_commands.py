@@ -350,7 +350,8 @@ def test_a_command_has_at_most_64_extensions(more: dict[str, object]) -> None:
     few = {f"e{number}": number for number in range(64)}
     none = {f"n{number}": None for number in range(20)}
     whole = {"type": "list_models", "data": {}, **known, **few, **none, **more}
-    assert len(parse_message(json.dumps(whole).encode()).command.context()) == 64
+    # Beside them stands where the replies go.
+    assert len(parse_message(json.dumps(whole).encode()).command.context()) == 64 + 1
     with pytest.raises(InvalidCommandError) as caught:
         parse_message(json.dumps({**whole, "onemore": 1}).encode())
     assert caught.value.problems == (
@@ -375,7 +376,7 @@ def test_a_sender_of_too_many_extensions_is_answered_all_the_same() -> None:
     text = json.dumps({"type": "list_models", "data": {}, **many, "replyto": "r"}).encode()
     partial = read_partial(text)
     assert partial.replyto == "r"
-    assert len(partial.context()) == 64
+    assert len(partial.context()) == 64 + 1
 
 
 def test_attributes_are_read_and_copied_to_events() -> None:
@@ -412,6 +413,7 @@ def test_attributes_are_read_and_copied_to_events() -> None:
         "correlationid": "c",
         "traceparent": "00-x",
         "tracestate": "a=b",
+        "replyto": "shop.1_a-b",
         "tenant": 7,
         "dryrun": True,
         "region": "eu",

@@ -26,7 +26,7 @@ from tests.integration.ledger_acts import (
     open_group,
     read_entry,
 )
-from trainmaster_client import Message
+from trainmaster_client import Event, Message
 from trainmaster_client.names import CommandStream
 from worker.backfill.keys import backfill_key
 from worker.backfill.status import BackfillState, Origin
@@ -34,7 +34,9 @@ from worker.backfill.store import FeedItem, LeadToken, Transition
 from worker.encord.creation.orphans import OrphanedCreation, Orphans
 from worker.encord.creation.resolution import Resolution, resolve
 from worker.gateway.submission import Submitter, prepare
-from worker.integrations.follower_store import NOBODY, FollowerStore
+from worker.integrations.follower_store import NOBODY, FollowerStore, rewind
+from worker.integrations.keys import follower_key
+from worker.integrations.sink_config import RedisSink
 from worker.queue.intake.list_bridge import ListForwarder, ListSource
 from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.deadlines import Deadlines
@@ -43,6 +45,10 @@ from worker.queue.ledger.keys import GROUP, member_row_id
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.models import Phase, Rejection, RowState, RunResult
+from worker.sinks.deferred import Lane, SinkStore, Waiting
+from worker.sinks.destinations import DeliveryError
+from worker.sinks.keys import follower_name
+from worker.sinks.redis_target import RedisTarget
 from worker.webhooks.deliveries import (
     Deliveries,
     Delivery,
@@ -576,6 +582,64 @@ async def submitting_over_http(world: World) -> Act:
     return lambda client: Submitter(client, world.keys).submit(submissions)
 
 
+async def rewinding(world: World) -> Act:
+    await world.redis.hset(follower_key(world.keys, "f"), "position", "9-0")
+    return lambda redis: rewind(redis, world.keys, "f", "3-0")
+
+
+async def waiting_sink(world: World) -> tuple[int, list[Waiting]]:
+    """Returns the token of a sink's leader, and two events of which the first is put off."""
+    store = FollowerStore(world.redis, world.keys, follower_name("ops"))
+    taken = await store.lead(NOBODY, lease_ms=LEASE_MS, holder="me")
+    found = []
+    for number in range(2):
+        event = Event(f"{number + 1}-0", {"subject": "one"})
+        found.append(Waiting(event.entry_id, event, b'{"number": %d}' % number))
+    sink = SinkStore(world.redis, world.keys, "ops")
+    assert await sink.defer(taken.token, found[0], Lane(tries=1))
+    return taken.token, found
+
+
+async def deferring(world: World) -> Act:
+    token, (_, second) = await waiting_sink(world)
+    lane = Lane(tries=2)
+    return lambda redis: SinkStore(redis, world.keys, "ops").defer(token, second, lane)
+
+
+def settling(unsent: str) -> Prepare:
+    async def prepare(world: World) -> Act:
+        token, (first, _) = await waiting_sink(world)
+        return lambda redis: SinkStore(redis, world.keys, "ops").settle(token, first, unsent)
+
+    return prepare
+
+
+async def recovering(world: World) -> Act:
+    token, waiting = await waiting_sink(world)
+    sink = SinkStore(world.redis, world.keys, "ops")
+    await sink.defer(token, waiting[1], None)
+    for each in waiting:
+        await sink.settle(token, each, "refused")
+    return lambda redis: SinkStore(redis, world.keys, "ops").recover(0)
+
+
+def appending(**told: Any) -> Prepare:
+    async def prepare(world: World) -> Act:
+        key = world.keys.replies("copy")
+        config = RedisSink.model_validate(dict.fromkeys(told, key) | {"maxlen": 10})
+        event = Event("1-0", {"id": "one"})
+        return lambda redis: _send(RedisTarget(config, redis), event)
+
+    return prepare
+
+
+async def _send(target: RedisTarget, event: Event) -> None:
+    try:
+        await target.send(event, b"{}")
+    except DeliveryError as exc:
+        raise (exc.__cause__ or exc) from None
+
+
 ACTS: Final[dict[str, dict[str, Prepare]]] = {
     "accept": {"chosen ids": accepting, "made ids": accepting_made_ids},
     "reject": {"": rejecting},
@@ -614,6 +678,12 @@ ACTS: Final[dict[str, dict[str, Prepare]]] = {
     "feed": {"": feeding},
     "follow": {"a new one": following(leads=False), "its leader": following(leads=True)},
     "read_events": {"": reading_events},
+    "rewind": {"": rewinding},
+    "defer": {"": deferring},
+    "settle_deferred": {"delivered": settling(""), "unsent": settling("refused")},
+    "recover": {"": recovering},
+    "append_stream": {"": appending(stream=True)},
+    "append_list": {"": appending(list=True)},
     "begin_part": {"": cutting},
     "commit_part": {"": shelving},
     "receive": {"a new delivery": receiving, "a replay": receiving_again},

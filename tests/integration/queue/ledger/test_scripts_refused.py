@@ -50,6 +50,7 @@ PACKAGES: Final = (
     "worker.gateway",
     "worker.integrations",
     "worker.webhooks",
+    "worker.sinks",
 )
 FAMILIES: Final = (
     "command:*",
@@ -59,6 +60,10 @@ FAMILIES: Final = (
     "orphan:*",
     "backfill:*",
     "follower:*",
+    "sink:*",
+    "sink-waiting:*",
+    "sink-retries:*",
+    "sink-unsent:*",
     "group:*",
     "group-open:*",
     "group-results:*",

@@ -1,0 +1,244 @@
+"""`trainmaster sinks`: where events go by the integrations file, and what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from schemas.suggestions import unknown
+from schemas.wording import counted
+from worker.cli.arguments import PAST, json_option, milliseconds
+from worker.cli.context import LedgerContext, ledger_command
+from worker.cli.formatting import show_duration, show_timestamp
+from worker.cli.output import FAILED, Column, Row, print_json, print_table, safe_text
+from worker.environment import load_gateway_settings
+from worker.logging import configure
+from worker.queue.ledger.connection import connect
+from worker.queue.ledger.keys import Keys
+from worker.sinks.destinations import Answer, DeliveryError
+
+try:
+    from worker.integrations.file import load_integrations
+    from worker.sinks import operations
+    from worker.sinks.service import SinkService
+except ModuleNotFoundError as exc:
+    if exc.name is None or exc.name.partition(".")[0] in {"worker", "schemas"}:
+        raise
+    raise click.UsageError(
+        f"sinks needs the package {exc.name}: install trainmaster[gateway]"
+    ) from exc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from redis.asyncio import Redis
+
+    from worker.integrations.sink_config import SinkConfig
+    from worker.sinks.operations import SinkStatus
+
+_COLUMNS: Final = (
+    Column("sink", shorten=True, least=12),
+    Column("state"),
+    Column("behind"),
+    Column("waiting"),
+    Column("unsent"),
+    Column("delivered"),
+    Column("failed", drop=2),
+    Column("missed", drop=1),
+    Column("goes to", drop=3, shorten=True, least=16),
+)
+
+
+@click.group()
+def sinks() -> None:
+    """Send events to webhooks, to Redis and to brokers.
+
+    The file that TRAINMASTER_INTEGRATIONS_FILE names says which events go where. The gateway runs
+    its sinks; `trainmaster sinks run` does so without HTTP.
+    """
+
+
+@sinks.command("list")
+@json_option
+@ledger_command
+def list_sinks(*, ledger: LedgerContext, as_json: bool) -> None:
+    """Show how the sinks of the file stand.
+
+    behind: events that a sink has not looked at. waiting: events that failed, or stand behind such
+    ones, and are tried again. unsent: events whose tries have ended. missed: events that were
+    deleted before the sink looked at them.
+    """
+    found = _sinks(ledger)
+
+    async def look(redis: Redis) -> list[SinkStatus]:
+        return [
+            await operations.sink_status(redis, ledger.keys, config) for config in found.values()
+        ]
+
+    told = ledger.run(look)
+    if as_json:
+        for each in told:
+            print_json(asdict(each))
+    elif told:
+        print_table(_COLUMNS, [_row(each) for each in told])
+    else:
+        click.echo("no sinks: see docs/sinks.md")
+
+
+@sinks.command()
+@click.argument("name")
+@click.option("--reason", default="by hand", help="Why; `sinks list` shows it.")
+@ledger_command
+def pause(*, ledger: LedgerContext, name: str, reason: str) -> None:
+    """Pause a sink; its events wait."""
+    _sink(ledger, name)
+    ledger.run(lambda redis: operations.pause(redis, ledger.keys, name, reason))
+    click.echo(f"{name}: paused")
+
+
+@sinks.command()
+@click.argument("name")
+@ledger_command
+def resume(*, ledger: LedgerContext, name: str) -> None:
+    """Let a paused sink go on; what waits is sent, and tried for three more days."""
+    _sink(ledger, name)
+    was_paused = ledger.run(lambda redis: operations.resume(redis, ledger.keys, name))
+    click.echo(f"{name}: {'resumed' if was_paused else 'was not paused'}")
+
+
+@sinks.command()
+@click.argument("name")
+@click.option(
+    "--since",
+    type=PAST,
+    required=True,
+    help="Only events that are not older: RFC 3339, or a duration like 2h.",
+)
+@click.option(
+    "--all", "everything", is_flag=True, help="Also what was delivered: all that the sink wants."
+)
+@ledger_command
+def recover(*, ledger: LedgerContext, name: str, since: datetime, everything: bool) -> None:
+    """Send events again that could not be sent, or with --all everything since a time.
+
+    A sink must run for that, here or elsewhere. The messages have the same ids as the first time.
+    """
+    _sink(ledger, name)
+    since_ms = milliseconds(since)
+    if not everything:
+        number = ledger.run(lambda redis: operations.recover(redis, ledger.keys, name, since_ms))
+        click.echo(f"{name}: {counted(number, 'event')} sent again")
+        return
+    if ledger.run(lambda redis: operations.recover_all(redis, ledger.keys, name, since_ms)):
+        click.echo(f"{name}: everything since {show_timestamp(since_ms)} is sent again")
+    else:
+        click.echo(f"{name}: it has not come so far yet; nothing is to be sent again")
+
+
+@sinks.command("test")
+@click.argument("name")
+@json_option
+@ledger_command
+def try_out(*, ledger: LedgerContext, name: str, as_json: bool) -> None:
+    """Send an event of the type trainmaster.test, once, and show the answer."""
+    config = _sink(ledger, name)
+    begun = time.monotonic()
+
+    async def send(redis: Redis) -> Answer | DeliveryError:
+        try:
+            return await operations.try_out(redis, ledger.keys, config)
+        except DeliveryError as exc:
+            return exc
+
+    answer = ledger.run(send)
+    seconds = time.monotonic() - begun
+    delivered = isinstance(answer, Answer)
+    told = answer.told if isinstance(answer, Answer) else str(answer)
+    if as_json:
+        shown = {"sink": name, "delivered": delivered, "told": told, "body": answer.body}
+        print_json(shown | {"seconds": round(seconds, 3)})
+    else:
+        taken = "delivered" if delivered else "not delivered"
+        click.echo(f"{name}: {taken} in {seconds:.2f} s: {safe_text(told)}")
+        if answer.body:
+            click.echo(safe_text(answer.body))
+    if not delivered:
+        raise SystemExit(FAILED)
+
+
+@sinks.command()
+def run() -> None:
+    """Send events until told to stop, without HTTP."""
+    settings = load_gateway_settings()
+    configure(settings.log_level, settings.log_format)
+    ledger = LedgerContext(None, None)
+    found = _sinks(ledger)
+    if not found:
+        raise click.UsageError("the file that TRAINMASTER_INTEGRATIONS_FILE names has no [sinks.…]")
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        redis = connect(settings.redis_url.get_secret_value())
+        try:
+            await SinkService(redis, Keys(settings.namespace), found).run(stop)
+        finally:
+            await redis.aclose()
+
+    asyncio.run(serve())
+
+
+def _sinks(ledger: LedgerContext) -> Mapping[str, SinkConfig]:
+    settings = load_gateway_settings(ledger.redis_url, ledger.namespace)
+    if settings.integrations_file is None:
+        raise click.UsageError(
+            "TRAINMASTER_INTEGRATIONS_FILE is not set: it names the file with the sinks"
+        )
+    return load_integrations(settings.integrations_file).sinks
+
+
+def _sink(ledger: LedgerContext, name: str) -> SinkConfig:
+    found = _sinks(ledger)
+    if name not in found:
+        raise click.UsageError(unknown("sink", name, found))
+    return found[name]
+
+
+def _row(status: SinkStatus) -> Row:
+    behind = "?" if status.behind is None else str(status.behind)
+    if status.behind:
+        behind += f" ({show_duration(status.behind_seconds)})"
+    cells = (
+        status.name,
+        status.state,
+        behind,
+        str(status.waiting),
+        str(status.unsent),
+        str(status.delivered),
+        str(status.failed),
+        str(status.missed),
+        status.destination,
+    )
+    return Row(cells, state=status.state, message=_message(status))
+
+
+def _message(status: SinkStatus) -> str:
+    told = []
+    if status.reason:
+        told.append(f"paused: {status.reason}")
+    if status.last_error:
+        told.append(f"{show_timestamp(status.last_error_at_ms)}: {status.last_error}")
+    if status.missed:
+        at = show_timestamp(status.missed_at_ms or 0)
+        told.append(
+            f"{counted(status.missed, 'event')} deleted before it looked at them, seen {at}"
+        )
+    return "; ".join(told)

@@ -1,0 +1,218 @@
+"""What a sink keeps in Redis: the events that are put off, its counts, and its pause.
+
+The hash of a sink::
+
+    delivered, failed          deliveries; attempts that failed
+    last_error, last_error_at  of the latest of these (ms)
+    last_delivered_at          ms
+    paused, paused_at          why it is paused, and since when (ms); empty while it runs
+    resumed_at                 when it was resumed last (ms): tries count from then
+    generation                 changes when events that could not be sent wait again
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from schemas.json_text import decode_json, encode_json
+from trainmaster_client.events import event_of
+from worker.integrations.follower_store import order_of
+from worker.integrations.keys import follower_key
+from worker.queue.ledger.keys import EVENT_FIELD
+from worker.queue.ledger.lua import load_script
+from worker.sinks.keys import follower_name, retries_key, sink_key, unsent_key, waiting_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from redis.asyncio import Redis
+
+    from trainmaster_client import Event
+    from worker.queue.ledger.keys import Keys
+
+_PACKAGE: Final = "worker.sinks"
+# Of those that could not be sent, so many are kept, about.
+UNSENT_EVENTS: Final = 100_000
+_PAGE: Final = 500
+
+
+@dataclass(slots=True)
+class Waiting:
+    """An event that is put off, or stands behind such one."""
+
+    entry_id: str
+    event: Event
+    text: bytes
+
+
+@dataclass(slots=True)
+class Lane:
+    """The events of one command that wait, in their order.
+
+    Attributes:
+        tries: of the first one, that failed.
+        since_ms: when its first try failed; 0 before that.
+        due: when it is tried next, by `time.monotonic`.
+        running: whether it is tried at this moment.
+    """
+
+    entries: deque[Waiting] = field(default_factory=deque)
+    tries: int = 0
+    since_ms: int = 0
+    due: float = 0.0
+    running: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SinkState:
+    """How a sink stands in Redis."""
+
+    delivered: int = 0
+    failed: int = 0
+    last_error: str = ""
+    last_error_at_ms: int = 0
+    last_delivered_at_ms: int = 0
+    paused: str = ""
+    paused_at_ms: int = 0
+    resumed_at_ms: int = 0
+    generation: int = 0
+
+
+class SinkStore:
+    """The state of one sink in Redis."""
+
+    def __init__(self, redis: Redis, keys: Keys, sink: str) -> None:
+        self._redis = redis
+        self._sink = sink_key(keys, sink)
+        self._follower = follower_key(keys, follower_name(sink))
+        self._waiting = waiting_key(keys, sink)
+        self._retries = retries_key(keys, sink)
+        self._unsent = unsent_key(keys, sink)
+        self._defer = load_script(redis, "defer", _PACKAGE)
+        self._settle = load_script(redis, "settle_deferred", _PACKAGE)
+        self._recover = load_script(redis, "recover", _PACKAGE)
+
+    async def state(self) -> SinkState:
+        """Returns how the sink stands."""
+        found = cast("dict[bytes, bytes]", await self._redis.hgetall(self._sink))
+        told = {name.decode(): value.decode(errors="replace") for name, value in found.items()}
+
+        def number(name: str) -> int:
+            text = told.get(name, "")
+            return int(text) if text.isdigit() else 0
+
+        return SinkState(
+            delivered=number("delivered"),
+            failed=number("failed"),
+            last_error=told.get("last_error", ""),
+            last_error_at_ms=number("last_error_at"),
+            last_delivered_at_ms=number("last_delivered_at"),
+            paused=told.get("paused", ""),
+            paused_at_ms=number("paused_at"),
+            resumed_at_ms=number("resumed_at"),
+            generation=number("generation"),
+        )
+
+    async def report(self, counts: dict[str, int], fields: dict[str, str | int]) -> SinkState:
+        """Adds to the counts, sets fields, and returns how the sink stands then."""
+        if counts or fields:
+            pipe = self._redis.pipeline(transaction=False)
+            for name, more in counts.items():
+                pipe.hincrby(self._sink, name, more)
+            for name, value in fields.items():
+                pipe.hset(self._sink, name, value)
+            await pipe.execute()
+        return await self.state()
+
+    async def pause(self, reason: str, now_ms: int) -> None:
+        """Pauses the sink; its leader sees it within a second."""
+        await self._set({"paused": reason, "paused_at": now_ms})
+
+    async def resume(self, now_ms: int) -> None:
+        """Lets a paused sink go on."""
+        await self._set({"paused": "", "paused_at": "", "resumed_at": now_ms})
+
+    async def _set(self, fields: Mapping[Any, Any]) -> None:
+        await self._redis.hset(self._sink, mapping=fields)
+
+    async def counts(self) -> tuple[int, int]:
+        """Returns how many events wait after a failure, and how many could not be sent."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hlen(self._waiting)
+        pipe.xlen(self._unsent)
+        waiting, unsent = await pipe.execute()
+        return waiting, unsent
+
+    async def defer(self, token: int, waiting: Waiting, lane: Lane | None) -> bool:
+        """Puts an event off; False where another process leads the sink.
+
+        Args:
+            token: of the lead.
+            waiting: the event; without a text it waits already.
+            lane: whose tries and times are recorded.
+        """
+        told = b""
+        if lane is not None:
+            told = encode_json({"tries": lane.tries, "since_ms": lane.since_ms})
+        done = await self._defer(
+            keys=[self._follower, self._waiting, self._retries],
+            args=[token, waiting.entry_id, waiting.text, waiting.event.command_id, told],
+        )
+        return bool(done)
+
+    async def settle(self, token: int, waiting: Waiting, unsent: str = "") -> bool:
+        """Ends the wait of an event; False where another process leads the sink.
+
+        Args:
+            token: of the lead.
+            waiting: the event.
+            unsent: why it could not be sent; empty where it was.
+        """
+        done = await self._settle(
+            keys=[self._follower, self._waiting, self._retries, self._unsent],
+            args=[token, waiting.entry_id, waiting.event.command_id, unsent, UNSENT_EVENTS],
+        )
+        return bool(done)
+
+    async def load(self) -> dict[str, Lane]:
+        """Returns what waits, by command."""
+        found: list[Waiting] = []
+        async for entry_id, text in self._redis.hscan_iter(self._waiting, count=_PAGE):
+            event = event_of(entry_id, {EVENT_FIELD: text})
+            if event is not None:
+                found.append(Waiting(entry_id.decode(), event, text))
+        found.sort(key=lambda each: order_of(each.entry_id))
+        lanes: dict[str, Lane] = {}
+        for each in found:
+            lanes.setdefault(each.event.command_id, Lane()).entries.append(each)
+        told = cast("dict[bytes, bytes]", await self._redis.hgetall(self._retries))
+        for subject, text in told.items():
+            lane = lanes.get(subject.decode())
+            if lane is not None:
+                lane.tries, lane.since_ms = _read(text)
+        return lanes
+
+    async def recover(self, since_ms: int) -> int:
+        """Has events wait again that could not be sent; returns how many.
+
+        Args:
+            since_ms: only of those that are not older.
+        """
+        start, total = "-", 0
+        while start:
+            moved, last = await self._recover(
+                keys=[self._sink, self._waiting, self._unsent], args=[since_ms, start, _PAGE]
+            )
+            total += moved
+            start = f"({last.decode()}" if last else ""
+        return total
+
+
+def _read(text: bytes) -> tuple[int, int]:
+    try:
+        told = decode_json(text)
+        return int(told["tries"]), int(told["since_ms"])
+    except (ValueError, KeyError, TypeError):
+        return 0, 0

@@ -1,0 +1,503 @@
+"""Sends the events of one sink: at once, again after a pause, or not before somebody resumes it."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from worker.integrations.event_follower import NotHandledError
+from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS, stop_if_cancelled
+from worker.queue.ledger.redis_retry import keep_trying
+from worker.sinks.deferred import Lane, Waiting
+from worker.sinks.destinations import DeliveryError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from trainmaster_client import Event
+    from worker.integrations.event_follower import Lead
+    from worker.queue.ledger.outage import Outage
+    from worker.sinks.deferred import SinkStore
+    from worker.sinks.destinations import Destination
+
+log = structlog.get_logger(__name__)
+
+REPORT_SECONDS: Final = 1.0
+# So many events wait for another try at most, and so many bytes; then new ones wait in the stream.
+MOST_WAITING: Final = 10_000
+MOST_WAITING_BYTES: Final = 64 * 1024 * 1024
+_IDLE_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 0.5
+_ERROR_CHARACTERS: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a delivery that failed is tried again.
+
+    Attributes:
+        first_seconds: before the second try; each further pause is twice as long.
+        longest_seconds: of these pauses.
+        retry_seconds: for so long, from the first failure.
+        down_after: failures in a row after which the endpoint counts as down.
+        probe_seconds: before the first look whether it is up again; each further pause is twice
+            as long.
+        longest_probe_seconds: of those.
+    """
+
+    first_seconds: float = 5.0
+    longest_seconds: float = 3_600.0
+    retry_seconds: float = 3 * 86_400.0
+    down_after: int = 5
+    probe_seconds: float = 1.0
+    longest_probe_seconds: float = 60.0
+
+    def pause(self, tries: int) -> float:
+        """Returns how long to wait after so many failed tries, with jitter."""
+        longest = min(self.first_seconds * 2.0 ** min(tries - 1, 30), self.longest_seconds)
+        return longest * random.uniform(0.7, 1.0)
+
+    def probe_pause(self, probes: int) -> float:
+        """Returns how long an endpoint that is down is left alone, with jitter."""
+        longest = min(self.probe_seconds * 2.0 ** min(probes, 30), self.longest_probe_seconds)
+        return longest * random.uniform(0.7, 1.0)
+
+
+class Sender:
+    """The sender of one sink, for as long as its follower leads.
+
+    Args:
+        name: of the sink.
+        destination: where its events go.
+        store: what it keeps in Redis.
+        concurrency: deliveries at the same time.
+        per_second: deliveries a second; 0 sets no limit.
+        policy: when what failed is tried again.
+        outage: is told of trouble with Redis.
+    """
+
+    def __init__(  # noqa: PLR0913 - keyword-only where they could be confused
+        self,
+        name: str,
+        destination: Destination,
+        store: SinkStore,
+        *,
+        concurrency: int,
+        per_second: float = 0.0,
+        policy: RetryPolicy,
+        outage: Outage,
+    ) -> None:
+        self.name = name
+        self._destination = destination
+        self._store = store
+        self._outage = outage
+        self._policy = policy
+        self._slots = asyncio.Semaphore(concurrency)
+        # The other half stays for what is sent for the first time.
+        self._most_retries = max(1, concurrency // 2)
+        self._interval = 1 / per_second if per_second else 0.0
+        self._turn_at = 0.0
+        self._ready = asyncio.Event()
+        self._begin(None)
+
+    def _begin(self, lead: Lead | None) -> None:
+        """Forgets what another time of leading knew."""
+        self._lead = lead
+        self._lanes: dict[str, Lane] = {}
+        self._due: list[tuple[float, str]] = []
+        self._retrying = 0
+        self._waiting = self._waiting_bytes = 0
+        self._paused = ""
+        self._resumed_at_ms = 0
+        self._delivered_at_ms = 0
+        self._generation = -1
+        self._row, self._probes, self._probe_at = 0, 0, 0.0
+        self._told_down = False
+        self._leave_alone_until = 0.0
+        self._counts: dict[str, int] = {}
+        self._fields: dict[str, str | int] = {}
+        # Set while new events may be sent; and whenever a retry may have become due.
+        self._open, self._wake = asyncio.Event(), asyncio.Event()
+        self._settled = asyncio.Event()
+
+    # What the follower calls
+
+    async def lead(self, lead: Lead) -> None:
+        """Runs while this process leads the sink."""
+        self._begin(lead)
+        try:
+            await keep_trying(self._load, self._outage, f"sink {self.name}")
+            self._ready.set()
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self._report())
+                group.create_task(self._retry())
+                group.create_task(self._let_go())
+        finally:
+            self._ready.clear()
+            with suppress(*RETRYABLE_REDIS_ERRORS):
+                await self._report_once()
+
+    async def _let_go(self) -> None:
+        """Wakes what waits for the endpoint once the follower is to stop."""
+        if self._lead is not None:
+            await self._lead.ending.wait()
+        self._open.set()
+        self._settled.set()
+
+    def _check_ending(self) -> None:
+        if self._ends:
+            raise NotHandledError
+
+    @property
+    def _ends(self) -> bool:
+        return self._lead is not None and self._lead.ending.is_set()
+
+    async def handle(self, event: Event, text: bytes) -> None:
+        """Delivers an event, or puts it off.
+
+        Raises:
+            NotHandledError: it was to wait, and the follower is to stop.
+        """
+        await self._ready.wait()
+        waiting = Waiting(event.entry_id, event, text)
+        while True:
+            lane = self._lanes.get(event.command_id)
+            if lane is not None:
+                await self._queue_up(waiting)
+                return
+            if self._open.is_set():
+                break
+            await self._open.wait()
+            self._check_ending()
+        try:
+            await self._attempt(waiting)
+        except DeliveryError:
+            await self._put_off(waiting)
+
+    # One delivery
+
+    async def _attempt(self, waiting: Waiting) -> None:
+        async with self._slots:
+            await self._wait_for_turn()
+            if self._lead is not None:
+                await self._lead.wait()
+            try:
+                await self._destination.send(waiting.event, waiting.text)
+            except DeliveryError as exc:
+                self._note_failure(exc)
+                raise
+        self._note_success()
+
+    async def _wait_for_turn(self) -> None:
+        while (pause := self._leave_alone_until - time.monotonic()) > 0:
+            # A resumption ends it, and so does a stop.
+            await asyncio.sleep(min(pause, _LOOK_SECONDS))
+            self._check_ending()
+        if self._interval:
+            now = time.monotonic()
+            self._turn_at = max(self._turn_at + self._interval, now)
+            await asyncio.sleep(self._turn_at - now)
+
+    def _note_success(self) -> None:
+        self._count("delivered")
+        now_ms = _now_ms()
+        self._delivered_at_ms = now_ms
+        self._fields["last_delivered_at"] = now_ms
+        self._row = self._probes = 0
+        if self._probe_at:
+            self._probe_at = 0.0
+            self._send_all_now()
+            self._update_gate()
+            if self._told_down:
+                log.info("sink.recovered", sink=self.name, waiting=self._waiting)
+            self._told_down = False
+
+    def _note_failure(self, exc: DeliveryError) -> None:
+        self._count("failed")
+        self._fields["last_error"] = str(exc)[:_ERROR_CHARACTERS]
+        self._fields["last_error_at"] = _now_ms()
+        self._row += 1
+        if exc.retry_after_seconds:
+            until = time.monotonic() + exc.retry_after_seconds
+            self._leave_alone_until = max(self._leave_alone_until, until)
+        if exc.gone:
+            self._pause_soon(f"the endpoint wants no more events: {exc}")
+        elif self._row >= self._policy.down_after and not self._probe_at:
+            self._leave_down()
+            log.warning("sink.down", sink=self.name, error=str(exc), waiting=self._waiting)
+            self._told_down = True
+
+    def _leave_down(self) -> None:
+        self._probe_at = time.monotonic() + self._policy.probe_pause(self._probes)
+        self._probes += 1
+        self._update_gate()
+
+    def _count(self, name: str) -> None:
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    # What is put off
+
+    async def _queue_up(self, waiting: Waiting) -> None:
+        """Has an event wait behind another one of its command."""
+        await self._wait_for_room(waiting)
+        lane = self._lanes.get(waiting.event.command_id)
+        if lane is not None and any(each.entry_id == waiting.entry_id for each in lane.entries):
+            # Its position was not recorded before a crash.
+            return
+        await self._record(waiting, None)
+        self._append(waiting)
+
+    async def _put_off(self, waiting: Waiting) -> None:
+        """Has an event wait whose first try has failed."""
+        await self._wait_for_room(waiting)
+        lane = Lane(tries=1, since_ms=_now_ms())
+        await self._record(waiting, lane)
+        lane = self._append(waiting, lane)
+        lane.due = time.monotonic() + self._policy.pause(1)
+        self._schedule(waiting.event.command_id, lane)
+
+    async def _record(self, waiting: Waiting, lane: Lane | None) -> None:
+        done = await self._insist(lambda token: self._store.defer(token, waiting, lane))
+        if not done:
+            await self._fenced()
+
+    async def _wait_for_room(self, waiting: Waiting) -> None:
+        size = len(waiting.text)
+        while self._waiting >= MOST_WAITING or (
+            self._waiting and self._waiting_bytes + size > MOST_WAITING_BYTES
+        ):
+            self._settled.clear()
+            await self._settled.wait()
+            self._check_ending()
+
+    def _append(self, waiting: Waiting, new: Lane | None = None) -> Lane:
+        subject = waiting.event.command_id
+        lane = self._lanes.get(subject)
+        if lane is None:
+            lane = self._lanes[subject] = new or Lane()
+            if new is None:
+                # What it was to wait for has been delivered meanwhile.
+                self._schedule(subject, lane)
+        # It is there already where all that waits was read just between.
+        if all(each.entry_id != waiting.entry_id for each in lane.entries):
+            lane.entries.append(waiting)
+            self._waiting += 1
+            self._waiting_bytes += len(waiting.text)
+        self._update_gate()
+        return lane
+
+    def _schedule(self, subject: str, lane: Lane) -> None:
+        heapq.heappush(self._due, (lane.due, subject))
+        self._wake.set()
+
+    def _send_all_now(self) -> None:
+        """Makes all that waits due, spread over a moment."""
+        now = time.monotonic()
+        for lane in self._lanes.values():
+            lane.due = now
+        self._due = [(now, subject) for subject in self._lanes]
+        self._wake.set()
+
+    async def _retry(self) -> None:
+        while True:
+            stop_if_cancelled()
+            self._wake.clear()
+            pause = self._start_due()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), max(pause, 0.001))
+
+    def _start_due(self) -> float:
+        """Starts what is due; returns the seconds until more is."""
+        now = time.monotonic()
+        if self._paused or self._ends or not self._lanes:
+            return _IDLE_SECONDS
+        if self._probe_at:
+            return self._start_probe(now)
+        while self._due and self._retrying < self._most_retries:
+            due, subject = self._due[0]
+            if due > now:
+                return due - now
+            heapq.heappop(self._due)
+            lane = self._lanes.get(subject)
+            # One that was scheduled anew stands there twice.
+            if lane is not None and not lane.running and lane.due <= now:
+                self._start(subject, lane)
+        return _IDLE_SECONDS
+
+    def _start_probe(self, now: float) -> float:
+        if self._retrying:
+            return _IDLE_SECONDS
+        if now < self._probe_at:
+            return self._probe_at - now
+        subject, lane = next(iter(self._lanes.items()))
+        self._start(subject, lane)
+        return _IDLE_SECONDS
+
+    def _start(self, subject: str, lane: Lane) -> None:
+        lane.running = True
+        self._retrying += 1
+        self._group.create_task(self._work_off(subject, lane))
+
+    async def _work_off(self, subject: str, lane: Lane) -> None:
+        """Delivers what waits of a command, as far as it goes."""
+        try:
+            while lane.entries and not self._paused and not self._ends:
+                waiting = lane.entries[0]
+                try:
+                    await self._attempt(waiting)
+                except DeliveryError as exc:
+                    if not await self._give_up(waiting, lane, exc):
+                        break
+                else:
+                    await self._settle(waiting, lane)
+        except NotHandledError:
+            pass
+        finally:
+            lane.running = False
+            self._retrying -= 1
+            if lane.entries:
+                self._schedule(subject, lane)
+            elif self._lanes.get(subject) is lane:
+                del self._lanes[subject]
+                self._update_gate()
+            self._wake.set()
+
+    async def _settle(self, waiting: Waiting, lane: Lane, unsent: str = "") -> None:
+        done = await self._insist(lambda token: self._store.settle(token, waiting, unsent))
+        if not done:
+            await self._fenced()
+        lane.entries.popleft()
+        lane.tries = lane.since_ms = 0
+        self._waiting -= 1
+        self._waiting_bytes -= len(waiting.text)
+        self._settled.set()
+
+    async def _give_up(self, waiting: Waiting, lane: Lane, exc: DeliveryError) -> bool:
+        """Notes a failure of what waits; returns whether what stands behind it may be tried."""
+        now = _now_ms()
+        lane.tries += 1
+        lane.since_ms = lane.since_ms or now
+        lane.due = time.monotonic() + self._policy.pause(lane.tries)
+        if self._probe_at:
+            self._leave_down()
+            # The next probe is of another command: this event alone may be what is refused.
+            self._lanes[waiting.event.command_id] = self._lanes.pop(waiting.event.command_id)
+        since = max(lane.since_ms, self._resumed_at_ms)
+        if now - since >= self._policy.retry_seconds * 1000:
+            if self._delivered_at_ms < since:
+                self._pause_soon(f"nothing could be delivered for so long as it is tried: {exc}")
+            else:
+                log.error(
+                    "sink.event_unsent",
+                    sink=self.name,
+                    event_id=waiting.event.id,
+                    subject=waiting.event.command_id,
+                    tries=lane.tries,
+                    error=str(exc),
+                    advice=f"send it again by `trainmaster sinks recover {self.name}`",
+                )
+                await self._settle(waiting, lane, unsent=str(exc)[:_ERROR_CHARACTERS])
+                return not self._probe_at
+        again = Waiting(waiting.entry_id, waiting.event, b"")
+        if not await self._insist(lambda token: self._store.defer(token, again, lane)):
+            await self._fenced()
+        return False
+
+    # How it stands
+
+    def _update_gate(self) -> None:
+        """Opens or closes the way for new events."""
+        # Without anything that waits there would be nothing to probe with.
+        if not self._ends and (self._paused or (self._probe_at and self._lanes)):
+            self._open.clear()
+        else:
+            self._open.set()
+
+    def _pause_soon(self, reason: str) -> None:
+        """Pauses the sink, at once here and with the next report for all."""
+        if self._paused:
+            return
+        self._paused = reason
+        self._fields |= {"paused": reason[:_ERROR_CHARACTERS], "paused_at": _now_ms()}
+        self._update_gate()
+        log.error(
+            "sink.paused",
+            sink=self.name,
+            reason=reason,
+            advice=f"its events wait; once that is fixed: trainmaster sinks resume {self.name}",
+        )
+
+    async def _report(self) -> None:
+        while True:
+            stop_if_cancelled()
+            await asyncio.sleep(REPORT_SECONDS)
+            await keep_trying(self._report_once, self._outage, f"sink {self.name} state")
+
+    async def _report_once(self) -> None:
+        counts, fields = self._counts, self._fields
+        self._counts, self._fields = {}, {}
+        try:
+            state = await self._store.report(counts, fields)
+        except RETRYABLE_REDIS_ERRORS:
+            for name, more in self._counts.items():
+                counts[name] = counts.get(name, 0) + more
+            self._counts, self._fields = counts, fields | self._fields
+            raise
+        if "paused" not in self._fields and state.paused != self._paused:
+            self._paused = state.paused
+            if not self._paused:
+                self._resumed_at_ms = state.resumed_at_ms
+                self._row = self._probes = 0
+                self._probe_at = self._leave_alone_until = 0.0
+                self._send_all_now()
+            self._update_gate()
+            log.info("sink.pause_changed", sink=self.name, paused=self._paused or None)
+        if state.generation != self._generation:
+            self._generation = state.generation
+            await self._load_more()
+
+    async def _load(self) -> None:
+        state = await self._store.state()
+        self._paused, self._resumed_at_ms = state.paused, state.resumed_at_ms
+        self._delivered_at_ms = state.last_delivered_at_ms
+        self._generation = state.generation
+        await self._load_more()
+        self._update_gate()
+
+    async def _load_more(self) -> None:
+        """Takes in what waits in Redis and is not known here."""
+        found = await self._store.load()
+        for subject, loaded in found.items():
+            lane = self._lanes.get(subject)
+            if lane is None:
+                lane = self._lanes[subject] = Lane(tries=loaded.tries, since_ms=loaded.since_ms)
+                self._schedule(subject, lane)
+            known = {each.entry_id for each in lane.entries}
+            for each in loaded.entries:
+                if each.entry_id not in known:
+                    lane.entries.append(each)
+                    self._waiting += 1
+                    self._waiting_bytes += len(each.text)
+        self._update_gate()
+
+    async def _insist(self, act: Callable[[int], Awaitable[bool]]) -> bool:
+        token = 0 if self._lead is None else self._lead.token
+        return await keep_trying(lambda: act(token), self._outage, f"sink {self.name}")
+
+    async def _fenced(self) -> None:
+        """Does nothing more until the follower has seen that another process leads."""
+        if self._lead is not None:
+            self._lead.lose()
+        await asyncio.Event().wait()
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
