@@ -73,6 +73,21 @@ async def test_a_second_cancel_finds_it_cancelled_as_one_that_is_run_again_does(
     assert await bench.states(sent) == ["accepted", "cancelled"]
 
 
+async def test_what_commands_belong_to_is_cancelled_though_its_end_is_still_to_come(
+    bench: Bench,
+) -> None:
+    """As a backfill is that was begun: whoever leads it writes first what its items came to."""
+    sent = await bench.send("list_models", {}, notbefore=LATER)
+    keys = bench.ledger.keys
+    entry = await bench.redis.hget(keys.command(sent), "q")
+    assert entry is not None
+    await bench.redis.hset(keys.group(sent), mapping={"state": "running", "entry": entry})
+    for _ in range(2):
+        said = await bench.carry("cancel", {"command_id": sent})
+        assert said == {"cancelled": True, "state": "cancelling"}
+    assert await bench.states(sent) == ["accepted"]
+
+
 @pytest.mark.parametrize(
     ("command_id", "code", "said"),
     [

@@ -172,6 +172,17 @@ async def test_full_places_end_nobody_later_than_the_deadline(bench: Bench) -> N
     assert await failed_late(bench, sent)
 
 
+async def test_whoever_knows_a_far_deadline_sees_a_nearer_one_that_comes_later(
+    bench: Bench,
+) -> None:
+    await bench.send("list_models", {}, deadline=in_seconds(3600))
+    async with watching(bench):
+        for _ in range(2):
+            sent = await bench.send("list_models", {}, deadline=in_seconds(-1))
+            await until_ended(bench, sent)
+            assert await failed_late(bench, sent)
+
+
 async def test_a_command_that_nobody_here_can_read_is_late_like_any_other(bench: Bench) -> None:
     sent = await bench.send("list_models", {}, deadline=in_seconds(SOON_SECONDS))
     newer = {"type": "segment", "id": sent, "data": {}, "correlationid": "c"}

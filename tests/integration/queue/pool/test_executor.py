@@ -27,7 +27,10 @@ from worker.files.file_access import AllowedFiles
 from worker.files.remote_files import MAX_IMAGE_BYTES
 from worker.queue.circuit_breaker import CircuitBreaker
 from worker.queue.ledger.cancellation import cancel
+from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.ledger import Ledger
+from worker.queue.pool.executor import ERRORS_KEPT
+from worker.queue.pool.retry import RetryPolicy
 from worker.queue.run_context import FIRST_BYTES
 
 if TYPE_CHECKING:
@@ -97,6 +100,28 @@ async def test_a_lost_reply_to_the_checkpoint_of_a_creation_tells_of_its_start_n
     assert vars(ledger)["keeps"] is None, "the reply to the second checkpoint was lost"
     assert await bench.states(sent) == ["accepted", "started", "succeeded"]
     assert made(bench, "train", data) == 1
+
+
+async def test_a_success_tells_the_seconds_since_its_command_was_accepted(bench: Bench) -> None:
+    """With all that it waited, not those of its last attempt alone."""
+    sent = await bench.send("list_models", {})
+    # As if it had been accepted an hour ago.
+    await bench.redis.hincrby(bench.ledger.keys.command(sent), "m", -3_600_000)
+    assert 3600 <= (await bench.end(sent))["data"]["duration_seconds"] < 7200
+
+
+async def test_a_dead_letter_tells_of_the_last_errors_and_of_no_more_than_ten(bench: Bench) -> None:
+    """What a command fails of may be another thing than what it began with."""
+    bench.executor = replace(bench.executor, policy=RetryPolicy(ERRORS_KEPT + 2, 0.01, 0.01))
+    broken = {"operation": "list_models", "effect": "status"}
+    bench.sandbox.faults({**broken, "status": 502, "count": 2}, {**broken, "status": 503})
+    sent = await bench.send("list_models", {})
+    await bench.end(sent)
+    letter = await DeadLetters(bench.redis, bench.ledger.keys).get(sent)
+    assert letter is not None
+    assert letter.attempts == ERRORS_KEPT + 2
+    assert len(letter.history) == ERRORS_KEPT
+    assert {past["status"] for past in letter.history} == {503}
 
 
 async def test_files_on_disks_never_take_more_memory_than_bodies_may(

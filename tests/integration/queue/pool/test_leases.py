@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -108,21 +109,24 @@ async def test_a_call_that_outlasts_its_lease_is_renewed_and_stays_its_workers(
 
 
 async def test_a_run_whose_end_cannot_be_recorded_yet_is_nobody_elses_meanwhile(
-    bench: Bench, ledger: DeafLedger
+    bench: Bench, ledger: DeafLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of more than are renewed by one script, each one."""
+    monkeypatch.setattr("worker.queue.pool.worker_pool.MOST_IN_A_SCRIPT", 2)
     bench.sandbox.reset_truth()
-    sent = await bench.send("list_models", {})
+    sent = [await bench.send("list_models", {}) for _ in range(4)]
     ledger.deaf = True
     async with running_worker(bench) as runner:
+        await until(lambda: all_over(runner, len(sent)))
         await until(lambda: asked(ledger))
-        assert runner.running == 0, "its run is over, only its end is not recorded"
         assert await claimed_by_others(bench.ledger, LONG_SECONDS) == []
-        assert await bench.states(sent) == ["accepted"]
+        assert [await bench.states(each) for each in sent] == [["accepted"]] * 4
         ledger.deaf = False
-        await until(lambda: ended(bench, sent))
-    assert await bench.states(sent) == ["accepted", "succeeded"]
+        for each in sent:
+            await until(partial(ended, bench, each))
+    assert [await bench.states(each) for each in sent] == [["accepted", "succeeded"]] * 4
     calls = bench.sandbox.truth()["calls"]["list_models"]
-    assert calls["total"] == 1, "nothing was asked again for want of a record"
+    assert calls["total"] == 4, "nothing was asked again for want of a record"
 
 
 async def test_a_change_that_is_under_way_goes_on_though_its_lease_was_lost(bench: Bench) -> None:
@@ -158,6 +162,11 @@ async def test_a_change_that_is_under_way_goes_on_though_its_lease_was_lost(benc
 
 async def runs(runner: WorkerPool) -> bool:
     return runner.running == 1
+
+
+async def all_over(runner: WorkerPool, count: int) -> bool:
+    """Tells whether so many runs are over, of which only the ends are not recorded."""
+    return runner.unsettled == count and not runner.running
 
 
 async def asked(ledger: DeafLedger) -> bool:

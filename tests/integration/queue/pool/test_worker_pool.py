@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import orjson
@@ -14,7 +15,7 @@ import pytest
 from schemas.enums import Priority
 from tests.integration.creations import train_data
 from tests.integration.intake_acts import until
-from tests.integration.ledger_acts import events
+from tests.integration.ledger_acts import events, now_ms
 from tests.integration.worker_bench import (
     SLOW,
     Bench,
@@ -30,7 +31,8 @@ from worker.encord.context import LongPolls
 from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.holds import Holds, RefusalBoard
 from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
-from worker.queue.ledger.models import RowState
+from worker.queue.ledger.ledger import Ledger
+from worker.queue.ledger.models import SUSPECT_CLAIMS, RowState
 from worker.queue.pool.worker_pool import BREAKER_PAUSE_SECONDS, WorkerPool
 
 if TYPE_CHECKING:
@@ -39,7 +41,25 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.queue.ledger.ledger import Ledger
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.models import Claim
+
+
+class SlowLedger(Ledger):
+    """The ledger, but that an answer to a claim takes until `may_answer`, as over a bad network."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.claimed = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def claim(self, *arguments: Any, **options: Any) -> Claim:
+        """Claims, and is late to say what."""
+        claim = await super().claim(*arguments, **options)
+        self.claimed.set()
+        await self.may_answer.wait()
+        return claim
+
 
 # In one step: a row that a runner claims in between would lose its lease and be claimed once more.
 MAKE_DUE = """
@@ -312,3 +332,51 @@ async def test_a_command_that_no_worker_can_read_fails_after_its_claims(bench: B
     letter = await DeadLetters(bench.redis, keys).get(sent)
     assert letter is not None
     assert orjson.loads(letter.text) == newer
+
+
+async def test_of_those_that_may_kill_their_worker_one_runs_at_a_time(bench: Bench) -> None:
+    bench.sandbox.faults(SLOW)
+    keys = bench.ledger.keys
+    for _ in range(2):
+        sent = await bench.send("get_model", {"model_uuid": str(uuid4())})
+        for _ in range(SUSPECT_CLAIMS):
+            await bench.claim(sent)
+        # Its workers were killed, and their leases are over.
+        await bench.redis.zadd(keys.due_interactive, {sent: 0}, xx=True)
+    async with running_runner(bench, concurrency=4) as runner:
+
+        async def runs(count: int) -> bool:
+            runner.wake()
+            return runner.running >= count
+
+        await until(partial(runs, 1))
+        # Whoever takes this one sees the other suspect, too.
+        await send_slow(bench, 1, Priority.INTERACTIVE)
+        await until(partial(runs, 2))
+        assert [lease.suspect for lease, _ in runner._runs.values()] == [True, False]
+
+
+async def test_a_stop_gives_back_what_it_was_just_claiming(
+    bench: Bench, redis: Redis, keys: Keys
+) -> None:
+    """The leases come after it has begun; kept, each would be waited for until it is over."""
+    ledger = SlowLedger(
+        redis, keys, lease_seconds=600, retention_seconds=600, reply_retention_seconds=600
+    )
+    bench = replace(bench, ledger=ledger)
+    bench.sandbox.faults(SLOW)
+    sent = await bench.send("get_model", {"model_uuid": str(uuid4())})
+    async with running_runner(bench, concurrency=4) as runner:
+        async with asyncio.timeout(60):
+            await ledger.claimed.wait()
+        closing = asyncio.create_task(runner.close(60))
+        await asyncio.sleep(0)
+        ledger.may_answer.set()
+        await closing
+        claims, due_at = (
+            await redis.hget(keys.command(sent), "c"),
+            await redis.zscore(keys.due_interactive, sent),
+        )
+    assert claims == b"0"
+    assert due_at is not None
+    assert due_at <= await now_ms(redis), "for the next worker, at once"
