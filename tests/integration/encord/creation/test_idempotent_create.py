@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import orjson
 import pytest
 
 from tests.integration.creations import KINDS, OPERATIONS, data_of, made
-from tests.integration.worker_bench import Bench, open_bench
+from tests.integration.worker_bench import Bench, open_bench, with_encord
 from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.encord.creation.keys import ambiguous_key, orphan_key
 from worker.errors import FencedError
@@ -129,6 +130,20 @@ async def test_only_a_refusal_is_sent_again_or_fails_at_once(bench: Bench, statu
     assert await bench.states(sent) == expected[2]
     assert posts - before == (2 if status == 429 else 1)
     assert await locks(bench) == []
+
+
+@pytest.mark.parametrize("effect", ["status", "reset"])
+async def test_a_creation_that_fails_keeps_no_other_from_its_slot(
+    bench: Bench, effect: str
+) -> None:
+    """In whatever way it failed: else a worker would create nothing any more after a few."""
+    dependencies = with_encord(bench.executor.dependencies, creations=asyncio.Semaphore(1))
+    bench.executor = replace(bench.executor, dependencies=dependencies)
+    more = {"status": 400} if effect == "status" else {}
+    bench.sandbox.faults(SIMULATED, fail("create_model", effect, **more))
+    await bench.attempt(await bench.send("create_model", data_of(bench, "create_model")))
+    async with asyncio.timeout(60):
+        await bench.carry("create_model", data_of(bench, "create_model"))
 
 
 def _in_seconds(seconds: float) -> str:

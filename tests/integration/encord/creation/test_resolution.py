@@ -146,6 +146,24 @@ async def test_what_is_not_there_leaves_the_doubt_and_says_so(bench: Bench, redi
     assert nothing not in str((await bench.told(sent))[-1]["data"])
 
 
+@pytest.mark.parametrize("status", [403, 500])
+async def test_an_api_that_does_not_tell_leaves_what_a_person_said_to_be_asked_for_again(
+    bench: Bench, status: int
+) -> None:
+    """That it may not be seen, or not now, says nothing of whether it is there."""
+    sent = await doubtful_training(bench, LOST)
+    (created,) = trainings(bench)[-1:]
+    await settle(bench, sent, created)
+    before = await bench.states(sent)
+    refused = {"operation": "get_training_status", "effect": "status", "status": status}
+    bench.sandbox.faults(HIDDEN, refused)
+    await bench.attempt(sent)
+    assert await bench.states(sent) == before, "nothing is told of it"
+    bench.sandbox.faults(SIMULATED)
+    ended = await bench.end(sent)
+    assert ended["data"]["result"]["training_uuid"] == created
+
+
 async def test_what_is_another_command_s_is_not_adopted_twice(bench: Bench) -> None:
     bench.sandbox.faults(SIMULATED)
     model = bench.sandbox.create_model()

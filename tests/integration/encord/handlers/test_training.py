@@ -55,6 +55,20 @@ async def test_polls_that_fail_come_ever_more_rarely_and_never_more_so_than_the_
     assert await polled(bench, sent) <= SHORTEST * (1 + POLL_JITTER), "one success, and all is well"
 
 
+async def test_who_watches_a_training_waits_from_the_first_look_and_no_longer(bench: Bench) -> None:
+    """Counted from the last one, its time would never be over."""
+    data = data_of(bench, "train")
+    bench.sandbox.faults(STALLED)
+    begun = await bench.carry("train", {**data, "wait": False})
+    watched = {"model_uuid": data["model_uuid"], "training_uuid": begun["training_uuid"]}
+    sent = await bench.send("watch_training", {**watched, "timeout_seconds": 3600})
+    await polled(bench, sent)
+    await pretend(bench, sent, 3601)
+    await bench.attempt(sent)
+    assert await bench.states(sent) == ["accepted", "failed"]
+    assert (await bench.told(sent))[-1]["data"]["error"]["code"] == "training_timeout"
+
+
 async def test_a_poll_that_is_told_to_wait_waits_for_that_long(bench: Bench) -> None:
     schedule(bench, PollSchedule(SHORTEST, LONGEST, SHARE))
     sent = await waiting(bench)
