@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import Counter
+from dataclasses import replace
 from email.utils import formatdate
 from enum import Enum
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
+import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -39,10 +43,12 @@ if TYPE_CHECKING:
     from tests.stub_api import StubApi
     from worker.encord.api.throttle import ThrottledTransport
     from worker.queue.ledger.ledger import Ledger
+    from worker.queue.ledger.models import Lease
     from worker.queue.pool.supervisor import Components
 
 HOUR = 3600.0
 PATIENCE_SECONDS = 60
+LEASE_SECONDS = 3.0
 NOBODY_HOME = Answer(b"", "hang")
 TRICKLING = Answer(b"HTTP/1.1 200 Stub\r\ncontent-length: 1000000\r\n\r\n", "trickle")
 MODELS = reply(200, b'{"results": [], "nextPageToken": null}')
@@ -159,6 +165,53 @@ async def test_a_download_ends_by_either_of_its_times(
     await downloads.aclose()
 
 
+async def test_a_worker_of_a_single_slot_can_read_what_lies_behind_a_url(
+    stub: StubApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server gets half of the slots at most, and one at least."""
+    monkeypatch.setenv("TRAINMASTER_CONCURRENCY", "1")
+    stub.default = reply(200, b"a picture")
+    downloads = create_downloads(load_settings(), ThreadPools())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert await downloads.read(f"{stub.url}/a.jpg", 1_000_000, "field") == b"a picture"
+    await downloads.aclose()
+
+
+def test_a_stop_waits_for_longer_than_an_answer_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off before, a change that was under way would be in doubt."""
+    monkeypatch.setenv("TRAINMASTER_READ_TIMEOUT_SECONDS", "777")
+    supervisor = create_supervisor(load_settings(), lambda: None, lambda: None)
+    assert supervisor._times.grace > 777
+
+
+async def test_a_stop_keeps_the_lease_of_the_change_that_it_waits_for(
+    monkeypatch: pytest.MonkeyPatch, stub: StubApi, ledger: Ledger
+) -> None:
+    """Claimed by another worker meanwhile, what the change came to could not be recorded."""
+    monkeypatch.setenv("TRAINMASTER_LEASE_SECONDS", str(LEASE_SECONDS))
+    stub.default = MODELS
+
+    def no_celery() -> None:
+        raise RuntimeError("whoever can't send a wake-up drains by itself")
+
+    supervisor = create_supervisor(load_settings(), no_celery, lambda: None)
+    await asyncio.to_thread(supervisor.start)
+    stub.default = replace(reply(204), delay_seconds=2 * LEASE_SECONDS)
+    before = len(stub.recorded)
+    command = {"type": "delete_model", "id": "slow", "data": {"model_uuid": str(uuid4())}}
+    await asyncio.to_thread(supervisor.submit, orjson.dumps(command))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(stub.recorded) == before:
+            await asyncio.sleep(0.01)
+    stopping = asyncio.create_task(asyncio.to_thread(supervisor.stop))
+    found: list[Lease] = []
+    while not stopping.done():
+        found += (await ledger.claim(10, suspects=1)).leases
+        await asyncio.sleep(LEASE_SECONDS / 20)
+    assert found == [], "another worker claims it"
+    assert await ledger.redis.hget(ledger.keys.command("slow"), "s") == b"succeeded"
+
+
 async def test_each_time_of_a_request_and_of_a_poll_is_that_of_its_setting(
     monkeypatch: pytest.MonkeyPatch, ledger: Ledger
 ) -> None:
@@ -188,6 +241,17 @@ async def test_each_time_of_a_request_and_of_a_poll_is_that_of_its_setting(
     assert encord.doubt_seconds == 18
 
 
+# What more parts than one need, and how many hold it.
+SHARED = {
+    "id_retention_seconds": 2,  # ledger, backfills
+    "event_retention_seconds": 3,  # ledger, backfills, the sweep
+    "download_timeout_seconds": 4,  # downloads, files on disks, results, witness
+    "breaker_min_seconds": 2,  # breaker, credentials
+    "breaker_max_seconds": 2,
+    "pause_probe_seconds": 2,  # when a probe is drawn, and when one that failed may be again
+}
+
+
 def odd_values() -> dict[str, Any]:
     """Returns a value for each number of the settings, within its range and like no other."""
     odd: dict[str, Any] = {}
@@ -203,15 +267,18 @@ def odd_values() -> dict[str, Any]:
     return odd | {"max_claims": 17}
 
 
-def numbers_in(*roots: object) -> set[float]:
-    """Returns every number that an object reaches by its attributes and what its functions hold."""
-    found: set[float] = set()
+def numbers_in(*roots: object) -> Counter[float]:
+    """Returns every number that an object reaches by its attributes and what its functions hold.
+
+    Each is counted as often as it is held.
+    """
+    found: Counter[float] = Counter()
     seen: dict[int, object] = {}
     left = list(roots)
     while left:
         each = left.pop()
         if isinstance(each, int | float):
-            found.add(float(each))
+            found[float(each)] += 1
         if id(each) in seen or isinstance(each, type | ModuleType | Enum | Settings | str | bytes):
             continue
         seen[id(each)] = each
@@ -243,5 +310,7 @@ async def test_every_number_of_the_settings_reaches_a_part_of_the_worker(redis_u
     # What these come to is another number.
     odd["consumer_idle_seconds"] *= 1000
     odd["requests_per_second"] *= 1 - HEADROOM
-    assert [name for name, value in odd.items() if float(value) not in found] == []
+    held = {name: found[float(value)] for name, value in odd.items()}
+    assert [name for name, times in held.items() if not times] == []
+    assert {name: held[name] for name in SHARED} == SHARED
     await parts.close()

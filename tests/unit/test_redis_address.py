@@ -97,3 +97,12 @@ def test_no_error_and_no_representation_shows_the_password(url: str) -> None:
 def test_a_text_of_others_loses_a_password_in_whatever_form_it_repeats_it(url: str) -> None:
     said = RedisAddress.parse(url).without_secrets("no p/@s, no p%2F%40s, no p/%40s")
     assert said.split(", ") == [f"no {HIDDEN}"] * 3
+
+
+@pytest.mark.parametrize(("password", "shown"), [("xyz", HIDDEN), ("xy", "xy")])
+def test_a_text_of_others_loses_a_password_of_three_letters_and_no_shorter_one(
+    password: str, shown: str
+) -> None:
+    """What is left out in half of all words would tell the two letters that it was."""
+    said = RedisAddress.parse(f"redis://:{password}@h/0").without_secrets(f"no {password}")
+    assert said == f"no {shown}"

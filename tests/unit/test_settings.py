@@ -144,6 +144,15 @@ def test_folders_are_resolved_and_a_home_is_expanded(
     assert settings.encord_ssh_key_file == tmp_path / "key"
 
 
+@pytest.mark.parametrize("form", ["{}:", ":{}", "{0}::{0}"])
+def test_nothing_between_two_colons_is_no_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str
+) -> None:
+    """It would be the one that the worker was started in, with all that lies there."""
+    monkeypatch.setenv("TRAINMASTER_DATA_ROOTS", form.format(tmp_path))
+    assert set(load_settings().data_roots) == {tmp_path}
+
+
 def test_what_is_given_goes_before_the_environment_and_is_named_as_it_was_given() -> None:
     settings = load_ledger_settings("redis://elsewhere", "other")
     assert settings.redis_url.get_secret_value() == "redis://elsewhere"

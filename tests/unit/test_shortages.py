@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import resource
@@ -212,6 +213,13 @@ async def test_a_thread_that_hangs_keeps_its_own_kind_waiting_and_nothing_else()
             return
         except ShortageError:
             assert time.monotonic() < end, "the thread is free again"
+
+
+async def test_a_step_of_a_backfill_leaves_no_thread_behind() -> None:
+    threads = [await in_thread(threading.current_thread) for _ in range(3)]
+    for thread in threads:
+        await asyncio.to_thread(thread.join, 60.0)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 async def test_work_for_which_no_thread_could_be_started_keeps_no_place_of_its_pool(

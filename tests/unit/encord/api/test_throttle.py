@@ -14,6 +14,7 @@ from worker.encord.api.signing import BearerToken
 from worker.encord.api.throttle import ThrottledTransport
 from worker.encord.api.transport import Timeouts, Transport
 from worker.errors import DeadlineExceededError, TrainmasterError
+from worker.queue.circuit_breaker import CircuitBreaker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -146,3 +147,29 @@ async def test_a_401_and_nothing_else_has_the_worker_ask_for_itself(
     async with asyncio.timeout(60):
         await asked.wait()
     await watch.aclose()
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 409, 422])
+async def test_whatever_the_api_answers_ends_its_failures_in_a_row(
+    stub: StubApi, transport: Transport, status: int
+) -> None:
+    """Else a failure now and then among many refusals would pass for an outage."""
+    asked = asyncio.Event()
+
+    async def works() -> bool:
+        asked.set()
+        return True
+
+    breaker = CircuitBreaker(works, failures=2, minimum_seconds=0.01, maximum_seconds=0.01)
+    throttled = ThrottledTransport(transport, None, breaker)
+    for each in (500, status, 500, 500):
+        assert not asked.is_set(), "there was an answer between the two failures"
+        stub.default = reply(each, b"[]")
+        try:
+            await throttled.send("GET", "/x")
+        except TrainmasterError:
+            # Whoever is asked is asked in a task of its own.
+            await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        await asked.wait()
+    await breaker.aclose()
