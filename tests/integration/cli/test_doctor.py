@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,11 @@ from worker.cli.doctor.server import judge_server
 from worker.cli.main import COMMANDS, PLUGIN_HELP, Commands
 from worker.cli.main import commands as all_commands
 from worker.embedded import EmbeddedRedis
+from worker.errors import SettingError
 from worker.queue.ledger.epoch import Epoch
 from worker.queue.ledger.keys import GROUP, Keys
 from worker.queue.ledger.lanes import Lanes
-from worker.queue.ledger.server import ServerFacts
+from worker.queue.ledger.server import ServerFacts, refuse_unsuitable
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -258,6 +260,28 @@ def test_a_server_is_judged_by_what_it_may_lose(
     found = {finding.check: finding for finding in judge_server(ServerFacts(**SAFE | change))}
     assert found[check].level is level
     assert bool(found[check].advice) == (level is not Level.OK)
+
+
+@pytest.mark.parametrize(
+    ("change", "suits"),
+    [
+        ({}, True),
+        ({"version": (7, 0)}, True),
+        ({"version": (6, 2)}, False),
+        ({"version": (8, 0)}, True),
+        ({"policy": None}, True),
+        ({"policy": "volatile-ttl"}, False),
+        ({"appends": False, "fsync": None}, True),
+    ],
+)
+def test_workers_start_on_those_servers_alone_of_which_doctor_names_no_failure(
+    change: dict[str, Any], *, suits: bool
+) -> None:
+    """Redis 7.0 is the oldest one, and a managed server that hides its policy is taken."""
+    facts = ServerFacts(**SAFE | change)
+    assert (Level.FAIL not in {finding.level for finding in judge_server(facts)}) is suits
+    with nullcontext() if suits else pytest.raises(SettingError):
+        refuse_unsuitable(facts)
 
 
 def test_a_server_that_evicts_or_forgets_is_told(tmp_path: Path) -> None:

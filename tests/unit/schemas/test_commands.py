@@ -309,7 +309,10 @@ def test_a_wrong_parameter_is_named_with_its_path(
         ({"priority": "high"}, "priority", "must be 'interactive' or 'bulk'"),
         ({"specversion": "0.3"}, "specversion", "must be '1.0'"),
         ({"deadline": "2026-02-30T00:00:00Z"}, "deadline", "must be a time that exists"),
-        ({"correlationid": "a\tb"}, "correlationid", "must have no control characters"),
+        *[
+            ({"correlationid": f"a{each}b"}, "correlationid", "must have no control characters")
+            for each in ("\t", "\x1f", "\x7f", "\x80", "\x9f")
+        ],
         ({"correlationid": ""}, "correlationid", "must not be empty"),
         ({"tracestate": "x" * 4097}, "tracestate", "must have at most 4096 characters"),
         ({"shop": 1.5}, "shop", "must be a string, an integer, true or false"),

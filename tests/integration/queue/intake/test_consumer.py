@@ -29,7 +29,7 @@ from worker.queue.intake.envelope import SUBMIT_TASK
 from worker.queue.intake.list_bridge import ListForwarder, ListSource
 from worker.queue.intake.pace import ReadPace, parts_of
 from worker.queue.intake.validation import Entry
-from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, Keys
+from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, CommandStream, Keys
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.streams import entries_between
 from worker.queue.pool.tasks import register_tasks
@@ -137,14 +137,16 @@ async def test_a_rejection_that_redis_refuses_keeps_nothing_waiting_and_is_made_
     assert not [line for line in lines if line["event"].startswith("redis.")], "Redis is not away"
 
 
+@pytest.mark.parametrize("came_in", CommandStream)
 @pytest.mark.parametrize("stream", ["events", "dead_letters"])
 async def test_a_full_stream_that_refuses_a_rejection_is_told_by_its_name(
-    redis: Redis, ledger: Ledger, keys: Keys, stream: str
+    redis: Redis, ledger: Ledger, keys: Keys, stream: str, came_in: CommandStream
 ) -> None:
+    """Several that are refused together are tried one by one, in the stream that they came in."""
     await open_group(redis, keys)
     greatest = "-".join(["18446744073709551615"] * 2)
     await redis.xadd(getattr(keys, stream), {"full": "1"}, id=greatest)
-    await redis.xadd(keys.commands, {COMMAND_FIELD: b"bad"})
+    bad = [await redis.xadd(keys.stream(came_in), {COMMAND_FIELD: b"bad"}) for _ in range(3)]
     with capture_logs() as told:
 
         async def is_told() -> bool:
@@ -152,7 +154,9 @@ async def test_a_full_stream_that_refuses_a_rejection_is_told_by_its_name(
 
         async with running(intake_of(redis, ledger).read):
             await until(is_told)
-    (line,) = [line for line in told if line["event"] == "intake.rejection_refused"]
+    line, *_ = [line for line in told if line["event"] == "intake.rejection_refused"]
+    assert line["stream"] == keys.stream(came_in)
+    assert line["entry"].encode() in bad
     assert getattr(keys, stream) in line["refused_by"]
     assert "doctor" in line["advice"]
 

@@ -25,7 +25,7 @@ from redis.exceptions import ResponseError
 from schemas.events import ErrorCode
 from schemas.parsing import InvalidCommandError
 from tests.integration.ledger_acts import events
-from worker.queue.intake.celery_body import MOST_MESSAGE_BYTES, plain
+from worker.queue.intake.celery_body import MOST_BODY_BYTES, MOST_MESSAGE_BYTES, plain
 from worker.queue.intake.consumer import StreamConsumer
 from worker.queue.intake.envelope import command_text, unwrap
 from worker.queue.intake.list_bridge import ListForwarder, ListSource
@@ -369,6 +369,13 @@ def test_a_message_that_is_too_large_is_refused_before_it_is_read() -> None:
     with pytest.raises(InvalidCommandError) as caught:
         unwrap(b"[" * (MOST_MESSAGE_BYTES + 1))
     assert caught.value.code is ErrorCode.TOO_LARGE
+
+
+def test_the_largest_body_is_read_in_base64_too() -> None:
+    """Blanks and escapes may make it far larger than its command, and base64 by a third more."""
+    body = orjson.dumps([[COMMAND], {}, {}]).ljust(MOST_BODY_BYTES)
+    largest = message(body=base64.b64encode(body).decode())
+    assert orjson.loads(unwrap(largest)) == {**COMMAND, "id": "task-1"}
 
 
 def called(*args: Any, **kwargs: Any) -> dict[str, Any]:

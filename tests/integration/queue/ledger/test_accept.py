@@ -225,6 +225,21 @@ async def test_a_busy_reply_stream_loses_what_is_older_than_events_are_kept(
     assert await redis.xlen(replies) < 200
 
 
+async def test_a_busy_reply_stream_loses_nothing_that_is_younger_than_events_are_kept(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """Its reader may come back days later."""
+    await open_group(redis, keys)
+    replies = keys.replies("shop")
+    still_young = await now_ms(redis) - (REPLY_SECONDS - 600) * 1000
+    pipe = redis.pipeline(transaction=False)
+    for number in range(500):
+        pipe.xadd(replies, {"event": b"{}"}, id=f"{still_young}-{number}")
+    await pipe.execute()
+    await accept_one(redis, ledger, replies=replies)
+    assert await redis.xlen(replies) == 501
+
+
 async def test_a_rejection_is_one_event_and_one_dead_letter_and_acknowledged(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:

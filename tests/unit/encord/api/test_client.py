@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -172,10 +173,19 @@ async def test_each_change_goes_out_signed_on_a_connection_of_its_own(
         check_signature(each, KEY.public_key())
 
 
-async def test_newer_values_and_fields_are_taken(stub: StubApi, api: MlModelsApi) -> None:
-    """Unknown values of enumerations stay strings, unknown fields are dropped, UTC is assumed."""
+async def test_newer_values_and_fields_are_taken(
+    stub: StubApi, api: MlModelsApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unknown values of enumerations stay strings, unknown fields are dropped, UTC is assumed.
+
+    A time without an offset is UTC wherever the worker stands.
+    """
     stub.default = reply(200, json.dumps(MODEL).encode())
-    model = await api.get_model(model_uuid=ONE)
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        model = await api.get_model(model_uuid=ONE)
+    time.tzset()
     assert model.model_dump(mode="json") == {
         "model_group": {
             "created_at": "2026-01-02T03:04:05Z",
