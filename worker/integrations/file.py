@@ -143,7 +143,7 @@ class _Loader:
         names: set[str] = set()
         for rule in found.rules:
             of_rule = f"[sources.{name}.rules.{rule.name}]"
-            self._extend(of_rule, rule.problems())
+            self._extend(of_rule, found.problems_of(rule))
             if rule.name in names:
                 self._add(of_rule, "name", "is that of an earlier rule, too; rename one")
             names.add(rule.name)
@@ -162,7 +162,8 @@ class _Loader:
         try:
             return part.model_validate({**table, "name": name}, context=self._around)
         except ValidationError as exc:
-            for detail in exc.errors(include_url=False, include_input=False):
+            details = exc.errors(include_url=False, include_input=False)
+            for detail in sorted(details, key=lambda each: each["loc"][:1] == ("rules",)):
                 self._add_detail(part, where, table, detail)
             return None
 
@@ -244,4 +245,5 @@ def _keys(part: type[BaseModel], path: Sequence[str]) -> list[str]:
             each for each in choices if isinstance(each, type) and issubclass(each, FilePart)
         )
     # Of sources and sinks it is the table's name.
-    return [name for name in part.model_fields if name != "name" or part is Rule]
+    found = [name for name in part.model_fields if name != "name" or part is Rule]
+    return sorted(found, key=lambda name: name == "rules")

@@ -61,6 +61,10 @@ class Source(FilePart):
         """Yields what is wrong with the source, seen as a whole, but for its rules."""
         return iter(())
 
+    def problems_of(self, rule: Rule) -> Iterator[Problem]:
+        """Yields what is wrong with one of its rules."""
+        return rule.problems()
+
 
 class EncordSource(Source):
     """Encord signs `{timestamp}.{body}`, in `X-Encord-Signature` and `X-Encord-Timestamp`."""
@@ -140,14 +144,14 @@ class EventsSource(Source):
 
     scheme: Literal["events"]
 
-    def problems(self) -> Iterator[Problem]:
-        """Yields the patterns that no event of ours can have."""
+    def problems_of(self, rule: Rule) -> Iterator[Problem]:
+        """Yields what is wrong with one of its rules, and patterns that no event of ours has."""
+        yield from rule.problems()
         known = [f"{each}.{state}" for each in COMMAND_CLASSES for state in EventState]
-        for rule in self.rules:
-            for text in rule.on.texts if rule.on else ():
-                if not any(map(Patterns([text]).match, known)):
-                    told = f"{text[:80]!r} is the type of no event; they are like train.succeeded"
-                    yield Problem(path=f"rules.{rule.name}.on", message=told)
+        for text in rule.on.texts if rule.on else ():
+            if not any(map(Patterns([text]).match, known)):
+                told = f"{text[:80]!r} is the type of no event; they are like train.succeeded"
+                yield Problem(path="on", message=told)
 
 
 SOURCE_CLASSES: Final[dict[str, type[Source]]] = {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads it
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any, Final
 
+from schemas.attributes import EXTENSION_NAME_PATTERN
 from schemas.claim_check import parse_message
 from schemas.commands import COMMAND_CLASSES
 from schemas.events import Problem
@@ -98,7 +100,11 @@ class CommandTemplate:
 
     def check(self) -> list[Problem]:
         """Returns what is wrong with every command that could come of it."""
-        unknown = {path for path, each in _expressions(self.fields, "") if not each.is_literal}
+        unknown = {
+            path
+            for path, each in _expressions(self.fields, "")
+            if not each.is_literal and self._can_be(path)
+        }
         found: dict[tuple[str, str], Problem] | None = None
         for command in self._variants(unknown):
             problems = {
@@ -112,6 +118,21 @@ class CommandTemplate:
                 else {key: each for key, each in found.items() if key in problems}
             )
         return list((found or {}).values())
+
+    def _can_be(self, path: str) -> bool:
+        """Tells whether a command of this type has such a field at all, whatever its value."""
+        name, _, rest = path.partition(".")
+        if name != "data":
+            return re.fullmatch(EXTENSION_NAME_PATTERN, name) is not None
+        command_class = COMMAND_CLASSES.get(self.type)
+        if command_class is None or not rest:
+            return True
+        fields = fields_of(command_class.model_fields["data"].annotation)
+        _, tasks = fields.get(rest.partition(".")[0], (None, None))
+        task = self.fields["data"].get("task")
+        if tasks and any(tasks) and isinstance(task, Expression) and task.is_literal:
+            return task.literal in tasks
+        return tasks is not None
 
     def _variants(self, unknown: Collection[str]) -> Iterator[dict[str, Any]]:
         """Yields commands that may come of it: what is unknown and optional may be absent."""
