@@ -58,6 +58,7 @@ class Page:
             "backlog": self._backlog,
             "footprint": lambda: tables.footprint(results.records("footprint")),
             "images": lambda: tables.images(results.records("images")),
+            "gateway": lambda: tables.gateway(results.records("gateway")),
             "endurance": self._endurance,
         }
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks import backlog, crash_recovery, endurance, footprint, images, latency, throughput
+from benchmarks import (
+    backlog,
+    crash_recovery,
+    endurance,
+    footprint,
+    gateway,
+    images,
+    latency,
+    throughput,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +45,7 @@ SCENARIOS: Final = (
     Scenario("intake", backlog.run_intake),
     Scenario("backlog", backlog.run),
     Scenario("footprint", footprint.run),
+    Scenario("gateway", gateway.run),
     Scenario("images", images.run),
     Scenario("endurance", endurance.run, long=True),
 )

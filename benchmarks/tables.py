@@ -203,6 +203,30 @@ def images(records: Records) -> str:
     )
 
 
+def gateway(records: Records) -> str:
+    """Returns what commands over HTTP come to, one at a time and as lines."""
+    ways: dict[str, Records] = {}
+    for record in records:
+        ways.setdefault(record["way"], []).append(record)
+    return table(
+        ("sent", "commands/s", "p50", "p99", "lost", "CPU s per 1,000", "gateway"),
+        (
+            (
+                {"single": "one at a time, 500 a second", "lines": "as NDJSON"}[way],
+                f"{summary(rounds, 'per_second').median:,.0f}",
+                *(
+                    f"{summary(rounds, name).median:.1f} ms" if way == "single" else ""
+                    for name in ("p50_ms", "p99_ms")
+                ),
+                sum(record["lost"] for record in rounds),
+                f"{summary(rounds, 'cpu_seconds_per_1000').median:.2f}",
+                f"{summary(rounds, 'memory_bytes').median / 1e6:,.0f} MB",
+            )
+            for way, rounds in ways.items()
+        ),
+    )
+
+
 def endurance(records: Records) -> str:
     """Returns the worker's memory at the tenths of the run."""
     tenths = [records[0], *records[len(records) // 10 - 1 :: max(1, len(records) // 10)]]
