@@ -85,17 +85,6 @@ def read_value(text: str) -> Any:
         return text
 
 
-def merge(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """Returns `base` with what `more` has in place of it, objects inside each other included."""
-    merged = dict(base)
-    for key, value in more.items():
-        known = merged.get(key)
-        if isinstance(known, dict) and isinstance(value, dict):
-            value = merge(known, value)  # noqa: PLW2901 - the same value, completed
-        merged[key] = value
-    return merged
-
-
 def _place(root: dict[str, Any], path: list[str], written: _Written, pair: str) -> None:
     node = root
     for part in path[:-1]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import time
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from schemas.events import ErrorCode
+from schemas.parsing import InvalidCommandError
 from schemas.wording import counted
 from worker.cli.arguments import (
     DURATION,
@@ -35,8 +38,8 @@ from worker.cli.output import (
     print_table,
     safe_text,
 )
-from worker.cli.prepare import PERHAPS_DONE, Edit, Refusal, Replay, prepare_replay
 from worker.queue.ledger.dead_letters import DeadLetter, DeadLetters
+from worker.queue.ledger.replay import PERHAPS_DONE, Edit, Refusal, Replay, prepare_replay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -303,7 +306,14 @@ def _read_edit(data: str | None, pairs: Sequence[str], attributes: Sequence[str]
         read_data(pairs, "")
     except ArgumentError as exc:
         raise click.UsageError(f"--set: {exc}") from exc
-    return Edit(replacement, tuple(pairs), changes)
+    return Edit(replacement, partial(_read_changes, pairs), changes)
+
+
+def _read_changes(pairs: Sequence[str], command_type: str) -> dict[str, Any]:
+    try:
+        return read_data(pairs, command_type)
+    except ArgumentError as exc:
+        raise InvalidCommandError(ErrorCode.INVALID_ARGUMENTS, str(exc)) from exc
 
 
 def _print_outcome(outcome: Replay | Refusal, *, dry_run: bool, as_json: bool) -> None:

@@ -28,7 +28,8 @@ from worker.cli.output import (
     safe_text,
     shell_word,
 )
-from worker.cli.prepare import Prepared, Refusal, Source, prepare, read_sources
+from worker.cli.prepare import Prepared, Source, prepare, read_sources
+from worker.queue.ledger.replay import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

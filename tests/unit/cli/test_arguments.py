@@ -19,7 +19,6 @@ from worker.cli.arguments import (
     AHEAD,
     PAST,
     ArgumentError,
-    merge,
     parse_duration,
     read_data,
     read_value,
@@ -196,12 +195,6 @@ def test_for_an_unknown_type_only_the_text_decides() -> None:
         "a": {"b": "x"},
         "c": [1, 2],
     }
-
-
-def test_a_change_replaces_values_and_completes_objects() -> None:
-    base = {"a": {"b": 1, "c": 2}, "d": [1]}
-    assert merge(base, {"a": {"c": 3}, "d": [2]}) == {"a": {"b": 1, "c": 3}, "d": [2]}
-    assert base == {"a": {"b": 1, "c": 2}, "d": [1]}
 
 
 def test_text_of_others_can_not_move_the_cursor() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FIELD = b"dead_letter"
 _PAGE = 200
+_ENTRY_ID: Final = re.compile(r"(\d{1,20})-(\d{1,20})", re.ASCII)
 _TIMESTAMP: Final[TypeAdapter[datetime]] = TypeAdapter(Timestamp)
 
 
@@ -95,6 +97,7 @@ class DeadLetters:
         reason: str | None = None,
         command_type: str | None = None,
         since_ms: int | None = None,
+        before: int | str | None = None,
         limit: int | None = None,
         newest_first: bool = False,
     ) -> AsyncIterator[DeadLetter]:
@@ -104,12 +107,15 @@ class DeadLetters:
             reason: only those with this error code.
             command_type: only those of this command type.
             since_ms: only those that died at or after this time, in ms since the epoch.
+            before: only those that died before this time, in ms since the epoch, or before the
+                letter with this key.
             limit: at most so many.
             newest_first: yields the newest first.
         """
         found = 0
         start = "-" if since_ms is None else str(since_ms)
-        async for page in self._pages(start, newest_first=newest_first):
+        end = "+" if before is None else f"({before}-0" if isinstance(before, int) else f"({before}"
+        async for page in self._pages(start, end, newest_first=newest_first):
             for entry_id, fields in page:
                 letter = _read(entry_id, fields)
                 if letter is None:
@@ -124,20 +130,21 @@ class DeadLetters:
                 yield letter
 
     async def _pages(
-        self, start: str, *, newest_first: bool
+        self, start: str, end: str, *, newest_first: bool
     ) -> AsyncIterator[builtins.list[StreamEntry]]:
         stream = self._keys.dead_letters
         if newest_first:
-            async for page in newest_entries(self._redis, stream, first=start, count=_PAGE):
+            newest = newest_entries(self._redis, stream, first=start, last=end, count=_PAGE)
+            async for page in newest:
                 yield page
             return
-        while page := await entries_between(self._redis, stream, start, "+", _PAGE):
+        while page := await entries_between(self._redis, stream, start, end, _PAGE):
             yield page
             start = f"({page[-1][0].decode()}"
 
     async def get(self, key: str) -> DeadLetter | None:
         """Returns a dead letter by its key, else the newest one of a command's id."""
-        if _is_entry_id(key):
+        if is_letter_key(key):
             page = await entries_between(self._redis, self._keys.dead_letters, key, key)
             if page:
                 return _read(*page[0])
@@ -238,9 +245,10 @@ def _has_passed(deadline: object, now: float) -> bool:
     return moment.timestamp() <= now
 
 
-def _is_entry_id(key: str) -> bool:
-    milliseconds, _, number = key.partition("-")
-    return milliseconds.isdigit() and number.isdigit()
+def is_letter_key(key: str) -> bool:
+    """Tells whether a text can be a letter's key: the id of an entry, two numbers of 64 bits."""
+    parts = _ENTRY_ID.fullmatch(key)
+    return parts is not None and all(int(part) < 2**64 for part in parts.groups())
 
 
 def _read(entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter | None:

@@ -31,10 +31,9 @@ async def newest_entry(redis: Redis, stream: str) -> StreamEntry | None:
 
 
 async def newest_entries(
-    redis: Redis, stream: str, *, first: str = "-", count: int
+    redis: Redis, stream: str, *, first: str = "-", last: str = "+", count: int
 ) -> AsyncIterator[list[StreamEntry]]:
-    """Yields the entries of a stream in pages, newest first, back to the id `first`."""
-    last = "+"
+    """Yields the entries of a stream in pages, newest first, from `last` back to `first`."""
     while True:
         page = cast(
             "list[StreamEntry]", await redis.xrevrange(stream, last, first, count=count) or []

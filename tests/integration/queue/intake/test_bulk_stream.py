@@ -13,12 +13,12 @@ from schemas.enums import Priority
 from tests.integration.intake_acts import good, intake_of, running, until
 from tests.integration.ledger_acts import MODEL_UUID, events, new_command
 from trainmaster_client import Client
-from worker.cli.prepare import Edit, Replay, prepare_replay
 from worker.queue.intake.validation import Entry
 from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, CommandStream
 from worker.queue.ledger.models import AcceptStatus
 from worker.queue.ledger.queries import LedgerReader
+from worker.queue.ledger.replay import Edit, Replay, prepare_replay
 from worker.queue.ledger.streams import entries_between, of_one_stream
 
 if TYPE_CHECKING:
@@ -546,7 +546,7 @@ async def test_a_replay_goes_to_the_stream_of_the_lane_that_its_command_had(
     await read_all(redis, ledger)
     letters = DeadLetters(redis, keys)
     letter = await letters.get("a")
-    edit = Edit({"model_uuid": MODEL_UUID}, (), changes)
+    edit = Edit({"model_uuid": MODEL_UUID}, attributes=changes)
     made = prepare_replay("a", letter, edit, await letters.now(), may_be_done=True)
     assert isinstance(made, Replay)
     await letters.replay(made.letter)

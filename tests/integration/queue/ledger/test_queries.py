@@ -218,6 +218,17 @@ async def test_dead_letters_are_filtered_oldest_first_over_many_pages(
     assert since == [at_ms for at_ms in turned if at_ms >= 440]
     latest = letters.list(newest_first=True, since_ms=1440, limit=3)
     assert [letter.at_ms async for letter in latest] == [449, 448, 447]
+    assert [letter.at_ms async for letter in letters.list(before=1003)] == [0, 1, 2]
+    page = [letter async for letter in letters.list(newest_first=True, before=1440, limit=2)]
+    assert [letter.at_ms for letter in page] == [439, 438]
+    following = letters.list(newest_first=True, before=page[-1].key, limit=2)
+    assert [letter.at_ms async for letter in following] == [437, 436]
+
+
+@pytest.mark.parametrize("key", ["²-1", "1-²", f"{2**64}-0", f"{10**30}-1", "1-", "-1", "1-1-1"])
+async def test_what_is_no_key_names_no_letter(redis: Redis, keys: Keys, key: str) -> None:
+    await bury(redis, keys, 1)
+    assert await DeadLetters(redis, keys).get(key) is None
 
 
 async def test_a_letter_is_found_by_its_key_or_as_the_newest_of_an_id(
