@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
-from fastapi import Request, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from schemas.claim_check import ClaimCheck
@@ -62,6 +62,19 @@ class Caller:
             foreign = projects - token.projects
             if foreign:
                 raise _forbidden(f"This token may not use the project {min(foreign)}.")
+
+    def sees(self, command_type: str | None) -> bool:
+        """Tells whether the caller may know of commands of a type."""
+        return self.token is None or not self.token.types or command_type in self.token.types
+
+    def check_unlimited(self) -> None:
+        """Returns if the caller may do what is about commands of all types.
+
+        Raises:
+            ProblemError: its token is limited to some.
+        """
+        if self.token is not None and self.token.types:
+            raise _forbidden("This is about commands of every type, and this token has a few.")
 
 
 def projects_of(command: Command | ClaimCheck) -> frozenset[str]:
@@ -133,6 +146,11 @@ def needs(scope: Scope) -> Callable[..., Awaitable[Caller]]:
         return found
 
     return caller
+
+
+Submits = Annotated[Caller, Depends(needs(Scope.SUBMIT))]
+Reads = Annotated[Caller, Depends(needs(Scope.READ))]
+Operates = Annotated[Caller, Depends(needs(Scope.OPERATE))]
 
 
 def is_loopback(host: str) -> bool:

@@ -50,13 +50,7 @@ def kind_of(request: Request) -> BodyKind:
     Raises:
         ProblemError: in none of the ways that are taken.
     """
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise ProblemError(415, "encoding_not_taken", "Send the body without Content-Encoding.")
-    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
-    media_type = media_type.strip().lower()
-    charset = _parameter(parameters, "charset")
-    if charset not in {None, "utf-8", "utf8", "us-ascii"}:
-        raise ProblemError(415, "encoding_not_taken", "Send the body in UTF-8.")
+    media_type = media_type_of(request)
     if media_type in NDJSON:
         return BodyKind.LINES
     if media_type == CLOUD_EVENTS:
@@ -73,6 +67,21 @@ def kind_of(request: Request) -> BodyKind:
         f"Send commands with a Content-Type of {', '.join(TAKEN)}, or a CloudEvent in binary mode.",
         headers={"Accept-Post": ", ".join(TAKEN)},
     )
+
+
+def media_type_of(request: Request) -> str:
+    """Returns the media type of a body without its parameters, in lower case.
+
+    Raises:
+        ProblemError: it is packed, or text in another encoding than UTF-8.
+    """
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise ProblemError(415, "encoding_not_taken", "Send the body without Content-Encoding.")
+    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
+    charset = _parameter(parameters, "charset")
+    if charset not in {None, "utf-8", "utf8", "us-ascii"}:
+        raise ProblemError(415, "encoding_not_taken", "Send the body in UTF-8.")
+    return media_type.strip().lower()
 
 
 async def read_body(request: Request, bounds: Bounds) -> bytes:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, Field
 
+from schemas.attributes import CommandId, Timestamp
 from worker.gateway.problems import ProblemDetails
+
+
+def moment(milliseconds: int | None) -> datetime | None:
+    """Returns a time as it is answered, None for none."""
+    return None if not milliseconds else datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 class Accepted(BaseModel):
@@ -114,24 +120,38 @@ class ResolveBody(BaseModel):
 
 
 class BulkBody(BaseModel):
-    """Which commands an act is for: those that have not ended and fit."""
+    """Which commands an act is for: those that fit everything that is said."""
 
     model_config = {"extra": "forbid"}
 
-    state: str | None = None
+    state: str | None = Field(None, description="As a command's own.")
     type: str | None = None
     correlationid: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    ids: list[str] | None = Field(None, max_length=10_000)
+    since: Timestamp | None = Field(
+        None, description="Accepted at or after this; of dead letters: died."
+    )
+    until: Timestamp | None = Field(None, description="Accepted, or died, before this.")
+    ids: list[CommandId] | None = Field(None, max_length=10_000)
+    all: bool = Field(
+        False, description="Says that really all are meant where nothing else is said."
+    )
     dry_run: bool = Field(True, description="Only counts and names them; say false to act.")
+
+    @property
+    def is_unfiltered(self) -> bool:
+        """Whether it says nothing of which are meant."""
+        told = (self.state, self.type, self.correlationid, self.since, self.until, self.ids)
+        return all(each is None for each in told)
 
 
 class BulkAnswer(BaseModel):
-    """What an act came to."""
+    """What an act came to, or would."""
 
     dry_run: bool
     matched: int
-    done: int
-    outcomes: dict[str, int]
+    done: int = Field(description="0 in a dry run.")
+    outcomes: dict[str, int] = Field(
+        description="How many came to what. In a dry run of a cancellation: how many are in which "
+        "state; of a replay: what it would come to, `replayed` or the code of a refusal."
+    )
     ids: list[str] = Field(description="The first thousand that matched.")

@@ -8,18 +8,45 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from schemas.commands import Command
+from schemas.events import Problem
 from worker.gateway.bodies import CLOUD_EVENT, CLOUD_EVENTS, JSON, NDJSON
+from worker.gateway.json_bodies import DOCUMENTED
+from worker.gateway.problems import MEDIA_TYPE, ProblemDetails
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+HTTP_ERRORS: Final = 400
 _REFERENCE: Final = "#/components/schemas/{model}"
 # What routes say of themselves, and who reads it here.
 _BODY: Final = "x-body"
 
 
+_PROBLEM: Final = {"schema": {"$ref": _REFERENCE.format(model="ProblemDetails")}}
+# What any request may be answered, whatever it asks.
+_ALWAYS: Final = {
+    400: "Half a body, a doubled header, or what is no HTTP or JSON.",
+    405: "This address takes other methods.",
+    431: "The head of the request is too large.",
+    500: "A defect; the gateway's log has it.",
+    503: "Redis can't be reached, or there are too many connections; send the same again.",
+}
+_OF_CALLERS: Final = {
+    401: "No token, or none that is known and valid.",
+    403: "The token may not do this.",
+    429: "Too many requests of this token, or too many commands that wait.",
+}
+_OF_BODIES: Final = {
+    408: "The body took too long.",
+    413: "The body is too large.",
+    415: "The body is of a media type that is not taken.",
+}
+_OF_PARAMETERS: Final = {422: "A parameter, or the body, is wrong; `problems` says what."}
+_OF_NAMES: Final = {404: "There is nothing of this name."}
+
+
 def document_commands(app: FastAPI) -> None:
-    """Has the app's document hold every command as the contract has it."""
+    """Has the app's document hold every command as the contract has it, and every problem."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -28,8 +55,11 @@ def document_commands(app: FastAPI) -> None:
                 version=app.version,
                 description=app.description,
                 routes=app.routes,
+                tags=app.openapi_tags,
             )
             _add_commands(made)
+            _add_bodies(made)
+            _add_problems(made)
             app.openapi_schema = made
         return app.openapi_schema
 
@@ -65,3 +95,49 @@ def _add_commands(document: dict[str, Any]) -> None:
                 "description": "The command's id, where it has none of its own.",
                 "schema": {"type": "string", "minLength": 1, "maxLength": 255},
             })
+
+
+def _add_bodies(document: dict[str, Any]) -> None:
+    """Adds the models of bodies that FastAPI does not read itself."""
+    components = document["components"]["schemas"]
+    for name, model in DOCUMENTED.items():
+        schema = model.model_json_schema(ref_template=_REFERENCE)
+        for inner, definition in schema.pop("$defs", {}).items():
+            components.setdefault(inner, definition)
+        components[name] = schema
+
+
+def _add_problems(document: dict[str, Any]) -> None:
+    """Has each operation tell every problem that it may be answered, in its media type."""
+    components = document["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        components.pop(name, None)
+    components.setdefault("Problem", Problem.model_json_schema(ref_template=_REFERENCE))
+    details = ProblemDetails.model_json_schema(ref_template=_REFERENCE)
+    details.pop("$defs", None)
+    components["ProblemDetails"] = details
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            _tell_problems(operation, is_of_one="{" in path)
+
+
+def _tell_problems(operation: dict[str, Any], *, is_of_one: bool) -> None:
+    told = dict(_ALWAYS)
+    if operation.get("security"):
+        told |= _OF_CALLERS
+    if operation.get("requestBody"):
+        told |= _OF_BODIES | _OF_PARAMETERS
+    if operation.get("parameters"):
+        told |= _OF_PARAMETERS
+    if is_of_one:
+        told |= _OF_NAMES
+    responses = operation["responses"]
+    own = {int(status): said["description"] for status, said in responses.items()}
+    for status, description in told.items():
+        # FastAPI says "Validation Error" and the like of what it adds itself.
+        generic = status in {404, 422} or status not in own
+        responses[str(status)] = {"description": description if generic else own[status]}
+    for status, said in responses.items():
+        if int(status) >= HTTP_ERRORS and said.get("content") != {}:
+            said["content"] = {MEDIA_TYPE: _PROBLEM}
+    operation["responses"] = dict(sorted(responses.items()))

@@ -129,6 +129,17 @@ def problem_response(error: ProblemError) -> Response:
     return json_response(error.body(), error.status, media_type=MEDIA_TYPE, **error.headers)
 
 
+def invalid_parameters(problems: Sequence[Problem]) -> ProblemError:
+    """Returns the problem of parameters or a body of the wrong shape; the first leads it."""
+    told = [Problem(path=each.path, message=_said(each.message)) for each in problems]
+    detail = f"{told[0].path} {told[0].message}".strip()
+    return ProblemError(422, "invalid_parameters", detail, problems=told)
+
+
+def _said(message: str) -> str:
+    return message.removeprefix("Input should ").removeprefix("Value error, ")
+
+
 def redis_away() -> ProblemError:
     """Returns the problem of a Redis that does not answer."""
     return ProblemError(
@@ -160,12 +171,10 @@ def add_handlers(app: FastAPI) -> None:
     async def on_parameters(_request: Request, exc: Exception) -> Response:
         assert isinstance(exc, RequestValidationError)  # noqa: S101 - it is registered for these
         problems = [
-            Problem(path=".".join(map(str, error["loc"][1:])), message=_said(error["msg"]))
+            Problem(path=".".join(map(str, error["loc"][1:])), message=error["msg"])
             for error in exc.errors()
         ]
-        first = problems[0]
-        detail = f"{first.path} {first.message}".strip()
-        return problem_response(ProblemError(422, "invalid_parameters", detail, problems=problems))
+        return problem_response(invalid_parameters(problems))
 
     async def on_redis(_request: Request, exc: Exception) -> Response:
         log.warning("gateway.redis_unavailable", error=type(exc).__name__)
@@ -182,7 +191,3 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, on_parameters)
     for trouble in (RedisTroubleError, *PASSING_TROUBLE):
         app.add_exception_handler(trouble, on_redis)
-
-
-def _said(message: str) -> str:
-    return message.removeprefix("Input should ").removeprefix("Value error, ")

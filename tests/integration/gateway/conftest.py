@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import asyncio
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import orjson
 import pytest
+from redis import Redis as BlockingRedis
 
 from tests.gateway_process import GatewayServer, serving_gateway
+from tests.integration.ledger_acts import MODEL_UUID
+from worker.gateway.tokens import Scope, Tokens
+from worker.queue.ledger.connection import connect
+from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from worker.queue.ledger.keys import Keys
+
+GOOD: Final = orjson.dumps({"type": "get_model", "data": {"model_uuid": MODEL_UUID}})
 
 
 class ServeGateway(Protocol):
@@ -35,6 +47,85 @@ def serve_gateway(redis_url: str, namespace: str, tmp_path: Path) -> ServeGatewa
         return serving_gateway(**told)
 
     return serve
+
+
+class MakeToken(Protocol):
+    """Makes a token as the command line does."""
+
+    def __call__(
+        self, *scopes: Scope, types: Collection[str] = (), projects: Collection[str] = ()
+    ) -> str:
+        """Returns its secret."""
+
+
+class Bury(Protocol):
+    """Puts a dead letter where workers put theirs."""
+
+    def __call__(
+        self,
+        command_id: str,
+        *,
+        code: str = "not_found",
+        command_type: str = "get_model",
+        text: bytes = GOOD,
+        at_ms: int = 1000,
+    ) -> str:
+        """Returns its key, whose time is the one at which it died."""
+
+
+@pytest.fixture
+def make_token(redis_url: str, keys: Keys) -> MakeToken:
+    """Makes tokens of the test's namespace."""
+
+    def make(*scopes: Scope, types: Collection[str] = (), projects: Collection[str] = ()) -> str:
+        async def create() -> str:
+            redis = connect(redis_url)
+            try:
+                _, secret = await Tokens(redis, keys).create("test", scopes, types, projects)
+                return secret
+            finally:
+                await redis.aclose()
+
+        return asyncio.run(create())
+
+    return make
+
+
+@pytest.fixture
+def raw_redis(redis_url: str) -> Iterator[BlockingRedis]:
+    """A client for tests without a loop; it returns bytes."""
+    with BlockingRedis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def bury(raw_redis: BlockingRedis, keys: Keys) -> Bury:
+    """Puts dead letters into the test's namespace."""
+    numbers = count()
+
+    def put(
+        command_id: str,
+        *,
+        code: str = "not_found",
+        command_type: str = "get_model",
+        text: bytes = GOOD,
+        at_ms: int = 1000,
+    ) -> str:
+        error = {"code": code, "message": "m"}
+        letter = dead_letter_json(
+            command_id=command_id,
+            command_type=command_type,
+            error=error,
+            text=text,
+            at_ms=at_ms,
+            attempts=1,
+            history=[error],
+        )
+        key = f"{at_ms}-{next(numbers)}"
+        raw_redis.xadd(keys.dead_letters, {FIELD: letter}, id=key)
+        return key
+
+    return put
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote, unquote
 from uuid import UUID
@@ -16,7 +15,7 @@ from schemas.events import Problem
 from schemas.parsing import InvalidCommandError
 from trainmaster_client import WaitTimeoutError
 from worker.encord.creation.resolution import Resolution, ResolveStatus, resolve
-from worker.gateway.access import Caller, needs
+from worker.gateway.access import Caller, Operates, Reads, Submits
 from worker.gateway.bodies import (
     BodyKind,
     Bounds,
@@ -34,6 +33,7 @@ from worker.gateway.models import (
     CommandView,
     ResolveBody,
     Resolved,
+    moment,
 )
 from worker.gateway.problems import (
     ProblemDetails,
@@ -44,7 +44,6 @@ from worker.gateway.problems import (
     status_of,
 )
 from worker.gateway.submission import Submission, SubmitStatus, prepare
-from worker.gateway.tokens import Scope
 from worker.queue.ledger.cancellation import CancelStatus, cancel
 from worker.queue.ledger.connection import PASSING_TROUBLE
 
@@ -60,10 +59,6 @@ MAX_WAIT_SECONDS: Final = 60.0
 _CONFLICT: Final = (
     "The id {id!r} was used with another type or other data; send this under an id of its own."
 )
-
-Submits = Annotated[Caller, Depends(needs(Scope.SUBMIT))]
-Reads = Annotated[Caller, Depends(needs(Scope.READ))]
-Operates = Annotated[Caller, Depends(needs(Scope.OPERATE))]
 
 
 def _read_id(command_id: Annotated[str, Path(description="Percent-encoded.")]) -> str:
@@ -371,9 +366,9 @@ def _view(status: CommandStatus, event: Event | None) -> CommandView:
         state=status.state,
         lane=status.lane,
         attempts=status.attempts,
-        accepted_at=_moment(status.accepted_at_ms),
-        due_at=_moment(status.due_at_ms),
-        ended_at=_moment(status.ended_at_ms),
+        accepted_at=moment(status.accepted_at_ms),
+        due_at=moment(status.due_at_ms),
+        ended_at=moment(status.ended_at_ms),
         error=error,
         result=None if event is None else event.result,
         dataref=None if event is None else event.dataref,
@@ -401,10 +396,6 @@ def _unread(command_id: str) -> CommandView:
     )
 
 
-def _moment(milliseconds: int | None) -> datetime | None:
-    return None if not milliseconds else datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
 async def _check_type_of(gateway: Gateway, caller: Caller, command_id: str) -> None:
     if caller.token is not None and caller.token.types:
         status = await gateway.reader.status(command_id)
@@ -414,8 +405,7 @@ async def _check_type_of(gateway: Gateway, caller: Caller, command_id: str) -> N
 
 def _check_type(caller: Caller, command_type: str | None) -> None:
     """Refuses what another command's id would tell to a token that is limited to types."""
-    token = caller.token
-    if token is not None and token.types and command_type not in token.types:
+    if not caller.sees(command_type):
         raise ProblemError(404, "unknown_id", "No command has this id.")
 
 

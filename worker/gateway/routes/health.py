@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from fastapi import APIRouter
-from starlette.responses import Response
 
 from worker.gateway.gateway import GatewayOf
-from worker.gateway.problems import ProblemDetails, json_response
+from worker.gateway.problems import ProblemError
 from worker.queue.ledger.connection import PASSING_TROUBLE
 
 router: Final = APIRouter(tags=["health"])
@@ -20,11 +19,11 @@ async def healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", responses={503: {"model": ProblemDetails}})
-async def readyz(gateway: GatewayOf) -> Response:
+@router.get("/readyz")
+async def readyz(gateway: GatewayOf) -> dict[str, str]:
     """Answers 200 while Redis takes what is sent."""
     try:
         await gateway.redis.ping()
-    except PASSING_TROUBLE as exc:
-        return json_response({"status": "not_ready", "redis": type(exc).__name__}, 503)
-    return json_response({"status": "ready"})
+    except PASSING_TROUBLE:
+        raise ProblemError(503, "not_ready", "Redis can't be reached.") from None
+    return {"status": "ready"}

@@ -114,8 +114,7 @@ class DeadLetters:
         """
         found = 0
         start = "-" if since_ms is None else str(since_ms)
-        end = "+" if before is None else f"({before}-0" if isinstance(before, int) else f"({before}"
-        async for page in self._pages(start, end, newest_first=newest_first):
+        async for page in self._pages(start, _last(before), newest_first=newest_first):
             for entry_id, fields in page:
                 letter = _read(entry_id, fields)
                 if letter is None:
@@ -243,6 +242,20 @@ def _has_passed(deadline: object, now: float) -> bool:
     except ValidationError:
         return False
     return moment.timestamp() <= now
+
+
+def _last(before: int | str | None) -> str:
+    """Returns the end of a range of entries that ends before a time or a key."""
+    match before:
+        case None:
+            return "+"
+        case str() if before.strip("0-"):
+            return f"({before}"
+        case int() if before > 0:
+            return str(before - 1)
+        case _:
+            # Redis refuses to look before it; nothing is there.
+            return "0-0"
 
 
 def is_letter_key(key: str) -> bool:

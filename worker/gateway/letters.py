@@ -1,0 +1,148 @@
+"""Dead letters over HTTP: which ones are meant, and sending many of them again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from schemas.claim_check import parse_message
+from schemas.events import ErrorCode
+from schemas.partial import read_partial
+from worker.gateway.models import BulkAnswer
+from worker.gateway.problems import ProblemError
+from worker.queue.ledger.dead_letters import DeadLetters
+from worker.queue.ledger.replay import Replay, prepare_replay
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+
+    from worker.gateway.access import Caller
+    from worker.gateway.gateway import Gateway
+    from worker.queue.ledger.dead_letters import DeadLetter
+    from worker.queue.ledger.replay import Edit, Refusal
+
+MAX_NAMED: Final = 1000
+REPLAYED: Final = "replayed"
+_REJECTIONS: Final = frozenset(code for code in ErrorCode if code.fate == "rejected")
+
+
+@dataclass(frozen=True, slots=True)
+class LetterChoice:
+    """Which dead letters are meant; None is all.
+
+    Attributes:
+        state: `failed`, or `rejected` for what was never accepted.
+        names: keys of letters or ids of their commands.
+    """
+
+    reason: str | None = None
+    state: str | None = None
+    command_type: str | None = None
+    correlation_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    names: frozenset[str] | None = None
+
+    async def find(self, gateway: Gateway, caller: Caller) -> AsyncIterator[DeadLetter]:
+        """Yields those that the caller may know of, oldest first."""
+        letters = DeadLetters(gateway.redis, gateway.keys).list(
+            reason=self.reason,
+            command_type=self.command_type,
+            since_ms=milliseconds(self.since),
+            before=milliseconds(self.until),
+        )
+        async for letter in letters:
+            if caller.sees(letter.type) and self._fits(letter):
+                yield letter
+
+    def _fits(self, letter: DeadLetter) -> bool:
+        if self.names is not None and not {letter.key, letter.command_id} & self.names:
+            return False
+        if self.state not in {None, state_of(letter)}:
+            return False
+        return self.correlation_id in {None, correlation_id_of(letter.text)}
+
+
+def state_of(letter: DeadLetter) -> str:
+    """Returns how the letter's command ended."""
+    return "rejected" if letter.reason in _REJECTIONS else "failed"
+
+
+def correlation_id_of(text: bytes) -> str | None:
+    """Returns the correlation id of a command as it was sent, None where it has none."""
+    return read_partial(text).attributes.correlationid
+
+
+def milliseconds(time: datetime | None) -> int | None:
+    """Returns a time as streams count it, which begin in 1970."""
+    return None if time is None else max(0, int(time.timestamp() * 1000))
+
+
+async def replay_letter(
+    gateway: Gateway,
+    caller: Caller,
+    letter: DeadLetter,
+    edit: Edit,
+    *,
+    may_be_done: bool,
+    dry_run: bool,
+) -> Replay | Refusal:
+    """Sends a letter's command again, unless it would be rejected or it is a dry run.
+
+    Raises:
+        ProblemError: the caller may not send this command.
+    """
+    letters = DeadLetters(gateway.redis, gateway.keys)
+    now = await letters.now()
+    outcome = prepare_replay(letter.key, letter, edit, now, may_be_done=may_be_done)
+    if isinstance(outcome, Replay):
+        # What it is may be part of the edit.
+        caller.check_command(parse_message(orjson.dumps(outcome.command)).command)
+        if not dry_run:
+            await letters.replay(outcome.letter)
+    return outcome
+
+
+async def replay_all(
+    gateway: Gateway, caller: Caller, choice: LetterChoice, edit: Edit, *, dry_run: bool
+) -> BulkAnswer:
+    """Sends the commands of all letters of a choice again, or tells what that would come to.
+
+    What may have been done is left out, unless the choice names it.
+    """
+    found = [letter.key async for letter in choice.find(gateway, caller)]
+    letters = DeadLetters(gateway.redis, gateway.keys)
+    outcomes: Counter[str] = Counter()
+    ids: list[str] = []
+    for key in found:
+        letter = await letters.get(key)
+        if letter is None or letter.key != key:
+            outcomes["gone"] += 1
+            continue
+        if len(ids) < MAX_NAMED:
+            ids.append(letter.command_id)
+        named = choice.names is not None or choice.reason == letter.reason
+        try:
+            outcome = await replay_letter(
+                gateway, caller, letter, edit, may_be_done=named, dry_run=dry_run
+            )
+        except ProblemError as exc:
+            outcomes[exc.code] += 1
+        else:
+            sent = isinstance(outcome, Replay)
+            outcomes[REPLAYED if sent else _code_of(outcome)] += 1
+    return BulkAnswer(
+        dry_run=dry_run,
+        matched=len(found),
+        done=0 if dry_run else outcomes[REPLAYED],
+        outcomes=+outcomes,
+        ids=ids,
+    )
+
+
+def _code_of(outcome: Any) -> str:
+    return str(outcome.error.code)
