@@ -69,6 +69,14 @@ def test_the_counts_stand_whole_beside_a_long_id(standing: BackfillStatus) -> No
     assert len(bar) <= COLUMNS
 
 
+def test_once_all_items_are_read_their_number_counts_and_not_what_was_expected(
+    standing: BackfillStatus,
+) -> None:
+    assert " 99% " in seen(replace(standing, expected=2_000_000, open=2_000))[-1]
+    reading = replace(standing, expected=2_000_000, exhausted=False, open=2_000)
+    assert " 50% " in seen(reading)[-1]
+
+
 def test_that_the_last_files_are_written_stands_on_a_line_of_its_own(
     standing: BackfillStatus,
 ) -> None:

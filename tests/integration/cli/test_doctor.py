@@ -18,6 +18,7 @@ from schemas.enums import Priority
 from tests.console import SCRIPT, Console, Served, wait_until
 from tests.signatures import openssh
 from worker.cli.doctor.checks import Level, judge_clock
+from worker.cli.doctor.ledger import check_ledger
 from worker.cli.doctor.server import judge_server
 from worker.cli.main import COMMANDS, PLUGIN_HELP, Commands
 from worker.cli.main import commands as all_commands
@@ -223,6 +224,22 @@ async def test_what_stands_still_is_a_warning(console: Console, redis: Redis, ke
     assert found["ledger.lane"]["advice"].endswith("trainmaster lanes resume bulk")
     for check in ("ledger.lane", "ledger.hold", "dead_letters"):
         assert found[check]["level"] == "warn"
+
+
+async def test_of_workers_that_are_gone_only_those_with_commands_in_hand_are_told(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each start of a worker has a name of its own, and leaves it behind."""
+    monkeypatch.setattr("worker.cli.doctor.ledger._SILENT_MS", 0)
+    await redis.xgroup_create(keys.commands, GROUP, id="0", mkstream=True)
+    await redis.xgroup_createconsumer(keys.commands, GROUP, "idle")
+    await redis.xadd(keys.commands, {"command": "{}"})
+    await redis.xreadgroup(GROUP, "holding", {keys.commands: ">"})
+    told = [
+        each.message for each in await check_ledger(redis, keys) if each.check == "intake.silent"
+    ]
+    assert len(told) == 1
+    assert told[0].startswith("holding is silent")
 
 
 async def test_a_lost_ledger_is_a_failure_until_the_loss_is_accepted(
