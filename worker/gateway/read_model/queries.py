@@ -33,6 +33,8 @@ _LONGEST_LOOK: Final = 4_000
 # So many rows are found by an index that is in another order, and sorted; of more, the newest ones
 # that fit are soon met in the order of the file.
 _MOST_SORTED: Final = 5_000
+# By how much the time that an event tells may be behind that of its entry.
+_SKEW_MILLISECONDS: Final = 300_000
 _SHORTEST_TEXT: Final = 3
 # No id and no message that is kept is longer.
 _LONGEST_TEXT: Final = MOST_MESSAGE
@@ -95,6 +97,10 @@ class _Condition:
         self.parts.append(part)
         self.values += values
 
+    def stated(self) -> _Condition:
+        """Returns what is left to ask where a table has asked for all of it."""
+        return _Condition(["1"], self.values)
+
     def __str__(self) -> str:
         return " AND ".join(self.parts) or "1"
 
@@ -124,6 +130,10 @@ def find(
     connection.execute("BEGIN")
     try:
         before = _beyond_newest(connection) if at is None else _seq_of(connection, at)
+        if wanted.until_ms is not None:
+            # What was first heard of later has changed later, too.
+            until = (_fitting(wanted.until_ms) + _SKEW_MILLISECONDS, 0)
+            before = min(before, _seq_of(connection, until))
         return _look(connection, _plan(connection, wanted), _residual(wanted), before, limit)
     finally:
         connection.execute("ROLLBACK")
@@ -173,17 +183,19 @@ def _plan(connection: sqlite3.Connection, wanted: CommandFilter) -> _Source:
     """Returns what leaves the fewest rows to be looked at."""
     if wanted.correlation_id is not None:
         return _indexed("by_correlation", correlation_id=wanted.correlation_id)
-    for index, few in (("by_id", _by_id(wanted)), ("by_change", _by_change(wanted))):
-        if few.parts and _count(connection, index, few) <= _MOST_SORTED:
-            table = f"(SELECT seq FROM commands INDEXED BY {index} WHERE {few})"
-            return _Source(table, "seq", _Condition(["1"], few.values))
-    if wanted.text is not None and (match := _match(connection, wanted.text)):
-        return _Source("commands_text", "rowid", _Condition(["commands_text MATCH ?"], [match]))
     named = {"type": wanted.type, "state": wanted.state}
     exact = {column: value for column, value in named.items() if value is not None}
-    if exact:
-        return _indexed(f"by_{'_and_'.join(exact)}", **exact)
-    return _Source("commands", "seq", _Condition())
+    of_exact = _indexed(f"by_{'_and_'.join(exact)}", **exact)
+    if exact and _count(connection, of_exact.table, of_exact.taken) <= _MOST_SORTED:
+        return of_exact
+    for index, few in (("by_id", _by_id(wanted)), ("by_change", _by_change(wanted))):
+        table = f"commands INDEXED BY {index}"
+        if few.parts and _count(connection, table, few) <= _MOST_SORTED:
+            return _Source(f"(SELECT seq FROM {table} WHERE {few})", "seq", few.stated())
+    for text in (wanted.text, wanted.id_prefix):
+        if text is not None and (match := _match(connection, text)):
+            return _Source("commands_text", "rowid", _Condition(["commands_text MATCH ?"], [match]))
+    return of_exact if exact else _Source("commands", "seq", _Condition())
 
 
 def _indexed(index: str, **values: str) -> _Source:
@@ -223,8 +235,8 @@ def _by_change(wanted: CommandFilter) -> _Condition:
     return found
 
 
-def _count(connection: sqlite3.Connection, index: str, few: _Condition) -> int:
-    some = f"SELECT 1 FROM commands INDEXED BY {index} WHERE {few} LIMIT {_MOST_SORTED + 1}"
+def _count(connection: sqlite3.Connection, table: str, few: _Condition) -> int:
+    some = f"SELECT 1 FROM {table} WHERE {few} LIMIT {_MOST_SORTED + 1}"
     (found,) = connection.execute(f"SELECT count(*) FROM ({some})", few.values).fetchone()
     return int(found)
 
