@@ -27,9 +27,10 @@ from worker.gateway.read_model.writing import FIRST, Progress, Writer, read_prog
 from worker.queue.intake.pace import ReadPace
 from worker.queue.ledger.connection import (
     BLOCK_MILLISECONDS,
-    RETRYABLE_REDIS_ERRORS,
+    PASSING_TROUBLE,
     stop_if_cancelled,
 )
+from worker.queue.ledger.outage import Outage
 from worker.queue.ledger.streams import entries_after, entries_between
 from worker.thread_pools import ThreadPool
 
@@ -115,6 +116,7 @@ class ReadModel:
         self._folder = folder
         self._retention_seconds = retention_seconds
         self._check_seconds = check_seconds
+        self._outage = Outage()
         self._writer = Writer(folder)
         self._writing = ThreadPool("model-writer", 1)
         self._reading = ThreadPool("model-reader", _READERS)
@@ -167,10 +169,12 @@ class ReadModel:
             try:
                 await self._follow_if_free()
                 told = ""
-            except (*RETRYABLE_REDIS_ERRORS, sqlite3.Error, BusyThreadsError) as exc:
+            except PASSING_TROUBLE as exc:
+                self._outage.failed("read model", exc)
+            except (OSError, sqlite3.Error, BusyThreadsError) as exc:
                 # The same trouble is told once.
-                if (said := type(exc).__name__) != told:
-                    log.warning("read_model.waiting", error=said, detail=str(exc)[:200])
+                if (said := f"{type(exc).__name__}: {exc}"[:200]) != told:
+                    log.warning("read_model.disk_failed", folder=str(self._folder), error=said)
                 told = said
             await asyncio.sleep(_AGAIN_SECONDS)
 
@@ -219,6 +223,7 @@ class ReadModel:
                 count=asked,
                 block_ms=BLOCK_MILLISECONDS,
             )
+            self._outage.worked("read model")
             if entries:
                 progress = replace(
                     progress,
