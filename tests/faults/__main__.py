@@ -18,6 +18,7 @@ from tests.faults.backlogs import bulk_backlog
 from tests.faults.chaos import chaos
 from tests.faults.clocks import clock_back, fast_clock, long_retry_after
 from tests.faults.crash_places import Action, crash_at, open_fleet
+from tests.faults.deliveries import deliveries
 from tests.faults.doubts import resolved_doubts
 from tests.faults.downloads import remote_bodies, silent_downloads
 from tests.faults.failing_worker import PLACES
@@ -97,6 +98,9 @@ SCENARIOS: dict[str, Scenario] = {
     "odd-statuses": lambda at, seed: odd_statuses(at, seed, 100),
     "remote-bodies": lambda at, seed: remote_bodies(at, seed, 1_500),
     "silent-downloads": lambda at, seed: silent_downloads(at, seed, 200),
+    "deliveries": lambda at, seed: deliveries(at, seed, 10_000, 40),
+    # Without kills, at a pace that leaves the machine idle: how long an answer takes.
+    "deliveries-paced": lambda at, seed: deliveries(at, seed, 1_000, 0, senders=100, per_second=50),
     "waits": lambda at, seed: waiting_trainings(at, seed, 10_000, 240),
 }
 

@@ -82,7 +82,8 @@ def create_services(
     """Returns what runs beside the requests; each process has all, and leases say who leads."""
     sources = integrations.sources
     services: dict[str, Service] = {}
-    if sources:
+    if settings.integrations_file is not None:
+        # Without sources too: windows of one that was removed end as dead letters.
         services["windows"] = WindowCloser(redis, keys, sources)
     for name, source in sources.items():
         if source.scheme == EVENTS_SCHEME:

@@ -142,6 +142,13 @@ class _Made:
         try:
             record = self._record_of(rule)
         except TemplateError as exc:
+            log.warning(
+                "rule.invalid",
+                source=delivery.source,
+                rule=rule.name,
+                id=delivery.id,
+                field=exc.field,
+            )
             record = self._dead(rule, RuleResult.INVALID, exc.field, exc.reason)
         except LoopError:
             told = f"is reaction {self._received.depth} in a row; at most {MAX_DEPTH} may follow"

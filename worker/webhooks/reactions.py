@@ -128,14 +128,3 @@ class Reactor:
                 outcome=summary(receipt.outcomes),
                 command_ids=[one for each in receipt.outcomes for one in each.command_ids],
             )
-
-
-def reactors(
-    redis: Redis, keys: Keys, sources: Mapping[str, Source], *, retention_seconds: int
-) -> list[Reactor]:
-    """Returns one for each source of our own events."""
-    return [
-        Reactor(redis, keys, source, retention_seconds=retention_seconds)
-        for source in sources.values()
-        if source.scheme == EVENTS_SCHEME
-    ]

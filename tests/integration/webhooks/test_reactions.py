@@ -19,7 +19,7 @@ from tests.integration.webhooks.posting import (
 from trainmaster_client.events import Event
 from worker.webhooks.deliveries import Deliveries, RuleResult
 from worker.webhooks.effects import MAX_DEPTH
-from worker.webhooks.reactions import Reactor, reactors
+from worker.webhooks.reactions import Reactor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -58,9 +58,12 @@ def event(number: int = 1, *, kind: str = "get_model.succeeded", **more: Any) ->
 
 @pytest.fixture
 def reactor(redis: Redis, keys: Keys, tmp_path: Path) -> Reactor:
-    sources = integrations_of(tmp_path, FOLLOW).sources
-    (made,) = reactors(redis, keys, sources, retention_seconds=RETENTION_SECONDS)
-    return made
+    return reactor_of(redis, keys, tmp_path)
+
+
+def reactor_of(redis: Redis, keys: Keys, folder: Path) -> Reactor:
+    source = integrations_of(folder, FOLLOW).sources["follow"]
+    return Reactor(redis, keys, source, retention_seconds=RETENTION_SECONDS)
 
 
 async def handle(reactor: Reactor, found: dict[str, Any]) -> None:
@@ -174,10 +177,7 @@ async def test_reactions_begin_with_the_events_from_when_the_source_came(
 
 async def test_two_processes_react_once(redis: Redis, keys: Keys, tmp_path: Path) -> None:
     """And the second one goes on where the first one has stopped."""
-    sources = integrations_of(tmp_path, FOLLOW).sources
-    pair = [
-        reactors(redis, keys, sources, retention_seconds=RETENTION_SECONDS)[0] for _ in range(2)
-    ]
+    pair = [reactor_of(redis, keys, tmp_path) for _ in range(2)]
     async with running(pair[0]):
         await until_followed(redis, keys)
         async with running(pair[1]):

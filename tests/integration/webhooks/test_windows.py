@@ -21,7 +21,6 @@ from tests.integration.webhooks.posting import (
 from worker.webhooks import deliveries as bounds
 from worker.webhooks.deliveries import Deliveries, RuleResult
 from worker.webhooks.keys import open_window_key, window_key, windows_key
-from worker.webhooks.service import WebhookService
 from worker.webhooks.windows import MISSING_RULE_SECONDS, WindowCloser, Windows, close_window
 
 if TYPE_CHECKING:
@@ -262,26 +261,3 @@ async def test_the_closer_runs_until_it_is_told_to_stop(door: Door) -> None:
         stop.set()
         await task
     assert await door.redis.exists(open_window_key(door.keys, NAME)) == 0
-
-
-async def test_a_loop_that_breaks_begins_again_and_keeps_no_other_from_its_work(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.webhooks.service._PAUSE_SECONDS", 0.01)
-    runs = 0
-
-    class Broken:
-        async def run(self, stop: asyncio.Event) -> None:
-            nonlocal runs
-            runs += not stop.is_set()
-            raise ZeroDivisionError
-
-    service = WebhookService(door.receiver, [Broken(), door.closer])
-    stop = asyncio.Event()
-    task = asyncio.create_task(service.run(stop))
-    await door.send("uid-1", label(1))
-    async with asyncio.timeout(60):
-        while runs < 3 or not await door.commands():
-            await asyncio.sleep(0.05)
-        stop.set()
-        await task
