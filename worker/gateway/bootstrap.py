@@ -15,6 +15,7 @@ from worker.integrations.file import Integrations, load_integrations
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys
 from worker.queue.ledger.queries import LedgerReader
+from worker.sinks.service import SinkService
 from worker.webhooks.reactions import EVENTS_SCHEME, Reactor
 from worker.webhooks.receiving import WebhookReceiver
 from worker.webhooks.windows import WindowCloser
@@ -90,4 +91,6 @@ def create_services(
             services[f"reactions.{name}"] = Reactor(
                 redis, keys, source, retention_seconds=settings.delivery_retention_seconds
             )
+    if integrations.sinks:
+        services["sinks"] = SinkService(redis, keys, integrations.sinks)
     return services

@@ -1,0 +1,254 @@
+"""One delivery to an endpoint that does what it should not."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+from aiohttp.abc import ResolveResult
+
+from tests.integration.integrations.published import event_text
+from tests.integration.sinks.endpoints import Endpoint, never, sink_config, webhook
+from trainmaster_client.events import event_of
+from worker.sinks.addresses import Resolver
+from worker.sinks.destinations import Answer, DeliveryError
+from worker.sinks.webhook import ANSWER_BYTES, Webhook
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from trainmaster_client import Event
+
+TEXT = event_text("a", 1)
+
+
+def an_event() -> Event:
+    event = event_of(b"1-0", {b"event": TEXT})
+    assert event is not None
+    return event
+
+
+@asynccontextmanager
+async def opened(
+    folder: Path, url: str, resolver: Resolver | None = None, **told: Any
+) -> AsyncIterator[Webhook]:
+    config = sink_config("ops", folder, webhook=webhook(url, **told)).webhook
+    assert config is not None
+    destination = Webhook("ops", config, resolver=resolver)
+    try:
+        yield destination
+    finally:
+        await destination.close()
+
+
+async def send(destination: Webhook) -> Answer:
+    return await destination.send(an_event(), TEXT)
+
+
+class Changing(Resolver):
+    """Tells another address each time, as the owner of a name may."""
+
+    def __init__(self, *addresses: str) -> None:
+        super().__init__("changing")
+        self.addresses = list(addresses)
+        self.asked = 0
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Returns the next address."""
+        del family
+        self.asked += 1
+        address = self.addresses.pop(0) if len(self.addresses) > 1 else self.addresses[0]
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+        ]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "10.0.0.1",
+        "169.254.169.254",
+        "::1",
+        "::ffff:127.0.0.1",
+        "64:ff9b::7f00:1",
+        "fe80::1",
+    ],
+)
+async def test_a_name_that_leads_to_no_public_address_is_not_connected_to(
+    tmp_path: Path, address: str
+) -> None:
+    async with Endpoint().serving() as endpoint:
+        url = f"http://hook.example:{endpoint.port}/"
+        async with opened(tmp_path, url, Changing(address), allow_private=False) as destination:
+            with pytest.raises(DeliveryError, match="nothing was sent: its name leads to"):
+                await send(destination)
+    assert endpoint.asked == 0
+
+
+async def test_a_name_that_changes_its_address_after_the_check_is_not_connected_to(
+    tmp_path: Path,
+) -> None:
+    """There is no check before the connection that a second lookup could get around."""
+    async with Endpoint().serving() as endpoint:
+        resolver = Changing("93.184.216.34", "127.0.0.1")
+        # What any check that looked up the name beforehand would have seen.
+        assert (await resolver.resolve("hook.example"))[0]["host"] == "93.184.216.34"
+        url = f"http://hook.example:{endpoint.port}/"
+        async with opened(tmp_path, url, resolver, allow_private=False) as destination:
+            with pytest.raises(DeliveryError, match=r"its name leads to 127\.0\.0\.1"):
+                await send(destination)
+        assert resolver.asked == 2
+    assert endpoint.asked == 0
+
+
+async def test_a_name_of_this_machine_is_refused_by_the_true_resolver_too(tmp_path: Path) -> None:
+    async with Endpoint().serving() as endpoint:
+        url = f"http://localhost:{endpoint.port}/"
+        async with opened(tmp_path, url, allow_private=False) as destination:
+            with pytest.raises(DeliveryError, match="its name leads to"):
+                await send(destination)
+        async with opened(tmp_path, url) as destination:
+            assert (await send(destination)).told == "answered 200"
+    assert endpoint.asked == 1
+
+
+async def test_a_name_is_looked_up_once_for_a_connection_which_later_events_use(
+    tmp_path: Path,
+) -> None:
+    async with Endpoint().serving() as endpoint:
+        resolver = Changing("127.0.0.1", "10.255.255.1")
+        url = f"http://hook.example:{endpoint.port}/"
+        async with opened(tmp_path, url, resolver) as destination:
+            for _ in range(3):
+                await send(destination)
+    assert (resolver.asked, endpoint.asked) == (1, 3)
+    assert endpoint.received[0][0]["host"] == f"hook.example:{endpoint.port}"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(tmp_path: Path, status: int) -> None:
+    async with Endpoint().serving() as other:
+        redirecting = Endpoint(always=status, headers={"location": other.url})
+        async with redirecting.serving(), opened(tmp_path, redirecting.url) as destination:
+            with pytest.raises(DeliveryError, match="redirects are not followed"):
+                await send(destination)
+    assert other.asked == 0
+
+
+async def test_no_proxy_of_the_environment_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with Endpoint().serving() as endpoint, opened(tmp_path, endpoint.url) as destination:
+        assert (await send(destination)).told == "answered 200"
+
+
+async def test_an_answer_without_an_end_is_read_to_a_bound_and_no_longer_than_a_moment(
+    tmp_path: Path,
+) -> None:
+    async def flood(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * 65_536)
+
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=500)
+        await response.prepare(request)
+        while True:
+            await response.write(b"x")
+            await asyncio.sleep(0.05)
+
+    endpoint = Endpoint(answer=flood)
+    async with endpoint.serving(), opened(tmp_path, endpoint.url) as destination:
+        answer = await send(destination)
+        assert answer.told == "answered 200"
+        assert len(answer.body) < ANSWER_BYTES
+        endpoint.answer = drip
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(DeliveryError, match="answered 500"):
+            await send(destination)
+        assert asyncio.get_running_loop().time() - begun < 10
+        # Neither of the two answers is in the way of what follows.
+        endpoint.answer = None
+        assert (await send(destination)).body == "told"
+
+
+async def test_an_answer_that_never_comes_is_waited_for_no_longer_than_the_timeout(
+    tmp_path: Path,
+) -> None:
+    endpoint = Endpoint(answer=never)
+    async with endpoint.serving(), opened(tmp_path, endpoint.url, timeout_seconds=1) as destination:
+        with pytest.raises(DeliveryError, match="no answer within 1 s"):
+            await send(destination)
+
+
+async def test_an_answer_that_comes_before_the_body_was_read_counts(tmp_path: Path) -> None:
+    """It says 200: what it does with the body is its own affair."""
+
+    async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(lie, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, opened(tmp_path, f"http://127.0.0.1:{port}/") as destination:
+        for _ in range(5):
+            assert (await send(destination)).told == "answered 200"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1 2OO OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_answer_is_a_failure(tmp_path: Path, said: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, opened(tmp_path, f"http://127.0.0.1:{port}/hook?key=hidden") as destination:
+        with pytest.raises(DeliveryError) as caught:
+            await send(destination)
+    assert "hidden" not in str(caught.value)
+
+
+async def test_a_connection_that_the_endpoint_has_closed_costs_no_failure(tmp_path: Path) -> None:
+    async with Endpoint().serving() as endpoint, opened(tmp_path, endpoint.url) as destination:
+        await send(destination)
+        port = endpoint.port
+        async with asyncio.timeout(60):
+            while endpoint.asked < 1:
+                await asyncio.sleep(0.01)
+        again = Endpoint(port=port)
+    async with opened(tmp_path, again.url) as destination:
+        async with again.serving(reuse_address=True):
+            await send(destination)
+        async with again.serving(reuse_address=True):
+            await send(destination)
+    assert again.asked == 2
