@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 import click
+import uvloop
 
 from schemas.suggestions import unknown
 from schemas.wording import counted
@@ -193,7 +194,8 @@ def run() -> None:
         finally:
             await redis.aclose()
 
-    asyncio.run(serve())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve())
 
 
 def _sinks(ledger: LedgerContext) -> Mapping[str, SinkConfig]:

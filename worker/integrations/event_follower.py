@@ -307,6 +307,8 @@ class _Leadership:
 
     async def _wait_for_room(self) -> None:
         while len(self._window) >= WINDOW or self._bytes >= WINDOW_BYTES:
+            # In the time that this takes anything may be trimmed.
+            self._checked = False
             self._room.clear()
             await self._room.wait()
 
@@ -318,7 +320,8 @@ class _Leadership:
 
     async def _read_once(self) -> None:
         if self._checked:
-            # Nothing was behind us at the last look, so that nothing can have been trimmed since.
+            # Nothing came after our position at the last look, so that nothing of it can have been
+            # trimmed since.
             entries = await entries_after(
                 self._of.redis,
                 self._of.keys.events,
@@ -326,7 +329,7 @@ class _Leadership:
                 count=BATCH,
                 block_ms=BLOCK_MILLISECONDS,
             )
-            self._checked = False
+            self._checked = 0 < len(entries) < BATCH
             self._take(entries)
             return
         page = await self._store.read(self._read_to, BATCH)
