@@ -13,7 +13,7 @@ from worker.gateway.bootstrap import create_gateway, read_integrations
 from worker.gateway.middleware import Hardening, RawPaths
 from worker.gateway.openapi import document_commands
 from worker.gateway.problems import add_handlers
-from worker.gateway.routes import commands, dead_letters, health, holds, webhooks
+from worker.gateway.routes import bulk, commands, dead_letters, health, holds, webhooks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -58,7 +58,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     add_handlers(app)
-    for module in (commands, dead_letters, holds, webhooks, health):
+    for module in (bulk, commands, dead_letters, holds, webhooks, health):
         app.include_router(module.router)
     document_commands(app)
     return app

@@ -136,6 +136,13 @@ def invalid_parameters(problems: Sequence[Problem]) -> ProblemError:
     return ProblemError(422, "invalid_parameters", detail, problems=told)
 
 
+def no_filter() -> ProblemError:
+    """Returns the problem of a bulk act that says nothing of what it is for."""
+    return ProblemError(
+        422, "no_filter", "Say which are meant, by a filter, or all: true if really all are."
+    )
+
+
 def _said(message: str) -> str:
     return message.removeprefix("Input should ").removeprefix("Value error, ")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -86,7 +87,9 @@ def make_token(redis_url: str, keys: Keys) -> MakeToken:
             finally:
                 await redis.aclose()
 
-        return asyncio.run(create())
+        # A test that has a loop can't run another one itself.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(lambda: asyncio.run(create())).result()
 
     return make
 

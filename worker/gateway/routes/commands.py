@@ -26,6 +26,7 @@ from worker.gateway.bodies import (
     split_array,
 )
 from worker.gateway.gateway import Gateway, GatewayOf
+from worker.gateway.json_bodies import documented, json_body
 from worker.gateway.models import (
     Accepted,
     BatchAnswer,
@@ -177,10 +178,14 @@ async def cancel_command(
 
 @router.post(
     "/{command_id}/resolve",
-    responses={404: {"model": ProblemDetails}, 409: {"model": ProblemDetails}},
+    responses={409: {"model": ProblemDetails, "description": "The command is not in doubt."}},
+    openapi_extra=documented(ResolveBody),
 )
 async def resolve_command(
-    command_id: CommandIdOf, body: ResolveBody, gateway: GatewayOf, caller: Operates
+    command_id: CommandIdOf,
+    gateway: GatewayOf,
+    caller: Operates,
+    body: Annotated[ResolveBody, Depends(json_body(ResolveBody))],
 ) -> Resolved:
     """Settles a command in doubt: says whether its lost call created something.
 

@@ -24,7 +24,7 @@ from worker.gateway.letters import (
     state_of,
 )
 from worker.gateway.models import BulkAnswer, moment
-from worker.gateway.problems import ProblemDetails, ProblemError, json_response
+from worker.gateway.problems import ProblemDetails, ProblemError, json_response, no_filter
 from worker.queue.ledger.dead_letters import DeadLetter, DeadLetters, is_letter_key
 from worker.queue.ledger.replay import PERHAPS_DONE, Edit, Refusal
 
@@ -151,7 +151,7 @@ class LettersBody(BaseModel):
             names=None if self.keys is None else frozenset(self.keys),
         )
         if choice == LetterChoice() and not self.all:
-            raise unfiltered()
+            raise no_filter()
         return choice
 
 
@@ -171,13 +171,6 @@ class Replayed(BaseModel):
     deadline_dropped: bool = Field(description="Its deadline had passed.")
     may_be_done: bool = Field(
         description="Its outcome was unknown: what it creates may exist twice now."
-    )
-
-
-def unfiltered() -> ProblemError:
-    """Returns the problem of a bulk act that says nothing of what it is for."""
-    return ProblemError(
-        422, "no_filter", "Say which are meant, by a filter, or all: true if really all are."
     )
 
 

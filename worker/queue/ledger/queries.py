@@ -16,7 +16,7 @@ from worker.queue.ledger.models import LANES, Phase, RowState, read_phase
 from worker.queue.ledger.streams import entries_between, newest_entries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable
+    from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
     from redis.asyncio import Redis
 
@@ -158,6 +158,26 @@ class LedgerReader:
         if choice.of_ended:
             found = _newest(limit, [*found, *await self._ended(limit, choice)])
         return found
+
+    async def open_rows(self, choice: RowChoice) -> AsyncIterator[list[CommandStatus]]:
+        """Yields the rows that have not ended, in pages and in no order.
+
+        What is open all the while comes at least once, whatever else ends or moves meanwhile.
+        """
+        keys = self._keys
+        for due in (keys.due_interactive, keys.due_bulk, keys.due_suspect):
+            cursor = -1
+            while cursor:
+                cursor, scored = cast(
+                    "tuple[int, list[tuple[bytes, float]]]",
+                    await self._redis.zscan(due, max(cursor, 0), count=_PAGE),
+                )
+                rows = await self._read({_text(row_id): score for row_id, score in scored})
+                yield [row for row in rows if choice.fits(row)]
+
+    async def texts(self, row_ids: Sequence[str]) -> list[bytes | None]:
+        """Returns commands as they were sent, None where one has ended."""
+        return cast("list[bytes | None]", await self._redis.mget(map(self._keys.text, row_ids)))
 
     async def counts(self) -> dict[str, int]:
         """Returns the lengths of everything that can grow.

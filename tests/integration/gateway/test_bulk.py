@@ -1,0 +1,158 @@
+"""Many commands cancelled or sent again by a filter: what a dry run counts is what is done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from schemas.enums import Priority
+from tests.integration.ledger_acts import MODEL_UUID, new_command
+from worker.gateway.tokens import Scope
+from worker.queue.ledger.models import RowState
+from worker.queue.ledger.queries import LedgerReader
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from tests.gateway_process import GatewayServer
+    from tests.integration.gateway.conftest import Bury, MakeToken
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
+
+CANCEL = "/v1/commands/cancel"
+REPLAY = "/v1/commands/replay"
+
+
+async def accept_all(redis: Redis, ledger: Ledger) -> None:
+    """Accepts ten commands: two types, two lanes, two correlation ids, a minute apart."""
+    await redis.xgroup_create(ledger.keys.commands, "intake", mkstream=True)
+    commands = []
+    for number in range(10):
+        command = {"type": "get_model", "data": {"model_uuid": MODEL_UUID}}
+        text = orjson.dumps(command | {"correlationid": f"night-{number // 5}"})
+        entry = f"{(number + 1) * 60_000}-1".encode()
+        await redis.xadd(ledger.keys.commands, {"command": text}, id=entry)
+        commands.append(
+            new_command(
+                entry,
+                f"id-{number}",
+                command_type="get_model" if number % 2 else "list_models",
+                lane=Priority.BULK if number > 7 else Priority.INTERACTIVE,
+                text=text,
+            )
+        )
+    await ledger.accept(commands)
+
+
+async def states(redis: Redis, keys: Keys) -> Counter[str]:
+    reader = LedgerReader(redis, keys)
+    rows = [await reader.status(f"id-{number}") for number in range(10)]
+    return Counter(row.state for row in rows if row is not None)
+
+
+@pytest.mark.parametrize(
+    ("choice", "count"),
+    [
+        ({"all": True}, 10),
+        ({"type": "get_model"}, 5),
+        ({"correlationid": "night-1"}, 5),
+        ({"correlationid": "night-1", "type": "get_model"}, 3),
+        ({"ids": ["id-3", "id-4", "nobody"]}, 2),
+        ({"state": "accepted"}, 10),
+        ({"state": "running"}, 0),
+        ({"since": "2020-01-01T00:00:00Z"}, 10),
+        ({"until": "2020-01-01T00:00:00Z"}, 0),
+        ({"type": "unheard"}, 0),
+    ],
+    ids=str,
+)
+async def test_what_a_dry_run_counts_is_then_cancelled(
+    gateway: GatewayServer, redis: Redis, ledger: Ledger, choice: dict[str, Any], count: int
+) -> None:
+    await accept_all(redis, ledger)
+    dry = gateway.http.post(CANCEL, json=choice).json()
+    assert (dry["dry_run"], dry["matched"], dry["done"]) == (True, count, 0)
+    assert dry["outcomes"] == ({"accepted": count} if count else {})
+    assert await states(redis, ledger.keys) == {"accepted": 10}
+    done = gateway.http.post(CANCEL, json={**choice, "dry_run": False}).json()
+    assert (done["matched"], done["done"]) == (count, count)
+    assert sorted(done["ids"]) == sorted(dry["ids"])
+    found = await states(redis, ledger.keys)
+    assert (found["cancelled"], found["accepted"]) == (count, 10 - count)
+
+
+async def test_every_one_of_many_is_cancelled(
+    gateway: GatewayServer, redis: Redis, ledger: Ledger
+) -> None:
+    entry = b"1-1"
+    await redis.xadd(ledger.keys.commands, {"command": "{}"}, id=entry)
+    await redis.xgroup_create(ledger.keys.commands, "intake")
+    await ledger.accept([new_command(entry, f"id-{number:04}") for number in range(1500)])
+    done = gateway.http.post(CANCEL, json={"type": "get_model", "dry_run": False}).json()
+    assert (done["matched"], done["done"], len(done["ids"])) == (1500, 1500, 1000)
+    assert await redis.zcard(ledger.keys.due_interactive) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        (CANCEL, {}, "no_filter"),
+        (CANCEL, {"dry_run": False}, "no_filter"),
+        (REPLAY, {"dry_run": False}, "no_filter"),
+        (CANCEL, {"state": "failed"}, "invalid_parameters"),
+        (REPLAY, {"state": "running"}, "invalid_parameters"),
+        (CANCEL, {"tpye": "train"}, "invalid_parameters"),
+        (CANCEL, {"all": True, "dry_run": "false"}, "invalid_parameters"),
+        (CANCEL, {"since": "yesterday"}, "invalid_parameters"),
+        (CANCEL, {"ids": ["a"] * 10_001}, "invalid_parameters"),
+    ],
+)
+async def test_what_does_not_say_which_are_meant_does_nothing(
+    gateway: GatewayServer, redis: Redis, ledger: Ledger, path: str, body: Any, code: str
+) -> None:
+    await accept_all(redis, ledger)
+    refused = gateway.http.post(path, json=body)
+    assert (refused.status_code, refused.json()["code"]) == (422, code), refused.text
+    assert await states(redis, ledger.keys) == {"accepted": 10}
+
+
+def test_what_is_no_small_json_object_is_refused(gateway: GatewayServer) -> None:
+    json = {"content-type": "application/json"}
+    for body, status, code in (
+        (b"{", 400, "not_json"),
+        (b'{"all": true, "all": false}', 400, "not_json"),
+        (b"[]", 422, "invalid_parameters"),
+        (b"\xff", 400, "not_json"),
+        (b" " * 5_000_000, 413, "too_large"),
+    ):
+        refused = gateway.http.post(CANCEL, content=body, headers=json)
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
+    told = gateway.http.post(CANCEL, content=b"all=1", headers={"content-type": "text/plain"})
+    assert (told.status_code, told.json()["code"]) == (415, "media_type_not_taken")
+
+
+async def test_a_token_of_some_types_cancels_only_them(
+    gateway: GatewayServer, redis: Redis, ledger: Ledger, make_token: MakeToken
+) -> None:
+    await accept_all(redis, ledger)
+    with gateway.client(make_token(Scope.OPERATE, types=["get_model"])) as http:
+        done = http.post(CANCEL, json={"all": True, "dry_run": False}).json()
+        assert (done["matched"], done["done"]) == (5, 5)
+    assert (await states(redis, ledger.keys))[RowState.ACCEPTED] == 5
+
+
+def test_commands_that_failed_are_sent_again_by_filter(gateway: GatewayServer, bury: Bury) -> None:
+    for number in range(4):
+        bury(f"id-{number}", at_ms=(number + 1) * 1000)
+    bury("rejected", code="invalid_command", at_ms=9000)
+    bury("doubtful", code="outcome_unknown", at_ms=9001)
+    for dry_run in (True, False):
+        body = {"state": "failed", "dry_run": dry_run}
+        told = gateway.http.post(REPLAY, json=body).json()
+        assert (told["matched"], told["done"]) == (5, 0 if dry_run else 4)
+        assert told["outcomes"] == {"replayed": 4, "outcome_unknown": 1}
+    named = gateway.http.post(REPLAY, json={"ids": ["doubtful"], "dry_run": False}).json()
+    assert (named["matched"], named["done"]) == (1, 1)

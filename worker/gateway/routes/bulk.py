@@ -1,0 +1,152 @@
+"""`/v1/commands/cancel` and `/v1/commands/replay`: many commands at a time, by a filter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Final
+
+from fastapi import APIRouter, Depends
+
+from worker.gateway.access import Caller, Operates
+from worker.gateway.gateway import Gateway, GatewayOf
+from worker.gateway.json_bodies import documented, json_body
+from worker.gateway.letters import MAX_NAMED, LetterChoice, correlation_id_of, replay_all
+from worker.gateway.models import BulkAnswer, BulkBody
+from worker.gateway.problems import ProblemError, no_filter
+from worker.queue.ledger.cancellation import CancelStatus, cancel
+from worker.queue.ledger.models import RowState
+from worker.queue.ledger.queries import RowChoice
+from worker.queue.ledger.replay import Edit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from worker.queue.ledger.queries import CommandStatus
+
+router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
+
+_AT_A_TIME: Final = 16
+# Each may have a megabyte.
+_TEXTS: Final = 16
+_OPEN: Final = tuple(str(state) for state in RowState if not state.ended)
+_DEAD: Final = ("failed", "rejected")
+_DONE: Final = (CancelStatus.CANCELLED, CancelStatus.CANCELLING)
+
+BodyOf = Annotated[BulkBody, Depends(json_body(BulkBody))]
+
+
+@router.post("/cancel", openapi_extra=documented(BulkBody))
+async def cancel_commands(gateway: GatewayOf, caller: Operates, body: BodyOf) -> BulkAnswer:
+    """Cancels all commands that fit and have not ended; a dry run unless `dry_run` is false.
+
+    What was done at the API stays. Commands that no worker has read yet are not among them.
+    """
+    _check(body, _OPEN)
+    found: dict[str, str] = {}
+    async for row in _open_commands(gateway, caller, body):
+        # One that moves while all are read comes twice.
+        found[row.id] = row.state
+    if body.dry_run:
+        outcomes = Counter(found.values())
+    else:
+        outcomes = await _cancel_all(gateway, list(found))
+    return BulkAnswer(
+        dry_run=body.dry_run,
+        matched=len(found),
+        done=0 if body.dry_run else sum(outcomes[status] for status in _DONE),
+        outcomes=outcomes,
+        ids=list(found)[:MAX_NAMED],
+    )
+
+
+@router.post("/replay", openapi_extra=documented(BulkBody))
+async def replay_commands(gateway: GatewayOf, caller: Operates, body: BodyOf) -> BulkAnswer:
+    """Sends again all commands that failed or were rejected and fit; a dry run unless told not to.
+
+    They are those that have a dead letter. What would be rejected again stays, and so does what
+    may have been done (`outcome_unknown`), unless `ids` name it.
+    """
+    _check(body, _DEAD)
+    choice = LetterChoice(
+        state=body.state,
+        command_type=body.type,
+        correlation_id=body.correlationid,
+        since=body.since,
+        until=body.until,
+        names=None if body.ids is None else frozenset(body.ids),
+    )
+    return await replay_all(gateway, caller, choice, Edit(), dry_run=body.dry_run)
+
+
+def _check(body: BulkBody, states: Sequence[str]) -> None:
+    if body.is_unfiltered and not body.all:
+        raise no_filter()
+    if body.state is not None and body.state not in states:
+        raise ProblemError(
+            422, "invalid_parameters", f"state must be one of {', '.join(states)} here."
+        )
+
+
+async def _open_commands(
+    gateway: Gateway, caller: Caller, body: BulkBody
+) -> AsyncIterator[CommandStatus]:
+    """Yields the commands that fit; items of backfills are none."""
+    choice = RowChoice(
+        state=None if body.state is None else RowState(body.state), command_type=body.type
+    )
+    ids = None if body.ids is None else frozenset(body.ids)
+    async for page in gateway.reader.open_rows(choice):
+        rows = [
+            row
+            for row in page
+            if row.group is None
+            and not row.ended
+            and caller.sees(row.type)
+            and (ids is None or row.id in ids)
+            and _is_between(row, body)
+        ]
+        for row in rows if body.correlationid is None else await _of(gateway, rows, body):
+            yield row
+
+
+def _is_between(row: CommandStatus, body: BulkBody) -> bool:
+    since = 0 if body.since is None else body.since.timestamp() * 1000
+    until = float("inf") if body.until is None else body.until.timestamp() * 1000
+    return since <= row.accepted_at_ms < until
+
+
+async def _of(
+    gateway: Gateway, rows: Sequence[CommandStatus], body: BulkBody
+) -> list[CommandStatus]:
+    """Returns the rows of one correlation id, which stands only in the commands as sent."""
+    found: list[CommandStatus] = []
+    for start in range(0, len(rows), _TEXTS):
+        some = rows[start : start + _TEXTS]
+        texts = await gateway.reader.texts([row.id for row in some])
+        found += [
+            row
+            for row, text in zip(some, texts, strict=True)
+            if text is not None and correlation_id_of(text) == body.correlationid
+        ]
+    return found
+
+
+async def _cancel_all(gateway: Gateway, ids: Sequence[str]) -> Counter[str]:
+    outcomes: Counter[str] = Counter()
+    for start in range(0, len(ids), _AT_A_TIME):
+        some = ids[start : start + _AT_A_TIME]
+        done = await asyncio.gather(*(_cancel(gateway, command_id) for command_id in some))
+        outcomes.update(done)
+    return outcomes
+
+
+async def _cancel(gateway: Gateway, command_id: str) -> str:
+    outcome = await cancel(
+        gateway.redis,
+        gateway.keys,
+        command_id,
+        retention_seconds=gateway.settings.id_retention_seconds,
+        reply_retention_seconds=gateway.settings.event_retention_seconds,
+    )
+    return str(outcome.status)
