@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from schemas.events import Problem
 from schemas.json_text import encode_json
-from worker.integrations.expressions import Expression, ExpressionError, is_true
+from worker.integrations.expressions import Budget, Expression, ExpressionError, is_true
 from worker.integrations.patterns import TypePatterns
 from worker.integrations.templates import ROOTS, CommandTemplate, FieldError
 
@@ -211,9 +211,10 @@ class Rule(FilePart):
         """
         found: list[dict[str, Any]] = []
         size = 0
+        budget = Budget()
         for item in self._items(context):
             try:
-                command = self.command.render(context.root(item))
+                command = self.command.render(context.root(item), budget)
             except FieldError as exc:
                 field = f"command.{exc.path}" if exc.path else "command"
                 raise TemplateError(self.name, field, exc.message) from None

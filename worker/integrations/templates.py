@@ -16,7 +16,7 @@ from schemas.events import Problem
 from schemas.fields import fields_of
 from schemas.json_text import encode_json
 from schemas.parsing import InvalidCommandError
-from worker.integrations.expressions import Expression, ExpressionError
+from worker.integrations.expressions import Budget, Expression, ExpressionError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -80,13 +80,17 @@ class CommandTemplate:
         found = (each.names for _, each in _expressions(self.fields, ""))
         return frozenset().union(*found)
 
-    def render(self, root: Any) -> dict[str, Any]:
+    def render(self, root: Any, budget: Budget | None = None) -> dict[str, Any]:
         """Returns a command without an id, checked as if it came from a stream.
+
+        Args:
+            root: of the expressions.
+            budget: shared with other commands of the same delivery.
 
         Raises:
             FieldError: an expression can't be evaluated, or what it gives is not valid there.
         """
-        command = _without_null(_rendered(self.fields, root, ""))
+        command = _without_null(_Rendering(root, budget or Budget()).value(self.fields, ""))
         if isinstance(command.get("data"), dict):
             command["data"] = _without_null(command["data"])
         try:
@@ -214,20 +218,27 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from enumerate(value)
 
 
-def _rendered(value: Any, root: Any, path: str) -> Any:
-    if isinstance(value, Expression):
-        try:
-            return value.evaluate(root)
-        except ExpressionError as exc:
-            raise FieldError(path, str(exc)) from None
-    if isinstance(value, dict):
-        return {
-            name: _rendered(each, root, f"{path}.{name}" if path else name)
-            for name, each in value.items()
-        }
-    if isinstance(value, list):
-        return [_rendered(each, root, f"{path}.{at}") for at, each in enumerate(value)]
-    return value
+class _Rendering:
+    """Evaluates the expressions of a template on one root."""
+
+    def __init__(self, root: Any, budget: Budget) -> None:
+        self._root = root
+        self._budget = budget
+
+    def value(self, value: Any, path: str) -> Any:
+        if isinstance(value, Expression):
+            try:
+                return value.evaluate(self._root, self._budget)
+            except ExpressionError as exc:
+                raise FieldError(path, str(exc)) from None
+        if isinstance(value, dict):
+            return {
+                name: self.value(each, f"{path}.{name}" if path else name)
+                for name, each in value.items()
+            }
+        if isinstance(value, list):
+            return [self.value(each, f"{path}.{at}") for at, each in enumerate(value)]
+        return value
 
 
 def _sketched(value: Any, example: Any) -> Any:

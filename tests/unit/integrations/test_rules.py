@@ -188,6 +188,14 @@ def test_commands_that_are_too_large_in_all_are_refused() -> None:
         several.commands(context({"a": [1] * 1000, "b": large}))
 
 
+def test_the_commands_of_one_delivery_share_what_may_be_done_for_them() -> None:
+    template = {"type": "cancel", "data": {"command_id": "sort(body.b)[0]"}}
+    several = rule(for_each="body.a", command=template)
+    assert len(several.commands(context({"a": [1] * 100, "b": ["x"] * 1000}))) == 100
+    with pytest.raises(TemplateError, match="steps"):
+        several.commands(context({"a": [1] * 1000, "b": ["x"] * 1000}))
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [("a", "a"), (7, "7"), (0, "0"), (False, "false"), (["a", 1], '["a",1]'),
