@@ -23,9 +23,13 @@ from schemas.attributes import Attributes
 from schemas.commands import COMMAND_CLASSES
 from schemas.events import EVENT_DATA, ErrorCode
 from schemas.fields import data_classes, fields_of
+from tools.integrations_reference import FieldRow, field_rows
 from tools.settings_reference import SettingRow, gateway_rows, setting_rows
 from worker.cli.describe import submit_line
 from worker.cli.main import commands as console_script
+from worker.integrations.rules import Rule
+from worker.integrations.sink_config import SinkConfig
+from worker.integrations.sources import SOURCE_CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     from schemas.declaration import DeclaredCommand
 
 STALE: Final = 1
-PAGES: Final = ("contract.md", "settings.md", "cli.md")
+PAGES: Final = ("contract.md", "settings.md", "cli.md", "webhooks.md")
 
 _REGION: Final = re.compile(
     r"(?P<begin><!-- from the code: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end: (?P=name) -->)",
@@ -95,6 +99,42 @@ def _settings(rows: Iterator[SettingRow]) -> str:
             for row in rows
         ),
     )
+
+
+def sources_table() -> str:
+    """Returns the fields of a source, each with the schemes that have it."""
+    schemes: dict[FieldRow, list[str]] = {}
+    for scheme, source_class in SOURCE_CLASSES.items():
+        for row in field_rows(source_class):
+            schemes.setdefault(row, []).append(_code(scheme))
+    return _table(
+        ("Field", "Of", "Value", "Default", "Meaning"),
+        (
+            (_code(row.name), ", ".join(several), *_value_of(row))
+            for row, several in schemes.items()
+        ),
+    )
+
+
+def rules_table() -> str:
+    """Returns the fields of a rule."""
+    return _fields(field_rows(Rule, named=True))
+
+
+def sinks_table() -> str:
+    """Returns the fields of a sink."""
+    return _fields(field_rows(SinkConfig))
+
+
+def _fields(rows: Iterable[FieldRow]) -> str:
+    return _table(
+        ("Field", "Value", "Default", "Meaning"),
+        ((_code(row.name), *_value_of(row)) for row in rows),
+    )
+
+
+def _value_of(row: FieldRow) -> tuple[str, str, str]:
+    return row.kind, "required" if row.required else _code(row.default), row.meaning
 
 
 def errors_table() -> str:
@@ -250,6 +290,9 @@ def _code(text: str) -> str:
 REGIONS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_table,
     "gateway-settings": gateway_settings_table,
+    "sources": sources_table,
+    "rules": rules_table,
+    "sinks": sinks_table,
     "errors": errors_table,
     "attributes": attributes_table,
     "commands": commands_table,

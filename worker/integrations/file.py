@@ -13,10 +13,11 @@ from pydantic import ValidationError
 from schemas.events import ErrorCode, Problem
 from schemas.suggestions import closest, unknown
 from worker.errors import SettingError
-from worker.integrations.rules import NAME_PATTERN, FilePart, Rule
+from worker.integrations.rules import NAME_PATTERN, FilePart, Rule, template_problems
 from worker.integrations.secrets import Surroundings
 from worker.integrations.sink_config import SinkConfig
 from worker.integrations.sources import SOURCE_CLASSES, Source
+from worker.integrations.templates import CommandTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -138,6 +139,7 @@ class _Loader:
             return None
         found = self._part(source_class, where, name, table)
         if found is None:
+            self._check_templates(where, table)
             return None
         self._extend(where, found.problems())
         names: set[str] = set()
@@ -148,6 +150,15 @@ class _Loader:
                 self._add(of_rule, "name", "is that of an earlier rule, too; rename one")
             names.add(rule.name)
         return found
+
+    def _check_templates(self, where: str, table: dict[str, Any]) -> None:
+        """Names what is wrong with the templates of a source that has other problems."""
+        rules = table.get("rules")
+        for at, rule in enumerate(rules if isinstance(rules, list) else ()):
+            command = rule.get("command") if isinstance(rule, dict) else None
+            if isinstance(command, dict):
+                of_rule = f"{where[:-1]}.rules.{_rule_name(table, at)}]"
+                self._extend(of_rule, template_problems(CommandTemplate.read(command)))
 
     def _sink(self, name: str, table: dict[str, Any]) -> SinkConfig | None:
         where = f"[sinks.{name}]"

@@ -107,6 +107,12 @@ def _wrong(message: str) -> PydanticCustomError:
     return PydanticCustomError("rule", "{said}", {"said": message})
 
 
+def template_problems(template: CommandTemplate) -> Iterator[Problem]:
+    """Yields what is wrong with a template, each problem at its place in the rule."""
+    for problem in template.problems:
+        yield Problem(path=f"command.{problem.path}".rstrip("."), message=problem.message)
+
+
 RuleExpression = Annotated[InstanceOf[Expression], PlainValidator(_compile)]
 
 
@@ -126,8 +132,7 @@ class Coalesce(FilePart):
     """Joins the deliveries of one key in a window into one command."""
 
     key: RuleExpression = Field(
-        description="Expression: deliveries that give the same are joined, like "
-        "`body.payload.project_hash`."
+        description="Deliveries that give the same are joined, like `body.payload.project_hash`."
     )
     window_seconds: float = Field(
         ge=1, le=86_400, description="How long after the first delivery the command is made."
@@ -142,7 +147,7 @@ class Rule(FilePart):
         None, description="Types of events, one or a list; `*` stands for any text. Absent: all."
     )
     when: RuleExpression | None = Field(
-        None, description="Expression: the rule is for deliveries for which it gives something."
+        None, description="The rule is for deliveries for which it gives something."
     )
     allow: Annotated[list[str], Field(min_length=1)] | None = Field(
         None,
@@ -150,15 +155,15 @@ class Rule(FilePart):
     )
     project: RuleExpression | None = Field(
         None,
-        description="Expression: the delivery's project, which `allow` is about. With `encord` "
+        description="The delivery's project, which `allow` is about. With `encord` "
         "`body.payload.project_hash`.",
     )
     for_each: RuleExpression | None = Field(
-        None, description="Expression that gives a list: one command per element, as `item`."
+        None, description="A list: one command per element, as `item`."
     )
     key: RuleExpression | None = Field(
         None,
-        description="Expression: what the commands' ids derive from instead of the delivery's id, "
+        description="What the commands' ids derive from instead of the delivery's id, "
         "so that deliveries that give the same become one command.",
     )
     coalesce: Coalesce | None = Field(
@@ -227,8 +232,7 @@ class Rule(FilePart):
 
     def problems(self) -> Iterator[Problem]:
         """Yields what is wrong with the rule, seen as a whole."""
-        for problem in self.command.problems:
-            yield Problem(path=f"command.{problem.path}".rstrip("."), message=problem.message)
+        yield from template_problems(self.command)
         if self.for_each is None and "item" in self.command.names():
             yield Problem(path="command", message="reads item, which is there only with for_each")
         outside = (

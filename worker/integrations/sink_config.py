@@ -119,7 +119,7 @@ class BrokerSink(FilePart):
     )
     routing_key: EventExpression = Field(
         default_factory=lambda: Expression("type"),
-        description="Expression: what messages are routed by.",
+        description="What messages are routed by.",
     )
 
 
@@ -134,11 +134,13 @@ class SinkConfig(FilePart):
         None, description="Only events of commands with one of these as `replyto`."
     )
     when: EventExpression | None = Field(
-        None, description="Expression on the event: only events for which it gives something."
+        None, description="On the event: only events for which it gives something."
     )
-    webhook: WebhookSink | None = Field(None, description="See below.")
-    redis: RedisSink | None = Field(None, description="See below.")
-    broker: BrokerSink | None = Field(None, description="See below.")
+    webhook: WebhookSink | None = Field(
+        None, description="An endpoint that takes Standard Webhooks."
+    )
+    redis: RedisSink | None = Field(None, description="A stream or a list of a Redis.")
+    broker: BrokerSink | None = Field(None, description="A broker that kombu speaks to.")
 
     def problems(self) -> Iterator[Problem]:
         """Yields what is wrong with the sink, seen as a whole."""

@@ -389,6 +389,7 @@ def test_every_problem_of_a_file_is_told_at_once(tmp_path: Path) -> None:
     assert list(found) == [
         "[sources.encord] secrets[0]",
         f"{STOP} when",
+        f"{STOP} command.id",
         "[sources.b] scheme",
         "[sinks.c]",
     ]
