@@ -183,7 +183,7 @@ class Attributes(BaseModel):
     )
     replyto: ReplyTo | None = Field(
         default=None,
-        description="Events of this command also go to the stream of this name.",
+        description="Events of this command repeat it, and go to the stream of this name too.",
     )
     priority: PriorityOrDefault = Field(
         default=Priority.INTERACTIVE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -270,11 +271,13 @@ class _Sender:
                 env=self._environment,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
 
     def kill(self) -> None:
         assert self._process is not None
-        self._process.kill()
+        # All processes of it at once, and none of them may say a word.
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def end(self) -> None:

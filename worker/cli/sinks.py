@@ -26,7 +26,8 @@ from worker.sinks.destinations import Answer, DeliveryError
 try:
     from worker.integrations.file import load_integrations
     from worker.sinks import operations
-    from worker.sinks.service import SinkService
+    from worker.sinks.processes import Processes
+    from worker.sinks.service import SinkService, check_sinks
 except ModuleNotFoundError as exc:
     if exc.name is None or exc.name.partition(".")[0] in {"worker", "schemas"}:
         raise
@@ -35,7 +36,7 @@ except ModuleNotFoundError as exc:
     ) from exc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from redis.asyncio import Redis
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from worker.integrations.sink_config import SinkConfig
     from worker.sinks.operations import SinkStatus
 
+_MOST_PROCESSES: Final = 16
 _COLUMNS: Final = (
     Column("sink", shorten=True, least=12),
     Column("state"),
@@ -174,28 +176,42 @@ def try_out(*, ledger: LedgerContext, name: str, as_json: bool) -> None:
 
 
 @sinks.command()
-def run() -> None:
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    help="How many share the sinks.  [default: one for each sink, 16 at most]",
+)
+def run(processes: int | None) -> None:
     """Send events until told to stop, without HTTP."""
     settings = load_gateway_settings()
     configure(settings.log_level, settings.log_format)
-    ledger = LedgerContext(None, None)
-    found = _sinks(ledger)
+    found = _sinks(LedgerContext(None, None))
     if not found:
         raise click.UsageError("the file that TRAINMASTER_INTEGRATIONS_FILE names has no [sinks.…]")
+    keys = Keys(settings.namespace)
+    check_sinks(keys, found)
+    names = list(found)
 
-    async def serve() -> None:
+    async def serve(share: Sequence[str]) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         redis = connect(settings.redis_url.get_secret_value())
         try:
-            await SinkService(redis, Keys(settings.namespace), found).run(stop)
+            await SinkService(redis, keys, {name: found[name] for name in share}).run(stop)
         finally:
             await redis.aclose()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve())
+    def serve_share(share: Sequence[str]) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(share))
+
+    count = min(processes or _MOST_PROCESSES, len(names))
+    if count == 1:
+        serve_share(names)
+    else:
+        Processes([names[number::count] for number in range(count)], serve_share).run()
 
 
 def _sinks(ledger: LedgerContext) -> Mapping[str, SinkConfig]:

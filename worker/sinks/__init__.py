@@ -28,5 +28,6 @@ was replaced writes nothing: its scripts name the fencing token of the follower'
     deferred       what is put off, and the state of a sink, in Redis
     sender         sends, puts off, tries again, pauses
     service        runs the senders of a file
+    processes      runs each service in a process of its own
     operations     list, pause, resume, recover, test
 """

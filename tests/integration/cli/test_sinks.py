@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,9 @@ from tests.console import finish
 from tests.integration.integrations.published import publish, wait_until
 from tests.integration.sinks.endpoints import SECRET, Endpoint
 from worker.integrations.follower_store import follower_status
+from worker.integrations.keys import follower_key
+from worker.sinks.keys import unsent_key
+from worker.sinks.operations import pause
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,3 +123,68 @@ def test_wrong_names_and_files_are_told_in_one_line(sinks: Console, file: Path) 
     assert "[sinks.ops.webhook] url" in said.err
     said = sinks.run("sinks", "list", without=("TRAINMASTER_INTEGRATIONS_FILE",))
     assert said.code == 2
+
+
+def findings_of(said: Said) -> dict[str, tuple[str, str]]:
+    return {each["check"]: (each["level"], each["message"]) for each in said.lines}
+
+
+async def test_doctor_tells_of_sinks_that_do_not_run_are_paused_or_missed_events(
+    sinks: Console, file: Path, redis: Redis, keys: Keys
+) -> None:
+    assert not any(
+        name.startswith("sinks")
+        for name in findings_of(
+            sinks.run("doctor", "--json", without=("TRAINMASTER_INTEGRATIONS_FILE",))
+        )
+    )
+    write(file, "http://127.0.0.1:9/")
+    found = findings_of(await in_thread(sinks, "doctor", "--json"))
+    assert found["sinks.ops"][0] == "warn"
+    assert "nobody runs it" in found["sinks.ops"][1]
+    await pause(redis, keys, "ops", "night")
+    await redis.hset(
+        follower_key(keys, "sinks.ops"),
+        mapping={"missed": "7", "missed_at": str(int(time.time() * 1000))},
+    )
+    await redis.xadd(unsent_key(keys, "ops"), {"event": "{}", "entry": "1-0", "error": "no"})
+    found = findings_of(await in_thread(sinks, "doctor", "--json"))
+    assert "is paused: night" in found["sinks.ops"][1]
+    assert found["sinks.ops.missed"] == ("warn", "7 events deleted before it looked at them")
+    assert found["sinks.ops.unsent"][0] == "warn"
+    await asyncio.to_thread(file.write_text, "[sinks.ops", "utf-8")
+    found = findings_of(await in_thread(sinks, "doctor", "--json"))
+    assert found["sinks"][0] == "warn"
+
+
+async def test_a_process_of_a_sink_that_dies_is_replaced_and_all_end_together(
+    sinks: Console, file: Path, redis: Redis, keys: Keys
+) -> None:
+    async with Endpoint().serving() as first, Endpoint().serving() as second:
+        tables = []
+        for name, endpoint in (("one", first), ("two", second)):
+            write(file, endpoint.url)
+            tables.append(
+                (await asyncio.to_thread(file.read_text)).replace("sinks.ops", f"sinks.{name}")
+            )
+        await asyncio.to_thread(file.write_text, "".join(tables))
+        running = sinks.start("sinks", "run")
+        try:
+            leaders: dict[str, int] = {}
+            async with asyncio.timeout(120):
+                while len(leaders) < 2:
+                    for name in ("one", "two"):
+                        status = await follower_status(redis, keys, f"sinks.{name}")
+                        if status and status.leader:
+                            leaders[name] = int(status.leader.rpartition("-")[2])
+                    await asyncio.sleep(0.05)
+            assert len({running.pid, *leaders.values()}) == 3
+            os.kill(leaders["one"], signal.SIGKILL)
+            await publish(redis, keys, "a", range(3))
+            await wait_until(lambda: len(second.events()) == 3)
+            await wait_until(lambda: len(first.events()) == 3)
+        finally:
+            ended = await asyncio.to_thread(finish, running, signal.SIGTERM)
+    assert ended.code == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(leaders["two"], 0)

@@ -17,6 +17,7 @@ from worker.cli.doctor.checks import Finding, Level
 from worker.cli.doctor.ledger import check_ledger
 from worker.cli.doctor.machine import check_open_files, check_results
 from worker.cli.doctor.server import check_server
+from worker.cli.doctor.sinks import check_sinks
 from worker.cli.output import FAILED, open_console, print_json, safe_text
 from worker.environment import advice_on_unknown, load_settings, unknown_names
 from worker.errors import SettingError
@@ -114,6 +115,7 @@ def _check_ledger(ledger: LedgerContext, settings: Settings | None) -> list[Find
         return [
             *await check_server(redis, ledger.keys),
             *await check_ledger(redis, ledger.keys, _witness(settings)),
+            *await check_sinks(redis, ledger.keys),
         ]
 
     check = "redis.reachable"
