@@ -13,13 +13,33 @@ from worker.gateway.bootstrap import create_gateway, read_integrations
 from worker.gateway.middleware import Hardening, RawPaths
 from worker.gateway.openapi import document_commands
 from worker.gateway.problems import add_handlers
-from worker.gateway.routes import bulk, commands, dead_letters, health, holds, webhooks
+from worker.gateway.routes import (
+    bulk,
+    command_list,
+    commands,
+    dead_letters,
+    events,
+    health,
+    holds,
+    webhooks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from worker.gateway_settings import GatewaySettings
 
+# In the order in which the document has them; of two that fit a request the first serves it.
+ROUTES: Final = (
+    bulk,
+    commands,
+    command_list,
+    events,
+    dead_letters,
+    holds,
+    webhooks,
+    health,
+)
 DESCRIPTION: Final = (
     "Commands in, events out. What a command takes and gives back is the same on every way in; "
     "every error is a problem as RFC 9457 has it, with a code."
@@ -58,7 +78,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     add_handlers(app)
-    for module in (bulk, commands, dead_letters, holds, webhooks, health):
+    for module in ROUTES:
         app.include_router(module.router)
     document_commands(app)
     return app

@@ -8,7 +8,9 @@ from trainmaster_client import AsyncClient
 from worker.gateway.access import REMEMBER_SECONDS, Access, is_loopback
 from worker.gateway.gateway import Gateway
 from worker.gateway.limits import Backlog, RequestRates
-from worker.gateway.services import Services
+from worker.gateway.read_model.database import model_folder
+from worker.gateway.read_model.model import ReadModel
+from worker.gateway.services import Following, Services
 from worker.gateway.submission import Submitter
 from worker.gateway.tokens import Tokens
 from worker.integrations.file import Integrations, load_integrations
@@ -49,9 +51,16 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
     # Those who block on streams must not hold up requests.
     followers = connect(url)
     tokens = Tokens(redis, keys, remember_seconds=REMEMBER_SECONDS)
+    read_model = ReadModel(
+        followers,
+        keys,
+        model_folder(settings),
+        retention_seconds=settings.id_retention_seconds,
+    )
     client = AsyncClient(url, namespace=settings.namespace, patience_seconds=PATIENCE_SECONDS)
 
     async def close() -> None:
+        read_model.close()
         await client.close()
         await followers.aclose()
         await redis.aclose()
@@ -66,13 +75,17 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
         access=Access(tokens, is_open=is_loopback(settings.gateway_host)),
         rates=RequestRates(redis, keys, settings.gateway_requests_per_second),
         backlog=Backlog(redis, keys, settings.gateway_backlog),
+        read_model=read_model,
         webhooks=WebhookReceiver(
             redis,
             keys,
             integrations.sources,
             retention_seconds=settings.delivery_retention_seconds,
         ),
-        services=Services(create_services(settings, integrations, followers, keys)),
+        services=Services({
+            "read model": Following(read_model),
+            **create_services(settings, integrations, followers, keys),
+        }),
         close=close,
     )
 
@@ -83,6 +96,8 @@ def create_services(
     """Returns what runs beside the requests; each process has all, and leases say who leads."""
     sources = integrations.sources
     services: dict[str, Service] = {}
+    if integrations.sinks:
+        services["sinks"] = SinkService(redis, keys, integrations.sinks)
     if settings.integrations_file is not None:
         # Without sources too: windows of one that was removed end as dead letters.
         services["windows"] = WindowCloser(redis, keys, sources)

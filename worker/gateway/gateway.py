@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trainmaster_client import AsyncClient
     from worker.gateway.access import Access
     from worker.gateway.limits import Backlog, RequestRates
+    from worker.gateway.read_model.model import ReadModel
     from worker.gateway.services import Services
     from worker.gateway.submission import Submitter
     from worker.gateway_settings import GatewaySettings
@@ -36,6 +37,7 @@ class Gateway:
     access: Access
     rates: RequestRates
     backlog: Backlog
+    read_model: ReadModel
     webhooks: WebhookReceiver
     services: Services
     close: Callable[[], Awaitable[None]]

@@ -73,10 +73,9 @@ class CommandRow(BaseModel):
 
     id: str
     type: str
-    state: str
+    state: str = Field(description="Of its last event.")
     correlationid: str | None
-    replyto: str | None
-    attempts: int | None
+    attempts: int = Field(description="That failed, or brought the end.")
     accepted_at: datetime | None
     changed_at: datetime
     error: dict[str, Any] | None

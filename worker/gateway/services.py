@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from worker.integrations.event_follower import end_all
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from worker.gateway.read_model.model import ReadModel
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +28,24 @@ class Service(Protocol):
 
     async def run(self, stop: asyncio.Event) -> None:
         """Runs until `stop` is set; lives through the loss of Redis."""
+
+
+class Following:
+    """The read model as a service: it follows the events until it is told to stop."""
+
+    def __init__(self, model: ReadModel) -> None:
+        self._model = model
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follows until `stop` is set."""
+        following = asyncio.ensure_future(self._model.follow())
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                following.result()
+        finally:
+            await end_all([following, stopped])
 
 
 class Services:

@@ -1,0 +1,119 @@
+"""`GET /v1/commands`: lists and searches, answered from the read model."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from schemas.commands import COMMAND_CLASSES
+from schemas.suggestions import unknown
+from trainmaster_client import State
+from worker.gateway.access import Caller, needs
+from worker.gateway.gateway import GatewayOf
+from worker.gateway.models import CommandPage
+from worker.gateway.problems import ProblemDetails, ProblemError, json_response
+from worker.gateway.read_model.model import ModelUnavailableError
+from worker.gateway.read_model.queries import CommandFilter, CursorError
+from worker.gateway.read_model.rows import CommandRow
+from worker.gateway.tokens import Scope
+
+router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
+
+MOST: Final = 1_000
+
+
+class ListQuery(BaseModel):
+    """Which commands are wanted; all that are given must fit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: str | None = Field(None, description="Of the last event.")
+    type: str | None = Field(None, description="Of the command.")
+    correlationid: str | None = None
+    id: str | None = Field(None, description="What the id begins with.")
+    text: str | None = Field(None, max_length=200, description="Stands in the id or the error.")
+    since: AwareDatetime | None = Field(None, description="Changed at or after this time.")
+    until: AwareDatetime | None = Field(None, description="Changed before this time.")
+    limit: int = Field(100, ge=1, le=MOST)
+    cursor: str | None = Field(None, description="`next_cursor` of the page before.")
+
+
+@router.get(
+    "",
+    response_model=CommandPage,
+    responses={status: {"model": ProblemDetails} for status in (401, 403, 422, 503)},
+)
+async def list_commands(
+    gateway: GatewayOf,
+    caller: Annotated[Caller, Depends(needs(Scope.READ))],
+    asked: Annotated[ListQuery, Query()],
+) -> Response:
+    """Lists commands, newest first, by what their events have told.
+
+    It follows the events and is a moment behind them; one command by its id is never behind.
+    """
+    wanted = CommandFilter(
+        state=_known("state", asked.state, [str(each) for each in State]),
+        type=_known("command type", asked.type, COMMAND_CLASSES),
+        correlation_id=asked.correlationid,
+        id_prefix=asked.id,
+        since_ms=_milliseconds(asked.since),
+        until_ms=_milliseconds(asked.until),
+        text=asked.text,
+    )
+    token = caller.token
+    if token is not None and token.types and wanted.type not in token.types:
+        raise ProblemError(
+            403,
+            "forbidden",
+            f"This token is limited: name a type of {', '.join(sorted(token.types))}.",
+        )
+    try:
+        page = await gateway.read_model.query(wanted, asked.cursor, asked.limit)
+    except CursorError as exc:
+        raise ProblemError(422, "invalid_parameters", f"{exc}.") from None
+    except ModelUnavailableError:
+        raise ProblemError(
+            503,
+            "read_model_unavailable",
+            "The list is being made from the events; ask again in a moment.",
+            headers={"Retry-After": "1"},
+        ) from None
+    return json_response({
+        "items": [_item(row) for row in page.rows],
+        "next_cursor": page.next_cursor,
+    })
+
+
+def _item(row: CommandRow) -> dict[str, Any]:
+    error = None
+    if row.error_code is not None:
+        error = {"code": row.error_code, "message": row.error_message}
+    return {
+        "id": row.id,
+        "type": row.type,
+        "state": row.state,
+        "correlationid": row.correlation_id,
+        "attempts": row.attempts,
+        "accepted_at": _moment(row.accepted_at_ms),
+        "changed_at": _moment(row.changed_at_ms),
+        "error": error,
+    }
+
+
+def _known(what: str, value: str | None, known: Any) -> str | None:
+    if value is not None and value not in known:
+        raise ProblemError(422, "invalid_parameters", unknown(what, value, known))
+    return value
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _milliseconds(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp() * 1000)
