@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainmaster_client import AsyncClient
 from worker.gateway.access import REMEMBER_SECONDS, Access, is_loopback
+from worker.gateway.event_stream import EventStream
 from worker.gateway.gateway import Gateway
 from worker.gateway.limits import Backlog, RequestRates
 from worker.gateway.read_model.database import model_folder
@@ -57,9 +58,11 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
         model_folder(settings),
         retention_seconds=settings.id_retention_seconds,
     )
+    events = EventStream(followers, keys)
     client = AsyncClient(url, namespace=settings.namespace, patience_seconds=PATIENCE_SECONDS)
 
     async def close() -> None:
+        await events.close()
         read_model.close()
         await client.close()
         await followers.aclose()
@@ -76,6 +79,7 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
         rates=RequestRates(redis, keys, settings.gateway_requests_per_second),
         backlog=Backlog(redis, keys, settings.gateway_backlog),
         read_model=read_model,
+        events=events,
         webhooks=WebhookReceiver(
             redis,
             keys,
@@ -106,6 +110,4 @@ def create_services(
             services[f"reactions.{name}"] = Reactor(
                 redis, keys, source, retention_seconds=settings.delivery_retention_seconds
             )
-    if integrations.sinks:
-        services["sinks"] = SinkService(redis, keys, integrations.sinks)
     return services

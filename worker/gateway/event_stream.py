@@ -175,7 +175,7 @@ class EventStream:
             LastEventIdError: at the first step: `after` is no entry's id.
         """
         if after is not None:
-            _check_entry_id(after)
+            check_entry_id(after)
         watcher = _Watcher(wanted or EventFilter())
         self._users += 1
         try:
@@ -350,7 +350,12 @@ def _notice(name: str, said: str) -> bytes:
     return b"event: trainmaster.%b\ndata: %b\n\n" % (name.encode(), encode_json({"reason": said}))
 
 
-def _check_entry_id(text: str) -> None:
+def check_entry_id(text: str) -> None:
+    """Returns if a text names an event of the stream.
+
+    Raises:
+        LastEventIdError: it does not.
+    """
     found = _ENTRY_ID.fullmatch(text)
     if found is None or max(map(int, found.groups())) >= 2**64:
         raise LastEventIdError

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from trainmaster_client import AsyncClient
     from worker.gateway.access import Access
+    from worker.gateway.event_stream import EventStream
     from worker.gateway.limits import Backlog, RequestRates
     from worker.gateway.read_model.model import ReadModel
     from worker.gateway.services import Services
@@ -38,6 +39,7 @@ class Gateway:
     rates: RequestRates
     backlog: Backlog
     read_model: ReadModel
+    events: EventStream
     webhooks: WebhookReceiver
     services: Services
     close: Callable[[], Awaitable[None]]

@@ -1,0 +1,65 @@
+"""`GET /v1/events`: the events as they come, as server-sent events."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Header, Query
+from starlette.responses import StreamingResponse
+
+from worker.gateway.access import Caller, needs
+from worker.gateway.event_stream import EventFilter, LastEventIdError, check_entry_id
+from worker.gateway.gateway import GatewayOf
+from worker.gateway.problems import ProblemDetails, ProblemError
+from worker.gateway.tokens import Scope
+from worker.integrations.patterns import Patterns
+
+router: Final = APIRouter(prefix="/v1/events", tags=["events"])
+
+# Proxies that collect answers would hold events back.
+_HEADERS: Final = {"X-Accel-Buffering": "no"}
+
+
+@router.get(
+    "",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        **{status: {"model": ProblemDetails} for status in (401, 403, 422, 503)},
+    },
+)
+async def watch_events(
+    gateway: GatewayOf,
+    caller: Annotated[Caller, Depends(needs(Scope.READ))],
+    type: Annotated[  # noqa: A002 - its name
+        list[str] | None,
+        Query(max_length=50, description="Patterns like `train.*` or `*.failed`; several are or."),
+    ] = None,
+    subject: Annotated[str | None, Query(description="The id of a command.")] = None,
+    correlationid: str | None = None,
+    last_event_id: Annotated[
+        str | None,
+        Header(description="Of the last event that is known; 0-0 for all that are kept."),
+    ] = None,
+) -> StreamingResponse:
+    """Streams events as they come: `id:` is where to go on, `event:` the type, `data:` the event.
+
+    Without `Last-Event-ID` it begins with what comes from now on.
+    """
+    if last_event_id is not None:
+        try:
+            check_entry_id(last_event_id)
+        except LastEventIdError as exc:
+            raise ProblemError(422, "invalid_parameters", f"Last-Event-ID {exc}.") from None
+    types = caller.token.types if caller.token is not None else frozenset()
+    wanted = EventFilter(
+        types=Patterns(type) if type else None,
+        subject=subject,
+        correlation_id=correlationid,
+        command_types=types or None,
+    )
+    return StreamingResponse(
+        gateway.events.events(wanted, last_event_id),
+        media_type="text/event-stream",
+        headers=_HEADERS,
+    )
