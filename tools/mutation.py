@@ -22,7 +22,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 MUTANTS: Final = ROOT / "mutants"
 MUTMUT: Final = Path(sys.executable).with_name("mutmut")
 # Small, and run first: with it mutmut makes all mutants and maps all tests.
-FIRST: Final = "worker.queue.outcome.*"
+FIRST: Final = "worker.queue.groups.*"
 # mutmut notes how pytest ended; these are its codes, all others are a test that failed.
 SURVIVED: Final = 0
 UNTESTED: Final = (5, 33)
