@@ -7,7 +7,7 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
-from jmespath.exceptions import JMESPathError, LexerError, ParseError
+from jmespath.exceptions import JMESPathError, JMESPathTypeError, LexerError, ParseError
 from jmespath.functions import Functions
 from jmespath.parser import Parser
 from jmespath.visitor import Options, TreeInterpreter
@@ -108,10 +108,8 @@ class Expression:
             raise
         except RecursionError:
             raise ExpressionError("is nested too deeply") from None
-        except (JMESPathError, ArithmeticError, AttributeError, LookupError, TypeError) as exc:
-            raise ExpressionError(_said(exc)) from None
-        except ValueError as exc:
-            raise ExpressionError(_said(exc)) from None
+        except (ValueError, ArithmeticError, AttributeError, LookupError, TypeError) as exc:
+            raise ExpressionError(f"can't be evaluated: {_said(exc)}") from None
         return found
 
 
@@ -192,8 +190,15 @@ def _check_call(node: Node) -> None:
 
 
 def _said(exc: Exception) -> str:
-    text = " ".join(str(exc).split())
-    return f"can't be evaluated: {text[:200]}" if text else "can't be evaluated"
+    """Returns what went wrong, without values: they may be of any size, and are others'."""
+    if isinstance(exc, JMESPathTypeError):
+        takes = " or ".join(exc.expected_types)
+        return f"{exc.function_name}() takes {takes}, and gets {exc.actual_type}"
+    if isinstance(exc, TypeError):
+        return "it compares or sorts what has no order, like a number and a text"
+    if isinstance(exc, ArithmeticError):
+        return "a number is out of range"
+    return "a value is none that JMESPath can work with"
 
 
 def _literal(value: Any) -> Node:

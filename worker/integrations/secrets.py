@@ -79,6 +79,9 @@ def _from_environment(name: str, environ: Mapping[str, str]) -> Secret:
 def _from_file(name: str, folder: Path) -> Secret:
     try:
         path = folder / Path(name).expanduser()
+        # Whoever opens a pipe waits for its writer.
+        if not path.is_file() and path.exists():
+            raise _wrong(f"{name} is no file")
         with path.open("rb") as file:
             found = file.read(MAX_SECRET_BYTES + 3)
     except (OSError, RuntimeError) as exc:

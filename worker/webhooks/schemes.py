@@ -53,7 +53,10 @@ class UnsupportedVersionError(Exception):
     """A delivery is genuine, and its envelope has a version that can't be read: answer 501."""
 
     def __init__(self, version: object) -> None:
-        super().__init__(f"the envelope has version {str(version)[:80]}, not {_ENCORD_VERSION}")
+        # Others wrote it, at any length.
+        known = isinstance(version, int) and 0 <= version < 1_000_000
+        shown = f"version {version}" if known else "a version that is no small number"
+        super().__init__(f"the envelope has {shown}; read is {_ENCORD_VERSION}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,10 @@ def test_for_each_gives_a_command_per_element_in_their_order() -> None:
         ({"when": "avg(body.a)"}, {"a": ["x"]}, "when", "can't be evaluated"),
         ({"when": "to_number(body.a)"}, {"a": "1e999"}, "when", "not finite"),
         ({"when": "ceil(to_number(body.a))"}, {"a": "1e999"}, "when", "can't be evaluated"),
+        ({"when": "abs(body.a)"}, {"a": [10**4000]}, "when", "takes number, and gets array"),
+        ({"when": "avg(body.a)"}, {"a": [10**4000]}, "when", "out of range"),
+        ({"command": {**CANCEL, "shop": "body.a"}}, {"uid": "a", "a": 10**4000}, "command.shop",
+         "must be an integer of 32 bits"),
         ({"project": "abs(body.a)", "allow": ["a"]}, {"a": "x"}, "project", "can't be evaluated"),
         ({"for_each": "body.a"}, {"uid": "a", "a": "x"}, "for_each", "must give a list"),
         ({"for_each": "body.a"}, {"uid": "a", "a": [1] * (MAX_COMMANDS + 1)}, "for_each",
@@ -198,7 +202,7 @@ def test_the_commands_of_one_delivery_share_what_may_be_done_for_them() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("a", "a"), (7, "7"), (0, "0"), (False, "false"), (["a", 1], '["a",1]'),
+    [("a", "a"), (7, "7"), (10**50, f"{10**50}"), (0, "0"), (False, "false"), (["a", 1], '["a",1]'),
      ({"a": 1}, '{"a":1}')],
 )  # fmt: skip
 def test_a_key_is_text_or_json(value: Any, text: str) -> None:
@@ -206,6 +210,17 @@ def test_a_key_is_text_or_json(value: Any, text: str) -> None:
     joined = rule(coalesce={"key": "body.k", "window_seconds": 60})
     assert joined.coalesce_key(context({"k": value})) == text
     assert (rule().key_of(context()), rule().coalesce_key(context())) == (None, None)
+
+
+def test_a_template_may_say_where_its_data_lie() -> None:
+    template = CommandTemplate.read({"type": "train", "dataref": "body.url"})
+    assert not template.problems
+    assert template.render({"body": {"url": "s3://a/b"}})["dataref"] == "s3://a/b"
+
+
+def test_a_number_with_thousands_of_digits_is_no_key() -> None:
+    with pytest.raises(TemplateError):
+        rule(key="body.k").key_of(context({"k": 10**4000}))
 
 
 @pytest.mark.parametrize("value", [None, "", [], {}, "x" * 1025])
@@ -235,6 +250,7 @@ PREDICT = {
         ({}, False),
         ({"data_uuid": f"'{PROJECT}'", "data_path": "'/a'"}, False),
         ({"data_uuid": f"'{PROJECT}'", "data_path": "body.e"}, True),
+        ({"data_uuid": "body.d", "iou_thresh": 0.1}, False),
         # Of another task.
         ({"data_uuid": "body.d", "iou_thresh": "body.e"}, False),
         ({"data_uuid": "body.d", "iou_thresh": "body.e", "task": "body.task"}, True),

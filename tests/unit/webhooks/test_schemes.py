@@ -263,6 +263,9 @@ def test_an_event_of_another_version_is_unsupported_if_anybody_reads_it() -> Non
     known = envelope(version=2, event_type="task_submitted_event")
     with pytest.raises(UnsupportedVersionError):
         verify(ENCORD, encord_headers(known), known, NOW)
+    huge = b'{"event_type":"task_submitted_event","version":1' + b"0" * 4000 + b"}"
+    with pytest.raises(UnsupportedVersionError, match="no small number"):
+        verify(ENCORD, encord_headers(huge), huge, NOW)
     # Of what is not genuine nothing is told.
     assert "does not hold" in refusal(reader, encord_headers(other, secret="no"), other)
 
