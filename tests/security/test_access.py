@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
+import httpx
 import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -17,6 +21,7 @@ from redis.retry import Retry
 from tests.acceptance.senders import foreign_celery
 from tests.console import Console
 from tests.faults.fleet import QUICK, WorkerProcess, wait_until
+from tests.gateway_process import GatewayProcess
 from tests.sandbox_process import SandboxProcess, running_sandbox
 from tests.security.access import GuardedRedis, refusals, rights_of
 from trainmaster_client import Client, ConsumerOptions, Event
@@ -75,6 +80,34 @@ STARTING = {
     "xtrim",
     "zrange",
 }
+DOOR_SECRET = "secret-of-a-door"
+INTEGRATIONS = """
+[sources.door]
+scheme = "hmac"
+secrets = [{ env = "DOOR_SECRET" }]
+header = "X-Sign"
+[[sources.door.rules]]
+name = "now"
+[sources.door.rules.command]
+type = "get_model"
+data.model_uuid = "'MODEL'"
+[[sources.door.rules]]
+name = "later"
+coalesce = { key = "body.key", window_seconds = 1 }
+[sources.door.rules.command]
+type = "get_model"
+data.model_uuid = "'MODEL'"
+[sources.follow]
+scheme = "events"
+[[sources.follow.rules]]
+name = "again"
+on = "get_model.succeeded"
+when = "starts_with(body.subject, 'door/now/')"
+[sources.follow.rules.command]
+type = "list_models"
+data.order_asc = true
+"""
+_CALL = re.compile(r"redis\.p?call\('([a-z]+)'(?:, '([a-z]+)')?")
 ENDS = ("succeeded", "failed", "cancelled", "rejected")
 PATIENCE_SECONDS = 120
 # For what need not come: the worker is asked to do more, or started anew, after it.
@@ -269,7 +302,59 @@ def test_a_program_that_embeds_the_client_has_the_rights_that_it_needs(guarded: 
     assert guarded.admin.xlen(f"{PREFIX}parked:service") == 1
 
 
-@pytest.mark.parametrize("user", ["worker", "producer", "celery-producer", "reader", "client"])
+def test_a_gateway_has_the_rights_that_it_needs(guarded: Guarded) -> None:
+    """It takes a command, a delivery, and what waits in a window; it reacts, and it cancels."""
+    wait_until(guarded.is_ready, PATIENCE_SECONDS, "the worker is ready")
+    file = guarded.folder / "integrations.toml"
+    file.write_text(INTEGRATIONS.replace("MODEL", guarded.model_uuid))
+    console = guarded.console("gateway")
+    console.environment |= {
+        "TRAINMASTER_INTEGRATIONS_FILE": str(file),
+        "TRAINMASTER_GATEWAY_FOLDER": str(guarded.folder / f"gateway-{guarded.rounds}"),
+        "DOOR_SECRET": DOOR_SECRET,
+    }
+    gateway = GatewayProcess(console, guarded.folder / "gateway.log")
+    gateway.start()
+    body = json.dumps({"key": f"key-{time.time_ns()}"}).encode()
+    signature = hmac.new(DOOR_SECRET.encode(), body, hashlib.sha256).hexdigest()
+    sleeper = {"type": "list_models", "data": {}, "notbefore": late()["notbefore"]}
+    with httpx.Client(base_url=gateway.url, timeout=60, trust_env=False) as http:
+        taken = http.post("/v1/webhooks/door", content=body, headers={"X-Sign": signature})
+        waits = http.post("/v1/commands", json=sleeper).json()["id"]
+        state = http.get(f"/v1/commands/{waits}")
+        cancelled = http.post(f"/v1/commands/{waits}/cancel")
+        ready = http.get("/readyz")
+
+    told = [taken.status_code, state.status_code, cancelled.status_code, ready.status_code]
+    assert told == [200, 200, 200, 200], [taken.text, state.text, cancelled.text, ready.text]
+    wait_until(
+        lambda: all(
+            f'"subject":"{one}' in stream
+            for stream in [str(guarded.admin.xrange(f"{PREFIX}events"))]
+            for one in ("door/now/", "door/later/", "follow/again/")
+        ),
+        PATIENCE_SECONDS,
+        "all that follows on the delivery has been accepted",
+    )
+    gateway.stop()
+    assert set(refusals(guarded.admin, "gateway")) <= HARMLESS
+
+
+def test_a_gateway_may_run_each_command_of_its_scripts() -> None:
+    """Those that write ask for each right by themselves, and would be refused whole."""
+    needed = {
+        f"{name}|{what}" if name == "xinfo" else name
+        for package in ("gateway", "webhooks", "integrations", "sinks")
+        for file in resources.files(f"worker.{package}").joinpath("scripts").iterdir()
+        if file.name.endswith(".lua")
+        for name, what in _CALL.findall(file.read_text("utf-8").lower())
+    }
+    assert needed <= set(rights_of("gateway"))
+
+
+@pytest.mark.parametrize(
+    "user", ["worker", "gateway", "producer", "celery-producer", "reader", "client"]
+)
 def test_no_user_leaves_its_namespace_or_its_part_in_it(guarded: Guarded, user: str) -> None:
     client = Redis.from_url(guarded.redis.url_of(user))
     attempts: list[tuple[str, ...]] = [
@@ -284,7 +369,7 @@ def test_no_user_leaves_its_namespace_or_its_part_in_it(guarded: Guarded, user: 
         ("CLIENT", "LIST"),
         ("SUBSCRIBE", "elsewhere"),
     ]
-    if user != "worker":
+    if user not in {"worker", "gateway"}:
         attempts += [("SET", f"{PREFIX}command:1", "x"), ("GET", f"{PREFIX}epoch")]
     if user == "reader":
         attempts += [
