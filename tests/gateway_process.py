@@ -71,8 +71,6 @@ class GatewayServer:
     def stop(self) -> None:
         """Ends it; requests that still wait are broken off."""
         self.http.close()
-        # Who waits for events would be waited for.
-        self._server.config.timeout_graceful_shutdown = 1
         self._server.should_exit = True
         self._thread.join(TIMEOUT_SECONDS)
         assert not self._thread.is_alive(), "the gateway did not end"

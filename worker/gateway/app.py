@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -13,6 +13,7 @@ from worker.gateway.bootstrap import create_gateway, read_integrations
 from worker.gateway.middleware import Hardening, RawPaths
 from worker.gateway.openapi import document_commands
 from worker.gateway.problems import add_handlers
+from worker.gateway.protocol import END_STREAMS
 from worker.gateway.routes import (
     bulk,
     command_list,
@@ -55,12 +56,12 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     integrations = read_integrations(settings)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         gateway = create_gateway(settings, integrations)
         app.state.gateway = gateway
         gateway.services.start()
         try:
-            yield
+            yield {END_STREAMS: gateway.events.end}
         finally:
             await gateway.services.stop()
             await gateway.close()

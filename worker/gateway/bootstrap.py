@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from trainmaster_client import AsyncClient
 from worker.gateway.access import REMEMBER_SECONDS, Access, is_loopback
 from worker.gateway.event_stream import EventStream
 from worker.gateway.gateway import Gateway
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 # Requests wait for a connection rather than open thousands.
 MAX_CONNECTIONS: Final = 256
-PATIENCE_SECONDS: Final = 5.0
 
 
 def read_integrations(settings: GatewaySettings) -> Integrations:
@@ -59,12 +57,10 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
         retention_seconds=settings.id_retention_seconds,
     )
     events = EventStream(followers, keys)
-    client = AsyncClient(url, namespace=settings.namespace, patience_seconds=PATIENCE_SECONDS)
 
     async def close() -> None:
         await events.close()
         read_model.close()
-        await client.close()
         await followers.aclose()
         await redis.aclose()
 
@@ -72,7 +68,6 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
         settings=settings,
         redis=redis,
         keys=keys,
-        client=client,
         reader=LedgerReader(redis, keys),
         submitter=Submitter(redis, keys),
         access=Access(tokens, is_open=is_loopback(settings.gateway_host)),

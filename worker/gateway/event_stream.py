@@ -27,7 +27,7 @@ from worker.queue.ledger.outage import Outage
 from worker.queue.ledger.streams import entries_after, entries_between, newest_entry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
     from redis.asyncio import Redis
 
@@ -111,6 +111,9 @@ class _Watcher:
             self._bytes += len(message)
         self._news.set()
 
+    def wake(self) -> None:
+        self._news.set()
+
     async def get(self, seconds: float) -> bytes:
         """Returns what waits, in pieces; nothing where nothing came in time, or any more."""
         with suppress(TimeoutError):
@@ -151,6 +154,7 @@ class EventStream:
         self._reader: asyncio.Task[None] | None = None
         self._outage = Outage()
         self._users = 0
+        self._is_ending = False
 
     @property
     def watchers(self) -> int:
@@ -159,7 +163,7 @@ class EventStream:
 
     async def events(
         self, wanted: EventFilter | None = None, after: str | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """Yields the bytes of server-sent events for one watcher, without an end.
 
         `id:` is the event's entry, `event:` its type and `data:` its JSON. `trainmaster.dropped` is
@@ -189,6 +193,8 @@ class EventStream:
                 elif watcher.is_dropped:
                     yield _notice("dropped", "the connection is too slow for these events")
                     return
+                elif self._is_ending:
+                    return
                 else:
                     yield _HEARTBEAT
         finally:
@@ -196,6 +202,12 @@ class EventStream:
             self._users -= 1
             if not self._users:
                 self._stop_reader()
+
+    def end(self) -> None:
+        """Ends the streams of all watchers: the process stops, and they come again elsewhere."""
+        self._is_ending = True
+        for watcher in self._watchers:
+            watcher.wake()
 
     async def close(self) -> None:
         """Stops reading; watchers get nothing more."""
@@ -209,7 +221,7 @@ class EventStream:
         known = after
         looked = after in {None, FIRST}
         joined = False
-        while not joined:
+        while not joined and not self._is_ending:
             pieces: list[bytes] = []
             try:
                 if not looked:

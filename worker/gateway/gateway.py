@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from trainmaster_client import AsyncClient
     from worker.gateway.access import Access
     from worker.gateway.event_stream import EventStream
     from worker.gateway.limits import Backlog, RequestRates
@@ -32,7 +31,6 @@ class Gateway:
     settings: GatewaySettings
     redis: Redis
     keys: Keys
-    client: AsyncClient
     reader: LedgerReader
     submitter: Submitter
     access: Access

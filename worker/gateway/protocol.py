@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES: Final = 65_536
 MAX_HEADERS: Final = 100
 HEAD_SECONDS: Final = 20.0
+# In the state that the application's lifespan yields: what ends its streams.
+END_STREAMS: Final = "end_streams"
 
 
 def bounded_protocol(max_connections: int) -> Callable[..., HttpToolsProtocol]:
@@ -86,6 +88,13 @@ class _BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self.transport.is_closing():
             super().on_message_complete()
+
+    def shutdown(self) -> None:
+        # What streams would be waited for, and broken off in the end.
+        end_streams = self.app_state.get(END_STREAMS)
+        if end_streams is not None:
+            end_streams()
+        super().shutdown()
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.ledger import Ledger
 
+YEAR_2200 = "2200-01-01T00:00:00Z"
 JSON = {"content-type": "application/json"}
 NDJSON = {"content-type": "application/x-ndjson"}
 
@@ -308,6 +310,36 @@ async def test_a_command_is_told_of_from_before_it_is_read_to_its_end(
     told = gateway.http.get(location, params={"wait": 30}).json()
     assert (told["id"], told["state"], told["type"]) == ("a/b c%2Fd", "cancelled", "get_model")
     assert told["ended_at"] is not None
+
+
+async def test_those_who_wait_are_answered_at_the_end_and_share_one_reader(
+    gateway: GatewayServer, redis: Redis, keys: Keys, ledger: Ledger
+) -> None:
+    await redis.xadd(keys.commands, {"command": good(id="long", notbefore=YEAR_2200)})
+    reader = LedgerReader(redis, keys)
+
+    async def accepted() -> bool:
+        return await reader.status("long") is not None
+
+    async with running(intake_of(redis, ledger).read):
+        await until(accepted)
+    before = int((await redis.info("clients"))["blocked_clients"])
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=90, trust_env=False) as http:
+        waiting = [
+            asyncio.ensure_future(http.get("/v1/commands/long", params={"wait": 60}))
+            for _ in range(50)
+        ]
+
+        async def all_wait() -> bool:
+            return bool(gateway.app.state.gateway.events.watchers == 50)
+
+        await until(all_wait)
+        assert (await redis.info("clients"))["blocked_clients"] <= before + 3
+        assert (await http.get("/v1/commands/long", params={"wait": 0.1})).status_code == 200
+        await http.post("/v1/commands/long/cancel")
+        answers = await asyncio.gather(*waiting)
+        late = await http.get("/v1/commands/long", params={"wait": 60})
+    assert {answer.json()["state"] for answer in (*answers, late)} == {"cancelled"}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.gateway_process import GatewayServer
+    from tests.integration.gateway.conftest import ServeGateway
     from worker.queue.ledger.keys import Keys
 
 
@@ -121,6 +122,26 @@ def test_a_token_that_is_limited_to_types_hears_of_no_others(
     ):
         messages = told(response, 2)
     assert [message["event"] for message in messages] == ["attach.succeeded"] * 2
+
+
+def test_a_gateway_that_stops_ends_the_streams_of_those_who_watch(
+    serve_gateway: ServeGateway,
+) -> None:
+    ended = threading.Event()
+    with serve_gateway() as gateway, gateway.client() as http:
+
+        def watch() -> None:
+            # A connection that is broken off raises.
+            with http.stream("GET", "/v1/events") as response:
+                response.read()
+            ended.set()
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        wait_until(lambda: gateway.app.state.gateway.events.watchers == 1, "a watcher")
+        gateway.stop()
+        watcher.join(60)
+        assert ended.is_set()
 
 
 @pytest.mark.parametrize("last", ["x", "1", "-1-0", f"{2**64}-0"])

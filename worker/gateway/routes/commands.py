@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import asyncio
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote, unquote
 from uuid import UUID
@@ -13,7 +14,7 @@ from starlette.responses import Response
 from schemas.attributes import is_valid_id
 from schemas.events import Problem
 from schemas.parsing import InvalidCommandError
-from trainmaster_client import WaitTimeoutError
+from trainmaster_client.events import ENDS
 from worker.encord.creation.resolution import Resolution, ResolveStatus, resolve
 from worker.gateway.access import Caller, Operates, Reads, Submits
 from worker.gateway.bodies import (
@@ -25,6 +26,7 @@ from worker.gateway.bodies import (
     read_lines,
     split_array,
 )
+from worker.gateway.event_stream import FIRST, EventFilter
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import documented, json_body
 from worker.gateway.models import (
@@ -45,8 +47,10 @@ from worker.gateway.problems import (
     status_of,
 )
 from worker.gateway.submission import Submission, SubmitStatus, prepare
+from worker.integrations.patterns import Patterns
 from worker.queue.ledger.cancellation import CancelStatus, cancel
 from worker.queue.ledger.connection import PASSING_TROUBLE
+from worker.queue.ledger.streams import newest_entry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
 router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
 
 MAX_WAIT_SECONDS: Final = 60.0
+_ENDS: Final = Patterns([f"*.{state}" for state in sorted(ENDS)])
 _CONFLICT: Final = (
     "The id {id!r} was used with another type or other data; send this under an id of its own."
 )
@@ -127,11 +132,7 @@ async def read_command(
     ] = 0,
 ) -> CommandView:
     """Tells how far a command is, and its result once it has succeeded."""
-    view = await _look(gateway, command_id)
-    if wait and (view is None or view.ended_at is None):
-        with suppress(WaitTimeoutError):
-            await gateway.client.wait(command_id, timeout=wait)
-        view = await _look(gateway, command_id) or view
+    view = await (_await_end(gateway, command_id, wait) if wait else _look(gateway, command_id))
     if view is None and await gateway.submitter.is_unread(command_id):
         view = _unread(command_id)
     if view is None:
@@ -353,6 +354,31 @@ def _refuse_key(key: str | None) -> None:
             "idempotency_key_for_many",
             "Idempotency-Key names one command; give each of many an id of its own.",
         )
+
+
+async def _await_end(gateway: Gateway, command_id: str, seconds: float) -> CommandView | None:
+    """Returns how far a command is once it has ended, or after so long.
+
+    All who wait share the one reader of the events that a process has.
+    """
+    newest = await newest_entry(gateway.redis, gateway.keys.events)
+    view = await _look(gateway, command_id)
+    if view is not None and view.ended_at is not None:
+        return view
+    after = FIRST if newest is None else newest[0].decode()
+    ends = EventFilter(types=_ENDS, subject=command_id)
+    with suppress(TimeoutError):
+        async with (
+            asyncio.timeout(seconds),
+            aclosing(gateway.events.events(ends, after)) as pieces,
+        ):
+            async for piece in pieces:
+                # A notice, of a gap say, is none of the end.
+                if b"\ndata:" in piece and (found := await _look(gateway, command_id)):
+                    view = found
+                    if view.ended_at is not None:
+                        return view
+    return await _look(gateway, command_id) or view
 
 
 async def _look(gateway: Gateway, command_id: str) -> CommandView | None:
