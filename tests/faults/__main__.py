@@ -39,6 +39,7 @@ from tests.faults.outages import (
 )
 from tests.faults.races import cancels, rate_limit, retry_after, stops
 from tests.faults.refusals import streams_used_up
+from tests.faults.sinks import sinks
 from tests.faults.storms import crashes
 from tests.faults.trainings import trainings
 from tests.faults.waits import waiting_trainings
@@ -101,6 +102,7 @@ SCENARIOS: dict[str, Scenario] = {
     "deliveries": lambda at, seed: deliveries(at, seed, 10_000, 40),
     # Without kills, at a pace that leaves the machine idle: how long an answer takes.
     "deliveries-paced": lambda at, seed: deliveries(at, seed, 1_000, 0, senders=100, per_second=50),
+    "sinks": lambda at, seed: sinks(at, seed, rounds=5, seconds=60, kills=2),
     "waits": lambda at, seed: waiting_trainings(at, seed, 10_000, 240),
 }
 
