@@ -34,6 +34,7 @@ SUBJECTS: Final = 200
 # Events that are published so soon before a kill, or so long after it, are not of a calm time.
 BEFORE_KILL_SECONDS: Final = 2.0
 AFTER_KILL_SECONDS: Final = 15.0
+WARM_SECONDS: Final = 3.0
 DRAIN_SECONDS: Final = 900.0
 _SECRET: Final = "whsec_" + base64.b64encode(b"k" * 32).decode()
 
@@ -77,7 +78,8 @@ class _Round:
         ]
 
     def _is_calm(self, at: float) -> bool:
-        return all(
+        # In its first seconds a process connects, and all beside it do so too.
+        return at > min(self.published.values()) + WARM_SECONDS and all(
             not kill - BEFORE_KILL_SECONDS < at < kill + AFTER_KILL_SECONDS for kill in self.kills
         )
 
