@@ -47,6 +47,7 @@ class RuleResult(StrEnum):
     NO_MATCH = "no_match"
     NOT_ALLOWED = "not_allowed"
     INVALID = "invalid"
+    UNREADABLE = "unreadable"
     LOOP = "loop"
 
 

@@ -105,7 +105,7 @@ def effects_of(
 
 
 def _unreadable(received: Received, problem: str) -> Effects:
-    record = RuleRecord("", RuleResult.INVALID, problem=problem)
+    record = RuleRecord("", RuleResult.UNREADABLE, problem=problem)
     letter = dead_letter(
         received.delivery.name,
         "command",

@@ -162,7 +162,7 @@ async def test_a_genuine_body_that_is_no_json_is_a_dead_letter(
     answer = await receiver.receive("encord", post.headers, post.body)
     again = await receiver.receive("encord", post.headers, post.body)
 
-    assert (answer.status, answer.outcome) == (200, "invalid")
+    assert (answer.status, answer.outcome) == (200, "unreadable")
     assert again.is_repeat
     (letter,) = await letters_in(redis, keys)
     assert letter["error"]["code"] == "not_json"
