@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -17,6 +17,18 @@ def _check_file(path: Path) -> Path:
     if not path.is_file():
         raise PydanticCustomError("file", "names a file that is not there")
     return path
+
+
+def _check_uploads(location: str) -> str:
+    if "://" in location:
+        return location.rstrip("/")
+    try:
+        folder = Path(location).expanduser().absolute()
+    except RuntimeError as exc:
+        raise PydanticCustomError("home", "names a home that is not there") from exc
+    if folder.exists() and not folder.is_dir():
+        raise PydanticCustomError("folder", "names something that is not a folder")
+    return str(folder)
 
 
 File = Annotated[HomePath, AfterValidator(_check_file)]
@@ -54,6 +66,18 @@ class GatewaySettings(LedgerSettings):
     )
     gateway_batch_items: int = count(
         100_000, ge=1, le=10_000_000, description="Most commands that one request may hold."
+    )
+    gateway_uploads: Annotated[str, AfterValidator(_check_uploads)] | None = Field(
+        None,
+        description="Where uploaded manifests are kept for workers: a folder below their data "
+        "roots, or a URL below one of their source URLs.",
+    )
+    gateway_upload_bytes: int = count(
+        1024 * MIB,
+        ge=1024,
+        le=1024 * 1024 * MIB,
+        unit="bytes",
+        description="Most that an uploaded manifest may have.",
     )
     gateway_connections: int = count(
         1_000, ge=1, le=100_000, description="Most requests that a gateway process has at a time."

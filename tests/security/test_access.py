@@ -324,7 +324,17 @@ def test_a_gateway_has_the_rights_that_it_needs(guarded: Guarded) -> None:
         state = http.get(f"/v1/commands/{waits}")
         cancelled = http.post(f"/v1/commands/{waits}/cancel")
         ready = http.get("/readyz")
+        looked = [
+            http.get(f"/v1/{each}") for each in ("dead-letters", "holds", "lanes", "backfills")
+        ]
+        acts = [
+            http.post("/v1/commands/cancel", json={"type": "list_models", "dry_run": False}),
+            http.post("/v1/commands/replay", json={"all": True}),
+            http.post("/v1/holds/release"),
+            http.post("/v1/lanes/bulk/resume"),
+        ]
 
+    assert [each.status_code for each in (*looked, *acts)] == [200] * 8
     told = [taken.status_code, state.status_code, cancelled.status_code, ready.status_code]
     assert told == [200, 200, 200, 200], [taken.text, state.text, cancelled.text, ready.text]
     wait_until(

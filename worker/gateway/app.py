@@ -15,6 +15,7 @@ from worker.gateway.openapi import document_commands
 from worker.gateway.problems import add_handlers
 from worker.gateway.protocol import END_STREAMS
 from worker.gateway.routes import (
+    backfills,
     bulk,
     command_list,
     commands,
@@ -36,6 +37,7 @@ ROUTES: Final = (
     commands,
     command_list,
     events,
+    backfills,
     dead_letters,
     holds,
     webhooks,

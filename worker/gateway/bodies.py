@@ -179,6 +179,17 @@ def binary_event(request: Request, body: bytes) -> bytes:
     return text + b',"data":' + body + b"}" if body.strip() else text + b"}"
 
 
+def idempotency_key(request: Request) -> str | None:
+    """Returns the header's value: a string of structured fields, or the bare word."""
+    said = request.headers.get("idempotency-key")
+    if said is None:
+        return None
+    said = said.strip()
+    if len(said) > 1 and said.startswith('"') and said.endswith('"'):
+        said = said[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    return said
+
+
 def _parameter(parameters: str, name: str) -> str | None:
     for each in parameters.split(";"):
         key, _, value = each.partition("=")

@@ -20,6 +20,14 @@ HTTP_ERRORS: Final = 400
 _REFERENCE: Final = "#/components/schemas/{model}"
 # What routes say of themselves, and who reads it here.
 _BODY: Final = "x-body"
+_IDEMPOTENT: Final = "x-idempotent"
+_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The command's id, where it has none of its own.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
 
 
 _PROBLEM: Final = {"schema": {"$ref": _REFERENCE.format(model="ProblemDetails")}}
@@ -77,6 +85,8 @@ def _add_commands(document: dict[str, Any]) -> None:
     many = {"type": "array", "items": one, "minItems": 1}
     for path in document["paths"].values():
         for operation in path.values():
+            if operation.pop(_IDEMPOTENT, None) is not None:
+                operation.setdefault("parameters", []).append(_KEY)
             if operation.pop(_BODY, None) is None:
                 continue
             operation["requestBody"] = {
@@ -88,13 +98,7 @@ def _add_commands(document: dict[str, Any]) -> None:
                     NDJSON[0]: {"schema": {"type": "string"}},
                 },
             }
-            operation.setdefault("parameters", []).append({
-                "name": "Idempotency-Key",
-                "in": "header",
-                "required": False,
-                "description": "The command's id, where it has none of its own.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-            })
+            operation.setdefault("parameters", []).append(_KEY)
 
 
 def _add_bodies(document: dict[str, Any]) -> None:

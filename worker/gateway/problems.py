@@ -46,7 +46,8 @@ _TITLES: Final = {
     429: "Too many requests",
     431: "The header is too large",
     500: "Internal error",
-    501: "Not taken by this version",
+    501: "Not taken by this version, or not set up",
+    502: "What stands behind the gateway can't be read",
     503: "Redis can't be reached",
 }
 
@@ -134,6 +135,17 @@ def invalid_parameters(problems: Sequence[Problem]) -> ProblemError:
     told = [Problem(path=each.path, message=_said(each.message)) for each in problems]
     detail = f"{told[0].path} {told[0].message}".strip()
     return ProblemError(422, "invalid_parameters", detail, problems=told)
+
+
+def conflict(command_id: str) -> ProblemError:
+    """Returns the problem of an id that names something else."""
+    return ProblemError(
+        422,
+        "idempotency_conflict",
+        f"The id {command_id!r} was used with another type or other data; send this under an id "
+        "of its own.",
+        problems=[Problem(path="id", message="was used with another type or other data")],
+    )
 
 
 def no_filter() -> ProblemError:

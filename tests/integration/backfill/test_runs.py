@@ -15,6 +15,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from tests.console import finish, running_worker, wait_until
+from tests.gateway_process import serving_gateway
 from tests.integration.backfill.studio import PICTURES_A_SEED
 from trainmaster_client import Client
 from worker.backfill.handler import SLICE_SECONDS
@@ -258,3 +259,45 @@ def test_a_queued_source_outside_the_data_roots_is_refused(studio: Studio, tmp_p
         wait_until(lambda: studio.states("outside")["failed"] == 1, "its end")
     (letter,) = studio.console.run("dead-letters", "show", "outside", "--json").lines
     assert "TRAINMASTER_DATA_ROOTS" in str(letter)
+
+
+def test_a_manifest_sent_over_http_is_predicted_and_its_results_come_back(studio: Studio) -> None:
+    """With absolute paths, for it lies elsewhere than the pictures; what fails is run again."""
+    pictures = list(studio.truth)[:6]
+    manifest = "\n".join(["file", *pictures, str(studio.folder / "missing.png")]).encode()
+    query = {**studio.asked, "task": "object_detection", "id": "over-http", "map": "data_path=file"}
+    with (
+        running_worker(studio.console, studio.folder / "worker.log"),
+        serving_gateway(
+            redis_url=studio.redis_url,
+            namespace=studio.console.namespace,
+            gateway_folder=studio.folder / "gateway",
+            gateway_uploads=str(studio.folder / "uploads"),
+        ) as gateway,
+    ):
+        path = "/v1/backfills"
+        begun = gateway.http.post(
+            path, params=query, content=manifest, headers={"content-type": "text/csv"}
+        )
+        assert begun.status_code == 202, begun.text
+
+        def has_ended(backfill_id: str) -> bool:
+            return bool(gateway.http.get(f"{path}/{backfill_id}").json().get("ended_at"))
+
+        wait_until(lambda: has_ended("over-http"), "the end of the backfill")
+        told = gateway.http.get(f"{path}/over-http").json()
+        assert (told["state"], told["succeeded"], told["failed"]) == ("succeeded", 6, 1)
+        files = gateway.http.get(f"{path}/over-http/results").json()["items"]
+        parts = [each for each in files if each["name"].startswith("parts/")]
+        lines = [
+            orjson.loads(line)
+            for part in parts
+            for line in gateway.http.get(part["location"]).iter_lines()
+        ]
+        assert sorted(line["item"] for line in lines) == list(range(7))
+        assert {line.get("data_path") for line in lines} >= set(pictures)
+
+        assert gateway.http.post(f"{path}/over-http/retry-failed").status_code == 202
+        wait_until(lambda: has_ended("over-http.retry"), "the end of the second run")
+        again = gateway.http.get(f"{path}/over-http.retry").json()
+        assert (again["succeeded"], again["failed"]) == (0, 1)

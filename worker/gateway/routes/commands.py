@@ -12,7 +12,6 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from schemas.attributes import is_valid_id
-from schemas.events import Problem
 from schemas.parsing import InvalidCommandError
 from trainmaster_client.events import ENDS
 from worker.encord.creation.resolution import Resolution, ResolveStatus, resolve
@@ -21,6 +20,7 @@ from worker.gateway.bodies import (
     BodyKind,
     Bounds,
     binary_event,
+    idempotency_key,
     kind_of,
     read_body,
     read_lines,
@@ -41,6 +41,7 @@ from worker.gateway.models import (
 from worker.gateway.problems import (
     ProblemDetails,
     ProblemError,
+    conflict,
     invalid_body,
     json_response,
     redis_away,
@@ -62,9 +63,6 @@ router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
 
 MAX_WAIT_SECONDS: Final = 60.0
 _ENDS: Final = Patterns([f"*.{state}" for state in sorted(ENDS)])
-_CONFLICT: Final = (
-    "The id {id!r} was used with another type or other data; send this under an id of its own."
-)
 
 
 def _read_id(command_id: Annotated[str, Path(description="Percent-encoded.")]) -> str:
@@ -102,7 +100,7 @@ async def submit_commands(request: Request, gateway: GatewayOf, caller: Submits)
     """
     await gateway.backlog.check()
     kind = kind_of(request)
-    key = _idempotency_key(request)
+    key = idempotency_key(request)
     bounds = Bounds(gateway.settings.gateway_body_bytes, gateway.settings.gateway_body_seconds)
     if kind is BodyKind.LINES:
         _refuse_key(key)
@@ -272,7 +270,7 @@ class _Batch:
             problem = redis_away().body()
             self._is_lost = True
         elif status is SubmitStatus.CONFLICT:
-            problem = _conflict(submission).body()
+            problem = conflict(submission.command_id).body()
         else:
             self._accepted += 1
             self._items.append(_accepted(submission, status))
@@ -301,7 +299,7 @@ async def _submit_one(gateway: Gateway, caller: Caller, raw: bytes, key: str | N
     caller.check_command(submission.command)
     (status,) = await gateway.submitter.submit([submission])
     if status is SubmitStatus.CONFLICT:
-        raise _conflict(submission)
+        raise conflict(submission.command_id)
     body = _accepted(submission, status)
     return json_response(body, 202, Location=body["location"])
 
@@ -324,27 +322,6 @@ def _accepted(submission: Submission, status: SubmitStatus) -> dict[str, Any]:
         "location": f"/v1/commands/{quote(submission.command_id, safe='')}",
         "duplicate": status is SubmitStatus.KNOWN,
     }
-
-
-def _conflict(submission: Submission) -> ProblemError:
-    detail = _CONFLICT.format(id=submission.command_id)
-    return ProblemError(
-        422,
-        "idempotency_conflict",
-        detail,
-        problems=[Problem(path="id", message="was used with another type or other data")],
-    )
-
-
-def _idempotency_key(request: Request) -> str | None:
-    """Returns the header's value: a string of structured fields, or the bare word."""
-    said = request.headers.get("idempotency-key")
-    if said is None:
-        return None
-    said = said.strip()
-    if len(said) > 1 and said.startswith('"') and said.endswith('"'):
-        said = said[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    return said
 
 
 def _refuse_key(key: str | None) -> None:

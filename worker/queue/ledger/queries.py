@@ -177,7 +177,10 @@ class LedgerReader:
 
     async def texts(self, row_ids: Sequence[str]) -> list[bytes | None]:
         """Returns commands as they were sent, None where one has ended."""
-        return cast("list[bytes | None]", await self._redis.mget(map(self._keys.text, row_ids)))
+        pipe = self._redis.pipeline(transaction=False)
+        for row_id in row_ids:
+            pipe.get(self._keys.text(row_id))
+        return cast("list[bytes | None]", await pipe.execute())
 
     async def counts(self) -> dict[str, int]:
         """Returns the lengths of everything that can grow.

@@ -1,0 +1,155 @@
+"""The files of a backfill's results: which there are, and their bytes as they are read."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, TypeVar
+
+import fsspec
+import structlog
+
+from worker.backfill.coco import PICTURES, RESULTS
+from worker.backfill.finalization import FAILURES, REPORT, SUMMARY
+from worker.backfill.parts import PARTS
+from worker.files.remote_files import open_remote
+from worker.gateway.problems import ProblemError
+from worker.redaction import redact_text
+from worker.thread_pools import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractContextManager
+
+    from worker.backfill.output import Output
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+_PIECE_BYTES: Final = 262_144
+_LAST_FILES: Final = (SUMMARY, FAILURES, REPORT, RESULTS, PICTURES)
+# Nothing else that may lie there is of the results, and no such name leads out of the folder.
+_PART: Final = re.compile(rf"{PARTS}/part-[0-9]{{1,12}}\.(jsonl|parquet)", re.ASCII)
+_TYPES: Final = {
+    ".jsonl": "application/x-ndjson",
+    ".parquet": "application/vnd.apache.parquet",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """A file of a backfill's results.
+
+    Attributes:
+        size: in bytes; None where its store does not tell.
+    """
+
+    name: str
+    size: int | None
+
+
+def media_type(name: str) -> str:
+    """Returns the media type of a file of results."""
+    suffix = Path(name).suffix
+    return _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+async def list_results(output: Output) -> list[ResultFile]:
+    """Returns the files that are there, the last ones first.
+
+    Raises:
+        ProblemError: the gateway can't read where they lie.
+    """
+    return await _reading(lambda: [*_listed(output, ""), *_listed(output, PARTS)])
+
+
+async def open_result(output: Output, name: str) -> tuple[AsyncIterator[bytes], int | None]:
+    """Returns the bytes of a file as they are read, and how many there are.
+
+    Raises:
+        ProblemError: there is no such file, or the gateway can't read it.
+    """
+    if not _is_result(name):
+        raise _unknown()
+    opening, size = await _reading(lambda: _opened(output, name))
+    # Opened before the answer begins: what can't be read is told, not cut.
+    file = await _reading(opening.__enter__)
+    return _pieces(opening, file), size
+
+
+def _is_result(name: str) -> bool:
+    return name in _LAST_FILES or _PART.fullmatch(name) is not None
+
+
+def _listed(output: Output, folder: str) -> list[ResultFile]:
+    location = output.path(folder) if folder else output.location
+    filesystem, root = fsspec.url_to_fs(location)
+    if not filesystem.exists(root):
+        return []
+    found = []
+    for entry in filesystem.ls(root, detail=True):
+        last = str(entry["name"]).rstrip("/").rpartition("/")[2]
+        name = f"{folder}/{last}" if folder else last
+        if entry.get("type") != "directory" and _is_result(name):
+            found.append(ResultFile(name, entry.get("size")))
+    return sorted(found, key=lambda each: each.name)
+
+
+def _opened(output: Output, name: str) -> tuple[AbstractContextManager[IO[bytes]], int | None]:
+    if output.folder is None:
+        return open_remote(output.path(name)), None
+    root = output.folder.resolve()
+    path = (output.folder / name).resolve()
+    if not path.is_relative_to(root):
+        raise FileNotFoundError
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError
+    return os.fdopen(descriptor, "rb"), status.st_size
+
+
+async def _pieces(
+    opening: AbstractContextManager[IO[bytes]], file: IO[bytes]
+) -> AsyncIterator[bytes]:
+    try:
+        while piece := await in_thread(file.read, _PIECE_BYTES):
+            yield piece
+    finally:
+        await in_thread(opening.__exit__, None, None, None)
+
+
+async def _reading(act: Callable[[], T]) -> T:
+    try:
+        return await in_thread(act)
+    except FileNotFoundError:
+        raise _unknown() from None
+    except Exception as exc:
+        # Every kind of store has errors of its own.
+        raise unreadable(exc) from exc
+
+
+def unreadable(error: Exception) -> ProblemError:
+    """Returns the problem of results that lie where the gateway can't read."""
+    log.warning("gateway.results_unreadable", error=redact_text(f"{type(error).__name__}: {error}"))
+    return ProblemError(
+        502,
+        "results_unreadable",
+        "The gateway can't read where the results lie; its log says why. It must reach the "
+        "workers' TRAINMASTER_RESULT_STORE.",
+    )
+
+
+def _unknown() -> ProblemError:
+    return ProblemError(
+        404,
+        "unknown_file",
+        "There is no such file of this backfill's results, not yet or not where the gateway can "
+        "read; GET …/results lists them.",
+    )
