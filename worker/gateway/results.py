@@ -19,7 +19,7 @@ from worker.backfill.parts import PARTS
 from worker.files.remote_files import open_remote
 from worker.gateway.problems import ProblemError
 from worker.redaction import redact_text
-from worker.thread_pools import in_thread
+from worker.thread_pools import ThreadPool, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+_closers: Final = ThreadPool("closing", 4)
 
 _PIECE_BYTES: Final = 262_144
 _LAST_FILES: Final = (SUMMARY, FAILURES, REPORT, RESULTS, PICTURES)
@@ -122,7 +124,9 @@ async def _pieces(
         while piece := await in_thread(file.read, _PIECE_BYTES):
             yield piece
     finally:
-        await in_thread(opening.__exit__, None, None, None)
+        # Whoever hangs up has this cancelled, and what is waited for with it; and a read that is
+        # under way may keep the file for a while.
+        _closers.submit(opening.__exit__, None, None, None)
 
 
 async def _reading(act: Callable[[], T]) -> T:
