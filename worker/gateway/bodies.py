@@ -107,7 +107,8 @@ async def read_parts(request: Request, bounds: Bounds) -> AsyncIterator[bytes]:
     stream = request.stream()
     while True:
         try:
-            part = await asyncio.wait_for(anext(stream, None), bounds.idle_seconds)
+            async with asyncio.timeout(bounds.idle_seconds):
+                part = await anext(stream, None)
         except TimeoutError:
             raise ProblemError(
                 408,

@@ -65,7 +65,7 @@ MAX_WAIT_SECONDS: Final = 60.0
 _ENDS: Final = Patterns([f"*.{state}" for state in sorted(ENDS)])
 
 
-def _read_id(command_id: Annotated[str, Path(description="Percent-encoded.")]) -> str:
+async def _read_id(command_id: Annotated[str, Path(description="Percent-encoded.")]) -> str:
     found = unquote(command_id, errors="replace")
     if not is_valid_id(found):
         raise ProblemError(404, "unknown_id", "No command has such an id.")

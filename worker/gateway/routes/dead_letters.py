@@ -174,7 +174,7 @@ class Replayed(BaseModel):
     )
 
 
-def _read_key(
+async def _read_key(
     key: Annotated[str, Path(description="The letter's key, or its command's id; encoded.")],
 ) -> str:
     return unquote(key, errors="replace")
