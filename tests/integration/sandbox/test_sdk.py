@@ -132,7 +132,7 @@ def training_uuid(sdk: Recorder, sandbox: dict[str, Any], model: Any, ontology: 
         pretrained_weights_type=None,
     )
     iteration = sdk.get_training_status(
-        model_uuid=model.model_group.model_uuid, training_uuid=created, timeout_seconds=120
+        model_uuid=model.model_group.model_uuid, training_uuid=created, timeout_seconds=600
     )
     assert iteration.training_uuid == created
     assert (iteration.batch_size, iteration.epochs) == (4, 1)
