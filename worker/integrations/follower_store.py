@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from worker.integrations.keys import follower_key
 from worker.queue.ledger.lua import load_script
+from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -73,7 +74,7 @@ class FollowerStatus:
         leader: the process that leads it; empty where none does.
         position: the last entry that is done with all before it.
         waiting: events that are not done; None if that is not known.
-        behind_seconds: age of the oldest event that is not done, by its position.
+        behind_seconds: age of the oldest event that is not done.
         missed: events that were trimmed before they were read.
     """
 
@@ -156,12 +157,16 @@ async def follower_status(redis: Redis, keys: Keys, name: str) -> FollowerStatus
     position, number = told.get("position", "0-0"), int(told.get("number", -1))
     caught_up = order_of(position) >= order_of(last_id)
     waiting = 0 if caught_up else max(added - number, 0) if number >= 0 else None
+    oldest_ms = now
+    if not caught_up:
+        for entry_id, _ in await entries_between(redis, keys.events, f"({position}", "+", count=1):
+            oldest_ms = order_of(entry_id.decode())[0]
     return FollowerStatus(
         name=name,
         leader=told.get("leader", "") if int(told.get("until", 0)) > now else "",
         position=position,
         waiting=waiting,
-        behind_seconds=0.0 if caught_up else max(now - order_of(position)[0], 0) / 1000,
+        behind_seconds=max(now - oldest_ms, 0) / 1000,
         seen_at_ms=int(told.get("seen", 0)),
         missed=int(told.get("missed", 0)),
         missed_at_ms=int(told["missed_at"]) if "missed_at" in told else None,

@@ -43,7 +43,7 @@ class SinkStatus:
     Attributes:
         destination: kind and host, and no secret.
         behind: events that it has not looked at; None if that is not known.
-        behind_seconds: age of what it looked at last, where it is behind.
+        behind_seconds: age of the oldest of these.
         waiting: events that failed, or stand behind such ones, and are tried again.
         unsent: events whose tries have ended.
         failed: attempts.

@@ -190,6 +190,23 @@ async def test_events_that_were_trimmed_unread_are_told_by_log_and_state(
     assert status.missed_at_ms is not None
 
 
+async def test_a_follower_is_behind_by_the_age_of_what_it_has_not_done(
+    redis: Redis, keys: Keys
+) -> None:
+    """Not by the time in which nothing happened before that."""
+    now_ms = (await redis.time())[0] * 1000
+    await redis.xadd(keys.events, {"event": "{}"}, id=f"{now_ms - 7_200_000}-0")
+    await begin(redis, keys)
+    status = await follower_status(redis, keys, "f")
+    assert status is not None
+    assert (status.waiting, status.behind_seconds) == (0, 0)
+    await redis.xadd(keys.events, {"event": "{}"}, id=f"{now_ms - 60_000}-0")
+    status = await follower_status(redis, keys, "f")
+    assert status is not None
+    assert status.waiting == 1
+    assert 59 < status.behind_seconds < 3_600
+
+
 async def test_a_stream_that_was_trimmed_behind_its_readers_lost_nothing(
     redis: Redis, keys: Keys
 ) -> None:

@@ -1,0 +1,74 @@
+"""What a sink keeps in Redis is written by whoever leads it, and by nobody who was replaced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trainmaster_client import Event
+from worker.integrations.follower_store import NOBODY, FollowerStore
+from worker.integrations.keys import follower_key
+from worker.sinks.deferred import Lane, SinkStore, Waiting
+from worker.sinks.keys import follower_name
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.queue.ledger.keys import Keys
+
+
+@pytest.fixture
+async def token(redis: Redis, keys: Keys) -> int:
+    follower = FollowerStore(redis, keys, follower_name("ops"))
+    return (await follower.lead(NOBODY, lease_ms=60_000, holder="me")).token
+
+
+def waiting(number: int = 1) -> Waiting:
+    attributes = {
+        "id": f"e{number}",
+        "type": "train.failed",
+        "subject": "a",
+        "time": "",
+        "data": {},
+    }
+    text = b'{"id":"e%d","type":"train.failed","subject":"a","time":"","data":{}}' % number
+    return Waiting(f"{number}-0", Event(f"{number}-0", attributes), text)
+
+
+async def test_a_leader_that_was_replaced_neither_puts_off_nor_settles(
+    redis: Redis, keys: Keys, token: int
+) -> None:
+    store = SinkStore(redis, keys, "ops")
+    assert await store.defer(token, waiting(1), Lane(tries=1, since_ms=5))
+    await redis.hincrby(follower_key(keys, follower_name("ops")), "token", 1)
+    assert not await store.defer(token, waiting(2), Lane(tries=1))
+    assert not await store.settle(token, waiting(1))
+    lanes = await store.load()
+    assert [each.entry_id for each in lanes["a"].entries] == ["1-0"]
+    assert (lanes["a"].tries, lanes["a"].since_ms) == (1, 5)
+
+
+async def test_what_waits_is_loaded_in_the_order_of_the_stream(
+    redis: Redis, keys: Keys, token: int
+) -> None:
+    store = SinkStore(redis, keys, "ops")
+    for number in (10, 9, 100, 2):
+        assert await store.defer(token, waiting(number), None)
+    lanes = await store.load()
+    assert [each.entry_id for each in lanes["a"].entries] == ["2-0", "9-0", "10-0", "100-0"]
+
+
+async def test_what_could_not_be_sent_is_recovered_by_its_own_time(
+    redis: Redis, keys: Keys, token: int
+) -> None:
+    store = SinkStore(redis, keys, "ops")
+    for number in (1, 50, 100):
+        assert await store.defer(token, waiting(number), None)
+        assert await store.settle(token, waiting(number), "refused")
+    # A repetition, whose first reply was lost, leaves no second one.
+    assert await store.settle(token, waiting(100), "refused")
+    assert await store.counts() == (0, 3)
+    assert await store.recover(50) == 2
+    assert await store.counts() == (2, 1)
+    assert (await store.state()).generation == 1
