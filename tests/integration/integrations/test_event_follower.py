@@ -125,6 +125,10 @@ async def test_what_a_killed_leader_had_in_hand_is_handled_again_in_order(
     await publish(redis, keys, "after", range(30))
     async with killed(EventFollower(redis, keys, "f", hang, concurrency=4)):
         await wait_until(lambda: len(first.of("after")) == 30)
+        # Of what is done only that counts before which all is done.
+        async with asyncio.timeout(60):
+            while (status := await follower_status(redis, keys, "f")) and status.waiting != 32:
+                await asyncio.sleep(0.01)
     async with following(EventFollower(redis, keys, "f", second, concurrency=4)):
         await wait_until(lambda: len(second.of("after")) == 30)
         await wait_until_recorded(redis, keys)
