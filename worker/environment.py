@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 # Settings of the console script and of tests that carry the prefix and are none of the worker's.
-_FOREIGN: Final = frozenset({"TRAINMASTER_STATE"})
+_FOREIGN: Final = frozenset({"TRAINMASTER_STATE", "TRAINMASTER_TOKEN", "TRAINMASTER_LISTEN_SECRET"})
 
 # Settings that have another name now, where the two resemble each other too little to be found.
 _RENAMED: Final = {"TRAINMASTER_PLACES": "TRAINMASTER_CONCURRENCY"}

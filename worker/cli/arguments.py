@@ -186,7 +186,7 @@ class KnownName(click.ParamType[str]):
 
 
 _TYPES: Final = list(COMMAND_CLASSES)
-_STATES: Final = [str(each) for each in EventState]
+EVENT_STATES: Final = [str(each) for each in EventState]
 
 COMMAND_TYPE: Final = KnownName("command type", _TYPES)
 
@@ -195,8 +195,8 @@ LETTER_TYPE: Final = KnownName("command type", [*_TYPES, UNREADABLE_TYPE])
 
 EVENT_TYPE: Final = KnownName(
     "event type",
-    [*_TYPES, UNREADABLE_TYPE, *_STATES],
-    [f"{each}.{state}" for each in (*_TYPES, UNREADABLE_TYPE) for state in _STATES],
+    [*_TYPES, UNREADABLE_TYPE, *EVENT_STATES],
+    [f"{each}.{state}" for each in (*_TYPES, UNREADABLE_TYPE) for state in EVENT_STATES],
 )
 
 ERROR_CODE: Final = KnownName("error code", [str(each) for each in ErrorCode])

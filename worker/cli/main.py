@@ -66,6 +66,9 @@ COMMANDS: Final = {
     ),
     "lanes": Listed("worker.cli.holds:lanes", "Show paused lanes, or resume one."),
     "list": Listed("worker.cli.status:list_commands", "List commands and how many there are."),
+    "listen": Listed(
+        "worker.cli.listen:listen", "Forward events to a URL, to develop what consumes them."
+    ),
     "resolve": Listed(
         "worker.cli.resolve:resolve",
         "Settle a command in doubt: say whether its lost call created something.",
@@ -78,6 +81,9 @@ COMMANDS: Final = {
     "webhooks": Listed(
         "worker.cli.webhooks:webhooks",
         "Look at deliveries, and check the file of webhooks and sinks.",
+    ),
+    "trigger": Listed(
+        "worker.cli.trigger:trigger", "Send a made-up event to a URL, to develop what consumes it."
     ),
     "worker": Listed("worker.cli.worker:worker", "Run commands until told to stop."),
 }

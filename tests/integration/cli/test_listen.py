@@ -1,0 +1,293 @@
+"""`trainmaster listen` and `trigger`: what a sink would send, to a server on this machine."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+import pytest
+import standardwebhooks
+
+from schemas.event_examples import event_types
+from tests.console import Said, finish, run_on_terminal, wait_until
+from tests.stream_events import event_text
+from tests.stub_api import Answer, StubApi, reply
+from worker.cli.forwarding import Forwarder
+from worker.embedded import EmbeddedRedis
+from worker.integrations.standard_webhooks import Secret
+from worker.queue.ledger.connection import connect
+from worker.queue.ledger.keys import Keys
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from tests.console import Console
+
+
+async def add(redis: Redis, keys: Keys, command_id: str, event_type: str, **told: Any) -> None:
+    await redis.xadd(keys.events, {"event": event_text(command_id, event_type, **told)})
+
+
+def received(stub: StubApi, secret: str) -> list[dict[str, Any]]:
+    """The events that came, each verified by the library of Standard Webhooks."""
+    verifier = standardwebhooks.Webhook(secret)
+    events = []
+    for each in stub.recorded:
+        event = cast("dict[str, Any]", verifier.verify(each.body, dict(each.headers)))
+        assert each.headers["webhook-id"] == event["id"]
+        assert each.headers["content-type"].startswith("application/cloudevents+json")
+        events.append(event)
+    return events
+
+
+@dataclass
+class Listening:
+    """A `listen --json` that is ready; its lines are read as they come."""
+
+    process: subprocess.Popen[str]
+    secret: str
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def until_lines(self, number: int) -> None:
+        wait_until(lambda: len(self.lines) >= number, f"{number} lines")
+
+
+@contextmanager
+def listening(console: Console, *options: str) -> Iterator[Listening]:
+    """Runs `listen` until the block ends; an interrupt ends it with 0."""
+    process = console.start("listen", "--json", *options)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    assert first, process.communicate()[1]
+    found = Listening(process, orjson.loads(first)["secret"])
+    reader = threading.Thread(
+        target=lambda: found.lines.extend(map(orjson.loads, iter(process.stdout.readline, "")))  # type: ignore[union-attr]
+    )
+    reader.start()
+    try:
+        yield found
+    finally:
+        process.send_signal(signal.SIGINT)
+        code = process.wait(60)
+        reader.join()
+        error = process.stderr.read() if process.stderr is not None else ""
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+    assert (code, "Traceback" in error) == (0, False), error
+
+
+async def test_what_comes_is_forwarded_signed_and_told(
+    console: Console, redis: Redis, keys: Keys, stub: StubApi
+) -> None:
+    await add(redis, keys, "before", "train.accepted")
+    stub.answers.extend([reply(204), reply(500), reply(404)])
+    with listening(console, "--forward-to", f"{stub.url}/hook?a=b") as listen:
+        for number, state in enumerate(("accepted", "retrying", "succeeded")):
+            await add(redis, keys, f"night-{number}", f"train.{state}", correlationid="東京")
+        listen.until_lines(3)
+    events = received(stub, listen.secret)
+    assert [event["subject"] for event in events] == ["night-0", "night-1", "night-2"]
+    assert events[0] == orjson.loads(event_text("night-0", "train.accepted", correlationid="東京"))
+    assert {each.target for each in stub.recorded} == {"/hook?a=b"}
+    assert {each.connection for each in stub.recorded} == {1}, "one connection serves"
+    assert [line["status"] for line in listen.lines] == [204, 500, 404]
+    assert listen.lines[2]["type"] == "train.succeeded"
+
+
+async def test_only_the_types_that_are_wanted_are_forwarded(
+    console: Console, redis: Redis, keys: Keys, stub: StubApi
+) -> None:
+    types = ("--type", "attach", "--type", "failed", "--type", "train.acc*")
+    with listening(console, "--forward-to", str(stub.port), *types) as listen:
+        for event_type in (
+            "train.accepted",
+            "train.succeeded",
+            "predict.failed",
+            "attach.accepted",
+        ):
+            await add(redis, keys, "a", event_type)
+        listen.until_lines(3)
+    assert [line["type"] for line in listen.lines] == [
+        "train.accepted",
+        "predict.failed",
+        "attach.accepted",
+    ]
+
+
+async def test_it_can_begin_in_the_past_and_keep_its_secret(
+    console: Console, redis: Redis, keys: Keys, stub: StubApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = Secret.new().reveal()
+    await add(redis, keys, "before", "train.accepted")
+    monkeypatch.setitem(console.environment, "TRAINMASTER_LISTEN_SECRET", secret)
+    with listening(console, "--forward-to", stub.url, "--since", "1h") as listen:
+        listen.until_lines(1)
+        assert listen.secret == secret
+    assert [event["subject"] for event in received(stub, secret)] == ["before"]
+
+
+async def test_an_endpoint_that_is_down_is_told_and_the_next_events_come_all_the_same(
+    console: Console, redis: Redis, keys: Keys
+) -> None:
+    with StubApi() as stub:
+        port = stub.port
+    # Nobody listens there now.
+    with listening(console, "--forward-to", f"127.0.0.1:{port}/hook") as listen:
+        await add(redis, keys, "lost-1", "train.accepted")
+        await add(redis, keys, "lost-2", "train.accepted")
+        listen.until_lines(2)
+        first, second = listen.lines
+        assert (first["status"], second["status"]) == (None, None)
+        assert "refused" in first["error"] or "failed" in first["error"]
+        assert (first["attempts"], second["attempts"]) == (4, 1)
+        assert listen.process.poll() is None
+
+
+def test_an_endpoint_that_comes_back_gets_the_event_that_is_under_way(stub: StubApi) -> None:
+    stub.answers.extend([Answer(then="reset"), Answer(raw=b"no HTTP\r\n\r\n", then="close")])
+    pauses: list[float] = []
+    with Forwarder(stub.url, Secret.new(), pauses.append) as forwarder:
+        event = orjson.loads(event_text("a", "train.accepted"))
+        found = forwarder.send(event)
+        assert (found.status, found.attempts, len(pauses)) == (200, 3, 2)
+        # The next one has all its tries again.
+        stub.answers.extend([Answer(then="reset")] * 9)
+        assert forwarder.send(event).attempts == 4
+        assert forwarder.send(event).attempts == 1
+
+
+async def test_a_redis_that_is_away_is_waited_for(tmp_path: Path, stub: StubApi) -> None:
+    from tests.console import Console  # noqa: PLC0415 - the type alone is imported above
+
+    with EmbeddedRedis(tmp_path) as server:
+        redis, keys = connect(server.url), Keys("away")
+        with listening(Console(server.url, "away"), "--forward-to", stub.url) as listen:
+            await add(redis, keys, "before", "train.accepted")
+            listen.until_lines(1)
+            server.stop()
+            server.start()
+            await redis.connection_pool.disconnect()
+            await add(redis, keys, "after", "train.accepted")
+            listen.until_lines(2)
+        await redis.aclose()
+    assert [line["subject"] for line in listen.lines] == ["before", "after"]
+
+
+async def test_people_see_a_line_for_each_event(
+    console: Console, redis: Redis, keys: Keys, stub: StubApi
+) -> None:
+    process = console.start("listen", "--forward-to", stub.url)
+    assert process.stdout is not None
+    ready = [process.stdout.readline() for _ in range(2)]
+    assert stub.url in ready[0]
+    assert ready[1].startswith("whsec_")
+    await add(redis, keys, "night", "train.failed")
+    wait_until(lambda: bool(stub.recorded), "the event")
+    line = process.stdout.readline()
+    said = finish(process, signal.SIGINT)
+    assert said.code == 0
+    assert "train.failed  night" in line
+    assert "→ 200 (" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--forward-to", "ftp://x"], "no URL"),
+        (["--forward-to", "http://"], "no URL"),
+        (["--forward-to", "http://a b/"], "no URL"),
+        (["--forward-to", "http://u:hidden@x:99999999/"], "no URL"),
+        (["--forward-to", "1", "--type", "trian"], "'train'"),
+        (["--forward-to", "1", "--secret", "whsec_hidden!"], "base64"),
+        ([], "--forward-to"),
+    ],
+)
+def test_wrong_options_are_told_without_what_they_hide(
+    console: Console, options: list[str], said: str
+) -> None:
+    found = console.run("listen", *options)
+    assert found.code == 2
+    assert said in found.err
+    assert "hidden" not in found.err
+
+
+def trigger(console: Console, *arguments: str) -> Said:
+    return console.run("trigger", *arguments)
+
+
+async def test_a_made_up_event_goes_to_the_url_and_never_to_redis(
+    console: Console, redis: Redis, keys: Keys, stub: StubApi
+) -> None:
+    secret = Secret.new().reveal()
+    sent = trigger(
+        console, "train.succeeded", "--forward-to", stub.url, "--secret", secret, "subject=night-7",
+        "data.result.iteration.epochs=3", "correlationid=mine",
+    )  # fmt: skip
+    assert sent.code == 0, sent.err
+    assert "train.succeeded  night-7" in sent.out
+    (event,) = received(stub, secret)
+    assert (event["type"], event["subject"], event["correlationid"]) == (
+        "train.succeeded",
+        "night-7",
+        "mine",
+    )
+    assert event["data"]["result"]["iteration"]["epochs"] == 3
+    assert event["data"]["result"]["iteration"]["batch_size"] == 8, "the rest is the example's"
+    assert event["example"] is True
+    assert not [key async for key in redis.scan_iter(match=f"{keys.prefix}*".replace("{", "?"))]
+
+
+def test_an_answer_that_no_sink_takes_is_a_failure(console: Console, stub: StubApi) -> None:
+    secret = Secret.new().reveal()
+    options = ("--forward-to", stub.url, "--secret", secret, "--json")
+    stub.answers.extend([reply(302, location="/elsewhere"), reply(500)])
+    for status in (302, 500):
+        found = trigger(console, "train.failed", *options)
+        assert (found.code, found.lines[0]["status"]) == (1, status)
+    assert len(stub.recorded) == 2, (
+        "a redirect is not followed, and what was answered is not sent again"
+    )
+
+
+def test_without_a_url_the_event_is_printed_alone(console: Console) -> None:
+    shown = trigger(console, "attach.accepted")
+    assert orjson.loads(shown.out)["type"] == "attach.accepted"
+    assert shown.out.count("\n") > 3
+    assert len(trigger(console, "attach.accepted", "--json").lines) == 1
+    listed = trigger(console, "--list").out.split()
+    assert listed == event_types()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--list"),
+        (["train.succeded"], "'train.succeeded'"),
+        (["train"], "event type"),
+        (["train.failed", "data"], "key=value"),
+        (["train.failed", "--forward-to", "1"], "TRAINMASTER_LISTEN_SECRET"),
+    ],
+)
+def test_what_cannot_be_triggered_is_wrong_usage(
+    console: Console, arguments: list[str], said: str
+) -> None:
+    found = trigger(console, *arguments)
+    assert found.code == 2
+    assert said in found.err
+
+
+def test_on_a_terminal_the_answer_has_its_colour(console: Console, stub: StubApi) -> None:
+    secret = Secret.new().reveal()
+    options = ("--forward-to", stub.url, "--secret", secret)
+    shown = run_on_terminal(console, "trigger", "train.accepted", *options)
+    assert shown.code == 0
+    assert "→ 200" in shown.out

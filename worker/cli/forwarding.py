@@ -1,0 +1,214 @@
+"""Sends events to a URL as sinks do, for those who develop what is behind it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
+
+import click
+import httpx
+
+from schemas.json_text import encode_json
+from worker.cli.formatting import narrate
+from worker.cli.output import safe_text
+from worker.integrations.standard_webhooks import Secret, signed_headers
+from worker.redaction import redact_text, redact_url
+from worker.sinks.destinations import CONTENT_TYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from click import Context, Parameter
+    from rich.text import Text
+
+# As a sink's, unless its file says another.
+_TIMEOUT_SECONDS: Final = 15.0
+_MOST_BYTES: Final = 65_536
+# Who restarts a server while they work on it is back by then.
+_PAUSES_SECONDS: Final = (0.5, 1.0, 2.0)
+
+
+class ForwardUrl(click.ParamType[str]):
+    """Where events are sent: a URL, or the rest of one that begins with http://."""
+
+    name = "url"
+
+    def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> str:
+        """Returns the URL; what is none is wrong usage."""
+        if value.isascii() and value.isdigit():
+            value = f"localhost:{value}"
+        url = value if "://" in value else f"http://{value}"
+        try:
+            parts = urlsplit(url)
+            named = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+            known = bool(named and url.isprintable() and " " not in url and httpx.URL(url))
+        except (ValueError, httpx.InvalidURL):
+            known = False
+        if not known:
+            shown = redact_url(url)
+            self.fail(f"{shown!r} is no URL like http://localhost:8000/hook", param, ctx)
+        return url
+
+
+class SecretText(click.ParamType[Secret]):
+    """A secret of Standard Webhooks, as text."""
+
+    name = "secret"
+
+    def convert(self, value: str | Secret, param: Parameter | None, ctx: Context | None) -> Secret:
+        """Returns the secret; what is none is wrong usage, and is not repeated."""
+        if isinstance(value, Secret):
+            return value
+        try:
+            return Secret.parse(value.strip())
+        except ValueError as exc:
+            self.fail(f"the secret {exc}", param, ctx)
+
+
+forward_option: Final = click.option(
+    "--forward-to",
+    "forward_to",
+    type=ForwardUrl(),
+    required=True,
+    metavar="URL",
+    help="Where each event is sent by POST, like localhost:8000/hook.",
+)
+secret_option: Final = click.option(
+    "--secret",
+    type=SecretText(),
+    envvar="TRAINMASTER_LISTEN_SECRET",
+    metavar="whsec_…",
+    help="Sign with this; process lists show it, so prefer TRAINMASTER_LISTEN_SECRET.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """What became of one event that was sent.
+
+    Attributes:
+        status: of the answer; None where there was none.
+        said: what kept it from answering.
+        attempts: how often it was sent.
+    """
+
+    status: int | None
+    said: str
+    seconds: float
+    attempts: int
+
+    @property
+    def taken(self) -> bool:
+        """Whether a sink would be content with it."""
+        return self.status is not None and 200 <= self.status < 300
+
+
+class Forwarder:
+    """Sends events to one URL, one after the other.
+
+    Args:
+        url: where they go; it may be on this machine, unlike a sink's.
+        secret: that signs them.
+        pause: waits for so many seconds.
+    """
+
+    def __init__(
+        self, url: str, secret: Secret, pause: Callable[[float], object] = time.sleep
+    ) -> None:
+        self._url = url
+        self._secret = secret
+        self._pause = pause
+        self._is_down = False
+        self._http = httpx.Client(
+            timeout=_TIMEOUT_SECONDS, trust_env=False, follow_redirects=False, verify=True
+        )
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def send(self, event: Mapping[str, Any]) -> Forwarded:
+        """Sends an event; where nobody answers, again after a little while.
+
+        Only the first event that nobody answers is sent again: of a server that is down for long
+        the others are told at once.
+        """
+        body = encode_json(event)
+        pauses = () if self._is_down else _PAUSES_SECONDS
+        for attempt, pause in enumerate((*pauses, None), start=1):
+            begun = time.monotonic()
+            status, said = self._post(str(event["id"]), body)
+            found = Forwarded(status, said, time.monotonic() - begun, attempt)
+            self._is_down = status is None
+            if status is not None or pause is None:
+                return found
+            self._pause(pause)
+        raise AssertionError
+
+    def _post(self, message_id: str, body: bytes) -> tuple[int | None, str]:
+        headers = {
+            "content-type": CONTENT_TYPE,
+            "user-agent": f"trainmaster/{version('trainmaster')}",
+            **signed_headers([self._secret], message_id, int(time.time()), body),
+        }
+        try:
+            with self._http.stream("POST", self._url, content=body, headers=headers) as answer:
+                _drain(answer)
+                return answer.status_code, ""
+        except httpx.TimeoutException:
+            return None, f"no answer within {_TIMEOUT_SECONDS:g} s"
+        except httpx.HTTPError as exc:
+            return None, redact_text(" ".join(str(exc).split()) or type(exc).__name__)
+
+
+def _drain(answer: httpx.Response) -> None:
+    """Reads the body, which leaves the connection for the next event; a long one is left alone."""
+    size = 0
+    # Whatever becomes of the body: the event was taken, or was not, with the status.
+    with suppress(httpx.HTTPError):
+        for part in answer.iter_raw():
+            size += len(part)
+            if size > _MOST_BYTES:
+                return
+
+
+def narrate_forwarded(event: Mapping[str, Any], found: Forwarded) -> Text:
+    """Returns an event as a line, with what was answered to it."""
+    line = narrate(event)
+    line.append("  → ")
+    if found.status is None:
+        line.append(safe_text(found.said), style="red")
+    else:
+        style = "green" if found.taken else "red" if found.status >= 500 else "yellow"
+        line.append(str(found.status), style=style)
+        line.append(f" ({found.seconds * 1000:.0f} ms)", style="dim")
+    if found.attempts > 1:
+        line.append(f", sent {found.attempts} times")
+    return line
+
+
+def forwarded_for_machines(event: Mapping[str, Any], found: Forwarded) -> dict[str, Any]:
+    """Returns the same for `--json`."""
+    return {
+        "id": event["id"],
+        "type": event["type"],
+        "subject": event["subject"],
+        "status": found.status,
+        "error": found.said or None,
+        "seconds": round(found.seconds, 6),
+        "attempts": found.attempts,
+    }
