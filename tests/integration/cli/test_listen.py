@@ -13,11 +13,13 @@ import pytest
 import standardwebhooks
 
 from schemas.event_examples import event_types
-from tests.console import Said, finish, run_on_terminal, wait_until
+from tests.console import Console, Said, finish, run_on_terminal, wait_until
+from tests.gateway_process import running_gateway
 from tests.stream_events import event_text
 from tests.stub_api import Answer, StubApi, reply
 from worker.cli.forwarding import Forwarder
 from worker.embedded import EmbeddedRedis
+from worker.gateway.tokens import Scope, Tokens
 from worker.integrations.standard_webhooks import Secret
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from redis.asyncio import Redis
-
-    from tests.console import Console
 
 
 async def add(redis: Redis, keys: Keys, command_id: str, event_type: str, **told: Any) -> None:
@@ -166,8 +166,6 @@ def test_an_endpoint_that_comes_back_gets_the_event_that_is_under_way(stub: Stub
 
 
 async def test_a_redis_that_is_away_is_waited_for(tmp_path: Path, stub: StubApi) -> None:
-    from tests.console import Console  # noqa: PLC0415 - the type alone is imported above
-
     with EmbeddedRedis(tmp_path) as server:
         redis, keys = connect(server.url), Keys("away")
         with listening(Console(server.url, "away"), "--forward-to", stub.url) as listen:
@@ -291,3 +289,39 @@ def test_on_a_terminal_the_answer_has_its_colour(console: Console, stub: StubApi
     shown = run_on_terminal(console, "trigger", "train.accepted", *options)
     assert shown.code == 0
     assert "→ 200" in shown.out
+
+
+async def test_the_events_of_a_gateway_are_followed_over_its_restarts(
+    console: Console, redis: Redis, keys: Keys, stub: StubApi, tmp_path: Path
+) -> None:
+    _, secret = await Tokens(redis, keys).create("home", [Scope.READ])
+    with running_gateway(console, tmp_path / "gateway.log") as gateway:
+        home = Console("redis://127.0.0.1:1", "none", TRAINMASTER_TOKEN=secret)
+        options = ("--forward-to", stub.url, "--url", gateway.url, "--type", "train")
+        with listening(home, *options) as listen:
+            # A character at which others end a line.
+            await add(redis, keys, "first", "train.accepted", correlationid="a\u2028b")
+            await add(redis, keys, "unasked", "attach.accepted")
+            listen.until_lines(1)
+            gateway.kill()
+            await add(redis, keys, "meanwhile", "train.failed")
+            gateway.start()
+            listen.until_lines(2)
+            await add(redis, keys, "after", "train.accepted")
+            listen.until_lines(3)
+        events = received(stub, listen.secret)
+        assert [event["subject"] for event in events] == ["first", "meanwhile", "after"]
+        assert events[0]["correlationid"] == "a\u2028b"
+        for token, said in (("", "TRAINMASTER_TOKEN"), (f"{secret}x", "TRAINMASTER_TOKEN")):
+            refused = home.run("listen", *options, environment={"TRAINMASTER_TOKEN": token})
+            assert refused.code == 1
+            assert said in refused.err
+            assert secret not in refused.err
+
+
+def test_a_url_without_a_gateway_ends_it(console: Console, stub: StubApi) -> None:
+    stub.answers.extend([reply(404), reply(200), reply(302, location="/")])
+    for _ in range(3):
+        found = console.run("listen", "--forward-to", "1", "--url", stub.url)
+        assert found.code == 1
+        assert "no gateway" in found.err
