@@ -43,6 +43,16 @@ ROUTES: Final = (
     webhooks,
     health,
 )
+TAGS: Final = {
+    "commands": "Sent, followed, cancelled, resolved; many at a time by a filter.",
+    "events": "What becomes of commands, as it happens.",
+    "backfills": "Predictions on all items of a manifest, and their results.",
+    "dead letters": "What failed or was rejected: seen, sent again, deleted.",
+    "holds": "What keeps workers from claiming.",
+    "lanes": "The two queues; one in which nearly everything fails is paused.",
+    "webhooks": "Deliveries of other systems, which rules make commands of.",
+    "health": "For whoever watches the process.",
+}
 DESCRIPTION: Final = (
     "Commands in, events out. What a command takes and gives back is the same on every way in; "
     "every error is a problem as RFC 9457 has it, with a code."
@@ -78,6 +88,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,
+        openapi_tags=[{"name": name, "description": said} for name, said in TAGS.items()],
         generate_unique_id_function=lambda route: route.name,
     )
     add_handlers(app)
