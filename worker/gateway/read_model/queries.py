@@ -254,8 +254,9 @@ def _match(connection: sqlite3.Connection, text: str) -> str | None:
 
 
 def _beyond_newest(connection: sqlite3.Connection) -> int:
-    (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM commands").fetchone()
-    return int(last) + 1
+    # 0 where there is none: nobody looks for a row then.
+    (beyond,) = connection.execute("SELECT coalesce(max(seq) + 1, 0) FROM commands").fetchone()
+    return int(beyond)
 
 
 def _seq_of(connection: sqlite3.Connection, at: tuple[int, int]) -> int:
