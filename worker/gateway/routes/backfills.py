@@ -178,7 +178,7 @@ class PageQuery(BaseModel):
     cursor: str | None = Field(None, description="Of the page before.")
 
 
-def _read_id(backfill_id: Annotated[str, Path(description="Percent-encoded.")]) -> str:
+async def _read_id(backfill_id: Annotated[str, Path(description="Percent-encoded.")]) -> str:
     return unquote(backfill_id, errors="replace")
 
 
