@@ -164,6 +164,7 @@ class CallLog:
             "model_uuid": one.model_uuid,
             "iteration_policy": one.iteration_policy,
             "features_mapping": one.features_mapping,
+            "training_uuids": one.training_uuids,
             "fingerprint": _fingerprint(
                 one.project_uuid,
                 one.model_uuid,

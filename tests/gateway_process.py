@@ -121,9 +121,14 @@ class GatewayProcess:
                 env=self._environment,
             )
         process = self._process
-        wait_until(
-            lambda: process.poll() is not None or self._told_url(begin) is not None, "a gateway"
-        )
+        try:
+            wait_until(
+                lambda: process.poll() is not None or self._told_url(begin) is not None,
+                "a gateway",
+            )
+        except AssertionError:
+            process.kill()
+            raise
         url = self._told_url(begin)
         assert url is not None, self.log.read_text()
         self.url = url

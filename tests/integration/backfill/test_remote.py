@@ -1,4 +1,4 @@
-"""Backfills of pictures behind a URL: the reader lists the folder, the workers read its files."""
+"""Backfills of what lies behind a URL: a folder of pictures, and the manifest of a GitHub push."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from typing import TYPE_CHECKING
 
+import httpx
 import orjson
 
-from tests.console import Console, running_worker, wait_until
-from tests.web_server import serving
+from tests.console import TIMEOUT_SECONDS, Console, running_worker, wait_until
+from tests.gateway_process import running_gateway
+from tests.web_server import Bodies, serving
+from tests.webhook_examples import GITHUB_SECRET, push_example, pushed, signed_by_github
 from trainmaster_client import Client
 from worker.backfill.output import Output
 from worker.backfill.parts import read_records
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from tests.integration.backfill.studio import Studio
 
 LEAST_SCORE = 0.3
+REPOSITORY = "acme/street-data"
+COMMIT = "0a1b2c3d4e5f60718293a4b5c6d7e8f901234567"
 
 
 class Shelf(SimpleHTTPRequestHandler):
@@ -75,3 +80,54 @@ def test_a_remote_folder_is_predicted_on_like_a_local_one(studio: Studio, tmp_pa
     (problem,) = failed["data"]["error"]["problems"]
     assert problem["path"] == "data.source"
     assert "TRAINMASTER_SOURCE_URLS" in problem["message"]
+
+
+def test_a_push_to_github_becomes_one_backfill_of_the_manifest_at_its_commit(
+    studio: Studio, tmp_path: Path
+) -> None:
+    """By the file that the page about webhooks shows."""
+    items = [item["data_uuid"] for item in studio.sandbox.items()[:2]]
+    manifest = "\n".join(["data_uuid", *items, ""]).encode()
+    files = Bodies({f"{REPOSITORY}/{COMMIT}/manifest.csv": manifest})
+    secret = tmp_path / "github_webhook"
+    secret.write_text(f"{GITHUB_SECRET}\n", "utf-8")
+    body = pushed(COMMIT, REPOSITORY, "pictures/1.jpg", "manifest.csv")
+    # A branch that is made at the same commit is another delivery.
+    other = pushed(COMMIT, REPOSITORY, "manifest.csv")
+    sent = [("d-1", body), ("d-2", body), ("d-3", other)]
+    with files.serve() as server:
+        file = tmp_path / "integrations.toml"
+        file.write_text(push_example(studio.asked, secret, f"{server}/length"), "utf-8")
+        settings = studio.console.environment | {
+            "TRAINMASTER_NAMESPACE": "pushed",
+            "TRAINMASTER_INTEGRATIONS_FILE": str(file),
+            "TRAINMASTER_GATEWAY_FOLDER": str(tmp_path / "gateway"),
+            "TRAINMASTER_SOURCE_URLS": f"{server}/length/{REPOSITORY}/",
+        }
+        console = Console(studio.redis_url, "pushed", **settings)
+        with (
+            running_worker(console, tmp_path / "worker.log"),
+            running_gateway(console, tmp_path / "gateway.log") as gateway,
+            httpx.Client(base_url=gateway.url, timeout=TIMEOUT_SECONDS, trust_env=False) as http,
+        ):
+            answers = [
+                http.post(
+                    "/v1/webhooks/github", headers=signed_by_github(text, delivery), content=text
+                )
+                for delivery, text in sent
+            ]
+            ask = ("events", "--type", "backfill", "--json")
+            wait_until(
+                lambda: (
+                    {each["type"] for each in console.run(*ask).lines}
+                    & {"backfill.succeeded", "backfill.failed"}
+                ),
+                "the end of the backfill",
+            )
+            events = console.run(*ask).lines
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert [answer.json()["repeat"] for answer in answers] == [False, True, False]
+    assert [each["type"] for each in events].count("backfill.accepted") == 1
+    result = events[-1]["data"]["result"]
+    assert result["items"] == result["succeeded"] == len(items), events
+    assert {each["correlationid"] for each in events} == {COMMIT}
