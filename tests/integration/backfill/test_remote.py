@@ -117,11 +117,9 @@ def test_a_push_to_github_becomes_one_backfill_of_the_manifest_at_its_commit(
                 for delivery, text in sent
             ]
             ask = ("events", "--type", "backfill", "--json")
+            ends = {"backfill.succeeded", "backfill.failed"}
             wait_until(
-                lambda: (
-                    {each["type"] for each in console.run(*ask).lines}
-                    & {"backfill.succeeded", "backfill.failed"}
-                ),
+                lambda: any(each["type"] in ends for each in console.run(*ask).lines),
                 "the end of the backfill",
             )
             events = console.run(*ask).lines
