@@ -38,6 +38,7 @@ from tests.faults.outages import (
     wake_ups_blocked,
 )
 from tests.faults.races import cancels, rate_limit, retry_after, stops
+from tests.faults.reaction_chain import reaction_chain
 from tests.faults.refusals import streams_used_up
 from tests.faults.sinks import sinks
 from tests.faults.storms import crashes
@@ -103,6 +104,7 @@ SCENARIOS: dict[str, Scenario] = {
     # Without kills, at a pace that leaves the machine idle: how long an answer takes.
     "deliveries-paced": lambda at, seed: deliveries(at, seed, 1_000, 0, senders=100, per_second=50),
     "sinks": lambda at, seed: sinks(at, seed, rounds=5, seconds=60, kills=2),
+    "reaction-chain": lambda at, seed: reaction_chain(at, seed, 100, 20),
     "waits": lambda at, seed: waiting_trainings(at, seed, 10_000, 240),
 }
 

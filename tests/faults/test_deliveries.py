@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.deliveries import deliveries
+from tests.faults.reaction_chain import reaction_chain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,3 +20,12 @@ def test_each_delivery_becomes_its_commands_once_whoever_is_killed(
     found = deliveries(tmp_path, seed, 300, 4)
     assert found.holds, found.line()
     assert found.faults == 4
+
+
+@pytest.mark.parametrize("seed", [152])
+def test_each_push_is_trained_and_attached_once_whoever_is_killed(
+    tmp_path: Path, seed: int
+) -> None:
+    found = reaction_chain(tmp_path, seed, 8, 3)
+    assert found.holds, found.line()
+    assert found.faults == 3
