@@ -9,6 +9,7 @@ import argparse
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ from tests.faults.races import cancels, rate_limit, retry_after, stops
 from tests.faults.reaction_chain import reaction_chain
 from tests.faults.refusals import streams_used_up
 from tests.faults.sinks import sinks
+from tests.faults.soak import soak
 from tests.faults.storms import crashes
 from tests.faults.trainings import trainings
 from tests.faults.waits import waiting_trainings
@@ -106,13 +108,16 @@ SCENARIOS: dict[str, Scenario] = {
     "sinks": lambda at, seed: sinks(at, seed, rounds=5, seconds=60, kills=2),
     "reaction-chain": lambda at, seed: reaction_chain(at, seed, 100, 20),
     "waits": lambda at, seed: waiting_trainings(at, seed, 10_000, 240),
+    "soak": soak,
 }
+# An hour in which nothing breaks is for who asks for it.
+BY_NAME = frozenset({"soak"})
 
 
 def reports(seed: int, only: str) -> Iterator[Report]:
     """Yields the report of each scenario as it ends, crash places last."""
     for number, (name, scenario) in enumerate(SCENARIOS.items()):
-        if only in name:
+        if only == name or (only in name and name not in BY_NAME):
             with tempfile.TemporaryDirectory() as folder:
                 yield scenario(Path(folder), seed + number)
     places = [place for place in PLACES if only in f"place-{place}"]
@@ -131,7 +136,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of commands, faults and victims")
     parser.add_argument("--minutes", type=float, default=0, help="begin nothing new after so many")
     parser.add_argument("--only", default="", help="scenarios whose name holds this; place-… too")
+    parser.add_argument(
+        "--soak-minutes", type=float, default=60, help="of the soak, which runs by --only soak"
+    )
     options = parser.parse_args()
+    SCENARIOS["soak"] = partial(soak, minutes=options.soak_minutes)
     begun = time.monotonic()
     print(HEADER, flush=True)
     broken = run = 0

@@ -313,6 +313,9 @@ class _Run:
                 "again": self._sender.again,
                 "trainings": trainings.total(),
                 "attachments": attached.total(),
+                "doubts": sum(
+                    state(event) == "in_doubt" for each in audit.events.values() for event in each
+                ),
                 "settled by a person": len(self._person.work),
                 **{f"{what} kills": number for what, number in sorted(self.kills.items())},
                 "seconds": round(self._seconds),

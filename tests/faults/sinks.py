@@ -36,7 +36,7 @@ BEFORE_KILL_SECONDS: Final = 2.0
 AFTER_KILL_SECONDS: Final = 15.0
 WARM_SECONDS: Final = 3.0
 DRAIN_SECONDS: Final = 900.0
-_SECRET: Final = "whsec_" + base64.b64encode(b"k" * 32).decode()
+SINK_SECRET: Final = "whsec_" + base64.b64encode(b"k" * 32).decode()
 
 
 @dataclass
@@ -157,8 +157,8 @@ def _run(
 ) -> None:
     folder.mkdir(parents=True)
     with ExitStack() as stack:
-        good, ports = stack.enter_context(_endpoints(folder / "good.log", ("good",)))
-        bad, more = stack.enter_context(_endpoints(folder / "bad.log", one.kinds[1:]))
+        good, ports = stack.enter_context(open_endpoints(folder / "good.log", ("good",)))
+        bad, more = stack.enter_context(open_endpoints(folder / "bad.log", one.kinds[1:]))
         sender = _Sender(folder, url, one.namespace, ports | more)
         stack.callback(sender.end)
         sender.start()
@@ -217,9 +217,10 @@ def _publish(client: Redis, one: _Round, seconds: float, per_second: int) -> Non
 
 
 @contextmanager
-def _endpoints(
+def open_endpoints(
     log: Path, kinds: tuple[str, ...]
 ) -> Iterator[tuple[subprocess.Popen[str], dict[str, int]]]:
+    """Serves these kinds of endpoints; yields their process, and the port of each."""
     log.touch()
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.faults.endpoints", str(log), *kinds],
@@ -262,7 +263,7 @@ class _Sender:
             "TRAINMASTER_REDIS_URL": url,
             "TRAINMASTER_NAMESPACE": namespace,
             "TRAINMASTER_INTEGRATIONS_FILE": str(file),
-            "SINK_SECRET": _SECRET,
+            "SINK_SECRET": SINK_SECRET,
         }
         self._process: subprocess.Popen[bytes] | None = None
 
