@@ -10,12 +10,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+import httpx
 import orjson
 import pytest
 from redis import Redis
 
 from tests.console import TIMEOUT_SECONDS, Console, running_worker, wait_until
+from tests.gateway_process import GatewayProcess, running_gateway
 from tests.pages import README, install, snippet
 from tests.sandbox_process import SandboxProcess, running_sandbox
 from worker.cli.main import COMMANDS, PLUGIN_HELP
@@ -129,6 +132,68 @@ def test_the_snippet_for_node_runs_and_run_again_does_nothing_more(
         printed = system.run(["node", "first.mjs"], node_folder)
         assert "create_model.succeeded" in printed
     check_once(system, "model-from-node", before)
+
+
+@pytest.fixture(scope="module")
+def gateway(system: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """A gateway as the README starts it."""
+    folder = tmp_path_factory.mktemp("gateway")
+    with running_gateway(system.console, folder / "gateway.log") as running:
+        yield running
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not on PATH")
+def test_the_snippet_for_curl_runs_and_run_again_does_nothing_more(
+    system: System, gateway: GatewayProcess, tmp_path: Path
+) -> None:
+    before = system.models_created()
+    lines = snippet(README, "sh", "curl").replace("http://127.0.0.1:8080", gateway.url)
+    for duplicate in (False, True):
+        printed = system.run(
+            ["sh", "-c", snippet_of_curl.replace("\n\ncurl", "; echo; curl")], tmp_path
+        )
+        accepted, ended = map(orjson.loads, printed.splitlines())
+        assert (accepted["status"], accepted["duplicate"]) == (202, duplicate)
+        assert (ended["state"], ended["result"]["model_group"]["title"]) == ("succeeded", "Shapes")
+    check_once(system, "model-from-curl", before)
+
+
+SENDS_CLOUD_EVENTS = """
+import { CloudEvent, HTTP, Mode, emitterFor, httpTransport } from "cloudevents";
+
+const url = process.argv[2] + "/v1/commands";
+const event = (id) => new CloudEvent({
+  type: "list_models", source: "/node", id, correlationid: "node", data: { query: "é" },
+});
+const send = async (headers, body) => {
+  const answer = await fetch(url, { method: "POST", headers, body });
+  console.log(answer.status);
+};
+for (const mode of ["structured", "binary"]) {
+  const { headers, body } = HTTP[mode](event("node é/" + mode));
+  await send(headers, body);
+}
+const batch = ["a", "b"].map((id) => HTTP.structured(event("node/" + id)).body);
+await send({ "content-type": "application/cloudevents-batch+json" }, "[" + batch + "]");
+await emitterFor(httpTransport(url), { mode: Mode.BINARY })(event("node/emitted"));
+"""
+
+
+def test_the_cloudevents_sdk_for_javascript_sends_in_each_mode(
+    system: System, gateway: GatewayProcess, tmp_path: Path
+) -> None:
+    install(tmp_path, "cloudevents@10")
+    (tmp_path / "send.mjs").write_text(SENDS_CLOUD_EVENTS)
+    assert system.run(["node", "send.mjs", gateway.url], tmp_path).split() == ["202"] * 3
+    ids = ("node é/structured", "node é/binary", "node/a", "node/b", "node/emitted")
+    for command_id in ids:
+        told = httpx.get(
+            f"{gateway.url}/v1/commands/{quote(command_id, safe='')}",
+            params={"wait": 60},
+            timeout=90,
+            trust_env=False,
+        ).json()
+        assert (told["id"], told["state"]) == (command_id, "succeeded")
 
 
 def test_the_snippet_for_the_command_line_runs(system: System, tmp_path: Path) -> None:
