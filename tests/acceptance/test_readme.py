@@ -149,9 +149,7 @@ def test_the_snippet_for_curl_runs_and_run_again_does_nothing_more(
     before = system.models_created()
     lines = snippet(README, "sh", "curl").replace("http://127.0.0.1:8080", gateway.url)
     for duplicate in (False, True):
-        printed = system.run(
-            ["sh", "-c", snippet_of_curl.replace("\n\ncurl", "; echo; curl")], tmp_path
-        )
+        printed = system.run(["sh", "-c", lines.replace("\n\ncurl", "; echo; curl")], tmp_path)
         accepted, ended = map(orjson.loads, printed.splitlines())
         assert (accepted["status"], accepted["duplicate"]) == (202, duplicate)
         assert (ended["state"], ended["result"]["model_group"]["title"]) == ("succeeded", "Shapes")
