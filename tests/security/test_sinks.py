@@ -10,7 +10,7 @@ from redis.exceptions import NoPermissionError
 
 from tests.integration.integrations.published import publish, wait_until
 from tests.integration.sinks.endpoints import Endpoint, sink_config, webhook
-from tests.integration.sinks.test_service import serving
+from tests.integration.sinks.serving import serving
 from tests.security.access import GuardedRedis
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys

@@ -13,6 +13,7 @@ import click
 import httpx
 
 from schemas.json_text import encode_json
+from schemas.wording import counted
 from worker.cli.formatting import narrate
 from worker.cli.output import safe_text
 from worker.integrations.standard_webhooks import Secret, signed_headers
@@ -197,7 +198,7 @@ def narrate_forwarded(event: Mapping[str, Any], found: Forwarded) -> Text:
         line.append(str(found.status), style=style)
         line.append(f" ({found.seconds * 1000:.0f} ms)", style="dim")
     if found.attempts > 1:
-        line.append(f", sent {found.attempts} times")
+        line.append(f", after {counted(found.attempts, 'attempt')}")
     return line
 
 

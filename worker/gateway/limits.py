@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from schemas.wording import counted
 from worker.gateway.keys import requests_key
 from worker.gateway.problems import ProblemError
 
@@ -94,7 +95,7 @@ class Backlog:
             raise ProblemError(
                 429,
                 "backlog_full",
-                f"{self._length} commands wait, and no more than {self._most} are let wait; "
+                f"{counted(self._length, 'command')} waiting is as much as is let wait; "
                 "send this again later.",
                 headers={"Retry-After": str(_RETRY_SECONDS)},
             )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import standardwebhooks
 import structlog
@@ -25,8 +24,8 @@ from tests.integration.sinks.endpoints import (
     sink_config,
     webhook,
 )
+from tests.integration.sinks.serving import QUICK, leads, serving
 from worker.integrations.event_follower import EventFollower
-from worker.integrations.follower_store import follower_status
 from worker.queue.ledger.outage import Outage
 from worker.queue.ledger.streams import entries_between
 from worker.sinks import operations
@@ -35,48 +34,14 @@ from worker.sinks.keys import follower_name, unsent_key
 from worker.sinks.operations import SinkCondition
 from worker.sinks.routes import Route
 from worker.sinks.sender import RetryPolicy, Sender
-from worker.sinks.service import SinkService, create_destination
+from worker.sinks.service import create_destination
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from redis.asyncio import Redis
 
-    from worker.integrations.sink_config import SinkConfig
     from worker.queue.ledger.keys import Keys
-
-QUICK: Final = RetryPolicy(
-    first_seconds=0.1,
-    longest_seconds=0.5,
-    probe_seconds=0.1,
-    longest_probe_seconds=0.3,
-)
-
-
-@asynccontextmanager
-async def serving(
-    redis: Redis, keys: Keys, *configs: SinkConfig, policy: RetryPolicy = QUICK
-) -> AsyncIterator[None]:
-    """Runs sinks that lead once this is entered."""
-    stop = asyncio.Event()
-    service = SinkService(redis, keys, {each.name: each for each in configs}, policy=policy)
-    task = asyncio.create_task(service.run(stop))
-    try:
-        async with asyncio.timeout(60):
-            for each in configs:
-                while not await leads(redis, keys, each.name):
-                    await asyncio.sleep(0.01)
-        yield
-    finally:
-        stop.set()
-        async with asyncio.timeout(60):
-            await task
-
-
-async def leads(redis: Redis, keys: Keys, sink: str) -> bool:
-    status = await follower_status(redis, keys, follower_name(sink))
-    return bool(status and status.leader)
 
 
 async def test_what_is_sent_is_verified_by_the_libraries_of_receivers(

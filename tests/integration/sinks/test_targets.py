@@ -12,7 +12,7 @@ from kombu import Connection, Exchange, Queue
 
 from tests.integration.integrations.published import event_text, publish
 from tests.integration.sinks.endpoints import sink_config
-from tests.integration.sinks.test_service import serving
+from tests.integration.sinks.serving import serving
 from trainmaster_client.events import event_of
 from worker.embedded import EmbeddedRedis
 from worker.errors import SettingError

@@ -15,13 +15,22 @@ from worker.backfill.plan import FailureLimits
 ROOT = Path(__file__).parents[3]
 # Where the number is a bound or a size that is never 1, or one of 1 is told apart.
 BOUNDS = {
+    "MAX_COMMANDS",
+    "MAX_COMMANDS_BYTES",
+    "MAX_COMMAND_BYTES",
+    "MAX_FILE_BYTES",
     "MAX_LISTED",
     "MAX_PAGES",
     "MAX_ROW_BYTES",
+    "MAX_SECRET_BYTES",
+    "MIN_KEY_BYTES",
+    "MIN_SECRET_BYTES",
     "MOST_BODY_BYTES",
     "MOST_FRAMES",
     "MOST_MESSAGE_BYTES",
+    "_LONGEST_KEY",
     "_LONGEST_TITLE",
+    "bounds.most_bytes",
     "context['min_length']",
     "_MOST_BYTES",
     "limit_bytes",
@@ -31,6 +40,8 @@ BOUNDS = {
     "ended",
     "len(legible)",
     "uses[each.command_id]",
+    # Of a header that is there more than once.
+    "len(found)",
     # Only told where a picture or a request has several.
     "extent.frames",
     "last - first + 1",

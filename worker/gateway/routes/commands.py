@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from schemas.attributes import is_valid_id
 from schemas.parsing import InvalidCommandError
+from schemas.wording import counted
 from trainmaster_client.events import ENDS
 from worker.encord.creation.resolution import Resolution, ResolveStatus, resolve
 from worker.gateway.access import Caller, Operates, Reads, Submits
@@ -233,8 +234,8 @@ class _Batch:
             raise ProblemError(
                 413,
                 "too_many_commands",
-                f"A request holds {most} commands at most; {self._accepted} were taken. Send the "
-                "others by themselves, with ids, so that none is done twice.",
+                f"A request holds {counted(most, 'command')} at most; taken: {self._accepted}. "
+                "Send the others by themselves, with ids, so that none is done twice.",
                 headers={"Connection": "close"},
             )
         found = [_try_prepare(raw, self._caller) for raw in raws]
