@@ -156,6 +156,15 @@ class EventStream:
         self._users = 0
         self._is_ending = False
 
+    async def newest(self) -> str:
+        """Returns the entry of the newest event: who begins behind it misses nothing from now on.
+
+        Raises:
+            RedisError: Redis is away.
+        """
+        found = await newest_entry(self._redis, self._stream)
+        return FIRST if found is None else found[0].decode()
+
     @property
     def watchers(self) -> int:
         """How many watch."""
@@ -183,7 +192,8 @@ class EventStream:
         watcher = _Watcher(wanted or EventFilter())
         self._users += 1
         try:
-            yield _HELLO
+            # With where it begins: who loses the connection before the first event goes on there.
+            yield _HELLO if after is None else b"%sid: %s\n\n" % (_HELLO, after.encode())
             self._ensure_reader()
             async for piece in self._history(watcher, after):
                 yield piece

@@ -124,6 +124,20 @@ def test_a_token_that_is_limited_to_types_hears_of_no_others(
     assert [message["event"] for message in messages] == ["attach.succeeded"] * 2
 
 
+async def test_who_watches_misses_nothing_from_the_moment_they_are_told_so(
+    gateway: GatewayServer, redis: Redis, keys: Keys
+) -> None:
+    for number in range(1, 20):
+        with gateway.http.stream("GET", "/v1/events") as response:
+            # Where it begins is told too, for who loses the connection before the first event.
+            newest = (await redis.xadd(keys.events, {"event": event(number)})).decode()  # type: ignore[union-attr] # bytes here
+            (message,) = told(response, 1)
+        assert message["id"] == newest
+        with gateway.http.stream("GET", "/v1/events") as response:
+            lines = response.iter_lines()
+            assert f"id: {newest}" in (next(lines), next(lines), next(lines))
+
+
 def test_a_gateway_that_stops_ends_the_streams_of_those_who_watch(
     serve_gateway: ServeGateway,
 ) -> None:

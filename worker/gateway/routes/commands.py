@@ -27,7 +27,7 @@ from worker.gateway.bodies import (
     read_lines,
     split_array,
 )
-from worker.gateway.event_stream import FIRST, EventFilter
+from worker.gateway.event_stream import EventFilter
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import documented, json_body
 from worker.gateway.models import (
@@ -52,7 +52,6 @@ from worker.gateway.submission import Submission, SubmitStatus, prepare
 from worker.integrations.patterns import Patterns
 from worker.queue.ledger.cancellation import CancelStatus, cancel
 from worker.queue.ledger.connection import PASSING_TROUBLE
-from worker.queue.ledger.streams import newest_entry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -339,11 +338,10 @@ async def _await_end(gateway: Gateway, command_id: str, seconds: float) -> Comma
 
     All who wait share the one reader of the events that a process has.
     """
-    newest = await newest_entry(gateway.redis, gateway.keys.events)
+    after = await gateway.events.newest()
     view = await _look(gateway, command_id)
     if view is not None and view.ended_at is not None:
         return view
-    after = FIRST if newest is None else newest[0].decode()
     ends = EventFilter(types=_ENDS, subject=command_id)
     with suppress(TimeoutError):
         async with (

@@ -58,8 +58,10 @@ async def watch_events(
         correlation_id=correlationid,
         command_types=types or None,
     )
+    # Before it answers: what comes once the caller knows that they watch is not missed.
+    after = last_event_id or await gateway.events.newest()
     return StreamingResponse(
-        gateway.events.events(wanted, last_event_id),
+        gateway.events.events(wanted, after),
         media_type="text/event-stream",
         headers=_HEADERS,
     )
