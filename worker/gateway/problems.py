@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from schemas.events import ErrorCode, Problem
 from schemas.json_text import encode_json
@@ -19,9 +20,10 @@ from trainmaster_client import RedisTroubleError
 from worker.queue.ledger.connection import PASSING_TROUBLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fastapi import FastAPI, Request
+    from starlette.routing import BaseRoute
 
     from schemas.parsing import InvalidCommandError
 
@@ -177,7 +179,7 @@ def add_handlers(app: FastAPI) -> None:
         assert isinstance(exc, ProblemError)  # noqa: S101 - it is registered for these
         return problem_response(exc)
 
-    async def on_http(_request: Request, exc: Exception) -> Response:
+    async def on_http(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)  # noqa: S101 - it is registered for these
         told = {
             404: ("not_found", "There is nothing at this address; /docs lists what there is."),
@@ -185,6 +187,8 @@ def add_handlers(app: FastAPI) -> None:
         }
         code, detail = told.get(exc.status_code, ("http_error", str(exc.detail)))
         headers = dict(exc.headers or {})
+        if exc.status_code == 405:
+            headers["Allow"] = ", ".join(_methods_at(request))
         return problem_response(ProblemError(exc.status_code, code, detail, headers=headers))
 
     async def on_parameters(_request: Request, exc: Exception) -> Response:
@@ -210,3 +214,22 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, on_parameters)
     for trouble in (RedisTroubleError, *PASSING_TROUBLE):
         app.add_exception_handler(trouble, on_redis)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """Returns the methods that an address takes; each route knows only its own."""
+    methods: set[str] = set()
+    for route in _each_route(request.app.routes):
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
+
+
+def _each_route(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    for route in routes:
+        # FastAPI keeps a router that was included as one route; ours are included without a prefix.
+        router = getattr(route, "original_router", None)
+        if router is None:
+            yield route
+        else:
+            yield from _each_route(router.routes)

@@ -91,6 +91,25 @@ def test_what_nobody_documents_is_not_there(served: GatewayServer) -> None:
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/commands", "GET, POST"),
+        ("PUT", "/v1/dead-letters/1-0", "DELETE, GET"),
+        # A command may have this id, and commands are cancelled here.
+        ("DELETE", "/v1/commands/cancel", "GET, POST"),
+        ("DELETE", "/v1/commands/a%2Fcancel", "GET"),
+        ("POST", "/healthz", "GET"),
+    ],
+)
+def test_allow_names_every_method_that_an_address_takes(
+    served: GatewayServer, method: str, path: str, allowed: str
+) -> None:
+    answer = served.http.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert answer.json()["code"] == "method_not_allowed"
+
+
 OPERATIONS: Final = sorted(
     operation["operationId"]
     for methods in create_app(GatewaySettings(redis_url="redis://127.0.0.1:1", namespace="openapi"))
