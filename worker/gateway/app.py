@@ -20,6 +20,7 @@ from worker.gateway.routes import (
     command_list,
     commands,
     dead_letters,
+    docs,
     events,
     health,
     holds,
@@ -42,6 +43,7 @@ ROUTES: Final = (
     holds,
     webhooks,
     health,
+    docs,
 )
 TAGS: Final = {
     "commands": "Sent, followed, cancelled, resolved; many at a time by a filter.",
@@ -86,7 +88,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         middleware=[Middleware(RawPaths), Middleware(Hardening)],
         docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json",
+        openapi_url=None,  # FastAPI's own would make the document in the loop
         redirect_slashes=False,
         openapi_tags=[{"name": name, "description": said} for name, said in TAGS.items()],
         generate_unique_id_function=lambda route: route.name,

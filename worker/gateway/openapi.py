@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.openapi.utils import get_openapi
@@ -51,6 +52,13 @@ _OF_BODIES: Final = {
 }
 _OF_PARAMETERS: Final = {422: "A parameter, or the body, is wrong; `problems` says what."}
 _OF_NAMES: Final = {404: "There is nothing of this name."}
+# What FastAPI says where a route says nothing, and what is said in its place.
+_UNSAID: Final = "Successful Response"
+_SUCCESSES: Final = {
+    200: "What was asked for.",
+    202: "Redis has acknowledged it.",
+    204: "Done; there is nothing to tell.",
+}
 
 
 def document_commands(app: FastAPI) -> None:
@@ -139,9 +147,11 @@ def _tell_problems(operation: dict[str, Any], *, is_of_one: bool) -> None:
     own = {int(status): said["description"] for status, said in responses.items()}
     for status, description in told.items():
         # FastAPI says "Validation Error" and the like of what it adds itself.
-        generic = status in {404, 422} or status not in own
+        generic = status in {404, 422} or own.get(status) in {None, HTTPStatus(status).phrase}
         responses[str(status)] = {"description": description if generic else own[status]}
     for status, said in responses.items():
+        if said["description"] == _UNSAID:
+            said["description"] = _SUCCESSES[int(status)]
         if int(status) >= HTTP_ERRORS and said.get("content") != {}:
             said["content"] = {MEDIA_TYPE: _PROBLEM}
     operation["responses"] = dict(sorted(responses.items()))

@@ -5,21 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from schemas.commands import COMMAND_CLASSES
 from schemas.suggestions import unknown
 from trainmaster_client import State
-from worker.gateway.access import Caller, needs
+from worker.gateway.access import Reads
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.models import CommandPage
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response
 from worker.gateway.read_model.model import ModelUnavailableError
 from worker.gateway.read_model.queries import CommandFilter, CursorError
 from worker.gateway.read_model.rows import CommandRow
-from worker.gateway.tokens import Scope
 
 router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
 
@@ -49,7 +48,7 @@ class ListQuery(BaseModel):
 )
 async def list_commands(
     gateway: GatewayOf,
-    caller: Annotated[Caller, Depends(needs(Scope.READ))],
+    caller: Reads,
     asked: Annotated[ListQuery, Query()],
 ) -> Response:
     """Lists commands, newest first, by what their events have told.

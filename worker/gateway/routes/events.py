@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Header, Query
 from starlette.responses import StreamingResponse
 
-from worker.gateway.access import Caller, needs
+from worker.gateway.access import Reads
 from worker.gateway.event_stream import EventFilter, LastEventIdError, check_entry_id
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.problems import ProblemDetails, ProblemError
-from worker.gateway.tokens import Scope
 from worker.integrations.patterns import Patterns
 
 router: Final = APIRouter(prefix="/v1/events", tags=["events"])
@@ -30,7 +29,7 @@ _HEADERS: Final = {"X-Accel-Buffering": "no"}
 )
 async def watch_events(
     gateway: GatewayOf,
-    caller: Annotated[Caller, Depends(needs(Scope.READ))],
+    caller: Reads,
     type: Annotated[  # noqa: A002 - its name
         list[str] | None,
         Query(max_length=50, description="Patterns like `train.*` or `*.failed`; several are or."),
