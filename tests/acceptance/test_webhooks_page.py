@@ -47,7 +47,8 @@ def test_labels_that_are_submitted_become_one_training_and_its_iteration_is_atta
     ):
         repeats = [
             _submit(http, "uid-1", project.project_uuid, one),
-            _submit(http, "uid-2", project.project_uuid, two, three),
+            # One is reworked, and submitted again before it was trained on.
+            _submit(http, "uid-2", project.project_uuid, two, one, three),
             _submit(http, "uid-1", project.project_uuid, one),
             _submit(http, "uid-3", "another-project", one),
         ]
