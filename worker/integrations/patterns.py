@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import InstanceOf, PlainValidator
@@ -17,19 +16,40 @@ _MAX_CHARACTERS: Final = 200
 class Patterns:
     """One or several patterns, in which `*` stands for any characters."""
 
-    __slots__ = ("_matcher", "texts")
+    __slots__ = ("_pieces", "texts")
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = tuple(texts)
-        several = (".*".join(map(re.escape, text.split("*"))) for text in self.texts)
-        self._matcher = re.compile("|".join(f"(?:{each})" for each in several), re.DOTALL)
+        self._pieces = [text.split("*") for text in self.texts]
 
     def __repr__(self) -> str:
         return f"Patterns({list(self.texts)})"
 
     def match(self, text: str) -> bool:
         """Tells whether one of the patterns is the whole of a text."""
-        return self._matcher.fullmatch(text) is not None
+        return any(_matches(pieces, text) for pieces in self._pieces)
+
+
+def _matches(pieces: Sequence[str], text: str) -> bool:
+    """Tells whether a text is these pieces with anything between them.
+
+    Each is taken as early as it comes: a regular expression would try every way, and others write
+    both patterns and texts.
+    """
+    first, *between = pieces
+    if not between:
+        return text == first
+    last = between.pop()
+    if len(text) < len(first) + len(last):
+        return False
+    if not (text.startswith(first) and text.endswith(last)):
+        return False
+    at, end = len(first), len(text) - len(last)
+    for piece in between:
+        if (found := text.find(piece, at, end)) < 0:
+            return False
+        at = found + len(piece)
+    return True
 
 
 def _read(value: Any) -> Patterns:
