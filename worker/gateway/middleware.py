@@ -40,7 +40,13 @@ class Hardening:
     """Adds the headers that browsers need to be careful, and refuses doubled ones of ours."""
 
     # Two of these would let whoever stands before us and we read different ones.
-    _ONCE: Final = (b"authorization", b"content-type", b"idempotency-key", b"last-event-id")
+    _ONCE: Final = (
+        b"host",
+        b"authorization",
+        b"content-type",
+        b"idempotency-key",
+        b"last-event-id",
+    )
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

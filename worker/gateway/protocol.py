@@ -38,6 +38,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
+        # What came since the last part of a body: trailers, and what else is between its parts.
+        self._silent_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -57,12 +59,21 @@ class _BoundedProtocol(HttpToolsProtocol):
             if self._head_timer is None:
                 self._await_head()
             self._head_bytes += len(data)
+        self._silent_bytes += len(data)
         super().data_received(data)
+        if self.transport.is_closing():
+            return
         # Parsed first: the rest of what came may be a body.
-        if self._in_head and (
-            self._head_bytes > MAX_HEAD_BYTES or len(self.headers or ()) > MAX_HEADERS
-        ):
+        if self._in_head:
+            self._head_bytes = max(self._head_bytes, 1)
+            too_large = self._head_bytes > MAX_HEAD_BYTES or len(self.headers or ()) > MAX_HEADERS
+        else:
+            too_large = self._silent_bytes > MAX_HEAD_BYTES
+        if too_large:
             self._refuse(431, "header_too_large", "The head of the request is too large.")
+        elif self._head_timer is None and self._is_idle:
+            # What has come ends uvicorn's own timer, be it one byte of a further request.
+            self._await_head()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words; ours are told
         if not self.transport.is_closing():
@@ -72,9 +83,14 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers are no headers: whoever stands before us may have checked those alone.
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._head_bytes = 0
+        self._head_bytes = self._silent_bytes = 0
         self._forget_timer()
         if len(self.headers) > MAX_HEADERS:
             self._refuse(431, "header_too_large", "The head of the request is too large.")
@@ -82,6 +98,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        self._silent_bytes = 0
         if not self.transport.is_closing():
             super().on_body(body)
 
@@ -96,6 +113,12 @@ class _BoundedProtocol(HttpToolsProtocol):
             end_streams()
         super().shutdown()
 
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no request is being answered."""
+        # uvicorn's type leaves out that there is none before the first one.
+        return self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]
+
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
@@ -106,11 +129,12 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._head_timer = None
-        if self._in_head and not self.transport.is_closing():
-            if self._head_bytes:
-                self._refuse(408, "head_too_slow", "The head of the request took too long.")
-            else:
-                self.transport.close()
+        if self.transport.is_closing():
+            return
+        if self._in_head and self._head_bytes:
+            self._refuse(408, "head_too_slow", "The head of the request took too long.")
+        elif self._in_head or self._is_idle:
+            self.transport.close()
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
         body = encode_json(problem_body(status, code, detail))

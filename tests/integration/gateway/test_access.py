@@ -226,6 +226,56 @@ def test_a_head_or_a_body_that_never_comes_costs_a_connection_for_a_while(
         assert orjson.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "body_too_slow"
 
 
+HELD_REQUEST = b"GET /healthz HTTP/1.1\r\nhost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "more"),
+    [
+        (HELD_REQUEST + b"\r\n", b"GET /heal"),
+        (HELD_REQUEST + b"content-length: 9\r\n\r\n", b"{"),
+    ],
+    ids=["a further head", "a body that nobody reads"],
+)
+def test_what_begins_after_an_answer_and_never_ends_costs_a_connection_for_a_while(
+    gateway: GatewayServer, monkeypatch: pytest.MonkeyPatch, request_: bytes, more: bytes
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.5)
+    host, port = gateway.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(request_)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        connection.sendall(more)
+        while connection.recv(65_536):
+            pass
+
+
+CHUNKED_HEAD = (
+    b"POST /v1/commands HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+)
+
+
+def test_trailers_are_no_headers(serve_gateway: ServeGateway) -> None:
+    with serve_gateway(gateway_body_seconds=1.0) as gateway:
+        answer = raw(
+            gateway,
+            CHUNKED_HEAD + b"content-type: text/plain\r\nauthorization: Basic x\r\n\r\n",
+        )
+        assert answer.startswith(b"HTTP/1.1 422"), answer[:300]
+
+
+def test_trailers_without_end_are_refused(gateway: GatewayServer) -> None:
+    answer = raw(gateway, CHUNKED_HEAD, b"a: " + b"b" * 1_000_000)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 431"), answer[:300]
+    assert gateway.http.get("/healthz").status_code == 200
+
+
+def test_two_hosts_are_refused(gateway: GatewayServer) -> None:
+    head = b"GET /v1/lanes HTTP/1.1\r\nhost: localhost\r\nhost: evil\r\nconnection: close\r\n\r\n"
+    assert raw(gateway, head).startswith(b"HTTP/1.1 400")
+
+
 def test_too_many_connections_are_refused_and_others_go_on(serve_gateway: ServeGateway) -> None:
     with serve_gateway(gateway_connections=3) as gateway:
         host, port = gateway.url.removeprefix("http://").split(":")
