@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
@@ -10,8 +11,9 @@ from urllib.parse import unquote
 import jiter
 from starlette.requests import ClientDisconnect
 
-from schemas.json_text import encode_json
+from schemas.json_text import encode_json, most_values
 from schemas.parsing import MAX_COMMAND_BYTES
+from schemas.wording import counted
 from worker.gateway.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/json
 CLOUD_EVENT: Final = "application/cloudevents+json"
 CLOUD_EVENTS: Final = "application/cloudevents-batch+json"
 TAKEN: Final = (JSON, *NDJSON, CLOUD_EVENT, CLOUD_EVENTS)
+# What they take in memory together; a body of lines has no such bound, for it is never whole there.
+MAX_ARRAY_VALUES: Final = 4_000_000
+# Ten of the largest deliveries.
+MOST_UNPROVEN_BYTES: Final = 256 * 1024 * 1024
 _CE: Final = "ce-"
 
 
@@ -94,6 +100,43 @@ async def read_body(request: Request, bounds: Bounds) -> bytes:
     return b"".join(parts)
 
 
+class BodyRoom:
+    """What the bodies of senders whom nobody knows yet take together in a process.
+
+    Args:
+        most_bytes: that they may take.
+    """
+
+    def __init__(self, most_bytes: int = MOST_UNPROVEN_BYTES) -> None:
+        self._left = most_bytes
+
+    @asynccontextmanager
+    async def read(self, request: Request, bounds: Bounds) -> AsyncIterator[bytes]:
+        """Reads a whole body, which takes its room for as long as this is entered.
+
+        The bound of a pause is one of all of it here: a byte now and then would hold a connection.
+
+        Raises:
+            ProblemError: it is too large, too slow, or ends early, or others have taken the room.
+        """
+        taken = 0
+        try:
+            parts: list[bytes] = []
+            try:
+                async with asyncio.timeout(bounds.idle_seconds):
+                    async for part in read_parts(request, bounds):
+                        if len(part) > self._left:
+                            raise _no_room()
+                        self._left -= len(part)
+                        taken += len(part)
+                        parts.append(part)
+            except TimeoutError:
+                raise _too_slow(f"The body took more than {bounds.idle_seconds:g} s.") from None
+            yield b"".join(parts)
+        finally:
+            self._left += taken
+
+
 async def read_parts(request: Request, bounds: Bounds) -> AsyncIterator[bytes]:
     """Yields the body as it comes.
 
@@ -110,12 +153,8 @@ async def read_parts(request: Request, bounds: Bounds) -> AsyncIterator[bytes]:
             async with asyncio.timeout(bounds.idle_seconds):
                 part = await anext(stream, None)
         except TimeoutError:
-            raise ProblemError(
-                408,
-                "body_too_slow",
-                f"No part of the body came for {bounds.idle_seconds:g} s.",
-                headers={"Connection": "close"},
-            ) from None
+            told = f"No part of the body came for {bounds.idle_seconds:g} s."
+            raise _too_slow(told) from None
         except ClientDisconnect:
             raise ProblemError(400, "body_incomplete", "The body ended early.") from None
         if part is None:
@@ -146,15 +185,35 @@ async def read_lines(request: Request, bounds: Bounds) -> AsyncIterator[list[byt
         yield [bytes(rest)]
 
 
-def split_array(body: bytes) -> list[bytes] | None:
-    """Returns the elements of a JSON array as JSON, None where the body is something else."""
+def split_array(body: bytes, most: int) -> list[bytes] | None:
+    """Returns the elements of a JSON array as JSON, None where the body is something else.
+
+    Raises:
+        ProblemError: it is not JSON, or has more elements or values than are taken.
+    """
     if not body.lstrip().startswith(b"["):
         return None
+    if most_values(body) > MAX_ARRAY_VALUES:
+        told = f"The array has more than {MAX_ARRAY_VALUES:,} values; send the commands as NDJSON."
+        raise ProblemError(413, "too_large", told, headers={"Connection": "close"})
     try:
         found = jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as exc:
         raise ProblemError(400, "not_json", f"The array is not JSON: {exc}") from None
+    if len(found) > most:
+        raise too_many_commands(most, 0)
     return [encode_json(each) for each in found]
+
+
+def too_many_commands(most: int, taken: int) -> ProblemError:
+    """Returns the problem of a request with more commands than one may hold."""
+    return ProblemError(
+        413,
+        "too_many_commands",
+        f"A request holds {counted(most, 'command')} at most; taken: {taken}. Send the others by "
+        "themselves, with ids, so that none is done twice.",
+        headers={"Connection": "close"},
+    )
 
 
 def binary_event(request: Request, body: bytes) -> bytes:
@@ -197,6 +256,19 @@ def _parameter(parameters: str, name: str) -> str | None:
         if key.strip().lower() == name:
             return value.strip().strip('"').lower()
     return None
+
+
+def _too_slow(detail: str) -> ProblemError:
+    return ProblemError(408, "body_too_slow", detail, headers={"Connection": "close"})
+
+
+def _no_room() -> ProblemError:
+    return ProblemError(
+        503,
+        "too_many_bodies",
+        "Too many large bodies are on their way; send this again later.",
+        headers={"Connection": "close", "Retry-After": "5"},
+    )
 
 
 def _too_large(bounds: Bounds) -> ProblemError:

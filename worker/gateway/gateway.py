@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
+
+from worker.gateway.bodies import BodyRoom
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,6 +43,7 @@ class Gateway:
     webhooks: WebhookReceiver
     services: Services
     close: Callable[[], Awaitable[None]]
+    body_room: BodyRoom = field(default_factory=BodyRoom)
 
 
 async def gateway_of(request: Request) -> Gateway:

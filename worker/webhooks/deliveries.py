@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 import orjson
 
 from schemas.attributes import MAX_ID_CHARACTERS, is_valid_id
-from schemas.json_text import RawJson, encode_json
+from schemas.json_text import RawJson, encode_json, most_values
 from worker.queue.ledger.lua import load_script
 from worker.webhooks.keys import deliveries_key, delivery_key, windows_key
+from worker.webhooks.schemes import MAX_BODY_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -383,6 +384,8 @@ def _read_end(stored: bytes) -> WindowEnd:
 
 def shown_body(body: bytes) -> RawJson | str:
     """Returns a body as part of a JSON text: JSON where it is that, else text."""
+    if most_values(body) > MAX_BODY_VALUES:
+        return body.decode("utf-8", "replace")
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError:

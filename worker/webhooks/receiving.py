@@ -83,6 +83,10 @@ class WebhookReceiver:
         self._sources = {name: each for name, each in sources.items() if each.scheme != "events"}
         self._clock = clock
 
+    def takes(self, source_name: str) -> bool:
+        """Tells whether there is a source of this name."""
+        return source_name in self._sources
+
     async def receive(
         self, source_name: str, headers: Sequence[tuple[bytes, bytes]], body: bytes
     ) -> Answer:

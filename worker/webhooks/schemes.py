@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import jiter
 
 from schemas.attributes import is_valid_id
+from schemas.json_text import most_values
 from worker.integrations import standard_webhooks
 from worker.integrations.sources import (
     EncordSource,
@@ -38,6 +39,8 @@ _ENCORD_EVENTS: Final = frozenset({
     "task_completed_event",
 })
 _ENCORD_SPELLINGS: Final = {"task_sumbitted_event": "task_submitted_event"}
+# Of 25 MB that were nothing but empty lists, the values took gigabytes.
+MAX_BODY_VALUES: Final = 2_000_000
 _FORM: Final = b"application/x-www-form-urlencoded"
 
 
@@ -322,6 +325,8 @@ def _text(value: object) -> str | None:
 
 def _read_json(body: bytes | str) -> tuple[dict[str, Any] | None, str | None]:
     raw = body.encode() if isinstance(body, str) else body
+    if most_values(raw) > MAX_BODY_VALUES:
+        return None, f"the body may have more than {MAX_BODY_VALUES:,} values"
     try:
         found = jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as exc:

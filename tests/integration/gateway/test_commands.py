@@ -17,8 +17,10 @@ from cloudevents.core.bindings.http import (
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
+from schemas.json_text import encode_json
 from tests.console import wait_until
 from tests.integration.intake_acts import GOOD, good, intake_of, running, until
+from worker.gateway import bodies
 from worker.gateway.submission import Submitter, prepare
 from worker.queue.ledger.queries import LedgerReader
 from worker.queue.ledger.streams import entries_between
@@ -404,6 +406,28 @@ def test_more_commands_or_bytes_than_a_request_may_hold_are_refused(
 
         answer = gateway.http.post("/v1/commands", content=parts(), headers=JSON)
         assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"[" + b"{}," * 200_000 + b"{}]", "too_many_commands"),
+        (b"[" + b"[]," * 4_000_000 + b"{}]", "too_large"),
+    ],
+)
+def test_an_array_of_next_to_nothing_takes_no_gigabytes(
+    gateway: GatewayServer, monkeypatch: pytest.MonkeyPatch, body: bytes, code: str
+) -> None:
+    written: list[object] = []
+
+    def encode(each: object) -> bytes:
+        written.append(each)
+        return encode_json(each)
+
+    monkeypatch.setattr(bodies, "encode_json", encode)
+    answer = gateway.http.post("/v1/commands", content=body, headers=JSON)
+    assert (answer.status_code, answer.json()["code"]) == (413, code)
+    assert not written
 
 
 async def test_a_script_that_ran_though_its_reply_was_lost_adds_nothing_twice(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import orjson
@@ -18,6 +19,7 @@ from tests.integration.webhooks.posting import (
     signed,
     submitted,
 )
+from worker.gateway.bodies import BodyRoom
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,3 +140,42 @@ async def test_a_rule_on_our_own_events_makes_the_command_that_follows_once(
     assert commands[0]["data"]["training_uuid"] == training
     assert commands[0]["reactiondepth"] == 1
     assert commands[0]["causationid"] == "the-training"
+
+
+def test_who_has_proved_nothing_takes_no_room_without_end(door: GatewayServer) -> None:
+    host, port = door.url.removeprefix("http://").split(":")
+    door.app.state.gateway.body_room = BodyRoom(100_000)
+    head = b"POST /v1/webhooks/%b HTTP/1.1\r\nhost: x\r\ncontent-length: 20000000\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=60) as other:
+        # One for a source that is not there is answered before its body has come.
+        other.sendall(head % b"nobody")
+        assert other.recv(65_536).startswith(b"HTTP/1.1 404")
+    with socket.create_connection((host, int(port)), timeout=60) as other:
+        other.sendall(head % b"encord" + b"x" * 150_000)
+        assert other.recv(65_536).startswith(b"HTTP/1.1 503")
+    delivery = signed(b"{}")
+    assert post(door, delivery)[0] in {200, 501}
+
+
+def test_a_delivery_has_a_time_for_all_of_it(
+    serve_gateway: ServeGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENCORD_WEBHOOK_SECRET", SECRET)
+    file = tmp_path / "integrations.toml"
+    file.write_text(HEAD + GET_MODEL)
+    with serve_gateway(integrations_file=file, gateway_body_seconds=1.0) as gateway:
+        host, port = gateway.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=0.2) as slow:
+            slow.sendall(
+                b"POST /v1/webhooks/encord HTTP/1.1\r\nhost: x\r\ncontent-length: 10000\r\n\r\n"
+            )
+            answer = b""
+            for _ in range(300):
+                # Never a pause of a second, and never an end.
+                slow.sendall(b"x")
+                try:
+                    answer = slow.recv(65_536)
+                except TimeoutError:
+                    continue
+                break
+        assert answer.startswith(b"HTTP/1.1 408")

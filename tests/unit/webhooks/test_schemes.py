@@ -30,10 +30,12 @@ from worker.integrations.sources import (
     StandardWebhooksSource,
 )
 from worker.integrations.standard_webhooks import Secret as StandardSecret
+from worker.webhooks.deliveries import shown_body
 from worker.webhooks.schemes import (
     RefusedDeliveryError,
     UnsupportedVersionError,
     Verified,
+    read_unverified,
     verify,
 )
 
@@ -485,3 +487,17 @@ def test_odd_bytes_in_headers_are_refused_without_an_error(source: Source) -> No
              b"webhook-signature", b"webhook-timestamp", b"x-shop-signature"]  # fmt: skip
     for value in (b"", b"\xff\xfe", b"\x00", "ü鯨".encode(), b"v1," * 30_000, b"1700000000"):
         refusal(source, [(name, value) for name in names], b"{}")
+
+
+def test_a_body_of_next_to_nothing_but_values_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b'{"event_type": [' + b"[]," * 2_000_000 + b"[]]}"
+
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("jiter.from_json", read)
+    monkeypatch.setattr("orjson.loads", read)
+    verified = read_unverified(ENCORD, [], body)
+    assert verified.body is None
+    assert "2,000,000 values" in str(verified.problem)
+    assert shown_body(body) == body.decode()

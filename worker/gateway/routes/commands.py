@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from schemas.attributes import is_valid_id
 from schemas.parsing import InvalidCommandError
-from schemas.wording import counted
 from trainmaster_client.events import ENDS
 from worker.encord.creation.resolution import Resolution, ResolveStatus, resolve
 from worker.gateway.access import Caller, Operates, Reads, Submits
@@ -26,6 +25,7 @@ from worker.gateway.bodies import (
     read_body,
     read_lines,
     split_array,
+    too_many_commands,
 )
 from worker.gateway.event_stream import EventFilter
 from worker.gateway.gateway import Gateway, GatewayOf
@@ -108,7 +108,7 @@ async def submit_commands(request: Request, gateway: GatewayOf, caller: Submits)
     body = await read_body(request, bounds)
     if kind is BodyKind.BINARY:
         return await _submit_one(gateway, caller, binary_event(request, body), key)
-    items = split_array(body)
+    items = split_array(body, gateway.settings.gateway_batch_items)
     if items is None:
         if kind is BodyKind.ARRAY:
             raise ProblemError(400, "not_json", "A batch of CloudEvents is a JSON array.")
@@ -230,13 +230,7 @@ class _Batch:
         """
         most = self._gateway.settings.gateway_batch_items
         if len(self._items) + len(raws) > most:
-            raise ProblemError(
-                413,
-                "too_many_commands",
-                f"A request holds {counted(most, 'command')} at most; taken: {self._accepted}. "
-                "Send the others by themselves, with ids, so that none is done twice.",
-                headers={"Connection": "close"},
-            )
+            raise too_many_commands(most, self._accepted)
         found = [_try_prepare(raw, self._caller) for raw in raws]
         good = [each for each in found if isinstance(each, Submission)]
         statuses = iter(await self._submit(good))

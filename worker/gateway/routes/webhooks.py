@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from worker.gateway.bodies import Bounds, read_body
+from worker.gateway.bodies import Bounds
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response
 
@@ -35,9 +35,15 @@ async def receive_delivery(source: str, request: Request, gateway: GatewayOf) ->
     repeat of a delivery does nothing more.
     """
     bounds = Bounds(MAX_BODY_BYTES, gateway.settings.gateway_body_seconds)
-    body = await read_body(request, bounds)
-    answer = await gateway.webhooks.receive(source, request.headers.raw, body)
+    if not gateway.webhooks.takes(source):
+        raise _refusal(HTTPStatus.NOT_FOUND)
+    async with gateway.body_room.read(request, bounds) as body:
+        answer = await gateway.webhooks.receive(source, request.headers.raw, body)
     if answer.status is not HTTPStatus.OK:
-        code, detail = _REFUSALS[answer.status]
-        raise ProblemError(answer.status, code, detail)
+        raise _refusal(answer.status)
     return json_response({"delivery": answer.delivery_id, "repeat": answer.is_repeat})
+
+
+def _refusal(status: HTTPStatus) -> ProblemError:
+    code, detail = _REFUSALS[status]
+    return ProblemError(status, code, detail)
