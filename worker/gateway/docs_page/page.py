@@ -30,14 +30,14 @@ DOCUMENT: Final = "openapi.json"
 _COMMAND: Final = "Command"
 _PROBLEM: Final = "ProblemDetails"
 _BEGIN: Final = (
-    "The examples want two variables of the shell. Without any token the gateway answers programs "
-    "on its own machine only, and they send none; tokens come from `trainmaster tokens create`."
+    "The examples need two variables. `trainmaster tokens create` makes a token; while there is "
+    "none, programs on the gateway's own machine leave out the header `Authorization`."
 )
 _VARIABLES: Final = "export GATEWAY=http://127.0.0.1:8080\nexport TOKEN=…"
 _PROBLEMS: Final = (
-    "Any request may be answered these; the other answers stand with each operation. From 400 on "
-    "all are problems as RFC 9457 has them, `application/problem+json`:"
+    "An answer of 400 or more is a problem as RFC 9457 has it, `application/problem+json`."
 )
+_ANY: Final = "Any request may be answered these; each operation lists its further answers."
 _ATTRIBUTES: Final = "What every command may say beside its type and its data."
 
 
@@ -115,9 +115,9 @@ class DocsPage:
             ]
         parts += [
             tag("p", tag("a", "Types of commands", href="#commands")),
-            _links([(_command_anchor(kind), tag("code", kind)) for kind in self._commands]),
+            _names({_command_anchor(kind): kind for kind in self._commands}),
             tag("p", tag("a", "Other objects", href="#objects")),
-            _links([(anchor(name), tag("code", name)) for name in self._others()]),
+            _names({anchor(name): name for name in self._others()}),
         ]
         return join(parts)
 
@@ -138,6 +138,7 @@ class DocsPage:
             "Problems",
             paragraphs(_PROBLEMS),
             fields("Fields of a problem", self._schemas.get(_PROBLEM, {})),
+            paragraphs(_ANY),
             _answers(self._always, "any request"),
         )
         for name, said in self._groups():
@@ -295,8 +296,13 @@ def _heading(text: Content, id_: str) -> Html:
     return tag("h3", tag("a", text, href=f"#{id_}"), id=id_)
 
 
-def _links(links: list[tuple[str, Content]]) -> Html:
-    return tag("ul", [tag("li", tag("a", text, href=f"#{to}")) for to, text in links])
+def _links(links: list[tuple[str, Content]], **attributes: str) -> Html:
+    items = [tag("li", tag("a", text, href=f"#{to}")) for to, text in links]
+    return tag("ul", items, **attributes)
+
+
+def _names(names: dict[str, str]) -> Html:
+    return _links([(to, tag("code", name)) for to, name in names.items()], class_="names")
 
 
 def _method(method: str) -> Html:
