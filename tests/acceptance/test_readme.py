@@ -156,6 +156,31 @@ def test_the_snippet_for_curl_runs_and_run_again_does_nothing_more(
     check_once(system, "model-from-curl", before)
 
 
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not on PATH")
+def test_every_call_of_the_gateways_page_is_answered_as_it_says(
+    system: System, gateway: GatewayProcess, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "gateway.md").read_text("utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    calls = [block for block in blocks if "curl" in block]
+    script = "\n".join(calls).replace("curl --silent", "curl --fail-with-body --silent")
+    assert script.count("curl --fail") > 12
+    printed = system.run(["sh", "-ec", script], tmp_path, GATEWAY=gateway.url)
+    told = snippet(page, "json", "duplicate").strip()
+    assert printed.startswith(told)
+    assert '"state":"succeeded"' in printed
+    assert "event: list_models.succeeded" in printed
+
+
+def test_the_gateways_page_has_every_code_of_a_problem() -> None:
+    page = (ROOT / "docs" / "gateway.md").read_text("utf-8")
+    code = re.compile(r'(?:ProblemError|_refuse|problem_body)\(\s*\d{3},\s*"([a-z_]+)"')
+    files = (ROOT / "worker" / "gateway").rglob("*.py")
+    codes = {found for file in files for found in code.findall(file.read_text("utf-8"))}
+    assert len(codes) > 20
+    assert {each for each in codes if f"`{each}`" not in page} == set()
+
+
 SENDS_CLOUD_EVENTS = """
 import { CloudEvent, HTTP, Mode, emitterFor, httpTransport } from "cloudevents";
 
