@@ -21,6 +21,7 @@ from tests.faults.fleet import Fleet, Repeater
 from tests.faults.sinks import SINK_SECRET, open_endpoints
 from tests.faults.workload import Scene
 from tests.gateway_process import running_gateway
+from worker.gateway.bootstrap import MAX_CONNECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,8 @@ WARM_SHARE: Final = 0.3
 MOST_MIB: Final = 10.0
 MOST_DESCRIPTORS: Final = 5.0
 GATEWAY_PROCESSES: Final = 2
+# Of a process: the pool of its requests, and what its followers and watchers have.
+MOST_CONNECTIONS: Final = MAX_CONNECTIONS + 32
 # One in so many asks for the end and waits for it, and one for the list.
 WAITS: Final = 10
 LISTS: Final = 50
@@ -66,7 +69,8 @@ def soak(folder: Path, seed: int, *, minutes: float = 60.0, per_second: int = PE
         )
         log = folder / "gateway.log"
         with running_gateway(console, log, "--workers", str(GATEWAY_PROCESSES)) as gateway:
-            samples = Samples(gateway.pid)
+            port = fleet.client.connection_pool.connection_kwargs["port"]
+            samples = Samples(gateway.pid, port)
             ends = _Ends(fleet.client)
             load = _Load(gateway.url, scene.model_uuid, minutes * 60, per_second)
             keepers = Repeater(samples.take, SAMPLE_SECONDS), Repeater(ends.read, 1.0)
@@ -93,23 +97,38 @@ class Samples:
 
     Attributes:
         memory: by process, seconds and resident MiB.
-        descriptors: by process, seconds and how many are open.
+        descriptors: by process, seconds and how many are open, connections to Redis left out: of
+            these a pool keeps as many as were ever needed at a time.
+        connections: by process, the most that it had to Redis.
     """
 
     pid: int
+    redis_port: int
     memory: dict[int, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     descriptors: dict[int, list[tuple[float, float]]] = field(
         default_factory=lambda: defaultdict(list)
     )
+    connections: Counter[int] = field(default_factory=Counter)
 
     def take(self) -> None:
         """Takes a sample of each process."""
+        to_redis = _sockets_to(self.redis_port)
         for pid in (self.pid, *_children(self.pid)):
             at, process = time.monotonic(), Path("/proc", str(pid))
             with suppress(OSError):
                 pages = int((process / "statm").read_text().split()[1])
                 self.memory[pid].append((at, pages * os.sysconf("SC_PAGE_SIZE") / _MIB))
-                self.descriptors[pid].append((at, float(len(list((process / "fd").iterdir())))))
+                opened = [str(each.readlink()) for each in (process / "fd").iterdir()]
+                connections = sum(each in to_redis for each in opened)
+                self.connections[pid] = max(self.connections[pid], connections)
+                self.descriptors[pid].append((at, float(len(opened) - connections)))
+
+
+def _sockets_to(port: int) -> set[str]:
+    """Returns what the descriptors of connections to a port of this machine link to."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    rows = [line.split() for line in lines]
+    return {f"socket:[{row[9]}]" for row in rows if row[2].endswith(f":{port:04X}")}
 
 
 def _children(pid: int) -> list[int]:
@@ -256,6 +275,7 @@ def _judge(name: str, load: _Load, ends: _Ends, taken: set[str], samples: Sample
     open_files = {pid: Trend.of(found) for pid, found in samples.descriptors.items()}
     grown = [each.grown > MOST_MIB for each in memory.values()]
     grown += [each.grown > MOST_DESCRIPTORS for each in open_files.values()]
+    grown += [most > MOST_CONNECTIONS for most in samples.connections.values()]
     seconds = sorted(load.seconds)
     lost = sum(not ends.by_command[each] for each in load.ids) + len(ends.succeeded - taken)
     return Report(
@@ -269,6 +289,7 @@ def _judge(name: str, load: _Load, ends: _Ends, taken: set[str], samples: Sample
         details={
             **{f"process {n} MiB": each.told() for n, each in enumerate(memory.values())},
             **{f"process {n} files": each.told() for n, each in enumerate(open_files.values())},
+            "most connections to Redis": " ".join(map(str, samples.connections.values())),
             "p50_ms": round(seconds[len(seconds) // 2] * 1000, 1) if seconds else 0,
             "p99_ms": round(seconds[int(len(seconds) * 0.99)] * 1000, 1) if seconds else 0,
             "delivered": len(taken),
