@@ -92,7 +92,10 @@ class GatewaySettings(LedgerSettings):
         description="With so many commands unread or open, others are answered 429; 0: never.",
     )
     gateway_body_seconds: float = seconds(
-        30.0, ge=1, le=3600, description="Longest pause between two parts of a body."
+        30.0,
+        ge=1,
+        le=3600,
+        description="Longest pause between two parts of a body; of a webhook all of its time.",
     )
     delivery_retention_seconds: int = count(
         7 * DAY,

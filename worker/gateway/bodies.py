@@ -201,17 +201,16 @@ def split_array(body: bytes, most: int) -> list[bytes] | None:
     except ValueError as exc:
         raise ProblemError(400, "not_json", f"The array is not JSON: {exc}") from None
     if len(found) > most:
-        raise too_many_commands(most, 0)
+        raise too_many_commands(most)
     return [encode_json(each) for each in found]
 
 
-def too_many_commands(most: int, taken: int) -> ProblemError:
+def too_many_commands(most: int) -> ProblemError:
     """Returns the problem of a request with more commands than one may hold."""
     return ProblemError(
         413,
         "too_many_commands",
-        f"A request holds {counted(most, 'command')} at most; taken: {taken}. Send the others by "
-        "themselves, with ids, so that none is done twice.",
+        f"A request holds {counted(most, 'command')} at most.",
         headers={"Connection": "close"},
     )
 

@@ -398,6 +398,11 @@ def test_more_commands_or_bytes_than_a_request_may_hold_are_refused(
         body = b"\n".join([good()] * 3)
         answer = gateway.http.post("/v1/commands", content=body, headers=NDJSON)
         assert (answer.status_code, answer.json()["code"]) == (413, "too_many_commands")
+        pieces = iter([good() + b"\n", *[b" " * 2_000] * 3])
+        answer = gateway.http.post("/v1/commands", content=pieces, headers=NDJSON)
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+        # Whoever sends the rest must know what of it was taken.
+        assert "1 command of this request came into the stream" in answer.json()["detail"]
         assert send(gateway, good(subject="x" * 5000)).json()["code"] == "too_large"
 
         def parts() -> Any:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from schemas.attributes import is_valid_id
 from schemas.parsing import InvalidCommandError
+from schemas.wording import counted
 from trainmaster_client.events import ENDS
 from worker.encord.creation.resolution import Resolution, ResolveStatus, resolve
 from worker.gateway.access import Caller, Operates, Reads, Submits
@@ -230,7 +231,7 @@ class _Batch:
         """
         most = self._gateway.settings.gateway_batch_items
         if len(self._items) + len(raws) > most:
-            raise too_many_commands(most, self._accepted)
+            raise too_many_commands(most)
         found = [_try_prepare(raw, self._caller) for raw in raws]
         good = [each for each in found if isinstance(each, Submission)]
         statuses = iter(await self._submit(good))
@@ -248,6 +249,18 @@ class _Batch:
             status = 503
         return json_response(
             {"accepted": self._accepted, "refused": refused, "items": self._items}, status
+        )
+
+    def broken_off(self, problem: ProblemError) -> ProblemError:
+        """Returns the problem that ended the request, with what was taken before it."""
+        refused = len(self._items) - self._accepted
+        return ProblemError(
+            problem.status,
+            problem.code,
+            f"{problem.detail} Before that {counted(self._accepted, 'command')} of this request "
+            f"came into the stream, and {refused} did not; send the rest by itself, with ids, so "
+            "that none is done twice.",
+            headers=problem.headers,
         )
 
     async def _submit(self, good: Sequence[Submission]) -> Sequence[SubmitStatus | None]:
@@ -280,8 +293,11 @@ async def _submit_lines(
     request: Request, gateway: Gateway, caller: Caller, bounds: Bounds
 ) -> Response:
     batch = _Batch(gateway, caller)
-    async for lines in read_lines(request, bounds):
-        await batch.take(lines)
+    try:
+        async for lines in read_lines(request, bounds):
+            await batch.take(lines)
+    except ProblemError as exc:
+        raise batch.broken_off(exc) from None
     return batch.answer()
 
 

@@ -21,7 +21,7 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz")
 async def readyz(gateway: GatewayOf) -> dict[str, str]:
-    """Answers 200 while Redis takes what is sent."""
+    """Answers 200 while Redis answers."""
     try:
         await gateway.redis.ping()
     except PASSING_TROUBLE:
