@@ -28,7 +28,7 @@ except ModuleNotFoundError as exc:
     "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes."
 )
 def gateway(host: str | None, port: int | None, workers: int) -> None:
-    """Serve HTTP: commands in, events out, webhooks.
+    """Serve HTTP: commands, events, webhooks.
 
     Without a token it answers this machine only; `trainmaster tokens create` makes one.
     """

@@ -88,7 +88,9 @@ def listen(  # noqa: PLR0913 - one for each option
     token: str | None,
     as_json: bool,
 ) -> None:
-    """Forward events to a URL until interrupted, signed as sinks sign them.
+    """Forward events to a URL, to develop what consumes them.
+
+    Until interrupted; they are signed as sinks sign them.
 
     Prints the secret that the receiver verifies with, then a line for each event with what was
     answered. Where nobody answers it says so, tries a little and goes on with the next event:

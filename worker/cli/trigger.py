@@ -51,7 +51,9 @@ def trigger(
     list_types: bool,
     as_json: bool,
 ) -> None:
-    """Send a made-up event to a URL, signed as sinks sign.
+    """Send a made-up event to a URL, to develop what consumes it.
+
+    It is signed as sinks sign.
 
     The event never goes to Redis: no rule and no sink acts on it. It is valid, tells of nothing
     that has happened, and says so by its extension `example`. KEY=VALUE sets a part of it, such as

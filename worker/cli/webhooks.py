@@ -39,7 +39,7 @@ _FILE_VARIABLE: Final = "TRAINMASTER_INTEGRATIONS_FILE"
 
 @click.group()
 def webhooks() -> None:
-    """Webhooks that come in, and the rules that make commands of them."""
+    """Look at deliveries, and check the file of webhooks and sinks."""
 
 
 for _command in deliveries.COMMANDS:
