@@ -165,7 +165,7 @@ def judge(
             case.call_and_validate(
                 timeout=60,
                 headers={"Authorization": f"Bearer {token}"},
-                # A schema can't say that a filter must say something, or that a cursor is known; and
+                # A schema can't say that a filter must say something, or that a cursor is known;
                 # of many commands the good ones are taken, of a doubled parameter the last.
                 excluded_checks=[positive_data_acceptance, negative_data_rejection],
             )

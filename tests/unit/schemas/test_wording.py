@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[3]
 # Where the number is a bound or a size that is never 1, or one of 1 is told apart.
 BOUNDS = {
     "MAX_ARRAY_VALUES",
+    "MAX_BODY_VALUES",
     "MAX_COMMANDS",
     "MAX_COMMANDS_BYTES",
     "MAX_COMMAND_BYTES",
