@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 from contextlib import asynccontextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -191,6 +192,7 @@ def split_array(body: bytes, most: int) -> list[bytes] | None:
     Raises:
         ProblemError: it is not JSON, or has more elements or values than are taken.
     """
+    body = body.removeprefix(codecs.BOM_UTF8)
     if not body.lstrip().startswith(b"["):
         return None
     if most_values(body) > MAX_ARRAY_VALUES:

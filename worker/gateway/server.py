@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 GRACE_SECONDS: Final = 20
+BROKEN: Final = 1
 START_SECONDS: Final = 60
 _LOOK_SECONDS: Final = 1.0
 
@@ -56,15 +58,19 @@ def serve(settings: GatewaySettings, *, workers: int, log_config: dict[str, Any]
         SettingError: the address would be open to others, and there is no token.
     """
     _check_address(settings)
+    _check_certificate(settings)
     # So that a wrong file ends it before anything starts.
     read_integrations(settings)
     if workers == 1:
-        _Server(server_config(settings, create_app(settings), log_config)).run()
-    else:
-        target = "worker.gateway.server:application"
-        options = _options(settings, log_config)
-        config = uvicorn.Config(target, factory=True, workers=workers, **options)
-        _Processes(config, [config.bind_socket()]).run()
+        server = _Server(server_config(settings, create_app(settings), log_config))
+        # Where it can't listen uvicorn says so and exits, with a code of its own.
+        with suppress(SystemExit):
+            server.run()
+        return 0 if server.started else BROKEN
+    target = "worker.gateway.server:application"
+    options = _options(settings, log_config)
+    config = uvicorn.Config(target, factory=True, workers=workers, **options)
+    _Processes(config, [config.bind_socket()]).run()
     return 0
 
 
@@ -141,6 +147,28 @@ def _check_address(settings: GatewaySettings) -> None:
             "make one first by `trainmaster tokens create`, or listen on 127.0.0.1",
             code=ErrorCode.INVALID_SETTING,
         )
+
+
+def _check_certificate(settings: GatewaySettings) -> None:
+    """Looks at the files of TLS before anything starts.
+
+    Raises:
+        SettingError: they are none, or do not belong together.
+    """
+    if settings.gateway_tls_cert_file is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(
+            settings.gateway_tls_cert_file, settings.gateway_tls_key_file, password=lambda: ""
+        )
+    except (OSError, ValueError) as exc:
+        raise SettingError(
+            "TRAINMASTER_GATEWAY_TLS_CERT_FILE and TRAINMASTER_GATEWAY_TLS_KEY_FILE must be a "
+            "certificate and its own key in PEM, without a passphrase: "
+            f"{getattr(exc, 'reason', None) or getattr(exc, 'strerror', None) or exc}",
+            code=ErrorCode.INVALID_SETTING,
+        ) from None
 
 
 def _end_with_parent() -> None:

@@ -84,5 +84,6 @@ class Services:
                 await service.run(self._stop)
             except Exception:
                 log.exception("gateway.service_failed", service=name)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), RESTART_SECONDS)
+            # Also one that ends by itself must not begin anew without a pause.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), RESTART_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import time
 import uuid
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ def prepare(raw: bytes, idempotency_key: str | None = None, *, is_alone: bool = 
     Raises:
         InvalidCommandError: it is no command, or names another id than the header does.
     """
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     parsed = parse_message(raw)
     command = parsed.command
     if idempotency_key is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 import pytest
@@ -17,35 +17,15 @@ from worker.gateway.tokens import Scope, Tokens
 from worker.queue.ledger.connection import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from redis.asyncio import Redis
 
     from tests.gateway_process import GatewayServer
-    from tests.integration.gateway.conftest import ServeGateway
+    from tests.integration.gateway.conftest import MakeToken, ServeGateway
     from worker.queue.ledger.keys import Keys
 
 JSON = {"content-type": "application/json"}
 PROJECT = "0b8b8b8a-1111-4222-8333-444455556666"
 OTHER = "0b8b8b8a-1111-4222-8333-444455557777"
-
-
-@pytest.fixture
-def make_token(redis_url: str, keys: Keys) -> Any:
-    """Makes tokens as the command line does."""
-
-    def make(*scopes: Scope, types: Collection[str] = (), projects: Collection[str] = ()) -> str:
-        async def create() -> str:
-            redis = connect(redis_url)
-            try:
-                _, secret = await Tokens(redis, keys).create("test", scopes, types, projects)
-                return secret
-            finally:
-                await redis.aclose()
-
-        return asyncio.run(create())
-
-    return make
 
 
 @pytest.mark.parametrize(
@@ -57,7 +37,7 @@ def make_token(redis_url: str, keys: Keys) -> Any:
     ],
 )
 def test_a_token_may_do_what_its_scope_says_and_nothing_else(
-    gateway: GatewayServer, make_token: Any, scope: Scope, allowed: set[str]
+    gateway: GatewayServer, make_token: MakeToken, scope: Scope, allowed: set[str]
 ) -> None:
     with gateway.client(make_token(scope)) as http:
         answers = {
@@ -75,7 +55,7 @@ def test_a_token_may_do_what_its_scope_says_and_nothing_else(
     [None, "", "Bearer", "Bearer x", "Basic dTpw", "Bearer tm_aaaaaaaaaaaa_" + "a" * 43, "tm_x"],
 )
 def test_a_wrong_token_is_refused_in_one_way(
-    gateway: GatewayServer, make_token: Any, authorization: str | None
+    gateway: GatewayServer, make_token: MakeToken, authorization: str | None
 ) -> None:
     make_token(Scope.SUBMIT)
     time.sleep(1.1)  # for so long a gateway need not look whether there is a first token
@@ -87,7 +67,7 @@ def test_a_wrong_token_is_refused_in_one_way(
 
 
 def test_a_token_may_be_limited_to_types_and_projects(
-    gateway: GatewayServer, make_token: Any
+    gateway: GatewayServer, make_token: MakeToken
 ) -> None:
     listing = {"type": "list_attachments", "data": {"project_uuid": PROJECT}}
     foreign = {"type": "list_attachments", "data": {"project_uuid": OTHER}}
@@ -105,7 +85,7 @@ def test_a_token_may_be_limited_to_types_and_projects(
 
 
 def test_a_revoked_token_opens_nothing(
-    gateway: GatewayServer, make_token: Any, redis_url: str, keys: Keys
+    gateway: GatewayServer, make_token: MakeToken, redis_url: str, keys: Keys
 ) -> None:
     secret = make_token(Scope.READ)
 
@@ -140,7 +120,7 @@ def test_a_page_in_a_browser_can_do_nothing_while_no_token_is_needed(
 
 
 def test_requests_of_a_token_are_counted_and_told(
-    serve_gateway: ServeGateway, make_token: Any
+    serve_gateway: ServeGateway, make_token: MakeToken
 ) -> None:
     with (
         serve_gateway(gateway_requests_per_second=5) as gateway,

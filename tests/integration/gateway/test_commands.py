@@ -21,7 +21,7 @@ from schemas.json_text import encode_json
 from tests.console import wait_until
 from tests.integration.intake_acts import GOOD, good, intake_of, running, until
 from worker.gateway import bodies
-from worker.gateway.submission import Submitter, prepare
+from worker.gateway.submission import Submission, SubmitStatus, Submitter, prepare
 from worker.queue.ledger.queries import LedgerReader
 from worker.queue.ledger.streams import entries_between
 
@@ -88,6 +88,43 @@ async def test_an_id_that_is_null_or_absent_is_made(
     ]
     (text_sent,) = await texts(redis, keys)
     assert text_sent.count(b'"id"') == 1
+
+
+async def test_a_byte_order_mark_is_no_part_of_a_command(
+    gateway: GatewayServer, redis: Redis, keys: Keys
+) -> None:
+    """As some editors begin a file: every other way in takes it."""
+    mark = b"\xef\xbb\xbf"
+    assert send(gateway, mark + good(id="one")).status_code == 202
+    assert send(gateway, mark + b"[" + good(id="two") + b"]").status_code == 202
+    lines = mark + good(id="three") + b"\n" + good(id="four")
+    assert gateway.http.post("/v1/commands", content=lines, headers=NDJSON).status_code == 202
+    assert [each["id"] for each in await unread(redis, keys)] == ["one", "two", "three", "four"]
+
+
+def test_a_long_array_is_taken_in_pages_between_which_others_are_answered(
+    gateway: GatewayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validated all at once, a hundred thousand commands hold the loop for ten seconds."""
+    validated = 0
+    seen: list[int] = []
+    submitter = gateway.app.state.gateway.submitter
+    submit = submitter.submit
+
+    def count(*arguments: Any, **options: Any) -> Submission:
+        nonlocal validated
+        validated += 1
+        return prepare(*arguments, **options)
+
+    async def note(submissions: Sequence[Submission]) -> list[SubmitStatus]:
+        seen.append(validated)
+        found: list[SubmitStatus] = await submit(submissions)
+        return found
+
+    monkeypatch.setattr("worker.gateway.routes.commands.prepare", count)
+    monkeypatch.setattr(submitter, "submit", note)
+    assert send(gateway, orjson.dumps([GOOD] * 1000)).json()["accepted"] == 1000
+    assert seen == [256, 512, 768, 1000]
 
 
 async def test_bulk_commands_go_where_interactive_ones_never_wait_behind_them(

@@ -33,6 +33,28 @@ def test_a_gateway_without_redis_lives_and_is_not_ready(
         assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
 
 
+def test_a_gateway_that_can_not_start_says_why_and_fails(console: Console, tmp_path: Path) -> None:
+    with running_gateway(console, tmp_path / "gateway.log") as gateway:
+        port = gateway.url.rpartition(":")[2]
+        busy = console.run("gateway", "--port", port)
+        assert busy.code == 1
+        assert "address already in use" in busy.err
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    for file in (certificate, key):
+        file.write_text("s3cret")
+    wrong = console.run(
+        "gateway",
+        environment={
+            "TRAINMASTER_GATEWAY_TLS_CERT_FILE": str(certificate),
+            "TRAINMASTER_GATEWAY_TLS_KEY_FILE": str(key),
+        },
+    )
+    assert wrong.code == 2
+    (line,) = wrong.err.splitlines()
+    assert line.startswith("trainmaster: TRAINMASTER_GATEWAY_TLS_CERT_FILE and ")
+    assert "s3cret" not in line
+
+
 def test_a_killed_gateway_serves_again_on_its_port(console: Console, tmp_path: Path) -> None:
     with running_gateway(console, tmp_path / "gateway.log") as gateway:
         url = gateway.url

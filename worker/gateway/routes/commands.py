@@ -49,7 +49,7 @@ from worker.gateway.problems import (
     redis_away,
     status_of,
 )
-from worker.gateway.submission import Submission, SubmitStatus, prepare
+from worker.gateway.submission import PAGE, Submission, SubmitStatus, prepare
 from worker.integrations.patterns import Patterns
 from worker.queue.ledger.cancellation import CancelStatus, cancel
 from worker.queue.ledger.connection import PASSING_TROUBLE
@@ -232,14 +232,16 @@ class _Batch:
         most = self._gateway.settings.gateway_batch_items
         if len(self._items) + len(raws) > most:
             raise too_many_commands(most)
-        found = [_try_prepare(raw, self._caller) for raw in raws]
-        good = [each for each in found if isinstance(each, Submission)]
-        statuses = iter(await self._submit(good))
-        for each in found:
-            if isinstance(each, Submission):
-                self._note(each, next(statuses))
-            else:
-                self._items.append(each)
+        # In pages: others are answered between two, and Redis' trouble leaves no more in doubt.
+        for first in range(0, len(raws), PAGE):
+            found = [_try_prepare(raw, self._caller) for raw in raws[first : first + PAGE]]
+            good = [each for each in found if isinstance(each, Submission)]
+            statuses = iter(await self._submit(good))
+            for each in found:
+                if isinstance(each, Submission):
+                    self._note(each, next(statuses))
+                else:
+                    self._items.append(each)
 
     def answer(self) -> Response:
         """Returns what became of all."""

@@ -1,0 +1,79 @@
+"""Services of a gateway: each goes on, whatever one of them does."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from worker.gateway import services
+from worker.gateway.services import Services
+
+if TYPE_CHECKING:
+    import pytest
+
+
+class Steady:
+    """Runs until it is told to stop."""
+
+    def __init__(self) -> None:
+        self.has_ended = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self.has_ended = True
+
+
+class Brief:
+    """Ends at once, or fails."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.begun = 0
+        self._error = error
+
+    async def run(self, stop: asyncio.Event) -> None:  # noqa: ARG002 - it does not wait for it
+        self.begun += 1
+        # So that without a pause the test fails, and does not hang.
+        await asyncio.sleep(0)
+        if self._error is not None:
+            raise self._error
+
+
+class Stubborn:
+    """Ends by a cancellation only, and not by the first."""
+
+    async def run(self, stop: asyncio.Event) -> None:  # noqa: ARG002 - it does not listen
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+
+async def test_one_that_fails_or_ends_begins_anew_after_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failing, brief, steady = Brief(RuntimeError("broken")), Brief(), Steady()
+    running = Services({"failing": failing, "brief": brief, "steady": steady})
+    running.start()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    # Without the pause each would have begun at every turn of the loop.
+    assert (failing.begun, brief.begun) == (1, 1)
+    await running.stop()
+    assert steady.has_ended
+
+    monkeypatch.setattr(services, "RESTART_SECONDS", 0.001)
+    running = Services({"failing": failing})
+    running.start()
+    async with asyncio.timeout(60):
+        while failing.begun < 3:
+            await asyncio.sleep(0.001)
+    await running.stop()
+
+
+async def test_one_that_does_not_stop_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "STOP_SECONDS", 0.01)
+    running = Services({"stubborn": Stubborn()})
+    running.start()
+    await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        await running.stop()
