@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -16,7 +18,7 @@ from worker.redaction import redact_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from structlog.typing import EventDict, Processor
+    from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 # These say at every connection or poll what our own lines say better.
 _QUIET: Final = ("aiohttp", "asyncio", "celery.worker.strategy", "celery.app.trace", "httpx")
@@ -74,6 +76,59 @@ def configure(level: str, log_format: str) -> None:
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+class LimitedLog:
+    """Warnings of what others can cause as often as they like: a few a minute, the rest counted.
+
+    Args:
+        log: where the lines go.
+        most: lines of one kind in each period.
+        period_seconds: begins with the first line after the last one has ended.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        log: FilteringBoundLogger,
+        *,
+        most: int = 10,
+        period_seconds: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = log
+        self._most = most
+        self._period_seconds = period_seconds
+        self._clock = clock
+        self._kinds: dict[tuple[str, str], _Kind] = {}
+
+    def warning(self, event: str, kind: str, **told: Any) -> None:
+        """Writes a line, with how many before it were left out as `left_out`; or leaves it out.
+
+        Args:
+            event: the line's event.
+            kind: counts by itself; one of a few, whatever others send.
+            told: what else the line has.
+        """
+        now = self._clock()
+        found = self._kinds.setdefault((event, kind), _Kind(now))
+        if now - found.begun_at >= self._period_seconds:
+            found.begun_at, found.lines = now, 0
+        if found.lines >= self._most:
+            found.left_out += 1
+            return
+        if found.left_out:
+            told["left_out"] = found.left_out
+        found.lines += 1
+        found.left_out = 0
+        self._log.warning(event, **told)
+
+
+@dataclass(slots=True)
+class _Kind:
+    begun_at: float
+    lines: int = 0
+    left_out: int = 0
 
 
 def _redact_values(_: Any, __: str, line: EventDict) -> EventDict:

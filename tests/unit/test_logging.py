@@ -7,6 +7,9 @@ import sys
 
 import orjson
 import pytest
+import structlog
+
+from worker.logging import LimitedLog
 
 SECRET = "s3cret-of-a-local-variable"
 
@@ -88,3 +91,27 @@ def test_text_is_for_people() -> None:
     lines = logged("INFO", "text")
     assert any("command.succeeded" in line and "attempts=2" in line for line in lines)
     assert any(line.endswith("ValueError: it broke") for line in lines)
+
+
+def test_lines_that_others_cause_are_few_a_minute_and_the_rest_is_counted() -> None:
+    now = 0.0
+    with structlog.testing.capture_logs() as lines:
+        limited = LimitedLog(structlog.get_logger(), most=3, period_seconds=60, clock=lambda: now)
+        for number in range(1000):
+            now = number * 0.05
+            limited.warning("delivery.refused", "door", reason=f"reason {number}")
+            if number == 500:
+                limited.warning("delivery.refused", "window", reason="of another source")
+        now = 60.0
+        limited.warning("delivery.refused", "door", reason="later")
+        limited.warning("delivery.refused", "door", reason="later still")
+
+    assert [(line["reason"], line.get("left_out")) for line in lines] == [
+        ("reason 0", None),
+        ("reason 1", None),
+        ("reason 2", None),
+        ("of another source", None),
+        ("later", 997),
+        ("later still", None),
+    ]
+    assert {line["log_level"] for line in lines} == {"warning"}

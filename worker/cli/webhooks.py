@@ -11,11 +11,14 @@ from schemas.wording import counted
 from worker.cli.arguments import json_option
 from worker.cli.formatting import show_duration
 from worker.cli.output import FAILED, open_console, print_json, safe_text
+from worker.environment import load_ledger_settings
 from worker.errors import SettingError
+from worker.queue.ledger.keys import Keys
 
 try:
     from worker.cli import deliveries
     from worker.integrations.file import load_integrations
+    from worker.sinks.service import check_sinks
 except ModuleNotFoundError as exc:
     if exc.name is None or exc.name.partition(".")[0] in {"worker", "schemas"}:
         raise
@@ -62,8 +65,10 @@ def check(*, file: Path | None, without_secrets: bool, as_json: bool) -> None:
     """
     if file is None:
         raise click.UsageError(f"name a FILE, or set {_FILE_VARIABLE}")
+    keys = Keys(load_ledger_settings().namespace)
     try:
         found = load_integrations(file, looks_up_secrets=not without_secrets)
+        check_sinks(keys, found.sinks)
     except SettingError as exc:
         _print_problems(file, exc.problems, as_json=as_json)
         raise SystemExit(FAILED) from None

@@ -17,6 +17,7 @@ from starlette.routing import Match
 from schemas.events import ErrorCode, Problem
 from schemas.json_text import encode_json
 from trainmaster_client import RedisTroubleError
+from worker.logging import LimitedLog
 from worker.queue.ledger.connection import PASSING_TROUBLE
 
 if TYPE_CHECKING:
@@ -174,6 +175,8 @@ def redis_away() -> ProblemError:
 
 def add_handlers(app: FastAPI) -> None:
     """Has every error of the app end in a problem."""
+    # While Redis is away every request says so.
+    redis_log = LimitedLog(log)
 
     async def on_problem(_request: Request, exc: Exception) -> Response:
         assert isinstance(exc, ProblemError)  # noqa: S101 - it is registered for these
@@ -200,7 +203,8 @@ def add_handlers(app: FastAPI) -> None:
         return problem_response(invalid_parameters(problems))
 
     async def on_redis(_request: Request, exc: Exception) -> Response:
-        log.warning("gateway.redis_unavailable", error=type(exc).__name__)
+        error = type(exc).__name__
+        redis_log.warning("gateway.redis_unavailable", error, error=error)
         return problem_response(redis_away())
 
     async def on_defect(_request: Request, exc: Exception) -> Response:

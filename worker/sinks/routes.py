@@ -21,7 +21,8 @@ class Route:
     def __init__(self, config: SinkConfig) -> None:
         self._name = config.name
         self._types = config.types
-        self._reply_to = frozenset(config.reply_to or ())
+        # Not a set: an event that others wrote may have anything here, and a list has no hash.
+        self._reply_to = tuple(config.reply_to or ())
         self._when = config.when
         self._told = False
 

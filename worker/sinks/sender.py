@@ -70,6 +70,10 @@ class RetryPolicy:
         return longest * random.uniform(0.7, 1.0)
 
 
+class _PausedError(Exception):
+    """The sink was paused while an event waited for its turn: it was not sent."""
+
+
 class Sender:
     """The sender of one sink, for as long as its follower leads.
 
@@ -168,19 +172,19 @@ class Sender:
         """
         await self._ready.wait()
         waiting = Waiting(event.entry_id, event, text)
-        while True:
-            lane = self._lanes.get(event.command_id)
-            if lane is not None:
-                await self._queue_up(waiting)
-                return
-            if self._open.is_set():
-                break
-            await self._open.wait()
-            self._check_ending()
-        try:
-            await self._attempt(waiting)
-        except DeliveryError:
-            await self._put_off(waiting)
+        while event.command_id not in self._lanes:
+            if not self._open.is_set():
+                await self._open.wait()
+                self._check_ending()
+                continue
+            try:
+                await self._attempt(waiting)
+            except _PausedError:
+                continue
+            except DeliveryError:
+                await self._put_off(waiting)
+            return
+        await self._queue_up(waiting)
 
     # One delivery
 
@@ -189,12 +193,32 @@ class Sender:
             await self._wait_for_turn()
             if self._lead is not None:
                 await self._lead.wait()
+            if self._paused:
+                # While it waited for its turn, for an hour where the endpoint has asked for that.
+                raise _PausedError
             try:
-                await self._destination.send(waiting.event, waiting.text)
+                await self._send(waiting)
             except DeliveryError as exc:
                 self._note_failure(exc)
                 raise
         self._note_success()
+
+    async def _send(self, waiting: Waiting) -> None:
+        try:
+            await self._destination.send(waiting.event, waiting.text)
+        except DeliveryError:
+            raise
+        except Exception as exc:
+            # Of an event that a destination chokes on, or a defect: it must not end the sink, for
+            # the next leader would meet the same event first.
+            log.exception(
+                "sink.send_failed",
+                sink=self.name,
+                event_id=waiting.event.id,
+                subject=waiting.event.command_id,
+            )
+            told = f"it could not be sent: {type(exc).__name__}; the log of the sink says more"
+            raise DeliveryError(told) from exc
 
     async def _wait_for_turn(self) -> None:
         while (pause := self._leave_alone_until - time.monotonic()) > 0:
@@ -274,9 +298,10 @@ class Sender:
         while self._waiting >= MOST_WAITING or (
             self._waiting and self._waiting_bytes + size > MOST_WAITING_BYTES
         ):
+            # First: whoever comes after the end was told would else wait for nobody.
+            self._check_ending()
             self._settled.clear()
             await self._settled.wait()
-            self._check_ending()
 
     def _append(self, waiting: Waiting, new: Lane | None = None) -> Lane:
         subject = waiting.event.command_id
@@ -350,6 +375,7 @@ class Sender:
         """Delivers what waits of a command, as far as it goes."""
         try:
             while lane.entries and not self._paused and not self._ends:
+                stop_if_cancelled()
                 waiting = lane.entries[0]
                 try:
                     await self._attempt(waiting)
@@ -358,7 +384,7 @@ class Sender:
                         break
                 else:
                     await self._settle(waiting, lane)
-        except NotHandledError:
+        except (NotHandledError, _PausedError):
             pass
         finally:
             lane.running = False
@@ -425,8 +451,9 @@ class Sender:
         """Pauses the sink, at once here and with the next report for all."""
         if self._paused:
             return
-        self._paused = reason
-        self._fields |= {"paused": reason[:_ERROR_CHARACTERS], "paused_at": _now_ms()}
+        # As it is read back; another text would be somebody else's pause.
+        self._paused = reason[:_ERROR_CHARACTERS]
+        self._fields |= {"paused": self._paused, "paused_at": _now_ms()}
         self._update_gate()
         log.error(
             "sink.paused",
@@ -496,6 +523,8 @@ class Sender:
         """Does nothing more until the follower has seen that another process leads."""
         if self._lead is not None:
             self._lead.lose()
+        # The follower may have seen it first, and the call that was fenced swallowed its word.
+        stop_if_cancelled()
         await asyncio.Event().wait()
 
 

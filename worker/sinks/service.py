@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from schemas.events import ErrorCode
+from schemas.events import ErrorCode, Problem
 from worker.errors import SettingError
 from worker.integrations.event_follower import EventFollower, end_all
 from worker.queue.ledger.outage import Outage
@@ -80,15 +80,16 @@ class SinkService:
     async def _keep(self, name: str, config: SinkConfig, stop: asyncio.Event) -> None:
         """Runs a sink, again and again if it must be: what breaks one harms no other."""
         while not stop.is_set():
-            destination = create_destination(name, config, self._redis)
             try:
-                await self._follow(name, config, destination, stop)
+                destination = create_destination(name, config, self._redis)
+                try:
+                    await self._follow(name, config, destination, stop)
+                finally:
+                    await destination.close()
             except Exception:
                 log.exception("sink.crashed", sink=name, again_in_seconds=AGAIN_SECONDS)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), AGAIN_SECONDS)
-            finally:
-                await destination.close()
 
     async def _follow(
         self, name: str, config: SinkConfig, destination: Destination, stop: asyncio.Event
@@ -130,22 +131,25 @@ def create_destination(name: str, config: SinkConfig, redis: Redis) -> Destinati
 def check_sinks(keys: Keys, sinks: Mapping[str, SinkConfig]) -> None:
     """Looks at what can be known of destinations before anything is sent.
 
+    A URL that was not looked up, for it lies elsewhere, is passed over.
+
     Raises:
         SettingError: a URL is no webhook's, or a key is one of our own.
     """
-    problems = []
+    problems: list[Problem] = []
     for name, config in sinks.items():
-        if config.webhook is not None:
+        if config.webhook is not None and config.webhook.url.value:
             try:
                 url = config.webhook.url.value.decode()
                 check_url(url, allow_private=config.webhook.allow_private)
             except ValueError as exc:
-                problems.append(f"[sinks.{name}.webhook] url {exc}")
+                problems.append(Problem(path=f"[sinks.{name}.webhook] url", message=str(exc)))
         elif config.redis is not None and config.redis.url is None:
+            field = "stream" if config.redis.stream is not None else "list"
             key = config.redis.stream or config.redis.list or ""
             if key.startswith(keys.prefix):
-                problems.append(
-                    f"[sinks.{name}.redis] {key} would be one of our own keys: choose another name"
-                )
+                told = f"{key} would be one of our own keys: choose another name"
+                problems.append(Problem(path=f"[sinks.{name}.redis] {field}", message=told))
     if problems:
-        raise SettingError("; ".join(problems), code=ErrorCode.INVALID_SETTING)
+        told = "; ".join(f"{each.path} {each.message}" for each in problems)
+        raise SettingError(told, code=ErrorCode.INVALID_SETTING, problems=problems)

@@ -58,7 +58,7 @@ class Webhook:
     ) -> None:
         self._config = config
         self._url = URL(config.url.value.decode(), encoded=True)
-        self._secrets = [standard_webhooks.Secret(each.value) for each in config.secrets]
+        self._secrets = [each.standard() for each in config.secrets]
         # Made here, for it takes a tenth of a second, and the first event is not to wait for it.
         self._tls = tls or (create_tls_context() if self._url.scheme == "https" else None)
         self._resolver = resolver or Resolver(name)

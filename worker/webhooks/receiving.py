@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from worker.integrations.sources import HmacSource
+from worker.logging import LimitedLog
 from worker.webhooks.deliveries import Deliveries, Delivery, summary
 from worker.webhooks.effects import Received, effects_of
 from worker.webhooks.schemes import RefusedDeliveryError, UnsupportedVersionError, verify
@@ -82,6 +83,8 @@ class WebhookReceiver:
         self._deliveries = Deliveries(redis, keys, retention_seconds=retention_seconds)
         self._sources = {name: each for name, each in sources.items() if each.scheme != "events"}
         self._clock = clock
+        # Anyone who reaches the gateway can have deliveries refused, as many as they like.
+        self._refusals = LimitedLog(log)
 
     def takes(self, source_name: str) -> bool:
         """Tells whether there is a source of this name."""
@@ -105,10 +108,14 @@ class WebhookReceiver:
         try:
             verified = verify(source, headers, body, now)
         except RefusedDeliveryError as exc:
-            log.warning("delivery.refused", source=source_name, reason=exc.reason)
+            self._refusals.warning(
+                "delivery.refused", source_name, source=source_name, reason=exc.reason
+            )
             return Answer(HTTPStatus.UNAUTHORIZED)
         except UnsupportedVersionError as exc:
-            log.warning("delivery.unsupported", source=source_name, reason=str(exc))
+            self._refusals.warning(
+                "delivery.unsupported", source_name, source=source_name, reason=str(exc)
+            )
             return Answer(HTTPStatus.NOT_IMPLEMENTED)
         delivery = Delivery(
             source=source_name,

@@ -83,6 +83,30 @@ def test_problems_and_what_a_file_does_are_json_for_programs(tmp_path: Path) -> 
     assert SECRET["ENCORD_WEBHOOK_SECRET"] not in said.out
 
 
+def test_sinks_with_which_no_gateway_starts_are_problems_too(tmp_path: Path) -> None:
+    file = tmp_path / "integrations.toml"
+    file.write_text(
+        """
+[sinks.ops.webhook]
+url = "http://127.0.0.1:8080/hook"
+secrets = [{ env = "OPS_SECRET" }]
+[sinks.elsewhere.webhook]
+url = { env = "NOT_HERE" }
+secrets = [{ env = "OPS_SECRET" }]
+[sinks.copy.redis]
+stream = "{unused}:commands"
+""",
+        "utf-8",
+    )
+    said = console().run("webhooks", "check", str(file), "--json", "--without-secrets")
+    assert said.code == 1
+    (found,) = said.lines
+    assert [(each["table"], each["field"]) for each in found["problems"]] == [
+        ("[sinks.ops.webhook]", "url"),
+        ("[sinks.copy.redis]", "stream"),
+    ]
+
+
 def test_a_check_without_a_file_is_wrong_usage() -> None:
     said = console().run("webhooks", "check")
     assert said.code == 2

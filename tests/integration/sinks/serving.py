@@ -32,14 +32,23 @@ async def serving(
     redis: Redis, keys: Keys, *configs: SinkConfig, policy: RetryPolicy = QUICK
 ) -> AsyncIterator[None]:
     """Runs sinks that lead once this is entered."""
-    stop = asyncio.Event()
-    service = SinkService(redis, keys, {each.name: each for each in configs}, policy=policy)
-    task = asyncio.create_task(service.run(stop))
-    try:
+    async with running(redis, keys, *configs, policy=policy):
         async with asyncio.timeout(60):
             for each in configs:
                 while not await leads(redis, keys, each.name):
                     await asyncio.sleep(0.01)
+        yield
+
+
+@asynccontextmanager
+async def running(
+    redis: Redis, keys: Keys, *configs: SinkConfig, policy: RetryPolicy = QUICK
+) -> AsyncIterator[None]:
+    """Runs sinks, which may not lead yet."""
+    stop = asyncio.Event()
+    service = SinkService(redis, keys, {each.name: each for each in configs}, policy=policy)
+    task = asyncio.create_task(service.run(stop))
+    try:
         yield
     finally:
         stop.set()

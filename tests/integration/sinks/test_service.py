@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import orjson
+import pytest
 import standardwebhooks
 import structlog
 import svix
@@ -12,6 +15,7 @@ import svix
 from schemas.enums import EventState
 from tests.integration.integrations.published import (
     event_text,
+    following,
     killed,
     publish,
     wait_until,
@@ -24,12 +28,15 @@ from tests.integration.sinks.endpoints import (
     sink_config,
     webhook,
 )
-from tests.integration.sinks.serving import QUICK, leads, serving
+from tests.integration.sinks.serving import QUICK, leads, running, serving
 from worker.integrations.event_follower import EventFollower
+from worker.integrations.follower_store import rewind
+from worker.integrations.keys import follower_key
 from worker.queue.ledger.outage import Outage
 from worker.queue.ledger.streams import entries_between
 from worker.sinks import operations
 from worker.sinks.deferred import SinkStore
+from worker.sinks.destinations import Answer, DeliveryError
 from worker.sinks.keys import follower_name, unsent_key
 from worker.sinks.operations import SinkCondition
 from worker.sinks.routes import Route
@@ -41,6 +48,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from trainmaster_client import Event
     from worker.queue.ledger.keys import Keys
 
 
@@ -372,3 +380,129 @@ async def test_an_endpoint_that_never_answers_holds_no_more_than_its_own_slots(
             await wait_until(lambda: len(silent.events()) == 50)
     for subject in "abcdefghij":
         assert silent.numbers(subject) == [0, 1, 2, 3, 4]
+
+
+async def test_an_event_that_no_header_can_name_holds_up_its_own_command_alone(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    """Others may write to the stream; the next leader would meet the same event first."""
+    odd = event_text("a", 1).replace(b'"a/retrying/1"', b'"a\\nb"')
+    async with Endpoint(answers=[500]).serving() as endpoint:
+        config = sink_config("ops", tmp_path, webhook=webhook(endpoint.url))
+        with structlog.testing.capture_logs() as logs:
+            async with serving(redis, keys, config):
+                await publish(redis, keys, "a", range(1))
+                await redis.xadd(keys.events, {"event": odd})
+                await wait_until(lambda: "sink.send_failed" in {line["event"] for line in logs})
+                await publish(redis, keys, "b", range(3))
+                await wait_until(lambda: endpoint.numbers("b") == [0, 1, 2])
+                status = await operations.sink_status(redis, keys, config)
+    assert status.waiting == 1
+    assert endpoint.numbers("a") == [0]
+    assert "sink.crashed" not in {line["event"] for line in logs}
+
+
+async def test_an_event_with_an_odd_reply_name_ends_no_sink(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    odd = orjson.dumps(orjson.loads(event_text("a")) | {"replyto": ["me"]})
+    async with Endpoint().serving() as endpoint:
+        config = sink_config("ops", tmp_path, reply_to=["me"], webhook=webhook(endpoint.url))
+        with structlog.testing.capture_logs() as logs:
+            async with serving(redis, keys, config):
+                await redis.xadd(keys.events, {"event": odd})
+                await publish(redis, keys, "b", range(1), replyto="me")
+                await wait_until(lambda: endpoint.numbers("b") == [0])
+    assert endpoint.asked == 1
+    assert "sink.crashed" not in {line["event"] for line in logs}
+
+
+async def test_a_sink_that_cannot_be_made_is_told_of_and_holds_up_no_other(
+    redis: Redis, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nothing.pem"))
+    async with Endpoint().serving() as endpoint:
+        plain = sink_config("plain", tmp_path, webhook=webhook(endpoint.url))
+        secure = sink_config("secure", tmp_path, webhook=webhook("https://127.0.0.1:9/"))
+        with structlog.testing.capture_logs() as logs:
+            async with running(redis, keys, plain, secure):
+                await wait_until(lambda: "sink.crashed" in {line["event"] for line in logs})
+                while not await leads(redis, keys, "plain"):
+                    await asyncio.sleep(0.01)
+                await publish(redis, keys, "a", range(1))
+                await wait_until(lambda: endpoint.numbers("a") == [0])
+    assert {line["sink"] for line in logs if line["event"] == "sink.crashed"} == {"secure"}
+
+
+async def test_a_sink_that_is_paused_while_an_event_waits_for_its_turn_sends_nothing(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    endpoint = Endpoint(answers=[429], headers={"retry-after": "2"})
+    async with endpoint.serving():
+        config = sink_config("ops", tmp_path, webhook=webhook(endpoint.url))
+        with structlog.testing.capture_logs() as logs:
+            async with serving(redis, keys, config):
+                await publish(redis, keys, "a", range(2))
+                await wait_until(lambda: endpoint.asked == 1)
+                asked_at = asyncio.get_running_loop().time()
+                await publish(redis, keys, "b", range(2))
+                await operations.pause(redis, keys, "ops", "by a test")
+                await wait_until(lambda: "sink.pause_changed" in {line["event"] for line in logs})
+                # Until after the pause that the endpoint has asked for.
+                await wait_until(lambda: asyncio.get_running_loop().time() - asked_at > 3)
+                assert endpoint.asked == 1
+                await operations.resume(redis, keys, "ops")
+                await wait_until(lambda: len(endpoint.events()) == 4)
+    assert endpoint.numbers("a") == endpoint.numbers("b") == [0, 1]
+
+
+class LosesCancellation:
+    """Refuses the first message; the second one takes until it is cancelled, and loses that."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.sent: list[str] = []
+
+    async def send(self, event: Event, text: bytes) -> Answer:
+        del text
+        self.calls += 1
+        if self.calls == 1:
+            raise DeliveryError("not yet")
+        if self.calls == 2:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        self.sent.append(event.id)
+        return Answer("taken")
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("lost_by", ["another leader", "a way back"])
+async def test_a_lead_that_is_lost_is_followed_by_another_though_a_cancellation_is_lost(
+    redis: Redis, keys: Keys, lost_by: str
+) -> None:
+    """As redis-py may lose it, when events are copied to a Redis."""
+    destination = LosesCancellation()
+    outage = Outage()
+    store = SinkStore(redis, keys, "ops")
+    sender = Sender("ops", destination, store, concurrency=4, policy=QUICK, outage=outage)
+    follower = EventFollower(
+        redis, keys, follower_name("ops"), sender.handle, concurrency=4, beside=sender.lead
+    )
+    async with following(follower):
+        async with asyncio.timeout(60):
+            while not await leads(redis, keys, "ops"):
+                await asyncio.sleep(0.01)
+        await publish(redis, keys, "a", range(2))
+        await wait_until(lambda: destination.calls == 2)
+        async with asyncio.timeout(60):
+            while (await store.counts())[0] < 2:
+                await asyncio.sleep(0.01)
+        if lost_by == "another leader":
+            await redis.hincrby(follower_key(keys, follower_name("ops")), "token", 1)
+        else:
+            async with asyncio.timeout(60):
+                while not await rewind(redis, keys, follower_name("ops"), "0-1"):
+                    await asyncio.sleep(0.01)
+        await wait_until(lambda: "a/retrying/1" in destination.sent)

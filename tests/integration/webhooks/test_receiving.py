@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from redis.exceptions import RedisError
 
 from tests.integration.webhooks.posting import (
@@ -92,6 +93,25 @@ async def test_what_is_not_from_its_source_leaves_nothing(
     assert unknown.status == 404
     assert unsupported.status == 501
     assert [name async for name in redis.scan_iter(match=f"{keys.prefix}*")] == []
+
+
+async def test_whoever_sends_forged_deliveries_does_not_fill_the_log(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    receiver = receiver_of(redis, keys, integrations_of(tmp_path, HEAD, GET_MODEL))
+    forged, newer = signed(submitted(), secret="another-secret"), signed(submitted(version=2))
+
+    with structlog.testing.capture_logs() as lines:
+        answers = [
+            await receiver.receive("encord", one.headers, one.body)
+            for one in (forged, newer)
+            for _ in range(100)
+        ]
+
+    assert [one.status for one in answers] == [401] * 100 + [501] * 100
+    events = [line["event"] for line in lines]
+    assert 0 < events.count("delivery.refused") < 50
+    assert 0 < events.count("delivery.unsupported") < 50
 
 
 async def test_a_foreign_project_and_an_unknown_event_are_taken_and_make_nothing(
