@@ -15,13 +15,15 @@ from tests.security.access import GuardedRedis
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys
 from worker.sinks import operations
-from worker.sinks.sender import RetryPolicy
+from worker.sinks.delivery_policy import DeliveryPolicy
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 KEYS = Keys("trainmaster")
-HASTY = RetryPolicy(first_seconds=0.05, longest_seconds=0.1, retry_seconds=0.3, probe_seconds=0.05)
+HASTY = DeliveryPolicy(
+    first_seconds=0.05, longest_seconds=0.1, retry_seconds=0.3, probe_seconds=0.05
+)
 
 
 async def test_sinks_do_all_their_work_with_the_rights_of_the_file_and_write_no_event(

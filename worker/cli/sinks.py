@@ -136,12 +136,14 @@ def recover(*, ledger: LedgerContext, name: str, since: datetime, everything: bo
     since_ms = milliseconds(since)
     if not everything:
         number = ledger.run(lambda redis: operations.recover(redis, ledger.keys, name, since_ms))
-        click.echo(f"{name}: {counted(number, 'event')} sent again")
+        click.echo(f"{name}: {counted(number, 'event')} will be sent again")
         return
     if ledger.run(lambda redis: operations.recover_all(redis, ledger.keys, name, since_ms)):
-        click.echo(f"{name}: everything since {show_timestamp(since_ms)} is sent again")
+        click.echo(f"{name}: everything since {show_timestamp(since_ms)} will be sent again")
     else:
-        click.echo(f"{name}: it has not come so far yet; nothing is to be sent again")
+        click.echo(
+            f"{name}: it has not sent anything from then on yet; there is nothing to send again"
+        )
 
 
 @sinks.command("test")

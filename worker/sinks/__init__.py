@@ -22,12 +22,14 @@ What can be written twice is: a leader that dies between a delivery and its reco
 delivery to the next one. Each message has the event's id as its own, to tell it by. A leader that
 was replaced writes nothing: its scripts name the fencing token of the follower's lead.
 
-    routes         which events a sink wants
-    destinations   what a destination is: webhook, redis_target, broker
-    addresses      which addresses a webhook may lie at
-    deferred       what is put off, and the state of a sink, in Redis
-    sender         sends, puts off, tries again, pauses
-    service        runs the senders of a file
-    processes      runs each service in a process of its own
-    operations     list, pause, resume, recover, test
+    routes            which events a sink wants
+    destinations      what a destination is: webhook, redis_target, broker
+    addresses         which addresses a webhook may lie at
+    deferred          what is put off, and the state of a sink, in Redis
+    delivery_policy   when what failed is tried again
+    endpoint_health   whether an endpoint is down, and when it is probed
+    sender            sends, puts off, tries again, pauses
+    service           runs the senders of a file
+    processes         runs each service in a process of its own
+    operations        list, pause, resume, recover, test
 """

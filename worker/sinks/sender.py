@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import random
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from worker.integrations.event_follower import NotHandledError
+from worker.integrations.lead import NotHandledError
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS, stop_if_cancelled
 from worker.queue.ledger.redis_retry import keep_trying
 from worker.sinks.deferred import Lane, Waiting
 from worker.sinks.destinations import DeliveryError
+from worker.sinks.endpoint_health import EndpointHealth
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from trainmaster_client import Event
-    from worker.integrations.event_follower import Lead
+    from worker.integrations.lead import Lead
     from worker.queue.ledger.outage import Outage
     from worker.sinks.deferred import SinkStore
+    from worker.sinks.delivery_policy import DeliveryPolicy
     from worker.sinks.destinations import Destination
 
 log = structlog.get_logger(__name__)
@@ -36,38 +36,6 @@ MOST_WAITING_BYTES: Final = 64 * 1024 * 1024
 _IDLE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.5
 _ERROR_CHARACTERS: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """When a delivery that failed is tried again.
-
-    Attributes:
-        first_seconds: before the second try; each further pause is twice as long.
-        longest_seconds: of these pauses.
-        retry_seconds: for so long, from the first failure.
-        down_after: failures in a row after which the endpoint counts as down.
-        probe_seconds: before the first look whether it is up again; each further pause is twice
-            as long.
-        longest_probe_seconds: of those.
-    """
-
-    first_seconds: float = 5.0
-    longest_seconds: float = 3_600.0
-    retry_seconds: float = 3 * 86_400.0
-    down_after: int = 5
-    probe_seconds: float = 1.0
-    longest_probe_seconds: float = 60.0
-
-    def pause(self, tries: int) -> float:
-        """Returns how long to wait after so many failed tries, with jitter."""
-        longest = min(self.first_seconds * 2.0 ** min(tries - 1, 30), self.longest_seconds)
-        return longest * random.uniform(0.7, 1.0)
-
-    def probe_pause(self, probes: int) -> float:
-        """Returns how long an endpoint that is down is left alone, with jitter."""
-        longest = min(self.probe_seconds * 2.0 ** min(probes, 30), self.longest_probe_seconds)
-        return longest * random.uniform(0.7, 1.0)
 
 
 class _PausedError(Exception):
@@ -95,7 +63,7 @@ class Sender:
         *,
         concurrency: int,
         per_second: float = 0.0,
-        policy: RetryPolicy,
+        policy: DeliveryPolicy,
         outage: Outage,
     ) -> None:
         self.name = name
@@ -103,6 +71,7 @@ class Sender:
         self._store = store
         self._outage = outage
         self._policy = policy
+        self._health = EndpointHealth(policy)
         self._slots = asyncio.Semaphore(concurrency)
         # The other half stays for what is sent for the first time.
         self._most_retries = max(1, concurrency // 2)
@@ -122,9 +91,7 @@ class Sender:
         self._resumed_at_ms = 0
         self._delivered_at_ms = 0
         self._generation = -1
-        self._row, self._probes, self._probe_at = 0, 0, 0.0
-        self._told_down = False
-        self._leave_alone_until = 0.0
+        self._health.reset()
         self._counts: dict[str, int] = {}
         self._fields: dict[str, str | int] = {}
         # Set while new events may be sent; and whenever a retry may have become due.
@@ -195,6 +162,7 @@ class Sender:
                 await self._lead.wait()
             if self._paused:
                 # While it waited for its turn, for an hour where the endpoint has asked for that.
+                self._check_ending()
                 raise _PausedError
             try:
                 await self._send(waiting)
@@ -221,7 +189,7 @@ class Sender:
             raise DeliveryError(told) from exc
 
     async def _wait_for_turn(self) -> None:
-        while (pause := self._leave_alone_until - time.monotonic()) > 0:
+        while (pause := self._health.rest_seconds) > 0:
             # A resumption ends it, and so does a stop.
             await asyncio.sleep(min(pause, _LOOK_SECONDS))
             self._check_ending()
@@ -235,34 +203,22 @@ class Sender:
         now_ms = _now_ms()
         self._delivered_at_ms = now_ms
         self._fields["last_delivered_at"] = now_ms
-        self._row = self._probes = 0
-        if self._probe_at:
-            self._probe_at = 0.0
+        if self._health.succeeded():
             self._send_all_now()
             self._update_gate()
-            if self._told_down:
-                log.info("sink.recovered", sink=self.name, waiting=self._waiting)
-            self._told_down = False
+            log.info("sink.recovered", sink=self.name, waiting=self._waiting)
 
     def _note_failure(self, exc: DeliveryError) -> None:
         self._count("failed")
         self._fields["last_error"] = str(exc)[:_ERROR_CHARACTERS]
         self._fields["last_error_at"] = _now_ms()
-        self._row += 1
-        if exc.retry_after_seconds:
-            until = time.monotonic() + exc.retry_after_seconds
-            self._leave_alone_until = max(self._leave_alone_until, until)
+        is_too_much = self._health.failed(exc.retry_after_seconds)
         if exc.gone:
             self._pause_soon(f"the endpoint wants no more events: {exc}")
-        elif self._row >= self._policy.down_after and not self._probe_at:
-            self._leave_down()
+        elif is_too_much:
+            self._health.probe_later()
+            self._update_gate()
             log.warning("sink.down", sink=self.name, error=str(exc), waiting=self._waiting)
-            self._told_down = True
-
-    def _leave_down(self) -> None:
-        self._probe_at = time.monotonic() + self._policy.probe_pause(self._probes)
-        self._probes += 1
-        self._update_gate()
 
     def _count(self, name: str) -> None:
         self._counts[name] = self._counts.get(name, 0) + 1
@@ -344,8 +300,8 @@ class Sender:
         now = time.monotonic()
         if self._paused or self._ends or not self._lanes:
             return _IDLE_SECONDS
-        if self._probe_at:
-            return self._start_probe(now)
+        if self._health.is_down:
+            return self._start_probe()
         while self._due and self._retrying < self._most_retries:
             due, subject = self._due[0]
             if due > now:
@@ -357,11 +313,11 @@ class Sender:
                 self._start(subject, lane)
         return _IDLE_SECONDS
 
-    def _start_probe(self, now: float) -> float:
+    def _start_probe(self) -> float:
         if self._retrying:
             return _IDLE_SECONDS
-        if now < self._probe_at:
-            return self._probe_at - now
+        if (pause := self._health.probe_seconds) > 0:
+            return pause
         subject, lane = next(iter(self._lanes.items()))
         self._start(subject, lane)
         return _IDLE_SECONDS
@@ -412,8 +368,8 @@ class Sender:
         lane.tries += 1
         lane.since_ms = lane.since_ms or now
         lane.due = time.monotonic() + self._policy.pause(lane.tries)
-        if self._probe_at:
-            self._leave_down()
+        if self._health.is_down:
+            self._health.probe_later()
             # The next probe is of another command: this event alone may be what is refused.
             self._lanes[waiting.event.command_id] = self._lanes.pop(waiting.event.command_id)
         since = max(lane.since_ms, self._resumed_at_ms)
@@ -431,7 +387,7 @@ class Sender:
                     advice=f"send it again by `trainmaster sinks recover {self.name}`",
                 )
                 await self._settle(waiting, lane, unsent=str(exc)[:_ERROR_CHARACTERS])
-                return not self._probe_at
+                return not self._health.is_down
         again = Waiting(waiting.entry_id, waiting.event, b"")
         if not await self._insist(lambda token: self._store.defer(token, again, lane)):
             await self._fenced()
@@ -442,7 +398,7 @@ class Sender:
     def _update_gate(self) -> None:
         """Opens or closes the way for new events."""
         # Without anything that waits there would be nothing to probe with.
-        if not self._ends and (self._paused or (self._probe_at and self._lanes)):
+        if not self._ends and (self._paused or (self._health.is_down and self._lanes)):
             self._open.clear()
         else:
             self._open.set()
@@ -482,8 +438,7 @@ class Sender:
             self._paused = state.paused
             if not self._paused:
                 self._resumed_at_ms = state.resumed_at_ms
-                self._row = self._probes = 0
-                self._probe_at = self._leave_alone_until = 0.0
+                self._health.reset()
                 self._send_all_now()
             self._update_gate()
             log.info("sink.pause_changed", sink=self.name, paused=self._paused or None)

@@ -15,10 +15,11 @@ from worker.queue.ledger.outage import Outage
 from worker.sinks.addresses import check_url
 from worker.sinks.broker import Broker
 from worker.sinks.deferred import SinkStore
+from worker.sinks.delivery_policy import DeliveryPolicy
 from worker.sinks.keys import follower_name
 from worker.sinks.redis_target import RedisTarget
 from worker.sinks.routes import Route
-from worker.sinks.sender import RetryPolicy, Sender
+from worker.sinks.sender import Sender
 from worker.sinks.webhook import Webhook
 
 if TYPE_CHECKING:
@@ -56,12 +57,12 @@ class SinkService:
         keys: Keys,
         sinks: Mapping[str, SinkConfig],
         *,
-        policy: RetryPolicy | None = None,
+        policy: DeliveryPolicy | None = None,
     ) -> None:
         self._redis = redis
         self._keys = keys
         self._sinks = dict(sinks)
-        self._policy = policy or RetryPolicy()
+        self._policy = policy or DeliveryPolicy()
         self._outage = Outage()
         check_sinks(keys, sinks)
 

@@ -254,12 +254,7 @@ class Deliveries:
         keys = self._keys
         outcome = encode_json([each.as_json() for each in effects.outcomes])
         fields = () if replayed is not None else _fields_of(delivery)
-        entries: list[str | bytes] = []
-        for message in effects.commands:
-            # The index of the stream among the script's keys.
-            entries += ["4" if message.stream else "3", message.text]
-        for letter in effects.dead_letters:
-            entries += ["5", letter]
+        entries = stream_entries(effects.commands, effects.dead_letters)
         items: list[str | bytes | int] = []
         for item in effects.window_items:
             items += [item.window, item.new_id, item.milliseconds, item.head, item.text]
@@ -332,6 +327,16 @@ class Deliveries:
             level = sum(score == lowest for _, score in page)
             skip = skip + level if lowest == last else level
             last = lowest
+
+
+def stream_entries(commands: Sequence[Message], dead_letters: Sequence[bytes]) -> list[str | bytes]:
+    """Returns what the scripts add to streams: the index of each stream's key, and the text."""
+    entries: list[str | bytes] = []
+    for message in commands:
+        entries += ["4" if message.stream else "3", message.text]
+    for letter in dead_letters:
+        entries += ["5", letter]
+    return entries
 
 
 def _fields_of(delivery: Delivery) -> tuple[str | bytes | int, ...]:

@@ -28,6 +28,7 @@ from worker.webhooks.deliveries import (
     Delivery,
     RuleResult,
     WindowEnd,
+    stream_entries,
 )
 from worker.webhooks.effects import Received, dead_letter, messages_of, rule_error
 from worker.webhooks.keys import window_key, windows_key
@@ -133,12 +134,7 @@ class Windows:
     ) -> bool:
         """Adds what came of a window and forgets it, in one step; false where that was done."""
         keys = self._keys
-        entries: list[str | bytes] = []
-        for message in messages:
-            # The index of the stream among the script's keys.
-            entries += ["4" if message.stream else "3", message.text]
-        for letter in dead_letters:
-            entries += ["5", letter]
+        entries = stream_entries(messages, dead_letters)
         closed = await self._close(
             keys=[
                 window_key(keys, window.id),

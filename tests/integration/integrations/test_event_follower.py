@@ -17,7 +17,7 @@ from tests.integration.integrations.published import (
     wait_until,
 )
 from worker.embedded import EmbeddedRedis
-from worker.integrations.event_follower import EventFollower, Lead
+from worker.integrations.event_follower import EventFollower
 from worker.integrations.follower_store import follower_status
 from worker.integrations.keys import follower_key
 from worker.queue.ledger.connection import connect
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from trainmaster_client import Event
+    from worker.integrations.lead import Lead
     from worker.queue.ledger.keys import Keys
 
 

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from worker.integrations.follower_store import follower_status
+from worker.sinks.delivery_policy import DeliveryPolicy
 from worker.sinks.keys import follower_name
-from worker.sinks.sender import RetryPolicy
 from worker.sinks.service import SinkService
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from worker.integrations.sink_config import SinkConfig
     from worker.queue.ledger.keys import Keys
 
-QUICK: Final = RetryPolicy(
+QUICK: Final = DeliveryPolicy(
     first_seconds=0.1,
     longest_seconds=0.5,
     probe_seconds=0.1,
@@ -29,7 +29,7 @@ QUICK: Final = RetryPolicy(
 
 @asynccontextmanager
 async def serving(
-    redis: Redis, keys: Keys, *configs: SinkConfig, policy: RetryPolicy = QUICK
+    redis: Redis, keys: Keys, *configs: SinkConfig, policy: DeliveryPolicy = QUICK
 ) -> AsyncIterator[None]:
     """Runs sinks that lead once this is entered."""
     async with running(redis, keys, *configs, policy=policy):
@@ -42,7 +42,7 @@ async def serving(
 
 @asynccontextmanager
 async def running(
-    redis: Redis, keys: Keys, *configs: SinkConfig, policy: RetryPolicy = QUICK
+    redis: Redis, keys: Keys, *configs: SinkConfig, policy: DeliveryPolicy = QUICK
 ) -> AsyncIterator[None]:
     """Runs sinks, which may not lead yet."""
     stop = asyncio.Event()

@@ -36,11 +36,12 @@ from worker.queue.ledger.outage import Outage
 from worker.queue.ledger.streams import entries_between
 from worker.sinks import operations
 from worker.sinks.deferred import SinkStore
+from worker.sinks.delivery_policy import DeliveryPolicy
 from worker.sinks.destinations import Answer, DeliveryError
 from worker.sinks.keys import follower_name, unsent_key
 from worker.sinks.operations import SinkCondition
 from worker.sinks.routes import Route
-from worker.sinks.sender import RetryPolicy, Sender
+from worker.sinks.sender import Sender
 from worker.sinks.service import create_destination
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ async def test_an_event_that_is_never_taken_ends_unsent_and_can_be_recovered(
         return await answer.handle(request)
 
     endpoint.answer = refuse
-    policy = RetryPolicy(
+    policy = DeliveryPolicy(
         first_seconds=0.05, longest_seconds=0.1, retry_seconds=1.0, probe_seconds=0.05
     )
     async with endpoint.serving():
@@ -253,7 +254,7 @@ async def test_an_event_that_is_never_taken_ends_unsent_and_can_be_recovered(
 async def test_an_endpoint_that_takes_nothing_is_paused_with_all_that_waits(
     redis: Redis, keys: Keys, tmp_path: Path
 ) -> None:
-    policy = RetryPolicy(
+    policy = DeliveryPolicy(
         first_seconds=0.05, longest_seconds=0.1, retry_seconds=0.5, probe_seconds=0.05
     )
     async with Endpoint(always=500).serving() as endpoint:
