@@ -141,9 +141,7 @@ def recover(*, ledger: LedgerContext, name: str, since: datetime, everything: bo
     if ledger.run(lambda redis: operations.recover_all(redis, ledger.keys, name, since_ms)):
         click.echo(f"{name}: everything since {show_timestamp(since_ms)} will be sent again")
     else:
-        click.echo(
-            f"{name}: it has not sent anything from then on yet; there is nothing to send again"
-        )
+        click.echo(f"{name}: it has not reached that time yet; there is nothing to send again")
 
 
 @sinks.command("test")

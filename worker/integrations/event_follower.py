@@ -189,7 +189,7 @@ class _Leadership:
         self._window: deque[_Entry] = deque()
         self._known: set[str] = set()
         self._bytes = 0
-        self._lanes: dict[str, deque[_Entry]] = {}
+        self._queues: dict[str, deque[_Entry]] = {}
         self._slots = asyncio.Semaphore(follower.concurrency)
         self._room = asyncio.Event()
         self._dirty = asyncio.Event()
@@ -341,11 +341,11 @@ class _Leadership:
     # What is handled
 
     def _hand_over(self, entry: _Entry, subject: str) -> None:
-        lane = self._lanes.get(subject)
-        if lane is not None:
-            lane.append(entry)
+        queue = self._queues.get(subject)
+        if queue is not None:
+            queue.append(entry)
             return
-        self._lanes[subject] = deque([entry])
+        self._queues[subject] = deque([entry])
         task = asyncio.ensure_future(self._work_off(subject))
         self._handlers.add(task)
         task.add_done_callback(self._handler_ended)
@@ -358,20 +358,20 @@ class _Leadership:
 
     async def _work_off(self, subject: str) -> None:
         """Handles the events of a command, one after the other."""
-        lane = self._lanes[subject]
-        while lane:
+        queue = self._queues[subject]
+        while queue:
             async with self._slots:
                 if self._stopping:
                     return
-                entry = lane[0]
+                entry = queue[0]
                 if not await self._handle(entry):
                     return
-            lane.popleft()
+            queue.popleft()
             entry.done = True
             self._bytes -= len(entry.text)
             entry.text = b""
             self._advance()
-        del self._lanes[subject]
+        del self._queues[subject]
 
     async def _handle(self, entry: _Entry) -> bool:
         """Hands an event over until that is done; returns False where it is to stop before."""

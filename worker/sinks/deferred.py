@@ -39,7 +39,7 @@ _PAGE: Final = 500
 
 
 @dataclass(slots=True)
-class Waiting:
+class DeferredEvent:
     """An event that is put off, or stands behind such one."""
 
     entry_id: str
@@ -48,7 +48,7 @@ class Waiting:
 
 
 @dataclass(slots=True)
-class Lane:
+class CommandQueue:
     """The events of one command that wait, in their order.
 
     Attributes:
@@ -58,7 +58,7 @@ class Lane:
         running: whether it is tried at this moment.
     """
 
-    entries: deque[Waiting] = field(default_factory=deque)
+    entries: deque[DeferredEvent] = field(default_factory=deque)
     tries: int = 0
     since_ms: int = 0
     due: float = 0.0
@@ -145,24 +145,24 @@ class SinkStore:
         waiting, unsent = await pipe.execute()
         return waiting, unsent
 
-    async def defer(self, token: int, waiting: Waiting, lane: Lane | None) -> bool:
+    async def defer(self, token: int, waiting: DeferredEvent, queue: CommandQueue | None) -> bool:
         """Puts an event off; False where another process leads the sink.
 
         Args:
             token: of the lead.
             waiting: the event; without a text it waits already.
-            lane: whose tries and times are recorded.
+            queue: whose tries and times are recorded.
         """
         told = b""
-        if lane is not None:
-            told = encode_json({"tries": lane.tries, "since_ms": lane.since_ms})
+        if queue is not None:
+            told = encode_json({"tries": queue.tries, "since_ms": queue.since_ms})
         done = await self._defer(
             keys=[self._follower, self._waiting, self._retries],
             args=[token, waiting.entry_id, waiting.text, waiting.event.command_id, told],
         )
         return bool(done)
 
-    async def settle(self, token: int, waiting: Waiting, unsent: str = "") -> bool:
+    async def settle(self, token: int, waiting: DeferredEvent, unsent: str = "") -> bool:
         """Ends the wait of an event; False where another process leads the sink.
 
         Args:
@@ -176,23 +176,23 @@ class SinkStore:
         )
         return bool(done)
 
-    async def load(self) -> dict[str, Lane]:
+    async def load(self) -> dict[str, CommandQueue]:
         """Returns what waits, by command."""
-        found: list[Waiting] = []
+        found: list[DeferredEvent] = []
         async for entry_id, text in self._redis.hscan_iter(self._waiting, count=_PAGE):
             event = event_of(entry_id, {EVENT_FIELD: text})
             if event is not None:
-                found.append(Waiting(entry_id.decode(), event, text))
+                found.append(DeferredEvent(entry_id.decode(), event, text))
         found.sort(key=lambda each: order_of(each.entry_id))
-        lanes: dict[str, Lane] = {}
+        queues: dict[str, CommandQueue] = {}
         for each in found:
-            lanes.setdefault(each.event.command_id, Lane()).entries.append(each)
+            queues.setdefault(each.event.command_id, CommandQueue()).entries.append(each)
         told = cast("dict[bytes, bytes]", await self._redis.hgetall(self._retries))
         for subject, text in told.items():
-            lane = lanes.get(subject.decode())
-            if lane is not None:
-                lane.tries, lane.since_ms = _read(text)
-        return lanes
+            queue = queues.get(subject.decode())
+            if queue is not None:
+                queue.tries, queue.since_ms = _read(text)
+        return queues
 
     async def recover(self, since_ms: int) -> int:
         """Has events wait again that could not be sent; returns how many.

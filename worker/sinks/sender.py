@@ -13,7 +13,7 @@ import structlog
 from worker.integrations.lead import NotHandledError
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS, stop_if_cancelled
 from worker.queue.ledger.redis_retry import keep_trying
-from worker.sinks.deferred import Lane, Waiting
+from worker.sinks.deferred import CommandQueue, DeferredEvent
 from worker.sinks.destinations import DeliveryError
 from worker.sinks.endpoint_health import EndpointHealth
 
@@ -83,7 +83,7 @@ class Sender:
     def _begin(self, lead: Lead | None) -> None:
         """Forgets what another time of leading knew."""
         self._lead = lead
-        self._lanes: dict[str, Lane] = {}
+        self._queues: dict[str, CommandQueue] = {}
         self._due: list[tuple[float, str]] = []
         self._retrying = 0
         self._waiting = self._waiting_bytes = 0
@@ -138,8 +138,8 @@ class Sender:
             NotHandledError: it was to wait, and the follower is to stop.
         """
         await self._ready.wait()
-        waiting = Waiting(event.entry_id, event, text)
-        while event.command_id not in self._lanes:
+        waiting = DeferredEvent(event.entry_id, event, text)
+        while event.command_id not in self._queues:
             if not self._open.is_set():
                 await self._open.wait()
                 self._check_ending()
@@ -155,7 +155,7 @@ class Sender:
 
     # One delivery
 
-    async def _attempt(self, waiting: Waiting) -> None:
+    async def _attempt(self, waiting: DeferredEvent) -> None:
         async with self._slots:
             await self._wait_for_turn()
             if self._lead is not None:
@@ -171,7 +171,7 @@ class Sender:
                 raise
         self._note_success()
 
-    async def _send(self, waiting: Waiting) -> None:
+    async def _send(self, waiting: DeferredEvent) -> None:
         try:
             await self._destination.send(waiting.event, waiting.text)
         except DeliveryError:
@@ -225,31 +225,31 @@ class Sender:
 
     # What is put off
 
-    async def _queue_up(self, waiting: Waiting) -> None:
+    async def _queue_up(self, waiting: DeferredEvent) -> None:
         """Has an event wait behind another one of its command."""
         await self._wait_for_room(waiting)
-        lane = self._lanes.get(waiting.event.command_id)
-        if lane is not None and any(each.entry_id == waiting.entry_id for each in lane.entries):
+        queue = self._queues.get(waiting.event.command_id)
+        if queue is not None and any(each.entry_id == waiting.entry_id for each in queue.entries):
             # Its position was not recorded before a crash.
             return
         await self._record(waiting, None)
         self._append(waiting)
 
-    async def _put_off(self, waiting: Waiting) -> None:
+    async def _put_off(self, waiting: DeferredEvent) -> None:
         """Has an event wait whose first try has failed."""
         await self._wait_for_room(waiting)
-        lane = Lane(tries=1, since_ms=_now_ms())
-        await self._record(waiting, lane)
-        lane = self._append(waiting, lane)
-        lane.due = time.monotonic() + self._policy.pause(1)
-        self._schedule(waiting.event.command_id, lane)
+        queue = CommandQueue(tries=1, since_ms=_now_ms())
+        await self._record(waiting, queue)
+        queue = self._append(waiting, queue)
+        queue.due = time.monotonic() + self._policy.pause(1)
+        self._schedule(waiting.event.command_id, queue)
 
-    async def _record(self, waiting: Waiting, lane: Lane | None) -> None:
-        done = await self._insist(lambda token: self._store.defer(token, waiting, lane))
+    async def _record(self, waiting: DeferredEvent, queue: CommandQueue | None) -> None:
+        done = await self._insist(lambda token: self._store.defer(token, waiting, queue))
         if not done:
             await self._fenced()
 
-    async def _wait_for_room(self, waiting: Waiting) -> None:
+    async def _wait_for_room(self, waiting: DeferredEvent) -> None:
         size = len(waiting.text)
         while self._waiting >= MOST_WAITING or (
             self._waiting and self._waiting_bytes + size > MOST_WAITING_BYTES
@@ -259,32 +259,32 @@ class Sender:
             self._settled.clear()
             await self._settled.wait()
 
-    def _append(self, waiting: Waiting, new: Lane | None = None) -> Lane:
+    def _append(self, waiting: DeferredEvent, new: CommandQueue | None = None) -> CommandQueue:
         subject = waiting.event.command_id
-        lane = self._lanes.get(subject)
-        if lane is None:
-            lane = self._lanes[subject] = new or Lane()
+        queue = self._queues.get(subject)
+        if queue is None:
+            queue = self._queues[subject] = new or CommandQueue()
             if new is None:
                 # What it was to wait for has been delivered meanwhile.
-                self._schedule(subject, lane)
+                self._schedule(subject, queue)
         # It is there already where all that waits was read just between.
-        if all(each.entry_id != waiting.entry_id for each in lane.entries):
-            lane.entries.append(waiting)
+        if all(each.entry_id != waiting.entry_id for each in queue.entries):
+            queue.entries.append(waiting)
             self._waiting += 1
             self._waiting_bytes += len(waiting.text)
         self._update_gate()
-        return lane
+        return queue
 
-    def _schedule(self, subject: str, lane: Lane) -> None:
-        heapq.heappush(self._due, (lane.due, subject))
+    def _schedule(self, subject: str, queue: CommandQueue) -> None:
+        heapq.heappush(self._due, (queue.due, subject))
         self._wake.set()
 
     def _send_all_now(self) -> None:
-        """Makes all that waits due, spread over a moment."""
+        """Makes all that waits due; half of the slots bound what is sent at a time."""
         now = time.monotonic()
-        for lane in self._lanes.values():
-            lane.due = now
-        self._due = [(now, subject) for subject in self._lanes]
+        for queue in self._queues.values():
+            queue.due = now
+        self._due = [(now, subject) for subject in self._queues]
         self._wake.set()
 
     async def _retry(self) -> None:
@@ -298,7 +298,7 @@ class Sender:
     def _start_due(self) -> float:
         """Starts what is due; returns the seconds until more is."""
         now = time.monotonic()
-        if self._paused or self._ends or not self._lanes:
+        if self._paused or self._ends or not self._queues:
             return _IDLE_SECONDS
         if self._health.is_down:
             return self._start_probe()
@@ -307,10 +307,10 @@ class Sender:
             if due > now:
                 return due - now
             heapq.heappop(self._due)
-            lane = self._lanes.get(subject)
+            queue = self._queues.get(subject)
             # One that was scheduled anew stands there twice.
-            if lane is not None and not lane.running and lane.due <= now:
-                self._start(subject, lane)
+            if queue is not None and not queue.running and queue.due <= now:
+                self._start(subject, queue)
         return _IDLE_SECONDS
 
     def _start_probe(self) -> float:
@@ -318,61 +318,63 @@ class Sender:
             return _IDLE_SECONDS
         if (pause := self._health.probe_seconds) > 0:
             return pause
-        subject, lane = next(iter(self._lanes.items()))
-        self._start(subject, lane)
+        subject, queue = next(iter(self._queues.items()))
+        self._start(subject, queue)
         return _IDLE_SECONDS
 
-    def _start(self, subject: str, lane: Lane) -> None:
-        lane.running = True
+    def _start(self, subject: str, queue: CommandQueue) -> None:
+        queue.running = True
         self._retrying += 1
-        self._group.create_task(self._work_off(subject, lane))
+        self._group.create_task(self._work_off(subject, queue))
 
-    async def _work_off(self, subject: str, lane: Lane) -> None:
+    async def _work_off(self, subject: str, queue: CommandQueue) -> None:
         """Delivers what waits of a command, as far as it goes."""
         try:
-            while lane.entries and not self._paused and not self._ends:
+            while queue.entries and not self._paused and not self._ends:
                 stop_if_cancelled()
-                waiting = lane.entries[0]
+                waiting = queue.entries[0]
                 try:
                     await self._attempt(waiting)
                 except DeliveryError as exc:
-                    if not await self._give_up(waiting, lane, exc):
+                    if not await self._give_up(waiting, queue, exc):
                         break
                 else:
-                    await self._settle(waiting, lane)
+                    await self._settle(waiting, queue)
         except (NotHandledError, _PausedError):
             pass
         finally:
-            lane.running = False
+            queue.running = False
             self._retrying -= 1
-            if lane.entries:
-                self._schedule(subject, lane)
-            elif self._lanes.get(subject) is lane:
-                del self._lanes[subject]
+            if queue.entries:
+                self._schedule(subject, queue)
+            elif self._queues.get(subject) is queue:
+                del self._queues[subject]
                 self._update_gate()
             self._wake.set()
 
-    async def _settle(self, waiting: Waiting, lane: Lane, unsent: str = "") -> None:
+    async def _settle(self, waiting: DeferredEvent, queue: CommandQueue, unsent: str = "") -> None:
         done = await self._insist(lambda token: self._store.settle(token, waiting, unsent))
         if not done:
             await self._fenced()
-        lane.entries.popleft()
-        lane.tries = lane.since_ms = 0
+        queue.entries.popleft()
+        queue.tries = queue.since_ms = 0
         self._waiting -= 1
         self._waiting_bytes -= len(waiting.text)
         self._settled.set()
 
-    async def _give_up(self, waiting: Waiting, lane: Lane, exc: DeliveryError) -> bool:
+    async def _give_up(
+        self, waiting: DeferredEvent, queue: CommandQueue, exc: DeliveryError
+    ) -> bool:
         """Notes a failure of what waits; returns whether what stands behind it may be tried."""
         now = _now_ms()
-        lane.tries += 1
-        lane.since_ms = lane.since_ms or now
-        lane.due = time.monotonic() + self._policy.pause(lane.tries)
+        queue.tries += 1
+        queue.since_ms = queue.since_ms or now
+        queue.due = time.monotonic() + self._policy.pause(queue.tries)
         if self._health.is_down:
             self._health.probe_later()
             # The next probe is of another command: this event alone may be what is refused.
-            self._lanes[waiting.event.command_id] = self._lanes.pop(waiting.event.command_id)
-        since = max(lane.since_ms, self._resumed_at_ms)
+            self._queues[waiting.event.command_id] = self._queues.pop(waiting.event.command_id)
+        since = max(queue.since_ms, self._resumed_at_ms)
         if now - since >= self._policy.retry_seconds * 1000:
             if self._delivered_at_ms < since:
                 self._pause_soon(f"nothing could be delivered for so long as it is tried: {exc}")
@@ -382,14 +384,14 @@ class Sender:
                     sink=self.name,
                     event_id=waiting.event.id,
                     subject=waiting.event.command_id,
-                    tries=lane.tries,
+                    tries=queue.tries,
                     error=str(exc),
                     advice=f"send it again by `trainmaster sinks recover {self.name}`",
                 )
-                await self._settle(waiting, lane, unsent=str(exc)[:_ERROR_CHARACTERS])
+                await self._settle(waiting, queue, unsent=str(exc)[:_ERROR_CHARACTERS])
                 return not self._health.is_down
-        again = Waiting(waiting.entry_id, waiting.event, b"")
-        if not await self._insist(lambda token: self._store.defer(token, again, lane)):
+        again = DeferredEvent(waiting.entry_id, waiting.event, b"")
+        if not await self._insist(lambda token: self._store.defer(token, again, queue)):
             await self._fenced()
         return False
 
@@ -398,7 +400,7 @@ class Sender:
     def _update_gate(self) -> None:
         """Opens or closes the way for new events."""
         # Without anything that waits there would be nothing to probe with.
-        if not self._ends and (self._paused or (self._health.is_down and self._lanes)):
+        if not self._ends and (self._paused or (self._health.is_down and self._queues)):
             self._open.clear()
         else:
             self._open.set()
@@ -458,14 +460,16 @@ class Sender:
         """Takes in what waits in Redis and is not known here."""
         found = await self._store.load()
         for subject, loaded in found.items():
-            lane = self._lanes.get(subject)
-            if lane is None:
-                lane = self._lanes[subject] = Lane(tries=loaded.tries, since_ms=loaded.since_ms)
-                self._schedule(subject, lane)
-            known = {each.entry_id for each in lane.entries}
+            queue = self._queues.get(subject)
+            if queue is None:
+                queue = self._queues[subject] = CommandQueue(
+                    tries=loaded.tries, since_ms=loaded.since_ms
+                )
+                self._schedule(subject, queue)
+            known = {each.entry_id for each in queue.entries}
             for each in loaded.entries:
                 if each.entry_id not in known:
-                    lane.entries.append(each)
+                    queue.entries.append(each)
                     self._waiting += 1
                     self._waiting_bytes += len(each.text)
         self._update_gate()

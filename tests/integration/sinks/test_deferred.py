@@ -9,7 +9,7 @@ import pytest
 from trainmaster_client import Event
 from worker.integrations.follower_store import NOBODY, FollowerStore
 from worker.integrations.keys import follower_key
-from worker.sinks.deferred import Lane, SinkStore, Waiting
+from worker.sinks.deferred import CommandQueue, DeferredEvent, SinkStore
 from worker.sinks.keys import follower_name
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ async def token(redis: Redis, keys: Keys) -> int:
     return (await follower.lead(NOBODY, lease_ms=60_000, holder="me")).token
 
 
-def waiting(number: int = 1) -> Waiting:
+def waiting(number: int = 1) -> DeferredEvent:
     attributes = {
         "id": f"e{number}",
         "type": "train.failed",
@@ -33,20 +33,20 @@ def waiting(number: int = 1) -> Waiting:
         "data": {},
     }
     text = b'{"id":"e%d","type":"train.failed","subject":"a","time":"","data":{}}' % number
-    return Waiting(f"{number}-0", Event(f"{number}-0", attributes), text)
+    return DeferredEvent(f"{number}-0", Event(f"{number}-0", attributes), text)
 
 
 async def test_a_leader_that_was_replaced_neither_puts_off_nor_settles(
     redis: Redis, keys: Keys, token: int
 ) -> None:
     store = SinkStore(redis, keys, "ops")
-    assert await store.defer(token, waiting(1), Lane(tries=1, since_ms=5))
+    assert await store.defer(token, waiting(1), CommandQueue(tries=1, since_ms=5))
     await redis.hincrby(follower_key(keys, follower_name("ops")), "token", 1)
-    assert not await store.defer(token, waiting(2), Lane(tries=1))
+    assert not await store.defer(token, waiting(2), CommandQueue(tries=1))
     assert not await store.settle(token, waiting(1))
-    lanes = await store.load()
-    assert [each.entry_id for each in lanes["a"].entries] == ["1-0"]
-    assert (lanes["a"].tries, lanes["a"].since_ms) == (1, 5)
+    queues = await store.load()
+    assert [each.entry_id for each in queues["a"].entries] == ["1-0"]
+    assert (queues["a"].tries, queues["a"].since_ms) == (1, 5)
 
 
 async def test_what_waits_is_loaded_in_the_order_of_the_stream(
@@ -55,8 +55,8 @@ async def test_what_waits_is_loaded_in_the_order_of_the_stream(
     store = SinkStore(redis, keys, "ops")
     for number in (10, 9, 100, 2):
         assert await store.defer(token, waiting(number), None)
-    lanes = await store.load()
-    assert [each.entry_id for each in lanes["a"].entries] == ["2-0", "9-0", "10-0", "100-0"]
+    queues = await store.load()
+    assert [each.entry_id for each in queues["a"].entries] == ["2-0", "9-0", "10-0", "100-0"]
 
 
 async def test_what_could_not_be_sent_is_recovered_by_its_own_time(

@@ -45,7 +45,7 @@ from worker.queue.ledger.keys import GROUP, member_row_id
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.models import Phase, Rejection, RowState, RunResult
-from worker.sinks.deferred import Lane, SinkStore, Waiting
+from worker.sinks.deferred import CommandQueue, DeferredEvent, SinkStore
 from worker.sinks.destinations import DeliveryError
 from worker.sinks.keys import follower_name
 from worker.sinks.redis_target import RedisTarget
@@ -587,22 +587,22 @@ async def rewinding(world: World) -> Act:
     return lambda redis: rewind(redis, world.keys, "f", "3-0")
 
 
-async def waiting_sink(world: World) -> tuple[int, list[Waiting]]:
+async def waiting_sink(world: World) -> tuple[int, list[DeferredEvent]]:
     """Returns the token of a sink's leader, and two events of which the first is put off."""
     store = FollowerStore(world.redis, world.keys, follower_name("ops"))
     taken = await store.lead(NOBODY, lease_ms=LEASE_MS, holder="me")
     found = []
     for number in range(2):
         event = Event(f"{number + 1}-0", {"subject": "one"})
-        found.append(Waiting(event.entry_id, event, b'{"number": %d}' % number))
+        found.append(DeferredEvent(event.entry_id, event, b'{"number": %d}' % number))
     sink = SinkStore(world.redis, world.keys, "ops")
-    assert await sink.defer(taken.token, found[0], Lane(tries=1))
+    assert await sink.defer(taken.token, found[0], CommandQueue(tries=1))
     return taken.token, found
 
 
 async def deferring(world: World) -> Act:
     token, (_, second) = await waiting_sink(world)
-    lane = Lane(tries=2)
+    lane = CommandQueue(tries=2)
     return lambda redis: SinkStore(redis, world.keys, "ops").defer(token, second, lane)
 
 
