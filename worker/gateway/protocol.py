@@ -6,7 +6,8 @@ sends a byte a second, or a header without end, costs a connection for a while a
 
 from __future__ import annotations
 
-from functools import partial
+import logging
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -31,9 +32,18 @@ def bounded_protocol(max_connections: int) -> Callable[..., HttpToolsProtocol]:
     return partial(_BoundedProtocol, max_connections=max_connections)
 
 
+@cache
+def _logger_of_errors() -> logging.Logger:
+    """Returns what connections log to; uvicorn warns of each request that is none, from anyone."""
+    logger = logging.getLogger("uvicorn.error.connections")
+    logger.setLevel(logging.ERROR)
+    return logger
+
+
 class _BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, max_connections: int, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.logger = _logger_of_errors()
         self._max_connections = max_connections
         self._head_bytes = 0
         self._in_head = True
