@@ -13,6 +13,7 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +37,9 @@ _VERSION = b"v1,"
 _NEW_SECRET_BYTES = 32
 # Seconds since 1970. More digits are no time of ours, and none cost anything to read.
 _TIMESTAMP = re.compile(r"[0-9]{1,12}", re.ASCII)
+# All that stands in a header as it was sent. Receivers read the rest in one of several ways, of
+# which only one is what was signed; and blanks at the ends are lost.
+_PLAIN: Final = "".join(chr(each) for each in range(0x21, 0x7F) if each != ord("%"))
 # A sender that rotates its secret sends two. More than a few only cost the one who compares.
 _MOST_SIGNATURES = 16
 
@@ -91,7 +95,11 @@ def sign(secret: Secret, message_id: str, timestamp: int, body: bytes) -> str:
 def signed_headers(
     shared: Sequence[Secret], message_id: str, timestamp: int, body: bytes
 ) -> dict[str, str]:
-    """Returns the three headers of a message, signed with each secret that is valid now."""
+    """Returns the three headers of a message, signed with each secret that is valid now.
+
+    The id is percent-encoded as CloudEvents has it in headers; most are the same afterwards.
+    """
+    message_id = quote(message_id, safe=_PLAIN)
     return {
         ID_HEADER: message_id,
         TIMESTAMP_HEADER: str(timestamp),

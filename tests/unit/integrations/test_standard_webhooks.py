@@ -29,6 +29,29 @@ def test_both_libraries_verify_what_we_sign_also_while_a_secret_is_rotated() -> 
         svix.Webhook(secret.reveal()).verify(BODY, headers)
 
 
+@pytest.mark.parametrize(
+    ("message_id", "told"),
+    [
+        ("night-7/succeeded", "night-7/succeeded"),
+        ("train-鯨/succeeded", "train-%E9%AF%A8/succeeded"),
+        ("é/0", "%C3%A9/0"),
+        ("%C3%A9/0", "%25C3%25A9/0"),
+        (" a b", "%20a%20b"),
+        ("a\r\nx: y", "a%0D%0Ax:%20y"),
+    ],
+)
+def test_an_id_that_no_header_carries_is_encoded_so_that_receivers_verify_it(
+    message_id: str, told: str
+) -> None:
+    secret = Secret.new()
+    headers = signed_headers([secret], message_id, int(time.time()), BODY)
+    assert headers["webhook-id"] == told
+    # As servers of Python and Node read headers, and as others do.
+    for encoding in ("latin-1", "utf-8"):
+        read = {name: value.encode().decode(encoding).strip() for name, value in headers.items()}
+        assert standardwebhooks.Webhook(secret.reveal()).verify(BODY, read)
+
+
 def test_we_verify_what_the_library_signs() -> None:
     secret = Secret.new()
     now = datetime.now(UTC)
