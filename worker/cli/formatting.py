@@ -25,11 +25,16 @@ Event = Mapping[str, Any]
 def narrate(event: Event, *, with_subject: bool = True) -> Text:
     """Returns an event as a line: its time, type, subject and what matters of its data."""
     command_type, _, state = event["type"].rpartition(".")
-    line = Text(f"{event['time'][:19]}Z  ", overflow="fold")
+    line = Text(f"{str(event['time'])[:19]}Z  ", overflow="fold")
     line.append(f"{command_type}.{state}", style=state_style(state))
     if with_subject:
         line.append(f"  {safe_text(event['subject'])}", style="dim")
-    if said := summarise(event):
+    try:
+        said = summarise(event)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # Of another version, or somebody else's: its type and subject are told all the same.
+        said = ""
+    if said:
         line.append(f"  {safe_text(said)}")
     return line
 

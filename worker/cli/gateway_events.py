@@ -63,6 +63,8 @@ class GatewayEvents:
                         told = False
                         yield found
                     said = "it closed the connection"
+                except httpx.HTTPStatusError as exc:
+                    said = f"it answered {exc.response.status_code}"
                 except httpx.HTTPError as exc:
                     said = redact_text(" ".join(str(exc).split()) or type(exc).__name__)
                 if not told:

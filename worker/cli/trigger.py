@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from click import Context, Parameter
 
     from worker.integrations.standard_webhooks import Secret
+
+
+# What every event has, and consumers rely on.
+_TEXTS: Final = ("specversion", "id", "source", "type", "subject", "time")
 
 
 def _complete(ctx: Context, param: Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
@@ -91,9 +95,17 @@ def _compose(event_type: str | None, pairs: tuple[str, ...]) -> dict[str, Any]:
     if event_type not in event_types():
         raise click.UsageError(f"{unknown('event type', event_type, _near(event_type))}")
     try:
-        return merge(example_event(event_type), read_data(pairs, ""))
+        event = merge(example_event(event_type), read_data(pairs, ""))
     except ArgumentError as exc:
         raise click.UsageError(str(exc)) from exc
+    for name in _TEXTS:
+        if not event.get(name) or not isinstance(event[name], str):
+            raise click.UsageError(
+                f"{name} of an event must be text; of digits it is {name}='\"5\"'"
+            )
+    if not isinstance(event.get("data"), dict):
+        raise click.UsageError("data of an event must be an object")
+    return event
 
 
 def _near(event_type: str) -> list[str]:

@@ -103,6 +103,34 @@ async def test_what_comes_is_forwarded_signed_and_told(
     assert listen.lines[2]["type"] == "train.succeeded"
 
 
+async def test_an_event_of_another_shape_is_forwarded_and_told_by_its_type(
+    console: Console, redis: Redis, keys: Keys, stub: StubApi
+) -> None:
+    odd = orjson.loads(event_text("鯨", "train.succeeded")) | {"data": {}}
+    await redis.xadd(keys.events, {"event": orjson.dumps(odd)})
+    process = console.start("listen", "--forward-to", stub.url, "--since", "1h")
+    wait_until(lambda: len(stub.recorded) == 1 or process.poll() is not None, "the event")
+    await add(redis, keys, "next", "train.accepted")
+    wait_until(lambda: len(stub.recorded) == 2 or process.poll() is not None, "the next event")
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (0, "")
+    assert "train.succeeded  鯨" in out
+    secret = out.splitlines()[1]
+    verifier = standardwebhooks.Webhook(secret)
+    events = [verifier.verify(each.body, dict(each.headers)) for each in stub.recorded]
+    assert [event["subject"] for event in cast("Any", events)] == ["鯨", "next"]
+
+
+@pytest.mark.parametrize("pair", ["type=null", "id=5", "subject=null", "data=null", "time=5"])
+def test_an_event_that_is_none_is_not_triggered(console: Console, pair: str) -> None:
+    said = console.run(
+        "trigger", "train.succeeded", pair, "--forward-to", "9", "--secret", Secret.new().reveal()
+    )
+    assert said.code == 2
+    assert f"{pair.partition('=')[0]} of an event must be" in said.err
+
+
 async def test_only_the_types_that_are_wanted_are_forwarded(
     console: Console, redis: Redis, keys: Keys, stub: StubApi
 ) -> None:
