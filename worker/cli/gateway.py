@@ -6,8 +6,10 @@ import os
 
 import click
 
+from worker.cli.context import LedgerContext
 from worker.environment import load_gateway_settings
 from worker.logging import configure
+from worker.queue.ledger.connection import PASSING_TROUBLE
 
 try:
     from worker.gateway.server import serve
@@ -37,4 +39,9 @@ def gateway(host: str | None, port: int | None, workers: int) -> None:
             os.environ[f"TRAINMASTER_GATEWAY_{name}"] = str(value)
     settings = load_gateway_settings()
     configure(settings.log_level, settings.log_format)
-    raise SystemExit(serve(settings, workers=workers, log_config=None))
+    try:
+        code = serve(settings, workers=workers, log_config=None)
+    except PASSING_TROUBLE as exc:
+        # Whether there is a token is asked before anybody may be let in.
+        raise click.ClickException(LedgerContext(None, None).trouble(exc)) from exc
+    raise SystemExit(code)

@@ -122,6 +122,18 @@ class Access:
             raise _forbidden(f"This needs a token with the scope {scope}.")
         return Caller(token)
 
+    async def check_still(self, caller: Caller) -> None:
+        """Returns if a caller who was let in may go on: what they began can last for hours.
+
+        Raises:
+            ProblemError: their token was revoked or has ended, or there is one now.
+        """
+        if caller.token is None:
+            if not await self._needs_no_token():
+                raise _unauthorized("This needs a token by now: one was made.")
+        elif not await self._tokens.is_valid(caller.token.id):
+            raise _unauthorized("The token was revoked or has ended meanwhile.")
+
     async def _needs_no_token(self) -> bool:
         if self._is_open and time.monotonic() - self._checked_at > REMEMBER_SECONDS:
             # Once there is one it stays so: the last that is revoked opens nothing.

@@ -3,7 +3,7 @@
 ::
 
     {ns}:tokens              hash     id of a token -> its record, see `worker.gateway.tokens`
-    {ns}:submitted:<id>      string   fingerprint of a command that no worker has read yet, maybe
+    {ns}:submitted:<id>      string   fingerprint and type of a command, read or not
     {ns}:requests:<second>:<token>    string   requests of a token in one second
 """
 
@@ -21,7 +21,7 @@ def tokens_key(keys: Keys) -> str:
 
 
 def submitted_key(keys: Keys, command_id: str) -> str:
-    """The fingerprint of a command that was sent over HTTP, until a worker has read it."""
+    """The fingerprint and type of a command that was sent over HTTP, until a worker has read it."""
     return f"{keys.prefix}submitted:{command_id}"
 
 

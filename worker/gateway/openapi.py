@@ -38,7 +38,7 @@ _ALWAYS: Final = {
     405: "This address takes other methods.",
     431: "The head of the request is too large.",
     500: "A defect; the gateway's log has it.",
-    503: "Redis can't be reached, or there are too many connections; send the same again.",
+    503: "Redis can't be reached or takes no writes, or something is full; send the same again.",
 }
 _OF_CALLERS: Final = {
     401: "No token, or none that is known and valid.",

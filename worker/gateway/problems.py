@@ -19,6 +19,7 @@ from schemas.json_text import encode_json
 from trainmaster_client import RedisTroubleError
 from worker.logging import LimitedLog
 from worker.queue.ledger.connection import PASSING_TROUBLE
+from worker.queue.ledger.refusals import refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,7 +52,7 @@ _TITLES: Final = {
     500: "Internal error",
     501: "Not taken by this version, or not set up",
     502: "What stands behind the gateway can't be read",
-    503: "Redis can't be reached",
+    503: "Not available for the moment",
 }
 
 
@@ -162,13 +163,19 @@ def _said(message: str) -> str:
     return message.removeprefix("Input should ").removeprefix("Value error, ")
 
 
-def redis_away() -> ProblemError:
-    """Returns the problem of a Redis that does not answer."""
+def redis_away(error: BaseException | None = None) -> ProblemError:
+    """Returns the problem of a Redis that does not answer, or answers that it will not."""
+    refusal = refusal_of(error)
+    told = (
+        "Redis can't be reached, so it is not known whether this was done; send the same again: "
+        if refusal is None
+        else f"Redis refuses this: {refusal}. Operators see more by `trainmaster doctor`. Send the "
+        "same again later: "
+    )
     return ProblemError(
         503,
         "redis_unavailable",
-        "Redis can't be reached, so it is not known whether this was done; send the same again: "
-        "with the same ids it is done once.",
+        f"{told}with the same ids it is done once.",
         headers={"Retry-After": str(RETRY_SECONDS)},
     )
 
@@ -203,9 +210,10 @@ def add_handlers(app: FastAPI) -> None:
         return problem_response(invalid_parameters(problems))
 
     async def on_redis(_request: Request, exc: Exception) -> Response:
-        error = type(exc).__name__
-        redis_log.warning("gateway.redis_unavailable", error, error=error)
-        return problem_response(redis_away())
+        cause = (exc.__cause__ or exc) if isinstance(exc, RedisTroubleError) else exc
+        said = refusal_of(cause) or type(cause).__name__
+        redis_log.warning("gateway.redis_unavailable", said, error=said)
+        return problem_response(redis_away(cause))
 
     async def on_defect(_request: Request, exc: Exception) -> Response:
         log.error("gateway.failed", exc_info=exc)

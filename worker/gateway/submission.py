@@ -8,7 +8,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from redis.exceptions import NoPermissionError
 
@@ -17,7 +17,7 @@ from schemas.claim_check import parse_message
 from schemas.enums import Priority
 from schemas.events import Problem
 from schemas.json_text import decode_json, encode_json
-from schemas.parsing import invalid_command
+from schemas.parsing import FINGERPRINT_BYTES, invalid_command
 from worker.gateway.keys import submitted_key
 from worker.queue.ledger.connection import PASSING_TROUBLE
 from worker.queue.ledger.lua import load_script
@@ -142,9 +142,10 @@ class Submitter:
             statuses += await self._add(page)
         return statuses
 
-    async def is_unread(self, command_id: str) -> bool:
-        """Tells whether such a command was sent over HTTP lately."""
-        return bool(await self._redis.exists(submitted_key(self._keys, command_id)))
+    async def unread_type(self, command_id: str) -> str | None:
+        """Returns the type of a command that was sent over HTTP lately; None where none was."""
+        told = await self._redis.get(submitted_key(self._keys, command_id))
+        return None if told is None else cast("bytes", told)[FINGERPRINT_BYTES:].decode()
 
     async def _add(self, page: Sequence[Submission]) -> list[SubmitStatus]:
         arguments: list[str | bytes | int] = [self._keys.prefix]
@@ -154,6 +155,7 @@ class Submitter:
                 stream,
                 each.command_id,
                 each.fingerprint,
+                each.command.type,
                 each.remembered_seconds,
                 each.text,
             ]

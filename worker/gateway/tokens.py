@@ -161,6 +161,11 @@ class Tokens:
             return None
         return record.token if record.token.is_valid(int(self._now() * 1000)) else None
 
+    async def is_valid(self, token_id: str) -> bool:
+        """Tells whether a token that was found before still opens what it did."""
+        record = await self._record(token_id)
+        return record is not None and record.token.is_valid(int(self._now() * 1000))
+
     async def revoke(self, id_or_name: str) -> bool:
         """Revokes a token; returns whether there is one, revoked now or before.
 

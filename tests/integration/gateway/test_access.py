@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 import pytest
+from redis import Redis as BlockingRedis
 
+from tests.console import wait_until
 from tests.integration.intake_acts import good
 from tests.integration.ledger_acts import MODEL_UUID
 from worker.gateway import protocol
@@ -17,6 +19,8 @@ from worker.gateway.tokens import Scope, Tokens
 from worker.queue.ledger.connection import connect
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from redis.asyncio import Redis
 
     from tests.gateway_process import GatewayServer
@@ -279,3 +283,46 @@ def test_no_answer_tells_a_stack(gateway: GatewayServer) -> None:
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert "s3cret" not in answer.text
     assert "Traceback" not in answer.text
+
+
+def test_lines_are_taken_only_for_as_long_as_the_token_is_valid(
+    gateway: GatewayServer, make_token: MakeToken, redis_url: str, keys: Keys
+) -> None:
+    secret = make_token(Scope.SUBMIT)
+
+    async def revoke() -> None:
+        redis = connect(redis_url)
+        assert await Tokens(redis, keys).revoke("test")
+        await redis.aclose()
+
+    with gateway.client(secret) as http:
+
+        def body() -> Iterator[bytes]:
+            yield good(id="before") + b"\n"
+            wait_until(lambda: raw_length(redis_url, keys) == 1, "the first command")
+            asyncio.run(revoke())
+            wait_until(lambda: http.get("/v1/lanes").status_code == 401, "the token's end")
+            yield good(id="after") + b"\n"
+
+        headers = {"content-type": "application/x-ndjson"}
+        answer = http.post("/v1/commands", content=body(), headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    assert "1 command of this request came into the stream" in answer.json()["detail"]
+    assert raw_length(redis_url, keys) == 1
+
+
+def raw_length(redis_url: str, keys: Keys) -> int:
+    with BlockingRedis.from_url(redis_url) as client:
+        return int(client.xlen(keys.commands))
+
+
+def test_a_token_that_is_limited_to_types_sees_what_it_has_sent_before_it_is_read(
+    gateway: GatewayServer, make_token: MakeToken
+) -> None:
+    with gateway.client(make_token(*Scope, types=["get_model"])) as http:
+        location = http.post("/v1/commands", content=good(), headers=JSON).headers["location"]
+        told = http.get(location).json()
+        assert (told.get("state"), told.get("type")) == ("submitted", "get_model")
+        assert http.get(location.replace("commands", "backfills")).status_code == 404
+    with gateway.client(make_token(*Scope, types=["train"])) as http:
+        assert http.get(location).status_code == 404

@@ -138,6 +138,34 @@ async def test_who_watches_misses_nothing_from_the_moment_they_are_told_so(
             assert f"id: {newest}" in (next(lines), next(lines), next(lines))
 
 
+def test_a_stream_ends_once_its_token_is_revoked(
+    gateway: GatewayServer, limited: str, redis_url: str, keys: Keys
+) -> None:
+    async def revoke() -> None:
+        redis = connect(redis_url)
+        assert await Tokens(redis, keys).revoke("reader")
+        await redis.aclose()
+
+    heard: list[bytes] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        with gateway.client(limited) as http, http.stream("GET", "/v1/events") as response:
+            heard.extend(response.iter_raw())
+        ended.set()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    wait_until(lambda: bool(heard), "a watcher")
+    asyncio.run(revoke())
+    with gateway.client(limited) as http:
+        wait_until(lambda: http.get("/v1/lanes").status_code == 401, "the token's end")
+    asyncio.run(publish(gateway, event(1, "attach", subject="hidden")))
+    watcher.join(60)
+    assert ended.is_set()
+    assert b"hidden" not in b"".join(heard)
+
+
 def test_a_gateway_that_stops_ends_the_streams_of_those_who_watch(
     serve_gateway: ServeGateway,
 ) -> None:

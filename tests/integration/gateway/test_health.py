@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import httpx
+import pytest
+from redis import Redis as BlockingRedis
 
+from tests.console import wait_until
 from tests.gateway_process import running_gateway
+from tests.integration.intake_acts import good
 from worker.embedded import EmbeddedRedis
 
 if TYPE_CHECKING:
@@ -53,6 +57,67 @@ def test_a_gateway_that_can_not_start_says_why_and_fails(console: Console, tmp_p
     (line,) = wrong.err.splitlines()
     assert line.startswith("trainmaster: TRAINMASTER_GATEWAY_TLS_CERT_FILE and ")
     assert "s3cret" not in line
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("maxmemory", "1", "maxmemory is reached"),
+        ("min-replicas-to-write", "1", "too few replicas"),
+    ],
+)
+def test_a_redis_that_takes_no_writes_is_told_as_such_and_not_as_one_that_is_away(
+    serve_gateway: ServeGateway, tmp_path: Path, option: str, value: str, said: str
+) -> None:
+    with EmbeddedRedis(tmp_path / "redis") as server, BlockingRedis.from_url(server.url) as redis:
+        redis.config_set("maxmemory-policy", "noeviction")
+        with serve_gateway(redis_url=server.url) as gateway:
+            assert gateway.http.get("/readyz").status_code == 200
+            redis.config_set(option, value)
+            ready = gateway.http.get("/readyz")
+            assert (ready.status_code, ready.json()["code"]) == (503, "not_ready")
+            headers = {"content-type": "application/json"}
+            one = gateway.http.post("/v1/commands", content=good(), headers=headers)
+            many = gateway.http.post("/v1/commands", content=b"[%b]" % good(), headers=headers)
+            assert (one.status_code, many.status_code) == (503, 503)
+            (item,) = many.json()["items"]
+            for detail in (ready.json(), one.json(), item["problem"]):
+                assert said in detail["detail"]
+                assert "reached," not in detail["detail"]
+            redis.config_set(option, "0")
+            assert gateway.http.get("/readyz").status_code == 200
+            # What is tried changes nothing.
+            assert not redis.keys("*trial")
+
+
+def test_a_folder_that_the_lists_cannot_be_kept_in_is_told(
+    serve_gateway: ServeGateway, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "gateway"
+    blocked.write_text("a file where the folder should be")
+    with serve_gateway() as gateway:
+        http = gateway.http
+        wait_until(lambda: http.get("/readyz").status_code == 503, "the folder's trouble")
+        for answer in (http.get("/readyz"), http.get("/v1/commands")):
+            assert answer.status_code == 503
+            assert "TRAINMASTER_GATEWAY_FOLDER" in answer.json()["detail"]
+            assert str(tmp_path) not in answer.text
+        headers = {"content-type": "application/json"}
+        assert http.post("/v1/commands", content=good(), headers=headers).status_code == 202
+        blocked.unlink()
+        wait_until(lambda: http.get("/readyz").status_code == 200, "the folder")
+
+
+def test_a_gateway_for_other_machines_says_so_in_a_line_where_redis_is_away(
+    console: Console, tmp_path: Path
+) -> None:
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        gone = server.url
+    console.environment["TRAINMASTER_REDIS_URL"] = gone
+    said = console.run("gateway", "--host", "0.0.0.0", "--port", "0")  # noqa: S104 - it won't
+    assert said.code == 1
+    assert said.err.startswith("Error: Redis: ")
+    assert said.err.count("\n") == 1
 
 
 def test_a_killed_gateway_serves_again_on_its_port(console: Console, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from schemas.enums import Priority
 from worker.backfill.keys import backfills_key
 from worker.cli.doctor.checks import Finding, Level, judge_clock, permitted
 from worker.cli.output import safe_text
+from worker.queue.ledger.refusals import REFUSALS, word_of
 from worker.queue.ledger.server import OLDEST_VERSION, SAFE_POLICY, ServerFacts, server_facts
 
 if TYPE_CHECKING:
@@ -26,49 +27,6 @@ _WRITE: Final = "redis.write"
 _TYPES: Final = "redis.types"
 # The key that is tried is gone by itself, whoever may not delete it.
 _TRIED_MS: Final = 5_000
-
-# By the first word of what the server answers; what passes by itself says so.
-_CAUSES: Final = {
-    "NOREPLICAS": (
-        "too few replicas are connected: min-replicas-to-write is not met",
-        (
-            "bring replicas back, or lower it: CONFIG SET min-replicas-to-write 0; "
-            "workers wait and go on by themselves"
-        ),
-    ),
-    "READONLY": (
-        "this server is a replica and accepts no writes",
-        "point TRAINMASTER_REDIS_URL at the primary; sentinel:// finds it after each failover",
-    ),
-    "OOM": (
-        "the server is full: maxmemory is reached",
-        "raise maxmemory, or keep ids and events for a shorter time",
-    ),
-    "MISCONF": (
-        "the server can't write to its disk",
-        "look at the server's log: is its disk full?",
-    ),
-    "MASTERDOWN": (
-        "this server is a replica that has lost its primary",
-        "point TRAINMASTER_REDIS_URL at the primary, or promote a replica",
-    ),
-    "CLUSTERDOWN": (
-        "the cluster is down",
-        "look at CLUSTER INFO; workers wait and go on by themselves",
-    ),
-    "BUSY": (
-        "someone's script keeps the server busy",
-        "end it: SCRIPT KILL",
-    ),
-}
-
-_WORDS: Final = {
-    "ReadOnlyError": "READONLY",
-    "OutOfMemoryError": "OOM",
-    "MasterDownError": "MASTERDOWN",
-    "ClusterDownError": "CLUSTERDOWN",
-    "NoPermissionError": "NOPERM",
-}
 
 
 async def check_server(redis: Redis, keys: Keys) -> list[Finding]:
@@ -173,11 +131,10 @@ def judge_refusal(error: ResponseError) -> Finding:
     Raises:
         redis.exceptions.NoPermissionError: this user may not write; that says nothing of others.
     """
-    # redis-py takes the word off where it has a class of its own for it.
-    word = _WORDS.get(type(error).__name__) or str(error).partition(" ")[0]
+    word = word_of(error)
     if word == "NOPERM":
         raise error
-    said, advice = _CAUSES.get(word, ("it refused a write", "look at the server's log"))
+    said, advice = REFUSALS.get(word, ("it refused a write", "look at the server's log"))
     answer = safe_text(" ".join(str(error).split())[:200])
     return Finding(_WRITE, Level.FAIL, f"{said} ({answer})", advice)
 

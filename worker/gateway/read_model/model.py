@@ -117,10 +117,16 @@ class ReadModel:
         self._retention_seconds = retention_seconds
         self._check_seconds = check_seconds
         self._outage = Outage()
+        self._trouble: str | None = None
         self._writer = Writer(folder)
         self._writing = ThreadPool("model-writer", 1)
         self._reading = ThreadPool("model-reader", _READERS)
         self._connections: SimpleQueue[tuple[Path, sqlite3.Connection]] = SimpleQueue()
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps this process from writing the model, if its disk does; for people."""
+        return self._trouble
 
     async def query(
         self, wanted: CommandFilter, cursor: str | None = None, limit: int = 100
@@ -176,6 +182,7 @@ class ReadModel:
                 if (said := f"{type(exc).__name__}: {exc}"[:200]) != told:
                     log.warning("read_model.disk_failed", folder=str(self._folder), error=said)
                 told = said
+                self._trouble = _told_of_disk(exc)
             await asyncio.sleep(_AGAIN_SECONDS)
 
     def close(self) -> None:
@@ -190,6 +197,8 @@ class ReadModel:
     async def _follow_if_free(self) -> None:
         lock = await self._write(WriterLock.take, self._folder)
         if lock is None:
+            # Another process writes, so that the folder can be written.
+            self._trouble = None
             return
         try:
             await self._keep_up(lock)
@@ -231,6 +240,7 @@ class ReadModel:
                     added=progress.added + len(entries),
                 )
                 await self._write(self._writer.take, entries, progress)
+            self._trouble = None
             pace.observe(len(entries), _size_of(entries))
             if len(entries) < asked:
                 await asyncio.sleep(_GATHER_SECONDS)
@@ -302,7 +312,7 @@ class ReadModel:
     def _with_reader(self, act: Callable[[sqlite3.Connection], T]) -> T:
         file = current_file(self._folder)
         if file is None:
-            raise ModelUnavailableError("the read model is being made")
+            raise ModelUnavailableError(self._trouble or "the read model is being made")
         try:
             connection = self._reader(file)
         except sqlite3.Error as exc:
@@ -345,6 +355,14 @@ class ReadModel:
     def _let_go(self, lock: WriterLock) -> None:
         with closing(self._writer):
             lock.release()
+
+
+def _told_of_disk(error: BaseException) -> str:
+    said = error.strerror if isinstance(error, OSError) else str(error)
+    return (
+        "Lists can't be kept up: the folder that TRAINMASTER_GATEWAY_FOLDER names can't be used "
+        f"({said or type(error).__name__})."
+    )
 
 
 def _size_of(entries: list[StreamEntry]) -> int:

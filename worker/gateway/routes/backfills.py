@@ -239,6 +239,7 @@ async def start_backfill(
     settings = gateway.settings
     bounds = Bounds(settings.gateway_upload_bytes, settings.gateway_body_seconds)
     async with spooled_body(request, bounds) as spooled:
+        await gateway.access.check_still(caller)
         return await _start(gateway, caller, command, spooled, uploads)
 
 
@@ -493,7 +494,7 @@ async def _look(gateway: Gateway, caller: Caller, backfill_id: str) -> BackfillV
         return BackfillView(
             id=backfill_id, state=row.state, reason=reason, ended_at=moment(row.ended_at_ms)
         )
-    if row is None and await gateway.submitter.is_unread(backfill_id):
+    if row is None and await gateway.submitter.unread_type(backfill_id) == TYPE:
         return BackfillView(id=backfill_id, state="submitted")
     raise _unknown()
 

@@ -79,7 +79,8 @@ async def list_commands(
         raise ProblemError(
             503,
             "read_model_unavailable",
-            "The list is being made from the events; ask again in a moment.",
+            gateway.read_model.trouble
+            or "The list is being made from the events; ask again in a moment.",
             headers={"Retry-After": "1"},
         ) from None
     return json_response({

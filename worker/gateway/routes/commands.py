@@ -132,8 +132,9 @@ async def read_command(
 ) -> CommandView:
     """Tells how far a command is, and its result once it has succeeded."""
     view = await (_await_end(gateway, command_id, wait) if wait else _look(gateway, command_id))
-    if view is None and await gateway.submitter.is_unread(command_id):
-        view = _unread(command_id)
+    if view is None:
+        unread_type = await gateway.submitter.unread_type(command_id)
+        view = None if unread_type is None else _unread(command_id, unread_type)
     if view is None:
         raise ProblemError(
             404,
@@ -222,6 +223,7 @@ class _Batch:
         self._items: list[dict[str, Any]] = []
         self._accepted = 0
         self._is_lost = False
+        self._trouble: BaseException | None = None
 
     async def take(self, raws: Sequence[bytes]) -> None:
         """Submits those that are good.
@@ -270,13 +272,14 @@ class _Batch:
             return [None] * len(good)
         try:
             return await self._gateway.submitter.submit(good)
-        except PASSING_TROUBLE:
+        except PASSING_TROUBLE as exc:
             self._is_lost = True
+            self._trouble = exc
             return [None] * len(good)
 
     def _note(self, submission: Submission, status: SubmitStatus | None) -> None:
         if status is None or status is SubmitStatus.REFUSED:
-            problem = redis_away().body()
+            problem = redis_away(self._trouble).body()
             self._is_lost = True
         elif status is SubmitStatus.CONFLICT:
             problem = conflict(submission.command_id).body()
@@ -297,6 +300,8 @@ async def _submit_lines(
     batch = _Batch(gateway, caller)
     try:
         async for lines in read_lines(request, bounds):
+            # A body may take hours.
+            await gateway.access.check_still(caller)
             await batch.take(lines)
     except ProblemError as exc:
         raise batch.broken_off(exc) from None
@@ -396,11 +401,12 @@ def _view(status: CommandStatus, event: Event | None) -> CommandView:
     )
 
 
-def _unread(command_id: str) -> CommandView:
+def _unread(command_id: str, command_type: str) -> CommandView:
     """Returns the view of a command that stands in its stream and that no worker has read."""
     return CommandView(
         id=command_id,
-        type=None,
+        # A gateway of an earlier version did not note it.
+        type=command_type or None,
         state="submitted",
         lane=None,
         attempts=0,

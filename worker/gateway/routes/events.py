@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import APIRouter, Header, Query
 from starlette.responses import StreamingResponse
 
-from worker.gateway.access import Reads
+from worker.gateway.access import Caller, Reads
 from worker.gateway.event_stream import EventFilter, LastEventIdError, check_entry_id
-from worker.gateway.gateway import GatewayOf
+from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.problems import ProblemDetails, ProblemError
 from worker.integrations.patterns import Patterns
+from worker.queue.ledger.connection import PASSING_TROUBLE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 router: Final = APIRouter(prefix="/v1/events", tags=["events"])
 
@@ -60,7 +65,23 @@ async def watch_events(
     # Before it answers: what comes once the caller knows that they watch is not missed.
     after = last_event_id or await gateway.events.newest()
     return StreamingResponse(
-        gateway.events.events(wanted, after),
+        _while_allowed(gateway, caller, wanted, after),
         media_type="text/event-stream",
         headers=_HEADERS,
     )
+
+
+async def _while_allowed(
+    gateway: Gateway, caller: Caller, wanted: EventFilter, after: str
+) -> AsyncIterator[bytes]:
+    """Yields the stream for as long as the caller may read it; it ends before the next piece."""
+    async with aclosing(gateway.events.events(wanted, after)) as pieces:
+        async for piece in pieces:
+            try:
+                await gateway.access.check_still(caller)
+            except ProblemError:
+                return
+            except PASSING_TROUBLE:
+                # Without Redis there are no events either; who is connected stays so.
+                pass
+            yield piece

@@ -3,9 +3,9 @@
 --
 -- KEYS  1 commands  2 commands:bulk
 -- ARGV  1 key prefix
---       then for each command 5 values:
---       stream (1 or 2), id, fingerprint, seconds that the id is remembered, 0 for one that nobody
---       but the gateway knows, text
+--       then for each command 6 values:
+--       stream (1 or 2), id, fingerprint, type, seconds that the id is remembered, 0 for one that
+--       nobody but the gateway knows, text
 -- Returns for each command: 0 added, 1 known already, 2 known with another content, 3 its stream
 --         takes no more; where it is the first that would be added, the script is refused whole
 --
@@ -15,9 +15,9 @@
 local prefix = ARGV[1]
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2])
 local statuses, any_added = {}, false
-for i = 2, #ARGV, 5 do
+for i = 2, #ARGV, 6 do
   local stream, id, fingerprint = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
-  local seconds = tonumber(ARGV[i + 3])
+  local seconds = tonumber(ARGV[i + 4])
   local known = false
   if seconds > 0 then
     local row = redis.pcall('HGET', prefix .. 'command:' .. id, 'f')
@@ -25,17 +25,17 @@ for i = 2, #ARGV, 5 do
     if not known then
       -- A key that holds something else is nobody's word on this id.
       local told = redis.pcall('GET', prefix .. 'submitted:' .. id)
-      if type(told) == 'string' then known = told end
+      if type(told) == 'string' then known = string.sub(told, 1, #fingerprint) end
     end
   end
   local status = 0
   if not known then
-    local added = redis.pcall('XADD', KEYS[stream], '*', 'command', ARGV[i + 4])
+    local added = redis.pcall('XADD', KEYS[stream], '*', 'command', ARGV[i + 5])
     if type(added) == 'table' then
       if not any_added then return added end
       status = 3
     elseif seconds > 0 then
-      redis.call('SET', prefix .. 'submitted:' .. id, fingerprint, 'EX', seconds)
+      redis.call('SET', prefix .. 'submitted:' .. id, fingerprint .. ARGV[i + 3], 'EX', seconds)
     end
     any_added = any_added or status == 0
   elseif known == fingerprint then

@@ -1,0 +1,68 @@
+"""What it means that a Redis that can be reached refuses a command."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from redis.exceptions import AuthenticationError, ClusterError, ResponseError
+
+# By the first word of what the server answers; what passes by itself says so.
+REFUSALS: Final = {
+    "NOREPLICAS": (
+        "too few replicas are connected: min-replicas-to-write is not met",
+        (
+            "bring replicas back, or lower it: CONFIG SET min-replicas-to-write 0; "
+            "workers wait and go on by themselves"
+        ),
+    ),
+    "READONLY": (
+        "this server is a replica and accepts no writes",
+        "point TRAINMASTER_REDIS_URL at the primary; sentinel:// finds it after each failover",
+    ),
+    "OOM": (
+        "the server is full: maxmemory is reached",
+        "raise maxmemory, or keep ids and events for a shorter time",
+    ),
+    "MISCONF": (
+        "the server can't write to its disk",
+        "look at the server's log: is its disk full?",
+    ),
+    "MASTERDOWN": (
+        "this server is a replica that has lost its primary",
+        "point TRAINMASTER_REDIS_URL at the primary, or promote a replica",
+    ),
+    "CLUSTERDOWN": (
+        "the cluster is down",
+        "look at CLUSTER INFO; workers wait and go on by themselves",
+    ),
+    "BUSY": (
+        "someone's script keeps the server busy",
+        "end it: SCRIPT KILL",
+    ),
+}
+
+_WORDS: Final = {
+    "ReadOnlyError": "READONLY",
+    "OutOfMemoryError": "OOM",
+    "MasterDownError": "MASTERDOWN",
+    "ClusterDownError": "CLUSTERDOWN",
+    "NoPermissionError": "NOPERM",
+}
+
+
+def word_of(error: BaseException) -> str:
+    """Returns the first word of what the server answered."""
+    # redis-py takes the word off where it has a class of its own for it.
+    return _WORDS.get(type(error).__name__) or str(error).partition(" ")[0]
+
+
+def refusal_of(error: BaseException | None) -> str | None:
+    """Returns why a Redis that answers does not do what it is asked; None where none answers."""
+    if isinstance(error, AuthenticationError):
+        return "it does not take the user or the password"
+    if not isinstance(error, ResponseError | ClusterError):
+        return None
+    word = word_of(error)
+    if word == "NOPERM":
+        return "the user that asks may not do this"
+    return REFUSALS[word][0] if word in REFUSALS else "it answers with an error"
