@@ -18,8 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from schemas.json_text import encode_json
 from trainmaster_client.events import event_of
+from worker.integrations.event_follower import end_all
 from worker.queue.intake.pace import ReadPace
 from worker.queue.ledger.connection import BLOCK_MILLISECONDS, RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.keys import EVENT_FIELD
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from worker.queue.ledger.streams import StreamEntry
 
 FIRST: Final = "0-0"
+log = structlog.get_logger(__name__)
+
 # Proxies and clients take a connection for dead on which nothing comes for longer.
 HEARTBEAT_SECONDS: Final = 15.0
 # What waits for one watcher. More means that they don't keep up.
@@ -131,6 +136,38 @@ class _Watcher:
         return b"".join(piece)
 
 
+class _Reader:
+    """One reading of the stream, and those who hear what it reads.
+
+    A reader that was cancelled may go on for a moment, for redis-py may lose that: whatever it does
+    then concerns nobody who has come to the next one.
+    """
+
+    def __init__(self) -> None:
+        self.position = FIRST
+        # Once it has a position.
+        self.begun = asyncio.Event()
+        self.watchers: set[_Watcher] = set()
+        self.task: asyncio.Task[None] | None = None
+
+    def hand_out(self, entries: list[StreamEntry]) -> None:
+        for each in entries:
+            event = event_of(*each)
+            if event is None:
+                continue
+            message = b""
+            order = _order(event.entry_id)
+            for watcher in self.watchers:
+                # One who has just joined may know it.
+                if watcher.known < order:
+                    watcher.known = order
+                    if watcher.wanted.fits(event):
+                        message = message or _message(event, each[1][EVENT_FIELD])
+                        watcher.put(message)
+        if entries:
+            self.position = entries[-1][0].decode()
+
+
 class EventStream:
     """The events of a namespace for the watchers of one process.
 
@@ -148,10 +185,7 @@ class EventStream:
         self._redis = redis
         self._stream = keys.events
         self._heartbeat_seconds = heartbeat_seconds
-        self._watchers: set[_Watcher] = set()
-        self._position = FIRST
-        self._begun = asyncio.Event()
-        self._reader: asyncio.Task[None] | None = None
+        self._reader: _Reader | None = None
         self._outage = Outage()
         self._users = 0
         self._is_ending = False
@@ -190,12 +224,13 @@ class EventStream:
         if after is not None:
             check_entry_id(after)
         watcher = _Watcher(wanted or EventFilter())
+        reader: _Reader | None = None
         self._users += 1
         try:
             # With where it begins: who loses the connection before the first event goes on there.
             yield _HELLO if after is None else b"%sid: %s\n\n" % (_HELLO, after.encode())
-            self._ensure_reader()
-            async for piece in self._history(watcher, after):
+            reader = self._ensure_reader()
+            async for piece in self._history(reader, watcher, after):
                 yield piece
             while True:
                 if piece := await watcher.get(self._heartbeat_seconds):
@@ -208,7 +243,8 @@ class EventStream:
                 else:
                     yield _HEARTBEAT
         finally:
-            self._watchers.discard(watcher)
+            if reader is not None:
+                reader.watchers.discard(watcher)
             self._users -= 1
             if not self._users:
                 self._stop_reader()
@@ -216,15 +252,17 @@ class EventStream:
     def end(self) -> None:
         """Ends the streams of all watchers: the process stops, and they come again elsewhere."""
         self._is_ending = True
-        for watcher in self._watchers:
+        for watcher in () if self._reader is None else self._reader.watchers:
             watcher.wake()
 
     async def close(self) -> None:
         """Stops reading; watchers get nothing more."""
-        if (reader := self._stop_reader()) is not None:
-            await asyncio.gather(reader, return_exceptions=True)
+        if (task := self._stop_reader()) is not None:
+            await end_all([task])
 
-    async def _history(self, watcher: _Watcher, after: str | None) -> AsyncIterator[bytes]:
+    async def _history(
+        self, reader: _Reader, watcher: _Watcher, after: str | None
+    ) -> AsyncIterator[bytes]:
         """Yields what came before now, until the watcher is one of those who get what comes."""
         beat_at = time.monotonic() + self._heartbeat_seconds
         pace = ReadPace(_PAGE, _PAGE_BYTES)
@@ -237,7 +275,7 @@ class EventStream:
                 if not looked:
                     known, pieces = await self._look_for_gap(str(known))
                     looked = True
-                joined, messages, known = await self._page(watcher, known, pace)
+                joined, messages, known = await self._page(reader, watcher, known, pace)
                 pieces += messages
             except RETRYABLE_REDIS_ERRORS as exc:
                 self._outage.failed("history", exc)
@@ -251,7 +289,7 @@ class EventStream:
                 beat_at = time.monotonic() + self._heartbeat_seconds
 
     async def _page(
-        self, watcher: _Watcher, known: str | None, pace: ReadPace
+        self, reader: _Reader, watcher: _Watcher, known: str | None, pace: ReadPace
     ) -> tuple[bool, list[bytes], str]:
         """Returns whether the watcher has joined the others, what came before that, and its last.
 
@@ -259,8 +297,8 @@ class EventStream:
             TimeoutError: the reader has not begun: Redis is away.
         """
         async with asyncio.timeout(self._heartbeat_seconds):
-            await self._begun.wait()
-        position = self._position
+            await reader.begun.wait()
+        position = reader.position
         known = position if known is None else known
         entries: list[StreamEntry] = []
         if _order(known) < _order(position):
@@ -271,9 +309,9 @@ class EventStream:
             # Where nothing is left up to there, it was trimmed meanwhile.
             known = entries[-1][0].decode() if entries else position
         # Nothing is awaited between this look and joining, so nothing comes in between.
-        if joined := _order(known) >= _order(self._position):
+        if joined := _order(known) >= _order(reader.position):
             watcher.known = _order(known)
-            self._watchers.add(watcher)
+            reader.watchers.add(watcher)
         return joined, _pieces(entries, watcher.wanted), known
 
     async def _look_for_gap(self, known: str) -> tuple[str, list[bytes]]:
@@ -290,59 +328,48 @@ class EventStream:
             return known, [_notice("gap", said)]
         return known, []
 
-    def _ensure_reader(self) -> None:
-        if self._reader is None or self._reader.done():
-            self._begun.clear()
-            self._reader = asyncio.create_task(self._read())
+    def _ensure_reader(self) -> _Reader:
+        if self._reader is None:
+            self._reader = reader = _Reader()
+            reader.task = asyncio.create_task(self._read(reader))
+        return self._reader
 
     def _stop_reader(self) -> asyncio.Task[None] | None:
         reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.cancel()
-        return reader
+        if reader is None or reader.task is None:
+            return None
+        reader.task.cancel()
+        return reader.task
 
-    async def _read(self) -> None:
+    async def _read(self, reader: _Reader) -> None:
         """Hands what comes to the watchers, until it is cancelled."""
         pace = ReadPace(_PAGE, _PAGE_BYTES)
-        position = ""
         while True:
             try:
-                if not position:
-                    newest = await newest_entry(self._redis, self._stream)
-                    position = newest[0].decode() if newest else FIRST
-                    self._position = position
-                    self._begun.set()
-                entries = await entries_after(
-                    self._redis,
-                    self._stream,
-                    position,
-                    count=pace.count,
-                    block_ms=BLOCK_MILLISECONDS,
-                )
+                await self._read_once(reader, pace)
             except RETRYABLE_REDIS_ERRORS as exc:
                 self._outage.failed("events", exc)
                 await asyncio.sleep(_AGAIN_SECONDS)
-                continue
-            self._outage.worked("events")
-            pace.observe(len(entries), _size_of(entries))
-            if entries:
-                self._hand_out(entries)
-                position = self._position = entries[-1][0].decode()
+            except Exception:
+                # Nobody would hear anything any more, and be told that all is well.
+                log.exception("events.reading_failed")
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                self._outage.worked("events")
 
-    def _hand_out(self, entries: list[StreamEntry]) -> None:
-        for each in entries:
-            event = event_of(*each)
-            if event is None:
-                continue
-            message = b""
-            order = _order(event.entry_id)
-            for watcher in self._watchers:
-                # One who has just joined may know it.
-                if watcher.known < order:
-                    watcher.known = order
-                    if watcher.wanted.fits(event):
-                        message = message or _message(event, each[1][EVENT_FIELD])
-                        watcher.put(message)
+    async def _read_once(self, reader: _Reader, pace: ReadPace) -> None:
+        if not reader.begun.is_set():
+            reader.position = await self.newest()
+            reader.begun.set()
+        entries = await entries_after(
+            self._redis,
+            self._stream,
+            reader.position,
+            count=pace.count,
+            block_ms=BLOCK_MILLISECONDS,
+        )
+        pace.observe(len(entries), _size_of(entries))
+        reader.hand_out(entries)
 
 
 def _pieces(entries: Iterable[StreamEntry], wanted: EventFilter) -> list[bytes]:

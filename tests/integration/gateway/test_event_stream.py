@@ -261,6 +261,62 @@ async def test_an_id_that_no_event_has_is_refused_at_once(stream: EventStream, a
         await anext(stream.events(None, after))
 
 
+async def test_a_reader_that_outlives_its_cancellation_costs_nobody_an_event(
+    stream: EventStream, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py may lose a cancellation, and the next watcher has come meanwhile."""
+    known = await add(redis, keys, "known", "train.accepted")
+    newest = stream.newest
+    cancelled, go_on, second_asks = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    asked = 0
+
+    async def slow_newest() -> str:
+        nonlocal asked
+        asked += 1
+        found = await newest()
+        if asked > 1:
+            second_asks.set()
+            await go_on.wait()
+            return await newest()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            # The next one is there before this one goes on.
+            await second_asks.wait()
+        return found
+
+    monkeypatch.setattr(stream, "newest", slow_newest)
+    async with watching(stream):
+        await until(lambda: asked == 1, "the first reader")
+    await cancelled.wait()
+    async with watching(stream, None, known) as watched:
+        await until(second_asks.is_set, "the second reader")
+        await asyncio.sleep(0.1)  # what the first one still does, it does now
+        new = await add(redis, keys, "new", "train.accepted")
+        go_on.set()
+        await until(lambda: watched.ids == [new], "the event")
+
+
+async def test_a_reader_that_stumbles_reads_on(
+    stream: EventStream, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "_AGAIN_SECONDS", 0.01)
+    async with watching(stream) as watched:
+        await until(lambda: "heartbeat" in watched.comments, "the watcher")
+        hand_out = event_stream._Reader.hand_out
+        failures = iter([RuntimeError("once")])
+
+        def stumble(reader: Any, entries: Any) -> None:
+            if entries and (error := next(failures, None)) is not None:
+                raise error
+            hand_out(reader, entries)
+
+        monkeypatch.setattr(event_stream._Reader, "hand_out", stumble)
+        await add(redis, keys, "new", "train.accepted")
+        await until(lambda: watched.subjects == ["new"], "the event")
+
+
 async def test_nothing_is_read_while_nobody_watches(
     stream: EventStream, redis: Redis, keys: Keys
 ) -> None:
@@ -268,11 +324,12 @@ async def test_nothing_is_read_while_nobody_watches(
         await until(lambda: "heartbeat" in first.comments, "the watcher")
         reader = stream._reader
         assert reader is not None
+        assert reader.task is not None
         async with watching(stream, None, "0-0") as second:
             await until(lambda: "heartbeat" in second.comments, "the other one")
             assert stream._reader is reader, "one reader for all"
             assert stream.watchers == 2
-    await until(reader.done, "the reader to end")
+    await until(reader.task.done, "the reader to end")
     await add(redis, keys, "meanwhile", "train.accepted")
     async with watching(stream) as third:
         await until(lambda: "heartbeat" in third.comments, "one who comes later")
