@@ -43,6 +43,7 @@ from worker.sinks.operations import SinkCondition
 from worker.sinks.routes import Route
 from worker.sinks.sender import Sender
 from worker.sinks.service import create_destination
+from worker.sinks.webhook import Webhook
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -383,11 +384,19 @@ async def test_an_endpoint_that_never_answers_holds_no_more_than_its_own_slots(
         assert silent.numbers(subject) == [0, 1, 2, 3, 4]
 
 
-async def test_an_event_that_no_header_can_name_holds_up_its_own_command_alone(
-    redis: Redis, keys: Keys, tmp_path: Path
+async def test_an_event_at_which_a_destination_stumbles_holds_up_its_own_command_alone(
+    redis: Redis, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others may write to the stream; the next leader would meet the same event first."""
-    odd = event_text("a", 1).replace(b'"a/retrying/1"', b'"a\\nb"')
+    """The next leader would meet the same event first."""
+    odd = event_text("a", 1).replace(b'"a/retrying/1"', b'"odd"')
+    send = Webhook.send
+
+    async def stumble(webhook: Webhook, event: Event, text: bytes) -> Answer:
+        if event.id == "odd":
+            raise RuntimeError("a defect")
+        return await send(webhook, event, text)
+
+    monkeypatch.setattr(Webhook, "send", stumble)
     async with Endpoint(answers=[500]).serving() as endpoint:
         config = sink_config("ops", tmp_path, webhook=webhook(endpoint.url))
         with structlog.testing.capture_logs() as logs:
