@@ -24,7 +24,7 @@ from worker.encord.api.client import MlModelsApi
 from worker.encord.api.credentials_watch import Admission, CredentialsWatch
 from worker.encord.api.signing import BearerToken, RequestSigner
 from worker.encord.api.throttle import ThrottledTransport
-from worker.encord.api.transport import Timeouts, Transport
+from worker.encord.api.transport import Transport
 from worker.encord.context import Encord, LongPolls, PollSchedule
 from worker.environment import advice_on_unknown, unknown_names
 from worker.errors import (
@@ -35,6 +35,7 @@ from worker.errors import (
     SettingError,
 )
 from worker.files.downloads import Downloads
+from worker.http.timeouts import Timeouts
 from worker.open_files import affordable_concurrency, needed_files, raise_limit
 from worker.queue.circuit_breaker import CircuitBreaker
 from worker.queue.intake.consumer import StreamConsumer

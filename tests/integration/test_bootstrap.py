@@ -29,10 +29,10 @@ from worker.bootstrap import (
     create_transport,
 )
 from worker.encord.api.client import MlModelsApi
-from worker.encord.api.transport import Timeouts
 from worker.encord.context import Encord, PollSchedule
 from worker.environment import load_settings
 from worker.errors import RetryableError
+from worker.http.timeouts import Timeouts
 from worker.queue.ledger.rate_limits import HEADROOM
 from worker.settings import Settings, environment_names
 from worker.thread_pools import ThreadPools

@@ -19,10 +19,11 @@ from worker.backfill.item_results import BackfillItems
 from worker.bootstrap import HANDLERS
 from worker.encord.api.signing import RequestSigner
 from worker.encord.api.throttle import ThrottledTransport
-from worker.encord.api.transport import Timeouts, Transport
+from worker.encord.api.transport import Transport
 from worker.encord.context import Encord, LongPolls, PollSchedule
 from worker.errors import FencedError
 from worker.files.downloads import Downloads
+from worker.http.timeouts import Timeouts
 from worker.queue.circuit_breaker import CircuitBreaker
 from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
 from worker.queue.ledger.models import Lease, RowState, RunResult

@@ -17,9 +17,10 @@ from tests.lying_server import LyingServer
 from tests.security.tls import Authority, server_context
 from trainmaster_client import AddressError, Client
 from worker.encord.api.signing import RequestSigner
-from worker.encord.api.transport import Timeouts, Transport
+from worker.encord.api.transport import Transport
 from worker.errors import NotSentError, SettingError
 from worker.http.authorities import create_tls_context
+from worker.http.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,9 +20,9 @@ from fsspec.implementations.http import HTTPStreamFile
 from yarl import URL
 
 from schemas.wording import counted
-from worker.http.aiohttp_transport import KEEP_ALIVE_SECONDS, send_until_written
+from worker.http.aiohttp_connections import Connector, Request, send_until_written
 from worker.http.authorities import environment_tls_context
-from worker.http.connections import Connector, Request
+from worker.http.timeouts import KEEP_ALIVE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

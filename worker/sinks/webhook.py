@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 from yarl import URL
 
-from worker.http.aiohttp_transport import KEEP_ALIVE_SECONDS
+from worker.http.aiohttp_connections import Connector, NotWrittenError, Request
 from worker.http.authorities import create_tls_context
-from worker.http.connections import Connector, NotWrittenError, Request
+from worker.http.timeouts import KEEP_ALIVE_SECONDS
 from worker.integrations import standard_webhooks
 from worker.sinks.addresses import AddressError, Resolver, make_public_socket
 from worker.sinks.destinations import CONTENT_TYPE, Answer, DeliveryError

@@ -26,7 +26,8 @@ from schemas.api import DetectionFrames
 from schemas.parsing import parse_command
 from schemas.predictions import PredictObjectDetectionData
 from worker.encord.api.client import MlModelsApi
-from worker.encord.api.transport import ApiResponse, Timeouts
+from worker.http.response import Response
+from worker.http.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,10 +42,10 @@ class Sent:
         self.path = ""
         self.body: bytes | None = None
 
-    async def send(self, method: str, path: str, **options: Any) -> ApiResponse:
+    async def send(self, method: str, path: str, **options: Any) -> Response:
         assert method == "POST"
         self.path, self.body = path, options["body"]
-        return ApiResponse(200, {}, orjson.dumps(prediction()))
+        return Response(200, [], orjson.dumps(prediction()))
 
 
 def test_the_stubs_reply_is_one_that_the_api_could_give_and_about_2_kb() -> None:

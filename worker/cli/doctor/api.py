@@ -17,7 +17,8 @@ from worker.errors import MisconfiguredError, RateLimitedError, SettingError, Tr
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from worker.encord.api.transport import ApiResponse, Transport
+    from worker.encord.api.transport import Transport
+    from worker.http.response import Response
     from worker.settings import Settings
 
 # The first page of the models, as the client asks for it.
@@ -72,7 +73,7 @@ async def check_api(settings: Settings) -> list[Finding]:
     ]
 
 
-async def _read(transport: Transport, clock: ApiClock) -> ApiResponse:
+async def _read(transport: Transport, clock: ApiClock) -> Response:
     """Reads as workers do: with the API's time, where it refuses a signature with ours."""
     try:
         return await transport.send(*_READ, query=_QUERY)

@@ -50,13 +50,16 @@ class ApiClock:
         """Returns the time for a signature that is made now."""
         return self._wall() + self._correction
 
+    def is_due(self, status: int) -> bool:
+        """Tells whether `see` would look at a reply: at each refusal, else now and then."""
+        return status == 401 or self._steady() >= self._look_at
+
     def see(self, status: int, headers: Mapping[str, str]) -> None:
-        """Looks at a reply that has just come: at each refusal, else now and then."""
-        refused = status == 401
-        now = self._steady()
-        if not refused and now < self._look_at:
+        """Looks at a reply that has just come, if that is due."""
+        if not self.is_due(status):
             return
-        self._look_at = now + LOOK_SECONDS
+        refused = status == 401
+        self._look_at = self._steady() + LOOK_SECONDS
         date = read_date(headers.get("date", ""))
         if date is None:
             return

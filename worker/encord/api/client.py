@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from schemas.enums import IterationPolicy, ModelArchitecture, PretrainedWeights
-    from worker.encord.api.transport import ApiResponse, Sender
+    from worker.encord.api.transport import Sender
+    from worker.http.response import Response
 
 MAX_LONG_POLL_SECONDS = 60  # The API waits no longer, whatever it is asked for.
 
@@ -487,7 +488,7 @@ def _check_empty(body: bytes) -> None:
 
 def _parse(
     adapter: TypeAdapter[Result],
-    response: ApiResponse,
+    response: Response,
     check: Callable[[Result], None] | None = None,
 ) -> Result:
     """Returns what a reply holds, and gives its connection free.

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from worker.encord.api.credentials_watch import CredentialsWatch
-    from worker.encord.api.transport import ApiResponse, Timeouts, Transport
+    from worker.encord.api.transport import Transport
+    from worker.http.response import Response
+    from worker.http.timeouts import Timeouts
     from worker.queue.circuit_breaker import CircuitBreaker
     from worker.queue.telemetry import Listener
 
@@ -117,7 +119,7 @@ class ThrottledTransport:
         body: bytes | None = None,
         fresh: bool = False,
         read_timeout_seconds: float | None = None,
-    ) -> ApiResponse:
+    ) -> Response:
         """Sends a request as soon as the limits let it through; raises what the transport does.
 
         Raises:
@@ -208,7 +210,7 @@ async def _enter_within(limits: FleetLimits, seconds: float) -> str:
         raise _lateness() from exc
 
 
-async def _leave(limits: FleetLimits, permit: str, response: ApiResponse | None) -> None:
+async def _leave(limits: FleetLimits, permit: str, response: Response | None) -> None:
     try:
         await limits.leave(permit)
     except BaseException:

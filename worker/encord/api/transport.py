@@ -1,38 +1,37 @@
 """One signed request over HTTP.
 
-A ready `httpx.Request` goes straight to the transport over aiohttp: httpx's client layer would
-cost more than everything else here together, and its cookies and redirects are not wanted.
+The head is written here, and goes out as it was signed: neither a client nor a library that quotes
+a target anew stands between this and the connection.
 """
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import replace
 from random import getrandbits
 from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import urlencode
 
-import aiohttp
 import httpx
 
 from schemas.events import ErrorCode
 from worker.encord.api.api_clock import ApiClock
 from worker.encord.api.base_url import parse_domain
-from worker.encord.api.decoding import Inflater
 from worker.encord.api.error_responses import LONGEST_RETRY_AFTER_SECONDS, Reply, error_for
-from worker.encord.api.exceptions import failure_for, let_go
+from worker.encord.api.exceptions import failure_for
 from worker.errors import BadResponseError
-from worker.http.aiohttp_transport import Session, open_session
 from worker.http.authorities import create_tls_context
-from worker.http.connections import Exchange
+from worker.http.opening import Route
+from worker.http.pool import ConnectionPool, Terms
+from worker.http.request_head import check_target, header_lines, write_head
+from worker.http.response import BodyLimits
+from worker.http.timeouts import Timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
     from worker.encord.api.signing import Credentials
+    from worker.http.response import Response
 
 BASE_PATH = "/v2/public"
 
@@ -43,54 +42,8 @@ REPLY_LIMIT_BYTES = 32 * 1_048_576
 # Of what is no success only a message of some hundred characters is kept.
 _MAX_FAILURE_BYTES = 262_144
 
-# Larger bodies are written piece by piece, so that other requests have their turn in between.
-MAX_PIECE_BYTES = 65_536
-
 _SUCCESSES = frozenset({200, 204})
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long each phase of a request may take, in seconds.
-
-    Attributes:
-        connect: Until the connection stands, TLS included.
-        read: Between two pieces of the reply; a long poll adds its own wait.
-        write: For sending the request.
-        pool: For a free connection, and for opening it.
-    """
-
-    connect: float = 5.0
-    read: float = 120.0
-    write: float = 60.0
-    pool: float = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class ApiResponse:
-    """A success of the API.
-
-    Attributes:
-        status: 200 or 204.
-        headers: Found by name in any case.
-        body: All of it, decompressed.
-        exchange: That it ends; its connection waits until one of the two methods is called.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    exchange: Exchange | None = None
-
-    def accept(self) -> None:
-        """Says that it is the answer: other requests may use its connection."""
-        if self.exchange is not None:
-            self.exchange.end()
-
-    def distrust(self) -> None:
-        """Says that it answers another request: no further one is sent on its connection."""
-        if self.exchange is not None:
-            self.exchange.refuse()
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 class Sender(Protocol):
@@ -110,7 +63,7 @@ class Sender(Protocol):
         body: bytes | None = None,
         fresh: bool = False,
         read_timeout_seconds: float | None = None,
-    ) -> ApiResponse:
+    ) -> Response:
         """Returns the API's success, or raises an error of `worker.errors`."""
         ...
 
@@ -156,18 +109,23 @@ class Transport:
         self._credentials = credentials
         self.timeouts = timeouts or Timeouts()
         self._connections = connections
-        self._proxy = proxy
         self._longest_wait_seconds = longest_wait_seconds
         self._reply_limit_bytes = reply_limit_bytes
+        self._limits = BodyLimits(reply_limit_bytes, min(reply_limit_bytes, _MAX_FAILURE_BYTES))
         self._clock = clock or ApiClock()
-        self._ssl_context = create_tls_context()
-        self._pooled: Session | None = None
-        self._fresh: Session | None = None
-        self._headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",
-            "User-Agent": user_agent,
-        }
+        self._route = Route(
+            httpx.URL(self._origin),
+            create_tls_context(),
+            None if proxy is None else httpx.URL(proxy),
+        )
+        self._pooled: ConnectionPool | None = None
+        self._fresh: ConnectionPool | None = None
+        self._terms: dict[tuple[bool, float], Terms] = {}
+        self._headers = header_lines([
+            ("Accept", "application/json"),
+            ("Accept-Encoding", "gzip, deflate"),
+            ("User-Agent", user_agent),
+        ])
 
     def __repr__(self) -> str:
         return f"Transport({self.domain!r}, {self._credentials!r})"
@@ -205,8 +163,8 @@ class Transport:
         fresh: bool = False,
         read_timeout_seconds: float | None = None,
         within_seconds: float | None = None,
-    ) -> ApiResponse:
-        """Returns the API's success.
+    ) -> Response:
+        """Returns the API's success; who reads it calls its `accept` or `distrust`.
 
         Args:
             method: In capitals.
@@ -221,163 +179,92 @@ class Transport:
         Raises:
             TrainmasterError: Anything but 200 and 204; `worker.errors` has the tree.
         """
-        timeouts = self.timeouts
-        read = timeouts.read if read_timeout_seconds is None else read_timeout_seconds
-        request = self._request(method, path, query, body, read)
-        if within_seconds is not None and within_seconds < timeouts.pool + timeouts.connect:
-            request.extensions["timeout"]["within"] = within_seconds
-        exchange = None if fresh else Exchange()
+        terms = self._terms_of(method == "GET" and not fresh, read_timeout_seconds, within_seconds)
         try:
-            answer, content = await self._exchanged(request, exchange, read)
-        except BaseException:
-            if exchange is not None:
-                exchange.refuse()
-            raise
-        if answer.status in _SUCCESSES:
-            return ApiResponse(answer.status, answer.headers, content, exchange)
-        if exchange is not None:
-            # It names no request, so that it may answer an earlier one; then ours is to come.
-            exchange.refuse()
-        raise error_for(self._reply(answer, content, change=fresh))
-
-    async def _exchanged(
-        self, request: httpx.Request, exchange: Exchange | None, read_timeout_seconds: float
-    ) -> tuple[aiohttp.ClientResponse, bytes]:
-        """Sends a request; returns its answer and the whole body."""
-        timeouts = self.timeouts
-        most = timeouts.pool + timeouts.connect + timeouts.write + read_timeout_seconds
-        session = self._opened(fresh=exchange is None)
-        try:
-            # aiohttp has no timeout for writing, and its read timeout starts anew with every
-            # byte: this one ends an exchange that stalls or trickles.
-            async with asyncio.timeout(most):
-                with nullcontext() if exchange is None else exchange.requesting():
-                    answer: aiohttp.ClientResponse = await session.send(request)
-                content = await _read(answer, self._reply_limit_bytes)
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
-            let_go(exc)
-            # It keeps the error, whose traceback keeps this frame: nobody would free the two.
-            answer = None  # type: ignore[assignment]
+            head = self._head(method, path, query, body)
+            response = await self._opened(fresh=fresh).send(head, body or b"", terms)
+        except httpx.HTTPError as exc:
             raise failure_for(exc, self.domain) from exc
-        self._clock.see(answer.status, answer.headers)
-        return answer, content
+        try:
+            return self._judge(response, change=fresh)
+        except BaseException:
+            # It names no request, so that it may answer an earlier one; then ours is to come.
+            response.distrust()
+            raise
 
-    def _request(
-        self,
-        method: str,
-        path: str,
-        query: Sequence[tuple[str, str]],
-        body: bytes | None,
-        read_timeout_seconds: float,
-    ) -> httpx.Request:
+    def _judge(self, response: Response, *, change: bool) -> Response:
+        """Returns a response that is a success.
+
+        Raises:
+            TrainmasterError: It is none, or can't be read.
+        """
+        status = response.status
+        if self._clock.is_due(status):
+            self._clock.see(status, response.headers)
+        if status not in _SUCCESSES:
+            # What is missing of its body matters only of a success.
+            body = b"" if response.failure is not None else response.body
+            raise error_for(self._reply(response, body, change=change))
+        if response.failure is not None:
+            raise failure_for(response.failure, self.domain) from response.failure
+        if response.is_cut:
+            raise BadResponseError(
+                f"the API's answer is larger than {self._reply_limit_bytes} bytes; "
+                "TRAINMASTER_REPLY_LIMIT_BYTES allows more",
+                code=ErrorCode.BAD_RESPONSE,
+            )
+        return response
+
+    def _head(
+        self, method: str, path: str, query: Sequence[tuple[str, str]], body: bytes | None
+    ) -> bytes:
         target = self._prefix + path
         if query:
             target = f"{target}?{urlencode(query)}"
-        headers = self._headers | self._credentials.headers(method, target, body or b"")
-        headers["X-Cloud-Trace-Context"] = f"{getrandbits(128):032x}/1;o=1"
+        check_target(target)
+        signed = self._credentials.headers(method, target, body or b"")
+        lines = self._route.request_lines(method, target)
+        lines += self._headers
+        lines += header_lines(signed.items())
+        lines.append(f"X-Cloud-Trace-Context: {getrandbits(128):032x}/1;o=1")
         if body is not None:
-            headers["Content-Type"] = "application/json"
-        timeouts = self.timeouts
-        extensions = {
-            "timeout": {
-                "pool": timeouts.pool + timeouts.connect,
-                "connect": timeouts.connect,
-                "read": read_timeout_seconds,
-            }
-        }
-        url = _parse_url(self._origin + target)
-        if body is not None and len(body) > MAX_PIECE_BYTES:
-            headers["Content-Length"] = str(len(body))
-            pieces = _Pieces(body)
-            return httpx.Request(method, url, headers=headers, stream=pieces, extensions=extensions)
-        stream = httpx.ByteStream(body or b"")
-        return httpx.Request(method, url, headers=headers, stream=stream, extensions=extensions)
+            lines += ("Content-Type: application/json", f"Content-Length: {len(body)}")
+        elif method in _WITH_BODY:
+            lines.append("Content-Length: 0")
+        return write_head(lines)
 
-    def _opened(self, *, fresh: bool) -> Session:
+    def _terms_of(
+        self, is_repeatable: bool, read_seconds: float | None, within_seconds: float | None
+    ) -> Terms:
+        read = self.timeouts.read if read_seconds is None else read_seconds
+        terms = self._terms.get((is_repeatable, read))
+        if terms is None:
+            # Long polls add a few whole numbers of seconds, so that these stay few.
+            timeouts = replace(self.timeouts, read=read)
+            terms = Terms(timeouts, self._limits, is_repeatable=is_repeatable)
+            self._terms[is_repeatable, read] = terms
+        usual = self.timeouts.pool + self.timeouts.connect
+        if within_seconds is not None and within_seconds < usual:
+            return replace(terms, within_seconds=within_seconds)
+        return terms
+
+    def _opened(self, *, fresh: bool) -> ConnectionPool:
         if fresh:
-            self._fresh = self._fresh or self._open(fresh=True)
+            self._fresh = self._fresh or self._open(keeps=False)
             return self._fresh
-        self._pooled = self._pooled or self._open(fresh=False)
+        self._pooled = self._pooled or self._open(keeps=True)
         return self._pooled
 
-    def _open(self, *, fresh: bool) -> Session:
-        return Session(
-            open_session(
-                connections=self._connections,
-                ssl_context=self._ssl_context,
-                proxy=self._proxy,
-                fresh=fresh,
-            )
-        )
+    def _open(self, *, keeps: bool) -> ConnectionPool:
+        return ConnectionPool(self._route, limit=self._connections, keeps=keeps)
 
-    def _reply(self, answer: aiohttp.ClientResponse, content: bytes, *, change: bool) -> Reply:
-        said = self._credentials.redact(content.decode(errors="replace"))
+    def _reply(self, response: Response, body: bytes, *, change: bool) -> Reply:
+        said = self._credentials.redact(body.decode(errors="replace"))
         return Reply(
-            answer.status,
-            httpx.Headers(answer.raw_headers),
+            response.status,
+            response.headers,
             said.encode(),
             self.domain,
             self._longest_wait_seconds,
             change=change,
         )
-
-
-async def _read(answer: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-    """Returns the whole body; what can't be read matters only of a success."""
-    succeeded = answer.status in _SUCCESSES
-    most_bytes = limit_bytes if succeeded else min(limit_bytes, _MAX_FAILURE_BYTES)
-    told_bytes = answer.content_length
-    packing = answer.headers.getall("Content-Encoding", ())
-    try:
-        if not packing and told_bytes is not None and told_bytes <= most_bytes:
-            return await answer.read()
-        inflater = Inflater(", ".join(packing)) if packing else None
-        pieces = answer.content.iter_chunked(MAX_PIECE_BYTES)
-        content = await _read_pieces(pieces, inflater, most_bytes)
-    except (httpx.HTTPError, aiohttp.ClientError):
-        if succeeded:
-            raise
-        return b""
-    finally:
-        # The connection goes back; where something is left unread, it is closed.
-        answer.release()
-        await answer.wait_for_close()
-    if len(content) > limit_bytes and succeeded:
-        raise BadResponseError(
-            f"the API's answer is larger than {limit_bytes} bytes; TRAINMASTER_REPLY_LIMIT_BYTES "
-            "allows more",
-            code=ErrorCode.BAD_RESPONSE,
-        )
-    return content
-
-
-async def _read_pieces(
-    pieces: AsyncIterable[bytes], inflater: Inflater | None, most_bytes: int
-) -> bytes:
-    """Returns what comes; once that is too much, what came until then."""
-    parts: list[bytes] = []
-    size = 0
-    async for piece in pieces:
-        part = piece if inflater is None else inflater.feed(piece, most_bytes + 1 - size)
-        parts.append(part)
-        size += len(part)
-        if size > most_bytes:
-            break
-    return b"".join(parts)
-
-
-class _Pieces(httpx.AsyncByteStream):
-    """A large body, piece by piece."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for start in range(0, len(self._body), MAX_PIECE_BYTES):
-            yield self._body[start : start + MAX_PIECE_BYTES]
-
-
-@lru_cache(maxsize=1024)
-def _parse_url(url: str) -> httpx.URL:
-    # Predictions ask the same few addresses thousands of times; parsing is dear.
-    return httpx.URL(url)

@@ -13,7 +13,7 @@ from tests.integration.sdk import KEY, sdk_client
 from tests.stub_api import Answer, StubApi, reply
 from worker.encord.api.client import MlModelsApi
 from worker.encord.api.signing import RequestSigner
-from worker.encord.api.transport import Timeouts, Transport
+from worker.encord.api.transport import Transport
 from worker.errors import (
     BadResponseError,
     ConnectionLostError,
@@ -23,6 +23,7 @@ from worker.errors import (
     ServerFailedError,
     TrainmasterError,
 )
+from worker.http.timeouts import Timeouts
 
 pytestmark = pytest.mark.asyncio
 

@@ -19,8 +19,9 @@ from tests.stub_api import Answer, StubApi, reply
 from worker.encord.api import client as client_module
 from worker.encord.api.client import MlModelsApi
 from worker.encord.api.signing import RequestSigner
-from worker.encord.api.transport import Timeouts, Transport
+from worker.encord.api.transport import Transport
 from worker.errors import BadResponseError, ConnectionLostError
+from worker.http.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

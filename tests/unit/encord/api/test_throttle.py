@@ -12,8 +12,9 @@ from tests.stub_api import Answer, reply
 from worker.encord.api.credentials_watch import Admission, CredentialsWatch
 from worker.encord.api.signing import BearerToken
 from worker.encord.api.throttle import ThrottledTransport
-from worker.encord.api.transport import Timeouts, Transport
+from worker.encord.api.transport import Transport
 from worker.errors import DeadlineExceededError, TrainmasterError
+from worker.http.timeouts import Timeouts
 from worker.queue.circuit_breaker import CircuitBreaker
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from tests.stub_api import Answer, StubApi, reply
 from worker.encord.api.base_url import environment_proxy
 from worker.encord.api.signing import BearerToken, RequestSigner
 from worker.encord.api.throttle import ThrottledTransport
-from worker.encord.api.transport import REPLY_LIMIT_BYTES, Timeouts, Transport
+from worker.encord.api.transport import REPLY_LIMIT_BYTES, Transport
 from worker.errors import (
     BadResponseError,
     ConnectionLostError,
@@ -38,6 +38,7 @@ from worker.errors import (
     SettingError,
     TrainmasterError,
 )
+from worker.http.timeouts import Timeouts
 from worker.queue.circuit_breaker import CircuitBreaker
 
 if TYPE_CHECKING:
@@ -356,9 +357,9 @@ async def test_a_stalled_upload_ends(stub: StubApi) -> None:
     with StubApi(reads=False, receive_buffer_bytes=4096) as deaf:
         async with signed(deaf.url, SHORT) as transport:
             started = time.monotonic()
-            with pytest.raises(ConnectionLostError, match="longer than all its timeouts"):
+            with pytest.raises(ConnectionLostError, match="did not take the request in time"):
                 await transport.send("POST", "/x", body=bytes(30_000_000), fresh=True)
-            assert time.monotonic() - started < 1.4 + AT_ONCE_SECONDS
+            assert time.monotonic() - started < 0.3 + AT_ONCE_SECONDS
 
 
 @pytest.mark.parametrize("fresh", [False, True])

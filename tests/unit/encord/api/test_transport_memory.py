@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.stub_api import Answer, StubApi
 from worker.app import collect_rarely
 from worker.encord.api.signing import RequestSigner
-from worker.encord.api.transport import Timeouts, Transport
+from worker.encord.api.transport import Transport
 from worker.errors import TrainmasterError
+from worker.http.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

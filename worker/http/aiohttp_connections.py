@@ -5,9 +5,8 @@ a second copy of the last one or the 408 by which some proxies end an idle conne
 read as the answer to the next request. Here whatever comes outside of an exchange closes the
 connection, and nothing is written before what lies in the socket has been read.
 
-A reply that comes just after the next request was written is taken for its answer all the same, and
-the true answer for that of the request after it. Only who reads a reply can tell. So a connection
-goes to no other request before that: see `Exchange`.
+This is for files and sinks, whose libraries stand on aiohttp; the API's requests go out by
+`worker.http.pool`.
 """
 
 from __future__ import annotations
@@ -15,9 +14,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import select
-import weakref
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -25,10 +21,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from aiohttp.abc import AbstractStreamWriter
-    from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
@@ -36,6 +29,9 @@ if TYPE_CHECKING:
 # TLS brings records of its own (session tickets), which the loop reads at its next turn; what is
 # still unread after so many turns is not TLS being busy.
 _MOST_TURNS = 16
+
+# Each try takes another connection; one that is new and yet broken is the server's doing.
+_TRIES = 3
 
 
 class NotWrittenError(aiohttp.ClientConnectionError):
@@ -49,61 +45,6 @@ class _Phase(Enum):
     ASKED = auto()
 
 
-class Exchange:
-    """A request and its reply: the connection goes to no other request before it has ended."""
-
-    __slots__ = ("__weakref__", "_give_back", "_handler", "_over")
-
-    def __init__(self) -> None:
-        self._handler: ReplyHandler | None = None
-        self._give_back: Callable[[], None] | None = None
-        self._over = False
-
-    @contextmanager
-    def requesting(self) -> Iterator[None]:
-        """What is requested meanwhile, by the same task, is this exchange's request."""
-        # Weak, for aiohttp's timers keep the context in which they were made.
-        token = _CURRENT.set(weakref.ref(self))
-        try:
-            yield
-        finally:
-            _CURRENT.reset(token)
-
-    def __del__(self) -> None:
-        # Whoever had the reply was cancelled before it could tell. This may be any thread.
-        if not self._over and self._handler is not None:
-            self._handler.refuse_soon(self._give_back)
-
-    def end(self) -> None:
-        """Says that the reply was read and is the answer, or that none came."""
-        self._over = True
-        # By now the connection may be another request's.
-        self._handler = None
-        give_back, self._give_back = self._give_back, None
-        if give_back is not None:
-            give_back()
-
-    def refuse(self) -> None:
-        """Ends the connection: the reply answers another request, and the true one is to come."""
-        if self._handler is not None:
-            self._handler.refuse()
-        self.end()
-
-    def begin(self, handler: ReplyHandler) -> None:
-        """Takes the connection on which the request goes out."""
-        self._handler = handler
-        handler.exchange = self
-
-    def keeps(self, give_back: Callable[[], None]) -> bool:
-        """Tells whether the connection is given back later, by `end`."""
-        if not self._over:
-            self._give_back = give_back
-        return not self._over
-
-
-_CURRENT: ContextVar[weakref.ref[Exchange] | None] = ContextVar("exchange", default=None)
-
-
 class ReplyHandler(ResponseHandler):
     """aiohttp's end of a connection, closed by any byte that nobody asked for."""
 
@@ -113,7 +54,6 @@ class ReplyHandler(ResponseHandler):
         self._answered = False
         self._surplus = False
         self._poll: select.poll | None = None
-        self.exchange: Exchange | None = None
 
     def reserve(self) -> None:
         """Takes nothing until the request is written; it may be a turn of the loop until then.
@@ -192,17 +132,6 @@ class ReplyHandler(ResponseHandler):
         self.force_close()
         self.abort()
 
-    def refuse_soon(self, then: Callable[[], None] | None) -> None:
-        """Does so on the loop, called from any thread; then gives the connection back."""
-
-        def refuse() -> None:
-            self.refuse()
-            if then is not None:
-                then()
-
-        with suppress(RuntimeError):  # The loop is closed, and its connections with it.
-            self._loop.call_soon_threadsafe(refuse)
-
     def _holds_part(self) -> bool:
         if self._parser is None:
             return False
@@ -223,10 +152,6 @@ class Request(aiohttp.ClientRequest):
         """
         handler: ReplyHandler = conn.protocol  # type: ignore[assignment] # as `Connector` makes them
         handler.reserve()
-        current = _CURRENT.get()
-        exchange = None if current is None else current()
-        if exchange is not None:
-            exchange.begin(handler)
         if not self._body and not (handler.begin() or await handler.begin_later()):
             raise NotWrittenError
         return await super().send(conn)
@@ -252,13 +177,14 @@ class Connector(aiohttp.TCPConnector):
         super().__init__(**options)  # type: ignore[arg-type]
         self._factory = functools.partial(ReplyHandler, loop=self._loop)  # type: ignore[assignment]
 
-    def _release(
-        self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False
-    ) -> None:
-        """Gives a connection back to the pool, once nobody can distrust it any more."""
-        handler: ReplyHandler = protocol  # type: ignore[assignment] # as we make them
-        # From here on only who has the reply holds the exchange.
-        exchange, handler.exchange = handler.exchange, None
-        release = functools.partial(super()._release, key, protocol)
-        if should_close or exchange is None or not exchange.keeps(release):
-            release(should_close=should_close)
+
+async def send_until_written(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Sends a request without a body over another connection while not one byte is written."""
+    for _ in range(_TRIES - 1):
+        try:
+            return await handler(request)
+        except NotWrittenError:
+            continue
+    return await handler(request)

@@ -35,11 +35,20 @@ class Inflater:
             piece = layer.feed(piece, most_bytes)
         return piece[:most_bytes]
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the body has come to its end."""
+        return all(layer.is_complete for layer in self._layers)
+
 
 class _Layer:
     def __init__(self, *, gzip: bool) -> None:
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16 if gzip else zlib.MAX_WBITS)
         self._may_be_raw = not gzip
+
+    @property
+    def is_complete(self) -> bool:
+        return self._inflate.eof
 
     def feed(self, piece: bytes, most_bytes: int) -> bytes:
         if not piece:

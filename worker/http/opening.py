@@ -1,0 +1,213 @@
+"""How a connection comes about: name, address, proxy, TLS. Nothing of a request is written here."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from traceback import clear_frames
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohappyeyeballs
+import httpx
+
+from worker.http.failures import NOT_SENT, UnresolvedNameError
+from worker.http.request_head import header_lines, write_head
+from worker.http.response import BodyLimits, ResponseReader
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from worker.http.connection import Connection
+
+# Many connections are opened at a time; the name is looked up once for all of them.
+NAME_SECONDS: Final = 10.0
+
+# The next address is tried when the last one has not answered for so long (RFC 8305).
+_NEXT_ADDRESS_SECONDS: Final = 0.25
+
+_PORTS: Final = {"http": 80, "https": 443}
+_NO_BODY: Final = BodyLimits(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Who is asked, and on which way.
+
+    Attributes:
+        origin: Scheme, host and port.
+        tls: How servers are verified, the proxy too.
+        proxy: Whom we ask instead; a server over TLS is reached by its CONNECT.
+    """
+
+    origin: httpx.URL
+    tls: ssl.SSLContext
+    proxy: httpx.URL | None = None
+
+    @property
+    def is_tunnel(self) -> bool:
+        """Whether the proxy passes bytes on that it can't read."""
+        return self.proxy is not None and self.origin.scheme == "https"
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as a `Host` header has them."""
+        return self.origin.netloc.decode("ascii")
+
+    def request_lines(self, method: str, target: str) -> list[str]:
+        """Returns the first lines of a head: what is asked of whom.
+
+        Args:
+            method: In capitals.
+            target: Path and query; they go out as they stand.
+        """
+        if self.proxy is None or self.is_tunnel:
+            return [f"{method} {target} HTTP/1.1", f"Host: {self.authority}"]
+        return [
+            f"{method} {self.origin.scheme}://{self.authority}{target} HTTP/1.1",
+            f"Host: {self.authority}",
+            *header_lines(_proxy_login(self.proxy)),
+        ]
+
+
+class Dialer:
+    """Opens connections on a route.
+
+    Args:
+        route: Where to.
+        loop: The one that they live on.
+    """
+
+    def __init__(self, route: Route, loop: asyncio.AbstractEventLoop) -> None:
+        self._route = route
+        self._loop = loop
+        url = route.proxy or route.origin
+        self._host = url.raw_host.decode("ascii").strip("[]")
+        self._port = url.port or _PORTS[url.scheme]
+        self._tls = route.tls if url.scheme == "https" else None
+        self._addresses: list[Any] = []
+        self._known_until = 0.0
+        self._resolving: asyncio.Task[list[Any]] | None = None
+
+    async def open(self, make: Callable[[], Connection], seconds: float) -> Connection:
+        """Returns an open connection.
+
+        Args:
+            make: Makes one that is not open yet.
+            seconds: How long it may take.
+
+        Raises:
+            httpx.ConnectError: There is none; `UnresolvedNameError` for want of an address.
+            httpx.ConnectTimeout: There is none in time.
+            httpx.ProxyError: The proxy does not let us through.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._open(make)
+        except NOT_SENT:
+            raise
+        except TimeoutError as exc:
+            raise httpx.ConnectTimeout("no connection in time") from exc
+        except OSError as exc:  # TLS' errors are some, too
+            # Whoever tried the addresses keeps their errors in frames that these keep: garbage.
+            clear_frames(exc.__traceback__)
+            raise httpx.ConnectError(str(exc) or type(exc).__name__) from exc
+
+    def close(self) -> None:
+        """Looks no name up any more."""
+        if self._resolving is not None:
+            self._resolving.cancel()
+
+    async def _open(self, make: Callable[[], Connection]) -> Connection:
+        addresses = await self._look_up()
+        connected = await aiohappyeyeballs.start_connection(
+            addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1, loop=self._loop
+        )
+        connection = make()
+        try:
+            await self._stand(connection, connected)
+            if self._route.is_tunnel:
+                await self._tunnel(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def _stand(self, connection: Connection, connected: socket.socket) -> None:
+        """Makes a connected socket the connection's, over TLS where that is due."""
+        tls = self._tls
+        name = None if tls is None else self._host
+        try:
+            # A long poll is silent for a minute, and more than one router forgets it by then.
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            await self._loop.create_connection(
+                lambda: connection, sock=connected, ssl=tls, server_hostname=name
+            )
+        except BaseException:
+            connected.close()
+            raise
+
+    async def _tunnel(self, connection: Connection) -> None:
+        route = self._route
+        host = route.origin.raw_host.decode("ascii").strip("[]")
+        name = f"[{host}]" if ":" in host else host
+        server = f"{name}:{route.origin.port or _PORTS[route.origin.scheme]}"
+        login = header_lines(_proxy_login(route.proxy or route.origin))
+        head = write_head([f"CONNECT {server} HTTP/1.1", f"Host: {server}", *login])
+        reader = ResponseReader(_NO_BODY, has_body=False)
+        try:
+            response = await connection.exchange(
+                head, b"", reader, read_seconds=60, write_seconds=60, ends_at=float("inf")
+            )
+        except httpx.HTTPError as exc:
+            raise httpx.ProxyError(f"the proxy gave no answer: {exc}") from exc
+        if not 200 <= response.status < 300:
+            raise httpx.ProxyError(_refusal(response.status))
+        if connection.is_closed:
+            raise httpx.ProxyError("the proxy let us through and said more")
+        await connection.start_tls(route.tls, host)
+
+    async def _look_up(self) -> list[Any]:
+        """Returns addresses, each time another one of a family first."""
+        if self._loop.time() >= self._known_until:
+            if self._resolving is None:
+                self._resolving = self._loop.create_task(self._resolve())
+                self._resolving.add_done_callback(self._note)
+            # Who gives up takes nothing from those who wait for the same name.
+            await asyncio.shield(self._resolving)
+        first, *others = self._addresses
+        self._addresses = [*others, first]
+        return self._addresses
+
+    async def _resolve(self) -> list[Any]:
+        try:
+            return list(
+                await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            )
+        except socket.gaierror as exc:
+            told = f"the name {self._host} can't be resolved: {exc.strerror}"
+            raise UnresolvedNameError(told) from exc
+
+    def _note(self, resolving: asyncio.Task[list[Any]]) -> None:
+        self._resolving = None
+        # Of a failure all that waited are told, and whoever comes next asks anew.
+        with suppress(asyncio.CancelledError):
+            if resolving.exception() is None:
+                self._addresses = resolving.result()
+                self._known_until = self._loop.time() + NAME_SECONDS
+
+
+def _proxy_login(proxy: httpx.URL) -> list[tuple[str, str]]:
+    if not proxy.userinfo:
+        return []
+    pair = base64.b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()
+    return [("Proxy-Authorization", f"Basic {pair}")]
+
+
+def _refusal(status: int) -> str:
+    if status == 407:
+        return "the proxy wants another name and password (407)"
+    return f"the proxy does not let us through ({status})"

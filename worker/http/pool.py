@@ -1,0 +1,210 @@
+"""Connections to one server, shared and bounded.
+
+A request goes through two halves. Until it has a connection, nothing of it is written, and what
+fails there is `NOT_SENT`. From then on the server may have it, whatever happens, and nothing is
+sent again: with one exception, a request that changes nothing, on a connection that was at rest
+and ended without a byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import httpx
+
+from worker.http.connection import Connection
+from worker.http.failures import NotWrittenError
+from worker.http.opening import Dialer
+from worker.http.response import ResponseReader
+from worker.http.timeouts import KEEP_ALIVE_SECONDS
+
+if TYPE_CHECKING:
+    from worker.http.opening import Route
+    from worker.http.response import BodyLimits, Response
+    from worker.http.timeouts import Timeouts
+
+# One timer looks after all connections. It is as late as this, which no timeout minds.
+TICK_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for a request.
+
+    Attributes:
+        timeouts: Of each phase.
+        limits: Of the response's body.
+        is_repeatable: Whether it may be sent again over a new connection where the one that it
+            went out on was at rest before, and ended without a byte.
+        has_body: Whether a body follows the response's head; if not, its connection is closed.
+        within_seconds: For a connection, instead of what the timeouts say.
+    """
+
+    timeouts: Timeouts
+    limits: BodyLimits
+    is_repeatable: bool = False
+    has_body: bool = True
+    within_seconds: float | None = None
+
+
+class ConnectionPool:
+    """Sends requests on one route; made on the event loop that it is used on.
+
+    Args:
+        route: Whom all requests go to.
+        limit: Connections in use at a time; requests beyond wait, first come, first served.
+        keeps: Whether a connection serves more than one request.
+    """
+
+    def __init__(self, route: Route, *, limit: int, keeps: bool = True) -> None:
+        self.route = route
+        self._keeps = keeps
+        self._loop = asyncio.get_running_loop()
+        self._dialer = Dialer(route, self._loop)
+        self._free = limit
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        # The last is the one that was used last; the first falls asleep first.
+        self._idle: list[Connection] = []
+        self._connections: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def send(self, head: bytes, body: bytes, terms: Terms) -> Response:
+        """Sends a request and returns its response.
+
+        Of a pool that keeps connections, whoever has the response calls its `accept` or
+        `distrust`; until then its connection serves nobody.
+
+        Args:
+            head: As `write_head` makes it.
+            body: Of the length that the head tells.
+            terms: What holds for it.
+
+        Raises:
+            httpx.HTTPError: One of `NOT_SENT`, or the outcome is unknown.
+        """
+        timeouts = terms.timeouts
+        within = terms.within_seconds
+        until = self._loop.time() + (timeouts.pool + timeouts.connect if within is None else within)
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait_for_permit(until)
+        is_repeatable = terms.is_repeatable
+        try:
+            while True:
+                connection = await self._connect(timeouts.connect, until)
+                reader = ResponseReader(terms.limits, has_body=terms.has_body)
+                try:
+                    response = await self._exchange(connection, head, body, reader, terms)
+                    break
+                except httpx.ReadError:
+                    if not (is_repeatable and connection.is_reused) or reader.has_begun:
+                        raise
+                    # Others that were at rest may have ended with it.
+                    self._close_idle()
+                    is_repeatable = False
+        except BaseException:
+            self._return_permit()
+            raise
+        if self._keeps and terms.has_body:
+            response.keep(connection)
+        else:
+            connection.close()
+            self._return_permit()
+        return response
+
+    async def aclose(self) -> None:
+        """Closes all connections."""
+        self._dialer.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for connection in tuple(self._connections):
+            connection.close()
+        self._idle.clear()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(httpx.PoolTimeout("the pool was closed"))
+        self._waiters.clear()
+        # They end in the loop's next turn, and the loop may end before that.
+        await asyncio.sleep(0)
+
+    async def _exchange(
+        self, connection: Connection, head: bytes, body: bytes, reader: ResponseReader, terms: Terms
+    ) -> Response:
+        timeouts = terms.timeouts
+        if self._timer is None:
+            self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        most_seconds = timeouts.pool + timeouts.connect + timeouts.write + timeouts.read
+        return await connection.exchange(
+            head,
+            body,
+            reader,
+            read_seconds=timeouts.read,
+            write_seconds=timeouts.write,
+            ends_at=self._loop.time() + most_seconds,
+        )
+
+    async def _connect(self, seconds: float, until: float) -> Connection:
+        """Returns a connection on which nothing lies unread."""
+        while self._idle:
+            connection = self._idle.pop()
+            connection.acts_at = math.inf
+            if connection.is_silent() or await connection.grows_silent():
+                return connection
+        connection = await self._dialer.open(self._new, min(seconds, until - self._loop.time()))
+        if connection.is_silent() or await connection.grows_silent():
+            return connection
+        raise NotWrittenError("the connection ended, or brought bytes, before the request")
+
+    def _new(self) -> Connection:
+        connection = Connection(self._loop, self._give_back, self._connections.discard)
+        self._connections.add(connection)
+        return connection
+
+    async def _wait_for_permit(self, until: float) -> None:
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout_at(until):
+                await waiter
+        except BaseException as exc:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._return_permit()
+            if isinstance(exc, TimeoutError):
+                raise httpx.PoolTimeout("no connection in time") from exc
+            raise
+
+    def _return_permit(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self._free += 1
+
+    def _give_back(self, connection: Connection) -> None:
+        if not connection.is_closed:
+            connection.is_reused = True
+            connection.acts_at = self._loop.time() + KEEP_ALIVE_SECONDS
+            self._idle.append(connection)
+        self._return_permit()
+
+    def _close_idle(self) -> None:
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+    def _tick(self) -> None:
+        """Ends what has taken too long; goes on while there is a connection."""
+        now = self._loop.time()
+        late = [each for each in self._connections if each.acts_at <= now]
+        for connection in late:
+            connection.expire()
+        if late:
+            self._idle = [each for each in self._idle if not each.is_closed]
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick) if self._connections else None

@@ -1,0 +1,26 @@
+"""How long the phases of an exchange may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+# Shorter than the idle timeouts of usual servers and load balancers, so that it is we who close.
+KEEP_ALIVE_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each phase of a request may take, in seconds.
+
+    Attributes:
+        connect: Until the connection stands, TLS included.
+        read: Between two pieces of the reply; a long poll adds its own wait.
+        write: Between two pieces of the request that the server takes.
+        pool: For a free connection, and for opening it.
+    """
+
+    connect: float = 5.0
+    read: float = 120.0
+    write: float = 60.0
+    pool: float = 10.0
