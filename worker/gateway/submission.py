@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, cast
 
-from redis.exceptions import NoPermissionError
-
 from schemas.attributes import is_valid_id
 from schemas.claim_check import parse_message
 from schemas.enums import Priority
@@ -22,6 +20,7 @@ from worker.gateway.keys import submitted_key
 from worker.queue.ledger.connection import PASSING_TROUBLE
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.redis_retry import next_pause
+from worker.queue.ledger.refusals import is_brief, refusal_of, word_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,13 +128,16 @@ class Submitter:
         self._redis = redis
         self._keys = keys
         self._script = load_script(redis, "submit", "worker.gateway")
+        # What a request has waited for in vain: others with the same refusal need not.
+        self._lasting = ""
 
     async def submit(self, submissions: Sequence[Submission]) -> list[SubmitStatus]:
         """Adds commands, in order, once Redis has acknowledged each; says what became of them.
 
         Raises:
-            redis.exceptions.RedisError: Redis was away for too long: it is not known which were
-                added. The same again with the same ids adds none twice.
+            redis.exceptions.RedisError: Redis was away for too long, or refuses them for a reason
+                that does not pass by itself: it is not known which were added. The same again with
+                the same ids adds none twice.
         """
         statuses: list[SubmitStatus] = []
         for page in _pages(submissions):
@@ -166,14 +168,17 @@ class Submitter:
             try:
                 # A reply that was lost leaves the ids known, and made ids are known to workers.
                 found = await self._script(keys=streams, args=arguments)
-            except NoPermissionError:
-                raise
-            except PASSING_TROUBLE:
+            except PASSING_TROUBLE as exc:
+                refused = "" if refusal_of(exc) is None else word_of(exc)
+                if not is_brief(exc) or (refused and refused == self._lasting):
+                    raise
                 pause = next_pause(pause)
                 if time.monotonic() + pause > until:
+                    self._lasting = refused
                     raise
                 await asyncio.sleep(pause)
             else:
+                self._lasting = ""
                 return [SubmitStatus(status) for status in found]
 
 

@@ -6,6 +6,8 @@ from typing import Final
 
 from redis.exceptions import AuthenticationError, ClusterError, ResponseError
 
+from trainmaster_client.steps import passes
+
 # By the first word of what the server answers; what passes by itself says so.
 REFUSALS: Final = {
     "NOREPLICAS": (
@@ -39,7 +41,13 @@ REFUSALS: Final = {
         "someone's script keeps the server busy",
         "end it: SCRIPT KILL",
     ),
+    "WRONGTYPE": (
+        "a key of this namespace holds something of another type",
+        "see who else writes to it; set TRAINMASTER_NAMESPACE to a name that is only ours",
+    ),
 }
+# They end once a person has done something, and no restart or failover is on its way.
+_LASTING: Final = frozenset({"OOM", "MISCONF"})
 
 _WORDS: Final = {
     "ReadOnlyError": "READONLY",
@@ -66,3 +74,8 @@ def refusal_of(error: BaseException | None) -> str | None:
     if word == "NOPERM":
         return "the user that asks may not do this"
     return REFUSALS[word][0] if word in REFUSALS else "it answers with an error"
+
+
+def is_brief(error: BaseException) -> bool:
+    """Tells whether seconds may mend it: a restart, a failover, a connection that was lost."""
+    return passes(error) and word_of(error) not in _LASTING
