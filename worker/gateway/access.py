@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -14,15 +16,21 @@ from schemas.claim_check import ClaimCheck
 from schemas.control import Cancel, Resolve
 from worker.gateway.problems import ProblemError
 from worker.gateway.tokens import Scope
+from worker.integrations.event_follower import end_all
+from worker.queue.ledger.connection import PASSING_TROUBLE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from schemas.commands import Command
     from worker.gateway.tokens import Token, Tokens
 
 # A token that was revoked is taken for so long by a gateway that has just seen it.
 REMEMBER_SECONDS: Final = 1.0
+# How soon whoever waits for an answer is told that the token was revoked meanwhile.
+LOOK_SECONDS: Final = 2.0
+
+T = TypeVar("T")
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `trainmaster tokens create`.")
 
@@ -133,6 +141,24 @@ class Access:
                 raise _unauthorized("This needs a token by now: one was made.")
         elif not await self._tokens.is_valid(caller.token.id):
             raise _unauthorized("The token was revoked or has ended meanwhile.")
+
+    async def while_allowed(self, caller: Caller, answer: Coroutine[Any, Any, T]) -> T:
+        """Returns an answer that may take a minute, to a caller who may have it to the end.
+
+        Raises:
+            ProblemError: their token was revoked or has ended, or there is one now.
+        """
+        work = asyncio.ensure_future(answer)
+        try:
+            while True:
+                await asyncio.wait({work}, timeout=LOOK_SECONDS)
+                is_done = work.done()
+                with suppress(*PASSING_TROUBLE):
+                    await self.check_still(caller)
+                if is_done:
+                    return work.result()
+        finally:
+            await end_all([work])
 
     async def _needs_no_token(self) -> bool:
         if self._is_open and time.monotonic() - self._checked_at > REMEMBER_SECONDS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from worker.queue.ledger.connection import connect
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import httpx
     from redis.asyncio import Redis
 
     from tests.gateway_process import GatewayServer
@@ -309,6 +311,36 @@ def test_lines_are_taken_only_for_as_long_as_the_token_is_valid(
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
     assert "1 command of this request came into the stream" in answer.json()["detail"]
     assert raw_length(redis_url, keys) == 1
+
+
+def test_who_waits_for_an_end_is_let_go_once_the_token_is_revoked(
+    gateway: GatewayServer, make_token: MakeToken, redis_url: str, keys: Keys
+) -> None:
+    secret = make_token(Scope.SUBMIT, Scope.READ)
+    answers: list[httpx.Response] = []
+
+    async def revoke() -> None:
+        redis = connect(redis_url)
+        assert await Tokens(redis, keys).revoke("test")
+        await redis.aclose()
+
+    with gateway.client(secret) as http:
+        location = http.post("/v1/commands", content=good(), headers=JSON).headers["location"]
+
+        def wait() -> None:
+            with gateway.client(secret) as other:
+                answers.append(other.get(location, params={"wait": "60"}))
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        events = gateway.app.state.gateway.events
+        wait_until(lambda: events.watchers == 1, "who waits")
+        asyncio.run(revoke())
+        begun = time.monotonic()
+        waiting.join()
+    assert (answers[0].status_code, answers[0].json()["code"]) == (401, "unauthorized")
+    assert time.monotonic() - begun < 20
+    assert events.watchers == 0
 
 
 def raw_length(redis_url: str, keys: Keys) -> int:

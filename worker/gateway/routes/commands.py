@@ -131,7 +131,11 @@ async def read_command(
     ] = 0,
 ) -> CommandView:
     """Tells how far a command is, and its result once it has succeeded."""
-    view = await (_await_end(gateway, command_id, wait) if wait else _look(gateway, command_id))
+    if wait:
+        waiting = _await_end(gateway, command_id, wait)
+        view = await gateway.access.while_allowed(caller, waiting)
+    else:
+        view = await _look(gateway, command_id)
     if view is None:
         unread_type = await gateway.submitter.unread_type(command_id)
         view = None if unread_type is None else _unread(command_id, unread_type)
