@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from tests.console import Console, Served, running_worker
 from tests.sandbox_process import running_sandbox
+from tests.security.tls import Authority, server_context
 from tests.stub_api import StubApi
 from worker.embedded import EmbeddedRedis
 from worker.queue.ledger.connection import connect
@@ -19,7 +20,9 @@ from worker.queue.ledger.keys import Keys
 from worker.queue.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from redis.asyncio import Redis
 
@@ -101,6 +104,27 @@ def ledger(redis: Redis, keys: Keys) -> Ledger:
         retention_seconds=RETENTION_SECONDS,
         reply_retention_seconds=REPLY_SECONDS,
     )
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who vouches for servers that a test puts behind TLS."""
+    return Authority.create(tmp_path_factory.mktemp("tls") / "ca.pem", "an authority")
+
+
+@pytest.fixture(scope="session")
+def issued(authority: Authority) -> tuple[Path, Path]:
+    """A certificate for this machine's loopback, and its key."""
+    return authority.issue(authority.file.parent / "loopback", "127.0.0.1", "localhost", "::1")
+
+
+@pytest.fixture
+def shown(
+    authority: Authority, issued: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> ssl.SSLContext:
+    """What a server behind TLS shows of itself; what this process makes from now on trusts it."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    return server_context(*issued)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tests.socket_server import SocketServer, reset
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 _PIECE_BYTES = 65_536
@@ -57,6 +58,7 @@ class StubApi(SocketServer):
         recorded: What came, in order.
         sent_bytes: Of all answers, as far as the connections took them.
         reads: Whether it reads what comes.
+        tls: Over TLS, where it is given.
     """
 
     default: Answer = field(default_factory=lambda: reply(200, b"null"))
@@ -65,6 +67,7 @@ class StubApi(SocketServer):
     sent_bytes: int = 0
     receive_buffer_bytes: int | None = None
     reads: bool = True
+    tls: ssl.SSLContext | None = None
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int

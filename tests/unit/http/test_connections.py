@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import TypeAdapter
 
 from tests.lying_server import LIE, Lie, LyingServer, answer, prediction
-from tests.security.tls import Authority, server_context
 from worker.backfill.web import fetch
 from worker.encord.api.client import MlModelsApi, _parse
 from worker.encord.api.signing import RequestSigner
@@ -33,7 +32,6 @@ from worker.thread_pools import ThreadPool
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
-    from pathlib import Path
 
 COMMANDS = 60
 TRIES = 40
@@ -95,23 +93,10 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], 
     return on_loop
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Authority, ssl.SSLContext]:
-    """Who vouches for the server, and what the server shows."""
-    folder: Path = tmp_path_factory.mktemp("tls")
-    known = Authority.create(folder / "ca.pem", "an authority")
-    return known, server_context(*known.issue(folder / "server", "127.0.0.1"))
-
-
 @pytest.fixture(params=["http", "https"])
-def server(
-    request: pytest.FixtureRequest,
-    authority: tuple[Authority, ssl.SSLContext],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[LyingServer]:
+def server(request: pytest.FixtureRequest, shown: ssl.SSLContext) -> Iterator[LyingServer]:
     """A server that tells no lie yet."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority[0].file))
-    with LyingServer(tls=authority[1] if request.param == "https" else None) as lying:
+    with LyingServer(tls=shown if request.param == "https" else None) as lying:
         yield lying
 
 

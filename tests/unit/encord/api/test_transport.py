@@ -42,7 +42,8 @@ from worker.http.timeouts import Timeouts
 from worker.queue.circuit_breaker import CircuitBreaker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import ssl
+    from collections.abc import AsyncIterator, Iterator
 
 pytestmark = pytest.mark.asyncio
 
@@ -123,6 +124,13 @@ FAILURES: list[tuple[str, Answer, type[RetryableError], ErrorCode]] = [
         ErrorCode.BAD_RESPONSE,
     ),
 ]
+
+
+@pytest.fixture(params=["http", "https"])
+def stub(request: pytest.FixtureRequest, shown: ssl.SSLContext) -> Iterator[StubApi]:
+    """A server that answers 200 with `null` unless told otherwise."""
+    with StubApi(tls=shown if request.param == "https" else None) as served:
+        yield served
 
 
 def patience(answer: Answer) -> Timeouts:
@@ -279,6 +287,7 @@ async def test_an_unknown_host_is_not_sent() -> None:
             await transport.send("POST", "/x", body=b"{}", fresh=True)
 
 
+@pytest.mark.parametrize("stub", ["http"], indirect=True)
 async def test_a_failed_tls_handshake_is_not_sent(stub: StubApi) -> None:
     """No handshake, no request."""
     async with signed(stub.url.replace("http:", "https:"), SHORT) as transport:
@@ -353,8 +362,7 @@ async def test_a_call_that_was_sent_before_the_deadline_is_let_finish(stub: Stub
 
 async def test_a_stalled_upload_ends(stub: StubApi) -> None:
     """A server that does not read can't hold a place for ever."""
-    del stub
-    with StubApi(reads=False, receive_buffer_bytes=4096) as deaf:
+    with StubApi(reads=False, receive_buffer_bytes=4096, tls=stub.tls) as deaf:
         async with signed(deaf.url, SHORT) as transport:
             started = time.monotonic()
             with pytest.raises(ConnectionLostError, match="did not take the request in time"):
@@ -528,7 +536,7 @@ async def test_every_request_carries_the_headers_of_the_api(stub: StubApi) -> No
         await transport.send("POST", "/x", body=b"{}")
     first, second = (each.headers for each in stub.recorded)
     assert first["user-agent"] == "trainmaster"
-    assert first["host"] == url.removeprefix("http://")
+    assert first["host"] == url.partition("://")[2]
     assert "content-type" not in first
     assert second["content-type"] == "application/json"
     assert "cookie" not in second

@@ -17,6 +17,7 @@ from worker.errors import TrainmasterError
 from worker.http.timeouts import Timeouts
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
 EXCHANGES = 20
@@ -54,6 +55,7 @@ async def fail_often(domain: str, *, fresh: bool) -> int:
         return gc.collect()
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("fresh", [False, True])
 @pytest.mark.parametrize(
     "answer",
@@ -61,8 +63,10 @@ async def fail_often(domain: str, *, fresh: bool) -> int:
     ids=["reset", "truncated", "refused"],
 )
 @pytest.mark.usefixtures("_collector")
-async def test_an_exchange_that_failed_leaves_no_garbage(answer: Answer, *, fresh: bool) -> None:
-    with StubApi() as stub:
+async def test_an_exchange_that_failed_leaves_no_garbage(
+    answer: Answer, scheme: str, shown: ssl.SSLContext, *, fresh: bool
+) -> None:
+    with StubApi(tls=shown if scheme == "https" else None) as stub:
         stub.default = answer
         assert await fail_often(stub.url, fresh=fresh) < OF_STUB * EXCHANGES
 
