@@ -26,6 +26,10 @@ BENCH_VENV = ROOT / ".venv-bench"
 BENCH_LOCK = ROOT / "requirements" / "bench.txt"
 BENCH_OVERRIDES = ROOT / "requirements" / "bench-overrides.txt"
 OLDEST_PYTHON = (3, 11)
+# The queues of Node that the benchmarks compare with.
+NODE_QUEUES = ROOT / "benchmarks" / "contenders" / "node"
+OLDEST_NODE = (20, 18, 1)
+NPM_SECONDS = 300
 
 USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
 
@@ -89,6 +93,8 @@ def main(arguments: list[str]) -> int:
     try:
         if command == "bench":
             set_up(BENCH_VENV, BENCH_LOCK)
+            if why := set_up_node():
+                print(f"dev.py: BullMQ and Bee-Queue are left out: {why}", file=sys.stderr)
         else:
             set_up()
     except subprocess.CalledProcessError as exc:
@@ -146,6 +152,32 @@ def set_up(venv: Path = VENV, lock_file: Path = LOCK) -> None:
         offline = ("--no-index", "--no-deps", "--no-build-isolation")
         subprocess.run([*install, *offline, *editable], check=True)
         project.write_text(fingerprint(*pyprojects))
+
+
+def set_up_node(folder: Path = NODE_QUEUES) -> str:
+    """Makes the queues of Node hold what their lock says; returns why not, empty if they do."""
+    package_lock, locked = folder / "package-lock.json", folder / "node_modules" / "locked"
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None or node_version(node) < OLDEST_NODE:
+        locked.unlink(missing_ok=True)
+        return f"they need Node {'.'.join(map(str, OLDEST_NODE))} or newer, and npm"
+    if read(locked) == fingerprint(package_lock):
+        return ""
+    print("dev.py: setting up the queues of Node, 37 MB", file=sys.stderr)
+    locked.unlink(missing_ok=True)
+    try:
+        subprocess.run([npm, "ci", "--silent"], cwd=folder, check=True, timeout=NPM_SECONDS)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        return "npm ci failed"
+    locked.write_text(fingerprint(package_lock))
+    return ""
+
+
+def node_version(node: str) -> tuple[int, ...]:
+    """Returns the version of a Node, all zeros where it tells none."""
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
+    number = said.strip().removeprefix("v").partition("-")[0]
+    return tuple(map(int, number.split("."))) if number.replace(".", "").isdigit() else (0, 0, 0)
 
 
 def fingerprint(*files: Path) -> str:

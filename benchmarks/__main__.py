@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.contenders.registry import contenders
+from benchmarks.errors import BenchmarkError
 from benchmarks.page import FOLDER, Page
 from benchmarks.plan import Plan
 from benchmarks.processes import Cores
 from benchmarks.results import Results
 from benchmarks.scenarios import SCENARIOS, Scenario
-from benchmarks.testbed import ROOT, BenchmarkError
+from benchmarks.testbed import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{', '.join(unknown)}: not one of {', '.join(sorted(known))}", file=sys.stderr)
         return WRONG_USAGE
     chosen = tuple(one for one in everyone if one.name in options.only)
+    if missing := [one.name for one in chosen if not one.installed]:
+        print(f"{', '.join(missing)}: not installed here", file=sys.stderr)
+        return WRONG_USAGE
     # Only whole runs go into the documentation.
     whole = not (options.short or chosen or options.rounds or options.seconds)
     output: Path = options.output or (PAGE.parent if whole else SHORT_OUTPUT)
@@ -53,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Redis, the stub and everything else that is started here inherit it.
         os.sched_setaffinity(0, {cores.rest})
         plan = Plan(
-            contenders=chosen or everyone,
+            contenders=chosen or tuple(one for one in everyone if one.installed),
             cores=cores,
             short=options.short,
             long=options.long,

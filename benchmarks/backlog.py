@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.contenders.ours import NAMESPACE
 from benchmarks.contenders.registry import OURS
+from benchmarks.errors import BenchmarkError
 from benchmarks.running import Running, running
-from benchmarks.testbed import BenchmarkError, open_testbed
+from benchmarks.testbed import open_testbed
 from benchmarks.work import messages
 from schemas.enums import Priority
 from worker.queue.ledger.connection import connect

@@ -9,8 +9,9 @@ import orjson
 
 from benchmarks.backlog import await_accepted, pause, resume
 from benchmarks.contenders.registry import OURS
+from benchmarks.errors import BenchmarkError
 from benchmarks.running import START_SECONDS, running
-from benchmarks.testbed import BenchmarkError, Testbed, open_testbed
+from benchmarks.testbed import Testbed, open_testbed
 from benchmarks.work import IMAGE_CHARACTERS, messages
 
 if TYPE_CHECKING:

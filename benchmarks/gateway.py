@@ -17,10 +17,11 @@ import orjson
 from benchmarks.contenders.contender import program
 from benchmarks.contenders.ours import NAMESPACE
 from benchmarks.contenders.registry import OURS
+from benchmarks.errors import BenchmarkError
 from benchmarks.follower import Follower
 from benchmarks.processes import Measured
 from benchmarks.statistics import percentile
-from benchmarks.testbed import READY_SECONDS, BenchmarkError, open_testbed
+from benchmarks.testbed import READY_SECONDS, open_testbed
 from benchmarks.work import messages
 
 if TYPE_CHECKING:

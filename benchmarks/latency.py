@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from redis import Redis
 
+from benchmarks.contenders.node_queues import NodeProducer
+from benchmarks.errors import BenchmarkError
 from benchmarks.running import running
 from benchmarks.statistics import percentile
-from benchmarks.testbed import BenchmarkError, open_testbed
+from benchmarks.testbed import open_testbed
 from worker.queue.ledger.streams import of_one_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from benchmarks.contenders.contender import Contender
+    from benchmarks.contenders.contender import Contender, Producer
     from benchmarks.plan import Plan
     from benchmarks.processes import Cores
+    from benchmarks.work import Message
 
 # Of the stub: what is measured is the way through the queue.
 LATENCY_MS = 0
@@ -65,13 +68,19 @@ def measure(contender: Contender, count: int, cores: Cores) -> list[float]:
             for _ in range(count):
                 work = at_work.make(1)
                 time.sleep(pauses.uniform(0.5, 1.5) * MEAN_PAUSE_SECONDS)
-                sent[work[0]["id"]] = time.monotonic()
-                at_work.producer.enqueue(work)
+                sent[work[0]["id"]] = send(at_work.producer, work)
             if not listener.wait(sent.keys(), PATIENCE_SECONDS):
                 raise BenchmarkError(
                     f"{contender.name}: events are missing\n{testbed.last_lines()}"
                 )
         return [(listener.heard[name] - begun) * 1000 for name, begun in sent.items()]
+
+
+def send(producer: Producer, work: Sequence[Message]) -> float:
+    """Sends messages; returns when they were about to be sent, by the monotonic clock."""
+    begun = time.monotonic()
+    producer.enqueue(work)
+    return producer.began if isinstance(producer, NodeProducer) else begun
 
 
 class Listener:

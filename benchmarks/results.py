@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from benchmarks.contenders import node_queues
 from benchmarks.testbed import ROOT
 from worker.embedded import find_servers
 
@@ -92,8 +93,9 @@ def machine(plan: Plan) -> dict[str, Any]:
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "node": node_queues.version(),
         "redis_server": _version(server) if server else "",
-        "packages": dict(filter(None, map(_package, _PACKAGES))),
+        "packages": dict(filter(None, map(_package, _PACKAGES))) | node_queues.packages(),
     }
 
 

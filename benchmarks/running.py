@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from benchmarks.errors import BenchmarkError
 from benchmarks.follower import Follower
-from benchmarks.testbed import BenchmarkError
 from benchmarks.work import IMAGE_CHARACTERS, Message, messages
 
 if TYPE_CHECKING:

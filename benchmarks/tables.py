@@ -262,6 +262,7 @@ def machine(facts: Mapping[str, Any]) -> str:
         ("memory", f"{facts['memory_bytes'] / 2**30:.0f} GiB"),
         ("system", facts["system"]),
         ("Python", facts["python"]),
+        *([("Node", facts["node"])] if facts.get("node") else []),
         ("Redis", facts["redis_server"]),
         ("packages", ", ".join(f"{name} {number}" for name, number in facts["packages"].items())),
     ]

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from redis import Redis
 
+from benchmarks.errors import BenchmarkError
 from benchmarks.processes import Cores, Measured, session_cpu_seconds
-from benchmarks.work import CONCURRENCY, REDIS_URL
+from benchmarks.work import CONCURRENCY, KEY_PEM_FILE, REDIS_URL
 from worker.embedded import EmbeddedRedis
 
 if TYPE_CHECKING:
@@ -33,10 +34,6 @@ _LAST_LINES = 10
 _LINE_CHARACTERS = 300
 
 
-class BenchmarkError(Exception):
-    """A run that can't be counted; the message says why."""
-
-
 class Testbed:
     """One Redis and one stub, with room for one worker at a time."""
 
@@ -48,11 +45,11 @@ class Testbed:
         self.domain = f"http://127.0.0.1:{_port(folder / 'port', stub)}"
         self.redis = Redis.from_url(server.url)
         self._key = folder / "key"
-        self._key.write_bytes(
-            Ed25519PrivateKey.generate().private_bytes(
-                Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()
-            )
-        )
+        # Node reads no keys in the format of OpenSSH.
+        self._pem = folder / "key.pem"
+        key = Ed25519PrivateKey.generate()
+        for file, form in ((self._key, PrivateFormat.OpenSSH), (self._pem, PrivateFormat.PKCS8)):
+            file.write_bytes(key.private_bytes(Encoding.PEM, form, NoEncryption()))
 
     @property
     def log(self) -> Path:
@@ -88,6 +85,7 @@ class Testbed:
             CONCURRENCY: str(concurrency),
             "ENCORD_DOMAIN": self.domain,
             "ENCORD_SSH_KEY_FILE": str(self._key),
+            KEY_PEM_FILE: str(self._pem),
             "PYTHONPATH": str(ROOT),
         }
         return inherited | own | contender.environment(self.server.url, self.folder, concurrency)

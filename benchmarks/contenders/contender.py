@@ -55,6 +55,11 @@ class Contender(ABC):
     queued: bool = True
     stream: str = EVENTS
 
+    @property
+    def installed(self) -> bool:
+        """Whether it can take part here."""
+        return True
+
     @abstractmethod
     def command(self, concurrency: int) -> list[str]:
         """Returns the worker's command line."""

@@ -1,4 +1,4 @@
-"""All contenders by name; a peer is known only where it is installed."""
+"""All contenders by name; a peer of Python is known only where it is installed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.contenders.bare import BARE_AIOHTTP, BARE_HTTPX
+from benchmarks.contenders.node_queues import BeeQueue, BullMq
 from benchmarks.contenders.ours import Trainmaster
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from benchmarks.contenders.contender import Contender
 
 OURS: Final = Trainmaster()
+NODE_QUEUES: Final = (BullMq(), BeeQueue())
 CEILINGS: Final[tuple[Contender, ...]] = (BARE_HTTPX, BARE_AIOHTTP)
 
 # Where it is defined, its class, and the package that must be there; slowest first.
@@ -37,5 +39,5 @@ def peers() -> Iterator[Contender]:
 
 
 def contenders() -> tuple[Contender, ...]:
-    """Returns all that are installed: ours, the peers, the ceilings."""
-    return (OURS, *peers(), *CEILINGS)
+    """Returns all: ours, the peers of Python that are installed, those of Node, the ceilings."""
+    return (OURS, *peers(), *NODE_QUEUES, *CEILINGS)

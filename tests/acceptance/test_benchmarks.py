@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from benchmarks.contenders.registry import CEILINGS, OURS
+import dev
+from benchmarks.contenders.registry import CEILINGS, NODE_QUEUES, OURS
 from benchmarks.processes import Cores
 from benchmarks.running import running
 from benchmarks.testbed import open_testbed
@@ -28,10 +29,12 @@ COMMANDS = 300
 SECONDS = 120
 
 
-@pytest.mark.parametrize("contender", [OURS, *CEILINGS], ids=lambda one: one.name)
+@pytest.mark.parametrize("contender", [OURS, *CEILINGS, *NODE_QUEUES], ids=lambda one: one.name)
 def test_a_contender_calls_the_api_once_for_each_command_and_tells_its_end_once(
     contender: Contender,
 ) -> None:
+    if contender in NODE_QUEUES and (why := dev.set_up_node()):
+        pytest.skip(why)
     with (
         open_testbed(Cores.of_machine(), latency_ms=5) as testbed,
         running(testbed, contender) as work,

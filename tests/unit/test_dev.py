@@ -1,0 +1,63 @@
+"""Rules of `dev.py`: the queues of Node are set up where they can be, and left out elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import dev
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEWER = "they need Node 20.18.1 or newer, and npm"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a lock; nothing but what a test puts into its `bin` is on PATH."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "package-lock.json").write_text("{}")
+    return tmp_path
+
+
+def put(folder: Path, name: str, *lines: str) -> None:
+    """Puts a program on PATH."""
+    program = folder / "bin" / name
+    program.write_text("\n".join(("#!/bin/sh", *lines)))
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize("version", ["v20.18.0", "v18.20.4", "what?"])
+def test_an_older_node_leaves_the_queues_out(folder: Path, version: str) -> None:
+    put(folder, "node", f"echo '{version}'")
+    put(folder, "npm", "exit 0")
+    assert dev.set_up_node(folder) == NEWER
+
+
+def test_a_machine_without_node_leaves_the_queues_out_though_they_were_installed(
+    folder: Path,
+) -> None:
+    (folder / "node_modules").mkdir()
+    (folder / "node_modules" / "locked").write_text("as it was")
+    assert dev.set_up_node(folder) == NEWER
+    assert not (folder / "node_modules" / "locked").exists()
+
+
+def test_what_can_not_be_installed_is_left_out(folder: Path) -> None:
+    put(folder, "node", "echo v20.18.1")
+    put(folder, "npm", "exit 1")
+    assert dev.set_up_node(folder) == "npm ci failed"
+    assert not (folder / "node_modules" / "locked").exists()
+
+
+def test_what_is_installed_is_installed_once_until_the_lock_changes(folder: Path) -> None:
+    put(folder, "node", "echo v22.1.0-nightly")
+    put(folder, "npm", 'echo "$*" >> calls')
+    (folder / "node_modules").mkdir()
+    assert dev.set_up_node(folder) == dev.set_up_node(folder) == ""
+    (folder / "package-lock.json").write_text("{ }")
+    assert dev.set_up_node(folder) == ""
+    assert (folder / "calls").read_text() == "ci --silent\n" * 2
