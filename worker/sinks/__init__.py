@@ -26,6 +26,7 @@ was replaced writes nothing: its scripts name the fencing token of the follower'
     destinations      what a destination is: webhook, redis_target, broker
     addresses         which addresses a webhook may lie at
     deferred          what is put off, and the state of a sink, in Redis
+    backlog           what is put off, as its leader knows it: order, times, bounds
     delivery_policy   when what failed is tried again
     endpoint_health   whether an endpoint is down, and when it is probed
     sender            sends, puts off, tries again, pauses

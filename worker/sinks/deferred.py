@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from schemas.json_text import decode_json, encode_json
+from trainmaster_client import Event
 from trainmaster_client.events import event_of
 from worker.integrations.follower_store import order_of
 from worker.integrations.keys import follower_key
@@ -25,22 +26,29 @@ from worker.queue.ledger.lua import load_script
 from worker.sinks.keys import follower_name, retries_key, sink_key, unsent_key, waiting_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from redis.asyncio import Redis
 
-    from trainmaster_client import Event
     from worker.queue.ledger.keys import Keys
 
 _PACKAGE: Final = "worker.sinks"
 # Of those that could not be sent, so many are kept, about.
 UNSENT_EVENTS: Final = 100_000
-_PAGE: Final = 500
+# Each may have a quarter of a megabyte.
+_PAGE: Final = 100
+# What an event is told by.
+_TOLD_BY: Final = ("id", "type", "subject", "time")
 
 
 @dataclass(slots=True)
 class DeferredEvent:
-    """An event that is put off, or stands behind such one."""
+    """An event that is put off, or stands behind such one.
+
+    Attributes:
+        event: all of it, or what tells which one it is.
+        text: the whole; empty where only Redis has it, so that as many as there are can be known.
+    """
 
     entry_id: str
     event: Event
@@ -177,15 +185,15 @@ class SinkStore:
         return bool(done)
 
     async def load(self) -> dict[str, CommandQueue]:
-        """Returns what waits, by command."""
-        found: list[DeferredEvent] = []
+        """Returns what waits, by command, without the texts."""
+        found: dict[str, DeferredEvent] = {}
         async for entry_id, text in self._redis.hscan_iter(self._waiting, count=_PAGE):
             event = event_of(entry_id, {EVENT_FIELD: text})
             if event is not None:
-                found.append(DeferredEvent(entry_id.decode(), event, text))
-        found.sort(key=lambda each: order_of(each.entry_id))
+                # A scan may tell one twice.
+                found[event.entry_id] = _without_text(event)
         queues: dict[str, CommandQueue] = {}
-        for each in found:
+        for each in sorted(found.values(), key=lambda each: order_of(each.entry_id)):
             queues.setdefault(each.event.command_id, CommandQueue()).entries.append(each)
         told = cast("dict[bytes, bytes]", await self._redis.hgetall(self._retries))
         for subject, text in told.items():
@@ -193,6 +201,15 @@ class SinkStore:
             if queue is not None:
                 queue.tries, queue.since_ms = _read(text)
         return queues
+
+    async def read(self, waiting: DeferredEvent) -> DeferredEvent:
+        """Returns an event that waits with its text; without one where it waits no more."""
+        found = self._redis.hget(self._waiting, waiting.entry_id)
+        text = await cast("Awaitable[bytes | None]", found)
+        event = event_of(waiting.entry_id.encode(), {EVENT_FIELD: text or b""})
+        if text is None or event is None:
+            return waiting
+        return DeferredEvent(waiting.entry_id, event, text)
 
     async def recover(self, since_ms: int) -> int:
         """Has events wait again that could not be sent; returns how many.
@@ -208,6 +225,11 @@ class SinkStore:
             total += moved
             start = f"({last.decode()}" if last else ""
         return total
+
+
+def _without_text(event: Event) -> DeferredEvent:
+    told = {name: event.attributes[name] for name in _TOLD_BY} | {"data": {}}
+    return DeferredEvent(event.entry_id, Event(event.entry_id, told), b"")
 
 
 def _read(text: bytes) -> tuple[int, int]:

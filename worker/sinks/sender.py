@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -13,6 +13,7 @@ import structlog
 from worker.integrations.lead import NotHandledError
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS, stop_if_cancelled
 from worker.queue.ledger.redis_retry import keep_trying
+from worker.sinks.backlog import Backlog
 from worker.sinks.deferred import CommandQueue, DeferredEvent
 from worker.sinks.destinations import DeliveryError
 from worker.sinks.endpoint_health import EndpointHealth
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 REPORT_SECONDS: Final = 1.0
-# So many events wait for another try at most, and so many bytes; then new ones wait in the stream.
-MOST_WAITING: Final = 10_000
-MOST_WAITING_BYTES: Final = 64 * 1024 * 1024
 _IDLE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.5
 _ERROR_CHARACTERS: Final = 500
@@ -83,10 +81,8 @@ class Sender:
     def _begin(self, lead: Lead | None) -> None:
         """Forgets what another time of leading knew."""
         self._lead = lead
-        self._queues: dict[str, CommandQueue] = {}
-        self._due: list[tuple[float, str]] = []
+        self._backlog = Backlog()
         self._retrying = 0
-        self._waiting = self._waiting_bytes = 0
         self._paused = ""
         self._resumed_at_ms = 0
         self._delivered_at_ms = 0
@@ -94,9 +90,8 @@ class Sender:
         self._health.reset()
         self._counts: dict[str, int] = {}
         self._fields: dict[str, str | int] = {}
-        # Set while new events may be sent; and whenever a retry may have become due.
-        self._open, self._wake = asyncio.Event(), asyncio.Event()
-        self._settled = asyncio.Event()
+        # Set while new events may be sent.
+        self._open = asyncio.Event()
 
     # What the follower calls
 
@@ -121,7 +116,7 @@ class Sender:
         if self._lead is not None:
             await self._lead.ending.wait()
         self._open.set()
-        self._settled.set()
+        self._backlog.settled.set()
 
     def _check_ending(self) -> None:
         if self._ends:
@@ -139,7 +134,7 @@ class Sender:
         """
         await self._ready.wait()
         waiting = DeferredEvent(event.entry_id, event, text)
-        while event.command_id not in self._queues:
+        while event.command_id not in self._backlog:
             if not self._open.is_set():
                 await self._open.wait()
                 self._check_ending()
@@ -204,9 +199,10 @@ class Sender:
         self._delivered_at_ms = now_ms
         self._fields["last_delivered_at"] = now_ms
         if self._health.succeeded():
-            self._send_all_now()
+            # Half of the slots bound what is sent at a time.
+            self._backlog.schedule_all()
             self._update_gate()
-            log.info("sink.recovered", sink=self.name, waiting=self._waiting)
+            log.info("sink.recovered", sink=self.name, waiting=len(self._backlog))
 
     def _note_failure(self, exc: DeliveryError) -> None:
         self._count("failed")
@@ -218,7 +214,7 @@ class Sender:
         elif is_too_much:
             self._health.probe_later()
             self._update_gate()
-            log.warning("sink.down", sink=self.name, error=str(exc), waiting=self._waiting)
+            log.warning("sink.down", sink=self.name, error=str(exc), waiting=len(self._backlog))
 
     def _count(self, name: str) -> None:
         self._counts[name] = self._counts.get(name, 0) + 1
@@ -227,90 +223,48 @@ class Sender:
 
     async def _queue_up(self, waiting: DeferredEvent) -> None:
         """Has an event wait behind another one of its command."""
-        await self._wait_for_room(waiting)
-        queue = self._queues.get(waiting.event.command_id)
-        if queue is not None and any(each.entry_id == waiting.entry_id for each in queue.entries):
+        await self._backlog.wait_for_room(len(waiting.text), self._check_ending)
+        if self._backlog.holds(waiting):
             # Its position was not recorded before a crash.
             return
         await self._record(waiting, None)
-        self._append(waiting)
+        self._backlog.append(waiting)
+        self._update_gate()
 
     async def _put_off(self, waiting: DeferredEvent) -> None:
         """Has an event wait whose first try has failed."""
-        await self._wait_for_room(waiting)
+        await self._backlog.wait_for_room(len(waiting.text), self._check_ending)
         queue = CommandQueue(tries=1, since_ms=_now_ms())
         await self._record(waiting, queue)
-        queue = self._append(waiting, queue)
+        queue = self._backlog.append(waiting, queue)
         queue.due = time.monotonic() + self._policy.pause(1)
-        self._schedule(waiting.event.command_id, queue)
+        self._backlog.schedule(waiting.event.command_id, queue)
+        self._update_gate()
 
     async def _record(self, waiting: DeferredEvent, queue: CommandQueue | None) -> None:
         done = await self._insist(lambda token: self._store.defer(token, waiting, queue))
         if not done:
             await self._fenced()
 
-    async def _wait_for_room(self, waiting: DeferredEvent) -> None:
-        size = len(waiting.text)
-        while self._waiting >= MOST_WAITING or (
-            self._waiting and self._waiting_bytes + size > MOST_WAITING_BYTES
-        ):
-            # First: whoever comes after the end was told would else wait for nobody.
-            self._check_ending()
-            self._settled.clear()
-            await self._settled.wait()
-
-    def _append(self, waiting: DeferredEvent, new: CommandQueue | None = None) -> CommandQueue:
-        subject = waiting.event.command_id
-        queue = self._queues.get(subject)
-        if queue is None:
-            queue = self._queues[subject] = new or CommandQueue()
-            if new is None:
-                # What it was to wait for has been delivered meanwhile.
-                self._schedule(subject, queue)
-        # It is there already where all that waits was read just between.
-        if all(each.entry_id != waiting.entry_id for each in queue.entries):
-            queue.entries.append(waiting)
-            self._waiting += 1
-            self._waiting_bytes += len(waiting.text)
-        self._update_gate()
-        return queue
-
-    def _schedule(self, subject: str, queue: CommandQueue) -> None:
-        heapq.heappush(self._due, (queue.due, subject))
-        self._wake.set()
-
-    def _send_all_now(self) -> None:
-        """Makes all that waits due; half of the slots bound what is sent at a time."""
-        now = time.monotonic()
-        for queue in self._queues.values():
-            queue.due = now
-        self._due = [(now, subject) for subject in self._queues]
-        self._wake.set()
-
     async def _retry(self) -> None:
         while True:
             stop_if_cancelled()
-            self._wake.clear()
+            self._backlog.wake.clear()
             pause = self._start_due()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(pause, 0.001))
+                await asyncio.wait_for(self._backlog.wake.wait(), max(pause, 0.001))
 
     def _start_due(self) -> float:
         """Starts what is due; returns the seconds until more is."""
-        now = time.monotonic()
-        if self._paused or self._ends or not self._queues:
+        if self._paused or self._ends or not self._backlog:
             return _IDLE_SECONDS
         if self._health.is_down:
             return self._start_probe()
-        while self._due and self._retrying < self._most_retries:
-            due, subject = self._due[0]
-            if due > now:
-                return due - now
-            heapq.heappop(self._due)
-            queue = self._queues.get(subject)
-            # One that was scheduled anew stands there twice.
-            if queue is not None and not queue.running and queue.due <= now:
-                self._start(subject, queue)
+        while self._retrying < self._most_retries:
+            found = self._backlog.next_due()
+            if found is None:
+                return min(self._backlog.due_seconds, _IDLE_SECONDS)
+            self._start(*found)
         return _IDLE_SECONDS
 
     def _start_probe(self) -> float:
@@ -318,8 +272,7 @@ class Sender:
             return _IDLE_SECONDS
         if (pause := self._health.probe_seconds) > 0:
             return pause
-        subject, queue = next(iter(self._queues.items()))
-        self._start(subject, queue)
+        self._start(*self._backlog.oldest())
         return _IDLE_SECONDS
 
     def _start(self, subject: str, queue: CommandQueue) -> None:
@@ -332,9 +285,10 @@ class Sender:
         try:
             while queue.entries and not self._paused and not self._ends:
                 stop_if_cancelled()
-                waiting = queue.entries[0]
+                waiting = await self._whole(queue.entries[0])
                 try:
-                    await self._attempt(waiting)
+                    if waiting.text:
+                        await self._attempt(waiting)
                 except DeliveryError as exc:
                     if not await self._give_up(waiting, queue, exc):
                         break
@@ -343,24 +297,22 @@ class Sender:
         except (NotHandledError, _PausedError):
             pass
         finally:
-            queue.running = False
             self._retrying -= 1
-            if queue.entries:
-                self._schedule(subject, queue)
-            elif self._queues.get(subject) is queue:
-                del self._queues[subject]
-                self._update_gate()
-            self._wake.set()
+            self._backlog.release(subject, queue)
+            self._update_gate()
+
+    async def _whole(self, waiting: DeferredEvent) -> DeferredEvent:
+        """Returns an event with its text; without one where Redis has it no more."""
+        if waiting.text:
+            return waiting
+        read = partial(self._store.read, waiting)
+        return await keep_trying(read, self._outage, f"sink {self.name}")
 
     async def _settle(self, waiting: DeferredEvent, queue: CommandQueue, unsent: str = "") -> None:
         done = await self._insist(lambda token: self._store.settle(token, waiting, unsent))
         if not done:
             await self._fenced()
-        queue.entries.popleft()
-        queue.tries = queue.since_ms = 0
-        self._waiting -= 1
-        self._waiting_bytes -= len(waiting.text)
-        self._settled.set()
+        self._backlog.settle(queue)
 
     async def _give_up(
         self, waiting: DeferredEvent, queue: CommandQueue, exc: DeliveryError
@@ -373,7 +325,7 @@ class Sender:
         if self._health.is_down:
             self._health.probe_later()
             # The next probe is of another command: this event alone may be what is refused.
-            self._queues[waiting.event.command_id] = self._queues.pop(waiting.event.command_id)
+            self._backlog.put_last(waiting.event.command_id)
         since = max(queue.since_ms, self._resumed_at_ms)
         if now - since >= self._policy.retry_seconds * 1000:
             if self._delivered_at_ms < since:
@@ -400,7 +352,7 @@ class Sender:
     def _update_gate(self) -> None:
         """Opens or closes the way for new events."""
         # Without anything that waits there would be nothing to probe with.
-        if not self._ends and (self._paused or (self._health.is_down and self._queues)):
+        if not self._ends and (self._paused or (self._health.is_down and self._backlog)):
             self._open.clear()
         else:
             self._open.set()
@@ -441,7 +393,7 @@ class Sender:
             if not self._paused:
                 self._resumed_at_ms = state.resumed_at_ms
                 self._health.reset()
-                self._send_all_now()
+                self._backlog.schedule_all()
             self._update_gate()
             log.info("sink.pause_changed", sink=self.name, paused=self._paused or None)
         if state.generation != self._generation:
@@ -457,21 +409,7 @@ class Sender:
         self._update_gate()
 
     async def _load_more(self) -> None:
-        """Takes in what waits in Redis and is not known here."""
-        found = await self._store.load()
-        for subject, loaded in found.items():
-            queue = self._queues.get(subject)
-            if queue is None:
-                queue = self._queues[subject] = CommandQueue(
-                    tries=loaded.tries, since_ms=loaded.since_ms
-                )
-                self._schedule(subject, queue)
-            known = {each.entry_id for each in queue.entries}
-            for each in loaded.entries:
-                if each.entry_id not in known:
-                    queue.entries.append(each)
-                    self._waiting += 1
-                    self._waiting_bytes += len(each.text)
+        await self._backlog.load(self._store)
         self._update_gate()
 
     async def _insist(self, act: Callable[[int], Awaitable[bool]]) -> bool:
