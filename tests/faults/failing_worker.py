@@ -192,12 +192,12 @@ def install(failpoint: Failpoint) -> None:
     send_wake_up = Supervisor._send_wake_up
     wake_ups = itertools.count()
 
-    def sent(self: Supervisor, pause_seconds: float) -> None:
+    def sent(self: Supervisor) -> None:
         failpoint.reach("wake.before")
         publish = self._publish_wake_up
         if failpoint.action == "drop" and next(wake_ups) % 2 == 0:
             self._publish_wake_up = lambda: failpoint.reach("wake.send")
-        send_wake_up(self, pause_seconds)
+        send_wake_up(self)
         self._publish_wake_up = publish
         failpoint.reach("wake.after")
 

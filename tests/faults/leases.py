@@ -86,7 +86,9 @@ def _is_due(fleet: Fleet) -> bool:
 def lost_wake_ups(folder: Path, seed: int, commands: int) -> Report:
     """Deletes every Celery message once: those that the workers send, and those in Redis."""
     rng = random.Random(seed)
-    with Fleet(folder, 2, {"FAILPOINT": "wake.send:drop:0"}) as fleet:
+    # Only a worker that is full calls the other one.
+    settings = {"FAILPOINT": "wake.send:drop:0", "TRAINMASTER_CONCURRENCY": "4"}
+    with Fleet(folder, 2, settings) as fleet:
         scene = Scene.prepare(fleet)
         work = mixed(scene, commands, rng)
         fleet.wait_ready()

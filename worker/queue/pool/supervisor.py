@@ -46,15 +46,11 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-# A wake-up is published at most so often; one is enough for any number of commands.
-WAKE_UP_PAUSE_SECONDS = 0.05
-# A process whose slots are all taken calls for others less often: each message costs a
-# millisecond of its own core, and whoever is idle looks by itself.
-FULL_WAKE_UP_PAUSE_SECONDS = 0.5
+# Others are called at most so often: each message costs a millisecond of our own core, one is
+# enough for any number of commands, and whoever is idle looks by itself.
+WAKE_UP_PAUSE_SECONDS = 0.5
 TRIM_SECONDS = 60.0
 CANCEL_PAUSE_SECONDS = 0.5
-# With commands due and no wake-up for so many sweeps, Celery's part is in trouble.
-SILENT_SWEEPS = 5
 
 
 class SupervisorStoppedError(Exception):
@@ -112,7 +108,7 @@ class Supervisor:
 
     Args:
         build: builds the components; called on the loop, with the supervisor's `notify`.
-        publish_wake_up: sends the Celery message that opens a drain; may block.
+        publish_wake_up: sends the Celery message that opens a drain in another process; may block.
         on_broken: called once when a part has ended that never should, or the ledger is lost.
     """
 
@@ -138,7 +134,6 @@ class Supervisor:
         self._wake_up_pending = False
         # A thread of its own: whatever else hangs, others are told that something is due.
         self._wake_ups = ThreadPool("wake-ups", 1)
-        self._silent_sweeps = 0
         self._trim_at = 0.0
         self._own_drain: asyncio.Task[None] | None = None
         self._stopping = False
@@ -320,53 +315,56 @@ class Supervisor:
         if self._components is not None and await self._components.pool.drain(self._times.slice):
             self.notify(1)
 
-    def _drain_unasked(self) -> None:
-        """Opens a drain without a wake-up: Celery can't send or take one at the moment."""
-        self._silent_sweeps = 0
-        if self._stopping or (self._own_drain is not None and not self._own_drain.done()):
-            return
-        self._own_drain = asyncio.create_task(self._drain(), name="drain")
+    def _open_drain(self) -> None:
+        """Opens a drain on our own loop, unless one is about to be."""
+        if self._own_drain is None:
+            self._own_drain = asyncio.create_task(self._drain(), name="drain")
+            self._own_drain.add_done_callback(self._drain_ended)
 
-    def _watch_silence(self, components: Components, due: int) -> None:
-        """Sees that commands are due and no wake-up comes: its consumer may be in trouble."""
-        self._silent_sweeps = self._silent_sweeps + 1 if due and not components.pool.draining else 0
-        if self._silent_sweeps >= SILENT_SWEEPS:
-            log.warning("supervisor.wake_ups_missed", due=due)
-            self._drain_unasked()
+    def _drain_ended(self, drain: asyncio.Task[None]) -> None:
+        self._own_drain = None
+        # The sweep opens the next one.
+        if not drain.cancelled() and (error := drain.exception()) is not None:
+            log.error("supervisor.drain_broken", exc_info=error)
 
     def notify(self, count: int) -> None:
-        """Sees to it that commands which are due get run; `count` of them, as far as known."""
+        """Sees to it that commands which are due get run; `count` of them, as far as known.
+
+        By this process if it can take them, and else by others, whom a wake-up by Celery calls.
+        """
         components = self._components
         if components is None or count < 1 or self._stopping:
             return
-        if components.pool.draining:
-            components.pool.wake()
-            if not components.pool.is_full:
-                return
-        if not self._wake_up_pending:
-            self._wake_up_pending = True
-            full = components.pool.draining
-            pause = FULL_WAKE_UP_PAUSE_SECONDS if full else WAKE_UP_PAUSE_SECONDS
-            try:
-                self._wake_ups.submit(self._send_wake_up, pause)
-            except RuntimeError as exc:
-                # No thread can be started now; the sweep sees to what is due, and tries again.
-                self._wake_up_pending = False
-                log.warning("supervisor.wake_up_failed", error=str(exc), kind=type(exc).__name__)
+        pool = components.pool
+        if pool.draining:
+            pool.wake()
+        else:
+            self._open_drain()
+        if not pool.can_claim:
+            self._call_others()
 
-    def _send_wake_up(self, pause_seconds: float) -> None:
+    def _call_others(self) -> None:
+        if self._wake_up_pending:
+            return
+        self._wake_up_pending = True
+        try:
+            self._wake_ups.submit(self._send_wake_up)
+        except RuntimeError as exc:
+            # No thread can be started now; the sweep sees to what is due, and tries again.
+            self._wake_up_pending = False
+            log.warning("supervisor.wake_up_failed", error=str(exc), kind=type(exc).__name__)
+
+    def _send_wake_up(self) -> None:
         trouble = None
         try:
             self._publish_wake_up()
         except Exception as exc:  # noqa: BLE001 - a lost wake-up is what the sweep is for
             trouble = exc
+        finally:
             # The loop may have ended meanwhile.
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._drain_unasked)
-        finally:
-            with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(
-                    self._loop.call_later, pause_seconds, self._wake_up_sent, trouble
+                    self._loop.call_later, WAKE_UP_PAUSE_SECONDS, self._wake_up_sent, trouble
                 )
 
     def _wake_up_sent(self, trouble: Exception | None) -> None:
@@ -388,7 +386,6 @@ class Supervisor:
         await components.epoch.check()
         due = sum(await components.ledger.count_due(await self._mind_clock(components)))
         self.notify(due)
-        self._watch_silence(components, due)
         if time.monotonic() >= self._trim_at:
             self._trim_at = time.monotonic() + TRIM_SECONDS
             await components.ledger.trim_events(self._times.event_retention)

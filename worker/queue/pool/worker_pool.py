@@ -123,6 +123,11 @@ class WorkerPool:
         return self.free <= 0 or self._running_bytes >= self._text_bytes
 
     @property
+    def can_claim(self) -> bool:
+        """Whether what is due now may be claimed now."""
+        return not self.is_full and not self._held_seconds()
+
+    @property
     def running(self) -> int:
         """How many commands run."""
         return len(self._runs)
@@ -170,21 +175,26 @@ class WorkerPool:
                     if not self._stopping.is_set():
                         await self._fill()
                     continue
-                try:
-                    await asyncio.wait_for(self._signal.wait(), min(rest, held or rest))
-                except TimeoutError:
-                    continue
+                await self._signalled(min(rest, held or rest))
         finally:
             self._draining = False
         return False
+
+    async def _signalled(self, seconds: float) -> bool:
+        """Waits for the signal; returns whether it came in time."""
+        # Not by `wait_for`, which makes a task of each wait before Python 3.12.
+        try:
+            async with asyncio.timeout(seconds):
+                await self._signal.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def _gather(self, refill: int) -> None:
         """Waits a moment for more free slots where others run, for a script costs the same."""
         end = time.monotonic() + GATHER_SECONDS
         while self.free < refill and self._runs and not self._stopping.is_set():
-            try:
-                await asyncio.wait_for(self._signal.wait(), max(0.0, end - time.monotonic()))
-            except TimeoutError:
+            if not await self._signalled(end - time.monotonic()):
                 return
             self._signal.clear()
 
