@@ -66,12 +66,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for scenario in _scenarios(options.only, long=options.long):
             code = max(code, measure(scenario, plan, results))
-    page = output / PAGE.name
-    if not page.exists():
-        shutil.copy(PAGE, page)
-    page.write_text(Page(results, everyone, output).renew(page.read_text("utf-8")), "utf-8")
-    print(f"written: {page}", flush=True)
+    _render(Page(results, everyone, output), output)
     return code
+
+
+def _render(page: Page, output: Path) -> None:
+    """Writes the page, its pictures and its tables as JSON."""
+    file = output / PAGE.name
+    if not file.exists():
+        shutil.copy(PAGE, file)
+    file.write_text(page.renew(file.read_text("utf-8")), "utf-8")
+    # Not made by the pictures where nothing was measured that has one.
+    (output / FOLDER).mkdir(exist_ok=True)
+    (output / FOLDER / "tables.json").write_bytes(page.json())
+    print(f"written: {file}", flush=True)
 
 
 def _exit_again(unraisable: sys.UnraisableHookArgs) -> None:

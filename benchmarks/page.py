@@ -5,14 +5,19 @@
     <!-- from the benchmarks: throughput -->
     …
     <!-- end: throughput -->
+
+The same tables stand in a file of JSON beside the pictures, with the figures as they were measured.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks import plots, tables
+import orjson
+
+from benchmarks import own_tables, plots, tables
 from benchmarks.statistics import ratio
 
 if TYPE_CHECKING:
@@ -20,10 +25,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.contenders.contender import Contender
-    from benchmarks.results import Results
+    from benchmarks.results import Records, Results
+    from benchmarks.table import Table
 
 FOLDER: Final = "benchmarks"
 NOTHING: Final = "Not measured yet."
+
+# Scenarios of rates, whose figures depend on the other core too.
+RATES: Final = ("throughput", "throughput-500ms")
 
 _REGION: Final = re.compile(
     r"(?P<begin><!-- from the benchmarks: (?P<name>[a-z0-9-]+) -->\n).*?"
@@ -32,13 +41,26 @@ _REGION: Final = re.compile(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What is drawn of a scenario.
+
+    Attributes:
+        draw: draws records into a file.
+        words: what the picture shows.
+    """
+
+    draw: Callable[[Records, Path], None]
+    words: str
+
+
 class Page:
-    """Renders results into a page's regions, and the pictures that they show.
+    """Renders results into a page's regions, the pictures that they show, and the tables as JSON.
 
     Args:
         results: what was measured.
         contenders: in the order of the table of settings.
-        folder: where the page lies; pictures go to its folder `benchmarks`.
+        folder: where the page lies; pictures and JSON go to its folder `benchmarks`.
     """
 
     def __init__(self, results: Results, contenders: Sequence[Contender], folder: Path) -> None:
@@ -46,20 +68,27 @@ class Page:
         self._contenders = contenders
         self._titles = {one.name: one.title for one in contenders}
         self._folder = folder
-        self._regions: dict[str, Callable[[], str]] = {
-            "machine": self._machine,
-            "settings": lambda: tables.settings(contenders),
-            "summary": self._summary,
-            "throughput": lambda: self._throughput("throughput"),
-            "throughput-500ms": lambda: self._throughput("throughput-500ms"),
-            "latency": self._latency,
-            "killed": lambda: tables.killed(results.records("killed"), self._titles),
-            "intake": lambda: tables.intake(results.records("intake")),
-            "backlog": self._backlog,
-            "footprint": lambda: tables.footprint(results.records("footprint")),
-            "images": lambda: tables.images(results.records("images")),
-            "gateway": lambda: tables.gateway(results.records("gateway")),
-            "endurance": self._endurance,
+        compared: dict[str, Callable[[Records, dict[str, str]], Table]] = {
+            "throughput": tables.throughput,
+            "throughput-500ms": tables.throughput,
+            "latency": tables.latency,
+            "killed": tables.killed,
+        }
+        self._tables: dict[str, Callable[[Records], Table]] = {
+            **{name: self._with_titles(make) for name, make in compared.items()},
+            "intake": own_tables.intake,
+            "backlog": own_tables.backlog,
+            "footprint": own_tables.footprint,
+            "images": own_tables.images,
+            "gateway": own_tables.gateway,
+            "endurance": own_tables.endurance,
+        }
+        self._pictures = {
+            "throughput": Picture(self._bars, "commands per second of each contender"),
+            "throughput-500ms": Picture(self._bars, "commands per second of each contender"),
+            "latency": Picture(self._dots, "latency at rest of each contender"),
+            "backlog": Picture(plots.backlog, "CPU seconds per 1,000 commands over the backlog"),
+            "endurance": Picture(plots.endurance, "memory of the worker over its commands"),
         }
 
     def renew(self, text: str) -> str:
@@ -70,23 +99,60 @@ class Page:
         """
 
         def rendered(found: re.Match[str]) -> str:
-            name = found["name"]
-            render = self._regions[name]
-            measured = name == "settings" or self._results.records(self._scenario(name))
-            return f"{found['begin']}\n{render() if measured else NOTHING}\n\n{found['end']}"
+            return f"{found['begin']}\n{self._region(found['name'])}\n\n{found['end']}"
 
         return _REGION.sub(rendered, text)
 
-    def _scenario(self, region: str) -> str:
-        return "throughput" if region in {"machine", "summary"} else region
+    def tables(self) -> dict[str, Table]:
+        """Returns the tables of all that was measured, by the names of their regions."""
+        found = {"settings": tables.settings(self._contenders)}
+        if run := self._results.runs.get("throughput"):
+            found["machine"] = tables.machine(run["machine"])
+        for name, make in self._tables.items():
+            if records := self._results.records(name):
+                found[name] = make(records)
+        return found
+
+    def json(self) -> bytes:
+        """Returns the same tables as JSON, each with when it was measured and at which commit."""
+        found: dict[str, Any] = {}
+        for name, table in self.tables().items():
+            run = self._results.runs.get(name, {})
+            facts = {fact: run[fact] for fact in ("measured", "commit", "short") if run}
+            found[name] = {**facts, "rows": table.rows}
+        return orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+
+    def _region(self, name: str) -> str:
+        if name == "summary":
+            return self._summary()
+        if name not in self._tables:
+            made = self.tables()
+            return made[name].markdown() if name in made else self._unmeasured(name)
+        records = self._results.records(name)
+        if not records:
+            return NOTHING
+        parts = [self._tables[name](records).markdown()]
+        if picture := self._pictures.get(name):
+            picture.draw(records, self._folder / FOLDER / f"{name}.svg")
+            parts.insert(0, f"![{picture.words}]({FOLDER}/{name}.svg)")
+        others = f" {tables.the_others(records)}" if name in RATES else ""
+        parts.append(f"{self._measured(name)}{others}")
+        return "\n\n".join(parts)
+
+    def _unmeasured(self, name: str) -> str:
+        if name != "machine":
+            raise KeyError(name)
+        return NOTHING
+
+    def _with_titles(
+        self, make: Callable[[Records, dict[str, str]], Table]
+    ) -> Callable[[Records], Table]:
+        return lambda records: make(records, self._titles)
 
     def _measured(self, scenario: str) -> str:
         run = self._results.runs[scenario]
         short = "; a short run, which shows only that it works" if run["short"] else ""
         return f"Measured {run['measured']} at commit `{run['commit']}`{short}."
-
-    def _machine(self) -> str:
-        return tables.machine(self._results.runs["throughput"]["machine"])
 
     def _summary(self) -> str:
         found = tables.by_contender(self._results.records("throughput"))
@@ -99,7 +165,7 @@ class Page:
         if not ours or not peers:
             return NOTHING
         fastest = max(peers, key=lambda name: tables.summary(found[name], "per_second").median)
-        told = dict.fromkeys(("celery-sdk", "celery-threads", fastest, "bare-httpx"))
+        told = dict.fromkeys(("celery-sdk", "celery-threads", fastest, "bare-transport"))
         return "\n".join(self._against(name, found) for name in told if name in found)
 
     def _against(self, name: str, found: dict[str, list[dict[str, object]]]) -> str:
@@ -117,38 +183,8 @@ class Page:
             f"at {cpu.median:.2f} times its CPU seconds per 1,000 commands"
         )
 
-    def _throughput(self, scenario: str) -> str:
-        records = self._results.records(scenario)
-        plots.throughput(records, self._titles, self._picture(scenario))
-        table = tables.throughput(records, self._titles)
-        parts = (
-            self._shown(scenario, "commands per second of each contender"),
-            table,
-            f"{self._measured(scenario)} {tables.the_others(records)}",
-        )
-        return "\n\n".join(parts)
+    def _bars(self, records: Records, file: Path) -> None:
+        plots.throughput(records, self._titles, file)
 
-    def _latency(self) -> str:
-        records = self._results.records("latency")
-        plots.latency(records, self._titles, self._picture("latency"))
-        table = tables.latency(records, self._titles)
-        shown = self._shown("latency", "latency at rest of each contender")
-        return f"{shown}\n\n{table}\n\n{self._measured('latency')}"
-
-    def _backlog(self) -> str:
-        records = self._results.records("backlog")
-        plots.backlog(records, self._picture("backlog"))
-        shown = self._shown("backlog", "CPU seconds per 1,000 commands over the backlog")
-        return f"{shown}\n\n{tables.backlog(records)}\n\n{self._measured('backlog')}"
-
-    def _endurance(self) -> str:
-        records = self._results.records("endurance")
-        plots.endurance(records, self._picture("endurance"))
-        shown = self._shown("endurance", "memory of the worker over its commands")
-        return f"{shown}\n\n{tables.endurance(records)}\n\n{self._measured('endurance')}"
-
-    def _picture(self, name: str) -> Path:
-        return self._folder / FOLDER / f"{name}.svg"
-
-    def _shown(self, name: str, words: str) -> str:
-        return f"![{words}]({FOLDER}/{name}.svg)"
+    def _dots(self, records: Records, file: Path) -> None:
+        plots.latency(records, self._titles, file)

@@ -1,18 +1,54 @@
-"""Each scenario's records as a table of the page, in Markdown."""
+"""The tables that compare contenders, made of each scenario's records."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.statistics import Summary, ratio
+from benchmarks.table import Column, Row, Table, cpu_seconds, megabytes, number, spread, times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from benchmarks.contenders.contender import Contender
     from benchmarks.results import Records
 
-OURS = "trainmaster"
+OURS: Final = "trainmaster"
+
+_WHO: Final = Column("title", "")
+_RATE: Final = (
+    _WHO,
+    Column("per_second", "commands/s", number()),
+    Column("per_second", "lowest – highest", spread()),
+    Column("times_the_rate", "trainmaster is", times),
+    Column("cpu_seconds_per_1000", "CPU s per 1,000", cpu_seconds),
+    Column("times_the_cpu", "trainmaster takes", times),
+    Column("redis_cpu_seconds_per_1000", "Redis' CPU s per 1,000", cpu_seconds),
+    Column("memory_bytes", "memory", megabytes()),
+)
+_LATENCY: Final = (
+    _WHO,
+    Column("p50_ms", "p50", number(1, " ms")),
+    Column("p99_ms", "p99", number(1, " ms")),
+    Column("p50_ms", "p50, lowest – highest", spread(1)),
+    Column("p99_ms", "p99, lowest – highest", spread(1)),
+)
+_KILLED: Final = (
+    _WHO,
+    Column("kills", "kills"),
+    Column("commands", "commands", number()),
+    Column("lost", "without an event", number()),
+    Column("told_twice", "two events", number()),
+    Column("called_twice", "called twice", number()),
+    Column("back_after_seconds", "all back after", number(0, " s")),
+    Column("not_within_seconds", "not all within", number(0, " s")),
+)
+_SETTINGS: Final = (
+    _WHO,
+    Column("concurrency", "concurrency"),
+    Column("slow_concurrency", "concurrency at 500 ms"),
+    Column("settings", "set up"),
+)
 
 
 def by_contender(records: Records) -> dict[str, Records]:
@@ -33,34 +69,23 @@ def summary(records: Records, name: str) -> Summary:
     return Summary.of([record[name] for record in records])
 
 
-def throughput(records: Records, titles: Mapping[str, str]) -> str:
+def throughput(records: Records, titles: Mapping[str, str]) -> Table:
     """Returns the rates, fastest last, each beside its CPU time and its ratio to ours."""
     found = by_contender(records)
     ours = found.get(OURS, [])
-    ordered = sorted(found.items(), key=lambda item: summary(item[1], "per_second").median)
-    return table(
-        (
-            "",
-            "commands/s",
-            "lowest – highest",
-            "trainmaster is",
-            "CPU s per 1,000",
-            "trainmaster takes",
-            "memory",
-        ),
-        (
-            (
-                titles.get(name, name),
-                f"{summary(rounds, 'per_second').median:,.0f}",
-                _range(summary(rounds, "per_second")),
-                _times(ours, rounds, "per_second", name),
-                f"{summary(rounds, 'cpu_seconds_per_1000').median:.2f}",
-                _times(ours, rounds, "cpu_seconds_per_1000", name),
-                f"{summary(rounds, 'memory_bytes').median / 1e6:,.0f} MB",
-            )
-            for name, rounds in ordered
-        ),
-    )
+    rows = [
+        {
+            **_named(name, titles),
+            **_summaries(rounds, "per_second", "cpu_seconds_per_1000", "memory_bytes"),
+            "times_the_rate": _times(ours, rounds, "per_second"),
+            "times_the_cpu": _times(ours, rounds, "cpu_seconds_per_1000"),
+            "redis_cpu_seconds_per_1000": Summary.of([
+                record["redis_cpu_seconds"] / record["commands"] * 1000 for record in rounds
+            ]),
+        }
+        for name, rounds in found.items()
+    ]
+    return Table(_RATE, sorted(rows, key=lambda row: row["per_second"].median))
 
 
 def the_others(records: Records) -> str:
@@ -78,217 +103,83 @@ def the_others(records: Records) -> str:
     )
 
 
-def latency(records: Records, titles: Mapping[str, str]) -> str:
-    """Returns the percentiles: medians over the rounds."""
-    found = by_contender(records)
-    ordered = sorted(found.items(), key=lambda item: summary(item[1], "p50_ms").median)
-    return table(
-        ("", "p50", "p99", "p50, lowest – highest", "p99, lowest – highest"),
-        (
-            (
-                titles.get(name, name),
-                f"{summary(rounds, 'p50_ms').median:.1f} ms",
-                f"{summary(rounds, 'p99_ms').median:.1f} ms",
-                _range(summary(rounds, "p50_ms"), 1),
-                _range(summary(rounds, "p99_ms"), 1),
-            )
-            for name, rounds in ordered
-        ),
-    )
-
-
-def killed(records: Records, titles: Mapping[str, str]) -> str:
-    """Returns what kills came to, all rounds together."""
-    return table(
-        (
-            "",
-            "kills",
-            "commands",
-            "without an event",
-            "two events",
-            "called twice",
-            "all back after",
-        ),
-        (
-            (
-                titles.get(name, name),
-                len(kills),
-                *(
-                    f"{sum(kill[figure] for kill in kills):,}"
-                    for figure in ("commands", "lost", "told_twice", "called_twice")
-                ),
-                _back(kills),
-            )
-            for name, kills in by_contender(records).items()
-        ),
-    )
-
-
-def intake(records: Records) -> str:
-    """Returns how fast commands are accepted when none of them runs."""
-    return table(
-        ("commands", "accepted/s", "lowest – highest", "CPU s per 1,000", "accepted per CPU s"),
-        (
-            (
-                f"{records[0]['commands']:,}",
-                f"{summary(records, 'per_second').median:,.0f}",
-                _range(summary(records, "per_second")),
-                f"{summary(records, 'cpu_seconds_per_1000').median:.3f}",
-                f"{1000 / summary(records, 'cpu_seconds_per_1000').median:,.0f}",
-            ),
-        ),
-    )
-
-
-def backlog(records: Records) -> str:
-    """Returns what a command costs with each backlog, and how much more than with the least."""
-    least = records[0]["cpu_seconds_per_1000"]
-    return table(
-        (
-            "backlog",
-            "commands/s",
-            "CPU s per 1,000",
-            "against the smallest",
-            "Redis' CPU s per 1,000",
-            "worker",
-            "Redis",
-        ),
-        (
-            (
-                f"{record['backlog']:,}",
-                f"{record['per_second']:,.0f}",
-                f"{record['cpu_seconds_per_1000']:.3f}",
-                f"{record['cpu_seconds_per_1000'] / least - 1:+.0%}",
-                f"{record['redis_cpu_seconds_per_1000']:.3f}",
-                f"{record['memory_bytes'] / 1e6:,.0f} MB",
-                f"{record['redis_memory_bytes'] / 1e6:,.0f} MB",
-            )
-            for record in records
-        ),
-    )
-
-
-def footprint(records: Records) -> str:
-    """Returns what a command takes of Redis in each state."""
-    return table(
-        ("a command that", "takes", "and its events so far"),
-        (
-            (
-                {"waiting": "waits", "running": "runs", "ended": "has ended"}[record["state"]],
-                f"{record['bytes']:,.0f} B",
-                f"{record['events_bytes']:,.0f} B",
-            )
-            for record in records
-        ),
-    )
-
-
-def images(records: Records) -> str:
-    """Returns what images come to, inline and by path."""
-    ways: dict[str, Records] = {}
-    for record in records:
-        ways.setdefault(record["way"], []).append(record)
-    return table(
-        ("images", "commands/s", "CPU s per 1,000", "Redis for one that waits", "worker"),
-        (
-            (
-                {"inline": "inline, base64", "path": "by path"}[way],
-                f"{summary(rounds, 'per_second').median:,.0f}",
-                f"{summary(rounds, 'cpu_seconds_per_1000').median:.2f}",
-                f"{summary(rounds, 'waiting_bytes').median / 1000:,.1f} kB",
-                f"{summary(rounds, 'memory_bytes').median / 1e6:,.0f} MB",
-            )
-            for way, rounds in ways.items()
-        ),
-    )
-
-
-def gateway(records: Records) -> str:
-    """Returns what commands over HTTP come to, one at a time and as lines."""
-    ways: dict[str, Records] = {}
-    for record in records:
-        ways.setdefault(record["way"], []).append(record)
-    return table(
-        ("sent", "commands/s", "p50", "p99", "lost", "CPU s per 1,000", "gateway"),
-        (
-            (
-                {"single": "one at a time, 500 a second", "lines": "as NDJSON"}[way],
-                f"{summary(rounds, 'per_second').median:,.0f}",
-                *(
-                    f"{summary(rounds, name).median:.1f} ms" if way == "single" else ""
-                    for name in ("p50_ms", "p99_ms")
-                ),
-                sum(record["lost"] for record in rounds),
-                f"{summary(rounds, 'cpu_seconds_per_1000').median:.2f}",
-                f"{summary(rounds, 'memory_bytes').median / 1e6:,.0f} MB",
-            )
-            for way, rounds in ways.items()
-        ),
-    )
-
-
-def endurance(records: Records) -> str:
-    """Returns the worker's memory at the tenths of the run."""
-    tenths = [records[0], *records[len(records) // 10 - 1 :: max(1, len(records) // 10)]]
-    return table(
-        ("commands", "seconds", "worker", "Redis", "told twice"),
-        (
-            (
-                f"{record['commands']:,}",
-                f"{record['seconds']:,.0f}",
-                f"{record['memory_bytes'] / 1e6:,.1f} MB",
-                f"{record['redis_memory_bytes'] / 1e6:,.0f} MB",
-                record["twice"],
-            )
-            for record in tenths
-        ),
-    )
-
-
-def settings(contenders: Iterable[Contender]) -> str:
-    """Returns how each contender was set up."""
-    return table(
-        ("", "concurrency", "concurrency at 500 ms", "set up"),
-        ((one.title, one.concurrency, one.slow_concurrency, one.settings) for one in contenders),
-    )
-
-
-def machine(facts: Mapping[str, Any]) -> str:
-    """Returns what the figures depend on besides the code."""
+def latency(records: Records, titles: Mapping[str, str]) -> Table:
+    """Returns the percentiles: medians over the rounds, least first."""
     rows = [
-        ("processor", f"{facts['processor']}, {facts['cores']} cores"),
-        ("the worker's core", facts["worker_core"]),
-        ("core of Redis, stub and measuring", facts["other_core"]),
-        ("memory", f"{facts['memory_bytes'] / 2**30:.0f} GiB"),
-        ("system", facts["system"]),
-        ("Python", facts["python"]),
-        *([("Node", facts["node"])] if facts.get("node") else []),
-        ("Redis", facts["redis_server"]),
-        ("packages", ", ".join(f"{name} {number}" for name, number in facts["packages"].items())),
+        {**_named(name, titles), **_summaries(rounds, "p50_ms", "p99_ms")}
+        for name, rounds in by_contender(records).items()
     ]
-    return table(("", ""), rows)
+    return Table(_LATENCY, sorted(rows, key=lambda row: row["p50_ms"].median))
 
 
-def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """Returns a table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+def killed(records: Records, titles: Mapping[str, str]) -> Table:
+    """Returns what kills came to, all rounds together."""
+    rows = [
+        {
+            **_named(name, titles),
+            "kills": len(kills),
+            **{
+                figure: sum(kill[figure] for kill in kills)
+                for figure in ("commands", "lost", "told_twice", "called_twice")
+            },
+            **_back(kills),
+        }
+        for name, kills in by_contender(records).items()
+    ]
+    return Table(_KILLED, rows)
 
 
-def _range(found: Summary, digits: int = 0) -> str:
-    return f"{found.lowest:,.{digits}f} – {found.highest:,.{digits}f}"
+def settings(contenders: Iterable[Contender]) -> Table:
+    """Returns how each contender was set up."""
+    rows = [
+        {
+            "contender": one.name,
+            "title": one.title,
+            "concurrency": one.concurrency,
+            "slow_concurrency": one.slow_concurrency,
+            "settings": one.settings,
+        }
+        for one in contenders
+    ]
+    return Table(_SETTINGS, rows)
 
 
-def _times(ours: Records, theirs: Records, figure: str, name: str) -> str:
-    """Returns how many times theirs ours is, with the spread over the rounds."""
-    found = ratio(by_round(ours, figure), by_round(theirs, figure))
-    if found is None or name == OURS:
-        return ""
-    spread = f" ({found.lowest:.2f} – {found.highest:.2f})" if len(theirs) > 1 else ""
-    return f"{found.median:.2f} ×{spread}"
+def machine(facts: Mapping[str, Any]) -> Table:
+    """Returns what the figures depend on besides the code."""
+    said = {
+        "processor": f"{facts['processor']}, {facts['cores']} cores",
+        "the worker's core": facts["worker_core"],
+        "core of Redis, stub and measuring": facts["other_core"],
+        "memory": f"{facts['memory_bytes'] / 2**30:.0f} GiB",
+        "system": facts["system"],
+        "Python": facts["python"],
+        # Results of a machine without Node, or of a time before its queues were measured.
+        **({"Node": facts["node"]} if facts.get("node") else {}),
+        "Redis": facts["redis_server"],
+        "packages": ", ".join(f"{name} {number}" for name, number in facts["packages"].items()),
+    }
+    rows = [{"fact": fact, "value": value} for fact, value in said.items()]
+    return Table((Column("fact", ""), Column("value", "")), rows)
 
 
-def _back(kills: Records) -> str:
+def _named(name: str, titles: Mapping[str, str]) -> Row:
+    return {"contender": name, "title": titles.get(name, name)}
+
+
+def _summaries(rounds: Records, *figures: str) -> Row:
+    return {figure: summary(rounds, figure) for figure in figures}
+
+
+def _times(ours: Records, theirs: Records, figure: str) -> Summary | None:
+    """Returns how many times theirs ours is, None for ours itself."""
+    if ours is theirs:
+        return None
+    return ratio(by_round(ours, figure), by_round(theirs, figure))
+
+
+def _back(kills: Records) -> Row:
+    """Returns when all were back; if they were not, how long they were waited for."""
+    back, waited = (max(kill[name] for kill in kills) for name in ("seconds", "waited_seconds"))
     if any(kill["lost"] for kill in kills):
-        return f"not within {max(kill['waited_seconds'] for kill in kills):.0f} s"
-    return f"{max(kill['seconds'] for kill in kills):.0f} s"
+        return {"back_after_seconds": None, "not_within_seconds": waited}
+    return {"back_after_seconds": back, "not_within_seconds": None}

@@ -4,7 +4,7 @@ A loop is told how many commands to make up by one message on a list; it keeps i
 and publishes events as a pipeline, whatever has gathered while the last one was under way. What
 it loses when it is killed is everything, for nothing was written down.
 
-Run as `python -m benchmarks.contenders.bare httpx|aiohttp`.
+Run as `python -m benchmarks.contenders.bare transport|aiohttp`.
 """
 
 from __future__ import annotations
@@ -65,32 +65,32 @@ class BareProducer:
 
 
 class BareLoop(Contender):
-    """A loop over one of the two libraries."""
+    """A loop over the worker's transport, or over aiohttp."""
 
     concurrency = 256
     slow_concurrency = 2048
     queued = False
 
-    def __init__(self, library: str, title: str, settings: str, per_second: int) -> None:
-        self.library = library
-        self.name = f"bare-{library}"
+    def __init__(self, way: str, title: str, settings: str, per_second: int) -> None:
+        self.way = way
+        self.name = f"bare-{way}"
         self.title = title
         self.settings = settings
         self.per_second = per_second
 
     def command(self, concurrency: int) -> list[str]:  # noqa: ARG002 - they are in the environment
         """Returns the loop's command line."""
-        return [sys.executable, "-m", "benchmarks.contenders.bare", self.library]
+        return [sys.executable, "-m", "benchmarks.contenders.bare", self.way]
 
     def producer(self, redis_url: str) -> Producer:
         """Returns what starts the loop."""
         return BareProducer(redis_url)
 
 
-BARE_HTTPX = BareLoop(
-    "httpx",
-    "bare loop, httpx over aiohttp",
-    "no queue; our transport, events in pipelines, uvloop",
+BARE_TRANSPORT = BareLoop(
+    "transport",
+    "bare loop, our transport",
+    "no queue; the worker's own transport, events in pipelines, uvloop",
     3_000,
 )
 BARE_AIOHTTP = BareLoop(
@@ -156,8 +156,8 @@ async def carry_out(work: list[Message], predict: Predict, publisher: Publisher)
             group.create_task(slot())
 
 
-async def serve_httpx() -> None:
-    """Serves with httpx over aiohttp, the transport of the worker."""
+async def serve_transport() -> None:
+    """Serves with the transport of the worker."""
     await serve(Predictor.open().predict)
 
 
@@ -181,4 +181,4 @@ async def serve_aiohttp() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run({"httpx": serve_httpx, "aiohttp": serve_aiohttp}[sys.argv[1]]())
+    uvloop.run({"transport": serve_transport, "aiohttp": serve_aiohttp}[sys.argv[1]]())

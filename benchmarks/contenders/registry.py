@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.contenders.bare import BARE_AIOHTTP, BARE_HTTPX
+from benchmarks.contenders.bare import BARE_AIOHTTP, BARE_TRANSPORT
 from benchmarks.contenders.node_queues import BeeQueue, BullMq
 from benchmarks.contenders.ours import Trainmaster
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 OURS: Final = Trainmaster()
 NODE_QUEUES: Final = (BullMq(), BeeQueue())
-CEILINGS: Final[tuple[Contender, ...]] = (BARE_HTTPX, BARE_AIOHTTP)
+CEILINGS: Final[tuple[Contender, ...]] = (BARE_TRANSPORT, BARE_AIOHTTP)
 
 # Where it is defined, its class, and the package that must be there; slowest first.
 _PEERS: Final = (

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
+from benchmarks.contenders.registry import OURS
+from benchmarks.page import Page
+from benchmarks.results import Results
+from tests.benchmark_tables import markdown_of
+
 ROOT = Path(__file__).resolve().parents[3]
+BENCHMARKS = ROOT / "docs" / "benchmarks"
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +56,29 @@ def test_the_rate_the_ceiling_and_the_latencies_are_those_of_the_page(
 ) -> None:
     rate = found(r"^. trainmaster . ([\d,]+) . [\d,]+ – ", page)
     assert f"{rate} commands a second" in readme
-    share = float(found(r"^- ([\d.]+) times the rate of bare loop, httpx", page))
+    share = float(found(r"^- ([\d.]+) times the rate of bare loop, our transport", page))
     assert f"{share * 100:.0f} % of a bare loop over the same HTTP client" in readme
     ours = found(r"^. trainmaster . ([\d.]+ ms) .", page)
     theirs = found(r"^. Celery, SDK pattern . ([\d.]+ ms) .", page)
     assert f"a command took {ours} from the queue to its event" in readme
     assert f"(Celery with the SDK: {theirs})" in readme
+
+
+def test_the_tables_as_json_are_those_of_the_page(page: str) -> None:
+    written = orjson.loads((BENCHMARKS / "tables.json").read_bytes())
+    made = Page(Results(BENCHMARKS / "results.json"), [OURS], ROOT / "docs").tables()
+    assert written.keys() == made.keys()
+    for name, table in made.items():
+        rows = written[name]["rows"]
+        assert markdown_of(table, rows) in page
+        if name != "settings":
+            measured = orjson.loads(orjson.dumps(table.rows))
+            # Here only the contenders that are installed have titles.
+            assert rows == [
+                row | titled(theirs) for row, theirs in zip(measured, rows, strict=True)
+            ]
+
+
+def titled(row: dict[str, Any]) -> dict[str, Any]:
+    """Returns the title of a row, if it has one."""
+    return {name: value for name, value in row.items() if name == "title"}

@@ -25,6 +25,7 @@ from benchmarks.work import (
 from schemas.api import DetectionFrames
 from schemas.parsing import parse_command
 from schemas.predictions import PredictObjectDetectionData
+from tests.benchmark_tables import markdown_of
 from worker.encord.api.client import MlModelsApi
 from worker.http.response import Response
 from worker.http.timeouts import Timeouts
@@ -155,7 +156,7 @@ RECORD = {
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
     """Two rounds of two contenders."""
-    rates = {"trainmaster": (2_000.0, 2_200.0), "bare-httpx": (2_500.0, 2_200.0)}
+    rates = {"trainmaster": (2_000.0, 2_200.0), "bare-transport": (2_500.0, 2_200.0)}
     records = [
         {
             **RECORD,
@@ -181,9 +182,25 @@ def test_the_page_shows_medians_ratios_and_cpu_seconds(results: Results, tmp_pat
     assert text.startswith("before\n")
     assert text.endswith("\nafter")
     assert "old" not in text
-    assert "| trainmaster | 2,100 | 2,000 – 2,200 |  | 0.40 |" in text
-    assert "| 2,350 | 2,200 – 2,500 | 0.90 × (0.80 – 1.00) | 0.30 | 1.33 × (1.33 – 1.33) |" in text
+    assert "| trainmaster | 2,100 | 2,000 – 2,200 |  | 0.400 |  | 0.100 | 100 MB |" in text
+    assert "| 2,350 | 2,200 – 2,500 | 0.90 × (0.80 – 1.00) | 0.300 | 1.33 × | 0.100 |" in text
     assert (tmp_path / "benchmarks" / "throughput.svg").read_text().startswith("<?xml")
+
+
+def test_the_tables_as_json_say_what_the_page_says(results: Results, tmp_path: Path) -> None:
+    page = Page(results, (OURS, *CEILINGS), tmp_path)
+    written = orjson.loads(page.json())
+    (tmp_path / "benchmarks").mkdir(exist_ok=True)
+    text = page.renew(
+        "".join(f"<!-- from the benchmarks: {name} -->\n<!-- end: {name} -->\n" for name in written)
+    )
+    assert set(written) == {"machine", "settings", "throughput"}
+    for name, table in page.tables().items():
+        assert markdown_of(table, written[name]["rows"]) in text
+    (ours,) = [row for row in written["throughput"]["rows"] if row["contender"] == "trainmaster"]
+    assert ours["per_second"] == {"median": 2_100.0, "lowest": 2_000.0, "highest": 2_200.0}
+    assert ours["times_the_rate"] is None
+    assert written["throughput"]["short"] is True
 
 
 def test_a_page_that_is_rendered_twice_stays_the_same(results: Results, tmp_path: Path) -> None:
