@@ -16,8 +16,7 @@ from schemas.claim_check import ClaimCheck
 from schemas.control import Cancel, Resolve
 from worker.gateway.problems import ProblemError
 from worker.gateway.tokens import Scope
-from worker.integrations.event_follower import end_all
-from worker.queue.ledger.connection import PASSING_TROUBLE
+from worker.queue.ledger.connection import PASSING_TROUBLE, end_all
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

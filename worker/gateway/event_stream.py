@@ -22,9 +22,8 @@ import structlog
 
 from schemas.json_text import encode_json
 from trainmaster_client.events import event_of
-from worker.integrations.event_follower import end_all
 from worker.queue.intake.pace import ReadPace
-from worker.queue.ledger.connection import BLOCK_MILLISECONDS, RETRYABLE_REDIS_ERRORS
+from worker.queue.ledger.connection import BLOCK_MILLISECONDS, RETRYABLE_REDIS_ERRORS, end_all
 from worker.queue.ledger.keys import EVENT_FIELD
 from worker.queue.ledger.outage import Outage
 from worker.queue.ledger.streams import entries_after, entries_between, newest_entry

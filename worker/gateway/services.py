@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from worker.integrations.event_follower import end_all
+from worker.queue.ledger.connection import end_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 # An event that is sent twice is sent twice within the days in which it is tried.
 REMEMBERED_MS: Final = 7 * 86_400_000
+# Of so many events that were added last, about 13 MB: what is sent twice is so within seconds,
+# or after a pause in which nothing else was added either.
+REMEMBERED_EVENTS: Final = 100_000
 _TAG: Final = re.compile(r"[^{]*\{([^}]+)\}")
 _CONNECTIONS: Final = 32
 
@@ -52,7 +55,7 @@ class RedisTarget:
         try:
             added = await self._append(
                 keys=[self._key, sent_key(self._key)],
-                args=[event.id, text, self._maxlen, REMEMBERED_MS],
+                args=[event.id, text, self._maxlen, REMEMBERED_MS, REMEMBERED_EVENTS],
             )
         except RETRYABLE_REDIS_ERRORS as exc:
             said = " ".join(str(exc).split()) or type(exc).__name__

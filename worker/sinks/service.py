@@ -10,7 +10,8 @@ import structlog
 
 from schemas.events import ErrorCode, Problem
 from worker.errors import SettingError
-from worker.integrations.event_follower import EventFollower, end_all
+from worker.integrations.event_follower import EventFollower
+from worker.queue.ledger.connection import end_all
 from worker.queue.ledger.outage import Outage
 from worker.sinks.addresses import check_url
 from worker.sinks.broker import Broker

@@ -7,6 +7,7 @@ import random
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import structlog
 
 from tests.integration.integrations.published import (
@@ -17,6 +18,7 @@ from tests.integration.integrations.published import (
     wait_until,
 )
 from worker.embedded import EmbeddedRedis
+from worker.integrations import leadership
 from worker.integrations.event_follower import EventFollower
 from worker.integrations.follower_store import follower_status
 from worker.integrations.keys import follower_key
@@ -26,6 +28,7 @@ from worker.queue.ledger.streams import entries_between
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
     from redis.asyncio import Redis
 
     from trainmaster_client import Event
@@ -173,6 +176,24 @@ async def test_an_event_whose_handler_fails_each_time_is_set_aside_and_told(
     assert b'"number":1' in parked[b"event"]
     assert b"KeyError" in parked[b"error"]
     assert "follower.event_parked" in {line["event"] for line in logs}
+
+
+async def test_of_the_events_that_are_set_aside_the_last_are_kept(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handle(event: Event, text: bytes) -> None:
+        del event, text
+        raise KeyError("of the handler")
+
+    monkeypatch.setattr(leadership, "MOST_PARKED", 3)
+    monkeypatch.setattr(leadership, "TRIES", 1)
+    parked = f"{keys.prefix}parked:f"
+    async with following(EventFollower(redis, keys, "f", handle, concurrency=1)):
+        await wait_until_led(redis, keys)
+        await publish(redis, keys, "a", range(5))
+        await wait_until_recorded(redis, keys)
+    texts = [fields[b"event"] for _, fields in await entries_between(redis, parked, "-", "+")]
+    assert [orjson.loads(each)["data"]["number"] for each in texts] == [2, 3, 4]
 
 
 async def test_events_that_were_trimmed_unread_are_told_by_log_and_state(

@@ -18,6 +18,7 @@ from worker.embedded import EmbeddedRedis
 from worker.errors import SettingError
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.streams import entries_between
+from worker.sinks import redis_target
 from worker.sinks.broker import Broker
 from worker.sinks.destinations import Answer, DeliveryError
 from worker.sinks.redis_target import RedisTarget, sent_key
@@ -77,6 +78,21 @@ async def test_a_list_of_our_own_redis_keeps_no_more_than_it_is_to(
     kept = await redis.lrange(name, 0, -1)
     assert [orjson.loads(each)["data"]["number"] for each in kept] == [2, 3, 4]
     assert 0 < await redis.ttl(sent_key(name)) <= 7 * 86_400
+
+
+@pytest.mark.parametrize("kind", ["list", "stream"])
+async def test_of_what_was_added_the_last_ids_are_remembered(
+    redis: Redis, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(redis_target, "REMEMBERED_EVENTS", 3)
+    name = f"{kind}-{keys.namespace}"
+    config = sink_config("copy", tmp_path, redis={kind: name})
+    target = create_destination("copy", config, redis)
+    for number in range(5):
+        assert (await send(target, number)).told == "added"
+    assert await redis.zcard(sent_key(name)) == 3
+    assert (await send(target, 2)).told == "was there already"
+    assert (await send(target, 1)).told == "added"
 
 
 def test_the_ids_of_a_target_lie_in_its_slot_of_a_cluster() -> None:
