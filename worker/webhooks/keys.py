@@ -4,7 +4,8 @@
 
     {ns}:delivery:<source>/<id>   hash     one delivery, see `worker.webhooks.deliveries`
     {ns}:deliveries               zset     <source>/<id>, by the time (ms) at which it was recorded
-    {ns}:windows                  zset     ids of windows, by the time (ms) at which they are due
+    {ns}:windows                  zset     ids of windows, by the time (ms) at which they are due;
+                                           and '', as long as it holds all that there are
     {ns}:window:<window id>       list     what a window says of itself, then what has joined it
     {ns}:window-open:<name>       hash     the window of a rule and a key that others still join
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import orjson
 import structlog
+from redis.exceptions import NoPermissionError
 
 from schemas.events import ErrorCode
 from schemas.json_text import RawJson, decode_json, encode_json
@@ -51,6 +52,8 @@ LEASE_SECONDS: Final = 15.0
 MISSING_RULE_SECONDS: Final = 600.0
 _LONGEST_SLEEP_SECONDS: Final = 1.0
 _PAGE: Final = 100
+# Keys that a step of a scan looks at.
+_SCANNED: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,12 @@ class Sealed:
 
     Attributes:
         next_seconds: when the next one is due; None where there is none.
+        may_miss_some: whether windows may stand in no set: it was deleted, or is new.
     """
 
     window_ids: Sequence[str]
     next_seconds: float | None
+    may_miss_some: bool
 
 
 class Windows:
@@ -96,17 +101,33 @@ class Windows:
         self._keys = keys
         self._seal = load_script(redis, "seal_windows", PACKAGE)
         self._close = load_script(redis, "close_window", PACKAGE)
+        self._restore = load_script(redis, "restore_windows", PACKAGE)
 
     async def seal(self, lease_seconds: float = LEASE_SECONDS) -> Sealed:
         """Seals windows that are due; others may close them once the lease has ended."""
-        next_ms, *sealed = await self._seal(
+        next_ms, may_miss_some, *sealed = await self._seal(
             keys=[windows_key(self._keys)],
             args=[self._keys.prefix, _PAGE, int(lease_seconds * 1000)],
         )
         return Sealed(
             [window_id.decode() for window_id in sealed],
             int(next_ms) / 1000 if next_ms else None,
+            bool(may_miss_some),
         )
+
+    async def restore(self) -> int:
+        """Puts back what stands in no set, found by a scan over all keys; returns how many."""
+        prefix = window_key(self._keys, "")
+        restored, cursor, is_begun = 0, 0, False
+        while cursor or not is_begun:
+            cursor, found = await self._redis.scan(cursor, match=f"{prefix}*", count=_SCANNED)
+            is_begun = True
+            window_ids = [cast("bytes", key)[len(prefix) :] for key in found]
+            restored += await self._restore(
+                keys=[windows_key(self._keys)],
+                args=[self._keys.prefix, int(not cursor), *window_ids],
+            )
+        return restored
 
     async def read(self, window_id: str) -> Window | None:
         """Returns a window; None where it is closed."""
@@ -186,6 +207,7 @@ class WindowCloser:
         self._windows = Windows(redis, keys)
         self._sources = sources
         self._outage = Outage()
+        self._is_refused = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Closes windows until `stop` is set."""
@@ -206,6 +228,8 @@ class WindowCloser:
     async def close_due(self) -> float:
         """Closes windows that are due; returns the seconds until it is worth to look again."""
         sealed = await self._windows.seal()
+        if sealed.may_miss_some:
+            await self._restore()
         for window_id in sealed.window_ids:
             await self._close(window_id)
         if len(sealed.window_ids) == _PAGE:
@@ -213,6 +237,21 @@ class WindowCloser:
         if sealed.next_seconds is None:
             return _LONGEST_SLEEP_SECONDS
         return min(sealed.next_seconds, _LONGEST_SLEEP_SECONDS)
+
+    async def _restore(self) -> None:
+        try:
+            restored = await self._windows.restore()
+        except NoPermissionError as exc:
+            if not self._is_refused:
+                log.warning(
+                    "windows.repair_refused",
+                    error=str(exc),
+                    advice="give the gateway's user of Redis the rights of redis-users.acl",
+                )
+            self._is_refused = True
+            return
+        if restored:
+            log.warning("windows.restored", windows=restored)
 
     async def _close(self, window_id: str) -> None:
         try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
+import structlog
 
 from tests.integration.webhooks.posting import (
     HEAD,
@@ -55,7 +56,7 @@ class Door:
     async def make_due(self) -> None:
         """Lets time pass for all windows, leases of sealed ones too."""
         key = windows_key(self.keys)
-        for window_id in await self.redis.zrange(key, 0, -1):
+        for window_id in filter(None, await self.redis.zrange(key, 0, -1)):
             await self.redis.execute_command("ZADD", key, 1, window_id)  # type: ignore[no-untyped-call]
 
     async def commands(self) -> list[dict[str, object]]:
@@ -64,8 +65,15 @@ class Door:
     async def left(self) -> set[str]:
         """Keys of windows that are left."""
         prefix = self.keys.prefix
-        names = self.redis.scan_iter(match=f"{prefix}window*")
-        return {name.decode().removeprefix(prefix) async for name in names}
+        names = self.redis.scan_iter(match=f"{prefix}window[-:]*")
+        found = {name.decode().removeprefix(prefix) async for name in names}
+        found |= {name.decode() for name in await self.due_at()}
+        return found
+
+    async def due_at(self) -> dict[bytes, float]:
+        """When each window in the set is due, in ms."""
+        told = await self.redis.zrange(windows_key(self.keys), 0, -1, withscores=True)
+        return {name: score for name, score in cast("list[tuple[bytes, float]]", told) if name}
 
 
 def label(number: int) -> str:
@@ -249,6 +257,42 @@ async def test_one_window_that_others_broke_keeps_no_other_waiting(door: Door) -
     await door.closer.close_due()
 
     assert len(await door.commands()) == 1
+
+
+async def test_windows_whose_set_was_deleted_are_found_again_each_at_its_time(
+    door: Door,
+) -> None:
+    await door.send("one", label(1))
+    await door.closer.close_due()
+    before = await door.due_at()
+    await door.redis.delete(windows_key(door.keys))
+    broken = f"x/{'0' * 32}"
+    await door.redis.rpush(window_key(door.keys, broken), "not JSON")
+    with structlog.testing.capture_logs() as logs:
+        assert await door.closer.close_due() < 2
+        assert [line["windows"] for line in logs if line["event"] == "windows.restored"] == [2]
+        (window_id,) = before
+        restored = await door.due_at()
+        # By the gateway's clock, which set out the window, not by that of Redis.
+        assert abs(restored[window_id] - before[window_id]) < 1000
+        # It is due at once, and put aside where it can't be read.
+        assert broken.encode() in restored
+        assert await door.closer.close_due() >= 0
+    # Once, until it is deleted again.
+    assert [line["event"] for line in logs].count("windows.restored") == 1
+    await door.redis.delete(window_key(door.keys, broken))
+    # What joins meanwhile hides nothing that stood in the set before.
+    await door.make_due()
+    await door.windows.seal()
+    await door.redis.delete(windows_key(door.keys))
+    await door.send("two", label(2))
+    assert len(await door.due_at()) == 1
+    await door.closer.close_due()
+    assert len(await door.due_at()) == 2
+    await door.make_due()
+    await door.closer.close_due()
+    assert len(await door.commands()) == 2
+    assert await door.left() == set()
 
 
 async def test_the_closer_runs_until_it_is_told_to_stop(door: Door) -> None:

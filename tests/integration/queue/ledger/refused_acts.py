@@ -556,6 +556,15 @@ async def sealing(world: World) -> Act:
     return lambda client: Windows(client, keys).seal(60)
 
 
+async def restoring_windows(world: World) -> Act:
+    """Two windows whose set was deleted."""
+    redis, keys = world.redis, world.keys
+    items = [window_item(name, number) for number, name in enumerate(("one", "two"))]
+    await deliveries_of(redis, keys).record(OLD_DELIVERY, Effects(window_items=items))
+    await redis.delete(windows_key(keys))
+    return lambda client: Windows(client, keys).restore()
+
+
 async def closing(world: World) -> Act:
     redis, keys = world.redis, world.keys
     await deliveries_of(redis, keys).record(
@@ -689,6 +698,7 @@ ACTS: Final[dict[str, dict[str, Prepare]]] = {
     "receive": {"a new delivery": receiving, "a replay": receiving_again},
     "seal_windows": {"": sealing},
     "close_window": {"": closing},
+    "restore_windows": {"": restoring_windows},
     "transition": {
         "resume": steering(BackfillState.PAUSED, BackfillState.RUNNING),
         "cancel": steering(BackfillState.RUNNING, BackfillState.CANCELLING),
