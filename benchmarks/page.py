@@ -32,7 +32,7 @@ FOLDER: Final = "benchmarks"
 NOTHING: Final = "Not measured yet."
 
 # Scenarios of rates, whose figures depend on the other core too.
-RATES: Final = ("throughput", "throughput-500ms")
+RATES: Final = ("throughput", "throughput-500ms", "tls")
 
 _REGION: Final = re.compile(
     r"(?P<begin><!-- from the benchmarks: (?P<name>[a-z0-9-]+) -->\n).*?"
@@ -71,6 +71,7 @@ class Page:
         compared: dict[str, Callable[[Records, dict[str, str]], Table]] = {
             "throughput": tables.throughput,
             "throughput-500ms": tables.throughput,
+            "tls": tables.throughput,
             "latency": tables.latency,
             "killed": tables.killed,
         }

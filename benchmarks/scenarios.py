@@ -40,6 +40,7 @@ class Scenario:
 SCENARIOS: Final = (
     Scenario("throughput", throughput.run),
     Scenario("throughput-500ms", throughput.run_slow),
+    Scenario("tls", throughput.run_tls),
     Scenario("latency", latency.run),
     Scenario("killed", crash_recovery.run),
     Scenario("intake", backlog.run_intake),

@@ -1,8 +1,9 @@
 """The stub of the API: answers every POST with the same prediction after a fixed time.
 
 It checks nothing. It counts calls by what the request is about: the item's uuid, or the first
-characters of an image, in which the benchmarks write the command's id. Two more requests are for
-whoever measures: `GET /calls` tells the counts, `PUT /latency/<ms>` changes the time.
+characters of an image, in which the benchmarks write the command's id. More requests are for
+whoever measures: `GET /calls` tells the counts, `GET /connections` on how many connections calls
+came, and `PUT /latency/<ms>` changes the time.
 
 Started as `python -m benchmarks.stub --ready FILE`; the file gets the port.
 """
@@ -15,6 +16,7 @@ import base64
 import json
 import re
 import signal
+import ssl
 from collections import Counter, deque
 from pathlib import Path
 from typing import Any, Final
@@ -58,11 +60,13 @@ class Stub:
     Attributes:
         latency_seconds: from the last byte of a request to the first of its reply.
         calls: by the id of what a call was about.
+        connections: on which calls came, so far.
     """
 
     def __init__(self, latency_seconds: float) -> None:
         self.latency_seconds = latency_seconds
         self.calls: Counter[bytes] = Counter()
+        self.connections = 0
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[float, asyncio.Transport]] = deque()
         self._timed = False
@@ -79,6 +83,8 @@ class Stub:
         elif request.startswith(b"PUT /latency/"):
             self.latency_seconds = int(request.split(b" ", 2)[1].rpartition(b"/")[2]) / 1000
             transport.write(reply_bytes(b"null"))
+        elif request.startswith(b"GET /connections"):
+            transport.write(reply_bytes(b"%d" % self.connections))
         else:
             calls = {_readable(name): count for name, count in self.calls.items()}
             transport.write(reply_bytes(json.dumps(calls).encode()))
@@ -110,6 +116,7 @@ class Exchange(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._size = 0
         self._wanted = 0
+        self._called = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the way back."""
@@ -127,6 +134,9 @@ class Exchange(asyncio.Protocol):
             self._wanted = request_size(received)
             if not self._wanted or len(received) < self._wanted:
                 break
+            if not self._called and received.startswith(b"POST"):
+                self._called = True
+                self._stub.connections += 1
             self._stub.answer(self._transport, received[: self._wanted])
             received = received[self._wanted :]
             self._wanted = 0
@@ -164,11 +174,17 @@ def _readable(name: bytes) -> str:
     return name.decode()
 
 
-async def serve(latency_seconds: float, ready: Path) -> None:
-    """Serves until it is told to stop."""
+async def serve(latency_seconds: float, ready: Path, certificate: Path | None = None) -> None:
+    """Serves until it is told to stop; over TLS 1.3 with a certificate, whose file has its key."""
     loop = asyncio.get_running_loop()
     stub = Stub(latency_seconds)
-    server = await loop.create_server(lambda: Exchange(stub), "127.0.0.1", 0, backlog=_BACKLOG)
+    server = await loop.create_server(
+        lambda: Exchange(stub),
+        "127.0.0.1",
+        0,
+        backlog=_BACKLOG,
+        ssl=None if certificate is None else tls_context(certificate),
+    )
     written = ready.with_suffix(".new")
     written.write_text(str(server.sockets[0].getsockname()[1]))
     written.rename(ready)
@@ -178,13 +194,22 @@ async def serve(latency_seconds: float, ready: Path) -> None:
     server.close()
 
 
+def tls_context(certificate: Path) -> ssl.SSLContext:
+    """Returns the stub's side of TLS 1.3."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(certificate)
+    return context
+
+
 def main() -> None:
     """Reads the arguments and serves."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stub", description=__doc__)
     parser.add_argument("--latency-ms", type=int, default=50)
     parser.add_argument("--ready", type=Path, required=True)
+    parser.add_argument("--certificate", type=Path)
     options = parser.parse_args()
-    asyncio.run(serve(options.latency_ms / 1000, options.ready))
+    asyncio.run(serve(options.latency_ms / 1000, options.ready, options.certificate))
 
 
 if __name__ == "__main__":

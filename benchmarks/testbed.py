@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from redis import Redis
 
+from benchmarks.certificate import ADDRESS, write_certificate
 from benchmarks.errors import BenchmarkError
 from benchmarks.processes import Cores, Measured, session_cpu_seconds
 from benchmarks.work import CONCURRENCY, KEY_PEM_FILE, REDIS_URL
@@ -29,20 +31,32 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[1]
 READY_SECONDS: Final = 30.0
+CERTIFICATE: Final = "certificate.pem"
+# Where those of Python and those of Node look for whom to trust.
+_TRUSTED: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 _LOOK_SECONDS = 0.02
 _LAST_LINES = 10
 _LINE_CHARACTERS = 300
 
 
 class Testbed:
-    """One Redis and one stub, with room for one worker at a time."""
+    """One Redis and one stub, with room for one worker at a time.
+
+    Args:
+        folder: of this run alone.
+        server: the Redis.
+        stub: the process; over TLS where the folder has a certificate.
+        cores: who runs where.
+    """
 
     def __init__(self, folder: Path, server: EmbeddedRedis, stub: Measured, cores: Cores) -> None:
         self.folder = folder
         self.server = server
         self.stub = stub
         self.cores = cores
-        self.domain = f"http://127.0.0.1:{_port(folder / 'port', stub)}"
+        self._certificate = folder / CERTIFICATE if (folder / CERTIFICATE).exists() else None
+        scheme = "https" if self._certificate else "http"
+        self.domain = f"{scheme}://{ADDRESS}:{_port(folder / 'port', stub)}"
         self.redis = Redis.from_url(server.url)
         self._key = folder / "key"
         # Node reads no keys in the format of OpenSSH.
@@ -80,6 +94,8 @@ class Testbed:
             for name, value in os.environ.items()
             if not name.startswith(("TRAINMASTER_", "ENCORD_"))
         }
+        trust = dict.fromkeys(_TRUSTED, str(self._certificate)) if self._certificate else {}
+        asked = contender.environment(self.server.url, self.folder, concurrency)
         own = {
             REDIS_URL: self.server.url,
             CONCURRENCY: str(concurrency),
@@ -88,11 +104,15 @@ class Testbed:
             KEY_PEM_FILE: str(self._pem),
             "PYTHONPATH": str(ROOT),
         }
-        return inherited | own | contender.environment(self.server.url, self.folder, concurrency)
+        return inherited | own | trust | asked
 
     def calls(self) -> dict[str, int]:
         """Returns how often the stub was called, by command id."""
         return cast("dict[str, int]", json.loads(self._ask("GET", "/calls")))
+
+    def connections(self) -> int:
+        """Returns on how many connections the stub was called."""
+        return int(self._ask("GET", "/connections"))
 
     def set_latency(self, milliseconds: int) -> None:
         """Has the stub answer after so long from now on."""
@@ -117,21 +137,35 @@ class Testbed:
 
     def _ask(self, method: str, path: str) -> bytes:
         request = urllib.request.Request(self.domain + path, method=method)  # noqa: S310 - our stub
-        with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310 - our stub
+        tls = ssl.create_default_context(cafile=self._certificate) if self._certificate else None
+        with urllib.request.urlopen(request, timeout=60, context=tls) as reply:  # noqa: S310 - our stub
             return cast("bytes", reply.read())
 
 
 @contextmanager
 def open_testbed(
-    cores: Cores, *, latency_ms: int = 50, config: Mapping[str, str] | None = None
+    cores: Cores,
+    *,
+    latency_ms: int = 50,
+    tls: bool = False,
+    config: Mapping[str, str] | None = None,
 ) -> Iterator[Testbed]:
-    """Starts Redis and the stub; all of it is gone at the end."""
+    """Starts Redis and the stub; all of it is gone at the end.
+
+    Args:
+        cores: who runs where.
+        latency_ms: of the stub.
+        tls: whether the stub speaks TLS 1.3, with a certificate that workers trust.
+        config: directives of Redis in place of ours.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         everysec = {"appendfsync": "everysec", **(config or {})}
         server = stack.enter_context(EmbeddedRedis(folder / "redis", config=everysec))
         pin(server, cores)
         arguments = ["--latency-ms", str(latency_ms), "--ready", str(folder / "port")]
+        if tls:
+            arguments += ["--certificate", str(write_certificate(folder / CERTIFICATE))]
         stub = Measured(
             [sys.executable, "-m", "benchmarks.stub", *arguments],
             os.environ | {"PYTHONPATH": str(ROOT)},

@@ -12,7 +12,7 @@ from benchmarks.testbed import open_testbed
 from benchmarks.work import IMAGE_CHARACTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from benchmarks.contenders.contender import Contender
     from benchmarks.plan import Plan
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LATENCY_MS = 50
 SLOW_LATENCY_MS = 500
 LEAST_COMMANDS = 50
+# What the layer of HTTP costs over TLS is the same for every queue on the same layer.
+OVER_TLS = ("trainmaster", "bullmq", "bee-queue", "bare-transport", "bare-aiohttp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,14 @@ class Load:
         seconds: about how long it takes a contender that is as fast as it is said to be.
         latency_ms: of the stub.
         size: characters of each image.
+        tls: whether the stub speaks TLS.
         warm_up_seconds: the same as `seconds`, for what is not counted.
     """
 
     seconds: float
     latency_ms: int = LATENCY_MS
     size: int = IMAGE_CHARACTERS
+    tls: bool = False
     warm_up_seconds: float = 1.0
 
 
@@ -77,19 +81,26 @@ class Rate:
 
 def run(plan: Plan) -> Iterator[dict[str, Any]]:
     """Yields each run at 50 ms as it ends."""
-    return _rounds(plan, LATENCY_MS, plan.rounds)
+    return _rounds(plan.contenders, Load(plan.seconds), plan, plan.rounds)
 
 
 def run_slow(plan: Plan) -> Iterator[dict[str, Any]]:
     """Yields each run at 500 ms as it ends, one round of them."""
-    return _rounds(plan, SLOW_LATENCY_MS, 1)
+    return _rounds(plan.contenders, Load(plan.seconds, SLOW_LATENCY_MS), plan, 1)
 
 
-def _rounds(plan: Plan, latency_ms: int, rounds: int) -> Iterator[dict[str, Any]]:
+def run_tls(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Yields each run over TLS as it ends."""
+    chosen = [one for one in plan.contenders if one.name in OVER_TLS]
+    return _rounds(chosen, Load(plan.seconds, tls=True), plan, plan.rounds)
+
+
+def _rounds(
+    contenders: Sequence[Contender], load: Load, plan: Plan, rounds: int
+) -> Iterator[dict[str, Any]]:
     """Yields A B C, A B C and so on, so that slow minutes of a machine hit all alike."""
-    load = Load(plan.seconds, latency_ms)
     for number in range(rounds):
-        for contender in plan.contenders:
+        for contender in contenders:
             yield {"round": number, **measure(contender, load, plan.cores).as_json()}
 
 
@@ -99,7 +110,7 @@ def measure(contender: Contender, load: Load, cores: Cores) -> Rate:
     Raises:
         BenchmarkError: not everything ended in time.
     """
-    with open_testbed(cores, latency_ms=load.latency_ms) as testbed:
+    with open_testbed(cores, latency_ms=load.latency_ms, tls=load.tls) as testbed:
         return measure_in(testbed, contender, load)
 
 

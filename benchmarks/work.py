@@ -140,7 +140,10 @@ class Predictor:
     async def predict(self, message: Message) -> bytes:
         """Returns the event of a message after asking the API."""
         reply = await self.transport.send("POST", PATH, body=request_body(message))
-        return result_event(message, orjson.loads(reply.body)["result"])
+        frames = orjson.loads(reply.body)["result"]
+        # Its connection takes the next request.
+        reply.accept()
+        return result_event(message, frames)
 
     async def carry_out(self, message: Message) -> None:
         """Asks the API and publishes the result."""

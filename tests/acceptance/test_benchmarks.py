@@ -25,18 +25,25 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pins processes, reads /proc")
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = 300
+COMMANDS = 600
 SECONDS = 120
 
 
-@pytest.mark.parametrize("contender", [OURS, *CEILINGS, *NODE_QUEUES], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    ("contender", "tls"),
+    [
+        *((contender, False) for contender in (OURS, *CEILINGS, *NODE_QUEUES)),
+        *((contender, True) for contender in (OURS, CEILINGS[1], NODE_QUEUES[0])),
+    ],
+    ids=lambda one: "tls" if one is True else getattr(one, "name", "plain"),
+)
 def test_a_contender_calls_the_api_once_for_each_command_and_tells_its_end_once(
-    contender: Contender,
+    contender: Contender, *, tls: bool
 ) -> None:
     if contender in NODE_QUEUES and (why := dev.set_up_node()):
         pytest.skip(why)
     with (
-        open_testbed(Cores.of_machine(), latency_ms=5) as testbed,
+        open_testbed(Cores.of_machine(), latency_ms=5, tls=tls) as testbed,
         running(testbed, contender) as work,
     ):
         work.send(COMMANDS)
@@ -44,6 +51,7 @@ def test_a_contender_calls_the_api_once_for_each_command_and_tells_its_end_once(
         names = {f"{work.run}-{number}" for number in range(COMMANDS)}
         assert testbed.calls() == dict.fromkeys(names, 1)
         assert work.follower.ends == dict.fromkeys(names, 1)
+        assert testbed.connections() <= contender.concurrency, "connections are kept"
         assert work.worker.cpu_seconds() > 0
         assert work.worker.memory_bytes() > 10_000_000
 

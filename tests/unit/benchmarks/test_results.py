@@ -95,6 +95,7 @@ class Counted:
 
     def __init__(self) -> None:
         self.requests: list[bytes] = []
+        self.connections = 0
 
     def answer(self, _transport: object, request: bytes) -> None:
         self.requests.append(request)
@@ -111,6 +112,7 @@ def test_the_stub_finds_requests_however_they_are_cut(piece: int) -> None:
     for start in range(0, len(stream), piece):
         exchange.data_received(stream[start : start + piece])
     assert counted.requests == [first, second, first]
+    assert counted.connections == 1
 
 
 def test_a_request_is_not_whole_before_its_head_is() -> None:
