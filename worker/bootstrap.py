@@ -166,12 +166,14 @@ def create_components(settings: Settings, notify: Callable[[int], None]) -> Comp
         await redis.aclose()
 
     intake = create_stream_consumer(settings, readers, ledger, notify, clock.now)
+    pool = create_worker_pool(settings, ledger, executor, lambda: intake.behind)
+    intake.claim_for(pool)
     return Components(
         redis=redis,
         ledger=ledger,
         epoch=Epoch(redis, keys),
         intake=intake,
-        pool=create_worker_pool(settings, ledger, executor, lambda: intake.behind),
+        pool=pool,
         breaker=breaker,
         deadlines=DeadlineWatch(
             ledger, Deadlines(redis, keys, lease_seconds=settings.lease_seconds), executor

@@ -66,6 +66,16 @@ class Bench:
     sandbox: SandboxProcess
     numbers: list[int] = field(default_factory=lambda: [0])
 
+    def pool(self, **options: Any) -> WorkerPool:
+        """Returns a worker's slots, in which nothing runs."""
+        values: dict[str, Any] = {
+            "lease_seconds": 30,
+            "lanes": Lanes(self.redis, self.ledger.keys),
+            "share": FailureRateMonitor(commands=1000, seconds=1000, share=1),
+            "probe_seconds": 10,
+        }
+        return WorkerPool(self.ledger, self.executor, self.executor.breaker, **values | options)
+
     async def send(self, command_type: str, data: dict[str, Any] | None, **attributes: Any) -> str:
         """Sends a command and takes it in; returns its id."""
         self.numbers[0] += 1
@@ -240,15 +250,9 @@ async def running_runner(
     text_bytes: int = TEXT_BYTES,
 ) -> AsyncIterator[WorkerPool]:
     """Runs a worker's slots; what still runs at the end is handed back."""
-    runner = WorkerPool(
-        bench.ledger,
-        bench.executor,
-        bench.executor.breaker,
+    runner = bench.pool(
         concurrency=concurrency,
-        lease_seconds=30,
-        lanes=Lanes(bench.redis, bench.ledger.keys),
         share=share or FailureRateMonitor(commands=1000, seconds=1000, share=1),
-        probe_seconds=10,
         intake_is_behind=intake_is_behind,
         text_bytes=text_bytes,
     )

@@ -15,7 +15,7 @@ import asyncio
 import math
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from redis.exceptions import ResponseError
@@ -31,17 +31,18 @@ from worker.queue.ledger.connection import (
 )
 from worker.queue.ledger.keys import GROUP, CommandStream
 from worker.queue.ledger.lua import load_script
-from worker.queue.ledger.models import AcceptStatus, NewCommand, Rejection
+from worker.queue.ledger.models import Accepted, AcceptStatus, NewCommand, Rejection
 from worker.queue.ledger.outage import ONCE, STILL_LOST_SECONDS
 from worker.queue.ledger.redis_retry import keep_trying
 from worker.queue.ledger.streams import by_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from redis.asyncio import Redis
 
     from worker.queue.ledger.ledger import Ledger
+    from worker.queue.ledger.models import Lease
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,18 @@ REFUSED_SECONDS = 5.0
 PRESENT_SECONDS = 5.0
 # Behind every entry that is pending with a consumer, so that none comes.
 _BEHIND_ALL = f"{2**64 - 1}-0"
+
+
+class Slots(Protocol):
+    """Where commands may run that are claimed as they are accepted."""
+
+    def reserve(self, commands: Sequence[NewCommand]) -> int:
+        """Keeps slots for the first so many of these, until `take`."""
+        ...
+
+    def take(self, reserved: int, leases: Iterable[Lease], regained: Iterable[Lease] = ()) -> None:
+        """Ends a reservation, and runs what was claimed."""
+        ...
 
 
 class StreamConsumer:
@@ -114,11 +127,18 @@ class StreamConsumer:
         self._ahead = LookAhead(redis, self._keys, consumer, batch=batch, batch_bytes=batch_bytes)
         self._turn = 0
         self._bulk_again_at = 0.0
+        self._slots: Slots | None = None
+        # Of which it is not known what came of it, nor whether it was claimed.
+        self._unanswered: list[tuple[list[NewCommand], CommandStream]] = []
 
     @property
     def behind(self) -> bool:
         """Whether the common stream had more than the last read took: reading comes first then."""
         return self._behind
+
+    def claim_for(self, slots: Slots) -> None:
+        """Claims commands at once, as they are accepted, where these have room."""
+        self._slots = slots
 
     def take_all_over(self) -> None:
         """Takes entries over next time however long they lie with others.
@@ -189,6 +209,7 @@ class StreamConsumer:
 
     async def _read_once(self) -> None:
         was_behind = self._behind
+        await self._ask_again()
         if time.monotonic() >= self._own_again_at:
             self._own_again_at = math.inf
             self._read_own_again()
@@ -375,10 +396,10 @@ class StreamConsumer:
                 rejections.append(validated)
             else:
                 new_commands.append((entry, validated))
-        accepted, conflicts = await self._accept(new_commands, stream)
+        accepted, waiting, conflicts = await self._accept(new_commands, stream)
         rejections += conflicts
-        if accepted:
-            self._on_accepted(accepted)
+        if waiting:
+            self._on_accepted(waiting)
         if rejections:
             await self._reject(rejections, stream)
         if accepted:
@@ -424,15 +445,16 @@ class StreamConsumer:
 
     async def _accept(
         self, batch: Sequence[tuple[Entry, NewCommand]], stream: CommandStream
-    ) -> tuple[int, list[Rejection]]:
-        """Returns how many were new, and the rejections of those whose ids are others'."""
-        accepted = number = 0
+    ) -> tuple[int, int, list[Rejection]]:
+        """Returns how many were new, how many of these wait, and the rejections of conflicts."""
+        accepted = waiting = number = 0
         conflicts = []
         while batch:
             number += 1
-            statuses = await self._ledger.accept([new for _, new in batch], stream)
+            told = await self._accept_once([new for _, new in batch], stream)
             again = []
-            for (entry, new), status in zip(batch, statuses, strict=True):
+            waiting -= len(told.leases)
+            for (entry, new), status in zip(batch, told.statuses, strict=True):
                 if status is AcceptStatus.ACCEPTED:
                     accepted += 1
                 elif status is AcceptStatus.TAKEN and number < MOST_MADE_IDS:
@@ -441,4 +463,36 @@ class StreamConsumer:
                 elif status is not AcceptStatus.DUPLICATE:
                     conflicts.append(conflict(entry, new, self._keys, self._now()))
             batch = again
-        return accepted, conflicts
+        return accepted, accepted + waiting, conflicts
+
+    async def _accept_once(self, batch: list[NewCommand], stream: CommandStream) -> Accepted:
+        """Accepts commands, and has those run that were claimed with it."""
+        if self._slots is None:
+            return await self._ledger.accept_and_claim(batch, stream)
+        reserved = self._slots.reserve(batch)
+        told = Accepted([], [], [])
+        try:
+            told = await self._ledger.accept_and_claim(
+                batch, stream, most=reserved, holder=self._consumer
+            )
+        except BaseException:
+            if reserved:
+                # What was claimed is ours until the lease ends, and not pending any more.
+                self._unanswered.append((batch, stream))
+            raise
+        finally:
+            self._slots.take(reserved, told.leases, told.regained)
+        return told
+
+    async def _ask_again(self) -> None:
+        """Asks what came of calls whose replies were lost; the same call tells it."""
+        while self._unanswered:
+            batch, stream = self._unanswered[0]
+            told = await self._ledger.accept_and_claim(batch, stream, holder=self._consumer)
+            del self._unanswered[0]
+            if self._slots is not None:
+                self._slots.take(0, told.leases, told.regained)
+            if accepted := told.statuses.count(AcceptStatus.ACCEPTED):
+                self._on_accepted(accepted)
+            if new := accepted + len(told.regained):
+                self._ledger.telemetry.accepted(new)

@@ -20,6 +20,7 @@ from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.models import (
     LANE_CODES,
     SUSPECT_CLAIMS,
+    Accepted,
     AcceptStatus,
     Claim,
     Lease,
@@ -29,6 +30,7 @@ from worker.queue.ledger.models import (
     Rejection,
     RowState,
     RunResult,
+    Token,
     read_leases,
 )
 from worker.queue.ledger.outage import Outage
@@ -48,7 +50,11 @@ _STATUSES = (
     AcceptStatus.DUPLICATE,
     AcceptStatus.CONFLICT,
     AcceptStatus.TAKEN,
+    AcceptStatus.ACCEPTED,
+    AcceptStatus.DUPLICATE,
 )
+_CLAIMED: Final = 4
+_REGAINED: Final = 5
 
 _PAUSED_BITS = ((1, Priority.INTERACTIVE), (2, Priority.BULK))
 
@@ -171,8 +177,38 @@ class Ledger:
         Raises:
             redis.exceptions.RedisError: nothing is known of the outcome; accept again.
         """
+        return (await self.accept_and_claim(batch, stream)).statuses
+
+    async def accept_and_claim(
+        self,
+        batch: Sequence[NewCommand],
+        stream: CommandStream = CommandStream.COMMON,
+        *,
+        most: int = 0,
+        holder: str = "",
+    ) -> Accepted:
+        """Does so, and where nothing is due, held or paused it claims interactive commands at once.
+
+        Args:
+            batch: all of one stream.
+            stream: theirs.
+            most: that may be claimed.
+            holder: who claims; the same call by the same holder gets the same leases again.
+
+        Raises:
+            redis.exceptions.RedisError: nothing is known of the outcome; the same call tells it.
+        """
         keys = self.keys
-        args: list[Any] = [keys.prefix, GROUP, self.reply_retention_seconds, self.epoch, stream]
+        args: list[Any] = [
+            keys.prefix,
+            GROUP,
+            self.reply_retention_seconds,
+            self.epoch,
+            stream,
+            self._lease_ms,
+            most,
+            holder,
+        ]
         for item in batch:
             args += (
                 item.entry_id,
@@ -187,7 +223,7 @@ class Ledger:
                 "" if item.deadline_ms is None else item.deadline_ms,
                 int(item.id_is_made),
             )
-        reply = await self._accept(
+        codes, now = await self._accept(
             keys=[
                 keys.stream(stream),
                 keys.events,
@@ -195,10 +231,18 @@ class Ledger:
                 keys.due_bulk,
                 keys.epoch,
                 keys.deadlines,
+                keys.hold,
+                keys.paused(Priority.INTERACTIVE),
             ],
             args=args,
         )
-        return [_STATUSES[code] for code in reply]
+        accepted = Accepted([_STATUSES[code] for code in codes], [], [])
+        for item, code in zip(batch, codes, strict=True):
+            if code == _CLAIMED:
+                accepted.leases.append(_first_lease(item, stream, now))
+            elif code == _REGAINED:
+                accepted.regained.append(_first_lease(item, stream, now))
+        return accepted
 
     async def reject(
         self, batch: Sequence[Rejection], stream: CommandStream = CommandStream.COMMON
@@ -434,3 +478,20 @@ class Ledger:
         (now_seconds, _), followers = await pipe.execute()
         oldest = retention.oldest_ms(now_seconds * 1000, followers.values())
         await self.redis.xtrim(self.keys.events, minid=oldest, approximate=True)
+
+
+def _first_lease(command: NewCommand, stream: CommandStream, now_ms: int) -> Lease:
+    """Returns the lease of a command that was claimed as it was accepted."""
+    return Lease(
+        row_id=command.command_id,
+        token=Token(1),
+        lane=command.lane,
+        state=RowState.ACCEPTED,
+        attempts=0,
+        claims=1,
+        accepted_at_ms=now_ms,
+        entry_id=f"{stream}{command.entry_id.decode()}",
+        progress=None,
+        errors=[],
+        text=command.text,
+    )

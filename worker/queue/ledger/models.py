@@ -12,6 +12,7 @@ The hash of a row has fields of one letter, so that Redis keeps it in its compac
     h phase        w error that it waits for the end of
     z what goes on though it is cancelled (JSON)
     g ms at which a part of the row was found to be gone
+    k who claimed it as it was accepted
 
 An item of a backfill is a row that is gone with its end: what it came to stands in the
 backfill's results, and the backfill's cursor keeps it from being accepted again.
@@ -275,6 +276,22 @@ class Claim:
     paused: frozenset[Priority]
     skipped: int = 0
     cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a batch, of which some may have been claimed at once.
+
+    Attributes:
+        statuses: of each command, in order.
+        leases: of those that were claimed.
+        regained: of those that an earlier call had claimed whose reply was lost. Whoever made that
+            call may have had the reply after all, and run them.
+    """
+
+    statuses: list[AcceptStatus]
+    leases: list[Lease]
+    regained: list[Lease]
 
 
 @dataclass(frozen=True, slots=True)

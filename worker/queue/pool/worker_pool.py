@@ -25,13 +25,13 @@ from worker.queue.pool.settling import REDIS_AWAY, fields_of
 from worker.queue.telemetry import context_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from schemas.commands import Command
     from worker.queue.circuit_breaker import CircuitBreaker
     from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
     from worker.queue.ledger.ledger import Ledger
-    from worker.queue.ledger.models import Lease, RunResult
+    from worker.queue.ledger.models import Lease, NewCommand, RunResult
     from worker.queue.pool.executor import Executor
     from worker.queue.run_context import RunContext
 
@@ -39,6 +39,9 @@ log = structlog.get_logger(__name__)
 
 # More in one script would hold Redis for milliseconds.
 MOST_IN_A_SCRIPT = 256
+# So many of a batch are claimed as they are accepted: what a script for them alone would cost more
+# than it does. The rest of a larger one is for whoever has slots.
+MOST_AT_ONCE = 32
 # So long free slots are gathered, to be filled by one script; whoever is due waits no longer.
 GATHER_SECONDS = 0.02
 CLOSE_PAUSE_SECONDS = 0.2
@@ -95,6 +98,7 @@ class WorkerPool:
         self._concurrency = concurrency
         self._lease_seconds = lease_seconds
         self._runs: dict[asyncio.Task[None], tuple[Lease, RunContext[Command] | None]] = {}
+        self._reserved = 0
         self._bulk_running = 0
         self._text_bytes = text_bytes
         self._running_bytes = 0
@@ -115,7 +119,7 @@ class WorkerPool:
     @property
     def free(self) -> int:
         """How many slots are free."""
-        return self._concurrency - len(self._runs)
+        return self._concurrency - len(self._runs) - self._reserved
 
     @property
     def is_full(self) -> bool:
@@ -146,6 +150,52 @@ class WorkerPool:
         """Says that something is due."""
         self._more = True
         self._signal.set()
+
+    def reserve(self, commands: Sequence[NewCommand]) -> int:
+        """Keeps slots for the first so many of these, to be claimed as they are accepted.
+
+        `take` ends the reservation, whatever came of it.
+        """
+        if self._stopping.is_set() or not self.can_claim:
+            return 0
+        slots = min(MOST_AT_ONCE, self.free - max(0, self._bulk_reserve - self._bulk_running))
+        room = self._text_bytes - self._running_bytes
+        count = 0
+        for command in commands[: max(0, slots)]:
+            room -= len(command.text)
+            if room < 0:
+                break
+            count += 1
+        self._reserved += count
+        return count
+
+    def take(self, reserved: int, leases: Iterable[Lease], regained: Iterable[Lease] = ()) -> None:
+        """Runs what was claimed as it was accepted.
+
+        Args:
+            reserved: what `reserve` returned.
+            leases: of commands that nobody has begun.
+            regained: of those that may run here already, or have run.
+        """
+        self._reserved -= reserved
+        for lease in leases:
+            self._start(lease)
+        for lease in regained:
+            if not self._has(lease.row_id):
+                self._start(lease)
+        if self._more:
+            self._signal.set()
+
+    def _has(self, row_id: str) -> bool:
+        """Tells whether a command runs here, or has an end that is not recorded yet."""
+        return any(lease.row_id == row_id for lease, _ in self._runs.values()) or any(
+            finish.lease.row_id == row_id for finish in self._finishes
+        )
+
+    @property
+    def _bulk_reserve(self) -> int:
+        """Slots that are the bulk lane's own."""
+        return max(1, self._concurrency // 16) if self._concurrency > 1 else 0
 
     def stop(self) -> None:
         """Claims nothing more; open drains end."""

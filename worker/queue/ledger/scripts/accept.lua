@@ -1,15 +1,23 @@
 #!lua
--- Makes rows of commands, first writer wins, and acknowledges their stream entries.
+-- Makes rows of commands, first writer wins, and acknowledges their stream entries. At rest it
+-- claims them too.
 --
 -- KEYS  1 the stream of the entries  2 events  3 due:interactive  4 due:bulk  5 epoch  6 deadlines
+--       7 hold  8 paused:interactive
 -- ARGV  1 key prefix  2 group  3 seconds reply streams are kept  4 the epoch or ""
 --       5 what makes an origin of an entry's id when it stands before it
+--       6 lease in ms  7 most that may be claimed  8 who claims
 --       then for each command 11 values:
 --       entry id, command id, type, fingerprint, lane (i or b), not before (ms, 0 = now),
 --       text, accepted event, reply stream or "", deadline (ms) or "", 1 if nobody chose the id
--- Returns for each command: 0 accepted, 1 known already, 2 known with another content, or its
---         row's key holds something else (that entry stays pending, for it has to be rejected),
---         3 nobody chose the id and it is another command's (it stays pending, for another id)
+-- Returns {statuses, now (ms)}; for each command: 0 accepted, 1 known already, 2 known with another
+--         content, or its row's key holds something else (that entry stays pending, for it has to be
+--         rejected), 3 nobody chose the id and it is another command's (it stays pending, for
+--         another id), 4 accepted and claimed, with token 1, 5 the same, by an earlier call whose
+--         reply was lost: this is the same lease
+--
+-- An interactive command is claimed at once where nothing is due, held or paused, so that it takes
+-- nobody's turn.
 --
 -- An id that nobody chose is made of the entry's, and two entries may have the same: only the row
 -- that names the same origin is this command's own.
@@ -17,7 +25,7 @@
 -- The first calls read every shared key, so that a key of the wrong type stops the script
 -- before it has written; a key that is one command's own harms no other command. Without
 -- `allow-oom` a full Redis refuses the script whole.
--- Rights: HGET command:  HSET command:  SET text:  ZADD 3  XACK 1  XDEL 1
+-- Rights: HGET command:  HMGET command:  HSET command:  SET text:  ZADD 3  XACK 1  XDEL 1
 -- Rights: TYPE replies:  XADD replies:  EXPIRE replies:
 local prefix, group, reply_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2])
@@ -29,8 +37,20 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Include: answer
+local lease, most, holder = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
+if most > 0 and (redis.call('PTTL', KEYS[7]) > 0 or redis.call('EXISTS', KEYS[8]) == 1
+  or redis.call('ZCOUNT', KEYS[3], '-inf', now) > 0
+  or redis.call('ZCOUNT', KEYS[4], '-inf', now) > 0) then
+  most = 0
+end
+-- Whether an earlier call by the same holder has claimed it, and nobody has since.
+local function claimed_before(row, entry)
+  local is = redis.call('HMGET', row, 'k', 'n', 's', 'q')
+  return holder ~= '' and is[1] == holder and is[2] == '1' and is[3] == 'running'
+    and is[4] == ARGV[5] .. entry
+end
 local statuses, done = {}, {}
-for i = 6, #ARGV, 11 do
+for i = 9, #ARGV, 11 do
   local entry, id, fingerprint, lane = ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
   local row = prefix .. 'command:' .. id
   local known = redis.pcall('HGET', row, 'f')
@@ -40,10 +60,17 @@ for i = 6, #ARGV, 11 do
     -- First what may be refused: a row without its event would pass for known when it is repeated.
     redis.call('XADD', KEYS[2], '*', 'event', ARGV[i + 7])
     answer(ARGV[i + 8], ARGV[i + 7], now, reply_seconds)
-    redis.call('HSET', row, 't', ARGV[i + 2], 'f', fingerprint, 's', 'accepted', 'l', lane,
-      'n', 0, 'a', 0, 'c', 0, 'm', now, 'q', ARGV[5] .. entry)
+    if most > 0 and lane == 'i' and not_before <= now then
+      most, status = most - 1, 4
+      redis.call('HSET', row, 't', ARGV[i + 2], 'f', fingerprint, 's', 'running', 'l', lane,
+        'n', 1, 'a', 0, 'c', 1, 'm', now, 'q', ARGV[5] .. entry, 'k', holder)
+      redis.call('ZADD', KEYS[3], now + lease, id)
+    else
+      redis.call('HSET', row, 't', ARGV[i + 2], 'f', fingerprint, 's', 'accepted', 'l', lane,
+        'n', 0, 'a', 0, 'c', 0, 'm', now, 'q', ARGV[5] .. entry)
+      redis.call('ZADD', lane == 'b' and KEYS[4] or KEYS[3], math.max(now, not_before), id)
+    end
     redis.call('SET', prefix .. 'text:' .. id, ARGV[i + 6])
-    redis.call('ZADD', lane == 'b' and KEYS[4] or KEYS[3], math.max(now, not_before), id)
     -- The row knows its times too, so that a due set that someone deletes can be made again.
     if not_before > now then redis.call('HSET', row, 'o', not_before) end
     if ARGV[i + 9] ~= '' then
@@ -58,7 +85,11 @@ for i = 6, #ARGV, 11 do
   else
     status = 2
   end
-  if status < 2 then
+  if status == 1 and claimed_before(row, entry) then
+    status = 5
+    redis.call('ZADD', KEYS[3], now + lease, id)
+  end
+  if status ~= 2 and status ~= 3 then
     done[#done + 1] = entry
   end
   statuses[#statuses + 1] = status
@@ -67,4 +98,4 @@ if #done > 0 then
   redis.call('XACK', KEYS[1], group, unpack(done))
   redis.call('XDEL', KEYS[1], unpack(done))
 end
-return statuses
+return {statuses, now}

@@ -111,7 +111,7 @@ for i = 4, #ARGV, 18 do
       if ARGV[i + 3] == 'failed' then orphan(id, redis.call('HGET', row, 'q'), ARGV[i + 16]) end
       redis.call('HSET', row, 's', ARGV[i + 3], 'n', token + 1, 'a', ARGV[i + 6],
         'e', now, 'v', event_id)
-      redis.call('HDEL', row, 'p', 'x', 'c', 'h', 'w', 'z')
+      redis.call('HDEL', row, 'p', 'x', 'c', 'h', 'k', 'w', 'z')
       redis.call('EXPIRE', row, keep_seconds)
       redis.call('DEL', prefix .. 'text:' .. id)
       redis.call('ZREM', due, id)

@@ -1,0 +1,150 @@
+"""Rules of commands that are claimed as they are accepted: each runs once, in a slot of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from tests.integration.intake_acts import good, intake_of, running, settled, until
+from tests.integration.ledger_acts import new_command
+from tests.integration.worker_bench import Bench, open_bench
+from worker.queue.ledger.keys import COMMAND_FIELD
+from worker.queue.ledger.ledger import Ledger
+from worker.queue.pool.worker_pool import MOST_AT_ONCE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from tests.sandbox_process import SandboxProcess
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.models import Accepted
+    from worker.queue.pool.worker_pool import WorkerPool
+
+LIST = {"type": "list_models", "data": {}}
+
+
+class LosingReplies(Ledger):
+    """A ledger on a connection that breaks before each second reply to an accept comes."""
+
+    calls = 0
+
+    async def accept_and_claim(self, *args: Any, **options: Any) -> Accepted:
+        told = await super().accept_and_claim(*args, **options)
+        self.calls += 1
+        if self.calls % 2:
+            raise RedisConnectionError("the reply is lost")
+        return told
+
+
+@pytest.fixture
+async def bench(
+    redis: Redis, ledger: Ledger, sandbox: SandboxProcess, tmp_path: Path
+) -> AsyncIterator[Bench]:
+    sandbox.faults()
+    async with open_bench(redis, ledger, sandbox, tmp_path) as opened:
+        yield opened
+
+
+async def idle(pool: WorkerPool) -> bool:
+    return not pool.running and not pool.unsettled
+
+
+async def told_of(bench: Bench, state: str) -> list[str]:
+    keys = bench.ledger.keys
+    found = await bench.redis.xrange(keys.events)
+    return [str(fields) for _, fields in found or [] if f".{state}" in str(fields)]
+
+
+async def test_a_command_runs_without_a_drain_or_a_claim(bench: Bench, ledger: Ledger) -> None:
+    pool = bench.pool(concurrency=4)
+    intake = intake_of(bench.redis, ledger, on_accepted=_nobody_is_told)
+    intake.claim_for(pool)
+    async with running(intake.read, pool.settle):
+        await bench.redis.xadd(ledger.keys.commands, {COMMAND_FIELD: good(id="a", **LIST)})
+
+        async def succeeded() -> bool:
+            return len(await told_of(bench, "succeeded")) == 1
+
+        await until(succeeded)
+    assert not pool.draining
+    assert await bench.states("a") == ["accepted", "succeeded"]
+
+
+async def test_a_lost_reply_leaves_nothing_leased_and_runs_nothing_twice(
+    bench: Bench, redis: Redis, keys: Keys, ledger: Ledger
+) -> None:
+    """Each call is made again by the same consumer, which has the leases then."""
+    losing = LosingReplies(
+        redis, keys, lease_seconds=600, retention_seconds=3600, reply_retention_seconds=3600
+    )
+    pool = bench.pool(concurrency=64)
+    notified: list[int] = []
+    intake = intake_of(redis, losing, on_accepted=notified.append)
+    intake.claim_for(pool)
+    async with running(intake.read, pool.settle):
+        for number in range(12):
+            await redis.xadd(keys.commands, {COMMAND_FIELD: good(id=f"id-{number}", **LIST)})
+            await until(lambda: settled(redis, keys))
+
+        async def ended() -> bool:
+            # What was accepted while others were due was not claimed; nobody drains here.
+            waiting = await ledger.count_due()
+            return len(await told_of(bench, "succeeded")) + sum(waiting) == 12
+
+        await until(ended)
+        await until(lambda: idle(pool))
+    assert losing.calls > 12
+    waiting = sum(await ledger.count_due())
+    assert waiting == sum(notified), "whoever waits is told of"
+    assert waiting < 12, "some were claimed at once"
+    ends = await told_of(bench, "succeeded")
+    assert len(ends) == len(set(ends)) == 12 - waiting
+    assert pool.free == 64
+
+
+async def test_what_runs_already_is_not_begun_again_by_a_lease_that_is_regained(
+    bench: Bench,
+) -> None:
+    """A consumer can't know whether its reply was lost or only late."""
+    bench.sandbox.faults({"operation": "list_models", "effect": "latency", "seconds": 1})
+    pool = bench.pool(concurrency=4)
+    sent = await bench.send("list_models", {})
+    lease = await bench.claim(sent)
+    async with running(pool.settle):
+        pool.take(0, [lease])
+        pool.take(0, [], [lease])
+        assert pool.running == 1
+        await until(lambda: idle(pool))
+    assert await bench.states(sent) == ["accepted", "succeeded"]
+    assert pool.free == 4
+
+
+async def test_slots_are_kept_while_an_accept_is_under_way(bench: Bench) -> None:
+    """And no more than leave the bulk lane and other workers their share."""
+    pool = bench.pool(concurrency=64)
+    batch = [new_command(b"1-0", f"id-{number}") for number in range(100)]
+    reserved = pool.reserve(batch)
+    assert reserved == MOST_AT_ONCE
+    assert pool.free == 64 - MOST_AT_ONCE
+    again = pool.reserve(batch)
+    assert again == 64 - MOST_AT_ONCE - 4, "a sixteenth is the bulk lane's own"
+    pool.take(reserved, [])
+    pool.take(again, [])
+    assert pool.free == 64
+    pool.stop()
+    assert pool.reserve(batch) == 0
+
+
+async def test_texts_that_leave_no_room_are_not_reserved_for(bench: Bench) -> None:
+    pool = bench.pool(concurrency=64, text_bytes=250)
+    batch = [new_command(b"1-0", f"id-{number}", text=b"x" * 100) for number in range(3)]
+    assert pool.reserve(batch) == 2
+
+
+def _nobody_is_told(count: int) -> None:
+    raise AssertionError(f"{count} wait for a drain")
