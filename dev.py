@@ -36,7 +36,7 @@ USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
   demo    run the main job from end to end on this machine, about three minutes
   test    run all tests; arguments go to pytest
   faults  break everything on purpose and count, more than an hour; see --help
-  bench   measure beside other queues, about a quarter of an hour; see --help
+  bench   measure beside other queues, about half an hour; see --help
   mutate  change the code on purpose and count what the tests see, an hour or more; see --help
   check   run the linters and the type checker
   format  put the code in its one format

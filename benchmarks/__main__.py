@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _render(page: Page, output: Path) -> None:
     """Writes the page, its pictures and its tables as JSON."""
     file = output / PAGE.name
-    if not file.exists():
+    if file != PAGE:
         shutil.copy(PAGE, file)
     file.write_text(page.renew(file.read_text("utf-8")), "utf-8")
     # Not made by the pictures where nothing was measured that has one.

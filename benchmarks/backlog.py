@@ -127,21 +127,21 @@ def _fill(testbed: Testbed, count: int) -> None:
     producer.close()
 
 
-def pause(testbed: Testbed) -> None:
-    """Pauses the interactive lane, as an operator would."""
-    asyncio.run(_set_lane(testbed.server.url, paused=True))
+def pause(testbed: Testbed, lane: Priority = Priority.INTERACTIVE) -> None:
+    """Pauses a lane, as an operator would."""
+    asyncio.run(_set_lane(testbed.server.url, lane, paused=True))
 
 
-def resume(testbed: Testbed) -> None:
-    """Resumes the interactive lane."""
-    asyncio.run(_set_lane(testbed.server.url, paused=False))
+def resume(testbed: Testbed, lane: Priority = Priority.INTERACTIVE) -> None:
+    """Resumes a lane."""
+    asyncio.run(_set_lane(testbed.server.url, lane, paused=False))
 
 
-async def _set_lane(redis_url: str, *, paused: bool) -> None:
+async def _set_lane(redis_url: str, lane: Priority, *, paused: bool) -> None:
     client = connect(redis_url)
     lanes = Lanes(client, Keys(NAMESPACE))
     if paused:
-        await lanes.pause(Priority.INTERACTIVE, "a benchmark", _PROBE_SECONDS)
+        await lanes.pause(lane, "a benchmark", _PROBE_SECONDS)
     else:
-        await lanes.resume(Priority.INTERACTIVE)
+        await lanes.resume(lane)
     await client.aclose()

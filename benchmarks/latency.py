@@ -12,13 +12,13 @@ from redis import Redis
 
 from benchmarks.contenders.node_queues import NodeProducer
 from benchmarks.errors import BenchmarkError
-from benchmarks.running import running
+from benchmarks.running import Running, running
 from benchmarks.statistics import percentile
 from benchmarks.testbed import open_testbed
 from worker.queue.ledger.streams import of_one_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from benchmarks.contenders.contender import Contender, Producer
     from benchmarks.plan import Plan
@@ -62,18 +62,41 @@ def measure(contender: Contender, count: int, cores: Cores) -> list[float]:
         running(testbed, contender) as at_work,
     ):
         at_work.warm_up(WARM_UP)
-        pauses = random.Random(1)
         with Listener(testbed.server.url, contender.stream) as listener:
-            sent: dict[str, float] = {}
-            for _ in range(count):
-                work = at_work.make(1)
-                time.sleep(pauses.uniform(0.5, 1.5) * MEAN_PAUSE_SECONDS)
-                sent[work[0]["id"]] = send(at_work.producer, work)
-            if not listener.wait(sent.keys(), PATIENCE_SECONDS):
-                raise BenchmarkError(
-                    f"{contender.name}: events are missing\n{testbed.last_lines()}"
-                )
-        return [(listener.heard[name] - begun) * 1000 for name, begun in sent.items()]
+            return one_by_one(at_work, listener, count)
+
+
+def one_by_one(at_work: Running, listener: Listener, count: int) -> list[float]:
+    """Returns the latency in milliseconds of each of so many commands, at random spacing.
+
+    Raises:
+        BenchmarkError: an event did not come.
+    """
+    pauses = random.Random(1)
+    sent: dict[str, float] = {}
+    for _ in range(count):
+        work = at_work.make(1)
+        time.sleep(pauses.uniform(0.5, 1.5) * MEAN_PAUSE_SECONDS)
+        sent[work[0]["id"]] = send(at_work.producer, work)
+    return heard(at_work, listener, sent)
+
+
+def heard(at_work: Running, listener: Listener, sent: Mapping[str, float]) -> list[float]:
+    """Returns after how many milliseconds the end of each command was heard, once all were.
+
+    Args:
+        at_work: whose commands.
+        listener: of the stream of its events.
+        sent: when each command was sent, by the monotonic clock.
+
+    Raises:
+        BenchmarkError: an event did not come.
+    """
+    if not listener.wait(sent.keys(), PATIENCE_SECONDS):
+        raise BenchmarkError(
+            f"{at_work.contender.name}: events are missing\n{at_work.testbed.last_lines()}"
+        )
+    return [(listener.heard[name] - begun) * 1000 for name, begun in sent.items()]
 
 
 def send(producer: Producer, work: Sequence[Message]) -> float:

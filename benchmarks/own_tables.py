@@ -26,6 +26,15 @@ _BACKLOG: Final = (
     Column("memory_bytes", "worker", megabytes()),
     Column("redis_memory_bytes", "Redis", megabytes()),
 )
+_INTERACTIVE: Final = (
+    Column("bulk", "bulk commands that are due"),
+    Column("bulk_per_second", "bulk commands/s", number()),
+    Column("commands", "interactive ones", number()),
+    Column("p50_ms", "p50", number(0, " ms")),
+    Column("p99_ms", "p99", number(0, " ms")),
+    Column("p99_ms", "p99, lowest – highest", spread()),
+    Column("most_ms", "longest", number(0, " ms")),
+)
 _FOOTPRINT: Final = (
     Column("does", "a command that"),
     Column("bytes", "takes", number(0, " B")),
@@ -76,6 +85,23 @@ def backlog(records: Records) -> Table:
         for record in records
     ]
     return Table(_BACKLOG, rows)
+
+
+def interactive(records: Records) -> Table:
+    """Returns how long interactive commands take while the bulk lane rests, and while it runs."""
+    words = {"waits": "wait, for their lane is paused", "runs": "are worked off"}
+    figures = ("p50_ms", "p99_ms")
+    rows = [
+        {
+            "bulk": f"{rounds[0]['backlog']:,} {words[way]}",
+            "bulk_per_second": summary(rounds, "bulk_per_second") if way == "runs" else None,
+            "commands": sum(record["commands"] for record in rounds),
+            **{figure: summary(rounds, figure) for figure in figures},
+            "most_ms": max(record["most_ms"] for record in rounds),
+        }
+        for way, rounds in _by_way(records).items()
+    ]
+    return Table(_INTERACTIVE, rows)
 
 
 def footprint(records: Records) -> Table:

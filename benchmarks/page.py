@@ -73,12 +73,15 @@ class Page:
             "throughput-500ms": tables.throughput,
             "tls": tables.throughput,
             "latency": tables.latency,
+            "cold": tables.cold,
+            "paced": tables.paced,
             "killed": tables.killed,
         }
         self._tables: dict[str, Callable[[Records], Table]] = {
             **{name: self._with_titles(make) for name, make in compared.items()},
             "intake": own_tables.intake,
             "backlog": own_tables.backlog,
+            "interactive": own_tables.interactive,
             "footprint": own_tables.footprint,
             "images": own_tables.images,
             "gateway": own_tables.gateway,

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import (
     backlog,
+    cold,
     crash_recovery,
     endurance,
     footprint,
     gateway,
     images,
+    interactive,
     latency,
+    paced,
     throughput,
 )
 
@@ -42,9 +45,12 @@ SCENARIOS: Final = (
     Scenario("throughput-500ms", throughput.run_slow),
     Scenario("tls", throughput.run_tls),
     Scenario("latency", latency.run),
+    Scenario("paced", paced.run),
+    Scenario("cold", cold.run, long=True),
     Scenario("killed", crash_recovery.run),
     Scenario("intake", backlog.run_intake),
     Scenario("backlog", backlog.run),
+    Scenario("interactive", interactive.run),
     Scenario("footprint", footprint.run),
     Scenario("gateway", gateway.run),
     Scenario("images", images.run),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.statistics import Summary, ratio
+from benchmarks.statistics import Summary, percentile, ratio
 from benchmarks.table import Column, Row, Table, cpu_seconds, megabytes, number, spread, times
 
 if TYPE_CHECKING:
@@ -31,6 +31,25 @@ _LATENCY: Final = (
     Column("p50_ms", "p50", number(1, " ms")),
     Column("p99_ms", "p99", number(1, " ms")),
     Column("p50_ms", "p50, lowest – highest", spread(1)),
+    Column("p99_ms", "p99, lowest – highest", spread(1)),
+)
+_COLD: Final = (
+    _WHO,
+    Column("p50_at_rest_ms", "p50 at rest", number(1, " ms")),
+    Column("p50_ms", "p50 after a rest", number(1, " ms")),
+    Column("times_at_rest", "of that at rest", number(2, " ×")),
+    Column("most_ms", "longest", number(1, " ms")),
+    Column("commands", "commands", number()),
+    Column("rest_seconds", "rest", number(0, " s")),
+)
+_PACED: Final = (
+    _WHO,
+    Column("per_second", "commands/s", number()),
+    Column("cpu_seconds_per_1000", "CPU s per 1,000", cpu_seconds),
+    Column("times_the_cpu", "trainmaster takes", times),
+    Column("redis_cpu_seconds_per_1000", "Redis' CPU s per 1,000", cpu_seconds),
+    Column("p50_ms", "p50", number(1, " ms")),
+    Column("p99_ms", "p99", number(1, " ms")),
     Column("p99_ms", "p99, lowest – highest", spread(1)),
 )
 _KILLED: Final = (
@@ -110,6 +129,48 @@ def latency(records: Records, titles: Mapping[str, str]) -> Table:
         for name, rounds in by_contender(records).items()
     ]
     return Table(_LATENCY, sorted(rows, key=lambda row: row["p50_ms"].median))
+
+
+def cold(records: Records, titles: Mapping[str, str]) -> Table:
+    """Returns how long the first command after a rest takes, all rounds together."""
+    rows = []
+    for name, rounds in by_contender(records).items():
+        after, before = (
+            percentile([each for record in rounds for each in record[figure]], 0.50)
+            for figure in ("milliseconds", "at_rest_milliseconds")
+        )
+        rows.append({
+            **_named(name, titles),
+            "p50_at_rest_ms": before,
+            "p50_ms": after,
+            "times_at_rest": after / before,
+            "most_ms": max(max(record["milliseconds"]) for record in rounds),
+            "commands": sum(len(record["milliseconds"]) for record in rounds),
+            "rest_seconds": rounds[0]["rest_seconds"],
+        })
+    return Table(_COLD, sorted(rows, key=lambda row: row["p50_ms"]))
+
+
+def paced(records: Records, titles: Mapping[str, str]) -> Table:
+    """Returns what a steady load costs, least first."""
+    found = by_contender(records)
+    ours = found.get(OURS, [])
+    rows = [
+        {
+            **_named(name, titles),
+            **_summaries(
+                rounds,
+                "per_second",
+                "cpu_seconds_per_1000",
+                "redis_cpu_seconds_per_1000",
+                "p50_ms",
+                "p99_ms",
+            ),
+            "times_the_cpu": _times(ours, rounds, "cpu_seconds_per_1000"),
+        }
+        for name, rounds in found.items()
+    ]
+    return Table(_PACED, sorted(rows, key=lambda row: row["cpu_seconds_per_1000"].median))
 
 
 def killed(records: Records, titles: Mapping[str, str]) -> Table:
