@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from worker.queue.ledger.replay import Edit, Refusal
 
 MAX_NAMED: Final = 1000
+# Of one request, so that it takes seconds and no memory to speak of.
+MOST_AT_A_TIME: Final = 10_000
 REPLAYED: Final = "replayed"
 _REJECTIONS: Final = frozenset(code for code in ErrorCode if code.fate == "rejected")
 
@@ -48,12 +50,16 @@ class LetterChoice:
     names: frozenset[str] | None = None
 
     async def find(self, gateway: Gateway, caller: Caller) -> AsyncIterator[DeadLetter]:
-        """Yields those that the caller may know of, oldest first."""
-        letters = DeadLetters(gateway.redis, gateway.keys).list(
+        """Yields those that the caller may know of and that died before now, oldest first."""
+        store = DeadLetters(gateway.redis, gateway.keys)
+        # What is sent again may die again at once: it is not met once more.
+        now_ms = int(await store.now() * 1000)
+        until_ms = milliseconds(self.until)
+        letters = store.list(
             reason=self.reason,
             command_type=self.command_type,
             since_ms=milliseconds(self.since),
-            before=milliseconds(self.until),
+            before=now_ms + 1 if until_ms is None else min(until_ms, now_ms + 1),
         )
         async for letter in letters:
             if caller.sees(letter.type) and self._fits(letter):
@@ -110,17 +116,23 @@ async def replay_letter(
 async def replay_all(
     gateway: Gateway, caller: Caller, choice: LetterChoice, edit: Edit, *, dry_run: bool
 ) -> BulkAnswer:
-    """Sends the commands of all letters of a choice again, or tells what that would come to.
+    """Sends the commands of letters of a choice again, or tells what that would come to.
 
     What may have been done is left out, unless the choice names it.
     """
-    found = [letter.key async for letter in choice.find(gateway, caller)]
     letters = DeadLetters(gateway.redis, gateway.keys)
     outcomes: Counter[str] = Counter()
     ids: list[str] = []
-    for key in found:
-        letter = await letters.get(key)
-        if letter is None or letter.key != key:
+    matched, more = 0, False
+    # Those that are refused stay, and must not keep others from their turn.
+    async for found in choice.find(gateway, caller):
+        if outcomes[REPLAYED] >= MOST_AT_A_TIME:
+            more = True
+            break
+        matched += 1
+        # It was read with many others; somebody else may have sent it again since.
+        letter = await letters.get(found.key)
+        if letter is None or letter.key != found.key:
             outcomes["gone"] += 1
             continue
         if len(ids) < MAX_NAMED:
@@ -137,10 +149,11 @@ async def replay_all(
             outcomes[REPLAYED if sent else _code_of(outcome)] += 1
     return BulkAnswer(
         dry_run=dry_run,
-        matched=len(found),
+        matched=matched,
         done=0 if dry_run else outcomes[REPLAYED],
         outcomes=+outcomes,
         ids=ids,
+        more=more,
     )
 
 

@@ -154,3 +154,8 @@ class BulkAnswer(BaseModel):
         "state; of a replay: what it would come to, `replayed` or the code of a refusal."
     )
     ids: list[str] = Field(description="The first thousand that matched.")
+    more: bool = Field(
+        False,
+        description="Whether others fit too: one act is for ten thousand at most. Send the same "
+        "again until this is false.",
+    )

@@ -10,6 +10,8 @@ import pytest
 
 from schemas.enums import Priority
 from tests.integration.ledger_acts import MODEL_UUID, new_command
+from worker.gateway import letters
+from worker.gateway.routes import bulk, dead_letters
 from worker.gateway.tokens import Scope
 from worker.queue.ledger.models import RowState
 from worker.queue.ledger.queries import LedgerReader
@@ -94,6 +96,42 @@ async def test_every_one_of_many_is_cancelled(
     done = gateway.http.post(CANCEL, json={"type": "get_model", "dry_run": False}).json()
     assert (done["matched"], done["done"], len(done["ids"])) == (1500, 1500, 1000)
     assert await redis.zcard(ledger.keys.due_interactive) == 0
+
+
+async def test_one_cancellation_is_for_so_many_and_says_whether_others_fit(
+    gateway: GatewayServer, redis: Redis, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "MOST_AT_A_TIME", 4)
+    await accept_all(redis, ledger)
+    dry = gateway.http.post(CANCEL, json={"all": True}).json()
+    assert (dry["matched"], dry["more"]) == (4, True)
+    told = []
+    for _ in range(3):
+        done = gateway.http.post(CANCEL, json={"all": True, "dry_run": False}).json()
+        told.append((done["done"], done["more"]))
+    assert told == [(4, True), (4, True), (2, False)]
+    assert await states(redis, ledger.keys) == {"cancelled": 10}
+
+
+def test_one_replay_or_purge_is_for_so_many_and_what_is_refused_keeps_no_other_waiting(
+    gateway: GatewayServer, bury: Bury, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(letters, "MOST_AT_A_TIME", 4)
+    monkeypatch.setattr(dead_letters, "MOST_AT_A_TIME", 4)
+    for number in range(6):
+        bury(f"doubtful-{number}", code="outcome_unknown", at_ms=1000 + number)
+    for number in range(6):
+        bury(f"id-{number}", at_ms=2000 + number)
+    told = []
+    for _ in range(2):
+        done = gateway.http.post(REPLAY, json={"state": "failed", "dry_run": False}).json()
+        told.append((done["matched"], done["done"], done["more"]))
+    assert told == [(10, 4, True), (8, 2, False)]
+    told = []
+    for _ in range(2):
+        done = gateway.http.post("/v1/dead-letters/purge", json={"all": True, "dry_run": False})
+        told.append((done.json()["matched"], done.json()["done"], done.json()["more"]))
+    assert told == [(4, 4, True), (2, 2, False)]
 
 
 @pytest.mark.parametrize(

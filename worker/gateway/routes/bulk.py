@@ -11,7 +11,13 @@ from fastapi import APIRouter, Depends
 from worker.gateway.access import Caller, Operates
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import documented, json_body
-from worker.gateway.letters import MAX_NAMED, LetterChoice, correlation_id_of, replay_all
+from worker.gateway.letters import (
+    MAX_NAMED,
+    MOST_AT_A_TIME,
+    LetterChoice,
+    correlation_id_of,
+    replay_all,
+)
 from worker.gateway.models import BulkAnswer, BulkBody
 from worker.gateway.problems import ProblemError, no_filter
 from worker.queue.ledger.cancellation import CancelStatus, cancel
@@ -38,14 +44,20 @@ BodyOf = Annotated[BulkBody, Depends(json_body(BulkBody))]
 
 @router.post("/cancel", openapi_extra=documented(BulkBody))
 async def cancel_commands(gateway: GatewayOf, caller: Operates, body: BodyOf) -> BulkAnswer:
-    """Cancels all commands that fit and have not ended; a dry run unless `dry_run` is false.
+    """Cancels commands that fit and have not ended; a dry run unless `dry_run` is false.
+
+    So many at a time as `more` says: send the same again until it is false.
 
     What was done at the API stays. Commands that no worker has read yet are not among them.
     """
     _check(body, _OPEN)
     found: dict[str, str] = {}
+    more = False
     async for row in _open_commands(gateway, caller, body):
         # One that moves while all are read comes twice.
+        if row.id not in found and len(found) >= MOST_AT_A_TIME:
+            more = True
+            break
         found[row.id] = row.state
     if body.dry_run:
         outcomes = Counter(found.values())
@@ -57,12 +69,13 @@ async def cancel_commands(gateway: GatewayOf, caller: Operates, body: BodyOf) ->
         done=0 if body.dry_run else sum(outcomes[status] for status in _DONE),
         outcomes=outcomes,
         ids=list(found)[:MAX_NAMED],
+        more=more,
     )
 
 
 @router.post("/replay", openapi_extra=documented(BulkBody))
 async def replay_commands(gateway: GatewayOf, caller: Operates, body: BodyOf) -> BulkAnswer:
-    """Sends again all commands that failed or were rejected and fit; a dry run unless told not to.
+    """Sends again commands that failed or were rejected and fit; a dry run unless told not to.
 
     They are those that have a dead letter. What would be rejected again stays, and so does what
     may have been done (`outcome_unknown`), unless `ids` name it.

@@ -17,6 +17,7 @@ from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import documented, json_body
 from worker.gateway.letters import (
     MAX_NAMED,
+    MOST_AT_A_TIME,
     LetterChoice,
     milliseconds,
     replay_all,
@@ -295,7 +296,11 @@ async def purge_dead_letters(
     """Deletes many dead letters for good; a dry run unless `dry_run` is false."""
     keys: list[str] = []
     ids: list[str] = []
+    more = False
     async for letter in body.choice().find(gateway, caller):
+        if len(keys) >= MOST_AT_A_TIME:
+            more = True
+            break
         keys.append(letter.key)
         if len(ids) < MAX_NAMED:
             ids.append(letter.command_id)
@@ -306,7 +311,12 @@ async def purge_dead_letters(
             purged += await letters.purge(keys[start : start + MAX_PAGE])
     outcomes = {"purged": len(keys) if body.dry_run else purged}
     return BulkAnswer(
-        dry_run=body.dry_run, matched=len(keys), done=purged, outcomes=outcomes, ids=ids
+        dry_run=body.dry_run,
+        matched=len(keys),
+        done=purged,
+        outcomes=outcomes,
+        ids=ids,
+        more=more,
     )
 
 
