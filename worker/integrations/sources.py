@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _MAX_TOLERANCE_SECONDS: Final = 86_400
 _PLACEHOLDER: Final = re.compile(r"\{([a-z]*)\}")
+_PAIR: Final = re.compile(r"\s*([A-Za-z0-9_.-]{1,50})=\{(signature|timestamp|id)\}\s*")
 
 HeaderName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$", to_lower=True)
@@ -96,6 +97,11 @@ class HmacSource(Source):
     scheme: Literal["hmac"]
     secrets: SigningSecrets = Field(description="One secret, or two while one replaces the other.")
     header: HeaderName = Field(description="The header with the signature.")
+    header_format: Annotated[str, StringConstraints(max_length=1000)] | None = Field(
+        None,
+        description="Where the header holds more than the signature: its pairs, like "
+        "`t={timestamp},v1={signature}`; there may be {id} too, and `;` between them.",
+    )
     algorithm: Literal["sha256", "sha384", "sha512", "sha1"] = Field(
         "sha256", description="The hash of the HMAC."
     )
@@ -120,6 +126,10 @@ class HmacSource(Source):
         """Yields what is wrong with the source, seen as a whole, but for its rules."""
         used = _PLACEHOLDER.findall(self.signed)
         named = {"timestamp": self.timestamp_header, "id": self.id_header}
+        if self.header_format is not None:
+            yield from self._problems_of_format(named)
+        in_header = set(self.pairs.values()) - {"signature"}
+        named |= dict.fromkeys(in_header, self.header)
         if used.count("body") != 1:
             yield Problem(
                 path="signed", message="must hold {body} once: what is not signed is open"
@@ -132,11 +142,44 @@ class HmacSource(Source):
                 yield Problem(
                     path=f"{name}_header", message=f"is required: signed holds {{{name}}}"
                 )
-        if self.timestamp_header is not None and "timestamp" not in used:
+        if named["timestamp"] is not None and "timestamp" not in used:
+            path = "timestamp_header" if self.timestamp_header is not None else "header_format"
             told = "names a time that is not signed: add {timestamp} to signed, or remove it"
-            yield Problem(path="timestamp_header", message=told)
+            yield Problem(path=path, message=told)
         if self.on_header is not None and self.on_field is not None:
             yield Problem(path="on_field", message="set on_header or on_field, not both")
+
+    @property
+    def pairs(self) -> dict[str, str]:
+        """What each name in the header holds, where `header_format` says so."""
+        found = (_PAIR.fullmatch(each) for each in self._parts())
+        return {each[1]: each[2] for each in found if each is not None}
+
+    @property
+    def separator(self) -> str:
+        """What stands between the pairs of the header."""
+        return ";" if ";" in (self.header_format or "") else ","
+
+    def _parts(self) -> list[str]:
+        return [] if self.header_format is None else self.header_format.split(self.separator)
+
+    def _problems_of_format(self, named: dict[str, str | None]) -> Iterator[Problem]:
+        held = list(self.pairs.values())
+        if len(held) != len(self._parts()) or len(set(held)) != len(held):
+            told = (
+                "must be pairs like t={timestamp},v1={signature}, each name and each of "
+                "{signature}, {timestamp} and {id} once"
+            )
+            yield Problem(path="header_format", message=told)
+        elif "signature" not in held:
+            yield Problem(path="header_format", message="must hold {signature}")
+        for name in held:
+            if named.get(name) is not None:
+                told = f"names what header_format holds already: {{{name}}}; remove one"
+                yield Problem(path=f"{name}_header", message=told)
+        if self.prefix:
+            told = "is for a header that holds the signature alone: remove it"
+            yield Problem(path="prefix", message=told)
 
 
 class EventsSource(Source):

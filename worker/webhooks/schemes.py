@@ -41,6 +41,8 @@ _ENCORD_EVENTS: Final = frozenset({
 _ENCORD_SPELLINGS: Final = {"task_sumbitted_event": "task_submitted_event"}
 # Of 25 MB that were nothing but empty lists, the values took gigabytes.
 MAX_BODY_VALUES: Final = 2_000_000
+# While a sender rotates its secret it sends two.
+_MOST_SIGNATURES: Final = 8
 _FORM: Final = b"application/x-www-form-urlencoded"
 
 
@@ -183,7 +185,7 @@ def _verify_encord(source: EncordSource, headers: _Headers, body: bytes, now: fl
     timestamp = headers.need("x-encord-timestamp")
     _check_time(timestamp, source.tolerance_seconds, now)
     signed = timestamp + b"." + body
-    _check_any(signature, (_hex(secret, signed, "sha256") for secret in source.secrets))
+    _check_any([signature], [_hex(secret, signed, "sha256") for secret in source.secrets])
     parsed, problem = _read_json(body)
     if parsed is None:
         return Verified(_digest(body), None, None, problem)
@@ -232,7 +234,7 @@ def _verify_standard(
 
 def _verify_github(source: GithubSource, headers: _Headers, body: bytes) -> Verified:
     signature = headers.need("x-hub-signature-256")
-    _check_any(signature, (b"sha256=" + _hex(each, body, "sha256") for each in source.secrets))
+    _check_any([signature], [b"sha256=" + _hex(each, body, "sha256") for each in source.secrets])
     event_type = headers.get("x-github-event")
     parsed, problem = _read_form(body) if _is_form(headers) else _read_json(body)
     # X-GitHub-Delivery is not signed: whoever replays a delivery could write another one.
@@ -247,19 +249,23 @@ def _is_form(headers: _Headers) -> bool:
 
 
 def _verify_hmac(source: HmacSource, headers: _Headers, body: bytes, now: float) -> Verified:
-    signature = headers.need(source.header)
-    values = {"body": body}
+    header = headers.need(source.header)
+    signatures: list[bytes] = [header]
+    values: dict[str, bytes] = {}
+    if source.header_format is not None:
+        signatures, values = _read_pairs(source, header)
+    values["body"] = body
     if source.timestamp_header is not None:
         values["timestamp"] = headers.need(source.timestamp_header)
+    if "timestamp" in values:
         _check_time(values["timestamp"], source.tolerance_seconds, now)
     if source.id_header is not None:
         values["id"] = headers.need(source.id_header)
     signed = _fill(source.signed, values)
     prefix = source.prefix.encode()
     write = _hex if source.encoding == "hex" else _base64
-    _check_any(
-        signature, (prefix + write(each, signed, source.algorithm) for each in source.secrets)
-    )
+    expected = [prefix + write(each, signed, source.algorithm) for each in source.secrets]
+    _check_any(signatures, expected)
     parsed, problem = _read_json(body)
     event_type = _event_type(source, headers, parsed)
     if "{id}" in source.signed:
@@ -267,6 +273,31 @@ def _verify_hmac(source: HmacSource, headers: _Headers, body: bytes, now: float)
     else:
         delivery_id = _digest(signed)
     return Verified(delivery_id, event_type, parsed, problem)
+
+
+def _read_pairs(source: HmacSource, header: bytes) -> tuple[list[bytes], dict[str, bytes]]:
+    """Returns the signatures in a header, and what else `header_format` says that it holds.
+
+    Pairs of other names are passed over: senders add signatures of new versions.
+
+    Raises:
+        RefusedDeliveryError: a pair is missing, or there more than once where one can be meant.
+    """
+    pairs = source.pairs
+    found: dict[str, list[bytes]] = {held: [] for held in pairs.values()}
+    for each in header.split(source.separator.encode()):
+        name, _, value = each.strip(b" \t").partition(b"=")
+        held = pairs.get(name.decode("latin-1"))
+        if held is not None and value:
+            found[held].append(value)
+    signatures = found.pop("signature")
+    if not 0 < len(signatures) <= _MOST_SIGNATURES:
+        raise RefusedDeliveryError(f"the header {source.header} has {len(signatures)} signatures")
+    for held, values in found.items():
+        if len(values) != 1:
+            told = f"the header {source.header} has {len(values)} values for the {held}"
+            raise RefusedDeliveryError(told)
+    return signatures, {held: values[0] for held, values in found.items()}
 
 
 def _fill(template: str, values: dict[str, bytes]) -> bytes:
@@ -294,9 +325,10 @@ def _check_time(timestamp: bytes, tolerance_seconds: float, now: float) -> None:
         raise RefusedDeliveryError(f"it was signed {told}, {tolerance_seconds:g} s are tolerated")
 
 
-def _check_any(signature: bytes, expected: Iterable[bytes]) -> None:
+def _check_any(given: Sequence[bytes], expected: Sequence[bytes]) -> None:
     # No early end: how long it takes tells nothing of which one holds.
-    if not sum(hmac.compare_digest(each, signature) for each in expected):
+    holding = sum(hmac.compare_digest(each, other) for each in expected for other in given)
+    if not holding:
         raise RefusedDeliveryError("the signature does not hold: another secret, or another body")
 
 

@@ -248,6 +248,29 @@ secrets = [{ env = "SECRET" }]
         ('header = "X"\nsigned = "{timestamp}.{body}"', "timestamp_header", "is required"),
         ('header = "X"\nsigned = "{id}.{body}"', "id_header", "is required"),
         ('header = "X"\ntimestamp_header = "T"', "timestamp_header", "that is not signed"),
+        ('header = "X"\nheader_format = "{signature}"', "header_format", "must be pairs"),
+        ('header = "X"\nheader_format = "a={signature},a={id}"', "header_format", "each name"),
+        (
+            'header = "X"\nsigned = "{id}{body}"\nheader_format = "i={id}"',
+            "header_format",
+            "must hold {signature}",
+        ),
+        (
+            'header = "X"\nheader_format = "t={timestamp},v1={signature}"',
+            "header_format",
+            "that is not signed",
+        ),
+        (
+            'header = "X"\nheader_format = "i={id},v1={signature}"\nid_header = "I"',
+            "id_header",
+            "remove one",
+        ),
+        (
+            'header = "X"\nheader_format = "v1={signature}"\nsigned = "{signature}{body}"',
+            "signed",
+            "{signature}; there is {body}",
+        ),
+        ('header = "X"\nheader_format = "v1={signature}"\nprefix = "v1="', "prefix", "remove it"),
         ('header = "X"\non_header = "T"\non_field = "a"', "on_field", "not both"),
     ],
 )

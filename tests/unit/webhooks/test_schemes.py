@@ -90,10 +90,12 @@ def envelope(**fields: Any) -> bytes:
     }).encode()
 
 
-def refusal(source: Source, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> str:
+def refusal(
+    source: Source, headers: Sequence[tuple[bytes, bytes]], body: bytes, now: float = NOW
+) -> str:
     """Why a delivery is refused, as our log has it."""
     with pytest.raises(RefusedDeliveryError) as refused:
-        verify(source, headers, body, NOW)
+        verify(source, headers, body, now)
     return refused.value.reason
 
 
@@ -412,7 +414,7 @@ def test_github_may_send_its_json_in_a_form_as_it_does_unless_told_otherwise() -
 # Any other sender.
 
 
-def other(**fields: Any) -> HmacSource:
+def other(secret: str = SECRET, **fields: Any) -> HmacSource:
     """A source of the scheme hmac."""
     given_fields = {
         "scheme": "hmac",
@@ -421,7 +423,7 @@ def other(**fields: Any) -> HmacSource:
         "secrets": [{"env": "SECRET"}],
         **fields,
     }
-    around = Surroundings({"SECRET": SECRET}, Path())
+    around = Surroundings({"SECRET": secret}, Path())
     found = HmacSource.model_validate(given_fields, context=around)
     assert list(found.problems()) == []
     return found
@@ -474,6 +476,78 @@ def test_an_id_that_is_not_signed_names_no_delivery() -> None:
         verify(source, [signature, (b"X-Id", name)], body, NOW).delivery_id for name in (b"1", b"2")
     }
     assert names == {f"sha256-{hashlib.sha256(body).hexdigest()}"}
+
+
+# By `openssl dgst -sha256 -hmac whsec_test_secret`, of what Stripe's page says that it signs.
+STRIPE_AT = 1_492_774_577
+STRIPE_BODY = b'{"id":"evt_test","type":"charge.succeeded"}'
+STRIPE_V1 = b"a20c03e4b5610ebe700b6165721191b3c53ed14fde1ad65a5371f189eae89927"
+# Source: https://docs.slack.dev/authentication/verifying-requests-from-slack
+SLACK_AT = 1_531_420_618
+SLACK_BODY = (
+    b"token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow"
+    b"&channel_id=G8PSS9T3V&channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner"
+    b"&command=%2Fwebhook-collect&text=&response_url=https%3A%2F%2Fhooks.slack.com%2Fcommands"
+    b"%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN"
+    b"&trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c"
+)
+SLACK_V0 = b"v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503"
+
+
+def stripe(separator: str = ",") -> HmacSource:
+    """A source whose header holds the time, too."""
+    return other(
+        header="Stripe-Signature",
+        header_format=f"t={{timestamp}}{separator}v1={{signature}}",
+        signed="{timestamp}.{body}",
+        on_field="type",
+        secret="whsec_test_secret",
+    )
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_header_may_hold_the_time_and_several_signatures(separator: str) -> None:
+    source = stripe(separator)
+    time_, v1, wrong = b"t=%d" % STRIPE_AT, b"v1=" + STRIPE_V1, b"v1=" + STRIPE_V1[::-1]
+    for pairs in (
+        [time_, v1],
+        [v1, time_],
+        [time_, wrong, v1, b"v0=abc"],
+        [time_ + b" ", b" " + v1],
+    ):
+        headers = [(b"Stripe-Signature", separator.encode().join(pairs))]
+        verified = verify(source, headers, STRIPE_BODY, STRIPE_AT + 10)
+        assert verified.event_type == "charge.succeeded"
+        assert "does not hold" in refusal(source, headers, STRIPE_BODY + b" ", STRIPE_AT)
+        assert "tolerated" in refusal(source, headers, STRIPE_BODY, STRIPE_AT + 301)
+    for pairs, said in (
+        ([time_], "0 signatures"),
+        ([v1], "0 values for the timestamp"),
+        ([time_, time_, v1], "2 values for the timestamp"),
+        ([time_, *[v1] * 9], "9 signatures"),
+        ([time_, wrong], "does not hold"),
+        ([time_, b"v0=" + STRIPE_V1], "0 signatures"),
+        ([b"t=%d" % (STRIPE_AT + 1), v1], "does not hold"),
+        ([b"t=", v1], "0 values for the timestamp"),
+    ):
+        headers = [(b"Stripe-Signature", separator.encode().join(pairs))]
+        assert said in refusal(source, headers, STRIPE_BODY, STRIPE_AT)
+
+
+def test_slacks_own_example_is_taken() -> None:
+    source = other(
+        header="X-Slack-Signature",
+        prefix="v0=",
+        signed="v0:{timestamp}:{body}",
+        timestamp_header="X-Slack-Request-Timestamp",
+        secret="8f742231b10e8888abcd99yyyzzz85a5",
+    )
+    headers = [
+        (b"X-Slack-Signature", SLACK_V0),
+        (b"X-Slack-Request-Timestamp", b"%d" % SLACK_AT),
+    ]
+    assert verify(source, headers, SLACK_BODY, SLACK_AT).delivery_id.startswith("sha256-")
+    assert "does not hold" in refusal(source, headers, SLACK_BODY[1:], SLACK_AT)
 
 
 def test_our_own_events_are_not_taken_over_http() -> None:
