@@ -82,9 +82,7 @@ def list_deliveries(
 
     async def look(redis: Redis) -> list[RecordedDelivery]:
         found = []
-        async for each in _deliveries(redis, ledger).newest():
-            if source is not None and each.delivery.source != source:
-                continue
+        async for each in _deliveries(redis, ledger).newest(source):
             if outcome is not None and outcome not in summary(each.outcomes).split(", "):
                 continue
             found.append(each)

@@ -38,6 +38,10 @@ PACKAGE: Final = "worker.webhooks"
 MOST_IN_WINDOW: Final = 1_000
 MOST_WINDOW_BYTES: Final = 4 * 1024 * 1024
 _PAGE: Final = 200
+# What a list shows of a delivery: all but its headers and its body.
+_HEAD: Final = (b"source", b"id", b"type", b"received_at", b"outcome", b"windows")
+_WITHOUT_BODY: Final = {b"headers": b"{}", b"body": b""}
+_END: Final = b"window:"
 
 
 class RuleResult(StrEnum):
@@ -295,10 +299,53 @@ class Deliveries:
         """Returns the delivery of this name, else those of this id, whichever source they have."""
         if found := await self.get(wanted):
             return [found]
-        return [each async for each in self.newest() if each.delivery.id == wanted]
+        found = []
+        async for names in self._names():
+            for name in names:
+                if name.partition("/")[2] == wanted and (delivery := await self.get(name)):
+                    found.append(delivery)
+        return found
 
-    async def newest(self) -> AsyncIterator[RecordedDelivery]:
-        """Yields what is kept, newest first."""
+    async def newest(self, source: str | None = None) -> AsyncIterator[RecordedDelivery]:
+        """Yields what is kept, newest first, without headers and bodies.
+
+        Args:
+            source: only the deliveries of this one.
+        """
+        async for names in self._names():
+            wanted = [name for name in names if source is None or name.partition("/")[0] == source]
+            for found in await self._heads(wanted):
+                yield found
+
+    async def _heads(self, names: Sequence[str]) -> list[RecordedDelivery]:
+        """Returns deliveries without headers and bodies, which may have 25 MB each."""
+        heads = await self._fields([(name, _HEAD) for name in names])
+        ends = await self._fields([
+            (name, [_END + each for each in head.get(b"windows", b"").splitlines()])
+            for name, head in zip(names, heads, strict=True)
+        ])
+        stored = (_WITHOUT_BODY | head | end for head, end in zip(heads, ends, strict=True))
+        return [found for each in stored if (found := _read(each))]
+
+    async def _fields(
+        self, wanted: Sequence[tuple[str, Sequence[bytes]]]
+    ) -> list[dict[bytes, bytes]]:
+        """Returns some fields of deliveries, as far as they are there."""
+        pipe = self._redis.pipeline(transaction=False)
+        for name, fields in wanted:
+            # Of no field at all Redis can't be asked.
+            pipe.hmget(delivery_key(self._keys, name), fields or _HEAD[:1])
+        return [
+            {
+                field: value
+                for field, value in zip(fields, values, strict=False)
+                if value is not None
+            }
+            for (_, fields), values in zip(wanted, await pipe.execute(), strict=True)
+        ]
+
+    async def _names(self) -> AsyncIterator[list[str]]:
+        """Yields the names of what is kept, newest first, in pages."""
         last: str | float = "+inf"
         skip = 0
         while True:
@@ -315,12 +362,7 @@ class Deliveries:
                     num=_PAGE,
                 ),
             )
-            pipe = self._redis.pipeline(transaction=False)
-            for name, _ in page:
-                pipe.hgetall(delivery_key(self._keys, name.decode()))
-            for stored in await pipe.execute():
-                if found := _read(stored):
-                    yield found
+            yield [name.decode(errors="replace") for name, _ in page]
             if len(page) < _PAGE:
                 return
             lowest = page[-1][1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +27,7 @@ from tests.integration.webhooks.posting import (
 from worker.queue.ledger.connection import connect
 from worker.webhooks.deliveries import Deliveries, RuleResult, delivery_name
 from worker.webhooks.keys import deliveries_key, delivery_key
+from worker.webhooks.windows import WindowCloser
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -250,4 +252,28 @@ async def test_deliveries_are_listed_newest_first_without_those_that_expired(
     times = [each.delivery.received_at_ms for each in found]
     assert times == sorted(times, reverse=True)
     assert [each.result for each in found[0].outcomes] == [RuleResult.SUBMITTED]
-    assert [each.delivery.id for each in await deliveries.find("uid-1")] == ["uid-1"]
+    (one,) = await deliveries.find("uid-1")
+    assert (one.delivery.id, bool(one.delivery.body)) == ("uid-1", True)
+
+
+async def test_a_list_of_deliveries_reads_no_bodies(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    deliveries = Deliveries(redis, keys, retention_seconds=600)
+    integrations = integrations_of(tmp_path, HEAD, WINDOWED)
+    receiver = receiver_of(redis, keys, integrations)
+    for number in range(20):
+        post = signed(submitted(f"uid-{number}", data=["x" * 200_000]))
+        await receiver.receive("encord", post.headers, post.body)
+    closer = WindowCloser(redis, keys, integrations.sources)
+    async with asyncio.timeout(60):
+        while not all([each.window_ends async for each in deliveries.newest()]):
+            await closer.close_due()
+            await asyncio.sleep(0.1)
+    before = (await redis.info("stats"))["total_net_output_bytes"]
+    found = [each async for each in deliveries.newest("encord")]
+    assert (await redis.info("stats"))["total_net_output_bytes"] - before < 200_000
+    assert len(found) == 20
+    assert not any(each.delivery.body or each.delivery.headers for each in found)
+    assert all(each.window_ends and each.command_ids for each in found)
+    assert [each async for each in deliveries.newest("other")] == []
