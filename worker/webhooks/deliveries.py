@@ -299,12 +299,12 @@ class Deliveries:
         """Returns the delivery of this name, else those of this id, whichever source they have."""
         if found := await self.get(wanted):
             return [found]
-        found = []
-        async for names in self._names():
-            for name in names:
-                if name.partition("/")[2] == wanted and (delivery := await self.get(name)):
-                    found.append(delivery)
-        return found
+        return [
+            delivery
+            async for names in self._names()
+            for name in names
+            if name.partition("/")[2] == wanted and (delivery := await self.get(name))
+        ]
 
     async def newest(self, source: str | None = None) -> AsyncIterator[RecordedDelivery]:
         """Yields what is kept, newest first, without headers and bodies.
