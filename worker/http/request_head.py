@@ -14,13 +14,15 @@ def write_head(lines: Sequence[str]) -> bytes:
     """Returns a head of these lines: the request line, and one for each header.
 
     Raises:
-        httpx.LocalProtocolError: a line holds what would make two of it, or is not ASCII.
+        httpx.LocalProtocolError: a line holds what would make two of it, NUL, or no ASCII.
     """
     head = "\r\n".join(lines)
     breaks = len(lines) - 1
     # Counted in all of it at once, for this is done for each request.
-    if head.count("\n") != breaks or head.count("\r") != breaks or not head.isascii():
-        raise httpx.LocalProtocolError("a header holds a line break, or is not ASCII")
+    if head.count("\n") != breaks or head.count("\r") != breaks:
+        raise httpx.LocalProtocolError("a header holds a line break")
+    if "\0" in head or not head.isascii():
+        raise httpx.LocalProtocolError("a header holds NUL, or is not ASCII")
     return head.encode("ascii") + b"\r\n\r\n"
 
 
@@ -35,5 +37,7 @@ def check_target(target: str) -> None:
     Raises:
         httpx.LocalProtocolError: it holds what can't stand in a request line.
     """
-    if " " in target or not target.isascii() or not target.isprintable():
-        raise httpx.LocalProtocolError("the target holds a blank or what is not printable ASCII")
+    if not target or " " in target or not target.isascii() or not target.isprintable():
+        raise httpx.LocalProtocolError(
+            "the target is empty, or holds a blank or what is not printable ASCII"
+        )

@@ -195,13 +195,15 @@ class ResponseReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Headers, and trailers after the body, which are left out."""
         if self.response is None:
-            self._headers.append((name.lower(), value))
+            # llhttp leaves the blanks behind a value to us.
+            self._headers.append((name.lower(), value.rstrip()))
 
     def on_headers_complete(self) -> None:
         """The head is whole; one of a status below 200 is followed by another."""
         status = self._parser.get_status_code()
         if self._silent_bytes > MAX_HEAD_BYTES and _size_of(self._headers) > MAX_HEAD_BYTES:
             self._failure = httpx.RemoteProtocolError("the head is too large")
+            return
         if self._is_complete or (status < 200 and status != 101):
             return
         response = self.response = Response(status, self._headers)
@@ -279,4 +281,5 @@ class ResponseReader:
 
 
 def _size_of(headers: list[tuple[bytes, bytes]]) -> int:
-    return sum(len(name) + len(value) for name, value in headers)
+    # Each has a colon, a blank and a line break, too.
+    return sum(len(name) + len(value) + 4 for name, value in headers)
