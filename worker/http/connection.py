@@ -79,14 +79,19 @@ class Connection(asyncio.Protocol):
 
     async def grows_silent(self) -> bool:
         """Tells the same once the loop has read what the socket held; if not, it is closed."""
-        for _ in range(_MOST_TURNS):
-            if self.is_closed or self._transport.is_closing():
-                break
-            await asyncio.sleep(0)
-            if self.is_silent():
-                return True
-        self.close()
-        return False
+        is_silent = False
+        try:
+            for _ in range(_MOST_TURNS):
+                if self.is_closed or self._transport.is_closing():
+                    break
+                await asyncio.sleep(0)
+                is_silent = self.is_silent()
+                if is_silent:
+                    break
+        finally:
+            if not is_silent:
+                self.close()
+        return is_silent
 
     async def exchange(
         self,
@@ -188,20 +193,18 @@ class Connection(asyncio.Protocol):
         """The connection stands."""
         self._transport = transport  # type: ignore[assignment] # of a stream, always
         self._stands = True
+        if self.is_closed:
+            self._transport.abort()
+
+    def eof_received(self) -> None:
+        """The server says no more; what it would still take is of no use."""
+        self._end_reply(None)
+        self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more comes."""
         self.is_closed = True
-        reader = self._reader
-        if reader is not None:
-            try:
-                response = reader.finish() if exc is None else None
-                if response is not None:
-                    self._complete(reader, response)
-                else:
-                    self._fail(httpx.ReadError(_loss(exc)))
-            except httpx.HTTPError as broken:
-                self._fail(broken)
+        self._end_reply(exc)
         self._ends(self)
 
     def data_received(self, data: bytes) -> None:
@@ -244,6 +247,18 @@ class Connection(asyncio.Protocol):
             await (asyncio.sleep(0) if self._blocked is None else self._blocked.wait())
         self._is_writing = False
         self.acts_at = min(self._loop.time() + self._read_seconds, self._ends_at)
+
+    def _end_reply(self, exc: Exception | None) -> None:
+        reader = self._reader
+        if reader is not None:
+            try:
+                response = reader.finish() if exc is None else None
+                if response is not None:
+                    self._complete(reader, response)
+                else:
+                    self._fail(httpx.ReadError(_loss(exc)))
+            except httpx.HTTPError as broken:
+                self._fail(broken)
 
     def _complete(self, reader: ResponseReader, response: Response) -> None:
         future, self._future = self._future, None

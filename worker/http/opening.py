@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
-from contextlib import suppress
 from dataclasses import dataclass
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, Final
@@ -90,7 +89,7 @@ class Dialer:
         self._tls = route.tls if url.scheme == "https" else None
         self._addresses: list[Any] = []
         self._known_until = 0.0
-        self._resolving: asyncio.Task[list[Any]] | None = None
+        self._resolving: asyncio.Task[None] | None = None
 
     async def open(self, make: Callable[[], Connection], seconds: float) -> Connection:
         """Returns an open connection.
@@ -123,9 +122,12 @@ class Dialer:
 
     async def _open(self, make: Callable[[], Connection]) -> Connection:
         addresses = await self._look_up()
-        connected = await aiohappyeyeballs.start_connection(
-            addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1, loop=self._loop
-        )
+        try:
+            connected = await aiohappyeyeballs.start_connection(
+                addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1, loop=self._loop
+            )
+        except RuntimeError as exc:  # uvloop's, of a descriptor that is still another's
+            raise httpx.ConnectError(str(exc)) from exc
         connection = make()
         try:
             await self._stand(connection, connected)
@@ -175,29 +177,27 @@ class Dialer:
         if self._loop.time() >= self._known_until:
             if self._resolving is None:
                 self._resolving = self._loop.create_task(self._resolve())
-                self._resolving.add_done_callback(self._note)
+                self._resolving.add_done_callback(self._forget)
             # Who gives up takes nothing from those who wait for the same name.
             await asyncio.shield(self._resolving)
         first, *others = self._addresses
         self._addresses = [*others, first]
         return self._addresses
 
-    async def _resolve(self) -> list[Any]:
+    async def _resolve(self) -> None:
         try:
-            return list(
-                await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-            )
-        except socket.gaierror as exc:
-            told = f"the name {self._host} can't be resolved: {exc.strerror}"
-            raise UnresolvedNameError(told) from exc
+            found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as exc:  # The latter for a part that is too long.
+            why = exc.strerror if isinstance(exc, socket.gaierror) else exc
+            raise UnresolvedNameError(f"the name {self._host} can't be resolved: {why}") from exc
+        self._addresses = list(found)
+        self._known_until = self._loop.time() + NAME_SECONDS
 
-    def _note(self, resolving: asyncio.Task[list[Any]]) -> None:
+    def _forget(self, resolving: asyncio.Task[None]) -> None:
         self._resolving = None
         # Of a failure all that waited are told, and whoever comes next asks anew.
-        with suppress(asyncio.CancelledError):
-            if resolving.exception() is None:
-                self._addresses = resolving.result()
-                self._known_until = self._loop.time() + NAME_SECONDS
+        if not resolving.cancelled():
+            resolving.exception()
 
 
 def _proxy_login(proxy: httpx.URL) -> list[tuple[str, str]]:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # One timer looks after all connections. It is as late as this, which no timeout minds.
 TICK_SECONDS: Final = 0.05
 
+_CLOSED: Final = "the pool was closed before the request"
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -71,6 +73,7 @@ class ConnectionPool:
         self._idle: list[Connection] = []
         self._connections: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     async def send(self, head: bytes, body: bytes, terms: Terms) -> Response:
         """Sends a request and returns its response.
@@ -93,20 +96,17 @@ class ConnectionPool:
             self._free -= 1
         else:
             await self._wait_for_permit(until)
-        is_repeatable = terms.is_repeatable
         try:
-            while True:
-                connection = await self._connect(timeouts.connect, until)
+            connection = await self._connect(timeouts.connect, until)
+            reader = ResponseReader(terms.limits, has_body=terms.has_body)
+            try:
+                response = await self._exchange(connection, head, body, reader, terms)
+            except httpx.ReadError as lost:
+                if not (terms.is_repeatable and connection.is_reused) or reader.has_begun:
+                    raise
+                connection = await self._connect_again(timeouts.connect, until, lost)
                 reader = ResponseReader(terms.limits, has_body=terms.has_body)
-                try:
-                    response = await self._exchange(connection, head, body, reader, terms)
-                    break
-                except httpx.ReadError:
-                    if not (is_repeatable and connection.is_reused) or reader.has_begun:
-                        raise
-                    # Others that were at rest may have ended with it.
-                    self._close_idle()
-                    is_repeatable = False
+                response = await self._exchange(connection, head, body, reader, terms)
         except BaseException:
             self._return_permit()
             raise
@@ -118,7 +118,8 @@ class ConnectionPool:
         return response
 
     async def aclose(self) -> None:
-        """Closes all connections."""
+        """Closes all connections; requests that are under way fail, and no other begins."""
+        self._is_closed = True
         self._dialer.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -128,7 +129,7 @@ class ConnectionPool:
         self._idle.clear()
         for waiter in self._waiters:
             if not waiter.done():
-                waiter.set_exception(httpx.PoolTimeout("the pool was closed"))
+                waiter.set_exception(NotWrittenError(_CLOSED))
         self._waiters.clear()
         # They end in the loop's next turn, and the loop may end before that.
         await asyncio.sleep(0)
@@ -151,15 +152,40 @@ class ConnectionPool:
 
     async def _connect(self, seconds: float, until: float) -> Connection:
         """Returns a connection on which nothing lies unread."""
+        self._check_open()
         while self._idle:
             connection = self._idle.pop()
             connection.acts_at = math.inf
             if connection.is_silent() or await connection.grows_silent():
                 return connection
         connection = await self._dialer.open(self._new, min(seconds, until - self._loop.time()))
+        try:
+            self._check_open()
+        except NotWrittenError:
+            connection.close()
+            raise
         if connection.is_silent() or await connection.grows_silent():
             return connection
         raise NotWrittenError("the connection ended, or brought bytes, before the request")
+
+    async def _connect_again(
+        self, seconds: float, until: float, lost: httpx.ReadError
+    ) -> Connection:
+        """Returns a new connection for what was sent once.
+
+        Raises:
+            httpx.ReadError: There is none; that the request was sent does not change by it.
+        """
+        # Others that were at rest may have ended with the one that did.
+        self._close_idle()
+        try:
+            return await self._connect(seconds, until)
+        except httpx.HTTPError as exc:
+            raise httpx.ReadError(f"{lost}; then, once more: {exc}") from exc
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise NotWrittenError(_CLOSED)
 
     def _new(self) -> Connection:
         connection = Connection(self._loop, self._give_back, self._connections.discard)

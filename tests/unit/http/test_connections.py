@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import TypeAdapter
 
 from tests.lying_server import LIE, Lie, LyingServer, answer, prediction
+from tests.unit.http.asking import settled
 from worker.backfill.web import fetch
 from worker.encord.api.client import MlModelsApi, _parse
 from worker.encord.api.signing import RequestSigner
@@ -69,28 +70,6 @@ CLOSING_LIES = [
     Lie(later=((0.01, MODEL),)),
     Lie(later=((0.01, b"\r\n"),)),
 ]
-
-
-async def settled(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Returns what a coroutine returns, once the loop has closed what was given up.
-
-    With TLS an end takes turns of both sides.
-    """
-    result = await coroutine
-    await asyncio.sleep(0.05)
-    return result
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """Runs a coroutine on one of the loops that workers have."""
-    factory = uvloop.new_event_loop if request.param == "uvloop" else None
-
-    def on_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(settled(coroutine))
-
-    return on_loop
 
 
 @pytest.fixture(params=["http", "https"])
