@@ -92,7 +92,8 @@ class SocketServer:
         while self._writers:
             writer = self._writers.pop()
             writer.transport.abort()
-            with suppress(Exception):
+            # A task that was cancelled while it waited for the same has cancelled that, too.
+            with suppress(Exception, asyncio.CancelledError):
                 await writer.wait_closed()
         for _ in range(3):
             await asyncio.sleep(0)
