@@ -35,6 +35,7 @@ from worker.errors import (
     SettingError,
 )
 from worker.files.downloads import Downloads
+from worker.http.client_certificate import ClientCertificate
 from worker.http.timeouts import Timeouts
 from worker.open_files import affordable_concurrency, needed_files, raise_limit
 from worker.queue.circuit_breaker import CircuitBreaker
@@ -447,7 +448,8 @@ def create_transport(settings: Settings, clock: ApiClock | None = None) -> Trans
     """Returns the transport to the API, with the settings' credentials.
 
     Raises:
-        SettingError: there are no credentials, or they can't be used.
+        SettingError: there are no credentials, or they can't be used; so with the client's
+            certificate, the authorities and the proxy.
     """
     return Transport(
         settings.encord_domain,
@@ -460,10 +462,16 @@ def create_transport(settings: Settings, clock: ApiClock | None = None) -> Trans
         ),
         connections=settings.concurrency + settings.long_poll_concurrency,
         proxy=environment_proxy(settings.encord_domain),
+        certificate=_client_certificate(settings),
         longest_wait_seconds=settings.retry_after_max_seconds,
         reply_limit_bytes=settings.reply_limit_bytes,
         clock=clock,
     )
+
+
+def _client_certificate(settings: Settings) -> ClientCertificate | None:
+    file = settings.client_certificate_file
+    return None if file is None else ClientCertificate(file, settings.client_key_file)
 
 
 def create_credentials(settings: Settings, clock: ApiClock | None = None) -> Credentials:

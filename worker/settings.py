@@ -171,6 +171,14 @@ class Settings(LedgerSettings):
     bearer_token: SecretStr | None = Field(
         None, description="A bearer token, instead of a key; it goes before one."
     )
+    client_certificate_file: HomePath | None = Field(
+        None,
+        description="Certificate in PEM format for an API, or a gateway before it, that asks for "
+        "one; its key may stand in the same file.",
+    )
+    client_key_file: HomePath | None = Field(
+        None, description="The key of that certificate, in PEM format, without a passphrase."
+    )
 
     data_roots: Annotated[tuple[Folder, ...], NoDecode, BeforeValidator(_split_paths)] = Field(
         (),
@@ -384,6 +392,15 @@ class Settings(LedgerSettings):
                     "{shortest} must be at most {longest}",
                     {"shortest": names[shortest], "longest": names[longest]},
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_client_key(self) -> Self:
+        if self.client_key_file is not None and self.client_certificate_file is None:
+            raise PydanticCustomError(
+                "client_key",
+                "TRAINMASTER_CLIENT_KEY_FILE is set, but not TRAINMASTER_CLIENT_CERTIFICATE_FILE",
+            )
         return self
 
 

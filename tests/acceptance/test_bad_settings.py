@@ -28,6 +28,8 @@ WRONG_TEXTS = {
     "ENCORD_SSH_KEY": "-----BEGIN s3cret-----",
     "TRAINMASTER_BEARER_TOKEN": "s3cret with blanks",
     "TRAINMASTER_DATA_ROOTS": "/nowhere/s3cret",
+    # Which file can't be read is told.
+    "TRAINMASTER_CLIENT_CERTIFICATE_FILE": "/nowhere/client.pem",
     "TRAINMASTER_RESULT_STORE": "s3cret://bucket/results",
 }
 # This is wrong only together with another setting.

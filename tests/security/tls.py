@@ -62,14 +62,16 @@ class Authority:
         (folder / name).write_bytes(self.file.read_bytes())
         return folder
 
-    def issue(self, folder: Path, *hosts: str) -> tuple[Path, Path]:
+    def issue(
+        self, folder: Path, *hosts: str, valid: timedelta = timedelta(hours=1)
+    ) -> tuple[Path, Path]:
         """Writes a certificate for hosts and its key; returns both files."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [_general_name(host) for host in hosts]
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hosts[0])])
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = (
-            _draft(subject, self._name, key.public_key())
+            _draft(subject, self._name, key.public_key(), valid)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(issuer, critical=False)
             .sign(self._key, hashes.SHA256())
@@ -88,10 +90,28 @@ class Authority:
         return folder / "certificate.pem", folder / "key.pem"
 
 
-def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Returns what a server shows of itself."""
+def server_context(
+    certificate: Path,
+    key: Path,
+    *,
+    version: ssl.TLSVersion | None = None,
+    asks_for: Path | None = None,
+) -> ssl.SSLContext:
+    """Returns what a server shows of itself.
+
+    Args:
+        certificate: its own.
+        key: of it.
+        version: the only one that it speaks; None for all.
+        asks_for: the authority whose certificates clients must show; None if they need none.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    if asks_for is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(asks_for)
     return context
 
 
@@ -103,7 +123,10 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _draft(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    valid: timedelta = timedelta(hours=1),
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -113,8 +136,8 @@ def _draft(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(hours=1))
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now + valid)
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import select
+import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,6 @@ import httpx
 from worker.http.failures import ExchangeTimeout
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
     from worker.http.response import Response, ResponseReader
@@ -294,4 +294,7 @@ class Connection(asyncio.Protocol):
 
 
 def _loss(exc: Exception | None) -> str:
-    return "it ended before the reply did" if exc is None else type(exc).__name__
+    if exc is None:
+        return "it ended before the reply did"
+    # TLS' own say what the server minds, such as the want of a certificate.
+    return str(exc) if isinstance(exc, ssl.SSLError) else type(exc).__name__

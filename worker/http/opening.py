@@ -38,13 +38,15 @@ class Route:
 
     Attributes:
         origin: Scheme, host and port.
-        tls: How servers are verified, the proxy too.
+        tls: How the server is verified, and what we show of ourselves.
         proxy: Whom we ask instead; a server over TLS is reached by its CONNECT.
+        proxy_tls: The same for the proxy, if it differs.
     """
 
     origin: httpx.URL
     tls: ssl.SSLContext
     proxy: httpx.URL | None = None
+    proxy_tls: ssl.SSLContext | None = None
 
     @property
     def is_tunnel(self) -> bool:
@@ -86,7 +88,8 @@ class Dialer:
         url = route.proxy or route.origin
         self._host = url.raw_host.decode("ascii").strip("[]")
         self._port = url.port or _PORTS[url.scheme]
-        self._tls = route.tls if url.scheme == "https" else None
+        tls = route.tls if route.proxy is None else route.proxy_tls or route.tls
+        self._tls = tls if url.scheme == "https" else None
         self._addresses: list[Any] = []
         self._known_until = 0.0
         self._resolving: asyncio.Task[None] | None = None

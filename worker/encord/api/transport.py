@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from worker.encord.api.signing import Credentials
+    from worker.http.client_certificate import ClientCertificate
     from worker.http.response import Response
 
 BASE_PATH = "/v2/public"
@@ -79,6 +80,7 @@ class Transport:
         timeouts: Timeouts | None = None,
         connections: int = 288,
         proxy: str | None = None,
+        certificate: ClientCertificate | None = None,
         user_agent: str = "trainmaster",
         longest_wait_seconds: float = LONGEST_RETRY_AFTER_SECONDS,
         reply_limit_bytes: int = REPLY_LIMIT_BYTES,
@@ -92,14 +94,15 @@ class Transport:
             timeouts: Defaults as `Timeouts` says.
             connections: Open at most; requests beyond wait for a free one.
             proxy: URL of a proxy; `environment_proxy` finds the usual one.
+            certificate: Shown to a server that asks for one; never to a proxy.
             user_agent: Who we say we are.
             longest_wait_seconds: A `Retry-After` that asks for more is cut to this.
             reply_limit_bytes: Of a reply's body, unpacked; a larger one is an error.
             clock: Sees the `Date` of replies; what signs reads it.
 
         Raises:
-            SettingError: The domain is not a URL that can be asked, or a file of authorities
-                can't be used.
+            SettingError: The domain is not a URL that can be asked, or a file of authorities or
+                the certificate can't be used.
         """
         origin = parse_domain(domain)
         prefix = origin.raw_path.decode().rstrip("/")
@@ -113,10 +116,14 @@ class Transport:
         self._reply_limit_bytes = reply_limit_bytes
         self._limits = BodyLimits(reply_limit_bytes, min(reply_limit_bytes, _MAX_FAILURE_BYTES))
         self._clock = clock or ApiClock()
+        tls = create_tls_context()
+        if certificate is not None:
+            certificate.show_in(tls)
         self._route = Route(
             httpx.URL(self._origin),
-            create_tls_context(),
+            tls,
             None if proxy is None else httpx.URL(proxy),
+            None if proxy is None or certificate is None else create_tls_context(),
         )
         self._pooled: ConnectionPool | None = None
         self._fresh: ConnectionPool | None = None
