@@ -7,6 +7,7 @@ import ipaddress
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 from fastapi import Request, Security
@@ -111,12 +112,13 @@ class Access:
         self._is_open = is_open
         self._checked_at = 0.0
 
-    async def caller(self, request: Request, secret: str | None, scope: Scope) -> Caller:
+    async def caller(self, request: Request, scope: Scope) -> Caller:
         """Returns who sends a request.
 
         Raises:
             ProblemError: nobody who may do this.
         """
+        secret = _secret_of(request)
         if secret is None:
             if not await self._needs_no_token():
                 raise _unauthorized("This needs a token: send Authorization: Bearer <token>.")
@@ -172,14 +174,12 @@ def needs(scope: Scope) -> Callable[..., Awaitable[Caller]]:
 
     async def caller(
         request: Request,
-        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+        # For the document alone, which names the scheme.
+        _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
     ) -> Caller:
-        access: Access = request.app.state.gateway.access
-        if credentials is None and "authorization" in request.headers:
-            raise _unauthorized("The header Authorization must be: Bearer <token>.")
-        secret = None if credentials is None else credentials.credentials
-        found = await access.caller(request, secret, scope)
-        await request.app.state.gateway.rates.take(request, found)
+        gateway = request.app.state.gateway
+        found: Caller = await gateway.access.caller(request, scope)
+        await gateway.rates.take(request, found)
         return found
 
     return caller
@@ -195,12 +195,29 @@ Reads = Annotated[Caller, _guard(Scope.READ)]
 Operates = Annotated[Caller, _guard(Scope.OPERATE)]
 
 
+@lru_cache(maxsize=64)  # each request names its host
 def is_loopback(host: str) -> bool:
     """Tells whether an address, as one would set it, is this machine's own."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _secret_of(request: Request) -> str | None:
+    """Returns the token that a request sends, None where it has no such header.
+
+    Raises:
+        ProblemError: the header is none of a token.
+    """
+    said = request.headers.get("authorization")
+    if said is None:
+        return None
+    scheme, _, secret = said.partition(" ")
+    secret = secret.strip()
+    if scheme.lower() != "bearer" or not secret:
+        raise _unauthorized("The header Authorization must be: Bearer <token>.")
+    return secret
 
 
 def _check_local(request: Request) -> None:
@@ -213,7 +230,7 @@ def _check_local(request: Request) -> None:
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site", "none")
-    own = f"{request.url.scheme}://{host}"
+    own = f"{request.scope['scheme']}://{host}"
     if not is_loopback(name) or origin not in {None, own} or site not in {"none", "same-origin"}:
         raise _forbidden(
             "Without a token the gateway answers programs on this machine only, by the address "

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from worker.gateway.bootstrap import create_gateway, read_integrations
 from worker.gateway.middleware import Hardening, RawPaths
 from worker.gateway.openapi import document_commands
-from worker.gateway.problems import add_handlers
+from worker.gateway.problems import ErrorResponses, add_handlers
 from worker.gateway.protocol import END_STREAMS
 from worker.gateway.routes import (
     backfills,
@@ -26,9 +26,12 @@ from worker.gateway.routes import (
     holds,
     webhooks,
 )
+from worker.gateway.submit_endpoint import SubmitEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from starlette.types import Receive, Scope, Send
 
     from worker.gateway_settings import GatewaySettings
 
@@ -61,6 +64,17 @@ DESCRIPTION: Final = (
 )
 
 
+class _App(FastAPI):
+    """FastAPI, with what goes ahead of it."""
+
+    def __init__(self, responses: ErrorResponses, **options: Any) -> None:
+        super().__init__(**options)
+        self._front = Hardening(SubmitEndpoint(super().__call__, self.state, responses))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._front(scope, receive, send)
+
+
 def create_app(settings: GatewaySettings) -> FastAPI:
     """Returns the application; Redis is first asked when it starts.
 
@@ -80,12 +94,14 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             await gateway.services.stop()
             await gateway.close()
 
-    app = FastAPI(
+    responses = ErrorResponses()
+    app = _App(
+        responses,
         title="trainmaster",
         version=version("trainmaster"),
         description=DESCRIPTION,
         lifespan=lifespan,
-        middleware=[Middleware(RawPaths), Middleware(Hardening)],
+        middleware=[Middleware(RawPaths)],
         docs_url=None,
         redoc_url=None,
         openapi_url=None,  # FastAPI's own would make the document in the loop
@@ -93,7 +109,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         openapi_tags=[{"name": name, "description": said} for name, said in TAGS.items()],
         generate_unique_id_function=lambda route: route.name,
     )
-    add_handlers(app)
+    add_handlers(app, responses)
     for module in ROUTES:
         app.include_router(module.router)
     document_commands(app)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 import jiter
-from starlette.requests import ClientDisconnect
 
 from schemas.json_text import encode_json, most_values
 from schemas.parsing import MAX_COMMAND_BYTES
@@ -148,18 +147,18 @@ async def read_parts(request: Request, bounds: Bounds) -> AsyncIterator[bytes]:
     if told.isdigit() and int(told) > bounds.most_bytes:
         raise _too_large(bounds)
     size = 0
-    stream = request.stream()
-    while True:
+    more_follows = True
+    while more_follows:
         try:
             async with asyncio.timeout(bounds.idle_seconds):
-                part = await anext(stream, None)
+                message = await request.receive()
         except TimeoutError:
             told = f"No part of the body came for {bounds.idle_seconds:g} s."
             raise _too_slow(told) from None
-        except ClientDisconnect:
-            raise ProblemError(400, "body_incomplete", "The body ended early.") from None
-        if part is None:
-            return
+        if message["type"] == "http.disconnect":
+            raise ProblemError(400, "body_incomplete", "The body ended early.")
+        part: bytes = message.get("body", b"")
+        more_follows = message.get("more_body", False)
         size += len(part)
         if size > bounds.most_bytes:
             raise _too_large(bounds)

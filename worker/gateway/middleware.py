@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from starlette.datastructures import Headers
-
 from worker.gateway.problems import ProblemError, problem_response
 
 if TYPE_CHECKING:
@@ -57,8 +55,8 @@ class Hardening:
             await self._app(scope, receive, send)
             return
         names = [name for name, _ in scope["headers"]]
-        if any(names.count(name) > 1 for name in self._ONCE):
-            doubled = next(name for name in self._ONCE if names.count(name) > 1)
+        doubled = next((name for name in self._ONCE if names.count(name) > 1), None)
+        if doubled is not None:
             error = ProblemError(
                 400, "doubled_header", f"The header {doubled.decode()} stands there twice."
             )
@@ -67,13 +65,11 @@ class Hardening:
 
         async def add(message: Message) -> None:
             if message["type"] == "http.response.start":
-                said = Headers(raw=message["headers"])
+                headers = message["headers"]
+                said = {name for name, _ in headers}
                 rates = scope.get("state", {}).get("rate_headers", {})
                 more = [*SECURITY_HEADERS, *((n.encode(), v.encode()) for n, v in rates.items())]
-                message["headers"] = [
-                    *message["headers"],
-                    *((n, v) for n, v in more if n.decode() not in said),
-                ]
+                message["headers"] = [*headers, *(each for each in more if each[0] not in said)]
             await send(message)
 
         await self._app(scope, receive, add)

@@ -180,14 +180,32 @@ def redis_away(error: BaseException | None = None) -> ProblemError:
     )
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Has every error of the app end in a problem."""
-    # While Redis is away every request says so.
-    redis_log = LimitedLog(log)
+class ErrorResponses:
+    """What a request is answered that ends with an error, whichever way it was routed."""
 
-    async def on_problem(_request: Request, exc: Exception) -> Response:
-        assert isinstance(exc, ProblemError)  # noqa: S101 - it is registered for these
-        return problem_response(exc)
+    def __init__(self) -> None:
+        # While Redis is away every request says so.
+        self._redis_log = LimitedLog(log)
+
+    def response_to(self, exc: Exception) -> Response:
+        """Returns the response to an error; what is none of a caller or of Redis is logged."""
+        if isinstance(exc, ProblemError):
+            return problem_response(exc)
+        if isinstance(exc, (RedisTroubleError, *PASSING_TROUBLE)):
+            cause = (exc.__cause__ or exc) if isinstance(exc, RedisTroubleError) else exc
+            said = refusal_of(cause) or type(cause).__name__
+            self._redis_log.warning("gateway.redis_unavailable", said, error=said)
+            return problem_response(redis_away(cause))
+        log.error("gateway.failed", exc_info=exc)
+        detail = "The gateway failed at this request; its log says how."
+        return problem_response(ProblemError(500, "internal_error", detail))
+
+
+def add_handlers(app: FastAPI, responses: ErrorResponses) -> None:
+    """Has every error of the app end in a problem."""
+
+    async def on_error(_request: Request, exc: Exception) -> Response:
+        return responses.response_to(exc)
 
     async def on_http(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)  # noqa: S101 - it is registered for these
@@ -209,23 +227,10 @@ def add_handlers(app: FastAPI) -> None:
         ]
         return problem_response(invalid_parameters(problems))
 
-    async def on_redis(_request: Request, exc: Exception) -> Response:
-        cause = (exc.__cause__ or exc) if isinstance(exc, RedisTroubleError) else exc
-        said = refusal_of(cause) or type(cause).__name__
-        redis_log.warning("gateway.redis_unavailable", said, error=said)
-        return problem_response(redis_away(cause))
-
-    async def on_defect(_request: Request, exc: Exception) -> Response:
-        log.error("gateway.failed", exc_info=exc)
-        detail = "The gateway failed at this request; its log says how."
-        return problem_response(ProblemError(500, "internal_error", detail))
-
-    app.add_exception_handler(ProblemError, on_problem)
-    app.add_exception_handler(Exception, on_defect)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_parameters)
-    for trouble in (RedisTroubleError, *PASSING_TROUBLE):
-        app.add_exception_handler(trouble, on_redis)
+    for error in (ProblemError, RedisTroubleError, *PASSING_TROUBLE, Exception):
+        app.add_exception_handler(error, on_error)
 
 
 def _methods_at(request: Request) -> list[str]:

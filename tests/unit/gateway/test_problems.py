@@ -6,12 +6,12 @@ import httpx
 import structlog
 from fastapi import FastAPI
 
-from worker.gateway.problems import add_handlers
+from worker.gateway.problems import ErrorResponses, add_handlers
 
 
 async def test_requests_while_redis_is_away_do_not_fill_the_log() -> None:
     app = FastAPI()
-    add_handlers(app)
+    add_handlers(app, ErrorResponses())
 
     @app.get("/")
     async def fail() -> None:
