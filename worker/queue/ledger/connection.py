@@ -10,6 +10,7 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, RedisError
 
 from worker.redis_address import RedisAddress
@@ -30,6 +31,9 @@ PASSING_TROUBLE = (RedisError, ConnectionError, TimeoutError)
 SOCKET_TIMEOUT_SECONDS = 10.0
 BLOCK_MILLISECONDS = 2_000
 
+
+# Below the high water mark of a transport, from which on a writer has to wait.
+_AT_ONCE_BYTES = 32_768
 
 # Above the most slots of a process, each of which makes one call at a time: the pool refuses
 # what is more, and a refused checkpoint would cost its run the lease. Only what is used is opened.
@@ -63,13 +67,42 @@ class _Packed(AbstractConnection):
     of Redis to redis-py; here it is one, so that it passes like any other loss.
     """
 
-    async def _send_packed_command(self, command: Iterable[bytes]) -> None:
-        writer = cast("asyncio.StreamWriter", self._writer)
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        """Writes what fits into the transport's buffer at once, for nothing waits there.
+
+        redis-py makes a task and a timer for each command, so that none waits for ever; they take
+        as long as packing, writing and reading it.
+        """
+        if not isinstance(command, list) or not self._takes_at_once(command, check_health):
+            await super().send_packed_command(command, check_health)
+            return
         try:
-            writer.writelines(command)
+            self._write(command)
+        except OSError as exc:
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(f"Error while writing to socket. {exc}") from exc
+
+    async def _send_packed_command(self, command: Iterable[bytes]) -> None:
+        self._write(command)
+        await cast("asyncio.StreamWriter", self._writer).drain()
+
+    def _write(self, command: Iterable[bytes]) -> None:
+        try:
+            cast("asyncio.StreamWriter", self._writer).writelines(command)
         except RuntimeError as exc:
             raise ConnectionResetError(errno.ECONNRESET, "the connection has closed") from exc
-        await writer.drain()
+
+    def _takes_at_once(self, command: list[bytes], check_health: bool) -> bool:
+        writer = self._writer
+        if writer is None or writer.transport.get_write_buffer_size():
+            return False
+        if check_health and self.health_check_interval:
+            now = asyncio.get_running_loop().time()
+            if now > self.next_health_check:
+                return False
+        return sum(map(len, command)) <= _AT_ONCE_BYTES
 
     async def can_read(self) -> bool:
         """Has the pool connect anew where the server has closed the connection, or bytes wait.
