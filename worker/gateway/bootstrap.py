@@ -11,7 +11,7 @@ from worker.gateway.limits import Backlog, RequestRates
 from worker.gateway.read_model.database import model_folder
 from worker.gateway.read_model.model import ReadModel
 from worker.gateway.services import Following, Services
-from worker.gateway.submission import Submitter
+from worker.gateway.submitter import Submitter
 from worker.gateway.tokens import Tokens
 from worker.integrations.file import Integrations, load_integrations
 from worker.queue.ledger.connection import connect

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from worker.gateway.limits import Backlog, RequestRates
     from worker.gateway.read_model.model import ReadModel
     from worker.gateway.services import Services
-    from worker.gateway.submission import Submitter
+    from worker.gateway.submitter import Submitter
     from worker.gateway_settings import GatewaySettings
     from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.queries import LedgerReader

@@ -21,7 +21,8 @@ from schemas.json_text import encode_json
 from tests.console import wait_until
 from tests.integration.intake_acts import GOOD, good, intake_of, running, until
 from worker.gateway import bodies
-from worker.gateway.submission import Submission, SubmitStatus, Submitter, prepare
+from worker.gateway.submission import Submission, SubmitStatus, prepare
+from worker.gateway.submitter import Submitter
 from worker.queue.ledger.queries import LedgerReader
 from worker.queue.ledger.streams import entries_between
 

@@ -440,7 +440,7 @@ async def _start(
     name = upload_name(command["id"], spooled, suffix)
     submission = _prepared(caller, command, Output(uploads).path(name))
     await store(spooled, uploads, name)
-    (status,) = await gateway.submitter.submit([submission])
+    status = await gateway.submitter.submit_one(submission)
     if status is SubmitStatus.CONFLICT:
         raise conflict(submission.command_id)
     location = _location(submission.command_id)

@@ -49,7 +49,8 @@ from worker.gateway.problems import (
     redis_away,
     status_of,
 )
-from worker.gateway.submission import PAGE, Submission, SubmitStatus, prepare
+from worker.gateway.submission import Submission, SubmitStatus, prepare
+from worker.gateway.submit_queue import PAGE
 from worker.integrations.patterns import Patterns
 from worker.queue.ledger.cancellation import CancelStatus, cancel
 from worker.queue.ledger.connection import PASSING_TROUBLE
@@ -318,7 +319,7 @@ async def _submit_one(gateway: Gateway, caller: Caller, raw: bytes, key: str | N
     except InvalidCommandError as exc:
         raise ProblemError(status_of(exc), exc.code, exc.message, problems=exc.problems) from None
     caller.check_command(submission.command)
-    (status,) = await gateway.submitter.submit([submission])
+    status = await gateway.submitter.submit_one(submission)
     if status is SubmitStatus.CONFLICT:
         raise conflict(submission.command_id)
     body = _accepted(submission, status)

@@ -6,15 +6,15 @@
 --       then for each command 6 values:
 --       stream (1 or 2), id, fingerprint, type, seconds that the id is remembered, 0 for one that
 --       nobody but the gateway knows, text
--- Returns for each command: 0 added, 1 known already, 2 known with another content, 3 its stream
---         takes no more; where it is the first that would be added, the script is refused whole
+-- Returns for each command: 0 added, 1 known already, 2 known with another content, or an error: why
+--         its stream takes no more
 --
 -- What the ledger knows of an id goes first; what it has not read yet is known by a key of its own,
 -- so that a conflict is told to who sends it and not only to who reads events.
 -- Rights: XADD 1  XADD 2  GET submitted:  SET submitted:
 local prefix = ARGV[1]
 redis.call('XLEN', KEYS[1]); redis.call('XLEN', KEYS[2])
-local statuses, any_added = {}, false
+local statuses = {}
 for i = 2, #ARGV, 6 do
   local stream, id, fingerprint = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
   local seconds = tonumber(ARGV[i + 4])
@@ -32,12 +32,10 @@ for i = 2, #ARGV, 6 do
   if not known then
     local added = redis.pcall('XADD', KEYS[stream], '*', 'command', ARGV[i + 5])
     if type(added) == 'table' then
-      if not any_added then return added end
-      status = 3
+      status = added
     elseif seconds > 0 then
       redis.call('SET', prefix .. 'submitted:' .. id, fingerprint .. ARGV[i + 3], 'EX', seconds)
     end
-    any_added = any_added or status == 0
   elseif known == fingerprint then
     status = 1
   else
