@@ -20,6 +20,7 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
+from worker.gateway.read_model.text_index import make_text_index
 from worker.redis_address import RedisAddress
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from worker.gateway_settings import GatewaySettings
 
 # Another number makes every model anew: raise it with every change of tables or of their meaning.
-VERSION: Final = 1
+VERSION: Final = 2
 
 COLUMNS: Final = (
     "seq, id, type, state, correlation_id, attempts, accepted_at_ms, changed_at_ms, error_code, "
@@ -66,29 +67,6 @@ CREATE TABLE progress (
     cursor TEXT NOT NULL,
     added INTEGER NOT NULL
 );
-"""
-
-# Every three characters of ids and messages, without their places: half the size, and what is found
-# is compared with the text itself.
-_TEXT_INDEX: Final = """
-CREATE VIRTUAL TABLE commands_text USING fts5 (
-    id, error_message, content='commands', content_rowid='seq', tokenize='trigram', detail='none'
-);
-CREATE TRIGGER text_of_new AFTER INSERT ON commands BEGIN
-    INSERT INTO commands_text (rowid, id, error_message)
-    VALUES (new.seq, new.id, new.error_message);
-END;
-CREATE TRIGGER text_of_gone AFTER DELETE ON commands BEGIN
-    INSERT INTO commands_text (commands_text, rowid, id, error_message)
-    VALUES ('delete', old.seq, old.id, old.error_message);
-END;
-CREATE TRIGGER text_of_changed AFTER UPDATE OF error_message ON commands
-WHEN old.error_message IS NOT new.error_message BEGIN
-    INSERT INTO commands_text (commands_text, rowid, id, error_message)
-    VALUES ('delete', old.seq, old.id, old.error_message);
-    INSERT INTO commands_text (rowid, id, error_message)
-    VALUES (new.seq, new.id, new.error_message);
-END;
 """
 
 # What says that the file itself is at fault, and not the disk or who else uses it.
@@ -173,8 +151,7 @@ def make_file(folder: Path) -> tuple[Path, sqlite3.Connection]:
     connection = _connect(file)
     try:
         connection.executescript(_TABLES)
-        if has_trigrams():
-            connection.executescript(_TEXT_INDEX)
+        make_text_index(connection)
         connection.execute(f"PRAGMA user_version = {VERSION}")
         written = folder / "current.new"
         written.write_text(file.name, "utf-8")
@@ -183,18 +160,6 @@ def make_file(folder: Path) -> tuple[Path, sqlite3.Connection]:
         connection.close()
         raise
     return file, connection
-
-
-def has_trigrams() -> bool:
-    """Returns whether this machine's SQLite can index parts of words."""
-    trial = sqlite3.connect(":memory:")
-    try:
-        trial.execute("CREATE VIRTUAL TABLE trial USING fts5 (part, tokenize='trigram')")
-    except sqlite3.OperationalError:
-        return False
-    finally:
-        trial.close()
-    return True
 
 
 def _connect(file: Path) -> sqlite3.Connection:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from worker.gateway.read_model.database import COLUMNS
 from worker.gateway.read_model.rows import MOST_MESSAGE
+from worker.gateway.read_model.text_index import has_text_index
 from worker.gateway.read_model.writing import kept_row
 from worker.utf8 import is_utf8
 
@@ -243,10 +244,7 @@ def _count(connection: sqlite3.Connection, table: str, few: _Condition) -> int:
 
 def _match(connection: sqlite3.Connection, text: str) -> str | None:
     """Returns what the index of texts is asked; None where it can't help."""
-    if len(text) < _SHORTEST_TEXT or "\0" in text:
-        return None
-    known = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'commands_text'")
-    if known.fetchone() is None:
+    if len(text) < _SHORTEST_TEXT or "\0" in text or not has_text_index(connection):
         return None
     parts = dict.fromkeys(text[at : at + 3] for at in range(len(text) - 2))
     quoted = (part.replace('"', '""') for part in list(parts)[:_MOST_PARTS])

@@ -17,6 +17,7 @@ from worker.gateway.read_model.database import (
     open_writer,
 )
 from worker.gateway.read_model.rows import CommandRow, KeptRow, fold
+from worker.gateway.read_model.text_index import change_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ _PARAMETERS: Final = 900
 _FORGOTTEN: Final = 2_000
 
 _INSERT: Final = f"INSERT INTO commands ({COLUMNS}) VALUES ({', '.join('?' * 14)})"
+_DELETE: Final = "DELETE FROM commands WHERE seq = ?"
 # Only what an event may change: an index whose column is set is written, whatever is set.
 _UPDATE: Final = (
     "UPDATE commands SET state = ?, attempts = ?, changed_at_ms = ?, error_code = ?, "
@@ -127,12 +129,14 @@ class Writer:
     def forget(self, before_ms: int) -> int:
         """Deletes a part of what ended before a time; returns how many commands."""
         with self._transaction() as connection:
-            deleted = connection.execute(
-                "DELETE FROM commands WHERE seq IN (SELECT seq FROM commands INDEXED BY by_change "
-                f"WHERE changed_at_ms < ? AND state IN ({', '.join('?' * len(ENDS))}) LIMIT ?)",
+            gone = connection.execute(
+                "SELECT seq, id, error_message FROM commands INDEXED BY by_change "
+                f"WHERE changed_at_ms < ? AND state IN ({', '.join('?' * len(ENDS))}) LIMIT ?",
                 (before_ms, *ENDS, _FORGOTTEN),
-            )
-        return deleted.rowcount
+            ).fetchall()
+            change_texts(connection, gone, ())
+            connection.executemany(_DELETE, ((seq,) for seq, _, _ in gone))
+        return len(gone)
 
     def close(self) -> None:
         """Closes the file."""
@@ -185,19 +189,22 @@ def _write(
 ) -> None:
     changed = [row for command_id, row in rows.items() if known.get(command_id) is not row]
     fresh = sorted((row for row in changed if not row.seq), key=lambda row: row.first_entry)
-    replaced = [(known[row.row.id].seq,) for row in fresh if row.row.id in known]
-    connection.executemany("DELETE FROM commands WHERE seq = ?", replaced)
-    connection.executemany(_UPDATE, (_update_of(row) for row in changed if row.seq))
     (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM commands").fetchone()
-    connection.executemany(
-        _INSERT, (_insert_of(row, number) for number, row in enumerate(fresh, start=last + 1))
-    )
+    fresh = [row._replace(seq=seq) for seq, row in enumerate(fresh, start=last + 1)]
+    replaced = [known[row.row.id] for row in fresh if row.row.id in known]
+    kept = [row for row in changed if row.seq]
+    connection.executemany(_DELETE, ((row.seq,) for row in replaced))
+    connection.executemany(_UPDATE, map(_update_of, kept))
+    connection.executemany(_INSERT, map(_insert_of, fresh))
+    retold = [row for row in kept if row.texts != known[row.row.id].texts]
+    gone = [*replaced, *(known[row.row.id] for row in retold)]
+    change_texts(connection, (row.texts for row in gone), (row.texts for row in (*fresh, *retold)))
 
 
-def _insert_of(kept: KeptRow, seq: int) -> tuple[object, ...]:
+def _insert_of(kept: KeptRow) -> tuple[object, ...]:
     row = kept.row
     return (
-        *(seq, row.id, row.type, row.state, row.correlation_id, row.attempts),
+        *(kept.seq, row.id, row.type, row.state, row.correlation_id, row.attempts),
         *(row.accepted_at_ms, row.changed_at_ms, row.error_code, row.error_message),
         *(row.entry_id, *kept.first_entry, kept.origin),
     )

@@ -211,7 +211,7 @@ def test_a_time_that_no_calendar_has_is_no_error(small: sqlite3.Connection) -> N
 def test_without_an_index_of_texts_they_are_found_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.gateway.read_model.database.has_trigrams", lambda: False)
+    monkeypatch.setattr("worker.gateway.read_model.text_index.has_trigrams", lambda: False)
     with model(tmp_path, some(70)) as connection:
         wanted = CommandFilter(text="error 100%")
         every = paged(connection, CommandFilter(), 100)
