@@ -16,7 +16,7 @@ from schemas.json_text import encode_json
 from schemas.wording import counted
 from worker.cli.formatting import narrate
 from worker.cli.output import safe_text
-from worker.integrations.standard_webhooks import Secret, signed_headers
+from worker.integrations.standard_webhooks import SigningKey, signed_headers
 from worker.redaction import redact_text, redact_url
 from worker.sinks.destinations import CONTENT_TYPE
 
@@ -56,17 +56,19 @@ class ForwardUrl(click.ParamType[str]):
         return url
 
 
-class SecretText(click.ParamType[Secret]):
+class SecretText(click.ParamType[SigningKey]):
     """A secret of Standard Webhooks, as text."""
 
     name = "secret"
 
-    def convert(self, value: str | Secret, param: Parameter | None, ctx: Context | None) -> Secret:
+    def convert(
+        self, value: str | SigningKey, param: Parameter | None, ctx: Context | None
+    ) -> SigningKey:
         """Returns the secret; what is none is wrong usage, and is not repeated."""
-        if isinstance(value, Secret):
+        if isinstance(value, SigningKey):
             return value
         try:
-            return Secret.parse(value.strip())
+            return SigningKey.parse(value.strip())
         except ValueError as exc:
             self.fail(f"the secret {exc}", param, ctx)
 
@@ -119,7 +121,7 @@ class Forwarder:
     """
 
     def __init__(
-        self, url: str, secret: Secret, pause: Callable[[float], object] = time.sleep
+        self, url: str, secret: SigningKey, pause: Callable[[float], object] = time.sleep
     ) -> None:
         self._url = url
         self._secret = secret

@@ -20,7 +20,7 @@ from worker.cli.forwarding import (
 from worker.cli.gateway_events import GatewayEvents
 from worker.cli.output import open_console, print_json, safe_text
 from worker.integrations.patterns import Patterns
-from worker.integrations.standard_webhooks import Secret
+from worker.integrations.standard_webhooks import SigningKey
 from worker.queue.ledger.streams import newest_entry
 from worker.redaction import redact_url
 
@@ -83,7 +83,7 @@ def listen(  # noqa: PLR0913 - one for each option
     forward_to: str,
     types: tuple[str, ...],
     since: datetime | None,
-    secret: Secret | None,
+    secret: SigningKey | None,
     url: str | None,
     token: str | None,
     as_json: bool,
@@ -101,7 +101,7 @@ def listen(  # noqa: PLR0913 - one for each option
     if token and url is None:
         # From the environment it may be there for other commands.
         token = None
-    shared = secret or Secret.new()
+    shared = secret or SigningKey.new()
     after = None if since is None else f"{max(milliseconds(since) - 1, 0)}-{2**64 - 1}"
     console = open_console()
     try:
@@ -119,7 +119,7 @@ def listen(  # noqa: PLR0913 - one for each option
         return
 
 
-def _print_ready(forward_to: str, secret: Secret, *, as_json: bool) -> None:
+def _print_ready(forward_to: str, secret: SigningKey, *, as_json: bool) -> None:
     shown = redact_url(forward_to)
     if as_json:
         print_json({"forward_to": shown, "secret": secret.reveal()})

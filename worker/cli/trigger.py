@@ -22,7 +22,7 @@ from worker.queue.ledger.replay import merge
 if TYPE_CHECKING:
     from click import Context, Parameter
 
-    from worker.integrations.standard_webhooks import Secret
+    from worker.integrations.standard_webhooks import SigningKey
 
 
 # What every event has, and consumers rely on.
@@ -51,7 +51,7 @@ def trigger(
     event_type: str | None,
     pairs: tuple[str, ...],
     forward_to: str | None,
-    secret: Secret | None,
+    secret: SigningKey | None,
     list_types: bool,
     as_json: bool,
 ) -> None:

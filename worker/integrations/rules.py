@@ -43,8 +43,8 @@ class TemplateError(Exception):
         self.reason = reason
 
 
-class RuleOutcome(StrEnum):
-    """What a rule does with a delivery."""
+class RuleMatch(StrEnum):
+    """Whether a rule is about a delivery."""
 
     NO_MATCH = "no_match"
     NOT_ALLOWED = "not_allowed"
@@ -173,22 +173,22 @@ class Rule(FilePart):
         description="The template of the command."
     )
 
-    def outcome(self, context: Context) -> RuleOutcome:
+    def match(self, context: Context) -> RuleMatch:
         """Returns whether this rule makes commands of a delivery.
 
         Raises:
             TemplateError: `when` or `project` can't be evaluated on it.
         """
         if self.on is not None and not self.on.match(context.event_type or ""):
-            return RuleOutcome.NO_MATCH
+            return RuleMatch.NO_MATCH
         root = context.root()
         if self.when is not None and not is_true(self._evaluate("when", self.when, root)):
-            return RuleOutcome.NO_MATCH
+            return RuleMatch.NO_MATCH
         if self.allow is not None and self.project is not None:
             project = self._evaluate("project", self.project, root)
             if not isinstance(project, str) or project.lower() not in self._allowed():
-                return RuleOutcome.NOT_ALLOWED
-        return RuleOutcome.MATCH
+                return RuleMatch.NOT_ALLOWED
+        return RuleMatch.MATCH
 
     def key_of(self, context: Context) -> str | None:
         """Returns what the ids of the commands derive from; None for the delivery's id.

@@ -33,9 +33,9 @@ class Secret:
     value: bytes = field(repr=False)
     origin: str
 
-    def standard(self) -> standard_webhooks.Secret:
+    def standard(self) -> standard_webhooks.SigningKey:
         """Returns the key as what signs and verifies by Standard Webhooks takes it."""
-        return standard_webhooks.Secret(self.value)
+        return standard_webhooks.SigningKey(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def standard_key(secret: Secret) -> Secret:
     if not secret.value:
         return secret
     try:
-        key = standard_webhooks.Secret.parse(secret.value.decode()).key
+        key = standard_webhooks.SigningKey.parse(secret.value.decode()).key
     except ValueError:
         raise _wrong(
             f"{secret.origin} is no secret of Standard Webhooks: whsec_ and base64 after it"

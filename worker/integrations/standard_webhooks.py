@@ -22,7 +22,7 @@ __all__ = [
     "ID_HEADER",
     "SIGNATURE_HEADER",
     "TIMESTAMP_HEADER",
-    "Secret",
+    "SigningKey",
     "sign",
     "signed_headers",
     "verify",
@@ -45,13 +45,13 @@ _MOST_SIGNATURES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Secret:
+class SigningKey:
     """The key that both sides share; its representation does not show it."""
 
     key: bytes = field(repr=False)
 
     @classmethod
-    def parse(cls, text: str) -> Secret:
+    def parse(cls, text: str) -> SigningKey:
         """Returns the secret that a text like `whsec_MfKQ9r8…` holds; the prefix may be missing.
 
         Raises:
@@ -69,7 +69,7 @@ class Secret:
         return cls(key)
 
     @classmethod
-    def new(cls) -> Secret:
+    def new(cls) -> SigningKey:
         """Returns a random secret of 256 bits."""
         return cls(secrets.token_bytes(_NEW_SECRET_BYTES))
 
@@ -78,7 +78,7 @@ class Secret:
         return _PREFIX + base64.b64encode(self.key).decode()
 
 
-def sign(secret: Secret, message_id: str, timestamp: int, body: bytes) -> str:
+def sign(secret: SigningKey, message_id: str, timestamp: int, body: bytes) -> str:
     """Returns the value of `webhook-signature` for one secret.
 
     While a secret is rotated, join the signatures of both with a space.
@@ -93,7 +93,7 @@ def sign(secret: Secret, message_id: str, timestamp: int, body: bytes) -> str:
 
 
 def signed_headers(
-    shared: Sequence[Secret], message_id: str, timestamp: int, body: bytes
+    shared: Sequence[SigningKey], message_id: str, timestamp: int, body: bytes
 ) -> dict[str, str]:
     """Returns the three headers of a message, signed with each secret that is valid now.
 
@@ -108,7 +108,7 @@ def signed_headers(
 
 
 def verify(
-    shared: Sequence[Secret],
+    shared: Sequence[SigningKey],
     headers: Mapping[str, str],
     body: bytes,
     *,
@@ -140,7 +140,7 @@ def verify(
     return genuine and abs(now - int(timestamp)) <= tolerance_seconds
 
 
-def _signature(secret: Secret, message_id: str, timestamp: str, body: bytes) -> bytes:
+def _signature(secret: SigningKey, message_id: str, timestamp: str, body: bytes) -> bytes:
     signed = hmac.new(
         secret.key, f"{message_id}.{timestamp}.".encode(errors="replace"), hashlib.sha256
     )

@@ -14,7 +14,7 @@ from schemas.json_text import RawJson, encode_json
 from schemas.parsing import MAX_COMMAND_BYTES
 from trainmaster_client import Message
 from trainmaster_client.names import CommandStream
-from worker.integrations.rules import Context, RuleOutcome, TemplateError
+from worker.integrations.rules import Context, RuleMatch, TemplateError
 from worker.integrations.templates import REACTION_DEPTH
 from worker.queue.ledger.dead_letters import dead_letter_json
 from worker.webhooks.deliveries import (
@@ -176,11 +176,11 @@ class _Made:
             # A rule on something else is no news.
             return self._before.get(rule.name)
         before = self._before.get(rule.name, RuleRecord(rule.name, RuleResult.NO_MATCH))
-        outcome = rule.outcome(self._context)
-        if outcome is not RuleOutcome.MATCH:
+        match = rule.match(self._context)
+        if match is not RuleMatch.MATCH:
             if before.command_ids or before.window:
                 return before
-            not_allowed = outcome is RuleOutcome.NOT_ALLOWED
+            not_allowed = match is RuleMatch.NOT_ALLOWED
             return RuleRecord(
                 rule.name, RuleResult.NOT_ALLOWED if not_allowed else RuleResult.NO_MATCH
             )

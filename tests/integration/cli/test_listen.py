@@ -20,7 +20,7 @@ from tests.stub_api import Answer, StubApi, reply
 from worker.cli.forwarding import Forwarder
 from worker.embedded import EmbeddedRedis
 from worker.gateway.tokens import Scope, Tokens
-from worker.integrations.standard_webhooks import Secret
+from worker.integrations.standard_webhooks import SigningKey
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys
 
@@ -125,7 +125,13 @@ async def test_an_event_of_another_shape_is_forwarded_and_told_by_its_type(
 @pytest.mark.parametrize("pair", ["type=null", "id=5", "subject=null", "data=null", "time=5"])
 def test_an_event_that_is_none_is_not_triggered(console: Console, pair: str) -> None:
     said = console.run(
-        "trigger", "train.succeeded", pair, "--forward-to", "9", "--secret", Secret.new().reveal()
+        "trigger",
+        "train.succeeded",
+        pair,
+        "--forward-to",
+        "9",
+        "--secret",
+        SigningKey.new().reveal(),
     )
     assert said.code == 2
     assert f"{pair.partition('=')[0]} of an event must be" in said.err
@@ -154,7 +160,7 @@ async def test_only_the_types_that_are_wanted_are_forwarded(
 async def test_it_can_begin_in_the_past_and_keep_its_secret(
     console: Console, redis: Redis, keys: Keys, stub: StubApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secret = Secret.new().reveal()
+    secret = SigningKey.new().reveal()
     await add(redis, keys, "before", "train.accepted")
     monkeypatch.setitem(console.environment, "TRAINMASTER_LISTEN_SECRET", secret)
     with listening(console, "--forward-to", stub.url, "--since", "1h") as listen:
@@ -183,7 +189,7 @@ async def test_an_endpoint_that_is_down_is_told_and_the_next_events_come_all_the
 def test_an_endpoint_that_comes_back_gets_the_event_that_is_under_way(stub: StubApi) -> None:
     stub.answers.extend([Answer(then="reset"), Answer(raw=b"no HTTP\r\n\r\n", then="close")])
     pauses: list[float] = []
-    with Forwarder(stub.url, Secret.new(), pauses.append) as forwarder:
+    with Forwarder(stub.url, SigningKey.new(), pauses.append) as forwarder:
         event = orjson.loads(event_text("a", "train.accepted"))
         found = forwarder.send(event)
         assert (found.status, found.attempts, len(pauses)) == (200, 3, 2)
@@ -253,7 +259,7 @@ def trigger(console: Console, *arguments: str) -> Said:
 async def test_a_made_up_event_goes_to_the_url_and_never_to_redis(
     console: Console, redis: Redis, keys: Keys, stub: StubApi
 ) -> None:
-    secret = Secret.new().reveal()
+    secret = SigningKey.new().reveal()
     sent = trigger(
         console, "train.succeeded", "--forward-to", stub.url, "--secret", secret, "subject=night-7",
         "data.result.iteration.epochs=3", "correlationid=mine",
@@ -273,7 +279,7 @@ async def test_a_made_up_event_goes_to_the_url_and_never_to_redis(
 
 
 def test_an_answer_that_no_sink_takes_is_a_failure(console: Console, stub: StubApi) -> None:
-    secret = Secret.new().reveal()
+    secret = SigningKey.new().reveal()
     options = ("--forward-to", stub.url, "--secret", secret, "--json")
     stub.answers.extend([reply(302, location="/elsewhere"), reply(500)])
     for status in (302, 500):
@@ -312,7 +318,7 @@ def test_what_cannot_be_triggered_is_wrong_usage(
 
 
 def test_on_a_terminal_the_answer_has_its_colour(console: Console, stub: StubApi) -> None:
-    secret = Secret.new().reveal()
+    secret = SigningKey.new().reveal()
     options = ("--forward-to", stub.url, "--secret", secret)
     shown = run_on_terminal(console, "trigger", "train.accepted", *options)
     assert shown.code == 0

@@ -11,7 +11,7 @@ import pytest
 from schemas.examples import LABEL_UUID, MODEL_UUID, PROJECT_MODEL_UUID, PROJECT_UUID, TRAINING_UUID
 from tests.pages import snippet
 from worker.integrations.file import load_integrations
-from worker.integrations.rules import Context, RuleOutcome
+from worker.integrations.rules import Context, RuleMatch
 
 if TYPE_CHECKING:
     from worker.integrations.file import Integrations
@@ -41,18 +41,18 @@ def test_submitted_labels_are_trained_together_and_attached(tmp_path: Path) -> N
     payload = {"project_hash": PROJECT_UUID, "data_hashes": ["d"], "label_hashes": [LABEL_UUID]}
     bodies = [{"uid": str(each), "payload": payload} for each in range(2)]
     delivery = context(bodies[1], "task_submitted_event", bodies)
-    assert train.outcome(delivery) is RuleOutcome.MATCH
+    assert train.match(delivery) is RuleMatch.MATCH
     assert train.coalesce_key(delivery) == PROJECT_UUID
     (command,) = train.commands(delivery)
     assert command["data"]["labels_uuids"] == [LABEL_UUID, LABEL_UUID]
     assert command["project"] == PROJECT_UUID
     foreign = {"payload": {**payload, "project_hash": MODEL_UUID}}
-    assert train.outcome(context(foreign, "task_submitted_event")) is RuleOutcome.NOT_ALLOWED
+    assert train.match(context(foreign, "task_submitted_event")) is RuleMatch.NOT_ALLOWED
 
     (attach,) = found.sources["follow-up"].rules
     event = {"project": PROJECT_UUID, "data": {"result": {"training_uuid": TRAINING_UUID}}}
-    assert attach.outcome(context(event, "train.succeeded")) is RuleOutcome.MATCH
-    assert attach.outcome(context({"data": {}}, "train.succeeded")) is RuleOutcome.NO_MATCH
+    assert attach.match(context(event, "train.succeeded")) is RuleMatch.MATCH
+    assert attach.match(context({"data": {}}, "train.succeeded")) is RuleMatch.NO_MATCH
     (command,) = attach.commands(context(event, "train.succeeded"))
     assert command["data"]["training_uuids"] == [TRAINING_UUID]
     assert command["data"]["project_uuid"] == PROJECT_UUID
@@ -71,7 +71,7 @@ def test_a_push_of_a_manifest_is_a_backfill(tmp_path: Path) -> None:
             {"added": [], "modified": ["manifest.csv", "x"]},
         ],
     }
-    assert rule.outcome(context(push, "push")) is RuleOutcome.MATCH
+    assert rule.match(context(push, "push")) is RuleMatch.MATCH
     assert rule.key_of(context(push, "push")) == "0a1b2c"
     (command,) = rule.commands(context(push, "push"))
     assert command["priority"] == "bulk"
@@ -86,6 +86,6 @@ def test_a_push_of_a_manifest_is_a_backfill(tmp_path: Path) -> None:
         {"commits": [{"added": ["manifest.csv.bak"]}]},
     )
     for other in others:
-        assert rule.outcome(context(push | other, "push")) is RuleOutcome.NO_MATCH
+        assert rule.match(context(push | other, "push")) is RuleMatch.NO_MATCH
     fork = push | {"repository": {"full_name": "evil/street-data"}}
-    assert rule.outcome(context(fork, "push")) is RuleOutcome.NOT_ALLOWED
+    assert rule.match(context(fork, "push")) is RuleMatch.NOT_ALLOWED

@@ -12,7 +12,7 @@ from worker.integrations.rules import (
     MAX_COMMANDS_BYTES,
     Context,
     Rule,
-    RuleOutcome,
+    RuleMatch,
     TemplateError,
 )
 from worker.integrations.sources import EncordSource
@@ -74,12 +74,12 @@ def rule(**fields: Any) -> Rule:
     ],
 )
 def test_a_rule_is_for_the_deliveries_that_it_names(fields: dict[str, Any], outcome: str) -> None:
-    assert rule(**fields).outcome(context()) == RuleOutcome(outcome)
+    assert rule(**fields).match(context()) == RuleMatch(outcome)
 
 
 def test_a_delivery_without_a_type_is_matched_by_a_star_alone() -> None:
-    assert rule(on="*").outcome(context(event_type=None)) is RuleOutcome.MATCH
-    assert rule(on="a*").outcome(context(event_type=None)) is RuleOutcome.NO_MATCH
+    assert rule(on="*").match(context(event_type=None)) is RuleMatch.MATCH
+    assert rule(on="a*").match(context(event_type=None)) is RuleMatch.NO_MATCH
 
 
 def test_rules_of_encord_find_the_project_by_themselves() -> None:
@@ -89,7 +89,7 @@ def test_rules_of_encord_find_the_project_by_themselves() -> None:
         | {"secrets": [{"env": "S"}]},
         context=type("Around", (), {"environ": {"S": "whsec-test"}, "looks_up_secrets": True}),
     )
-    assert [each.outcome(context()) for each in source.rules] == [RuleOutcome.NOT_ALLOWED]
+    assert [each.match(context()) for each in source.rules] == [RuleMatch.NOT_ALLOWED]
     assert list(source.rules[0].problems()) == []
 
 
@@ -175,7 +175,7 @@ def test_what_gives_no_valid_command_names_the_rule_and_the_field(
     made = rule(**fields)
 
     def apply() -> None:
-        assert made.outcome(context(body)) is RuleOutcome.MATCH
+        assert made.match(context(body)) is RuleMatch.MATCH
         made.commands(context(body))
 
     with pytest.raises(TemplateError) as refused:

@@ -114,7 +114,7 @@ def test_a_rule_that_breaks_in_a_way_nobody_thought_of_is_a_dead_letter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = source_of(tmp_path, 'name = "broken"', 'name = "whole"')
-    whole = Rule.outcome
+    whole = Rule.match
 
     def outcome(rule: Rule, context: Any) -> Any:
         if rule.name == "broken":

@@ -29,7 +29,7 @@ from worker.integrations.sources import (
     Source,
     StandardWebhooksSource,
 )
-from worker.integrations.standard_webhooks import Secret as StandardSecret
+from worker.integrations.standard_webhooks import SigningKey
 from worker.webhooks.deliveries import shown_body
 from worker.webhooks.schemes import (
     RefusedDeliveryError,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 SECRET = "whsec-test"
 OLD_SECRET = "whsec-test-of-last-year"
 NOW = 1_700_000_000
-STANDARD = StandardSecret.parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+STANDARD = SigningKey.parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 PROJECT = "11111111-1111-4111-8111-111111111111"
 
 Headers = list[tuple[bytes, bytes]]
