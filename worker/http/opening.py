@@ -13,6 +13,7 @@ import aiohappyeyeballs
 import httpx
 
 from worker.http.failures import NOT_SENT, UnresolvedNameError
+from worker.http.proxies import PORTS
 from worker.http.request_head import header_lines, write_head
 from worker.http.response import BodyLimits, ResponseReader
 
@@ -28,7 +29,6 @@ NAME_SECONDS: Final = 10.0
 # The next address is tried when the last one has not answered for so long (RFC 8305).
 _NEXT_ADDRESS_SECONDS: Final = 0.25
 
-_PORTS: Final = {"http": 80, "https": 443}
 _NO_BODY: Final = BodyLimits(0, 0)
 
 
@@ -87,7 +87,7 @@ class Dialer:
         self._loop = loop
         url = route.proxy or route.origin
         self._host = url.raw_host.decode("ascii").strip("[]")
-        self._port = url.port or _PORTS[url.scheme]
+        self._port = url.port or PORTS[url.scheme]
         tls = route.tls if route.proxy is None else route.proxy_tls or route.tls
         self._tls = tls if url.scheme == "https" else None
         self._addresses: list[Any] = []
@@ -159,7 +159,7 @@ class Dialer:
         route = self._route
         host = route.origin.raw_host.decode("ascii").strip("[]")
         name = f"[{host}]" if ":" in host else host
-        server = f"{name}:{route.origin.port or _PORTS[route.origin.scheme]}"
+        server = f"{name}:{route.origin.port or PORTS[route.origin.scheme]}"
         login = header_lines(_proxy_login(route.proxy or route.origin))
         head = write_head([f"CONNECT {server} HTTP/1.1", f"Host: {server}", *login])
         reader = ResponseReader(_NO_BODY, has_body=False)

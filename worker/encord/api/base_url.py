@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import urllib.request
-
 import httpx
 
 from schemas.events import ErrorCode
 from worker.errors import SettingError
+from worker.http.proxies import find_proxy
 
 
 def environment_proxy(domain: str) -> str | None:
@@ -16,35 +15,7 @@ def environment_proxy(domain: str) -> str | None:
     Raises:
         SettingError: `domain` is not a URL that can be asked, or the proxy's can't be used.
     """
-    url = parse_domain(domain)
-    if url.host in {"localhost", "::1"} or url.host.startswith("127."):
-        return None
-    if urllib.request.proxy_bypass(url.host):
-        return None
-    proxies = urllib.request.getproxies()
-    name = url.scheme if url.scheme in proxies else "all"
-    text = proxies.get(name, "").strip()
-    return _parse_proxy(text, f"{name.upper()}_PROXY") if text else None
-
-
-def _parse_proxy(text: str, name: str) -> str:
-    """Returns a proxy's URL; `host:port` means one that is asked over HTTP, as it does for curl."""
-    try:
-        url = httpx.URL(text if "://" in text else f"http://{text}")
-    except httpx.InvalidURL as exc:
-        raise _proxy_error(name, "is not a URL") from exc
-    if url.scheme not in {"http", "https"}:
-        raise _proxy_error(name, "names a kind of proxy that is not supported, such as SOCKS")
-    if not url.host:
-        raise _proxy_error(name, "names no host")
-    return text if "://" in text else f"http://{text}"
-
-
-def _proxy_error(name: str, message: str) -> SettingError:
-    return SettingError(
-        f"{name} {message}; it must be like http://proxy.example:3128",
-        code=ErrorCode.INVALID_SETTING,
-    )
+    return find_proxy(parse_domain(domain))
 
 
 def parse_domain(domain: str) -> httpx.URL:
