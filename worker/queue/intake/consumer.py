@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 from redis.exceptions import ResponseError
 
+from worker.batching import BatchInterval
 from worker.queue.intake.list_bridge import BATCH_BYTES, ListForwarder, ListSource
 from worker.queue.intake.look_ahead import LookAhead
 from worker.queue.intake.pace import ReadPace, parts_of, size_of
@@ -127,6 +128,7 @@ class StreamConsumer:
         self._ahead = LookAhead(redis, self._keys, consumer, batch=batch, batch_bytes=batch_bytes)
         self._turn = 0
         self._bulk_again_at = 0.0
+        self._interval = BatchInterval()
         self._slots: Slots | None = None
         # Of which it is not known what came of it, nor whether it was claimed.
         self._unanswered: list[tuple[list[NewCommand], CommandStream]] = []
@@ -210,6 +212,8 @@ class StreamConsumer:
     async def _read_once(self) -> None:
         was_behind = self._behind
         await self._ask_again()
+        if not was_behind:
+            await self._interval.wait()
         if time.monotonic() >= self._own_again_at:
             self._own_again_at = math.inf
             self._read_own_again()

@@ -16,6 +16,7 @@ from structlog.contextvars import bind_contextvars
 
 from schemas.enums import Priority
 from schemas.parsing import InvalidCommandError
+from worker.batching import BatchInterval
 from worker.errors import FencedError
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.models import RowState
@@ -377,6 +378,7 @@ class WorkerPool:
     async def settle(self) -> None:
         """Records finishes in the ledger, many in one script, until it is cancelled."""
         pause = 0.0
+        interval = BatchInterval()
         while True:
             if not self._finishes:
                 self._finished.set()
@@ -385,6 +387,7 @@ class WorkerPool:
             if not self._finishes:
                 continue
             self._finished.clear()
+            await interval.wait()
             if await keep_trying(self._settle_batch, self._ledger.outage, "settle"):
                 pause = 0.0
             else:

@@ -24,6 +24,7 @@ from tests.integration.intake_acts import (
     until,
 )
 from tests.integration.ledger_acts import MODEL_UUID, TEXT, events, now_ms, open_group
+from worker.batching import BATCH_SECONDS
 from worker.queue.intake import consumer
 from worker.queue.intake.envelope import SUBMIT_TASK
 from worker.queue.intake.list_bridge import ListForwarder, ListSource
@@ -502,6 +503,23 @@ async def test_a_read_asks_for_fewer_entries_after_large_ones_and_for_more_after
         asked.append(pace.count)
         pace.observe(pace.count, pace.count * size)
     assert asked == [4, 16, 64, 100, 100, 2, 1, 3, 12, 48, 192]
+
+
+async def test_what_comes_closely_is_accepted_together(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """A thousand a second need no thousand scripts."""
+    accepted: list[int] = []
+    intake = intake_of(redis, ledger, on_accepted=accepted.append)
+    begun = time.monotonic()
+    async with running(intake.read):
+        for number in range(100):
+            await redis.xadd(keys.commands, {COMMAND_FIELD: good(id=f"id-{number}")})
+            await asyncio.sleep(0.001)
+        await until(lambda: settled(redis, keys))
+    assert sum(accepted) == 100
+    assert len(accepted) <= 2 + (time.monotonic() - begun) / BATCH_SECONDS
+    assert len(accepted) < 60
 
 
 async def test_a_large_batch_is_handled_in_parts_of_which_each_is_let_go() -> None:
