@@ -121,7 +121,7 @@ def test_a_rule_that_breaks_in_a_way_nobody_thought_of_is_a_dead_letter(
             raise ZeroDivisionError
         return whole(rule, context)
 
-    monkeypatch.setattr(Rule, "outcome", outcome)
+    monkeypatch.setattr(Rule, "match", outcome)
     effects = effects_of(source, received())
 
     assert ids(effects) == ["door/whole/uid-1"]
