@@ -109,7 +109,10 @@ class Page:
 
     def tables(self) -> dict[str, Table]:
         """Returns the tables of all that was measured, by the names of their regions."""
-        found = {"settings": tables.settings(self._contenders)}
+        found = {
+            "does": tables.does(self._contenders, self._results.records("repeats")),
+            "settings": tables.settings(self._contenders),
+        }
         if run := self._results.runs.get("throughput"):
             found["machine"] = tables.machine(run["machine"])
         for name, make in self._tables.items():
@@ -129,6 +132,8 @@ class Page:
     def _region(self, name: str) -> str:
         if name == "summary":
             return self._summary()
+        if name == "intake-share":
+            return self._intake_share()
         if name not in self._tables:
             made = self.tables()
             return made[name].markdown() if name in made else self._unmeasured(name)
@@ -142,6 +147,21 @@ class Page:
         others = f" {tables.the_others(records)}" if name in RATES else ""
         parts.append(f"{self._measured(name)}{others}")
         return "\n\n".join(parts)
+
+    def _intake_share(self) -> str:
+        """Returns what of our cost is what no other does, in a sentence."""
+        ours = tables.by_contender(self._results.records("throughput")).get(tables.OURS)
+        taken_in = self._results.records("intake")
+        if not ours or not taken_in:
+            return NOTHING
+        part, whole = (
+            tables.summary(records, "cpu_seconds_per_1000").median for records in (taken_in, ours)
+        )
+        return (
+            f"Taking a command in, which is validating it, recording it and telling that it is "
+            f"accepted, is {part:.3f} of the {whole:.3f} CPU seconds that 1,000 commands take "
+            f"trainmaster ({part / whole:.0%})."
+        )
 
     def _unmeasured(self, name: str) -> str:
         if name != "machine":
@@ -168,9 +188,24 @@ class Page:
         ]
         if not ours or not peers:
             return NOTHING
-        fastest = max(peers, key=lambda name: tables.summary(found[name], "per_second").median)
-        told = dict.fromkeys(("celery-sdk", "celery-threads", fastest, "bare-transport"))
+        first = ("celery-sdk", "celery-threads")
+        told = dict.fromkeys((*first, *self._best(peers), "bare-transport", "bare-aiohttp"))
         return "\n".join(self._against(name, found) for name in told if name in found)
+
+    def _best(self, peers: Sequence[str]) -> list[str]:
+        """Returns the fastest of each language, and the one that takes the least CPU time."""
+        found = tables.by_contender(self._results.records("throughput"))
+        languages = {one.name: one.language for one in self._contenders}
+
+        def median(figure: str) -> Callable[[str], float]:
+            return lambda name: tables.summary(found[name], figure).median
+
+        best = []
+        for language in dict.fromkeys(languages[name] for name in peers):
+            of_it = [name for name in peers if languages[name] == language]
+            best.append(max(of_it, key=median("per_second")))
+            best.append(min(of_it, key=median("cpu_seconds_per_1000")))
+        return best
 
     def _against(self, name: str, found: dict[str, list[dict[str, object]]]) -> str:
         figures = {

@@ -16,6 +16,7 @@ from benchmarks import (
     interactive,
     latency,
     paced,
+    repeats,
     throughput,
 )
 
@@ -48,6 +49,7 @@ SCENARIOS: Final = (
     Scenario("paced", paced.run),
     Scenario("cold", cold.run, long=True),
     Scenario("killed", crash_recovery.run),
+    Scenario("repeats", repeats.run),
     Scenario("intake", backlog.run_intake),
     Scenario("backlog", backlog.run),
     Scenario("interactive", interactive.run),

@@ -62,6 +62,14 @@ _KILLED: Final = (
     Column("back_after_seconds", "all back after", number(0, " s")),
     Column("not_within_seconds", "not all within", number(0, " s")),
 )
+_DOES: Final = (
+    _WHO,
+    Column("validates", "validates"),
+    Column("record", "keeps a record"),
+    Column("events", "events for a command"),
+    Column("calls", "calls for one id, sent 3 times", number()),
+    Column("lost_answer", "a creation whose answer is lost"),
+)
 _SETTINGS: Final = (
     _WHO,
     Column("concurrency", "concurrency"),
@@ -188,6 +196,29 @@ def killed(records: Records, titles: Mapping[str, str]) -> Table:
         for name, kills in by_contender(records).items()
     ]
     return Table(_KILLED, rows)
+
+
+def does(contenders: Iterable[Contender], repeats: Records) -> Table:
+    """Returns what each contender does for a command besides carrying it out.
+
+    Args:
+        contenders: in their order.
+        repeats: how often the API was called for one id; empty where that was not measured.
+    """
+    calls = {record["contender"]: record["calls"] for record in repeats}
+    rows = [
+        {
+            "contender": one.name,
+            "title": one.title,
+            "validates": one.validates,
+            "record": one.record,
+            "events": one.events,
+            "calls": calls.get(one.name),
+            "lost_answer": one.lost_answer,
+        }
+        for one in contenders
+    ]
+    return Table(_DOES, rows)
 
 
 def settings(contenders: Iterable[Contender]) -> Table:

@@ -63,6 +63,7 @@ class Arq(Contender):
     concurrency = 256
     slow_concurrency = 2048
     per_second = 450
+    record = "the job, until it ends"
 
     def command(self, concurrency: int) -> list[str]:  # noqa: ARG002 - they are in the environment
         """Returns the worker's command line."""

@@ -70,6 +70,7 @@ class BareLoop(Contender):
     concurrency = 256
     slow_concurrency = 2048
     queued = False
+    lost_answer = "lost"
 
     def __init__(self, way: str, title: str, settings: str, per_second: int) -> None:
         self.way = way

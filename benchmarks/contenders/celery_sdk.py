@@ -39,6 +39,7 @@ class CelerySdk(CeleryContender):
     slow_concurrency = 8
     per_second = 120
     task = TASK
+    validates = "the reply"
 
     def command(self, concurrency: int) -> list[str]:  # noqa: ARG002 - they are in the environment
         """Returns the worker's command line."""

@@ -44,6 +44,12 @@ class Contender(ABC):
         slow_concurrency: the same at 500 ms; where a slot is a process, more would not fit a core.
         per_second: about what it does on one core at 50 ms; only the length of a run depends on it.
         queued: whether there is a queue, so that a killed worker's messages can come back.
+        language: of its worker.
+        validates: what it compares with a schema, for people.
+        record: what it keeps of a command besides the message that waits, for people.
+        events: how many are told of a command that succeeds.
+        lost_answer: what becomes of a call that creates something when its answer is lost, or the
+            worker dies before it.
     """
 
     name: str
@@ -53,6 +59,11 @@ class Contender(ABC):
     slow_concurrency: int
     per_second: int
     queued: bool = True
+    language: str = "Python"
+    validates: str = "nothing"
+    record: str = "none"
+    events: int = 1
+    lost_answer: str = "sent again when the job runs again"
     stream: str = EVENTS
 
     @property

@@ -84,6 +84,8 @@ class NodeProducer:
 class NodeQueue(Contender):
     """One of Node's queues."""
 
+    language = "Node"
+    record = "the job, until it ends"
     program: str
 
     def command(self, concurrency: int) -> list[str]:  # noqa: ARG002 - they are in the environment

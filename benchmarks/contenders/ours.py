@@ -42,6 +42,10 @@ class Trainmaster(Contender):
     slow_concurrency = 2048
     per_second = 2_200
     stream = Keys(NAMESPACE).events
+    validates = "the command and the reply"
+    record = "each command, its state and its end; a week"
+    events = 2
+    lost_answer = "looked for at the API, never sent again"
 
     def command(self, concurrency: int) -> list[str]:  # noqa: ARG002 - they are in the environment
         """Returns the worker's command line."""

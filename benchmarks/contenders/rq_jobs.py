@@ -70,6 +70,7 @@ class Rq(Contender):
     concurrency = 12
     slow_concurrency = 12
     per_second = 140
+    record = "the job, until it ends"
 
     def command(self, concurrency: int) -> list[str]:
         """Returns the pool's command line."""

@@ -77,6 +77,7 @@ class Saq(Contender):
     concurrency = 128
     slow_concurrency = 512
     per_second = 750
+    record = "the job, until it ends"
 
     def command(self, concurrency: int) -> list[str]:  # noqa: ARG002 - they are in the environment
         """Returns the worker's command line."""

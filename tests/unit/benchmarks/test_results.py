@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
-from benchmarks.contenders.registry import CEILINGS, OURS
+from benchmarks.contenders.registry import CEILINGS, OURS, contenders
 from benchmarks.page import NOTHING, Page
 from benchmarks.plan import Plan
 from benchmarks.processes import Cores
@@ -196,13 +197,45 @@ def test_the_tables_as_json_say_what_the_page_says(results: Results, tmp_path: P
     text = page.renew(
         "".join(f"<!-- from the benchmarks: {name} -->\n<!-- end: {name} -->\n" for name in written)
     )
-    assert set(written) == {"machine", "settings", "throughput"}
+    assert set(written) == {"does", "machine", "settings", "throughput"}
     for name, table in page.tables().items():
         assert markdown_of(table, written[name]["rows"]) in text
     (ours,) = [row for row in written["throughput"]["rows"] if row["contender"] == "trainmaster"]
     assert ours["per_second"] == {"median": 2_100.0, "lowest": 2_000.0, "highest": 2_200.0}
     assert ours["times_the_rate"] is None
     assert written["throughput"]["short"] is True
+
+
+@pytest.mark.parametrize(
+    ("measured", "told"),
+    [
+        (("trainmaster", "celery-threads"), ("Celery, threads",)),
+        (
+            ("trainmaster", "celery-threads", "bullmq", "bee-queue"),
+            ("Celery, threads", "BullMQ, Node", "Bee-Queue, Node"),
+        ),
+    ],
+)
+def test_the_best_of_each_language_is_told_whether_node_took_part_or_not(
+    measured: tuple[str, ...], told: tuple[str, ...], tmp_path: Path
+) -> None:
+    results = Results(tmp_path / "benchmarks" / "results.json")
+    # Of Node one is faster, the other takes less.
+    figures = {
+        "celery-threads": (400.0, 2.0),
+        "bullmq": (4_000.0, 0.2),
+        "bee-queue": (3_000.0, 0.1),
+    }
+    results.runs["throughput"] = {
+        "records": [
+            {"round": 0, "contender": name, "per_second": rate, "cpu_seconds_per_1000": cpu}
+            for name in measured
+            for rate, cpu in [figures.get(name, (2_000.0, 0.4))]
+        ]
+    }
+    page = Page(results, contenders(), tmp_path)
+    text = page.renew("<!-- from the benchmarks: summary -->\n<!-- end: summary -->")
+    assert re.findall("the rate of (.+), at", text) == list(told)
 
 
 def test_a_page_that_is_rendered_twice_stays_the_same(results: Results, tmp_path: Path) -> None:

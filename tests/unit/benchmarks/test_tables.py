@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import own_tables, tables
+from benchmarks.contenders.registry import CEILINGS, OURS
 from benchmarks.statistics import Summary
 
 TITLES = {"bullmq": "BullMQ, Node"}
@@ -82,3 +83,10 @@ def test_commands_that_did_not_come_back_are_told_with_how_long_they_were_waited
     assert (row["back_after_seconds"], row["not_within_seconds"]) == (None, 38.0)
     (row,) = tables.killed(records[1:], TITLES).rows
     assert (row["back_after_seconds"], row["not_within_seconds"]) == (9.0, None)
+
+
+def test_what_was_not_measured_of_a_contender_is_left_blank() -> None:
+    table = tables.does([OURS, *CEILINGS], [{"contender": "trainmaster", "calls": 1}])
+    assert [row["calls"] for row in table.rows] == [1, None, None]
+    assert "| 2 | 1 | looked for at the API, never sent again |" in table.markdown()
+    assert "| 1 |  | lost |" in table.markdown()
