@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import structlog
 
@@ -19,7 +20,7 @@ from worker.redaction import redact_text
 from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from fastapi import Request
 
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 _PIECE_BYTES: Final = 1_048_576
 _DIGEST_CHARACTERS: Final = 16
+# A quota, and the most that one file may have, are a disk that is full to whoever sends.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ async def spooled_body(request: Request, bounds: Bounds) -> AsyncIterator[Spoole
     Raises:
         ProblemError: it is too large, too slow, empty, ends early, or there is no room for it.
     """
-    with tempfile.TemporaryFile() as file:
+    with _temporary_file() as file:
         digest = hashlib.sha256()
         waiting = bytearray()
         size = 0
@@ -92,15 +95,19 @@ async def spooled_file(output: Output, name: str) -> AsyncIterator[Spooled]:
 
     Raises:
         OSError: it can't be read.
+        ProblemError: there is no room for it.
     """
-    with tempfile.TemporaryFile() as file:
+    with _temporary_file() as file:
 
         def copy() -> Spooled:
             digest = hashlib.sha256()
             with output.read(name) as source:
                 while piece := source.read(_PIECE_BYTES):
                     digest.update(piece)
-                    file.write(piece)
+                    try:
+                        _written(file, piece)
+                    except OSError as exc:
+                        raise _unwritable(exc) from exc
             return Spooled(file, digest.hexdigest(), file.tell())
 
         yield await in_thread(copy)
@@ -129,6 +136,25 @@ def _copy(spooled: Spooled, output: Output, name: str) -> None:
         shutil.copyfileobj(spooled.file, file, _PIECE_BYTES)
 
 
+@contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    """Opens a file without a name.
+
+    Raises:
+        ProblemError: there is no room for it.
+    """
+    try:
+        # Closed below: what could not be written is written once more then, and fails again.
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+    except OSError as exc:
+        raise _unwritable(exc) from exc
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
+
+
 async def _write(file: IO[bytes], piece: bytes) -> None:
     try:
         await in_thread(_written, file, piece)
@@ -142,11 +168,23 @@ def _written(file: IO[bytes], piece: bytes) -> None:
     file.flush()
 
 
-def _unwritable(error: Any) -> ProblemError:
+def _unwritable(error: BaseException) -> ProblemError:
     log.warning("gateway.upload_failed", error=redact_text(str(error)))
+    why = "the gateway's log says why. Send it again"
+    if _is_full(error):
+        why = "the disk that it goes to is full. Send it again once operators have made room"
     return ProblemError(
         503,
         "uploads_unavailable",
-        "The manifest can't be kept at the moment; the gateway's log says why. Send it again.",
+        f"The manifest can't be kept at the moment: {why}.",
         headers={"Retry-After": "10", "Connection": "close"},
     )
+
+
+def _is_full(error: BaseException) -> bool:
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.errno in _FULL:
+            return True
+        found = found.__cause__
+    return False
