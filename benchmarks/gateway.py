@@ -19,6 +19,7 @@ from benchmarks.contenders.ours import NAMESPACE
 from benchmarks.contenders.registry import OURS
 from benchmarks.errors import BenchmarkError
 from benchmarks.follower import Follower
+from benchmarks.http_sender import post_paced
 from benchmarks.processes import Measured
 from benchmarks.statistics import percentile
 from benchmarks.testbed import READY_SECONDS, open_testbed
@@ -79,10 +80,10 @@ def _served(plan: Plan) -> Iterator[tuple[Testbed, Measured, str]]:
 
 def _singles(testbed: Testbed, gateway: Measured, url: str, seconds: float) -> dict[str, Any]:
     work = _commands("single", int(PER_SECOND * seconds))
-    asyncio.run(_post_paced(url, _commands("warm", WARM_UP)))
+    _post_paced(url, _commands("warm", WARM_UP))
     cpu = gateway.cpu_seconds()
     begun = time.monotonic()
-    answers = asyncio.run(_post_paced(url, work))
+    answers = _post_paced(url, work)
     took = time.monotonic() - begun
     spent = gateway.cpu_seconds() - cpu
     milliseconds = [answer for answer in answers if answer is not None]
@@ -118,25 +119,10 @@ def _commands(run: str, count: int) -> list[Message]:
     return [{"type": "predict", **message} for message in messages(run, 0, count)]
 
 
-async def _post_paced(url: str, work: Sequence[Message]) -> list[float | None]:
+def _post_paced(url: str, work: Sequence[Message]) -> list[float | None]:
     """Returns how many milliseconds each answer took from when it was due, None for a refusal."""
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        begun = time.monotonic()
-
-        async def post(number: int, message: Message) -> float | None:
-            due = begun + number / PER_SECOND
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            async with session.post(
-                f"{url}/v1/commands",
-                data=orjson.dumps(message),
-                headers={"Content-Type": "application/json"},
-            ) as response:
-                await response.read()
-                taken = (time.monotonic() - due) * 1000
-                return taken if response.status == 202 else None
-
-        return await asyncio.gather(*(post(*each) for each in enumerate(work)))
+    bodies = list(map(orjson.dumps, work))
+    return post_paced(f"{url}/v1/commands", bodies, per_second=PER_SECOND, connections=CONNECTIONS)
 
 
 async def _post_lines(url: str, body: bytes) -> dict[str, Any]:
