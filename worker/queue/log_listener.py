@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,9 +15,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_OF_LEVEL_INFO = frozenset({"succeeded", "retried"})
+
 
 class LogListener(Listener):
     """Writes a line for what somebody may want to read; lines within a run carry its context."""
+
+    def hears(self, name: str) -> bool:
+        """Returns whether a method may write a line at the level of the log."""
+        if name in _OF_LEVEL_INFO and not log.is_enabled_for(logging.INFO):
+            return False
+        return super().hears(name)
 
     def accepted(self, count: int) -> None:
         """Of interest to developers alone: the events tell of each."""

@@ -139,13 +139,16 @@ class Telemetry(Listener):
 
     def __init__(self, listeners: Iterable[Listener]) -> None:
         self._listeners = tuple(listeners)
+        self._heard: set[str] = set()
         for name, told in vars(Listener).items():
             if not name.startswith("_") and callable(told) and name != "hears":
                 setattr(self, name, self._fan_out(name))
+                if any(each.hears(name) for each in self._listeners):
+                    self._heard.add(name)
 
     def hears(self, name: str) -> bool:
         """Returns whether one of the listeners does."""
-        return any(each.hears(name) for each in self._listeners)
+        return name in self._heard
 
     def _fan_out(self, name: str) -> Callable[..., None]:
         """Returns what calls those listeners that say something of their own to it."""

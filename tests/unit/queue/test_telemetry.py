@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from schemas.enums import Priority
@@ -56,6 +57,17 @@ def test_a_base_listener_does_nothing_and_the_log_tells_of_most() -> None:
     assert not any(Listener().hears(act) for act in ACTS)
     silent = {act for act in ACTS if not LogListener().hears(act)}
     assert silent == {"claimed", "snoozed", "requested"}
+
+
+def test_below_its_level_the_log_hears_of_no_success() -> None:
+    """So that nobody gathers what no line will tell."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("WARNING"))
+    try:
+        silent = {act for act in ACTS if not Telemetry([LogListener()]).hears(act)}
+    finally:
+        structlog.configure(**before)
+    assert silent == {"claimed", "snoozed", "requested", "succeeded", "retried"}
 
 
 def test_a_line_outside_of_a_run_says_whose_command_it_is_about() -> None:

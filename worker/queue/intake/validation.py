@@ -191,6 +191,7 @@ def _new_command(
         replies=keys.replies(command.replyto),
         deadline_ms=deadline_ms,
         id_is_made=not command.id,
+        command=command,
     )
 
 

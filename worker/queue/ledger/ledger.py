@@ -494,4 +494,5 @@ def _first_lease(command: NewCommand, stream: CommandStream, now_ms: int) -> Lea
         progress=None,
         errors=[],
         text=command.text,
+        command=command.command,
     )

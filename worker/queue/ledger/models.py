@@ -33,6 +33,9 @@ from worker.queue.ledger.keys import MEMBER_SEPARATOR, shown_id
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from schemas.claim_check import ClaimCheck
+    from schemas.commands import Command
+
 log = structlog.get_logger(__name__)
 
 # A first claim that never ended is what every kill leaves behind; a second one is suspect.
@@ -120,6 +123,7 @@ class NewCommand:
     Attributes:
         entry_id: in its stream.
         id_is_made: whether nobody chose the id, so that it gives way to one that somebody chose.
+        command: as it was read, for whoever runs it at once.
     """
 
     entry_id: bytes
@@ -133,6 +137,7 @@ class NewCommand:
     replies: str
     deadline_ms: int | None = None
     id_is_made: bool = False
+    command: Command | ClaimCheck | None = None
 
 
 class AcceptStatus(StrEnum):
@@ -168,6 +173,7 @@ class Lease:
         group: whose member it is; empty for a command of its own.
         probe: whether its lane is paused, and it was let through to see if that can end.
         broken: what of its row can't be read; such a command must not be carried out.
+        command: as it was read from the text, where that is known already.
     """
 
     row_id: str
@@ -185,6 +191,7 @@ class Lease:
     phase: Phase = Phase.IDLE
     probe: bool = False
     broken: str = ""
+    command: Command | ClaimCheck | None = None
 
     @property
     def command_id(self) -> str:

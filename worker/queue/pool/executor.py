@@ -104,7 +104,8 @@ class Executor:
         """
         if lease.broken:
             raise InvalidCommandError(ErrorCode.INTERNAL_ERROR, lease.broken)
-        return RunContext(reread_message(lease.text), lease, self.dependencies)
+        command = lease.command or reread_message(lease.text)
+        return RunContext(command, lease, self.dependencies)
 
     def unreadable(self, lease: Lease, error: Exception) -> RunResult | None:
         """Returns the finish of a lease whose command this version can't read.
@@ -224,8 +225,11 @@ class Executor:
             "duration_seconds": duration,
         }
         event = self._announce(run, EventState.SUCCEEDED, data, dataref=dataref, now=now)
-        end = _run_end(run, RowState.SUCCEEDED, lease.attempts + 1, total_seconds=duration)
-        self.dependencies.telemetry.succeeded(end)
+        telemetry = self.dependencies.telemetry
+        if telemetry.hears("succeeded"):
+            telemetry.succeeded(
+                _run_end(run, RowState.SUCCEEDED, lease.attempts + 1, total_seconds=duration)
+            )
         return RunResult(
             lease,
             RowState.SUCCEEDED,
