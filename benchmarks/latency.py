@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 # Of the stub: what is measured is the way through the queue.
 LATENCY_MS = 0
-WARM_UP = 20
+# Enough for a compiler that works while programs run.
+WARM_UP = 300
 COMMANDS = 100
 SHORT_COMMANDS = 40
 MEAN_PAUSE_SECONDS = 0.05
