@@ -62,7 +62,7 @@ class GatewaySettings(LedgerSettings):
         ge=1024,
         le=16 * 1024 * MIB,
         unit="bytes",
-        description="Most that a body may have.",
+        description="Most that a body may have, but for NDJSON: its commands are counted.",
     )
     gateway_batch_items: int = count(
         100_000, ge=1, le=10_000_000, description="Most commands that one request may hold."

@@ -147,18 +147,7 @@ async def read_parts(request: Request, bounds: Bounds) -> AsyncIterator[bytes]:
     if told.isdigit() and int(told) > bounds.most_bytes:
         raise _too_large(bounds)
     size = 0
-    more_follows = True
-    while more_follows:
-        try:
-            async with asyncio.timeout(bounds.idle_seconds):
-                message = await request.receive()
-        except TimeoutError:
-            told = f"No part of the body came for {bounds.idle_seconds:g} s."
-            raise _too_slow(told) from None
-        if message["type"] == "http.disconnect":
-            raise ProblemError(400, "body_incomplete", "The body ended early.")
-        part: bytes = message.get("body", b"")
-        more_follows = message.get("more_body", False)
+    async for part in _read_endless(request, bounds.idle_seconds):
         size += len(part)
         if size > bounds.most_bytes:
             raise _too_large(bounds)
@@ -166,21 +155,45 @@ async def read_parts(request: Request, bounds: Bounds) -> AsyncIterator[bytes]:
             yield part
 
 
+async def _read_endless(request: Request, idle_seconds: float) -> AsyncIterator[bytes]:
+    more_follows = True
+    while more_follows:
+        try:
+            async with asyncio.timeout(idle_seconds):
+                message = await request.receive()
+        except TimeoutError:
+            told = f"No part of the body came for {idle_seconds:g} s."
+            raise _too_slow(told) from None
+        if message["type"] == "http.disconnect":
+            raise ProblemError(400, "body_incomplete", "The body ended early.")
+        more_follows = message.get("more_body", False)
+        yield message.get("body", b"")
+
+
 async def read_lines(request: Request, bounds: Bounds) -> AsyncIterator[list[bytes]]:
-    """Yields the lines of a body that are not blank, as many as came at a time.
+    """Yields the lines of a body that are not blank, as many as came at a time, be it none.
 
     A line that is too long for a command is cut one byte behind that, so that whoever parses it
-    says so; its rest is dropped as it comes.
+    says so; its rest is dropped as it comes. The body may have any size: whoever reads counts its
+    lines, and what is no line has its bound here.
+
+    Raises:
+        ProblemError: too much of it is blank or dropped, it is too slow, or ends early.
     """
     rest = bytearray()
-    async for part in read_parts(request, bounds):
+    no_lines = 0
+    async for part in _read_endless(request, bounds.idle_seconds):
+        no_lines += len(part)
         rest += part[: MAX_COMMAND_BYTES + 1] if b"\n" not in part else part
         *lines, last = bytes(rest).split(b"\n")
         rest = bytearray(last)
         if len(rest) > MAX_COMMAND_BYTES:
             del rest[MAX_COMMAND_BYTES + 1 :]
-        if found := [line for line in lines if line.strip()]:
-            yield found
+        found = [line for line in lines if line.strip()]
+        no_lines -= sum(map(len, found)) + len(found)
+        if no_lines > bounds.most_bytes:
+            raise _too_blank(bounds)
+        yield found
     if bytes(rest).strip():
         yield [bytes(rest)]
 
@@ -277,5 +290,14 @@ def _too_large(bounds: Bounds) -> ProblemError:
         "too_large",
         f"The body may have {bounds.most_bytes} bytes; send several, or set "
         "TRAINMASTER_GATEWAY_BODY_BYTES.",
+        headers={"Connection": "close"},
+    )
+
+
+def _too_blank(bounds: Bounds) -> ProblemError:
+    return ProblemError(
+        413,
+        "too_large",
+        f"More than {bounds.most_bytes} bytes of the body are blank, or of too long lines.",
         headers={"Connection": "close"},
     )

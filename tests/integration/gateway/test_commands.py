@@ -190,6 +190,19 @@ async def test_a_line_too_long_for_a_command_costs_only_itself(
     assert [each["id"] for each in await unread(redis, keys)] == ["a", "b"]
 
 
+async def test_lines_have_no_bound_but_their_number(
+    serve_gateway: ServeGateway, redis: Redis, keys: Keys
+) -> None:
+    body = b"".join(good(id=str(number)) + b"\n" for number in range(300))
+    with serve_gateway(gateway_body_bytes=1024, gateway_batch_items=300) as gateway:
+        told = gateway.http.post("/v1/commands", content=body, headers=NDJSON).json()
+        assert (told["accepted"], told["refused"]) == (300, 0)
+        assert len(await unread(redis, keys)) == 300
+        for no_lines in (b"\n" * 2000, b" " * 2000, b"x" * 2_000_000):
+            answer = gateway.http.post("/v1/commands", content=no_lines, headers=NDJSON)
+            assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
 @pytest.mark.parametrize("key", ["k-1", '"k-1"'])
 async def test_an_idempotency_key_is_the_id(
     gateway: GatewayServer, redis: Redis, keys: Keys, key: str
