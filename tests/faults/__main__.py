@@ -23,6 +23,7 @@ from tests.faults.deliveries import deliveries
 from tests.faults.doubts import resolved_doubts
 from tests.faults.downloads import remote_bodies, silent_downloads
 from tests.faults.failing_worker import PLACES
+from tests.faults.http_storm import http_storm
 from tests.faults.ids import colliding_ids
 from tests.faults.leases import frozen, lost_wake_ups, tripled
 from tests.faults.outages import (
@@ -99,6 +100,8 @@ SCENARIOS: dict[str, Scenario] = {
     "chaos": lambda at, seed: chaos(at, seed, 1_800),
     "ids-collide": lambda at, seed: colliding_ids(at, seed, 2_000),
     "unasked-replies": lambda at, seed: unasked_replies(at, seed, 6_000),
+    "http-storm": lambda at, seed: http_storm(at, seed, 20_000, tls=False),
+    "http-storm-tls": lambda at, seed: http_storm(at, seed, 20_000, tls=True),
     "odd-statuses": lambda at, seed: odd_statuses(at, seed, 100),
     "remote-bodies": lambda at, seed: remote_bodies(at, seed, 1_500),
     "silent-downloads": lambda at, seed: silent_downloads(at, seed, 200),
