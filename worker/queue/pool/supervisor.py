@@ -135,7 +135,7 @@ class Supervisor:
         # A thread of its own: whatever else hangs, others are told that something is due.
         self._wake_ups = ThreadPool("wake-ups", 1)
         self._trim_at = 0.0
-        self._own_drain: asyncio.Task[None] | None = None
+        self._own_drain: asyncio.Task[bool] | None = None
         self._stopping = False
         self._alarm = ClockAlarm()
 
@@ -312,20 +312,30 @@ class Supervisor:
         await components.close()
 
     async def _drain(self) -> None:
-        if self._components is not None and await self._components.pool.drain(self._times.slice):
+        if await self._drained():
             self.notify(1)
+
+    async def _drained(self) -> bool:
+        """Drains for a time slice; returns whether more is due."""
+        components = self._components
+        return components is not None and await components.pool.drain(self._times.slice)
 
     def _open_drain(self) -> None:
         """Opens a drain on our own loop, unless one is about to be."""
         if self._own_drain is None:
-            self._own_drain = asyncio.create_task(self._drain(), name="drain")
+            self._own_drain = asyncio.create_task(self._drained(), name="drain")
             self._own_drain.add_done_callback(self._drain_ended)
 
-    def _drain_ended(self, drain: asyncio.Task[None]) -> None:
+    def _drain_ended(self, drain: asyncio.Task[bool]) -> None:
+        # Before anything else, or it would be in the way of the next one.
         self._own_drain = None
-        # The sweep opens the next one.
-        if not drain.cancelled() and (error := drain.exception()) is not None:
+        if drain.cancelled():
+            return
+        if (error := drain.exception()) is not None:
+            # The sweep opens the next one.
             log.error("supervisor.drain_broken", exc_info=error)
+        elif drain.result():
+            self.notify(1)
 
     def notify(self, count: int) -> None:
         """Sees to it that commands which are due get run; `count` of them, as far as known.
