@@ -16,7 +16,7 @@ from tests.integration.ledger_acts import (
     open_group,
     read_entry,
 )
-from worker.queue.ledger.models import Accepted, AcceptStatus, RowState, RunResult
+from worker.queue.ledger.models import Accepted, AcceptStatus, Phase, RowState, RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -162,6 +162,22 @@ async def test_a_lease_that_passed_to_another_is_not_given_again(
     assert await ledger.accept_and_claim(batch, holder="me") == Accepted(
         [AcceptStatus.DUPLICATE], [], []
     )
+
+
+@pytest.mark.parametrize("phase", [Phase.IDLE, Phase.INTENDED])
+async def test_a_lease_whose_run_has_come_further_is_not_given_again(
+    redis: Redis, ledger: Ledger, keys: Keys, phase: Phase
+) -> None:
+    """It would begin from nothing, and create a second time what may have been created."""
+    await open_group(redis, keys)
+    batch = [new_command(await read_entry(redis, keys))]
+    (lease,) = (await ledger.accept_and_claim(batch, most=1, holder="me")).leases
+    await ledger.checkpoint(lease, {"title": "a model"}, phase=phase)
+    told = await ledger.accept_and_claim(batch, holder="me")
+    assert told == Accepted([AcceptStatus.DUPLICATE], [], [])
+    await redis.zadd(keys.due_interactive, {"one": 0})
+    (again,) = (await ledger.claim(1)).leases
+    assert (again.progress, again.phase) == ({"title": "a model"}, phase)
 
 
 async def test_the_same_command_sent_again_is_no_lost_reply(

@@ -43,11 +43,12 @@ if most > 0 and (redis.call('PTTL', KEYS[7]) > 0 or redis.call('EXISTS', KEYS[8]
   or redis.call('ZCOUNT', KEYS[4], '-inf', now) > 0) then
   most = 0
 end
--- Whether an earlier call by the same holder has claimed it, and nobody has since.
+-- Whether an earlier call by the same holder has claimed it, and nobody has since. One whose run
+-- has come further is left until its lease ends: whoever claims it then goes on from there.
 local function claimed_before(row, entry)
-  local is = redis.call('HMGET', row, 'k', 'n', 's', 'q')
+  local is = redis.call('HMGET', row, 'k', 'n', 's', 'q', 'p', 'h')
   return holder ~= '' and is[1] == holder and is[2] == '1' and is[3] == 'running'
-    and is[4] == ARGV[5] .. entry
+    and is[4] == ARGV[5] .. entry and not is[5] and not is[6]
 end
 local statuses, done = {}, {}
 for i = 9, #ARGV, 11 do
