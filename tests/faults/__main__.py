@@ -23,6 +23,7 @@ from tests.faults.deliveries import deliveries
 from tests.faults.doubts import resolved_doubts
 from tests.faults.downloads import remote_bodies, silent_downloads
 from tests.faults.failing_worker import PLACES
+from tests.faults.http_endurance import http_endurance
 from tests.faults.http_storm import http_storm
 from tests.faults.ids import colliding_ids
 from tests.faults.leases import frozen, lost_wake_ups, tripled
@@ -102,6 +103,7 @@ SCENARIOS: dict[str, Scenario] = {
     "unasked-replies": lambda at, seed: unasked_replies(at, seed, 6_000),
     "http-storm": lambda at, seed: http_storm(at, seed, 20_000, tls=False),
     "http-storm-tls": lambda at, seed: http_storm(at, seed, 20_000, tls=True),
+    "http-endurance": lambda at, _seed: http_endurance(at, 200_000),
     "odd-statuses": lambda at, seed: odd_statuses(at, seed, 100),
     "remote-bodies": lambda at, seed: remote_bodies(at, seed, 1_500),
     "silent-downloads": lambda at, seed: silent_downloads(at, seed, 200),
@@ -142,7 +144,11 @@ def main() -> int:
     parser.add_argument(
         "--soak-minutes", type=float, default=60, help="of the soak, which runs by --only soak"
     )
+    parser.add_argument(
+        "--http-requests", type=int, default=200_000, help="of http-endurance, more than a thousand"
+    )
     options = parser.parse_args()
+    SCENARIOS["http-endurance"] = lambda at, _seed: http_endurance(at, options.http_requests)
     SCENARIOS["soak"] = partial(soak, minutes=options.soak_minutes)
     begun = time.monotonic()
     print(HEADER, flush=True)

@@ -182,7 +182,11 @@ class Dialer:
                 self._resolving = self._loop.create_task(self._resolve())
                 self._resolving.add_done_callback(self._forget)
             # Who gives up takes nothing from those who wait for the same name.
-            await asyncio.shield(self._resolving)
+            try:
+                await asyncio.shield(self._resolving)
+            except UnresolvedNameError as exc:
+                # An error of one's own: who catches it may note on it which request it ended.
+                raise UnresolvedNameError(str(exc)) from exc
         first, *others = self._addresses
         self._addresses = [*others, first]
         return self._addresses

@@ -44,6 +44,7 @@ class Terms:
             went out on was at rest before, and ended without a byte.
         has_body: Whether a body follows the response's head; if not, its connection is closed.
         within_seconds: For a connection, instead of what the timeouts say.
+        unpacks: Whether a packed body is unpacked.
     """
 
     timeouts: Timeouts
@@ -51,6 +52,7 @@ class Terms:
     is_repeatable: bool = False
     has_body: bool = True
     within_seconds: float | None = None
+    unpacks: bool = True
 
 
 class ConnectionPool:
@@ -98,14 +100,14 @@ class ConnectionPool:
             await self._wait_for_permit(until)
         try:
             connection = await self._connect(timeouts.connect, until)
-            reader = ResponseReader(terms.limits, has_body=terms.has_body)
+            reader = self._reader(terms)
             try:
                 response = await self._exchange(connection, head, body, reader, terms)
             except httpx.ReadError as lost:
                 if not (terms.is_repeatable and connection.is_reused) or reader.has_begun:
                     raise
                 connection = await self._connect_again(timeouts.connect, until, lost)
-                reader = ResponseReader(terms.limits, has_body=terms.has_body)
+                reader = self._reader(terms)
                 response = await self._exchange(connection, head, body, reader, terms)
         except BaseException:
             self._return_permit()
@@ -133,6 +135,9 @@ class ConnectionPool:
         self._waiters.clear()
         # They end in the loop's next turn, and the loop may end before that.
         await asyncio.sleep(0)
+
+    def _reader(self, terms: Terms) -> ResponseReader:
+        return ResponseReader(terms.limits, has_body=terms.has_body, unpacks=terms.unpacks)
 
     async def _exchange(
         self, connection: Connection, head: bytes, body: bytes, reader: ResponseReader, terms: Terms

@@ -102,6 +102,7 @@ class ResponseReader:
     Args:
         limits: What is kept of the body.
         has_body: False where none follows whatever the head says: after HEAD and CONNECT.
+        unpacks: Whether a packed body is unpacked.
 
     Attributes:
         response: As far as it has come; None until its head is whole.
@@ -122,15 +123,17 @@ class ResponseReader:
         "_parts",
         "_silent_bytes",
         "_size",
+        "_unpacks",
         "has_begun",
         "keeps_alive",
         "response",
     )
 
-    def __init__(self, limits: BodyLimits, *, has_body: bool = True) -> None:
+    def __init__(self, limits: BodyLimits, *, has_body: bool = True, unpacks: bool = True) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._limits = limits
         self._has_body = has_body
+        self._unpacks = unpacks
         self._headers: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
         self._size = 0
@@ -252,7 +255,7 @@ class ResponseReader:
                 told_bytes = int(value)
             elif name == b"transfer-encoding":
                 is_sized = value.rpartition(b",")[2].strip().lower() == b"chunked"
-            elif name == b"content-encoding":
+            elif name == b"content-encoding" and self._unpacks:
                 packing.append(value.decode("latin-1"))
         self._ended_by_close = not is_sized
         if not packing:
