@@ -171,6 +171,28 @@ class StreamConsumer:
         """Takes entries over from consumers that are gone, until it is cancelled."""
         await self._keep_on("take-over", self._take_over_once)
 
+    async def ask_again(self) -> None:
+        """Asks what came of calls whose replies were lost; the same call tells it.
+
+        `read` does so by itself; others may once it has ended.
+        """
+        asked = len(self._unanswered)
+        for _ in range(asked):
+            batch, stream = self._unanswered[0]
+            try:
+                told = await self._ledger.accept_and_claim(batch, stream, holder=self._consumer)
+            except ResponseError:
+                # It may be this stream alone that is in trouble: the other one is read on.
+                self._unanswered.append(self._unanswered.pop(0))
+                continue
+            del self._unanswered[0]
+            if self._slots is not None:
+                self._slots.take(0, told.leases, told.regained)
+            if accepted := told.statuses.count(AcceptStatus.ACCEPTED):
+                self._on_accepted(accepted)
+            if new := accepted + len(told.regained):
+                self._ledger.telemetry.accepted(new)
+
     async def leave(self) -> None:
         """Removes this consumer from the groups, unless entries are still pending with it."""
         for stream in CommandStream:
@@ -211,7 +233,7 @@ class StreamConsumer:
 
     async def _read_once(self) -> None:
         was_behind = self._behind
-        await self._ask_again()
+        await self.ask_again()
         if not was_behind:
             await self._interval.wait()
         if time.monotonic() >= self._own_again_at:
@@ -479,6 +501,9 @@ class StreamConsumer:
             told = await self._ledger.accept_and_claim(
                 batch, stream, most=reserved, holder=self._consumer
             )
+        except ResponseError:
+            # Nothing is acknowledged: what is pending with us will be read again.
+            raise
         except BaseException:
             if reserved:
                 # What was claimed is ours until the lease ends, and not pending any more.
@@ -487,16 +512,3 @@ class StreamConsumer:
         finally:
             self._slots.take(reserved, told.leases, told.regained)
         return told
-
-    async def _ask_again(self) -> None:
-        """Asks what came of calls whose replies were lost; the same call tells it."""
-        while self._unanswered:
-            batch, stream = self._unanswered[0]
-            told = await self._ledger.accept_and_claim(batch, stream, holder=self._consumer)
-            del self._unanswered[0]
-            if self._slots is not None:
-                self._slots.take(0, told.leases, told.regained)
-            if accepted := told.statuses.count(AcceptStatus.ACCEPTED):
-                self._on_accepted(accepted)
-            if new := accepted + len(told.regained):
-                self._ledger.telemetry.accepted(new)

@@ -51,6 +51,7 @@ T = TypeVar("T")
 WAKE_UP_PAUSE_SECONDS = 0.5
 TRIM_SECONDS = 60.0
 CANCEL_PAUSE_SECONDS = 0.5
+LEAVE_SECONDS = 2.0
 
 
 class SupervisorStoppedError(Exception):
@@ -301,12 +302,11 @@ class Supervisor:
             return
         readers = [task for task in self._tasks if task.get_name() not in {"settle", "renew"}]
         await _end(readers)
+        # What it has claimed meanwhile is handed back with all else.
+        await _once(components, components.intake.ask_again())
         await components.pool.close(self._times.grace)
         await _end(self._tasks)
-        try:
-            await asyncio.wait_for(components.intake.leave(), 2.0)
-        except RETRYABLE_REDIS_ERRORS as exc:
-            components.ledger.outage.failed(ONCE, exc)
+        await _once(components, components.intake.leave())
         await components.breaker.aclose()
         await components.credentials.aclose()
         await components.close()
@@ -427,6 +427,14 @@ class Supervisor:
             await components.ledger.mind_clock(back_ms)
             log.warning("redis.due_times_moved", commands=moved)
         return now_ms
+
+
+async def _once(components: Components, act: Coroutine[Any, Any, None]) -> None:
+    """Does what a stop does without, if Redis is away."""
+    try:
+        await asyncio.wait_for(act, LEAVE_SECONDS)
+    except RETRYABLE_REDIS_ERRORS as exc:
+        components.ledger.outage.failed(ONCE, exc)
 
 
 async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:

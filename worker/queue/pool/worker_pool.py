@@ -180,6 +180,9 @@ class WorkerPool:
         """
         self._reserved -= reserved
         for lease in leases:
+            # Where its lane is paused nothing is claimed so; no claim may come to tell it.
+            if lease.lane in self._paused:
+                self._paused -= {lease.lane}
             self._start(lease)
         for lease in regained:
             if not self._has(lease.row_id):

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from schemas.enums import Priority
 from tests.integration.intake_acts import good, intake_of, running, settled, until
 from tests.integration.ledger_acts import new_command
 from tests.integration.worker_bench import Bench, open_bench
-from worker.queue.ledger.keys import COMMAND_FIELD
+from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream
+from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.pool.worker_pool import MOST_AT_ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from redis.asyncio import Redis
 
     from tests.sandbox_process import SandboxProcess
     from worker.queue.ledger.keys import Keys
-    from worker.queue.ledger.models import Accepted
+    from worker.queue.ledger.models import Accepted, NewCommand
     from worker.queue.pool.worker_pool import WorkerPool
 
 LIST = {"type": "list_models", "data": {}}
@@ -41,6 +45,25 @@ class LosingReplies(Ledger):
         return told
 
 
+class LosingBulk(Ledger):
+    """A ledger whose stream for bulk becomes a string while the reply to an accept is lost."""
+
+    lost = False
+
+    async def accept_and_claim(
+        self,
+        batch: Sequence[NewCommand],
+        stream: CommandStream = CommandStream.COMMON,
+        **options: Any,
+    ) -> Accepted:
+        told = await super().accept_and_claim(batch, stream, **options)
+        if stream is CommandStream.BULK and not self.lost:
+            self.lost = True
+            await self.redis.set(self.keys.stream(stream), "someone's")
+            raise RedisConnectionError("the reply is lost")
+        return told
+
+
 @pytest.fixture
 async def bench(
     redis: Redis, ledger: Ledger, sandbox: SandboxProcess, tmp_path: Path
@@ -52,6 +75,10 @@ async def bench(
 
 async def idle(pool: WorkerPool) -> bool:
     return not pool.running and not pool.unsettled
+
+
+async def is_known(bench: Bench, command_id: str) -> bool:
+    return bool(await bench.redis.exists(bench.ledger.keys.command(command_id)))
 
 
 async def told_of(bench: Bench, state: str) -> list[str]:
@@ -107,6 +134,32 @@ async def test_a_lost_reply_leaves_nothing_leased_and_runs_nothing_twice(
     assert pool.free == 64
 
 
+async def test_a_lost_reply_of_a_stream_in_trouble_keeps_no_other_from_being_read(
+    bench: Bench, redis: Redis, keys: Keys
+) -> None:
+    losing = LosingBulk(
+        redis, keys, lease_seconds=600, retention_seconds=3600, reply_retention_seconds=3600
+    )
+    pool = bench.pool(concurrency=4)
+    intake = intake_of(redis, losing)
+    intake.claim_for(pool)
+    async with running(intake.read, pool.settle):
+        bulk = keys.stream(CommandStream.BULK)
+        urgent = good(id="urgent", priority="interactive", **LIST)
+        await redis.xadd(bulk, {COMMAND_FIELD: urgent})
+        await until(lambda: is_known(bench, "urgent"))
+        await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="common", **LIST)})
+        async with asyncio.timeout(30):
+            await until(lambda: is_known(bench, "common"))
+            assert await redis.type(bulk) == b"string"
+            await redis.delete(bulk)
+
+            async def ended() -> bool:
+                return await redis.hget(keys.command("urgent"), "s") == b"succeeded"
+
+            await until(ended)
+
+
 async def test_what_runs_already_is_not_begun_again_by_a_lease_that_is_regained(
     bench: Bench,
 ) -> None:
@@ -144,6 +197,32 @@ async def test_texts_that_leave_no_room_are_not_reserved_for(bench: Bench) -> No
     pool = bench.pool(concurrency=64, text_bytes=250)
     batch = [new_command(b"1-0", f"id-{number}", text=b"x" * 100) for number in range(3)]
     assert pool.reserve(batch) == 2
+
+
+async def test_commands_claimed_at_once_tell_that_their_lane_is_paused_no_more(
+    bench: Bench, redis: Redis, keys: Keys, ledger: Ledger
+) -> None:
+    """Nothing is due, so no claim would tell it; it is resumed once, and can be paused again."""
+    lanes = Lanes(redis, keys)
+    await lanes.pause(Priority.INTERACTIVE, "tests", 0.01)
+    share = FailureRateMonitor(commands=3, seconds=0, share=0.9)
+    pool = bench.pool(concurrency=4, share=share)
+    await bench.send("list_models", {}, id="probe")
+    intake = intake_of(redis, ledger)
+    intake.claim_for(pool)
+    bad = {"type": "get_model", "data": {"model_uuid": str(uuid4())}}
+    async with running(intake.read, pool.settle):
+        await pool.drain(0.5)
+        await until(lambda: idle(pool))
+        assert not await lanes.paused(), "the probe has succeeded"
+        for number in range(40):
+            await redis.xadd(keys.commands, {COMMAND_FIELD: good(id=f"bad-{number}", **bad)})
+            await until(lambda: settled(redis, keys))
+            await until(lambda: idle(pool))
+            if await lanes.paused():
+                break
+        else:
+            raise AssertionError("all of 40 commands have failed, and the lane goes on")
 
 
 def _nobody_is_told(count: int) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.integration.intake_acts import until
+from tests.integration.ledger_acts import now_ms
 from tests.signatures import openssh
 from tests.stub_api import StubApi, reply
 from worker.bootstrap import create_supervisor
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.models import Accepted
     from worker.queue.pool.supervisor import Supervisor
 
 MODELS = reply(200, b'{"results": [], "nextPageToken": null}')
@@ -81,6 +83,35 @@ async def test_a_time_slice_that_ends_with_commands_due_is_followed_by_another(
     async with asyncio.timeout(SWEEP_SECONDS / 2):
         await until(all_ended)
     assert time.monotonic() - begun > 2 * SLICE_SECONDS
+
+
+async def test_a_stop_hands_back_what_an_accept_has_claimed_whose_reply_it_did_not_wait_for(
+    supervisor: Supervisor, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would wait for the end of a lease that nobody holds any more."""
+    components = supervisor._components
+    assert components is not None
+    accept = components.ledger.accept_and_claim
+
+    async def late(*args: Any, **options: Any) -> Accepted:
+        told = await accept(*args, **options)
+        if told.leases:
+            await asyncio.sleep(SWEEP_SECONDS)
+        return told
+
+    monkeypatch.setattr(components.ledger, "accept_and_claim", late)
+    await send(redis, keys, 1)
+
+    async def is_claimed() -> bool:
+        return await redis.hget(keys.command("id-0"), "s") == b"running"
+
+    await until(is_claimed)
+    monkeypatch.setattr(components.ledger, "accept_and_claim", accept)
+    await asyncio.to_thread(supervisor.stop)
+    due_ms = await redis.zscore(keys.due_interactive, "id-0")
+    assert due_ms is not None
+    assert due_ms <= await now_ms(redis)
+    assert await redis.hmget(keys.command("id-0"), "n", "c") == [b"2", b"0"]
 
 
 async def _accepted(redis: Redis, keys: Keys, count: int) -> bool:
