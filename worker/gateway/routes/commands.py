@@ -227,8 +227,8 @@ class _Batch:
         self._gateway = gateway
         self._caller = caller
         self._count = 0
-        # As dicts a hundred thousand would take ten times as much; and in many pieces, between lines
-        # that come and go, they would keep the memory of these.
+        # JSON in one piece: as dicts they take ten times as much, and small pieces between lines
+        # that come and go keep the memory of these.
         self._items = bytearray()
         self._accepted = 0
         self._is_lost = False
