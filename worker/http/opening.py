@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,6 +47,17 @@ class Route:
     tls: ssl.SSLContext
     proxy: httpx.URL | None = None
     proxy_tls: ssl.SSLContext | None = None
+    # Of each request the same, and taken apart from the URL only once.
+    _before_target: str = field(init=False, repr=False)
+    _after_target: tuple[str, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        before, login = "", []
+        if self.proxy is not None and not self.is_tunnel:
+            before = f"{self.origin.scheme}://{self.authority}"
+            login = header_lines(_proxy_login(self.proxy))
+        object.__setattr__(self, "_before_target", before)
+        object.__setattr__(self, "_after_target", (f"Host: {self.authority}", *login))
 
     @property
     def is_tunnel(self) -> bool:
@@ -65,13 +76,7 @@ class Route:
             method: In capitals.
             target: Path and query; they go out as they stand.
         """
-        if self.proxy is None or self.is_tunnel:
-            return [f"{method} {target} HTTP/1.1", f"Host: {self.authority}"]
-        return [
-            f"{method} {self.origin.scheme}://{self.authority}{target} HTTP/1.1",
-            f"Host: {self.authority}",
-            *header_lines(_proxy_login(self.proxy)),
-        ]
+        return [f"{method} {self._before_target}{target} HTTP/1.1", *self._after_target]
 
 
 class Dialer:
