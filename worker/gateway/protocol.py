@@ -11,6 +11,7 @@ A client that does not read its answer is cut off, or it would hold the connecti
 from __future__ import annotations
 
 import logging
+import weakref
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -154,7 +155,8 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._refuse(431, "header_too_large", "The head of the request is too large.")
             return
         super().on_headers_complete()
-        close = partial(self._close_after, self.cycle)
+        # Weakly, or each request would be a cycle that only Python's collector can free.
+        close = partial(self._close_after, weakref.ref(self.cycle))
         self.cycle.transport = cast("Any", _RequestTransport(self.transport, close))
 
     def on_body(self, body: bytes) -> None:
@@ -232,11 +234,12 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     # What is closed
 
-    def _close_after(self, cycle: RequestResponseCycle) -> None:
+    def _close_after(self, request: weakref.ref[RequestResponseCycle]) -> None:
         """Closes the connection after a request, which may not have come whole."""
         if self._lingers:
             return
-        if cycle.response_complete and cycle.more_body:
+        cycle = request()
+        if cycle is not None and cycle.response_complete and cycle.more_body:
             self._linger()
         else:
             self.transport.close()
