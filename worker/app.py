@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -24,6 +23,7 @@ from schemas.events import ErrorCode
 from worker.bootstrap import create_supervisor
 from worker.environment import load_settings
 from worker.errors import LedgerLostError, SettingError, TrainmasterError
+from worker.garbage import collect_rarely
 from worker.logging import configure
 from worker.queue.intake.envelope import SUBMIT_TASK
 from worker.queue.ledger.keys import Keys
@@ -104,17 +104,6 @@ class WorkerProcess:
         self.supervisor = None
         log.critical("worker.refused", message=error.message)
         raise SystemExit(exit_code) from error
-
-
-def collect_rarely() -> None:
-    """Has Python look for reference cycles rarely, and never in what the start has made.
-
-    Every command makes hundreds of objects and no cycle. With Python's own thresholds a busy
-    worker spends a fifth of its time on looking at commands in flight.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def create_app(settings: Settings, process: WorkerProcess | None = None) -> Celery:

@@ -15,9 +15,9 @@ import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.faults.audit import Report
-from worker.app import collect_rarely
 from worker.encord.api.signing import RequestSigner
 from worker.encord.api.transport import Transport
+from worker.garbage import collect_rarely
 
 CONNECTIONS: Final = 128
 STEPS: Final = 10

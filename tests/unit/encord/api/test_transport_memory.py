@@ -10,10 +10,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.stub_api import Answer, StubApi
-from worker.app import collect_rarely
 from worker.encord.api.signing import RequestSigner
 from worker.encord.api.transport import Transport
 from worker.errors import TrainmasterError
+from worker.garbage import collect_rarely
 from worker.http.timeouts import Timeouts
 
 if TYPE_CHECKING:
