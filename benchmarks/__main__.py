@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Only whole runs go into the documentation.
     whole = not (options.short or chosen or options.rounds or options.seconds)
     output: Path = options.output or (PAGE.parent if whole else SHORT_OUTPUT)
+    # What no scenario has come to, for all of them failed, is rendered too.
+    (output / FOLDER).mkdir(parents=True, exist_ok=True)
     results = Results(output / FOLDER / "results.json")
     code = 0
     if not options.render:
@@ -77,7 +79,6 @@ def _render(page: Page, output: Path) -> None:
         shutil.copy(PAGE, file)
     file.write_text(page.renew(file.read_text("utf-8")), "utf-8")
     # Not made by the pictures where nothing was measured that has one.
-    (output / FOLDER).mkdir(exist_ok=True)
     (output / FOLDER / "tables.json").write_bytes(page.json())
     print(f"written: {file}", flush=True)
 
