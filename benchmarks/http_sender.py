@@ -75,7 +75,8 @@ class _Sending:
         self._begun = 0.0
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.all: list[_Connection] = []
-        self.free: list[_Connection] = []
+        # In turns: a server closes a connection that rests for long.
+        self.free: deque[_Connection] = deque()
 
     async def run(self) -> list[float | None]:
         self._begun = time.monotonic()
@@ -86,7 +87,7 @@ class _Sending:
             if self._end.done():
                 break
             if self.free:
-                self.free.pop().send(number, self._requests[number])
+                self.free.popleft().send(number, self._requests[number])
             else:
                 self._late.append(number)
         await self._end

@@ -44,10 +44,16 @@ class Answer(BaseHTTPRequestHandler):
         """Writes nothing."""
 
 
+class Server(ThreadingHTTPServer):
+    """Takes all connections of a sender at once."""
+
+    request_queue_size = 64
+
+
 @contextmanager
 def server() -> Iterator[str]:
     """A server of such answers; yields its URL."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as serving:
+    with Server(("127.0.0.1", 0), Answer) as serving:
         thread = threading.Thread(target=serving.serve_forever)
         thread.start()
         try:
@@ -69,10 +75,19 @@ def test_a_request_counts_from_when_it_was_due_though_no_connection_was_free() -
     assert all(each is not None and each >= SLOW_SECONDS * 900 for each in found)
 
 
-def test_requests_are_sent_when_they_are_due() -> None:
+def test_no_request_is_sent_before_it_is_due() -> None:
+    begun = time.monotonic()
     with server() as url:
         found = post_paced(url, [b"202"] * 10, per_second=50, connections=4)
-    assert all(each is not None and 0 < each < 150 for each in found)
+    assert time.monotonic() - begun > 9 / 50
+    assert all(each is not None and each > 0 for each in found)
+
+
+def test_no_connection_rests_until_the_server_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Answer, "timeout", 2.0)
+    with server() as url:
+        found = post_paced(url, [b"202"] * 150, per_second=50, connections=8)
+    assert None not in found
 
 
 def test_a_connection_that_ends_is_no_figure() -> None:
