@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _BACKLOG = 1024
+_PIECE_BYTES = 65_536
 
 
 class SocketServer:
@@ -121,3 +122,12 @@ def reset(writer: asyncio.StreamWriter) -> None:
     linger = struct.pack("ii", 1, 0)
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     writer.transport.abort()
+
+
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Passes on what comes until it ends, as a proxy does; then the other side ends too."""
+    with suppress(OSError):
+        while piece := await reader.read(_PIECE_BYTES):
+            writer.write(piece)
+            await writer.drain()
+    writer.close()

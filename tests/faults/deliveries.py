@@ -299,6 +299,15 @@ class _Killer:
         gateway.start()
 
 
+def left_of_windows(client: Any) -> list[str]:
+    """Returns the keys of windows that nobody closed; their set may stay, with its mark in it."""
+    windows = f"{PREFIX}windows"
+    left = {key.decode() for key in client.scan_iter(f"{PREFIX}window*")} - {windows}
+    return sorted(left) + [
+        f"in {windows}: {each}" for each in client.zrange(windows, 0, -1) if each
+    ]
+
+
 def _judge(
     name: str,
     audit: Audit,
@@ -343,9 +352,9 @@ def _judge(
     )
     lost += sum(not in_commands[letter.uid] for letter in joined)
     doubled += sum(in_commands[letter.uid] > 1 for letter in joined)
-    left = [*client.scan_iter(f"{PREFIX}window*")]
+    left = left_of_windows(client)
     wrong += len(left)
-    odd += [f"left: {key}" for key in left]
+    odd += [f"left: {each}" for each in left]
     logs = "\n".join(gateway.log.read_text("utf-8", "replace") for gateway in gateways)
     for sign in (SECRET, "Traceback"):
         if sign in logs:

@@ -163,7 +163,8 @@ def install(failpoint: Failpoint) -> None:
     def at(place: str) -> Callable[..., tuple[str, str]]:
         return lambda *_, **__: (place, "")
 
-    _wrap(Ledger, "accept", failpoint, at("accept"))
+    # `accept` is made of it.
+    _wrap(Ledger, "accept_and_claim", failpoint, at("accept"))
     _wrap(Ledger, "reject", failpoint, at("reject"))
     _wrap(Ledger, "claim", failpoint, at("claim"))
     _wrap(Ledger, "finish", failpoint, at("settle"))

@@ -18,6 +18,7 @@ import httpx
 
 from tests.console import Console
 from tests.faults.audit import Audit, Report, report, state
+from tests.faults.deliveries import PREFIX, left_of_windows
 from tests.faults.fleet import Fleet, Repeater
 from tests.faults.workload import COMMANDS
 from tests.gateway_process import GatewayProcess
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-PREFIX: Final = "{trainmaster}:"
 TRAIN: Final = "encord/train-on-submit/"
 ATTACH: Final = "follow-up/attach-what-was-trained/"
 # Each push is a window of its own, so that each becomes one training.
@@ -289,9 +289,9 @@ class _Run:
         lost += len(wanted - {*trainings}) + len(made - {*attached})
         doubled += sum(number - 1 for number in (*trainings.values(), *attached.values()))
         wrong += len({*trainings} - wanted) + len({*attached} - made)
-        left = [key.decode() for key in client.scan_iter(f"{PREFIX}window*")]
+        left = left_of_windows(client)
         wrong += len(left)
-        odd += [f"left: {key}" for key in left]
+        odd += [f"left: {each}" for each in left]
         logs = "\n".join(each.log.read_text("utf-8", "replace") for each in self._gateways)
         for sign in (ENCORD_SECRET, "Traceback"):
             if sign in logs:

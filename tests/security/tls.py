@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import ipaddress
 import ssl
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
@@ -15,12 +14,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.socket_server import SocketServer
+from tests.socket_server import SocketServer, pass_on
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_PIECE_BYTES = 65_536
 
 
 @dataclass(frozen=True)
@@ -167,14 +164,6 @@ class TlsProxy(SocketServer):
     ) -> None:
         back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         try:
-            await asyncio.gather(_pass(reader, back_writer), _pass(back_reader, writer))
+            await asyncio.gather(pass_on(reader, back_writer), pass_on(back_reader, writer))
         finally:
             back_writer.close()
-
-
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while piece := await reader.read(_PIECE_BYTES):
-            writer.write(piece)
-            await writer.drain()
-    writer.close()

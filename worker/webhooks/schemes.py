@@ -14,6 +14,7 @@ import jiter
 
 from schemas.attributes import is_valid_id
 from schemas.json_text import most_values
+from schemas.wording import counted
 from worker.integrations import standard_webhooks
 from worker.integrations.sources import (
     EncordSource,
@@ -292,11 +293,12 @@ def _read_pairs(source: HmacSource, header: bytes) -> tuple[list[bytes], dict[st
             found[held].append(value)
     signatures = found.pop("signature")
     if not 0 < len(signatures) <= _MOST_SIGNATURES:
-        raise RefusedDeliveryError(f"the header {source.header} has {len(signatures)} signatures")
+        number = counted(len(signatures), "signature")
+        raise RefusedDeliveryError(f"the header {source.header} has {number}")
     for held, values in found.items():
         if len(values) != 1:
-            told = f"the header {source.header} has {len(values)} values for the {held}"
-            raise RefusedDeliveryError(told)
+            number = counted(len(values), "value")
+            raise RefusedDeliveryError(f"the header {source.header} has {number} for the {held}")
     return signatures, {held: values[0] for held, values in found.items()}
 
 

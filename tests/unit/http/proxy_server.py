@@ -8,12 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.socket_server import SocketServer, reset
+from tests.socket_server import SocketServer, pass_on, reset
 
 if TYPE_CHECKING:
     import ssl
-
-_PIECE_BYTES = 65_536
 
 
 @dataclass
@@ -79,14 +77,6 @@ class ProxyServer(SocketServer):
         back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         back_writer.write(first)
         try:
-            await asyncio.gather(_pass(reader, back_writer), _pass(back_reader, writer))
+            await asyncio.gather(pass_on(reader, back_writer), pass_on(back_reader, writer))
         finally:
             back_writer.close()
-
-
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while piece := await reader.read(_PIECE_BYTES):
-            writer.write(piece)
-            await writer.drain()
-    writer.close()

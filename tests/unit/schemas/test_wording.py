@@ -21,6 +21,7 @@ BOUNDS = {
     "MAX_COMMANDS_BYTES",
     "MAX_COMMAND_BYTES",
     "MAX_FILE_BYTES",
+    "MAX_HEAD_BYTES",
     "MAX_LISTED",
     "MAX_PAGES",
     "MAX_ROW_BYTES",
@@ -36,6 +37,9 @@ BOUNDS = {
     "context['min_length']",
     "_MOST_BYTES",
     "limit_bytes",
+    "self._limits.success",
+    "self._reply_limit_bytes",
+    "self._request_limit_bytes",
     "most_bytes",
     "self.most_bytes",
     # Of a hundred at least, of several rows, and of several uses.

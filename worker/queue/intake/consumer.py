@@ -68,7 +68,7 @@ class Slots(Protocol):
     """Where commands may run that are claimed as they are accepted."""
 
     def reserve(self, commands: Sequence[NewCommand]) -> int:
-        """Keeps slots for the first so many of these, until `take`."""
+        """Keeps slots, until `take`, for those of these that may be claimed; returns how many."""
         ...
 
     def take(self, reserved: int, leases: Iterable[Lease], regained: Iterable[Lease] = ()) -> None:
@@ -473,13 +473,13 @@ class StreamConsumer:
         self, batch: Sequence[tuple[Entry, NewCommand]], stream: CommandStream
     ) -> tuple[int, int, list[Rejection]]:
         """Returns how many were new, how many of these wait, and the rejections of conflicts."""
-        accepted = waiting = number = 0
+        accepted = claimed = number = 0
         conflicts = []
         while batch:
             number += 1
             told = await self._accept_once([new for _, new in batch], stream)
             again = []
-            waiting -= len(told.leases)
+            claimed += len(told.leases)
             for (entry, new), status in zip(batch, told.statuses, strict=True):
                 if status is AcceptStatus.ACCEPTED:
                     accepted += 1
@@ -489,7 +489,7 @@ class StreamConsumer:
                 elif status is not AcceptStatus.DUPLICATE:
                     conflicts.append(conflict(entry, new, self._keys, self._now()))
             batch = again
-        return accepted, accepted + waiting, conflicts
+        return accepted, accepted - claimed, conflicts
 
     async def _accept_once(self, batch: list[NewCommand], stream: CommandStream) -> Accepted:
         """Accepts commands, and has those run that were claimed with it."""

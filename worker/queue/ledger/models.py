@@ -139,6 +139,11 @@ class NewCommand:
     id_is_made: bool = False
     command: Command | ClaimCheck | None = None
 
+    @property
+    def may_run_at_once(self) -> bool:
+        """Whether it is one of those that the script `accept` claims where nothing is due."""
+        return self.lane is Priority.INTERACTIVE and not self.not_before_ms
+
 
 class AcceptStatus(StrEnum):
     """What became of a new command.

@@ -153,18 +153,20 @@ class WorkerPool:
         self._signal.set()
 
     def reserve(self, commands: Sequence[NewCommand]) -> int:
-        """Keeps slots for the first so many of these, to be claimed as they are accepted.
+        """Keeps slots for those that may be claimed as they are accepted; returns for how many.
 
-        `take` ends the reservation, whatever came of it.
+        They are the first of these. `take` ends the reservation, whatever came of it.
         """
         if self._stopping.is_set() or not self.can_claim:
             return 0
         slots = min(MOST_AT_ONCE, self.free - max(0, self._bulk_reserve - self._bulk_running))
         room = self._text_bytes - self._running_bytes
         count = 0
-        for command in commands[: max(0, slots)]:
+        for command in commands:
+            if not command.may_run_at_once:
+                continue
             room -= len(command.text)
-            if room < 0:
+            if count >= slots or room < 0:
                 break
             count += 1
         self._reserved += count

@@ -107,9 +107,11 @@ async def test_where_something_is_due_held_or_paused_it_waits_for_its_turn(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"lane": Priority.BULK}, {"not_before_ms": 2**45}], ids=["bulk", "not before"]
+    "changes",
+    [{"lane": Priority.BULK}, {"not_before_ms": 2**45}, {"not_before_ms": 1}],
+    ids=["bulk", "not before", "not before long ago"],
 )
-async def test_what_is_bulk_or_not_due_yet_is_not_claimed(
+async def test_what_is_bulk_or_named_a_time_is_not_claimed(
     redis: Redis, ledger: Ledger, keys: Keys, changes: dict[str, Any]
 ) -> None:
     await open_group(redis, keys)

@@ -193,6 +193,17 @@ async def test_slots_are_kept_while_an_accept_is_under_way(bench: Bench) -> None
     assert pool.reserve(batch) == 0
 
 
+async def test_nothing_is_kept_for_what_waits_for_its_turn_anyway(bench: Bench) -> None:
+    """A batch of the bulk stream would keep slots from others for nothing."""
+    pool = bench.pool(concurrency=64)
+    waiting = [
+        new_command(b"1-0", "bulk", lane=Priority.BULK),
+        new_command(b"1-1", "later", not_before_ms=1),
+    ]
+    assert pool.reserve(waiting) == 0
+    assert pool.reserve([*waiting, new_command(b"1-2", "now")]) == 1
+
+
 async def test_texts_that_leave_no_room_are_not_reserved_for(bench: Bench) -> None:
     pool = bench.pool(concurrency=64, text_bytes=250)
     batch = [new_command(b"1-0", f"id-{number}", text=b"x" * 100) for number in range(3)]

@@ -16,8 +16,8 @@
 --         another id), 4 accepted and claimed, with token 1, 5 the same, by an earlier call whose
 --         reply was lost: this is the same lease
 --
--- An interactive command is claimed at once where nothing is due, held or paused, so that it takes
--- nobody's turn.
+-- An interactive command without `notbefore` is claimed at once where nothing is due, held or
+-- paused, so that it takes nobody's turn.
 --
 -- An id that nobody chose is made of the entry's, and two entries may have the same: only the row
 -- that names the same origin is this command's own.
@@ -61,7 +61,7 @@ for i = 9, #ARGV, 11 do
     -- First what may be refused: a row without its event would pass for known when it is repeated.
     redis.call('XADD', KEYS[2], '*', 'event', ARGV[i + 7])
     answer(ARGV[i + 8], ARGV[i + 7], now, reply_seconds)
-    if most > 0 and lane == 'i' and not_before <= now then
+    if most > 0 and lane == 'i' and not_before == 0 then
       most, status = most - 1, 4
       redis.call('HSET', row, 't', ARGV[i + 2], 'f', fingerprint, 's', 'running', 'l', lane,
         'n', 1, 'a', 0, 'c', 1, 'm', now, 'q', ARGV[5] .. entry, 'k', holder)

@@ -36,7 +36,7 @@ local token = is[2] + 1
 local event_id = redis.call('XADD', KEYS[1], '*', 'event', ARGV[3])
 answer(ARGV[4], ARGV[3], now, ARGV[6])
 redis.call('HSET', row, 's', 'cancelled', 'n', token, 'e', now, 'v', event_id)
-redis.call('HDEL', row, 'p', 'x', 'c', 'h', 'w', 'z')
+redis.call('HDEL', row, 'p', 'x', 'c', 'h', 'k', 'w', 'z')
 redis.call('EXPIRE', row, ARGV[5])
 redis.call('DEL', prefix .. 'text:' .. id)
 redis.call('ZREM', is[3] == 'b' and KEYS[3] or KEYS[2], id)
