@@ -30,6 +30,7 @@ from worker.cli.main import commands as console_script
 from worker.integrations.rules import Rule
 from worker.integrations.sink_config import SinkConfig
 from worker.integrations.sources import SOURCE_CLASSES
+from worker.monitoring.ledger_sample import metric_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from schemas.declaration import DeclaredCommand
 
 STALE: Final = 1
-PAGES: Final = ("contract.md", "settings.md", "cli.md", "webhooks.md")
+PAGES: Final = ("contract.md", "settings.md", "cli.md", "webhooks.md", "monitoring.md")
 
 _REGION: Final = re.compile(
     r"(?P<begin><!-- from the code: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end: (?P=name) -->)",
@@ -135,6 +136,23 @@ def _fields(rows: Iterable[FieldRow]) -> str:
 
 def _value_of(row: FieldRow) -> tuple[str, str, str]:
     return row.kind, "required" if row.required else _code(row.default), row.meaning
+
+
+def metrics_table() -> str:
+    """Returns every metric of a worker with its labels."""
+    return _table(
+        ("Metric", "Kind", "Labels", "Of", "Meaning"),
+        (
+            (
+                _code(row.name),
+                row.kind,
+                ", ".join(map(_code, row.labels)),
+                row.scope,
+                row.meaning,
+            )
+            for row in metric_rows()
+        ),
+    )
 
 
 def errors_table() -> str:
@@ -293,6 +311,7 @@ REGIONS: Final[dict[str, Callable[[], str]]] = {
     "sources": sources_table,
     "rules": rules_table,
     "sinks": sinks_table,
+    "metrics": metrics_table,
     "errors": errors_table,
     "attributes": attributes_table,
     "commands": commands_table,

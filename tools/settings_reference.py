@@ -82,7 +82,7 @@ def _kind(annotation: Any) -> str:
     if origin is Literal:
         return "choice"
     if origin is tuple:
-        return "paths"
+        return "host:port" if int in get_args(annotation) else "paths"
     if origin in {types.UnionType, Union}:
         return _kind(next(part for part in get_args(annotation) if part is not type(None)))
     return _KINDS[annotation]

@@ -20,7 +20,7 @@ from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from kombu import Exchange, Queue
 
 from schemas.events import ErrorCode
-from worker.bootstrap import create_supervisor
+from worker.bootstrap import create_monitor, create_supervisor
 from worker.environment import load_settings
 from worker.errors import LedgerLostError, SettingError, TrainmasterError
 from worker.garbage import collect_rarely
@@ -28,14 +28,16 @@ from worker.logging import configure
 from worker.queue.intake.envelope import SUBMIT_TASK
 from worker.queue.ledger.keys import Keys
 from worker.queue.pool.tasks import RUN_TASK, register_tasks
-from worker.queue.pool.wake_consumer import WAKE_CONSUMER
+from worker.queue.pool.wake_consumer import WAKE_CONSUMER, Beats
 from worker.redaction import redact_url
 from worker.redis_address import RedisAddress
 
 if TYPE_CHECKING:
     from celery.worker import WorkController
 
+    from worker.monitoring.monitor import Monitor
     from worker.queue.pool.supervisor import Supervisor
+    from worker.queue.pool.wake_consumer import WakeConsumer
     from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -54,10 +56,12 @@ class WorkerProcess:
 
     Attributes:
         exit_code: of a process that ends by itself: 1 broken, 2 a setting is wrong.
+        monitor: answers probes from before the supervisor starts.
     """
 
     supervisor: Supervisor | None = None
     exit_code: int = 0
+    monitor: Monitor | None = None
 
     def running(self) -> Supervisor:
         """Returns the supervisor; there is one before the first task comes."""
@@ -65,16 +69,27 @@ class WorkerProcess:
             raise RuntimeError("the supervisor has not started")
         return self.supervisor
 
-    def start(self, supervisor: Supervisor) -> None:
+    def start(self, supervisor: Supervisor, monitor: Monitor) -> None:
         """Starts a supervisor; ends the process where that can't work."""
         self.supervisor = supervisor
+        self.monitor = monitor
         try:
+            monitor.start()
             supervisor.start()
+            # From now on Celery's loop has to turn.
+            monitor.celery.beat()
             collect_rarely()
         except LedgerLostError as exc:
             self._refuse(exc, BROKEN)
         except TrainmasterError as exc:
             self._refuse(exc, WRONG_SETTING)
+
+    def stop(self) -> None:
+        """Stops both."""
+        if self.supervisor is not None:
+            self.supervisor.stop()
+        if self.monitor is not None:
+            self.monitor.stop()
 
     def break_off(self) -> None:
         """Ends the process because a part of it is broken."""
@@ -111,9 +126,16 @@ def create_app(settings: Settings, process: WorkerProcess | None = None) -> Cele
     app = Celery("trainmaster", set_as_current=False)
     app.conf.update(celery_settings(settings))
     this = process or WorkerProcess()
+    monitor = create_monitor(settings)
 
     def publish_wake_up() -> None:
         app.send_task(RUN_TASK, queue=WAKE_QUEUE, retry=False, ignore_result=True)
+
+    class CeleryBeats(Beats):
+        """The sign of life of Celery's loop, for this process' monitor."""
+
+        def __init__(self, parent: WakeConsumer, **kwargs: Any) -> None:
+            super().__init__(parent, monitor.celery, **kwargs)
 
     class SupervisorStep(bootsteps.StartStopStep):
         """Runs the supervisor while the worker runs."""
@@ -123,12 +145,12 @@ def create_app(settings: Settings, process: WorkerProcess | None = None) -> Cele
             # Ctrl-C stops a worker as SIGTERM does; Celery's own handler would end it with 1.
             signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
             this.check_pool(parent.pool_cls)  # type: ignore[attr-defined]
-            this.start(create_supervisor(settings, publish_wake_up, this.break_off))
+            supervisor = create_supervisor(settings, publish_wake_up, this.break_off, monitor)
+            this.start(supervisor, monitor)
 
         def stop(self, parent: WorkController) -> None:
             """Stops the supervisor; everything that ran is finished or handed back."""
-            if this.supervisor is not None:
-                this.supervisor.stop()
+            this.stop()
             # Celery keeps to itself that it ends for an error it can't recover from.
             this.exit_code = this.exit_code or parent.exitcode or 0
 
@@ -148,6 +170,7 @@ def create_app(settings: Settings, process: WorkerProcess | None = None) -> Cele
 
     register_tasks(app, this.running)
     app.steps["worker"].add(SupervisorStep)
+    app.steps["consumer"].add(CeleryBeats)
     worker_shutting_down.connect(stop_claiming, weak=False)
     setup_logging.connect(set_up_logging, weak=False)
     worker_ready.connect(tell_ready, weak=False)

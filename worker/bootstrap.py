@@ -22,6 +22,7 @@ from worker.encord.api.api_clock import ApiClock
 from worker.encord.api.base_url import environment_proxy
 from worker.encord.api.client import MlModelsApi
 from worker.encord.api.credentials_watch import Admission, CredentialsWatch
+from worker.encord.api.operations import operation_of
 from worker.encord.api.signing import BearerToken, RequestSigner
 from worker.encord.api.throttle import ThrottledTransport
 from worker.encord.api.transport import Transport
@@ -37,6 +38,14 @@ from worker.errors import (
 from worker.files.downloads import Downloads
 from worker.http.client_certificate import ClientCertificate
 from worker.http.timeouts import Timeouts
+from worker.monitoring.health import (
+    credentials_check,
+    epoch_check,
+    redis_check,
+    results_check,
+)
+from worker.monitoring.metrics_listener import MetricsListener
+from worker.monitoring.monitor import Monitor, lanes_check
 from worker.open_files import affordable_concurrency, needed_files, raise_limit
 from worker.queue.circuit_breaker import CircuitBreaker
 from worker.queue.intake.consumer import StreamConsumer
@@ -70,6 +79,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.encord.api.signing import Credentials
+    from worker.queue.heartbeat import Heartbeat
     from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -79,15 +89,24 @@ HANDLERS: Final = ("worker.queue.handlers", "worker.encord.handlers", "worker.ba
 STOP_GRACE_SECONDS: Final = 10.0
 
 
+def create_monitor(settings: Settings) -> Monitor:
+    """Returns what a worker process shows of itself."""
+    return Monitor(settings.http, settings.health_file)
+
+
 def create_supervisor(
-    settings: Settings, publish_wake_up: Callable[[], None], on_broken: Callable[[], None]
+    settings: Settings,
+    publish_wake_up: Callable[[], None],
+    on_broken: Callable[[], None],
+    monitor: Monitor | None = None,
 ) -> Supervisor:
     """Returns the supervisor of a worker process."""
+    watched = monitor or create_monitor(settings)
     warn_of_unknown_settings()
     settings = fit_open_files(settings)
 
     async def build(notify: Callable[[int], None]) -> Components:
-        return create_components(settings, notify)
+        return create_components(settings, notify, watched)
 
     times = Timings(
         slice=settings.slice_seconds,
@@ -128,7 +147,9 @@ def fit_open_files(settings: Settings) -> Settings:
     return settings
 
 
-def create_components(settings: Settings, notify: Callable[[int], None]) -> Components:
+def create_components(
+    settings: Settings, notify: Callable[[int], None], monitor: Monitor
+) -> Components:
     """Returns the components of a supervisor; called on its loop.
 
     Raises:
@@ -139,7 +160,10 @@ def create_components(settings: Settings, notify: Callable[[int], None]) -> Comp
     redis = connect(settings.redis_url.get_secret_value())
     # Those who block on streams and lists must not hold up the ledger's calls.
     readers = connect(settings.redis_url.get_secret_value())
-    telemetry = Telemetry([LogListener()])
+    listeners: list[Listener] = [LogListener()]
+    if monitor.counts:
+        listeners.append(MetricsListener(monitor.metrics, operation_of))
+    telemetry = Telemetry(listeners)
     ledger = create_ledger(settings, redis, keys, telemetry)
     api_clock = ApiClock()
     transport = create_transport(settings, api_clock)
@@ -166,13 +190,23 @@ def create_components(settings: Settings, notify: Callable[[int], None]) -> Comp
         await readers.aclose()
         await redis.aclose()
 
-    intake = create_stream_consumer(settings, readers, ledger, notify, clock.now)
+    intake = create_stream_consumer(settings, readers, ledger, notify, clock.now, monitor.intake)
     pool = create_worker_pool(settings, ledger, executor, lambda: intake.behind)
     intake.claim_for(pool)
+    epoch = Epoch(redis, keys)
+    monitor.watch_ledger(redis, keys)
+    monitor.watch_pool(pool, settings.concurrency)
+    checks = {
+        "redis": redis_check(redis, keys),
+        "ledger": epoch_check(epoch),
+        "credentials": credentials_check(credentials),
+        "result_store": results_check(executor.results),
+        "lanes": lanes_check(redis, keys),
+    }
     return Components(
         redis=redis,
         ledger=ledger,
-        epoch=Epoch(redis, keys),
+        epoch=epoch,
         intake=intake,
         pool=pool,
         breaker=breaker,
@@ -192,6 +226,7 @@ def create_components(settings: Settings, notify: Callable[[int], None]) -> Comp
         ),
         witness=create_witness(settings, threads),
         close=close,
+        watches={"monitor": lambda: monitor.watch(checks)},
     )
 
 
@@ -298,6 +333,7 @@ def create_stream_consumer(
     ledger: Ledger,
     notify: Callable[[int], None],
     now: Callable[[], float],
+    heartbeat: Heartbeat,
 ) -> StreamConsumer:
     """Returns the intake, as a consumer that no other process is."""
     return StreamConsumer(
@@ -310,6 +346,7 @@ def create_stream_consumer(
         on_accepted=notify,
         on_caught_up=lambda: notify(1),
         now=now,
+        heartbeat=heartbeat,
     )
 
 

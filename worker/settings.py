@@ -45,6 +45,15 @@ def _split_words(value: object) -> object:
     return value.split() if isinstance(value, str) else value
 
 
+def _split_address(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65_535:
+        raise PydanticCustomError("address", "names no host and port; write it like 127.0.0.1:9090")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
 def _check_url(url: str) -> str:
     # The value is not told: a URL may hold a password.
     if "://" not in url:
@@ -140,6 +149,11 @@ class LedgerSettings(BaseSettings):
     )
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="`auto` is text on a terminal and JSON everywhere else."
+    )
+    health_file: HomePath | None = Field(
+        None,
+        description="A file that is touched every 4 s while a worker or gateway is well, and "
+        "deleted otherwise.",
     )
 
 
@@ -283,6 +297,12 @@ class Settings(LedgerSettings):
         ge=0.1,
         le=DAY,
         description="Pause between two passes that put commands back whose due time was deleted.",
+    )
+
+    http: Annotated[tuple[str, int] | None, NoDecode, BeforeValidator(_split_address)] = Field(
+        None,
+        description="Host and port, like 127.0.0.1:9090, at which the worker answers /livez, "
+        "/readyz and /metrics.",
     )
 
     max_attempts: int = count(

@@ -18,9 +18,9 @@ Places, each `.before` and `.after` but where one is named:
     reconcile        asking the API what became of a POST
     settle           the script that ends or reschedules runs
 
-Actions: `kill` (SIGKILL), `stop` (SIGSTOP), `disconnect` (every connection to Redis is cut), and
-at `wake.send` `drop`: every other wake-up is never sent. Times are counted down to the one that
-strikes; with 0 each one does.
+Actions: `kill` (SIGKILL), `stop` (SIGSTOP), `disconnect` (every connection to Redis is cut),
+`stall` (the loop stands still for a while), and at `wake.send` `drop`: every other wake-up is
+never sent. Times are counted down to the one that strikes; with 0 each one does.
 Mutations break the worker itself, to show that the suite sees it: `MUTATION=fencing` lets anybody
 finish a run, `MUTATION=intent` sends a POST before its intent is recorded,
 `MUTATION=acknowledgement` acknowledges entries before they are accepted.
@@ -36,6 +36,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from redis import Redis
@@ -55,6 +56,8 @@ from worker.queue.run_context import RunContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+STALL_SECONDS = 16.0
 
 PLACES = (
     "read.after",
@@ -114,6 +117,8 @@ class Failpoint:
             case "disconnect":
                 with Redis.from_url(os.environ["TRAINMASTER_REDIS_URL"]) as client:
                     client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            case "stall":
+                time.sleep(STALL_SECONDS)
             case "drop":
                 pass
             case _:

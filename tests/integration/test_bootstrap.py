@@ -25,6 +25,7 @@ from worker.bootstrap import (
     create_components,
     create_dependencies,
     create_downloads,
+    create_monitor,
     create_supervisor,
     create_transport,
 )
@@ -72,7 +73,8 @@ def _settings(
 
 @pytest.fixture
 async def parts() -> AsyncIterator[Components]:
-    made = create_components(load_settings(), lambda _: None)
+    settings = load_settings()
+    made = create_components(settings, lambda _: None, create_monitor(settings))
     yield made
     await made.credentials.aclose()
     await made.breaker.aclose()
@@ -304,7 +306,7 @@ async def test_every_number_of_the_settings_reaches_a_part_of_the_worker(redis_u
     odd = odd_values()
     assert len(set(odd.values())) == len(odd)
     settings = Settings(redis_url=redis_url, bearer_token="t", **odd)
-    parts = create_components(settings, lambda _: None)
+    parts = create_components(settings, lambda _: None, create_monitor(settings))
     supervisor = create_supervisor(settings, lambda: None, lambda: None)
     found = numbers_in(parts, supervisor)
     # What these come to is another number.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from worker.app import run_worker
@@ -10,9 +12,16 @@ from worker.environment import load_settings
 
 
 @click.command()
+@click.option(
+    "--http",
+    metavar="HOST:PORT",
+    help="Answer /livez, /readyz and /metrics there.  [default: TRAINMASTER_HTTP]",
+)
 @click.option("--name", help="Name of this worker in Celery's tools; `%h` is the host.")
-def worker(name: str | None) -> None:
+def worker(name: str | None, http: str | None) -> None:
     """Run commands until told to stop."""
+    if http is not None:
+        os.environ["TRAINMASTER_HTTP"] = http
     try:
         settings = load_settings()
         # So that a wrong key, domain or store ends it before anything starts.

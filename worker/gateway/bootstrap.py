@@ -10,6 +10,7 @@ from worker.gateway.gateway import Gateway
 from worker.gateway.limits import Backlog, RequestRates
 from worker.gateway.read_model.database import model_folder
 from worker.gateway.read_model.model import ReadModel
+from worker.gateway.readiness import ReadinessFile
 from worker.gateway.services import Following, Services
 from worker.gateway.submitter import Submitter
 from worker.gateway.tokens import Tokens
@@ -64,6 +65,10 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
         await followers.aclose()
         await redis.aclose()
 
+    file = settings.health_file
+    watched: dict[str, Service] = {"read model": Following(read_model)}
+    if file is not None:
+        watched["health file"] = ReadinessFile(file, redis, keys, read_model)
     return Gateway(
         settings=settings,
         redis=redis,
@@ -82,7 +87,7 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
             retention_seconds=settings.delivery_retention_seconds,
         ),
         services=Services({
-            "read model": Following(read_model),
+            **watched,
             **create_services(settings, integrations, followers, keys),
         }),
         close=close,

@@ -10,6 +10,8 @@ import structlog
 from worker.queue.telemetry import Listener, log_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from schemas.enums import Priority
     from worker.queue.telemetry import RunEnd
 
@@ -31,9 +33,9 @@ class LogListener(Listener):
         """Of interest to developers alone: the events tell of each."""
         log.debug("intake.accepted", commands=count)
 
-    def rejected(self, count: int) -> None:
+    def rejected(self, codes: Sequence[str]) -> None:
         """A producer sends what nobody can carry out."""
-        log.warning("intake.rejected", entries=count)
+        log.warning("intake.rejected", entries=len(codes))
 
     def succeeded(self, end: RunEnd) -> None:
         """One line for each command."""

@@ -15,7 +15,7 @@ import structlog
 from schemas.partial import read_partial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from schemas.claim_check import ClaimCheck
     from schemas.commands import Command
@@ -71,6 +71,23 @@ class RequestEnd:
     code: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How the end of one run was recorded.
+
+    Attributes:
+        seconds: that it waited for that.
+        state: where the command stands now.
+        published: whether an event tells it.
+        dead_letter: code of the error, where one was made of the command; else empty.
+    """
+
+    seconds: float
+    state: str
+    published: bool
+    dead_letter: str = ""
+
+
 class Listener:
     """Hears what happens; each method does nothing unless a subclass says more.
 
@@ -85,11 +102,14 @@ class Listener:
     def accepted(self, count: int) -> None:
         """So many commands were accepted."""
 
-    def rejected(self, count: int) -> None:
-        """So many messages were rejected."""
+    def rejected(self, codes: Sequence[str]) -> None:
+        """Messages were rejected, for errors with these codes."""
 
-    def claimed(self, command_id: str, lane: Priority) -> None:
-        """A run begins."""
+    def claimed(self, command_id: str, lane: Priority, waited_seconds: float | None) -> None:
+        """A run begins; the first one of a command has waited for it since that was accepted."""
+
+    def settled(self, batch: Sequence[Settled]) -> None:
+        """The ends of runs were recorded."""
 
     def succeeded(self, end: RunEnd) -> None:
         """A command has succeeded."""

@@ -56,7 +56,7 @@ def test_every_act_reaches_a_listener_that_has_it(act: str) -> None:
 def test_a_base_listener_does_nothing_and_the_log_tells_of_most() -> None:
     assert not any(Listener().hears(act) for act in ACTS)
     silent = {act for act in ACTS if not LogListener().hears(act)}
-    assert silent == {"claimed", "snoozed", "requested"}
+    assert silent == {"claimed", "settled", "snoozed", "requested"}
 
 
 def test_below_its_level_the_log_hears_of_no_success() -> None:
@@ -67,7 +67,7 @@ def test_below_its_level_the_log_hears_of_no_success() -> None:
         silent = {act for act in ACTS if not Telemetry([LogListener()]).hears(act)}
     finally:
         structlog.configure(**before)
-    assert silent == {"claimed", "snoozed", "requested", "succeeded", "retried"}
+    assert silent == {"claimed", "settled", "snoozed", "requested", "succeeded", "retried"}
 
 
 def test_a_line_outside_of_a_run_says_whose_command_it_is_about() -> None:

@@ -81,6 +81,14 @@ class CredentialsWatch:
         self._asker: asyncio.Task[None] | None = None
         self._told = asyncio.Event()
         self.is_refused = False
+        self.is_proved = False
+
+    async def prove(self) -> bool:
+        """Asks once whether the API takes the credentials; returns whether it ever has."""
+        admission, _ = await self._asked()
+        if admission is Admission.REFUSED:
+            self.suspect()
+        return self.is_proved
 
     async def enter(self, stopping: Callable[[], bool]) -> bool:
         """Returns once the API takes the credentials or can't be asked; False if told to stop."""
@@ -159,7 +167,9 @@ class CredentialsWatch:
     async def _asked(self) -> tuple[Admission, str]:
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                return await self._ask()
+                admission, said = await self._ask()
+                self.is_proved = self.is_proved or admission is Admission.TAKEN
+                return admission, said
         except TimeoutError:
             return Admission.UNKNOWN, "the API did not answer in time"
         except Exception as exc:

@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from fastapi import APIRouter
-from redis.exceptions import NoPermissionError
 
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.problems import ProblemDetails, ProblemError
-from worker.queue.ledger.connection import PASSING_TROUBLE
-from worker.queue.ledger.refusals import refusal_of
+from worker.gateway.readiness import trouble_of
 
 router: Final = APIRouter(tags=["health"])
-
-_TRIED_MS: Final = 5_000
 
 
 @router.get("/healthz")
@@ -26,16 +22,7 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz", responses={503: {"model": ProblemDetails}})
 async def readyz(gateway: GatewayOf) -> dict[str, str]:
     """Answers 200 while Redis takes writes, and lists can be answered or will be."""
-    try:
-        # It changes nothing, for there is no such key; a server that takes no writes refuses it.
-        await gateway.redis.set(gateway.keys.trial, b"", xx=True, px=_TRIED_MS)
-    except NoPermissionError:
-        # Redis answers; what this user may do is asked by `doctor`.
-        pass
-    except PASSING_TROUBLE as exc:
-        refusal = refusal_of(exc)
-        told = "can't be reached" if refusal is None else f"takes no writes: {refusal}"
-        raise ProblemError(503, "not_ready", f"Redis {told}.") from None
-    if (trouble := gateway.read_model.trouble) is not None:
-        raise ProblemError(503, "not_ready", f"{trouble} Commands are taken all the same.")
+    trouble = await trouble_of(gateway.redis, gateway.keys, gateway.read_model)
+    if trouble:
+        raise ProblemError(503, "not_ready", trouble)
     return {"status": "ready"}

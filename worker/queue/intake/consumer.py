@@ -21,6 +21,7 @@ import structlog
 from redis.exceptions import ResponseError
 
 from worker.batching import BatchInterval
+from worker.queue.heartbeat import Heartbeat
 from worker.queue.intake.list_bridge import BATCH_BYTES, ListForwarder, ListSource
 from worker.queue.intake.look_ahead import LookAhead
 from worker.queue.intake.pace import ReadPace, parts_of, size_of
@@ -89,6 +90,7 @@ class StreamConsumer:
         on_accepted: called with the number of commands that now wait for a run.
         on_caught_up: called when the intake is behind no more.
         now: seconds since 1970, for the time of events.
+        heartbeat: beats before each read.
     """
 
     def __init__(  # noqa: PLR0913 - built in one place
@@ -103,6 +105,7 @@ class StreamConsumer:
         batch_bytes: int = BATCH_BYTES,
         on_caught_up: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self._redis = redis
         self._ledger = ledger
@@ -116,6 +119,7 @@ class StreamConsumer:
         self._on_accepted = on_accepted
         self._on_caught_up = on_caught_up
         self._now = now
+        self._heartbeat = heartbeat or Heartbeat("intake", math.inf)
         self._forget_consumers = load_script(redis, "forget_consumers")
         # Behind which of its own pending entries each stream is to be read again.
         self._resume: dict[CommandStream, bytes] = {}
@@ -152,7 +156,10 @@ class StreamConsumer:
 
     async def read(self) -> None:
         """Reads until it is cancelled, whatever Redis does meanwhile."""
-        await self._keep_on("read", self._read_once)
+        try:
+            await self._keep_on("read", self._read_once)
+        finally:
+            self._heartbeat.rest()
 
     async def move_inbox(self) -> None:
         """Moves the inbox into the stream until it is cancelled."""
@@ -232,6 +239,7 @@ class StreamConsumer:
         return complete
 
     async def _read_once(self) -> None:
+        self._heartbeat.beat()
         was_behind = self._behind
         await self.ask_again()
         if not was_behind:
@@ -443,7 +451,9 @@ class StreamConsumer:
             for rejection in batch:
                 await self._reject([rejection], stream)
             return
-        self._ledger.telemetry.rejected(count)
+        if count:
+            # Those that were rejected before are told no more; which they are nobody knows.
+            self._ledger.telemetry.rejected([each.code for each in batch[:count]])
 
     async def _tell_refused(
         self, rejection: Rejection, stream: CommandStream, exc: ResponseError

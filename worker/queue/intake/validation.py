@@ -241,4 +241,5 @@ def _rejection(  # noqa: PLR0913 - what a rejection tells
             lane=Priority.BULK if entry.stream is CommandStream.BULK else Priority.INTERACTIVE,
         ),
         replies=replies,
+        code=error.code,
     )

@@ -26,11 +26,16 @@ QUIET_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A lane's pause: why, and when the next probe is let through (ms since the epoch)."""
+    """A lane's pause: why, and when the next probe is let through (ms since the epoch).
+
+    Attributes:
+        code: of the error that the last command failed with; empty where nobody told.
+    """
 
     lane: Priority
     reason: str
     next_probe_ms: int
+    code: str = ""
 
 
 class Lanes:
@@ -40,14 +45,21 @@ class Lanes:
         self._redis = redis
         self._keys = keys
 
-    async def pause(self, lane: Priority, reason: str, probe_seconds: float) -> None:
+    async def pause(
+        self, lane: Priority, reason: str, probe_seconds: float, code: str = ""
+    ) -> None:
         """Pauses a lane; a probe follows every `probe_seconds`."""
         seconds, microseconds = await self._redis.time()
         now = seconds * 1000 + microseconds // 1000
         probe_ms = int(probe_seconds * 1000)
         await self._redis.hset(
             self._keys.paused(lane),
-            mapping={"reason": reason, "until": now + probe_ms, "probe_ms": probe_ms},
+            mapping={
+                "reason": reason,
+                "until": now + probe_ms,
+                "probe_ms": probe_ms,
+                "code": code,
+            },
         )
 
     async def resume(self, lane: Priority) -> bool:
@@ -60,8 +72,8 @@ class Lanes:
         for lane in Priority:
             fields = cast("dict[bytes, bytes]", await self._redis.hgetall(self._keys.paused(lane)))
             if fields:
-                reason = fields[b"reason"].decode()
-                found.append(Pause(lane, reason, int(fields[b"until"])))
+                reason, code = fields[b"reason"].decode(), fields.get(b"code", b"").decode()
+                found.append(Pause(lane, reason, int(fields[b"until"]), code))
         return found
 
 

@@ -20,6 +20,7 @@ backfill's results, and the backfill's cursor keeps it from being accepted again
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NewType
@@ -160,12 +161,17 @@ class AcceptStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An entry that is no command, with the event and the dead letter that say why."""
+    """An entry that is no command, with the event and the dead letter that say why.
+
+    Attributes:
+        code: of the error that these tell.
+    """
 
     entry_id: bytes
     event: bytes
     dead_letter: bytes
     replies: str
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +324,7 @@ class RunResult:
         member_result: what a member of a group came to, for the group's results.
         phase: set together with the progress; None leaves it as it is.
         failure: code of the error that ended the command, or for whose end it waits.
+        ended_at: when the run ended, in seconds of a clock that never goes back.
     """
 
     lease: Lease
@@ -335,3 +342,4 @@ class RunResult:
     late: bool = False
     member_result: bytes = b""
     failure: str = ""
+    ended_at: float = field(default_factory=time.monotonic, compare=False)

@@ -7,7 +7,7 @@ import threading
 import time
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -69,6 +69,7 @@ class Components:
         credentials: tells whether the API takes them.
         repair: puts back what Redis lost.
         witness: remembers the epoch outside of Redis.
+        watches: further loops, by name: they begin once Redis is met, and end last.
         close: closes what the components opened.
     """
 
@@ -85,6 +86,7 @@ class Components:
     repair: RepairWatch
     witness: Witness
     close: Callable[[], Awaitable[None]]
+    watches: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,7 @@ class Supervisor:
             raise
         self._components = components
         self._begin({"deadlines": components.deadlines.watch()})
+        self._begin({name: watch() for name, watch in components.watches.items()})
         # Commands whose deadline passes are ended even by a worker that can do nothing else.
         if not await components.credentials.enter(lambda: self._stopping):
             await _end(self._tasks)
@@ -300,8 +303,8 @@ class Supervisor:
         components = self._components
         if components is None:
             return
-        readers = [task for task in self._tasks if task.get_name() not in {"settle", "renew"}]
-        await _end(readers)
+        last = {"settle", "renew", *components.watches}
+        await _end([task for task in self._tasks if task.get_name() not in last])
         # What it has claimed meanwhile is handed back with all else.
         await _once(components, components.intake.ask_again())
         await components.pool.close(self._times.grace)

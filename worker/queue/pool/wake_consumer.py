@@ -7,17 +7,25 @@ that: the supervisor drains by itself while none comes through.
 
 from __future__ import annotations
 
+import math
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+from celery import bootsteps
 from celery.worker import state
-from celery.worker.consumer import Consumer
+from celery.worker.consumer import Consumer, Tasks
 from redis.exceptions import AuthenticationError, ConnectionError, TimeoutError  # noqa: A004
+
+from worker.queue.heartbeat import Heartbeat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = structlog.get_logger(__name__)
 
 WAKE_CONSUMER: Final = f"{__name__}:WakeConsumer"
+BEAT_SECONDS: Final = 5.0
 
 _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 2.0
@@ -27,15 +35,56 @@ _QUIET_SECONDS: Final = 30.0
 _TICK_SECONDS: Final = 0.1
 
 
+class Beats(bootsteps.StartStopStep):
+    """Beats on Celery's own loop, as long as that goes round."""
+
+    requires = (Tasks,)
+
+    def __init__(self, parent: WakeConsumer, heartbeat: Heartbeat, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        parent.heartbeat = heartbeat
+        self._timer: Any = None
+
+    def start(self, parent: WakeConsumer) -> None:
+        """Begins once there is a connection."""
+        parent.heartbeat.beat()
+        self._timer = parent.timer.call_repeatedly(BEAT_SECONDS, parent.heartbeat.beat)
+
+    def stop(self, parent: WakeConsumer) -> None:
+        """Ends with the connection."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        # A connection may take long to come back; the attempts beat.
+        parent.heartbeat.beat()
+
+
 class WakeConsumer(Consumer):
     """Starts again after every error, with pauses that grow."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Before the steps are made, for one of them sets another.
+        self.heartbeat = Heartbeat("celery", math.inf)
         super().__init__(*args, **kwargs)
         # What ends the process on purpose is a SystemExit, so it is none of these.
         self.connection_errors = (Exception,)
         self._pause_seconds = _FIRST_PAUSE_SECONDS
         self._failed_at = float("-inf")
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connects, however long that takes, and beats meanwhile."""
+        ensure = conn.ensure_connection
+
+        def ensure_and_beat(*args: Any, callback: Callable[[], None], **kwargs: Any) -> Any:
+            def tick() -> None:
+                self.heartbeat.beat()
+                callback()
+
+            tick()
+            return ensure(*args, callback=tick, **kwargs)
+
+        conn.ensure_connection = ensure_and_beat
+        return super().ensure_connected(conn)
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         """Tells why there is no connection, and waits."""
@@ -57,6 +106,7 @@ class WakeConsumer(Consumer):
         end = now + self._pause_seconds
         while time.monotonic() < end:
             state.maybe_shutdown()
+            self.heartbeat.beat()
             time.sleep(_TICK_SECONDS)
         self._pause_seconds = min(_LONGEST_PAUSE_SECONDS, self._pause_seconds * 2)
         self._failed_at = time.monotonic()

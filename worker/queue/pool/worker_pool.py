@@ -23,7 +23,7 @@ from worker.queue.ledger.models import RowState
 from worker.queue.ledger.outage import ONCE
 from worker.queue.ledger.redis_retry import FIRST_PAUSE_SECONDS, keep_trying, next_pause
 from worker.queue.pool.settling import REDIS_AWAY, fields_of
-from worker.queue.telemetry import context_of
+from worker.queue.telemetry import Settled, context_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -91,6 +91,8 @@ class WorkerPool:
         self._ledger = ledger
         self._executor = executor
         self._telemetry = executor.dependencies.telemetry
+        self._hears_claims = self._telemetry.hears("claimed")
+        self._hears_settled = self._telemetry.hears("settled")
         self._breaker = breaker
         self._lanes = lanes
         self._share = share
@@ -346,7 +348,8 @@ class WorkerPool:
             return None
         # Each run is a task of its own: whatever is logged within it says whose line it is.
         bind_contextvars(command_id=lease.command_id, **context_of(run.command))
-        self._telemetry.claimed(lease.command_id, lease.lane)
+        if self._hears_claims:
+            self._telemetry.claimed(lease.command_id, lease.lane, _waited_seconds(run))
         current = asyncio.current_task()
         if current is not None:
             self._runs[current] = (lease, run)
@@ -417,6 +420,8 @@ class WorkerPool:
             # One of them may be what can't be written: it must not take the others with it.
             return await self._settle_singly(batch)
         del self._finishes[: len(batch)]
+        if self._hears_settled:
+            self._telemetry.settled(_settled(batch, done))
         for finish, was_done in zip(batch, done, strict=True):
             await self._record_end(finish, was_done=was_done)
         return True
@@ -437,6 +442,8 @@ class WorkerPool:
                 continue
             del self._finishes[0]
             settled += 1
+            if self._hears_settled:
+                self._telemetry.settled(_settled([finish], [was_done]))
             await self._record_end(finish, was_done=was_done)
         return not refused
 
@@ -467,7 +474,9 @@ class WorkerPool:
         try:
             if failed and lane not in self._paused and self._share.count(lane, failed=True):
                 self._telemetry.lane_paused(lane, "nearly everything in it fails")
-                await self._lanes.pause(lane, "nearly everything in it fails", self._probe_seconds)
+                await self._lanes.pause(
+                    lane, "nearly everything in it fails", self._probe_seconds, finish.failure
+                )
             elif not failed:
                 self._share.count(lane, failed=False)
                 if lane in self._paused:
@@ -529,3 +538,25 @@ def _began_waiting(finish: RunResult) -> bool:
     """Tells whether a probe began what it waits for: its lane works, its end may be days away."""
     waits = finish.state is RowState.POLLING
     return finish.lease.probe and waits and finish.lease.state is not RowState.POLLING
+
+
+def _waited_seconds(run: RunContext[Command]) -> float | None:
+    """Returns how long a command has waited for its first run; None for any later one."""
+    lease = run.lease
+    is_first = lease.claims == 1 and not lease.attempts
+    return max(0.0, run.now() - lease.accepted_at_ms / 1000) if is_first else None
+
+
+def _settled(batch: Sequence[RunResult], done: Sequence[bool]) -> list[Settled]:
+    """Returns how the ends were recorded of runs that were not fenced."""
+    now = time.monotonic()
+    return [
+        Settled(
+            max(0.0, now - finish.ended_at),
+            finish.state,
+            bool(finish.event),
+            finish.failure if finish.dead_letter else "",
+        )
+        for finish, was_done in zip(batch, done, strict=True)
+        if was_done
+    ]

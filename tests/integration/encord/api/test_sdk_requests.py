@@ -17,6 +17,7 @@ from schemas.enums import IterationPolicy, ModelArchitecture, OrderBy, Pretraine
 from tests.integration.sdk import CREATED, KEY, frozen_sdk_clock, sdk_client
 from tests.stub_api import Answer, StubApi, reply
 from worker.encord.api.client import MlModelsApi
+from worker.encord.api.operations import OPERATIONS, operation_of
 from worker.encord.api.signing import RequestSigner
 from worker.encord.api.transport import Transport
 
@@ -333,6 +334,8 @@ async def test_our_requests_are_those_of_the_sdk(
     assert len(ours) == len(bodies)
     for recorded in ours:
         verify(recorded)
+        path = recorded.target.removeprefix("/v2/public").partition("?")[0]
+        assert operation_of(recorded.method, path) == operation
 
 
 async def test_every_operation_of_the_sdk_is_compared() -> None:
@@ -342,4 +345,5 @@ async def test_every_operation_of_the_sdk_is_compared() -> None:
     ours = {name for name, _ in inspect.getmembers(MlModelsApi, inspect.isfunction)}
     assert public == {operation for operation, _, _ in CASES}
     assert public == {name for name in ours if not name.startswith("_")}
+    assert public == set(OPERATIONS)
     assert len(public) == 17

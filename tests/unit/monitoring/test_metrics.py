@@ -1,0 +1,177 @@
+"""What is counted of what telemetry tells, and that names are Prometheus' own."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from schemas.enums import Priority
+from worker.monitoring.ledger_sample import LedgerCollector, metric_rows
+from worker.monitoring.metrics import Metrics
+from worker.monitoring.metrics_listener import MetricsListener
+from worker.queue.telemetry import Listener, RequestEnd, RunEnd, Settled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# What tells nothing that is not told by another act, or is of interest to a log alone.
+NOT_COUNTED = {"lane_resumed", "redis_still_lost", "redis_back"}
+
+
+def run_end(state: str, code: str = "") -> RunEnd:
+    return RunEnd("c", "train", Priority.BULK, state, 1, 0.3, total_seconds=7.0, code=code)
+
+
+ACTS: list[tuple[str, Callable[[Listener], None], dict[str, float]]] = [
+    (
+        "accepted",
+        lambda told: told.accepted(3),
+        {"commands_accepted_total": 3, 'events_published_total{state="accepted"}': 3},
+    ),
+    (
+        "rejected",
+        lambda told: told.rejected(["not_json", "not_json", "too_large"]),
+        {
+            "commands_rejected_total": 3,
+            'events_published_total{state="rejected"}': 3,
+            'dead_letters_total{code="not_json"}': 2,
+            'dead_letters_total{code="too_large"}': 1,
+        },
+    ),
+    (
+        "claimed",
+        lambda told: told.claimed("c", Priority.BULK, 4.0),
+        {
+            'command_waiting_seconds_sum{lane="bulk"}': 4,
+            'command_waiting_seconds_count{lane="bulk"}': 1,
+        },
+    ),
+    (
+        "claimed again",
+        lambda told: told.claimed("c", Priority.BULK, None),
+        {'command_waiting_seconds_count{lane="bulk"}': 0},
+    ),
+    (
+        "succeeded",
+        lambda told: told.succeeded(run_end("succeeded")),
+        {
+            'commands_ended_total{code="",command_type="train",outcome="succeeded"}': 1,
+            'runs_total{command_type="train",outcome="succeeded"}': 1,
+            'run_duration_seconds_sum{outcome="succeeded"}': 0.3,
+            'command_duration_seconds_sum{command_type="train"}': 7,
+        },
+    ),
+    (
+        "failed",
+        lambda told: told.failed(run_end("failed", "not_found")),
+        {
+            'commands_ended_total{code="not_found",command_type="train",outcome="failed"}': 1,
+            'runs_total{command_type="train",outcome="failed"}': 1,
+        },
+    ),
+    (
+        "snoozed",
+        lambda told: told.snoozed(run_end("polling")),
+        {'runs_total{command_type="train",outcome="waits"}': 1},
+    ),
+    (
+        "retried",
+        lambda told: told.retried(run_end("retrying", "server_failed")),
+        {'runs_total{command_type="train",outcome="retried"}': 1},
+    ),
+    (
+        "spared",
+        lambda told: told.spared(run_end("retrying", "not_found")),
+        {'runs_total{command_type="train",outcome="spared"}': 1},
+    ),
+    (
+        "settled",
+        lambda told: told.settled([
+            Settled(0.01, "succeeded", published=True),
+            Settled(0.03, "failed", published=True, dead_letter="not_found"),
+            Settled(0.01, "retrying", published=True),
+            Settled(0.01, "polling", published=True),
+            Settled(0.01, "in_doubt", published=True),
+            Settled(0.01, "polling", published=False),
+        ]),
+        {
+            "settling_seconds_count": 6,
+            "settling_seconds_sum": 0.08,
+            'events_published_total{state="succeeded"}': 1,
+            'events_published_total{state="failed"}': 1,
+            'events_published_total{state="retrying"}': 1,
+            'events_published_total{state="started"}': 1,
+            'events_published_total{state="in_doubt"}': 1,
+            'dead_letters_total{code="not_found"}': 1,
+        },
+    ),
+    ("fenced", lambda told: told.fenced("c", b"{}", 2), {"leases_lost_total": 1}),
+    (
+        "requested",
+        lambda told: told.requested(RequestEnd("GET", "/x", 200, 0.2, 0.5)),
+        {
+            'api_requests_total{operation="GET /x",status="200"}': 1,
+            'api_request_duration_seconds_sum{operation="GET /x"}': 0.2,
+            "api_turn_waiting_seconds_sum": 0.5,
+        },
+    ),
+    ("held", lambda told: told.held(3, "429"), {"api_holds_total": 1}),
+    (
+        "lane_paused",
+        lambda told: told.lane_paused(Priority.BULK, "all fails"),
+        {'lane_pauses_total{lane="bulk"}': 1},
+    ),
+    ("breaker_moved", lambda told: told.breaker_moved(True, 10, 0), {"breaker_open": 1}),
+    ("redis_lost", lambda told: told.redis_lost("e", "p", "x", "k"), {"redis_outages_total": 1}),
+]
+
+
+def values(registry: CollectorRegistry) -> dict[str, float]:
+    """Returns every series that Prometheus' own parser reads of a scrape."""
+    found = {}
+    for family in text_string_to_metric_families(generate_latest(registry).decode()):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{said}"' for name, said in sorted(sample.labels.items()))
+            name = sample.name.removeprefix("trainmaster_")
+            found[f"{name}{{{labels}}}" if labels else name] = sample.value
+    return found
+
+
+@pytest.mark.parametrize("act", ACTS, ids=[name for name, _, _ in ACTS])
+def test_what_is_told_is_counted(
+    act: tuple[str, Callable[[Listener], None], dict[str, float]],
+) -> None:
+    registry = CollectorRegistry()
+    listener = MetricsListener(Metrics(registry), lambda method, path: f"{method} {path}")
+    _, tell, expected = act
+    tell(listener)
+    found = values(registry)
+    assert {name: found.get(name) for name in expected} == pytest.approx(expected)
+
+
+def test_every_act_is_counted_but_those_that_a_log_alone_tells() -> None:
+    acts = {name for name in vars(Listener) if not name.startswith("_") and name != "hears"}
+    counted = {name.partition(" ")[0] for name, _, _ in ACTS}
+    assert acts - counted == NOT_COUNTED
+
+
+def test_names_and_units_are_as_prometheus_wants_them() -> None:
+    rows = metric_rows()
+    names = [row.name for row in rows]
+    assert len(set(names)) == len(names)
+    for row in rows:
+        assert re.fullmatch(r"trainmaster_[a-z][a-z_]+", row.name)
+        assert row.name.endswith("_total") == (row.kind == "counter"), row.name
+        assert row.name.endswith("_seconds") or row.kind != "histogram", row.name
+        assert not re.search(r"_(ms|minutes|count|sum|bucket)$", row.name), row.name
+        assert row.meaning.endswith("."), row.name
+
+
+def test_without_redis_the_ledgers_values_are_missing_and_that_is_told() -> None:
+    registry = CollectorRegistry()
+    registry.register(LedgerCollector())
+    assert values(registry) == {"redis_up": 0}

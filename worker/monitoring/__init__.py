@@ -1,0 +1,1 @@
+"""What tells from outside whether a worker is well: health, and metrics for Prometheus."""
