@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from tests.console import Console, Served, running_worker
 from tests.sandbox_process import running_sandbox
 from tests.security.tls import Authority, server_context
+from tests.shared_folder import make_shared_folder, remove_shared_folder
 from tests.stub_api import StubApi
 from worker.embedded import EmbeddedRedis
 from worker.queue.ledger.connection import connect
@@ -25,12 +27,38 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from redis.asyncio import Redis
+    from xdist.remote import Producer
 
 # A busy machine is no defect: no test is judged by the time it takes.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes what all processes of the run share."""
+    if not hasattr(config, "workerinput"):
+        folder = make_shared_folder()
+        config.add_cleanup(lambda: remove_shared_folder(folder))
+
+
+class FilesOfOneStudio(LoadFileScheduling):  # type: ignore[misc]
+    """Keeps a file's tests together, and the files that share a detector that has to be trained."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "studio" if file in STUDIO_FILES else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """Returns what hands tests to processes."""
+    return FilesOfOneStudio(config, log)
+
+
 LEASE_SECONDS = 30.0
+STUDIO_FILES = {
+    f"tests/integration/backfill/test_{name}.py"
+    for name in ("bad_items", "measured", "readme", "remote", "runs", "sources")
+}
 RETENTION_SECONDS = 7 * 24 * 3600
 REPLY_SECONDS = 24 * 3600
 

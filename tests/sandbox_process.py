@@ -7,19 +7,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import httpx
 import orjson
 
+from tests.shared_folder import one_at_a_time, shared_folder
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _START_SECONDS = 180
 _TRAINING_SECONDS = 400
@@ -37,12 +37,6 @@ FEATURE_TYPES = {
     "maskRcnn": "polygon",
     "resnet18": "classificationOption",
 }
-
-
-@cache
-def _catalogues() -> tempfile.TemporaryDirectory[str]:
-    """The folder for projects that a sandbox has made; gone when the tests' process ends."""
-    return tempfile.TemporaryDirectory(prefix="sandbox-catalogue-")
 
 
 class SandboxProcess:
@@ -68,12 +62,18 @@ class SandboxProcess:
         tests has made: making them takes longer than anything else at a start.
         """
         is_new = not self.state.exists() and not {"--seed", "--import"} & {*self.options}
-        kept = Path(_catalogues().name)
-        if is_new and (kept / "catalogue.json").exists():
+        if not is_new:
+            self._start()
+            return
+        kept = shared_folder() / "catalogue"
+        with one_at_a_time("catalogue"):
+            is_first = not kept.exists()
+            if is_first:
+                self._start()
+                _copy_catalogue(self.state, kept)
+        if not is_first:
             _copy_catalogue(kept, self.state)
-        self._start()
-        if is_new and not (kept / "catalogue.json").exists():
-            _copy_catalogue(self.state, kept)
+            self._start()
 
     def _start(self) -> None:
         with self.errors.open("ab") as errors:

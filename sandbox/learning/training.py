@@ -133,7 +133,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     try:
         job = TrainingJob.model_validate_json(Path(arguments[0]).read_bytes())
-        if job.cache_dir is not None:
+        # JAX reads it itself where it is said: whoever runs many sandboxes may share one.
+        if job.cache_dir is not None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
             jax.config.update("jax_compilation_cache_dir", job.cache_dir)
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
         train(job)

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from kombu.utils.json import dumps
 from pydantic import SecretStr
@@ -80,6 +80,8 @@ def test_nothing_that_is_told_of_redis_url_holds_a_piece_of_its_secret(
     form: str, secret: list[str], quoted: bool
 ) -> None:
     text = "".join(secret)
+    # What stands behind an @ there is a host, as far as anyone can tell.
+    assume(quoted or form != "redis://:{}" or "@" not in text)
     url = form.format(quote(text, safe="") if quoted else text)
     address = parsed(url)
     if isinstance(address, SettingError):

@@ -140,7 +140,8 @@ def test_a_large_body_is_written_as_fast_as_it_is_taken(run: Run, stub: StubApi)
 
     run(upload())
     assert stub.recorded[0].body == LARGE
-    assert 0 < max(most) < 4_000_000
+    assert most
+    assert max(most) < 4_000_000
 
 
 @pytest.mark.parametrize("phase", ["connect", "write", "read", "body", "all"])
