@@ -27,6 +27,7 @@ from tools.integrations_reference import FieldRow, field_rows
 from tools.settings_reference import SettingRow, gateway_rows, setting_rows
 from worker.cli.describe import submit_line
 from worker.cli.main import commands as console_script
+from worker.gateway.metrics import gateway_metric_rows
 from worker.integrations.rules import Rule
 from worker.integrations.sink_config import SinkConfig
 from worker.integrations.sources import SOURCE_CLASSES
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from schemas.declaration import DeclaredCommand
+    from worker.monitoring.metrics import MetricRow
 
 STALE: Final = 1
 PAGES: Final = ("contract.md", "settings.md", "cli.md", "webhooks.md", "monitoring.md")
@@ -140,6 +142,16 @@ def _value_of(row: FieldRow) -> tuple[str, str, str]:
 
 def metrics_table() -> str:
     """Returns every metric of a worker with its labels."""
+    return _metrics(metric_rows())
+
+
+def gateway_metrics_table() -> str:
+    """Returns every metric of a gateway that workers don't tell too."""
+    shared = {row.name for row in metric_rows()}
+    return _metrics(row for row in gateway_metric_rows() if row.name not in shared)
+
+
+def _metrics(rows: Iterable[MetricRow]) -> str:
     return _table(
         ("Metric", "Kind", "Labels", "Of", "Meaning"),
         (
@@ -150,7 +162,7 @@ def metrics_table() -> str:
                 row.scope,
                 row.meaning,
             )
-            for row in metric_rows()
+            for row in rows
         ),
     )
 
@@ -312,6 +324,7 @@ REGIONS: Final[dict[str, Callable[[], str]]] = {
     "rules": rules_table,
     "sinks": sinks_table,
     "metrics": metrics_table,
+    "gateway-metrics": gateway_metrics_table,
     "errors": errors_table,
     "attributes": attributes_table,
     "commands": commands_table,

@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from worker.gateway.bootstrap import create_gateway, read_integrations
-from worker.gateway.middleware import Hardening, RawPaths
+from worker.gateway.metrics import REQUESTS
+from worker.gateway.middleware import CountedRequests, Hardening, RawPaths
 from worker.gateway.openapi import document_commands
 from worker.gateway.problems import ErrorResponses, add_handlers
 from worker.gateway.protocol import END_STREAMS
@@ -24,9 +25,10 @@ from worker.gateway.routes import (
     events,
     health,
     holds,
+    metrics,
     webhooks,
 )
-from worker.gateway.submit_endpoint import SubmitEndpoint
+from worker.gateway.submit_endpoint import PATH, SubmitEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,6 +48,7 @@ ROUTES: Final = (
     holds,
     webhooks,
     health,
+    metrics,
     docs,
 )
 TAGS: Final = {
@@ -57,6 +60,7 @@ TAGS: Final = {
     "lanes": "The two queues; one in which nearly everything fails is paused.",
     "webhooks": "Deliveries of other systems, which rules make commands of.",
     "health": "For whoever watches the process.",
+    "metrics": "For Prometheus.",
 }
 DESCRIPTION: Final = (
     "Commands in, events out. What a command takes and gives back is the same on every way in; "
@@ -69,7 +73,11 @@ class _App(FastAPI):
 
     def __init__(self, responses: ErrorResponses, **options: Any) -> None:
         super().__init__(**options)
-        self._front = Hardening(SubmitEndpoint(super().__call__, self.state, responses))
+        answers = Hardening(SubmitEndpoint(super().__call__, self.state, responses))
+        self._front = CountedRequests(answers, self._count, {PATH})
+
+    def _count(self, method: str, route: str, status: str) -> None:
+        self.state.gateway.tallies.add(REQUESTS, method, route, status)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._front(scope, receive, send)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from worker.backfill.store import BackfillStore
 from worker.gateway.access import REMEMBER_SECONDS, Access, is_loopback
 from worker.gateway.event_stream import EventStream
 from worker.gateway.gateway import Gateway
 from worker.gateway.limits import Backlog, RequestRates
+from worker.gateway.metrics import DELIVERIES, GatewaySampler
 from worker.gateway.read_model.database import model_folder
 from worker.gateway.read_model.model import ReadModel
 from worker.gateway.readiness import ReadinessFile
 from worker.gateway.services import Following, Services
 from worker.gateway.submitter import Submitter
+from worker.gateway.tallies import Tallies
 from worker.gateway.tokens import Tokens
 from worker.integrations.file import Integrations, load_integrations
 from worker.queue.ledger.connection import connect
@@ -65,8 +69,10 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
         await followers.aclose()
         await redis.aclose()
 
+    tallies = Tallies(redis, keys)
+    backfills = create_backfill_store(settings, redis, keys)
     file = settings.health_file
-    watched: dict[str, Service] = {"read model": Following(read_model)}
+    watched: dict[str, Service] = {"read model": Following(read_model), "tallies": tallies}
     if file is not None:
         watched["health file"] = ReadinessFile(file, redis, keys, read_model)
     return Gateway(
@@ -85,12 +91,26 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
             keys,
             integrations.sources,
             retention_seconds=settings.delivery_retention_seconds,
+            on_answered=partial(tallies.add, DELIVERIES),
         ),
+        tallies=tallies,
+        backfills=backfills,
+        sampler=GatewaySampler(redis, keys, tallies, integrations.sinks, backfills),
         services=Services({
             **watched,
             **create_services(settings, integrations, followers, keys),
         }),
         close=close,
+    )
+
+
+def create_backfill_store(settings: GatewaySettings, redis: Redis, keys: Keys) -> BackfillStore:
+    """Returns where backfills stand."""
+    return BackfillStore(
+        redis,
+        keys,
+        retention_seconds=settings.id_retention_seconds,
+        reply_retention_seconds=settings.event_retention_seconds,
     )
 
 

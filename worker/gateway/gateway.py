@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from worker.backfill.store import BackfillStore
     from worker.gateway.access import Access
     from worker.gateway.event_stream import EventStream
     from worker.gateway.limits import Backlog, RequestRates
+    from worker.gateway.metrics import GatewaySampler
     from worker.gateway.read_model.model import ReadModel
     from worker.gateway.services import Services
     from worker.gateway.submitter import Submitter
+    from worker.gateway.tallies import Tallies
     from worker.gateway_settings import GatewaySettings
     from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.queries import LedgerReader
@@ -41,6 +44,9 @@ class Gateway:
     read_model: ReadModel
     events: EventStream
     webhooks: WebhookReceiver
+    backfills: BackfillStore
+    tallies: Tallies
+    sampler: GatewaySampler
     services: Services
     close: Callable[[], Awaitable[None]]
     body_room: BodyRoom = field(default_factory=BodyRoom)

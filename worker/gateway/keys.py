@@ -5,6 +5,7 @@
     {ns}:tokens              hash     id of a token -> its record, see `worker.gateway.tokens`
     {ns}:submitted:<id>      string   fingerprint and type of a command, read or not
     {ns}:requests:<second>:<token>    string   requests of a token in one second
+    {ns}:tallies             hash     a metric and the values of its labels -> how often
 """
 
 from __future__ import annotations
@@ -28,3 +29,8 @@ def submitted_key(keys: Keys, command_id: str) -> str:
 def requests_key(keys: Keys, caller: str, second: int) -> str:
     """How many requests a caller has sent in one second."""
     return f"{keys.prefix}requests:{second}:{caller}"
+
+
+def tallies_key(keys: Keys) -> str:
+    """What the gateway has counted, see `worker.gateway.tallies`."""
+    return f"{keys.prefix}tallies"

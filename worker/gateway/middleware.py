@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 from worker.gateway.problems import ProblemError, problem_response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Of a page that is opened in a browser: it may load nothing from elsewhere and run nothing.
@@ -16,6 +18,12 @@ SECURITY_HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
+
+
+OTHER: Final = "other"
+# Who asked was gone before there was an answer.
+_NO_STATUS: Final = "none"
+_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
 
 class RawPaths:
@@ -73,3 +81,46 @@ class Hardening:
             await send(message)
 
         await self._app(scope, receive, add)
+
+
+class CountedRequests:
+    """Counts requests by method, the pattern that their path fits, and the answer's status.
+
+    Args:
+        app: answers them.
+        count: is told of each.
+        own_paths: of what answers without a route.
+    """
+
+    def __init__(
+        self, app: ASGIApp, count: Callable[[str, str, str], None], own_paths: Collection[bytes]
+    ) -> None:
+        self._app = app
+        self._count = count
+        self._own_paths = own_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on and counts it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = _NO_STATUS
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        finally:
+            method = scope["method"] if scope["method"] in _METHODS else OTHER
+            self._count(method, self._route_of(scope), status)
+
+    def _route_of(self, scope: Scope) -> str:
+        route = scope.get("route")
+        if route is not None:
+            return str(route.path)
+        path = scope["raw_path"]
+        return path.decode() if path in self._own_paths else OTHER

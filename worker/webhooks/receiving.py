@@ -69,6 +69,7 @@ class WebhookReceiver:
         sources: as the file has them, by name.
         retention_seconds: how long deliveries are kept.
         clock: seconds since 1970.
+        on_answered: called with a source and what became of a delivery to it.
     """
 
     def __init__(
@@ -79,7 +80,9 @@ class WebhookReceiver:
         *,
         retention_seconds: int,
         clock: Callable[[], float] = time.time,
+        on_answered: Callable[[str, str], None] = lambda _source, _outcome: None,
     ) -> None:
+        self._on_answered = on_answered
         self._deliveries = Deliveries(redis, keys, retention_seconds=retention_seconds)
         self._sources = {name: each for name, each in sources.items() if each.scheme != "events"}
         self._clock = clock
@@ -111,11 +114,13 @@ class WebhookReceiver:
             self._refusals.warning(
                 "delivery.refused", source_name, source=source_name, reason=exc.reason
             )
+            self._on_answered(source_name, "refused")
             return Answer(HTTPStatus.UNAUTHORIZED)
         except UnsupportedVersionError as exc:
             self._refusals.warning(
                 "delivery.unsupported", source_name, source=source_name, reason=str(exc)
             )
+            self._on_answered(source_name, "unsupported")
             return Answer(HTTPStatus.NOT_IMPLEMENTED)
         delivery = Delivery(
             source=source_name,
@@ -136,6 +141,7 @@ class WebhookReceiver:
             outcome=outcome,
             commands=sum(len(each.command_ids) for each in receipt.outcomes),
         )
+        self._on_answered(source_name, outcome if receipt.is_new else "repeated")
         return Answer(HTTPStatus.OK, outcome, delivery.id, not receipt.is_new)
 
 

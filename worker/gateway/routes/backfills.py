@@ -21,7 +21,7 @@ from worker.backfill.finalization import FAILURES
 from worker.backfill.leader import ACTIVE
 from worker.backfill.output import Output, folder_name
 from worker.backfill.status import BackfillState, BackfillStatus, Origin
-from worker.backfill.store import BackfillStore, Transition
+from worker.backfill.store import Transition
 from worker.backfill.transitions import pause, resume
 from worker.gateway.access import Caller, Operates, Reads, Submits
 from worker.gateway.bodies import JSON, NDJSON, Bounds, idempotency_key, media_type_of
@@ -250,7 +250,7 @@ async def list_backfills(
     """Lists backfills that were begun, the last one first."""
     if not caller.sees(TYPE):
         return BackfillPage(items=[], next_cursor=None)
-    backfills = _store(gateway)
+    backfills = gateway.backfills
     ids = (await backfills.ids())[::-1]
     if query.cursor is not None:
         if query.cursor not in ids:
@@ -279,7 +279,7 @@ async def pause_backfill(
 ) -> BackfillView:
     """Starts no further items until it is resumed; running ones finish."""
     await _begun(gateway, caller, backfill_id)
-    status = await pause(_store(gateway), backfill_id)
+    status = await pause(gateway.backfills, backfill_id)
     return await _look(gateway, caller, backfill_id) if status is None else _view(status)
 
 
@@ -293,7 +293,7 @@ async def resume_backfill(
     there, if its process has ended.
     """
     await _begun(gateway, caller, backfill_id)
-    status = await resume(_store(gateway), backfill_id)
+    status = await resume(gateway.backfills, backfill_id)
     return await _look(gateway, caller, backfill_id) if status is None else _view(status)
 
 
@@ -306,7 +306,7 @@ async def stop_backfill(
 ) -> BackfillView:
     """Cancels a backfill: waiting items never run; the results so far are written."""
     await _look(gateway, caller, backfill_id)
-    status = await _store(gateway).look(backfill_id)
+    status = await gateway.backfills.look(backfill_id)
     if status is None:
         settings = gateway.settings
         outcome = await cancel(
@@ -330,7 +330,7 @@ async def stop_backfill(
         )
     # Who leads it ends it: this process need not reach its results.
     turn = Transition(ACTIVE, BackfillState.CANCELLING)
-    await _store(gateway).transition(backfill_id, turn)
+    await gateway.backfills.transition(backfill_id, turn)
     return await _look(gateway, caller, backfill_id)
 
 
@@ -413,16 +413,6 @@ async def download_backfill_results(
     return StreamingResponse(pieces, media_type=media_type(name), headers=headers)
 
 
-def _store(gateway: Gateway) -> BackfillStore:
-    settings = gateway.settings
-    return BackfillStore(
-        gateway.redis,
-        gateway.keys,
-        retention_seconds=settings.id_retention_seconds,
-        reply_retention_seconds=settings.event_retention_seconds,
-    )
-
-
 def _prepared(caller: Caller, command: dict[str, Any], source: str) -> Submission:
     raw = encode_json(command | {"data": command["data"] | {"source": source}})
     try:
@@ -475,7 +465,7 @@ def _retry(status: BackfillStatus) -> dict[str, Any]:
 
 
 async def _begun(gateway: Gateway, caller: Caller, backfill_id: str) -> BackfillStatus:
-    status = await _store(gateway).look(backfill_id) if caller.sees(TYPE) else None
+    status = await gateway.backfills.look(backfill_id) if caller.sees(TYPE) else None
     if status is None:
         raise _unknown()
     return status
@@ -485,7 +475,7 @@ async def _look(gateway: Gateway, caller: Caller, backfill_id: str) -> BackfillV
     """Returns how a backfill stands; of one that no worker has begun, what its command tells."""
     if not caller.sees(TYPE) or not is_valid_id(backfill_id):
         raise _unknown()
-    status = await _store(gateway).look(backfill_id)
+    status = await gateway.backfills.look(backfill_id)
     if status is not None:
         return _view(status)
     row = await gateway.reader.status(backfill_id)
