@@ -34,3 +34,9 @@ def install(folder: Path, *packages: str) -> None:
     )
     if installed.returncode:
         pytest.skip(f"npm can't install: {installed.stderr.decode()[-300:]}")
+
+
+def anchors(page: Path) -> set[str]:
+    """Returns the anchors of a page's headings, as GitHub makes them."""
+    found = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in found}

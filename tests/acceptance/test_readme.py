@@ -19,7 +19,7 @@ from redis import Redis
 
 from tests.console import TIMEOUT_SECONDS, Console, running_worker, wait_until
 from tests.gateway_process import GatewayProcess, running_gateway
-from tests.pages import README, install, snippet
+from tests.pages import README, anchors, install, snippet
 from tests.sandbox_process import SandboxProcess, running_sandbox
 from worker.cli.main import COMMANDS, PLUGIN_HELP
 from worker.embedded import EmbeddedRedis
@@ -268,7 +268,7 @@ def test_every_link_leads_to_a_file_or_heading_that_is_there(page: Path) -> None
         target = (page.parent / name).resolve() if name else page
         assert target.exists(), link
         if heading:
-            assert heading in headings(target), link
+            assert heading in anchors(target), link
 
 
 def links(page: Path) -> list[str]:
@@ -284,12 +284,6 @@ def test_links_and_commands_are_found_in_the_pages() -> None:
     assert sum(len(links(page)) for page in PAGES) > 2 * len(readme)
     assert {"demo", "submit", "worker"} <= set(named_commands(ROOT / "README.md"))
     assert {"list", "events", "describe"} <= set(named_commands(ROOT / "docs" / "cli.md"))
-
-
-def headings(page: Path) -> set[str]:
-    """The anchors of a page, as GitHub makes them."""
-    found = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in found}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
