@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import json
 import os
 import pkgutil
@@ -22,12 +23,13 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 # Variables that are read while something is imported, or by the interpreter before that.
 _READ_AT_START = (
@@ -182,6 +184,27 @@ def _read(asking: socket.socket, size: int) -> bytes:
     return parts
 
 
+def _end(main: Callable[[], None]) -> NoReturn:
+    """Runs the program and what runs at its end; what is imported is not taken apart."""
+    code = 0
+    try:
+        main()
+    except SystemExit as exc:
+        if isinstance(exc.code, str):
+            print(exc.code, file=sys.stderr)  # noqa: T201 - as Python does
+        code = 1 if isinstance(exc.code, str) else exc.code or 0
+    except BaseException:  # noqa: BLE001 - as Python does
+        traceback.print_exc()
+        code = 1
+    # What Python does at its end, in its order.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
 def _import_all() -> None:
     from worker import cli  # noqa: PLC0415 - only in the process that is forked from
 
@@ -193,7 +216,10 @@ if __name__ == "__main__":
     # The folder of a program is where it imports from first; ours is a package of tests.
     del sys.path[0]
     _import_all()
-    _serve(socket.socket(fileno=int(sys.argv[1])))
     from worker.cli import main
 
-    main()
+    # Or each collection of garbage would copy every page of what was imported.
+    gc.collect()
+    gc.freeze()
+    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _end(main)
