@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from tests.console_forks import run_forked, would_be_the_same
+from tests.console_forks import ForkedProcess, run_forked, start_forked, would_be_the_same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tests.sandbox_process import SandboxProcess
 
+Process = ForkedProcess | subprocess.Popen[bytes]
+ROOT = Path(__file__).parents[1]
 SCRIPT = Path(sys.executable).parent / "trainmaster"
 # For what goes wrong alone: a wait ends with the state that it is for.
 TIMEOUT_SECONDS = 180
@@ -158,13 +160,37 @@ def _read(leader: int) -> bytes:
         return b""
 
 
-@contextmanager
-def running_worker(console: Console, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a worker; it is ready, and it ends in good order or the test fails."""
+def start_logged(
+    command: list[str], environment: Mapping[str, str], log: Path, module: str = ""
+) -> Process:
+    """Starts a command that goes on and writes into a log; forked where that is the same.
+
+    Args:
+        command: the program first.
+        environment: the whole of it.
+        log: is written on.
+        module: of the tests, to be run in the program's place.
+    """
     with log.open("ab") as file:
-        process = subprocess.Popen(
-            [SCRIPT, "worker"], stdout=file, stderr=file, env=console.environment
+        if would_be_the_same(environment):
+            with Path(os.devnull).open("rb") as nothing:
+                standard = (nothing.fileno(), file.fileno(), file.fileno())
+                return start_forked(command, environment, standard, module=module)
+        return subprocess.Popen(
+            [sys.executable, "-m", module] if module else command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=dict(environment),
+            start_new_session=True,
+            cwd=ROOT if module else None,
         )
+
+
+@contextmanager
+def running_worker(console: Console, log: Path) -> Iterator[Process]:
+    """Runs a worker; it is ready, and it ends in good order or the test fails."""
+    process = start_logged([str(SCRIPT), "worker"], console.environment, log)
     try:
         wait_until(
             lambda: process.poll() is not None or b"ready." in log.read_bytes(), "a ready worker"

@@ -16,6 +16,8 @@ import gc
 import json
 import os
 import pkgutil
+import runpy
+import select
 import signal
 import socket
 import struct
@@ -24,9 +26,10 @@ import sys
 import threading
 import time
 import traceback
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -70,13 +73,11 @@ def run_forked(
     Raises:
         subprocess.TimeoutExpired: it did not end in time, and was killed.
     """
-    asked = json.dumps([list(arguments), dict(environment), str(os.getcwd())]).encode()  # noqa: PTH109 - a string
     reads_in, writes_in = os.pipe()
     reads_out, writes_out = os.pipe()
     reads_err, writes_err = os.pipe()
-    reads_end, writes_end = os.pipe()
-    _forks().ask(asked, [reads_in, writes_out, writes_err, writes_end])
-    for each in (reads_in, writes_out, writes_err, writes_end):
+    process = start_forked(arguments, environment, (reads_in, writes_out, writes_err))
+    for each in (reads_in, writes_out, writes_err):
         os.close(each)
     read: dict[int, bytes] = {}
 
@@ -88,8 +89,6 @@ def run_forked(
         with contextlib.suppress(BrokenPipeError), os.fdopen(writes_in, "wb") as file:
             file.write(stdin)
 
-    ends = os.fdopen(reads_end, "rb")
-    process = int(ends.readline())
     threads = [
         threading.Thread(target=drain, args=(reads_out,), daemon=True),
         threading.Thread(target=drain, args=(reads_err,), daemon=True),
@@ -101,13 +100,82 @@ def run_forked(
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     if any(thread.is_alive() for thread in threads):
-        os.kill(process, signal.SIGKILL)
+        process.kill()
         raise subprocess.TimeoutExpired(list(arguments), seconds)
-    with ends:
-        code = int(ends.read())
+    code = process.wait()
     return subprocess.CompletedProcess(
         list(arguments), code, stdout=read[reads_out], stderr=read[reads_err]
     )
+
+
+def start_forked(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    standard: tuple[int, int, int],
+    *,
+    module: str = "",
+) -> ForkedProcess:
+    """Starts a console command, or a module as `python -m` does, in a session of its own.
+
+    Args:
+        arguments: the program first.
+        environment: the whole of it.
+        standard: descriptors of its input, output and errors.
+        module: of the tests, which runs the console command after some preparation.
+    """
+    asked = json.dumps([module, list(arguments), dict(environment), os.getcwd()])  # noqa: PTH109
+    reads_end, writes_end = os.pipe()
+    _forks().ask(asked.encode(), [*standard, writes_end])
+    os.close(writes_end)
+    return ForkedProcess(arguments, os.fdopen(reads_end, "rb", buffering=0))
+
+
+class ForkedProcess:
+    """A process that was forked for us, with what `subprocess.Popen` has of it."""
+
+    def __init__(self, arguments: Sequence[str], told: BinaryIO) -> None:
+        self.args = list(arguments)
+        self.returncode: int | None = None
+        self._told = told
+        line = b""
+        while not line.endswith(b"\n"):
+            line += told.read(1)
+        self.pid = int(line)
+
+    def poll(self) -> int | None:
+        """Returns the exit code, or None while it runs."""
+        return self._code(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Returns the exit code once it has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not.
+        """
+        code = self._code(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        return code
+
+    def _code(self, seconds: float | None) -> int | None:
+        if self.returncode is None and select.select([self._told], [], [], seconds)[0]:
+            with self._told:
+                self.returncode = int(self._told.read())
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal to what has not ended."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Asks it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it."""
+        self.send_signal(signal.SIGKILL)
 
 
 @cache
@@ -139,8 +207,12 @@ class _Forks:
             self._socket.sendall(asked)
 
 
-def _serve(asking: socket.socket) -> None:
-    """Forks a process for each that is asked for; returns in that process, or ends."""
+def _serve(asking: socket.socket) -> str:
+    """Forks a process for each that is asked for; returns in that process, or ends.
+
+    Returns:
+        The module that it is to run, empty for the console command.
+    """
     # Nobody waits for those who wait for the commands.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
@@ -159,13 +231,15 @@ def _serve(asking: socket.socket) -> None:
     if process:
         _wait(process, os.fdopen(told, "wb", buffering=0), standard)
     os.close(told)
+    os.setsid()
     for number, each in enumerate(standard):
         os.dup2(each, number)
         os.close(each)
-    sys.argv, environment, folder = json.loads(asked)
+    module, sys.argv, environment, folder = json.loads(asked)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    return str(module)
 
 
 def _wait(process: int, told: BinaryIO, standard: list[int]) -> None:
@@ -184,7 +258,7 @@ def _read(asking: socket.socket, size: int) -> bytes:
     return parts
 
 
-def _end(main: Callable[[], None]) -> NoReturn:
+def _end(main: Callable[[], Any]) -> NoReturn:
     """Runs the program and what runs at its end; what is imported is not taken apart."""
     code = 0
     try:
@@ -221,5 +295,8 @@ if __name__ == "__main__":
     # Or each collection of garbage would copy every page of what was imported.
     gc.collect()
     gc.freeze()
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    asked_module = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if asked_module:
+        sys.path.insert(0, str(Path(__file__).parents[1]))
+        _end(partial(runpy.run_module, asked_module, run_name="__main__", alter_sys=True))
     _end(main)

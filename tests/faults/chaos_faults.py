@@ -177,7 +177,7 @@ class Faults:
         """Notes the exit code of a worker that has ended though nobody wanted it to."""
         if worker.process is None or worker.alive:
             return
-        code = worker.process.returncode
+        code = worker.process.wait()
         if code not in self.allowed.pop(worker.pid, set()):
             self.ended_badly.append(code)
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from tests.console import SCRIPT, Process, start_logged
 from tests.processes import command_lines
 from tests.sandbox_process import SandboxProcess
 from worker.embedded import EmbeddedRedis
@@ -64,7 +64,7 @@ class WorkerProcess:
     def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
         self.log = log
         self.environment = dict(environment)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self.starts = 0
         self.readies = 0
 
@@ -84,17 +84,10 @@ class WorkerProcess:
         self.starts += 1
         if self.log.exists():
             self.readies = self.log.read_text("utf-8", "replace").count(" ready.")
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.failing_worker"],
-                # Else Celery hides its command line, in which secrets are looked for.
-                env={**os.environ, "NOSETPS": "1", **self.environment, **more},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                cwd=ROOT,
-            )
+        # Else Celery hides its command line, in which secrets are looked for.
+        environment = {**os.environ, "NOSETPS": "1", **self.environment, **more}
+        command = [str(SCRIPT), "worker"]
+        self.process = start_logged(command, environment, self.log, "tests.faults.failing_worker")
 
     @property
     def ready(self) -> bool:
