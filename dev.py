@@ -111,6 +111,8 @@ def carry_out(command: str, rest: list[str]) -> int:
         case "bench":
             code = run("python", "-m", "benchmarks", *rest, venv=BENCH_VENV)
         case "test":
+            # Or each of the hundreds of processes that tests start would compile all of it anew.
+            os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
             code = run("pytest", *(rest or IN_PARALLEL))
         case "faults":
             code = run("python", "-m", "tests.faults", *rest)

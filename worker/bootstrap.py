@@ -226,7 +226,7 @@ def create_components(
         ),
         witness=create_witness(settings, threads),
         close=close,
-        watches={"monitor": lambda: monitor.watch(checks)},
+        watches={"monitor": lambda: monitor.watch(checks)} if monitor.is_asked else {},
     )
 
 

@@ -41,6 +41,8 @@ LOOK_SECONDS: Final = 4.0
 # A look of which nothing was heard for so long is over: the loop, or what it asks, stands still.
 STALE_SECONDS: Final = 12.0
 _CHECK_SECONDS: Final = 5.0
+# An API in an outage is asked by every worker.
+ASK_SECONDS: Final = 30.0
 # A store asks money for each request.
 STORE_SECONDS: Final = 30.0
 _TRIED_MS: Final = 5_000
@@ -158,13 +160,24 @@ def epoch_check(epoch: Epoch) -> Check:
     return check
 
 
-def credentials_check(watch: CredentialsWatch) -> Check:
-    """Returns what asks whether the API has taken our credentials."""
+def credentials_check(
+    watch: CredentialsWatch, clock: Callable[[], float] = time.monotonic
+) -> Check:
+    """Returns what asks whether the API has taken our credentials.
+
+    A worker asks at its start. Where the API could not tell then it is asked again, but not more
+    often than it can bear from a fleet.
+    """
+    again_at = clock() + ASK_SECONDS
 
     async def check() -> str:
+        nonlocal again_at
         if watch.is_refused:
             return "the API refuses them"
-        return "" if watch.is_proved or await watch.prove() else "the API has not been asked yet"
+        if not watch.is_proved and clock() >= again_at:
+            again_at = clock() + ASK_SECONDS
+            await watch.prove()
+        return "" if watch.is_proved else "the API could not tell yet whether it takes them"
 
     return check
 

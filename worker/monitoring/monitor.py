@@ -71,6 +71,11 @@ class Monitor:
                 file=file,
             )
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether anybody may ask; else nothing need be looked at."""
+        return self._server is not None
+
     def start(self) -> None:
         """Answers from now on; nothing is ready yet.
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from worker.monitoring import health
 from worker.monitoring.health import (
+    ASK_SECONDS,
     STALE_SECONDS,
     STORE_SECONDS,
     Liveness,
     Readiness,
     ReadinessWatch,
     beat,
+    credentials_check,
     results_check,
 )
 from worker.queue.heartbeat import Heartbeat
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
+    from worker.encord.api.credentials_watch import CredentialsWatch
 
 
 class Clock:
@@ -130,3 +134,31 @@ async def test_a_store_that_works_is_asked_again_only_after_a_while(tmp_path: Pa
     assert await check() == f"can't be used: {os.strerror(errno.EEXIST)}"
     store.unlink()
     assert await check() == "", "what was ill is looked at each time"
+
+
+class Undecided:
+    """A watch whose API can't tell, until a test lets it."""
+
+    def __init__(self) -> None:
+        self.is_refused = self.is_proved = False
+        self.asked = 0
+
+    async def prove(self) -> bool:
+        self.asked += 1
+        return self.is_proved
+
+
+async def test_an_api_that_can_not_tell_is_asked_again_only_after_a_while() -> None:
+    clock, watch = Clock(), Undecided()
+    check = credentials_check(cast("CredentialsWatch", watch), clock)
+    for _ in range(3):
+        assert await check() == "the API could not tell yet whether it takes them"
+    assert watch.asked == 0, "it has been asked at the start"
+    clock.seconds += ASK_SECONDS
+    await check()
+    await check()
+    assert watch.asked == 1
+    watch.is_proved = True
+    assert await check() == ""
+    watch.is_refused = True
+    assert await check() == "the API refuses them"
