@@ -161,18 +161,24 @@ def _read(leader: int) -> bytes:
 
 
 def start_logged(
-    command: list[str], environment: Mapping[str, str], log: Path, module: str = ""
+    command: list[str],
+    environment: Mapping[str, str],
+    log: Path,
+    *,
+    module: str = "",
+    may_fork: bool = True,
 ) -> Process:
-    """Starts a command that goes on and writes into a log; forked where that is the same.
+    """Starts a command that goes on and writes into a log.
 
     Args:
         command: the program first.
         environment: the whole of it.
         log: is written on.
         module: of the tests, to be run in the program's place.
+        may_fork: not where its command line is looked at; outside of pytest it never does.
     """
     with log.open("ab") as file:
-        if would_be_the_same(environment):
+        if may_fork and "PYTEST_VERSION" in os.environ and would_be_the_same(environment):
             with Path(os.devnull).open("rb") as nothing:
                 standard = (nothing.fileno(), file.fileno(), file.fileno())
                 return start_forked(command, environment, standard, module=module)
@@ -188,9 +194,10 @@ def start_logged(
 
 
 @contextmanager
-def running_worker(console: Console, log: Path) -> Iterator[Process]:
+def running_worker(console: Console, log: Path, *, may_fork: bool = True) -> Iterator[Process]:
     """Runs a worker; it is ready, and it ends in good order or the test fails."""
-    process = start_logged([str(SCRIPT), "worker"], console.environment, log)
+    command = [str(SCRIPT), "worker"]
+    process = start_logged(command, console.environment, log, may_fork=may_fork)
     try:
         wait_until(
             lambda: process.poll() is not None or b"ready." in log.read_bytes(), "a ready worker"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import shutil
@@ -33,7 +34,9 @@ def remove_shared_folder(folder: Path) -> None:
 
 
 def shared_folder() -> Path:
-    """Returns it."""
+    """Returns it; outside of pytest the first who asks makes one for this process."""
+    if _VARIABLE not in os.environ:
+        atexit.register(remove_shared_folder, make_shared_folder())
     return Path(os.environ[_VARIABLE])
 
 

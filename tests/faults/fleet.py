@@ -87,7 +87,9 @@ class WorkerProcess:
         # Else Celery hides its command line, in which secrets are looked for.
         environment = {**os.environ, "NOSETPS": "1", **self.environment, **more}
         command = [str(SCRIPT), "worker"]
-        self.process = start_logged(command, environment, self.log, "tests.faults.failing_worker")
+        self.process = start_logged(
+            command, environment, self.log, module="tests.faults.failing_worker"
+        )
 
     @property
     def ready(self) -> bool:

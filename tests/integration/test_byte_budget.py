@@ -61,7 +61,7 @@ def test_a_worker_in_256_mib_carries_a_backfill_of_pictures_of_4_mb(
         root = str(pictures) if where == "folder" else f"{url}/{where}"
         rows = [{"data_path": f"{root}/{number:03}.jpg"} for number in range(PICTURES)]
         source.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
-        with running_worker(console, tmp_path / "worker.log") as worker:
+        with running_worker(console, tmp_path / "worker.log", may_fork=False) as worker:
             told = console.run(
                 *("backfill", "run", str(source), "--id", "m", "--output", str(tmp_path / "out")),
                 *(*_RUN, "--json"),

@@ -72,7 +72,8 @@ def stubbed_worker(
             **settings,
         }
         console = Console(redis_url, namespace, **environment)
-        with running_worker(console, folder / "worker.log"):
+        # Its command line is looked at.
+        with running_worker(console, folder / "worker.log", may_fork=False):
             stubbed = Stubbed(console, api, folder / "worker.log")
             yield stubbed
             stubbed.client.close()
