@@ -88,6 +88,12 @@ def _expand_home(path: Path) -> Path:
         raise PydanticCustomError("home", "names a home that is not there") from exc
 
 
+def _check_place(path: Path) -> Path:
+    if not path.parent.is_dir():
+        raise PydanticCustomError("place", "names a file in a folder that is not there")
+    return path
+
+
 Folder = Annotated[Path, AfterValidator(_check_folder)]
 HomePath = Annotated[Path, AfterValidator(_expand_home)]
 
@@ -150,7 +156,7 @@ class LedgerSettings(BaseSettings):
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="`auto` is text on a terminal and JSON everywhere else."
     )
-    health_file: HomePath | None = Field(
+    health_file: Annotated[HomePath, AfterValidator(_check_place)] | None = Field(
         None,
         description="A file that is touched every 4 s while a worker or gateway is well, and "
         "deleted otherwise.",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.console import TIMEOUT_SECONDS, Console, Said
+from tests.console import Console, Said
 from tools.settings_reference import setting_rows
 
 if TYPE_CHECKING:
@@ -30,6 +27,7 @@ WRONG_TEXTS = {
     "TRAINMASTER_DATA_ROOTS": "/nowhere/s3cret",
     # Which file can't be read is told.
     "TRAINMASTER_CLIENT_CERTIFICATE_FILE": "/nowhere/client.pem",
+    "TRAINMASTER_HEALTH_FILE": "/nowhere/s3cret",
     "TRAINMASTER_RESULT_STORE": "s3cret://bucket/results",
 }
 # This is wrong only together with another setting.
@@ -37,52 +35,16 @@ NEVER_WRONG_ALONE = {"ENCORD_SSH_KEY_PASSPHRASE"}
 WRONG = {name: WRONG_TEXTS.get(name, "s3cret") for name in NAMES if name not in NEVER_WRONG_ALONE}
 
 
-# Importing what a worker is made of takes a second. It is done once; then each worker starts as
-# the console script starts it, in a process of its own with its own environment.
-FORKS = """
-import json, os, sys
-import worker.app
-from worker.cli import main
-
-sys.argv = ["trainmaster", "worker"]
-for name, environment in json.load(sys.stdin).items():
-    process = os.fork()
-    if not process:
-        os.environ.clear()
-        os.environ.update(environment)
-        for number, kind in ((1, "out"), (2, "err")):
-            file = os.open(f"{name}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-            os.dup2(file, number)
-        sys.exit(main())
-    with open(f"{name}.code", "x") as file:
-        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), file=file)
-"""
-
-
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Said]:
+def said() -> dict[str, Said]:
     """What a worker says to each wrong setting, each in a process of its own."""
-    folder = tmp_path_factory.mktemp("said")
-    environments = {}
+    found = {}
     for name, wrong in WRONG.items():
         console = Console(URL, "bad-settings", TRAINMASTER_BEARER_TOKEN="t0ken")
         if name.startswith("ENCORD_SSH_KEY"):
             del console.environment["TRAINMASTER_BEARER_TOKEN"]
-        environments[name] = {**console.environment, name: wrong}
-    subprocess.run(
-        [sys.executable, "-c", FORKS],
-        input=json.dumps(environments).encode(),
-        cwd=folder,
-        timeout=TIMEOUT_SECONDS * 5,  # for sixty of them
-        check=True,
-    )
-
-    def text(name: str, kind: str) -> str:
-        return (folder / f"{name}.{kind}").read_text()
-
-    return {
-        name: Said(int(text(name, "code")), text(name, "out"), text(name, "err")) for name in WRONG
-    }
+        found[name] = console.run("worker", environment={name: wrong})
+    return found
 
 
 def test_the_table_of_settings_is_tried_whole() -> None:
