@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def test_each_delivery_becomes_its_commands_once_whoever_is_killed(
     tmp_path: Path, seed: int
 ) -> None:
-    found = deliveries(tmp_path, seed, 120, 4)
+    found = deliveries(tmp_path, seed, 60, 4)
     assert found.holds, found.line()
     assert found.faults == 4
 
