@@ -164,7 +164,13 @@ def test_kill_9_in_the_middle_of_a_training_leaves_nothing_behind(tmp_path: Path
         demo.wait_until_nothing_is_left()
 
 
-@pytest.mark.parametrize(("name", "part"), [("worker", " worker --name"), ("sandbox", " sandbox ")])
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("worker", " worker --name"),
+        pytest.param("sandbox", " sandbox ", marks=pytest.mark.long),
+    ],
+)
 def test_a_server_that_dies_ends_the_demo_with_the_tail_of_its_log(
     tmp_path: Path, name: str, part: str
 ) -> None:

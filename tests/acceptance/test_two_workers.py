@@ -22,8 +22,8 @@ from tests.faults.fleet import PATIENT, Fleet, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-SCALE = 20
-COMMANDS = 2000
+SCALE = 8
+COMMANDS = 800
 SEED = 20
 PATIENCE_SECONDS = 300
 SCHEMA = Path(schemas.documents.__file__).parent / "generated" / "events.schema.json"

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [151])
 def test_each_delivery_becomes_its_commands_once_whoever_is_killed(
     tmp_path: Path, seed: int
 ) -> None:
-    found = deliveries(tmp_path, seed, 60, 4)
+    found = deliveries(tmp_path, seed, 300, 4)
     assert found.holds, found.line()
     assert found.faults == 4
 

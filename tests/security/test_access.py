@@ -458,19 +458,9 @@ def test_a_worker_that_may_not_take_wake_ups_works_without_them(guarded: Guarded
     assert guarded.worker.alive
 
 
-def test_without_any_one_of_its_rights_the_worker_is_refused_something(
-    guarded: Guarded,
-) -> None:
-    """Each right of the file is taken away from a worker at work, and given back."""
-    if guarded.redis.server != SERVERS[-1]:
-        pytest.skip("the other server has a test of its own, which takes two minutes: -m long")
-    assert needless_rights(guarded) == []
-
-
 @pytest.mark.long
-def test_no_right_is_needless_on_the_other_servers_either(guarded: Guarded) -> None:
-    if guarded.redis.server == SERVERS[-1]:
-        pytest.skip("this server is looked at without -m long")
+def test_without_any_one_of_its_rights_the_worker_is_refused_something(guarded: Guarded) -> None:
+    """Each right of the file is taken away from a worker at work, and given back."""
     assert needless_rights(guarded) == []
 
 

@@ -56,6 +56,7 @@ def test_a_folder_is_one_more_project_whose_files_stay_where_they_are(
     assert {item["split"] for item in project["data"]} == {"train", "heldout"}
 
 
+@pytest.mark.long
 def test_a_model_learns_the_users_classes(sandbox: SandboxProcess) -> None:
     features = sandbox.features("resnet18", IMPORTED)
     model = sandbox.create_model("resnet18", features=list(features))
