@@ -186,12 +186,13 @@ class SinkStore:
 
     async def load(self) -> dict[str, CommandQueue]:
         """Returns what waits, by command, without the texts."""
-        found: dict[str, DeferredEvent] = {}
-        async for entry_id, text in self._redis.hscan_iter(self._waiting, count=_PAGE):
-            event = event_of(entry_id, {EVENT_FIELD: text})
-            if event is not None:
-                # A scan may tell one twice.
-                found[event.entry_id] = _without_text(event)
+        while True:
+            generation = await self._generation()
+            found = await self._scan()
+            # A scan may miss what is added meanwhile, and see what was added after that: events
+            # that wait again while it goes on would overtake others of their command.
+            if await self._generation() == generation:
+                break
         queues: dict[str, CommandQueue] = {}
         for each in sorted(found.values(), key=lambda each: order_of(each.entry_id)):
             queues.setdefault(each.event.command_id, CommandQueue()).entries.append(each)
@@ -201,6 +202,19 @@ class SinkStore:
             if queue is not None:
                 queue.tries, queue.since_ms = _read(text)
         return queues
+
+    async def _generation(self) -> bytes | None:
+        found = self._redis.hget(self._sink, "generation")
+        return await cast("Awaitable[bytes | None]", found)
+
+    async def _scan(self) -> dict[str, DeferredEvent]:
+        found: dict[str, DeferredEvent] = {}
+        async for entry_id, text in self._redis.hscan_iter(self._waiting, count=_PAGE):
+            event = event_of(entry_id, {EVENT_FIELD: text})
+            if event is not None:
+                # A scan may tell one twice.
+                found[event.entry_id] = _without_text(event)
+        return found
 
     async def read(self, waiting: DeferredEvent) -> DeferredEvent:
         """Returns an event that waits with its text; without one where it waits no more."""

@@ -434,6 +434,8 @@ from trainmaster_client import Client, ConsumerOptions
 options = ConsumerOptions(from_start=True, tries=100, retry_seconds=1e-9)
 consumer = Client(sys.argv[1], namespace=sys.argv[2]).consumer("service", options)
 left = 500
+# On a busy machine the next signal comes before the one before it is handled.
+sys.setrecursionlimit(10_000)
 def stop(*_):
     global left
     left -= 1

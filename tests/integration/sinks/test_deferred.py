@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,8 @@ from worker.sinks.deferred import CommandQueue, DeferredEvent, SinkStore
 from worker.sinks.keys import follower_name
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from redis.asyncio import Redis
 
     from worker.queue.ledger.keys import Keys
@@ -72,3 +74,29 @@ async def test_what_could_not_be_sent_is_recovered_by_its_own_time(
     assert await store.recover(50) == 2
     assert await store.counts() == (2, 1)
     assert (await store.state()).generation == 1
+
+
+async def test_what_waits_again_while_it_is_read_is_read_whole(
+    redis: Redis, keys: Keys, token: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of events that are recovered in two steps the later ones would else overtake the others."""
+    store = SinkStore(redis, keys, "ops")
+    for number in range(1, 7):
+        assert await store.defer(token, waiting(number), None)
+        if number != 1:
+            assert await store.settle(token, waiting(number), "refused")
+    scan = redis.hscan_iter
+    begun = 0
+
+    async def scan_late(*args: Any, **options: Any) -> AsyncIterator[tuple[bytes, bytes]]:
+        nonlocal begun
+        begun += 1
+        async for each in scan(*args, **options):
+            yield each
+        if begun == 1:
+            assert await SinkStore(redis, keys, "ops").recover(0) == 5
+
+    monkeypatch.setattr(redis, "hscan_iter", scan_late)
+    queues = await store.load()
+    assert [each.entry_id for each in queues["a"].entries] == [f"{each}-0" for each in range(1, 7)]
+    assert begun == 2
