@@ -98,6 +98,8 @@ class WorkerProcess:
 
     def stop_claiming(self) -> None:
         """Takes nothing new; a second SIGTERM or Ctrl-C ends the process at once."""
+        if self.monitor is not None:
+            self.monitor.stopping()
         if self.supervisor is not None:
             self.supervisor.stop_claiming()
         signal.signal(signal.SIGTERM, _leave_at_once)

@@ -38,14 +38,16 @@ from worker.errors import (
 from worker.files.downloads import Downloads
 from worker.http.client_certificate import ClientCertificate
 from worker.http.timeouts import Timeouts
-from worker.monitoring.health import (
+from worker.monitoring.checks import (
+    ReadinessWatch,
     credentials_check,
     epoch_check,
+    lanes_check,
     redis_check,
     results_check,
 )
 from worker.monitoring.metrics_listener import MetricsListener
-from worker.monitoring.monitor import Monitor, lanes_check
+from worker.monitoring.monitor import Monitor
 from worker.open_files import affordable_concurrency, needed_files, raise_limit
 from worker.queue.circuit_breaker import CircuitBreaker
 from worker.queue.intake.consumer import StreamConsumer
@@ -196,13 +198,15 @@ def create_components(
     epoch = Epoch(redis, keys)
     monitor.watch_ledger(redis, keys)
     monitor.watch_pool(pool, settings.concurrency)
-    checks = {
-        "redis": redis_check(redis, keys),
-        "ledger": epoch_check(epoch),
-        "credentials": credentials_check(credentials),
-        "result_store": results_check(executor.results),
-        "lanes": lanes_check(redis, keys),
-    }
+    readiness = ReadinessWatch(
+        redis_check(redis, keys),
+        {
+            "ledger": epoch_check(epoch),
+            "credentials": credentials_check(credentials),
+            "result_store": results_check(executor.results),
+            "lanes": lanes_check(redis, keys),
+        },
+    )
     return Components(
         redis=redis,
         ledger=ledger,
@@ -226,7 +230,7 @@ def create_components(
         ),
         witness=create_witness(settings, threads),
         close=close,
-        watches={"monitor": lambda: monitor.watch(checks)} if monitor.is_asked else {},
+        watches={"monitor": lambda: monitor.watch(readiness)} if monitor.is_asked else {},
     )
 
 

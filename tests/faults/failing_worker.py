@@ -17,6 +17,7 @@ Places, each `.before` and `.after` but where one is named:
     post             the POST itself
     reconcile        asking the API what became of a POST
     settle           the script that ends or reschedules runs
+    hub              Celery's own loop, two seconds after it has connected
 
 Actions: `kill` (SIGKILL), `stop` (SIGSTOP), `disconnect` (every connection to Redis is cut),
 `stall` (the loop stands still for a while), and at `wake.send` `drop`: every other wake-up is
@@ -52,12 +53,17 @@ from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.models import Phase
 from worker.queue.pool.executor import Executor
 from worker.queue.pool.supervisor import Supervisor
+from worker.queue.pool.wake_consumer import Beats
 from worker.queue.run_context import RunContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STALL_SECONDS = 16.0
+    from worker.queue.pool.wake_consumer import WakeConsumer
+
+# Longer than each loop may be silent; Celery's may be for a minute.
+STALL_SECONDS = {"hub": 75.0}
+STALL_SECONDS_ELSE = 16.0
 
 PLACES = (
     "read.after",
@@ -118,7 +124,7 @@ class Failpoint:
                 with Redis.from_url(os.environ["TRAINMASTER_REDIS_URL"]) as client:
                     client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             case "stall":
-                time.sleep(STALL_SECONDS)
+                time.sleep(STALL_SECONDS.get(self.place, STALL_SECONDS_ELSE))
             case "drop":
                 pass
             case _:
@@ -207,6 +213,13 @@ def install(failpoint: Failpoint) -> None:
         self._publish_wake_up = publish
         failpoint.reach("wake.after")
 
+    start_beats = Beats.start
+
+    def started(self: Beats, parent: WakeConsumer) -> None:
+        start_beats(self, parent)
+        parent.timer.call_after(2.0, lambda: failpoint.reach("hub"))
+
+    Beats.start = started  # type: ignore[method-assign]
     Executor._check = checked  # type: ignore[method-assign]
     StreamConsumer._handle = handled  # type: ignore[method-assign]
     Supervisor._send_wake_up = sent  # type: ignore[method-assign]

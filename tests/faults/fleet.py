@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -90,6 +91,17 @@ class WorkerProcess:
         self.process = start_logged(
             command, environment, self.log, module="tests.faults.failing_worker"
         )
+
+    @property
+    def http_port(self) -> int:
+        """Where the process answers probes, as its log tells once it does."""
+
+        def told() -> list[str]:
+            said = self.log.read_text("utf-8", "replace") if self.log.exists() else ""
+            return [line for line in said.splitlines() if '"monitoring.listening"' in line]
+
+        wait_until(lambda: bool(told()), READY_SECONDS, "the worker answers probes")
+        return int(json.loads(told()[-1])["port"])
 
     @property
     def ready(self) -> bool:

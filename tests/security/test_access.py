@@ -42,6 +42,7 @@ SETTINGS = {
     "TRAINMASTER_REPAIR_SECONDS": "0.5",
     "TRAINMASTER_CONCURRENT_REQUESTS": "50",
     "TRAINMASTER_REQUESTS_PER_SECOND": "500",
+    "TRAINMASTER_HTTP": "127.0.0.1:0",
     "TRAINMASTER_PAUSE_COMMANDS": "1",
     "TRAINMASTER_PAUSE_SECONDS": "0",
     "TRAINMASTER_PAUSE_SHARE": "0.01",
@@ -259,6 +260,9 @@ def test_the_worker_does_all_its_work_with_the_rights_of_the_file(guarded: Guard
     wait_until(lambda: guarded.worker.ready, PATIENCE_SECONDS, "the worker is ready")
     wanted = set(guarded.send())
     wait_until(lambda: wanted <= guarded.ended(), PATIENCE_SECONDS, "all has ended")
+    with httpx.Client(base_url=f"http://127.0.0.1:{guarded.worker.http_port}") as http:
+        wait_until(lambda: http.get("/livez").status_code == 200, PATIENCE_SECONDS, "it lives")
+        assert "trainmaster_redis_up 1.0" in http.get("/metrics").text
     for user in ("worker", "producer", "celery-producer"):
         assert set(refusals(guarded.admin, user)) <= HARMLESS, user
 
@@ -325,7 +329,8 @@ def test_a_gateway_has_the_rights_that_it_needs(guarded: Guarded) -> None:
         cancelled = http.post(f"/v1/commands/{waits}/cancel")
         ready = http.get("/readyz")
         looked = [
-            http.get(f"/v1/{each}") for each in ("dead-letters", "holds", "lanes", "backfills")
+            http.get(each)
+            for each in ("/v1/dead-letters", "/v1/holds", "/v1/lanes", "/v1/backfills", "/metrics")
         ]
         acts = [
             http.post("/v1/commands/cancel", json={"type": "list_models", "dry_run": False}),
@@ -334,7 +339,7 @@ def test_a_gateway_has_the_rights_that_it_needs(guarded: Guarded) -> None:
             http.post("/v1/lanes/bulk/resume"),
         ]
 
-    assert [each.status_code for each in (*looked, *acts)] == [200] * 8
+    assert [each.status_code for each in (*looked, *acts)] == [200] * 9
     told = [taken.status_code, state.status_code, cancelled.status_code, ready.status_code]
     assert told == [200, 200, 200, 200], [taken.text, state.text, cancelled.text, ready.text]
     wait_until(

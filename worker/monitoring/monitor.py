@@ -7,34 +7,27 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
-from schemas.events import ErrorCode
 from worker.monitoring.health import (
     CELERY_LIMIT_SECONDS,
     INTAKE_LIMIT_SECONDS,
     LOOP_LIMIT_SECONDS,
     Liveness,
     Readiness,
-    ReadinessWatch,
     beat,
 )
 from worker.monitoring.ledger_sample import LedgerCollector, LedgerSampler
 from worker.monitoring.metrics import Metrics
 from worker.monitoring.server import MonitoringServer
 from worker.queue.heartbeat import Heartbeat
-from worker.queue.ledger.lanes import Lanes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from redis.asyncio import Redis
 
-    from worker.monitoring.health import Check
+    from worker.monitoring.checks import ReadinessWatch
     from worker.queue.ledger.keys import Keys
     from worker.queue.pool.worker_pool import WorkerPool
-
-# What the API answers to a wrong key; whoever replaces it resumes the lane with it.
-_WRONG_KEY = frozenset({ErrorCode.NOT_AUTHENTICATED, ErrorCode.NOT_AUTHORISED})
 
 
 class Monitor:
@@ -100,20 +93,14 @@ class Monitor:
         self.metrics.slots_used.set_function(lambda: pool.running)
         self.metrics.unsettled.set_function(lambda: pool.unsettled)
 
-    async def watch(self, checks: Mapping[str, Check]) -> None:
+    async def watch(self, readiness: ReadinessWatch) -> None:
         """Beats for the loop it is run on, and looks at what the process needs, until cancelled."""
-        looking = ReadinessWatch(self._readiness, checks).watch()
         async with asyncio.TaskGroup() as group:
             group.create_task(beat(self.loop, self.metrics.loop_lag_seconds.observe))
-            group.create_task(looking)
+            group.create_task(readiness.watch(self._readiness.set))
 
-
-def lanes_check(redis: Redis, keys: Keys) -> Callable[[], Awaitable[str]]:
-    """Returns what asks whether a lane is paused for a wrong key."""
-    lanes = Lanes(redis, keys)
-
-    async def check() -> str:
-        paused = [each.lane for each in await lanes.paused() if each.code in _WRONG_KEY]
-        return f"paused, for the API refuses us: {', '.join(paused)}" if paused else ""
-
-    return check
+    def stopping(self) -> None:
+        """Is ready no more; its loops end one after the other, and only the last is missed."""
+        self._readiness.stop()
+        for each in (self.intake, self.celery):
+            each.retire()

@@ -27,10 +27,17 @@ class Heartbeat:
         self.limit_seconds = limit_seconds
         self._clock = clock
         self._at: float | None = None
+        self._is_retired = False
 
     def beat(self) -> None:
         """Shows that it lives, and is watched from now on."""
-        self._at = self._clock()
+        if not self._is_retired:
+            self._at = self._clock()
+
+    def retire(self) -> None:
+        """Ends the watch for good: what beats is about to end."""
+        self._is_retired = True
+        self._at = None
 
     def rest(self) -> None:
         """Ends the watch: it has not begun, or has ended on purpose."""

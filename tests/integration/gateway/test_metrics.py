@@ -12,6 +12,7 @@ from tests.integration.backfilling import NAME, Backfilling, make_plan, store_of
 from tests.integration.ledger_acts import accept_one, open_group
 from tests.integration.webhooks.posting import GET_MODEL, HEAD, SECRET, signed, submitted
 from worker.backfill.status import Origin
+from worker.embedded import EmbeddedRedis
 from worker.gateway.metrics import gateway_metric_rows
 from worker.gateway.tokens import Scope
 
@@ -160,3 +161,11 @@ def test_whoever_scrapes_needs_a_token_that_reads_everything(
             headers = {"authorization": f"Bearer {token}"}
             assert gateway.http.get("/metrics", headers=headers).status_code == status
             assert json.dumps(token) not in gateway.http.get("/metrics").text
+
+
+def test_without_redis_a_scrape_fails(serve_gateway: ServeGateway, tmp_path: Path) -> None:
+    """All of it stands there; workers tell that it is away."""
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        gone = server.url
+    with serve_gateway(redis_url=gone) as gateway:
+        assert gateway.http.get("/metrics").status_code == 503

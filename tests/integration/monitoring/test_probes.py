@@ -33,27 +33,14 @@ class Probe:
     def __init__(self, worker: WorkerProcess, file: Path) -> None:
         self.worker = worker
         self.file = file
-        self._port = 0
 
     def ask(self, path: str) -> tuple[int, str]:
         """Returns status and body; 0 where nobody answers in time."""
         try:
-            reply = httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=2)
+            reply = httpx.get(f"http://127.0.0.1:{self.worker.http_port}{path}", timeout=2)
         except httpx.TransportError:
             return NOBODY, ""
         return reply.status_code, reply.text
-
-    @property
-    def port(self) -> int:
-        """Where it listens, as its log tells."""
-        if not self._port:
-            wait_until(lambda: "monitoring.listening" in self._said(), 60, "the worker listens")
-            told = [line for line in self._said().splitlines() if "monitoring.listening" in line]
-            self._port = json.loads(told[-1])["port"]
-        return self._port
-
-    def _said(self) -> str:
-        return self.worker.log.read_text("utf-8") if self.worker.log.exists() else ""
 
     def until(self, path: str, status: int, *, says: str = "") -> str:
         """Waits for an answer; returns its body."""
@@ -231,6 +218,34 @@ def test_a_loop_that_stands_still_is_told_by_a_thread_that_does_not(tmp_path: Pa
         probe.until("/readyz", 200)
 
 
+@pytest.mark.long
+def test_a_consumer_of_celerys_that_stands_still_is_told(tmp_path: Path) -> None:
+    with fleet_of_one(tmp_path, FAILPOINT="hub:stall:1") as fleet:
+        probe = Probe(fleet.workers[0], tmp_path / "healthy")
+        probe.until("/livez", 503, says="celery")
+        probe.until("/livez", 200)
+
+
+def test_who_is_told_to_stop_is_not_ready_while_it_finishes_what_runs(tmp_path: Path) -> None:
+    with fleet_of_one(tmp_path) as fleet:
+        fleet.wait_ready()
+        probe = Probe(fleet.workers[0], tmp_path / "healthy")
+        probe.until("/readyz", 200)
+        # Longer than a look and than the file is trusted, and shorter than it waits at a stop.
+        fleet.sandbox.faults({"operation": "create_model", "effect": "latency", "seconds": 4})
+        data = {"title": "slow", "model": "resnet18", "features": ["a"]}
+        command = {"id": "slow", "type": "create_model", "data": data}
+        fleet.client.xadd(COMMANDS, {"command": json.dumps(command)})
+        running = "trainmaster_slots_used{}"
+        wait_until(lambda: probe.series()[running] == 1, PATIENT_SECONDS, "it runs")
+        time.sleep(1)
+        fleet.workers[0].send(signal.SIGTERM)
+        probe.until("/readyz", 503, says="stop")
+        assert probe.ask("/livez")[0] == 200
+        wait_until(lambda: not fleet.workers[0].alive, PATIENT_SECONDS, "it has ended")
+        assert not probe.file.exists()
+
+
 def test_before_it_has_met_redis_it_lives_but_is_not_ready(tmp_path: Path) -> None:
     with fleet_of_one(tmp_path) as fleet:
         worker = fleet.workers[0]
@@ -249,13 +264,13 @@ def test_a_port_that_is_taken_is_told_and_ends_it(fleet: Fleet, probe: Probe) ->
     fleet.add_workers(1)
     second = fleet.workers[1]
     second.kill()
-    second.environment["TRAINMASTER_HTTP"] = f"127.0.0.1:{probe.port}"
+    second.environment["TRAINMASTER_HTTP"] = f"127.0.0.1:{probe.worker.http_port}"
     second.start()
     wait_until(lambda: not second.alive, PATIENT_SECONDS, "it has ended")
     fleet.workers.remove(second)
     assert second.process is not None
     assert second.process.returncode == 2
-    assert f"TRAINMASTER_HTTP: 127.0.0.1:{probe.port}" in second.log.read_text()
+    assert f"TRAINMASTER_HTTP: 127.0.0.1:{probe.worker.http_port}" in second.log.read_text()
 
 
 def test_a_lost_ledger_ends_the_process(fleet: Fleet, probe: Probe) -> None:

@@ -13,15 +13,12 @@ PAGE = (ROOT / "docs" / "monitoring.md").read_text("utf-8")
 
 def test_each_problem_that_a_probe_can_name_is_explained() -> None:
     named = set(re.findall(r"^\| `([a-z_]+)` \|", PAGE.partition("## Metrics")[0], re.MULTILINE))
-    source = "".join(
-        (ROOT / path).read_text("utf-8")
-        for path in ("worker/monitoring/health.py", "worker/monitoring/monitor.py")
-    )
+    source = "".join((ROOT / path).read_text("utf-8") for path in ("worker/monitoring/monitor.py",))
     beats = set(re.findall(r'Heartbeat\("([a-z]+)"', source))
-    looks = {"start", "look"}
+    looks = {"start", "stop", "look", "redis"}
     bootstrap = (ROOT / "worker/bootstrap.py").read_text("utf-8")
-    checks = set(re.findall(r'^        "([a-z_]+)": \w+_check\(', bootstrap, re.MULTILINE))
-    assert len(checks) == 5
+    checks = set(re.findall(r'^            "([a-z_]+)": \w+_check\(', bootstrap, re.MULTILINE))
+    assert len(checks) == 4
     assert named == beats | looks | checks
 
 

@@ -1,7 +1,8 @@
-"""Ends that are recorded together, and singly where Redis refuses one of them."""
+"""Ends that are recorded together, singly where Redis refuses one, and what is told of that."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -9,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from worker.queue.telemetry import log_fields
+from worker.queue.telemetry import Settled, log_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,3 +60,18 @@ async def _finish_singly(ledger: Ledger, ends: Sequence[RunResult]) -> None:
             log.exception("run.unrecordable", **fields_of(end.lease))
     if refused is not None and not recorded:
         raise refused
+
+
+def settled_runs(batch: Sequence[RunResult], done: Sequence[bool]) -> list[Settled]:
+    """Returns how the ends of runs were recorded, without those of runs that were fenced."""
+    now = time.monotonic()
+    return [
+        Settled(
+            max(0.0, now - finish.ended_at),
+            finish.state,
+            bool(finish.event),
+            finish.failure if finish.dead_letter else "",
+        )
+        for finish, was_done in zip(batch, done, strict=True)
+        if was_done
+    ]

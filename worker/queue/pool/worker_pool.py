@@ -22,8 +22,8 @@ from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.models import RowState
 from worker.queue.ledger.outage import ONCE
 from worker.queue.ledger.redis_retry import FIRST_PAUSE_SECONDS, keep_trying, next_pause
-from worker.queue.pool.settling import REDIS_AWAY, fields_of
-from worker.queue.telemetry import Settled, context_of
+from worker.queue.pool.settling import REDIS_AWAY, fields_of, settled_runs
+from worker.queue.telemetry import context_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -421,7 +421,7 @@ class WorkerPool:
             return await self._settle_singly(batch)
         del self._finishes[: len(batch)]
         if self._hears_settled:
-            self._telemetry.settled(_settled(batch, done))
+            self._telemetry.settled(settled_runs(batch, done))
         for finish, was_done in zip(batch, done, strict=True):
             await self._record_end(finish, was_done=was_done)
         return True
@@ -443,7 +443,7 @@ class WorkerPool:
             del self._finishes[0]
             settled += 1
             if self._hears_settled:
-                self._telemetry.settled(_settled([finish], [was_done]))
+                self._telemetry.settled(settled_runs([finish], [was_done]))
             await self._record_end(finish, was_done=was_done)
         return not refused
 
@@ -545,18 +545,3 @@ def _waited_seconds(run: RunContext[Command]) -> float | None:
     lease = run.lease
     is_first = lease.claims == 1 and not lease.attempts
     return max(0.0, run.now() - lease.accepted_at_ms / 1000) if is_first else None
-
-
-def _settled(batch: Sequence[RunResult], done: Sequence[bool]) -> list[Settled]:
-    """Returns how the ends were recorded of runs that were not fenced."""
-    now = time.monotonic()
-    return [
-        Settled(
-            max(0.0, now - finish.ended_at),
-            finish.state,
-            bool(finish.event),
-            finish.failure if finish.dead_letter else "",
-        )
-        for finish, was_done in zip(batch, done, strict=True)
-        if was_done
-    ]

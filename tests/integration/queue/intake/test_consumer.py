@@ -25,6 +25,7 @@ from tests.integration.intake_acts import (
 )
 from tests.integration.ledger_acts import MODEL_UUID, TEXT, events, now_ms, open_group
 from worker.batching import BatchInterval
+from worker.queue.heartbeat import Heartbeat
 from worker.queue.intake import consumer
 from worker.queue.intake.envelope import SUBMIT_TASK
 from worker.queue.intake.list_bridge import ListForwarder, ListSource
@@ -584,3 +585,24 @@ async def test_a_command_given_to_celery_takes_the_way_of_an_xadd(
     await take_in(redis, ledger, *sent)
     subjects = [event["subject"] for event in await events(redis, keys.events)]
     assert subjects == ["a", "task-1", "b"]
+
+
+async def test_the_intake_beats_while_it_reads_in_vain_and_rests_once_it_ends(
+    redis: Redis, ledger: Ledger
+) -> None:
+    heartbeat = Heartbeat("intake", 20)
+    intake = intake_of(redis, ledger, heartbeat=heartbeat)
+    assert heartbeat.age_seconds is None
+    beats: list[float] = []
+    async with running(intake.read):
+
+        async def twice() -> bool:
+            age = heartbeat.age_seconds
+            if age is not None and (not beats or age < beats[-1]):
+                beats.append(age)
+            elif age is not None:
+                beats[-1] = age
+            return len(beats) > 1
+
+        await until(twice)
+    assert heartbeat.age_seconds is None
