@@ -91,8 +91,9 @@ def ends(folder: Path) -> list[tuple[str, str]]:
 def acknowledged(told: Told, group: str) -> bool:
     """Whether a group has read all that there is and holds none of it."""
     groups: list[Any] = told.redis.xinfo_groups(told.names.events())
+    last = told.redis.xinfo_stream(told.names.events())["last-generated-id"]
     return any(
-        each["name"].decode() == group and not each["pending"] and each["lag"] == 0
+        each["name"].decode() == group and not each["pending"] and each["last-delivered-id"] == last
         for each in groups
     )
 
