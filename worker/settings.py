@@ -48,10 +48,17 @@ def _split_words(value: object) -> object:
 def _split_address(value: object) -> object:
     if not isinstance(value, str):
         return value
-    host, colon, port = value.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65_535:
-        raise PydanticCustomError("address", "names no host and port; write it like 127.0.0.1:9090")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    host, _, port = value.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if is_bracketed else host
+    # Without a host it would be open to all, without a word.
+    if not host or not port.isdecimal() or (":" in host) != is_bracketed or set(host) & set("*/@"):
+        raise PydanticCustomError(
+            "address", "names no host and port; write it like 127.0.0.1:9090 or [::1]:9090"
+        )
+    if int(port) > 65_535:
+        raise PydanticCustomError("port", "names a port above 65535")
+    return host, int(port)
 
 
 def _check_url(url: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import ValidationError
 
 from tools.settings_reference import setting_rows
 from worker.environment import load_ledger_settings, load_settings, unknown_names
@@ -205,3 +206,30 @@ def test_every_setting_has_a_row_with_its_name_range_default_and_meaning() -> No
     )
     assert rows["TRAINMASTER_LOG_LEVEL"].allowed == "DEBUG, INFO, WARNING, ERROR"
     assert rows["TRAINMASTER_PAUSE_SHARE"].allowed == "more than 0 to 1"
+
+
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        ("127.0.0.1:9090", ("127.0.0.1", 9090)),
+        ("[::1]:0", ("::1", 0)),
+        ("worker.internal:80", ("worker.internal", 80)),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(said: str, address: tuple[str, int]) -> None:
+    assert Settings(redis_url=URL, bearer_token="t", http=said).http == address
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        *((said, "host and port") for said in (":9090", "[]:0", "*:0", "9090", "::1:0", "h:-1")),
+        ("http://127.0.0.1:9090", "host and port"),
+        ("host:99999", "above 65535"),
+    ],
+)
+def test_what_is_no_address_is_refused_and_none_is_open_to_all_by_mistake(
+    said: str, told: str
+) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Settings(redis_url=URL, bearer_token="t", http=said)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import time
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -18,7 +22,6 @@ from worker.monitoring.ledger_sample import metric_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.faults.fleet import WorkerProcess
 
@@ -139,10 +142,9 @@ def test_a_scrape_of_a_real_run_has_every_metric_of_the_table_and_no_other(
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         assert labels <= set(rows[name].labels), name
     found = probe.series()
-    told = json.dumps(
-        {"command_type": "get_model", "outcome": "failed", "code": "not_found"}, sort_keys=True
-    )
+    told = json.dumps({"command_type": "get_model", "outcome": "failed"}, sort_keys=True)
     assert found[f"trainmaster_commands_ended_total{told}"] == 1
+    assert found['trainmaster_command_failures_total{"code": "not_found"}'] == 1
     assert found['trainmaster_dead_letters_total{"code": "not_json"}'] == 1
     assert found['trainmaster_dead_letters_total{"code": "not_found"}'] == 1
     assert found["trainmaster_dead_letters_kept{}"] == 2
@@ -258,6 +260,41 @@ def test_before_it_has_met_redis_it_lives_but_is_not_ready(tmp_path: Path) -> No
         assert probe.ask("/livez")[0] == 200
         fleet.redis.start()
         probe.until("/readyz", 200)
+
+
+def test_strangers_who_hold_connections_take_nothing_from_it(probe: Probe) -> None:
+    """They would take the files that its runs need, and fill its log."""
+    address = ("127.0.0.1", probe.worker.http_port)
+    log = probe.worker.log.stat().st_size
+    files = Path(f"/proc/{probe.worker.pid}/fd")
+    before = len(list(files.iterdir()))
+    held = []
+    for _ in range(200):
+        each = socket.create_connection(address)
+        with suppress(OSError):
+            each.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n")
+        held.append(each)
+    time.sleep(1)
+    assert len(list(files.iterdir())) < before + 64
+    wait_until(lambda: probe.ask("/livez")[0] == 200, PATIENT_SECONDS, "probes have room again")
+    for each in held:
+        each.close()
+    assert probe.worker.log.stat().st_size - log < 10_000
+
+
+def test_the_end_of_what_waits_is_counted_as_no_run(fleet: Fleet, probe: Probe) -> None:
+    before = probe.series()
+    deadline = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    attributes = {"notbefore": "2100-01-01T00:00:00Z", "deadline": deadline}
+    command = {"id": "late", "type": "list_models", "data": {}, **attributes}
+    fleet.client.xadd(COMMANDS, {"command": json.dumps(command)})
+    letters = 'trainmaster_dead_letters_total{"code": "deadline_exceeded"}'
+    wait_until(lambda: probe.series()[letters] == 1, PATIENT_SECONDS, "it is a dead letter")
+    found = probe.series()
+    published = 'trainmaster_events_published_total{"state": "failed"}'
+    assert found[published] == before[published] + 1
+    failed = 'trainmaster_runs_total{"command_type": "list_models", "outcome": "failed"}'
+    assert found.get(failed) == before.get(failed)
 
 
 def test_a_port_that_is_taken_is_told_and_ends_it(fleet: Fleet, probe: Probe) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from schemas.commands import COMMAND_CLASSES
 from schemas.enums import Priority
+from schemas.events import ErrorCode
 from worker.monitoring.ledger_sample import LedgerCollector, metric_rows
 from worker.monitoring.metrics import Metrics
 from worker.monitoring.metrics_listener import MetricsListener
@@ -26,7 +29,7 @@ def run_end(state: str, code: str = "") -> RunEnd:
     return RunEnd("c", "train", Priority.BULK, state, 1, 0.3, total_seconds=7.0, code=code)
 
 
-ACTS: list[tuple[str, Callable[[Listener], None], dict[str, float]]] = [
+ACTS: list[tuple[str, Callable[[Listener], None], dict[str, float | None]]] = [
     (
         "accepted",
         lambda told: told.accepted(3),
@@ -59,7 +62,7 @@ ACTS: list[tuple[str, Callable[[Listener], None], dict[str, float]]] = [
         "succeeded",
         lambda told: told.succeeded(run_end("succeeded")),
         {
-            'commands_ended_total{code="",command_type="train",outcome="succeeded"}': 1,
+            'commands_ended_total{command_type="train",outcome="succeeded"}': 1,
             'runs_total{command_type="train",outcome="succeeded"}': 1,
             'run_duration_seconds_sum{outcome="succeeded"}': 0.3,
             'command_duration_seconds_sum{command_type="train"}': 7,
@@ -69,7 +72,8 @@ ACTS: list[tuple[str, Callable[[Listener], None], dict[str, float]]] = [
         "failed",
         lambda told: told.failed(run_end("failed", "not_found")),
         {
-            'commands_ended_total{code="not_found",command_type="train",outcome="failed"}': 1,
+            'commands_ended_total{command_type="train",outcome="failed"}': 1,
+            'command_failures_total{code="not_found"}': 1,
             'runs_total{command_type="train",outcome="failed"}': 1,
         },
     ),
@@ -109,6 +113,20 @@ ACTS: list[tuple[str, Callable[[Listener], None], dict[str, float]]] = [
             'dead_letters_total{code="not_found"}': 1,
         },
     ),
+    (
+        "failed without a run",
+        lambda told: told.failed(replace(run_end("failed", "deadline_exceeded"), seconds=None)),
+        {
+            'commands_ended_total{command_type="train",outcome="failed"}': 1,
+            'runs_total{command_type="train",outcome="failed"}': None,
+        },
+    ),
+    (
+        "failed of a type of tomorrow",
+        lambda told: told.failed(replace(run_end("failed", "not_found"), command_type="new")),
+        {'commands_ended_total{command_type="other",outcome="failed"}': 1},
+    ),
+    ("lease_lost", lambda told: told.lease_lost("c", b"{}"), {"leases_lost_total": 1}),
     ("fenced", lambda told: told.fenced("c", b"{}", 2), {"leases_lost_total": 1}),
     (
         "requested",
@@ -143,7 +161,7 @@ def values(registry: CollectorRegistry) -> dict[str, float]:
 
 @pytest.mark.parametrize("act", ACTS, ids=[name for name, _, _ in ACTS])
 def test_what_is_told_is_counted(
-    act: tuple[str, Callable[[Listener], None], dict[str, float]],
+    act: tuple[str, Callable[[Listener], None], dict[str, float | None]],
 ) -> None:
     registry = CollectorRegistry()
     listener = MetricsListener(Metrics(registry), lambda method, path: f"{method} {path}")
@@ -151,6 +169,20 @@ def test_what_is_told_is_counted(
     tell(listener)
     found = values(registry)
     assert {name: found.get(name) for name in expected} == pytest.approx(expected)
+
+
+def test_what_alerts_look_at_for_increases_is_there_before_it_happens() -> None:
+    """Prometheus sees none in a counter that begins at 1."""
+    registry = CollectorRegistry()
+    MetricsListener(Metrics(registry), lambda method, path: f"{method} {path}")
+    found = values(registry)
+    for code in ErrorCode:
+        assert found[f'dead_letters_total{{code="{code}"}}'] == 0
+        assert found[f'command_failures_total{{code="{code}"}}'] == 0
+    for command_type in COMMAND_CLASSES:
+        told = f'{{command_type="{command_type}",outcome="failed"}}'
+        assert found[f"commands_ended_total{told}"] == 0
+    assert found["leases_lost_total"] == 0
 
 
 def test_every_act_is_counted_but_those_that_a_log_alone_tells() -> None:
