@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 from aiohttp import web
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _START_SECONDS: Final = 10.0
+# Several orchestrators and Prometheus have room; their connections are short.
+_MOST_CONNECTIONS: Final = 32
+_CONNECTION_SECONDS: Final = 15.0
 _STOP_SECONDS: Final = 2.0
 
 
@@ -104,19 +108,26 @@ class MonitoringServer:
     async def _run(self) -> None:
         runner = web.AppRunner(self._application(), handle_signals=False, access_log=None)
         await runner.setup()
-        touching = asyncio.create_task(self._touch_file())
+        listening: asyncio.Server | None = None
+        tasks = [asyncio.create_task(self._touch_file())]
         try:
             if self._address is not None:
                 host, port = self._address
-                site = web.TCPSite(runner, host, port)
-                await site.start()
-                self.port = runner.addresses[0][1]
+                server = cast("web.Server", runner.server)
+                listening = await self._loop.create_server(
+                    lambda: _accepted(server), host, port, backlog=_MOST_CONNECTIONS
+                )
+                self.port = listening.sockets[0].getsockname()[1]
+                tasks.append(asyncio.create_task(_close_old(server)))
                 log.info("monitoring.listening", host=host, port=self.port)
             self._started.set()
             await self._stop.wait()
         finally:
-            touching.cancel()
-            await asyncio.gather(touching, return_exceptions=True)
+            if listening is not None:
+                listening.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await runner.cleanup()
 
     def _application(self) -> web.Application:
@@ -150,6 +161,31 @@ class MonitoringServer:
                 await asyncio.sleep(TOUCH_SECONDS)
         finally:
             file.remove()
+
+
+class _Refusal(asyncio.Protocol):
+    """What is one connection too many: it ends before it has asked."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _accepted(server: web.Server) -> asyncio.BaseProtocol:
+    """Returns what serves a connection; a stranger's must not take the files that runs need."""
+    is_full = len(server.connections) >= _MOST_CONNECTIONS
+    return _Refusal() if is_full else server()
+
+
+async def _close_old(server: web.Server) -> None:
+    """Closes each connection after a while, whether it has asked or not; clients open new ones."""
+    since: dict[web.RequestHandler, float] = {}
+    while True:
+        now = time.monotonic()
+        since = {each: since.get(each, now) for each in server.connections}
+        for each, begun in since.items():
+            if now - begun >= _CONNECTION_SECONDS:
+                each.force_close()
+        await asyncio.sleep(1.0)
 
 
 def _encoded(encode: Callable[[CollectorRegistry], bytes], registry: CollectorRegistry) -> bytes:
