@@ -95,7 +95,7 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
         ),
         tallies=tallies,
         backfills=backfills,
-        sampler=GatewaySampler(redis, keys, tallies, integrations.sinks, backfills),
+        sampler=GatewaySampler(redis, keys, tallies, integrations, backfills),
         services=Services({
             **watched,
             **create_services(settings, integrations, followers, keys),

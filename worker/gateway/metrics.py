@@ -10,16 +10,18 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from worker.monitoring.ledger_sample import ROWS, LedgerSampler
 from worker.monitoring.metrics import PREFIX, MetricRow
 from worker.sinks.operations import SinkCondition, sink_status
+from worker.webhooks.reactions import EVENTS_SCHEME
+from worker.webhooks.receiving import REFUSED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from prometheus_client.core import Metric
     from redis.asyncio import Redis
 
     from worker.backfill.store import BackfillStore
     from worker.gateway.tallies import Tallies
-    from worker.integrations.sink_config import SinkConfig
+    from worker.integrations.file import Integrations
     from worker.monitoring.ledger_sample import Sample
     from worker.queue.ledger.keys import Keys
 
@@ -79,14 +81,17 @@ class GatewaySampler:
         redis: Redis,
         keys: Keys,
         tallies: Tallies,
-        sinks: Mapping[str, SinkConfig],
+        integrations: Integrations,
         backfills: BackfillStore,
     ) -> None:
         self._redis = redis
         self._keys = keys
         self._ledger = LedgerSampler(redis, keys)
         self._tallies = tallies
-        self._sinks = sinks
+        self._sinks = integrations.sinks
+        self._sources = [
+            name for name, each in integrations.sources.items() if each.scheme != EVENTS_SCHEME
+        ]
         self._backfills = backfills
 
     async def sample(self) -> CollectorRegistry:
@@ -96,7 +101,10 @@ class GatewaySampler:
             RedisError: Redis is away.
             OSError: likewise.
         """
-        found: Sample = {name: {} for name in (REQUESTS, DELIVERIES)}
+        # Of a counter that begins at 1 Prometheus sees no increase.
+        found: Sample = {REQUESTS: {}, DELIVERIES: {}}
+        for source in self._sources:
+            found[DELIVERIES][source, REFUSED] = 0
         found |= await self._ledger.sample()
         for (name, *labels), count in (await self._tallies.read()).items():
             if name in {REQUESTS, DELIVERIES}:

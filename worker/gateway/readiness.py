@@ -6,11 +6,8 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from redis.exceptions import NoPermissionError
-
+from worker.monitoring.checks import redis_trouble
 from worker.monitoring.health_file import TOUCH_SECONDS, HealthFile
-from worker.queue.ledger.connection import PASSING_TROUBLE
-from worker.queue.ledger.refusals import refusal_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,21 +17,12 @@ if TYPE_CHECKING:
     from worker.gateway.read_model.model import ReadModel
     from worker.queue.ledger.keys import Keys
 
-_TRIED_MS: Final = 5_000
 _ANSWER_SECONDS: Final = 5.0
 
 
 async def trouble_of(redis: Redis, keys: Keys, read_model: ReadModel) -> str:
     """Returns why a gateway is not ready; empty where it is."""
-    try:
-        # It changes nothing, for there is no such key; a server that takes no writes refuses it.
-        await redis.set(keys.trial, b"", xx=True, px=_TRIED_MS)
-    except NoPermissionError:
-        # Redis answers; what this user may do is asked by `doctor`.
-        pass
-    except PASSING_TROUBLE as exc:
-        refusal = refusal_of(exc)
-        told = "can't be reached" if refusal is None else f"takes no writes: {refusal}"
+    if told := await redis_trouble(redis, keys):
         return f"Redis {told}."
     if (trouble := read_model.trouble) is not None:
         return f"{trouble} Commands are taken all the same."

@@ -59,11 +59,13 @@ class Tallies:
         try:
             await pipe.execute()
         except RETRYABLE_REDIS_ERRORS as exc:
-            # Whether they were added is not known: to count some twice is the lesser evil.
-            self._counted.update(counted)
             self._outage.failed("tallies", exc)
         else:
             self._outage.worked("tallies")
+            counted.clear()
+        finally:
+            # Whether they were added is not known then: to count some twice is the lesser evil.
+            self._counted.update(counted)
 
     async def read(self) -> dict[tuple[str, ...], int]:
         """Returns every counter by the metric's name and the values of its labels."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from redis.exceptions import NoPermissionError
 
 from schemas.events import ErrorCode
 from worker.errors import LedgerLostError, ShortageError
-from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
+from worker.queue.ledger.connection import PASSING_TROUBLE, RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.lanes import Lanes
+from worker.queue.ledger.refusals import refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -77,15 +80,23 @@ async def _asked(check: Check) -> str:
         return f"the check broke: {type(exc).__name__}"
 
 
-def redis_check(redis: Redis, keys: Keys) -> Check:
-    """Returns what asks whether Redis answers and takes writes."""
-
-    async def check() -> str:
+async def redis_trouble(redis: Redis, keys: Keys) -> str:
+    """Returns what is wrong with Redis; empty where it answers and takes writes."""
+    try:
         # It changes nothing, for there is no such key; a server that takes no writes refuses it.
         await redis.set(keys.trial, b"", xx=True, px=_TRIED_MS)
+    except NoPermissionError:
+        # Redis answers; what this user may do is asked by `doctor`.
         return ""
+    except PASSING_TROUBLE as exc:
+        refusal = refusal_of(exc)
+        return "can't be reached" if refusal is None else f"takes no writes: {refusal}"
+    return ""
 
-    return check
+
+def redis_check(redis: Redis, keys: Keys) -> Check:
+    """Returns what asks whether Redis answers and takes writes."""
+    return partial(redis_trouble, redis, keys)
 
 
 def epoch_check(epoch: Epoch) -> Check:

@@ -60,6 +60,10 @@ class Answer:
     is_repeat: bool = False
 
 
+# What becomes of a delivery that nobody proves to be from its source.
+REFUSED: Final = "refused"
+
+
 class WebhookReceiver:
     """Receives the deliveries of all sources.
 
@@ -114,7 +118,7 @@ class WebhookReceiver:
             self._refusals.warning(
                 "delivery.refused", source_name, source=source_name, reason=exc.reason
             )
-            self._on_answered(source_name, "refused")
+            self._on_answered(source_name, REFUSED)
             return Answer(HTTPStatus.UNAUTHORIZED)
         except UnsupportedVersionError as exc:
             self._refusals.warning(

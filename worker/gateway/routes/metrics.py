@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -9,6 +10,7 @@ from prometheus_client.exposition import choose_encoder
 
 from worker.gateway.access import Reads
 from worker.gateway.gateway import GatewayOf
+from worker.monitoring.ledger_sample import SAMPLE_SECONDS
 
 router: Final = APIRouter(tags=["metrics"])
 
@@ -24,7 +26,9 @@ async def read_metrics(request: Request, gateway: GatewayOf, caller: Reads) -> R
     Every process of every gateway of a namespace tells the same, so scrape one of them.
     """
     caller.check_unlimited()
-    await gateway.tallies.flush()
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    body = encode(await gateway.sampler.sample())
+    async with asyncio.timeout(SAMPLE_SECONDS):
+        await gateway.tallies.flush()
+        registry = await gateway.sampler.sample()
+    body = encode(registry)
     return Response(body, headers={"content-type": content_type})
