@@ -12,7 +12,6 @@ from prometheus_client.core import GaugeMetricFamily
 from schemas.enums import Priority
 from worker.monitoring.metrics import PREFIX, MetricRow, Metrics
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
-from worker.queue.ledger.keys import CommandStream
 from worker.queue.ledger.lanes import Lanes
 from worker.queue.ledger.queries import LedgerReader
 
@@ -38,7 +37,11 @@ ROWS: Final = tuple(
         ("open", _LANE, "Commands that have not ended, those that wait for days included."),
         ("suspects", (), "Commands that were claimed again and again without an end."),
         ("oldest_due_seconds", _LANE, "How long the oldest of those that could run has waited."),
-        ("unread_messages", ("stream",), "Messages that no worker has accepted or rejected yet."),
+        (
+            "unread_messages",
+            ("stream",),
+            "Messages that no worker has accepted or rejected yet: `common` or `bulk`.",
+        ),
         ("inbox_messages", (), "Messages in the list for those who can't write to a stream."),
         ("events_kept", (), "Events in their stream."),
         ("dead_letters_kept", (), "Dead letters that wait for a person."),
@@ -81,8 +84,8 @@ class LedgerSampler:
             "suspects": {(): counts["open_suspect"]},
             "oldest_due_seconds": await self._oldest(),
             "unread_messages": {
-                (str(CommandStream.COMMON),): counts["unread"],
-                (str(CommandStream.BULK),): counts["unread_bulk"],
+                ("common",): counts["unread"],
+                ("bulk",): counts["unread_bulk"],
             },
             "inbox_messages": {(): counts["inbox"]},
             "events_kept": {(): counts["events"]},

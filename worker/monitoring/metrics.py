@@ -55,9 +55,12 @@ class Metrics:
         self.rejected = self._counter("commands_rejected", "Messages that were rejected.")
         self.ended = self._counter(
             "commands_ended",
-            "Commands that ended, by what they came to; `code` is that of the error, empty without "
-            "one.",
-            ("command_type", "outcome", "code"),
+            "Commands that this worker saw succeed or fail. Cancelled ones end in Redis, by "
+            "whoever asks; what another worker had taken meanwhile stands in `leases_lost` too.",
+            ("command_type", "outcome"),
+        )
+        self.failures = self._counter(
+            "command_failures", "Those that failed, by the error's code.", ("code",)
         )
         self.runs = self._counter(
             "runs",
@@ -84,7 +87,8 @@ class Metrics:
             "settling_seconds", "From the end of a run to its record in Redis.", _MOMENTS
         )
         self.leases_lost = self._counter(
-            "leases_lost", "Runs whose command had passed to another worker; they record nothing."
+            "leases_lost",
+            "Runs whose command had passed to another worker, of which they record nothing.",
         )
         self.requests = self._counter(
             "api_requests",
@@ -112,7 +116,9 @@ class Metrics:
             "lane_pauses", "How often this worker paused a lane.", ("lane",)
         )
         self.events = self._counter(
-            "events_published", "Events that this worker published, by state.", ("state",)
+            "events_published",
+            "Events that this worker published of acceptances, rejections and the ends of runs.",
+            ("state",),
         )
         self.dead_letters = self._counter(
             "dead_letters",

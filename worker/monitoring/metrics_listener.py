@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
+from schemas.commands import COMMAND_CLASSES
 from schemas.enums import EventState, Priority
+from schemas.events import ErrorCode
 from worker.queue.telemetry import Listener
 
 if TYPE_CHECKING:
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from worker.monitoring.metrics import Metrics
     from worker.queue.telemetry import RequestEnd, RunEnd, Settled
 
-_NO_CODE: Final = ""
+_OTHER: Final = "other"
+_TYPES: Final = (*COMMAND_CLASSES, _OTHER)
+_OUTCOMES: Final = ("succeeded", "failed")
 # By where the command stands then; what waits otherwise has begun.
 _EVENTS_OF: Final[dict[str, EventState]] = {
     "succeeded": EventState.SUCCEEDED,
@@ -25,6 +29,12 @@ _EVENTS_OF: Final[dict[str, EventState]] = {
     "retrying": EventState.RETRYING,
     "in_doubt": EventState.IN_DOUBT,
 }
+_EVENTS: Final = (
+    EventState.ACCEPTED,
+    EventState.REJECTED,
+    EventState.STARTED,
+    *_EVENTS_OF.values(),
+)
 
 
 class MetricsListener(Listener):
@@ -40,12 +50,20 @@ class MetricsListener(Listener):
     def __init__(self, metrics: Metrics, operation_of: Callable[[str, str], str]) -> None:
         self._metrics = metrics
         self._operation_of = operation_of
-        self._ended: dict[tuple[str, str, str], Counter] = {}
+        # All of them are there from the start: of a counter that begins at 1 Prometheus sees no
+        # increase.
+        self._ended = {
+            (command_type, outcome): metrics.ended.labels(command_type, outcome)
+            for command_type in _TYPES
+            for outcome in _OUTCOMES
+        }
+        self._failures = {str(code): metrics.failures.labels(code) for code in ErrorCode}
+        self._dead_letters = {str(code): metrics.dead_letters.labels(code) for code in ErrorCode}
         self._runs: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
-        self._command_seconds: dict[str, Histogram] = {}
+        self._command_seconds = {each: metrics.command_seconds.labels(each) for each in _TYPES}
         self._requests: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._waiting = {lane: metrics.waiting_seconds.labels(lane) for lane in Priority}
-        self._events = {state: metrics.events.labels(state) for state in EventState}
+        self._events = {state: metrics.events.labels(state) for state in _EVENTS}
 
     @override
     def accepted(self, count: int) -> None:
@@ -59,7 +77,7 @@ class MetricsListener(Listener):
         self._metrics.rejected.inc(len(codes))
         self._events[EventState.REJECTED].inc(len(codes))
         for code in codes:
-            self._metrics.dead_letters.labels(code).inc()
+            self._dead_letters[code].inc()
 
     @override
     def claimed(self, command_id: str, lane: Priority, waited_seconds: float | None) -> None:
@@ -71,12 +89,8 @@ class MetricsListener(Listener):
     def succeeded(self, end: RunEnd) -> None:
         """With how long it took in all."""
         self._run(end, "succeeded")
-        self._end(end, _NO_CODE)
-        histogram = self._command_seconds.get(end.command_type)
-        if histogram is None:
-            histogram = self._metrics.command_seconds.labels(end.command_type)
-            self._command_seconds[end.command_type] = histogram
-        histogram.observe(end.total_seconds)
+        self._ended[_type_of(end), "succeeded"].inc()
+        self._command_seconds[_type_of(end)].observe(end.total_seconds)
 
     @override
     def snoozed(self, end: RunEnd) -> None:
@@ -92,7 +106,8 @@ class MetricsListener(Listener):
     def failed(self, end: RunEnd) -> None:
         """With the reason."""
         self._run(end, "failed")
-        self._end(end, end.code)
+        self._ended[_type_of(end), "failed"].inc()
+        self._failures[end.code].inc()
 
     @override
     def spared(self, end: RunEnd) -> None:
@@ -108,10 +123,15 @@ class MetricsListener(Listener):
             if each.published:
                 self._events[_EVENTS_OF.get(each.state, EventState.STARTED)].inc()
             if each.dead_letter:
-                self._metrics.dead_letters.labels(each.dead_letter).inc()
+                self._dead_letters[each.dead_letter].inc()
 
     @override
     def fenced(self, command_id: str, text: bytes, token: int) -> None:
+        """Its work was in vain."""
+        self._metrics.leases_lost.inc()
+
+    @override
+    def lease_lost(self, command_id: str, text: bytes) -> None:
         """Its work was in vain."""
         self._metrics.leases_lost.inc()
 
@@ -151,7 +171,9 @@ class MetricsListener(Listener):
         self._metrics.redis_outages.inc()
 
     def _run(self, end: RunEnd, outcome: str) -> None:
-        key = (end.command_type, outcome)
+        if end.seconds is None:
+            return
+        key = (_type_of(end), outcome)
         counted = self._runs.get(key)
         if counted is None:
             counted = (
@@ -162,9 +184,7 @@ class MetricsListener(Listener):
         counted[0].inc()
         counted[1].observe(end.seconds)
 
-    def _end(self, end: RunEnd, code: str) -> None:
-        key = (end.command_type, end.state, code)
-        counter = self._ended.get(key)
-        if counter is None:
-            counter = self._ended[key] = self._metrics.ended.labels(*key)
-        counter.inc()
+
+def _type_of(end: RunEnd) -> str:
+    """Returns a command's type; those of another version are not known here."""
+    return end.command_type if end.command_type in COMMAND_CLASSES else _OTHER

@@ -80,6 +80,10 @@ class LogListener(Listener):
         """Its work was in vain."""
         log.warning("run.fenced", **log_fields(command_id, text), token=token)
 
+    def lease_lost(self, command_id: str, text: bytes) -> None:
+        """Another worker goes on with it."""
+        log.warning("run.lease_lost", **log_fields(command_id, text))
+
     def held(self, seconds: float, reason: str) -> None:
         """A pause of the fleet."""
         log.warning("limits.held", seconds=seconds, reason=reason)

@@ -35,7 +35,8 @@ class RunEnd:
         command_id: of a group's member what people see, like `night/17`.
         state: where the command stands now: an end, or where it waits.
         attempts: made until now, this one included where it counts.
-        seconds: of the run; of a command that has succeeded `total_seconds` counts from accepting.
+        seconds: of the run, None where it ended without one, as at a deadline that passed while it
+            waited; of a command that has succeeded `total_seconds` counts from accepting.
         code: of the error, empty without one.
         delay_seconds: when it is looked at again, for a command that has not ended.
     """
@@ -45,7 +46,7 @@ class RunEnd:
     lane: Priority
     state: str
     attempts: int
-    seconds: float
+    seconds: float | None
     total_seconds: float = 0.0
     code: str = ""
     message: str = ""
@@ -128,6 +129,9 @@ class Listener:
 
     def fenced(self, command_id: str, text: bytes, token: int) -> None:
         """A run has lost its command to another holder, and records nothing."""
+
+    def lease_lost(self, command_id: str, text: bytes) -> None:
+        """A lease could not be renewed, for another holder has it; its run is broken off."""
 
     def requested(self, end: RequestEnd) -> None:
         """A request was sent, or could not be."""

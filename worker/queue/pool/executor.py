@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -196,7 +196,7 @@ class Executor:
 
     def late(self, run: RunContext[Any]) -> RunResult:
         """Returns the finish of a command whose deadline passed while it waited."""
-        return self._fail(run, run.lateness())
+        return self._fail(run, run.lateness(), has_run=False)
 
     def _check(self, run: RunContext[Command]) -> None:
         if run.lease.claims > self.max_claims:
@@ -265,7 +265,9 @@ class Executor:
             failure=outcome.failure,
         )
 
-    def _fail(self, run: RunContext[Command], error: TrainmasterError) -> RunResult:
+    def _fail(
+        self, run: RunContext[Command], error: TrainmasterError, *, has_run: bool = True
+    ) -> RunResult:
         lease = run.lease
         # An attempt in an outage that is known is nobody's fault and costs none, and neither does
         # one that the API only asks to make later.
@@ -284,7 +286,8 @@ class Executor:
             if lease.probe and _can_be_spared(run, error):
                 telemetry.spared(_run_end(run, RowState.RETRYING, failures, **told))
                 return self._spare(run, error, errors)
-            telemetry.failed(_run_end(run, RowState.FAILED, failures, **told))
+            end = _run_end(run, RowState.FAILED, failures, **told)
+            telemetry.failed(end if has_run else replace(end, seconds=None))
             data = {"error": body, "attempts": failures}
             return RunResult(
                 lease,

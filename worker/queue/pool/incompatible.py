@@ -124,7 +124,7 @@ def _fail(
         lease.lane,
         RowState.FAILED,
         lease.attempts,
-        0.0,
+        None,
         code=error.code,
         message=error.message,
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from worker.queue.ledger.ledger import Ledger
     from worker.queue.ledger.models import Lease, RunResult
+    from worker.queue.telemetry import Listener
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +37,7 @@ async def finish_each(ledger: Ledger, ends: Sequence[RunResult]) -> None:
         redis.exceptions.RedisError: Redis is away, or takes none of them.
     """
     try:
-        await ledger.finish(ends)
+        tell_settled(ledger.telemetry, ends, await ledger.finish(ends))
     except REDIS_AWAY:
         raise
     except Exception as exc:
@@ -49,7 +50,7 @@ async def _finish_singly(ledger: Ledger, ends: Sequence[RunResult]) -> None:
     recorded, refused = 0, None
     for end in ends:
         try:
-            await ledger.finish([end])
+            tell_settled(ledger.telemetry, [end], await ledger.finish([end]))
             recorded += 1
         except REDIS_AWAY:
             raise
@@ -62,10 +63,12 @@ async def _finish_singly(ledger: Ledger, ends: Sequence[RunResult]) -> None:
         raise refused
 
 
-def settled_runs(batch: Sequence[RunResult], done: Sequence[bool]) -> list[Settled]:
-    """Returns how the ends of runs were recorded, without those of runs that were fenced."""
+def tell_settled(telemetry: Listener, batch: Sequence[RunResult], done: Sequence[bool]) -> None:
+    """Tells how ends were recorded, without those of runs that were fenced."""
+    if not telemetry.hears("settled"):
+        return
     now = time.monotonic()
-    return [
+    telemetry.settled([
         Settled(
             max(0.0, now - finish.ended_at),
             finish.state,
@@ -74,4 +77,4 @@ def settled_runs(batch: Sequence[RunResult], done: Sequence[bool]) -> list[Settl
         )
         for finish, was_done in zip(batch, done, strict=True)
         if was_done
-    ]
+    ])

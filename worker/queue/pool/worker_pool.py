@@ -22,7 +22,7 @@ from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.models import RowState
 from worker.queue.ledger.outage import ONCE
 from worker.queue.ledger.redis_retry import FIRST_PAUSE_SECONDS, keep_trying, next_pause
-from worker.queue.pool.settling import REDIS_AWAY, fields_of, settled_runs
+from worker.queue.pool.settling import REDIS_AWAY, fields_of, tell_settled
 from worker.queue.telemetry import context_of
 
 if TYPE_CHECKING:
@@ -92,7 +92,6 @@ class WorkerPool:
         self._executor = executor
         self._telemetry = executor.dependencies.telemetry
         self._hears_claims = self._telemetry.hears("claimed")
-        self._hears_settled = self._telemetry.hears("settled")
         self._breaker = breaker
         self._lanes = lanes
         self._share = share
@@ -420,8 +419,7 @@ class WorkerPool:
             # One of them may be what can't be written: it must not take the others with it.
             return await self._settle_singly(batch)
         del self._finishes[: len(batch)]
-        if self._hears_settled:
-            self._telemetry.settled(settled_runs(batch, done))
+        tell_settled(self._telemetry, batch, done)
         for finish, was_done in zip(batch, done, strict=True):
             await self._record_end(finish, was_done=was_done)
         return True
@@ -442,8 +440,7 @@ class WorkerPool:
                 continue
             del self._finishes[0]
             settled += 1
-            if self._hears_settled:
-                self._telemetry.settled(settled_runs([finish], [was_done]))
+            tell_settled(self._telemetry, [finish], [was_done])
             await self._record_end(finish, was_done=was_done)
         return not refused
 
@@ -504,7 +501,7 @@ class WorkerPool:
         gone = set(lost)
         for task, (lease, run) in list(self._runs.items()):
             if lease.row_id in gone and not (run is not None and run.changing):
-                log.warning("run.lease_lost", **fields_of(lease))
+                self._telemetry.lease_lost(lease.command_id, lease.text)
                 task.cancel()
 
     async def close(self, grace_seconds: float) -> None:
