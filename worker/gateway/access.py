@@ -112,8 +112,12 @@ class Access:
         self._is_open = is_open
         self._checked_at = 0.0
 
-    async def caller(self, request: Request, scope: Scope) -> Caller:
+    async def caller(self, request: Request, scope: Scope | None) -> Caller:
         """Returns who sends a request.
+
+        Args:
+            request: what is sent.
+            scope: that their token must have; None where any will do.
 
         Raises:
             ProblemError: nobody who may do this.
@@ -127,7 +131,7 @@ class Access:
         token = await self._tokens.find(secret)
         if token is None:
             raise _unauthorized("The token is not known, has expired or was revoked.")
-        if scope not in token.scopes:
+        if scope is not None and scope not in token.scopes:
             raise _forbidden(f"This needs a token with the scope {scope}.")
         return Caller(token)
 
@@ -169,8 +173,8 @@ class Access:
         return self._is_open
 
 
-def needs(scope: Scope) -> Callable[..., Awaitable[Caller]]:
-    """Returns the dependency of a route that a caller with this scope may use."""
+def needs(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
+    """Returns the dependency of a route that a caller with this scope may use; None for any."""
 
     async def caller(
         request: Request,
@@ -185,11 +189,12 @@ def needs(scope: Scope) -> Callable[..., Awaitable[Caller]]:
     return caller
 
 
-def _guard(scope: Scope) -> Any:
+def _guard(scope: Scope | None) -> Any:
     # The document names the scope, as OpenAPI 3.1 has it for schemes of any kind.
-    return Security(needs(scope), scopes=[str(scope)])
+    return Security(needs(scope), scopes=[] if scope is None else [str(scope)])
 
 
+Calls = Annotated[Caller, _guard(None)]
 Submits = Annotated[Caller, _guard(Scope.SUBMIT)]
 Reads = Annotated[Caller, _guard(Scope.READ)]
 Operates = Annotated[Caller, _guard(Scope.OPERATE)]

@@ -25,6 +25,7 @@ from worker.gateway.routes import (
     events,
     health,
     holds,
+    me,
     metrics,
     webhooks,
 )
@@ -47,6 +48,7 @@ ROUTES: Final = (
     dead_letters,
     holds,
     webhooks,
+    me,
     health,
     metrics,
     docs,
@@ -59,6 +61,7 @@ TAGS: Final = {
     "holds": "What keeps workers from claiming.",
     "lanes": "The two queues; one in which nearly everything fails is paused.",
     "webhooks": "Deliveries of other systems, which rules make commands of.",
+    "me": "Who asks, and what they may do.",
     "health": "For whoever watches the process.",
     "metrics": "For Prometheus.",
 }
