@@ -27,6 +27,7 @@ from worker.gateway.routes import (
     holds,
     me,
     metrics,
+    page,
     webhooks,
 )
 from worker.gateway.submit_endpoint import PATH, SubmitEndpoint
@@ -52,6 +53,7 @@ ROUTES: Final = (
     health,
     metrics,
     docs,
+    page,
 )
 TAGS: Final = {
     "commands": "Sent, followed, cancelled, resolved; many at a time by a filter.",

@@ -89,7 +89,7 @@ def test_the_document_is_of_3_1_and_whole(document: dict[str, Any]) -> None:
 
 
 def test_what_nobody_documents_is_not_there(served: GatewayServer) -> None:
-    for path in ("/", "/docs/", "/redoc", "/v1", "/v2/commands", "/openapi.yaml"):
+    for path in ("/docs/", "/page", "/redoc", "/v1", "/v2/commands", "/openapi.yaml"):
         answer = served.http.get(path)
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
 

@@ -1,0 +1,127 @@
+/** Hooks that load what a view shows, and keep it fresh. */
+
+import { useCallback, useEffect, useRef, useState } from "./ui.js";
+
+/** So often an answer is loaded anew at most, however many events there are. */
+export const RELOAD_MILLISECONDS = 800;
+
+/**
+ * @typedef {object} Loaded
+ * @property {any} data What was answered last; undefined before.
+ * @property {import("./api.js").Problem | null} problem Of the last try.
+ * @property {boolean} isLoading
+ * @property {() => void} reload
+ */
+
+/**
+ * Loads a path and keeps it fresh.
+ * @param {import("../app.js").App} app
+ * @param {string | null} path Null loads nothing.
+ * @param {object} [options]
+ * @param {number} [options.every] Seconds between two loads, while the tab is seen.
+ * @param {(event: import("./live.js").LiveEvent) => boolean} [options.on] Which events load it anew.
+ * @returns {Loaded}
+ */
+export function useData(app, path, { every = 0, on } = {}) {
+  const [state, setState] = useState({ path, data: undefined, problem: null, isLoading: path !== null });
+  const now = useRef(null);
+  const load = useCallback(async () => {
+    if (path === null) return;
+    now.current?.abort();
+    const controller = new AbortController();
+    now.current = controller;
+    setState((old) => (old.path === path ? { ...old, isLoading: true } : { path, data: undefined, problem: null, isLoading: true }));
+    try {
+      const data = await app.api.get(path, { signal: controller.signal });
+      if (!controller.signal.aborted) setState({ path, data, problem: null, isLoading: false });
+    } catch (problem) {
+      if (controller.signal.aborted) return;
+      if (problem.name !== "Problem") throw problem;
+      setState((old) => ({ ...old, problem, isLoading: false }));
+    }
+  }, [app, path]);
+
+  useEffect(() => {
+    void load();
+    return () => now.current?.abort();
+  }, [load]);
+  useInterval(load, path === null ? 0 : every);
+  const reload = useThrottled(load, RELOAD_MILLISECONDS);
+  useEvents(app, (batch) => {
+    if (path !== null && (batch.isGap || (on && batch.events.some(on)))) reload();
+  });
+  const isOther = state.path !== path;
+  return {
+    data: isOther ? undefined : state.data,
+    problem: isOther ? null : state.problem,
+    isLoading: isOther ? path !== null : state.isLoading,
+    reload: load,
+  };
+}
+
+/**
+ * Hands batches of events to a function while a component is shown; the function may be a new one each time.
+ * @param {import("../app.js").App} app
+ * @param {(batch: import("./live.js").Batch) => void} receive
+ */
+export function useEvents(app, receive) {
+  const latest = useRef(receive);
+  latest.current = receive;
+  useEffect(() => app.live.subscribe((batch) => latest.current(batch)), [app]);
+}
+
+/** Calls a function every so many seconds while the tab is seen, and when it is seen again. */
+export function useInterval(call, seconds) {
+  const latest = useRef(call);
+  latest.current = call;
+  useEffect(() => {
+    if (!seconds) return undefined;
+    let calledAt = Date.now();
+    const tick = () => {
+      if (document.hidden) return;
+      calledAt = Date.now();
+      void latest.current();
+    };
+    const timer = setInterval(tick, seconds * 1000);
+    const onSeen = () => {
+      if (!document.hidden && Date.now() - calledAt >= seconds * 1000) tick();
+    };
+    document.addEventListener("visibilitychange", onSeen);
+    return () => {
+      clearInterval(timer);
+      document.removeEventListener("visibilitychange", onSeen);
+    };
+  }, [seconds]);
+}
+
+/** Returns a function that calls another one at once, and so often at most; the last call is not lost. */
+export function useThrottled(call, milliseconds) {
+  const latest = useRef(call);
+  latest.current = call;
+  const kept = useRef({ timer: null, at: -Infinity });
+  useEffect(() => () => clearTimeout(kept.current.timer), []);
+  return useCallback(() => {
+    const { current } = kept;
+    if (current.timer !== null) return;
+    const wait = Math.max(0, current.at + milliseconds - performance.now());
+    current.timer = setTimeout(() => {
+      current.timer = null;
+      current.at = performance.now();
+      latest.current();
+    }, wait);
+  }, [milliseconds]);
+}
+
+/** Returns the time in milliseconds, anew every so many seconds. */
+export function useNow(seconds = 1) {
+  const [now, setNow] = useState(Date.now());
+  useInterval(() => setNow(Date.now()), seconds);
+  return now;
+}
+
+/** Returns the state of the events' connection. @param {import("./live.js").Live} live */
+export function useLiveState(live) {
+  const [, setCount] = useState(0);
+  useEffect(() => live.watch(() => setCount((count) => count + 1)), [live]);
+  return { state: live.state, lostAt: live.lostAt, problem: live.problem };
+}
