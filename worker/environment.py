@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
-from pydantic import AliasChoices, ValidationError
+from pydantic import AliasChoices, SecretStr, ValidationError
 
 from schemas.events import ErrorCode
 from worker.errors import SettingError
 from worker.gateway_settings import GatewaySettings
+from worker.secret_files import SecretFileError, read_secret
 from worker.settings import PREFIX, LedgerSettings, Settings, environment_names
 from worker.utf8 import is_utf8
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic_core import ErrorDetails
 
 # Settings of the console script and of tests that carry the prefix and are none of the worker's.
@@ -70,8 +74,9 @@ def _load(settings_class: type[S], redis_url: str | None, namespace: str | None)
         raise SettingError(
             "; ".join(f"{name} is not UTF-8" for name in wrong), code=ErrorCode.INVALID_SETTING
         )
+    secrets = _secrets_of_files(settings_class, given)
     try:
-        return settings_class(**given)
+        return settings_class(**secrets, **given)
     except ValidationError as exc:
         problems = [_problem(detail, names) for detail in exc.errors()]
         raise SettingError("; ".join(problems), code=ErrorCode.INVALID_SETTING) from None
@@ -87,9 +92,52 @@ def _variables(settings_class: type[LedgerSettings]) -> list[str]:
     return found
 
 
+def secret_files(settings_class: type[LedgerSettings] = Settings) -> dict[str, str]:
+    """Returns the variables that name a file with a secret, and the setting that each is for."""
+    names = environment_names(settings_class)
+    found = {
+        f"{names[field]}_FILE": names[field]
+        for field, info in settings_class.model_fields.items()
+        if SecretStr in (info.annotation, *get_args(info.annotation))
+    }
+    # That of the key is a setting itself: keys have many lines.
+    return {file: name for file, name in found.items() if file not in names.values()}
+
+
+def _secrets_of_files(
+    settings_class: type[LedgerSettings], given: Mapping[str, Any]
+) -> dict[str, str]:
+    fields = {name: field for field, name in environment_names(settings_class).items()}
+    found: dict[str, str] = {}
+    problems: list[str] = []
+    for file, name in secret_files(settings_class).items():
+        path = os.environ.get(file)
+        if not path or fields[name] in given:
+            continue
+        if os.environ.get(name):
+            problems.append(f"{file} and {name} are both set: set one of them")
+            continue
+        try:
+            secret = read_secret(Path(path).expanduser(), path)
+        except SecretFileError as exc:
+            problems.append(f"{file}: {exc}")
+        except RuntimeError:
+            problems.append(f"{file}: the file {path} can't be read: its home is not there")
+        else:
+            alias = settings_class.model_fields[fields[name]].validation_alias
+            found[fields[name] if alias is None else name] = secret.decode()
+    if problems:
+        raise SettingError("; ".join(problems), code=ErrorCode.INVALID_SETTING)
+    return found
+
+
 def unknown_names() -> dict[str, str | None]:
     """Returns variables that look like settings and are none, each with what may be meant."""
-    known = {*environment_names().values(), *environment_names(GatewaySettings).values()}
+    known = {
+        *environment_names().values(),
+        *environment_names(GatewaySettings).values(),
+        *secret_files(),
+    }
     # Compared without what all have in common, or anything would resemble something.
     ends = [name.removeprefix(PREFIX) for name in known if name.startswith(PREFIX)]
     found: dict[str, str | None] = {}

@@ -8,7 +8,12 @@ import pytest
 from pydantic import ValidationError
 
 from tools.settings_reference import setting_rows
-from worker.environment import load_ledger_settings, load_settings, unknown_names
+from worker.environment import (
+    load_ledger_settings,
+    load_settings,
+    secret_files,
+    unknown_names,
+)
 from worker.errors import SettingError
 from worker.settings import Settings, environment_names
 
@@ -130,6 +135,66 @@ def test_the_older_name_of_the_passphrase_is_taken_too(monkeypatch: pytest.Monke
     passphrase = load_settings().encord_ssh_key_passphrase
     assert passphrase is not None
     assert passphrase.get_secret_value() == "s3cret"
+
+
+SECRETS = {
+    "TRAINMASTER_REDIS_URL": (URL, "redis_url"),
+    "TRAINMASTER_BEARER_TOKEN": ("s3cret-token", "bearer_token"),
+    "ENCORD_SSH_KEY_PASSPHRASE": ("s3cret words", "encord_ssh_key_passphrase"),
+}
+
+
+def test_every_secret_of_one_line_may_stand_in_a_file() -> None:
+    assert secret_files() == {f"{name}_FILE": name for name in SECRETS}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_secret_is_read_from_its_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, end: str
+) -> None:
+    value, field = SECRETS[name]
+    (tmp_path / "secret").write_text(value + end, newline="")
+    monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(f"{name}_FILE", str(tmp_path / "secret"))
+    settings = load_settings()
+    assert getattr(settings, field).get_secret_value() == value
+    assert "s3cret" not in repr(settings)
+    assert unknown_names() == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "the file {} can't be read: No such file or directory"),
+        (b"", "the file {} is empty"),
+        (b"s3cret\ns3cret\n", "the file {} holds a line break; write the secret on one line"),
+        (b"s3cret\xff", "the file {} is not UTF-8"),
+        (b"s3cret" * 1000, "the file {} holds more than 4096 bytes; is that the secret?"),
+    ],
+)
+def test_a_file_without_a_secret_is_named_and_nothing_of_it_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    message = message_of("TRAINMASTER_BEARER_TOKEN_FILE", str(path), monkeypatch)
+    assert message == f"TRAINMASTER_BEARER_TOKEN_FILE: {said.format(path)}"
+
+
+def test_a_secret_and_its_file_are_not_set_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINMASTER_BEARER_TOKEN", "s3cret")
+    message = message_of("TRAINMASTER_BEARER_TOKEN_FILE", "/run/token", monkeypatch)
+    assert message == (
+        "TRAINMASTER_BEARER_TOKEN_FILE and TRAINMASTER_BEARER_TOKEN are both set: set one of them"
+    )
+
+
+def test_what_is_given_goes_before_a_file_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINMASTER_REDIS_URL_FILE", "/nowhere")
+    given = "redis://127.0.0.1:1/0"
+    assert load_settings(redis_url=given).redis_url.get_secret_value() == given
 
 
 def test_folders_are_resolved_and_a_home_is_expanded(

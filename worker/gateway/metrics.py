@@ -39,8 +39,10 @@ _OWN: Final = tuple(
             REQUESTS,
             "counter",
             ("method", "route", "status"),
-            "Requests to the gateway; `route` is the pattern that the path fits, `other` without; "
-            "`status` is `none` where nobody waited for the answer any more.",
+            (
+                "Requests to the gateway; `route` is the pattern that the path fits, `other` "
+                "without; `status` is `none` where nobody waited for the answer any more."
+            ),
         ),
         (
             DELIVERIES,

@@ -10,13 +10,13 @@ from pydantic import AfterValidator, BeforeValidator, InstanceOf, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from worker.integrations import standard_webhooks
+from worker.secret_files import SecretFileError, checked, read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 # Fewer bytes can be guessed.
 MIN_SECRET_BYTES: Final = 8
-MAX_SECRET_BYTES: Final = 4096
 # 128 bits; whoever makes a secret of Standard Webhooks takes 24 to 64 bytes.
 MIN_KEY_BYTES: Final = 16
 
@@ -71,43 +71,20 @@ def _from_environment(name: str, environ: Mapping[str, str]) -> Secret:
     found = environ.get(name)
     if found is None:
         raise _wrong(f"the variable {name} is not set")
-    return Secret(
-        _checked(found.encode(errors="surrogateescape"), f"the variable {name}"), f"env {name}"
-    )
+    try:
+        value = checked(found.encode(errors="surrogateescape"), f"the variable {name}")
+    except SecretFileError as exc:
+        raise _wrong(str(exc)) from None
+    return Secret(value, f"env {name}")
 
 
 def _from_file(name: str, folder: Path) -> Secret:
     try:
-        path = folder / Path(name).expanduser()
-        # Whoever opens a pipe waits for its writer.
-        if not path.is_file() and path.exists():
-            raise _wrong(f"{name} is no file")
-        with path.open("rb") as file:
-            found = file.read(MAX_SECRET_BYTES + 3)
-    except (OSError, RuntimeError) as exc:
-        said = exc.strerror if isinstance(exc, OSError) else "its home is not there"
-        raise _wrong(f"the file {name} can't be read: {said or exc}") from None
-    # Editors and `echo` end a file with a newline.
-    found = found.removesuffix(b"\n").removesuffix(b"\r")
-    return Secret(_checked(found, f"the file {name}"), f"file {name}")
-
-
-def _checked(value: bytes, where: str) -> bytes:
-    if not value.strip():
-        raise _wrong(f"{where} is empty")
-    if len(value) > MAX_SECRET_BYTES:
-        raise _wrong(f"{where} holds more than {MAX_SECRET_BYTES} bytes; is that the secret?")
-    if b"\n" in value or b"\r" in value:
-        raise _wrong(f"{where} holds a line break; write the secret on one line")
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        raise _wrong(f"{where} is not UTF-8") from None
-    if any(ord(each) < 0x20 or 0x7F <= ord(each) <= 0x9F for each in text):
-        raise _wrong(f"{where} holds a control character")
-    if text != text.strip():
-        raise _wrong(f"{where} begins or ends with a blank; remove it")
-    return value
+        return Secret(read_secret(folder / Path(name).expanduser(), name), f"file {name}")
+    except SecretFileError as exc:
+        raise _wrong(str(exc)) from None
+    except RuntimeError:
+        raise _wrong(f"the file {name} can't be read: its home is not there") from None
 
 
 def _long_enough(secret: Secret) -> Secret:
