@@ -97,7 +97,7 @@ export class Live {
         await this._connect(run, () => (pause = FIRST_PAUSE_MILLISECONDS));
       } catch (error) {
         if (this._run !== run) return;
-        this.problem = error.code ? error : null;
+        this.problem = error.name === "Problem" ? error : null;
         if (error.status === 401 || error.status === 403) {
           this._set("off");
           this._run = null;
@@ -121,7 +121,7 @@ export class Live {
       const headers = this._last ? { "Last-Event-ID": this._last } : {};
       const answer = await this.api.fetch("v1/events", { headers, signal: one.signal, cache: "no-store" });
       // Without a place to go on from nobody knows what happened since views loaded.
-      if (this.lostAt !== null && !this._last) this._gap();
+      if (!this._last) this._gap();
       const parse = parser((message) => this._receive(message));
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       onConnected();

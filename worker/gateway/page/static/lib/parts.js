@@ -68,12 +68,16 @@ export function State({ state }) {
   return html`<span class=${`state ${state}`}>${words(state)}</span>`;
 }
 
-/** A time: the clock's, with how long ago beside it if asked, and all of it as a title. */
+/** A time: the clock's, or how long ago it was, and all of it as a title. */
 export function Time({ at, relative = false }) {
-  const now = useNow(relative ? 5 : 0);
   if (!at) return html`<span class="none">–</span>`;
   const date = new Date(at);
-  return html`<time datetime=${date.toISOString()} title=${fullTime(date)}>${relative ? ago(date, Math.max(now, Date.now())) : clock(date)}</time>`;
+  return html`<time datetime=${date.toISOString()} title=${fullTime(date)}>${relative ? html`<${Ago} date=${date} />` : clock(date)}</time>`;
+}
+
+function Ago({ date }) {
+  useNow(1);
+  return ago(date, Date.now());
 }
 
 /** A card with a heading. */
@@ -138,7 +142,7 @@ export function Json({ value, label, most = 20_000 }) {
   return html`
     <div class="json">
       <${CopyButton} text=${text} label=${`Copy ${label}`} />
-      <pre tabindex="0" aria-label=${label}>${isCut ? text.slice(0, most) : text}</pre>
+      <pre tabindex="0" role="group" aria-label=${label}>${isCut ? text.slice(0, most) : text}</pre>
       ${isCut && html`<button type="button" onClick=${() => setIsWhole(true)}>Show all ${text.length.toLocaleString("en")} characters</button>`}
     </div>
   `;

@@ -241,7 +241,7 @@ function TokenDialog({ problem, hasToken, onToken }) {
             />
           <//>
           <p class="muted">
-            Make one by <code>trainmaster tokens create NAME --scope read</code>; to act from here it also needs
+            Make one by <code>trainmaster tokens create NAME --scope read</code>; to act from here it also needs${" "}
             <code>--scope operate</code>.
           </p>
         </div>

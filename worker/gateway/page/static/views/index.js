@@ -13,6 +13,14 @@
  */
 export const VIEWS = [
   { path: "now", title: "Now", key: "n", list: () => import("./now.js") },
+  { path: "commands", title: "Commands", key: "c", list: () => import("./commands.js"), one: () => import("./command.js") },
+  {
+    path: "dead-letters",
+    title: "Dead letters",
+    key: "d",
+    list: () => import("./dead_letters.js"),
+    one: () => import("./dead_letter.js"),
+  },
 ];
 
 /** Returns what loads the view of a route; undefined where there is none. @param {import("../app.js").Route} route */

@@ -98,8 +98,8 @@ function Troubles({ app, holds, lanes, workers }) {
         >
           <p>${lane.reason}</p>
           <p class="muted">
-            Nearly everything in it failed for good. Mend the cause; one command is tried
-            ${lane.next_probe_at ? html` at <${Time} at=${lane.next_probe_at} />` : " now and then"}, and the first that succeeds resumes it.
+            Nearly everything in it failed for good. Mend the cause; one command is tried${" "}
+            ${lane.next_probe_at ? html`at <${Time} at=${lane.next_probe_at} />` : "now and then"}, and the first that succeeds resumes it.${" "}
             <a href=${href(["commands"], { state: "failed" })}>See what failed</a>
           </p>
         <//>

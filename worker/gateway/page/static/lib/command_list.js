@@ -1,0 +1,158 @@
+/** The rows of a list of commands: loaded by pages, and changed by what comes live. */
+
+import { useCallback, useEffect, useRef, useState } from "./ui.js";
+import { RELOAD_MILLISECONDS, useEvents, useThrottled } from "./data.js";
+import { fits } from "./filters.js";
+import { isOfCommand, told } from "./live.js";
+import { withQuery } from "./api.js";
+
+export const PAGE_ROWS = 100;
+/** With more, the first page is loaded anew: the tab holds no more, however long it stays open. */
+const MOST_ROWS = 300;
+/** A list is a moment behind the events: those that came while it was asked for are told to it once more. */
+const MOST_RECENT = 500;
+const RECENT_MILLISECONDS = 3_000;
+/** A search gives short pages; so many are asked for before somebody has to ask for more. */
+const MOST_SHORT_PAGES = 20;
+
+/**
+ * @typedef {object} Row As `GET /v1/commands` has it; `isNew` where it came live.
+ * @property {string} id
+ * @property {string} type
+ * @property {string} state
+ * @property {string | null} correlationid
+ * @property {number} attempts
+ * @property {string | null} accepted_at
+ * @property {string} changed_at
+ * @property {{code: string, message: string} | null} error
+ */
+
+/**
+ * Loads a page of commands and follows the events.
+ * @param {import("../app.js").App} app
+ * @param {Record<string, string>} filter
+ * @param {string | undefined} cursor Of the page; the first one without it.
+ * @param {() => "follow" | "hold" | "off"} mode Asked at each batch: whether new rows are shown, counted, or let pass.
+ */
+export function useCommands(app, filter, cursor, mode) {
+  const wanted = JSON.stringify([filter, cursor]);
+  const [state, setState] = useState({ wanted: "", rows: [], next: null, problem: null, isLoading: true, missed: 0 });
+  const now = useRef(null);
+  /** @type {{current: {at: number, event: import("./live.js").LiveEvent}[]}} */
+  const recent = useRef([]);
+  const load = useCallback(async () => {
+    now.current?.abort();
+    const controller = new AbortController();
+    now.current = controller;
+    setState((old) => ({ ...old, isLoading: true }));
+    try {
+      const { rows, next } = await readPages(app.api, filter, cursor, controller.signal);
+      if (controller.signal.aborted) return;
+      setState({ wanted, rows: withRecent(rows, recent.current, filter, !cursor), next, problem: null, isLoading: false, missed: 0 });
+    } catch (problem) {
+      if (controller.signal.aborted) return;
+      if (problem.name !== "Problem") throw problem;
+      setState((old) => ({ ...old, problem, isLoading: false }));
+    }
+  }, [app, wanted]);
+  useEffect(() => {
+    void load();
+    return () => now.current?.abort();
+  }, [load]);
+  const reload = useThrottled(load, RELOAD_MILLISECONDS);
+  useEvents(app, (batch) => {
+    const at = performance.now();
+    const came = batch.events.filter(isOfCommand).map((event) => ({ at, event }));
+    recent.current = [...recent.current, ...came].slice(-MOST_RECENT);
+    const how = mode();
+    if (how === "off" || state.wanted !== wanted) return;
+    const changed = apply(state.rows, batch.events, filter);
+    const isFirst = !cursor;
+    const shown = isFirst && how === "follow";
+    const mustReload = batch.isGap || (shown && (changed.isOutOfOrder || changed.rows.length + changed.added.length > MOST_ROWS));
+    if (mustReload) reload();
+    if (!changed.isChanged && !changed.added.length) return;
+    setState((old) => ({
+      ...old,
+      rows: shown ? [...changed.added, ...changed.rows].slice(0, MOST_ROWS) : changed.rows,
+      missed: isFirst && !shown ? old.missed + changed.added.length + (changed.isOutOfOrder ? 1 : 0) : old.missed,
+    }));
+  });
+  return { ...state, isStale: state.wanted !== wanted, reload: load };
+}
+
+/** Returns rows that were just read, with what came meanwhile. */
+function withRecent(rows, recent, filter, isFirst) {
+  const since = performance.now() - RECENT_MILLISECONDS;
+  const events = recent.filter(({ at }) => at >= since).map(({ event }) => event);
+  const { added, rows: changed } = apply(rows, events, filter);
+  if (!isFirst) return changed;
+  const newest = rows.length ? Date.parse(rows[0].accepted_at ?? rows[0].changed_at) : 0;
+  return [...added.filter((row) => Date.parse(row.changed_at) >= newest), ...changed];
+}
+
+/** Returns a whole page, though a search may give it in short ones. */
+async function readPages(api, filter, cursor, signal) {
+  let rows = [];
+  let next = cursor;
+  for (let pages = 0; pages < MOST_SHORT_PAGES; pages += 1) {
+    const query = { ...filter, cursor: next, limit: PAGE_ROWS - rows.length };
+    const page = await api.get(withQuery("v1/commands", query), { signal });
+    rows = rows.concat(page.items);
+    next = page.next_cursor;
+    if (next === null || rows.length >= PAGE_ROWS) break;
+  }
+  return { rows, next };
+}
+
+/**
+ * Returns rows as they are after events.
+ * @param {Row[]} rows
+ * @param {import("./live.js").LiveEvent[]} events
+ * @param {Record<string, string>} filter
+ */
+export function apply(rows, events, filter) {
+  const places = new Map(rows.map((row, at) => [row.id, at]));
+  const result = [...rows];
+  /** @type {Map<string, Row>} */
+  const added = new Map();
+  let isChanged = false;
+  let isOutOfOrder = false;
+  for (const event of events) {
+    if (!isOfCommand(event)) continue;
+    const { state } = told(event);
+    const at = places.get(event.subject);
+    const before = at === undefined ? added.get(event.subject) : result[at];
+    // A rejected message may name the id of a command that goes on.
+    if (before && (state === "rejected" || Date.parse(event.time) < Date.parse(before.changed_at))) continue;
+    const row = next(before, event);
+    if (at !== undefined) {
+      result[at] = row;
+      isChanged = true;
+    } else if (before || ((state === "accepted" || state === "rejected") && fits(filter, row))) {
+      added.set(row.id, row);
+    } else if (fits(filter, row) && filter.state) {
+      // It was heard of before, so its place is not at the head.
+      isOutOfOrder = true;
+    }
+  }
+  const fitting = [...added.values()].filter((row) => fits(filter, row)).reverse();
+  return { rows: result, added: fitting, isChanged, isOutOfOrder };
+}
+
+function next(before, event) {
+  const { type, state } = told(event);
+  const { error, attempts, attempt } = event.data ?? {};
+  return {
+    id: event.subject,
+    type,
+    correlationid: event.correlationid ?? null,
+    accepted_at: state === "accepted" ? event.time : null,
+    ...before,
+    state,
+    attempts: attempts ?? attempt ?? before?.attempts ?? 0,
+    changed_at: event.time,
+    error: error ? { code: error.code, message: error.message } : null,
+    isNew: !before || Boolean(before.isNew),
+  };
+}

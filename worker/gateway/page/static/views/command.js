@@ -1,0 +1,142 @@
+/** One command: how far it is, what happened to it and when, what to do where it failed. */
+
+import { html, useEffect, useState } from "../lib/ui.js";
+import { useData, useEvents, useNow } from "../lib/data.js";
+import { Card, CopyButton, Empty, Facts, Json, Loaded, ProblemNote, Skeleton, State, Time, ViewHeader } from "../lib/parts.js";
+import { CommandActs } from "../lib/command_acts.js";
+import { ERRORS, isOpen } from "../lib/contract.js";
+import { ErrorLine, Timeline } from "../lib/timeline.js";
+import { duration } from "../lib/format.js";
+import { href } from "../lib/router.js";
+import { isOfCommand } from "../lib/live.js";
+import { pathOf } from "../lib/api.js";
+import { RESULT_VIEWS } from "./results.js";
+
+/** Of one that runs or polls no event tells; so it is looked at now and then. */
+const EVERY_SECONDS = 5;
+/** Of one command; a backfill tells how far it is every 5 seconds. */
+const MOST_LIVE = 200;
+
+/** @param {{app: import("../app.js").App, route: import("../app.js").Route}} props */
+export default function Command({ app, route }) {
+  const [, id] = route.path;
+  const path = `v1/commands/${pathOf(id)}`;
+  const [isEnded, setIsEnded] = useState(false);
+  const on = (event) => event.subject === id && isOfCommand(event);
+  const view = useData(app, path, { on, every: isEnded ? 0 : EVERY_SECONDS });
+  const events = useData(app, `${path}/events`, { on });
+  const live = useLiveEvents(app, on);
+  const message = useData(app, `${path}/message`);
+  const now = useNow(isEnded ? 0 : 1);
+  const { data } = view;
+  useEffect(() => setIsEnded(Boolean(data && (data.ended_at || !isOpen(data.state)))), [data]);
+  if (!data) {
+    return html`
+      <${Head} id=${id} />
+      ${view.problem ? html`<${ProblemNote} problem=${view.problem} onRetry=${view.reload} />` : html`<${Skeleton} lines=${8} />`}
+    `;
+  }
+  const sent = message.data?.message;
+  const all = merged(events.data?.items ?? [], live);
+  const check = all.findLast((event) => event.type.endsWith(".in_doubt"))?.data.check;
+  const reload = () => {
+    view.reload();
+    events.reload();
+  };
+  const Result = RESULT_VIEWS[data.type];
+  return html`
+    <${Head} id=${id} type=${data.type}>
+      <${State} state=${data.state} />
+      <${CommandActs} app=${app} view=${data} message=${sent} check=${check} onDone=${reload} />
+    <//>
+    <${ProblemNote} problem=${view.problem} onRetry=${view.reload} />
+    <div class="stack">
+      ${data.error && html`<${WhatToDo} error=${data.error} isOver=${isEnded} />`}
+      <div class="grid">
+        <${Card} title="How far it is"><${About} view=${data} sent=${sent} now=${now} /><//>
+        <${Card} title="What happened">
+          <${Loaded} of=${events}>
+            ${({ complete }) => html`<${Timeline} events=${all} isComplete=${complete} view=${data} now=${now} />`}
+          <//>
+        <//>
+        <${Card} title="Its data"><${Sent} message=${message} /><//>
+        <${Card} title="Its result"><${Outcome} view=${data} /><//>
+        ${Result && html`<${Result} app=${app} view=${data} message=${sent} events=${all} />`}
+      </div>
+    </div>
+  `;
+}
+
+/** Returns the events that came live: what is read is a moment behind them. */
+function useLiveEvents(app, on) {
+  const [live, setLive] = useState([]);
+  useEvents(app, (batch) => {
+    const own = batch.events.filter(on);
+    if (own.length) setLive((old) => [...old, ...own].slice(-MOST_LIVE));
+  });
+  return live;
+}
+
+function merged(items, live) {
+  const known = new Set(items.map((event) => event.id));
+  return [...items, ...live.filter((event) => !known.has(event.id))];
+}
+
+function Head({ id, type, children }) {
+  const above = html`<a href=${href(["commands"])}>Commands</a>${type && html` / <a href=${href(["commands"], { type })}>${type}</a>`}`;
+  return html`<${ViewHeader} above=${above} title=${html`<span class="id">${id}</span>`}>${children}<//>`;
+}
+
+/** An error, and what a person does about it. */
+function WhatToDo({ error, isOver }) {
+  const known = ERRORS[error.code];
+  return html`
+    <${Card} title=${isOver ? "Why it ended, and what to do" : "What its last attempt met"} kind=${isOver ? "bad" : "alarm"}>
+      <p class="error-line"><${ErrorLine} error=${error} /></p>
+      ${error.problems?.length > 0 &&
+      html`<ul class="problems">${error.problems.map(({ path, message }) => html`<li key=${path}><code>${path || "the whole"}</code> ${message}</li>`)}</ul>`}
+      ${known &&
+      html`
+        <p><strong>${known.means}</strong> ${known.act}</p>
+        <p class="muted">More: <cite>docs/${known.more}</cite></p>
+      `}
+    <//>
+  `;
+}
+
+function About({ view, sent, now }) {
+  const end = view.ended_at ? Date.parse(view.ended_at) : now;
+  const took = view.accepted_at && (end - Date.parse(view.accepted_at)) / 1000;
+  return html`
+    <${Facts}
+      of=${[
+        ["State", html`<${State} state=${view.state} />`],
+        ["Lane", view.lane],
+        ["Attempts", view.attempts],
+        ["Accepted", view.accepted_at && html`<${Time} at=${view.accepted_at} />`],
+        view.ended_at
+          ? ["Ended", html`<${Time} at=${view.ended_at} />`]
+          : ["Looked at again", view.due_at && html`<${Time} at=${view.due_at} relative />`],
+        [view.ended_at ? "Took" : "So far", took === null ? null : duration(Math.max(0, took))],
+        ["Deadline", sent?.deadline && html`<${Time} at=${sent.deadline} />`],
+        ["Correlation id", sent?.correlationid && html`<a class="id" href=${href(["commands"], { correlationid: sent.correlationid })}>${sent.correlationid}</a>`],
+        ["Caused by", sent?.causationid && html`<a class="id" href=${href(["commands", sent.causationid])}>${sent.causationid}</a>`],
+        ["Settled", view.resolution && Object.entries(view.resolution).map(([name, value]) => `${name}: ${value}`).join(", ")],
+        ["Id", html`<${CopyButton} text=${view.id} label="Copy the id" />`],
+      ]}
+    />
+    ${view.progress && html`<h3 class="under">Progress</h3><${Json} value=${view.progress} label="the progress" />`}
+  `;
+}
+
+function Sent({ message }) {
+  if (message.problem?.status === 404) return html`<${Empty}>${message.problem.detail}<//>`;
+  return html`<${Loaded} of=${message}>${(data) => html`<${Json} value=${data.message} label="the command as it was sent" />`}<//>`;
+}
+
+function Outcome({ view }) {
+  if (view.dataref) return html`<p>The result is too large for an event; it lies at <code class="break">${view.dataref}</code>.</p>`;
+  if (view.result !== null && view.result !== undefined) return html`<${Json} value=${view.result} label="the result" />`;
+  if (view.state === "succeeded") return html`<${Empty}>It gave nothing back, or its event is no longer kept.<//>`;
+  return html`<${Empty}>${view.ended_at ? "There is none: it did not succeed." : "There is none yet."}<//>`;
+}

@@ -1,0 +1,8 @@
+/**
+ * What is drawn of a command beside its JSON, by its type: a component that is given
+ * `{app, view, message, events}` (`view` of `GET /v1/commands/{id}`, `message` as it was sent, maybe
+ * undefined, `events` so far) and returns a `Card`, or null where there is nothing to draw yet.
+ *
+ * @type {Record<string, Function>}
+ */
+export const RESULT_VIEWS = {};
