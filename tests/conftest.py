@@ -61,6 +61,7 @@ STUDIO_FILES = {
 }
 RETENTION_SECONDS = 7 * 24 * 3600
 REPLY_SECONDS = 24 * 3600
+TEXT_SECONDS = 86_400
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -131,6 +132,7 @@ def ledger(redis: Redis, keys: Keys) -> Ledger:
         lease_seconds=LEASE_SECONDS,
         retention_seconds=RETENTION_SECONDS,
         reply_retention_seconds=REPLY_SECONDS,
+        text_retention_seconds=TEXT_SECONDS,
     )
 
 

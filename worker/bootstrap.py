@@ -389,6 +389,7 @@ def create_ledger(
         lease_seconds=settings.lease_seconds,
         retention_seconds=settings.id_retention_seconds,
         reply_retention_seconds=settings.event_retention_seconds,
+        text_retention_seconds=settings.message_retention_seconds,
         longest_hold_seconds=settings.retry_after_max_seconds,
         telemetry=telemetry,
     )

@@ -102,6 +102,7 @@ def _check_place(path: Path) -> Path:
 
 
 Folder = Annotated[Path, AfterValidator(_check_folder)]
+FolderPaths = Annotated[tuple[Folder, ...], NoDecode, BeforeValidator(_split_paths)]
 HomePath = Annotated[Path, AfterValidator(_expand_home)]
 
 
@@ -207,7 +208,7 @@ class Settings(LedgerSettings):
         None, description="The key of that certificate, in PEM format, without a passphrase."
     )
 
-    data_roots: Annotated[tuple[Folder, ...], NoDecode, BeforeValidator(_split_paths)] = Field(
+    data_roots: FolderPaths = Field(
         (),
         description="Folders below which commands may have files read, by `data_path`, `dataref` "
         "or as a source, with colons between them.",
@@ -254,6 +255,14 @@ class Settings(LedgerSettings):
         le=1_073_741_824,
         unit="bytes",
         description="Most that one answer of the API may hold, unpacked.",
+    )
+    message_retention_seconds: int = count(
+        DAY,
+        ge=0,
+        le=365 * DAY,
+        unit="s",
+        description="How long what a prediction on a file, or a training, was sent with is kept "
+        "after its success, for the gateway to show it with the result; 0 keeps none.",
     )
     result_store: str = Field(
         default_factory=_default_result_store,

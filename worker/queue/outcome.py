@@ -16,9 +16,12 @@ class Succeeded:
 
     Attributes:
         result: JSON with keys in snake_case; parts may be encoded.
+        kept_bytes: what the command was sent with is kept for a while after its end, for people who
+            look at the result, unless it has more bytes than this.
     """
 
     result: Any
+    kept_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

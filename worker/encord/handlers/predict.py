@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from schemas.api import ClassificationItem, DetectionItem, SegmentationItem
 from schemas.json_text import RawJson
 from schemas.predictions import (
+    BasePredictData,
     Predict,
     PredictClassificationData,
     PredictInstanceSegmentationData,
@@ -34,6 +35,8 @@ _OUTLINES = TypeAdapter(dict[int, list[SegmentationItem]])
 _FIELD = "data.data_path"
 # A picture is held in base64, in the body; for a moment as it was read, too.
 COPIES = 2
+# So that people see the picture beside what was found; what holds it in base64 is too much to keep.
+KEPT_BYTES = 16_384
 
 
 @handles(Predict)
@@ -57,7 +60,7 @@ async def predict(run: RunContext[Predict]) -> Outcome:
             )
             # The body has it; it is too large to be held twice while the API works.
             content = None
-            return _frames(_CLASSES, await classes)
+            return _frames(_CLASSES, await classes, data)
         case PredictObjectDetectionData():
             boxes = api_of(run).predict_object_detection(
                 project_uuid=data.project_uuid,
@@ -73,7 +76,7 @@ async def predict(run: RunContext[Predict]) -> Outcome:
             )
             # The body has it; it is too large to be held twice while the API works.
             content = None
-            return _frames(_BOXES, await boxes)
+            return _frames(_BOXES, await boxes, data)
         case PredictInstanceSegmentationData():
             outlines = api_of(run).predict_instance_segmentation(
                 project_uuid=data.project_uuid,
@@ -90,11 +93,13 @@ async def predict(run: RunContext[Predict]) -> Outcome:
             )
             # The body has it; it is too large to be held twice while the API works.
             content = None
-            return _frames(_OUTLINES, await outlines)
+            return _frames(_OUTLINES, await outlines, data)
 
 
-def _frames(adapter: TypeAdapter[T], frames: T) -> Succeeded:
-    return Succeeded({"frames": RawJson(adapter.dump_json(frames))})
+def _frames(adapter: TypeAdapter[T], frames: T, data: BasePredictData) -> Succeeded:
+    # An item that the project knows has its picture there.
+    kept_bytes = KEPT_BYTES if data.data_uuid is None else 0
+    return Succeeded({"frames": RawJson(adapter.dump_json(frames))}, kept_bytes)
 
 
 async def _read(run: RunContext[Predict], path: str) -> bytes:

@@ -40,6 +40,8 @@ POLL_JITTER = 0.2
 NEXT_LONG_POLL_SECONDS = 0.05
 # The last poll comes so long before the deadline: past it there are none.
 LAST_POLL_SECONDS = 1.0
+# So that people see of which model a training was, and with what it began.
+KEPT_BYTES = 262_144
 
 
 class TrainingCreation:
@@ -148,7 +150,7 @@ async def train(run: RunContext[Train]) -> Outcome:
         return created
     data = run.command.data
     if not data.wait:
-        return Succeeded({"training_uuid": created.uuid, "iteration": None})
+        return Succeeded({"training_uuid": created.uuid, "iteration": None}, KEPT_BYTES)
     return await _poll(run, data.model_uuid, UUID(created.uuid), data.timeout_seconds)
 
 
@@ -186,7 +188,8 @@ async def _poll(
                     code=ErrorCode.BAD_RESPONSE,
                 )
             iteration = status.result.model_dump(mode="json")
-            return Succeeded({"training_uuid": str(training_uuid), "iteration": iteration})
+            result = {"training_uuid": str(training_uuid), "iteration": iteration}
+            return Succeeded(result, KEPT_BYTES)
         case TrainingState.ERROR:
             raise TrainingFailedError(
                 f"training {training_uuid} ended in an error; the API gives no reason",

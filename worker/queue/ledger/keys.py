@@ -16,6 +16,7 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:dead-letters        stream   field `dead_letter`
     {ns}:command:<row id>    hash     one command, or a member of a group, see `models`
     {ns}:text:<row id>       string   its text, until it has ended
+    {ns}:sent:<row id>       string   a copy of some texts, for a while after a success
     {ns}:due:interactive     zset     row id -> time in ms at which someone must look again
     {ns}:due:bulk            zset     the same for the bulk lane
     {ns}:due:suspect         zset     rows that were claimed again and again without an end
@@ -240,6 +241,10 @@ class Keys:
     def text(self, row_id: str) -> str:
         """The text of a command or an item that has not ended."""
         return f"{self.prefix}text:{row_id}"
+
+    def sent(self, row_id: str) -> str:
+        """The text of a command that has succeeded, where its handler wants it kept."""
+        return f"{self.prefix}sent:{row_id}"
 
     def lock(self, name: str) -> str:
         """The owner of something that must have one owner at most."""

@@ -130,6 +130,7 @@ class Ledger:
         retention_seconds: see the attributes.
         reply_retention_seconds: how long a reply stream lives after its last event.
         telemetry: whoever is told what happens.
+        text_retention_seconds: how long the texts of commands are kept whose end says so.
         longest_hold_seconds: nothing that is found in Redis pauses claiming for longer.
     """
 
@@ -141,6 +142,7 @@ class Ledger:
         lease_seconds: float,
         retention_seconds: int,
         reply_retention_seconds: int,
+        text_retention_seconds: int = 0,
         longest_hold_seconds: float = 300.0,
         telemetry: Listener = LOGS,
     ) -> None:
@@ -153,6 +155,7 @@ class Ledger:
         self._longest_hold_ms = int(longest_hold_seconds * 1000)
         self.retention_seconds = retention_seconds
         self.reply_retention_seconds = reply_retention_seconds
+        self._text_retention_seconds = text_retention_seconds
         self._accept = load_script(redis, "accept")
         self._reject = load_script(redis, "reject")
         self._claim = load_script(redis, "claim")
@@ -392,7 +395,14 @@ class Ledger:
         A repeated finish whose first reply was lost returns False too: it has been done.
         """
         keys = self.keys
-        args: list[Any] = [keys.prefix, self.retention_seconds, self.reply_retention_seconds]
+        # No text outlives its row.
+        text_seconds = min(self._text_retention_seconds, self.retention_seconds)
+        args: list[Any] = [
+            keys.prefix,
+            self.retention_seconds,
+            self.reply_retention_seconds,
+            text_seconds,
+        ]
         for item in batch:
             args += (
                 item.lease.row_id,
@@ -413,6 +423,7 @@ class Ledger:
                 item.member_result,
                 item.failure,
                 item.phase or "",
+                int(item.keeps_text and text_seconds > 0),
             )
         reply = await self._finish(
             keys=[

@@ -324,6 +324,7 @@ class RunResult:
         member_result: what a member of a group came to, for the group's results.
         phase: set together with the progress; None leaves it as it is.
         failure: code of the error that ended the command, or for whose end it waits.
+        keeps_text: whether a copy of the text outlives the end, as long as the ledger keeps such.
         ended_at: when the run ended, in seconds of a clock that never goes back.
     """
 
@@ -342,4 +343,5 @@ class RunResult:
     late: bool = False
     member_result: bytes = b""
     failure: str = ""
+    keeps_text: bool = False
     ended_at: float = field(default_factory=time.monotonic, compare=False)

@@ -236,6 +236,7 @@ class Executor:
             lease.attempts + 1,
             event=event,
             replies=self._replies(run),
+            keeps_text=len(lease.text) <= outcome.kept_bytes,
             member_result=self.dependencies.groups.succeeded(
                 _member_end(run), outcome.result, dataref
             )

@@ -16,6 +16,7 @@ import schemas.documents
 from tests.integration.creations import attach_data, train_data
 from tests.integration.ledger_acts import events, now_ms
 from tests.sandbox_process import SIMULATED, SandboxProcess
+from worker.encord.handlers.predict import KEPT_BYTES
 from worker.queue.ledger.cancellation import CancelStatus, cancel
 from worker.queue.ledger.dead_letters import DeadLetters
 
@@ -139,6 +140,27 @@ async def test_an_item_by_uuid_by_path_and_by_bytes_is_the_same_item(
         frames.append(_bare(result["frames"]))
     assert set(frames[0]) == {str(number) for number in range(item["frames"])}
     assert frames[1:] == [frames[0]] * 2
+
+
+async def test_what_a_prediction_on_a_file_was_sent_with_outlives_its_success(
+    attached: dict[str, Any], bench: Bench, tmp_path: Path
+) -> None:
+    """So that people see the picture; an item of the project's has its own there."""
+    item = bench.sandbox.items("heldout")[0]
+    (tmp_path / "item").write_bytes(read(item["file"]))
+    keys = bench.ledger.keys
+    padded = read(item["file"]) + bytes(KEPT_BYTES)
+    for source, is_kept in (
+        ({"data_path": str(tmp_path / "item")}, True),
+        ({"data_uuid": item["data_uuid"]}, False),
+        ({"data_base64": base64.b64encode(padded).decode()}, False),
+    ):
+        sent = await bench.send("predict", predict_data(attached, **source))
+        text = await bench.redis.get(keys.text(sent))
+        await bench.end(sent)
+        kept = await bench.redis.get(keys.sent(sent))
+        assert kept == (text if is_kept else None), source
+        assert not await bench.redis.exists(keys.text(sent))
 
 
 def _bare(value: Any) -> Any:

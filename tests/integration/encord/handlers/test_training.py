@@ -13,7 +13,7 @@ from tests.integration.creations import data_of, made, train_data
 from tests.integration.worker_bench import with_encord
 from tests.sandbox_process import SIMULATED
 from worker.encord.context import LongPolls, PollSchedule
-from worker.encord.handlers.training import POLL_JITTER
+from worker.encord.handlers.training import KEPT_BYTES, POLL_JITTER
 from worker.queue.pool.results import ResultStore
 
 if TYPE_CHECKING:
@@ -67,6 +67,25 @@ async def test_who_watches_a_training_waits_from_the_first_look_and_no_longer(be
     await bench.attempt(sent)
     assert await bench.states(sent) == ["accepted", "failed"]
     assert (await bench.told(sent))[-1]["data"]["error"]["code"] == "training_timeout"
+
+
+async def test_what_a_training_was_sent_with_outlives_its_success_unless_it_is_large(
+    bench: Bench,
+) -> None:
+    """So that people see of which model it was."""
+    data = data_of(bench, "train")
+    labels = data["labels_uuids"] * (KEPT_BYTES // 39 // len(data["labels_uuids"]) + 1)
+    keys = bench.ledger.keys
+    for command_type, more, is_kept in (
+        ("train", {}, True),
+        ("train", {"wait": False}, True),
+        ("train", {"wait": False, "labels_uuids": labels}, False),
+    ):
+        sent = await bench.send(command_type, {**data, **more})
+        text = await bench.redis.get(keys.text(sent))
+        terminal = await bench.end(sent)
+        assert terminal["type"] == "train.succeeded", terminal
+        assert await bench.redis.get(keys.sent(sent)) == (text if is_kept else None)
 
 
 async def test_a_poll_that_is_told_to_wait_waits_for_that_long(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from schemas.enums import Priority
-from tests.conftest import RETENTION_SECONDS
+from tests.conftest import RETENTION_SECONDS, TEXT_SECONDS
 from tests.integration.ledger_acts import (
     TEXT,
     accept_one,
@@ -46,6 +46,7 @@ def quick_ledger(redis: Redis, keys: Keys, **times: float) -> Ledger:
         lease_seconds=times.get("lease", 30),
         retention_seconds=int(times.get("retention", RETENTION_SECONDS)),
         reply_retention_seconds=60,
+        text_retention_seconds=int(times.get("text_retention", 0)),
     )
 
 
@@ -265,6 +266,29 @@ async def test_an_id_can_be_used_anew_once_it_is_forgotten(redis: Redis, keys: K
     while await redis.exists(keys.command("one")):
         await asyncio.sleep(0.02)
     assert await accept_one(redis, ledger, fingerprint=b"other") is AcceptStatus.ACCEPTED
+
+
+async def test_a_copy_of_a_text_outlives_its_end_where_the_run_says_so_and_never_its_row(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    brief = quick_ledger(redis, keys, retention=5, text_retention=60)
+    none = quick_ledger(redis, keys, text_retention=0)
+    for own, command_id, keeps in (
+        (ledger, "kept", True),
+        (brief, "brief", True),
+        (none, "none", True),
+        (ledger, "unsaid", False),
+    ):
+        await accept_one(redis, own, command_id)
+        (lease,) = (await own.claim(10)).leases
+        await own.finish([RunResult(lease, RowState.SUCCEEDED, 1, keeps_text=keeps)])
+        # A text under its own key would tell a scan for lost rows that the command is open.
+        assert not await redis.exists(keys.text(command_id))
+    assert await redis.get(keys.sent("kept")) == TEXT
+    assert TEXT_SECONDS - 5 <= await redis.ttl(keys.sent("kept")) <= TEXT_SECONDS
+    assert 0 < await redis.ttl(keys.sent("brief")) <= 5
+    assert await redis.exists(keys.sent("none"), keys.sent("unsaid")) == 0
 
 
 async def test_a_failure_also_leaves_a_dead_letter(

@@ -4,10 +4,12 @@
 --
 -- KEYS  1 events  2 dead-letters  3 due:interactive  4 due:bulk  5 deadlines
 -- ARGV  1 key prefix  2 seconds an ended row is kept  3 seconds reply streams are kept
---       then for each run 18 values:
+--       4 seconds a copy of a text is kept beyond the end
+--       then for each run 19 values:
 --       row id, token, lane, state, ended (1 or 0), delay in ms, attempts, claims,
 --       progress or "", last errors or "", event or "", reply stream or "", dead letter or "",
---       lock to drop or "", group or "", result of a member or "", code of the error or "", phase or ""
+--       lock to drop or "", group or "", result of a member or "", code of the error or "", phase or "",
+--       whether a copy of its text is kept (1 or 0)
 -- Returns for each run: 1 done, 0 fenced
 --
 -- Every shared key is read first, so that one of the wrong type stops the script before it has
@@ -15,6 +17,7 @@
 --
 -- Rights: HGET command:  GET lock:  XDEL 1  TYPE replies:  XADD replies:  EXPIRE replies:
 -- Rights: HSET command:  HDEL command:  EXPIRE command:  HMGET command:  DEL command: text: lock:  ZREM 3  ZADD 3
+-- Rights: GET text:  SET sent:
 -- Rights: EXISTS group:  TYPE group:  HMGET group:  HSET group:  HINCRBY group:
 -- Rights: XADD group-results:  SREM group-open:
 local prefix, keep_seconds, reply_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -80,8 +83,13 @@ local function orphan(id, entry, code)
   if of[3] and of[3] ~= '' then reason = reason .. '; ' .. of[3] end
   redis.call('HSET', hash, 'state', state, 'reason', reason, 'orphaned', 1)
 end
+-- For people alone: a text under its own key means that its command is open.
+local function keep_text(id)
+  local text = redis.pcall('GET', prefix .. 'text:' .. id)
+  if type(text) == 'string' then redis.pcall('SET', prefix .. 'sent:' .. id, text, 'EX', ARGV[4]) end
+end
 local verdicts = {}
-for i = 4, #ARGV, 18 do
+for i = 5, #ARGV, 19 do
   local id, token = ARGV[i], ARGV[i + 1]
   local row = prefix .. 'command:' .. id
   if redis.pcall('HGET', row, 'n') ~= token then
@@ -113,6 +121,7 @@ for i = 4, #ARGV, 18 do
         'e', now, 'v', event_id)
       redis.call('HDEL', row, 'p', 'x', 'c', 'h', 'k', 'w', 'z')
       redis.call('EXPIRE', row, keep_seconds)
+      if ARGV[i + 18] == '1' then keep_text(id) end
       redis.call('DEL', prefix .. 'text:' .. id)
       redis.call('ZREM', due, id)
     else
