@@ -8,7 +8,15 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from worker.settings import DAY, HomePath, LedgerSettings, count, seconds, state_folder
+from worker.settings import (
+    DAY,
+    FolderPaths,
+    HomePath,
+    LedgerSettings,
+    count,
+    seconds,
+    state_folder,
+)
 
 MIB = 1_048_576
 
@@ -78,6 +86,11 @@ class GatewaySettings(LedgerSettings):
         le=1024 * 1024 * MIB,
         unit="bytes",
         description="Most that an uploaded manifest may have.",
+    )
+    gateway_data_roots: FolderPaths = Field(
+        (),
+        description="Folders below which the gateway reads the pictures that predictions name by "
+        "`data_path`, with colons between them; whoever may read the command sees them.",
     )
     gateway_connections: int = count(
         1_000, ge=1, le=100_000, description="Most requests that a gateway process has at a time."

@@ -13,8 +13,9 @@ from tests.conftest import REPLY_SECONDS, RETENTION_SECONDS
 from worker.embedded import find_servers
 from worker.queue.intake.validation import Entry, validate
 from worker.queue.ledger.cancellation import CancelOutcome, cancel
+from worker.queue.ledger.dead_letters import dead_letter_json
 from worker.queue.ledger.keys import COMMAND_FIELD, EVENT_FIELD, GROUP, Keys
-from worker.queue.ledger.models import AcceptStatus, Lease, NewCommand
+from worker.queue.ledger.models import AcceptStatus, Lease, NewCommand, RowState, RunResult
 from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
@@ -86,6 +87,27 @@ async def lease_one(redis: Redis, ledger: Ledger, command_id: str = "one", **cha
     await accept_one(redis, ledger, command_id, **changes)
     (lease,) = (await ledger.claim(10, bulk_most=10)).leases
     return lease
+
+
+async def end_one(
+    redis: Redis, ledger: Ledger, text: bytes, *, fails: bool = False, keeps_text: bool = False
+) -> None:
+    """Takes a command in that nothing else is due beside, and ends it; a failure is `not_found`."""
+    command = orjson.loads(text)
+    lease = await lease_one(redis, ledger, command["id"], command_type=command["type"], text=text)
+    told = {"command_id": command["id"], "command_type": command["type"], "text": text}
+    error = {"code": "not_found", "message": "m"}
+    letter = dead_letter_json(**told, error=error, at_ms=1, attempts=1, history=[])
+    state = RowState.FAILED if fails else RowState.SUCCEEDED
+    end = RunResult(
+        lease,
+        state,
+        1,
+        event=orjson.dumps({"type": f"{command['type']}.{state}"}),
+        dead_letter=letter if fails else b"",
+        keeps_text=keeps_text,
+    )
+    assert await ledger.finish([end]) == [True]
 
 
 async def events(redis: Redis, stream: str) -> list[dict[str, Any]]:

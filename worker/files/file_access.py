@@ -10,7 +10,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote
 
 from schemas.events import ErrorCode, Problem
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from worker.errors import TrainmasterError
 
-_OUTSIDE: Final = "the file lies outside the folders of TRAINMASTER_DATA_ROOTS"
-
 
 @dataclass(frozen=True, slots=True)
 class AllowedFiles:
@@ -34,11 +32,13 @@ class AllowedFiles:
         roots: folders, links resolved.
         field: what errors name, like `data.data_path`.
         most_bytes: a larger file is refused.
+        setting: names the roots, for whoever is refused.
     """
 
     roots: tuple[Path, ...]
     field: str
     most_bytes: int
+    setting: str = "TRAINMASTER_DATA_ROOTS"
 
     def read(self, path: Path) -> bytes:
         """Returns what a file holds; raises what `read_within` does."""
@@ -57,14 +57,9 @@ class AllowedFiles:
             InputError: outside the roots, not a plain file, unreadable, or too large.
             RetryableError: the disk, or the machine, can't give it at the moment.
         """
-        descriptor = self._opened(path)
+        file, size = self.open(path)
         try:
-            try:
-                size = self._check_opened(descriptor)
-            except BaseException:
-                os.close(descriptor)
-                raise
-            with os.fdopen(descriptor, "rb") as file:
+            with file:
                 if size > room_bytes:
                     return size
                 return read_whole(file, self.most_bytes, size)
@@ -73,14 +68,31 @@ class AllowedFiles:
         except OSError as exc:
             raise self._failure("read", exc) from exc
 
+    def open(self, path: Path) -> tuple[BinaryIO, int]:
+        """Returns a file that may be read, open at its beginning, and its size.
+
+        Raises:
+            InputError, RetryableError: as `read_within` does.
+        """
+        descriptor = self._opened(path)
+        try:
+            size = self._check_opened(descriptor)
+            return os.fdopen(descriptor, "rb"), size
+        except OSError as exc:
+            os.close(descriptor)
+            raise self._failure("read", exc) from exc
+        except BaseException:
+            os.close(descriptor)
+            raise
+
     def _opened(self, path: Path) -> int:
         if not self.roots:
-            raise self._refusal("no folder may be read: TRAINMASTER_DATA_ROOTS is not set")
+            raise self._refusal(f"no folder may be read: {self.setting} is not set")
         try:
             # Not strictly: of what lies outside the roots not even its existence is told.
             resolved = path.resolve()
             if not is_below(resolved, self.roots):
-                raise self._refusal(_OUTSIDE)
+                raise self._refusal(self._outside)
             return os.open(resolved, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as exc:
             raise self._failure("opened", exc) from exc
@@ -104,10 +116,14 @@ class AllowedFiles:
             raise self._refusal("not a plain file")
         opened = _opened_path(descriptor)
         if opened is not None and not is_below(opened, self.roots):
-            raise self._refusal(_OUTSIDE)
+            raise self._refusal(self._outside)
         if status.st_size > self.most_bytes:
             raise self._too_large()
         return status.st_size
+
+    @property
+    def _outside(self) -> str:
+        return f"the file lies outside the folders of {self.setting}"
 
     def _too_large(self) -> InputError:
         return self._refusal(f"the file is larger than {self.most_bytes} bytes")

@@ -26,8 +26,11 @@ from worker.gateway.routes import (
     health,
     holds,
     me,
+    message,
     metrics,
     page,
+    picture,
+    trainings,
     webhooks,
 )
 from worker.gateway.submit_endpoint import PATH, SubmitEndpoint
@@ -44,7 +47,10 @@ ROUTES: Final = (
     bulk,
     commands,
     command_list,
+    message,
+    picture,
     events,
+    trainings,
     backfills,
     dead_letters,
     holds,
@@ -58,6 +64,7 @@ ROUTES: Final = (
 TAGS: Final = {
     "commands": "Sent, followed, cancelled, resolved; many at a time by a filter.",
     "events": "What becomes of commands, as it happens.",
+    "trainings": "How each goes, and what it came to.",
     "backfills": "Predictions on all items of a manifest, and their results.",
     "dead letters": "What failed or was rejected: seen, sent again, deleted.",
     "holds": "What keeps workers from claiming.",

@@ -11,6 +11,7 @@ from worker.gateway.event_stream import EventStream
 from worker.gateway.gateway import Gateway
 from worker.gateway.limits import Backlog, RequestRates
 from worker.gateway.metrics import DELIVERIES, GatewaySampler
+from worker.gateway.pictures import Pictures
 from worker.gateway.read_model.database import model_folder
 from worker.gateway.read_model.model import ReadModel
 from worker.gateway.readiness import ReadinessFile
@@ -95,6 +96,7 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
         ),
         tallies=tallies,
         backfills=backfills,
+        pictures=Pictures(settings.gateway_data_roots),
         sampler=GatewaySampler(redis, keys, tallies, integrations, backfills),
         services=Services({
             **watched,

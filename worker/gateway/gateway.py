@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from worker.gateway.event_stream import EventStream
     from worker.gateway.limits import Backlog, RequestRates
     from worker.gateway.metrics import GatewaySampler
+    from worker.gateway.pictures import Pictures
     from worker.gateway.read_model.model import ReadModel
     from worker.gateway.services import Services
     from worker.gateway.submitter import Submitter
@@ -45,6 +46,7 @@ class Gateway:
     events: EventStream
     webhooks: WebhookReceiver
     backfills: BackfillStore
+    pictures: Pictures
     tallies: Tallies
     sampler: GatewaySampler
     services: Services

@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from worker.gateway.access import Caller
     from worker.gateway.gateway import Gateway
     from worker.queue.ledger.dead_letters import DeadLetter
+    from worker.queue.ledger.queries import CommandStatus
     from worker.queue.ledger.replay import Edit, Refusal
 
 MAX_NAMED: Final = 1000
 # Of one request, so that it takes seconds and no memory to speak of.
 MOST_AT_A_TIME: Final = 10_000
 REPLAYED: Final = "replayed"
+FAILED: Final = "failed"
+# A letter is written together with the event of the end; a clock that was set back keeps the
+# stream's ids ahead of it for a while.
+_NEAR_MILLISECONDS: Final = 1_000
 _REJECTIONS: Final = frozenset(code for code in ErrorCode if code.fate == "rejected")
 
 
@@ -75,7 +80,7 @@ class LetterChoice:
 
 def state_of(letter: DeadLetter) -> str:
     """Returns how the letter's command ended."""
-    return "rejected" if letter.reason in _REJECTIONS else "failed"
+    return "rejected" if letter.reason in _REJECTIONS else FAILED
 
 
 def correlation_id_of(text: bytes) -> str | None:
@@ -86,6 +91,39 @@ def correlation_id_of(text: bytes) -> str | None:
 def milliseconds(time: datetime | None) -> int | None:
     """Returns a time as streams count it, which begin in 1970."""
     return None if time is None else max(0, int(time.timestamp() * 1000))
+
+
+async def letter_of(
+    gateway: Gateway, command_id: str, row: CommandStatus | None
+) -> DeadLetter | None:
+    """Returns the letter of a command, None where there is none: by its id, never by a key.
+
+    Args:
+        gateway: that it is asked of.
+        command_id: of the command.
+        row: of the command; None where nothing, or a rejected message, had the id. What is rejected
+            under the id of a command that was accepted is none of that command.
+    """
+    letters = DeadLetters(gateway.redis, gateway.keys)
+    if row is None:
+        return await _first(letters.list(newest_first=True), command_id)
+    if row.state != FAILED:
+        return None
+    if row.last_event_id:
+        ended_ms = int(row.last_event_id.partition("-")[0])
+        near = letters.list(since_ms=ended_ms, before=ended_ms + _NEAR_MILLISECONDS)
+        if (found := await _first(near, command_id, FAILED)) is not None:
+            return found
+    return await _first(letters.list(newest_first=True), command_id, FAILED)
+
+
+async def _first(
+    letters: AsyncIterator[DeadLetter], command_id: str, state: str | None = None
+) -> DeadLetter | None:
+    async for letter in letters:
+        if letter.command_id == command_id and state in {None, state_of(letter)}:
+            return letter
+    return None
 
 
 async def replay_letter(
@@ -109,7 +147,7 @@ async def replay_letter(
         # What it is may be part of the edit.
         caller.check_command(parse_message(orjson.dumps(outcome.command)).command)
         if not dry_run:
-            await letters.replay(outcome.letter)
+            await letters.replay(outcome.letter, command_id=edit.command_id)
     return outcome
 
 

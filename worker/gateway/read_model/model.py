@@ -21,7 +21,7 @@ from worker.gateway.read_model.database import (
     is_damage,
     open_reader,
 )
-from worker.gateway.read_model.queries import find
+from worker.gateway.read_model.queries import find, find_types
 from worker.gateway.read_model.rows import entry_numbers
 from worker.gateway.read_model.writing import FIRST, Progress, Writer, read_progress
 from worker.queue.intake.pace import ReadPace
@@ -35,7 +35,7 @@ from worker.queue.ledger.streams import entries_after, entries_between
 from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from redis.asyncio import Redis
@@ -143,6 +143,18 @@ class ReadModel:
             ModelUnavailableError: there is no model yet, or its disk is in trouble.
         """
         return await self._read(lambda connection: find(connection, wanted, cursor, limit))
+
+    async def query_types(
+        self,
+        types: Sequence[str],
+        state: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """Returns a page of the commands of some types, newest first; raises as `query` does."""
+        return await self._read(
+            lambda connection: find_types(connection, types, state, cursor, limit)
+        )
 
     async def lag(self) -> Lag:
         """Returns how far the model is behind; without a model, by the whole stream.

@@ -22,6 +22,7 @@ from worker.utf8 import is_utf8
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from worker.gateway.read_model.rows import CommandRow, KeptRow
 
@@ -138,6 +139,52 @@ def find(
         return _look(connection, _plan(connection, wanted), _residual(wanted), before, limit)
     finally:
         connection.execute("ROLLBACK")
+
+
+def find_types(
+    connection: sqlite3.Connection,
+    types: Sequence[str],
+    state: str | None,
+    cursor: str | None,
+    limit: int,
+) -> Page:
+    """Returns a page of the commands of some types; it blocks. The page is never short.
+
+    Args:
+        connection: to the model.
+        types: of the commands, each once.
+        state: of the last event; None for all.
+        cursor: `next_cursor` of the page before.
+        limit: rows of the page.
+
+    Raises:
+        CursorError: the cursor is none.
+        sqlite3.Error: the file can't be read.
+    """
+    limit = max(1, min(limit, MOST_ROWS))
+    at = None if cursor is None else _entry_of(cursor)
+    # The newest of each type, by an index in their order: of these, the newest of all.
+    index, more = ("by_type", "") if state is None else ("by_type_and_state", " AND state = ?")
+    newest = (
+        f"SELECT seq FROM (SELECT seq FROM commands INDEXED BY {index} "
+        f"WHERE type = ?{more} AND seq < ? ORDER BY seq DESC LIMIT ?)"
+    )
+    of_each = " UNION ALL ".join([newest] * len(types))
+    connection.execute("BEGIN")
+    try:
+        before = _beyond_newest(connection) if at is None else _seq_of(connection, at)
+        values: list[Any] = []
+        for each in types:
+            values += [each, *([] if state is None else [state]), before, limit + 1]
+        found = connection.execute(
+            f"SELECT {COLUMNS} FROM commands WHERE seq IN ({of_each}) ORDER BY seq DESC LIMIT ?",
+            (*values, limit + 1),
+        ).fetchall()
+    finally:
+        connection.execute("ROLLBACK")
+    kept = [kept_row(each) for each in found]
+    following = _cursor(kept[limit - 1]) if len(kept) > limit else None
+    return Page([each.row for each in kept[:limit]], following)
 
 
 def _look(

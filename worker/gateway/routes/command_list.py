@@ -13,7 +13,7 @@ from schemas.commands import COMMAND_CLASSES
 from schemas.suggestions import unknown
 from trainmaster_client import State
 from worker.gateway.access import Reads
-from worker.gateway.gateway import GatewayOf
+from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.models import CommandPage
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response
 from worker.gateway.read_model.model import ModelUnavailableError
@@ -76,17 +76,22 @@ async def list_commands(
     except CursorError as exc:
         raise ProblemError(422, "invalid_parameters", f"{exc}.") from None
     except ModelUnavailableError:
-        raise ProblemError(
-            503,
-            "read_model_unavailable",
-            gateway.read_model.trouble
-            or "The list is being made from the events; ask again in a moment.",
-            headers={"Retry-After": "1"},
-        ) from None
+        raise list_unavailable(gateway) from None
     return json_response({
         "items": [_item(row) for row in page.rows],
         "next_cursor": page.next_cursor,
     })
+
+
+def list_unavailable(gateway: Gateway) -> ProblemError:
+    """Returns the problem of lists that can't be answered for the moment."""
+    return ProblemError(
+        503,
+        "read_model_unavailable",
+        gateway.read_model.trouble
+        or "The list is being made from the events; ask again in a moment.",
+        headers={"Retry-After": "1"},
+    )
 
 
 def _item(row: CommandRow) -> dict[str, Any]:

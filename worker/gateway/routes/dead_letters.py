@@ -31,6 +31,7 @@ from worker.queue.ledger.replay import PERHAPS_DONE, Edit, Refusal
 
 if TYPE_CHECKING:
     from worker.gateway.access import Caller
+    from worker.queue.ledger.replay import Replay
 
 router: Final = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
 
@@ -175,6 +176,29 @@ class Replayed(BaseModel):
     )
 
 
+def refused_replay(refusal: Refusal) -> ProblemError:
+    """Returns the problem of a letter that is not sent again."""
+    error = refusal.error
+    status = 409 if error.code in PERHAPS_DONE else 422
+    return ProblemError(status, error.code, error.message, problems=error.problems or ())
+
+
+def replayed_response(outcome: Replay, *, sent: bool) -> Response:
+    """Returns what tells of a command that was sent for a letter, or would be."""
+    location = f"/v1/commands/{quote(outcome.command['id'], safe='')}"
+    answer = {
+        "key": outcome.letter.key,
+        "id": outcome.command["id"],
+        "causationid": outcome.letter.command_id,
+        "location": location,
+        "sent": sent,
+        "command": outcome.command,
+        "deadline_dropped": outcome.deadline_dropped,
+        "may_be_done": outcome.letter.reason in PERHAPS_DONE,
+    }
+    return json_response(answer, 202, Location=location) if sent else json_response(answer)
+
+
 async def _read_key(
     key: Annotated[str, Path(description="The letter's key, or its command's id; encoded.")],
 ) -> str:
@@ -254,23 +278,8 @@ async def replay_dead_letter(
         gateway, caller, letter, body.edit(), may_be_done=True, dry_run=body.dry_run
     )
     if isinstance(outcome, Refusal):
-        error = outcome.error
-        status = 409 if error.code in PERHAPS_DONE else 422
-        raise ProblemError(status, error.code, error.message, problems=error.problems or ())
-    location = f"/v1/commands/{quote(outcome.command['id'], safe='')}"
-    answer = {
-        "key": outcome.letter.key,
-        "id": outcome.command["id"],
-        "causationid": outcome.letter.command_id,
-        "location": location,
-        "sent": not body.dry_run,
-        "command": outcome.command,
-        "deadline_dropped": outcome.deadline_dropped,
-        "may_be_done": outcome.letter.reason in PERHAPS_DONE,
-    }
-    if body.dry_run:
-        return json_response(answer)
-    return json_response(answer, 202, Location=location)
+        raise refused_replay(outcome)
+    return replayed_response(outcome, sent=not body.dry_run)
 
 
 @router.post("/replay", openapi_extra=documented(ReplaysBody))

@@ -116,7 +116,7 @@ class DeadLetters:
         start = "-" if since_ms is None else str(since_ms)
         async for page in self._pages(start, _last(before), newest_first=newest_first):
             for entry_id, fields in page:
-                letter = _read(entry_id, fields)
+                letter = read_letter(entry_id, fields)
                 if letter is None:
                     continue
                 if reason is not None and letter.reason != reason:
@@ -146,7 +146,7 @@ class DeadLetters:
         if is_letter_key(key):
             page = await entries_between(self._redis, self._keys.dead_letters, key, key)
             if page:
-                return _read(*page[0])
+                return read_letter(*page[0])
         async for letter in self.list(newest_first=True):
             if letter.command_id == key:
                 return letter
@@ -177,7 +177,13 @@ class DeadLetters:
             if before_ms is None or letter.at_ms < before_ms
         ]
 
-    async def replay(self, letter: DeadLetter, data: dict[str, Any] | None = None) -> str:
+    async def replay(
+        self,
+        letter: DeadLetter,
+        data: dict[str, Any] | None = None,
+        *,
+        command_id: str | None = None,
+    ) -> str:
         """Sends a dead letter's command again as a new command and removes the letter.
 
         The new command gets an id of its own, for the old one has ended; `causationid` names
@@ -186,6 +192,7 @@ class DeadLetters:
         Args:
             letter: what to send.
             data: replaces the command's data.
+            command_id: of the new command; None makes one of the old id and the letter's key.
 
         Returns:
             The new command's id.
@@ -193,7 +200,7 @@ class DeadLetters:
         Raises:
             ValueError: the text is not a JSON object, so it can't be replayed, edited or not.
         """
-        command = replayed(letter, await self.now(), data)
+        command = replayed(letter, await self.now(), data, command_id=command_id)
         stream = self._keys.stream(CommandStream.of(command.get("priority")))
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.xadd(stream, {COMMAND_FIELD: orjson.dumps(command)})
@@ -213,7 +220,13 @@ class DeadLetters:
         return int(await self._redis.xdel(self._keys.dead_letters, *keys))
 
 
-def replayed(letter: DeadLetter, now: float, data: dict[str, Any] | None = None) -> dict[str, Any]:
+def replayed(
+    letter: DeadLetter,
+    now: float,
+    data: dict[str, Any] | None = None,
+    *,
+    command_id: str | None = None,
+) -> dict[str, Any]:
     """Returns the command that a replay of the letter sends at a time, in seconds since 1970.
 
     A deadline that has passed is left out, or the command would fail at once; one to come holds.
@@ -229,7 +242,7 @@ def replayed(letter: DeadLetter, now: float, data: dict[str, Any] | None = None)
     if command.get("priority") is None and letter.lane == Priority.BULK:
         command["priority"] = Priority.BULK
     command["causationid"] = letter.command_id
-    command["id"] = f"{letter.command_id[:200]}.replay-{letter.key}"
+    command["id"] = command_id or f"{letter.command_id[:200]}.replay-{letter.key}"
     if _has_passed(command.get("deadline"), now):
         del command["deadline"]
     return command
@@ -264,7 +277,7 @@ def is_letter_key(key: str) -> bool:
     return parts is not None and all(int(part) < 2**64 for part in parts.groups())
 
 
-def _read(entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter | None:
+def read_letter(entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter | None:
     """Returns the letter in an entry; None where others put something else there."""
     try:
         letter = orjson.loads(fields[FIELD])

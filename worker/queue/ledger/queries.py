@@ -11,16 +11,19 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from schemas.json_text import decode_json
 from trainmaster_client.events import event_of
+from worker.queue.ledger.dead_letters import read_letter
 from worker.queue.ledger.keys import GROUP, CommandStream, Keys, member_row_id, shown_id
 from worker.queue.ledger.models import LANES, Phase, RowState, read_phase
 from worker.queue.ledger.streams import entries_between, newest_entries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 
     from redis.asyncio import Redis
+    from redis.asyncio.client import Pipeline
 
     from trainmaster_client import Event
+    from worker.queue.ledger.dead_letters import DeadLetter
 
 T = TypeVar("T")
 
@@ -32,6 +35,8 @@ _LAST_MOMENT_MS: Final = 253_402_214_400_000
 _PAGE = 500
 # Events may be large, and mostly the newest few are enough.
 _EVENT_PAGE = 100
+# Of one millisecond: a batch of commands may fail together.
+_LETTERS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,23 @@ class CommandStatus:
         progress_at = (self.progress or {}).get("at")
         progress_ms = int(progress_at * 1000) if isinstance(progress_at, int | float) else 0
         return max(self.accepted_at_ms, error_ms, progress_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandDetails:
+    """A command with what it was sent with, and what its last event told.
+
+    Attributes:
+        status: None where the ledger has forgotten the command.
+        text: None where it is no longer kept.
+        event: None where it is no longer kept.
+        letter: of its failure; None where it has not failed, or its letter is gone.
+    """
+
+    status: CommandStatus | None
+    text: bytes | None
+    event: Event | None
+    letter: DeadLetter | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +158,25 @@ class LedgerReader:
         )
         return event_of(*found[0]) if found else None
 
+    async def details(self, asked: Sequence[tuple[str, str]]) -> list[CommandDetails]:
+        """Returns all that is kept of commands, in one round trip.
+
+        Args:
+            asked: the id of each, and the entry of its last event.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        keys = self._keys
+        for command_id, entry_id in asked:
+            self._ask(pipe, command_id, None)
+            pipe.get(keys.text(command_id))
+            pipe.get(keys.sent(command_id))
+            pipe.xrange(keys.events, entry_id, entry_id)
+            # A letter is written in the same moment as the event that tells the failure.
+            moment = entry_id.partition("-")[0]
+            pipe.xrange(keys.dead_letters, moment, moment, count=_LETTERS)
+        replies = iter(await pipe.execute(raise_on_error=False))
+        return [_details(command_id, replies) for command_id, _ in asked]
+
     async def item(self, item_id: str) -> CommandStatus | None:
         """Returns the row of a group's member that has not ended, by an id like `night/17`."""
         group_id, _, number = item_id.rpartition("/")
@@ -181,6 +222,14 @@ class LedgerReader:
         for row_id in row_ids:
             pipe.get(self._keys.text(row_id))
         return cast("list[bytes | None]", await pipe.execute())
+
+    async def sent_text(self, command_id: str) -> bytes | None:
+        """Returns a command as it was sent, None where that is no longer kept."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.get(self._keys.text(command_id))
+        pipe.get(self._keys.sent(command_id))
+        text, copy = await pipe.execute()
+        return cast("bytes | None", copy if text is None else text)
 
     async def counts(self) -> dict[str, int]:
         """Returns the lengths of everything that can grow.
@@ -288,26 +337,54 @@ class LedgerReader:
     async def _read(self, scores: dict[str, float | None]) -> list[CommandStatus]:
         """Returns rows by their ids; a due time that is not told is looked up."""
         pipe = self._redis.pipeline(transaction=False)
-        keys = self._keys
         for row_id, score in scores.items():
-            pipe.hgetall(keys.command(row_id))
-            if score is None:
-                for due in (keys.due_interactive, keys.due_bulk, keys.due_suspect):
-                    pipe.zscore(due, row_id)
+            self._ask(pipe, row_id, score)
         replies = iter(await pipe.execute(raise_on_error=False))
-        views = []
-        for row_id, score in scores.items():
-            fields = next(replies)
-            found = [score] if score is not None else [next(replies) for _ in range(3)]
-            for reply in (fields, *found):
-                if isinstance(reply, Exception) and "WRONGTYPE" not in str(reply):
-                    raise reply
-            if fields:
-                # Someone wrote over a row or a due set: the others are still to be seen.
-                odd = isinstance(fields, Exception)
-                due_at = next((each for each in found if isinstance(each, float)), None)
-                views.append(_view(row_id, {} if odd else fields, due_at))
-        return views
+        views = [_answer(row_id, score, replies) for row_id, score in scores.items()]
+        return [view for view in views if view is not None]
+
+    def _ask(self, pipe: Pipeline, row_id: str, score: float | None) -> None:
+        """Asks for what `_answer` reads."""
+        keys = self._keys
+        pipe.hgetall(keys.command(row_id))
+        if score is None:
+            for due in (keys.due_interactive, keys.due_bulk, keys.due_suspect):
+                pipe.zscore(due, row_id)
+
+
+def _answer(row_id: str, score: float | None, replies: Iterator[Any]) -> CommandStatus | None:
+    fields = _sound(next(replies))
+    found = [score] if score is not None else [_sound(next(replies)) for _ in range(3)]
+    if not fields:
+        return None
+    # Someone wrote over a row or a due set: the others are still to be seen.
+    odd = isinstance(fields, Exception)
+    due_at = next((each for each in found if isinstance(each, float)), None)
+    return _view(row_id, {} if odd else fields, due_at)
+
+
+def _details(command_id: str, replies: Iterator[Any]) -> CommandDetails:
+    status = _answer(command_id, None, replies)
+    text, copy, entries, letters = (_sound(next(replies)) for _ in range(4))
+    event = letter = None
+    if isinstance(entries, list) and entries:
+        event = event_of(*entries[0])
+    if status is not None and status.state == RowState.FAILED and isinstance(letters, list):
+        found = (read_letter(*each) for each in letters)
+        letter = next((each for each in found if each and each.command_id == command_id), None)
+    sent = next((each for each in (text, copy) if isinstance(each, bytes)), None)
+    return CommandDetails(status, sent, event, letter)
+
+
+def _sound(reply: Any) -> Any:
+    """Returns a reply, also one that says that a key holds something else.
+
+    Raises:
+        Exception: Redis answered with any other error.
+    """
+    if isinstance(reply, Exception) and "WRONGTYPE" not in str(reply):
+        raise reply
+    return reply
 
 
 def _newest(limit: int, rows: Iterable[CommandStatus]) -> list[CommandStatus]:

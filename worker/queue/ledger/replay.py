@@ -51,11 +51,13 @@ class Edit:
         data: in place of the command's data.
         changes: of a command type, what is merged into the data; may raise `InvalidCommandError`.
         attributes: changes to the rest of the command; None removes one.
+        command_id: of the new command; None makes one of the old id and the letter's key.
     """
 
     data: dict[str, Any] | None = None
     changes: Callable[[str], dict[str, Any]] = _no_changes
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    command_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def prepare_replay(
         edited = _edited(letter, edit)
     except InvalidCommandError as exc:
         return refused(letter.key, exc.code, exc.message)
-    command = replayed(edited, now)
+    command = replayed(edited, now, command_id=edit.command_id)
     try:
         parse_message(orjson.dumps(command))
     except InvalidCommandError as exc:
