@@ -98,6 +98,9 @@ coalesce = { key = "body.key", window_seconds = 1 }
 [sources.door.rules.command]
 type = "get_model"
 data.model_uuid = "'MODEL'"
+[sinks.nowhere]
+types = "delete_model.*"
+redis = { stream = "elsewhere" }
 [sources.follow]
 scheme = "events"
 [[sources.follow.rules]]
@@ -330,16 +333,34 @@ def test_a_gateway_has_the_rights_that_it_needs(guarded: Guarded) -> None:
         ready = http.get("/readyz")
         looked = [
             http.get(each)
-            for each in ("/v1/dead-letters", "/v1/holds", "/v1/lanes", "/v1/backfills", "/metrics")
+            for each in (
+                "/v1/dead-letters",
+                "/v1/holds",
+                "/v1/lanes",
+                "/v1/backfills",
+                "/v1/sinks",
+                "/v1/sinks/nowhere/unsent",
+                "/v1/deliveries",
+                "/v1/webhooks",
+                "/v1/me",
+                "/metrics",
+            )
         ]
+        door = http.get("/v1/deliveries?source=door").json()["items"][0]["id"]
         acts = [
             http.post("/v1/commands/cancel", json={"type": "list_models", "dry_run": False}),
             http.post("/v1/commands/replay", json={"all": True}),
             http.post("/v1/holds/release"),
             http.post("/v1/lanes/bulk/resume"),
+            http.get(f"/v1/deliveries/door/{door}"),
+            http.post(f"/v1/deliveries/door/{door}/replay"),
+            *(http.post(f"/v1/sinks/nowhere/{act}") for act in ("pause", "resume", "recover")),
         ]
+        recorded = http.get("/v1/actions").json()["items"]
 
-    assert [each.status_code for each in (*looked, *acts)] == [200] * 9
+    assert {each.status_code for each in (*looked, *acts)} == {200}
+    # Each act but the dry run and what only looks; and the cancellation of one command.
+    assert len(recorded) == len(acts) - 2 + 1
     told = [taken.status_code, state.status_code, cancelled.status_code, ready.status_code]
     assert told == [200, 200, 200, 200], [taken.text, state.text, cancelled.text, ready.text]
     wait_until(

@@ -12,6 +12,8 @@ from tests.integration.integrations.published import publish, wait_until
 from tests.integration.sinks.endpoints import Endpoint, sink_config, webhook
 from tests.integration.sinks.serving import serving
 from tests.security.access import GuardedRedis
+from worker.acts import Act
+from worker.queue.ledger.actions import ActionLog
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys
 from worker.sinks import operations
@@ -49,10 +51,15 @@ async def test_sinks_do_all_their_work_with_the_rights_of_the_file_and_write_no_
                     await operations.recover(user, KEYS, "ops", 0)
                     await operations.recover_all(user, KEYS, "ops", 0)
                     await wait_until(lambda: endpoint.times("a/retrying/0") == 2)
+                async with ActionLog(user, KEYS).recorded("ann", Act.SINK_RECOVER, "ops") as entry:
+                    entry.done()
             assert await admin.acl_log() == []
+            assert await admin.xlen(KEYS.actions) == 1
             for key in (KEYS.events, KEYS.commands):
                 with pytest.raises(NoPermissionError):
                     await user.xadd(key, {"event": "{}"})
+            with pytest.raises(NoPermissionError):
+                await user.xrange(KEYS.actions)
             with pytest.raises(NoPermissionError):
                 await user.hgetall(KEYS.command("any"))
         finally:

@@ -29,9 +29,16 @@ async def resume(store: BackfillStore, backfill_id: str) -> BackfillStatus | Non
     return await store.look(backfill_id)
 
 
+async def begin_cancel(store: BackfillStore, backfill_id: str) -> BackfillState | None:
+    """Has nothing more start for a backfill; returns its state before, None where it stays so."""
+    turn = Transition(ACTIVE, BackfillState.CANCELLING)
+    is_done, before = await store.transition(backfill_id, turn)
+    return before if is_done else None
+
+
 async def cancel_backfill(store: BackfillStore, backfill_id: str) -> BackfillStatus | None:
     """Cancels a backfill; who leads it ends it, or this does where nobody leads."""
-    await store.transition(backfill_id, Transition(ACTIVE, BackfillState.CANCELLING))
+    await begin_cancel(store, backfill_id)
     status = await store.look(backfill_id)
     if (
         status is not None

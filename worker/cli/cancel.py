@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.acts import Act
 from worker.cli.arguments import json_option
 from worker.cli.completion import complete_open_ids
 from worker.cli.context import LedgerContext, ledger_command
@@ -15,6 +17,8 @@ from worker.queue.ledger.cancellation import cancel as cancel_command
 from worker.queue.ledger.models import RowState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis.asyncio import Redis
 
 
@@ -29,21 +33,7 @@ def cancel(*, ledger: LedgerContext, ids: tuple[str, ...], as_json: bool) -> Non
     at the API stays: a running training goes on, because the API cannot stop it. Exits with 1 if an
     id is unknown, for example because no worker has accepted the command yet.
     """
-    settings = ledger.settings
-
-    async def cancel_all(redis: Redis) -> list[CancelOutcome]:
-        return [
-            await cancel_command(
-                redis,
-                ledger.keys,
-                command_id,
-                retention_seconds=settings.id_retention_seconds,
-                reply_retention_seconds=settings.event_retention_seconds,
-            )
-            for command_id in ids
-        ]
-
-    outcomes = ledger.run(cancel_all)
+    outcomes = ledger.run(lambda redis: _cancel_all(ledger, redis, ids))
     for command_id, outcome in zip(ids, outcomes, strict=True):
         if as_json:
             print_json({
@@ -59,11 +49,39 @@ def cancel(*, ledger: LedgerContext, ids: tuple[str, ...], as_json: bool) -> Non
         raise SystemExit(FAILED)
 
 
+async def _cancel_all(
+    ledger: LedgerContext, redis: Redis, ids: Sequence[str]
+) -> list[CancelOutcome]:
+    """Cancels commands; one entry of the log of acts tells of all."""
+    found: list[CancelOutcome] = []
+    counts: Counter[str] = Counter()
+    if len(ids) == 1:
+        recorded = ledger.recorded(redis, Act.COMMAND_CANCEL, ids[0])
+    else:
+        told: dict[str, Any] = {
+            "filter": {"ids": ids},
+            "matched": len(ids),
+            "outcomes": counts,
+        }
+        recorded = ledger.recorded(redis, Act.COMMANDS_CANCEL, **told)
+    async with recorded as entry:
+        for command_id in ids:
+            outcome = await cancel_command(
+                redis,
+                ledger.keys,
+                command_id,
+                retention_seconds=ledger.settings.id_retention_seconds,
+                reply_retention_seconds=ledger.settings.event_retention_seconds,
+            )
+            found.append(outcome)
+            counts[outcome.status] += 1
+            if outcome.is_done:
+                entry.done(**({"state_before": outcome.state} if len(ids) == 1 else {}))
+    return found
+
+
 def _is_cancelled(outcome: CancelOutcome) -> bool:
-    return (
-        outcome.status in {CancelStatus.CANCELLED, CancelStatus.CANCELLING}
-        or outcome.state == RowState.CANCELLED
-    )
+    return outcome.is_done or outcome.state == RowState.CANCELLED
 
 
 def _describe(outcome: CancelOutcome) -> str:

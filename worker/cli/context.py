@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
+import pwd
+import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -14,6 +17,7 @@ from redis.exceptions import AuthenticationError
 from trainmaster_client import Client, RedisTroubleError
 from worker.environment import load_ledger_settings
 from worker.logging import configure
+from worker.queue.ledger.actions import ActionLog
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS, connect
 from worker.queue.ledger.keys import Keys
 from worker.redis_address import RedisAddress
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from worker.acts import Act
+    from worker.queue.ledger.actions import Entry
     from worker.settings import LedgerSettings
 
 T = TypeVar("T")
@@ -73,6 +79,19 @@ class LedgerContext:
         except RETRYABLE_REDIS_ERRORS as exc:
             raise click.ClickException(self.trouble(exc)) from exc
 
+    def recorded(
+        self,
+        redis: Redis,
+        act: Act,
+        subject: str | None = None,
+        *,
+        dry_run: bool = False,
+        **details: Any,
+    ) -> contextlib.AbstractAsyncContextManager[Entry]:
+        """Records an act of whoever runs this, if its entry is told that it is done."""
+        log = ActionLog(redis, self.keys)
+        return log.recorded(console_name(), act, subject, dry_run=dry_run, **details)
+
     @contextlib.contextmanager
     def client(self, patience_seconds: float = 0.0) -> Iterator[Client]:
         """Yields a client; trouble with Redis is one line, and the exit code 1.
@@ -103,6 +122,17 @@ class LedgerContext:
         if isinstance(exc, AuthenticationError):
             said = f"{said}; check user and password in TRAINMASTER_REDIS_URL"
         return f"Redis: {said}"
+
+
+def console_name() -> str:
+    """Returns who runs this, as the log of acts has it: the system's user, and the machine."""
+    number = os.geteuid()
+    try:
+        user = pwd.getpwuid(number).pw_name
+    except KeyError:
+        # In a container users need no names.
+        user = str(number)
+    return f"cli:{user}@{socket.gethostname()}"
 
 
 async def _interruptible(act: Coroutine[Any, Any, T]) -> T:

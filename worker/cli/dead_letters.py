@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import time
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ import click
 from schemas.events import ErrorCode
 from schemas.parsing import InvalidCommandError
 from schemas.wording import counted
+from worker.acts import Act
 from worker.cli.arguments import (
     DURATION,
     ERROR_CODE,
@@ -42,10 +44,15 @@ from worker.queue.ledger.dead_letters import DeadLetter, DeadLetters
 from worker.queue.ledger.replay import PERHAPS_DONE, Edit, Refusal, Replay, prepare_replay
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime, timedelta
 
     from redis.asyncio import Redis
+
+    from worker.queue.ledger.actions import Entry
+
+    _Found = list[tuple[str, DeadLetter | None]]
 
 _COLUMNS: Final = (
     Column("key"),
@@ -56,7 +63,8 @@ _COLUMNS: Final = (
     Column("attempts", drop=4),
     Column("reason"),
 )
-
+_REPLAY: Final = (Act.DEAD_LETTER_REPLAY, Act.DEAD_LETTERS_REPLAY)
+_PURGE: Final = (Act.DEAD_LETTER_PURGE, Act.DEAD_LETTERS_PURGE)
 
 reason_option: Final = click.option(
     "--reason", type=ERROR_CODE, metavar="CODE", help="Only with this error code."
@@ -212,18 +220,29 @@ def replay(  # noqa: PLR0913 - one for each option
     if bool(keys) == everything:
         raise click.UsageError("name letters by KEY, or take all of them with --all")
     edit = _read_edit(data, pairs, attributes)
+    given = {"data": data, "set": pairs, "attributes": attributes}
+    edited = [name for name, value in given.items() if value]
+    choice = _Choice(keys, reason, command_type)
 
     async def act(redis: Redis) -> list[Replay | Refusal]:
         letters = DeadLetters(redis, ledger.keys)
-        found = await letters.select(keys, reason=reason, command_type=command_type)
+        found = await choice.find(letters)
         now = await letters.now()
         outcomes: list[Replay | Refusal] = []
-        for key, letter in found:
-            may_be_done = bool(keys) or (letter is not None and letter.reason == reason)
-            outcome = prepare_replay(key, letter, edit, now, may_be_done=may_be_done)
-            if isinstance(outcome, Replay) and not dry_run:
-                await letters.replay(outcome.letter)
-            outcomes.append(outcome)
+        counts: Counter[str] = Counter()
+        told: dict[str, Any] = {"edited": edited, "outcomes": counts}
+        async with choice.recorded(ledger, redis, _REPLAY, found, told, dry_run=dry_run) as entry:
+            for key, letter in found:
+                may_be_done = bool(keys) or (letter is not None and letter.reason == reason)
+                outcome = prepare_replay(key, letter, edit, now, may_be_done=may_be_done)
+                outcomes.append(outcome)
+                if isinstance(outcome, Refusal):
+                    counts[outcome.error.code] += 1
+                    continue
+                counts["replayed"] += 1
+                if not dry_run:
+                    await letters.replay(outcome.letter)
+                    entry.done()
         return outcomes
 
     outcomes = ledger.run(act)
@@ -262,12 +281,8 @@ def purge(
     if older_than is not None:
         before_ms = int((time.time() - older_than.total_seconds()) * 1000)
 
-    async def look(redis: Redis) -> list[tuple[str, DeadLetter | None]]:
-        return await DeadLetters(redis, ledger.keys).select(
-            keys, reason=reason, before_ms=before_ms
-        )
-
-    found = ledger.run(look)
+    choice = _Choice(keys, reason, before_ms=before_ms)
+    found = ledger.run(lambda redis: choice.find(DeadLetters(redis, ledger.keys)))
     missing = [key for key, letter in found if letter is None]
     for key in missing:
         click.echo(f"no dead letter has the key or the id {safe_text(key)}", err=True)
@@ -278,7 +293,10 @@ def purge(
         )
 
     async def act(redis: Redis) -> int:
-        return await DeadLetters(redis, ledger.keys).purge(doomed)
+        async with choice.recorded(ledger, redis, _PURGE, found, {}) as entry:
+            purged = await DeadLetters(redis, ledger.keys).purge(doomed)
+            entry.done(purged=purged)
+        return purged
 
     purged = ledger.run(act) if doomed else 0
     if as_json:
@@ -287,6 +305,51 @@ def purge(
         click.echo(f"{counted(purged, 'dead letter')} deleted")
     if missing:
         raise SystemExit(FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Which letters an act is for: those of the keys, or else all that fit the rest."""
+
+    keys: Sequence[str]
+    reason: str | None = None
+    command_type: str | None = None
+    before_ms: int | None = None
+
+    async def find(self, letters: DeadLetters) -> _Found:
+        """Returns them, with None for a key that no letter has."""
+        return await letters.select(
+            self.keys,
+            reason=self.reason,
+            command_type=self.command_type,
+            before_ms=self.before_ms,
+        )
+
+    def recorded(
+        self,
+        ledger: LedgerContext,
+        redis: Redis,
+        acts: tuple[Act, Act],
+        found: _Found,
+        details: Mapping[str, Any],
+        *,
+        dry_run: bool = False,
+    ) -> AbstractAsyncContextManager[Entry]:
+        """Records the first act on the one that was named, else the second on all of them."""
+        on_one, on_many = acts
+        one = found[0][1] if len(self.keys) == 1 else None
+        if one is not None:
+            told = {"key": one.key, "type": one.type, "reason": one.reason, **details}
+            return ledger.recorded(redis, on_one, one.command_id, dry_run=dry_run, **told)
+        said = {
+            "keys": self.keys,
+            "reason": self.reason,
+            "type": self.command_type,
+            "before_ms": self.before_ms,
+        }
+        filter_told = {name: value for name, value in said.items() if value} or {"all": True}
+        told = {"filter": filter_told, "matched": len(found), **details}
+        return ledger.recorded(redis, on_many, dry_run=dry_run, **told)
 
 
 def _read_edit(data: str | None, pairs: Sequence[str], attributes: Sequence[str]) -> Edit:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from schemas.events import ErrorCode
 from schemas.json_text import RawJson
 from schemas.wording import counted
+from worker.acts import Act
 from worker.cli.arguments import json_option, newest_option
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import show_duration, show_timestamp
@@ -29,7 +30,7 @@ from worker.environment import load_gateway_settings
 from worker.errors import SettingError
 from worker.integrations.file import load_integrations
 from worker.webhooks.deliveries import Deliveries, RuleResult, shown_body, summary
-from worker.webhooks.effects import effects_of, rfc_3339
+from worker.webhooks.effects import effects_of
 from worker.webhooks.replays import (
     NoDeliveryError,
     received_again,
@@ -37,6 +38,7 @@ from worker.webhooks.replays import (
     replay_effects,
 )
 from worker.webhooks.replays import replay as replay_delivery
+from worker.webhooks.views import delivery_json, effects_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,9 +84,8 @@ def list_deliveries(
 
     async def look(redis: Redis) -> list[RecordedDelivery]:
         found = []
-        async for each in _deliveries(redis, ledger).newest(source):
-            if outcome is not None and outcome not in summary(each.outcomes).split(", "):
-                continue
+        only = None if outcome is None else RuleResult(outcome)
+        async for _, each in _deliveries(redis, ledger).newest(source, only):
             found.append(each)
             if len(found) == newest:
                 break
@@ -93,7 +94,7 @@ def list_deliveries(
     found = ledger.run(look)
     if as_json:
         for each in found:
-            print_json(_for_machines(each, with_body=False))
+            print_json(delivery_json(each))
         return
     if not found:
         click.echo("no deliveries")
@@ -114,7 +115,8 @@ def show(*, ledger: LedgerContext, name: str, as_json: bool) -> None:
     """
     found = _one(ledger, name)
     if as_json:
-        print_json(_for_machines(found, with_body=True))
+        headers, body = dict(found.delivery.headers), shown_body(found.delivery.body)
+        print_json({**delivery_json(found), "headers": headers, "body": body})
         return
     console = open_console()
     delivery = found.delivery
@@ -157,7 +159,11 @@ def replay(
             async def act(
                 redis: Redis, found: RecordedDelivery = found, effects: Effects = effects
             ) -> bool:
-                receipt = await replay_delivery(_deliveries(redis, ledger), found, effects)
+                name = found.delivery.name
+                async with ledger.recorded(redis, Act.DELIVERY_REPLAY, name, again=again) as entry:
+                    receipt = await replay_delivery(_deliveries(redis, ledger), found, effects)
+                    if receipt.is_new:
+                        entry.done(**effects.counts())
                 return receipt.is_new
 
             if not ledger.run(act):
@@ -298,15 +304,8 @@ def _said(record: RuleRecord, found: RecordedDelivery) -> str:
 
 
 def _print_effects(name: str, effects: Effects, *, sent: bool, as_json: bool) -> None:
-    commands = [RawJson(each.text) for each in effects.commands]
     if as_json:
-        print_json({
-            "delivery": name,
-            "outcome": summary(effects.outcomes),
-            "rules": [each.as_json() for each in effects.outcomes],
-            "commands": commands,
-            "sent": sent,
-        })
+        print_json(effects_json(name, effects, sent=sent))
         return
     click.echo(safe_text(f"{name}: {summary(effects.outcomes)}"))
     for record in effects.outcomes:
@@ -319,34 +318,10 @@ def _print_effects(name: str, effects: Effects, *, sent: bool, as_json: bool) ->
     for command in effects.commands:
         print_json(RawJson(command.text))
     done = "sent" if sent else "would be sent"
-    told = f"{counted(len(commands), 'command')} {done}"
+    told = f"{counted(len(effects.commands), 'command')} {done}"
     if effects.window_items:
         joined = "joined" if sent else "would be joined"
         told = f"{told}, {counted(len(effects.window_items), 'window')} {joined}"
     if effects.dead_letters:
         told = f"{told}, {counted(len(effects.dead_letters), 'dead letter')}"
     click.echo(told, err=True)
-
-
-def _for_machines(found: RecordedDelivery, *, with_body: bool) -> dict[str, Any]:
-    delivery = found.delivery
-    shown: dict[str, Any] = {
-        "source": delivery.source,
-        "id": delivery.id,
-        "type": delivery.type or None,
-        "received_at": rfc_3339(delivery.received_at_ms),
-        "outcome": summary(found.outcomes),
-        "rules": [each.as_json() for each in found.outcomes],
-        "windows": [
-            {
-                "id": window_id,
-                **(end.as_json() if (end := found.window_ends.get(window_id)) else {}),
-            }
-            for window_id in found.window_ids
-        ],
-        "command_ids": found.command_ids,
-    }
-    if with_body:
-        shown["headers"] = dict(delivery.headers)
-        shown["body"] = shown_body(delivery.body)
-    return shown

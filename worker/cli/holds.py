@@ -10,6 +10,7 @@ import click
 
 from schemas.enums import Priority
 from schemas.wording import counted
+from worker.acts import Act
 from worker.cli.arguments import json_option
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import show_duration, show_timestamp
@@ -70,7 +71,10 @@ def release(*, ledger: LedgerContext, as_json: bool) -> None:
     """
 
     async def act(redis: Redis) -> Released:
-        return await Holds(redis, ledger.keys).release()
+        async with ledger.recorded(redis, Act.HOLDS_RELEASE) as entry:
+            released = await Holds(redis, ledger.keys).release()
+            entry.done(holds=len(released.holds), commands=released.commands)
+        return released
 
     released = ledger.run(act)
     if as_json:
@@ -126,7 +130,10 @@ def resume(*, ledger: LedgerContext, lane: str, as_json: bool) -> None:
     """Resume a lane; the commands that wait in it run."""
 
     async def act(redis: Redis) -> bool:
-        return await Lanes(redis, ledger.keys).resume(Priority(lane))
+        async with ledger.recorded(redis, Act.LANE_RESUME, lane) as entry:
+            resumed = await Lanes(redis, ledger.keys).resume(Priority(lane))
+            entry.done(was_paused=resumed)
+        return resumed
 
     resumed = ledger.run(act)
     if as_json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from worker.acts import Act
 from worker.cli.arguments import json_option
 from worker.cli.completion import complete_open_ids
 from worker.cli.context import LedgerContext, ledger_command
@@ -17,6 +18,8 @@ from worker.queue.ledger.models import RowState
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from redis.asyncio import Redis
 
 
 @click.command()
@@ -45,15 +48,22 @@ def resolve(
     """
     if (created is None) == (not not_created):
         raise click.UsageError("say either --created UUID or --not-created")
-    outcome = ledger.run(
-        lambda redis: resolve_command(
-            redis,
-            ledger.keys,
-            command_id,
-            Resolution(created, " ".join((by or "").split()) or _whoever_runs_this()),
-            reply_retention_seconds=ledger.settings.event_retention_seconds,
-        )
-    )
+    resolution = Resolution(created, " ".join((by or "").split()) or _whoever_runs_this())
+
+    async def act(redis: Redis) -> ResolveOutcome:
+        async with ledger.recorded(redis, Act.COMMAND_RESOLVE, command_id) as entry:
+            outcome = await resolve_command(
+                redis,
+                ledger.keys,
+                command_id,
+                resolution,
+                reply_retention_seconds=ledger.settings.event_retention_seconds,
+            )
+            if outcome.status is ResolveStatus.RESOLVED:
+                entry.done(created=created, by=resolution.by)
+        return outcome
+
+    outcome = ledger.run(act)
     if as_json:
         print_json({"id": command_id, "status": outcome.status, "state": outcome.state})
     else:

@@ -13,6 +13,7 @@ import uvloop
 
 from schemas.suggestions import unknown
 from schemas.wording import counted
+from worker.acts import Act
 from worker.cli.arguments import PAST, json_option, milliseconds
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import show_duration, show_timestamp
@@ -101,7 +102,13 @@ def list_sinks(*, ledger: LedgerContext, as_json: bool) -> None:
 def pause(*, ledger: LedgerContext, name: str, reason: str) -> None:
     """Pause a sink; its events wait."""
     _sink(ledger, name)
-    ledger.run(lambda redis: operations.pause(redis, ledger.keys, name, reason))
+
+    async def act(redis: Redis) -> None:
+        async with ledger.recorded(redis, Act.SINK_PAUSE, name, reason=reason) as entry:
+            await operations.pause(redis, ledger.keys, name, reason)
+            entry.done()
+
+    ledger.run(act)
     click.echo(f"{name}: paused")
 
 
@@ -111,7 +118,14 @@ def pause(*, ledger: LedgerContext, name: str, reason: str) -> None:
 def resume(*, ledger: LedgerContext, name: str) -> None:
     """Let a paused sink go on; what waits is sent, and tried for three more days."""
     _sink(ledger, name)
-    was_paused = ledger.run(lambda redis: operations.resume(redis, ledger.keys, name))
+
+    async def act(redis: Redis) -> bool:
+        async with ledger.recorded(redis, Act.SINK_RESUME, name) as entry:
+            was_paused = await operations.resume(redis, ledger.keys, name)
+            entry.done(was_paused=was_paused)
+        return was_paused
+
+    was_paused = ledger.run(act)
     click.echo(f"{name}: {'resumed' if was_paused else 'was not paused'}")
 
 
@@ -134,11 +148,22 @@ def recover(*, ledger: LedgerContext, name: str, since: datetime, everything: bo
     """
     _sink(ledger, name)
     since_ms = milliseconds(since)
+
+    async def act(redis: Redis) -> int | None:
+        async with ledger.recorded(redis, Act.SINK_RECOVER, name, since=since) as entry:
+            if everything:
+                if not await operations.recover_all(redis, ledger.keys, name, since_ms):
+                    return None
+                entry.done(all=True)
+                return 0
+            number = await operations.recover(redis, ledger.keys, name, since_ms)
+            entry.done(events=number)
+        return number
+
+    number = ledger.run(act)
     if not everything:
-        number = ledger.run(lambda redis: operations.recover(redis, ledger.keys, name, since_ms))
-        click.echo(f"{name}: {counted(number, 'event')} will be sent again")
-        return
-    if ledger.run(lambda redis: operations.recover_all(redis, ledger.keys, name, since_ms)):
+        click.echo(f"{name}: {counted(number or 0, 'event')} will be sent again")
+    elif number is not None:
         click.echo(f"{name}: everything since {show_timestamp(since_ms)} will be sent again")
     else:
         click.echo(f"{name}: it has not reached that time yet; there is nothing to send again")

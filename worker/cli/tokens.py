@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from worker.acts import Act
 from worker.cli.arguments import AHEAD, COMMAND_TYPE, json_option, milliseconds
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import show_timestamp
@@ -81,13 +82,16 @@ def create(  # noqa: PLR0913 - one for each option
     """
 
     async def make(redis: Redis) -> tuple[Token, str]:
-        return await Tokens(redis, ledger.keys).create(
-            name,
-            [Scope(each) for each in scopes],
-            types,
-            projects,
-            None if expires is None else milliseconds(expires),
-        )
+        async with ledger.recorded(redis, Act.TOKEN_CREATE, name) as entry:
+            token, secret = await Tokens(redis, ledger.keys).create(
+                name,
+                [Scope(each) for each in scopes],
+                types,
+                projects,
+                None if expires is None else milliseconds(expires),
+            )
+            entry.done(**_for_the_log(token))
+        return token, secret
 
     try:
         token, secret = ledger.run(make)
@@ -134,7 +138,13 @@ def revoke(*, ledger: LedgerContext, token: str, as_json: bool) -> None:
     """
 
     async def act(redis: Redis) -> bool:
-        return await Tokens(redis, ledger.keys).revoke(token)
+        async with ledger.recorded(redis, Act.TOKEN_REVOKE) as entry:
+            revoked = await Tokens(redis, ledger.keys).revoke(token)
+            if revoked is not None:
+                # What was typed may be a whole secret.
+                entry.subject = revoked.name
+                entry.done(id=revoked.prefix)
+        return revoked is not None
 
     try:
         revoked = ledger.run(act)
@@ -151,6 +161,18 @@ def revoke(*, ledger: LedgerContext, token: str, as_json: bool) -> None:
             f"trainmaster: there is no token {safe_text(shown)!r}; see: tokens list", err=True
         )
         raise SystemExit(FAILED)
+
+
+def _for_the_log(token: Token) -> dict[str, Any]:
+    """Returns what a token lets its bearer do, for whoever asks who made it."""
+    told = {
+        "id": token.prefix,
+        "scopes": [each for each in Scope if each in token.scopes],
+        "types": sorted(token.types),
+        "projects": sorted(token.projects),
+        "expires_at_ms": token.expires_at_ms,
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def _for_machines(token: Token) -> dict[str, Any]:

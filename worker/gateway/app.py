@@ -16,11 +16,13 @@ from worker.gateway.openapi import document_commands
 from worker.gateway.problems import ErrorResponses, add_handlers
 from worker.gateway.protocol import END_STREAMS
 from worker.gateway.routes import (
+    actions,
     backfills,
     bulk,
     command_list,
     commands,
     dead_letters,
+    deliveries,
     docs,
     events,
     health,
@@ -30,6 +32,7 @@ from worker.gateway.routes import (
     metrics,
     page,
     picture,
+    sinks,
     trainings,
     webhooks,
 )
@@ -55,6 +58,9 @@ ROUTES: Final = (
     dead_letters,
     holds,
     webhooks,
+    deliveries,
+    sinks,
+    actions,
     me,
     health,
     metrics,
@@ -70,6 +76,9 @@ TAGS: Final = {
     "holds": "What keeps workers from claiming.",
     "lanes": "The two queues; one in which nearly everything fails is paused.",
     "webhooks": "Deliveries of other systems, which rules make commands of.",
+    "deliveries": "What came in by webhooks, and what became of it.",
+    "sinks": "Where events go, and what became of that.",
+    "actions": "Who did what.",
     "me": "Who asks, and what they may do.",
     "health": "For whoever watches the process.",
     "metrics": "For Prometheus.",

@@ -20,6 +20,7 @@ from worker.gateway.submitter import Submitter
 from worker.gateway.tallies import Tallies
 from worker.gateway.tokens import Tokens
 from worker.integrations.file import Integrations, load_integrations
+from worker.queue.ledger.actions import ActionLog
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys
 from worker.queue.ledger.queries import LedgerReader
@@ -80,7 +81,9 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
         settings=settings,
         redis=redis,
         keys=keys,
+        integrations=integrations,
         reader=LedgerReader(redis, keys),
+        actions=ActionLog(redis, keys),
         submitter=Submitter(redis, keys),
         access=Access(tokens, is_open=is_loopback(settings.gateway_host)),
         rates=RequestRates(redis, keys, settings.gateway_requests_per_second),

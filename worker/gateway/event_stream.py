@@ -26,7 +26,7 @@ from worker.queue.intake.pace import ReadPace
 from worker.queue.ledger.connection import BLOCK_MILLISECONDS, RETRYABLE_REDIS_ERRORS, end_all
 from worker.queue.ledger.keys import EVENT_FIELD
 from worker.queue.ledger.outage import Outage
-from worker.queue.ledger.streams import entries_after, entries_between, newest_entry
+from worker.queue.ledger.streams import entries_after, entries_between, is_entry_id, newest_entry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable
@@ -47,7 +47,6 @@ HEARTBEAT_SECONDS: Final = 15.0
 MOST_EVENTS: Final = 1_000
 MOST_BYTES: Final = 4 * 1_048_576
 
-_ENTRY_ID: Final = re.compile(r"(\d{1,20})-(\d{1,20})", re.ASCII)
 _LINE_END: Final = re.compile(rb"[\r\n]")
 _PAGE: Final = 500
 _PAGE_BYTES: Final = 1_048_576
@@ -404,8 +403,7 @@ def check_entry_id(text: str) -> None:
     Raises:
         LastEventIdError: it does not.
     """
-    found = _ENTRY_ID.fullmatch(text)
-    if found is None or max(map(int, found.groups())) >= 2**64:
+    if not is_entry_id(text):
         raise LastEventIdError
 
 

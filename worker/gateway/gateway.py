@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from fastapi import Depends, Request
 
@@ -11,11 +11,13 @@ from worker.gateway.bodies import BodyRoom
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from redis.asyncio import Redis
 
+    from worker.acts import Act
     from worker.backfill.store import BackfillStore
-    from worker.gateway.access import Access
+    from worker.gateway.access import Access, Caller
     from worker.gateway.event_stream import EventStream
     from worker.gateway.limits import Backlog, RequestRates
     from worker.gateway.metrics import GatewaySampler
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from worker.gateway.submitter import Submitter
     from worker.gateway.tallies import Tallies
     from worker.gateway_settings import GatewaySettings
+    from worker.integrations.file import Integrations
+    from worker.queue.ledger.actions import ActionLog, Entry
     from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.queries import LedgerReader
     from worker.webhooks.receiving import WebhookReceiver
@@ -37,7 +41,9 @@ class Gateway:
     settings: GatewaySettings
     redis: Redis
     keys: Keys
+    integrations: Integrations
     reader: LedgerReader
+    actions: ActionLog
     submitter: Submitter
     access: Access
     rates: RequestRates
@@ -52,6 +58,21 @@ class Gateway:
     services: Services
     close: Callable[[], Awaitable[None]]
     body_room: BodyRoom = field(default_factory=BodyRoom)
+
+    def recorded(
+        self,
+        caller: Caller,
+        act: Act,
+        subject: str | None = None,
+        *,
+        dry_run: bool = False,
+        **details: Any,
+    ) -> AbstractAsyncContextManager[Entry]:
+        """Records an act of a caller once it is over, if its entry is told that it is done.
+
+        Every route that a token needs the scope `operate` for acts in this.
+        """
+        return self.actions.recorded(caller.name, act, subject, dry_run=dry_run, **details)
 
 
 async def gateway_of(request: Request) -> Gateway:

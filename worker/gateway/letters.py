@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from worker.gateway.access import Caller
     from worker.gateway.gateway import Gateway
+    from worker.queue.ledger.actions import Entry
     from worker.queue.ledger.dead_letters import DeadLetter
     from worker.queue.ledger.queries import CommandStatus
     from worker.queue.ledger.replay import Edit, Refusal
@@ -152,11 +153,18 @@ async def replay_letter(
 
 
 async def replay_all(
-    gateway: Gateway, caller: Caller, choice: LetterChoice, edit: Edit, *, dry_run: bool
+    gateway: Gateway,
+    caller: Caller,
+    choice: LetterChoice,
+    edit: Edit,
+    entry: Entry,
+    *,
+    dry_run: bool,
 ) -> BulkAnswer:
     """Sends the commands of letters of a choice again, or tells what that would come to.
 
-    What may have been done is left out, unless the choice names it.
+    What may have been done is left out, unless the choice names it. What is sent, the entry is
+    told.
     """
     letters = DeadLetters(gateway.redis, gateway.keys)
     outcomes: Counter[str] = Counter()
@@ -185,6 +193,10 @@ async def replay_all(
         else:
             sent = isinstance(outcome, Replay)
             outcomes[REPLAYED if sent else _code_of(outcome)] += 1
+            if sent:
+                # Should what follows be broken off, it is known how far this came.
+                entry.done(matched=matched, outcomes=outcomes)
+    entry.done(matched=matched, outcomes=+outcomes, more=more)
     return BulkAnswer(
         dry_run=dry_run,
         matched=matched,

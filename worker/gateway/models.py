@@ -136,6 +136,10 @@ class BulkBody(BaseModel):
     )
     dry_run: bool = Field(True, description="Only counts and names them; say false to act.")
 
+    def filter(self) -> dict[str, Any]:
+        """Returns what it says of which are meant."""
+        return self.model_dump(exclude={"dry_run"}, exclude_defaults=True)
+
     @property
     def is_unfiltered(self) -> bool:
         """Whether it says nothing of which are meant."""

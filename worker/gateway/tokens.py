@@ -166,8 +166,8 @@ class Tokens:
         record = await self._record(token_id)
         return record is not None and record.token.is_valid(int(self._now() * 1000))
 
-    async def revoke(self, id_or_name: str) -> bool:
-        """Revokes a token; returns whether there is one, revoked now or before.
+    async def revoke(self, id_or_name: str) -> Token | None:
+        """Revokes a token; returns it, revoked now or before, and None where there is none.
 
         Args:
             id_or_name: a name, an id, or what a secret begins with, up to all of it.
@@ -177,10 +177,10 @@ class Tokens:
         """
         record = await self._named(id_or_name)
         if record is None:
-            return False
+            return None
         await self._write(replace(record, token=replace(record.token, revoked=True)))
         self._found.pop(record.token.id, None)
-        return True
+        return record.token
 
     async def list(self) -> list[Token]:
         """Returns all tokens, oldest first; those that have ended, too."""

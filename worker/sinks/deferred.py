@@ -23,10 +23,11 @@ from worker.integrations.follower_store import order_of
 from worker.integrations.keys import follower_key
 from worker.queue.ledger.keys import EVENT_FIELD
 from worker.queue.ledger.lua import load_script
+from worker.queue.ledger.streams import before_entry, newest_entries
 from worker.sinks.keys import follower_name, retries_key, sink_key, unsent_key, waiting_key
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Mapping
 
     from redis.asyncio import Redis
 
@@ -71,6 +72,21 @@ class CommandQueue:
     since_ms: int = 0
     due: float = 0.0
     running: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnsentEvent:
+    """An event that could not be sent.
+
+    Attributes:
+        id: names it; the ms since the epoch at which its tries ended, a dash and a number.
+        event: what tells which one it is.
+        error: of the last try.
+    """
+
+    id: str
+    event: Event
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +240,22 @@ class SinkStore:
         if text is None or event is None:
             return waiting
         return DeferredEvent(waiting.entry_id, event, text)
+
+    async def unsent(self, before: str | None = None) -> AsyncIterator[UnsentEvent]:
+        """Yields the events whose tries have ended, newest first.
+
+        Args:
+            before: only those that came before the one of this id.
+        """
+        last = "+" if before is None else before_entry(before)
+        async for page in newest_entries(self._redis, self._unsent, last=last, count=_PAGE):
+            for entry_id, fields in page:
+                event = event_of(
+                    fields.get(b"entry", b""), {EVENT_FIELD: fields.get(b"event", b"")}
+                )
+                if event is not None:
+                    error = fields.get(b"error", b"").decode(errors="replace")
+                    yield UnsentEvent(entry_id.decode(), _without_text(event).event, error)
 
     async def recover(self, since_ms: int) -> int:
         """Has events wait again that could not be sent; returns how many.

@@ -42,6 +42,8 @@ _PAGE: Final = 200
 _HEAD: Final = (b"source", b"id", b"type", b"received_at", b"outcome", b"windows")
 _WITHOUT_BODY: Final = {b"headers": b"{}", b"body": b""}
 _END: Final = b"window:"
+# Of a time in ms: more are none that Redis' sorted sets can hold exactly.
+_DIGITS: Final = 15
 
 
 class RuleResult(StrEnum):
@@ -172,6 +174,14 @@ class Effects:
     dead_letters: Sequence[bytes] = ()
     window_items: Sequence[WindowItem] = ()
 
+    def counts(self) -> dict[str, int]:
+        """Returns how many of each kind there are."""
+        return {
+            "commands": len(self.commands),
+            "windows": len(self.window_items),
+            "dead_letters": len(self.dead_letters),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class WindowEnd:
@@ -214,6 +224,41 @@ class RecordedDelivery:
             command_id for each in self.window_ends.values() for command_id in each.command_ids
         ]
         return list(dict.fromkeys([*made, *later]))
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a delivery stands among all, by which a list goes on.
+
+    Attributes:
+        recorded_at_ms: ms since the epoch, by Redis' clock.
+        name: of the delivery.
+    """
+
+    recorded_at_ms: int
+    name: str
+
+    def __str__(self) -> str:
+        """As it is handed to whoever lists."""
+        return f"{self.recorded_at_ms}/{self.name}"
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Returns a position that was handed out.
+
+        Raises:
+            ValueError: it was not.
+        """
+        at, slash, name = text.partition("/")
+        if not slash or not name or not (at.isascii() and at.isdigit() and len(at) <= _DIGITS):
+            raise ValueError("no position of a delivery")
+        return cls(int(at), name)
+
+    def is_behind(self, other: Position) -> bool:
+        """Whether it comes later in a list, newest first; Redis orders equal times by name."""
+        if self.recorded_at_ms != other.recorded_at_ms:
+            return self.recorded_at_ms < other.recorded_at_ms
+        return self.name.encode() < other.name.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,21 +346,36 @@ class Deliveries:
             return [found]
         return [
             delivery
-            async for names in self._names()
-            for name in names
-            if name.partition("/")[2] == wanted and (delivery := await self.get(name))
+            async for page in self._positions()
+            for each in page
+            if each.name.partition("/")[2] == wanted and (delivery := await self.get(each.name))
         ]
 
-    async def newest(self, source: str | None = None) -> AsyncIterator[RecordedDelivery]:
+    async def newest(
+        self,
+        source: str | None = None,
+        outcome: RuleResult | None = None,
+        after: Position | None = None,
+    ) -> AsyncIterator[tuple[Position, RecordedDelivery]]:
         """Yields what is kept, newest first, without headers and bodies.
 
         Args:
             source: only the deliveries of this one.
+            outcome: only those of which a rule made this.
+            after: only those behind this one.
         """
-        async for names in self._names():
-            wanted = [name for name in names if source is None or name.partition("/")[0] == source]
-            for found in await self._heads(wanted):
-                yield found
+        async for page in self._positions(after):
+            wanted = {
+                each.name: each
+                for each in page
+                if source is None or each.name.partition("/")[0] == source
+            }
+            for found in await self._heads(list(wanted)):
+                # Others may have written a hash that says it is another one.
+                position = wanted.get(found.delivery.name)
+                said = summary(found.outcomes).split(", ")
+                if position is not None and (outcome is None or outcome in said):
+                    yield position, found
 
     async def _heads(self, names: Sequence[str]) -> list[RecordedDelivery]:
         """Returns deliveries without headers and bodies, which may have 25 MB each."""
@@ -344,9 +404,9 @@ class Deliveries:
             for (_, fields), values in zip(wanted, await pipe.execute(), strict=True)
         ]
 
-    async def _names(self) -> AsyncIterator[list[str]]:
-        """Yields the names of what is kept, newest first, in pages."""
-        last: str | float = "+inf"
+    async def _positions(self, after: Position | None = None) -> AsyncIterator[list[Position]]:
+        """Yields where what is kept stands, newest first, in pages."""
+        last: str | float = "+inf" if after is None else after.recorded_at_ms
         skip = 0
         while True:
             page = cast(
@@ -362,7 +422,8 @@ class Deliveries:
                     num=_PAGE,
                 ),
             )
-            yield [name.decode(errors="replace") for name, _ in page]
+            found = [Position(int(at), name.decode(errors="replace")) for name, at in page]
+            yield [each for each in found if after is None or each.is_behind(after)]
             if len(page) < _PAGE:
                 return
             lowest = page[-1][1]

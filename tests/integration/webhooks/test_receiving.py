@@ -246,7 +246,7 @@ async def test_deliveries_are_listed_newest_first_without_those_that_expired(
     await redis.delete(delivery_key(keys, "encord/uid-3"))
     deliveries = Deliveries(redis, keys, retention_seconds=600)
 
-    found = [each async for each in deliveries.newest()]
+    found = [each async for _, each in deliveries.newest()]
 
     assert {each.delivery.id for each in found} == {"uid-0", "uid-1", "uid-2", "uid-4"}
     times = [each.delivery.received_at_ms for each in found]
@@ -267,13 +267,13 @@ async def test_a_list_of_deliveries_reads_no_bodies(
         await receiver.receive("encord", post.headers, post.body)
     closer = WindowCloser(redis, keys, integrations.sources)
     async with asyncio.timeout(60):
-        while not all([each.window_ends async for each in deliveries.newest()]):
+        while not all([each.window_ends async for _, each in deliveries.newest()]):
             await closer.close_due()
             await asyncio.sleep(0.1)
     before = (await redis.info("stats"))["total_net_output_bytes"]
-    found = [each async for each in deliveries.newest("encord")]
+    found = [each async for _, each in deliveries.newest("encord")]
     assert (await redis.info("stats"))["total_net_output_bytes"] - before < 200_000
     assert len(found) == 20
     assert not any(each.delivery.body or each.delivery.headers for each in found)
     assert all(each.window_ends and each.command_ids for each in found)
-    assert [each async for each in deliveries.newest("other")] == []
+    assert [each async for _, each in deliveries.newest("other")] == []

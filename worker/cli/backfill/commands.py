@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from schemas.enums import SourceFormat
+from worker.acts import Act
 from worker.backfill.finalization import FAILURES
 from worker.backfill.output import Output
 from worker.backfill.plan import Plan, SourcePlan
-from worker.backfill.status import BackfillStatus, Origin
-from worker.backfill.transitions import cancel_backfill, pause, resume
+from worker.backfill.status import BackfillState, BackfillStatus, Origin
+from worker.backfill.transitions import begin_cancel, cancel_backfill, pause, resume
 from worker.cli.arguments import json_option
 from worker.cli.backfill.lead import (
     begin_backfill,
@@ -32,11 +33,12 @@ from worker.cli.output import Column, Row, print_json, print_table, safe_text
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from redis.asyncio import Redis
 
     from worker.backfill.store import BackfillStore
+    from worker.queue.ledger.actions import Entry
 
 _COLUMNS: Final = (
     Column("id", shorten=True),
@@ -141,7 +143,14 @@ def _unknown(backfill_id: str) -> click.ClickException:
 @ledger_command
 def pause_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) -> None:
     """Start no further items until the backfill is resumed; running ones finish."""
-    _change(ledger, lambda store: pause(store, backfill_id), backfill_id, as_json=as_json)
+
+    async def act(store: BackfillStore, entry: Entry) -> BackfillStatus | None:
+        status = await pause(store, backfill_id)
+        if status is not None and status.state is BackfillState.PAUSED:
+            entry.done()
+        return status
+
+    show_status(_change(ledger, Act.BACKFILL_PAUSE, act, backfill_id), as_json=as_json)
 
 
 @backfill.command("resume")
@@ -155,9 +164,14 @@ def resume_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) ->
     the queue is led by a worker, unless its command has failed. Of one that has ended, the pictures
     are drawn and the last files written that are missing.
     """
-    status = _change(
-        ledger, lambda store: resume(store, backfill_id), backfill_id, as_json=as_json, quiet=True
-    )
+
+    async def act(store: BackfillStore, entry: Entry) -> BackfillStatus | None:
+        status = await resume(store, backfill_id)
+        if status is not None and status.state is BackfillState.RUNNING:
+            entry.done()
+        return status
+
+    status = _change(ledger, Act.BACKFILL_RESUME, act, backfill_id)
     if status.origin is Origin.CONSOLE and not status.state.ended:
         lead_backfill(ledger, backfill_id, as_json=as_json)
     elif status.unwritten:
@@ -174,26 +188,36 @@ def resume_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) ->
 @ledger_command
 def cancel_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) -> None:
     """Cancel a backfill: waiting items never run; the results so far are written."""
-    _change(ledger, lambda store: cancel_backfill(store, backfill_id), backfill_id, as_json=as_json)
+
+    async def act(store: BackfillStore, entry: Entry) -> BackfillStatus | None:
+        before = await begin_cancel(store, backfill_id)
+        if before is not None:
+            entry.done(state_before=before)
+        return await store.look(backfill_id)
+
+    _change(ledger, Act.BACKFILL_CANCEL, act, backfill_id)
+    # What it has is written by whoever leads it, or here, which may take a while.
+    status = ledger.run(lambda redis: cancel_backfill(store_of(ledger, redis), backfill_id))
+    if status is None:
+        raise _unknown(backfill_id)
+    show_status(status, as_json=as_json)
 
 
 def _change(
     ledger: LedgerContext,
-    act: Callable[[BackfillStore], Any],
+    act: Act,
+    change: Callable[[BackfillStore, Entry], Awaitable[BackfillStatus | None]],
     backfill_id: str,
-    *,
-    as_json: bool,
-    quiet: bool = False,
 ) -> BackfillStatus:
+    """Changes a backfill by an act that is recorded; returns how it stands then."""
+
     async def changed(redis: Redis) -> BackfillStatus | None:
-        found: BackfillStatus | None = await act(store_of(ledger, redis))
-        return found
+        async with ledger.recorded(redis, act, backfill_id) as entry:
+            return await change(store_of(ledger, redis), entry)
 
     status = ledger.run(changed)
     if status is None:
         raise _unknown(backfill_id)
-    if not quiet:
-        show_status(status, as_json=as_json)
     return status
 
 
@@ -241,7 +265,11 @@ def _retried(ledger: LedgerContext, status: BackfillStatus) -> BackfillStatus:
     async def begin(redis: Redis) -> BackfillStatus | None:
         store = store_of(ledger, redis)
         plan = retry_plan(status)
-        if await begin_backfill(store, retry_id, plan) != plan:
+        async with ledger.recorded(redis, Act.BACKFILL_RETRY_FAILED, status.id) as entry:
+            is_ours = await begin_backfill(store, retry_id, plan) == plan
+            if is_ours:
+                entry.done(new_id=retry_id, failed=status.failed)
+        if not is_ours:
             raise click.ClickException(
                 f"another backfill has the id {safe_text(retry_id)}; run "
                 f"{safe_text(plan.source.location)} with `trainmaster backfill run` and another id"

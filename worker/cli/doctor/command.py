@@ -9,6 +9,7 @@ import click
 from rich.text import Text
 
 from schemas.wording import counted
+from worker.acts import Act
 from worker.bootstrap import create_witness
 from worker.cli.arguments import json_option
 from worker.cli.context import LedgerContext, ledger_command
@@ -139,7 +140,10 @@ def _accept_loss(ledger: LedgerContext, settings: Settings | None) -> Finding:
     async def accept(redis: Redis) -> bool:
         witness = _witness(settings)
         recall = None if witness is None else witness.recall
-        made = await Epoch(redis, ledger.keys).accept_loss(recall)
+        async with ledger.recorded(redis, Act.LEDGER_ACCEPT_LOSS) as entry:
+            made = await Epoch(redis, ledger.keys).accept_loss(recall)
+            if made:
+                entry.done()
         if made and witness is not None:
             await witness.remember(made)
         return bool(made)

@@ -146,6 +146,7 @@ async def _check_types(redis: Redis, keys: Keys) -> list[Finding]:
         keys.bulk_commands: "stream",
         keys.events: "stream",
         keys.dead_letters: "stream",
+        keys.actions: "stream",
         keys.inbox: "list",
         keys.processing: "list",
         keys.celery_queue: "list",
@@ -179,7 +180,8 @@ async def _check_types(redis: Redis, keys: Keys) -> list[Finding]:
 async def _check_streams(redis: Redis, keys: Keys) -> list[Finding]:
     """Returns which streams accept no more entries: their last id is nearly the greatest."""
     found = []
-    for stream in (keys.commands, keys.bulk_commands, keys.events, keys.dead_letters):
+    streams = (keys.commands, keys.bulk_commands, keys.events, keys.dead_letters, keys.actions)
+    for stream in streams:
         if not await redis.exists(stream):
             continue
         info = await redis.xinfo_stream(stream)

@@ -17,12 +17,11 @@ from schemas.enums import PartFormat, PredictTask, SourceFormat
 from schemas.json_text import encode_json
 from schemas.parameters import Count, Share
 from schemas.parsing import InvalidCommandError
+from worker.acts import Act
 from worker.backfill.finalization import FAILURES
-from worker.backfill.leader import ACTIVE
 from worker.backfill.output import Output, folder_name
 from worker.backfill.status import BackfillState, BackfillStatus, Origin
-from worker.backfill.store import Transition
-from worker.backfill.transitions import pause, resume
+from worker.backfill.transitions import begin_cancel, pause, resume
 from worker.gateway.access import Caller, Operates, Reads, Submits
 from worker.gateway.bodies import JSON, NDJSON, Bounds, idempotency_key, media_type_of
 from worker.gateway.gateway import Gateway, GatewayOf
@@ -240,7 +239,8 @@ async def start_backfill(
     bounds = Bounds(settings.gateway_upload_bytes, settings.gateway_body_seconds)
     async with spooled_body(request, bounds) as spooled:
         await gateway.access.check_still(caller)
-        return await _start(gateway, caller, command, spooled, uploads)
+        answer = await _start(gateway, caller, command, spooled, uploads)
+    return json_response(answer, 202, Location=answer["location"])
 
 
 @router.get("")
@@ -279,7 +279,10 @@ async def pause_backfill(
 ) -> BackfillView:
     """Starts no further items until it is resumed; running ones finish."""
     await _begun(gateway, caller, backfill_id)
-    status = await pause(gateway.backfills, backfill_id)
+    async with gateway.recorded(caller, Act.BACKFILL_PAUSE, backfill_id) as entry:
+        status = await pause(gateway.backfills, backfill_id)
+        if status is not None and status.state is BackfillState.PAUSED:
+            entry.done()
     return await _look(gateway, caller, backfill_id) if status is None else _view(status)
 
 
@@ -293,7 +296,10 @@ async def resume_backfill(
     there, if its process has ended.
     """
     await _begun(gateway, caller, backfill_id)
-    status = await resume(gateway.backfills, backfill_id)
+    async with gateway.recorded(caller, Act.BACKFILL_RESUME, backfill_id) as entry:
+        status = await resume(gateway.backfills, backfill_id)
+        if status is not None and status.state is BackfillState.RUNNING:
+            entry.done()
     return await _look(gateway, caller, backfill_id) if status is None else _view(status)
 
 
@@ -309,13 +315,16 @@ async def stop_backfill(
     status = await gateway.backfills.look(backfill_id)
     if status is None:
         settings = gateway.settings
-        outcome = await cancel(
-            gateway.redis,
-            gateway.keys,
-            backfill_id,
-            retention_seconds=settings.id_retention_seconds,
-            reply_retention_seconds=settings.event_retention_seconds,
-        )
+        async with gateway.recorded(caller, Act.BACKFILL_CANCEL, backfill_id) as entry:
+            outcome = await cancel(
+                gateway.redis,
+                gateway.keys,
+                backfill_id,
+                retention_seconds=settings.id_retention_seconds,
+                reply_retention_seconds=settings.event_retention_seconds,
+            )
+            if outcome.is_done:
+                entry.done(state_before=outcome.state)
         if outcome.status is CancelStatus.UNKNOWN_ID:
             raise ProblemError(
                 409, "not_read_yet", "No worker has read it yet; cancel it once one has."
@@ -329,8 +338,10 @@ async def stop_backfill(
             "`trainmaster backfill cancel`.",
         )
     # Who leads it ends it: this process need not reach its results.
-    turn = Transition(ACTIVE, BackfillState.CANCELLING)
-    await gateway.backfills.transition(backfill_id, turn)
+    async with gateway.recorded(caller, Act.BACKFILL_CANCEL, backfill_id) as entry:
+        before = await begin_cancel(gateway.backfills, backfill_id)
+        if before is not None:
+            entry.done(state_before=before)
     return await _look(gateway, caller, backfill_id)
 
 
@@ -360,10 +371,16 @@ async def retry_failed_items(
     command = _retry(status)
     _prepared(caller, command, "/")
     try:
-        async with spooled_file(Output(status.plan.output), FAILURES) as spooled:
-            return await _start(gateway, caller, command, spooled, uploads)
+        async with (
+            spooled_file(Output(status.plan.output), FAILURES) as spooled,
+            gateway.recorded(caller, Act.BACKFILL_RETRY_FAILED, backfill_id) as entry,
+        ):
+            answer = await _start(gateway, caller, command, spooled, uploads)
+            if not answer["duplicate"]:
+                entry.done(new_id=command["id"], failed=status.failed)
     except (OSError, ImportError) as exc:
         raise unreadable(exc) from exc
+    return json_response(answer, 202, Location=answer["location"])
 
 
 @router.get("/{backfill_id}/results", responses={502: {"model": ProblemDetails}})
@@ -425,7 +442,7 @@ def _prepared(caller: Caller, command: dict[str, Any], source: str) -> Submissio
 
 async def _start(
     gateway: Gateway, caller: Caller, command: dict[str, Any], spooled: Spooled, uploads: str
-) -> Response:
+) -> dict[str, Any]:
     suffix = str(command["data"]["format"])
     name = upload_name(command["id"], spooled, suffix)
     submission = _prepared(caller, command, Output(uploads).path(name))
@@ -434,14 +451,13 @@ async def _start(
     if status is SubmitStatus.CONFLICT:
         raise conflict(submission.command_id)
     location = _location(submission.command_id)
-    answer = {
+    return {
         "id": submission.command_id,
         "status": 202,
         "location": location,
         "duplicate": status is SubmitStatus.KNOWN,
         "bytes": spooled.size,
     }
-    return json_response(answer, 202, Location=location)
 
 
 def _retry(status: BackfillStatus) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import APIRouter, Depends
 
+from worker.acts import Act
 from worker.gateway.access import Caller, Operates
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import documented, json_body
@@ -28,6 +29,7 @@ from worker.queue.ledger.replay import Edit
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from worker.queue.ledger.actions import Entry
     from worker.queue.ledger.queries import CommandStatus
 
 router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
@@ -62,7 +64,9 @@ async def cancel_commands(gateway: GatewayOf, caller: Operates, body: BodyOf) ->
     if body.dry_run:
         outcomes = Counter(found.values())
     else:
-        outcomes = await _cancel_all(gateway, list(found))
+        told: dict[str, Any] = {"filter": body.filter(), "matched": len(found)}
+        async with gateway.recorded(caller, Act.COMMANDS_CANCEL, **told) as entry:
+            outcomes = await _cancel_all(gateway, list(found), entry)
     return BulkAnswer(
         dry_run=body.dry_run,
         matched=len(found),
@@ -89,7 +93,10 @@ async def replay_commands(gateway: GatewayOf, caller: Operates, body: BodyOf) ->
         until=body.until,
         names=None if body.ids is None else frozenset(body.ids),
     )
-    return await replay_all(gateway, caller, choice, Edit(), dry_run=body.dry_run)
+    async with gateway.recorded(
+        caller, Act.COMMANDS_REPLAY, dry_run=body.dry_run, filter=body.filter()
+    ) as entry:
+        return await replay_all(gateway, caller, choice, Edit(), entry, dry_run=body.dry_run)
 
 
 def _check(body: BulkBody, states: Sequence[str]) -> None:
@@ -145,12 +152,15 @@ async def _of(
     return found
 
 
-async def _cancel_all(gateway: Gateway, ids: Sequence[str]) -> Counter[str]:
+async def _cancel_all(gateway: Gateway, ids: Sequence[str], entry: Entry) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     for start in range(0, len(ids), _AT_A_TIME):
         some = ids[start : start + _AT_A_TIME]
         done = await asyncio.gather(*(_cancel(gateway, command_id) for command_id in some))
         outcomes.update(done)
+        # Should what follows be broken off, it is known how far this came.
+        entry.done(outcomes=outcomes)
+    entry.done(outcomes=outcomes)
     return outcomes
 
 

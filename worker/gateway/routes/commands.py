@@ -16,6 +16,7 @@ from schemas.json_text import RawJson, encode_json
 from schemas.parsing import InvalidCommandError
 from schemas.wording import counted
 from trainmaster_client.events import ENDS
+from worker.acts import Act
 from worker.encord.creation.resolution import Resolution, ResolveStatus, resolve
 from worker.gateway.access import Caller, Operates, Reads, Submits
 from worker.gateway.bodies import (
@@ -161,13 +162,16 @@ async def cancel_command(
     What was done at the API stays: a running training goes on, because the API can't stop it.
     """
     await _check_type_of(gateway, caller, command_id)
-    outcome = await cancel(
-        gateway.redis,
-        gateway.keys,
-        command_id,
-        retention_seconds=gateway.settings.id_retention_seconds,
-        reply_retention_seconds=gateway.settings.event_retention_seconds,
-    )
+    async with gateway.recorded(caller, Act.COMMAND_CANCEL, command_id) as entry:
+        outcome = await cancel(
+            gateway.redis,
+            gateway.keys,
+            command_id,
+            retention_seconds=gateway.settings.id_retention_seconds,
+            reply_retention_seconds=gateway.settings.event_retention_seconds,
+        )
+        if outcome.is_done:
+            entry.done(state_before=outcome.state)
     if outcome.status is CancelStatus.UNKNOWN_ID:
         raise ProblemError(
             404,
@@ -203,14 +207,18 @@ async def resolve_command(
         raise ProblemError(
             422, "invalid_parameters", "Say either created, a uuid, or not_created: true."
         )
+    created = _uuid(body.created)
     await _check_type_of(gateway, caller, command_id)
-    outcome = await resolve(
-        gateway.redis,
-        gateway.keys,
-        command_id,
-        Resolution(_uuid(body.created), caller.name),
-        reply_retention_seconds=gateway.settings.event_retention_seconds,
-    )
+    async with gateway.recorded(caller, Act.COMMAND_RESOLVE, command_id) as entry:
+        outcome = await resolve(
+            gateway.redis,
+            gateway.keys,
+            command_id,
+            Resolution(created, caller.name),
+            reply_retention_seconds=gateway.settings.event_retention_seconds,
+        )
+        if outcome.status is ResolveStatus.RESOLVED:
+            entry.done(created=created)
     if outcome.status is ResolveStatus.UNKNOWN_ID:
         raise ProblemError(404, "unknown_id", "No command has this id.")
     if outcome.status is not ResolveStatus.RESOLVED:

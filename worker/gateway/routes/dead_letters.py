@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from schemas.attributes import CommandId, ExtensionName, Timestamp
+from worker.acts import Act
 from worker.gateway.access import Operates, Reads
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import documented, json_body
@@ -27,11 +28,10 @@ from worker.gateway.letters import (
 from worker.gateway.models import BulkAnswer, moment
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response, no_filter
 from worker.queue.ledger.dead_letters import DeadLetter, DeadLetters, is_letter_key
-from worker.queue.ledger.replay import PERHAPS_DONE, Edit, Refusal
+from worker.queue.ledger.replay import PERHAPS_DONE, Edit, Refusal, Replay
 
 if TYPE_CHECKING:
     from worker.gateway.access import Caller
-    from worker.queue.ledger.replay import Replay
 
 router: Final = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
 
@@ -94,6 +94,12 @@ class EditBody(BaseModel):
         None, description="Attributes of the command; null removes one."
     )
 
+    @property
+    def edited(self) -> list[str]:
+        """What it changes, by name: what a command holds is told to nobody."""
+        parts = {"data": self.data, "merge": self.merge, "attributes": self.attributes}
+        return [name for name, part in parts.items() if part is not None]
+
     def edit(self) -> Edit:
         """Returns the changes.
 
@@ -136,6 +142,11 @@ class LettersBody(BaseModel):
         False, description="Says that really all are meant where nothing else is said."
     )
     dry_run: bool = Field(True, description="Only counts and names them; say false to act.")
+
+    def filter(self) -> dict[str, Any]:
+        """Returns what it says of which are meant."""
+        of_filter = set(LettersBody.model_fields) - {"dry_run"}
+        return self.model_dump(include=of_filter, exclude_defaults=True)
 
     def choice(self) -> LetterChoice:
         """Returns which letters are meant.
@@ -248,7 +259,10 @@ async def read_dead_letter(key: KeyOf, gateway: GatewayOf, caller: Reads) -> Let
 async def delete_dead_letter(key: KeyOf, gateway: GatewayOf, caller: Operates) -> Response:
     """Deletes a dead letter for good."""
     letter = await _find(gateway, caller, key)
-    await DeadLetters(gateway.redis, gateway.keys).purge([letter.key])
+    told: dict[str, Any] = {"key": letter.key, "type": letter.type, "reason": letter.reason}
+    async with gateway.recorded(caller, Act.DEAD_LETTER_PURGE, letter.command_id, **told) as entry:
+        if await DeadLetters(gateway.redis, gateway.keys).purge([letter.key]):
+            entry.done()
     return Response(status_code=204)
 
 
@@ -274,9 +288,15 @@ async def replay_dead_letter(
     Where nobody knows whether a change happened (`outcome_unknown`), look at the API first.
     """
     letter = await _find(gateway, caller, key)
-    outcome = await replay_letter(
-        gateway, caller, letter, body.edit(), may_be_done=True, dry_run=body.dry_run
-    )
+    told: dict[str, Any] = {"key": letter.key, "type": letter.type, "edited": body.edited}
+    async with gateway.recorded(
+        caller, Act.DEAD_LETTER_REPLAY, letter.command_id, dry_run=body.dry_run, **told
+    ) as entry:
+        outcome = await replay_letter(
+            gateway, caller, letter, body.edit(), may_be_done=True, dry_run=body.dry_run
+        )
+        if isinstance(outcome, Replay):
+            entry.done(new_id=outcome.command["id"])
     if isinstance(outcome, Refusal):
         raise refused_replay(outcome)
     return replayed_response(outcome, sent=not body.dry_run)
@@ -293,7 +313,12 @@ async def replay_dead_letters(
     What would be rejected stays, and so does what may have been done (`outcome_unknown`), unless
     `reason` or `keys` name it.
     """
-    return await replay_all(gateway, caller, body.choice(), body.edit(), dry_run=body.dry_run)
+    choice, edit = body.choice(), body.edit()
+    told: dict[str, Any] = {"filter": body.filter(), "edited": body.edited}
+    async with gateway.recorded(
+        caller, Act.DEAD_LETTERS_REPLAY, dry_run=body.dry_run, **told
+    ) as entry:
+        return await replay_all(gateway, caller, choice, edit, entry, dry_run=body.dry_run)
 
 
 @router.post("/purge", openapi_extra=documented(LettersBody))
@@ -316,8 +341,12 @@ async def purge_dead_letters(
     purged = 0
     letters = DeadLetters(gateway.redis, gateway.keys)
     if not body.dry_run:
-        for start in range(0, len(keys), MAX_PAGE):
-            purged += await letters.purge(keys[start : start + MAX_PAGE])
+        told: dict[str, Any] = {"filter": body.filter(), "matched": len(keys)}
+        async with gateway.recorded(caller, Act.DEAD_LETTERS_PURGE, **told) as entry:
+            for start in range(0, len(keys), MAX_PAGE):
+                purged += await letters.purge(keys[start : start + MAX_PAGE])
+                entry.done(purged=purged)
+            entry.done(purged=purged, more=more)
     outcomes = {"purged": len(keys) if body.dry_run else purged}
     return BulkAnswer(
         dry_run=body.dry_run,

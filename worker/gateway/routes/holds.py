@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
 from schemas.enums import Priority
+from worker.acts import Act
 from worker.gateway.access import Operates, Reads
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.models import moment
@@ -83,7 +84,9 @@ async def release_holds(gateway: GatewayOf, caller: Operates) -> ReleasedHolds:
     If the API still wants a pause, its next 429 holds the workers again.
     """
     caller.check_unlimited()
-    released = await Holds(gateway.redis, gateway.keys).release()
+    async with gateway.recorded(caller, Act.HOLDS_RELEASE) as entry:
+        released = await Holds(gateway.redis, gateway.keys).release()
+        entry.done(holds=len(released.holds), commands=released.commands)
     return ReleasedHolds(released=list(map(_hold, released.holds)), commands=released.commands)
 
 
@@ -109,7 +112,9 @@ async def resume_lane(
 ) -> ResumedLane:
     """Resumes a lane; the commands that wait in it run."""
     caller.check_unlimited()
-    resumed = await Lanes(gateway.redis, gateway.keys).resume(lane)
+    async with gateway.recorded(caller, Act.LANE_RESUME, lane) as entry:
+        resumed = await Lanes(gateway.redis, gateway.keys).resume(lane)
+        entry.done(was_paused=resumed)
     return ResumedLane(lane=lane, resumed=resumed)
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from schemas.attributes import CommandId
+from worker.acts import Act
 from worker.gateway.access import Operates, Reads
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import documented, json_body
@@ -22,7 +23,7 @@ from worker.gateway.routes.dead_letters import (
     refused_replay,
     replayed_response,
 )
-from worker.queue.ledger.replay import PERHAPS_DONE, Edit, Refusal
+from worker.queue.ledger.replay import PERHAPS_DONE, Edit, Refusal, Replay
 from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
@@ -136,9 +137,15 @@ async def replay_command(
         )
     if body.id is not None:
         await _check_new(gateway, body.id)
-    outcome = await replay_letter(
-        gateway, caller, letter, edit, may_be_done=True, dry_run=body.dry_run
-    )
+    told: dict[str, Any] = {"key": letter.key, "type": letter.type, "edited": body.edited}
+    async with gateway.recorded(
+        caller, Act.COMMAND_REPLAY, command_id, dry_run=body.dry_run, **told
+    ) as entry:
+        outcome = await replay_letter(
+            gateway, caller, letter, edit, may_be_done=True, dry_run=body.dry_run
+        )
+        if isinstance(outcome, Replay):
+            entry.done(new_id=outcome.command["id"])
     if isinstance(outcome, Refusal):
         raise refused_replay(outcome)
     return replayed_response(outcome, sent=not body.dry_run)

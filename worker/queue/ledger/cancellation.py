@@ -58,6 +58,11 @@ class CancelOutcome:
     leaves: dict[str, Any] = field(default_factory=dict)
     in_doubt: bool = False
 
+    @property
+    def is_done(self) -> bool:
+        """Whether this very call has ended the command, or has begun to."""
+        return self.status in {CancelStatus.CANCELLED, CancelStatus.CANCELLING}
+
 
 @dataclass(frozen=True, slots=True)
 class _Moment:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +13,12 @@ from schemas.attributes import Timestamp
 from schemas.enums import Priority
 from schemas.json_text import encode_json
 from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream, Keys
-from worker.queue.ledger.streams import entries_between, newest_entries
+from worker.queue.ledger.streams import (
+    before_entry,
+    entries_between,
+    is_entry_id,
+    newest_entries,
+)
 
 if TYPE_CHECKING:
     import builtins
@@ -27,7 +31,6 @@ if TYPE_CHECKING:
 
 FIELD = b"dead_letter"
 _PAGE = 200
-_ENTRY_ID: Final = re.compile(r"(\d{1,20})-(\d{1,20})", re.ASCII)
 _TIMESTAMP: Final[TypeAdapter[datetime]] = TypeAdapter(Timestamp)
 
 
@@ -262,19 +265,18 @@ def _last(before: int | str | None) -> str:
     match before:
         case None:
             return "+"
-        case str() if before.strip("0-"):
-            return f"({before}"
+        case str():
+            return before_entry(before)
         case int() if before > 0:
             return str(before - 1)
         case _:
-            # Redis refuses to look before it; nothing is there.
+            # Nothing is there.
             return "0-0"
 
 
 def is_letter_key(key: str) -> bool:
-    """Tells whether a text can be a letter's key: the id of an entry, two numbers of 64 bits."""
-    parts = _ENTRY_ID.fullmatch(key)
-    return parts is not None and all(int(part) < 2**64 for part in parts.groups())
+    """Tells whether a text can be a letter's key, which is the id of an entry."""
+    return is_entry_id(key)
 
 
 def read_letter(entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter | None:

@@ -14,6 +14,7 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:followers           hash     who follows the events, and to where: see `trim_events`
     {ns}:replies:<replyto>   stream   field `event`
     {ns}:dead-letters        stream   field `dead_letter`
+    {ns}:actions             stream   who did what, see `actions`
     {ns}:command:<row id>    hash     one command, or a member of a group, see `models`
     {ns}:text:<row id>       string   its text, until it has ended
     {ns}:sent:<row id>       string   a copy of some texts, for a while after a success
@@ -154,6 +155,11 @@ class Keys:
     def dead_letters(self) -> str:
         """The stream of all dead letters."""
         return f"{self.prefix}dead-letters"
+
+    @property
+    def actions(self) -> str:
+        """The stream that tells who did what."""
+        return f"{self.prefix}actions"
 
     @property
     def due_interactive(self) -> str:

@@ -5,7 +5,8 @@ redis-py types its replies for every protocol and decoding at once; here they ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+import re
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from worker.queue.ledger.connection import stop_if_cancelled
 
@@ -15,6 +16,20 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 StreamEntry = tuple[bytes, dict[bytes, bytes]]
+
+_ENTRY_ID: Final = re.compile(r"(\d{1,20})-(\d{1,20})", re.ASCII)
+
+
+def is_entry_id(text: str) -> bool:
+    """Tells whether a text can be the id of an entry: two numbers of 64 bits."""
+    parts = _ENTRY_ID.fullmatch(text)
+    return parts is not None and all(int(part) < 2**64 for part in parts.groups())
+
+
+def before_entry(entry_id: str) -> str:
+    """Returns the end of a range of entries that ends before an entry."""
+    # Redis refuses to look before 0-0; nothing is there.
+    return f"({entry_id}" if entry_id.strip("0-") else "0-0"
 
 
 async def entries_between(

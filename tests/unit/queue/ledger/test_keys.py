@@ -47,6 +47,7 @@ SHARED = {
     KEYS.celery_processing,
     KEYS.events,
     KEYS.dead_letters,
+    KEYS.actions,
     KEYS.due_interactive,
     KEYS.due_bulk,
     KEYS.due_suspect,
