@@ -33,7 +33,7 @@ export default function Command({ app, route }) {
   if (!data) {
     return html`
       <${Head} id=${id} />
-      ${view.problem ? html`<${ProblemNote} problem=${view.problem} onRetry=${view.reload} />` : html`<${Skeleton} lines=${8} />`}
+      ${view.problem ? html`<${Unknown} problem=${view.problem} onRetry=${view.reload} />` : html`<${Skeleton} lines=${8} />`}
     `;
   }
   const sent = message.data?.message;
@@ -52,8 +52,8 @@ export default function Command({ app, route }) {
     <${ProblemNote} problem=${view.problem} onRetry=${view.reload} />
     <div class="stack">
       ${data.error && html`<${WhatToDo} error=${data.error} isOver=${isEnded} />`}
-      <div class="grid">
-        <${Card} title="How far it is"><${About} view=${data} sent=${sent} now=${now} /><//>
+      <${Card} title="How far it is"><${About} view=${data} sent=${sent} now=${now} /><//>
+      <div class="grid pairs">
         <${Card} title="What happened">
           <${Loaded} of=${events}>
             ${({ complete }) => html`<${Timeline} events=${all} isComplete=${complete} view=${data} now=${now} />`}
@@ -65,6 +65,12 @@ export default function Command({ app, route }) {
       </div>
     </div>
   `;
+}
+
+/** One that was just sent is known once a worker has read it. */
+function Unknown({ problem, onRetry }) {
+  if (problem.code !== "unknown_id") return html`<${ProblemNote} problem=${problem} onRetry=${onRetry} />`;
+  return html`<${Card} title="Not known, or not yet"><p>${problem.detail}</p><p class="muted">This page looks again by itself.</p><//>`;
 }
 
 /** Returns the events that came live: what is read is a moment behind them. */

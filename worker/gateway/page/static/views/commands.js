@@ -85,7 +85,7 @@ function tell(counted_) {
 function Follow({ app, isOn, onChange }) {
   const { state } = useLiveState(app.live);
   return html`
-    <button type="button" aria-pressed=${isOn} onClick=${() => onChange(!isOn)} disabled=${state === "off"} title="Whether the list changes as events come">
+    <button type="button" onClick=${() => onChange(!isOn)} disabled=${state === "off"} title="Whether the list changes as events come">
       ${isOn ? "❚❚ Pause" : "▶ Follow"}
     </button>
   `;

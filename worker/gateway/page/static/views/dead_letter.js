@@ -64,7 +64,7 @@ function Letter({ letter }) {
         html`<ul class="problems">${error.problems.map((each) => html`<li key=${each.path}><code>${each.path || "the whole"}</code> ${each.message}</li>`)}</ul>`}
         ${known && html`<p><strong>${known.means}</strong> ${known.act}</p><p class="muted">More: <cite>docs/${known.more}</cite></p>`}
       <//>
-      <div class="grid">
+      <div class="grid pairs">
         <${Card} title="The letter">
           <${Facts}
             of=${[
