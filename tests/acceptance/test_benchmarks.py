@@ -32,8 +32,17 @@ SECONDS = 120
 @pytest.mark.parametrize(
     ("contender", "tls"),
     [
-        *((contender, False) for contender in (OURS, *CEILINGS, *NODE_QUEUES)),
-        *((contender, True) for contender in (OURS, CEILINGS[1], NODE_QUEUES[0])),
+        (OURS, False),
+        (OURS, True),
+        (NODE_QUEUES[0], False),
+        *(
+            pytest.param(contender, False, marks=pytest.mark.long)
+            for contender in (*CEILINGS, *NODE_QUEUES[1:])
+        ),
+        *(
+            pytest.param(contender, True, marks=pytest.mark.long)
+            for contender in (CEILINGS[1], NODE_QUEUES[0])
+        ),
     ],
     ids=lambda one: "tls" if one is True else getattr(one, "name", "plain"),
 )
