@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 import structlog
 from celery import Celery, bootsteps
+from celery.apps.worker import install_worker_term_handler  # type: ignore[attr-defined]
 from celery.concurrency.thread import TaskPool
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from kombu import Exchange, Queue
@@ -144,6 +145,8 @@ def create_app(settings: Settings, process: WorkerProcess | None = None) -> Cele
 
         def start(self, parent: WorkController) -> None:
             """Starts the supervisor before the first task can come."""
+            # Anew, for what it prints by itself is no line of our log.
+            install_worker_term_handler(parent, verbose=False)
             # Ctrl-C stops a worker as SIGTERM does; Celery's own handler would end it with 1.
             signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
             this.check_pool(parent.pool_cls)  # type: ignore[attr-defined]

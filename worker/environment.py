@@ -106,9 +106,9 @@ def secret_files(settings_class: type[LedgerSettings] = Settings) -> dict[str, s
 
 def _secrets_of_files(
     settings_class: type[LedgerSettings], given: Mapping[str, Any]
-) -> dict[str, str]:
+) -> dict[str, Any]:
     fields = {name: field for field, name in environment_names(settings_class).items()}
-    found: dict[str, str] = {}
+    found: dict[str, Any] = {}
     problems: list[str] = []
     for file, name in secret_files(settings_class).items():
         path = os.environ.get(file)

@@ -26,8 +26,8 @@ from worker.sinks.destinations import Answer, DeliveryError
 
 try:
     from worker.integrations.file import load_integrations
+    from worker.processes import Processes
     from worker.sinks import operations
-    from worker.sinks.processes import Processes
     from worker.sinks.service import SinkService, check_sinks
 except ModuleNotFoundError as exc:
     if exc.name is None or exc.name.partition(".")[0] in {"worker", "schemas"}:
@@ -235,8 +235,14 @@ def run(processes: int | None) -> None:
     count = min(processes or _MOST_PROCESSES, len(names))
     if count == 1:
         serve_share(names)
-    else:
-        Processes([names[number::count] for number in range(count)], serve_share).run()
+        return
+    shares = [names[number::count] for number in range(count)]
+
+    def serve_one(number: int) -> int:
+        serve_share(shares[number])
+        return 0
+
+    raise SystemExit(Processes([", ".join(share) for share in shares], serve_one).run())
 
 
 def _sinks(ledger: LedgerContext) -> Mapping[str, SinkConfig]:

@@ -9,6 +9,7 @@ import click
 from worker.app import run_worker
 from worker.bootstrap import create_results, create_transport
 from worker.environment import load_settings
+from worker.worker_processes import run_workers
 
 
 @click.command()
@@ -18,7 +19,14 @@ from worker.environment import load_settings
     help="Answer /livez, /readyz and /metrics there.  [default: TRAINMASTER_HTTP]",
 )
 @click.option("--name", help="Name of this worker in Celery's tools; `%h` is the host.")
-def worker(name: str | None, http: str | None) -> None:
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Workers beneath this one, which starts those again that die.",
+)
+def worker(name: str | None, http: str | None, processes: int) -> None:
     """Run commands until told to stop."""
     if http is not None:
         os.environ["TRAINMASTER_HTTP"] = http
@@ -30,4 +38,6 @@ def worker(name: str | None, http: str | None) -> None:
     except KeyboardInterrupt:
         # As at any later moment.
         raise SystemExit(0) from None
-    raise SystemExit(run_worker(settings, name=name))
+    if processes == 1:
+        raise SystemExit(run_worker(settings, name=name))
+    raise SystemExit(run_workers(settings, processes, name=name))

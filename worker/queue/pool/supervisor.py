@@ -177,7 +177,11 @@ class Supervisor:
         """Ends open drains; safe in a signal handler."""
         self._stopping = True
         if self._components is not None:
-            self._loop.call_soon_threadsafe(self._components.pool.stop)
+            self._loop.call_soon_threadsafe(self._stop_pool, self._components.pool)
+
+    def _stop_pool(self, pool: WorkerPool) -> None:
+        log.info("worker.stopping", runs=pool.running)
+        pool.stop()
 
     def stop(self) -> None:
         """Hands back or finishes what runs, settles, closes, and ends the thread."""

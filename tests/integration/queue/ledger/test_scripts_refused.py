@@ -102,7 +102,8 @@ def commands_of(script: str, variant: str) -> list[str]:
 
 def _on(servers: list[Path]) -> pytest.MarkDecorator:
     # Without one the fixture fails; an empty list would skip.
-    found: list[Path | None] = [*servers] or [None]
+    found: list[Any] = [*servers[:1]] or [None]
+    found += [pytest.param(one, marks=pytest.mark.long, id=one.name) for one in servers[1:]]
     return pytest.mark.parametrize(
         "server", found, indirect=True, ids=lambda one: one and one.name, scope="module"
     )

@@ -1,0 +1,152 @@
+"""Several processes beneath one: which of them live, and how all of them end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.console import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+# Each writes its number and its pid as it begins, and once more as it ends in good order.
+PROGRAM = """
+import os, signal, sys, time
+from worker.processes import Processes
+
+folder, ends = sys.argv[1], [int(each) for each in sys.argv[2].split(",")]
+
+def write(text):
+    with open(f"{folder}/told", "a") as file:
+        file.write(text + "\\n")
+
+def serve(number):
+    stopped = []
+    def stop(*_):
+        if stopped:
+            write(f"at once {number}")
+            os._exit(0)
+        stopped.append(1)
+        write(f"asked {number}")
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    write(f"began {number} {os.getpid()}")
+    if ends[number] >= 0:
+        return ends[number]
+    while not stopped or os.path.exists(f"{folder}/busy"):
+        time.sleep(0.01)
+    write(f"ended {number}")
+    return 0
+
+def look():
+    open(f"{folder}/looked", "w").close()
+
+processes = Processes(["one", "two"], serve, fatal=frozenset({2}), on_look=look)
+sys.exit(processes.run())
+"""
+LIVES = "-1,-1"
+
+
+class Parent:
+    """The program above."""
+
+    def __init__(self, folder: Path, ends: str) -> None:
+        self.folder = folder
+        self._output: str | None = None
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(folder), ends],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # Ctrl-C goes to all of a terminal's group.
+            process_group=0,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        )
+
+    def told(self, what: str) -> list[str]:
+        path = self.folder / "told"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line.removeprefix(f"{what} ") for line in lines if line.startswith(what)]
+
+    def await_told(self, what: str, count: int) -> list[str]:
+        wait_until(lambda: len(self.told(what)) >= count, f"{count} have {what}")
+        return self.told(what)
+
+    def end(self) -> tuple[int, str]:
+        if self._output is None:
+            self._output, _ = self.process.communicate(timeout=60)
+        return self.process.returncode, self._output
+
+
+@pytest.fixture
+def lives(tmp_path: Path) -> Iterator[Parent]:
+    parent = Parent(tmp_path, LIVES)
+    parent.await_told("began", 2)
+    yield parent
+    parent.process.kill()
+    parent.end()
+
+
+def test_one_that_dies_is_started_again_and_the_other_goes_on(lives: Parent) -> None:
+    first = dict(line.split() for line in lives.told("began"))
+    os.kill(int(first["0"]), signal.SIGKILL)
+    number, pid = lives.await_told("began", 3)[2].split()
+    assert number == "0"
+    assert pid != first["0"]
+    lives.process.terminate()
+    code, out = lives.end()
+    assert code == 0
+    assert sorted(lives.told("ended")) == ["0", "1"]
+    assert "processes.died" in out
+    assert "one" in out
+    assert (lives.folder / "looked").exists()
+
+
+def test_ctrl_c_reaches_each_of_them_once(lives: Parent) -> None:
+    os.killpg(lives.process.pid, signal.SIGINT)
+    assert lives.end()[0] == 0
+    assert sorted(lives.told("ended")) == ["0", "1"]
+    assert lives.told("at once") == []
+
+
+def test_a_second_signal_is_handed_on_too(lives: Parent) -> None:
+    (lives.folder / "busy").touch()
+    lives.process.terminate()
+    lives.await_told("asked", 2)
+    lives.process.terminate()
+    assert lives.end()[0] == 0
+    assert sorted(lives.told("at once")) == ["0", "1"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for it")
+def test_they_end_in_good_order_where_their_parent_is_killed(lives: Parent) -> None:
+    lives.process.kill()
+    lives.await_told("ended", 2)
+
+
+def test_what_no_new_start_mends_ends_all_with_its_code(tmp_path: Path) -> None:
+    parent = Parent(tmp_path, "-1,2")
+    code, out = parent.end()
+    assert code == 2
+    assert "processes.refused" in out
+    assert len(parent.told("began 1")) == 1
+
+
+def test_one_that_ends_at_once_is_not_started_in_a_loop(tmp_path: Path) -> None:
+    parent = Parent(tmp_path, "-1,1")
+    parent.await_told("began 1", 2)
+    begun = time.monotonic()
+    parent.await_told("began 1", 3)
+    assert time.monotonic() - begun > 1.5, "the pause grows"
+    parent.process.terminate()
+    assert parent.end()[1].count("processes.died") >= 2
