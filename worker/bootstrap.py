@@ -48,6 +48,7 @@ from worker.monitoring.checks import (
 )
 from worker.monitoring.metrics_listener import MetricsListener
 from worker.monitoring.monitor import Monitor
+from worker.monitoring.presence import Presence, Watched
 from worker.open_files import affordable_concurrency, needed_files, raise_limit
 from worker.queue.circuit_breaker import CircuitBreaker
 from worker.queue.intake.consumer import StreamConsumer
@@ -60,6 +61,7 @@ from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
 from worker.queue.ledger.ledger import EventRetention, Ledger
 from worker.queue.ledger.rate_limits import RedisLimits
 from worker.queue.ledger.repair import Repair
+from worker.queue.ledger.workers import Workers
 from worker.queue.log_listener import LOGS, LogListener
 from worker.queue.pool.deadlines import DeadlineWatch
 from worker.queue.pool.executor import Executor
@@ -157,6 +159,7 @@ def create_components(
     Raises:
         SettingError: a setting can't be used.
     """
+    name = process_name()
     keys = Keys(settings.namespace)
     clock = Clock()
     redis = connect(settings.redis_url.get_secret_value())
@@ -170,7 +173,8 @@ def create_components(
     api_clock = ApiClock()
     transport = create_transport(settings, api_clock)
     breaker = create_breaker(settings, MlModelsApi(transport), telemetry)
-    credentials = create_credentials_watch(settings, transport, api_clock, Holds(redis, keys))
+    board = RefusalBoard(Holds(redis, keys), name)
+    credentials = create_credentials_watch(settings, transport, api_clock, board)
     limits = create_limits(settings, ledger)
     throttled = ThrottledTransport(
         transport,
@@ -192,12 +196,20 @@ def create_components(
         await readers.aclose()
         await redis.aclose()
 
-    intake = create_stream_consumer(settings, readers, ledger, notify, clock.now, monitor.intake)
+    intake = create_stream_consumer(
+        settings, readers, ledger, notify, clock.now, monitor.intake, name=name
+    )
     pool = create_worker_pool(settings, ledger, executor, lambda: intake.behind)
     intake.claim_for(pool)
     epoch = Epoch(redis, keys)
     monitor.watch_ledger(redis, keys)
     monitor.watch_pool(pool, settings.concurrency)
+    presence = Presence(
+        Workers(redis, keys),
+        name,
+        Watched(pool, settings.concurrency, breaker, monitor),
+        clock.now,
+    )
     readiness = ReadinessWatch(
         redis_check(redis, keys),
         {
@@ -224,13 +236,17 @@ def create_components(
             ledger,
             Repair(redis, keys, lease_seconds=settings.lease_seconds),
             groups=dependencies.groups,
-            holder=process_name(),
+            holder=name,
             every_seconds=settings.repair_seconds,
             now=clock.now,
         ),
         witness=create_witness(settings, threads),
         close=close,
-        watches={"monitor": lambda: monitor.watch(readiness)} if monitor.is_asked else {},
+        watches={
+            "beat": monitor.beat,
+            "presence": presence.keep,
+            **({"monitor": lambda: monitor.watch(readiness)} if monitor.is_asked else {}),
+        },
     )
 
 
@@ -331,19 +347,21 @@ def create_executor(
     )
 
 
-def create_stream_consumer(
+def create_stream_consumer(  # noqa: PLR0913 - what the process gives it
     settings: Settings,
     readers: Redis,
     ledger: Ledger,
     notify: Callable[[int], None],
     now: Callable[[], float],
     heartbeat: Heartbeat,
+    *,
+    name: str,
 ) -> StreamConsumer:
-    """Returns the intake, as a consumer that no other process is."""
+    """Returns the intake, as the consumer of a name that no other process has."""
     return StreamConsumer(
         readers,
         ledger,
-        consumer=process_name(),
+        consumer=name,
         batch=settings.intake_batch,
         batch_bytes=settings.intake_batch_bytes,
         consumer_idle_seconds=settings.consumer_idle_seconds,
@@ -437,7 +455,7 @@ def create_breaker(
 
 
 def create_credentials_watch(
-    settings: Settings, transport: Transport, clock: ApiClock, holds: Holds
+    settings: Settings, transport: Transport, clock: ApiClock, board: RefusalBoard
 ) -> CredentialsWatch:
     """Returns what asks whether the API takes our credentials; the key is read anew each time."""
     api = MlModelsApi(transport)
@@ -461,7 +479,7 @@ def create_credentials_watch(
 
     return CredentialsWatch(
         ask,
-        RefusalBoard(holds, process_name()),
+        board,
         minimum_seconds=settings.breaker_min_seconds,
         maximum_seconds=settings.breaker_max_seconds,
     )

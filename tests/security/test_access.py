@@ -337,6 +337,7 @@ def test_a_gateway_has_the_rights_that_it_needs(guarded: Guarded) -> None:
                 "/v1/dead-letters",
                 "/v1/holds",
                 "/v1/lanes",
+                "/v1/workers",
                 "/v1/backfills",
                 "/v1/sinks",
                 "/v1/sinks/nowhere/unsent",
@@ -347,6 +348,7 @@ def test_a_gateway_has_the_rights_that_it_needs(guarded: Guarded) -> None:
             )
         ]
         door = http.get("/v1/deliveries?source=door").json()["items"][0]["id"]
+        (worker,) = looked[3].json()["items"]
         acts = [
             http.post("/v1/commands/cancel", json={"type": "list_models", "dry_run": False}),
             http.post("/v1/commands/replay", json={"all": True}),
@@ -361,6 +363,7 @@ def test_a_gateway_has_the_rights_that_it_needs(guarded: Guarded) -> None:
     assert {each.status_code for each in (*looked, *acts)} == {200}
     # Each act but the dry run and what only looks; and the cancellation of one command.
     assert len(recorded) == len(acts) - 2 + 1
+    assert worker["pid"] == guarded.worker.pid
     told = [taken.status_code, state.status_code, cancelled.status_code, ready.status_code]
     assert told == [200, 200, 200, 200], [taken.text, state.text, cancelled.text, ready.text]
     wait_until(

@@ -35,6 +35,7 @@ from worker.gateway.routes import (
     sinks,
     trainings,
     webhooks,
+    workers,
 )
 from worker.gateway.submit_endpoint import PATH, SubmitEndpoint
 
@@ -56,6 +57,7 @@ ROUTES: Final = (
     trainings,
     backfills,
     dead_letters,
+    workers,
     holds,
     webhooks,
     deliveries,
@@ -73,6 +75,7 @@ TAGS: Final = {
     "trainings": "How each goes, and what it came to.",
     "backfills": "Predictions on all items of a manifest, and their results.",
     "dead letters": "What failed or was rejected: seen, sent again, deleted.",
+    "workers": "The processes that run commands, as they tell of themselves.",
     "holds": "What keeps workers from claiming.",
     "lanes": "The two queues; one in which nearly everything fails is paused.",
     "webhooks": "Deliveries of other systems, which rules make commands of.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, disable_created_metrics
@@ -36,6 +35,7 @@ class Monitor:
     Attributes:
         loop, intake, celery: the signs of life of its three loops.
         counts: whether anybody may ask for metrics.
+        is_stopping: whether the process was told to stop.
 
     Args:
         address: host and port for probes and Prometheus; None without.
@@ -54,6 +54,8 @@ class Monitor:
         self._collector = LedgerCollector()
         registry.register(self._collector)
         self._readiness = Readiness()
+        self._lag_seconds = 0.0
+        self.is_stopping = False
         self._server = None
         if address is not None or file is not None:
             self._server = MonitoringServer(
@@ -93,14 +95,26 @@ class Monitor:
         self.metrics.slots_used.set_function(lambda: pool.running)
         self.metrics.unsettled.set_function(lambda: pool.unsettled)
 
+    async def beat(self) -> None:
+        """Beats for the loop it is run on until it is cancelled."""
+        await beat(self.loop, self._observe_lag)
+
     async def watch(self, readiness: ReadinessWatch) -> None:
-        """Beats for the loop it is run on, and looks at what the process needs, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(beat(self.loop, self.metrics.loop_lag_seconds.observe))
-            group.create_task(readiness.watch(self._readiness.set))
+        """Looks at what the process needs, until it is cancelled."""
+        await readiness.watch(self._readiness.set)
+
+    def take_lag_seconds(self) -> float:
+        """Returns the most by which the loop was late since this was asked before."""
+        found, self._lag_seconds = self._lag_seconds, 0.0
+        return found
+
+    def _observe_lag(self, seconds: float) -> None:
+        self.metrics.loop_lag_seconds.observe(seconds)
+        self._lag_seconds = max(self._lag_seconds, seconds)
 
     def stopping(self) -> None:
         """Is ready no more; its loops end one after the other, and only the last is missed."""
+        self.is_stopping = True
         self._readiness.stop()
         for each in (self.intake, self.celery):
             each.retire()

@@ -31,6 +31,7 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:trial               string   what `doctor` writes to see whether writes are taken
     {ns}:repair              string   who compares rows with due sets, or did a while ago
     {ns}:epoch               string   who this ledger is; gone when someone flushed Redis
+    {ns}:workers             hash     what each worker process tells of itself, see `workers`
     {ns}:lock:<name>         string   the id that owns something that one command may own
     {ns}:group:<id>          hash     state and counters of a group, see `worker.queue.groups`
     {ns}:group-open:<id>     set      row ids of its members that have rows
@@ -215,6 +216,11 @@ class Keys:
     def epoch(self) -> str:
         """Who this ledger is."""
         return f"{self.prefix}epoch"
+
+    @property
+    def workers(self) -> str:
+        """What each worker process tells of itself."""
+        return f"{self.prefix}workers"
 
     def group(self, group_id: str) -> str:
         """State and counters of a group."""

@@ -56,6 +56,7 @@ SHARED = {
     KEYS.rate,
     KEYS.inflight,
     KEYS.epoch,
+    KEYS.workers,
     backfills_key(KEYS),
     *map(KEYS.paused, Priority),
 }
