@@ -68,11 +68,17 @@ class LedgerSampler:
     async def sample(self) -> Sample:
         """Returns the values; of an absent Redis only that it is."""
         try:
-            return await self._sample()
+            return await self.read()
         except RETRYABLE_REDIS_ERRORS:
             return {"redis_up": {(): 0.0}}
 
-    async def _sample(self) -> Sample:
+    async def read(self) -> Sample:
+        """Returns the values.
+
+        Raises:
+            RedisError: Redis is away.
+            OSError: likewise.
+        """
         counts = await self._reader.counts()
         paused = {each.lane for each in await self._lanes.paused()}
         hold_ms = int(await self._redis.pttl(self._keys.hold))

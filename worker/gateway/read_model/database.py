@@ -20,6 +20,8 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
+from worker.gateway.read_model.minutes import MINUTE_TABLES
+from worker.gateway.read_model.state_counts import STATE_COUNTS_TABLE
 from worker.gateway.read_model.text_index import make_text_index
 from worker.redis_address import RedisAddress
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from worker.gateway_settings import GatewaySettings
 
 # Another number makes every model anew: raise it with every change of tables or of their meaning.
-VERSION: Final = 2
+VERSION: Final = 3
 
 COLUMNS: Final = (
     "seq, id, type, state, correlation_id, attempts, accepted_at_ms, changed_at_ms, error_code, "
@@ -38,7 +40,7 @@ COLUMNS: Final = (
 
 # `seq` rises with the entry of a command's first event, and stands at the end of each index: so
 # each gives its rows newest first, and a page goes on where the last one ended.
-_TABLES: Final = """
+_COMMANDS: Final = """
 CREATE TABLE commands (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL,
@@ -53,7 +55,8 @@ CREATE TABLE commands (
     entry_id TEXT NOT NULL,
     first_ms INTEGER NOT NULL,
     first_number INTEGER NOT NULL,
-    origin TEXT NOT NULL
+    origin TEXT NOT NULL,
+    later TEXT NOT NULL
 );
 CREATE UNIQUE INDEX by_id ON commands (id);
 CREATE INDEX by_state ON commands (state);
@@ -68,6 +71,7 @@ CREATE TABLE progress (
     added INTEGER NOT NULL
 );
 """
+_TABLES: Final = f"{_COMMANDS}{STATE_COUNTS_TABLE}{MINUTE_TABLES}"
 
 # What says that the file itself is at fault, and not the disk or who else uses it.
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})

@@ -14,6 +14,7 @@ import structlog
 from redis.exceptions import NoPermissionError, ResponseError
 
 from worker.errors import BusyThreadsError
+from worker.gateway.read_model.counting import count
 from worker.gateway.read_model.database import (
     WriterLock,
     current_file,
@@ -21,8 +22,10 @@ from worker.gateway.read_model.database import (
     is_damage,
     open_reader,
 )
+from worker.gateway.read_model.minutes import read_minutes
 from worker.gateway.read_model.queries import find, find_types
-from worker.gateway.read_model.rows import entry_numbers
+from worker.gateway.read_model.state_counts import count_states
+from worker.gateway.read_model.timeline import entry_numbers, read_timeline
 from worker.gateway.read_model.writing import FIRST, Progress, Writer, read_progress
 from worker.queue.intake.pace import ReadPace
 from worker.queue.ledger.connection import (
@@ -40,7 +43,10 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from worker.gateway.read_model.counting import Count
+    from worker.gateway.read_model.minutes import Minute
     from worker.gateway.read_model.queries import CommandFilter, Page
+    from worker.gateway.read_model.timeline import Timeline
     from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.streams import StreamEntry
 
@@ -79,6 +85,19 @@ class Lag:
 
     events: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What there is, and what happened lately.
+
+    Attributes:
+        states: how many commands are in each state; in those that are not named, none.
+        minutes: oldest first.
+    """
+
+    states: dict[str, int]
+    minutes: list[Minute]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +173,34 @@ class ReadModel:
         """Returns a page of the commands of some types, newest first; raises as `query` does."""
         return await self._read(
             lambda connection: find_types(connection, types, state, cursor, limit)
+        )
+
+    async def count(self, wanted: CommandFilter) -> Count:
+        """Returns how many commands are wanted.
+
+        Raises:
+            ModelUnavailableError: there is no model yet, or its disk is in trouble.
+        """
+        return await self._read(lambda connection: count(connection, wanted))
+
+    async def timeline(self, command_id: str) -> Timeline | None:
+        """Returns where the events of a command stand; None where the model does not know it.
+
+        Raises:
+            ModelUnavailableError: there is no model yet, or its disk is in trouble.
+        """
+        return await self._read(lambda connection: read_timeline(connection, command_id))
+
+    async def pulse(self, now_ms: int, minutes: int) -> Pulse:
+        """Returns what there is, and what happened in so many minutes up to now.
+
+        Raises:
+            ModelUnavailableError: there is no model yet, or its disk is in trouble.
+        """
+        return await self._read(
+            lambda connection: Pulse(
+                count_states(connection), read_minutes(connection, now_ms, minutes)
+            )
         )
 
     async def lag(self) -> Lag:

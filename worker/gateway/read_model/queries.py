@@ -31,7 +31,7 @@ MOST_ROWS: Final = 1_000
 # What one page may cost. A page that is short for it says where to go on.
 _SECONDS: Final = 0.025
 _FIRST_LOOK: Final = 500
-_LONGEST_LOOK: Final = 4_000
+LONGEST_LOOK: Final = 4_000
 # So many rows are found by an index that is in another order, and sorted; of more, the newest ones
 # that fit are soon met in the order of the file.
 _MOST_SORTED: Final = 5_000
@@ -89,7 +89,7 @@ class Page:
 
 
 @dataclass(slots=True)
-class _Condition:
+class Condition:
     """A part of WHERE with its values."""
 
     parts: list[str] = field(default_factory=list)
@@ -99,21 +99,21 @@ class _Condition:
         self.parts.append(part)
         self.values += values
 
-    def stated(self) -> _Condition:
+    def stated(self) -> Condition:
         """Returns what is left to ask where a table has asked for all of it."""
-        return _Condition(["1"], self.values)
+        return Condition(["1"], self.values)
 
     def __str__(self) -> str:
         return " AND ".join(self.parts) or "1"
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class Source:
     """What gives rows newest first: a table with its index, and what that index takes."""
 
     table: str
     key: str
-    taken: _Condition
+    taken: Condition
 
 
 def find(
@@ -127,16 +127,16 @@ def find(
     """
     limit = max(1, min(limit, MOST_ROWS))
     at = None if cursor is None else _entry_of(cursor)
-    if not _may_stand(wanted):
+    if not may_stand(wanted):
         return Page([], None)
     connection.execute("BEGIN")
     try:
-        before = _beyond_newest(connection) if at is None else _seq_of(connection, at)
+        before = beyond_newest(connection) if at is None else _seq_of(connection, at)
         if wanted.until_ms is not None:
             # What was first heard of later has changed later, too.
             until = (_fitting(wanted.until_ms) + _SKEW_MILLISECONDS, 0)
             before = min(before, _seq_of(connection, until))
-        return _look(connection, _plan(connection, wanted), _residual(wanted), before, limit)
+        return _look(connection, plan(connection, wanted), residual(wanted), before, limit)
     finally:
         connection.execute("ROLLBACK")
 
@@ -172,7 +172,7 @@ def find_types(
     of_each = " UNION ALL ".join([newest] * len(types))
     connection.execute("BEGIN")
     try:
-        before = _beyond_newest(connection) if at is None else _seq_of(connection, at)
+        before = beyond_newest(connection) if at is None else _seq_of(connection, at)
         values: list[Any] = []
         for each in types:
             values += [each, *([] if state is None else [state]), before, limit + 1]
@@ -188,26 +188,21 @@ def find_types(
 
 
 def _look(
-    connection: sqlite3.Connection, source: _Source, rest: _Condition, before: int, limit: int
+    connection: sqlite3.Connection, source: Source, rest: Condition, before: int, limit: int
 ) -> Page:
     """Looks at ever more rows until the page is full, all was seen or the time is used up."""
     give_up_at = time.monotonic() + _SECONDS
     found: list[KeptRow] = []
     look = max(_FIRST_LOOK, limit + 1)
     while True:
-        begin, seen = connection.execute(
-            f"SELECT min(k), count(*) FROM (SELECT {source.key} AS k FROM {source.table} "
-            f"WHERE {source.taken} AND {source.key} < ? ORDER BY {source.key} DESC LIMIT ?)",
-            (*source.taken.values, before, look),
-        ).fetchone()
+        begin, seen = piece(connection, source, before, look)
         if not seen:
             return Page([kept.row for kept in found], None)
         found += map(
             kept_row,
             connection.execute(
-                f"SELECT {COLUMNS} FROM commands WHERE seq IN (SELECT {source.key} FROM "
-                f"{source.table} WHERE {source.taken} AND {source.key} < ? AND {source.key} >= ?) "
-                f"AND {rest} ORDER BY seq DESC LIMIT ?",
+                f"SELECT {COLUMNS} FROM commands WHERE {of_piece(source)} AND {rest} "
+                "ORDER BY seq DESC LIMIT ?",
                 (*source.taken.values, before, begin, *rest.values, limit + 1 - len(found)),
             ),
         )
@@ -218,46 +213,72 @@ def _look(
         before = begin
         if time.monotonic() >= give_up_at:
             return Page([kept.row for kept in found], _cursor(_row_at(connection, begin)))
-        look = min(4 * look, _LONGEST_LOOK)
+        look = min(4 * look, LONGEST_LOOK)
 
 
-def _may_stand(wanted: CommandFilter) -> bool:
+def piece(
+    connection: sqlite3.Connection, source: Source, before: int, most: int
+) -> tuple[int, int]:
+    """Returns where the newest rows before one begin, and how many there are; 0 at the end."""
+    begin, seen = connection.execute(
+        f"SELECT min(k), count(*) FROM (SELECT {source.key} AS k FROM {source.table} "
+        f"WHERE {source.taken} AND {source.key} < ? ORDER BY {source.key} DESC LIMIT ?)",
+        (*source.taken.values, before, most),
+    ).fetchone()
+    return begin or 0, seen
+
+
+def of_piece(source: Source) -> str:
+    """Returns the condition of a piece; its values are the source's, its end and its begin."""
+    return (
+        f"seq IN (SELECT {source.key} FROM {source.table} "
+        f"WHERE {source.taken} AND {source.key} < ? AND {source.key} >= ?)"
+    )
+
+
+def may_stand(wanted: CommandFilter) -> bool:
     """Returns whether SQLite can be asked for these texts; it holds no others."""
     texts = (wanted.state, wanted.type, wanted.correlation_id, wanted.id_prefix, wanted.text)
     return all(text is None or (len(text) <= _LONGEST_TEXT and is_utf8(text)) for text in texts)
 
 
-def _plan(connection: sqlite3.Connection, wanted: CommandFilter) -> _Source:
+def plan(connection: sqlite3.Connection, wanted: CommandFilter) -> Source:
     """Returns what leaves the fewest rows to be looked at."""
     if wanted.correlation_id is not None:
         return _indexed("by_correlation", correlation_id=wanted.correlation_id)
-    named = {"type": wanted.type, "state": wanted.state}
-    exact = {column: value for column, value in named.items() if value is not None}
+    exact = exact_values(wanted)
     of_exact = _indexed(f"by_{'_and_'.join(exact)}", **exact)
-    if exact and _count(connection, of_exact.table, of_exact.taken) <= _MOST_SORTED:
+    if exact and count_up_to(connection, of_exact.table, of_exact.taken) <= _MOST_SORTED:
         return of_exact
-    for index, few in (("by_id", _by_id(wanted)), ("by_change", _by_change(wanted))):
+    for index, few in (("by_id", by_id(wanted)), ("by_change", by_change(wanted))):
         table = f"commands INDEXED BY {index}"
-        if few.parts and _count(connection, table, few) <= _MOST_SORTED:
-            return _Source(f"(SELECT seq FROM {table} WHERE {few})", "seq", few.stated())
+        if few.parts and count_up_to(connection, table, few) <= _MOST_SORTED:
+            return Source(f"(SELECT seq FROM {table} WHERE {few})", "seq", few.stated())
     for text in (wanted.text, wanted.id_prefix):
         if text is not None and (match := _match(connection, text)):
-            return _Source("commands_text", "rowid", _Condition(["commands_text MATCH ?"], [match]))
-    return of_exact if exact else _Source("commands", "seq", _Condition())
+            return Source("commands_text", "rowid", Condition(["commands_text MATCH ?"], [match]))
+    return of_exact if exact else Source("commands", "seq", Condition())
 
 
-def _indexed(index: str, **values: str) -> _Source:
-    taken = _Condition([f"{column} = ?" for column in values], list(values.values()))
-    return _Source(f"commands INDEXED BY {index}", "seq", taken)
+def exact_values(wanted: CommandFilter) -> dict[str, str]:
+    """Returns the type and the state that are wanted, as far as they are told."""
+    named = {"type": wanted.type, "state": wanted.state}
+    return {column: value for column, value in named.items() if value is not None}
 
 
-def _residual(wanted: CommandFilter) -> _Condition:
-    rest = _Condition()
+def _indexed(index: str, **values: str) -> Source:
+    taken = Condition([f"{column} = ?" for column in values], list(values.values()))
+    return Source(f"commands INDEXED BY {index}", "seq", taken)
+
+
+def residual(wanted: CommandFilter) -> Condition:
+    """Returns what a row itself is asked, whatever the index knows."""
+    rest = Condition()
     for column in ("state", "type", "correlation_id"):
         if (value := getattr(wanted, column)) is not None:
             # The plus keeps SQLite from taking an index of its own choice.
             rest.add(f"+{column} = ?", value)
-    for more in (_by_id(wanted), _by_change(wanted)):
+    for more in (by_id(wanted), by_change(wanted)):
         for part, value in zip(more.parts, more.values, strict=True):
             rest.add(f"+{part}", value)
     if wanted.text is not None:
@@ -266,16 +287,18 @@ def _residual(wanted: CommandFilter) -> _Condition:
     return rest
 
 
-def _by_id(wanted: CommandFilter) -> _Condition:
-    found = _Condition()
+def by_id(wanted: CommandFilter) -> Condition:
+    """Returns what an index of the ids finds."""
+    found = Condition()
     if wanted.id_prefix:
         found.add("id >= ?", wanted.id_prefix)
         found.add("id < ?", wanted.id_prefix + _BEYOND)
     return found
 
 
-def _by_change(wanted: CommandFilter) -> _Condition:
-    found = _Condition()
+def by_change(wanted: CommandFilter) -> Condition:
+    """Returns what an index of the times finds."""
+    found = Condition()
     if wanted.since_ms is not None:
         found.add("changed_at_ms >= ?", _fitting(wanted.since_ms))
     if wanted.until_ms is not None:
@@ -283,8 +306,11 @@ def _by_change(wanted: CommandFilter) -> _Condition:
     return found
 
 
-def _count(connection: sqlite3.Connection, table: str, few: _Condition) -> int:
-    some = f"SELECT 1 FROM {table} WHERE {few} LIMIT {_MOST_SORTED + 1}"
+def count_up_to(
+    connection: sqlite3.Connection, table: str, few: Condition, most: int = _MOST_SORTED
+) -> int:
+    """Returns how many rows of an index fit; of more than `most`, one more than that."""
+    some = f"SELECT 1 FROM {table} WHERE {few} LIMIT {most + 1}"
     (found,) = connection.execute(f"SELECT count(*) FROM ({some})", few.values).fetchone()
     return int(found)
 
@@ -298,8 +324,9 @@ def _match(connection: sqlite3.Connection, text: str) -> str | None:
     return " AND ".join(f'"{part}"' for part in quoted)
 
 
-def _beyond_newest(connection: sqlite3.Connection) -> int:
-    # 0 where there is none: nobody looks for a row then.
+def beyond_newest(connection: sqlite3.Connection) -> int:
+    """Returns where the next row would stand; 0 where there is none."""
+    # Nobody looks for a row where there is none.
     (beyond,) = connection.execute("SELECT coalesce(max(seq) + 1, 0) FROM commands").fetchone()
     return int(beyond)
 
@@ -309,7 +336,7 @@ def _seq_of(connection: sqlite3.Connection, at: tuple[int, int]) -> int:
 
     A cursor names an entry of the stream, which is the same in a model that was made anew.
     """
-    low, high = 0, _beyond_newest(connection)
+    low, high = 0, beyond_newest(connection)
     while low < high:
         middle = (low + high) // 2
         kept = _row_at(connection, middle)

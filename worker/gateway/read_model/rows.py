@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trainmaster_client.events import ENDS, State
+from worker.gateway.read_model.timeline import entry_numbers, later_entry
 
 if TYPE_CHECKING:
     from trainmaster_client import Event
@@ -45,12 +46,15 @@ class KeptRow(NamedTuple):
         origin: the message that the command came in. An id may be used again once it is forgotten.
         first_entry: of the first event that told of it; rows are in the order of these.
         seq: where it stands in the file, 0 before it stands there.
+        later: the entries of further events, as far as they do not stand in the file yet; see
+            `timeline`.
     """
 
     row: CommandRow
     origin: str
     first_entry: tuple[int, int]
     seq: int = 0
+    later: str = ""
 
     @property
     def ended(self) -> bool:
@@ -82,12 +86,6 @@ def fold(old: KeptRow | None, event: Event) -> KeptRow:
     return _next(old, event)
 
 
-def entry_numbers(entry_id: str) -> tuple[int, int]:
-    """Returns an entry's id as two numbers, which can be compared."""
-    milliseconds, _, number = entry_id.partition("-")
-    return int(milliseconds), int(number)
-
-
 def _first(event: Event, origin: str) -> KeptRow:
     code, message = _error(event)
     at_ms = _time_ms(event)
@@ -116,7 +114,8 @@ def _next(old: KeptRow, event: Event) -> KeptRow:
         error_message=message,
         entry_id=event.entry_id,
     )
-    return old._replace(row=row)
+    later = f"{old.later}{later_entry(old.first_entry, event.entry_id)}"
+    return old._replace(row=row, later=later)
 
 
 def _error(event: Event) -> tuple[str | None, str | None]:

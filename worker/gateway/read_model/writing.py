@@ -16,8 +16,11 @@ from worker.gateway.read_model.database import (
     make_file,
     open_writer,
 )
+from worker.gateway.read_model.minutes import MinuteTally, forget_minutes
 from worker.gateway.read_model.rows import CommandRow, KeptRow, fold
+from worker.gateway.read_model.state_counts import move_counts
 from worker.gateway.read_model.text_index import change_texts
+from worker.gateway.read_model.timeline import MOST_LATER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,12 +34,12 @@ _PARAMETERS: Final = 900
 # Deleted together; more would keep batches waiting.
 _FORGOTTEN: Final = 2_000
 
-_INSERT: Final = f"INSERT INTO commands ({COLUMNS}) VALUES ({', '.join('?' * 14)})"
+_INSERT: Final = f"INSERT INTO commands ({COLUMNS}, later) VALUES ({', '.join('?' * 15)})"
 _DELETE: Final = "DELETE FROM commands WHERE seq = ?"
 # Only what an event may change: an index whose column is set is written, whatever is set.
 _UPDATE: Final = (
     "UPDATE commands SET state = ?, attempts = ?, changed_at_ms = ?, error_code = ?, "
-    "error_message = ?, entry_id = ? WHERE seq = ?"
+    f"error_message = ?, entry_id = ?, later = substr(later || ?, -{MOST_LATER}) WHERE seq = ?"
 )
 
 
@@ -118,9 +121,15 @@ class Writer:
         with self._transaction() as connection:
             known = _rows(connection, {event.command_id for event in events})
             rows = dict(known)
+            minutes = MinuteTally()
             for event in events:
-                rows[event.command_id] = fold(rows.get(event.command_id), event)
+                old = rows.get(event.command_id)
+                new = fold(old, event)
+                if new is not old:
+                    rows[event.command_id] = new
+                    minutes.count(new)
             _write(connection, known, rows)
+            minutes.write(connection)
             connection.execute(
                 "UPDATE progress SET epoch = ?, cursor = ?, added = ?",
                 (progress.epoch, progress.cursor, progress.added),
@@ -130,12 +139,14 @@ class Writer:
         """Deletes a part of what ended before a time; returns how many commands."""
         with self._transaction() as connection:
             gone = connection.execute(
-                "SELECT seq, id, error_message FROM commands INDEXED BY by_change "
+                "SELECT seq, id, error_message, type, state FROM commands INDEXED BY by_change "
                 f"WHERE changed_at_ms < ? AND state IN ({', '.join('?' * len(ENDS))}) LIMIT ?",
                 (before_ms, *ENDS, _FORGOTTEN),
             ).fetchall()
-            change_texts(connection, gone, ())
-            connection.executemany(_DELETE, ((seq,) for seq, _, _ in gone))
+            change_texts(connection, ((*texts,) for *texts, _, _ in gone), ())
+            move_counts(connection, ((kind, state) for *_, kind, state in gone), ())
+            connection.executemany(_DELETE, ((seq,) for seq, *_ in gone))
+            forget_minutes(connection, before_ms)
         return len(gone)
 
     def close(self) -> None:
@@ -199,6 +210,12 @@ def _write(
     retold = [row for row in kept if row.texts != known[row.row.id].texts]
     gone = [*replaced, *(known[row.row.id] for row in retold)]
     change_texts(connection, (row.texts for row in gone), (row.texts for row in (*fresh, *retold)))
+    changed_from = (known[row.row.id] for row in changed if row.row.id in known)
+    move_counts(
+        connection,
+        ((kept.row.type, kept.row.state) for kept in changed_from),
+        ((kept.row.type, kept.row.state) for kept in changed),
+    )
 
 
 def _insert_of(kept: KeptRow) -> tuple[object, ...]:
@@ -206,7 +223,7 @@ def _insert_of(kept: KeptRow) -> tuple[object, ...]:
     return (
         *(kept.seq, row.id, row.type, row.state, row.correlation_id, row.attempts),
         *(row.accepted_at_ms, row.changed_at_ms, row.error_code, row.error_message),
-        *(row.entry_id, *kept.first_entry, kept.origin),
+        *(row.entry_id, *kept.first_entry, kept.origin, kept.later),
     )
 
 
@@ -214,5 +231,5 @@ def _update_of(kept: KeptRow) -> tuple[object, ...]:
     row = kept.row
     return (
         *(row.state, row.attempts, row.changed_at_ms, row.error_code, row.error_message),
-        *(row.entry_id, kept.seq),
+        *(row.entry_id, kept.later, kept.seq),
     )

@@ -1,4 +1,4 @@
-"""`GET /v1/commands`: lists and searches, answered from the read model."""
+"""`GET /v1/commands` and `…/count`: lists, searches and counts, answered from the read model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from schemas.commands import COMMAND_CLASSES
 from schemas.suggestions import unknown
 from trainmaster_client import State
-from worker.gateway.access import Reads
+from worker.gateway.access import Caller, Reads
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.models import CommandPage
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response
@@ -25,7 +25,7 @@ router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
 MOST: Final = 1_000
 
 
-class ListQuery(BaseModel):
+class Filter(BaseModel):
     """Which commands are wanted; all that are given must fit."""
 
     model_config = ConfigDict(extra="forbid")
@@ -37,6 +37,11 @@ class ListQuery(BaseModel):
     text: str | None = Field(None, max_length=200, description="Stands in the id or the error.")
     since: AwareDatetime | None = Field(None, description="Changed at or after this time.")
     until: AwareDatetime | None = Field(None, description="Changed before this time.")
+
+
+class ListQuery(Filter):
+    """Which commands are wanted, and how many at a time."""
+
     limit: int = Field(100, ge=1, le=MOST)
     cursor: str | None = Field(None, description="`next_cursor` of the page before.")
 
@@ -55,6 +60,53 @@ async def list_commands(
 
     It follows the events and is a moment behind them; one command by its id is never behind.
     """
+    wanted = _wanted(asked, caller)
+    try:
+        page = await gateway.read_model.query(wanted, asked.cursor, asked.limit)
+    except CursorError as exc:
+        raise ProblemError(422, "invalid_parameters", f"{exc}.") from None
+    except ModelUnavailableError:
+        raise list_unavailable(gateway) from None
+    return json_response({
+        "items": [_item(row) for row in page.rows],
+        "next_cursor": page.next_cursor,
+    })
+
+
+class CommandCount(BaseModel):
+    """How many commands fit."""
+
+    count: int
+    exact: bool = Field(
+        description="False where counting all took too long: there are as many at least."
+    )
+
+
+@router.get(
+    "/count", responses={status: {"model": ProblemDetails} for status in (401, 403, 422, 503)}
+)
+async def count_commands(
+    gateway: GatewayOf, caller: Reads, asked: Annotated[Filter, Query()]
+) -> CommandCount:
+    """Counts the commands that the list would show.
+
+    It is exact, however many there are, without a filter and by type, state, the beginning of the
+    id, or a time.
+    """
+    wanted = _wanted(asked, caller)
+    try:
+        found = await gateway.read_model.count(wanted)
+    except ModelUnavailableError:
+        raise list_unavailable(gateway) from None
+    return CommandCount(count=found.count, exact=found.is_exact)
+
+
+def _wanted(asked: Filter, caller: Caller) -> CommandFilter:
+    """Returns what is asked for.
+
+    Raises:
+        ProblemError: there is no such state or type, or the caller may not see all of it.
+    """
     wanted = CommandFilter(
         state=_known("state", asked.state, [str(each) for each in State]),
         type=_known("command type", asked.type, COMMAND_CLASSES),
@@ -71,16 +123,7 @@ async def list_commands(
             "forbidden",
             f"This token is limited: name a type of {', '.join(sorted(token.types))}.",
         )
-    try:
-        page = await gateway.read_model.query(wanted, asked.cursor, asked.limit)
-    except CursorError as exc:
-        raise ProblemError(422, "invalid_parameters", f"{exc}.") from None
-    except ModelUnavailableError:
-        raise list_unavailable(gateway) from None
-    return json_response({
-        "items": [_item(row) for row in page.rows],
-        "next_cursor": page.next_cursor,
-    })
+    return wanted
 
 
 def list_unavailable(gateway: Gateway) -> ProblemError:

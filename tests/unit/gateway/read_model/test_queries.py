@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stream_events import FIRST_MS, entry
-from worker.gateway.read_model import queries
+from worker.gateway.read_model import counting, queries
+from worker.gateway.read_model.counting import Count, count
 from worker.gateway.read_model.database import current_file, open_reader
 from worker.gateway.read_model.queries import CommandFilter, CursorError, find
 from worker.gateway.read_model.writing import Progress, Writer
@@ -138,6 +139,36 @@ def test_the_pages_hold_what_fits_once_and_newest_first(
 
 
 @given(wanted=FILTERS)
+def test_as_many_are_counted_as_are_listed(
+    small: sqlite3.Connection, wanted: CommandFilter
+) -> None:
+    listed = len(paged(small, wanted, 1_000))
+    assert count(small, wanted) == Count(listed, True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counting, "LONGEST_LOOK", 2)
+        patch.setattr(queries, "_MOST_SORTED", 8)
+        assert count(small, wanted) == Count(listed, True)
+        patch.setattr(counting, "_MOST_COUNTED", 3)
+        patch.setattr(counting, "_COUNT_SECONDS", 0)
+        some = count(small, wanted)
+    assert some.count == listed if some.is_exact else some.count <= listed
+
+
+def test_what_takes_too_long_to_count_is_counted_in_part(
+    small: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "LONGEST_LOOK", 2)
+    monkeypatch.setattr(counting, "_COUNT_SECONDS", 0)
+    assert not count(small, CommandFilter(text="1")).is_exact
+    assert not count(small, CommandFilter(state="accepted", until_ms=FIRST_MS + 900)).is_exact
+    monkeypatch.setattr(counting, "_MOST_COUNTED", 3)
+    assert count(small, CommandFilter(until_ms=FIRST_MS + 900)) == Count(3, False)
+    # These are kept by the writer.
+    assert count(small, CommandFilter()) == Count(70, True)
+    assert count(small, CommandFilter(state="accepted")).is_exact
+
+
+@given(wanted=FILTERS)
 def test_a_search_that_takes_too_long_goes_on_in_the_next_page(
     small: sqlite3.Connection, wanted: CommandFilter
 ) -> None:
@@ -145,7 +176,7 @@ def test_a_search_that_takes_too_long_goes_on_in_the_next_page(
     with pytest.MonkeyPatch.context() as patch:
         # Each page looks at few rows, finds them by the index of its choice, and has no time.
         patch.setattr(queries, "_FIRST_LOOK", 2)
-        patch.setattr(queries, "_LONGEST_LOOK", 2)
+        patch.setattr(queries, "LONGEST_LOOK", 2)
         patch.setattr(queries, "_MOST_SORTED", 8)
         patch.setattr(queries, "_SECONDS", 0)
         assert paged(small, wanted, 1) == [row for row in every if fits(row, wanted)]

@@ -1,0 +1,172 @@
+"""What happened in each minute: how many commands began and ended, and how long those took.
+
+Durations are counted in buckets whose bounds grow by a constant factor, so that a minute has a few
+hundred numbers at most, whatever happens in it, and any quantile of it is told to within 5 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trainmaster_client.events import State
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from worker.gateway.read_model.rows import KeptRow
+
+MINUTE_MS: Final = 60_000
+# Each bucket ends at so much more than the one before: 2 ** (1 / 8).
+_PER_DOUBLING: Final = 8
+# Of 2 ** 40 ms, which are 34 years; longer ones count as that.
+_LAST_BUCKET: Final = 40 * _PER_DOUBLING
+
+MINUTE_TABLES: Final = """
+CREATE TABLE minutes (
+    minute INTEGER PRIMARY KEY,
+    accepted INTEGER NOT NULL,
+    succeeded INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    cancelled INTEGER NOT NULL,
+    rejected INTEGER NOT NULL
+);
+CREATE TABLE durations (
+    minute INTEGER NOT NULL,
+    bucket INTEGER NOT NULL,
+    commands INTEGER NOT NULL,
+    PRIMARY KEY (minute, bucket)
+) WITHOUT ROWID;
+"""
+
+# In the order of the columns.
+COUNTED: Final = (
+    State.ACCEPTED,
+    State.SUCCEEDED,
+    State.FAILED,
+    State.CANCELLED,
+    State.REJECTED,
+)
+_COUNTED: Final = frozenset(COUNTED)
+_SUMS: Final = ", ".join(f"{state} = {state} + excluded.{state}" for state in COUNTED)
+_ADD_MINUTE: Final = (
+    f"INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (minute) DO UPDATE SET {_SUMS}"
+)
+_ADD_DURATION: Final = (
+    "INSERT INTO durations VALUES (?, ?, ?) "
+    "ON CONFLICT (minute, bucket) DO UPDATE SET commands = commands + excluded.commands"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """What happened in a minute.
+
+    Attributes:
+        begin_ms: its begin; ms since the epoch.
+        p50_seconds: the median of the time from acceptance to the end, of commands that ended in
+            it; None where there is none whose acceptance is known. So with `p99_seconds`.
+    """
+
+    begin_ms: int
+    accepted: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    rejected: int = 0
+    p50_seconds: float | None = None
+    p99_seconds: float | None = None
+
+
+class MinuteTally:
+    """Counts what a batch of events has changed, by minutes."""
+
+    def __init__(self) -> None:
+        self._happened: Counter[tuple[int, str]] = Counter()
+        self._durations: Counter[tuple[int, int]] = Counter()
+
+    def count(self, kept: KeptRow) -> None:
+        """Counts what an event has made of a row; an event that changed nothing is none."""
+        row = kept.row
+        if row.state not in _COUNTED:
+            return
+        minute = row.changed_at_ms // MINUTE_MS
+        self._happened[minute, row.state] += 1
+        if row.state != State.ACCEPTED and row.accepted_at_ms is not None:
+            self._durations[minute, bucket_of(row.changed_at_ms - row.accepted_at_ms)] += 1
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Adds what was counted to what stands there."""
+        minutes = {minute for minute, _ in self._happened}
+        connection.executemany(
+            _ADD_MINUTE,
+            ((each, *(self._happened[each, state] for state in COUNTED)) for each in minutes),
+        )
+        connection.executemany(
+            _ADD_DURATION,
+            ((*of_bucket, commands) for of_bucket, commands in self._durations.items()),
+        )
+
+
+def read_minutes(connection: sqlite3.Connection, last_ms: int, number: int) -> list[Minute]:
+    """Returns so many minutes, oldest first, of which the last holds a time."""
+    last = last_ms // MINUTE_MS
+    first = last - number + 1
+    counts: dict[int, tuple[int, int, int, int, int]] = {
+        minute: tuple(counted)
+        for minute, *counted in connection.execute(
+            "SELECT * FROM minutes WHERE minute BETWEEN ? AND ?", (first, last)
+        )
+    }
+    durations: dict[int, list[tuple[int, int]]] = {}
+    for minute, bucket, commands in connection.execute(
+        "SELECT * FROM durations WHERE minute BETWEEN ? AND ? ORDER BY minute, bucket",
+        (first, last),
+    ):
+        durations.setdefault(minute, []).append((bucket, commands))
+    return [
+        Minute(
+            minute * MINUTE_MS,
+            *counts.get(minute, (0, 0, 0, 0, 0)),
+            p50_seconds=quantile(durations.get(minute, ()), 0.5),
+            p99_seconds=quantile(durations.get(minute, ()), 0.99),
+        )
+        for minute in range(first, last + 1)
+    ]
+
+
+def forget_minutes(connection: sqlite3.Connection, before_ms: int) -> None:
+    """Deletes the minutes that ended before a time."""
+    minute = before_ms // MINUTE_MS
+    connection.execute("DELETE FROM minutes WHERE minute < ?", (minute,))
+    connection.execute("DELETE FROM durations WHERE minute < ?", (minute,))
+
+
+def bucket_of(milliseconds: int) -> int:
+    """Returns the bucket of a duration."""
+    if milliseconds < 1:
+        return 0
+    return min(int(math.log2(milliseconds) * _PER_DOUBLING) + 1, _LAST_BUCKET)
+
+
+def quantile(buckets: Sequence[tuple[int, int]], share: float) -> float | None:
+    """Returns the seconds that a share of durations does not exceed; None without any.
+
+    Args:
+        buckets: bucket and number of durations in it, the shortest first.
+        share: 0 to 1.
+    """
+    rank = math.ceil(share * sum(number for _, number in buckets))
+    for bucket, number in buckets:
+        rank -= number
+        if rank <= 0:
+            return _middle_seconds(bucket)
+    return None
+
+
+def _middle_seconds(bucket: int) -> float:
+    """Returns what differs least from every duration of a bucket."""
+    return 0.0 if not bucket else 2 ** ((bucket - 0.5) / _PER_DOUBLING) / 1000
