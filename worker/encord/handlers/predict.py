@@ -35,8 +35,8 @@ _OUTLINES = TypeAdapter(dict[int, list[SegmentationItem]])
 _FIELD = "data.data_path"
 # A picture is held in base64, in the body; for a moment as it was read, too.
 COPIES = 2
-# So that people see the picture beside what was found; what holds it in base64 is too much to keep.
-KEPT_BYTES = 16_384
+# So that people see the file beside what was found on it. There may be millions a day.
+KEPT_BYTES = 4_096
 
 
 @handles(Predict)
@@ -97,8 +97,8 @@ async def predict(run: RunContext[Predict]) -> Outcome:
 
 
 def _frames(adapter: TypeAdapter[T], frames: T, data: BasePredictData) -> Succeeded:
-    # An item that the project knows has its picture there.
-    kept_bytes = KEPT_BYTES if data.data_uuid is None else 0
+    # An item of the project's has its picture there, and base64 is too much to keep.
+    kept_bytes = 0 if data.data_path is None else KEPT_BYTES
     return Succeeded({"frames": RawJson(adapter.dump_json(frames))}, kept_bytes)
 
 
