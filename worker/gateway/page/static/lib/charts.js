@@ -3,6 +3,9 @@
 import { html, useEffect, useRef, useState } from "./ui.js";
 import { onThemeChange } from "./theme.js";
 
+/** So few are drawn as points too. */
+const FEW_POINTS = 15;
+
 let loading = null;
 
 /** Returns uPlot, once its style is there. */
@@ -123,7 +126,7 @@ function options({ series, format, formatX, isTime, height, width }) {
     cursor: { y: false, points: { size: 6 } },
     scales: { x: { time: isTime }, y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     axes: [
-      isTime ? { ...axis, values: (_plot, places) => places.map((place) => formatX(place)) } : axis,
+      isTime ? { ...axis, size: 26, values: (_plot, places) => places.map((place) => formatX(place)) } : { ...axis, size: 26 },
       { ...axis, size: 62, values: (_plot, values) => values.map(format) },
     ],
     series: [
@@ -134,7 +137,8 @@ function options({ series, format, formatX, isTime, height, width }) {
         fill: isArea ? withAlpha(colour(tone)) : undefined,
         dash: isDashed ? [5, 4] : undefined,
         width: 1.6,
-        points: { show: false },
+        // Between gaps there is no line to see.
+        points: { size: 4, show: (plot, at) => plot.data[at].filter((value) => value !== null).length < FEW_POINTS },
         spanGaps: true,
       })),
     ],

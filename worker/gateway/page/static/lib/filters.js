@@ -3,7 +3,7 @@
 import { html, useEffect, useId, useRef, useState } from "./ui.js";
 import { Field } from "./parts.js";
 import { COMMAND_TYPES, EVENT_STATES } from "./contract.js";
-import { href, navigate } from "./router.js";
+import { href, navigate, parse } from "./router.js";
 import { words } from "./format.js";
 
 /** Names of a filter's parts, as `GET /v1/commands` has them. */
@@ -58,7 +58,8 @@ export function FilterBar({ app, filter, path }) {
   useEffect(() => () => clearTimeout(timer.current), []);
   const go = (next) => {
     timer.current = null;
-    navigate(href(path, next), { replace: true });
+    // Who has typed may have left meanwhile.
+    if (parse(location.hash).path.join("/") === path.join("/")) navigate(href(path, next), { replace: true });
   };
   const set = (name, rest) => (event) => {
     const next = { ...draft, [name]: event.currentTarget.value };

@@ -149,8 +149,8 @@ export function Json({ value, label, most = 20_000 }) {
 }
 
 /** Copies a text. */
-export function CopyButton({ text, label }) {
-  const [said, setSaid] = useState("Copy");
+export function CopyButton({ text, label, name = "Copy" }) {
+  const [said, setSaid] = useState(name);
   const timer = useRef(null);
   useEffect(() => () => clearTimeout(timer.current), []);
   const copy = async () => {
@@ -161,9 +161,9 @@ export function CopyButton({ text, label }) {
       setSaid("The browser refuses");
     }
     clearTimeout(timer.current);
-    timer.current = setTimeout(() => setSaid("Copy"), 2_000);
+    timer.current = setTimeout(() => setSaid(name), 2_000);
   };
-  return html`<button type="button" class="copy" onClick=${copy} aria-label=${said === "Copy" ? label : said}>${said}</button>`;
+  return html`<button type="button" class="copy" onClick=${copy} aria-label=${said === name ? label : said}>${said}</button>`;
 }
 
 /** A field with its label. */

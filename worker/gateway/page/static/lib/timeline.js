@@ -144,7 +144,7 @@ const SAID = {
   started: (data) => html`The training <code>${data.training_uuid}</code> exists at the API.`,
   progressed: (data) =>
     html`${count(data.read)} read, ${count(data.succeeded)} succeeded, ${count(data.failed)} failed, ${count(data.open)} open. ${data.reason}`,
-  retrying: (data) => html`Attempt ${data.attempt} failed: <${ErrorLine} error=${data.error} /> The next is at <${Time} at=${data.retry_at} />.`,
+  retrying: (data) => html`Attempt ${data.attempt} failed: <${ErrorLine} error=${data.error} /> – the next is at <${Time} at=${data.retry_at} />.`,
   in_doubt: (data) => html`<${ErrorLine} error=${data.error} /> ${data.check}`,
   resolved: (data) =>
     html`${data.by} said: ${data.created ? html`it was created as <code>${data.created}</code>.` : "nothing was created; the call is sent again."}`,

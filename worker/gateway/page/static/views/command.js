@@ -47,22 +47,25 @@ export default function Command({ app, route }) {
   return html`
     <${Head} id=${id} type=${data.type}>
       <${State} state=${data.state} />
+      <${CopyButton} text=${id} label="Copy id" name="Copy id" />
       <${CommandActs} app=${app} view=${data} message=${sent} check=${check} onDone=${reload} />
     <//>
     <${ProblemNote} problem=${view.problem} onRetry=${view.reload} />
     <div class="stack">
       ${data.error && html`<${WhatToDo} error=${data.error} isOver=${isEnded} />`}
-      <${Card} title="How far it is"><${About} view=${data} sent=${sent} now=${now} /><//>
+      <${Card} title="How far it is"><${About} view=${data} attributes=${sent ?? all[0] ?? {}} now=${now} /><//>
       <div class="grid pairs">
         <${Card} title="What happened">
           <${Loaded} of=${events}>
             ${({ complete }) => html`<${Timeline} events=${all} isComplete=${complete} view=${data} now=${now} />`}
           <//>
         <//>
-        <${Card} title="Its data"><${Sent} message=${message} /><//>
-        <${Card} title="Its result"><${Outcome} view=${data} /><//>
-        ${Result && html`<${Result} app=${app} view=${data} message=${sent} events=${all} />`}
+        <div class="stack">
+          <${Card} title="Its data"><${Sent} message=${message} /><//>
+          ${data.state === "succeeded" && html`<${Card} title="Its result"><${Outcome} view=${data} /><//>`}
+        </div>
       </div>
+      ${Result && html`<${Result} app=${app} view=${data} message=${sent} events=${all} />`}
     </div>
   `;
 }
@@ -110,13 +113,13 @@ function WhatToDo({ error, isOver }) {
   `;
 }
 
-function About({ view, sent, now }) {
+/** @param {{view: any, attributes: any, now: number}} props `attributes` of the command as sent; its events repeat them. */
+function About({ view, attributes, now }) {
   const end = view.ended_at ? Date.parse(view.ended_at) : now;
   const took = view.accepted_at && (end - Date.parse(view.accepted_at)) / 1000;
   return html`
     <${Facts}
       of=${[
-        ["State", html`<${State} state=${view.state} />`],
         ["Lane", view.lane],
         ["Attempts", view.attempts],
         ["Accepted", view.accepted_at && html`<${Time} at=${view.accepted_at} />`],
@@ -124,11 +127,10 @@ function About({ view, sent, now }) {
           ? ["Ended", html`<${Time} at=${view.ended_at} />`]
           : ["Looked at again", view.due_at && html`<${Time} at=${view.due_at} relative />`],
         [view.ended_at ? "Took" : "So far", took === null ? null : duration(Math.max(0, took))],
-        ["Deadline", sent?.deadline && html`<${Time} at=${sent.deadline} />`],
-        ["Correlation id", sent?.correlationid && html`<a class="id" href=${href(["commands"], { correlationid: sent.correlationid })}>${sent.correlationid}</a>`],
-        ["Caused by", sent?.causationid && html`<a class="id" href=${href(["commands", sent.causationid])}>${sent.causationid}</a>`],
+        ["Deadline", attributes.deadline && html`<${Time} at=${attributes.deadline} />`],
+        ["Correlation id", attributes.correlationid && html`<a class="id" href=${href(["commands"], { correlationid: attributes.correlationid })}>${attributes.correlationid}</a>`],
+        ["Caused by", attributes.causationid && html`<a class="id" href=${href(["commands", attributes.causationid])}>${attributes.causationid}</a>`],
         ["Settled", view.resolution && Object.entries(view.resolution).map(([name, value]) => `${name}: ${value}`).join(", ")],
-        ["Id", html`<${CopyButton} text=${view.id} label="Copy the id" />`],
       ]}
     />
     ${view.progress && html`<h3 class="under">Progress</h3><${Json} value=${view.progress} label="the progress" />`}
@@ -143,6 +145,5 @@ function Sent({ message }) {
 function Outcome({ view }) {
   if (view.dataref) return html`<p>The result is too large for an event; it lies at <code class="break">${view.dataref}</code>.</p>`;
   if (view.result !== null && view.result !== undefined) return html`<${Json} value=${view.result} label="the result" />`;
-  if (view.state === "succeeded") return html`<${Empty}>It gave nothing back, or its event is no longer kept.<//>`;
-  return html`<${Empty}>${view.ended_at ? "There is none: it did not succeed." : "There is none yet."}<//>`;
+  return html`<${Empty}>It gave nothing back, or its event is no longer kept.<//>`;
 }

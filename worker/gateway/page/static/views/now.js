@@ -127,7 +127,7 @@ function Overview({ data }) {
       <${Figure} label="Failed, last hour" value=${count(hour.failed)} tone=${hour.failed ? "bad" : ""} to=${href(["commands"], { state: "failed" })} note=${failureShare(hour)} />
       <${Figure} label="Dead letters" value=${count(data.dead_letters)} tone=${data.dead_letters ? "bad" : ""} to=${href(["dead-letters"])} note="kept until sent again" />
     </div>
-    <div class="grid">
+    <div class="grid pairs">
       <${Rates} minutes=${data.minutes} />
       <${Latency} minutes=${data.minutes} />
       <${Lanes} lanes=${lanes} />

@@ -1,0 +1,138 @@
+"""`#/commands/ID`: what happened to a command, why it failed, and what a person does about it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.integration.creations import train_data
+from tests.sandbox_process import SIMULATED
+
+if TYPE_CHECKING:
+    from tests.console import Served
+    from tests.gateway_process import GatewayServer
+    from tests.integration.gateway.page.browser import Desk
+
+LOST: Final[dict[str, Any]] = {"effect": "commit_then_fail", "status": 502, "count": 1}
+# A training is in no list while it runs.
+HIDDEN: Final[dict[str, Any]] = {**SIMULATED, "seconds": 600}
+
+
+@pytest.fixture(scope="module")
+def page_namespace() -> str:
+    """That of the run's worker."""
+    return "served"
+
+
+def send(gateway: GatewayServer, command_type: str, data: dict[str, Any], **attributes: Any) -> str:
+    """Sends a command under an id of its own."""
+    command_id = f"{command_type}-{uuid.uuid4().hex[:8]}"
+    command = {"type": command_type, "data": data, "id": command_id, **attributes}
+    gateway.http.post("/v1/commands", json=command).raise_for_status()
+    return command_id
+
+
+def test_a_training_is_watched_from_its_start_to_its_end(desk: Desk, served: Served) -> None:
+    served.sandbox.faults({**SIMULATED, "seconds": 2})
+    model = served.sandbox.create_model()
+    sent = send(desk.gateway, "train", train_data(served.sandbox, model), correlationid="watched")
+    desk.refused = {sent}  # Until a worker has read it there are no events of it.
+    page = desk.go(f"#/commands/{sent}")
+    steps = page.locator(".timeline .state")
+    expect(steps).to_have_text(["accepted", "started", "succeeded"])
+    expect(page.get_by_role("region", name="Its result")).to_contain_text("training_uuid")
+    expect(page.get_by_role("region", name="Its data")).to_contain_text(model)
+    expect(page.get_by_role("link", name="watched")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel…")).to_have_count(0)
+    expect(page.get_by_text("the training runs at the API")).to_be_visible()
+    assert desk.violations() == []
+
+
+def test_why_one_failed_is_told_and_it_is_sent_again_changed(desk: Desk, served: Served) -> None:
+    wrong, right = str(uuid.uuid4()), served.sandbox.create_model()
+    sent = send(desk.gateway, "get_model", {"model_uuid": wrong})
+    page = desk.go("#/commands?state=failed&type=get_model")
+    # One click to the reason, two to send it again.
+    page.get_by_role("link", name=sent).click()
+    why = page.get_by_role("region", name="Why it ended, and what to do")
+    expect(why).to_contain_text("not_found")
+    expect(why).to_contain_text("HTTP 404")
+    expect(why).to_contain_text("Look whether the ids in its data exist at Encord")
+    page.get_by_role("button", name="Send again…").click()
+    dialog = page.get_by_role("dialog", name="Send again")
+    data = dialog.get_by_label("Its data, as JSON")
+    expect(data).to_have_value(f'{{\n  "model_uuid": "{wrong}"\n}}')
+    assert desk.violations() == []
+    data.fill("{")
+    expect(dialog.get_by_role("alert")).to_contain_text("This is no JSON")
+    expect(dialog.get_by_role("button", name="Send again")).to_be_disabled()
+    desk.refused = {f"/v1/commands/{sent}/replay"}
+    data.fill('{"model_uuid": 7}')
+    dialog.get_by_role("button", name="Send again").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("data.model_uuid")
+    data.fill(f'{{"model_uuid": "{right}"}}')
+    desk.refused = {"/v1/commands/"}  # The new one, until a worker has read it.
+    dialog.get_by_role("button", name="Send again").click()
+    expect(page.get_by_role("link", name=sent)).to_be_visible()
+    expect(page.locator(".timeline .state").last).to_have_text("succeeded")
+
+
+def test_one_that_waits_is_cancelled(desk: Desk, served: Served) -> None:
+    served.sandbox.faults(HIDDEN)
+    model = served.sandbox.create_model()
+    sent = send(desk.gateway, "train", train_data(served.sandbox, model))
+    desk.refused = {sent}
+    page = desk.go(f"#/commands/{sent}")
+    expect(page.locator(".timeline .state").nth(1)).to_have_text("started")
+    page.get_by_role("button", name="Cancel…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel the command").click()
+    expect(page.locator(".timeline .state").last).to_have_text("cancelled")
+    expect(page.locator(".notice")).to_contain_text("Cancelled. At the API goes on: training_uuid")
+
+
+def test_a_doubt_is_settled_by_who_looked(desk: Desk, served: Served) -> None:
+    served.sandbox.faults(HIDDEN, {**LOST, "operation": "create_training_job"})
+    before = {each["training_uuid"] for each in served.sandbox.truth()["created"]["trainings"]}
+    model = served.sandbox.create_model()
+    sent = send(desk.gateway, "train", train_data(served.sandbox, model))
+    desk.refused = {sent}
+    page = desk.go(f"#/commands/{sent}")
+    page.get_by_role("button", name="Settle the doubt").click()
+    (created,) = {
+        each["training_uuid"] for each in served.sandbox.truth()["created"]["trainings"]
+    } - before
+    dialog = page.get_by_role("dialog", name="Settle the doubt")
+    dialog.get_by_label("It was created").check()
+    dialog.get_by_label("Its uuid at Encord").fill(created)
+    assert desk.violations() == []
+    dialog.get_by_role("button", name="Settle").click()
+    expect(page.locator(".timeline .state")).to_have_text([
+        "accepted",
+        "in doubt",
+        "resolved",
+        "started",
+        "polling",
+    ])
+    expect(page.locator(".timeline")).to_contain_text(created)
+    page.get_by_role("button", name="Cancel…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel the command").click()
+    expect(page.locator(".timeline .state").last).to_have_text("cancelled")
+
+
+def test_an_id_that_nothing_has_is_said_to_be_unknown(desk: Desk) -> None:
+    desk.refused = {"/v1/commands/nobody"}
+    page = desk.go("#/commands/nobody%2Fat%20all")
+    expect(page.get_by_role("heading", level=1)).to_have_text("nobody/at all")
+    expect(page.get_by_text("No command has this id")).to_be_visible()
+
+
+@pytest.mark.usefixtures("served")
+def test_the_workers_tell_of_themselves(desk: Desk) -> None:
+    page = desk.go("#/now")
+    row = page.get_by_role("table", name="Workers").locator("tbody tr")
+    expect(row).to_have_count(1)
+    expect(row).to_contain_text("working")
+    expect(row).to_contain_text("Python 3.")

@@ -1,0 +1,214 @@
+"""What stands around every view: who is signed in, keys, colours, the connection."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from playwright.sync_api import expect
+
+from schemas.commands import COMMAND_CLASSES
+from schemas.enums import EventState
+from schemas.events import ErrorCode
+from tests.gateway_process import serving_gateway
+from tests.integration.gateway.page.browser import PHONE, accept_all, at_desk
+from worker.gateway.tokens import Scope
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.sync_api import Browser
+
+    from tests.gateway_process import GatewayServer
+    from tests.integration.gateway.page.browser import Backstage, Desk
+    from worker.embedded import EmbeddedRedis
+
+VIEWS: Final = ("#/now", "#/commands", "#/dead-letters")
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_each_view_can_be_used_by_everybody(
+    browser: Browser, page_gateway: GatewayServer, backstage: Backstage, colours: str
+) -> None:
+    accept_all(backstage, f"for-{colours}")
+    with at_desk(browser, page_gateway, color_scheme=colours) as desk:
+        for view in VIEWS:
+            desk.go(view)
+            expect(desk.page.locator(".skeleton")).to_have_count(0)
+            assert desk.violations() == [], view
+        desk.page.keyboard.press("?")
+        expect(desk.page.get_by_role("dialog", name="Keyboard")).to_be_visible()
+        assert desk.violations() == [], "the help"
+
+
+def test_nothing_is_wider_than_a_phone(browser: Browser, page_gateway: GatewayServer) -> None:
+    with at_desk(browser, page_gateway, viewport=PHONE) as desk:
+        for view in VIEWS:
+            page = desk.go(view)
+            expect(page.locator(".skeleton")).to_have_count(0)
+            assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], view
+
+
+def test_the_keyboard_alone_reaches_everything(desk: Desk, backstage: Backstage) -> None:
+    accept_all(backstage, "key-1", "key-2")
+    page = desk.go("#/now")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.keyboard.press("g")
+    page.keyboard.press("c")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Commands")
+    expect(page.locator("main")).to_be_focused()
+    expect(page.get_by_label("Text")).to_be_visible()
+    page.keyboard.press("/")
+    expect(page.get_by_label("Text")).to_be_focused()
+    page.keyboard.type("KEY-")
+    expect(page.locator("tbody tr")).to_have_count(2)
+    # In a field a letter is a letter.
+    page.keyboard.type("?j")
+    expect(page.get_by_label("Text")).to_have_value("KEY-?j")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("key-")
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.keyboard.press("Tab")
+    for key, command in (("j", "key-2"), ("j", "key-1"), ("j", "key-1"), ("k", "key-2")):
+        # The list of a field takes letters for itself.
+        page.evaluate("document.activeElement.matches('select') && document.activeElement.blur()")
+        page.keyboard.press(key)
+        expect(page.get_by_role("link", name=command)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("key-2")
+
+
+def test_single_keys_can_be_turned_off(desk: Desk) -> None:
+    page = desk.go("#/now")
+    page.keyboard.press("?")
+    page.get_by_label("Single keys do these").uncheck()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.keyboard.press("?")
+    page.keyboard.press("g")
+    page.keyboard.press("c")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Now")
+
+
+def test_colours_follow_the_system_until_they_are_chosen(desk: Desk) -> None:
+    page = desk.go("#/now")
+    surface = "getComputedStyle(document.querySelector('.top')).backgroundColor"
+    light = page.evaluate(surface)
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(surface)
+    assert light != dark
+    page.get_by_role("button", name="Colours: as the system").click()
+    assert page.evaluate(surface) == light
+    page.reload()
+    page.get_by_role("button", name="Colours: light").click()
+    assert page.evaluate(surface) == dark
+
+
+def test_an_address_that_is_none_says_so(desk: Desk) -> None:
+    page = desk.go("#/nowhere")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Not found")
+    page.get_by_role("link", name="Go to Now").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Now")
+
+
+def test_the_page_knows_the_contract_as_it_is(desk: Desk) -> None:
+    known: dict[str, Any] = desk.go().evaluate(
+        "import('./page/lib/contract.js').then(m => ({...m}))"
+    )
+    assert known["COMMAND_TYPES"] == sorted(COMMAND_CLASSES)
+    assert known["EVENT_STATES"] == [str(state) for state in EventState]
+    assert {code: said["means"] for code, said in known["ERRORS"].items()} == {
+        str(code): code.meaning for code in ErrorCode
+    }
+
+
+def test_what_breaks_off_is_said_and_caught_up_with(
+    browser: Browser, redis_server: EmbeddedRedis, backstage: Backstage, tmp_path: Path
+) -> None:
+    told: dict[str, Any] = {
+        "redis_url": redis_server.url,
+        "namespace": backstage.keys.namespace,
+        "gateway_folder": tmp_path,
+    }
+    with serving_gateway(**told) as first:
+        port = int(first.url.rpartition(":")[2])
+        with at_desk(browser, first) as desk:
+            page = desk.go("#/commands")
+            asked = desk.requests("/v1/events")
+            state = page.locator(".connection")
+            expect(state).to_have_text("Live")
+            accept_all(backstage, "before")
+            expect(page.get_by_role("link", name="before")).to_be_visible()
+            first.stop()
+            expect(state).to_have_text("Connection lost, trying again")
+            accept_all(backstage, "meanwhile")
+            with serving_gateway(**told, gateway_port=port):
+                expect(state).to_have_text("Live")
+                expect(page.get_by_role("link", name="meanwhile")).to_be_visible()
+            # What was asked while nobody answered is no fault of the page.
+            desk.forgive("net::ERR")
+    assert re.fullmatch(r"\d+-\d+", asked[-1].headers["last-event-id"])
+
+
+def test_a_token_is_asked_for_and_kept_in_the_tab_alone(
+    browser: Browser, redis_server: EmbeddedRedis, backstage: Backstage, tmp_path: Path
+) -> None:
+    namespace = f"{backstage.keys.namespace}-tokens"
+    own = type(backstage)(redis_server.url, namespace)
+    with serving_gateway(
+        redis_url=redis_server.url, namespace=namespace, gateway_folder=tmp_path
+    ) as gateway:
+        secret = own.token(Scope.READ, name="ada")
+        sending = own.token(Scope.SUBMIT, name="sender")
+        limited = own.token(Scope.READ, Scope.OPERATE, types=["train"], name="trainer")
+        with at_desk(browser, gateway) as desk:
+            desk.refused |= {"/v1/me"}
+            page = desk.go()
+            field = page.get_by_role("textbox", name="Token")
+            expect(field).to_be_focused()
+            assert desk.violations() == []
+            page.keyboard.press("Escape")
+            page.keyboard.press("Escape")
+            expect(field).to_be_visible()
+            field.fill("tm_nobody")
+            page.keyboard.press("Enter")
+            expect(page.get_by_role("alert")).to_contain_text(
+                "not known, has expired or was revoked"
+            )
+            field.fill(secret)
+            page.keyboard.press("Enter")
+            expect(page.locator(".identity")).to_have_text("ada")
+            assert page.evaluate(
+                "[document.cookie, localStorage.length, sessionStorage.length]"
+            ) == ["", 0, 1]
+            assert secret not in page.url
+            # It may read, and is offered nothing else.
+            page.get_by_role("link", name="Commands").click()
+            expect(page.get_by_role("button", name="Pause")).to_be_visible()
+            expect(page.get_by_role("button", name=re.compile("Cancel|Send again"))).to_have_count(
+                0
+            )
+            page.reload()
+            expect(page.locator(".identity")).to_have_text("ada")
+            # Another tab of the same profile asks anew.
+            other = desk.open_tab()
+            other.goto(f"{gateway.url}/")
+            expect(other.get_by_role("textbox", name="Token")).to_be_visible()
+            other.close()
+            page.get_by_role("button", name="Sign out").click()
+            expect(page.get_by_role("textbox", name="Token")).to_be_visible()
+            page.get_by_role("textbox", name="Token").fill(sending)
+            page.keyboard.press("Enter")
+            expect(page.get_by_role("heading", level=1)).to_have_text("Nothing to see")
+            page.get_by_role("button", name="Sign out").click()
+            page.get_by_role("textbox", name="Token").fill(limited)
+            page.keyboard.press("Enter")
+            expect(page.get_by_label("Type")).to_have_value("train")
+            page.keyboard.press("g")
+            page.keyboard.press("n")
+            expect(page.get_by_text("This token sees train only")).to_be_visible()
