@@ -47,7 +47,7 @@ class Listed(NamedTuple):
 
 
 COMMANDS: Final = {
-    "actions": Listed("worker.cli.actions:actions", "Show who did what."),
+    "actions": Listed("worker.cli.actions:actions", "Show who did what, the latest first."),
     "backfill": Listed(
         "worker.cli.backfill.commands:backfill", "Predict on all items of a source, however many."
     ),

@@ -13,6 +13,7 @@ An entry has the fields `who`, `act`, `details` (JSON) and, where the act is abo
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -48,6 +49,7 @@ _PAGE: Final = 500
 # After these nobody knows; a server that refuses does nothing.
 _MAY_BE_DONE: Final = (*PASSING_TROUBLE, asyncio.CancelledError)
 _MORE: Final = "…"
+_UNKNOWN: Final = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class ActionLog:
             if entry.is_done:
                 entry.done(broken_off=True)
             elif isinstance(exc, _MAY_BE_DONE) and refusal_of(exc) is None:
-                entry.done(outcome="unknown")
+                entry.done(outcome=_UNKNOWN)
             raise
         finally:
             if entry.is_done and not dry_run:
@@ -175,7 +177,10 @@ class ActionLog:
                 await self._redis.xadd(self._stream, fields, maxlen=MAX_ACTIONS, approximate=True)
         except RETRYABLE_REDIS_ERRORS as exc:
             told["error"] = refusal_of(exc) or type(exc).__name__
-            log.error("action.unrecorded", **told, details=decode_json(text))  # noqa: TRY400
+            # Where Redis was never reached nothing is likely to be done, and whoever acts is told.
+            is_known = entry.details.get("outcome") != _UNKNOWN
+            level = logging.ERROR if is_known else logging.INFO
+            log.log(level, "action.unrecorded", **told, details=decode_json(text))
         else:
             log.info("action.recorded", **told, details=decode_json(text))
 

@@ -102,6 +102,16 @@ async def test_an_entry_that_is_refused_makes_no_act_fail(
     assert "another type" in line["error"]
 
 
+async def test_an_act_that_never_reached_redis_is_no_alarm(keys: Keys) -> None:
+    away = connect("redis://127.0.0.1:1")
+    log = ActionLog(away, keys)
+    with capture_logs() as lines, pytest.raises(RedisConnectionError):
+        async with log.recorded("ann", "holds.release"):
+            await away.ping()
+    await away.aclose()
+    assert [(line["event"], line["log_level"]) for line in lines] == [("action.unrecorded", "info")]
+
+
 async def test_nobody_waits_for_the_entry_of_an_act_that_is_done(
     log: ActionLog, redis: Redis, redis_url: str
 ) -> None:
