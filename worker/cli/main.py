@@ -87,7 +87,10 @@ COMMANDS: Final = {
         "worker.cli.trigger:trigger", "Send a made-up event to a URL, to develop what consumes it."
     ),
     "worker": Listed("worker.cli.worker:worker", "Run commands until told to stop."),
-    "workers": Listed("worker.cli.workers:workers", "Show the worker processes that run."),
+    "workers": Listed(
+        "worker.cli.workers:workers",
+        "Show the worker processes that run, as they tell of themselves.",
+    ),
 }
 
 # Ours among the plugins: the overview must not import one only to list it, and an error names the
