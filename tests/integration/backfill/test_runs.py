@@ -13,6 +13,7 @@ import orjson
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
+from redis import Redis
 
 from tests.console import finish, running_worker, wait_until
 from tests.gateway_process import serving_gateway
@@ -63,6 +64,9 @@ def test_a_run_predicts_each_picture_once_and_names_what_failed(studio: Studio) 
         assert again.code == 1
         (told,) = again.lines
         assert (told["id"], told["failed"]) == ("day.retry", 3)
+    with Redis.from_url(studio.console.environment["TRAINMASTER_REDIS_URL"]) as redis:
+        # What a prediction was sent with is kept, but not for each of a million items.
+        assert list(redis.scan_iter("*:sent:*")) == []
     assert studio.states("day") == {
         "accepted": 1,
         "succeeded": 1,

@@ -236,7 +236,8 @@ class Executor:
             lease.attempts + 1,
             event=event,
             replies=self._replies(run),
-            keeps_text=len(lease.text) <= outcome.kept_bytes,
+            # Of a member its group's results tell what it was about; there may be millions.
+            keeps_text=not lease.group and len(lease.text) <= outcome.kept_bytes,
             member_result=self.dependencies.groups.succeeded(
                 _member_end(run), outcome.result, dataref
             )
