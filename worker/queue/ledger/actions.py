@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# About 15 MB of Redis; the oldest go first.
+# About 10 MB of Redis; the oldest go first.
 MAX_ACTIONS: Final = 50_000
 # Whoever acts waits no longer for the entry: an answer is promised in seconds.
 PATIENCE_SECONDS: Final = 1.0
@@ -155,15 +155,13 @@ class ActionLog:
         pages = newest_entries(
             self._redis, self._stream, first=str(since_ms), last=last, count=_PAGE
         )
+        given = {b"who": who, b"act": act, b"subject": subject}
+        wanted = {name: text.encode() for name, text in given.items() if text is not None}
         async for page in pages:
             for each in page:
-                found = _read(each)
-                if (
-                    found is not None
-                    and who in {None, found.who}
-                    and act in {None, found.act}
-                    and subject in {None, found.subject}
-                ):
+                # Few may fit of all that are kept.
+                fits = all(each[1].get(name) == text for name, text in wanted.items())
+                if fits and (found := _read(each)) is not None:
                     yield found
 
     async def _write(self, who: str, act: str, entry: Entry) -> None:
