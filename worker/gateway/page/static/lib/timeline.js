@@ -145,7 +145,7 @@ const SAID = {
   progressed: (data) =>
     html`${count(data.read)} read, ${count(data.succeeded)} succeeded, ${count(data.failed)} failed, ${count(data.open)} open. ${data.reason}`,
   retrying: (data) => html`Attempt ${data.attempt} failed: <${ErrorLine} error=${data.error} /> – the next is at <${Time} at=${data.retry_at} />.`,
-  in_doubt: (data) => html`<${ErrorLine} error=${data.error} /> ${data.check}`,
+  in_doubt: (data) => html`<${ErrorLine} error=${data.error} /> – ${data.check}`,
   resolved: (data) =>
     html`${data.by} said: ${data.created ? html`it was created as <code>${data.created}</code>.` : "nothing was created; the call is sent again."}`,
   succeeded: (data) => html`Done after ${duration(data.duration_seconds)}, ${counted(data.attempts, "attempt")}.`,

@@ -52,6 +52,7 @@ export default function Command({ app, route }) {
     <//>
     <${ProblemNote} problem=${view.problem} onRetry=${view.reload} />
     <div class="stack">
+      ${data.state === "in_doubt" && html`<${Doubt} check=${check} />`}
       ${data.error && html`<${WhatToDo} error=${data.error} isOver=${isEnded} />`}
       <${Card} title="How far it is"><${About} view=${data} attributes=${sent ?? all[0] ?? {}} now=${now} /><//>
       <div class="grid pairs">
@@ -96,6 +97,17 @@ function Head({ id, type, children }) {
   return html`<${ViewHeader} above=${above} title=${html`<span class="id">${id}</span>`}>${children}<//>`;
 }
 
+/** A call that creates something has no answer: what a person does about it. */
+function Doubt({ check }) {
+  return html`
+    <${Card} title="An answer was lost: look at Encord" kind="alarm">
+      ${check && html`<p class="break">${check}</p>`}
+      <p>Nothing is sent again meanwhile; the API is asked until it knows. Who knows better settles the doubt.</p>
+      <p class="muted">More: <cite>docs/operations.md, In doubt</cite></p>
+    <//>
+  `;
+}
+
 /** An error, and what a person does about it. */
 function WhatToDo({ error, isOver }) {
   const known = ERRORS[error.code];
@@ -133,7 +145,8 @@ function About({ view, attributes, now }) {
         ["Settled", view.resolution && Object.entries(view.resolution).map(([name, value]) => `${name}: ${value}`).join(", ")],
       ]}
     />
-    ${view.progress && html`<h3 class="under">Progress</h3><${Json} value=${view.progress} label="the progress" />`}
+    ${view.progress &&
+    html`<details class="under"><summary>Its progress as the worker keeps it</summary><${Json} value=${view.progress} label="the progress" /></details>`}
   `;
 }
 

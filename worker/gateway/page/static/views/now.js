@@ -269,7 +269,7 @@ function Workers({ app, workers }) {
 
 function WorkerRow({ worker, now }) {
   const state = worker.stopping ? ["warn", "stopping"] : worker.breaker_open ? ["warn", "breaker open"] : ["good", "working"];
-  const since = (time) => duration(Math.max(0, Math.round((now - Date.parse(time)) / 1000)));
+  const seconds = (time) => Math.max(0, Math.round((now - Date.parse(time)) / 1000));
   return html`
     <tr>
       <th scope="row" title=${`Process ${worker.pid} on ${worker.host}`}>${worker.name}</th>
@@ -277,8 +277,8 @@ function WorkerRow({ worker, now }) {
       <td class="number">${worker.slots_used} of ${worker.slots}</td>
       <td class=${`number ${worker.loop_lag_seconds > MUCH_LAG_SECONDS ? "is-bad" : ""}`}>${duration(worker.loop_lag_seconds)}</td>
       <td>${worker.version} <span class="muted">Python ${worker.python}</span></td>
-      <td class="number">${since(worker.started_at)}</td>
-      <td class="number">${since(worker.seen_at)} ago</td>
+      <td class="number">${duration(seconds(worker.started_at))}</td>
+      <td class="number">${seconds(worker.seen_at) ? `${duration(seconds(worker.seen_at))} ago` : "now"}</td>
     </tr>
   `;
 }
