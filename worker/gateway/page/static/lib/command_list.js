@@ -16,7 +16,7 @@ const RECENT_MILLISECONDS = 3_000;
 const MOST_SHORT_PAGES = 20;
 
 /**
- * @typedef {object} Row As `GET /v1/commands` has it; `isNew` where it came live.
+ * @typedef {object} Row As `GET /v1/commands` has it.
  * @property {string} id
  * @property {string} type
  * @property {string} state
@@ -153,6 +153,5 @@ function next(before, event) {
     attempts: attempts ?? attempt ?? before?.attempts ?? 0,
     changed_at: event.time,
     error: error ? { code: error.code, message: error.message } : null,
-    isNew: !before || Boolean(before.isNew),
   };
 }

@@ -99,7 +99,7 @@ class Row extends Component {
 
   render({ row, isPast }) {
     return html`
-      <tr class=${`${row.isNew ? "is-new" : ""} ${isPast ? "is-past" : ""}`}>
+      <tr class=${isPast ? "is-past" : undefined}>
         <td><${State} state=${row.state} /></td>
         <th scope="row"><${CommandLink} id=${row.id} data-row title=${row.id} /></th>
         <td>${row.type}</td>
