@@ -5,6 +5,8 @@ import { onThemeChange } from "./theme.js";
 
 /** So few are drawn as points too. */
 const FEW_POINTS = 15;
+/** Between the marks of an axis of whole numbers. */
+const WHOLE_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000];
 
 let loading = null;
 
@@ -39,7 +41,7 @@ function loadStyle() {
  * @param {object} props
  * @param {string} props.title
  * @param {any} [props.note] What the caption adds.
- * @param {number[]} props.x Seconds since 1970, or any numbers if `isTime` is false.
+ * @param {number[]} props.x Seconds since 1970, or whole numbers if `isTime` is false.
  * @param {Series[]} props.series
  * @param {(value: number) => string} props.format How values are told.
  * @param {(value: number) => string} [props.formatX] How places on x are told in the table.
@@ -126,7 +128,7 @@ function options({ series, format, formatX, isTime, height, width }) {
     cursor: { y: false, points: { size: 6 } },
     scales: { x: { time: isTime }, y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     axes: [
-      isTime ? { ...axis, size: 26, values: (_plot, places) => places.map((place) => formatX(place)) } : { ...axis, size: 26 },
+      isTime ? { ...axis, size: 26, values: (_plot, places) => places.map((place) => formatX(place)) } : { ...axis, size: 26, incrs: WHOLE_STEPS },
       { ...axis, size: 62, values: (_plot, values) => values.map(format) },
     ],
     series: [

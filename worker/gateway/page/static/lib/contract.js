@@ -42,6 +42,32 @@ export const OPEN_STATES = EVENT_STATES.filter((state) => !ENDS.includes(state))
 /** Of what failed so nobody knows whether it was done: sent again it may be done twice. */
 export const PERHAPS_DONE = ["outcome_unknown", "data_loss"];
 
+/** What people do that is recorded. */
+export const ACTS = [
+  "command.cancel",
+  "command.resolve",
+  "command.replay",
+  "commands.cancel",
+  "commands.replay",
+  "dead_letter.replay",
+  "dead_letter.purge",
+  "dead_letters.replay",
+  "dead_letters.purge",
+  "holds.release",
+  "lane.resume",
+  "backfill.pause",
+  "backfill.resume",
+  "backfill.cancel",
+  "backfill.retry_failed",
+  "sink.pause",
+  "sink.resume",
+  "sink.recover",
+  "delivery.replay",
+  "token.create",
+  "token.revoke",
+  "ledger.accept_loss",
+];
+
 /** Whether a command in this state can still be cancelled. @param {string} state */
 export function isOpen(state) {
   return !ENDS.includes(state);

@@ -9,7 +9,7 @@ import { Boundary, Empty, Field, ProblemNote, Skeleton, ViewHeader } from "./par
 import { href, navigate, useRoute } from "./router.js";
 import { chosenTheme, nextTheme } from "./theme.js";
 import { useLiveState } from "./data.js";
-import { VIEWS, viewOf } from "../views/index.js";
+import { VIEWS, isFor, viewOf } from "../views/index.js";
 
 const THEMES = { system: "as the system", light: "light", dark: "dark" };
 const ICONS = { system: "◐", light: "☀", dark: "☾" };
@@ -160,7 +160,7 @@ function skip(event) {
 
 function Header({ app, route, onHelp, onSignOut }) {
   const [name = VIEWS[0].path] = route.path;
-  const shown = VIEWS.filter((view) => !view.isUnlimited || app?.isUnlimited);
+  const shown = VIEWS.filter((view) => app && isFor(view, app));
   return html`
     <header class="top">
       <a class="brand" href=${href(["now"])}><img src="page/icon.svg" alt="" width="20" height="20" /> trainmaster</a>

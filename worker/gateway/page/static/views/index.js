@@ -8,6 +8,7 @@
  * @property {() => Promise<{default: Function}>} list Loads the view.
  * @property {() => Promise<{default: Function}>} [one] Loads the view of `#/<path>/<id>`.
  * @property {boolean} [isUnlimited] Whether it is only for tokens that are not limited to types.
+ * @property {string[]} [types] A token that is limited to types must be so to one of these.
  *
  * @type {View[]}
  */
@@ -21,7 +22,17 @@ export const VIEWS = [
     list: () => import("./dead_letters.js"),
     one: () => import("./dead_letter.js"),
   },
+  { path: "trainings", title: "Trainings", key: "t", list: () => import("./trainings.js"), types: ["train", "watch_training"] },
+  { path: "backfills", title: "Backfills", key: "b", list: () => import("./backfills.js"), one: () => import("./backfill.js"), types: ["backfill"] },
+  { path: "webhooks", title: "Webhooks", key: "w", list: () => import("./webhooks.js"), one: () => import("./delivery.js"), isUnlimited: true },
+  { path: "sinks", title: "Sinks", key: "s", list: () => import("./sinks.js"), one: () => import("./sink.js"), isUnlimited: true },
+  { path: "actions", title: "Who did what", key: "a", list: () => import("./actions.js"), isUnlimited: true },
 ];
+
+/** Whether a token sees what a view shows. @param {View} view @param {import("../app.js").App} app */
+export function isFor(view, app) {
+  return app.isUnlimited || (!view.isUnlimited && (!view.types || view.types.some((type) => app.me.types.includes(type))));
+}
 
 /** Returns what loads the view of a route; undefined where there is none. @param {import("../app.js").Route} route */
 export function viewOf(route) {

@@ -1,3 +1,7 @@
+import { BackfillResult } from "./backfill_result.js";
+import { PredictionResult } from "./prediction_result.js";
+import { TrainingResult } from "./training_result.js";
+
 /**
  * What is drawn of a command beside its JSON, by its type: a component that is given
  * `{app, view, message, events}` (`view` of `GET /v1/commands/{id}`, `message` as it was sent, maybe
@@ -5,4 +9,9 @@
  *
  * @type {Record<string, Function>}
  */
-export const RESULT_VIEWS = {};
+export const RESULT_VIEWS = {
+  backfill: BackfillResult,
+  predict: PredictionResult,
+  train: TrainingResult,
+  watch_training: TrainingResult,
+};
