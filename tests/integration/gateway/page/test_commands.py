@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from playwright.sync_api import expect
 
 from tests.integration.gateway.page.browser import accept_all
+from worker.gateway.routes import bulk
 from worker.queue.ledger.queries import LedgerReader
 
 if TYPE_CHECKING:
+    import pytest
     from redis.asyncio import Redis
 
     from tests.integration.gateway.page.browser import Backstage, Desk
@@ -155,3 +157,19 @@ def test_a_filter_that_only_the_list_knows_is_acted_upon_by_ids(
         "cancelled",
         "accepted",
     ]
+
+
+def test_more_than_one_request_takes_are_counted_and_cancelled_to_the_last(
+    desk: Desk, backstage: Backstage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ten thousand otherwise; the gateway runs in this process.
+    monkeypatch.setattr(bulk, "MOST_AT_A_TIME", 10)
+    accept_all(backstage, *(f"more-{number}" for number in range(25)), correlationid="more")
+    page = desk.go("#/commands?correlationid=more")
+    asked = desk.requests("/v1/commands/cancel", "POST")
+    page.get_by_role("button", name="Cancel these").click()
+    dialog = page.get_by_role("dialog", name="Cancel commands")
+    dialog.get_by_role("button", name="Cancel 25 commands").click()
+    expect(dialog).to_contain_text("25 of 25 commands cancelled")
+    assert [each.post_data_json.get("dry_run") for each in asked] == [None, False, False, False]
+    assert set(states(backstage, *(f"more-{number}" for number in range(25)))) == {"cancelled"}
