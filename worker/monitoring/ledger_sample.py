@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import TimeoutError as LateError
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
@@ -12,7 +12,6 @@ from prometheus_client.core import GaugeMetricFamily
 from schemas.enums import Priority
 from worker.monitoring.metrics import PREFIX, MetricRow, Metrics
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
-from worker.queue.ledger.lanes import Lanes
 from worker.queue.ledger.queries import LedgerReader
 
 if TYPE_CHECKING:
@@ -63,7 +62,6 @@ class LedgerSampler:
         self._redis = redis
         self._keys = keys
         self._reader = LedgerReader(redis, keys)
-        self._lanes = Lanes(redis, keys)
 
     async def sample(self) -> Sample:
         """Returns the values; of an absent Redis only that it is."""
@@ -80,15 +78,27 @@ class LedgerSampler:
             OSError: likewise.
         """
         counts = await self._reader.counts()
-        paused = {each.lane for each in await self._lanes.paused()}
-        hold_ms = int(await self._redis.pttl(self._keys.hold))
         lanes = tuple(Priority)
+        # In one go: a scrape, and each look of a page, asks for all of it.
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.time()
+        pipe.pttl(self._keys.hold)
+        for lane in lanes:
+            pipe.exists(self._keys.paused(lane))
+            pipe.zrange(self._keys.due(lane), 0, 0, withscores=True)
+        time, hold_ms, *of_lanes = await pipe.execute()
+        now_ms = time[0] * 1000 + time[1] / 1000
+        paused = dict(zip(lanes, of_lanes[::2], strict=True))
+        oldest = dict(zip(lanes, of_lanes[1::2], strict=True))
         return {
             "redis_up": {(): 1.0},
             "due_now": {(lane,): counts[f"due_{lane}"] for lane in lanes},
             "open": {(lane,): counts[f"open_{lane}"] for lane in lanes},
             "suspects": {(): counts["open_suspect"]},
-            "oldest_due_seconds": await self._oldest(),
+            "oldest_due_seconds": {
+                (lane,): max(0.0, now_ms - found[0][1]) / 1000 if found else 0.0
+                for lane, found in oldest.items()
+            },
             "unread_messages": {
                 ("common",): counts["unread"],
                 ("bulk",): counts["unread_bulk"],
@@ -96,24 +106,9 @@ class LedgerSampler:
             "inbox_messages": {(): counts["inbox"]},
             "events_kept": {(): counts["events"]},
             "dead_letters_kept": {(): counts["dead_letters"]},
-            "lane_paused": {(lane,): float(lane in paused) for lane in lanes},
-            "hold_seconds": {(): max(0, hold_ms) / 1000},
+            "lane_paused": {(lane,): float(paused[lane]) for lane in lanes},
+            "hold_seconds": {(): max(0, int(hold_ms)) / 1000},
         }
-
-    async def _oldest(self) -> dict[tuple[str, ...], float]:
-        seconds, microseconds = await self._redis.time()
-        now_ms = seconds * 1000 + microseconds / 1000
-        found: dict[tuple[str, ...], float] = {}
-        dues = {
-            Priority.INTERACTIVE: self._keys.due_interactive,
-            Priority.BULK: self._keys.due_bulk,
-        }
-        for lane, due in dues.items():
-            first = cast(
-                "list[tuple[bytes, float]]", await self._redis.zrange(due, 0, 0, withscores=True)
-            )
-            found[str(lane),] = max(0.0, now_ms - first[0][1]) / 1000 if first else 0.0
-        return found
 
 
 class LedgerCollector:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from trainmaster_client.events import State
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from worker.gateway.read_model.rows import KeptRow
 
@@ -80,6 +83,11 @@ class Minute:
     p50_seconds: float | None = None
     p99_seconds: float | None = None
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many commands began and ended in it."""
+        return (self.accepted, self.succeeded, self.failed, self.cancelled, self.rejected)
+
 
 class MinuteTally:
     """Counts what a batch of events has changed, by minutes."""
@@ -111,31 +119,47 @@ class MinuteTally:
         )
 
 
-def read_minutes(connection: sqlite3.Connection, last_ms: int, number: int) -> list[Minute]:
-    """Returns so many minutes, oldest first, of which the last holds a time."""
+def read_minutes(
+    connection: sqlite3.Connection,
+    last_ms: int,
+    number: int,
+    known: Mapping[int, Minute] = MappingProxyType({}),
+) -> list[Minute]:
+    """Returns so many minutes, oldest first, of which the last holds a time.
+
+    Args:
+        connection: to the model.
+        last_ms: ms since the epoch.
+        number: of minutes.
+        known: those that were read before, by their begin: where as many began and ended as then
+            the durations are the same, and reading them is most of the work.
+    """
     last = last_ms // MINUTE_MS
     first = last - number + 1
-    counts: dict[int, tuple[int, int, int, int, int]] = {
-        minute: tuple(counted)
-        for minute, *counted in connection.execute(
-            "SELECT * FROM minutes WHERE minute BETWEEN ? AND ?", (first, last)
-        )
-    }
-    durations: dict[int, list[tuple[int, int]]] = {}
-    for minute, bucket, commands in connection.execute(
-        "SELECT * FROM durations WHERE minute BETWEEN ? AND ? ORDER BY minute, bucket",
-        (first, last),
+    found = {minute: Minute(minute * MINUTE_MS) for minute in range(first, last + 1)}
+    stale = []
+    for minute, *counted in connection.execute(
+        "SELECT * FROM minutes WHERE minute BETWEEN ? AND ?", (first, last)
     ):
-        durations.setdefault(minute, []).append((bucket, commands))
-    return [
-        Minute(
-            minute * MINUTE_MS,
-            *counts.get(minute, (0, 0, 0, 0, 0)),
-            p50_seconds=quantile(durations.get(minute, ()), 0.5),
-            p99_seconds=quantile(durations.get(minute, ()), 0.99),
+        fresh, old = Minute(minute * MINUTE_MS, *counted), known.get(minute * MINUTE_MS)
+        if old is not None and old.counts == fresh.counts:
+            found[minute] = old
+        else:
+            found[minute] = fresh
+            stale.append(minute)
+    if stale:
+        rows = connection.execute(
+            "SELECT * FROM durations WHERE minute BETWEEN ? AND ? ORDER BY minute, bucket",
+            (min(stale), max(stale)),
         )
-        for minute in range(first, last + 1)
-    ]
+        for minute, of_minute in groupby(rows, itemgetter(0)):
+            buckets = [(bucket, commands) for _, bucket, commands in of_minute]
+            found[minute] = replace(
+                found[minute],
+                p50_seconds=quantile(buckets, 0.5),
+                p99_seconds=quantile(buckets, 0.99),
+            )
+    return list(found.values())
 
 
 def forget_minutes(connection: sqlite3.Connection, before_ms: int) -> None:

@@ -135,6 +135,7 @@ class ReadModel:
         self._folder = folder
         self._retention_seconds = retention_seconds
         self._check_seconds = check_seconds
+        self._minutes: dict[int, Minute] = {}
         self._outage = Outage()
         self._trouble: str | None = None
         self._writer = Writer(folder)
@@ -197,11 +198,14 @@ class ReadModel:
         Raises:
             ModelUnavailableError: there is no model yet, or its disk is in trouble.
         """
-        return await self._read(
-            lambda connection: Pulse(
-                count_states(connection), read_minutes(connection, now_ms, minutes)
-            )
-        )
+
+        def read(connection: sqlite3.Connection) -> Pulse:
+            found = read_minutes(connection, now_ms, minutes, self._minutes)
+            # Put there as a whole, for readers are threads.
+            self._minutes = {each.begin_ms: each for each in found}
+            return Pulse(count_states(connection), found)
+
+        return await self._read(read)
 
     async def lag(self) -> Lag:
         """Returns how far the model is behind; without a model, by the whole stream.

@@ -68,6 +68,33 @@ def test_a_minute_tells_what_began_and_ended_in_it_and_how_long_that_took(tmp_pa
     assert nothing == Minute(BEGIN_MS - MINUTE_MS)
 
 
+def test_minutes_that_were_read_before_are_read_anew_where_more_has_happened(
+    tmp_path: Path,
+) -> None:
+    of_next = MINUTE_MS // 10
+    writer, connection = taken(
+        tmp_path,
+        [
+            *(told(each, f"c{each}", "train.accepted") for each in range(4)),
+            told(100, "c0", "train.succeeded"),
+            told(of_next, "c1", "train.succeeded"),
+        ],
+    )
+    last_ms = FIRST_MS + 2 * MINUTE_MS
+    before = read_minutes(connection, last_ms, 3)
+    known = {each.begin_ms: each for each in before}
+    again = read_minutes(connection, last_ms, 3, known)
+    assert again == before
+    assert again[0] is before[0]
+    late = [told(of_next + 1000, "c2", "train.failed"), told(2 * of_next, "c3", "train.failed")]
+    writer.take(late, Progress())
+    found = read_minutes(connection, last_ms, 3, known)
+    assert found == read_minutes(connection, last_ms, 3) != before
+    assert found[0] is before[0]
+    writer.close()
+    connection.close()
+
+
 def test_an_end_whose_acceptance_is_not_known_has_no_duration(tmp_path: Path) -> None:
     _, connection = taken(tmp_path, [told(0, "a", "train.succeeded"), told(1, "b", "a.rejected")])
     (minute,) = read_minutes(connection, FIRST_MS, 1)
