@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = "index.html"
 EVENTS: Final = "events.jsonl"
-LOGS: Final = ("worker.log", "sandbox.log")
+LOGS: Final = ("worker.log", "sandbox.log", "gateway.log")
 PICTURES: Final = "pictures"
 CURVES: Final = "curves"
 
@@ -57,7 +57,11 @@ def write_page(report: Report, output: Path) -> Path:
         projects="".join(_project(report, project, output) for project in report.dataset.projects),
         command=escape(command),
         events=escape(events),
-        files="".join(f'<li><a href="{name}">{name}</a></li>' for name in (EVENTS, *LOGS)),
+        files="".join(
+            f'<li><a href="{name}">{name}</a></li>'
+            for name in (EVENTS, *LOGS)
+            if (output / name).exists()
+        ),
     )
     written = output / PAGE
     written.write_text(page, "utf-8")

@@ -65,6 +65,10 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         """Takes the table away."""
+        self.hide()
+
+    def hide(self) -> None:
+        """Takes the table away, in a terminal; what comes after it stays."""
         self._live.stop()
 
     @property

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from demo.client import DemoClient
 from demo.errors import DemoError, OverdueError
+from demo.gateway import Gateway
 from demo.page import CURVES, EVENTS, LOGS, PAGE, PICTURES, write_page
 from demo.plan import FULL, MODELS, QUICK
 from demo.processes import Reaper
@@ -44,11 +45,13 @@ class Options:
         output: a folder that `prepare_output` made ready.
         quick: whether the short form is run.
         keep: whether the servers' state is left behind.
+        stays_open: whether a gateway runs too, and all of them until the demo is told to stop.
     """
 
     output: Path
     quick: bool
     keep: bool
+    stays_open: bool = False
 
 
 def prepare_output(output: Path) -> None:
@@ -99,12 +102,12 @@ async def _guarded(options: Options, console: Console) -> int:
             reaper.guard_folder(folder)
             last.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
+            if options.stays_open:
+                Gateway.check()
             report = await _perform(options, folder, reaper, console)
         except (DemoError, SettingError, ClientError, *RETRYABLE_REDIS_ERRORS) as error:
             console.print(f"demo: {error}", style="red", soft_wrap=True, markup=False)
             return 1
-    print_results(report, console)
-    console.print(f"Look at {options.output / PAGE}", soft_wrap=True, highlight=False)
     return 1 if report.complaints else 0
 
 
@@ -115,12 +118,15 @@ async def _perform(options: Options, folder: Path, reaper: Reaper, console: Cons
     )
     with Progress(console) as progress:
         progress.say("servers", "starting Redis, sandbox and worker")
-        async with running_servers(folder, options.output, reaper) as servers:
+        async with running_servers(
+            folder, options.output, reaper, with_page=options.stays_open
+        ) as servers:
             (folder / GO_ON).write_text(servers.how_to_go_on(), "utf-8")
-            progress.say("servers", "running")
+            shown = f"running, shown at {servers.page_url}" if servers.page_url else "running"
+            progress.say("servers", shown)
             scenarios, demo_client = await _play(servers, demo_size, options.output, progress)
             # The pictures are made of the sandbox's files.
-            progress.say("servers", "running, and drawing what was found")
+            progress.say("servers", f"{shown}, and drawing what was found")
             report = Report(
                 trained=[trained for scenario in scenarios for trained in scenario.trained],
                 failures=[
@@ -133,8 +139,46 @@ async def _perform(options: Options, folder: Path, reaper: Reaper, console: Cons
                 seconds=progress.seconds,
             )
             await asyncio.to_thread(write_page, report, options.output)
+            if options.stays_open:
+                progress.hide()
+                _print_end(report, options, console)
+                await _stay(servers, console)
         progress.say("servers", "stopped")
+    if not options.stays_open:
+        _print_end(report, options, console)
     return report
+
+
+def _print_end(report: Report, options: Options, console: Console) -> None:
+    print_results(report, console)
+    console.print(f"Look at {options.output / PAGE}", soft_wrap=True, highlight=False)
+
+
+async def _stay(servers: Servers, console: Console) -> None:
+    """Returns once the demo is told to stop.
+
+    Raises:
+        ChildError: a child ended meanwhile.
+    """
+    console.print(
+        f"All of it runs until Ctrl-C; its page is {servers.page_url}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    watched = [servers.worker.watch(), servers.sandbox.watch()]
+    if servers.gateway is not None:
+        watched.append(servers.gateway.watch())
+    watchers = [asyncio.create_task(each) for each in watched]
+    try:
+        await asyncio.gather(*watchers)
+    except asyncio.CancelledError:
+        # What was asked for has been done; it ends as it would have without `--open`.
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()
+    finally:
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
 
 
 async def _play(

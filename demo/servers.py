@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from demo.dataset import Dataset, read_dataset
+from demo.gateway import Gateway
 from demo.processes import Child
 from worker.embedded import EmbeddedRedis
 from worker.settings import PREFIX
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 NAMESPACE: Final = "demo"
 PARALLEL_TRAININGS: Final = 2
 _API_PREFIX: Final = "ENCORD_"
-_CONSOLE_SCRIPT: Final = "import sys; from worker.cli import main; sys.exit(main())"
+_CONSOLE_SCRIPT: Final = ("-P", "-c", "import sys; from worker.cli import main; sys.exit(main())")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Servers:
 
     Attributes:
         settings: the worker's, as environment variables.
+        gateway: None where none was asked for.
     """
 
     folder: Path
@@ -42,6 +44,12 @@ class Servers:
     settings: dict[str, str]
     sandbox: Child
     worker: Child
+    gateway: Gateway | None = None
+
+    @property
+    def page_url(self) -> str:
+        """The address of the gateway's page, empty without one."""
+        return "" if self.gateway is None else self.gateway.page_url
 
     def losses(self, training_uuid: str) -> dict[str, float]:
         """Returns the loss of each epoch so far of a training that runs."""
@@ -67,13 +75,16 @@ class Servers:
 
 
 @asynccontextmanager
-async def running_servers(folder: Path, logs: Path, reaper: Reaper) -> AsyncIterator[Servers]:
+async def running_servers(
+    folder: Path, logs: Path, reaper: Reaper, *, with_page: bool = False
+) -> AsyncIterator[Servers]:
     """Starts the servers, and stops them in the opposite order.
 
     Args:
         folder: keeps the servers' state.
         logs: gets a log file of each child.
         reaper: is told of every process.
+        with_page: whether a gateway runs too.
 
     Raises:
         ChildError: the sandbox does not start.
@@ -81,16 +92,22 @@ async def running_servers(folder: Path, logs: Path, reaper: Reaper) -> AsyncIter
     """
     sandbox = Child("sandbox", logs / "sandbox.log", reaper)
     worker = Child("worker", logs / "worker.log", reaper)
+    gateway = Gateway(folder / "gateway", logs, reaper)
     with EmbeddedRedis(folder / "redis") as redis, reaper.guarding(redis.process):
         try:
             dataset = await _start_sandbox(sandbox, folder / "sandbox")
             settings = _settings(redis.url, dataset, folder)
             await worker.start(
-                [sys.executable, "-P", "-c", _CONSOLE_SCRIPT, "worker", "--name", "demo@%h"],
+                [sys.executable, *_CONSOLE_SCRIPT, "worker", "--name", "demo@%h"],
                 {**_environ(), **settings},
             )
-            yield Servers(folder, redis, dataset, settings, sandbox, worker)
+            if with_page:
+                roots = settings[f"{PREFIX}DATA_ROOTS"]
+                await gateway.start(_CONSOLE_SCRIPT, {**_environ(), **settings}, roots)
+            shown = gateway if with_page else None
+            yield Servers(folder, redis, dataset, settings, sandbox, worker, shown)
         finally:
+            await gateway.stop()
             # The worker first: it hands back what runs, and wants to tell Redis.
             await worker.stop()
             await sandbox.stop()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import orjson
 import pytest
 
@@ -30,7 +31,7 @@ PATIENCE_SECONDS = 850
 class Demo:
     """A demo in the short form; everything that it starts carries a mark in its environment."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.output = folder / "output"
         self.temporary = folder / "temporary"
         self.temporary.mkdir()
@@ -38,7 +39,10 @@ class Demo:
         self._printed = folder / "printed.txt"
         with self._printed.open("wb") as printed:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", CONSOLE_SCRIPT, *("demo", "--quick", "--output", "output")],
+                [
+                    *(sys.executable, "-c", CONSOLE_SCRIPT),
+                    *("demo", "--quick", "--output", "output", *options),
+                ],
                 cwd=folder,
                 env={**os.environ, "DEMO_TEST": str(folder), "TMPDIR": str(self.temporary)},
                 stdout=printed,
@@ -58,6 +62,17 @@ class Demo:
             assert self.process.poll() is None, self.printed
             assert time.monotonic() < deadline, self.printed
             time.sleep(0.05)
+
+    def page_url(self) -> str:
+        """Where its page is, once all has been shown."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while "runs until Ctrl-C" not in self.printed:
+            assert self.process.poll() is None, self.printed
+            assert time.monotonic() < deadline, self.printed
+            time.sleep(0.1)
+        found = re.search(r"its page is (http://127\.0\.0\.1:\d+/)$", self.printed, re.MULTILINE)
+        assert found, self.printed
+        return found[1]
 
     def events(self) -> list[dict[str, Any]]:
         journal = self.output / "events.jsonl"
@@ -109,8 +124,8 @@ def parent_of(pid: int) -> int | None:
 
 
 @contextmanager
-def demo_in(folder: Path) -> Iterator[Demo]:
-    demo = Demo(folder)
+def demo_in(folder: Path, *options: str) -> Iterator[Demo]:
+    demo = Demo(folder, *options)
     try:
         yield demo
     finally:
@@ -119,8 +134,16 @@ def demo_in(folder: Path) -> Iterator[Demo]:
         demo.process.wait()
 
 
-def test_the_demo_shows_everything_and_leaves_nothing_but_its_output(tmp_path: Path) -> None:
-    with demo_in(tmp_path) as demo:
+@pytest.mark.parametrize(
+    "options", [("--open",), pytest.param((), marks=pytest.mark.long)], ids=" ".join
+)
+def test_the_demo_shows_everything_and_leaves_nothing_but_its_output(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    with demo_in(tmp_path, *options) as demo:
+        if options:
+            look_at_its_page(demo.page_url())
+            demo.process.send_signal(signal.SIGINT)
         assert demo.wait() == 0, demo.printed
         demo.wait_until_nothing_is_left()
 
@@ -144,6 +167,19 @@ def test_the_demo_shows_everything_and_leaves_nothing_but_its_output(tmp_path: P
     check_links(demo.output / "index.html")
     for line in ("detection", "segmentation", "classification", "61 commands"):
         assert line in demo.printed
+
+
+def look_at_its_page(url: str) -> None:
+    """It is a page, and what it asks for tells of what the demo did."""
+    with httpx.Client(base_url=url) as http:
+        assert http.get("").headers["content-type"].startswith("text/html")
+        done = http.get("v1/commands", params={"type": "train", "state": "succeeded"}).json()
+        assert len(done["items"]) == 4
+        predictions = http.get("v1/commands", params={"type": "predict"}).json()["items"]
+        pictures = [http.get(f"v1/commands/{each['id']}/picture") for each in predictions]
+        shown = [each for each in pictures if each.status_code == 200]
+        assert shown, "some are predicted on as files, which the gateway may read"
+        assert all(each.headers["content-type"].startswith("image/") for each in shown)
 
 
 def test_ctrl_c_in_the_middle_of_a_training_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class Workers:
         wait_until(lambda: self.succeeded() >= set(ids), PATIENCE_SECONDS, f"{ids} succeeded")
 
     def succeeded(self) -> set[str]:
-        entries: list[Any] = self.fleet.client.xrange(EVENTS)
+        entries: Any = self.fleet.client.xrange(EVENTS)
         events = [json.loads(fields[b"event"]) for _, fields in entries]
         return {event["subject"] for event in events if event["type"] == "list_models.succeeded"}
 

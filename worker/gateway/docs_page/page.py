@@ -152,17 +152,10 @@ class DocsPage:
     def _operation(self, operation: _Operation) -> Html:
         said = operation.said
         heading = [_method(operation.method), " ", tag("code", operation.path)]
-        scopes = [
-            scope for each in said.get("security", ()) for of in each.values() for scope in of
-        ]
-        access = [tag("code", each) for each in scopes]
-        needs = (
-            join(["Needs a token with the scope ", access, "."]) if access else "Needs no token."
-        )
         parts: list[Content] = [
             _heading(heading, operation.id),
             paragraphs(said.get("description", said.get("summary", ""))),
-            tag("p", needs, class_="access"),
+            tag("p", _access(said), class_="access"),
         ]
         if said.get("parameters"):
             parts.append(tag("h4", "Parameters"))
@@ -285,6 +278,16 @@ def _parameters(parameters: list[dict[str, Any]], of: str) -> Html:
 
 def _of(schema: Schema | None) -> Html:
     return join([": ", type_of(schema)]) if schema else Html()
+
+
+def _access(said: dict[str, Any]) -> Content:
+    """Returns who may call an operation."""
+    if not (security := said.get("security")):
+        return "Needs no token."
+    scopes = [tag("code", scope) for each in security for of in each.values() for scope in of]
+    if not scopes:
+        return "Needs a token, with any scope."
+    return join(["Needs a token with the scope ", scopes, "."])
 
 
 def _section(id_: str, heading: str, *content: Content) -> Html:
