@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from tests.integration.gateway.page.browser import Backstage, Desk
     from worker.embedded import EmbeddedRedis
 
-VIEWS: Final = ("#/now", "#/commands", "#/dead-letters")
+VIEWS: Final = (
+    "#/now",
+    "#/commands",
+    "#/dead-letters",
+    "#/trainings",
+    "#/backfills",
+    "#/webhooks",
+    "#/sinks",
+    "#/actions",
+)
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])

@@ -160,11 +160,14 @@ function skip(event) {
 
 function Header({ app, route, onHelp, onSignOut }) {
   const [name = VIEWS[0].path] = route.path;
+  const nav = useRef(null);
+  // On a phone the names of the views are wider than the screen.
+  useEffect(() => nav.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" }), [name]);
   const shown = VIEWS.filter((view) => app && isFor(view, app));
   return html`
     <header class="top">
       <a class="brand" href=${href(["now"])}><img src="page/icon.svg" alt="" width="20" height="20" /> trainmaster</a>
-      <nav aria-label="Views">
+      <nav aria-label="Views" ref=${nav}>
         <ul>
           ${shown.map(
             (view) => html`

@@ -87,11 +87,12 @@ export function Timeline({ events, isComplete, view, now }) {
 }
 
 function Bar({ spans: all }) {
+  const whole = all.reduce((sum, each) => sum + each.seconds, 0);
   return html`
     <div class="spans" aria-hidden="true">
       ${all.map(
         (each, at) =>
-          html`<span key=${at} class=${`span ${each.kind}`} style=${{ flexGrow: Math.max(each.seconds, 1e-3) }} title=${`${duration(each.seconds)}: ${each.label}`}></span>`,
+          html`<span key=${at} class=${`span ${each.kind}`} style=${{ flexGrow: (1000 * each.seconds) / whole }} title=${`${duration(each.seconds)}: ${each.label}`}></span>`,
       )}
     </div>
     <ul class="spans-legend" aria-label="Time by what it was spent on">
