@@ -171,5 +171,10 @@ def test_more_than_one_request_takes_are_counted_and_cancelled_to_the_last(
     dialog = page.get_by_role("dialog", name="Cancel commands")
     dialog.get_by_role("button", name="Cancel 25 commands").click()
     expect(dialog).to_contain_text("25 of 25 commands cancelled")
-    assert [each.post_data_json.get("dry_run") for each in asked] == [None, False, False, False]
+    assert [(each.post_data_json or {}).get("dry_run") for each in asked] == [
+        None,
+        False,
+        False,
+        False,
+    ]
     assert set(states(backstage, *(f"more-{number}" for number in range(25)))) == {"cancelled"}
