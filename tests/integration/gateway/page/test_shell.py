@@ -13,7 +13,9 @@ from schemas.enums import EventState
 from schemas.events import ErrorCode
 from tests.gateway_process import serving_gateway
 from tests.integration.gateway.page.browser import PHONE, accept_all, at_desk
+from worker.acts import Act
 from worker.gateway.tokens import Scope
+from worker.webhooks.deliveries import RuleResult
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,6 +136,11 @@ def test_the_page_knows_the_contract_as_it_is(desk: Desk) -> None:
     assert {code: said["means"] for code, said in known["ERRORS"].items()} == {
         str(code): code.meaning for code in ErrorCode
     }
+    assert known["ACTS"] == [str(act) for act in Act]
+    said = desk.page.evaluate(
+        "import('./page/lib/deliveries.js').then(m => Object.keys(m.OUTCOMES))"
+    )
+    assert said == [str(outcome) for outcome in RuleResult]
 
 
 def test_what_breaks_off_is_said_and_caught_up_with(

@@ -56,7 +56,7 @@ export function Drawing({ frames, pictureOf, label }) {
         <div class="drawing-acts">
           ${frames.length > 1 && html`<${Stepper} frames=${frames} place=${place} go=${go} />`}
           <label class="slider">
-            <span>Confidence at least <output>${confidenceText(least)}</output></span>
+            <span>Confidence at least <b>${confidenceText(least)}</b></span>
             <input type="range" min="0" max="1" step="0.01" value=${least} aria-valuetext=${confidenceText(least)} onInput=${(event) => setLeast(Number(event.currentTarget.value))} />
           </label>
         </div>
@@ -80,7 +80,7 @@ function Stepper({ frames, place, go }) {
     <div class="stepper" role="group" aria-label="Frames">
       <button type="button" aria-label="Frame before" disabled=${place === 0} onClick=${() => go(place - 1)}>←</button>
       <label class="slider">
-        <span>Frame <output>${number}</output> <span class="muted">(${place + 1} of ${frames.length})</span></span>
+        <span>Frame <b>${number}</b> <span class="muted">(${place + 1} of ${frames.length})</span></span>
         <input type="range" min="0" max=${frames.length - 1} step="1" value=${place} aria-valuetext=${`Frame ${number}`} onInput=${(event) => go(Number(event.currentTarget.value))} />
       </label>
       <button type="button" aria-label="Next frame" disabled=${place === frames.length - 1} onClick=${() => go(place + 1)}>→</button>

@@ -45,7 +45,7 @@ function Part({ app, path }) {
     <div class="stepper" role="group" aria-label="Items">
       <button type="button" aria-label="Item before" disabled=${at === 0} onClick=${() => go(-1)}>←</button>
       <label class="slider">
-        <span>Item <output>${record.item}</output> <span class="muted">(${at + 1} of ${records.length})</span></span>
+        <span>Item <b>${record.item}</b> <span class="muted">(${at + 1} of ${records.length})</span></span>
         <input type="range" min="0" max=${records.length - 1} step="1" value=${at} aria-valuetext=${`Item ${record.item}`} onInput=${(event) => setAt(Number(event.currentTarget.value))} />
       </label>
       <button type="button" aria-label="Next item" disabled=${at === records.length - 1} onClick=${() => go(1)}>→</button>

@@ -13,7 +13,7 @@ import { useText } from "./texts.js";
 /** Nothing that runs, loads, leads away or asks for input. */
 const ELEMENTS = new Set(
   (
-    "main h1 h2 h3 p dl dt dd div span small code strong em b i ul ol li br table thead tbody tr th td caption figure figcaption " +
+    "main a h1 h2 h3 p dl dt dd div span small code strong em b i ul ol li br table thead tbody tr th td caption figure figcaption " +
     "svg g path rect circle ellipse line polyline polygon text tspan defs use clippath symbol title desc metadata"
   ).split(" "),
 );
@@ -63,10 +63,16 @@ function show(holder, text) {
 
 /** Returns styles of a page as those of a shadow tree. */
 function ofHost(styles, dark) {
-  return `${styles}\n:host h1 { font-size: 1.3rem; } main { padding: 12px 16px 24px; }`
+  return `${styles}\n:host h3 { font-size: 1.3rem; } main { padding: 12px 16px 24px; }`
+    .replaceAll(/\bh[12](?=\s*[{,])/g, lower)
     .replaceAll(":root", ":host")
     .replaceAll(/\bbody(?=\s*\{)/g, ":host")
     .replaceAll("(prefers-color-scheme: dark)", dark ? "all" : "not all");
+}
+
+/** Returns a heading's name beneath that of a card, for the page has its one <h1>; a link leads nowhere here. */
+function lower(name) {
+  return { h1: "h3", h2: "h4", a: "span" }[name] ?? name;
 }
 
 function isDark(element) {
@@ -80,7 +86,7 @@ function copies(parent) {
 function copy(node) {
   if (node.nodeType === Node.TEXT_NODE) return document.createTextNode(node.data);
   if (node.nodeType !== Node.ELEMENT_NODE || !ELEMENTS.has(node.localName.toLowerCase())) return null;
-  const made = document.createElementNS(node.namespaceURI, node.localName);
+  const made = document.createElementNS(node.namespaceURI, lower(node.localName));
   for (const { name, value } of node.attributes) {
     if (name === "data-style") made.style.cssText = value;
     else if ((name === "href" || name === "xlink:href") && value.startsWith("#") && node.localName === "use") made.setAttribute("href", value);

@@ -55,7 +55,7 @@ export default function Command({ app, route }) {
       ${data.state === "in_doubt" && html`<${Doubt} check=${check} />`}
       ${data.error && html`<${WhatToDo} error=${data.error} isOver=${isEnded} />`}
       <${Card} title="How far it is"><${About} view=${data} attributes=${sent ?? all[0] ?? {}} now=${now} /><//>
-      ${Result && html`<${Result} app=${app} view=${data} message=${sent} events=${all} />`}
+      ${Result && html`<${Result} app=${app} view=${data} message=${sent} missing=${message.problem} events=${all} />`}
       <div class="grid pairs">
         <${Card} title="What happened">
           <${Loaded} of=${events}>

@@ -9,10 +9,10 @@ import { pathOf } from "../lib/api.js";
 /** A tab holds so many pictures of a clip at a time. */
 const MOST_PICTURES = 24;
 
-/** @param {{app: import("../app.js").App, view: any, message: any}} props */
-export function PredictionResult({ app, view, message }) {
+/** @param {{app: import("../app.js").App, view: any, message: any, missing: any}} props */
+export function PredictionResult({ app, view, message, missing }) {
   const frames = useMemo(() => framesOf(view.result?.frames), [view.result]);
-  const pictureOf = usePictures(app, view.id, message, frames);
+  const pictureOf = usePictures(app, view.id, { message, missing }, frames);
   if (!frames.length) return null;
   return html`
     <${Card} title="What was found" kind="wide"><${Drawing} frames=${frames} pictureOf=${pictureOf} label="The picture" /><//>
@@ -20,7 +20,7 @@ export function PredictionResult({ app, view, message }) {
 }
 
 /** Returns what tells of the picture of a frame, and loads it when it is first asked for. */
-function usePictures(app, id, message, frames) {
+function usePictures(app, id, { message, missing }, frames) {
   const [, setCount] = useState(0);
   const kept = useRef(new Map());
   const none = useRef(null);
@@ -54,7 +54,9 @@ function usePictures(app, id, message, frames) {
     setCount((count) => count + 1);
   };
   return (number) => {
-    if (message?.data?.data_uuid) return { url: null, why: "There is no picture here: the item lies at Encord, and the gateway fetches nothing from elsewhere." };
+    if (missing) return { url: null, why: `There is no picture: ${missing.detail}` };
+    if (!message) return { url: null, why: null };
+    if (message.data?.data_uuid) return { url: null, why: "There is no picture here: the item lies at Encord, and the gateway fetches nothing from elsewhere." };
     if (none.current) return none.current;
     const found = kept.current.get(number);
     if (!found) void load(number);
