@@ -135,7 +135,7 @@ async def snapshot(redis: Redis, keys: Keys) -> dict[bytes, bytes | None]:
     return {key: await redis.dump(key) for key in found}
 
 
-TRAIN = {
+TRAIN: dict[str, Any] = {
     "type": "train",
     "data": {
         "model_uuid": MODEL_UUID,
