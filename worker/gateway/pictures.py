@@ -7,8 +7,10 @@ several is asked for, and then no further than its head allows.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
@@ -36,6 +38,8 @@ _SHORT: Final = 262_144
 _READERS: Final = 8
 _READ_SECONDS: Final = 10.0
 _DECODE_SECONDS: Final = 20.0
+# Who waits for a turn to have a frame unpacked; a page asks for one at a time.
+_MOST_ASKED: Final = 8
 # The sizes that the header of a bitmap may have, by which it says its version.
 _BITMAP_HEADERS: Final = frozenset({12, 40, 52, 56, 64, 108, 124})
 
@@ -99,8 +103,10 @@ class Pictures:
         )
         self.reading = ThreadPool("pictures", readers)
         self._read_seconds = read_seconds
-        # One at a time: each may take a few hundred megabytes.
+        # One at a time: each may take a few hundred megabytes. Others wait with empty hands.
         self._decoding = ThreadPool("frames", 1)
+        self._turn = asyncio.Semaphore(1)
+        self._asked = 0
 
     async def picture(self, command_type: str | None, text: bytes, frame: int | None) -> Picture:
         """Returns the picture that a prediction is about.
@@ -120,16 +126,43 @@ class Pictures:
             content = await self._of_text(_decoded, found)
             kind = _known(content)
             if frame is not None:
-                kind, content = await self._frame(kind, content, frame)
+                async with self._frame_turn():
+                    kind, content = await self._frame(kind, content, frame)
             return Picture(kind, len(content), _whole(content))
         if not isinstance(path := data.get("data_path"), str):
             raise no_picture("The prediction is about an item of Encord's, which is not read here.")
         opened = await self._read(self._open, Path(path))
         if frame is None:
             return Picture(opened.media_type, opened.size, self._pieces(opened))
-        content = await self._read(_read_all, opened)
-        kind, content = await self._frame(opened.media_type, content, frame)
+        try:
+            async with self._frame_turn():
+                content = await self._read(opened.file.read, opened.size)
+                kind, content = await self._frame(opened.media_type, content, frame)
+        finally:
+            _closers.submit(opened.file.close)
         return Picture(kind, len(content), _whole(content))
+
+    @asynccontextmanager
+    async def _frame_turn(self) -> AsyncIterator[None]:
+        """Lets one at a time hold a whole file, and what it is unpacked to.
+
+        Raises:
+            ProblemError: too many wait already, or the turn does not come.
+        """
+        if self._asked >= _MOST_ASKED:
+            raise unavailable("Too many frames are asked for at a time.")
+        self._asked += 1
+        try:
+            try:
+                await asyncio.wait_for(self._turn.acquire(), _DECODE_SECONDS)
+            except TimeoutError:
+                raise unavailable("Other frames are unpacked for too long.") from None
+            try:
+                yield
+            finally:
+                self._turn.release()
+        finally:
+            self._asked -= 1
 
     def _open(self, path: Path) -> _OpenedPicture:
         file, size = self._files.open(path)
@@ -216,11 +249,6 @@ def _known(content: bytes) -> str:
     if found is None:
         raise no_picture("The file is no picture that is shown: PNG, JPEG, WebP, GIF or BMP.")
     return found
-
-
-def _read_all(opened: _OpenedPicture) -> bytes:
-    with opened.file:
-        return opened.file.read(opened.size)
 
 
 async def _whole(content: bytes) -> AsyncIterator[bytes]:

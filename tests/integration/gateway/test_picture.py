@@ -8,6 +8,7 @@ import os
 import struct
 import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -307,6 +308,23 @@ def test_one_frame_of_several_is_a_picture_of_its_own(shown: Shown, kind: str) -
     assert "1000 frames" in shown.refusal(file, frame=1000)
     for wrong in ("-1", "x", "1.5"):
         refused(shown.of(file, frame=wrong), 422, "invalid_parameters")
+
+
+def test_who_asks_for_many_frames_at_a_time_is_put_off_before_a_file_is_read(shown: Shown) -> None:
+    """Each holds the whole file, and what it is unpacked to: many would fill the memory."""
+    file = shown.root / "large.gif"
+    file.write_bytes(picture("GIF", frames=3) + bytes(16 * 1024 * 1024))
+    url = f"/v1/commands/{shown.predict(data_path=str(file))}/picture?frame=2"
+    with ThreadPoolExecutor(40) as askers:
+        answers = list(askers.map(lambda _: shown.gateway.http.get(url), range(40)))
+    shown_ones = [each for each in answers if each.status_code == 200]
+    put_off = [each for each in answers if each.status_code != 200]
+    assert shown_ones
+    assert put_off
+    assert {refused(each, 503, "picture_unavailable") for each in put_off} == {
+        "Too many frames are asked for at a time."
+    }
+    assert shown.gateway.http.get(url).status_code == 200, "the turns are given back"
 
 
 def test_a_still_picture_has_frame_0(shown: Shown) -> None:
