@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -49,6 +50,7 @@ SUBMIT_QUEUE: Final = "celery"
 TASK_THREADS: Final = 4
 BROKEN: Final = 1
 WRONG_SETTING: Final = 2
+_SAME_SIGNAL_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -103,8 +105,9 @@ class WorkerProcess:
             self.monitor.stopping()
         if self.supervisor is not None:
             self.supervisor.stop_claiming()
-        signal.signal(signal.SIGTERM, _leave_at_once)
-        signal.signal(signal.SIGINT, _leave_at_once)
+        leave = _LeaveAtOnce()
+        signal.signal(signal.SIGTERM, leave)
+        signal.signal(signal.SIGINT, leave)
 
     def check_pool(self, pool: type) -> None:
         """Ends the process if Celery was told to run tasks elsewhere than in threads.
@@ -276,9 +279,16 @@ def _leave_redis_trouble_to_us() -> None:
         logging.getLogger(name).addFilter(_is_not_told_by_us)
 
 
-def _leave_at_once(*_: object) -> None:
-    # The second SIGTERM: leases run out by themselves, so nothing is lost by leaving now.
-    os._exit(0)
+class _LeaveAtOnce:
+    """The second SIGTERM: leases run out by themselves, so nothing is lost by leaving now."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def __call__(self, *_: object) -> None:
+        # systemd tells all processes of a unit, and the parent of several hands it on as well.
+        if time.monotonic() - self._since >= _SAME_SIGNAL_SECONDS:
+            os._exit(0)
 
 
 def __getattr__(name: str) -> Any:

@@ -40,6 +40,7 @@ class _Member:
     started: float = 0.0
     pause: float = _AGAIN_SECONDS
     start_at: float = 0.0
+    has_lived: bool = False
     code: int = 0
 
 
@@ -53,7 +54,8 @@ class Processes:
         names: of the processes, for logs.
         serve: runs the process of that number until SIGTERM and returns its exit code; called in
             the new process.
-        fatal: exit codes of what no new start mends; all the others are stopped then.
+        fatal: exit codes of what no new start mends; all the others are stopped then, unless that
+            one has lived for a minute before.
         on_look: called every two seconds.
     """
 
@@ -125,14 +127,16 @@ class Processes:
         if self._stopping:
             member.code = code if code >= 0 else 1
             return
-        if code in self._fatal:
+        now = time.monotonic()
+        if now - member.started >= _LONG_LIFE_SECONDS:
+            member.pause = _AGAIN_SECONDS
+            member.has_lived = True
+        # Settings that were right once are right: what refused it may pass, and the others work.
+        if code in self._fatal and not member.has_lived:
             log.error("processes.refused", process=member.name, code=code)
             member.code = code
             self._stop_all()
             return
-        now = time.monotonic()
-        if now - member.started >= _LONG_LIFE_SECONDS:
-            member.pause = _AGAIN_SECONDS
         log.error("processes.died", process=member.name, code=code, again_seconds=member.pause)
         member.start_at = now + member.pause
         member.pause = min(2 * member.pause, _MOST_AGAIN_SECONDS)
@@ -171,6 +175,10 @@ class Processes:
         gc.freeze()
         # A signal between the two would run our handlers in the new process.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        if self._stopping:
+            # It came just before: nobody would tell the new process.
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            return
         pid = os.fork()
         if pid:
             member.pid = pid

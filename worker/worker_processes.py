@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from schemas.events import ErrorCode
 from worker.app import WRONG_SETTING, run_worker
+from worker.errors import SettingError
 from worker.logging import configure
 from worker.monitoring.health_file import TOUCH_SECONDS, HealthFile
 from worker.processes import Processes
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from worker.settings import Settings
+
+_HIGHEST_PORT: Final = 65_535
 
 
 def run_workers(settings: Settings, count: int, *, name: str | None = None) -> int:
@@ -28,7 +33,16 @@ def run_workers(settings: Settings, count: int, *, name: str | None = None) -> i
         settings: of all of them.
         count: how many.
         name: of a worker in Celery's tools; the number comes behind it, before an `@`.
+
+    Raises:
+        SettingError: there are not as many ports as processes.
     """
+    if settings.http is not None and settings.http[1] + count - 1 > _HIGHEST_PORT:
+        raise SettingError(
+            f"TRAINMASTER_HTTP (--http) names a port that leaves none for {count} processes: each "
+            "takes the next one",
+            code=ErrorCode.INVALID_SETTING,
+        )
     configure(settings.log_level, settings.log_format)
     each = [_settings_of(settings, number) for number in range(1, count + 1)]
     names = [_name_of(name, number) for number in range(1, count + 1)]
@@ -92,4 +106,4 @@ def _settings_of(settings: Settings, number: int) -> Settings:
 
 def _name_of(name: str | None, number: int) -> str:
     before, at, host = (name or "celery@%h").partition("@")
-    return f"{before}-{number}{at}{host}"
+    return f"{before}-{number}{at}{host.replace('%h', socket.gethostname())}"

@@ -110,3 +110,21 @@ def test_a_wrong_key_ends_both_with_2(tmp_path: Path) -> None:
         )
     assert done.returncode == 2
     assert b"worker.refused" in done.stdout + done.stderr
+
+
+def test_there_must_be_a_port_for_each(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "TRAINMASTER_REDIS_URL": "redis://127.0.0.1:1/0",
+        "TRAINMASTER_BEARER_TOKEN": "t",
+    }
+    done = subprocess.run(
+        [SCRIPT, "worker", "--processes", "2", "--http", "127.0.0.1:65535"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"trainmaster: TRAINMASTER_HTTP (--http) names a port")

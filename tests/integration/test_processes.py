@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.console import wait_until
+from worker.processes import Processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,3 +151,21 @@ def test_one_that_ends_at_once_is_not_started_in_a_loop(tmp_path: Path) -> None:
     assert time.monotonic() - begun > 1.5, "the pause grows"
     parent.process.terminate()
     assert parent.end()[1].count("processes.died") >= 2
+
+
+def test_a_signal_just_before_a_process_is_started_starts_none() -> None:
+    """Nobody would tell it to stop, and its parent would wait for it for ever."""
+    processes = Processes(["one"], lambda _: 0)
+    processes._stop_all()
+    (member,) = processes._members
+    processes._fork(0, member)
+    assert member.pid is None
+
+
+@pytest.mark.parametrize(("seconds", "stops"), [(0, True), (61, False)])
+def test_a_setting_that_was_right_for_a_minute_ends_no_others(seconds: int, *, stops: bool) -> None:
+    processes = Processes(["one"], lambda _: 2, fatal=frozenset({2}))
+    (member,) = processes._members
+    member.started = time.monotonic() - seconds
+    processes._ended(member, 2)
+    assert processes._stopping is stops
