@@ -246,6 +246,10 @@ class ReadModel:
                     log.warning("read_model.disk_failed", folder=str(self._folder), error=said)
                 told = said
                 self._trouble = _told_of_disk(exc)
+            except Exception:
+                # It begins anew, and the log has the rest.
+                self._trouble = "The lists can't be kept up: a defect, of which the log tells."
+                raise
             await asyncio.sleep(_AGAIN_SECONDS)
 
     def close(self) -> None:

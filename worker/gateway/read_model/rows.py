@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # An API's message may hold a page of HTML; people and searches need its beginning.
 MOST_MESSAGE: Final = 2_000
+_MOST_ATTEMPTS: Final = 2**31 - 1
 
 
 # Tuples, for one of each is made of every event, and a frozen dataclass takes five times as long.
@@ -127,7 +128,8 @@ def _error(event: Event) -> tuple[str | None, str | None]:
 
 def _attempts(event: Event, known: int) -> int:
     told = event.data.get("attempts", event.data.get("attempt", known))
-    return told if isinstance(told, int) else known
+    # Whoever writes events by hand may write what SQLite can't hold.
+    return told if isinstance(told, int) and 0 <= told <= _MOST_ATTEMPTS else known
 
 
 def _time_ms(event: Event) -> int:

@@ -86,6 +86,8 @@ def test_a_row_whose_acceptance_is_no_longer_kept_says_so() -> None:
     "data",
     [
         {"error": "no object", "attempts": "many"},
+        {"error": "no object", "attempts": 2**70},
+        {"error": "no object", "attempts": -1},
         {"error": {"code": None, "message": ["x"]}, "attempt": None},
         {"error": {"message": "m" * 100_000}},
     ],
