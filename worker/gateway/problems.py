@@ -160,7 +160,7 @@ def no_filter() -> ProblemError:
 
 
 def _said(message: str) -> str:
-    return message.removeprefix("Input should ").removeprefix("Value error, ")
+    return message.replace("Input should be", "must be", 1).removeprefix("Value error, ")
 
 
 def redis_away(error: BaseException | None = None) -> ProblemError:

@@ -1,4 +1,4 @@
-"""`GET /v1/commands` and `…/count`: lists, searches and counts, answered from the read model."""
+"""`GET /v1/commands` and `/v1/command-count`: answered from the read model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker.gateway.read_model.model import ModelUnavailableError
 from worker.gateway.read_model.queries import CommandFilter, CursorError
 from worker.gateway.read_model.rows import CommandRow
 
-router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
+router: Final = APIRouter(prefix="/v1", tags=["commands"])
 
 MOST: Final = 1_000
 
@@ -47,7 +47,7 @@ class ListQuery(Filter):
 
 
 @router.get(
-    "",
+    "/commands",
     response_model=CommandPage,
     responses={status: {"model": ProblemDetails} for status in (401, 403, 422, 503)},
 )
@@ -83,7 +83,8 @@ class CommandCount(BaseModel):
 
 
 @router.get(
-    "/count", responses={status: {"model": ProblemDetails} for status in (401, 403, 422, 503)}
+    "/command-count",
+    responses={status: {"model": ProblemDetails} for status in (401, 403, 422, 503)},
 )
 async def count_commands(
     gateway: GatewayOf, caller: Reads, asked: Annotated[Filter, Query()]

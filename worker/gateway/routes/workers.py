@@ -44,12 +44,13 @@ class WorkerList(BaseModel):
 
 
 @router.get("")
-async def list_workers(gateway: GatewayOf, _caller: Reads) -> WorkerList:
+async def list_workers(gateway: GatewayOf, caller: Reads) -> WorkerList:
     """Lists the worker processes that run.
 
     Each tells of itself every five seconds. One that stops in good order is gone at once, one that
     died within fifteen seconds.
     """
+    caller.check_unlimited()
     workers = await Workers(gateway.redis, gateway.keys).list()
     return WorkerList(items=list(map(_view, workers)))
 

@@ -113,7 +113,7 @@ async function countAll(api, states, filter, signal) {
   const outcomes = {};
   let isExact = true;
   for (const state of filter.state ? [filter.state] : states) {
-    const told = await api.get(withQuery("v1/commands/count", { ...filter, state }), { signal });
+    const told = await api.get(withQuery("v1/command-count", { ...filter, state }), { signal });
     if (told.count) outcomes[state] = told.count;
     isExact &&= told.exact;
   }

@@ -116,6 +116,11 @@ function Figures({ title, x, series, format, formatX, xLabel }) {
   `;
 }
 
+/** Pixels for labels of 12 pixels' height, of which the longest is to be read whole. @param {string[] | null} labels */
+function widthOf(labels) {
+  return Math.max(48, 7 * Math.max(0, ...(labels ?? []).map((label) => label.length)) + 14);
+}
+
 function options({ series, format, formatX, isTime, height, width }) {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => resolved(style.getPropertyValue(`--${name}`));
@@ -129,7 +134,7 @@ function options({ series, format, formatX, isTime, height, width }) {
     scales: { x: { time: isTime }, y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     axes: [
       isTime ? { ...axis, size: 26, values: (_plot, places) => places.map((place) => formatX(place)) } : { ...axis, size: 26, incrs: WHOLE_STEPS },
-      { ...axis, size: 62, values: (_plot, values) => values.map(format) },
+      { ...axis, size: (_plot, labels) => widthOf(labels), values: (_plot, values) => values.map(format) },
     ],
     series: [
       {},

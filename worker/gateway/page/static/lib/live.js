@@ -26,7 +26,7 @@ export const BATCH_MILLISECONDS = 250;
 /** More are not handed on one by one: views load anew. */
 const MOST_EVENTS = 2_000;
 /** The gateway sends a sign of life every 15 seconds. */
-const SILENCE_MILLISECONDS = 40_000;
+const SILENCE_MILLISECONDS = 20_000;
 const FIRST_PAUSE_MILLISECONDS = 500;
 const LONGEST_PAUSE_MILLISECONDS = 10_000;
 

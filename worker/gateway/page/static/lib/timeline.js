@@ -60,7 +60,7 @@ export function spans(all, now) {
 }
 
 const KINDS = {
-  accepted: ["run", "waits for a worker, then runs"],
+  accepted: ["run", "waiting for a worker, and running"],
   started: ["train", "the training runs at the API"],
   progressed: ["run", "goes on"],
   in_doubt: ["doubt", "the API is asked what happened"],

@@ -38,7 +38,7 @@ export default function Commands({ app, route }) {
     return isReading ? "hold" : "follow";
   };
   const list = useCommands(app, filter, cursor, mode);
-  const counting = useData(app, withQuery("v1/commands/count", filter), { every: follows ? COUNT_EVERY_SECONDS : 0 });
+  const counting = useData(app, withQuery("v1/command-count", filter), { every: follows ? COUNT_EVERY_SECONDS : 0 });
   const isFiltered = Object.keys(filter).length > 0;
   return html`
     <${ViewHeader} title="Commands">

@@ -17,7 +17,7 @@ const ENDED_STATES = ["succeeded", "failed", "cancelled", "rejected"];
 /** @param {{app: import("../app.js").App}} props */
 export default function Now({ app }) {
   const overview = useData(app, app.isUnlimited ? "v1/overview" : null, { every: EVERY_SECONDS });
-  const workers = useData(app, "v1/workers", { every: EVERY_SECONDS });
+  const workers = useData(app, app.isUnlimited ? "v1/workers" : null, { every: EVERY_SECONDS });
   const holds = useData(app, "v1/holds", { every: EVERY_SECONDS });
   const lanes = useData(app, "v1/lanes", { every: EVERY_SECONDS });
   const soon = useThrottled(overview.reload, 1_000);
@@ -31,7 +31,7 @@ export default function Now({ app }) {
       ${app.isUnlimited
         ? html`<${Loaded} of=${overview} lines=${6}>${(data) => html`<${Overview} data=${data} />`}<//>`
         : html`<${Empty}>This token sees ${app.me.types.join(", ")} only, so the figures of all commands are not for it.<//>`}
-      <${Workers} app=${app} workers=${workers} />
+      ${app.isUnlimited && html`<${Workers} app=${app} workers=${workers} />`}
     </div>
   `;
 }
