@@ -197,7 +197,7 @@ class Pictures:
 
     async def _frame(self, media_type: str, content: bytes, frame: int) -> tuple[str, bytes]:
         if frame >= MAX_FRAMES:
-            raise no_picture(f"No more than {MAX_FRAMES} frames are shown.")
+            raise no_picture(f"The last frame that is shown is number {MAX_FRAMES - 1}.")
         if media_type in {"image/jpeg", "image/bmp"}:
             if frame:
                 raise no_picture("The picture has one frame, number 0.")

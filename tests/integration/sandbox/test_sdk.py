@@ -88,15 +88,7 @@ def sdk(sandbox: dict[str, Any], called: set[str]) -> Recorder:
     return Recorder(user.ml_models, called)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "classification",
-        "object_detection",
-        # Compiling its net takes a minute.
-        pytest.param("instance_segmentation", marks=pytest.mark.long),
-    ],
-)
+@pytest.fixture(scope="module", params=sorted(TASKS))
 def task(request: pytest.FixtureRequest) -> str:
     """One of the three tasks."""
     return str(request.param)
