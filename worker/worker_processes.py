@@ -39,8 +39,8 @@ def run_workers(settings: Settings, count: int, *, name: str | None = None) -> i
     """
     if settings.http is not None and settings.http[1] + count - 1 > _HIGHEST_PORT:
         raise SettingError(
-            "TRAINMASTER_HTTP (--http) names a port that leaves none for the last process: each takes "
-            "the next one",
+            "TRAINMASTER_HTTP (--http) names a port that leaves none for the last process: each "
+            "takes the next one",
             code=ErrorCode.INVALID_SETTING,
         )
     configure(settings.log_level, settings.log_format)
