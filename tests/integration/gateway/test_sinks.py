@@ -68,6 +68,8 @@ async def test_a_sink_is_seen_paused_resumed_and_sends_again(
     await publish(redis, keys, "a", range(3))
     await wait_until(lambda: len(endpoint.events()) == 3)
     await wait_until(lambda: look()["delivered"] == 3)
+    # Its position is written after what was delivered.
+    await wait_until(lambda: look()["behind_events"] == 0)
     seen = look()
     assert seen["destination"] == f"http://127.0.0.1:{endpoint.port}"
     assert (seen["state"], seen["paused"], seen["reason"]) == ("running", False, None)
