@@ -51,8 +51,11 @@ def _quantile(metric: str, share: float, *by: str) -> str:
 PANELS: Final = (
     Panel(
         "Due now",
-        (("max by (lane) (trainmaster_due_now)", "{{lane}}"),),
-        description="Commands that could run now; what an autoscaler needs.",
+        (
+            ("max by (lane) (trainmaster_due_now)", "{{lane}}"),
+            ("max(trainmaster_worker_demand)", "demand"),
+        ),
+        description="Commands that could run now; the demand is what an autoscaler needs.",
     ),
     Panel("Open", (("max by (lane) (trainmaster_open)", "{{lane}}"),)),
     Panel(
@@ -154,7 +157,11 @@ PANELS: Final = (
         "Webhook deliveries",
         (
             (
-                _rate("trainmaster_webhook_deliveries_total", "source", "outcome"),
+                # Every gateway tells the same.
+                (
+                    "max by (source, outcome) "
+                    "(rate(trainmaster_webhook_deliveries_total[$__rate_interval]))"
+                ),
                 "{{source}} {{outcome}}",
             ),
         ),

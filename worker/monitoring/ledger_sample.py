@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from schemas.enums import Priority
 from worker.monitoring.metrics import PREFIX, MetricRow, Metrics
+from worker.queue.intake.demand import read_demand
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.queries import LedgerReader
 
@@ -32,7 +33,15 @@ ROWS: Final = tuple(
     MetricRow(f"{PREFIX}_{name}", "gauge", labels, "namespace", meaning)
     for name, labels, meaning in (
         ("redis_up", (), "1 where Redis told the values below, 0 where they are missing."),
-        ("due_now", _LANE, "Commands that could run now: what an autoscaler needs."),
+        (
+            "worker_demand",
+            (),
+            (
+                "Messages that no worker has accepted, and commands that are due, late or running: "
+                "what an autoscaler needs. 0 where no worker is needed."
+            ),
+        ),
+        ("due_now", _LANE, "Commands that could run now."),
         ("open", _LANE, "Commands that have not ended, those that wait for days included."),
         ("suspects", (), "Commands that were claimed again and again without an end."),
         ("oldest_due_seconds", _LANE, "How long the oldest of those that could run has waited."),
@@ -87,11 +96,13 @@ class LedgerSampler:
             pipe.exists(self._keys.paused(lane))
             pipe.zrange(self._keys.due(lane), 0, 0, withscores=True)
         time, hold_ms, *of_lanes = await pipe.execute()
+        demand = await read_demand(self._redis, self._keys)
         now_ms = time[0] * 1000 + time[1] / 1000
         paused = dict(zip(lanes, of_lanes[::2], strict=True))
         oldest = dict(zip(lanes, of_lanes[1::2], strict=True))
         return {
             "redis_up": {(): 1.0},
+            "worker_demand": {(): demand.total},
             "due_now": {(lane,): counts[f"due_{lane}"] for lane in lanes},
             "open": {(lane,): counts[f"open_{lane}"] for lane in lanes},
             "suspects": {(): counts["open_suspect"]},

@@ -99,6 +99,20 @@ def test_deliveries_are_counted_by_what_became_of_them(gateway: GatewayServer) -
     }
 
 
+async def test_without_a_worker_the_demand_rises_with_a_command_and_an_autoscaler_sees_it(
+    gateway: GatewayServer, redis: Redis, ledger: Ledger
+) -> None:
+    """The metric and `GET /v1/workers` are what the chart's ScaledObject asks for."""
+    assert scraped(gateway)["worker_demand"] == 0
+    sent = gateway.http.post("/v1/commands", json={"type": "list_models", "data": {}})
+    assert sent.status_code == 202
+    assert scraped(gateway)["worker_demand"] == 1, "no worker has accepted it"
+    assert gateway.http.get("/v1/workers").json() == {"items": [], "demand": 1}
+    await open_group(redis, ledger.keys)
+    await accept_one(redis, ledger, "c-1")
+    assert scraped(gateway)["worker_demand"] == 2, "one unread, one due"
+
+
 async def test_each_gateway_tells_the_same_of_sinks_backfills_and_the_ledger(
     serve_gateway: ServeGateway,
     gateway: GatewayServer,

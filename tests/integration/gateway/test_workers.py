@@ -47,7 +47,7 @@ def named(gateway: GatewayServer) -> list[str]:
 async def test_each_worker_is_shown_as_it_told_of_itself(
     gateway: GatewayServer, redis: Redis, keys: Keys
 ) -> None:
-    assert gateway.http.get("/v1/workers").json() == {"items": []}
+    assert gateway.http.get("/v1/workers").json() == {"items": [], "demand": 0}
     workers, now = Workers(redis, keys), await now_ms(redis)
     await workers.tell(replace(STATUS, seen_ms=now))
     await workers.tell(replace(STATUS, name="also", seen_ms=now, stopping=True))
@@ -114,7 +114,7 @@ async def test_workers_are_shown_to_those_who_may_read(
     gateway: GatewayServer, make_token: MakeToken
 ) -> None:
     with gateway.client(make_token(Scope.READ)) as http:
-        assert http.get("/v1/workers").json() == {"items": []}
+        assert http.get("/v1/workers").json() == {"items": [], "demand": 0}
     # They work on commands of every type.
     for token in (make_token(Scope.SUBMIT), make_token(Scope.READ, types=["train"])):
         with gateway.client(token) as http:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from worker.gateway.access import Reads
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.models import moment
+from worker.queue.intake.demand import read_demand
 from worker.queue.ledger.workers import Workers, WorkerStatus
 
 router: Final = APIRouter(prefix="/v1/workers", tags=["workers"])
@@ -38,9 +39,13 @@ class WorkerView(BaseModel):
 
 
 class WorkerList(BaseModel):
-    """All worker processes, by name."""
+    """All worker processes, by name, and what there is for them to do."""
 
     items: list[WorkerView]
+    demand: int = Field(
+        description="Messages that no worker has accepted, and commands that are due, late or "
+        "running: what an autoscaler needs. 0 where no worker is needed."
+    )
 
 
 @router.get("")
@@ -52,7 +57,8 @@ async def list_workers(gateway: GatewayOf, caller: Reads) -> WorkerList:
     """
     caller.check_unlimited()
     workers = await Workers(gateway.redis, gateway.keys).list()
-    return WorkerList(items=list(map(_view, workers)))
+    demand = await read_demand(gateway.redis, gateway.keys)
+    return WorkerList(items=list(map(_view, workers)), demand=demand.total)
 
 
 def _view(status: WorkerStatus) -> WorkerView:
