@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -13,6 +14,7 @@ from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import show_timestamp
 from worker.cli.output import FAILED, Column, Row, print_json, print_table, safe_text
 from worker.gateway.tokens import Scope, Token, TokenError, Tokens
+from worker.secret_files import SecretFileError, read_secret
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -63,6 +65,12 @@ def tokens() -> None:
     help="Only for commands of this project; may be given several times. With submit alone.",
 )
 @click.option("--expires", type=AHEAD, help="When it ends: RFC 3339, or a duration like 90d.")
+@click.option(
+    "--secret-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Take the secret from this file instead of making one. Again, it does nothing.",
+)
 @json_option
 @ledger_command
 def create(  # noqa: PLR0913 - one for each option
@@ -73,13 +81,26 @@ def create(  # noqa: PLR0913 - one for each option
     types: tuple[str, ...],
     projects: tuple[str, ...],
     expires: datetime | None,
+    secret_file: Path | None,
     as_json: bool,
 ) -> None:
     """Make a token and print its secret, once.
 
     submit sends commands; read shows commands and events; operate cancels, replays and resolves. On
     stdout stands the secret alone: trainmaster tokens create ci --scope submit > ci.token
+
+    With --secret-file nothing is printed on stdout, and the token is there afterwards with these
+    scopes, types and projects, however often it is run.
     """
+    if secret_file is not None:
+        if expires is not None:
+            raise click.UsageError("--secret-file and --expires: give one of them")
+        token, is_new = _adopt(ledger, secret_file, name, scopes, types, projects)
+        if as_json:
+            print_json(_for_machines(token))
+        told = "is there now" if is_new else "was there already"
+        click.echo(f"trainmaster: {token.prefix} ({safe_text(token.name)}) {told}", err=True)
+        return
 
     async def make(redis: Redis) -> tuple[Token, str]:
         async with ledger.recorded(redis, Act.TOKEN_CREATE, name) as entry:
@@ -161,6 +182,34 @@ def revoke(*, ledger: LedgerContext, token: str, as_json: bool) -> None:
             f"trainmaster: there is no token {safe_text(shown)!r}; see: tokens list", err=True
         )
         raise SystemExit(FAILED)
+
+
+def _adopt(
+    ledger: LedgerContext,
+    file: Path,
+    name: str,
+    scopes: tuple[str, ...],
+    types: tuple[str, ...],
+    projects: tuple[str, ...],
+) -> tuple[Token, bool]:
+    try:
+        secret = read_secret(file, str(file)).decode()
+    except SecretFileError as exc:
+        raise click.UsageError(f"--secret-file: {exc}") from exc
+
+    async def adopt(redis: Redis) -> tuple[Token, bool]:
+        tokens = Tokens(redis, ledger.keys)
+        asked = [Scope(each) for each in scopes]
+        async with ledger.recorded(redis, Act.TOKEN_CREATE, name) as entry:
+            token, is_new = await tokens.adopt(secret, name, asked, types, projects)
+            if is_new:
+                entry.done(**_for_the_log(token))
+        return token, is_new
+
+    try:
+        return ledger.run(adopt)
+    except TokenError as exc:
+        raise click.UsageError(f"--secret-file: {exc}") from exc
 
 
 def _for_the_log(token: Token) -> dict[str, Any]:

@@ -132,23 +132,51 @@ class Tokens:
             TokenError: there can be no such token.
         """
         now_ms = int(self._now() * 1000)
-        _check(name, scopes, types)
         if expires_at_ms is not None and expires_at_ms <= now_ms:
             raise TokenError("the token would end before it is made: give a later end")
-        limited_to = _projects(projects, scopes)
         token_id = "".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))
         secret = f"{_PREFIX}{token_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
-        token = Token(
-            id=token_id,
-            name=name,
-            scopes=frozenset(scopes),
-            types=frozenset(types),
-            projects=limited_to,
-            created_at_ms=now_ms,
-            expires_at_ms=expires_at_ms,
-        )
+        token = _token(token_id, name, scopes, types, projects, now_ms)
+        token = replace(token, expires_at_ms=expires_at_ms)
         await self._write(_Record(token, _digest(secret)))
         return token, secret
+
+    async def adopt(
+        self,
+        secret: str,
+        name: str,
+        scopes: Collection[Scope],
+        types: Collection[str] = (),
+        projects: Collection[str] = (),
+    ) -> tuple[Token, bool]:
+        """Makes the token of a secret that somebody else made, and may make it again and again.
+
+        Returns:
+            The token, and whether anything was written: not where it is there already.
+
+        Raises:
+            TokenError: there can be no such token, or it was revoked.
+        """
+        written = _SECRET.fullmatch(secret)
+        if written is None:
+            raise TokenError(
+                "the secret is not like one of ours: tm_, 12 of 0-9a-z, _, and 32 random bytes in "
+                "base64url"
+            )
+        token = _token(written[1], name, scopes, types, projects, int(self._now() * 1000))
+        digest = _digest(secret)
+        known = await self._record(token.id)
+        if known is not None:
+            if not hmac.compare_digest(known.digest, digest):
+                raise TokenError(f"another secret begins with {token.prefix}: make a new one")
+            if not known.token.is_valid(token.created_at_ms):
+                raise TokenError(f"{token.prefix} was revoked or has ended: make a new secret")
+            token = replace(token, created_at_ms=known.token.created_at_ms)
+            if token == known.token:
+                return token, False
+        await self._write(_Record(token, digest))
+        self._found.pop(token.id, None)
+        return token, True
 
     async def find(self, secret: str) -> Token | None:
         """Returns the token of a secret; None where it is unknown, revoked or has ended."""
@@ -234,6 +262,25 @@ class Tokens:
 def _digest(secret: str) -> str:
     # The secret is random and long: it takes no slow hash to keep it from being guessed.
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _token(
+    token_id: str,
+    name: str,
+    scopes: Collection[Scope],
+    types: Collection[str],
+    projects: Collection[str],
+    created_at_ms: int,
+) -> Token:
+    _check(name, scopes, types)
+    return Token(
+        id=token_id,
+        name=name,
+        scopes=frozenset(scopes),
+        types=frozenset(types),
+        projects=_projects(projects, scopes),
+        created_at_ms=created_at_ms,
+    )
 
 
 def _read(token_id: str, text: bytes) -> _Record | None:
