@@ -25,6 +25,9 @@ SANDBOX_LOCK = ROOT / "requirements" / "sandbox.txt"
 BENCH_VENV = ROOT / ".venv-bench"
 BENCH_LOCK = ROOT / "requirements" / "bench.txt"
 BENCH_OVERRIDES = ROOT / "requirements" / "bench-overrides.txt"
+# Helm's engine, Kubernetes' schemas and nothing of ours.
+CHART_VENV = ROOT / ".venv-chart"
+CHART_LOCK = ROOT / "requirements" / "chart.txt"
 OLDEST_PYTHON = (3, 11)
 # The queues of Node that the benchmarks compare with.
 NODE_QUEUES = ROOT / "benchmarks" / "contenders" / "node"
@@ -38,10 +41,11 @@ USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
   faults  break everything on purpose and count, more than an hour; see --help
   bench   measure beside other queues, about half an hour; see --help
   mutate  change the code on purpose and count what the tests see, an hour or more; see --help
+  chart   lint the Helm chart, render it, and check what comes out
   check   run the linters and the type checker
   format  put the code in its one format
   lock    write the locks anew from pyproject.toml
-  setup   only make .venv
+  setup   only make .venv, and with `setup chart` what checks the chart
 
 Anything else goes to the console script, for example `python3 dev.py worker`.
 """
@@ -97,6 +101,8 @@ def main(arguments: list[str]) -> int:
                 print(f"dev.py: BullMQ and Bee-Queue are left out: {why}", file=sys.stderr)
         else:
             set_up()
+        if command == "chart" or (command, rest) == ("setup", ["chart"]):
+            set_up_lock(CHART_VENV, CHART_LOCK, "350 MB")
     except subprocess.CalledProcessError as exc:
         print(f"dev.py: setting up failed at: {' '.join(map(str, exc.cmd))}", file=sys.stderr)
         return 1
@@ -116,6 +122,8 @@ def carry_out(command: str, rest: list[str]) -> int:
             code = run("pytest", *(rest or IN_PARALLEL))
         case "faults":
             code = run("python", "-m", "tests.faults", *rest)
+        case "chart":
+            code = run("pytest", "tests/acceptance/test_chart.py", "tests/unit/tools/test_chart.py")
         case "mutate":
             code = run("python", "-m", "tools.mutation", *rest)
         case "check":
@@ -128,7 +136,26 @@ def carry_out(command: str, rest: list[str]) -> int:
 
 
 def set_up(venv: Path = VENV, lock_file: Path = LOCK) -> None:
-    """Makes an environment hold exactly what its lock says; does nothing where it does already.
+    """Makes an environment hold exactly what its lock says, and the project.
+
+    It does nothing where the environment does so already.
+
+    Raises:
+        subprocess.CalledProcessError: a step failed; it has said why.
+    """
+    install = set_up_lock(venv, lock_file, "1.1 GB")
+    project = venv / "project"
+    pyprojects = [folder / "pyproject.toml" for folder in PROJECTS]
+    if read(project) != fingerprint(*pyprojects):
+        # The build backend comes from the lock too, so nothing unhashed is ever fetched.
+        editable = [argument for folder in PROJECTS for argument in ("--editable", folder)]
+        offline = ("--no-index", "--no-deps", "--no-build-isolation")
+        subprocess.run([*install, *offline, *editable], check=True)
+        project.write_text(fingerprint(*pyprojects))
+
+
+def set_up_lock(venv: Path, lock_file: Path, size: str) -> list[str | Path]:
+    """Makes an environment hold exactly what its lock says; returns its `pip install`.
 
     Raises:
         subprocess.CalledProcessError: a step failed; it has said why.
@@ -141,19 +168,12 @@ def set_up(venv: Path = VENV, lock_file: Path = LOCK) -> None:
     ]
     locked = venv / "locked"
     if read(locked) != fingerprint(lock_file):
-        print(f"dev.py: setting up {venv.name}, a minute or two and 1.1 GB", file=sys.stderr)
+        print(f"dev.py: setting up {venv.name}, a minute or two and {size}", file=sys.stderr)
         shutil.rmtree(venv, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
         subprocess.run([*install, "--require-hashes", "--no-deps", "-r", lock_file], check=True)
         locked.write_text(fingerprint(lock_file))
-    project = venv / "project"
-    pyprojects = [folder / "pyproject.toml" for folder in PROJECTS]
-    if read(project) != fingerprint(*pyprojects):
-        # The build backend comes from the lock too, so nothing unhashed is ever fetched.
-        editable = [argument for folder in PROJECTS for argument in ("--editable", folder)]
-        offline = ("--no-index", "--no-deps", "--no-build-isolation")
-        subprocess.run([*install, *offline, *editable], check=True)
-        project.write_text(fingerprint(*pyprojects))
+    return install
 
 
 def set_up_node(folder: Path = NODE_QUEUES) -> str:
@@ -212,7 +232,10 @@ def lock() -> int:
     # What the benchmarks compare with must not change what is compared: all else stays the same.
     peers = (*same, *extras, "--group", "bench", "--override", BENCH_OVERRIDES)
     peers_too = (*peers, "--output-file", BENCH_LOCK)
-    for compile_lock in (everything, worker_only, sandbox_too, peers_too):
+    # Of our own requirements nothing is wanted there.
+    of_the_chart = tuple(each for each in same if each != "pyproject.toml")
+    chart_only = (*of_the_chart, "--group", "chart", "--output-file", CHART_LOCK)
+    for compile_lock in (everything, worker_only, sandbox_too, peers_too, chart_only):
         code = subprocess.run([uv, *compile_lock], cwd=ROOT, check=False).returncode
         if code:
             return code
