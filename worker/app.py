@@ -202,13 +202,15 @@ def describe(settings: Settings) -> dict[str, Any]:
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Returns Celery's configuration: it carries wake-ups and submissions, never the truth."""
     exchange = Exchange("trainmaster", type="direct")
-    broker = RedisAddress.parse(settings.redis_url.get_secret_value()).broker()
+    prefix = Keys(settings.namespace).prefix
+    broker = RedisAddress.parse(settings.redis_url.get_secret_value()).broker(prefix)
     return {
         "broker_url": broker.url,
+        "broker_transport": broker.transport,
         "broker_use_ssl": broker.tls,
         "broker_transport_options": {
             **broker.options,
-            "global_keyprefix": Keys(settings.namespace).prefix,
+            "global_keyprefix": prefix,
             "socket_timeout": 30,
             "socket_connect_timeout": 5,
             "health_check_interval": 25,

@@ -162,9 +162,9 @@ def create_components(
     name = process_name()
     keys = Keys(settings.namespace)
     clock = Clock()
-    redis = connect(settings.redis_url.get_secret_value())
+    redis = connect(settings.redis_url.get_secret_value(), keys.prefix)
     # Those who block on streams and lists must not hold up the ledger's calls.
-    readers = connect(settings.redis_url.get_secret_value())
+    readers = connect(settings.redis_url.get_secret_value(), keys.prefix)
     listeners: list[Listener] = [LogListener()]
     if monitor.counts:
         listeners.append(MetricsListener(monitor.metrics, operation_of))
@@ -209,6 +209,7 @@ def create_components(
         name,
         Watched(pool, settings.concurrency, breaker, monitor),
         clock.now,
+        settings.partitions,
     )
     readiness = ReadinessWatch(
         redis_check(redis, keys),

@@ -20,6 +20,7 @@ from worker.redaction import HIDDEN, redact_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+CLUSTER_TRANSPORT: Final = "worker.cluster_transport:Transport"
 _SHORTEST_SECRET: Final = 3
 
 
@@ -44,11 +45,16 @@ class SentinelCredentials(CredentialProvider):
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """How Celery reaches the same Redis: its URL, its transport options, its TLS options."""
+    """How Celery reaches the same Redis: its URL, its transport options, its TLS options.
+
+    Attributes:
+        transport: of kombu, where the URL does not name it.
+    """
 
     url: str = field(repr=False)
     options: Mapping[str, Any] = field(repr=False)
     tls: Mapping[str, Any] | None
+    transport: str | None = None
 
 
 class RedisAddress(address.RedisAddress):
@@ -79,8 +85,12 @@ class RedisAddress(address.RedisAddress):
         except AddressError as exc:
             raise _setting_error(exc) from exc.__cause__
 
-    def broker(self) -> Broker:
-        """Returns the same for Celery."""
+    def broker(self, key: str | None = None) -> Broker:
+        """Returns the same for Celery.
+
+        Args:
+            key: for a cluster, any of the broker's keys.
+        """
         user = quote(self.username or "", safe="")
         secret = quote(self.password or "", safe="")
         credentials = f"{user}:{secret}@" if user or secret else ""
@@ -94,10 +104,13 @@ class RedisAddress(address.RedisAddress):
                 sentinels["credential_provider"] = SentinelCredentials(username, password)
             options = {"master_name": self.service, "sentinel_kwargs": sentinels}
             return Broker(url, options, None)
-        if self.scheme == "rediss":
-            tls = {**self.options, "ssl_cert_reqs": "required"}
-            return Broker(f"rediss://{places[0]}", {}, tls)
-        return Broker(f"redis://{places[0]}", {}, None)
+        tls = {**self.options, "ssl_cert_reqs": "required"} if self.is_tls else None
+        url = f"{'rediss' if self.is_tls else 'redis'}://{places[0]}"
+        if self.is_cluster:
+            slot = self.slot_owner(key).slot
+            nodes = {"cluster_nodes": self.hosts, "cluster_slot": slot}
+            return Broker(url, nodes, tls, CLUSTER_TRANSPORT)
+        return Broker(url, {}, tls)
 
     def without_secrets(self, text: str) -> str:
         """Returns a text of others, such as an error's, without this address's passwords."""

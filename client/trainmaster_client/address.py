@@ -1,10 +1,11 @@
 """Where Redis is: one URL, taken apart.
 
-Three forms, each with `user:password@` in front of the host where needed::
+Four forms, each with `user:password@` in front of the host where needed::
 
     redis://host:6379/0
     rediss://host:6379/0?ssl_ca_certs=/etc/ca.pem     and ssl_certfile, ssl_keyfile
     sentinel://host1:26379,host2:26379/0?service=mymaster     and sentinel_password
+    redis+cluster://host1:6379,host2:6379     any nodes; rediss+cluster:// by TLS
 
 The URL is taken apart by hand: a password may hold brackets or letters at which `urlsplit` raises
 an error that repeats them.
@@ -24,6 +25,15 @@ import redis.asyncio
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.sentinel import Sentinel
 
+from trainmaster_client.cluster import (
+    AsyncClusterConnection,
+    AsyncClusterSSLConnection,
+    ClusterConnection,
+    ClusterSSLConnection,
+    Node,
+    SlotOwner,
+    slot_of,
+)
 from trainmaster_client.errors import AddressError
 
 if TYPE_CHECKING:
@@ -35,8 +45,17 @@ _DEFAULT_SERVICE: Final = "mymaster"
 _HIDDEN: Final = "[hidden]"
 _TLS_OPTIONS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 _SENTINEL_OPTIONS: Final = frozenset({"service", "sentinel_password", "sentinel_username"})
+_OPTIONS: Final = {
+    "redis": frozenset[str](),
+    "rediss": _TLS_OPTIONS,
+    "sentinel": _SENTINEL_OPTIONS,
+    "redis+cluster": frozenset[str](),
+    "rediss+cluster": _TLS_OPTIONS,
+}
+_OF_SEVERAL_HOSTS: Final = frozenset({"sentinel", "redis+cluster", "rediss+cluster"})
 _PARTS: Final = re.compile(
-    r"(?P<scheme>[a-z]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?", re.DOTALL
+    r"(?P<scheme>[a-z+]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?",
+    re.DOTALL,
 )
 _NAME: Final = re.compile(r"[\w.-]+")
 _PLACE: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]{1,5}))?")
@@ -45,7 +64,10 @@ _QUOTING: Final = "in a password write % as %25, / as %2F, ? as %3F, # as %23 an
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """A Redis server, or the Sentinels that know which one leads now; shows no password."""
+    """A Redis server, or those that know which one it is now; shows no password.
+
+    These are Sentinels, or nodes of a Redis Cluster.
+    """
 
     scheme: str
     hosts: tuple[tuple[str, int], ...]
@@ -62,13 +84,12 @@ class RedisAddress:
             AddressError: it names none; the message shows nothing of it but what is wrong.
         """
         parts = _PARTS.fullmatch(url.strip())
-        known = {
-            "redis": frozenset[str](),
-            "rediss": _TLS_OPTIONS,
-            "sentinel": _SENTINEL_OPTIONS,
-        }.get(parts["scheme"] if parts else url.partition("://")[0])
+        known = _OPTIONS.get(parts["scheme"] if parts else url.partition("://")[0])
         if known is None:
-            raise _wrong("must begin with redis://, rediss:// or sentinel://")
+            raise _wrong(
+                "must begin with redis://, rediss://, sentinel://, redis+cluster:// or "
+                "rediss+cluster://"
+            )
         if parts is None:
             raise _wrong(f"has a # that ends nothing; {_QUOTING}")
         credentials, _, hosts = parts["authority"].rpartition("@")
@@ -79,11 +100,13 @@ class RedisAddress:
             there = ", ".join(sorted(known)) or "none"
             raise _wrong(f"has an unknown option; there is {there}; {_QUOTING}")
         names = hosts.split(",")
-        if len(names) > 1 and parts["scheme"] != "sentinel":
-            raise _wrong("names several hosts; only sentinel:// does")
+        if len(names) > 1 and parts["scheme"] not in _OF_SEVERAL_HOSTS:
+            raise _wrong("names several hosts; only sentinel:// and redis+cluster:// do")
         path = parts["path"].strip("/")
         if path and not (path.isascii() and path.isdigit()):
             raise _wrong(f"must end in the number of a database, like /0; {_QUOTING}")
+        if int(path or "0") and parts["scheme"].endswith("+cluster"):
+            raise _wrong("names a database; a Redis Cluster has only one, 0")
         default_port = _SENTINEL_PORT if parts["scheme"] == "sentinel" else 6379
         return cls(
             scheme=parts["scheme"],
@@ -94,8 +117,22 @@ class RedisAddress:
             options=options,
         )
 
-    def client(self, **options: Any) -> redis.Redis:
-        """Returns a client that blocks; `options` are those of redis-py."""
+    def client(self, key: str | None = None, **options: Any) -> redis.Redis:
+        """Returns a client that blocks.
+
+        Args:
+            key: for a cluster, any of the keys: the client goes where its slot is.
+            options: those of redis-py.
+        """
+        if self.is_cluster:
+            of_node = ClusterSSLConnection if self.is_tls else ClusterConnection
+            pool = redis.ConnectionPool(
+                connection_class=of_node,
+                owner=self.slot_owner(key),
+                **self._to_server(ssl=False),
+                **options,
+            )
+            return redis.Redis.from_pool(pool)
         if self.scheme == "sentinel":
             sentinel = Sentinel(list(self.hosts), sentinel_kwargs=self._to_sentinels(), **options)
             leader: redis.Redis = sentinel.master_for(self._service, **self._to_server(), **options)
@@ -103,8 +140,17 @@ class RedisAddress:
         (host, port), *_ = self.hosts
         return redis.Redis(host=host, port=port, **self._to_server(), **options)
 
-    def asyncio_client(self, **options: Any) -> redis.asyncio.Redis:
-        """Returns a client for an event loop; `options` are those of redis-py."""
+    def asyncio_client(self, key: str | None = None, **options: Any) -> redis.asyncio.Redis:
+        """Returns a client for an event loop; the arguments are those of `client`."""
+        if self.is_cluster:
+            of_node = AsyncClusterSSLConnection if self.is_tls else AsyncClusterConnection
+            pool = redis.asyncio.ConnectionPool(
+                connection_class=of_node,
+                owner=self.slot_owner(key),
+                **self._to_server(ssl=False),
+                **options,
+            )
+            return redis.asyncio.Redis.from_pool(pool)
         if self.scheme == "sentinel":
             sentinel = AsyncSentinel(
                 list(self.hosts), sentinel_kwargs=self._to_sentinels(), **options
@@ -115,6 +161,17 @@ class RedisAddress:
             return leader
         (host, port), *_ = self.hosts
         return redis.asyncio.Redis(host=host, port=port, **self._to_server(), **options)
+
+    def slot_owner(self, key: str | None) -> SlotOwner:
+        """Returns what finds the node of a cluster that has a key's slot.
+
+        Raises:
+            ValueError: no key is named, so nobody can say which node that is.
+        """
+        if key is None:
+            raise ValueError("a client of a Redis Cluster needs a key: its slot tells the node")
+        seeds = [Node(*host) for host in self.hosts]
+        return SlotOwner(slot_of(key), seeds, self._to_server())
 
     def check_files(self) -> None:
         """Reads the files that TLS needs, so that a missing one is told before anything starts.
@@ -131,6 +188,16 @@ class RedisAddress:
         if certificate is not None:
             files = (certificate,) if key is None else (certificate, key)
             _try("ssl_certfile", files, "holds no certificate with its key in PEM format")
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the hosts are nodes of a Redis Cluster."""
+        return self.scheme.endswith("+cluster")
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the servers are reached by TLS."""
+        return self.scheme.startswith("rediss")
 
     @property
     def shown(self) -> str:
@@ -151,14 +218,17 @@ class RedisAddress:
     def _service(self) -> str:
         return self.options.get("service", _DEFAULT_SERVICE)
 
-    def _to_server(self) -> dict[str, Any]:
+    def _to_server(self, *, ssl: bool = True) -> dict[str, Any]:
+        """Returns how a server is reached; `ssl` is what redis-py's clients, not pools, want."""
         found: dict[str, Any] = {
             "db": self.db,
             "username": self.username,
             "password": self.password,
         }
-        if self.scheme == "rediss":
-            found |= {"ssl": True, "ssl_cert_reqs": "required", **self.options}
+        if self.is_tls:
+            found |= {"ssl_cert_reqs": "required", **self.options}
+            if ssl:
+                found["ssl"] = True
         return found
 
     def _to_sentinels(self) -> dict[str, Any]:

@@ -41,7 +41,8 @@ class AsyncClient:
     A call outlives a Redis that is away, restarts or fails over, for as long as `patience_seconds`.
 
     Args:
-        redis_url: where Redis is: redis://, rediss:// or sentinel://, as the workers' setting.
+        redis_url: where Redis is: redis://, rediss://, sentinel://, redis+cluster:// or
+            rediss+cluster://, as the workers' setting.
         namespace: of the workers.
         reply_to: commands that name no `replyto` get this one, and their ends are read from its
             stream: worth while where others send many commands.
@@ -65,8 +66,8 @@ class AsyncClient:
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         check_reply_to(reply_to)
-        self._driver = AsyncDriver(redis_url)
         self._names = Names(namespace)
+        self._driver = AsyncDriver(redis_url, self._names.prefix)
         self._reply_to = reply_to
         self._patience_seconds = patience_seconds
 
@@ -86,6 +87,16 @@ class AsyncClient:
     async def close(self) -> None:
         """Closes the connections."""
         await self._driver.close()
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the workers."""
+        return self._names.namespace
+
+    @property
+    def reply_to(self) -> str | None:
+        """What commands that name no `replyto` get."""
+        return self._reply_to
 
     async def ping(self) -> None:
         """Returns if Redis answers.

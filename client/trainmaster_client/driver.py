@@ -41,12 +41,17 @@ _ASYNC_NO_RETRY: Final = redis.asyncio.retry.Retry(NoBackoff(), 0)
 class Driver:
     """Carries out steps in the thread that calls.
 
+    Args:
+        redis_url: where Redis is.
+        key: any of the keys that are used, for a cluster.
+
     Raises:
         AddressError: the URL names no Redis, or files for TLS that can't be used.
     """
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, redis_url: str, key: str) -> None:
         self._redis = _checked(redis_url).client(
+            key,
             socket_timeout=_SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=_CONNECT_TIMEOUT_SECONDS,
             retry=_NO_RETRY,
@@ -96,12 +101,17 @@ class Driver:
 class AsyncDriver:
     """Carries out steps in the task that calls.
 
+    Args:
+        redis_url: where Redis is.
+        key: any of the keys that are used, for a cluster.
+
     Raises:
         AddressError: the URL names no Redis, or files for TLS that can't be used.
     """
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, redis_url: str, key: str) -> None:
         self._redis = _checked(redis_url).asyncio_client(
+            key,
             socket_timeout=_SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=_CONNECT_TIMEOUT_SECONDS,
             retry=_ASYNC_NO_RETRY,

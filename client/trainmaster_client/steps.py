@@ -17,6 +17,7 @@ from redis.exceptions import (
     AuthorizationError,
     ClusterDownError,
     DataError,
+    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -29,6 +30,10 @@ from trainmaster_client.errors import RedisRefusedError, RedisUnavailableError
 
 T = TypeVar("T")
 
+ELSEWHERE: Final = (
+    "this server is a node of a Redis Cluster, and another one holds the namespace; "
+    "write redis+cluster:// (by TLS rediss+cluster://) in the URL"
+)
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 # What no patience helps against: rights, passwords, and what others put where a stream should be.
@@ -148,7 +153,9 @@ class Patience:
             RedisRefusedError: it would be the same again.
         """
         if not passes(error):
-            raise RedisRefusedError(f"Redis: {error}", command_ids) from error
+            # What a node of a cluster says is a slot and an address.
+            said = ELSEWHERE if isinstance(error, MovedError) else error
+            raise RedisRefusedError(f"Redis: {said}", command_ids) from error
         now = time.monotonic()
         if self._since is None:
             self._since = now

@@ -18,6 +18,7 @@ from tests.faults.backfills import backfills
 from tests.faults.backlogs import bulk_backlog
 from tests.faults.chaos import chaos
 from tests.faults.clocks import clock_back, fast_clock, long_retry_after
+from tests.faults.cluster import cluster_failover
 from tests.faults.crash_places import Action, crash_at, open_fleet
 from tests.faults.deliveries import deliveries
 from tests.faults.doubts import resolved_doubts
@@ -80,6 +81,7 @@ SCENARIOS: dict[str, Scenario] = {
     "redis-restarted": lambda at, seed: redis_restarted(at, seed, 600),
     "redis-no-replicas": lambda at, seed: redis_without_replicas(at, seed, 600, 12),
     "redis-demoted": lambda at, seed: redis_demoted(at, seed, 600, 12),
+    "cluster-failover": lambda at, seed: cluster_failover(at, seed, 1_200, 5),
     "wake-ups-blocked": lambda at, seed: wake_ups_blocked(at, seed, 600),
     "streams-used-up": lambda at, seed: streams_used_up(at, seed, 3_000, 18),
     "due-sets-deleted": lambda at, seed: due_sets_deleted(at, seed, 600, 6),

@@ -46,6 +46,20 @@ def test_tls_always_asks_for_a_certificate() -> None:
     assert address.client().connection_pool.connection_kwargs.items() >= wanted.items()
 
 
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_a_cluster_is_named_by_any_of_its_nodes(scheme: str) -> None:
+    address = RedisAddress.parse(f"{scheme}+cluster://u:p%40ss@one:1,[::1]/0")
+    assert address.hosts == (("one", 1), ("::1", 6379))
+    assert address.shown == f"{scheme}+cluster://one:1,[::1]:6379/0"
+    broker = address.broker("{trainmaster}:")
+    assert broker.url == f"{scheme}://u:p%40ss@one:1/0"
+    assert broker.options == {"cluster_nodes": address.hosts, "cluster_slot": 14406}
+    assert (broker.tls is not None) == (scheme == "rediss")
+    assert broker.transport == "worker.cluster_transport:Transport"
+    with pytest.raises(ValueError, match="needs a key"):
+        address.client()
+
+
 def test_sentinels_are_asked_for_their_service() -> None:
     address = RedisAddress.parse("sentinel://:pw@one:1,two:2/0?service=ledger&sentinel_password=s")
     broker = address.broker()
@@ -67,6 +81,9 @@ def test_sentinels_are_asked_for_their_service() -> None:
         ("redis://", "names no host"),
         ("redis://host/x", "number of a database"),
         ("redis://a,b/0", "only sentinel"),
+        ("redis+cluster://a/1", "has only one, 0"),
+        ("redis+cluster://a?service=x", "unknown option"),
+        ("redis+sentinel://a", "must begin with"),
         ("redis://host:port/0", "can't be"),
         ("redis://host/0?ssl_ca_certs=x", "unknown option"),
         ("rediss://host/0?ssl_cert_reqs=none", "unknown option"),

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
-from redis.exceptions import AuthenticationError
+from redis.exceptions import AuthenticationError, MovedError
 
-from trainmaster_client import Client, RedisTroubleError
+from trainmaster_client import Client, Partitions, RedisTroubleError, partition_of
+from trainmaster_client.steps import ELSEWHERE
 from worker.environment import load_ledger_settings
 from worker.logging import configure
 from worker.queue.ledger.actions import ActionLog
@@ -23,7 +24,7 @@ from worker.queue.ledger.keys import Keys
 from worker.redis_address import RedisAddress
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 
     from redis.asyncio import Redis
 
@@ -47,9 +48,52 @@ class LedgerContext:
     namespace: str | None
 
     @functools.cached_property
+    def partitions(self) -> tuple[LedgerContext, ...]:
+        """The ledger of each namespace: one, or several where a list of them is named."""
+        settings = load_ledger_settings(self.redis_url, self.namespace, partitions=True)
+        return tuple(LedgerContext(self.redis_url, name) for name in settings.namespaces)
+
+    def of(self, command_id: str) -> LedgerContext:
+        """Returns the ledger that has a command."""
+        if len(self.partitions) == 1:
+            return self.partitions[0]
+        by_name = {each.settings.namespace: each for each in self.partitions}
+        return by_name[partition_of(command_id, by_name)]
+
+    def run_by_id(
+        self,
+        command_ids: Sequence[str],
+        act: Callable[[LedgerContext, Redis, Sequence[str]], Awaitable[Sequence[T]]],
+        *,
+        is_known: Callable[[T], bool],
+    ) -> list[T]:
+        """Returns what `act` returns for each command, in order.
+
+        A ledger is asked for the commands that it should have, and every other one for those that
+        it does not know: who sent them may have chosen a namespace.
+
+        Raises:
+            click.ClickException: Redis is away, or does not let us in.
+        """
+        found: dict[str, T] = {}
+        for one in self.partitions:
+            share = [each for each in command_ids if self.of(each) == one]
+            found |= _run_share(one, share, act)
+        for one in self.partitions if len(self.partitions) > 1 else ():
+            lost = [each for each in command_ids if not is_known(found[each])]
+            told = _run_share(one, [each for each in lost if self.of(each) != one], act)
+            found |= {name: each for name, each in told.items() if is_known(each)}
+        return [found[each] for each in command_ids]
+
+    @functools.cached_property
     def settings(self) -> LedgerSettings:
         """The settings; a wrong one raises `SettingError` at the first use."""
         return load_ledger_settings(self.redis_url, self.namespace)
+
+    @functools.cached_property
+    def address(self) -> RedisAddress:
+        """Where Redis is."""
+        return RedisAddress.parse(self.partitions[0].settings.redis_url.get_secret_value())
 
     @functools.cached_property
     def keys(self) -> Keys:
@@ -65,7 +109,7 @@ class LedgerContext:
         url = self.settings.redis_url.get_secret_value()
 
         async def connected() -> T:
-            redis = connect(url)
+            redis = connect(url, self.keys.prefix)
             try:
                 return await act(redis)
             finally:
@@ -94,7 +138,7 @@ class LedgerContext:
 
     @contextlib.contextmanager
     def client(self, patience_seconds: float = 0.0) -> Iterator[Client]:
-        """Yields a client; trouble with Redis is one line, and the exit code 1.
+        """Yields a client of one namespace; trouble with Redis is one line, and the exit code 1.
 
         Args:
             patience_seconds: for how long Redis may be away.
@@ -114,14 +158,34 @@ class LedgerContext:
         except RedisTroubleError as exc:
             raise click.ClickException(self.trouble(exc.__cause__ or exc)) from exc
 
+    @contextlib.contextmanager
+    def clients(self, patience_seconds: float = 0.0) -> Iterator[Partitions]:
+        """Yields the clients of all namespaces; trouble is told as by `client`."""
+        with contextlib.ExitStack() as stack:
+            each = [stack.enter_context(one.client(patience_seconds)) for one in self.partitions]
+            yield Partitions(each)
+
     def trouble(self, exc: BaseException) -> str:
         """Returns a line about trouble with Redis, without its password."""
-        address = RedisAddress.parse(self.settings.redis_url.get_secret_value())
         said = " ".join(str(exc).split()).rstrip(".") or type(exc).__name__
-        said = address.without_secrets(said)
+        said = self.address.without_secrets(said)
+        if isinstance(exc, MovedError):
+            # Its own text is a slot and an address.
+            said = ELSEWHERE
         if isinstance(exc, AuthenticationError):
             said = f"{said}; check user and password in TRAINMASTER_REDIS_URL"
         return f"Redis: {said}"
+
+
+def _run_share(
+    ledger: LedgerContext,
+    command_ids: Sequence[str],
+    act: Callable[[LedgerContext, Redis, Sequence[str]], Awaitable[Sequence[T]]],
+) -> dict[str, T]:
+    if not command_ids:
+        return {}
+    found = ledger.run(lambda redis: act(ledger, redis, command_ids))
+    return dict(zip(command_ids, found, strict=True))
 
 
 def console_name() -> str:

@@ -222,7 +222,7 @@ def run(processes: int | None) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        redis = connect(settings.redis_url.get_secret_value())
+        redis = connect(settings.redis_url.get_secret_value(), keys.prefix)
         try:
             await SinkService(redis, keys, {name: found[name] for name in share}).run(stop)
         finally:

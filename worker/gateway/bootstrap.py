@@ -53,9 +53,9 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
     """Returns the gateway of a process; called on its loop."""
     url = settings.redis_url.get_secret_value()
     keys = Keys(settings.namespace)
-    redis = connect(url, max_connections=MAX_CONNECTIONS)
+    redis = connect(url, keys.prefix, max_connections=MAX_CONNECTIONS)
     # Those who block on streams must not hold up requests.
-    followers = connect(url)
+    followers = connect(url, keys.prefix)
     tokens = Tokens(redis, keys, remember_seconds=REMEMBER_SECONDS)
     read_model = ReadModel(
         followers,

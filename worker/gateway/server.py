@@ -148,9 +148,10 @@ def _check_address(settings: GatewaySettings) -> None:
         return
 
     async def any_token() -> bool:
-        redis = connect(settings.redis_url.get_secret_value())
+        keys = Keys(settings.namespace)
+        redis = connect(settings.redis_url.get_secret_value(), keys.prefix)
         try:
-            return await Tokens(redis, Keys(settings.namespace)).any_exist()
+            return await Tokens(redis, keys).any_exist()
         finally:
             await redis.aclose()
 

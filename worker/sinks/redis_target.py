@@ -38,7 +38,8 @@ class RedisTarget:
         self._own = None
         if config.url is not None:
             self._address = RedisAddress.parse(config.url.value.decode())
-            self._own = connect(config.url.value.decode(), max_connections=_CONNECTIONS)
+            key = config.stream or config.list or ""
+            self._own = connect(config.url.value.decode(), key, max_connections=_CONNECTIONS)
         client = self._own or redis
         if config.stream is not None:
             self._key, self._append = config.stream, _script(client, "append_stream")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from typing import TYPE_CHECKING, Any, cast
+import re
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
@@ -27,6 +28,8 @@ RETRYABLE_REDIS_ERRORS = (RedisError, OSError, TimeoutError)
 # Of it, what comes from Redis and nowhere else: a file that can't be opened is no reason to wait.
 PASSING_TROUBLE = (RedisError, ConnectionError, TimeoutError)
 
+_TAG: Final = re.compile(r"[^{]*\{([^}]+)\}")
+
 # A blocking read must end well before the socket gives up on it.
 SOCKET_TIMEOUT_SECONDS = 10.0
 BLOCK_MILLISECONDS = 2_000
@@ -40,13 +43,20 @@ _AT_ONCE_BYTES = 32_768
 MAX_CONNECTIONS = 5_000
 
 
-def connect(url: str, *, max_connections: int = MAX_CONNECTIONS) -> Redis:
+def connect(url: str, key: str | None = None, *, max_connections: int = MAX_CONNECTIONS) -> Redis:
     """Returns a client for `url`; it connects at its first command.
 
     Commands are not retried here: a script whose reply was lost may have run, and only its
     caller knows what a second run means.
+
+    Args:
+        url: where Redis is.
+        key: for a cluster, any of the keys that are used; all share one slot.
+        max_connections: more are refused.
     """
-    client = RedisAddress.parse(url).asyncio_client(
+    address = RedisAddress.parse(url)
+    client = address.asyncio_client(
+        key,
         decode_responses=False,
         max_connections=max_connections,
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
@@ -55,8 +65,10 @@ def connect(url: str, *, max_connections: int = MAX_CONNECTIONS) -> Redis:
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 0),
     )
     pool = client.connection_pool
-    # Plain, TLS or Sentinel's: each packs in Python unless it is told otherwise.
-    pool.connection_class = type("PackedConnection", (_Packed, pool.connection_class), {})
+    # Plain, TLS, Sentinel's or a cluster's: each packs in Python unless it is told otherwise.
+    packed = _WholeScripts if address.is_cluster else _Packed
+    told = {"absent_key": _absent_key(key or "")} if address.is_cluster else {}
+    pool.connection_class = type("PackedConnection", (packed, pool.connection_class), told)
     return client
 
 
@@ -122,6 +134,31 @@ class _Packed(AbstractConnection):
             return [hiredis.pack_command((*name.split(), *rest))]
         except TypeError as exc:
             raise DataError(str(exc)) from exc
+
+
+class _WholeScripts(_Packed):
+    """Has a cluster run each script as a whole or not at all, while a slot is moved key by key.
+
+    Our scripts come upon keys that they find in rows. Where one of these has gone to the other node
+    already, the script would break off in its middle, after what it has written. So each names one
+    key more, which never exists: a node that is giving a slot away refuses a command that names a
+    key it does not have, before it runs (TRYAGAIN, ASK). Workers wait until the slot has moved.
+    """
+
+    absent_key: str
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        if args[0] == "EVALSHA":
+            _, sha, count, *rest = args
+            keys, arguments = rest[: int(count)], rest[int(count) :]
+            args = ("EVALSHA", sha, int(count) + 1, *keys, self.absent_key, *arguments)
+        return super().pack_command(*args)
+
+
+def _absent_key(key: str) -> str:
+    """Returns a key in the slot of another that nobody writes."""
+    tag = _TAG.match(key)
+    return f"{{{tag[1] if tag else key}}}:absent"
 
 
 def stop_if_cancelled() -> None:

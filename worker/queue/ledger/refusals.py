@@ -37,6 +37,14 @@ REFUSALS: Final = {
         "the cluster is down",
         "look at CLUSTER INFO; workers wait and go on by themselves",
     ),
+    "MOVED": (
+        "this server is a node of a Redis Cluster, and others hold this namespace",
+        "write redis+cluster:// (by TLS rediss+cluster://) in TRAINMASTER_REDIS_URL",
+    ),
+    "TRYAGAIN": (
+        "the cluster is moving this namespace's slot to another node",
+        "finish it: redis-cli --cluster fix; workers wait and go on by themselves",
+    ),
     "BUSY": (
         "someone's script keeps the server busy",
         "end it: SCRIPT KILL",
@@ -54,6 +62,8 @@ _WORDS: Final = {
     "OutOfMemoryError": "OOM",
     "MasterDownError": "MASTERDOWN",
     "ClusterDownError": "CLUSTERDOWN",
+    "MovedError": "MOVED",
+    "TryAgainError": "TRYAGAIN",
     "NoPermissionError": "NOPERM",
 }
 

@@ -1,0 +1,198 @@
+"""A Redis Cluster: the node that has the namespace is found, and found again when it changes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TryAgainError
+
+from tests.cluster import PATIENCE_SECONDS, Cluster, cluster
+from tests.console import SCRIPT, Console, running_worker
+from tests.faults.fleet import wait_until
+from trainmaster_client import Client, RedisRefusedError
+from trainmaster_client.cluster import slot_of
+from worker.queue.ledger.connection import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NAMESPACE = "trainmaster"
+PREFIX = f"{{{NAMESPACE}}}:"
+NOBODY = "00000000-0000-4000-8000-000000000000"
+# It fails at once and without a call of the API: nobody may read such a file.
+DATA = {
+    "task": "classification",
+    "data_path": "/nowhere",
+    "project_uuid": NOBODY,
+    "project_model_uuid": NOBODY,
+    "training_uuid": NOBODY,
+}
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("cluster"), replicas_of=PREFIX) as made:
+        yield made
+
+
+@pytest.fixture
+def console(nodes: Cluster) -> Console:
+    return Console(
+        nodes.url,
+        NAMESPACE,
+        TRAINMASTER_BEARER_TOKEN="of-nobody",
+        ENCORD_DOMAIN="http://127.0.0.1:9",
+        TRAINMASTER_LOG_FORMAT="json",
+        TRAINMASTER_SWEEP_SECONDS="0.25",
+        TRAINMASTER_LEASE_SECONDS="3",
+    )
+
+
+def submit(client: Client, name: str, count: int) -> list[str]:
+    """Submits commands that all end, and waits for them."""
+    commands = [{"type": "predict", "id": f"{name}-{n}", "data": DATA} for n in range(count)]
+    ids = client.submit_many(commands)
+    endings = client.wait_all(ids, timeout=PATIENCE_SECONDS)
+    assert {each.state for each in endings.values()} == {"failed"}
+    return [str(each) for each in ids]
+
+
+def test_worker_and_client_follow_the_namespace_over_failovers(
+    nodes: Cluster, console: Console, tmp_path: Path
+) -> None:
+    """One that is asked for, and one because the primary was killed."""
+    log = tmp_path / "worker.log"
+    with running_worker(console, log) as worker, Client(nodes.url) as client:
+        ids = submit(client, "before", 20)
+        first, second = (nodes.at(port) for port in nodes.ports_of(PREFIX))
+        nodes.ask(second, "CLUSTER", "FAILOVER")
+        wait_until(lambda: nodes.primary(PREFIX) is second, PATIENCE_SECONDS, "a failover")
+        ids += submit(client, "asked-for", 20)
+        # What Celery's remote control and its wake-ups leave is looked at below.
+        said = subprocess.run(
+            [SCRIPT.parent / "celery", "-A", "worker.app", "inspect", "ping", "--timeout", "5"],
+            env=console.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "pong" in said.stdout, said.stderr
+        wait_until(
+            lambda: len(nodes.ports_of(PREFIX)) == 2 and _is_in_step(nodes),
+            PATIENCE_SECONDS,
+            "the former primary follows",
+        )
+        second.end(signal.SIGKILL)
+        ids += submit(client, "killed", 20)
+        assert nodes.primary(PREFIX) is first
+        assert worker.poll() is None
+        with nodes.client(first) as reader:
+            events = [json.loads(each[b"event"]) for _, each in reader.xrange(f"{PREFIX}events")]
+        second.start()
+        nodes.follow(second, first)
+    ends = Counter(event["subject"] for event in events if event["type"].endswith(".failed"))
+    assert ends == Counter(ids)
+    assert nodes.password not in log.read_text()
+    assert not _keys_elsewhere(nodes)
+
+
+def _is_in_step(nodes: Cluster) -> bool:
+    with nodes.client(nodes.primary(PREFIX)) as client:
+        info: dict[str, Any] = client.info("replication")
+    return bool(info["connected_slaves"] == 1 and info["slave0"]["state"] == "online")
+
+
+def _keys_elsewhere(nodes: Cluster) -> list[bytes]:
+    """Returns keys that are none of the namespace's, Celery's among them."""
+    found = []
+    for node in nodes.nodes:
+        with nodes.client(node) as client:
+            found += [key for key in client.scan_iter() if not key.startswith(PREFIX.encode())]
+    return found
+
+
+def test_the_console_finds_the_node_and_tells_which_it_is(nodes: Cluster, console: Console) -> None:
+    assert console.run("submit", "list_models", "--id=told").code == 0
+    assert console.run("list").code == 0
+    found = {
+        each["check"]: each
+        for each in (json.loads(line) for line in console.run("doctor", "--json").out.splitlines())
+    }
+    slot, port = slot_of(PREFIX), nodes.ports_of(PREFIX)[0]
+    assert found["redis.cluster"]["level"] == "ok"
+    assert found["redis.cluster"]["message"] == f"slot {slot} of trainmaster is at 127.0.0.1:{port}"
+    assert found["redis.replicas"]["level"] == "warn"
+    assert "min-replicas-to-write" in found["redis.replicas"]["advice"]
+
+
+def test_a_url_of_one_server_that_is_the_wrong_node_is_told_what_to_write(
+    nodes: Cluster, console: Console
+) -> None:
+    other = next(node for node in nodes.nodes if node.port not in nodes.ports_of(PREFIX))
+    url = f"redis://:{nodes.password}@127.0.0.1:{other.port}"
+    said = console.run("list", environment={"TRAINMASTER_REDIS_URL": url})
+    assert said.code == 1
+    assert "redis+cluster://" in said.err
+    assert len(said.err.splitlines()) == 1
+    with Client(url) as client, pytest.raises(RedisRefusedError, match=r"redis\+cluster://"):
+        client.status("x")
+
+
+def test_a_server_that_is_no_node_of_a_cluster_is_told(redis_url: str, console: Console) -> None:
+    url = redis_url.replace("redis://", "redis+cluster://")
+    said = console.run("list", environment={"TRAINMASTER_REDIS_URL": url})
+    assert said.code == 1
+    assert "no node of a cluster" in said.err
+    with Client(url) as client, pytest.raises(RedisRefusedError, match="no node of a cluster"):
+        client.status("x")
+
+
+def test_a_wrong_password_is_a_line(nodes: Cluster, console: Console) -> None:
+    said = console.run(
+        "list",
+        environment={"TRAINMASTER_REDIS_URL": nodes.url.replace(nodes.password, "wr0ng-s3cret")},
+    )
+    assert said.code == 1
+    assert len(said.err.splitlines()) == 1
+    assert "password" in said.err
+    assert "s3cret" not in said.err
+
+
+async def test_a_script_runs_whole_or_not_at_all_while_its_slot_is_moved_key_by_key(
+    nodes: Cluster,
+) -> None:
+    """The script finds a key in a row that has gone to the other node already."""
+    key = "{moved}:row"
+    redis = connect(nodes.url, key)
+    script = redis.register_script(
+        "redis.call('HSET', KEYS[1], 'written', 1) return redis.call('GET', ARGV[1])"
+    )
+    await redis.hset(key, "written", "0")
+    await redis.set("{moved}:other", "there")
+    slot = slot_of(key)
+    source = nodes.primary(key)
+    target = next(node for node in nodes.nodes[:3] if node is not source)
+    names = {node: nodes.ask(node, "CLUSTER", "MYID") for node in (source, target)}
+    nodes.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", names[source])
+    nodes.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", names[target])
+    migrate = ("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "AUTH", nodes.password, "KEYS")
+    nodes.ask(source, *migrate, "{moved}:other")
+    with pytest.raises(TryAgainError):
+        await script(keys=[key], args=["{moved}:other"])
+    assert await redis.hget(key, "written") == b"0"
+    nodes.ask(source, *migrate, key)
+    for node in (target, source):
+        nodes.ask(node, "CLUSTER", "SETSLOT", slot, "NODE", names[target])
+    # The first call is told that the slot has moved; whoever calls again is at the new node.
+    with pytest.raises(RedisConnectionError):
+        await script(keys=[key], args=["{moved}:other"])
+    assert await script(keys=[key], args=["{moved}:other"]) == b"there"
+    assert await redis.hget(key, "written") == b"1"
+    await redis.aclose()
