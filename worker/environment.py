@@ -30,24 +30,31 @@ _RENAMED: Final = {"TRAINMASTER_PLACES": "TRAINMASTER_CONCURRENCY"}
 S = TypeVar("S", bound=LedgerSettings)
 
 
-def load_settings(redis_url: str | None = None, namespace: str | None = None) -> Settings:
+def load_settings(
+    redis_url: str | None = None, namespace: str | None = None, *, partitions: bool = False
+) -> Settings:
     """Returns the settings of a worker: what is given goes before the environment.
+
+    Args:
+        redis_url: instead of the variable.
+        namespace: instead of the variable.
+        partitions: whether several namespaces may be named.
 
     Raises:
         SettingError: one is wrong or missing; the message names each, and shows no value.
     """
-    return _load(Settings, redis_url, namespace)
+    return _load(Settings, redis_url, namespace, partitions=partitions)
 
 
 def load_ledger_settings(
-    redis_url: str | None = None, namespace: str | None = None
+    redis_url: str | None = None, namespace: str | None = None, *, partitions: bool = False
 ) -> LedgerSettings:
-    """Returns what the command line needs: what is given goes before the environment.
+    """Returns what the command line needs; the arguments are those of `load_settings`.
 
     Raises:
         SettingError: one is wrong or missing; the message names each, and shows no value.
     """
-    return _load(LedgerSettings, redis_url, namespace)
+    return _load(LedgerSettings, redis_url, namespace, partitions=partitions)
 
 
 def load_gateway_settings(
@@ -61,7 +68,13 @@ def load_gateway_settings(
     return _load(GatewaySettings, redis_url, namespace)
 
 
-def _load(settings_class: type[S], redis_url: str | None, namespace: str | None) -> S:
+def _load(
+    settings_class: type[S],
+    redis_url: str | None,
+    namespace: str | None,
+    *,
+    partitions: bool = False,
+) -> S:
     options = {"redis_url": redis_url, "namespace": namespace}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     names = environment_names(settings_class) | {
@@ -76,10 +89,17 @@ def _load(settings_class: type[S], redis_url: str | None, namespace: str | None)
         )
     secrets = _secrets_of_files(settings_class, given)
     try:
-        return settings_class(**secrets, **given)
+        settings = settings_class(**secrets, **given)
     except ValidationError as exc:
         problems = [_problem(detail, names) for detail in exc.errors()]
         raise SettingError("; ".join(problems), code=ErrorCode.INVALID_SETTING) from None
+    if len(settings.namespaces) > 1 and not partitions:
+        raise SettingError(
+            f"{names['namespace']} names several namespaces, and this works on one: name it alone "
+            "(--namespace, or TRAINMASTER_NAMESPACE for this process)",
+            code=ErrorCode.INVALID_SETTING,
+        )
+    return settings
 
 
 def _variables(settings_class: type[LedgerSettings]) -> list[str]:

@@ -14,6 +14,7 @@ from pydantic import (
     AliasChoices,
     BeforeValidator,
     Field,
+    PrivateAttr,
     SecretStr,
     StringConstraints,
     model_validator,
@@ -26,6 +27,7 @@ from worker.redis_address import RedisAddress
 
 PREFIX: Final = "TRAINMASTER_"
 DAY: Final = 86_400
+_NAMESPACES: Final = r"^[A-Za-z0-9._-]{1,64}(,[A-Za-z0-9._-]{1,64})*$"
 
 
 def _check_redis_url(value: SecretStr) -> SecretStr:
@@ -34,6 +36,13 @@ def _check_redis_url(value: SecretStr) -> SecretStr:
     except SettingError as exc:
         said = exc.message.removeprefix("TRAINMASTER_REDIS_URL ")
         raise PydanticCustomError("redis_url", "{said}", {"said": said}) from None
+    return value
+
+
+def _check_namespaces(value: str) -> str:
+    names = value.split(",")
+    if len(set(names)) < len(names):
+        raise PydanticCustomError("namespaces", "names a namespace twice")
     return value
 
 
@@ -129,10 +138,14 @@ class LedgerSettings(BaseSettings):
     )
 
     redis_url: Annotated[SecretStr, AfterValidator(_check_redis_url)] = Field(
-        description="Where Redis is: redis://, rediss:// or sentinel://."
+        description="Where Redis is: redis://, rediss://, sentinel:// or redis+cluster://."
     )
-    namespace: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
-        "trainmaster", description="First part of every key, in braces: one hash slot of a cluster."
+    namespace: Annotated[
+        str, StringConstraints(pattern=_NAMESPACES), AfterValidator(_check_namespaces)
+    ] = Field(
+        "trainmaster",
+        description="First part of every key, in braces: one hash slot of a cluster. Several, with "
+        "commas between them, are partitions.",
     )
     id_retention_seconds: int = count(
         7 * DAY,
@@ -169,6 +182,24 @@ class LedgerSettings(BaseSettings):
         description="A file that is touched every 4 s while a worker or gateway is well, and "
         "deleted otherwise.",
     )
+
+    _partitions: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The namespace, or those that are partitions."""
+        return tuple(self.namespace.split(","))
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """The namespaces that the environment names, whichever of them these settings are for."""
+        return self._partitions or self.namespaces
+
+    def of(self, namespace: str) -> Self:
+        """Returns the same settings for one of the namespaces."""
+        made = self.model_copy(update={"namespace": namespace})
+        made._partitions = self.namespaces  # noqa: SLF001 - its own class
+        return made
 
 
 class Settings(LedgerSettings):

@@ -27,25 +27,26 @@ def run_workers(settings: Settings, count: int, *, name: str | None = None) -> i
     """Runs workers until it is told to stop; returns the exit code.
 
     Each has a number, from 1 on: in its name, in its health file, and added to the port of its
-    probes, of which the first has that of the setting.
+    probes, of which the first has that of the setting. Those of the first namespace come first.
 
     Args:
-        settings: of all of them.
-        count: how many.
+        settings: of all of them; each worker has one of the namespaces.
+        count: how many for each namespace.
         name: of a worker in Celery's tools; the number comes behind it, before an `@`.
 
     Raises:
         SettingError: there are not as many ports as processes.
     """
-    if settings.http is not None and settings.http[1] + count - 1 > _HIGHEST_PORT:
+    shares = [settings.of(name) for name in settings.namespaces for _ in range(count)]
+    if settings.http is not None and settings.http[1] + len(shares) - 1 > _HIGHEST_PORT:
         raise SettingError(
             "TRAINMASTER_HTTP (--http) names a port that leaves none for the last process: each "
             "takes the next one",
             code=ErrorCode.INVALID_SETTING,
         )
     configure(settings.log_level, settings.log_format)
-    each = [_settings_of(settings, number) for number in range(1, count + 1)]
-    names = [_name_of(name, number) for number in range(1, count + 1)]
+    each = [_settings_of(share, number) for number, share in enumerate(shares, 1)]
+    names = [_name_of(name, number) for number in range(1, len(shares) + 1)]
     file = settings.health_file
     files = [one.health_file for one in each if one.health_file is not None]
     health = None if file is None else _Together(HealthFile(file), files)

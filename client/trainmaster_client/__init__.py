@@ -6,6 +6,7 @@ the same names. Needs Redis and nothing of the worker.
 
 from trainmaster_client.aio import AsyncClient, AsyncConsumer
 from trainmaster_client.blocking import Client, Consumer
+from trainmaster_client.blocking_partitions import Partitions
 from trainmaster_client.commands import CommandId, Message
 from trainmaster_client.consuming import ConsumerOptions
 from trainmaster_client.endings import Ending, WaitTimeoutError
@@ -25,6 +26,8 @@ from trainmaster_client.errors import (
     UnknownCommandError,
 )
 from trainmaster_client.events import Event, State
+from trainmaster_client.names import partition_of
+from trainmaster_client.partitions import AsyncPartitions
 from trainmaster_client.reading import Status
 from trainmaster_client.waiting import Observer
 
@@ -32,6 +35,7 @@ __all__ = [
     "AddressError",
     "AsyncClient",
     "AsyncConsumer",
+    "AsyncPartitions",
     "Client",
     "ClientError",
     "CommandCancelledError",
@@ -47,6 +51,7 @@ __all__ = [
     "InvalidCommandError",
     "Message",
     "Observer",
+    "Partitions",
     "RedisRefusedError",
     "RedisTroubleError",
     "RedisUnavailableError",
@@ -55,4 +60,5 @@ __all__ = [
     "Status",
     "UnknownCommandError",
     "WaitTimeoutError",
+    "partition_of",
 ]

@@ -6,9 +6,13 @@ of a Redis Cluster and one pattern of an ACL.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 COMMAND_FIELD: Final = b"command"
 EVENT_FIELD: Final = b"event"
@@ -64,3 +68,16 @@ class Names:
     def handled(self, group: str) -> str:
         """The ids of events that a group of consumers has handled, by the time (ms) of that."""
         return f"{self.prefix}handled:{group}"
+
+
+def partition_of(command_id: str, namespaces: Iterable[str]) -> str:
+    """Returns which of several namespaces has a command.
+
+    That whose SHA-256 of `NAMESPACE`, a line feed and `ID`, in UTF-8, is the greatest. So the order
+    does not matter, and a further namespace takes its share of the ids from all the others alike.
+    """
+
+    def weight(namespace: str) -> bytes:
+        return hashlib.sha256(f"{namespace}\n{command_id}".encode()).digest()
+
+    return max(namespaces, key=weight)

@@ -46,6 +46,28 @@ def test_only_redis_must_be_named() -> None:
     assert required == ["TRAINMASTER_REDIS_URL"]
 
 
+def test_several_namespaces_are_partitions_where_they_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRAINMASTER_NAMESPACE", "eu,us")
+    settings = load_settings(partitions=True)
+    assert settings.namespaces == ("eu", "us")
+    assert settings.of("us").namespaces == ("us",)
+    with pytest.raises(SettingError, match=r"^TRAINMASTER_NAMESPACE names several namespaces"):
+        load_settings()
+    with pytest.raises(SettingError, match=r"^--namespace names several namespaces"):
+        load_ledger_settings(namespace="eu,us")
+
+
+@pytest.mark.parametrize("names", ["eu,eu", "eu,", ",eu", "eu, us"])
+def test_a_list_of_namespaces_has_each_once_and_none_that_is_empty(
+    names: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert message_of("TRAINMASTER_NAMESPACE", names, monkeypatch).startswith(
+        "TRAINMASTER_NAMESPACE "
+    )
+
+
 def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRAINMASTER_REDIS_URL")
     with pytest.raises(SettingError, match=r"^TRAINMASTER_REDIS_URL is not set$"):

@@ -33,7 +33,9 @@ def cancel(*, ledger: LedgerContext, ids: tuple[str, ...], as_json: bool) -> Non
     at the API stays: a running training goes on, because the API cannot stop it. Exits with 1 if an
     id is unknown, for example because no worker has accepted the command yet.
     """
-    outcomes = ledger.run(lambda redis: _cancel_all(ledger, redis, ids))
+    outcomes = ledger.run_by_id(
+        ids, _cancel_all, is_known=lambda each: each.status is not CancelStatus.UNKNOWN_ID
+    )
     for command_id, outcome in zip(ids, outcomes, strict=True):
         if as_json:
             print_json({

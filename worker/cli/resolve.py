@@ -17,6 +17,7 @@ from worker.encord.creation.resolution import resolve as resolve_command
 from worker.queue.ledger.models import RowState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from redis.asyncio import Redis
@@ -50,20 +51,22 @@ def resolve(
         raise click.UsageError("say either --created UUID or --not-created")
     resolution = Resolution(created, " ".join((by or "").split()) or _whoever_runs_this())
 
-    async def act(redis: Redis) -> ResolveOutcome:
-        async with ledger.recorded(redis, Act.COMMAND_RESOLVE, command_id) as entry:
+    async def act(one: LedgerContext, redis: Redis, _: Sequence[str]) -> list[ResolveOutcome]:
+        async with one.recorded(redis, Act.COMMAND_RESOLVE, command_id) as entry:
             outcome = await resolve_command(
                 redis,
-                ledger.keys,
+                one.keys,
                 command_id,
                 resolution,
-                reply_retention_seconds=ledger.settings.event_retention_seconds,
+                reply_retention_seconds=one.settings.event_retention_seconds,
             )
             if outcome.status is ResolveStatus.RESOLVED:
                 entry.done(created=created, by=resolution.by)
-        return outcome
+        return [outcome]
 
-    outcome = ledger.run(act)
+    (outcome,) = ledger.run_by_id(
+        [command_id], act, is_known=lambda each: each.status is not ResolveStatus.UNKNOWN_ID
+    )
     if as_json:
         print_json({"id": command_id, "status": outcome.status, "state": outcome.state})
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +42,7 @@ from worker.queue.ledger.models import Phase, RowState
 from worker.queue.ledger.queries import LedgerReader, RowChoice, is_error
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from redis.asyncio import Redis
@@ -83,10 +85,10 @@ def status(
     rejected. Exits with 1 if no worker has accepted such a command, or if it ended too long ago.
     """
 
-    async def look(redis: Redis) -> list[_Found]:
-        return [await _look(redis, ledger.keys, each, item=item) for each in command_ids]
+    async def look(one: LedgerContext, redis: Redis, ids: Sequence[str]) -> list[_Found]:
+        return [await _look(redis, one.keys, each, item=item) for each in ids]
 
-    found = ledger.run(look)
+    found = ledger.run_by_id(command_ids, look, is_known=lambda each: each.is_known)
     for number, (command_id, each) in enumerate(zip(command_ids, found, strict=True)):
         if number and not as_json:
             click.echo()
@@ -126,12 +128,23 @@ def list_commands(
         None if since is None else milliseconds(since),
     )
 
-    async def look(redis: Redis) -> tuple[dict[str, int], list[CommandStatus], dict[str, int]]:
-        reader = LedgerReader(redis, ledger.keys)
-        counts, rows = await reader.counts(), await reader.newest(newest, choice)
-        return counts, rows, await _unread(redis, ledger.keys)
+    counts: Counter[str] = Counter()
+    rows: list[CommandStatus] = []
+    unread: dict[str, int] = {}
+    for one in ledger.partitions:
 
-    counts, rows, unread = ledger.run(look)
+        async def look(
+            redis: Redis, one: LedgerContext = one
+        ) -> tuple[dict[str, int], list[CommandStatus], dict[str, int]]:
+            reader = LedgerReader(redis, one.keys)
+            counts, rows = await reader.counts(), await reader.newest(newest, choice)
+            return counts, rows, await _unread(redis, one.keys)
+
+        its_counts, its_rows, its_unread = one.run(look)
+        counts.update(its_counts)
+        rows += its_rows
+        unread |= its_unread
+    rows = sorted(rows, key=lambda row: row.changed_at_ms, reverse=True)[:newest]
     for name, messages in unread.items():
         # Not among the rows, which other programs read.
         click.echo(f"{describe_unread_list(name, messages)}: {UNREAD_LIST_ADVICE}", err=True)
@@ -158,6 +171,11 @@ class _Found:
     event: Event | None = None
     letter: DeadLetter | None = None
     causes: list[str] = field(default_factory=list)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is known."""
+        return self.row is not None or self.letter is not None
 
 
 async def _look(redis: Redis, keys: Keys, command_id: str, *, item: bool) -> _Found:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from types import TracebackType
 
-    from trainmaster_client import Client, CommandId, Ending, Event
+    from trainmaster_client import CommandId, Ending, Event, Partitions
 
 _SHOWN_IDS: Final = 5
 # How long Redis may be away while one waits: long enough for a failover.
@@ -85,9 +85,9 @@ def submit(
         raise click.UsageError("--timeout needs --wait")
     commands = _compose(what, pairs, _attributes(**options), as_json=as_json)
     if not wait:
-        with ledger.client() as client:
+        with ledger.clients() as client:
             sent = _send(client, ledger, commands)
-        _print_sent(commands, sent, Names(ledger.settings.namespace), as_json=as_json)
+        _print_sent(commands, sent, ledger, as_json=as_json)
         return
     try:
         endings = _send_and_wait(ledger, commands, timeout, as_json=as_json)
@@ -107,12 +107,12 @@ def _send_and_wait(
     as_json: bool,
 ) -> Mapping[str, Ending]:
     """Returns how the commands ended; those that did not end in time are missing."""
-    with ledger.client() as client:
+    with ledger.clients() as client:
         sent = _send(client, ledger, commands)
     seconds = None if timeout is None else timeout.total_seconds()
     make_progress: type[LineProgress] = JsonProgress if as_json else LineProgress
     with (
-        ledger.client(PATIENCE_SECONDS) as client,
+        ledger.clients(PATIENCE_SECONDS) as client,
         make_progress(len(sent), ledger.trouble) as progress,
     ):
         try:
@@ -282,7 +282,9 @@ def _refuse(refusals: Sequence[Refusal], *, as_json: bool) -> NoReturn:
     raise SystemExit(WRONG_USAGE)
 
 
-def _send(client: Client, ledger: LedgerContext, commands: Sequence[Prepared]) -> list[CommandId]:
+def _send(
+    client: Partitions, ledger: LedgerContext, commands: Sequence[Prepared]
+) -> list[CommandId]:
     try:
         return client.submit_many(each.message for each in commands)
     except RedisTroubleError as exc:
@@ -299,7 +301,7 @@ def _send(client: Client, ledger: LedgerContext, commands: Sequence[Prepared]) -
 
 
 def _print_sent(
-    commands: Sequence[Prepared], sent: Sequence[CommandId], names: Names, *, as_json: bool
+    commands: Sequence[Prepared], sent: Sequence[CommandId], ledger: LedgerContext, *, as_json: bool
 ) -> None:
     for command, command_id in zip(commands, sent, strict=True):
         if as_json:
@@ -307,7 +309,9 @@ def _print_sent(
                 "id": command_id,
                 "type": command.type,
                 "entry_id": command_id.entry_id,
-                "stream": names.commands(command_id.stream),
+                "stream": Names(ledger.of(command_id).settings.namespace).commands(
+                    command_id.stream
+                ),
             })
         else:
             click.echo(safe_text(command_id))

@@ -56,6 +56,7 @@ class Presence:
         name: of this process.
         watched: the parts of this process.
         now: Redis' time, in seconds.
+        partitions: the namespaces that its settings name.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class Presence:
         name: str,
         watched: Watched,
         now: Callable[[], float],
+        partitions: tuple[str, ...],
     ) -> None:
         self._workers = workers
         self._name = name
         self._watched = watched
         self._now = now
+        self._partitions = partitions
         self._version = version("trainmaster")
         self._is_refused = False
 
@@ -126,6 +129,7 @@ class Presence:
             loop_lag_seconds=watched.monitor.take_lag_seconds(),
             breaker_open=watched.breaker.is_open,
             stopping=watched.monitor.is_stopping,
+            partitions=self._partitions,
         )
 
     def _now_ms(self) -> int:

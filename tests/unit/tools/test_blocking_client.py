@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from tools.blocking_client import SOURCE, TARGET, made_of
+from tools.blocking_client import MODULES, SOURCE, made_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-def test_the_client_without_an_event_loop_is_what_is_made_of_the_other_one() -> None:
+@pytest.mark.parametrize("source", MODULES, ids=lambda source: source.stem)
+def test_the_client_without_an_event_loop_is_what_is_made_of_the_other_one(source: Path) -> None:
     stale = "run python -m tools.blocking_client --write"
-    assert made_of(SOURCE.read_text()) == TARGET.read_text(), stale
+    assert made_of(source.read_text(), source.stem) == MODULES[source].read_text(), stale
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -15,7 +16,8 @@ from worker.cli.arguments import json_option
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.doctor.api import check_api, check_credentials
 from worker.cli.doctor.checks import Finding, Level
-from worker.cli.doctor.ledger import check_ledger
+from worker.cli.doctor.cluster import check_cluster
+from worker.cli.doctor.ledger import check_ledger, check_partitions
 from worker.cli.doctor.machine import check_open_files, check_results
 from worker.cli.doctor.server import check_server
 from worker.cli.doctor.sinks import check_sinks
@@ -56,8 +58,10 @@ def doctor(*, ledger: LedgerContext, accept_loss: bool, as_json: bool) -> None:
     """
     findings, settings = _check_settings(ledger)
     if accept_loss:
-        findings.append(_accept_loss(ledger, settings))
-    findings += _check_ledger(ledger, settings)
+        for one in _partitions(ledger):
+            findings += _told_of(one, ledger, [_accept_loss(one, _settings_of(one, settings))])
+    for one in _partitions(ledger):
+        findings += _told_of(one, ledger, _check_ledger(one, _settings_of(one, settings)))
     if settings is not None:
         findings.append(check_open_files(settings))
         findings += asyncio.run(check_results(settings))
@@ -71,6 +75,26 @@ def doctor(*, ledger: LedgerContext, accept_loss: bool, as_json: bool) -> None:
         raise SystemExit(FAILED)
 
 
+def _partitions(ledger: LedgerContext) -> tuple[LedgerContext, ...]:
+    """Returns the ledger itself where it is one, or its settings can't be read."""
+    try:
+        found = ledger.partitions
+    except SettingError:
+        return (ledger,)
+    return found if len(found) > 1 else (ledger,)
+
+
+def _settings_of(one: LedgerContext, settings: Settings | None) -> Settings | None:
+    return None if settings is None else settings.of(one.namespace or settings.namespace)
+
+
+def _told_of(one: LedgerContext, ledger: LedgerContext, found: list[Finding]) -> list[Finding]:
+    """Returns findings that name the partition that they are of, where there are several."""
+    if one is ledger:
+        return found
+    return [replace(each, message=f"{one.namespace}: {each.message}") for each in found]
+
+
 def _has_credentials(settings: Settings) -> bool:
     """Returns whether a key or a token is set: people who only look after Redis have none."""
     found = (settings.bearer_token, settings.encord_ssh_key, settings.encord_ssh_key_file)
@@ -80,7 +104,7 @@ def _has_credentials(settings: Settings) -> bool:
 def _check_settings(ledger: LedgerContext) -> tuple[list[Finding], Settings | None]:
     settings = None
     try:
-        settings = load_settings(ledger.redis_url, ledger.namespace)
+        settings = load_settings(ledger.redis_url, ledger.namespace, partitions=True)
         findings = [Finding("settings", Level.OK, "all can be read")]
     except SettingError as exc:
         findings = [
@@ -112,10 +136,14 @@ def _witness(settings: Settings | None) -> Witness | None:
 
 
 def _check_ledger(ledger: LedgerContext, settings: Settings | None) -> list[Finding]:
+    partitions = () if settings is None else settings.partitions
+
     async def look(redis: Redis) -> list[Finding]:
         return [
             *await check_server(redis, ledger.keys),
+            *await check_cluster(redis, ledger.keys, ledger.address),
             *await check_ledger(redis, ledger.keys, _witness(settings)),
+            *await check_partitions(redis, ledger.keys, partitions),
             *await check_sinks(redis, ledger.keys),
         ]
 

@@ -17,9 +17,10 @@ from worker.queue.ledger.keys import GROUP, Keys
 from worker.queue.ledger.lanes import Lanes
 from worker.queue.ledger.queries import LedgerReader
 from worker.queue.ledger.repair import SHOWN, Repair
+from worker.queue.ledger.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from redis.asyncio import Redis
 
@@ -57,6 +58,40 @@ async def _check_loss(redis: Redis, keys: Keys, witness: Witness | None) -> list
             "look at the API for what was created; then run: trainmaster doctor --accept-loss",
         )
     ]
+
+
+async def check_partitions(redis: Redis, keys: Keys, partitions: Sequence[str]) -> list[Finding]:
+    """Returns whether the workers that run were told of the same partitions as we.
+
+    Args:
+        redis: a client.
+        keys: of one of them.
+        partitions: the namespaces that are named here.
+
+    Raises:
+        redis.exceptions.RedisError: Redis can't be asked.
+    """
+    check = "partitions"
+    if len(partitions) < 2:
+        return []
+
+    async def look() -> list[Finding]:
+        told = {each.partitions for each in await Workers(redis, keys).list()}
+        # A worker of one namespace may be all that its Redis has.
+        others = [each for each in told if len(each) > 1 and set(each) != set(partitions)]
+        if not others:
+            return [Finding(check, Level.OK, f"one of {len(partitions)}")]
+        said = f"workers serve {safe_text(', '.join(min(others)))}, and here is named "
+        return [
+            Finding(
+                check,
+                Level.WARN,
+                f"{said}{', '.join(partitions)}: an id may be looked for in the wrong one",
+                "name the same in TRAINMASTER_NAMESPACE for all producers and workers",
+            )
+        ]
+
+    return await permitted(check, look())
 
 
 async def _check_celery_lists(redis: Redis, keys: Keys) -> list[Finding]:

@@ -39,6 +39,7 @@ class WorkerStatus:
         loop_lag_seconds: the most by which its event loop was late since it told before.
         breaker_open: whether it takes the API for down, and claims nothing.
         stopping: whether it was told to stop, and takes nothing new.
+        partitions: the namespaces that it and those beside it serve; empty in older versions.
     """
 
     name: str
@@ -53,6 +54,7 @@ class WorkerStatus:
     loop_lag_seconds: float
     breaker_open: bool
     stopping: bool
+    partitions: tuple[str, ...] = ()
 
 
 class Workers:
@@ -129,6 +131,7 @@ def _read(name: bytes, value: bytes) -> WorkerStatus | None:
             loop_lag_seconds=float(told["loop_lag_seconds"]),
             breaker_open=bool(told["breaker_open"]),
             stopping=bool(told["stopping"]),
+            partitions=tuple(map(str, told.get("partitions", ()))),
         )
     except (ValueError, TypeError, KeyError, IndexError, OverflowError):
         return None
