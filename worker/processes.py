@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import os
 import select
 import signal
@@ -57,6 +58,7 @@ class Processes:
         fatal: exit codes of what no new start mends; all the others are stopped then, unless that
             one has lived for a minute before.
         on_look: called every two seconds.
+        stop_seconds: what one may take to end once it is told to; after that it is killed.
     """
 
     def __init__(
@@ -66,12 +68,15 @@ class Processes:
         *,
         fatal: frozenset[int] = frozenset(),
         on_look: Callable[[], None] = lambda: None,
+        stop_seconds: float,
     ) -> None:
         self._members = [_Member(name) for name in names]
         self._serve = serve
         self._fatal = fatal
         self._on_look = on_look
         self._stopping = False
+        self._stop_seconds = stop_seconds
+        self._kill_at = math.inf
 
     def run(self) -> int:
         """Returns an exit code once all have ended, after SIGTERM or SIGINT or a fatal end.
@@ -86,6 +91,8 @@ class Processes:
                     self._on_look()
                     look_at = now + _LOOK_SECONDS
                 self._start_due(now)
+                if now >= self._kill_at:
+                    self._kill()
                 self._wait(woken, look_at - now)
                 self._reap()
         return next((each.code for each in self._members if each.code), 0)
@@ -146,11 +153,23 @@ class Processes:
 
     def _stop_all(self) -> None:
         """Hands the signal on; a second one too, which ends workers at once."""
+        if not self._stopping:
+            self._kill_at = time.monotonic() + self._stop_seconds
         self._stopping = True
+        self._send(signal.SIGTERM)
+
+    def _kill(self) -> None:
+        """Ends what hangs: nobody else would, outside of containers and units."""
+        late = [each.name for each in self._members if each.pid is not None]
+        log.error("processes.killed", processes=late, after_seconds=self._stop_seconds)
+        self._kill_at = math.inf
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
         for each in self._members:
             if each.pid is not None:
                 with suppress(ProcessLookupError):
-                    os.kill(each.pid, signal.SIGTERM)
+                    os.kill(each.pid, number)
 
     @contextmanager
     def _signals(self) -> Iterator[int]:

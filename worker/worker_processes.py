@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from schemas.events import ErrorCode
 from worker.app import WRONG_SETTING, run_worker
+from worker.bootstrap import STOP_GRACE_SECONDS
 from worker.errors import SettingError
 from worker.logging import configure
 from worker.monitoring.health_file import TOUCH_SECONDS, HealthFile
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 _HIGHEST_PORT: Final = 65_535
+# After the grace that a worker gives its calls: to hand back, tell the end, and close.
+_CLOSE_SECONDS: Final = 15.0
 
 
 def run_workers(settings: Settings, count: int, *, name: str | None = None) -> int:
@@ -59,6 +62,7 @@ def run_workers(settings: Settings, count: int, *, name: str | None = None) -> i
         serve,
         fatal=frozenset({WRONG_SETTING}),
         on_look=(lambda: None) if health is None else health.look,
+        stop_seconds=STOP_GRACE_SECONDS + settings.read_timeout_seconds + _CLOSE_SECONDS,
     )
     try:
         return processes.run()

@@ -51,7 +51,9 @@ def serve(number):
 def look():
     open(f"{folder}/looked", "w").close()
 
-processes = Processes(["one", "two"], serve, fatal=frozenset({2}), on_look=look)
+processes = Processes(
+    ["one", "two"], serve, fatal=frozenset({2}), on_look=look, stop_seconds=float(sys.argv[3])
+)
 sys.exit(processes.run())
 """
 LIVES = "-1,-1"
@@ -60,11 +62,11 @@ LIVES = "-1,-1"
 class Parent:
     """The program above."""
 
-    def __init__(self, folder: Path, ends: str) -> None:
+    def __init__(self, folder: Path, ends: str, stop_seconds: float = 60) -> None:
         self.folder = folder
         self._output: str | None = None
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(folder), ends],
+            [sys.executable, "-c", PROGRAM, str(folder), ends, str(stop_seconds)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -129,6 +131,20 @@ def test_a_second_signal_is_handed_on_too(lives: Parent) -> None:
     assert sorted(lives.told("at once")) == ["0", "1"]
 
 
+def test_who_hangs_is_killed_once_its_time_is_over_and_named(tmp_path: Path) -> None:
+    parent = Parent(tmp_path, LIVES, stop_seconds=0.5)
+    parent.await_told("began", 2)
+    (tmp_path / "busy").touch()
+    begun = time.monotonic()
+    parent.process.terminate()
+    code, out = parent.end()
+    assert code == 1
+    assert time.monotonic() - begun > 0.5, "it has its time"
+    assert parent.told("ended") == []
+    assert "processes.killed" in out
+    assert "'one', 'two'" in out
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for it")
 def test_they_end_in_good_order_where_their_parent_is_killed(lives: Parent) -> None:
     lives.process.kill()
@@ -155,7 +171,7 @@ def test_one_that_ends_at_once_is_not_started_in_a_loop(tmp_path: Path) -> None:
 
 def test_a_signal_just_before_a_process_is_started_starts_none() -> None:
     """Nobody would tell it to stop, and its parent would wait for it for ever."""
-    processes = Processes(["one"], lambda _: 0)
+    processes = Processes(["one"], lambda _: 0, stop_seconds=1)
     processes._stop_all()
     (member,) = processes._members
     processes._fork(0, member)
@@ -164,7 +180,7 @@ def test_a_signal_just_before_a_process_is_started_starts_none() -> None:
 
 @pytest.mark.parametrize(("seconds", "stops"), [(0, True), (61, False)])
 def test_a_setting_that_was_right_for_a_minute_ends_no_others(seconds: int, *, stops: bool) -> None:
-    processes = Processes(["one"], lambda _: 2, fatal=frozenset({2}))
+    processes = Processes(["one"], lambda _: 2, fatal=frozenset({2}), stop_seconds=1)
     (member,) = processes._members
     member.started = time.monotonic() - seconds
     processes._ended(member, 2)

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from worker.sinks.operations import SinkStatus
 
 _MOST_PROCESSES: Final = 16
+# Of the processes of sinks: for what is under way, and for giving the lead to the next.
+_STOP_SECONDS: Final = 60.0
 _COLUMNS: Final = (
     Column("sink", shorten=True, least=12),
     Column("state"),
@@ -242,7 +244,8 @@ def run(processes: int | None) -> None:
         serve_share(shares[number])
         return 0
 
-    raise SystemExit(Processes([", ".join(share) for share in shares], serve_one).run())
+    together = [", ".join(share) for share in shares]
+    raise SystemExit(Processes(together, serve_one, stop_seconds=_STOP_SECONDS).run())
 
 
 def _sinks(ledger: LedgerContext) -> Mapping[str, SinkConfig]:
