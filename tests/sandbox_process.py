@@ -219,6 +219,12 @@ def _copy_catalogue(source: Path, target: Path) -> None:
     (target / "catalogue.json").write_text(text, "utf-8")
 
 
+def copy_state(source: Path, target: Path) -> None:
+    """Copies the whole state folder of a sandbox that does not run; keys and token come along."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("lock", "data"))
+    _copy_catalogue(source, target)
+
+
 @contextmanager
 def running_sandbox(state: Path, *options: str) -> Iterator[SandboxProcess]:
     """Runs a sandbox; it ends cleanly or the test fails, unless the test itself has ended it."""

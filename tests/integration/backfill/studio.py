@@ -13,7 +13,8 @@ import orjson
 from demo.scores import Scored, box_map50
 from sandbox.learning.generator import generate
 from tests.console import Console
-from tests.sandbox_process import SandboxProcess, running_sandbox
+from tests.sandbox_process import SandboxProcess, copy_state, running_sandbox
+from tests.shared_folder import one_at_a_time, shared_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -109,11 +110,33 @@ def _draw(
     return truth, categories
 
 
+def _lay_trained(state: Path, epochs: int) -> dict[str, str]:
+    """Lays a state folder with a trained detector, which the first process of a run trains.
+
+    Returns:
+        Its model and its training.
+    """
+    kept = shared_folder() / f"detector-of-{epochs}-epochs"
+    told = kept / "told.json"
+    with one_at_a_time(kept.name):
+        if not told.exists():
+            kept.mkdir(exist_ok=True)
+            with running_sandbox(kept / "state") as sandbox:
+                model = sandbox.create_model()
+                labels = [item["label_uuid"] for item in sandbox.items()]
+                training = sandbox.create_training(model, epochs=epochs, labelsUuids=labels)
+                assert sandbox.ended(model, training)["status"] == "done"
+            told.write_bytes(orjson.dumps({"model": model, "training": training}))
+    copy_state(kept / "state", state)
+    found: dict[str, str] = orjson.loads(told.read_bytes())
+    return found
+
+
 @contextmanager
 def open_studio(
     redis_url: str, folder: Path, seeds: Iterable[int], *, epochs: int = 10, **settings: str
 ) -> Iterator[Studio]:
-    """Draws pictures, runs a sandbox beside them and trains a detector on its own ones.
+    """Draws pictures, and runs a sandbox beside them with a detector trained on its own ones.
 
     Args:
         redis_url: of the ledger.
@@ -123,11 +146,8 @@ def open_studio(
         settings: of the worker.
     """
     truth, categories = _draw(folder / "pictures", seeds)
+    trained = _lay_trained(folder / "sandbox", epochs)
     with running_sandbox(folder / "sandbox") as sandbox:
-        model = sandbox.create_model()
-        labels = [item["label_uuid"] for item in sandbox.items()]
-        training = sandbox.create_training(model, epochs=epochs, labelsUuids=labels)
-        assert sandbox.ended(model, training)["status"] == "done"
         boxes = sandbox.features("fasterRcnn")
         console = Console(
             redis_url,
@@ -141,8 +161,8 @@ def open_studio(
         )
         asked = {
             "project_uuid": sandbox.project()["project_uuid"],
-            "project_model_uuid": sandbox.attach(model),
-            "training_uuid": training,
+            "project_model_uuid": sandbox.attach(trained["model"]),
+            "training_uuid": trained["training"],
         }
         known = {key: name for key, name in categories.items() if name in boxes}
         known |= {feature_hash: name for name, feature_hash in boxes.items()}

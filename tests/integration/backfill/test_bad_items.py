@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.console import Said
     from tests.integration.backfill.studio import Studio
 
-ITEMS = 1_000
+ITEMS = 300
 GOOD = 20
 
 
@@ -45,13 +45,13 @@ def said_lines(said: Said) -> list[str]:
     return [line.strip() for line in said.out.splitlines()]
 
 
-def test_one_bad_item_in_a_thousand_is_named_with_its_line_and_what_to_do(studio: Studio) -> None:
+def test_one_bad_item_in_hundreds_is_named_with_its_line_and_what_to_do(studio: Studio) -> None:
     broken = studio.folder / "one-broken.png"
     broken.write_bytes(b"no picture")
     names = [path.removeprefix(f"{studio.folder}/") for path in studio.truth]
     rows = [{"file": names[number % len(names)]} for number in range(ITEMS)]
-    rows[499] = {"file": broken.name}
-    source = studio.folder / "thousand.jsonl"
+    rows[149] = {"file": broken.name}
+    source = studio.folder / "hundreds.jsonl"
     source.write_bytes(b"\n".join(map(orjson.dumps, rows)))
     said = run(studio, source)
     assert said.code == 1
@@ -59,16 +59,16 @@ def test_one_bad_item_in_a_thousand_is_named_with_its_line_and_what_to_do(studio
     assert "1 item failed:" in lines
     reason = lines.index(next(line for line in lines if line.startswith("1 × invalid_arguments")))
     assert "read as a picture" in lines[reason]
-    assert lines[reason + 1] == f"line 500: {broken}"
-    assert lines[-1].endswith("run them again: trainmaster backfill retry-failed thousand-jsonl")
+    assert lines[reason + 1] == f"line 150: {broken}"
+    assert lines[-1].endswith("run them again: trainmaster backfill retry-failed hundreds-jsonl")
 
     broken.write_bytes((studio.folder / names[0]).read_bytes())
-    again = studio.console.run("backfill", "retry-failed", "thousand-jsonl")
+    again = studio.console.run("backfill", "retry-failed", "hundreds-jsonl")
     assert again.code == 0
-    third = studio.console.run("backfill", "retry-failed", "thousand-jsonl")
+    third = studio.console.run("backfill", "retry-failed", "hundreds-jsonl")
     assert third.code == 1
-    assert "none of the items of thousand-jsonl.retry failed" in third.err
-    output = Output(str(studio.folder / "out-thousand-jsonl"))
+    assert "none of the items of hundreds-jsonl.retry failed" in third.err
+    output = Output(str(studio.folder / "out-hundreds-jsonl"))
     records = list(read_records(output))
     assert sorted(record["item"] for record in records) == list(range(ITEMS))
 
