@@ -222,12 +222,13 @@ def lock() -> int:
         subprocess.run([sys.executable, "-m", "venv", tools], check=True)
         subprocess.run([tools / "bin" / "pip", "--quiet", "install", "uv"], check=True)
     uv = tools / "bin" / "uv"
-    extras = ("--extra", "demo", "--extra", "gateway", "--extra", "parquet", "--extra", "report")
+    shipped = ("--extra", "gateway", "--extra", "tracing")
+    extras = ("--extra", "demo", "--extra", "parquet", "--extra", "report", *shipped)
     everything = (*UV_COMPILE, *extras, "--group", "dev", "--output-file", LOCK)
     # The images get the same versions that the tests ran with.
     same = (*UV_COMPILE, "--constraint", LOCK)
     # One image runs workers and gateways.
-    worker_only = (*same, "--extra", "gateway", "--output-file", WORKER_LOCK)
+    worker_only = (*same, *shipped, "--output-file", WORKER_LOCK)
     sandbox_too = (*same, "--extra", "sandbox", "--output-file", SANDBOX_LOCK)
     # What the benchmarks compare with must not change what is compared: all else stays the same.
     peers = (*same, *extras, "--group", "bench", "--override", BENCH_OVERRIDES)

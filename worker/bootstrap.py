@@ -7,7 +7,8 @@ import os
 import socket
 import time
 import uuid
-from typing import TYPE_CHECKING, Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -22,10 +23,10 @@ from worker.encord.api.api_clock import ApiClock
 from worker.encord.api.base_url import environment_proxy
 from worker.encord.api.client import MlModelsApi
 from worker.encord.api.credentials_watch import Admission, CredentialsWatch
-from worker.encord.api.operations import operation_of
+from worker.encord.api.operations import operation_of, template_of
 from worker.encord.api.signing import BearerToken, RequestSigner
 from worker.encord.api.throttle import ThrottledTransport
-from worker.encord.api.transport import Transport
+from worker.encord.api.transport import BASE_PATH, Transport
 from worker.encord.context import Encord, LongPolls, PollSchedule
 from worker.environment import advice_on_unknown, unknown_names
 from worker.errors import (
@@ -74,8 +75,11 @@ from worker.queue.pool.worker_pool import COPIES_OF_TEXT, WorkerPool
 from worker.queue.registry import load_handlers
 from worker.queue.run_context import Dependencies
 from worker.queue.telemetry import Listener, Telemetry
+from worker.redaction import redact_url
 from worker.redis_address import RedisAddress
 from worker.thread_pools import ThreadPools
+from worker.tracing.api_spans import ApiSpans
+from worker.tracing.switch import WORKER, create_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +89,7 @@ if TYPE_CHECKING:
     from worker.encord.api.signing import Credentials
     from worker.queue.heartbeat import Heartbeat
     from worker.settings import Settings
+    from worker.tracing.sdk import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -168,6 +173,9 @@ def create_components(
     listeners: list[Listener] = [LogListener()]
     if monitor.counts:
         listeners.append(MetricsListener(monitor.metrics, operation_of))
+    tracing = create_tracing(WORKER, name)
+    if tracing is not None:
+        listeners.append(create_tracing_listener(tracing, settings, clock.now))
     telemetry = Telemetry(listeners)
     ledger = create_ledger(settings, redis, keys, telemetry)
     api_clock = ApiClock()
@@ -195,6 +203,8 @@ def create_components(
         await limits.aclose()
         await readers.aclose()
         await redis.aclose()
+        if tracing is not None:
+            await tracing.aclose()
 
     intake = create_stream_consumer(
         settings, readers, ledger, notify, clock.now, monitor.intake, name=name
@@ -249,6 +259,18 @@ def create_components(
             **({"monitor": lambda: monitor.watch(readiness)} if monitor.is_asked else {}),
         },
     )
+
+
+def create_tracing_listener(
+    tracing: Tracing, settings: Settings, now: Callable[[], float]
+) -> Listener:
+    """Returns what makes spans of what happens; it alone needs OpenTelemetry."""
+    listener: Any = import_module("worker.tracing.listener")
+    requests = ApiSpans(redact_url(settings.encord_domain).rstrip("/") + BASE_PATH, template_of)
+    made: Listener = listener.TracingListener(
+        tracing, settings.namespace, Keys(settings.namespace), requests, now
+    )
+    return made
 
 
 def create_witness(settings: Settings, threads: ThreadPools | None = None) -> Witness:

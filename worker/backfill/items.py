@@ -18,6 +18,7 @@ from worker.backfill.meaning import meant
 from worker.backfill.plan import STDIN
 from worker.backfill.rows import ITEM_FIELDS, NAMING_FIELDS, SHOWN_CHARACTERS, named
 from worker.backfill.store import FeedItem
+from worker.trace_context import TRACE_LINK, TRACEPARENT, is_traceparent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,6 +123,10 @@ class ItemParser:
         if self.plan.item_events:
             # Items that carry it have events; see `worker.backfill.item_results`.
             command["backfill"] = self.backfill_id
+        trace = self.plan.context.get(TRACEPARENT)
+        if is_traceparent(trace):
+            # A link and no parent: a million items are no trace that anybody can look at.
+            command[TRACE_LINK] = trace
         return encode_json(command)
 
     def _bad(self, number: int, row: SourceRow, problem: str) -> FeedItem:

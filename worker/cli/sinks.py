@@ -23,6 +23,7 @@ from worker.logging import configure
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys
 from worker.sinks.destinations import Answer, DeliveryError
+from worker.tracing.switch import SINKS, create_delivery_tracer, create_tracing
 
 try:
     from worker.integrations.file import load_integrations
@@ -225,10 +226,15 @@ def run(processes: int | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         redis = connect(settings.redis_url.get_secret_value(), keys.prefix)
+        tracing = create_tracing(SINKS)
+        tracer = create_delivery_tracer(tracing, settings.namespace)
+        shared = {name: found[name] for name in share}
         try:
-            await SinkService(redis, keys, {name: found[name] for name in share}).run(stop)
+            await SinkService(redis, keys, shared, tracer=tracer).run(stop)
         finally:
             await redis.aclose()
+            if tracing is not None:
+                await tracing.aclose()
 
     def serve_share(share: Sequence[str]) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

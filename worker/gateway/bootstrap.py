@@ -25,6 +25,7 @@ from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys
 from worker.queue.ledger.queries import LedgerReader
 from worker.sinks.service import SinkService
+from worker.tracing.switch import GATEWAY, create_delivery_tracer, create_tracing
 from worker.webhooks.reactions import EVENTS_SCHEME, Reactor
 from worker.webhooks.receiving import WebhookReceiver
 from worker.webhooks.windows import WindowCloser
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from worker.gateway.services import Service
     from worker.gateway_settings import GatewaySettings
+    from worker.sinks.delivery_trace import DeliveryTracer
 
 # Requests wait for a connection rather than open thousands.
 MAX_CONNECTIONS: Final = 256
@@ -64,12 +66,16 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
         retention_seconds=settings.id_retention_seconds,
     )
     events = EventStream(followers, keys)
+    # Deliveries are all that a gateway makes spans of.
+    tracing = create_tracing(GATEWAY) if integrations.sinks else None
 
     async def close() -> None:
         await events.close()
         read_model.close()
         await followers.aclose()
         await redis.aclose()
+        if tracing is not None:
+            await tracing.aclose()
 
     tallies = Tallies(redis, keys)
     backfills = create_backfill_store(settings, redis, keys)
@@ -103,7 +109,13 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
         sampler=GatewaySampler(redis, keys, tallies, integrations, backfills),
         services=Services({
             **watched,
-            **create_services(settings, integrations, followers, keys),
+            **create_services(
+                settings,
+                integrations,
+                followers,
+                keys,
+                tracer=create_delivery_tracer(tracing, settings.namespace),
+            ),
         }),
         close=close,
     )
@@ -120,13 +132,18 @@ def create_backfill_store(settings: GatewaySettings, redis: Redis, keys: Keys) -
 
 
 def create_services(
-    settings: GatewaySettings, integrations: Integrations, redis: Redis, keys: Keys
+    settings: GatewaySettings,
+    integrations: Integrations,
+    redis: Redis,
+    keys: Keys,
+    *,
+    tracer: DeliveryTracer | None = None,
 ) -> dict[str, Service]:
     """Returns what runs beside the requests; each process has all, and leases say who leads."""
     sources = integrations.sources
     services: dict[str, Service] = {}
     if integrations.sinks:
-        services["sinks"] = SinkService(redis, keys, integrations.sinks)
+        services["sinks"] = SinkService(redis, keys, integrations.sinks, tracer=tracer)
     if settings.integrations_file is not None:
         # Without sources too: windows of one that was removed end as dead letters.
         services["windows"] = WindowCloser(redis, keys, sources)

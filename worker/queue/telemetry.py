@@ -7,7 +7,7 @@ in `worker.bootstrap`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -15,7 +15,7 @@ import structlog
 from schemas.partial import read_partial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from schemas.claim_check import ClaimCheck
     from schemas.commands import Command
@@ -25,6 +25,49 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CONTEXT = ("correlationid", "traceparent")
+
+
+@dataclass(frozen=True, slots=True)
+class SentCommand:
+    """A command as it was sent.
+
+    Attributes:
+        command_id: of a group's member what people see, like `night/17`.
+        origin: names the entry that it came in, see `worker.queue.ledger.keys`.
+        group: whose member it is; empty for a command of its own.
+        context: what its sender wants to find in every event, `traceparent` above all.
+    """
+
+    command_id: str
+    command_type: str
+    lane: Priority
+    origin: str
+    group: str = ""
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunStart:
+    """A run that begins; times are seconds since the epoch, by the clock of all workers.
+
+    Attributes:
+        token: of its lease: no other run of the command has it.
+        attempts: made before this one.
+        claims: since the last run that came to an end, this one included.
+        accepted_at: when the ledger took the command.
+        begun_at: when the run begins.
+        waiting_since: since when the command has waited for it, None where that is not known.
+        waits_for: what it has waited for: `slot`, or `retry` after an attempt that failed.
+    """
+
+    sent: SentCommand
+    token: int
+    attempts: int
+    claims: int
+    accepted_at: float
+    begun_at: float
+    waiting_since: float | None = None
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +124,15 @@ class Settled:
         state: where the command stands now.
         published: whether an event tells it.
         dead_letter: code of the error, where one was made of the command; else empty.
+        command_id, token: of the run.
     """
 
     seconds: float
     state: str
     published: bool
     dead_letter: str = ""
+    command_id: str = ""
+    token: int = 0
 
 
 class Listener:
@@ -103,11 +149,25 @@ class Listener:
     def accepted(self, count: int) -> None:
         """So many commands were accepted."""
 
+    def received(self, batch: Sequence[SentCommand], destination: str, seconds: float) -> None:
+        """Commands were read from a stream and accepted together, within so many seconds."""
+
     def rejected(self, codes: Sequence[str]) -> None:
         """Messages were rejected, for errors with these codes."""
 
     def claimed(self, command_id: str, lane: Priority, waited_seconds: float | None) -> None:
         """A run begins; the first one of a command has waited for it since that was accepted."""
+
+    def run_begun(self, start: RunStart) -> None:
+        """A run begins; told in its task, so that a context variable lasts for all of it."""
+
+    def run_over(self, is_recorded: bool) -> None:
+        """The run of this task is over, whatever else was told of its end.
+
+        Args:
+            is_recorded: whether its end goes to the ledger; not that of a run which has lost its
+                command to another holder, or its ledger.
+        """
 
     def settled(self, batch: Sequence[Settled]) -> None:
         """The ends of runs were recorded."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from worker.integrations.sink_config import SinkConfig
     from worker.queue.ledger.keys import Keys
+    from worker.sinks.delivery_trace import DeliveryTracer
     from worker.sinks.destinations import Destination
 
 log = structlog.get_logger(__name__)
@@ -47,6 +48,7 @@ class SinkService:
         keys: of the namespace.
         sinks: from the integrations file.
         policy: when what failed is tried again.
+        tracer: of deliveries to webhooks.
 
     Raises:
         SettingError: a sink can't be what the file says.
@@ -59,11 +61,13 @@ class SinkService:
         sinks: Mapping[str, SinkConfig],
         *,
         policy: DeliveryPolicy | None = None,
+        tracer: DeliveryTracer | None = None,
     ) -> None:
         self._redis = redis
         self._keys = keys
         self._sinks = dict(sinks)
         self._policy = policy or DeliveryPolicy()
+        self._tracer = tracer
         self._outage = Outage()
         check_sinks(keys, sinks)
 
@@ -83,7 +87,7 @@ class SinkService:
         """Runs a sink, again and again if it must be: what breaks one harms no other."""
         while not stop.is_set():
             try:
-                destination = create_destination(name, config, self._redis)
+                destination = create_destination(name, config, self._redis, self._tracer)
                 try:
                     await self._follow(name, config, destination, stop)
                 finally:
@@ -120,10 +124,12 @@ class SinkService:
         await follower.run(stop)
 
 
-def create_destination(name: str, config: SinkConfig, redis: Redis) -> Destination:
+def create_destination(
+    name: str, config: SinkConfig, redis: Redis, tracer: DeliveryTracer | None = None
+) -> Destination:
     """Returns where a sink's events go; it connects when it sends."""
     if config.webhook is not None:
-        return Webhook(name, config.webhook)
+        return Webhook(name, config.webhook, tracer=tracer)
     if config.redis is not None:
         return RedisTarget(config.redis, redis)
     assert config.broker is not None  # noqa: S101 - the file has exactly one of them

@@ -21,13 +21,16 @@ from worker.http.authorities import create_tls_context
 from worker.http.timeouts import KEEP_ALIVE_SECONDS
 from worker.integrations import standard_webhooks
 from worker.sinks.addresses import AddressError, Resolver, make_public_socket
+from worker.sinks.delivery_trace import PassedOn
 from worker.sinks.destinations import CONTENT_TYPE, Answer, DeliveryError
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Mapping
 
     from trainmaster_client import Event
     from worker.integrations.sink_config import WebhookSink
+    from worker.sinks.delivery_trace import DeliveryTrace, DeliveryTracer
 
 # Of an answer, so much is read; a connection whose answer is longer is closed.
 ANSWER_BYTES: Final = 16_384
@@ -46,6 +49,7 @@ class Webhook:
         config: of the endpoint.
         tls: how servers are verified; as everywhere unless given.
         resolver: looks names up.
+        tracer: of deliveries.
     """
 
     def __init__(
@@ -55,7 +59,10 @@ class Webhook:
         *,
         tls: ssl.SSLContext | None = None,
         resolver: Resolver | None = None,
+        tracer: DeliveryTracer | None = None,
     ) -> None:
+        self._name = name
+        self._tracer = tracer or PassedOn()
         self._config = config
         self._url = URL(config.url.value.decode(), encoded=True)
         self._secrets = [each.standard() for each in config.secrets]
@@ -77,8 +84,13 @@ class Webhook:
             "accept-encoding": "identity",
             **standard_webhooks.signed_headers(self._secrets, event.id, int(time.time()), text),
         }
+        port = self._url.port or 0
+        with self._tracer.sending(self._name, event, self._url.host or "", port) as trace:
+            return await self._try({**headers, **trace.headers}, text, trace)
+
+    async def _try(self, headers: Mapping[str, str], text: bytes, trace: DeliveryTrace) -> Answer:
         try:
-            return await self._post(headers, text)
+            return await self._post(headers, text, trace)
         except TimeoutError as exc:
             told = f"no answer within {self._config.timeout_seconds:g} s"
             raise DeliveryError(told) from exc
@@ -115,13 +127,14 @@ class Webhook:
             )
         return self._session
 
-    async def _post(self, headers: dict[str, str], text: bytes) -> Answer:
+    async def _post(self, headers: Mapping[str, str], text: bytes, trace: DeliveryTrace) -> Answer:
         session = self._open()
         for tries in range(1, _TRIES + 1):
             try:
                 async with session.post(
                     self._url, data=text, headers=headers, allow_redirects=False
                 ) as response:
+                    trace.answered(response.status)
                     return await self._judge(response)
             except NotWrittenError:
                 # Not one byte was written: an idle connection had ended.

@@ -252,3 +252,17 @@ async def test_a_connection_that_the_endpoint_has_closed_costs_no_failure(tmp_pa
         async with again.serving(reuse_address=True):
             await send(destination)
     assert again.asked == 2
+
+
+async def test_a_command_s_trace_goes_along_with_what_tells_of_it(tmp_path: Path) -> None:
+    trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "shop=1"}
+    text = event_text("a", 1, traceparent=trace["traceparent"], tracestate=trace["tracestate"])
+    event = event_of(b"1-0", {b"event": text})
+    assert event is not None
+    endpoint = Endpoint()
+    async with endpoint.serving(), opened(tmp_path, endpoint.url) as destination:
+        await destination.send(event, text)
+        await send(destination)
+    (traced, _), (plain, _) = endpoint.received
+    assert {name: traced[name] for name in trace} == trace
+    assert not trace.keys() & plain.keys()

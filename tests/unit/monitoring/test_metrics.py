@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # What tells nothing that is not told by another act, or is of interest to a log alone.
-NOT_COUNTED = {"lane_resumed", "redis_still_lost", "redis_back"}
+NOT_COUNTED = {
+    *("lane_resumed", "redis_still_lost", "redis_back"),
+    # For traces: the same is counted as `accepted`, and by how each run ended.
+    *("received", "run_begun", "run_over"),
+}
 
 
 def run_end(state: str, code: str = "") -> RunEnd:

@@ -1,4 +1,4 @@
-"""The names of the API's operations, as a request's method and path tell them."""
+"""The names of the API's operations, as a request's method and path tell them; paths' templates."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ _OPERATIONS: Final = {
     ("POST", _PROJECTS, 8, "instance-segmentation"): "predict_instance_segmentation",
 }
 OPERATIONS: Final = tuple(_OPERATIONS.values())
+
+
+def template_of(path: str) -> str:
+    """Returns a request's path with `{uuid}` for each one, so that there are few such paths."""
+    parts = path.split("/")
+    return "/".join("{uuid}" if len(part) == _UUID_CHARACTERS else part for part in parts)
 
 
 def operation_of(method: str, path: str) -> str:

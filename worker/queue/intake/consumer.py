@@ -25,6 +25,7 @@ from worker.queue.heartbeat import Heartbeat
 from worker.queue.intake.list_bridge import BATCH_BYTES, ListForwarder, ListSource
 from worker.queue.intake.look_ahead import LookAhead
 from worker.queue.intake.pace import ReadPace, parts_of, size_of
+from worker.queue.intake.received import tell_received
 from worker.queue.intake.validation import Entry, conflict, validate, with_next_id
 from worker.queue.ledger.connection import (
     BLOCK_MILLISECONDS,
@@ -331,9 +332,20 @@ class StreamConsumer:
     async def _handle_ahead(self, entries: list[Entry]) -> None:
         """Accepts what can be; what is to be rejected or needs another id waits for its turn."""
         for part in parts_of(entries, self._batch_bytes):
+            begun = time.monotonic()
             validated = [await self._validate(entry) for entry in part]
-            good = [each for each in validated if not isinstance(each, Rejection)]
-            told = await self._ledger.accept(good) if good else []
+            pairs = [
+                (entry, each)
+                for entry, each in zip(part, validated, strict=True)
+                if not isinstance(each, Rejection)
+            ]
+            told = await self._ledger.accept([each for _, each in pairs]) if pairs else []
+            new = [
+                pair
+                for pair, status in zip(pairs, told, strict=True)
+                if status is AcceptStatus.ACCEPTED
+            ]
+            tell_received(self._ledger.telemetry, new, self._keys.commands, begun)
             if accepted := told.count(AcceptStatus.ACCEPTED):
                 self._on_accepted(accepted)
                 log.debug("intake.accepted_ahead", commands=accepted)
@@ -421,6 +433,7 @@ class StreamConsumer:
         """Accepts or rejects entries of one stream."""
         if not entries:
             return
+        begun = time.monotonic()
         stream = entries[0].stream
         new_commands: list[tuple[Entry, NewCommand]] = []
         rejections: list[Rejection] = []
@@ -430,7 +443,7 @@ class StreamConsumer:
                 rejections.append(validated)
             else:
                 new_commands.append((entry, validated))
-        accepted, waiting, conflicts = await self._accept(new_commands, stream)
+        accepted, waiting, conflicts = await self._accept(new_commands, stream, begun)
         rejections += conflicts
         if waiting:
             self._on_accepted(waiting)
@@ -480,10 +493,11 @@ class StreamConsumer:
         )
 
     async def _accept(
-        self, batch: Sequence[tuple[Entry, NewCommand]], stream: CommandStream
+        self, batch: Sequence[tuple[Entry, NewCommand]], stream: CommandStream, begun: float
     ) -> tuple[int, int, list[Rejection]]:
         """Returns how many were new, how many of these wait, and the rejections of conflicts."""
         accepted = claimed = number = 0
+        new_ones: list[tuple[Entry, NewCommand]] = []
         conflicts = []
         while batch:
             number += 1
@@ -493,12 +507,14 @@ class StreamConsumer:
             for (entry, new), status in zip(batch, told.statuses, strict=True):
                 if status is AcceptStatus.ACCEPTED:
                     accepted += 1
+                    new_ones.append((entry, new))
                 elif status is AcceptStatus.TAKEN and number < MOST_MADE_IDS:
                     log.warning("intake.id_taken", id=new.command_id, entry=entry.origin)
                     again.append((entry, with_next_id(entry, new, number, self._now())))
                 elif status is not AcceptStatus.DUPLICATE:
                     conflicts.append(conflict(entry, new, self._keys, self._now()))
             batch = again
+        tell_received(self._ledger.telemetry, new_ones, self._keys.stream(stream), begun)
         return accepted, accepted - claimed, conflicts
 
     async def _accept_once(self, batch: list[NewCommand], stream: CommandStream) -> Accepted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -11,6 +11,7 @@ from structlog.contextvars import bound_contextvars
 from schemas.parsing import InvalidCommandError
 from worker.queue.ledger.redis_retry import keep_trying
 from worker.queue.pool.incompatible import give_up_late
+from worker.queue.pool.run_start import hears_runs, start_of
 from worker.queue.pool.settling import fields_of, finish_each
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from worker.queue.ledger.ledger import Ledger
     from worker.queue.ledger.models import Lease, RunResult
     from worker.queue.pool.executor import Executor
+    from worker.queue.run_context import RunContext
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +35,7 @@ class DeadlineWatch:
         self._ledger = ledger
         self._deadlines = deadlines
         self._executor = executor
+        self._hears_runs = hears_runs(ledger.telemetry)
 
     async def watch(self) -> None:
         """Ends what is late, at its deadline, until it is cancelled."""
@@ -59,7 +62,17 @@ class DeadlineWatch:
             return give_up_late(lease, self._executor.last_word())
         try:
             with bound_contextvars(**fields_of(lease)):
+                if self._hears_runs:
+                    return self._told(run)
                 return self._executor.late(run)
         except Exception as exc:
             log.exception("run.end_untold", **fields_of(lease))
             return self._executor.unrecordable(lease, exc)
+
+    def _told(self, run: RunContext[Any]) -> RunResult:
+        telemetry = self._ledger.telemetry
+        telemetry.run_begun(start_of(run))
+        try:
+            return self._executor.late(run)
+        finally:
+            telemetry.run_over(True)

@@ -74,6 +74,8 @@ def tell_settled(telemetry: Listener, batch: Sequence[RunResult], done: Sequence
             finish.state,
             bool(finish.event),
             finish.failure if finish.dead_letter else "",
+            finish.lease.command_id,
+            finish.lease.token,
         )
         for finish, was_done in zip(batch, done, strict=True)
         if was_done

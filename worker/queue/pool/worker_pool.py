@@ -22,6 +22,7 @@ from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.models import RowState
 from worker.queue.ledger.outage import ONCE
 from worker.queue.ledger.redis_retry import FIRST_PAUSE_SECONDS, keep_trying, next_pause
+from worker.queue.pool.run_start import hears_runs, start_of, waited_seconds
 from worker.queue.pool.settling import REDIS_AWAY, fields_of, tell_settled
 from worker.queue.telemetry import context_of
 
@@ -92,6 +93,7 @@ class WorkerPool:
         self._executor = executor
         self._telemetry = executor.dependencies.telemetry
         self._hears_claims = self._telemetry.hears("claimed")
+        self._hears_runs = hears_runs(self._telemetry)
         self._breaker = breaker
         self._lanes = lanes
         self._share = share
@@ -348,7 +350,9 @@ class WorkerPool:
         # Each run is a task of its own: whatever is logged within it says whose line it is.
         bind_contextvars(command_id=lease.command_id, **context_of(run.command))
         if self._hears_claims:
-            self._telemetry.claimed(lease.command_id, lease.lane, _waited_seconds(run))
+            self._telemetry.claimed(lease.command_id, lease.lane, waited_seconds(run))
+        if self._hears_runs:
+            self._telemetry.run_begun(start_of(run))
         current = asyncio.current_task()
         if current is not None:
             self._runs[current] = (lease, run)
@@ -358,25 +362,36 @@ class WorkerPool:
         run = self._begin(lease)
         if run is None:
             return
+        finish = None
         try:
-            finish = await self._executor.carry_out(run)
+            finish = await self._carry_out(run)
+        finally:
+            if self._hears_runs:
+                self._telemetry.run_over(finish is not None)
+        if finish is not None:
+            self._end(finish)
+
+    async def _carry_out(self, run: RunContext[Command]) -> RunResult | None:
+        """Returns how a run ended; None where there is nothing to record."""
+        lease = run.lease
+        try:
+            return await self._executor.carry_out(run)
         except FencedError:
             self._telemetry.fenced(lease.command_id, lease.text, lease.token)
-            return
+            return None
         except asyncio.CancelledError:
             if not self._stopping.is_set():
                 raise
-            finish = self._executor.hand_back(run)
+            return self._executor.hand_back(run)
         except RETRYABLE_REDIS_ERRORS as exc:
             # The ledger could not be asked in the middle of a run. The lease decides: the
             # command is claimed again when it ends, from its latest checkpoint.
             log.debug("run.ledger_lost", kind=type(exc).__name__)
             self._ledger.outage.failed(ONCE, exc)
-            return
+            return None
         except Exception as exc:
             log.exception("run.defect")
-            finish = self._executor.defect(run, exc)
-        self._end(finish)
+            return self._executor.defect(run, exc)
 
     def _end(self, finish: RunResult) -> None:
         self._finishes.append(finish)
@@ -535,10 +550,3 @@ def _began_waiting(finish: RunResult) -> bool:
     """Tells whether a probe began what it waits for: its lane works, its end may be days away."""
     waits = finish.state is RowState.POLLING
     return finish.lease.probe and waits and finish.lease.state is not RowState.POLLING
-
-
-def _waited_seconds(run: RunContext[Command]) -> float | None:
-    """Returns how long a command has waited for its first run; None for any later one."""
-    lease = run.lease
-    is_first = lease.claims == 1 and not lease.attempts
-    return max(0.0, run.now() - lease.accepted_at_ms / 1000) if is_first else None
