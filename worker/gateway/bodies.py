@@ -15,6 +15,7 @@ from schemas.json_text import encode_json, most_values
 from schemas.parsing import MAX_COMMAND_BYTES
 from schemas.wording import counted
 from worker.gateway.problems import ProblemError
+from worker.trace_context import TRACEPARENT, TRACESTATE, carried
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -250,6 +251,17 @@ def binary_event(request: Request, body: bytes) -> bytes:
         raise ProblemError(400, "not_json", f"The body is not JSON: {exc}") from None
     text = encode_json(event)[:-1]
     return text + b',"data":' + body + b"}" if body.strip() else text + b"}"
+
+
+def trace_of(request: Request) -> dict[str, str]:
+    """Returns W3C's trace context of a request, for commands that name none themselves."""
+    headers = request.headers
+    if TRACEPARENT not in headers or len(headers.getlist(TRACEPARENT)) > 1:
+        return {}
+    return carried({
+        TRACEPARENT: headers[TRACEPARENT],
+        TRACESTATE: ",".join(headers.getlist(TRACESTATE)),
+    })
 
 
 def idempotency_key(request: Request) -> str | None:

@@ -6,6 +6,7 @@ import codecs
 import uuid
 from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from schemas.attributes import is_valid_id
@@ -13,9 +14,11 @@ from schemas.claim_check import parse_message
 from schemas.enums import Priority
 from schemas.events import Problem
 from schemas.json_text import decode_json, encode_json
-from schemas.parsing import invalid_command
+from schemas.parsing import MAX_COMMAND_BYTES, invalid_command
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from schemas.claim_check import ClaimCheck
     from schemas.commands import Command
 
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 # command, and that its id was used otherwise. Of many at a time only ids of the sender's own.
 REMEMBERED_SECONDS: Final = 3600
 MADE_REMEMBERED_SECONDS: Final = 600
+# Of 255 characters, each of which may take several bytes.
+_ROOM_FOR_ID: Final = 2048
+NO_TRACE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class SubmitStatus(IntEnum):
@@ -56,13 +62,20 @@ class Submission:
         return self.command.priority is Priority.BULK
 
 
-def prepare(raw: bytes, idempotency_key: str | None = None, *, is_alone: bool = True) -> Submission:
+def prepare(
+    raw: bytes,
+    idempotency_key: str | None = None,
+    *,
+    is_alone: bool = True,
+    trace: Mapping[str, str] = NO_TRACE,
+) -> Submission:
     """Returns what is submitted for a command as it came.
 
     Args:
         raw: the command.
         idempotency_key: its id, as the header of this name has it.
         is_alone: whether it is all of its request.
+        trace: the request's trace context, for a command that names none.
 
     Raises:
         InvalidCommandError: it is no command, or names another id than the header does.
@@ -70,28 +83,36 @@ def prepare(raw: bytes, idempotency_key: str | None = None, *, is_alone: bool = 
     raw = raw.removeprefix(codecs.BOM_UTF8)
     parsed = parse_message(raw)
     command = parsed.command
+    if trace and command.traceparent is None:
+        raw = _with_trace(raw, trace)
     if idempotency_key is not None:
         _check_key(idempotency_key, command.id)
         if command.id is None:
-            raw = with_id(raw, idempotency_key)
+            raw = with_attributes(raw, {"id": idempotency_key})
     command_id = command.id or idempotency_key
     if command_id is not None:
         return Submission(command, command_id, raw, parsed.fingerprint)
     command_id = str(uuid.uuid4())
-    text = with_id(raw, command_id)
+    text = with_attributes(raw, {"id": command_id})
     remembered = MADE_REMEMBERED_SECONDS if is_alone else 0
     return Submission(command, command_id, text, parsed.fingerprint, remembered)
 
 
-def with_id(raw: bytes, command_id: str) -> bytes:
-    """Returns a command that has no id, or a null one, with this id.
+def _with_trace(raw: bytes, trace: Mapping[str, str]) -> bytes:
+    """Returns a command with a trace, unless it would be too large for that."""
+    found = with_attributes(raw, trace)
+    return found if len(found) <= MAX_COMMAND_BYTES - _ROOM_FOR_ID else raw
 
-    Spliced where it can be, not parsed and written: all else stays as it was sent.
+
+def with_attributes(raw: bytes, attributes: Mapping[str, str]) -> bytes:
+    """Returns a command that has none of these attributes, or null ones, with them.
+
+    Spliced where they can be, not parsed and written: all else stays as it was sent.
     """
     root = decode_json(raw)
-    if "id" in root:
-        return encode_json({**root, "id": command_id})
-    return raw.rstrip()[:-1].rstrip() + b',"id":' + encode_json(command_id) + b"}"
+    if not root.keys().isdisjoint(attributes):
+        return encode_json({**root, **attributes})
+    return raw.rstrip()[:-1].rstrip() + b"," + encode_json(attributes)[1:]
 
 
 def _check_key(key: str, command_id: str | None) -> None:

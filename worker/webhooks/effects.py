@@ -17,6 +17,7 @@ from trainmaster_client.names import CommandStream
 from worker.integrations.rules import Context, RuleMatch, TemplateError
 from worker.integrations.templates import REACTION_DEPTH
 from worker.queue.ledger.dead_letters import dead_letter_json
+from worker.trace_context import TRACEPARENT, carried
 from worker.webhooks.deliveries import (
     Effects,
     RuleRecord,
@@ -270,6 +271,8 @@ def messages_of(
         whole: dict[str, Any] = {"id": command_id, **command}
         for name, value in (received.attributes or {}).items():
             whole.setdefault(name, value)
+        if TRACEPARENT not in whole:
+            whole |= carried(received.delivery.headers)
         if received.depth:
             whole[REACTION_DEPTH] = received.depth
         text = encode_json(whole)

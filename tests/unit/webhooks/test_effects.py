@@ -198,3 +198,19 @@ def test_a_record_is_read_as_it_was_written() -> None:
     record = RuleRecord("rule", RuleResult.COALESCED, ("a",), "window", "problem")
     assert RuleRecord.read(orjson.loads(orjson.dumps(record.as_json()))) == record
     assert dataclasses.is_dataclass(record)
+
+
+def test_a_delivery_s_trace_goes_on_in_its_commands(tmp_path: Path) -> None:
+    source = source_of(tmp_path, 'name = "plain"')
+    trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "a=b"}
+    found = received()
+    told = dataclasses.replace(
+        found, delivery=dataclasses.replace(found.delivery, headers={"host": "x", **trace})
+    )
+    (command,) = effects_of(source, told).commands
+    assert orjson.loads(command.text) | trace == orjson.loads(command.text)
+
+    of_event = dataclasses.replace(told, attributes={"traceparent": "00-other"})
+    (command,) = effects_of(source, of_event).commands
+    assert orjson.loads(command.text)["traceparent"] == "00-other"
+    assert "tracestate" not in orjson.loads(command.text)

@@ -23,7 +23,14 @@ from worker.backfill.output import Output, folder_name
 from worker.backfill.status import BackfillState, BackfillStatus, Origin
 from worker.backfill.transitions import begin_cancel, pause, resume
 from worker.gateway.access import Caller, Operates, Reads, Submits
-from worker.gateway.bodies import JSON, NDJSON, Bounds, idempotency_key, media_type_of
+from worker.gateway.bodies import (
+    JSON,
+    NDJSON,
+    Bounds,
+    idempotency_key,
+    media_type_of,
+    trace_of,
+)
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.models import Accepted, moment
 from worker.gateway.problems import (
@@ -231,6 +238,7 @@ async def start_backfill(
         "type": TYPE,
         "id": query.id or key or str(uuid.uuid4()),
         **query.model_dump(include=set(_ATTRIBUTES), exclude_none=True),
+        **trace_of(request),
         "data": query.data() | {"format": kind},
     }
     # What would be refused is told before a gigabyte is sent.

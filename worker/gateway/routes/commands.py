@@ -29,6 +29,7 @@ from worker.gateway.bodies import (
     read_lines,
     split_array,
     too_many_commands,
+    trace_of,
 )
 from worker.gateway.event_stream import EventFilter
 from worker.gateway.gateway import Gateway, GatewayOf
@@ -58,7 +59,7 @@ from worker.queue.ledger.cancellation import CancelStatus, cancel
 from worker.queue.ledger.connection import PASSING_TROUBLE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from trainmaster_client import Event
     from worker.queue.ledger.queries import CommandStatus
@@ -106,19 +107,20 @@ async def submit_commands(request: Request, gateway: GatewayOf, caller: Submits)
     kind = kind_of(request)
     key = idempotency_key(request)
     bounds = Bounds(gateway.settings.gateway_body_bytes, gateway.settings.gateway_body_seconds)
+    trace = trace_of(request)
     if kind is BodyKind.LINES:
         _refuse_key(key)
-        return await _submit_lines(request, gateway, caller, bounds)
+        return await _submit_lines(request, bounds, _Batch(gateway, caller, trace))
     body = await read_body(request, bounds)
     if kind is BodyKind.BINARY:
-        return await _submit_one(gateway, caller, binary_event(request, body), key)
+        return await _submit_one(gateway, caller, binary_event(request, body), key, trace)
     items = split_array(body, gateway.settings.gateway_batch_items)
     if items is None:
         if kind is BodyKind.ARRAY:
             raise ProblemError(400, "not_json", "A batch of CloudEvents is a JSON array.")
-        return await _submit_one(gateway, caller, body, key)
+        return await _submit_one(gateway, caller, body, key, trace)
     _refuse_key(key)
-    batch = _Batch(gateway, caller)
+    batch = _Batch(gateway, caller, trace)
     await batch.take(items)
     return batch.answer()
 
@@ -231,9 +233,10 @@ async def resolve_command(
 class _Batch:
     """Commands of one request, taken in pages as they come."""
 
-    def __init__(self, gateway: Gateway, caller: Caller) -> None:
+    def __init__(self, gateway: Gateway, caller: Caller, trace: Mapping[str, str]) -> None:
         self._gateway = gateway
         self._caller = caller
+        self._trace = trace
         self._count = 0
         # JSON in one piece: as dicts they take ten times as much, and small pieces between lines
         # that come and go keep the memory of these.
@@ -241,6 +244,14 @@ class _Batch:
         self._accepted = 0
         self._is_lost = False
         self._trouble: BaseException | None = None
+
+    async def check_caller(self) -> None:
+        """Checks that the caller may still send commands.
+
+        Raises:
+            ProblemError: not any more.
+        """
+        await self._gateway.access.check_still(self._caller)
 
     async def take(self, raws: Sequence[bytes]) -> None:
         """Submits those that are good.
@@ -253,7 +264,7 @@ class _Batch:
             raise too_many_commands(most)
         # In pages: others are answered between two, and Redis' trouble leaves no more in doubt.
         for first in range(0, len(raws), PAGE):
-            found = [_try_prepare(raw, self._caller) for raw in raws[first : first + PAGE]]
+            found = [self._try_prepare(raw) for raw in raws[first : first + PAGE]]
             good = [each for each in found if isinstance(each, Submission)]
             statuses = iter(await self._submit(good))
             for each in found:
@@ -261,6 +272,16 @@ class _Batch:
                     self._note(each, next(statuses))
                 else:
                     self._add(each)
+
+    def _try_prepare(self, raw: bytes) -> Submission | dict[str, Any]:
+        try:
+            submission = prepare(raw, is_alone=False, trace=self._trace)
+            self._caller.check_command(submission.command)
+        except InvalidCommandError as exc:
+            return {"id": exc.command_id, "status": status_of(exc), "problem": invalid_body(exc)}
+        except ProblemError as exc:
+            return {"id": submission.command_id, "status": exc.status, "problem": exc.body()}
+        return submission
 
     def answer(self) -> Response:
         """Returns what became of all."""
@@ -317,23 +338,22 @@ class _Batch:
         self._items += encode_json(item)
 
 
-async def _submit_lines(
-    request: Request, gateway: Gateway, caller: Caller, bounds: Bounds
-) -> Response:
-    batch = _Batch(gateway, caller)
+async def _submit_lines(request: Request, bounds: Bounds, batch: _Batch) -> Response:
     try:
         async for lines in read_lines(request, bounds):
             # A body may take hours.
-            await gateway.access.check_still(caller)
+            await batch.check_caller()
             await batch.take(lines)
     except ProblemError as exc:
         raise batch.broken_off(exc) from None
     return batch.answer()
 
 
-async def _submit_one(gateway: Gateway, caller: Caller, raw: bytes, key: str | None) -> Response:
+async def _submit_one(
+    gateway: Gateway, caller: Caller, raw: bytes, key: str | None, trace: Mapping[str, str]
+) -> Response:
     try:
-        submission = prepare(raw, key)
+        submission = prepare(raw, key, trace=trace)
     except InvalidCommandError as exc:
         raise ProblemError(status_of(exc), exc.code, exc.message, problems=exc.problems) from None
     caller.check_command(submission.command)
@@ -342,17 +362,6 @@ async def _submit_one(gateway: Gateway, caller: Caller, raw: bytes, key: str | N
         raise conflict(submission.command_id)
     body = _accepted(submission, status)
     return json_response(body, 202, Location=body["location"])
-
-
-def _try_prepare(raw: bytes, caller: Caller) -> Submission | dict[str, Any]:
-    try:
-        submission = prepare(raw, is_alone=False)
-        caller.check_command(submission.command)
-    except InvalidCommandError as exc:
-        return {"id": exc.command_id, "status": status_of(exc), "problem": invalid_body(exc)}
-    except ProblemError as exc:
-        return {"id": submission.command_id, "status": exc.status, "problem": exc.body()}
-    return submission
 
 
 def _accepted(submission: Submission, status: SubmitStatus) -> dict[str, Any]:
