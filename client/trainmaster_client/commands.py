@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from trainmaster_client.errors import InvalidCommandError
 from trainmaster_client.json_text import encode
 from trainmaster_client.names import CommandStream
+from trainmaster_client.tracing import current_trace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +82,9 @@ def message_of(
 ) -> Message:
     """Returns the message of a command; without an id it gets one.
 
+    Where this program is within a span of OpenTelemetry, and the command names no other one, it
+    says so in `traceparent`.
+
     Args:
         command: the whole command, or its type.
         data: the command's data, where `command` is a type.
@@ -101,6 +105,8 @@ def message_of(
         whole["id"] = str(uuid.uuid4())
     if reply_to is not None:
         whole.setdefault("replyto", reply_to)
+    if whole.get("traceparent") is None:
+        whole.update(current_trace())
     try:
         text = encode(whole)
     except (TypeError, ValueError) as exc:
