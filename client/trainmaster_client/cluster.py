@@ -227,10 +227,18 @@ class ClusterConnection(redis.connection.Connection):
             if self._owner.current in (None, self._node):
                 return
             self.disconnect()
-        self.host, self.port = self._owner.current or self._owner.find()
         try:
             super().connect()
         except _TROUBLE:
+            self._owner.lost(self._node)
+            raise
+
+    def _connect(self) -> Any:
+        # Here, for a command that finds the connection closed does not call `connect`.
+        self.host, self.port = self._owner.current or self._owner.find()
+        try:
+            return super()._connect()
+        except OSError:
             self._owner.lost(self._node)
             raise
 
@@ -281,10 +289,21 @@ class AsyncClusterConnection(redis.asyncio.connection.Connection):
             if self._owner.current in (None, self._node):
                 return
             await self.disconnect(nowait=True)
-        self.host, self.port = self._owner.current or await self._owner.find_async()
+        if self._owner.current is None:
+            # Here, for redis-py makes one error of all that `_connect` raises.
+            await self._owner.find_async()
         try:
             await super().connect()
         except _TROUBLE:
+            self._owner.lost(self._node)
+            raise
+
+    async def _connect(self) -> None:
+        # For a command that finds the connection closed does not call `connect`.
+        self.host, self.port = self._owner.current or await self._owner.find_async()
+        try:
+            await super()._connect()
+        except OSError:
             self._owner.lost(self._node)
             raise
 

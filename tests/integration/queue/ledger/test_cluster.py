@@ -9,15 +9,18 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TryAgainError
+from redis.retry import Retry
 
 from tests.cluster import PATIENCE_SECONDS, Cluster, cluster
 from tests.console import SCRIPT, Console, running_worker
 from tests.faults.fleet import wait_until
 from trainmaster_client import Client, RedisRefusedError
-from trainmaster_client.cluster import slot_of
+from trainmaster_client.cluster import Node, slot_of
 from worker.queue.ledger.connection import connect
+from worker.redis_address import RedisAddress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,6 +166,19 @@ def test_a_wrong_password_is_a_line(nodes: Cluster, console: Console) -> None:
     assert len(said.err.splitlines()) == 1
     assert "password" in said.err
     assert "s3cret" not in said.err
+
+
+def test_a_call_that_is_tried_again_by_redis_py_itself_is_at_the_right_node(nodes: Cluster) -> None:
+    """It sends again over the connection that was closed, without a word to the pool."""
+    wrong = next(node for node in nodes.nodes if node.port not in nodes.ports_of(PREFIX))
+    client = RedisAddress.parse(nodes.url).client(PREFIX, retry=Retry(ConstantBackoff(0.01), 2))
+    owner = client.connection_pool.connection_kwargs["owner"]
+    owner.current = Node("127.0.0.1", wrong.port)
+    client.set(f"{PREFIX}tried", "again")
+    assert client.get(f"{PREFIX}tried") == b"again"
+    assert owner.current.port == nodes.ports_of(PREFIX)[0]
+    client.delete(f"{PREFIX}tried")
+    client.close()
 
 
 async def test_a_script_runs_whole_or_not_at_all_while_its_slot_is_moved_key_by_key(
