@@ -24,7 +24,7 @@ from kombu import Exchange, Queue
 from schemas.events import ErrorCode
 from worker.bootstrap import create_monitor, create_supervisor
 from worker.environment import load_settings
-from worker.errors import LedgerLostError, SettingError, TrainmasterError
+from worker.errors import LedgerLostError, NewerLedgerError, SettingError, TrainmasterError
 from worker.garbage import collect_rarely
 from worker.logging import configure
 from worker.queue.intake.envelope import SUBMIT_TASK
@@ -82,7 +82,7 @@ class WorkerProcess:
             # From now on Celery's loop has to turn.
             monitor.celery.beat()
             collect_rarely()
-        except LedgerLostError as exc:
+        except (LedgerLostError, NewerLedgerError) as exc:
             self._refuse(exc, BROKEN)
         except TrainmasterError as exc:
             self._refuse(exc, WRONG_SETTING)

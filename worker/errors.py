@@ -26,6 +26,7 @@
     │   └── PoisonError              the command was claimed too often
     ├── MisconfiguredError           fate: misconfigured; 401
     ├── LedgerLostError              someone emptied Redis; the worker stops
+    ├── NewerLedgerError             a newer version has written it; the worker stops
     └── FencedError                  another holder owns the command now
 
 Third-party errors are translated in exactly one place, `worker.encord.api.transport`; what becomes
@@ -190,3 +191,7 @@ class FencedError(TrainmasterError):
 
 class LedgerLostError(TrainmasterError):
     """The ledger is gone, so nobody knows what was done; only a person can decide to go on."""
+
+
+class NewerLedgerError(TrainmasterError):
+    """The ledger has a format of a newer version; this one must not touch it."""

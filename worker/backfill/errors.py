@@ -36,5 +36,9 @@ class IdTakenError(BackfillError):
     """Another backfill has this id."""
 
 
+class NewerPlanError(BackfillError):
+    """The plan asks for what this version does not know: only a newer one may lead it."""
+
+
 class LeadLostError(BackfillError):
     """Another process leads the backfill now; what this one was about to do was not done."""

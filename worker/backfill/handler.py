@@ -7,12 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
+import structlog
+
 from schemas.backfills import Backfill
 from schemas.enums import SourceFormat
 from schemas.events import ErrorCode
 from worker.backfill.errors import (
     IdTakenError,
     LeadLostError,
+    NewerPlanError,
     SourceError,
     SourceUnavailableError,
 )
@@ -36,10 +39,14 @@ if TYPE_CHECKING:
     from worker.errors import InputError
     from worker.queue.run_context import RunContext
 
+log = structlog.get_logger(__name__)
+
 # The source is opened anew in each slice and read over to the cursor: a second for a million rows.
 SLICE_SECONDS: Final = 20.0
 PAUSED_SECONDS: Final = 5.0
 LEAD_LOST_SECONDS: Final = 1.0
+# For a worker of a newer version, which leads what this one can't.
+NEWER_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,9 @@ async def backfill(run: RunContext[Backfill]) -> Outcome:
         status = await leader.work(_until_deadline(run, SLICE_SECONDS))
     except LeadLostError:
         return _wait(run, LEAD_LOST_SECONDS)
+    except NewerPlanError as exc:
+        log.warning("backfill.newer", backfill=backfill_id, reason=str(exc))
+        return _wait(run, NEWER_SECONDS)
     if isinstance(status, AlreadyLed):
         return _wait(run, status.seconds)
     return await _outcome(run, backfills, status)

@@ -20,6 +20,7 @@ from schemas.enums import EventState
 from schemas.wording import counted
 from worker.backfill.errors import (
     LeadLostError,
+    NewerPlanError,
     OutputError,
     SourceError,
     SourceUnavailableError,
@@ -111,6 +112,7 @@ class Leader:
 
         Raises:
             LeadLostError: another leads now, or the backfill is not known.
+            NewerPlanError: only a newer version knows all that it is to do.
             redis.exceptions.RedisError: Redis is still in trouble when the time is up.
         """
         end = None if seconds is None else time.monotonic() + seconds
@@ -152,6 +154,12 @@ class Leader:
         if token == NOBODY:
             return AlreadyLed(status.led_ms / 1000)
         self._token = token
+        if status.plan.unread and not status.state.ended:
+            await self._give_up()
+            raise NewerPlanError(
+                f"the plan of backfill {self._id} has what this version of trainmaster can't read "
+                f"({', '.join(status.plan.unread)}); only a newer one may lead it"
+            )
         return status
 
     async def _keep(self, last: BackfillStatus) -> BackfillStatus:

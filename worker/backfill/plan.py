@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import orjson
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from schemas.backfills import BackfillData
+
+E = TypeVar("E", bound=StrEnum)
 
 WINDOW: Final = 2_000
 PART_ITEMS: Final = 5_000
@@ -73,6 +76,7 @@ class Plan:
         item_events: whether the ends of items are events, too.
         context: attributes that each of its events repeats.
         reply_to: the stream that gets its events too.
+        unread: what else it holds, which only a newer version knows; its leader must know all.
     """
 
     common: Mapping[str, Any]
@@ -85,24 +89,57 @@ class Plan:
     item_events: bool = False
     context: Mapping[str, str | int | bool] = field(default_factory=dict)
     reply_to: str | None = None
+    unread: tuple[str, ...] = ()
 
     def json(self) -> bytes:
         """Returns the plan as it is kept."""
-        return orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS)
+        told = asdict(self)
+        del told["unread"]
+        return orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
 
     @classmethod
     def parse(cls, text: bytes) -> Self:
-        """Returns a plan that was kept."""
-        told = orjson.loads(text)
-        source = told.pop("source")
-        return cls(
-            **{
-                **told,
-                "part_format": PartFormat(told["part_format"]),
-                "limits": FailureLimits(**told["limits"]),
-            },
-            source=SourcePlan(**{**source, "format": SourceFormat(source["format"])}),
-        )
+        """Returns a plan that was kept, as far as this version can read it."""
+        told = _Told("", orjson.loads(text))
+        source = _Told("source.", told.values.pop("source"))
+        limits = _Told("limits.", told.values.pop("limits"))
+        part_format = told.choice("part_format", PartFormat.JSONL)
+        source_format = source.choice("format", SourceFormat.JSONL)
+        parts = {
+            "part_format": part_format,
+            "source": SourcePlan(**{**source.known(SourcePlan), "format": source_format}),
+            "limits": FailureLimits(**limits.known(FailureLimits)),
+        }
+        values = {**told.known(cls), **parts}
+        unread = (*told.unread, *source.unread, *limits.unread)
+        return cls(**values, unread=tuple(sorted(unread)))
+
+
+@dataclass
+class _Told:
+    """An object that was kept, and what of it this version can't read.
+
+    Attributes:
+        place: what stands before a field's name for people.
+    """
+
+    place: str
+    values: dict[str, Any]
+    unread: list[str] = field(default_factory=list)
+
+    def choice(self, name: str, instead: E) -> E:
+        """Returns a value of a kind, another one where this version does not know it."""
+        try:
+            return type(instead)(self.values[name])
+        except ValueError:
+            self.unread.append(self.place + name)
+            return instead
+
+    def known(self, kind: type[Any]) -> dict[str, Any]:
+        """Returns the fields that a class has."""
+        names = {each.name for each in fields(kind)} - {"unread"}
+        self.unread += [self.place + name for name in self.values if name not in names]
+        return {name: value for name, value in self.values.items() if name in names}
 
 
 def common_data(data: BackfillData) -> dict[str, Any]:

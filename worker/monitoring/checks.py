@@ -11,7 +11,7 @@ import structlog
 from redis.exceptions import NoPermissionError
 
 from schemas.events import ErrorCode
-from worker.errors import LedgerLostError, ShortageError
+from worker.errors import LedgerLostError, NewerLedgerError, ShortageError
 from worker.queue.ledger.connection import PASSING_TROUBLE, RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.lanes import Lanes
 from worker.queue.ledger.refusals import refusal_of
@@ -107,7 +107,7 @@ def epoch_check(epoch: Epoch) -> Check:
             return "Redis has not been met yet"
         try:
             await epoch.check()
-        except LedgerLostError as exc:
+        except (LedgerLostError, NewerLedgerError) as exc:
             return exc.message
         return ""
 

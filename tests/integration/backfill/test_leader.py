@@ -24,7 +24,7 @@ from tests.integration.backfilling import (
 )
 from tests.integration.ledger_acts import events, lease_one
 from tests.web_server import serving
-from worker.backfill.errors import LeadLostError
+from worker.backfill.errors import LeadLostError, NewerPlanError
 from worker.backfill.keys import backfill_key
 from worker.backfill.leader import AlreadyLed, Leader
 from worker.backfill.output import Output
@@ -70,6 +70,25 @@ async def test_a_backfill_is_begun_once_and_keeps_its_plan(night: Backfilling) -
     other = Plan(common={}, source=night.plan.source, output="elsewhere")
     assert await night.store.open(NAME, other, Origin.QUEUE, "bf-2") == night.plan
     assert await night.store.ids() == [NAME]
+
+
+async def test_a_plan_of_a_newer_version_is_led_by_nobody_who_would_misread_it(
+    night: Backfilling,
+) -> None:
+    """And the lead is free at once for whoever can; what has ended is told all the same."""
+    key = backfill_key(night.keys, NAME)
+    plan = orjson.loads(await night.redis.hget(key, "plan") or b"")
+    await night.redis.hset(key, "plan", orjson.dumps(plan | {"most_hours": 3}))
+    leader = Leader(night.store, NAME, announces=False)
+    with pytest.raises(NewerPlanError, match=r"can't read \(most_hours\); only a newer one"):
+        await leader.work()
+    status = await night.standing()
+    assert (status.led_ms, status.read, status.state) == (0, 0, BackfillState.RUNNING)
+    turn = Transition({BackfillState.RUNNING}, BackfillState.SUCCEEDED, result=b"{}")
+    await night.store.transition(NAME, turn)
+    ended = await Leader(night.store, NAME, announces=False).work()
+    assert isinstance(ended, BackfillStatus)
+    assert ended.state is BackfillState.SUCCEEDED
 
 
 async def test_a_result_that_is_amended_keeps_all_of_its_backfill_as_long(

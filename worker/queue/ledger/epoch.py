@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 import structlog
 
 from worker.errors import LedgerLostError
+from worker.queue.ledger.format import refuse_newer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,6 +37,7 @@ class Epoch:
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
+        self._keys = keys
         self._key = keys.epoch
         self.known = ""
 
@@ -47,7 +49,9 @@ class Epoch:
 
         Raises:
             LedgerLostError: the ledger was lost and nobody has accepted that.
+            NewerLedgerError: this version is too old for it.
         """
+        await refuse_newer(self._redis, self._keys)
         if recall is not None and not await self._read() and await recall() is not None:
             # Not where another worker has just left one: that is what the witness remembers then.
             lost = _lost_now()
@@ -68,7 +72,9 @@ class Epoch:
 
         Raises:
             LedgerLostError: it is gone or another one; word of the loss stands in its place.
+            NewerLedgerError: a newer version has changed the ledger's format meanwhile.
         """
+        await refuse_newer(self._redis, self._keys)
         found = await self._read()
         if found == self.known:
             return

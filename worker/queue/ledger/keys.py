@@ -31,6 +31,7 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:trial               string   what `doctor` writes to see whether writes are taken
     {ns}:repair              string   who compares rows with due sets, or did a while ago
     {ns}:epoch               string   who this ledger is; gone when someone flushed Redis
+    {ns}:format              string   the format that a worker must read; absent for 1, see `format`
     {ns}:workers             hash     what each worker process tells of itself, see `workers`
     {ns}:lock:<name>         string   the id that owns something that one command may own
     {ns}:group:<id>          hash     state and counters of a group, see `worker.queue.groups`
@@ -216,6 +217,11 @@ class Keys:
     def epoch(self) -> str:
         """Who this ledger is."""
         return f"{self.prefix}epoch"
+
+    @property
+    def format(self) -> str:
+        """The format that a worker has to read; absent for 1."""
+        return f"{self.prefix}format"
 
     @property
     def workers(self) -> str:

@@ -7,6 +7,7 @@ their top.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -72,6 +73,8 @@ CLOCK_SLACK_MS: Final = 2_000
 CLOCK_RECORD_MS: Final = 5_000
 # Rows that one script moves: more would hold Redis for milliseconds.
 PAGE: Final = 500
+# Rows that only a newer version can read are told of no more often.
+NEWER_TOLD_SECONDS: Final = 60.0
 # More bytes than any claim has.
 NO_BOUND: Final = 2**53
 
@@ -149,6 +152,7 @@ class Ledger:
         self.redis = redis
         self.keys = keys
         self.epoch = ""
+        self._tell_newer_at = float("-inf")
         self.telemetry = telemetry
         self.outage = Outage(telemetry=telemetry)
         self._lease_ms = int(lease_seconds * 1000)
@@ -308,16 +312,28 @@ class Ledger:
                 bulk_bytes,
             ],
         )
-        held_ms, rows, paused, dropped, skipped, cut = reply
+        held_ms, rows, paused, dropped, skipped, cut, newer = reply
         if dropped:
             named = [shown_id(row_id.decode(errors="replace")) for row_id in dropped]
             log.error("ledger.rows_broken", ids=named)
+        if newer:
+            self._tell_newer([shown_id(row_id.decode(errors="replace")) for row_id in newer])
         leases = read_leases(rows)
         if not paused:
             return Claim(leases, held_ms / 1000, frozenset(), skipped, bool(cut))
         lanes = {lane for bit, lane in _PAUSED_BITS if paused & bit}
         leases = [replace(lease, probe=lease.lane in lanes) for lease in leases]
         return Claim(leases, held_ms / 1000, frozenset(lanes), skipped, bool(cut))
+
+    def _tell_newer(self, ids: list[str]) -> None:
+        if time.monotonic() < self._tell_newer_at:
+            return
+        self._tell_newer_at = time.monotonic() + NEWER_TOLD_SECONDS
+        log.warning(
+            "ledger.rows_newer",
+            ids=ids,
+            advice="only a newer version of trainmaster can carry these out: start one",
+        )
 
     async def hold(self, seconds: float, reason: str = "the API answered 429") -> None:
         """Pauses claiming for so long, or longer where that was said before."""
@@ -347,6 +363,7 @@ class Ledger:
         drop_lock: str = "",
         lock_lapses: bool = False,
         lock_seconds: int = LOCK_SECONDS,
+        unless: str = "",
     ) -> tuple[CheckpointStatus, str]:
         """Records progress in the middle of a run; returns also who holds a refused lock.
 
@@ -364,6 +381,7 @@ class Ledger:
             drop_lock: key of a lock that is needed no longer.
             lock_lapses: whether the lock is free once the command that holds it has ended.
             lock_seconds: how long a lock is kept that is taken.
+            unless: a key; while it exists nothing is recorded, as if the command held the lock.
         """
         keys = self.keys
         reply = await self._checkpoint(
@@ -385,6 +403,7 @@ class Ledger:
                 ENDED_HOLDER_SECONDS * 1000 if lock_lapses else "",
                 phase,
                 b"" if leaves is None else encode_json(leaves),
+                unless,
             ],
         )
         return CheckpointStatus(reply[0]), reply[1].decode()

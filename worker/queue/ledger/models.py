@@ -13,6 +13,7 @@ The hash of a row has fields of one letter, so that Redis keeps it in its compac
     z what goes on though it is cancelled (JSON)
     g ms at which a part of the row was found to be gone
     k who claimed it as it was accepted
+    u format       (absent for 1, see `worker.queue.ledger.format`)
 
 An item of a backfill is a row that is gone with its end: what it came to stands in the
 backfill's results, and the backfill's cursor keeps it from being accepted again.
@@ -285,7 +286,8 @@ class Claim:
     Attributes:
         held_seconds: for how long nobody may claim; 0 where nobody is held back.
         paused: lanes of which no more than a probe is handed out.
-        skipped: rows that were due and are not to run, so that others may be due behind them.
+        skipped: rows that were due and are not to run, so that others may be due behind them; those
+            of a newer version are among them.
         cut: whether rows were left behind because the texts had enough bytes.
     """
 

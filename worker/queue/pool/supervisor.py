@@ -17,7 +17,7 @@ from redis.exceptions import AuthenticationError
 
 from schemas.events import ErrorCode
 from worker.clock import ClockAlarm
-from worker.errors import LedgerLostError, SettingError
+from worker.errors import LedgerLostError, NewerLedgerError, SettingError
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream
 from worker.queue.ledger.outage import ONCE, Outage
@@ -263,6 +263,7 @@ class Supervisor:
         Raises:
             SettingError: it can't.
             LedgerLostError: the ledger was lost and nobody has accepted that.
+            NewerLedgerError: this version is too old for it.
         """
         facts = await keep_trying(
             partial(self._meet_once, components), Outage("supervisor.redis_awaited"), "start"
@@ -298,6 +299,8 @@ class Supervisor:
         error = task.exception()
         if isinstance(error, LedgerLostError):
             log.critical("ledger.lost", message=error.message)
+        elif isinstance(error, NewerLedgerError):
+            log.critical("ledger.newer", message=error.message)
         else:
             log.critical("supervisor.task_ended", task=task.get_name(), exc_info=error)
         self.stop_claiming()

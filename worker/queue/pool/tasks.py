@@ -30,8 +30,11 @@ def register_tasks(app: Celery, supervisor: Callable[[], Supervisor]) -> None:
     """
 
     @app.task(name=RUN_TASK)
-    def run() -> None:
-        """Runs what is due for a time slice. The message carries nothing: the ledger knows."""
+    def run(*_: Any, **__: Any) -> None:
+        """Runs what is due for a time slice. The message carries nothing: the ledger knows.
+
+        One of a newer version may carry something, and is a wake-up all the same.
+        """
         supervisor().drain()
 
     @app.task(name=SUBMIT_TASK, bind=True)

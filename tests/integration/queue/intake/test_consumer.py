@@ -34,7 +34,7 @@ from worker.queue.intake.validation import Entry
 from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, CommandStream, Keys
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.streams import entries_between
-from worker.queue.pool.tasks import register_tasks
+from worker.queue.pool.tasks import RUN_TASK, register_tasks
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -570,7 +570,10 @@ async def test_every_message_sent_three_times_to_three_workers_is_accepted_once(
 async def test_a_command_given_to_celery_takes_the_way_of_an_xadd(
     redis: Redis, ledger: Ledger, keys: Keys, redis_url: str
 ) -> None:
-    """Without an id the task's own id serves, so that Celery's second delivery does nothing."""
+    """Without an id the task's own id serves, so that Celery's second delivery does nothing.
+
+    A wake-up of a newer version may carry something, and is one all the same.
+    """
     sent: list[bytes] = []
     priorities: list[object] = []
 
@@ -581,12 +584,19 @@ async def test_a_command_given_to_celery_takes_the_way_of_an_xadd(
             sent.append(text)
             priorities.append(priority)
 
+        def drain(self) -> None:
+            drains.append(None)
+
+    drains: list[None] = []
     app = Celery("test", broker=redis_url, set_as_current=False)
     register_tasks(app, Stream)  # type: ignore[arg-type]
     for command in ({**GOOD, "id": "a"}, GOOD, GOOD):
         app.tasks[SUBMIT_TASK].apply(args=(command,), task_id="task-1")
     app.tasks[SUBMIT_TASK].apply(args=(GOOD,), kwargs={"id": "b", "priority": "bulk"})
     assert priorities == [None, None, None, "bulk"]
+    app.tasks[RUN_TASK].apply()
+    app.tasks[RUN_TASK].apply(args=("of a newer version",), kwargs={"due": 3})
+    assert len(drains) == 2, "a wake-up wakes, whatever it carries"
     await take_in(redis, ledger, *sent)
     subjects = [event["subject"] for event in await events(redis, keys.events)]
     assert subjects == ["a", "task-1", "b"]

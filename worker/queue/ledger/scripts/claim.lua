@@ -8,13 +8,16 @@
 --       8 ms that a hold lasts at most  9 most bytes of texts: at these no more rows follow
 --       10 most of them in the bulk lane
 -- Returns {ms for which nothing may be claimed, rows, paused lanes (1 interactive, 2 bulk),
---         row ids that were dropped, rows skipped, 1 if the bytes of texts left rows behind};
+--         row ids that were dropped, rows skipped, 1 if the bytes of texts left rows behind, row ids
+--         that only a newer version can read};
 --         each row: row id, token, lane,
 --         state before, attempts, claims, accepted at (ms), entry id, progress or "",
 --         last errors or "", text, group or "", phase or ""
 --
 -- A member whose group is paused is set aside: it stands in no due set until the group runs again.
 -- One whose group has ended, or is about to, is gone.
+--
+-- A row of a newer format is looked at again in a moment: it is for workers of a newer version.
 --
 -- The interactive lane goes first but for a small share of the bulk lane, so that neither
 -- starves the other. A row that was claimed again and again without an end is a suspect: it may
@@ -23,7 +26,9 @@
 --
 -- Rights: GET 4  HMGET command:  GET text:  HGET group:  ZRANGEBYSCORE 1  ZCOUNT 1  ZRANGE 1
 -- Rights: HSET command:  HSET 5  ZREM 1  ZADD 1  DEL command: text:  SREM group-open:  HINCRBY group:
+-- Include: newer
 local prefix, lease = ARGV[1], tonumber(ARGV[2])
+local newer_ms = 2000
 local most, suspect_claims = tonumber(ARGV[3]), tonumber(ARGV[7])
 local hold = redis.call('PTTL', KEYS[4])
 if hold > 0 then
@@ -35,14 +40,14 @@ if hold > 0 then
     hold = longest
     redis.call('SET', KEYS[4], value, 'PX', hold)
   end
-  return {hold, {}, 0, {}, 0, 0}
+  return {hold, {}, 0, {}, 0, 0, {}}
 end
 -- A shared key of the wrong type stops the script before it has written.
 for i = 1, 3 do redis.call('ZCARD', KEYS[i]) end
 redis.call('HLEN', KEYS[5]); redis.call('HLEN', KEYS[6])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local claimed, dropped, skipped = {}, {}, 0
+local claimed, dropped, newer, skipped = {}, {}, {}, 0
 local bytes, bulk_bytes, is_cut = 0, 0, 0
 local most_bytes, most_bulk_bytes = tonumber(ARGV[9]), tonumber(ARGV[10])
 local function skip(due, id, row, group)
@@ -68,11 +73,16 @@ local function take(due, only_lane, wanted, ids)
     if bytes >= most_bytes then is_cut = 1; return end
     if only_lane == 'b' and bulk_bytes >= most_bulk_bytes then return end
     local row = prefix .. 'command:' .. id
-    local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b', 'h')
+    local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b', 'h',
+      'u')
     local text = redis.pcall('GET', prefix .. 'text:' .. id)
     local is_whole = is[1] and counts(is[2]) and counts(is[3]) and counts(is[4])
       and counts(is[5]) and is[6] and is[9]
-    if is['err'] or not is_whole or type(text) ~= 'string' then
+    if is_newer(is[12]) then
+      redis.call('ZADD', due, now + newer_ms, id)
+      newer[#newer + 1] = id
+      skipped = skipped + 1
+    elseif is['err'] or not is_whole or type(text) ~= 'string' then
       -- A part of the row is gone, or its key holds something else: someone meddled with keys, or
       -- took from us the right to write the rest. It can't be run, only be dropped, and must not
       -- stand in the way of all others.
@@ -135,4 +145,4 @@ end
 if not bulk_paused then take(KEYS[2], 'b', math.min(most - #claimed, bulk_most - bulk)) end
 take(KEYS[3], nil, math.min(most - #claimed, tonumber(ARGV[6])))
 local paused_lanes = (interactive_paused and 1 or 0) + (bulk_paused and 2 or 0)
-return {0, claimed, paused_lanes, dropped, skipped, is_cut}
+return {0, claimed, paused_lanes, dropped, skipped, is_cut, newer}

@@ -8,9 +8,11 @@
 -- Returns {ms until the next deadline or -1 for none, rows as `claim` returns them}
 --
 -- Passed over is who runs, for a run minds its deadline itself; who may have changed something
--- and does not know, for asking the API comes first; and a member that was set aside.
+-- and does not know, for asking the API comes first; a member that was set aside; and a row that
+-- only a newer version can read.
 --
 -- Rights: HMGET command:  GET text:  HSET command:  ZREM 1  ZADD 1
+-- Include: newer
 local prefix, lease, again = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 for i = 2, 4 do redis.call('ZCARD', KEYS[i]) end
 local time = redis.call('TIME')
@@ -32,13 +34,15 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
   if bytes >= tonumber(ARGV[5]) then break end
   local row = prefix .. 'command:' .. id
   local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'p', 'x', 'l', 'b', 'e',
-    'h')
+    'h', 'u')
   local text = redis.pcall('GET', prefix .. 'text:' .. id)
   local due = is[9] == 'b' and KEYS[3] or KEYS[2]
   local due_at = redis.call('ZSCORE', due, id) or redis.call('ZSCORE', KEYS[4], id)
   local is_whole = is[1] and counts(is[2]) and counts(is[3]) and counts(is[4])
     and counts(is[5]) and is[6] and is[9]
-  if is['err'] or not is_whole or is[11] or type(text) ~= 'string' then
+  if is_newer(is[13]) then
+    redis.call('ZADD', KEYS[1], now + again, id)
+  elseif is['err'] or not is_whole or is[11] or type(text) ~= 'string' then
     redis.call('ZREM', KEYS[1], id)
   elseif may_end(is, due_at) then
     local token = is[2] + 1

@@ -13,6 +13,7 @@
 -- renews. A member of a paused group stands in no due set on purpose.
 --
 -- Rights: HMGET command:  HSET command:  GET text:  HGET group:  SADD group-open:  ZREM 1  ZADD 1
+-- Include: newer
 local prefix, lease, mends = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 for i = 1, 4 do redis.call('ZCARD', KEYS[i]) end
 local time = redis.call('TIME')
@@ -45,9 +46,10 @@ local function counts(value) return value and string.find(value, '^%d+$') end
 local function look(id)
   local row, text = prefix .. 'command:' .. id, prefix .. 'text:' .. id
   local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'l', 'b', 'e', 'd', 'o', 'g',
-    't', 'f')
+    't', 'f', 'u')
   if is['err'] then return {5} end
-  if is[9] then return {0} end
+  -- What makes a row of a newer format whole is not known here.
+  if is[9] or is_newer(is[15]) then return {0} end
   local has_text = redis.call('TYPE', text)['ok'] == 'string'
   local has_row = redis.call('EXISTS', row) == 1
   -- Whatever ends a row deletes its text in the same step: a text alone is of one that was open.
