@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +21,8 @@ DOUBT_SECONDS = 15
 TRAINING_SECONDS = 3
 IDENTICAL = 5
 PER_MODEL = 15
+# More than a lease, and what it takes others to be in doubt and to adopt.
+THAW_SECONDS = 9.0
 
 
 def post_faults(
@@ -58,6 +61,7 @@ def trainings(
     shown: Literal["listed", "hidden"],
     *,
     kill_every_seconds: float = 4.0,
+    freezes: bool = False,
     seconds: float = 400,
 ) -> Report:
     """Trains while POSTs fail and workers die; a third of the commands are identical to others.
@@ -68,26 +72,48 @@ def trainings(
         count: trainings, a multiple of 15.
         shown: whether the API lists trainings that still run.
         kill_every_seconds: between two kills of a worker.
+        freezes: whether a worker that was killed comes back as one that stands still before one of
+            its first POSTs, until its leases are over and others have gone on; then it is sent.
+            Half of the POSTs go wrong meanwhile.
         seconds: when to give up.
     """
     rng = random.Random(seed)
     with Fleet(folder, 3) as fleet:
         scene = Scene.prepare(fleet)
-        fleet.sandbox.faults(*post_faults(seed, 0.15, shown))
+        fleet.sandbox.faults(*post_faults(seed, 0.5 if freezes else 0.15, shown))
         work, same = _work(fleet, scene, count)
         fleet.wait_ready()
         work.send(fleet.client, shuffle=rng)
         audit = Audit(fleet)
         begun = time.monotonic()
-        killer = Repeater(lambda: rng.choice(fleet.workers).kill(), kill_every_seconds)
-        repeaters = (killer, Repeater(fleet.revive, 0.5), Repeater(audit.update, 0.5))
+        killer = Repeater(lambda: _strike(fleet, rng, freezes=freezes), kill_every_seconds)
+        repeaters = (
+            killer,
+            Repeater(fleet.revive, 0.5),
+            Repeater(audit.update, 0.5),
+            Repeater(lambda: _thaw(fleet), THAW_SECONDS),
+        )
         while audit.ended() < count and time.monotonic() - begun < seconds:
             for repeater in repeaters:
                 repeater.tick()
             time.sleep(0.05)
-        audit.settle(count, Repeater(fleet.revive, 0.5))
+        keepers = (Repeater(fleet.revive, 0.5), Repeater(lambda: _thaw(fleet), 1.0))
+        audit.settle(count, *keepers)
         truth = fleet.sandbox.truth()
-        return _judged(f"trainings {shown}[seed {seed}]", audit, work, same, truth, killer.times)
+        kind = f"{shown}, frozen" if freezes else shown
+        return _judged(f"trainings {kind}[seed {seed}]", audit, work, same, truth, killer.times)
+
+
+def _strike(fleet: Fleet, rng: random.Random, *, freezes: bool) -> None:
+    victim = rng.choice(fleet.workers)
+    victim.kill()
+    if freezes:
+        victim.start(FAILPOINT=f"post.before:stop:{rng.randint(1, 3)}")
+
+
+def _thaw(fleet: Fleet) -> None:
+    for worker in fleet.workers:
+        worker.send(signal.SIGCONT)
 
 
 def _work(fleet: Fleet, scene: Scene, count: int) -> tuple[Workload, dict[str, tuple[str, int]]]:

@@ -224,6 +224,17 @@ class RunContext(Generic[C]):
         self.progress["at"] = min(self.progress["at"], now)
         return float(now - self.progress["at"])
 
+    async def elapsed_surely(self) -> float:
+        """Returns the same by what Redis' clock shows right now.
+
+        Between two looks at a clock that someone set back this process takes what was recorded by
+        the new time for old. Whoever gives something up for its age asks first.
+        """
+        seconds, microseconds = await self.dependencies.ledger.redis.time()
+        now = int(seconds) + int(microseconds) / 1_000_000
+        self.progress["at"] = min(self.progress["at"], now)
+        return float(now - self.progress["at"])
+
     async def checkpoint(  # noqa: PLR0913 - what it holds
         self,
         progress: Progress,
@@ -236,11 +247,12 @@ class RunContext(Generic[C]):
         drop_lock: str = "",
         lock_lapses: bool = False,
         lock_seconds: int = LOCK_SECONDS,
+        unless: str = "",
     ) -> str | None:
         """Records progress, before or after a change; returns who holds a refused lock.
 
         Without a phase the change has come as far as before. What it `leaves` is told by the event
-        of a cancellation.
+        of a cancellation. While the key `unless` exists nothing is recorded either.
 
         Raises:
             FencedError: the command has another holder now, or was cancelled.
@@ -269,6 +281,7 @@ class RunContext(Generic[C]):
             drop_lock=drop_lock,
             lock_lapses=lock_lapses,
             lock_seconds=lock_seconds,
+            unless=unless,
         )
         if status is CheckpointStatus.FENCED:
             raise FencedError("another holder owns the command now")

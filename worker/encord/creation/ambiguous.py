@@ -13,14 +13,15 @@ what existed, and never takes it for its own.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from redis.exceptions import ResponseError
 
 from worker.encord.creation.keys import ambiguous_key
-from worker.queue.ledger.models import Phase, RowState, read_phase
+from worker.queue.ledger.models import Phase, RowState, read_phase, read_progress
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -92,10 +93,13 @@ class Others:
     Attributes:
         conflicts: ids of commands that create another one, which only looks the same.
         twins: identical commands, the asking one included.
+        known_to_twins: of what exists, how many twins listed it before they began, so that they
+            never take it for their own.
     """
 
     conflicts: list[str]
     twins: int
+    known_to_twins: Counter[str] = field(default_factory=Counter)
 
 
 class AmbiguousCreations:
@@ -148,6 +152,7 @@ class AmbiguousCreations:
             "list[tuple[bytes, float]]", await self._redis.zrange(key, 0, -1, withscores=True)
         )
         conflicts, twins, oldest, over = [], 1, since, []
+        known_to_twins: Counter[str] = Counter()
         for member, entered_at in found:
             other = Creator.read(member)
             if other == creator:
@@ -156,7 +161,7 @@ class AmbiguousCreations:
                 # The server's clock went back since: from now on it counts once as long.
                 await self._redis.zadd(key, {member: now}, xx=True, lt=True)
             shown_at = min(entered_at, now) + other.hidden_seconds + self._kept_seconds
-            standing = await self._standing(other)
+            standing, baseline = await self._standing(other)
             if standing in {_Standing.OPEN, _Standing.UNSENT}:
                 oldest = min(oldest, entered_at)
             elif standing is _Standing.OWNS or shown_at < since:
@@ -167,12 +172,13 @@ class AmbiguousCreations:
             elif standing is not _Standing.UNSENT:
                 # Too few twins leave a doubt; one too many would have a stranger's thing adopted.
                 twins += 1
+                known_to_twins.update(baseline)
         # Who was shown before the oldest of those that may still ask began is of no use to anybody;
         # whoever lists just now has begun within the last day.
         useless = [member for member, shown_at in over if shown_at < oldest - DAY_SECONDS]
         if useless:
             await self._redis.zrem(key, *useless)
-        return Others(sorted(conflicts), twins)
+        return Others(sorted(conflicts), twins, known_to_twins)
 
     async def holders(self, locks: list[str]) -> list[str | None]:
         """Returns the id of the command that holds each of the locks of what exists."""
@@ -182,23 +188,25 @@ class AmbiguousCreations:
         found: list[bytes | None] = await pipe.execute()
         return [None if holder is None else holder.decode(errors="replace") for holder in found]
 
-    async def _standing(self, creator: Creator) -> _Standing:
+    async def _standing(self, creator: Creator) -> tuple[_Standing, set[str]]:
+        """Returns where a command stands, and what existed when it began, as far as it tells."""
         row = self._keys.command(creator.command_id)
         try:
-            state, phase, entry_id = await cast(
-                "Awaitable[list[bytes | None]]", self._redis.hmget(row, ["s", "h", "q"])
+            state, phase, entry_id, progress = await cast(
+                "Awaitable[list[bytes | None]]", self._redis.hmget(row, ["s", "h", "q", "p"])
             )
         except ResponseError as exc:
             # Someone wrote over the row: what its command created is not known.
             if "WRONGTYPE" not in str(exc):
                 raise
-            return _Standing.UNKNOWN
+            return _Standing.UNKNOWN, set()
         if state is None or entry_id != creator.entry_id.encode():
-            return _Standing.UNKNOWN
+            return _Standing.UNKNOWN, set()
         known = read_phase(phase)
         if state in _OWNING or known is Phase.APPLIED:
-            return _Standing.OWNS
+            return _Standing.OWNS, set()
         if state in _ENDED:
-            return _Standing.UNKNOWN
+            return _Standing.UNKNOWN, set()
         # A phase of a newer version says only that something was begun.
-        return _Standing.UNSENT if known is Phase.IDLE else _Standing.OPEN
+        standing = _Standing.UNSENT if known is Phase.IDLE else _Standing.OPEN
+        return standing, {str(uuid) for uuid in read_progress(progress).get("baseline") or ()}

@@ -180,6 +180,8 @@ class IdempotentCreate(Generic[C]):
             return found
         doubt = run.progress
         elapsed = run.elapsed()
+        if elapsed >= self.creation.doubt_seconds(run):
+            elapsed = await run.elapsed_surely()
         rest = self.creation.doubt_seconds(run) - elapsed
         if run.command.deadline is not None:
             rest = min(rest, run.command.deadline.timestamp() - run.now())
@@ -271,8 +273,12 @@ class IdempotentCreate(Generic[C]):
             # One is of someone else, who does not work through us; nothing tells which.
             log.warning("creation.ambiguous", kind=self.creation.kind, candidates=len(candidates))
             return None
+        # First what identical commands in doubt can't take, or their own might be left for nobody.
+        candidates.sort(key=lambda each: -others.known_to_twins[each.uuid])
+        word = Orphans.of(run).key(run.lease)
         for candidate in candidates:
-            if await self._own(run, candidate, at=run.now(), drop_lock=lock):
+            # Word that an earlier run leaves just now goes first.
+            if await self._own(run, candidate, at=run.now(), drop_lock=lock, unless=word):
                 await self._leave(run)
                 log.info("creation.adopted", kind=self.creation.kind, uuid=candidate.uuid)
                 return candidate
@@ -284,7 +290,10 @@ class IdempotentCreate(Generic[C]):
         if told is None:
             return None
         created = Created(*told)
-        if not await self._own(run, created, at=run.now(), drop_lock=""):
+        # A run that ended in the middle of an adoption may have left the creation's lock taken.
+        if not await self._own(run, created, at=run.now(), drop_lock=self._lock_name(run)):
+            # An identical command has adopted it: what that one created may be this one's.
+            await Orphans.of(run).forget(run.lease)
             return None
         await self._leave(run)
         return created
@@ -314,6 +323,7 @@ class IdempotentCreate(Generic[C]):
 
         Raises:
             FencedError: the lease is lost; word is left for whoever holds the command now.
+            UnknownOutcomeError: another command owns it, so that this one has to look for its own.
         """
         told = False
 
@@ -328,18 +338,25 @@ class IdempotentCreate(Generic[C]):
         own = partial(self._own, run, created, at=run.now(), drop_lock=lock)
         outage = run.dependencies.ledger.outage
         try:
-            await keep_trying(own, outage, "checkpoint", on_trouble=tell)
+            is_own = await keep_trying(own, outage, "checkpoint", on_trouble=tell)
         except FencedError:
             leave_word = partial(self._leave_word, run, created, lock)
             await keep_trying(leave_word, outage, "checkpoint", on_trouble=tell)
             raise
+        if not is_own:
+            raise UnknownOutcomeError(
+                f"{self.creation.kind} {created.uuid}, which it created, is another command's",
+                code=ErrorCode.OUTCOME_UNKNOWN,
+            )
 
     async def _leave_word(self, run: RunContext[C], created: Created, lock: str) -> None:
         owned = OrphanedCreation(
             created.uuid, created.result, self._owner(run, created), self._owned_seconds(run)
         )
-        await Orphans.of(run).leave(run.lease, owned, drop_lock=lock)
-        # It is owned: nobody else could take it for the own one.
+        if not await Orphans.of(run).leave(run.lease, owned, drop_lock=lock):
+            # If no identical command is in doubt, nothing else names what exists.
+            log.warning("creation.left_free", kind=self.creation.kind, uuid=created.uuid)
+        # The command has its own: nobody has to reckon with it any more.
         await self._leave(run)
 
     async def _withdraw_surely(self, run: RunContext[C], lock: str) -> None:
@@ -349,7 +366,7 @@ class IdempotentCreate(Generic[C]):
             await keep_trying(withdraw, run.dependencies.ledger.outage, "checkpoint")
 
     async def _own(
-        self, run: RunContext[C], created: Created, *, at: float, drop_lock: str
+        self, run: RunContext[C], created: Created, *, at: float, drop_lock: str, unless: str = ""
     ) -> bool:
         """Makes the command the owner of what exists; False if another one owns it.
 
@@ -358,6 +375,7 @@ class IdempotentCreate(Generic[C]):
             created: what exists.
             at: when it was learned; a repeated checkpoint tells the same, by which it is known.
             drop_lock: key of the creation's lock, if it is held.
+            unless: a key; while it exists nothing is owned either.
         """
         event = None
         is_told = EventState.STARTED in run.command.own_states
@@ -372,6 +390,7 @@ class IdempotentCreate(Generic[C]):
             take_lock=self._owner(run, created),
             drop_lock=drop_lock,
             lock_seconds=self._owned_seconds(run),
+            unless=unless,
         )
         return holder is None
 

@@ -47,20 +47,26 @@ class Orphans:
         """Returns those of a run's namespace."""
         return cls(run.dependencies.ledger.redis, run.dependencies.ledger.keys)
 
-    async def leave(self, lease: Lease, attested: OrphanedCreation, *, drop_lock: str) -> None:
-        """Leaves word, and makes the command the owner of what was created."""
+    async def leave(self, lease: Lease, attested: OrphanedCreation, *, drop_lock: str) -> bool:
+        """Leaves word, and makes the command the owner of what was created.
+
+        False where it has found another one for its own meanwhile, which an identical command in
+        doubt created: then this one is left to that command.
+        """
         word = {"entry": lease.entry_id, "uuid": attested.uuid, "result": attested.result}
         testify = load_script(self._redis, "leave_orphan", "worker.encord.creation")
-        await testify(
-            keys=[orphan_key(self._keys, lease.row_id)],
+        left = await testify(
+            keys=[orphan_key(self._keys, lease.row_id), self._keys.command(lease.row_id)],
             args=[
                 lease.row_id,
                 encode_json(word),
                 attested.kept_seconds,
                 attested.lock,
                 drop_lock,
+                lease.entry_id,
             ],
         )
+        return bool(left)
 
     async def find(self, lease: Lease) -> tuple[str, dict[str, Any] | None] | None:
         """Returns uuid and result of what an earlier holder created, if it left word."""
@@ -68,5 +74,15 @@ class Orphans:
         word = {} if found is None else decode_json(found)
         # Ids are used anew: word of an earlier command is of no use to this one.
         if word.get("entry") != lease.entry_id:
+            if word:
+                await self.forget(lease)
             return None
         return word["uuid"], word["result"]
+
+    async def forget(self, lease: Lease) -> None:
+        """Deletes the word that was left for a command: it is of no use to it."""
+        await self._redis.delete(orphan_key(self._keys, lease.row_id))
+
+    def key(self, lease: Lease) -> str:
+        """Returns where word for a command lies."""
+        return orphan_key(self._keys, lease.row_id)

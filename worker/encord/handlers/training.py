@@ -179,7 +179,7 @@ async def _poll(
             # A key that is being changed is no reason to give up a training that runs.
             failures = int(run.progress.get("failures", 0)) + 1
             log.warning("training.poll_failed", error=error.code, failures=failures)
-            return _wait(run, timeout_seconds, failures=failures, failure=error)
+            return await _wait(run, timeout_seconds, failures=failures, failure=error)
     match status.status:
         case TrainingState.DONE:
             if status.result is None:
@@ -196,7 +196,7 @@ async def _poll(
                 code=ErrorCode.TRAINING_FAILED,
             )
         case _:
-            return _wait(run, timeout_seconds, long_polled=open_seconds > 0)
+            return await _wait(run, timeout_seconds, long_polled=open_seconds > 0)
 
 
 def _rest_seconds(run: RunContext[Any], timeout_seconds: float) -> float:
@@ -207,7 +207,7 @@ def _rest_seconds(run: RunContext[Any], timeout_seconds: float) -> float:
     return float(rest)
 
 
-def _wait(
+async def _wait(
     run: RunContext[Any],
     timeout_seconds: float,
     *,
@@ -216,6 +216,8 @@ def _wait(
     long_polled: bool = False,
 ) -> Snooze:
     elapsed = run.elapsed()
+    if elapsed > timeout_seconds:
+        elapsed = await run.elapsed_surely()
     if elapsed > timeout_seconds:
         raise TrainingTimeoutError(
             f"training did not end within {timeout_seconds} s; it may go on at the API",

@@ -117,6 +117,20 @@ async def test_only_a_twin_that_may_have_created_one_explains_a_further_thing(
     assert await twins(since=SHOWN + 1) == 1
 
 
+async def test_what_twins_in_doubt_listed_before_they_began_is_told(
+    redis: Redis, keys: Keys, ambiguous: AmbiguousCreations
+) -> None:
+    """They never take it for their own, so whoever may take it had better do so."""
+    for creator, baseline in ((TWIN, '["a", "b"]'), (RIVAL, '["c"]')):
+        await ambiguous.enter(NAME, creator, 0)
+        await row(redis, keys, creator, {**IN_DOUBT, "p": f'{{"baseline": {baseline}}}'})
+    others = await ambiguous.others(NAME, ASKING, 1, now=1 + DAY_SECONDS)
+    assert others.known_to_twins == {"a": 1, "b": 1}
+    await row(redis, keys, TWIN, {**IN_DOUBT, "p": "written over"})
+    others = await ambiguous.others(NAME, ASKING, 1, now=1 + DAY_SECONDS)
+    assert (others.twins, dict(others.known_to_twins)) == (2, {})
+
+
 async def test_who_is_of_use_to_nobody_any_more_leaves(
     redis: Redis, keys: Keys, ambiguous: AmbiguousCreations
 ) -> None:

@@ -7,7 +7,9 @@
 --       11 lock to take or ""  12 lock to drop or ""  13 seconds a lock is kept
 --       14 ms after which the lock of a command that has ended is free, or "" for never
 --       15 phase  16 what goes on though the command is cancelled, or ""
--- Returns {1, ""} recorded, {0, ""} fenced, {2, holder} where another command has the lock
+--       17 a key while which exists nothing is recorded, or ""
+-- Returns {1, ""} recorded, {0, ""} fenced, {2, holder} where another command has the lock, or the
+--         command's own id where that key exists
 --
 -- A checkpoint that is there already was repeated because its reply was lost: it publishes nothing.
 -- All that can fail for a key of the wrong type is read before the first write.
@@ -38,6 +40,7 @@ local function is_free(holder)
   end
   return now - ended_at >= tonumber(ARGV[14])
 end
+if ARGV[17] ~= '' and redis.call('EXISTS', ARGV[17]) == 1 then return {2, id} end
 if take ~= '' then
   local holder = redis.call('GET', take)
   if holder and holder ~= id and not is_free(holder) then return {2, holder} end
