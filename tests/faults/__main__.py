@@ -48,8 +48,10 @@ from tests.faults.sinks import sinks
 from tests.faults.soak import soak
 from tests.faults.storms import crashes
 from tests.faults.trainings import trainings
+from tests.faults.versions import versions
 from tests.faults.waits import waiting_trainings
 from tests.faults.workload import Scene
+from tests.released import NoReleaseError, last_release
 from worker.queue.ledger.keys import CommandStream
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "trainings-listed": lambda at, seed: trainings(at, seed, 300, "listed"),
     "trainings-hidden": lambda at, seed: trainings(at, seed, 300, "hidden"),
+    "trainings-frozen": lambda at, seed: trainings(at, seed, 150, "listed", freezes=True),
     "doubts-resolved": lambda at, seed: resolved_doubts(at, seed, 300),
     "frozen-workers": lambda at, seed: frozen(at, seed, 400, 4),
     "lost-wake-ups": lambda at, seed: lost_wake_ups(at, seed, 1_000),
@@ -114,6 +117,7 @@ SCENARIOS: dict[str, Scenario] = {
     "deliveries-paced": lambda at, seed: deliveries(at, seed, 1_000, 0, senders=100, per_second=50),
     "sinks": lambda at, seed: sinks(at, seed, rounds=5, seconds=60, kills=2),
     "reaction-chain": lambda at, seed: reaction_chain(at, seed, 100, 20),
+    "versions": lambda at, seed: versions(at, seed, last_release()),
     "waits": lambda at, seed: waiting_trainings(at, seed, 10_000, 240),
     "soak": soak,
 }
@@ -126,7 +130,10 @@ def reports(seed: int, only: str) -> Iterator[Report]:
     for number, (name, scenario) in enumerate(SCENARIOS.items()):
         if only == name or (only in name and name not in BY_NAME):
             with tempfile.TemporaryDirectory() as folder:
-                yield scenario(Path(folder), seed + number)
+                try:
+                    yield scenario(Path(folder), seed + number)
+                except NoReleaseError as exc:
+                    print(f"{name} was not run: {exc}", flush=True)
     places = [place for place in PLACES if only in f"place-{place}"]
     if not places:
         return
@@ -149,8 +156,13 @@ def main() -> int:
     parser.add_argument(
         "--http-requests", type=int, default=200_000, help="of http-endurance, more than a thousand"
     )
+    parser.add_argument(
+        "--release", default="", help="tag or commit that versions runs beside this tree"
+    )
     options = parser.parse_args()
     SCENARIOS["http-endurance"] = lambda at, _seed: http_endurance(at, options.http_requests)
+    if options.release:
+        SCENARIOS["versions"] = lambda at, seed: versions(at, seed, options.release)
     SCENARIOS["soak"] = partial(soak, minutes=options.soak_minutes)
     begun = time.monotonic()
     print(HEADER, flush=True)

@@ -9,27 +9,22 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from redis.exceptions import RedisError
 
 from tests.faults.audit import UNKNOWN, Audit, Report, report, state
+from tests.faults.chaos_counts import count_anothers, count_creations, count_items
 from tests.faults.chaos_faults import Faults, Front
-from tests.faults.chaos_load import BULK, INBOX, ITEMS, BreakingBodies, Load, item_uuid
+from tests.faults.chaos_load import BULK, INBOX, BreakingBodies, Load
 from tests.faults.fleet import Fleet, Repeater
 from tests.faults.lying_proxy import LyingProxy
 from tests.faults.outages import half_written
-from tests.faults.trainings import owners_of_trainings
-from tests.faults.workload import COMMANDS, Scene, doubled_titles
+from tests.faults.workload import COMMANDS, Scene
 from tests.moved_clock import can_move, make_clock, moved_machine
-from worker.backfill.output import Output
-from worker.backfill.parts import read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 HOUR = 3600
@@ -193,12 +188,12 @@ class _Run:
         codes = [worker.terminate()[0] for worker in self.fleet.workers]
         bad_ends = [*self.faults.ended_badly, *(code for code in codes if code)]
         made = self.fleet.sandbox.truth()["created"]
-        doubled, orphans = self._creations(made)
-        items = self._items()
+        doubled, orphans = count_creations(self.audit, self.load, made)
+        items, self.odd = count_items(self.load)
         unseen = set(self.faults.kinds) - set(self.faults.drawn)
         wrong = {
-            "another's answer": self._anothers(),
-            "orphans": orphans,
+            "another's answer": count_anothers(self.audit, self.load),
+            "orphans": len(orphans),
             "rows or entries left": torn,
             "items wrong": items["wrong"],
             "bad exits": len(bad_ends),
@@ -215,7 +210,7 @@ class _Run:
             lost=items["lost"],
             doubled=doubled + items["doubled"],
             wrong=sum(wrong.values()),
-            odd=self.odd,
+            odd=[*self.odd, *orphans],
             details={
                 "kinds": len(self.faults.drawn),
                 "items": items["items"],
@@ -233,41 +228,3 @@ class _Run:
         left = [client.xpending(stream, "intake")["pending"] for stream in (COMMANDS, BULK)]
         left += [client.llen(name) for name in LISTS]
         return sum(map(int, left))
-
-    def _anothers(self) -> int:
-        """Returns how many reads ended with the answer to another one."""
-        return sum(
-            end["data"]["result"]["model_group"]["model_uuid"] != model_uuid
-            for command_id, model_uuid in self.load.asked.items()
-            for end in self.audit.ends(command_id)
-            if state(end) == "succeeded"
-        )
-
-    def _creations(self, made: Mapping[str, Any]) -> tuple[int, int]:
-        """Returns what was created twice, and what exists and belongs to no command."""
-        owners = owners_of_trainings(self.audit, self.load.same)
-        per_kind = Counter((one["model_uuid"], one["epochs"]) for one in made["trainings"])
-        wanted = Counter(self.load.same.values())
-        doubled = sum(max(0, count - wanted[kind]) for kind, count in per_kind.items())
-        doubled += sum(len(ids) - 1 for ids in owners.values())
-        models = [one for one in made["models"] if one["title"].startswith("c")]
-        doubled += doubled_titles(models, "c")
-        orphans = {one["training_uuid"] for one in made["trainings"]} - set(owners)
-        return doubled, len(orphans)
-
-    def _items(self) -> Counter[str]:
-        """Counts the results of all backfills' items."""
-        counts: Counter[str] = Counter(items=len(self.load.backfills) * ITEMS)
-        for backfill_id in self.load.backfills:
-            at = self.fleet.folder / "results" / "backfills" / f"backfill-{backfill_id}"
-            found: Counter[int] = Counter()
-            for record in read_records(Output(str(at))):
-                found[record["item"]] += 1
-                uuid = item_uuid(int(backfill_id[2:]), record["item"])
-                told = orjson.dumps(record.get("frames"))
-                if record["state"] != "succeeded" or uuid.encode() not in told:
-                    counts["wrong"] += 1
-                    self.odd.append(f"item of {uuid}: {record}"[:400])
-            counts["lost"] += ITEMS - len(found)
-            counts["doubled"] += found.total() - len(found)
-        return counts

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 BULK = "{trainmaster}:commands:bulk"
 INBOX = "{trainmaster}:inbox"
-# How long a training is waited for, and so how long its creation may stay in doubt.
 TRAINING_SECONDS = 240
 ROUNDS_PER_MODEL = 100
 ROUNDS_PER_BACKFILL = 60
@@ -65,6 +64,8 @@ class Load:
         bad: how many messages were no commands.
         unsent: what Redis did not acknowledge; it is sent again, with the same id.
         sent: what it did.
+        rounds_per_backfill: one begins in every so many.
+        training_seconds: how long a training is waited for, and its creation may stay in doubt.
     """
 
     fleet: Fleet
@@ -81,6 +82,8 @@ class Load:
     unsent: list[bytes] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
     round: int = 0
+    rounds_per_backfill: int = ROUNDS_PER_BACKFILL
+    training_seconds: int = TRAINING_SECONDS
 
     def __post_init__(self) -> None:
         self.client = Redis.from_url(self.fleet.redis.url, socket_timeout=1, retry=None)
@@ -103,8 +106,8 @@ class Load:
         part = mixed(self.scene, count, self.rng, prefix=f"c{self.round}")
         self._add_reads(part)
         self._add_training(part)
-        if self.round % ROUNDS_PER_BACKFILL == 1:
-            self._add_backfill(part)
+        if self.round % self.rounds_per_backfill == 1:
+            self.add_backfill(part, self.round, ITEMS)
         part.bad = bad_messages(1, self.rng) if self.round % 7 == 0 else []
         part.bad = [message + b" %d" % self.round for message in part.bad]
         self.bad += len(part.bad)
@@ -130,18 +133,20 @@ class Load:
         model_uuid = self.trained[self.round // ROUNDS_PER_MODEL % len(self.trained)]
         # Every other one is the same as the one before it.
         epochs = self.round // 2 + 1
-        data = self.scene.training(model_uuid, epochs=epochs, timeout_seconds=TRAINING_SECONDS)
+        data = self.scene.training(model_uuid, epochs=epochs, timeout_seconds=self.training_seconds)
         part.add(f"t-{self.round}", "train", data, "created")
         self.same[f"t-{self.round}"] = (model_uuid, epochs)
 
-    def _add_backfill(self, part: Workload) -> None:
-        backfill_id = f"b-{self.round}"
+    def add_backfill(self, part: Workload, number: int, items: int) -> str:
+        """Adds a backfill of so many items; returns its id, which its number makes."""
+        backfill_id = f"b-{number}"
         source = self.folder / f"{backfill_id}.jsonl"
-        rows = [{"data_uuid": item_uuid(self.round, number)} for number in range(ITEMS)]
+        rows = [{"data_uuid": item_uuid(number, item)} for item in range(items)]
         source.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
         data = {**ASKED, "task": "object_detection", "source": str(source)}
         part.add(backfill_id, "backfill", data, "succeeded")
-        self.backfills[backfill_id] = ITEMS
+        self.backfills[backfill_id] = items
+        return backfill_id
 
     def send(self) -> None:
         """Sends what is unsent until Redis refuses something."""

@@ -86,11 +86,11 @@ class WorkerProcess:
         if self.log.exists():
             self.readies = self.log.read_text("utf-8", "replace").count(" ready.")
         # Else Celery hides its command line, in which secrets are looked for.
-        environment = {**os.environ, "NOSETPS": "1", **self.environment, **more}
+        self.process = self._launch({**os.environ, "NOSETPS": "1", **self.environment, **more})
+
+    def _launch(self, environment: Mapping[str, str]) -> Process:
         command = [str(SCRIPT), "worker"]
-        self.process = start_logged(
-            command, environment, self.log, module="tests.faults.failing_worker"
-        )
+        return start_logged(command, environment, self.log, module="tests.faults.failing_worker")
 
     @property
     def http_port(self) -> int:
@@ -187,14 +187,19 @@ class Fleet:
         """Makes and starts workers; every other one has a bearer token in place of the key."""
         for _ in range(count):
             number = len(self.workers)
-            environment = self.environment()
-            if number % 2:
-                environment["TRAINMASTER_BEARER_TOKEN"] = self.token()
-            elif not number:
-                environment |= self.first_machine
+            environment = self.environment_of(number)
             worker = WorkerProcess(self.folder / f"worker-{number}.log", environment)
             worker.start()
             self.workers.append(worker)
+
+    def environment_of(self, number: int) -> dict[str, str]:
+        """Returns the settings of one of the workers."""
+        environment = self.environment()
+        if number % 2:
+            environment["TRAINMASTER_BEARER_TOKEN"] = self.token()
+        elif not number:
+            environment |= self.first_machine
+        return environment
 
     def environment(self) -> dict[str, str]:
         """Returns the settings of a worker."""
