@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -21,7 +20,7 @@ from worker.gateway.letters import (
 )
 from worker.gateway.models import BulkAnswer, BulkBody
 from worker.gateway.problems import ProblemError, no_filter
-from worker.queue.ledger.cancellation import CancelStatus, cancel
+from worker.queue.ledger.cancellation import Canceller, CancelStatus
 from worker.queue.ledger.models import RowState
 from worker.queue.ledger.queries import RowChoice
 from worker.queue.ledger.replay import Edit
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
 
 router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
 
-_AT_A_TIME: Final = 16
-# Each may have a megabyte.
+# Of these each may have a megabyte.
+_AT_A_TIME: Final = 32
 _TEXTS: Final = 16
 _OPEN: Final = tuple(str(state) for state in RowState if not state.ended)
 _DEAD: Final = ("failed", "rejected")
@@ -115,15 +114,19 @@ async def _open_commands(
     choice = RowChoice(
         state=None if body.state is None else RowState(body.state), command_type=body.type
     )
-    ids = None if body.ids is None else frozenset(body.ids)
-    async for page in gateway.reader.open_rows(choice):
+    # Who names them has not all that is open read for it.
+    pages = (
+        gateway.reader.open_rows(choice)
+        if body.ids is None
+        else gateway.reader.rows(list(dict.fromkeys(body.ids)), choice)
+    )
+    async for page in pages:
         rows = [
             row
             for row in page
             if row.group is None
             and not row.ended
             and caller.sees(row.type)
-            and (ids is None or row.id in ids)
             and _is_between(row, body)
         ]
         for row in rows if body.correlationid is None else await _of(gateway, rows, body):
@@ -154,22 +157,16 @@ async def _of(
 
 async def _cancel_all(gateway: Gateway, ids: Sequence[str], entry: Entry) -> Counter[str]:
     outcomes: Counter[str] = Counter()
+    canceller = Canceller(
+        gateway.redis,
+        gateway.keys,
+        gateway.settings.id_retention_seconds,
+        gateway.settings.event_retention_seconds,
+    )
     for start in range(0, len(ids), _AT_A_TIME):
-        some = ids[start : start + _AT_A_TIME]
-        done = await asyncio.gather(*(_cancel(gateway, command_id) for command_id in some))
-        outcomes.update(done)
+        done = await canceller.cancel_all(ids[start : start + _AT_A_TIME])
+        outcomes.update(str(each.status) for each in done.values())
         # Should what follows be broken off, it is known how far this came.
         entry.done(outcomes=outcomes)
     entry.done(outcomes=outcomes)
     return outcomes
-
-
-async def _cancel(gateway: Gateway, command_id: str) -> str:
-    outcome = await cancel(
-        gateway.redis,
-        gateway.keys,
-        command_id,
-        retention_seconds=gateway.settings.id_retention_seconds,
-        reply_retention_seconds=gateway.settings.event_retention_seconds,
-    )
-    return str(outcome.status)

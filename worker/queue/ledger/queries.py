@@ -216,6 +216,14 @@ class LedgerReader:
                 rows = await self._read({_text(row_id): score for row_id, score in scored})
                 yield [row for row in rows if choice.fits(row)]
 
+    async def rows(
+        self, command_ids: Sequence[str], choice: RowChoice
+    ) -> AsyncIterator[list[CommandStatus]]:
+        """Yields the rows of these commands that there are and that fit, in pages."""
+        for start in range(0, len(command_ids), _PAGE):
+            found = await self._read(dict.fromkeys(command_ids[start : start + _PAGE]))
+            yield [row for row in found if choice.fits(row)]
+
     async def texts(self, row_ids: Sequence[str]) -> list[bytes | None]:
         """Returns commands as they were sent, None where one has ended."""
         pipe = self._redis.pipeline(transaction=False)

@@ -23,7 +23,7 @@ from tests.integration.ledger_acts import (
     snapshot,
 )
 from worker.encord.creation.resource_spec import training_goes_on
-from worker.queue.ledger.cancellation import CancelOutcome, CancelStatus
+from worker.queue.ledger.cancellation import Canceller, CancelOutcome, CancelStatus
 from worker.queue.ledger.ledger import CheckpointStatus
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.models import Phase, RowState, RunResult
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.ledger import Ledger
+    from worker.queue.ledger.models import Lease
 
 pytestmark = every_server
 
@@ -191,6 +192,39 @@ async def test_a_training_recorded_while_it_cancels_is_in_the_event_or_the_check
         )
         assert outcome.status is CancelStatus.CANCELLED
         assert (recorded is CheckpointStatus.DONE) == bool(outcome.leaves)
+
+
+async def test_many_are_cancelled_as_one_by_one_each_once_whatever_moves_meanwhile(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    entry = await read_entry(redis, keys, TRAIN["text"])
+    ids = [f"id-{number}" for number in range(100)]
+    await ledger.accept([new_command(entry, each, **TRAIN) for each in ids])
+    leases = (await ledger.claim(100)).leases
+    ended = RunResult(leases[0], RowState.SUCCEEDED, 1, event=b"e")
+    assert await ledger.finish([ended]) == [True]
+    await redis.hset(keys.command(leases[1].command_id), "b", "night")
+    canceller = Canceller(redis, keys, RETENTION_SECONDS, RETENTION_SECONDS)
+    # A Redis that was started anew knows no script.
+    await redis.script_flush()
+
+    async def checkpoint(lease: Lease) -> CheckpointStatus:
+        told = ledger.checkpoint(lease, {}, phase=Phase.APPLIED, leaves=training_goes_on("u"))
+        return (await told)[0]
+
+    *recorded, outcomes = await asyncio.gather(
+        *map(checkpoint, leases[2:]), canceller.cancel_all([*ids, *ids, "nobody", "night/7"])
+    )
+    statuses = {each.command_id: outcomes[each.command_id].status for each in leases}
+    assert statuses.pop(leases[0].command_id) is CancelStatus.ALREADY_ENDED
+    assert statuses.pop(leases[1].command_id) is CancelStatus.MEMBER_OF_GROUP
+    assert set(statuses.values()) == {CancelStatus.CANCELLED}
+    assert outcomes["nobody"].status is outcomes["night/7"].status is CancelStatus.UNKNOWN_ID
+    for lease, status in zip(leases[2:], recorded, strict=True):
+        assert (status is CheckpointStatus.DONE) == bool(outcomes[lease.command_id].leaves)
+    told = [each for each in await redis.xrange(keys.events) if b".cancelled" in each[1][b"event"]]
+    assert len(told) == len(statuses)
 
 
 async def test_a_cancel_written_for_another_moment_of_the_row_does_nothing(
