@@ -145,6 +145,20 @@ PANELS: Final = (
         ),
     ),
     Panel(
+        "Trainings that have not ended",
+        (("max by (state) (trainmaster_trainings_open)", "{{state}}"),),
+        description="By their last event: `started` ones wait for the API.",
+    ),
+    Panel(
+        "Polls late, p50 and p99",
+        (
+            (_quantile("trainmaster_poll_lateness_seconds", 0.5), "p50"),
+            (_quantile("trainmaster_poll_lateness_seconds", 0.99), "p99"),
+        ),
+        unit="s",
+    ),
+    Panel("In doubt", (("max(trainmaster_in_doubt)", "commands"),)),
+    Panel(
         "Backfills",
         (("max by (backfill, state) (trainmaster_backfill_items)", "{{backfill}} {{state}}"),),
     ),

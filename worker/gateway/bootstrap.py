@@ -106,7 +106,7 @@ def create_gateway(settings: GatewaySettings, integrations: Integrations) -> Gat
         tallies=tallies,
         backfills=backfills,
         pictures=Pictures(settings.gateway_data_roots),
-        sampler=GatewaySampler(redis, keys, tallies, integrations, backfills),
+        sampler=GatewaySampler(redis, keys, tallies, integrations, backfills, read_model),
         services=Services({
             **watched,
             **create_services(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from trainmaster_client.events import ENDS, State
+from worker.gateway.read_model.model import ModelUnavailableError
 from worker.monitoring.ledger_sample import ROWS, LedgerSampler
 from worker.monitoring.metrics import PREFIX, MetricRow
 from worker.sinks.operations import SinkCondition, sink_status
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.backfill.store import BackfillStore
+    from worker.gateway.read_model.model import ReadModel
     from worker.gateway.tallies import Tallies
     from worker.integrations.file import Integrations
     from worker.monitoring.ledger_sample import Sample
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 REQUESTS: Final = "http_requests_total"
 DELIVERIES: Final = "webhook_deliveries_total"
+IN_DOUBT: Final = "in_doubt"
+TRAININGS: Final = "trainings_open"
+_TRAINING_TYPES: Final = ("train", "watch_training")
 _SINK: Final = ("sink",)
 _BACKFILL: Final = ("backfill",)
 # Of those that run; more would be more than anybody looks at, and each is a series.
@@ -68,6 +74,23 @@ _OWN: Final = tuple(
         ("backfill_expected_items", "gauge", _BACKFILL, "All of its items, where that is known."),
         ("backfill_paused", "gauge", _BACKFILL, "1 while it is paused, else 0."),
     )
+) + tuple(
+    MetricRow(f"{PREFIX}_{name}", "gauge", labels, "lists", meaning)
+    for name, labels, meaning in (
+        (
+            IN_DOUBT,
+            (),
+            "Commands whose change may have happened at the API, and nobody knows: look at Encord.",
+        ),
+        (
+            TRAININGS,
+            ("state",),
+            (
+                "`train` and `watch_training` that have not ended, by their last event: `started` "
+                "ones wait for the API."
+            ),
+        ),
+    )
 )
 
 
@@ -86,6 +109,7 @@ class GatewaySampler:
         tallies: Tallies,
         integrations: Integrations,
         backfills: BackfillStore,
+        read_model: ReadModel,
     ) -> None:
         self._redis = redis
         self._keys = keys
@@ -96,6 +120,7 @@ class GatewaySampler:
             name for name, each in integrations.sources.items() if each.scheme != EVENTS_SCHEME
         ]
         self._backfills = backfills
+        self._read_model = read_model
 
     async def sample(self) -> CollectorRegistry:
         """Returns a registry with the values of this moment.
@@ -114,6 +139,7 @@ class GatewaySampler:
                 found[name][tuple(labels)] = count
         await self._add_sinks(found)
         await self._add_backfills(found)
+        await self._add_lists(found)
         registry = CollectorRegistry()
         registry.register(_Taken(found))
         return registry
@@ -153,6 +179,20 @@ class GatewaySampler:
             shown += 1
             if shown == MOST_BACKFILLS:
                 return
+
+    async def _add_lists(self, found: Sample) -> None:
+        try:
+            counts = await self._read_model.type_states()
+        except ModelUnavailableError:
+            # They are being made; what is no value is not told as 0.
+            return
+        of_doubt = (count for (_, state), count in counts.items() if state == State.IN_DOUBT)
+        found[IN_DOUBT] = {(): sum(of_doubt)}
+        found[TRAININGS] = {
+            (str(state),): sum(counts.get((each, str(state)), 0) for each in _TRAINING_TYPES)
+            for state in State
+            if state not in ENDS
+        }
 
 
 class _Taken:

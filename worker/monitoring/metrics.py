@@ -21,6 +21,7 @@ PREFIX: Final = "trainmaster"
 _WAITS: Final = (0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300, 1800, 7200, 43_200, 259_200)
 _RUNS: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600, 3600, 43_200)
 _REQUESTS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
+_LATE: Final = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 _MOMENTS: Final = (0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
 
@@ -31,7 +32,8 @@ class MetricRow:
     Attributes:
         name: as it is scraped; a histogram's has `_bucket`, `_sum` and `_count` after it.
         kind: counter, gauge or histogram.
-        scope: `process` where each worker counts its own, `namespace` where each tells the same.
+        scope: `process` where each worker counts its own, `namespace` where each tells the same,
+            `lists` where a gateway tells it of its lists, which are a moment behind the events.
     """
 
     name: str
@@ -79,6 +81,11 @@ class Metrics:
             "From accepting a command to its first run.",
             _WAITS,
             ("lane",),
+        )
+        self.poll_lateness_seconds = self._histogram(
+            "poll_lateness_seconds",
+            "By how much looks at trainings that are waited for began later than they were due.",
+            _LATE,
         )
         self.run_seconds = self._histogram(
             "run_duration_seconds", "Of one run, waits for the API included.", _RUNS, ("outcome",)

@@ -86,6 +86,11 @@ class MetricsListener(Listener):
             self._waiting[lane].observe(waited_seconds)
 
     @override
+    def polled(self, late_seconds: float) -> None:
+        """Holds, pauses and a lack of slots make polls late."""
+        self._metrics.poll_lateness_seconds.observe(late_seconds)
+
+    @override
     def succeeded(self, end: RunEnd) -> None:
         """With how long it took in all."""
         self._run(end, "succeeded")

@@ -169,6 +169,9 @@ class Listener:
                 command to another holder, or its ledger.
         """
 
+    def polled(self, late_seconds: float) -> None:
+        """A run looks again at what it waits for outside, so much later than was due."""
+
     def settled(self, batch: Sequence[Settled]) -> None:
         """The ends of runs were recorded."""
 

@@ -63,6 +63,15 @@ ACTS: list[tuple[str, Callable[[Listener], None], dict[str, float | None]]] = [
         {'command_waiting_seconds_count{lane="bulk"}': 0},
     ),
     (
+        "polled",
+        lambda told: told.polled(4.0),
+        {
+            "poll_lateness_seconds_sum": 4,
+            'poll_lateness_seconds_bucket{le="2.5"}': 0,
+            'poll_lateness_seconds_bucket{le="5.0"}': 1,
+        },
+    ),
+    (
         "succeeded",
         lambda told: told.succeeded(run_end("succeeded")),
         {

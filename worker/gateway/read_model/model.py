@@ -24,7 +24,7 @@ from worker.gateway.read_model.database import (
 )
 from worker.gateway.read_model.minutes import read_minutes
 from worker.gateway.read_model.queries import find, find_types
-from worker.gateway.read_model.state_counts import count_states
+from worker.gateway.read_model.state_counts import count_states, count_types
 from worker.gateway.read_model.timeline import entry_numbers, read_timeline
 from worker.gateway.read_model.writing import FIRST, Progress, Writer, read_progress
 from worker.queue.intake.pace import ReadPace
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from worker.gateway.read_model.counting import Count
     from worker.gateway.read_model.minutes import Minute
     from worker.gateway.read_model.queries import CommandFilter, Page
+    from worker.gateway.read_model.state_counts import TypeAndState
     from worker.gateway.read_model.timeline import Timeline
     from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.streams import StreamEntry
@@ -206,6 +207,14 @@ class ReadModel:
             return Pulse(count_states(connection), found)
 
         return await self._read(read)
+
+    async def type_states(self) -> dict[TypeAndState, int]:
+        """Returns how many commands there are of each type in each state.
+
+        Raises:
+            ModelUnavailableError: there is no model yet, or its disk is in trouble.
+        """
+        return await self._read(count_types)
 
     async def lag(self) -> Lag:
         """Returns how far the model is behind; without a model, by the whole stream.

@@ -48,6 +48,12 @@ def count_states(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT state, sum(commands) FROM state_counts GROUP BY state"))
 
 
+def count_types(connection: sqlite3.Connection) -> dict[TypeAndState, int]:
+    """Returns how many commands there are of each type in each state."""
+    rows = connection.execute("SELECT type, state, commands FROM state_counts")
+    return {(command_type, state): commands for command_type, state, commands in rows}
+
+
 def count_of(connection: sqlite3.Connection, wanted: Mapping[str, str]) -> int:
     """Returns how many commands there are of a `type`, in a `state`, or both; of none, all."""
     of = " AND ".join(f"{column} = ?" for column in wanted) or "1"

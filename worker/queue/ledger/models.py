@@ -186,6 +186,8 @@ class Lease:
         probe: whether its lane is paused, and it was let through to see if that can end.
         broken: what of its row can't be read; such a command must not be carried out.
         command: as it was read from the text, where that is known already.
+        late_seconds: by how much a look at what it waits for begins later than it was due; None
+            where it waits for nothing outside.
     """
 
     row_id: str
@@ -204,6 +206,7 @@ class Lease:
     probe: bool = False
     broken: str = ""
     command: Command | ClaimCheck | None = None
+    late_seconds: float | None = None
 
     @property
     def command_id(self) -> str:
@@ -269,7 +272,13 @@ def read_lease(fields: list[Any]) -> Lease:
         group=fields[11].decode(),
         phase=phase,
         broken=broken,
+        late_seconds=_late_seconds(fields[13:]),
     )
+
+
+def _late_seconds(told: list[Any]) -> float | None:
+    """Returns what a claim tells of a row that polls; other scripts hand out none."""
+    return told[0] / 1000 if told and isinstance(told[0], int) else None
 
 
 def _json_of(text: bytes, kind: type[Any]) -> Any:

@@ -351,6 +351,8 @@ class WorkerPool:
         bind_contextvars(command_id=lease.command_id, **context_of(run.command))
         if self._hears_claims:
             self._telemetry.claimed(lease.command_id, lease.lane, waited_seconds(run))
+        if lease.late_seconds is not None:
+            self._telemetry.polled(lease.late_seconds)
         if self._hears_runs:
             self._telemetry.run_begun(start_of(run))
         current = asyncio.current_task()

@@ -340,6 +340,21 @@ async def test_each_waiting_state_is_kept_by_the_next_claim(
         assert await redis.hget(keys.command("one"), "s") == state.encode()
 
 
+async def test_how_late_a_poll_is_is_told_by_its_claim(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    lease = await lease_one(redis, ledger)
+    assert lease.late_seconds is None, "it waits for nothing outside"
+    await ledger.finish([RunResult(lease, RowState.POLLING, 0, delay_seconds=60)])
+    seconds, _ = await redis.time()
+    await redis.zadd(keys.due_interactive, {"one": seconds * 1000 - 5000}, xx=True)
+    lease = await claim_again(ledger)
+    assert lease.late_seconds is not None
+    assert 5 <= lease.late_seconds < 30
+    await ledger.finish([RunResult(lease, RowState.RETRYING, 0)])
+    assert (await claim_again(ledger)).late_seconds is None
+
+
 async def test_a_stale_token_changes_nothing(redis: Redis, keys: Keys) -> None:
     ledger = quick_ledger(redis, keys, lease=0.03)
     stale = await lease_one(redis, ledger)

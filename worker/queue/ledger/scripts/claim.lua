@@ -12,7 +12,8 @@
 --         that only a newer version can read};
 --         each row: row id, token, lane,
 --         state before, attempts, claims, accepted at (ms), entry id, progress or "",
---         last errors or "", text, group or "", phase or ""
+--         last errors or "", text, group or "", phase or "",
+--         ms by which one that polls is late, or ""
 --
 -- A member whose group is paused is set aside: it stands in no due set until the group runs again.
 -- One whose group has ended, or is about to, is gone.
@@ -25,6 +26,7 @@
 -- that they can't take others with them.
 --
 -- Rights: GET 4  HMGET command:  GET text:  HGET group:  ZRANGEBYSCORE 1  ZCOUNT 1  ZRANGE 1
+-- Rights: ZSCORE 1
 -- Rights: HSET command:  HSET 5  ZREM 1  ZADD 1  DEL command: text:  SREM group-open:  HINCRBY group:
 -- Include: newer
 local prefix, lease = ARGV[1], tonumber(ARGV[2])
@@ -99,11 +101,13 @@ local function take(due, only_lane, wanted, ids)
     else
       local token, claims, state = is[2] + 1, is[4] + 1, is[1]
       if state == 'accepted' or state == 'retrying' then state = 'running' end
+      local due_at = state == 'polling' and tonumber(redis.call('ZSCORE', due, id))
+      local late = due_at and math.floor(now - due_at) or ''
       redis.call('HSET', row, 'n', token, 'c', claims, 's', state)
       if not only_lane then redis.call('ZREM', due, id) end
       redis.call('ZADD', is[9] == 'b' and KEYS[2] or KEYS[1], now + lease, id)
       claimed[#claimed + 1] = {id, token, is[9], is[1], is[3], claims, is[5], is[6],
-        is[7] or '', is[8] or '', text, is[10] or '', is[11] or ''}
+        is[7] or '', is[8] or '', text, is[10] or '', is[11] or '', late}
       bytes = bytes + #text
       if is[9] == 'b' then bulk_bytes = bulk_bytes + #text end
     end
