@@ -90,6 +90,24 @@ def test_a_token_may_be_limited_to_types_and_projects(
         assert http.post("/v1/commands", json=cancel).status_code == 403
 
 
+@pytest.mark.parametrize("command_type", ["cancel", "resolve"])
+def test_who_may_only_send_does_not_do_what_operators_do_by_a_command_either(
+    gateway: GatewayServer, make_token: MakeToken, command_type: str
+) -> None:
+    data = {"command_id": "x"} | ({"not_created": True} if command_type == "resolve" else {})
+    with (
+        gateway.client(make_token(Scope.SUBMIT)) as sender,
+        gateway.client(make_token(Scope.SUBMIT, Scope.OPERATE)) as operator,
+    ):
+        # Its data may lie elsewhere, where nobody has looked at them yet.
+        for source in ({"data": data}, {"dataref": "/data/one.json"}):
+            command = {"type": command_type, **source}
+            assert sender.post("/v1/commands", json=command).status_code == 403
+            (told,) = sender.post("/v1/commands", json=[command]).json()["items"]
+            assert told["status"] == 403
+            assert operator.post("/v1/commands", json=command).status_code == 202
+
+
 def test_a_revoked_token_opens_nothing(
     gateway: GatewayServer, make_token: MakeToken, redis_url: str, keys: Keys
 ) -> None:
