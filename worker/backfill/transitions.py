@@ -17,16 +17,26 @@ _BY_HAND = "someone paused it"
 
 async def pause(store: BackfillStore, backfill_id: str) -> BackfillStatus | None:
     """Pauses a backfill; returns how it stands then, None where its id is not known."""
-    await store.transition(
-        backfill_id, Transition({BackfillState.RUNNING}, BackfillState.PAUSED, _BY_HAND)
-    )
+    await begin_pause(store, backfill_id)
     return await store.look(backfill_id)
+
+
+async def begin_pause(store: BackfillStore, backfill_id: str) -> bool:
+    """Pauses a backfill; returns whether it ran."""
+    turn = Transition({BackfillState.RUNNING}, BackfillState.PAUSED, _BY_HAND)
+    return (await store.transition(backfill_id, turn))[0]
 
 
 async def resume(store: BackfillStore, backfill_id: str) -> BackfillStatus | None:
     """Resumes a backfill that is paused; returns how it stands then."""
-    await store.transition(backfill_id, Transition({BackfillState.PAUSED}, BackfillState.RUNNING))
+    await begin_resume(store, backfill_id)
     return await store.look(backfill_id)
+
+
+async def begin_resume(store: BackfillStore, backfill_id: str) -> bool:
+    """Resumes a backfill; returns whether it was paused."""
+    turn = Transition({BackfillState.PAUSED}, BackfillState.RUNNING)
+    return (await store.transition(backfill_id, turn))[0]
 
 
 async def begin_cancel(store: BackfillStore, backfill_id: str) -> BackfillState | None:

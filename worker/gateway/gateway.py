@@ -72,6 +72,9 @@ class Gateway:
 
         Every route that a token needs the scope `operate` for acts in this.
         """
+        if caller.token is not None:
+            # Several may have one name.
+            details["token"] = caller.token.prefix
         return self.actions.recorded(caller.name, act, subject, dry_run=dry_run, **details)
 
 

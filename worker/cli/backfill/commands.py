@@ -12,8 +12,8 @@ from worker.acts import Act
 from worker.backfill.finalization import FAILURES
 from worker.backfill.output import Output
 from worker.backfill.plan import Plan, SourcePlan
-from worker.backfill.status import BackfillState, BackfillStatus, Origin
-from worker.backfill.transitions import begin_cancel, cancel_backfill, pause, resume
+from worker.backfill.status import BackfillStatus, Origin
+from worker.backfill.transitions import begin_cancel, begin_pause, begin_resume, cancel_backfill
 from worker.cli.arguments import json_option
 from worker.cli.backfill.lead import (
     begin_backfill,
@@ -145,10 +145,9 @@ def pause_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) -> 
     """Start no further items until the backfill is resumed; running ones finish."""
 
     async def act(store: BackfillStore, entry: Entry) -> BackfillStatus | None:
-        status = await pause(store, backfill_id)
-        if status is not None and status.state is BackfillState.PAUSED:
+        if await begin_pause(store, backfill_id):
             entry.done()
-        return status
+        return await store.look(backfill_id)
 
     show_status(_change(ledger, Act.BACKFILL_PAUSE, act, backfill_id), as_json=as_json)
 
@@ -166,10 +165,9 @@ def resume_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) ->
     """
 
     async def act(store: BackfillStore, entry: Entry) -> BackfillStatus | None:
-        status = await resume(store, backfill_id)
-        if status is not None and status.state is BackfillState.RUNNING:
+        if await begin_resume(store, backfill_id):
             entry.done()
-        return status
+        return await store.look(backfill_id)
 
     status = _change(ledger, Act.BACKFILL_RESUME, act, backfill_id)
     if status.origin is Origin.CONSOLE and not status.state.ended:

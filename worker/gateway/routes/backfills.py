@@ -20,8 +20,8 @@ from schemas.parsing import InvalidCommandError
 from worker.acts import Act
 from worker.backfill.finalization import FAILURES
 from worker.backfill.output import Output, folder_name
-from worker.backfill.status import BackfillState, BackfillStatus, Origin
-from worker.backfill.transitions import begin_cancel, pause, resume
+from worker.backfill.status import BackfillStatus, Origin
+from worker.backfill.transitions import begin_cancel, begin_pause, begin_resume
 from worker.gateway.access import Caller, Operates, Reads, Submits
 from worker.gateway.bodies import (
     JSON,
@@ -286,12 +286,11 @@ async def pause_backfill(
     backfill_id: BackfillIdOf, gateway: GatewayOf, caller: Operates
 ) -> BackfillView:
     """Starts no further items until it is resumed; running ones finish."""
-    await _begun(gateway, caller, backfill_id)
+    await begun(gateway, caller, backfill_id)
     async with gateway.recorded(caller, Act.BACKFILL_PAUSE, backfill_id) as entry:
-        status = await pause(gateway.backfills, backfill_id)
-        if status is not None and status.state is BackfillState.PAUSED:
+        if await begin_pause(gateway.backfills, backfill_id):
             entry.done()
-    return await _look(gateway, caller, backfill_id) if status is None else _view(status)
+    return await _look(gateway, caller, backfill_id)
 
 
 @router.post("/{backfill_id}/resume")
@@ -303,12 +302,11 @@ async def resume_backfill(
     A worker goes on with it; one whose `origin` is `console` needs `trainmaster backfill resume`
     there, if its process has ended.
     """
-    await _begun(gateway, caller, backfill_id)
+    await begun(gateway, caller, backfill_id)
     async with gateway.recorded(caller, Act.BACKFILL_RESUME, backfill_id) as entry:
-        status = await resume(gateway.backfills, backfill_id)
-        if status is not None and status.state is BackfillState.RUNNING:
+        if await begin_resume(gateway.backfills, backfill_id):
             entry.done()
-    return await _look(gateway, caller, backfill_id) if status is None else _view(status)
+    return await _look(gateway, caller, backfill_id)
 
 
 @router.post(
@@ -370,7 +368,7 @@ async def retry_failed_items(
 
     Its manifest is the file of failures; said again, it starts nothing more.
     """
-    status = await _begun(gateway, caller, backfill_id)
+    status = await begun(gateway, caller, backfill_id)
     uploads = check_uploads(gateway.settings.gateway_uploads)
     if not status.state.ended:
         raise ProblemError(409, "not_ended", "It has not ended; its failures are not all known.")
@@ -396,7 +394,7 @@ async def list_backfill_results(
     backfill_id: BackfillIdOf, gateway: GatewayOf, caller: Reads
 ) -> ResultList:
     """Lists the files of results that are there by now; parts come while it runs."""
-    status = await _begun(gateway, caller, backfill_id)
+    status = await begun(gateway, caller, backfill_id)
     base = f"{_location(backfill_id)}/results"
     items = [
         ResultFileView(
@@ -428,7 +426,7 @@ async def download_backfill_results(
     caller: Reads,
 ) -> StreamingResponse:
     """Sends a file of results."""
-    status = await _begun(gateway, caller, backfill_id)
+    status = await begun(gateway, caller, backfill_id)
     name = unquote(file, errors="replace")
     pieces, size = await open_result(Output(status.plan.output), name)
     shown = f"{folder_name(backfill_id)}-{name.rpartition('/')[2]}"
@@ -488,7 +486,12 @@ def _retry(status: BackfillStatus) -> dict[str, Any]:
     }
 
 
-async def _begun(gateway: Gateway, caller: Caller, backfill_id: str) -> BackfillStatus:
+async def begun(gateway: Gateway, caller: Caller, backfill_id: str) -> BackfillStatus:
+    """Returns how a backfill stands that somebody has begun.
+
+    Raises:
+        ProblemError: there is none, or the caller may not know of it.
+    """
     status = await gateway.backfills.look(backfill_id) if caller.sees(TYPE) else None
     if status is None:
         raise _unknown()

@@ -52,6 +52,7 @@ from worker.gateway.problems import (
     redis_away,
     status_of,
 )
+from worker.gateway.sent_acts import record_sent
 from worker.gateway.submission import Submission, SubmitStatus, prepare
 from worker.gateway.submit_queue import PAGE
 from worker.integrations.patterns import Patterns
@@ -266,7 +267,14 @@ class _Batch:
         for first in range(0, len(raws), PAGE):
             found = [self._try_prepare(raw) for raw in raws[first : first + PAGE]]
             good = [each for each in found if isinstance(each, Submission)]
-            statuses = iter(await self._submit(good))
+            told = await self._submit(good)
+            added = [
+                each
+                for each, status in zip(good, told, strict=True)
+                if status is SubmitStatus.ADDED
+            ]
+            await record_sent(self._gateway, self._caller, added)
+            statuses = iter(told)
             for each in found:
                 if isinstance(each, Submission):
                     self._note(each, next(statuses))
@@ -360,6 +368,8 @@ async def _submit_one(
     status = await gateway.submitter.submit_one(submission)
     if status is SubmitStatus.CONFLICT:
         raise conflict(submission.command_id)
+    if status is SubmitStatus.ADDED:
+        await record_sent(gateway, caller, [submission])
     body = _accepted(submission, status)
     return json_response(body, 202, Location=body["location"])
 
