@@ -80,11 +80,20 @@ def fold(old: KeptRow | None, event: Event) -> KeptRow:
     if old.origin == origin:
         repeated = old.ended or event.state == State.ACCEPTED
         return old if repeated else _next(old, event)
-    if event.state == State.REJECTED and old.row.state != State.REJECTED:
+    if is_rejection_beside(old, event):
         return old
     if event.state in {State.ACCEPTED, State.REJECTED} or old.ended:
         return _first(event, origin)
     return _next(old, event)
+
+
+def is_rejection_beside(old: KeptRow, event: Event) -> bool:
+    """Returns whether an event tells of a message that was rejected under another command's id."""
+    return (
+        event.state == State.REJECTED
+        and old.row.state != State.REJECTED
+        and event.id.partition("/")[0] != old.origin
+    )
 
 
 def _first(event: Event, origin: str) -> KeptRow:

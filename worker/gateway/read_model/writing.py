@@ -17,7 +17,7 @@ from worker.gateway.read_model.database import (
     open_writer,
 )
 from worker.gateway.read_model.minutes import MinuteTally, forget_minutes
-from worker.gateway.read_model.rows import CommandRow, KeptRow, fold
+from worker.gateway.read_model.rows import CommandRow, KeptRow, fold, is_rejection_beside
 from worker.gateway.read_model.state_counts import move_counts
 from worker.gateway.read_model.text_index import change_texts
 from worker.gateway.read_model.timeline import MOST_LATER
@@ -128,6 +128,8 @@ class Writer:
                 if new is not old:
                     rows[event.command_id] = new
                     minutes.count(new)
+                elif is_rejection_beside(new, event):
+                    minutes.count(fold(None, event))
             _write(connection, known, rows)
             minutes.write(connection)
             connection.execute(
