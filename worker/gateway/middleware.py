@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl, quote, urlencode
 
 from worker.gateway.problems import ProblemError, problem_response
 
@@ -23,13 +25,15 @@ SECURITY_HEADERS: Final = (
 OTHER: Final = "other"
 # Who asked was gone before there was an answer.
 _NO_STATUS: Final = "none"
+_BY_QUERY: Final = re.compile(r"/v1/(command|backfill)(/.*)?")
 _METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
 
 class RawPaths:
     """Routes by the path as it was sent, so that an id may hold a slash as `%2F`.
 
-    Decoded first, `a%2Fcancel` would be the cancellation of `a`, and `%2e%2e` would climb.
+    Decoded first, `a%2Fcancel` would be the cancellation of `a`, and `%2e%2e` would climb. Browsers
+    and many a client climb all the same, so `/v1/command/events?id=..` is the events of that id.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -38,8 +42,21 @@ class RawPaths:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on."""
         if scope["type"] == "http":
-            scope["path"] = scope["raw_path"].decode("ascii", "replace")
+            path = scope["raw_path"].decode("ascii", "replace")
+            found = _BY_QUERY.fullmatch(path)
+            scope["path"] = path if found is None else _with_id(scope, found)
         await self._app(scope, receive, send)
+
+
+def _with_id(scope: Scope, found: re.Match[str]) -> str:
+    """Returns the path of what a query names by its `id`, which is taken out of the query."""
+    query = parse_qsl(scope["query_string"].decode("ascii", "replace"), keep_blank_values=True)
+    ids = [value for name, value in query if name == "id"]
+    if len(ids) != 1 or not ids[0]:
+        return found[0]
+    rest = urlencode([(name, value) for name, value in query if name != "id"])
+    scope["query_string"] = rest.encode("ascii")
+    return f"/v1/{found[1]}s/{quote(ids[0], safe='')}{found[2] or ''}"
 
 
 class Hardening:

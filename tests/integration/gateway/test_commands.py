@@ -365,6 +365,30 @@ async def test_a_command_is_told_of_from_before_it_is_read_to_its_end(
     assert told["ended_at"] is not None
 
 
+@pytest.mark.parametrize("command_id", [".", "..", "a/b c%2Fd", "-", "é", "a&id=b"])
+async def test_what_no_address_can_hold_is_named_by_the_query(
+    gateway: GatewayServer, redis: Redis, ledger: Ledger, command_id: str
+) -> None:
+    send(gateway, good(id=command_id))
+    named = {"id": command_id}
+    assert gateway.http.get("/v1/command", params=named).json()["state"] == "submitted"
+    reader = LedgerReader(redis, ledger.keys)
+
+    async def accepted() -> bool:
+        return await reader.status(command_id) is not None
+
+    async with running(intake_of(redis, ledger).read):
+        await until(accepted)
+    message = gateway.http.get("/v1/command/message", params=named).json()
+    assert message["message"]["id"] == command_id
+    assert gateway.http.post("/v1/command/cancel", params=named).json()["status"] == "cancelled"
+    told = gateway.http.get("/v1/command", params={**named, "wait": 30}).json()
+    assert (told["id"], told["state"]) == (command_id, "cancelled")
+    for query in ("", "?id=", f"?id={quote(command_id, safe='')}&id=b"):
+        answer = gateway.http.get(f"/v1/command{query}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
 async def test_those_who_wait_are_answered_at_the_end_and_share_one_reader(
     gateway: GatewayServer, redis: Redis, keys: Keys, ledger: Ledger
 ) -> None:

@@ -55,6 +55,22 @@ def test_a_filter_stands_in_the_address_and_can_be_passed_on(
     assert page.url.endswith("#/commands")
 
 
+def test_an_id_that_is_a_step_to_browsers_is_a_command_like_any_other(
+    desk: Desk, backstage: Backstage
+) -> None:
+    accept_all(backstage, ".", "..")
+    for command in (".", ".."):
+        page = desk.go("#/commands?type=list_models")
+        page.get_by_role("link", name=command, exact=True).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(command)
+        expect(page.get_by_role("region", name="Its data")).to_contain_text(f'"id": "{command}"')
+        expect(page.locator(".timeline .state")).to_have_text(["accepted"])
+        page.get_by_role("button", name="Cancel…").click()
+        page.get_by_role("dialog").get_by_role("button", name="Cancel the command").click()
+        expect(page.locator(".timeline .state").last).to_have_text("cancelled")
+    assert states(backstage, ".", "..") == ["cancelled", "cancelled"]
+
+
 def test_a_million_are_walked_through_by_pages(desk: Desk, backstage: Backstage) -> None:
     accept_all(backstage, *(f"page-{number:03}" for number in range(230)))
     page = desk.go("#/commands?id=page-")

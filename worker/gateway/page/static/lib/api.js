@@ -92,10 +92,11 @@ export class Api {
    */
   async fetch(path, options = {}) {
     const { token } = this;
+    const address = new URL(withoutSteps(path), here());
     const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
     let answer;
     try {
-      answer = await fetch(new URL(path, here()), { ...options, headers, credentials: "omit" });
+      answer = await fetch(address, { ...options, headers, credentials: "omit" });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Problem({
@@ -125,7 +126,20 @@ export function withQuery(path, query) {
 
 /** Returns a path of parts, each encoded: an id may hold a slash. @param {...string} parts */
 export function pathOf(...parts) {
-  return parts.map((part) => encodeURIComponent(part)).join("/");
+  return parts.map((part) => (isStep(part) ? part.replaceAll(".", "%2E") : encodeURIComponent(part))).join("/");
+}
+
+function isStep(part) {
+  return part === "." || part === "..";
+}
+
+/** Returns a path without the ids `.` and `..`, which are steps to a browser however they are encoded. */
+function withoutSteps(path) {
+  const found = /^v1\/(command|backfill)s\/((?:%2E){1,2})(?=$|[/?])/.exec(path);
+  if (!found) return path;
+  const [start, kind, id] = found;
+  const [rest, query = ""] = path.slice(start.length).split("?");
+  return `v1/${kind}${rest}?${new URLSearchParams([["id", decodeURIComponent(id)], ...new URLSearchParams(query)])}`;
 }
 
 function here() {
