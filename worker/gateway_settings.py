@@ -39,6 +39,12 @@ def _check_uploads(location: str) -> str:
     return str(folder)
 
 
+def _check_web(url: str) -> str:
+    if not url.startswith(("https://", "http://")):
+        raise PydanticCustomError("web", "names no address of the web, like https://…/docs")
+    return url.rstrip("/")
+
+
 File = Annotated[HomePath, AfterValidator(_check_file)]
 
 
@@ -91,6 +97,11 @@ class GatewaySettings(LedgerSettings):
         (),
         description="Folders below which the gateway reads the pictures that predictions name by "
         "`data_path`, with colons between them; whoever may read the command sees them.",
+    )
+    gateway_docs_url: Annotated[str, AfterValidator(_check_web)] | None = Field(
+        None,
+        description="Where these docs are published, like https://example.com/docs: the gateway's "
+        "page links to their sections from what went wrong.",
     )
     gateway_connections: int = count(
         1_000, ge=1, le=100_000, description="Most requests that a gateway process has at a time."

@@ -171,6 +171,12 @@ class LedgerSettings(BaseSettings):
         unit="s",
         description="For how long events are kept for a sink or a rule that nobody runs any more.",
     )
+    result_store: str = Field(
+        default_factory=_default_result_store,
+        min_length=1,
+        description="Where results too large for an event go: a folder or any fsspec URL; a "
+        "gateway that can read it shows them.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="What is logged: this and worse."
     )
@@ -294,11 +300,6 @@ class Settings(LedgerSettings):
         unit="s",
         description="How long what a prediction on a file, or a training, was sent with is kept "
         "after its success, for the gateway to show it with the result; 0 keeps none.",
-    )
-    result_store: str = Field(
-        default_factory=_default_result_store,
-        min_length=1,
-        description="Where results too large for an event go: a folder or any fsspec URL.",
     )
     result_limit_bytes: int = count(
         262_144,

@@ -27,12 +27,14 @@ from worker.gateway.routes import (
     events,
     health,
     holds,
+    item_picture,
     me,
     message,
     metrics,
     overview,
     page,
     picture,
+    result,
     sinks,
     timelines,
     trainings,
@@ -56,9 +58,11 @@ ROUTES: Final = (
     timelines,
     message,
     picture,
+    result,
     events,
     trainings,
     backfills,
+    item_picture,
     dead_letters,
     overview,
     workers,
@@ -93,7 +97,9 @@ TAGS: Final = {
 }
 DESCRIPTION: Final = (
     "Commands in, events out. What a command takes and gives back is the same on every way in; "
-    "every error is a problem as RFC 9457 has it, with a code."
+    "every error is a problem as RFC 9457 has it, with a code. Ids are percent-encoded in "
+    "addresses; what clients take for a step, as `..`, is named by a query: "
+    "`/v1/command/events?id=..`."
 )
 
 

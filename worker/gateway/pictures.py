@@ -121,7 +121,10 @@ class Pictures:
         """
         if command_type != "predict":
             raise no_picture(f"Only predictions have a picture; this is {command_type}.")
-        data = await self._of_text(_data_of, text)
+        return await self.picture_of(await self._of_text(_data_of, text), frame)
+
+    async def picture_of(self, data: Mapping[str, Any], frame: int | None) -> Picture:
+        """Returns the picture that the data of a prediction name, or hold; raises as `picture`."""
         if isinstance(found := data.get("data_base64"), str):
             content = await self._of_text(_decoded, found)
             kind = _known(content)

@@ -1,4 +1,4 @@
-"""The files of a backfill's results: which there are, and their bytes as they are read."""
+"""Results as files: those of backfills, and what is too large for its event."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from typing import IO, TYPE_CHECKING, Final, TypeVar
 
 import fsspec
 import structlog
+from fsspec.implementations.local import LocalFileSystem
 
+from schemas.enums import PartFormat
+from schemas.json_text import decode_json
 from worker.backfill.coco import PICTURES, RESULTS
 from worker.backfill.finalization import FAILURES, REPORT, SUMMARY
+from worker.backfill.output import Output
 from worker.backfill.parts import PARTS
-from worker.files.remote_files import open_remote
+from worker.files.remote_files import open_remote, translated
+from worker.gateway.pictures import no_picture
 from worker.gateway.problems import ProblemError
 from worker.redaction import redact_text
 from worker.thread_pools import ThreadPool, in_thread
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractContextManager
 
-    from worker.backfill.output import Output
+    from worker.backfill.parts import Record
 
 log = structlog.get_logger(__name__)
 
@@ -34,9 +39,13 @@ T = TypeVar("T")
 _closers: Final = ThreadPool("closing", 4)
 
 _PIECE_BYTES: Final = 262_144
+# Of a part that is looked through for one item: as much as the page reads of one, and no more.
+MOST_SEARCHED_BYTES: Final = 30_000_000
 _LAST_FILES: Final = (SUMMARY, FAILURES, REPORT, RESULTS, PICTURES)
 # Nothing else that may lie there is of the results, and no such name leads out of the folder.
 _PART: Final = re.compile(rf"{PARTS}/part-[0-9]{{1,12}}\.(jsonl|parquet)", re.ASCII)
+# As `worker.queue.pool.results` names what it keeps: by the entry and a digest.
+_KEPT: Final = re.compile(r"b?[0-9]{1,20}-[0-9]{1,20}-[0-9a-f]{16}\.json", re.ASCII)
 _TYPES: Final = {
     ".jsonl": "application/x-ndjson",
     ".parquet": "application/vnd.apache.parquet",
@@ -84,6 +93,88 @@ async def open_result(output: Output, name: str) -> tuple[AsyncIterator[bytes], 
     return _pieces(opening, file), size
 
 
+async def open_dataref(store: str, dataref: str) -> tuple[AsyncIterator[bytes], int | None]:
+    """Returns the bytes of a result that is too large for its event, and how many there are.
+
+    Nothing is read but what lies in the result store under a name that workers give.
+
+    Args:
+        store: `TRAINMASTER_RESULT_STORE`.
+        dataref: of the event.
+
+    Raises:
+        ProblemError: it lies elsewhere, it is gone, or the gateway can't read it.
+    """
+    name = dataref.rpartition("/")[2]
+    if _KEPT.fullmatch(name) is None:
+        raise _elsewhere()
+    opening, size = await _reading(lambda: _opened_kept(store, name, dataref), _elsewhere())
+    file = await _reading(opening.__enter__, _elsewhere())
+    return _pieces(opening, file), size
+
+
+def _opened_kept(
+    store: str, name: str, dataref: str
+) -> tuple[AbstractContextManager[IO[bytes]], int | None]:
+    filesystem, root = fsspec.url_to_fs(store)
+    path = f"{root.rstrip('/')}/{name}"
+    if filesystem.unstrip_protocol(path) != dataref:
+        raise _elsewhere()
+    if isinstance(filesystem, LocalFileSystem):
+        return _opened(Output(root), name)
+    with translated():
+        size = filesystem.info(path).get("size")
+    return open_remote(f"{store.rstrip('/')}/{name}"), size
+
+
+def _elsewhere() -> ProblemError:
+    return ProblemError(
+        404,
+        "result_elsewhere",
+        "The result is not in this gateway's TRAINMASTER_RESULT_STORE: set that as the workers "
+        "have it, to a store that both reach. If they are the same, somebody deleted it.",
+    )
+
+
+async def find_record(output: Output, part: str, item: int) -> Record | None:
+    """Returns the record of an item; None where it stands in no such part.
+
+    Args:
+        output: of the backfill.
+        part: the name of a part of JSON lines, like `parts/part-000000.jsonl`.
+        item: its number.
+
+    Raises:
+        ProblemError: there is no such part, it is too large, or the gateway can't read it.
+    """
+    if _PART.fullmatch(part) is None or not part.endswith(f".{PartFormat.JSONL}"):
+        raise _unknown()
+    return await _reading(lambda: _found(output, part, item))
+
+
+def _found(output: Output, part: str, item: int) -> Record | None:
+    # A line may hold megabytes of frames: those of other items are not read as JSON.
+    told = re.compile(rb'"item":\s*%d\b' % item)
+    left = MOST_SEARCHED_BYTES
+    opening, _ = _opened(output, part)
+    with opening as file:
+        while line := file.readline(left):
+            left -= len(line)
+            if told.search(line) and (record := _record(line, item)) is not None:
+                return record
+            if left <= 0:
+                raise no_picture("The part is too large to be looked through; download it.")
+    return None
+
+
+def _record(line: bytes, item: int) -> Record | None:
+    try:
+        record = decode_json(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and record.get("item") == item else None
+
+
 def _is_result(name: str) -> bool:
     return name in _LAST_FILES or _PART.fullmatch(name) is not None
 
@@ -129,11 +220,13 @@ async def _pieces(
         _closers.submit(opening.__exit__, None, None, None)
 
 
-async def _reading(act: Callable[[], T]) -> T:
+async def _reading(act: Callable[[], T], missing: ProblemError | None = None) -> T:
     try:
         return await in_thread(act)
     except FileNotFoundError:
-        raise _unknown() from None
+        raise missing or _unknown() from None
+    except ProblemError:
+        raise
     except Exception as exc:
         # Every kind of store has errors of its own.
         raise unreadable(exc) from exc

@@ -24,6 +24,7 @@ def test_whoever_is_on_this_machine_may_do_all_while_there_is_no_token(
         "types": None,
         "projects": None,
         "needs_token": False,
+        "docs_url": None,
     }
 
 
@@ -42,7 +43,13 @@ def test_a_token_of_any_scope_is_told_its_own(
     with gateway.client(secret) as http:
         answer = http.get("/v1/me")
     assert answer.status_code == 200
-    assert answer.json() == {"name": "test", "scopes": scopes, **limits, "needs_token": True}
+    assert answer.json() == {
+        "name": "test",
+        "scopes": scopes,
+        **limits,
+        "needs_token": True,
+        "docs_url": None,
+    }
     assert secret not in answer.text
 
 

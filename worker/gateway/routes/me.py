@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from worker.gateway.access import Calls
+from worker.gateway.gateway import GatewayOf
 from worker.gateway.tokens import Scope
 
 router: Final = APIRouter(prefix="/v1/me", tags=["me"])
@@ -25,10 +26,13 @@ class Me(BaseModel):
         description="UUIDs of the projects that the token is limited to; null for all."
     )
     needs_token: bool = Field(description="False while no token was made: anybody here may ask.")
+    docs_url: str | None = Field(
+        description="Where the docs are published, for links to them; null where that is not set."
+    )
 
 
 @router.get("")
-async def read_me(caller: Calls) -> Me:
+async def read_me(caller: Calls, gateway: GatewayOf) -> Me:
     """Tells who asks: the name of their token, its scopes and its limits. Any valid token will do.
 
     A page or a program finds out what to offer.
@@ -36,7 +40,12 @@ async def read_me(caller: Calls) -> Me:
     token = caller.token
     if token is None:
         return Me(
-            name=caller.name, scopes=list(Scope), types=None, projects=None, needs_token=False
+            name=caller.name,
+            scopes=list(Scope),
+            types=None,
+            projects=None,
+            needs_token=False,
+            docs_url=gateway.settings.gateway_docs_url,
         )
     return Me(
         name=caller.name,
@@ -44,4 +53,5 @@ async def read_me(caller: Calls) -> Me:
         types=sorted(token.types) or None,
         projects=sorted(token.projects) or None,
         needs_token=True,
+        docs_url=gateway.settings.gateway_docs_url,
     )

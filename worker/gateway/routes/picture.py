@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import APIRouter, Query
 from starlette.responses import StreamingResponse
@@ -13,6 +13,9 @@ from worker.gateway.messages import find_message
 from worker.gateway.pictures import MEDIA_TYPES
 from worker.gateway.problems import ProblemDetails
 from worker.gateway.routes.commands import CommandIdOf
+
+if TYPE_CHECKING:
+    from worker.gateway.pictures import Picture
 
 router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
 
@@ -25,16 +28,21 @@ _HEADERS: Final = {
 }
 
 
+PICTURE: Final[dict[str, Any]] = {
+    "description": "The picture.",
+    "content": {each: {"schema": {"type": "string", "format": "binary"}} for each in MEDIA_TYPES},
+}
+FrameOf = Annotated[
+    int | None,
+    Query(ge=0, description="Of a GIF, WebP or PNG of several: this one alone, as JPEG."),
+]
+
+
 @router.get(
     "/{command_id}/picture",
     response_class=StreamingResponse,
     responses={
-        200: {
-            "description": "The picture.",
-            "content": {
-                each: {"schema": {"type": "string", "format": "binary"}} for each in MEDIA_TYPES
-            },
-        },
+        200: PICTURE,
         404: {"model": ProblemDetails, "description": "No such command, or no picture of it."},
     },
 )
@@ -42,10 +50,7 @@ async def read_picture(
     command_id: CommandIdOf,
     gateway: GatewayOf,
     caller: Reads,
-    frame: Annotated[
-        int | None,
-        Query(ge=0, description="Of a GIF, WebP or PNG of several: this one alone, as JPEG."),
-    ] = None,
+    frame: FrameOf = None,
 ) -> StreamingResponse:
     """Sends the picture that a prediction is about, where the gateway can read it.
 
@@ -53,6 +58,10 @@ async def read_picture(
     long as the command is kept; nothing is fetched from elsewhere.
     """
     sent = await find_message(gateway, caller, command_id)
-    picture = await gateway.pictures.picture(sent.type, sent.text, frame)
+    return picture_response(await gateway.pictures.picture(sent.type, sent.text, frame))
+
+
+def picture_response(picture: Picture) -> StreamingResponse:
+    """Returns the answer that sends a picture."""
     headers = {**_HEADERS, "Content-Length": str(picture.size)}
     return StreamingResponse(picture.pieces, media_type=picture.media_type, headers=headers)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from tests.gateway_process import serving_gateway
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from worker.queue.ledger.keys import Keys
 
 FAILED: Final = 3
+WIDTH: Final = 200
 FOUND: Final = {
     "color": "#d33115",
     "feature_id": "6MQ3JWZn",
@@ -45,13 +47,14 @@ FOUND: Final = {
 def page_gateway(
     redis_server: EmbeddedRedis, page_namespace: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayServer]:
-    """A gateway with a place for manifests."""
+    """A gateway with a place for manifests, which may read pictures."""
     folder = tmp_path_factory.mktemp("page")
     with serving_gateway(
         redis_url=redis_server.url,
         namespace=page_namespace,
         gateway_folder=folder / "gateway",
         gateway_uploads=str(folder / "uploads"),
+        gateway_data_roots=str(tmp_path_factory.getbasetemp()),
     ) as gateway:
         yield gateway
 
@@ -67,7 +70,9 @@ def begin(backstage: Backstage, folder: Path, name: str) -> None:
 
 
 def run(backstage: Backstage, folder: Path) -> None:
-    """Runs the backfill `NAME` to its end; its first items fail."""
+    """Runs the backfill `NAME` to its end; its first items fail, and some lie at Encord."""
+    picture = folder / "street.png"
+    Image.new("RGB", (WIDTH, WIDTH // 2), "grey").save(picture)
 
     async def act(redis: Redis, keys: Keys) -> None:
         store = backfilling.store_of(redis, keys)
@@ -80,7 +85,9 @@ def run(backstage: Backstage, folder: Path) -> None:
             while ended < ITEMS:
                 for lease in await night.claim(5):
                     fails = lease.member < FAILED
-                    more = {} if fails else {"frames": {"0": [FOUND]}}
+                    more: dict[str, Any] = {} if fails else {"frames": {"0": [FOUND]}}
+                    if lease.member % 2:
+                        more |= {"data_path": str(picture)}
                     await night.settle(lease, "not_found" if fails else "", **more)
                     ended += 1
                 await asyncio.sleep(0.002)
@@ -142,6 +149,7 @@ def test_one_is_paused_resumed_and_cancelled_each_after_a_question(
 def test_its_failures_report_files_and_findings_are_shown_and_the_failed_run_again(
     desk: Desk, backstage: Backstage, tmp_path: Path
 ) -> None:
+    desk.page.clock.install()
     page = desk.go("#/backfills")
     run(backstage, tmp_path)
     # What begins and ends meanwhile is seen without a reload of the page.
@@ -173,10 +181,21 @@ def test_its_failures_report_files_and_findings_are_shown_and_the_failed_run_aga
     page.get_by_role("combobox", name="Part").select_option(index=1)
     found = page.get_by_role("region", name="What was found, item by item")
     expect(found).to_contain_text("failed")
-    found.get_by_role("slider", name="Item").fill("6")
+    items = found.get_by_role("slider", name="Item")
+    items.fill("6")
     shape = found.locator(".shape rect[stroke='#d33115']")
     expect(shape).to_have_attribute("x", "300")
+    expect(found).to_contain_text("the item lies at Encord")
     expect(found.get_by_role("row", name="car 90 %")).to_be_visible()
+    # Over its own picture where the gateway may read that.
+    asked = desk.requests("/picture?")
+    page.clock.pause_at(page.evaluate("Date.now() + 1000"))
+    for place in ("3", "4", "5"):
+        items.fill(place)
+    page.clock.resume()
+    expect(shape).to_have_attribute("x", str(WIDTH // 4))
+    found.locator("img[src^='blob:']").wait_for()
+    assert len(asked) == 1, "who runs through many asks for none of them"
     assert desk.violations() == []
 
     page.get_by_role("button", name="Retry failed…").click()

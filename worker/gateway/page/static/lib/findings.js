@@ -4,14 +4,14 @@ import { html, useMemo, useState } from "./ui.js";
 import { Card, Empty, Field, Json, ProblemNote, Skeleton } from "./parts.js";
 import { Drawing } from "./drawing.js";
 import { bytesText } from "./downloads.js";
+import { AT_ENCORD, usePictures } from "./pictures.js";
 import { framesOf } from "./predictions.js";
 import { useText } from "./texts.js";
 
 /** A tab reads no larger file. */
 const MOST_BYTES = 30_000_000;
-const WHY = { url: null, why: "Results name no picture that the gateway may show." };
 
-/** @param {{app: import("../app.js").App, files: {name: string, bytes: number | null}[], path: string}} props */
+/** @param {{app: import("../app.js").App, files: {name: string, bytes: number | null}[], path: string}} props `path` of the backfill. */
 export function Findings({ app, files, path }) {
   const parts = files.filter(({ name }) => /^parts\/.*\.jsonl$/.test(name));
   const [name, setName] = useState("");
@@ -27,13 +27,13 @@ export function Findings({ app, files, path }) {
           </select>
         <//>
       </div>
-      ${part && (part.bytes > MOST_BYTES ? html`<${Empty}>It is too large to be read here; download it.<//>` : html`<${Part} key=${name} app=${app} path=${`${path}/results/${name}`} />`)}
+      ${part && (part.bytes > MOST_BYTES ? html`<${Empty}>It is too large to be read here; download it.<//>` : html`<${Part} key=${name} app=${app} path=${path} name=${name} />`)}
     <//>
   `;
 }
 
-function Part({ app, path }) {
-  const { text, problem } = useText(app, path);
+function Part({ app, path, name }) {
+  const { text, problem } = useText(app, `${path}/results/${name}`);
   const records = useMemo(() => (text === null ? [] : recordsOf(text)), [text]);
   const [at, setAt] = useState(0);
   if (problem) return html`<${ProblemNote} problem=${problem} />`;
@@ -52,9 +52,16 @@ function Part({ app, path }) {
     </div>
     <p><span class=${`state ${record.state}`}>${record.state}</span> <code class="break">${record.data_path ?? record.data_uuid ?? ""}</code></p>
     ${record.state === "succeeded"
-      ? html`<${Drawing} key=${record.item} frames=${framesOf(record.frames)} pictureOf=${() => WHY} label=${`Item ${record.item}`} />`
+      ? html`<${Found} key=${record.item} app=${app} path=${path} part=${name} record=${record} />`
       : html`<${Json} value=${record} label="the item" />`}
   `;
+}
+
+function Found({ app, path, part, record }) {
+  const frames = useMemo(() => framesOf(record.frames), [record]);
+  const why = record.data_path ? null : record.data_uuid ? AT_ENCORD : "The item's record names no picture.";
+  const pictureOf = usePictures(app, { path: `${path}/picture`, query: { part, item: record.item }, why }, frames);
+  return html`<${Drawing} frames=${frames} pictureOf=${pictureOf} label=${`Item ${record.item}`} />`;
 }
 
 function recordsOf(text) {

@@ -129,6 +129,17 @@ export function Facts({ of }) {
   `;
 }
 
+/**
+ * Leads to the section of the docs that tells more: a link where the gateway knows where they are published.
+ * @param {{app: import("../app.js").App, at: string}} props `at` is a page and perhaps a heading, like `operations.md, Holds`.
+ */
+export function More({ app, at }) {
+  const [page, heading] = at.split(", ");
+  const anchor = heading ? `#${heading.toLowerCase().replaceAll(/[^\w\s-]/g, "").replaceAll(/\s/g, "-")}` : "";
+  const docs = app.me.docs_url;
+  return html`<p class="muted">More: ${docs ? html`<a href=${`${docs}/${page}${anchor}`} target="_blank" rel="noreferrer">${heading ?? page}</a>` : html`<cite>docs/${at}</cite>`}</p>`;
+}
+
 /** A link to a command. */
 export function CommandLink({ id, ...rest }) {
   return html`<a class="id" href=${href(["commands", id])} ...${rest}>${id}</a>`;

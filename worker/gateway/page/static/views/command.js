@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from "../lib/ui.js";
 import { useData, useEvents, useNow } from "../lib/data.js";
-import { Card, CopyButton, Empty, Facts, Json, Loaded, ProblemNote, Skeleton, State, Time, ViewHeader } from "../lib/parts.js";
+import { Card, CopyButton, Empty, Facts, Json, Loaded, More, ProblemNote, Skeleton, State, Time, ViewHeader } from "../lib/parts.js";
 import { CommandActs } from "../lib/command_acts.js";
 import { ERRORS, isOpen } from "../lib/contract.js";
 import { ErrorLine, Timeline } from "../lib/timeline.js";
@@ -10,6 +10,7 @@ import { duration } from "../lib/format.js";
 import { href } from "../lib/router.js";
 import { isOfCommand } from "../lib/live.js";
 import { pathOf } from "../lib/api.js";
+import { StoredResult } from "../lib/stored_result.js";
 import { RESULT_VIEWS } from "./results.js";
 
 /** Of one that runs or polls no event tells; so it is looked at now and then. */
@@ -22,6 +23,7 @@ export default function Command({ app, route }) {
   const [, id] = route.path;
   const path = `v1/commands/${pathOf(id)}`;
   const [isEnded, setIsEnded] = useState(false);
+  const [stored, setStored] = useState(null);
   const on = (event) => event.subject === id && isOfCommand(event);
   const view = useData(app, path, { on, every: isEnded ? 0 : EVERY_SECONDS });
   const events = useData(app, `${path}/events`, { on });
@@ -44,6 +46,7 @@ export default function Command({ app, route }) {
     events.reload();
   };
   const Result = RESULT_VIEWS[data.type];
+  const whole = data.dataref && stored !== null ? { ...data, result: stored } : data;
   return html`
     <${Head} id=${id} type=${data.type}>
       <${State} state=${data.state} />
@@ -52,10 +55,10 @@ export default function Command({ app, route }) {
     <//>
     <${ProblemNote} problem=${view.problem} onRetry=${view.reload} />
     <div class="stack">
-      ${data.state === "in_doubt" && html`<${Doubt} check=${check} />`}
-      ${data.error && html`<${WhatToDo} error=${data.error} isOver=${isEnded} />`}
+      ${data.state === "in_doubt" && html`<${Doubt} app=${app} check=${check} />`}
+      ${data.error && html`<${WhatToDo} app=${app} error=${data.error} isOver=${isEnded} />`}
       <${Card} title="How far it is"><${About} view=${data} attributes=${sent ?? all[0] ?? {}} now=${now} /><//>
-      ${Result && html`<${Result} app=${app} view=${data} message=${sent} missing=${message.problem} events=${all} />`}
+      ${Result && html`<${Result} app=${app} view=${whole} message=${sent} missing=${message.problem} events=${all} />`}
       <div class="grid pairs">
         <${Card} title="What happened">
           <${Loaded} of=${events}>
@@ -64,7 +67,7 @@ export default function Command({ app, route }) {
         <//>
         <div class="stack">
           <${Card} title="Its data"><${Sent} message=${message} /><//>
-          ${data.state === "succeeded" && html`<${Card} title="Its result"><${Outcome} view=${data} /><//>`}
+          ${data.state === "succeeded" && html`<${Card} title="Its result"><${Outcome} app=${app} view=${whole} path=${path} onLoad=${setStored} /><//>`}
         </div>
       </div>
     </div>
@@ -98,18 +101,18 @@ function Head({ id, type, children }) {
 }
 
 /** A call that creates something has no answer: what a person does about it. */
-function Doubt({ check }) {
+function Doubt({ app, check }) {
   return html`
     <${Card} title="An answer was lost: look at Encord" kind="alarm">
       ${check && html`<p class="break">${check}</p>`}
       <p>Nothing is sent again meanwhile; the API is asked until it knows. Who knows better settles the doubt.</p>
-      <p class="muted">More: <cite>docs/operations.md, In doubt</cite></p>
+      <${More} app=${app} at="operations.md, In doubt" />
     <//>
   `;
 }
 
 /** An error, and what a person does about it. */
-function WhatToDo({ error, isOver }) {
+function WhatToDo({ app, error, isOver }) {
   const known = ERRORS[error.code];
   return html`
     <${Card} title=${isOver ? "Why it ended, and what to do" : "What its last attempt met"} kind=${isOver ? "bad" : "alarm"}>
@@ -119,7 +122,7 @@ function WhatToDo({ error, isOver }) {
       ${known &&
       html`
         <p><strong>${known.means}</strong> ${known.act}</p>
-        <p class="muted">More: <cite>docs/${known.more}</cite></p>
+        <${More} app=${app} at=${known.more} />
       `}
     <//>
   `;
@@ -155,8 +158,8 @@ function Sent({ message }) {
   return html`<${Loaded} of=${message}>${(data) => html`<${Json} value=${data.message} label="the command as it was sent" />`}<//>`;
 }
 
-function Outcome({ view }) {
-  if (view.dataref) return html`<p>The result is too large for an event; it lies at <code class="break">${view.dataref}</code>.</p>`;
+function Outcome({ app, view, path, onLoad }) {
+  if (view.dataref) return html`<${StoredResult} app=${app} view=${view} path=${`${path}/result`} onLoad=${onLoad} />`;
   if (view.result !== null && view.result !== undefined) return html`<${Json} value=${view.result} label="the result" />`;
   return html`<${Empty}>It gave nothing back, or its event is no longer kept.<//>`;
 }

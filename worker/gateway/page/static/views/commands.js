@@ -6,7 +6,7 @@ import { CommandLink, Empty, ProblemNote, Skeleton, State, Table, Time, ViewHead
 import { FilterBar, filterOf } from "../lib/filters.js";
 import { useCommands } from "../lib/command_list.js";
 import { openBulk } from "../lib/bulk.js";
-import { count, counted } from "../lib/format.js";
+import { count, counted, words } from "../lib/format.js";
 import { href } from "../lib/router.js";
 import { withQuery } from "../lib/api.js";
 
@@ -101,7 +101,7 @@ class Row extends Component {
     return html`
       <tr class=${isPast ? "is-past" : undefined}>
         <td><${State} state=${row.state} /></td>
-        <th scope="row"><${CommandLink} id=${row.id} data-row title=${row.id} /></th>
+        <th scope="row"><${CommandLink} id=${row.id} data-row title=${row.id} />${row.error && html`<span class="under-id">${words(row.error.code)}</span>`}</th>
         <td>${row.type}</td>
         <td class="number">${row.attempts || "–"}</td>
         <td class="number"><${Time} at=${row.accepted_at} /></td>

@@ -2,7 +2,7 @@
 
 import { html } from "../lib/ui.js";
 import { useData } from "../lib/data.js";
-import { Card, CommandLink, Empty, Facts, Json, Loaded, Time, ViewHeader } from "../lib/parts.js";
+import { Card, CommandLink, Empty, Facts, Json, Loaded, More, Time, ViewHeader } from "../lib/parts.js";
 import { Resend } from "../lib/command_acts.js";
 import { ERRORS } from "../lib/contract.js";
 import { ErrorLine } from "../lib/timeline.js";
@@ -19,7 +19,7 @@ export default function DeadLetter({ app, route }) {
     <${ViewHeader} above=${html`<a href=${href(["dead-letters"])}>Dead letters</a>`} title=${html`<span class="id">${letter.data?.id ?? key}</span>`}>
       ${letter.data && app.can("operate") && html`<${Acts} app=${app} letter=${letter.data} path=${path} />`}
     <//>
-    <${Loaded} of=${letter} lines=${8}>${(data) => html`<${Letter} letter=${data} />`}<//>
+    <${Loaded} of=${letter} lines=${8}>${(data) => html`<${Letter} app=${app} letter=${data} />`}<//>
   `;
 }
 
@@ -53,7 +53,7 @@ function Acts({ app, letter, path }) {
   `;
 }
 
-function Letter({ letter }) {
+function Letter({ app, letter }) {
   const { error, reason } = letter;
   const known = ERRORS[reason];
   return html`
@@ -62,7 +62,7 @@ function Letter({ letter }) {
         <p class="error-line"><${ErrorLine} error=${error} /></p>
         ${error.problems?.length > 0 &&
         html`<ul class="problems">${error.problems.map((each) => html`<li key=${each.path}><code>${each.path || "the whole"}</code> ${each.message}</li>`)}</ul>`}
-        ${known && html`<p><strong>${known.means}</strong> ${known.act}</p><p class="muted">More: <cite>docs/${known.more}</cite></p>`}
+        ${known && html`<p><strong>${known.means}</strong> ${known.act}</p><${More} app=${app} at=${known.more} />`}
       <//>
       <div class="grid pairs">
         <${Card} title="The letter">

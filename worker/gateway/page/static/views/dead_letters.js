@@ -2,7 +2,7 @@
 
 import { html } from "../lib/ui.js";
 import { useData } from "../lib/data.js";
-import { Card, Empty, Field, Loaded, Table, Time, ViewHeader } from "../lib/parts.js";
+import { Card, Empty, Field, Loaded, More, Table, Time, ViewHeader } from "../lib/parts.js";
 import { openBulk } from "../lib/bulk.js";
 import { COMMAND_TYPES, ERRORS } from "../lib/contract.js";
 import { count, words } from "../lib/format.js";
@@ -48,7 +48,7 @@ export default function DeadLetters({ app, route }) {
     <div class="stack">
       <${Loaded} of=${newest} lines=${2}>${(data) => html`<${Reasons} letters=${data} chosen=${reason} others=${others} />`}<//>
       <${Filter} app=${app} filter=${filter} />
-      ${reason && html`<${Advice} reason=${reason} />`}
+      ${reason && html`<${Advice} app=${app} reason=${reason} />`}
       <${Loaded} of=${page} lines=${6}>${(data) => html`<${Letters} page=${data} filter=${filter} cursor=${cursor} />`}<//>
     </div>
   `;
@@ -87,10 +87,18 @@ function Reasons({ letters, chosen, others }) {
 function Filter({ app, filter }) {
   const set = (name) => (event) => navigate(href(["dead-letters"], { ...filter, [name]: event.currentTarget.value }), { replace: true });
   const types = app.me.types?.length ? app.me.types : [...COMMAND_TYPES, "command"];
+  // The newest letter of a command is found by its id.
+  const find = (event) => {
+    const id = event.currentTarget.value.trim();
+    if (event.key === "Enter" && id) navigate(href(["dead-letters", id]));
+  };
   return html`
     <form class="filters" role="search" aria-label="Filter" onSubmit=${(event) => event.preventDefault()}>
+      <${Field} label="Id">
+        <input type="search" data-search spellcheck=${false} placeholder="of a command, then Enter  ( / )" onKeyDown=${find} />
+      <//>
       <${Field} label="Reason">
-        <select data-search value=${filter.reason ?? ""} onChange=${set("reason")}>
+        <select value=${filter.reason ?? ""} onChange=${set("reason")}>
           <option value="">any</option>
           ${Object.keys(ERRORS).map((code) => html`<option key=${code} value=${code}>${words(code)}</option>`)}
         </select>
@@ -106,13 +114,13 @@ function Filter({ app, filter }) {
   `;
 }
 
-function Advice({ reason }) {
+function Advice({ app, reason }) {
   const known = ERRORS[reason];
   if (!known) return null;
   return html`
     <${Card} title=${words(reason)}>
       <p><strong>${known.means}</strong> ${known.act}</p>
-      <p class="muted">More: <cite>docs/${known.more}</cite></p>
+      <${More} app=${app} at=${known.more} />
     <//>
   `;
 }

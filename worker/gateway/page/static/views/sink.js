@@ -55,7 +55,7 @@ function About({ sink }) {
     <${Facts}
       of=${[
         ["Goes to", html`<code>${sink.destination}</code>`],
-        ["Sent for by a process", sink.running ? "yes" : "no"],
+        ["A gateway sends for it", sink.running ? "yes" : "no"],
         ["Behind", sink.behind_events === null ? "not known" : `${count(sink.behind_events)} events, ${duration(sink.behind_seconds)}`],
         ["Tried again", count(sink.waiting)],
         ["Unsent", count(sink.unsent)],

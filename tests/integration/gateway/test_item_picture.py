@@ -1,0 +1,163 @@
+"""`GET /v1/backfills/{id}/picture`: what an item was about, by its record and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+import pytest
+from PIL import Image
+
+from tests.integration.backfilling import NAME, make_plan, store_of
+from worker.backfill.status import Origin
+from worker.gateway import results
+from worker.gateway.tokens import Scope
+from worker.queue.ledger.connection import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import httpx
+
+    from tests.gateway_process import GatewayServer
+    from tests.integration.gateway.conftest import MakeToken, ServeGateway
+    from worker.queue.ledger.keys import Keys
+
+PART: Final = "parts/part-000000.jsonl"
+
+
+def png(frames: int = 1) -> bytes:
+    made = io.BytesIO()
+    pictures = [Image.new("RGB", (40, 30), color) for color in ("red", "green")[:frames]]
+    more = {"save_all": True, "append_images": pictures[1:]} if frames > 1 else {}
+    pictures[0].save(made, "PNG", **more)
+    return made.getvalue()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The folder of the pictures."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def parts(tmp_path: Path, redis_url: str, keys: Keys) -> Path:
+    """Where the parts of a backfill lie that somebody has begun."""
+    plan = make_plan(tmp_path)
+
+    async def begin() -> None:
+        redis = connect(redis_url)
+        await store_of(redis, keys).open(NAME, plan, Origin.QUEUE, "bf-1")
+        await redis.aclose()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(begin())).result()
+    folder = tmp_path / "out" / "parts"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def gateway(serve_gateway: ServeGateway, root: Path) -> Iterator[GatewayServer]:
+    """A gateway that may read the pictures."""
+    with serve_gateway(gateway_data_roots=str(root)) as served:
+        yield served
+
+
+def write(parts: Path, *records: dict[str, Any], name: str = "part-000000.jsonl") -> None:
+    (parts / name).write_bytes(b"".join(orjson.dumps(each) + b"\n" for each in records))
+
+
+def get(http: httpx.Client, item: int, part: str = PART, **query: Any) -> httpx.Response:
+    asked = {"part": part, "item": item, **query}
+    return http.get(f"/v1/backfills/{NAME}/picture", params=asked)
+
+
+def refused(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+def test_an_items_picture_is_the_one_that_its_record_names(
+    gateway: GatewayServer, root: Path, parts: Path
+) -> None:
+    (root / "a.png").write_bytes(png())
+    (root / "clip.png").write_bytes(png(2))
+    write(
+        parts,
+        {"item": 11, "state": "succeeded", "frames": {"0": [{"name": '"item":1'}]}},
+        {"item": 1, "state": "succeeded", "data_path": str(root / "a.png"), "frames": {}},
+        {"item": 2, "state": "failed", "input": {"data_path": str(root / "clip.png")}},
+        {"item": 3, "state": "failed", "input": {"data_base64": base64.b64encode(png()).decode()}},
+    )
+    for item, content in ((1, png()), (2, png(2)), (3, png())):
+        answer = get(gateway.http, item)
+        assert (answer.status_code, answer.content) == (200, content), answer.text
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.headers["content-security-policy"].startswith("default-src 'none';")
+    frame = get(gateway.http, 2, frame=1)
+    assert frame.headers["content-type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(frame.content)).getpixel((0, 0))[1] > 100  # type: ignore[index]
+    assert refused(get(gateway.http, 11)) == (404, "no_picture")
+
+
+def test_nothing_is_read_but_pictures_below_the_roots_that_a_record_names(
+    gateway: GatewayServer, root: Path, parts: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "outside.png").write_bytes(png())
+    (root / "page.png").write_bytes(b"<!doctype html>")
+    write(
+        parts,
+        {"item": 1, "data_path": str(tmp_path / "outside.png")},
+        {"item": 2, "data_path": str(root / "page.png")},
+        {"item": 3, "data_path": "https://example.com/a.png"},
+        {"item": 4, "data_uuid": "0b8b8b8a-1111-4222-8333-444455556666"},
+    )
+    for item in range(6):
+        assert refused(get(gateway.http, item)) == (404, "no_picture"), item
+    write(parts, {"item": 1}, name="part-000001.parquet")
+    (parts.parent / "summary.json").write_bytes(b'{"item": 1}')
+    for part in (
+        "parts/part-000009.jsonl",
+        "parts/part-000001.parquet",
+        "parts/../parts/part-000000.jsonl",
+        "part-000000.jsonl",
+        "summary.json",
+        "",
+    ):
+        assert refused(get(gateway.http, 1, part)) == (404, "unknown_file"), part
+    # What is no record is nobody's.
+    (parts / "part-000000.jsonl").write_bytes(b'{"item":1\n["item",1]\n"\\"item\\":1"\n\xff\n')
+    assert refused(get(gateway.http, 1)) == (404, "no_picture")
+
+
+def test_no_more_of_a_part_is_looked_through_than_a_page_reads(
+    gateway: GatewayServer, root: Path, parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a.png").write_bytes(png())
+    found = {"item": 2, "data_path": str(root / "a.png")}
+    write(parts, {"item": 1, "frames": "x" * 1000}, found)
+    assert get(gateway.http, 2).status_code == 200
+    # The gateway runs in this process.
+    monkeypatch.setattr(results, "MOST_SEARCHED_BYTES", 500)
+    answer = get(gateway.http, 2)
+    assert refused(answer) == (404, "no_picture")
+    assert "too large" in answer.json()["detail"]
+
+
+def test_whoever_may_not_see_the_backfill_sees_no_picture_of_it(
+    gateway: GatewayServer, root: Path, parts: Path, make_token: MakeToken
+) -> None:
+    (root / "a.png").write_bytes(png())
+    write(parts, {"item": 1, "data_path": str(root / "a.png")})
+    for types, status in (([], 200), (["backfill"], 200), (["predict"], 404)):
+        with gateway.client(make_token(Scope.READ, types=types)) as http:
+            assert get(http, 1).status_code == status
+    with gateway.client(make_token(Scope.SUBMIT)) as http:
+        assert get(http, 1).status_code == 403
