@@ -170,6 +170,8 @@ def system(
 ) -> Iterator[Served]:
     """A sandbox and a worker of this run, on a namespace of their own."""
     folder = tmp_path_factory.mktemp("served")
+    data = folder / "data"
+    data.mkdir()
     with running_sandbox(folder / "sandbox") as sandbox:
         console = Console(
             redis_server.url,
@@ -180,9 +182,10 @@ def system(
             TRAINMASTER_RETRY_MIN_SECONDS="0.5",
             TRAINMASTER_LOG_FORMAT="json",
             TRAINMASTER_RESULT_STORE=str(folder / "results"),
+            TRAINMASTER_DATA_ROOTS=str(data),
         )
         with running_worker(console, folder / "worker.log"):
-            yield Served(console, sandbox, folder / "worker.log")
+            yield Served(console, sandbox, folder / "worker.log", data)
 
 
 @pytest.fixture

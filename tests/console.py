@@ -212,8 +212,13 @@ def running_worker(console: Console, log: Path, *, may_fork: bool = True) -> Ite
 
 @dataclass(frozen=True)
 class Served:
-    """A console whose commands a worker carries out, and the sandbox that it asks."""
+    """A console whose commands a worker carries out, and the sandbox that it asks.
+
+    Attributes:
+        data: the one folder of the worker's data roots.
+    """
 
     console: Console
     sandbox: SandboxProcess
     worker_log: Path
+    data: Path

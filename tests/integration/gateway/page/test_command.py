@@ -1,17 +1,22 @@
-"""`#/commands/ID`: what happened to a command, why it failed, and what a person does about it."""
+"""What a real worker does, as it is watched: commands, trainings, backfills, deliveries."""
 
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from playwright.sync_api import expect
 
+from tests.gateway_process import serving_gateway
 from tests.integration.creations import train_data
+from tests.integration.webhooks.posting import FOR_EACH, HEAD, SECRET, signed, submitted
 from tests.sandbox_process import SIMULATED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.console import Served
     from tests.gateway_process import GatewayServer
     from tests.integration.gateway.page.browser import Desk
@@ -19,12 +24,48 @@ if TYPE_CHECKING:
 LOST: Final[dict[str, Any]] = {"effect": "commit_then_fail", "status": 502, "count": 1}
 # A training is in no list while it runs.
 HIDDEN: Final[dict[str, Any]] = {**SIMULATED, "seconds": 600}
+FOUND: Final = {
+    "boundingBox": {"x": 0.25, "y": 0.5, "w": 0.5, "h": 0.25},
+    "color": "#d33115",
+    "confidence": 0.9,
+    "createdAt": "2026-11-27T20:23:48Z",
+    "createdBy": "a model",
+    "featureId": "6MQ3JWZn",
+    "manualAnnotation": False,
+    "name": "car",
+    "objectId": "a",
+    "value": "car",
+}
+ITEMS: Final = 6
+QUICK: Final = 2
 
 
 @pytest.fixture(scope="module")
 def page_namespace() -> str:
     """That of the run's worker."""
     return "served"
+
+
+@pytest.fixture(scope="module")
+def page_gateway(
+    system: Served, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayServer]:
+    """A gateway that keeps manifests where the worker reads them, and takes deliveries."""
+    folder = tmp_path_factory.mktemp("page")
+    file = folder / "integrations.toml"
+    file.write_text(HEAD + FOR_EACH)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("ENCORD_WEBHOOK_SECRET", SECRET)
+        with serving_gateway(
+            redis_url=system.console.environment["TRAINMASTER_REDIS_URL"],
+            namespace=system.console.namespace,
+            gateway_folder=folder / "gateway",
+            gateway_uploads=str(system.data),
+            gateway_data_roots=str(system.data),
+            gateway_docs_url="https://docs.example/tm/",
+            integrations_file=file,
+        ) as gateway:
+            yield gateway
 
 
 def send(gateway: GatewayServer, command_type: str, data: dict[str, Any], **attributes: Any) -> str:
@@ -51,6 +92,79 @@ def test_a_training_is_watched_from_its_start_to_its_end(desk: Desk, served: Ser
     assert desk.violations() == []
 
 
+def test_a_backfill_is_watched_from_its_start_to_its_report(desk: Desk, served: Served) -> None:
+    sandbox = served.sandbox
+    predict = {"operation": "predict_object_detection"}
+    sandbox.faults(
+        # What a detector would find, which would have to be trained first.
+        {**predict, "effect": "status", "status": 200, "body": {"result": {"0": [FOUND]}}},
+        {**predict, "effect": "latency", "seconds": 4, "after": QUICK},
+    )
+    name = f"night-{uuid.uuid4().hex[:8]}"
+    pictures = [each for each in sandbox.items() if each["file"].endswith(".png")][:ITEMS]
+    for each in pictures:
+        (served.data / f"{each['data_uuid']}.png").write_bytes(Path(each["file"]).read_bytes())
+    rows = [f"{served.data}/{each['data_uuid']}.png" for each in pictures]
+    page = desk.go("#/backfills")
+    asked = {
+        "id": name,
+        "task": "object_detection",
+        "project_uuid": sandbox.project()["project_uuid"],
+        **{each: str(uuid.uuid4()) for each in ("project_model_uuid", "training_uuid")},
+    }
+    manifest = "\n".join(["data_path", *rows])
+    desk.gateway.http.post(
+        "/v1/backfills", params=asked, content=manifest, headers={"content-type": "text/csv"}
+    ).raise_for_status()
+    row = page.get_by_role("row").filter(has_text=name)
+    # Nobody loads the page anew.
+    expect(row).to_contain_text("running")
+    row.get_by_role("link", name=name).click()
+    state = page.locator(".view-acts .state")
+    expect(page.get_by_text(f"{QUICK} of {ITEMS}")).to_be_visible()
+    expect(state).to_have_text("running")
+    expect(state).to_have_text("succeeded")
+    expect(page.get_by_text(f"{ITEMS} of {ITEMS}")).to_be_visible()
+    page.get_by_role("button", name="Show the report").click()
+    expect(page.locator(".report").get_by_text(name).first).to_be_visible()
+    page.get_by_role("combobox", name="Part").select_option(index=1)
+    found = page.get_by_role("region", name="What was found, item by item")
+    found.locator("img[src^='blob:']").wait_for()
+    expect(found.get_by_role("row", name="car 90 %")).to_be_visible()
+    assert desk.violations() == []
+    # Its command tells the same, and leads here.
+    page.get_by_role("link", name="its command").click()
+    expect(page.locator(".timeline .state").last).to_have_text("succeeded")
+    page.get_by_role("link", name="Its progress, failures, report and files").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)
+
+
+def test_a_delivery_is_watched_until_its_command_has_ended(desk: Desk, served: Served) -> None:
+    model = served.sandbox.create_model()
+    uid = f"task-{uuid.uuid4().hex[:8]}"
+    page = desk.go("#/webhooks")
+    post = signed(submitted(uid, data=[model]))
+    head = {name.decode(): value.decode() for name, value in post.headers}
+    del head["authorization"]
+    answer = desk.gateway.http.post("/v1/webhooks/encord", content=post.body, headers=head)
+    answer.raise_for_status()
+    page.get_by_role("link", name=uid).click()
+    rules = page.get_by_role("table", name="What each rule made of it").locator("tbody tr")
+    expect(rules).to_contain_text("submitted")
+    desk.refused = {"/v1/commands/"}  # Until the worker has read it.
+    rules.get_by_role("link").click()
+    expect(page.locator(".timeline .state")).to_have_text(["accepted", "succeeded"])
+    expect(page.get_by_role("region", name="Its data")).to_contain_text(model)
+    expect(page.get_by_role("region", name="Its result")).to_contain_text(model)
+    page.go_back()
+    desk.gateway.http.post("/v1/webhooks/encord", content=post.body, headers=head)
+    expect(rules).to_have_count(1)
+    # One that is forged makes nothing, and says so to who sent it.
+    head["X-Encord-Signature"] = "0" * 64
+    forged = desk.gateway.http.post("/v1/webhooks/encord", content=post.body, headers=head)
+    assert forged.status_code == 401
+
+
 def test_why_one_failed_is_told_and_it_is_sent_again_changed(desk: Desk, served: Served) -> None:
     wrong, right = str(uuid.uuid4()), served.sandbox.create_model()
     sent = send(desk.gateway, "get_model", {"model_uuid": wrong})
@@ -61,6 +175,8 @@ def test_why_one_failed_is_told_and_it_is_sent_again_changed(desk: Desk, served:
     expect(why).to_contain_text("not_found")
     expect(why).to_contain_text("HTTP 404")
     expect(why).to_contain_text("Look whether the ids in its data exist at Encord")
+    more = why.get_by_role("link", name="Dead letters")
+    expect(more).to_have_attribute("href", "https://docs.example/tm/operations.md#dead-letters")
     page.get_by_role("button", name="Send again…").click()
     dialog = page.get_by_role("dialog", name="Send again")
     data = dialog.get_by_label("Its data, as JSON")

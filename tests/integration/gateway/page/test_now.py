@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from playwright.sync_api import expect
 
 from schemas.enums import Priority
 from tests.integration.gateway.page.browser import accept_all
+from tests.stream_events import event_text
 from worker.gateway.tokens import Scope
 from worker.queue.ledger.holds import Holds
+from worker.queue.ledger.keys import EVENT_FIELD
 from worker.queue.ledger.lanes import Lanes
 
 if TYPE_CHECKING:
@@ -17,6 +20,17 @@ if TYPE_CHECKING:
 
     from tests.integration.gateway.page.browser import Backstage, Desk
     from worker.queue.ledger.keys import Keys
+
+
+DRAWN: Final = """
+window.drawn = [];
+const fillText = CanvasRenderingContext2D.prototype.fillText;
+CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+    const left = this.getTransform().e + x - this.measureText(text).width;
+    if (this.textAlign === "right") window.drawn.push([text, left]);
+    return fillText.call(this, text, x, y);
+};
+"""
 
 
 def test_what_is_due_is_seen_and_grows_as_it_comes(desk: Desk, backstage: Backstage) -> None:
@@ -35,6 +49,23 @@ def test_what_is_due_is_seen_and_grows_as_it_comes(desk: Desk, backstage: Backst
     figures.get_by_text("As a table").click()
     expect(figures.get_by_role("row")).to_have_count(61)
     assert desk.violations() == []
+
+
+def test_the_labels_of_a_chart_are_read_whole_however_large_its_figures(
+    desk: Desk, backstage: Backstage
+) -> None:
+    async def take_hours(redis: Redis, keys: Keys) -> None:
+        now_ms = int(time.time() * 1000)
+        for state, at_ms in (("accepted", now_ms - 9_000_000), ("succeeded", now_ms)):
+            text = event_text("slow", f"train.{state}", at_ms=at_ms)
+            await redis.xadd(keys.events, {EVENT_FIELD: text})
+
+    backstage.do(take_hours)
+    desk.context.add_init_script(DRAWN)
+    page = desk.go()
+    page.wait_for_function("window.drawn.some(([text]) => text.length > 8)")
+    # By how much each label on the left would begin before its canvas does.
+    assert page.evaluate("window.drawn.filter(([, left]) => left < 0)") == []
 
 
 def test_a_hold_and_a_paused_lane_tell_their_reason_and_are_ended(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from typing import TYPE_CHECKING, Any, Final
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
 from playwright.sync_api import expect
@@ -11,21 +14,22 @@ from playwright.sync_api import expect
 from schemas.commands import COMMAND_CLASSES
 from schemas.enums import EventState
 from schemas.events import ErrorCode
-from tests.gateway_process import serving_gateway
+from tests.console import Console
+from tests.gateway_process import running_gateway, serving_gateway
 from tests.integration.gateway.page.browser import PHONE, accept_all, at_desk
+from tests.pages import anchors
 from worker.acts import Act
 from worker.gateway.tokens import Scope
 from worker.webhooks.deliveries import RuleResult
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from playwright.sync_api import Browser
 
     from tests.gateway_process import GatewayServer
     from tests.integration.gateway.page.browser import Backstage, Desk
     from worker.embedded import EmbeddedRedis
 
+ROOT: Final = Path(__file__).parents[4]
 VIEWS: Final = (
     "#/now",
     "#/commands",
@@ -137,6 +141,10 @@ def test_the_page_knows_the_contract_as_it_is(desk: Desk) -> None:
         str(code): code.meaning for code in ErrorCode
     }
     assert known["ACTS"] == [str(act) for act in Act]
+    for told in known["ERRORS"].values():
+        page, _, heading = told["more"].partition(", ")
+        there = anchors(ROOT / "docs" / page)
+        assert not heading or heading.lower().replace(" ", "-") in there, told["more"]
     said = desk.page.evaluate(
         "import('./page/lib/deliveries.js').then(m => Object.keys(m.OUTCOMES))"
     )
@@ -169,6 +177,38 @@ def test_what_breaks_off_is_said_and_caught_up_with(
             # What was asked while nobody answered is no fault of the page.
             desk.forgive("net::ERR")
     assert re.fullmatch(r"\d+-\d+", asked[-1].headers["last-event-id"])
+
+
+def test_a_connection_that_has_gone_silent_is_given_up_and_made_anew(
+    browser: Browser, redis_server: EmbeddedRedis, backstage: Backstage, tmp_path: Path
+) -> None:
+    """Nobody closes a connection whose other side is frozen, or cut off by a network."""
+    console = Console(
+        redis_server.url, backstage.keys.namespace, TRAINMASTER_GATEWAY_FOLDER=str(tmp_path)
+    )
+    with (
+        running_gateway(console, tmp_path / "gateway.log") as gateway,
+        # Of a gateway it needs the address alone.
+        at_desk(browser, cast("GatewayServer", gateway)) as desk,
+    ):
+        desk.page.clock.install()
+        page = desk.go("#/commands?id=silent-")
+        state = page.locator(".connection")
+        expect(state).to_have_text("Live")
+        os.kill(gateway.pid, signal.SIGSTOP)
+        try:
+            page.clock.run_for(15_000)
+            # So long the gateway itself may say nothing.
+            expect(state).to_have_text("Live")
+            page.clock.run_for(6_000)
+            expect(state).to_have_text("Connection lost, trying again")
+        finally:
+            os.kill(gateway.pid, signal.SIGCONT)
+        accept_all(backstage, "silent-1")
+        page.clock.run_for(30_000)
+        expect(state).to_have_text("Live")
+        expect(page.get_by_role("link", name="silent-1")).to_be_visible()
+        desk.forgive("net::ERR")
 
 
 def test_a_token_is_asked_for_and_kept_in_the_tab_alone(
