@@ -16,7 +16,16 @@ END = RunEnd("c-1", "get_model", Priority.INTERACTIVE, "failed", 2, 0.5, code="x
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 ACTS = [name for name in vars(Listener) if not name.startswith("_") and name != "hears"]
 # What no line tells.
-SILENT = {"claimed", "settled", "snoozed", "requested", "received", "run_begun", "run_over"}
+SILENT = {
+    "claimed",
+    "polled",
+    "settled",
+    "snoozed",
+    "requested",
+    "received",
+    "run_begun",
+    "run_over",
+}
 
 
 class Ear(Listener):
