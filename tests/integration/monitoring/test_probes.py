@@ -155,6 +155,8 @@ def test_a_scrape_of_a_real_run_has_every_metric_of_the_table_and_no_other(
     assert found['trainmaster_runs_total{"command_type": "list_models", "outcome": "retried"}'] == 1
     assert found['trainmaster_events_published_total{"state": "retrying"}'] == 1
     assert found["trainmaster_settling_seconds_count{}"] == 4
+    demand = "trainmaster_worker_demand{}"
+    wait_until(lambda: probe.series()[demand] == 0, PATIENT_SECONDS, "no worker is needed")
 
 
 def test_a_frozen_process_answers_nobody_and_its_file_grows_old(fleet: Fleet, probe: Probe) -> None:
