@@ -46,6 +46,11 @@ _COPIES: Final = {
     CHART / "files" / "alerts.yaml": ROOT / "deploy" / "prometheus" / "alerts.yaml",
     CHART / "files" / "dashboard.json": ROOT / "deploy" / "grafana" / "trainmaster.json",
 }
+# A gateway serves one namespace, and probes ask one process: partitions are releases of their own.
+_ONE_NAMESPACE: Final = {
+    "pattern": "^[A-Za-z0-9._-]{1,64}$",
+    "description": "First part of every key. Install one release for each partition.",
+}
 _KEPT: Final = ("type", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "minLength")
 
 
@@ -61,6 +66,7 @@ def settings_schema(
     left_out = _OF_THE_TEMPLATES | (set() if without is None else without.model_fields.keys())
     names = environment_names(settings_class)
     found = settings_class.model_json_schema(by_alias=False)["properties"]
+    found["namespace"] |= _ONE_NAMESPACE
     return {
         "type": "object",
         "additionalProperties": False,

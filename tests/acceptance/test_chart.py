@@ -60,6 +60,10 @@ BROKEN: Final[dict[str, tuple[dict[str, Any], str]]] = {
         {"worker": {"settings": {"TRAINMASTER_CONCURRENCY": 99999}}},
         "/worker/settings/TRAINMASTER_CONCURRENCY",
     ),
+    "several namespaces": (
+        {"settings": {"TRAINMASTER_NAMESPACE": "eu,us"}},
+        "/settings/TRAINMASTER_NAMESPACE",
+    ),
     "a gateway's setting for workers": (
         {"worker": {"settings": {"TRAINMASTER_GATEWAY_BACKLOG": 1}}},
         "TRAINMASTER_GATEWAY_BACKLOG",
