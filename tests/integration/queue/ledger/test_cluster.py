@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from celery import Celery
+from pydantic import SecretStr
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TryAgainError
 from redis.retry import Retry
 
 from tests.cluster import PATIENCE_SECONDS, Cluster, cluster
-from tests.console import SCRIPT, Console, running_worker
+from tests.console import Console, running_worker
 from tests.faults.fleet import wait_until
 from trainmaster_client import Client, RedisRefusedError
 from trainmaster_client.cluster import Node, slot_of
+from worker.app import celery_settings
 from worker.queue.ledger.connection import connect
 from worker.redis_address import RedisAddress
+from worker.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,14 +82,7 @@ def test_worker_and_client_follow_the_namespace_over_failovers(
         wait_until(lambda: nodes.primary(PREFIX) is second, PATIENCE_SECONDS, "a failover")
         ids += submit(client, "asked-for", 20)
         # What Celery's remote control and its wake-ups leave is looked at below.
-        said = subprocess.run(
-            [SCRIPT.parent / "celery", "-A", "worker.app", "inspect", "ping", "--timeout", "5"],
-            env=console.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert "pong" in said.stdout, said.stderr
+        assert _ping(nodes.url) == ["pong"]
         wait_until(
             lambda: len(nodes.ports_of(PREFIX)) == 2 and _is_in_step(nodes),
             PATIENCE_SECONDS,
@@ -104,6 +100,16 @@ def test_worker_and_client_follow_the_namespace_over_failovers(
     assert ends == Counter(ids)
     assert nodes.password not in log.read_text()
     assert not _keys_elsewhere(nodes)
+
+
+def _ping(url: str) -> list[str]:
+    """Returns what workers answer to Celery's remote control, by the broker's own transport."""
+    settings = Settings(redis_url=SecretStr(url), namespace=NAMESPACE)
+    app = Celery("asks", set_as_current=False)
+    app.conf.update(celery_settings(settings))
+    replies: list[dict[str, dict[str, str]]] = app.control.ping(timeout=5)
+    app.close()
+    return [answer["ok"] for reply in replies for answer in reply.values()]
 
 
 def _is_in_step(nodes: Cluster) -> bool:

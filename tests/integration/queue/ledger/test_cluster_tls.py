@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import redis.asyncio
@@ -70,7 +70,7 @@ def url(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Itera
                     return False
 
             wait_until(answers, START_SECONDS, "the node answers")
-            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16_383)
+            cast("Any", client).execute_command("CLUSTER ADDSLOTSRANGE", 0, 16_383)
             wait_until(
                 lambda: b"cluster_state:ok" in _info(client), START_SECONDS, "it serves its slots"
             )
@@ -82,7 +82,7 @@ def url(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def _info(client: Redis) -> bytes:
     client.response_callbacks.clear()
-    return bytes(client.execute_command("CLUSTER INFO"))
+    return bytes(cast("Any", client).execute_command("CLUSTER INFO"))
 
 
 async def test_client_ledger_and_broker_find_the_node(url: str) -> None:
@@ -94,8 +94,9 @@ async def test_client_ledger_and_broker_find_the_node(url: str) -> None:
     await ledger.aclose()
     broker = RedisAddress.parse(url).broker(PREFIX)
     options = {**broker.options, "global_keyprefix": PREFIX}
+    tls = dict(broker.tls or {})
     with Connection(
-        broker.url, transport=broker.transport, ssl=broker.tls, transport_options=options
+        broker.url, transport=broker.transport, ssl=tls, transport_options=options
     ) as connection:
         queue = connection.SimpleQueue("tried")
         queue.put("taken")
