@@ -45,6 +45,7 @@ USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
   check   run the linters and the type checker
   format  put the code in its one format
   lock    write the locks anew from pyproject.toml
+  sbom    write what the images are made of, with licences, to dist/sbom
   setup   only make .venv, and with `setup chart` what checks the chart
 
 Anything else goes to the console script, for example `python3 dev.py worker`.
@@ -126,6 +127,8 @@ def carry_out(command: str, rest: list[str]) -> int:
             code = run("pytest", "tests/acceptance/test_chart.py", "tests/unit/tools/test_chart.py")
         case "mutate":
             code = run("python", "-m", "tools.mutation", *rest)
+        case "sbom":
+            code = run("python", "-m", "tools.sbom", *rest)
         case "check":
             code = max(run(*linter) for linter in LINTERS)
         case "format":

@@ -220,7 +220,7 @@ def test_the_cloudevents_sdk_for_javascript_sends_in_each_mode(
 
 
 def test_the_snippet_for_the_command_line_runs(system: System, tmp_path: Path) -> None:
-    (line,) = snippet(README, "sh", "submit --wait").splitlines()
+    (line,) = snippet(README, "sh", "dev.py submit --wait").splitlines()
     script = Path(sys.executable).parent / "trainmaster"
     printed = system.run(["sh", "-c", line.replace("python3 dev.py", str(script), 1)], tmp_path)
     assert orjson.loads(printed)["model_group"]["title"] == "Shapes"
@@ -289,7 +289,7 @@ def test_links_and_commands_are_found_in_the_pages() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_in_a_code_block_exists(page: Path) -> None:
     known = {*COMMANDS, *PLUGIN_HELP, "test", "faults", "bench"}
-    known |= {"mutate", "check", "format", "lock", "setup"}
+    known |= {"mutate", "check", "format", "lock", "sbom", "setup"}
     for name in named_commands(page):
         assert name in known, name
 
