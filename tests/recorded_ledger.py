@@ -86,7 +86,7 @@ async def _lease(redis: Redis, ledger: Ledger, **command: Any) -> Lease:
     """Takes a command in and claims it, whatever else is due."""
     keys = ledger.keys
     for due in (keys.due_interactive, keys.due_bulk):
-        for row_id in await redis.zrange(due, 0, -1):
+        for row_id in cast("list[bytes]", await redis.zrange(due, 0, -1)):
             await redis.zadd(due, {row_id: FAR_MS}, xx=True)
     return await lease(redis, ledger, **command)
 

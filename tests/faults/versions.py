@@ -174,7 +174,7 @@ class _Run:
         self._items = items
         self._begin_backfill()
         self._killer = Repeater(self._kill_one, self.kill_every_seconds)
-        self._keepers = (
+        self._keepers: tuple[Repeater, ...] = (
             Repeater(lambda: self.load.make_round(self.per_second), 1.0),
             Repeater(self._keep_backfill, 2.0),
             Repeater(self.load.send, 0.25),
