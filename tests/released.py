@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
-# What stands for the last release until there is one before this commit: of 2026-11-27, and about a
-# hundred commits before 0.1.0.
-BEFORE_RELEASES: Final = "88de813660a411eb301136424458a9644eae79b8"
+# What stands for the last release until there is one before this commit: of 2026-11-27, and about
+# eighty commits before 0.1.0.
+BEFORE_RELEASES: Final = "41ded86efcb72684825f77d5dcb33d608e1d200a"
 _PINNED: Final = re.compile(r"^([A-Za-z0-9._-]+==\S+(?: ; [^\\\n]*[^\\\s])?)", re.MULTILINE)
 _INSTALL_SECONDS: Final = 600
 

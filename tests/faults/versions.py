@@ -46,6 +46,8 @@ THERE_AND_BACK: Final[tuple[Pair, ...]] = (
 )
 LONG_BACKFILL: Final = 900_000
 TRAINING_SECONDS: Final = 45
+# So long it may take on a busy machine until a backfill is led again.
+LEAD_SECONDS: Final = 60.0
 # Once nothing goes wrong any more something ends at least so often.
 CALM_SECONDS: Final = 150.0
 SETTINGS: Final = {
@@ -164,6 +166,7 @@ class _Run:
     versions: list[str] = field(default_factory=list)
     long: list[str] = field(default_factory=list)
     handed_over: int = 0
+    kills: int = 0
 
     def begin(self, pair: Pair, items: int) -> None:
         """Starts the first workers and sends the first long backfill."""
@@ -209,7 +212,10 @@ class _Run:
         return worker
 
     def _kill_one(self) -> None:
-        self.rng.choice(self.fleet.workers).kill()
+        # On a busy machine a worker takes longer to start than there is between two kills.
+        if self._all_ready():
+            self.rng.choice(self.fleet.workers).kill()
+            self.kills += 1
 
     def _tick(self, *more: Repeater) -> None:
         for each in (*self._keepers, *more):
@@ -243,9 +249,13 @@ class _Run:
         """Lets two workers work for a while, and notes who led the long backfills."""
         before = self._cursor()
         end = time.monotonic() + seconds
+        is_alone = len(set(pair)) == 1
         while time.monotonic() < end:
             self._tick(self._killer)
-        if len(set(pair)) == 1 and self._cursor() > before:
+        # Whoever led may have been killed, and the lead is free once its lease is over.
+        while is_alone and self._cursor() <= before and time.monotonic() < end + LEAD_SECONDS:
+            self._tick()
+        if is_alone and self._cursor() > before:
             self.led[pair[0]] += 1
 
     def _cursor(self) -> int:
@@ -302,7 +312,7 @@ class _Run:
             name,
             self.audit,
             self.load.work.expected,
-            faults=self._killer.times + len(self.retired),
+            faults=self.kills + len(self.retired),
             rejections=self.load.bad,
             lost=items["lost"],
             doubled=doubled + items["doubled"],
@@ -310,7 +320,7 @@ class _Run:
             odd=[*orphans, *odd],
             details={
                 "rolled": len(self.retired),
-                "kills": self._killer.times,
+                "kills": self.kills,
                 "items": items["items"],
                 "trainings": len(made["trainings"]),
                 "led by": dict(self.led),
