@@ -18,7 +18,8 @@ ROOT: Final = Path(__file__).parents[1]
 # What stands for the last release until there is one before this commit: of 2026-11-27, and about
 # eighty commits before 0.1.0.
 BEFORE_RELEASES: Final = "41ded86efcb72684825f77d5dcb33d608e1d200a"
-_PINNED: Final = re.compile(r"^([A-Za-z0-9._-]+==\S+(?: ; [^\\\n]*[^\\\s])?)", re.MULTILINE)
+# Where a version counts stands behind it, and changes with whatever else is locked.
+_PINNED: Final = re.compile(r"^[A-Za-z0-9._-]+==\S+", re.MULTILINE)
 _INSTALL_SECONDS: Final = 600
 
 
@@ -132,7 +133,7 @@ def _installed(lock: Path) -> Path:
 
 
 def pins(lock: Path) -> set[str]:
-    """Returns what a lock holds: name and version, and where that counts."""
+    """Returns what a lock holds: names and versions."""
     return set(_PINNED.findall(lock.read_text("utf-8")))
 
 
