@@ -11,6 +11,7 @@ Attributes = dict[str, str | int | float | bool]
 
 SYSTEM: Final = "trainmaster"
 OPERATION: Final = "messaging.operation.name"
+MESSAGE_ID: Final = "messaging.message.id"
 BATCH_COUNT: Final = "messaging.batch.message_count"
 CONSUMER_GROUP: Final = "messaging.consumer.group.name"
 ERROR_TYPE: Final = "error.type"
@@ -39,7 +40,7 @@ def operation(name: str, destination: str) -> Attributes:
 def messaging(name: str, destination: str, sent: SentCommand) -> Attributes:
     """Returns the attributes of an operation on one command."""
     found = operation(name, destination)
-    found["messaging.message.id"] = sent.command_id
+    found[MESSAGE_ID] = sent.command_id
     found[COMMAND_TYPE] = sent.command_type
     found[LANE] = str(sent.lane)
     correlation = sent.context.get("correlationid")

@@ -98,6 +98,10 @@ class Tracing:
             "trainmaster", version("trainmaster"), SCHEMA_URL
         )
 
+    def flush(self) -> None:
+        """Hands over what waits, now; blocks until the exporters have it."""
+        self._provider.force_flush()
+
     async def aclose(self, seconds: float = CLOSE_SECONDS) -> None:
         """Hands over what is left, for so long at most."""
         # No thread of an executor: the interpreter waits for those at its end.

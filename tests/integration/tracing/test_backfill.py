@@ -101,7 +101,7 @@ def _items(collector: Collector) -> list[Seen]:
     settled = {
         each.trace_id
         for each in collector.spans
-        if each.name.startswith("settle ") and "trainmaster.backfill" in each.attributes
+        if each.name.startswith("settle ") and each.name.endswith(":due:bulk")
     }
     return [
         each

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +21,7 @@ COMMANDS = 6
 BUSY = {"operation": "get_model", "effect": "status", "status": 503, "count": COMMANDS}
 SLOW = {"operation": "get_model", "effect": "latency", "seconds": 60, "after": COMMANDS}
 TRACE, PRODUCER = "c" * 32, "d" * 16
-LOADED, KILLS = 600, 6
+LOADED, KILLS, BUSY_SPANS = 600, 6, 40
 
 
 @pytest.fixture
@@ -48,6 +46,15 @@ def _send(client: Client, sandbox: SandboxProcess, count: int) -> list[str]:
             command["traceparent"] = f"00-{TRACE}-{PRODUCER}-01"
         commands.append(command)
     return [*client.submit_many(commands)]
+
+
+def _wait_ready(log: Path, starts: int) -> None:
+    wait_until(lambda: log.read_bytes().count(b" ready.") >= starts, "a ready worker")
+
+
+def _wait_busy(collector: Collector) -> None:
+    before = len(collector.spans)
+    wait_until(lambda: len(collector.spans) > before + BUSY_SPANS, "spans of commands under way")
 
 
 def _start(traced: Console, log: Path) -> Process:
@@ -121,17 +128,22 @@ def test_under_load_every_span_has_its_parent_however_often_workers_are_killed(
     sandbox = served.sandbox
     sandbox.faults(
         {**BUSY, "count": LOADED, "probability": 0.3, "seed": 5},
-        {**SLOW, "after": 0, "seconds": 0.05},
+        {**SLOW, "after": 0, "seconds": 0.3},
     )
-    rng = random.Random(11)
-    workers = [_start(traced, tmp_path / f"{number}.log") for number in range(2)]
+    # So few at a time that kills find some under way.
+    traced.environment["TRAINMASTER_CONCURRENCY"] = "8"
+    logs = [tmp_path / f"{number}.log" for number in range(2)]
+    workers = [_start(traced, log) for log in logs]
+    for log in logs:
+        _wait_ready(log, 1)
     ids = _send(client, sandbox, LOADED)
-    for _ in range(KILLS):
-        time.sleep(rng.uniform(0.5, 2))
-        number = rng.randrange(len(workers))
+    for kill in range(KILLS):
+        number = kill % 2
+        _wait_ready(logs[number], 1 + kill // 2)
+        _wait_busy(collector)
         workers[number].kill()
         workers[number].wait()
-        workers[number] = _start(traced, tmp_path / f"{number}.log")
+        workers[number] = _start(traced, logs[number])
     client.wait_all(ids, timeout=150)
     for worker in workers:
         worker.terminate()
@@ -144,6 +156,11 @@ def test_under_load_every_span_has_its_parent_however_often_workers_are_killed(
         for each in spans
         if each.attributes.get("trainmaster.outcome") == "succeeded"
     }
+    taken_over = [each for each in spans if each.attributes.get("trainmaster.claims", 1) > 1]
     # Those of the last moments before a kill went with their process; all others are told.
-    print(f"\n{len(spans)} spans; {len(ended)} of {LOADED} ends told")  # noqa: T201 - for reports
+    print(  # noqa: T201 - for reports
+        f"\n{KILLS} kills, {len(spans)} spans, {len(taken_over)} runs of commands whose worker was "
+        f"killed, {len(ended)} of {LOADED} ends told"
+    )
+    assert taken_over
     assert len(ended) > LOADED // 2
