@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
 
-from tests.integration.gateway.page.browser import accept_all
+from tests.integration.gateway.page.browser import PHONE, accept_all, at_desk
+from tests.stream_events import event_text
 from worker.gateway.routes import bulk
+from worker.queue.ledger.keys import EVENT_FIELD
 from worker.queue.ledger.queries import LedgerReader
 
 if TYPE_CHECKING:
     import pytest
+    from playwright.sync_api import Browser
     from redis.asyncio import Redis
 
+    from tests.gateway_process import GatewayServer
     from tests.integration.gateway.page.browser import Backstage, Desk
     from worker.queue.ledger.keys import Keys
 
@@ -69,6 +73,27 @@ def test_an_id_that_is_a_step_to_browsers_is_a_command_like_any_other(
         page.get_by_role("dialog").get_by_role("button", name="Cancel the command").click()
         expect(page.locator(".timeline .state").last).to_have_text("cancelled")
     assert states(backstage, ".", "..") == ["cancelled", "cancelled"]
+
+
+def test_why_one_failed_is_seen_on_a_phone_and_every_column_on_a_laptop(
+    browser: Browser, page_gateway: GatewayServer, backstage: Backstage
+) -> None:
+    async def fail(redis: Redis, keys: Keys) -> None:
+        error = {"code": "not_found", "message": "no such model, " * 40}
+        for number in range(3):
+            told = {"data": {"error": error, "attempts": 3}, "correlationid": f"{'c' * 30}{number}"}
+            text = event_text(f"night/{number:030}", "update_model.failed", **told)
+            await redis.xadd(keys.events, {EVENT_FIELD: text})
+
+    backstage.do(fail)
+    with at_desk(browser, page_gateway, viewport=PHONE) as desk:
+        page = desk.go("#/commands?id=night/")
+        expect(page.locator("tbody th").first.get_by_text("not found")).to_be_in_viewport()
+    with at_desk(browser, page_gateway, viewport={"width": 1360, "height": 860}) as desk:
+        page = desk.go("#/commands?id=night/")
+        expect(page.locator("tbody tr")).to_have_count(3)
+        last = page.locator("tbody tr").first.get_by_role("cell").last
+        expect(last).to_be_in_viewport(ratio=1)
 
 
 def test_a_million_are_walked_through_by_pages(desk: Desk, backstage: Backstage) -> None:
