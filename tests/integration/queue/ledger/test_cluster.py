@@ -18,6 +18,7 @@ from redis.retry import Retry
 from tests.cluster import PATIENCE_SECONDS, Cluster, cluster
 from tests.console import Console, running_worker
 from tests.faults.fleet import wait_until
+from tests.gateway_process import serving_gateway
 from trainmaster_client import Client, RedisRefusedError
 from trainmaster_client.cluster import Node, slot_of
 from worker.app import celery_settings
@@ -139,6 +140,15 @@ def test_the_console_finds_the_node_and_tells_which_it_is(nodes: Cluster, consol
     assert found["redis.cluster"]["message"] == f"slot {slot} of trainmaster is at 127.0.0.1:{port}"
     assert found["redis.replicas"]["level"] == "warn"
     assert "min-replicas-to-write" in found["redis.replicas"]["advice"]
+
+
+def test_a_gateway_finds_the_node(nodes: Cluster, tmp_path: Path) -> None:
+    with serving_gateway(nodes.url, "by-http", gateway_folder=tmp_path) as gateway:
+        command = {"type": "list_models", "id": "one", "data": {}}
+        assert gateway.http.post("/v1/commands", json=command).status_code == 202
+    with nodes.client(nodes.primary("{by-http}:")) as client:
+        assert client.xlen("{by-http}:commands") == 1
+        client.delete(*client.keys("{by-http}:*"))
 
 
 def test_a_url_of_one_server_that_is_the_wrong_node_is_told_what_to_write(
