@@ -286,6 +286,27 @@ def test_numbers_are_written_as_people_write_them(all_rendered: dict[str, Render
     assert told["TRAINMASTER_DATA_ROOTS"] == "/data/pictures:/data/backfills"
 
 
+def test_a_gateway_reads_the_workers_results_where_they_share_a_place(
+    all_rendered: dict[str, Rendered],
+) -> None:
+    for name, is_shared in (("full", True), ("minimal", False)):
+        of = dict(pods(all_rendered[name]))
+        stores = {
+            environment(each["spec"]["containers"][0])["TRAINMASTER_RESULT_STORE"]
+            for each in of.values()
+        }
+        (store,) = stores
+        mounts = {
+            component: {
+                mount["mountPath"]: mount.get("readOnly", False)
+                for mount in each["spec"]["containers"][0]["volumeMounts"]
+            }
+            for component, each in of.items()
+        }
+        assert mounts["worker"][store] is False
+        assert mounts["gateway"].get(store) is (True if is_shared else None)
+
+
 def test_selectors_find_the_pods_that_they_are_for_and_no_others(case: Rendered) -> None:
     labels = {component: template["metadata"]["labels"] for component, template in pods(case)}
     found = 0

@@ -65,6 +65,9 @@ terminationMessagePolicy: FallbackToLogsOnError
   value: /tmp
 - name: TRAINMASTER_REDIS_URL_FILE
   value: /run/trainmaster/secrets/redis-url
+# Workers write to it, and a gateway shows what it can read there.
+- name: TRAINMASTER_RESULT_STORE
+  value: {{ default "/var/lib/trainmaster/results" .root.Values.worker.resultStore.url | quote }}
 {{- include "trainmaster.settings" .root.Values.settings }}
 {{- include "trainmaster.settings" .of.settings }}
 {{- with .of.dataRoots }}
