@@ -286,6 +286,23 @@ def test_numbers_are_written_as_people_write_them(all_rendered: dict[str, Render
     assert told["TRAINMASTER_DATA_ROOTS"] == "/data/pictures:/data/backfills"
 
 
+def test_a_gateway_may_be_another_user_of_redis(all_rendered: dict[str, Rendered]) -> None:
+    for name, keys in (
+        ("full", {"worker": "trainmaster-url", "gateway": "trainmaster-gateway-url"}),
+        ("minimal", {"worker": "url", "gateway": "url"}),
+    ):
+        found = {
+            component: item["key"]
+            for component, each in pods(all_rendered[name])
+            for volume in each["spec"]["volumes"]
+            if volume["name"] == "secrets"
+            for source in volume["projected"]["sources"]
+            for item in source["secret"]["items"]
+            if item["path"] == "redis-url"
+        }
+        assert found == keys
+
+
 def test_a_gateway_reads_the_workers_results_where_they_share_a_place(
     all_rendered: dict[str, Rendered],
 ) -> None:

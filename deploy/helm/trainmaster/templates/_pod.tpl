@@ -105,11 +105,16 @@ terminationMessagePolicy: FallbackToLogsOnError
 
 {{/* Redis' secrets, as sources of a projected volume. */}}
 {{- define "trainmaster.redisSecrets" -}}
+{{- $redis := .root.Values.redis -}}
 - secret:
-    name: {{ .Values.redis.secretName }}
+    name: {{ $redis.secretName }}
     items:
-      - {key: {{ .Values.redis.urlKey | quote }}, path: redis-url}
-      {{- with .Values.redis.caKey }}
+      {{- if and (eq .component "gateway") $redis.gatewayUrlKey }}
+      - {key: {{ $redis.gatewayUrlKey | quote }}, path: redis-url}
+      {{- else }}
+      - {key: {{ $redis.urlKey | quote }}, path: redis-url}
+      {{- end }}
+      {{- with $redis.caKey }}
       - {key: {{ . | quote }}, path: redis-ca.pem}
       {{- end }}
 {{- end }}
