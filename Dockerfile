@@ -14,7 +14,6 @@ ENV PIP_CONFIG_FILE=/run/secrets/pip
 ENV PYTHONHASHSEED=0
 RUN apt-get update -qq && apt-get install -qq --yes --no-install-recommends binutils
 WORKDIR /src
-COPY deploy/image/finish.sh /usr/local/bin/finish
 COPY requirements requirements
 # The build backend comes from the lock too, so nothing unhashed is ever fetched.
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca \
@@ -25,6 +24,7 @@ RUN --mount=type=secret,id=pip --mount=type=secret,id=ca \
  && python -m venv --without-pip /opt/trainmaster \
  && pip --python /opt/trainmaster/bin/python install --no-compile \
       --require-hashes --no-deps --requirement requirements/worker.txt
+COPY deploy/image/finish.sh /usr/local/bin/finish
 RUN finish /opt/trainmaster
 
 # Our own code beside them, in a folder of its own: a release changes this layer alone.
