@@ -74,7 +74,7 @@ BROKEN: Final[dict[str, tuple[dict[str, Any], str]]] = {
     ),
     "a secret among further variables": (
         {"worker": {"extraEnv": [{"name": "ENCORD_SSH_KEY", "value": "secret"}]}},
-        "/worker/extraEnv/0/name",
+        "worker.extraEnv: ENCORD_SSH_KEY is a secret, and secrets are mounted as files",
     ),
     "a value that is none": ({"wrker": {}}, "wrker"),
     "a digest that is none": ({"image": {"digest": "latest"}}, "/image/digest"),

@@ -61,6 +61,11 @@ terminationMessagePolicy: FallbackToLogsOnError
 {{- end }}
 
 {{- define "trainmaster.env" -}}
+{{- range .of.extraEnv }}
+{{- if has .name (list "TRAINMASTER_REDIS_URL" "TRAINMASTER_BEARER_TOKEN" "ENCORD_SSH_KEY" "ENCORD_SSH_KEY_PASSPHRASE" "ENCORD_SSH_KEY_FILE_PASSPHRASE") }}
+{{- fail (printf "%s.extraEnv: %s is a secret, and secrets are mounted as files: name its Secret in redis or encord" $.component .name) }}
+{{- end }}
+{{- end }}
 - name: HOME
   value: /tmp
 - name: TRAINMASTER_REDIS_URL_FILE
