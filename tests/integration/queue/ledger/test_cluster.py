@@ -108,9 +108,9 @@ def _ping(url: str) -> list[str]:
     settings = Settings(redis_url=SecretStr(url), namespace=NAMESPACE)
     app = Celery("asks", set_as_current=False)
     app.conf.update(celery_settings(settings))
-    replies: list[dict[str, dict[str, str]]] = app.control.ping(timeout=5)
+    replies = app.control.ping(timeout=5) or []
     app.close()
-    return [answer["ok"] for reply in replies for answer in reply.values()]
+    return [str(answer["ok"]) for reply in replies for answer in reply.values()]
 
 
 def _is_in_step(nodes: Cluster) -> bool:
