@@ -171,6 +171,7 @@ def test_a_production_worker_installs_neither_the_sandbox_nor_the_embedded_serve
         assert run(*here, f"import {package}").returncode == 1
 
 
+@pytest.mark.long
 def test_the_images_list_of_packages_has_all_that_it_holds_with_a_licence_each(
     image: Path,
 ) -> None:
