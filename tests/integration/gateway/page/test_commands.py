@@ -81,8 +81,11 @@ def test_why_one_failed_is_seen_on_a_phone_and_every_column_on_a_laptop(
     async def fail(redis: Redis, keys: Keys) -> None:
         error = {"code": "not_found", "message": "no such model, " * 40}
         for number in range(3):
-            told = {"data": {"error": error, "attempts": 3}, "correlationid": f"{'c' * 30}{number}"}
-            text = event_text(f"night/{number:030}", "update_model.failed", **told)
+            data = {"error": error, "attempts": 3}
+            name = f"night/{number:030}"
+            text = event_text(
+                name, "update_model.failed", data=data, correlationid=f"{'c' * 30}{number}"
+            )
             await redis.xadd(keys.events, {EVENT_FIELD: text})
 
     backstage.do(fail)
