@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from playwright.sync_api import expect
 
 from schemas.enums import Priority
+from tests.console import wait_until
 from tests.integration.gateway.page.browser import accept_all
 from tests.stream_events import event_text
 from worker.gateway.tokens import Scope
@@ -63,7 +64,9 @@ def test_the_labels_of_a_chart_are_read_whole_however_large_its_figures(
     backstage.do(take_hours)
     desk.context.add_init_script(DRAWN)
     page = desk.go()
-    page.wait_for_function("window.drawn.some(([text]) => text.length > 8)")
+    # Playwright's own wait would have the page evaluate a text, which its policy forbids.
+    is_drawn = "window.drawn.some(([text]) => text.length > 8)"
+    wait_until(lambda: bool(page.evaluate(is_drawn)), "long labels")
     # By how much each label on the left would begin before its canvas does.
     assert page.evaluate("window.drawn.filter(([, left]) => left < 0)") == []
 
