@@ -102,6 +102,8 @@ class Pictures:
             roots, "data.data_path", MAX_IMAGE_BYTES, "TRAINMASTER_GATEWAY_DATA_ROOTS"
         )
         self.reading = ThreadPool("pictures", readers)
+        # For what tells of an item which picture it had.
+        self.searching = ThreadPool("parts", 1)
         self._read_seconds = read_seconds
         # One at a time: each may take a few hundred megabytes. Others wait with empty hands.
         self._decoding = ThreadPool("frames", 1)

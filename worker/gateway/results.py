@@ -20,14 +20,15 @@ from worker.backfill.coco import PICTURES, RESULTS
 from worker.backfill.finalization import FAILURES, REPORT, SUMMARY
 from worker.backfill.output import Output
 from worker.backfill.parts import PARTS
+from worker.errors import BusyThreadsError
 from worker.files.remote_files import open_remote, translated
-from worker.gateway.pictures import no_picture
+from worker.gateway.pictures import no_picture, unavailable
 from worker.gateway.problems import ProblemError
 from worker.redaction import redact_text
 from worker.thread_pools import ThreadPool, in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractContextManager
 
     from worker.backfill.parts import Record
@@ -41,6 +42,7 @@ _closers: Final = ThreadPool("closing", 4)
 _PIECE_BYTES: Final = 262_144
 # Of a part that is looked through for one item: as much as the page reads of one, and no more.
 MOST_SEARCHED_BYTES: Final = 30_000_000
+_SEARCH_SECONDS: Final = 20.0
 _LAST_FILES: Final = (SUMMARY, FAILURES, REPORT, RESULTS, PICTURES)
 # Nothing else that may lie there is of the results, and no such name leads out of the folder.
 _PART: Final = re.compile(rf"{PARTS}/part-[0-9]{{1,12}}\.(jsonl|parquet)", re.ASCII)
@@ -136,20 +138,29 @@ def _elsewhere() -> ProblemError:
     )
 
 
-async def find_record(output: Output, part: str, item: int) -> Record | None:
+async def find_record(searching: ThreadPool, output: Output, part: str, item: int) -> Record | None:
     """Returns the record of an item; None where it stands in no such part.
 
     Args:
+        searching: where parts are looked through: a record may take hundreds of megabytes as JSON.
         output: of the backfill.
         part: the name of a part of JSON lines, like `parts/part-000000.jsonl`.
         item: its number.
 
     Raises:
-        ProblemError: there is no such part, it is too large, or the gateway can't read it.
+        ProblemError: there is no such part, it is too large, the gateway can't read it, or others
+            are looked through for too long.
     """
     if _PART.fullmatch(part) is None or not part.endswith(f".{PartFormat.JSONL}"):
         raise _unknown()
-    return await _reading(lambda: _found(output, part, item))
+
+    async def search(act: Callable[[], Record | None]) -> Record | None:
+        try:
+            return await searching.run(_SEARCH_SECONDS, act)
+        except (TimeoutError, BusyThreadsError) as exc:
+            raise unavailable("Parts are looked through for too long.") from exc
+
+    return await _reading(lambda: _found(output, part, item), run=search)
 
 
 def _found(output: Output, part: str, item: int) -> Record | None:
@@ -220,9 +231,13 @@ async def _pieces(
         _closers.submit(opening.__exit__, None, None, None)
 
 
-async def _reading(act: Callable[[], T], missing: ProblemError | None = None) -> T:
+async def _reading(
+    act: Callable[[], T],
+    missing: ProblemError | None = None,
+    run: Callable[[Callable[[], T]], Awaitable[T]] = in_thread,
+) -> T:
     try:
-        return await in_thread(act)
+        return await run(act)
     except FileNotFoundError:
         raise missing or _unknown() from None
     except ProblemError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,7 @@ from worker.queue.ledger.connection import connect
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import FrameType
 
     import httpx
 
@@ -149,6 +151,32 @@ def test_no_more_of_a_part_is_looked_through_than_a_page_reads(
     answer = get(gateway.http, 2)
     assert refused(answer) == (404, "no_picture")
     assert "too large" in answer.json()["detail"]
+
+
+def test_one_part_at_a_time_is_looked_through(
+    gateway: GatewayServer, root: Path, parts: Path
+) -> None:
+    """A record may take hundreds of megabytes as JSON, and anybody who reads may ask for it."""
+    (root / "a.png").write_bytes(png())
+    write(parts, {"item": 1, "data_path": str(root / "a.png"), "frames": [[0.5] * 500_000]})
+    with ThreadPoolExecutor(6) as asked:
+        answers = [asked.submit(get, gateway.http, 1) for _ in range(6)]
+        most = 0
+        while not all(each.done() for each in answers):
+            most = max(most, searches())
+    assert {each.result().status_code for each in answers} == {200}
+    assert most == 1
+
+
+def searches() -> int:
+    """Returns how many parts the gateway, which runs in this process, looks through right now."""
+    found = 0
+    for frame in sys._current_frames().values():
+        each: FrameType | None = frame
+        while each is not None:
+            found += each.f_code is results._found.__code__
+            each = each.f_back
+    return found
 
 
 def test_whoever_may_not_see_the_backfill_sees_no_picture_of_it(

@@ -47,7 +47,8 @@ async def read_item_picture(
     `TRAINMASTER_GATEWAY_DATA_ROOTS`, by the rules of `/v1/commands/{command_id}/picture`.
     """
     status = await begun(gateway, caller, backfill_id)
-    record = await find_record(Output(status.plan.output), part, item)
+    searching = gateway.pictures.searching
+    record = await find_record(searching, Output(status.plan.output), part, item)
     if record is None:
         raise no_picture(f"The part holds no item {item}.")
     return picture_response(await gateway.pictures.picture_of(_data_of(record), frame))
