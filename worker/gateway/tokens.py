@@ -151,6 +151,8 @@ class Tokens:
     ) -> tuple[Token, bool]:
         """Makes the token of a secret that somebody else made, and may make it again and again.
 
+        One that is there already keeps its end.
+
         Returns:
             The token, and whether anything was written: not where it is there already.
 
@@ -171,7 +173,12 @@ class Tokens:
                 raise TokenError(f"another secret begins with {token.prefix}: make a new one")
             if not known.token.is_valid(token.created_at_ms):
                 raise TokenError(f"{token.prefix} was revoked or has ended: make a new secret")
-            token = replace(token, created_at_ms=known.token.created_at_ms)
+            # What ends is not made to last by whoever says it again.
+            token = replace(
+                token,
+                created_at_ms=known.token.created_at_ms,
+                expires_at_ms=known.token.expires_at_ms,
+            )
             if token == known.token:
                 return token, False
         await self._write(_Record(token, digest))

@@ -107,6 +107,20 @@ async def test_a_token_ends_at_its_time(tokens: Tokens, calendar: Calendar) -> N
         await tokens.create("ci", [Scope.READ], expires_at_ms=1_000_060_000)
 
 
+async def test_a_token_that_ends_is_not_made_to_last_by_its_secret_from_a_file(
+    tokens: Tokens, calendar: Calendar
+) -> None:
+    _, secret = await tokens.create("ci", [Scope.READ], expires_at_ms=1_000_060_000)
+    token, is_new = await tokens.adopt(secret, "ci", [Scope.READ, Scope.SUBMIT])
+    assert (token.expires_at_ms, is_new) == (1_000_060_000, True)
+    _, is_new = await tokens.adopt(secret, "ci", [Scope.READ, Scope.SUBMIT])
+    assert not is_new
+    calendar.now += 60
+    assert await tokens.find(secret) is None
+    with pytest.raises(TokenError, match="has ended"):
+        await tokens.adopt(secret, "ci", [Scope.READ])
+
+
 async def test_what_was_found_is_remembered_for_a_time_and_no_longer(
     redis: Redis, keys: Keys, calendar: Calendar, tokens: Tokens
 ) -> None:
