@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Final
+
+# So much W3C wants passed on at least. Libraries allow far more, for which a worker would reject
+# the command, and a part of it would be another one.
+_MOST_STATE_CHARACTERS: Final = 512
 
 
 def current_trace() -> dict[str, str]:
@@ -20,7 +24,7 @@ def current_trace() -> dict[str, str]:
             return {}
         ids = f"{span.trace_id:032x}-{span.span_id:016x}"
         found = {"traceparent": f"00-{ids}-{span.trace_flags:02x}"}
-        if state := span.trace_state.to_header():
+        if 0 < len(state := span.trace_state.to_header()) <= _MOST_STATE_CHARACTERS:
             found["tracestate"] = state
     except AttributeError:
         # While another thread is importing it, it has only some of its names.

@@ -24,7 +24,8 @@ from typing_extensions import override
 from schemas.events import ErrorCode
 from worker.errors import SettingError
 from worker.logging import LimitedLog
-from worker.tracing.variables import EXPORTER
+from worker.redaction import HIDDEN, redact_text
+from worker.tracing.variables import ENDPOINTS, EXPORTER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,7 @@ SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 _GROUP: Final = "opentelemetry_traces_exporter"
 _OTLP: Final = "otlp"
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_HEADERS: Final = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 # What the specification calls the default, and the extra installs.
 _HTTP: Final = "http/protobuf"
 _EXPORTERS: Final = {_HTTP: "otlp_proto_http", "grpc": "otlp_proto_grpc"}
@@ -126,9 +128,23 @@ def open_tracing(names: Sequence[str], service: str, instance: str) -> Tracing:
     """Returns what takes spans and sends them to these exporters.
 
     Raises:
-        SettingError: one is not installed, or can't be used.
+        SettingError: one is not installed, or can't be used; or a variable is wrong.
     """
-    return Tracing([_exporter(name) for name in names], service, instance)
+    # From here on, for an exporter complains while it is made.
+    trouble = _SdkTrouble()
+    trouble.listen()
+    try:
+        return Tracing([_exporter(name) for name in names], service, instance)
+    except SettingError:
+        trouble.leave()
+        raise
+    except (TypeError, ValueError) as exc:
+        trouble.leave()
+        # A size of the queue, above all, that is below that of a batch, 512 unless it is set.
+        raise SettingError(
+            f"OTEL_BSP_… or OTEL_…_LIMIT can't be used: {_without(_secrets(), str(exc))}",
+            code=ErrorCode.INVALID_SETTING,
+        ) from exc
 
 
 def _exporter(name: str) -> SpanExporter:
@@ -147,7 +163,7 @@ def _exporter(name: str) -> SpanExporter:
         made: SpanExporter = found[0].load()()
     except (ImportError, TypeError, ValueError, OSError) as exc:
         raise SettingError(
-            f"{EXPORTER}: the exporter {wanted!r} can't be used: {exc}",
+            f"{EXPORTER}: the exporter {wanted!r} can't be used: {_without(_secrets(), str(exc))}",
             code=ErrorCode.INVALID_SETTING,
         ) from exc
     return made
@@ -162,6 +178,30 @@ def _resource(service: str, instance: str) -> Resource:
     return found
 
 
+def _secrets() -> list[str]:
+    """Returns what no line may repeat of the variables, the longest first.
+
+    The SDK repeats headers that it can't read, and urllib3 the path and the query of an endpoint,
+    without its host, so that it is no URL that would be redacted.
+    """
+    found: set[str] = set()
+    for name in _HEADERS:
+        headers = os.environ.get(name, "")
+        for each in (headers, *headers.split(",")):
+            found |= {each.strip(), each.partition("=")[2].strip()}
+    for name in ENDPOINTS:
+        parts = os.environ.get(name, "").partition("?")
+        found.add(parts[2])
+        found.add(parts[0].partition("://")[2].rpartition("@")[0])
+    return sorted(found - {""}, key=len, reverse=True)
+
+
+def _without(secrets: Sequence[str], text: str) -> str:
+    for each in secrets:
+        text = text.replace(each, HIDDEN)
+    return redact_text(text)
+
+
 class _SdkTrouble(logging.Handler):
     """What the SDK logs of a collector that is away: a line now and then, not one per batch."""
 
@@ -169,23 +209,27 @@ class _SdkTrouble(logging.Handler):
         super().__init__(logging.WARNING)
         self._limited = LimitedLog(log, most=1, period_seconds=TROUBLE_SECONDS)
         self._logger = logging.getLogger(_LOGGER)
+        self._secrets = _secrets()
 
     def listen(self) -> None:
         """Takes the SDK's lines."""
-        self._logger.handlers = [
-            each for each in self._logger.handlers if not isinstance(each, _SdkTrouble)
-        ]
+        self._remove()
         self._logger.addHandler(self)
         self._logger.propagate = False
 
     def leave(self) -> None:
         """Lets them go where all others go."""
-        self._logger.removeHandler(self)
+        self._remove()
         self._logger.propagate = True
+
+    def _remove(self) -> None:
+        self._logger.handlers = [
+            each for each in self._logger.handlers if not isinstance(each, _SdkTrouble)
+        ]
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
-        told: dict[str, Any] = {"problem": record.getMessage()}
+        told: dict[str, Any] = {"problem": _without(self._secrets, record.getMessage())}
         if record.exc_info and record.exc_info[1] is not None:
-            told["error"] = str(record.exc_info[1])
+            told["error"] = _without(self._secrets, str(record.exc_info[1]))
         self._limited.warning("tracing.trouble", record.name, **told)

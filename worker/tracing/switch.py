@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from schemas.events import ErrorCode
+from worker.errors import SettingError
 from worker.tracing.variables import DISABLED, ENDPOINTS, EXPORTER
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ def create_tracing(service: str, instance: str = "") -> Tracing | None:
         instance: a name that no other process has; made without one.
 
     Raises:
-        SettingError: `OTEL_TRACES_EXPORTER` names one that is not installed.
+        SettingError: `OTEL_TRACES_EXPORTER` names one that is not installed, or the SDK refuses
+            another variable.
     """
     exporters = exporters_of(os.environ)
     if not exporters:
@@ -60,7 +63,13 @@ def create_tracing(service: str, instance: str = "") -> Tracing | None:
             advice="pip install 'trainmaster[tracing]', or set OTEL_SDK_DISABLED=true",
         )
         return None
-    sdk: Any = import_module("worker.tracing.sdk")
+    try:
+        sdk: Any = import_module("worker.tracing.sdk")
+    except ValueError as exc:
+        # The SDK reads the limits of spans while it is imported.
+        raise SettingError(
+            f"OTEL_…_LIMIT can't be used: {exc}", code=ErrorCode.INVALID_SETTING
+        ) from exc
     made: Tracing = sdk.open_tracing(exporters, service, instance or str(uuid.uuid4()))
     return made
 

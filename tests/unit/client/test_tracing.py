@@ -10,6 +10,7 @@ import orjson
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, use_span
 
+from schemas.claim_check import parse_message
 from trainmaster_client.commands import message_of
 
 TRACE_ID, SPAN_ID = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
@@ -33,6 +34,15 @@ def test_the_current_span_is_named() -> None:
         assert "tracestate" not in _sent()
     with use_span(_span(TraceState([("shop", "1")]))):
         assert _sent()["tracestate"] == "shop=1"
+
+
+def test_a_state_that_workers_would_not_take_is_left_behind() -> None:
+    """Rather than that the command is rejected: OpenTelemetry allows 32 members of 512 each."""
+    with use_span(_span(TraceState([(f"shop{number}", "x" * 250) for number in range(30)]))):
+        sent = _sent()
+    assert sent["traceparent"] == TRACEPARENT
+    assert "tracestate" not in sent
+    assert parse_message(orjson.dumps(sent)).command.type == "list_models"
 
 
 def test_the_span_of_a_real_tracer_is_named() -> None:

@@ -55,6 +55,59 @@ def test_an_exporter_that_is_not_installed_is_named_with_those_that_are(
         create_tracing("service", "one")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        # Less than a batch, which is 512 unless that is set too.
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "256"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "0"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many"),
+    ],
+)
+def test_a_variable_that_the_sdk_refuses_is_a_wrong_setting(name: str, value: str) -> None:
+    """No traceback: a worker whose start fails with one would be started again for ever."""
+    code = (
+        "from worker.errors import SettingError\n"
+        "from worker.tracing.switch import create_tracing\n"
+        "try:\n"
+        "    create_tracing('service', 'one')\n"
+        "except SettingError as exc:\n"
+        "    print(exc)\n"
+    )
+    environment = {**os.environ, "OTEL_TRACES_EXPORTER": "console", name: value}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.startswith("OTEL_")
+    assert "can't be used" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization: Bearer s3cret"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a=b,Bearer s3cret"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:9/v1/traces?token=s3cret"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://who:s3cret@127.0.0.1:9"),
+    ],
+)
+def test_no_line_of_the_sdk_repeats_a_secret(name: str, value: str) -> None:
+    """It repeats headers that it can't read, and where it could not send to."""
+    code = (
+        "import asyncio\n"
+        "from worker.logging import configure\n"
+        "from worker.tracing.switch import create_tracing\n"
+        "configure('INFO', 'text')\n"
+        "made = create_tracing('service', 'one')\n"
+        "made.tracer.start_span('x').end()\n"
+        "asyncio.run(made.aclose(0.5))\n"
+    )
+    environment = {**os.environ, OTLP: "http://127.0.0.1:9", name: value}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert "tracing.trouble" in done.stderr
+    assert "s3cret" not in done.stdout + done.stderr
+
+
 def test_without_an_exporter_nothing_that_makes_spans_is_imported() -> None:
     """A worker that sends no traces pays nothing for them; redis-py imports the SDK's metrics."""
     code = (
