@@ -16,6 +16,7 @@ from schemas.events import ErrorCode
 from schemas.wording import counted
 from worker.backfill.handler import Backfills
 from worker.backfill.item_results import BackfillItems
+from worker.backfill.output import folder_name
 from worker.backfill.store import BackfillStore
 from worker.byte_budget import ByteBudget
 from worker.clock import Clock
@@ -446,10 +447,21 @@ def create_backfills(settings: Settings, redis: Redis, keys: Keys) -> Backfills:
     )
     return Backfills(
         store=store,
-        output=f"{settings.result_store.rstrip('/')}/backfills",
+        output=backfill_output(settings),
         window=settings.backfill_window,
         part_items=settings.backfill_part_items,
     )
+
+
+def backfill_output(settings: Settings) -> str:
+    """Returns where the folders of backfills that come as commands lie.
+
+    Partitions have one store, and each may have a backfill of the same id, whose parts would take
+    each other's place: they have a folder each.
+    """
+    folder = f"{settings.result_store.rstrip('/')}/backfills"
+    is_alone = len(settings.partitions) == 1
+    return folder if is_alone else f"{folder}/{folder_name(settings.namespace)}"
 
 
 def create_breaker(
