@@ -86,6 +86,55 @@ BROKEN: Final[dict[str, tuple[dict[str, Any], str]]] = {
         },
         "/gateway/tokens/0/scopes/0",
     ),
+    "a label of the chart's own": (
+        {"worker": {"podLabels": {"app.kubernetes.io/component": "gateway"}}},
+        "invalid propertyName 'app.kubernetes.io/component'",
+    ),
+    "a tag in the repository": (
+        {"image": {"repository": "registry.example.com:5000/trainmaster:1.0"}},
+        "/image/repository",
+    ),
+    "two tokens of one name": (
+        {
+            "gateway": {
+                "tokens": [
+                    {"name": "a", "scopes": ["read"], "secretName": "b", "secretKey": key}
+                    for key in ("c", "d")
+                ]
+            }
+        },
+        'gateway.tokens: two have the name "a"',
+    ),
+    "a token of projects that may read": (
+        {
+            "gateway": {
+                "tokens": [
+                    {
+                        "name": "ci",
+                        "scopes": ["submit", "read"],
+                        "projects": ["c4a7e6f0-93d1-4b7f-a1c5-0e8d2b3f4a03"],
+                        "secretName": "a",
+                        "secretKey": "b",
+                    }
+                ]
+            }
+        },
+        "/gateway/tokens/0/scopes/1",
+    ),
+    "a volume of the chart's own": (
+        {"worker": {"dataRoots": [{"name": "tmp", "claimName": "a", "mountPath": "/data"}]}},
+        'worker: the chart has a volume "tmp" of its own',
+    ),
+    "two claims at one place": (
+        {
+            "worker": {
+                "dataRoots": [
+                    {"name": name, "claimName": name, "mountPath": "/data"} for name in ("a", "b")
+                ]
+            }
+        },
+        'worker.dataRoots: two have the mountPath "/data"',
+    ),
     "no key for the API": (
         {"encord": {"sshKeyKey": ""}},
         "encord: name sshKeyKey or bearerTokenKey",
@@ -183,6 +232,17 @@ def test_helm_lints_and_renders_each_set_of_values_without_a_word(case: Rendered
     names = [(each["kind"], each["metadata"]["name"]) for each in case.manifests]
     assert len(set(names)) == len(names)
     assert {each["metadata"]["namespace"] for each in case.manifests} == {NAMESPACE}
+
+
+def test_the_notes_ask_doctor_where_results_can_be_written(case: Rendered) -> None:
+    """A gateway's pod has the result store to read, or not at all."""
+    (name,) = re.findall(r"exec deploy/(\S+) -- \\\n +trainmaster doctor", case.notes)
+    (container,) = case.of("Deployment", name)["spec"]["template"]["spec"]["containers"]
+    store = environment(container)["TRAINMASTER_RESULT_STORE"]
+    assert "://" in store or {"name": "results", "mountPath": store} in container["volumeMounts"]
+    page = (ROOT / "docs" / "deploy.md").read_text("utf-8")
+    asked = re.findall(r"exec deploy/trainmaster-(\w+) -- trainmaster doctor", page)
+    assert set(asked) == {"worker"}
 
 
 def test_kubernetes_own_schemas_take_each_manifest(case: Rendered) -> None:
