@@ -97,6 +97,16 @@ terminationMessagePolicy: FallbackToLogsOnError
 {{- end }}
 
 {{- define "trainmaster.volumes" -}}
+{{- $named := concat (default list .of.dataRoots) (default list .of.extraVolumes) }}
+{{- $own := list "tmp" "secrets" "results" }}
+{{- if eq .component "gateway" }}{{ $own = concat $own (list "state" "tokens" "integrations" "integrations-secrets" "tls") }}{{ end }}
+{{- include "trainmaster.distinct" (dict "list" $named "field" "name" "of" (printf "%s.dataRoots and extraVolumes" .component)) }}
+{{- include "trainmaster.distinct" (dict "list" .of.dataRoots "field" "mountPath" "of" (printf "%s.dataRoots" .component)) }}
+{{- range $named }}
+{{- if has .name $own }}
+{{- fail (printf "%s: the chart has a volume %q of its own: choose another name" $.component .name) }}
+{{- end }}
+{{- end }}
 {{- range .of.dataRoots }}
 - name: {{ .name }}
   persistentVolumeClaim:
