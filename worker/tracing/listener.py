@@ -196,7 +196,10 @@ class TracingListener(Listener):
         own = set_span_in_context(NonRecordingSpan(run.span.get_span_context()), Context())
         for at_ns, request in run.requests:
             self._tell_request(own, at_ns, request)
-        if is_recorded and len(self._unsettled) < MOST_UNSETTLED:
+        if is_recorded:
+            if len(self._unsettled) >= MOST_UNSETTLED:
+                # Of the oldest it is told no more: nobody tells of each that was not recorded.
+                del self._unsettled[next(iter(self._unsettled))]
             self._unsettled[run.start.sent.command_id, run.start.token] = (run, end_ns)
 
     @override

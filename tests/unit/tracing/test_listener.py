@@ -11,6 +11,7 @@ from schemas.enums import Priority
 from worker.encord.api.operations import template_of
 from worker.queue.ledger.keys import Keys
 from worker.queue.telemetry import RequestEnd, RunEnd, RunStart, SentCommand, Settled
+from worker.tracing import listener
 from worker.tracing.api_spans import ApiSpans
 from worker.tracing.listener import TracingListener
 from worker.tracing.sdk import Tracing
@@ -63,6 +64,19 @@ def start(command: SentCommand | None = None, **more: Any) -> RunStart:
 
 def end(state: str = "succeeded", **more: Any) -> RunEnd:
     return RunEnd("one", "get_model", Priority.INTERACTIVE, state, 1, 0.5, **more)
+
+
+def test_ends_that_are_never_recorded_keep_no_later_one_from_being_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "MOST_UNSETTLED", 2)
+    process = Process()
+    for token in range(1, 5):
+        process.listener.run_begun(start(token=token))
+        process.listener.succeeded(end())
+        process.listener.run_over(True)
+    process.listener.settled([Settled(0.25, "succeeded", True, command_id="one", token=4)])
+    assert process.names()[-1] == f"settle {STREAM}"
 
 
 def test_a_run_goes_out_before_what_it_did_and_after_what_it_hangs_on() -> None:
