@@ -40,7 +40,7 @@ USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
   test    run all tests; arguments go to pytest
   faults  break everything on purpose and count, more than an hour; see --help
   bench   measure beside other queues, about half an hour; see --help
-  mutate  change the code on purpose and count what the tests see, an hour or more; see --help
+  mutate  change the code and count what tests see, an hour or more; see --help
   chart   lint the Helm chart, render it, and check what comes out
   check   run the linters and the type checker
   format  put the code in its one format
@@ -50,6 +50,9 @@ USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
 
 Anything else goes to the console script, for example `python3 dev.py worker`.
 """
+
+# They would pass over what they are given, and `lock --help` write the locks anew.
+WITHOUT_ARGUMENTS = frozenset({"chart", "check", "format", "lock", "setup"})
 
 # Tests wait more than they compute, so that six files at a time keep two cores busy. A file stays
 # together: its tests share servers. In the order of folders those that take minutes come first
@@ -93,6 +96,12 @@ def main(arguments: list[str]) -> int:
         print(USAGE, end="")
         return 0 if arguments else 2
     command, *rest = arguments
+    is_for_chart = (command, rest) == ("setup", ["chart"])
+    if command in WITHOUT_ARGUMENTS and rest and not is_for_chart:
+        print(
+            f"dev.py: {command} does not take: {' '.join(rest)}\n\n{USAGE}", end="", file=sys.stderr
+        )
+        return 2
     if command == "lock":
         return lock()
     try:
@@ -102,7 +111,7 @@ def main(arguments: list[str]) -> int:
                 print(f"dev.py: BullMQ and Bee-Queue are left out: {why}", file=sys.stderr)
         else:
             set_up()
-        if command == "chart" or (command, rest) == ("setup", ["chart"]):
+        if command == "chart" or is_for_chart:
             set_up_lock(CHART_VENV, CHART_LOCK, "350 MB")
     except subprocess.CalledProcessError as exc:
         print(f"dev.py: setting up failed at: {' '.join(map(str, exc.cmd))}", file=sys.stderr)

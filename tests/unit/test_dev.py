@@ -1,7 +1,8 @@
-"""Rules of `dev.py`: the queues of Node are set up where they can be, and left out elsewhere."""
+"""Rules of `dev.py`: what it takes, and that Node's queues are left out where they can't be."""
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,3 +62,19 @@ def test_what_is_installed_is_installed_once_until_the_lock_changes(folder: Path
     (folder / "package-lock.json").write_text("{ }")
     assert dev.set_up_node(folder) == ""
     assert (folder / "calls").read_text() == "ci --silent\n" * 2
+
+
+@pytest.mark.parametrize(
+    "asked", [("lock", "--help"), ("chart", "-k", "notes"), ("setup", "charts"), ("check", "x")]
+)
+def test_arguments_that_would_be_passed_over_are_refused_before_anything_runs(
+    asked: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        pytest.fail("a program was started")
+
+    monkeypatch.setattr(subprocess, "run", never)
+    assert dev.main(list(asked)) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"dev.py: {asked[0]} does not take: {' '.join(asked[1:])}\n")
+    assert max(map(len, told.splitlines())) <= 80
