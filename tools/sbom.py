@@ -8,19 +8,23 @@ base brings, Debian's packages and Python itself, is not in it.
 
 from __future__ import annotations
 
-import base64
 import json
+import re
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from dev import ROOT, SANDBOX_LOCK, WORKER_LOCK
 from tools.vendor import LICENSE, read_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 OUTPUT: Final = ROOT / "dist" / "sbom"
 # The lock of each image, and the distributions of ours that are installed beside it.
@@ -29,6 +33,8 @@ IMAGES: Final = {
     "sandbox": (SANDBOX_LOCK, (ROOT / "client", ROOT, ROOT / "sandbox")),
 }
 VERSION: Final = SchemaVersion.V1_6
+
+_LICENCE: Final = re.compile("(LICEN[CS]E|COPYING|COPYRIGHT|NOTICE)", re.IGNORECASE)
 
 Document = dict[str, Any]
 
@@ -43,13 +49,14 @@ def main(arguments: list[str]) -> int:
     code = 0
     for image in arguments or IMAGES:
         with tempfile.TemporaryDirectory() as folder:
-            document = describe(install(*IMAGES[image], Path(folder)))
+            python = install(*IMAGES[image], Path(folder))
+            document, told = describe(python), licence_texts(python)
         (OUTPUT / f"{image}.cdx.json").write_text(json.dumps(document, indent=2) + "\n", "utf-8")
-        (OUTPUT / f"{image}-licences.txt").write_text(licences(document), "utf-8")
+        (OUTPUT / f"{image}-licences.txt").write_text(licences(document, told), "utf-8")
         count = len(document["components"])
         sys.stderr.write(f"sbom: {count} components in dist/sbom/{image}.cdx.json\n")
-        for name in unlicensed(document):
-            sys.stderr.write(f"sbom: {name} names no licence: look at it before you ship it\n")
+        for name in unlicensed(document, told):
+            sys.stderr.write(f"sbom: {name} has no licence: look at it before you ship it\n")
             code = 1
     return code
 
@@ -83,19 +90,10 @@ def describe(python: Path) -> Document:
         ValueError: the document is none.
     """
     # It is validated below, once and with what is added.
-    options = ("--gather-license-texts", "--output-reproducible", "--spec-version", "1.6")
+    options = ("--no-validate", "--output-reproducible", "--spec-version", "1.6")
     root = ("--pyproject", ROOT / "pyproject.toml", "--mc-type", "application")
     told = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "cyclonedx_py",
-            "environment",
-            "--no-validate",
-            *options,
-            *root,
-            python,
-        ],
+        [sys.executable, "-m", "cyclonedx_py", "environment", *options, *root, python],
         check=True,
         stdout=subprocess.PIPE,
     )
@@ -110,20 +108,43 @@ def describe(python: Path) -> Document:
     return document
 
 
-def unlicensed(document: Document) -> list[str]:
-    """Returns the packages that name no licence."""
-    return [each["name"] for each in document["components"] if not each.get("licenses")]
+def unlicensed(document: Document, texts: Mapping[str, list[str]]) -> list[str]:
+    """Returns the packages that neither name a licence nor bring its text."""
+    return [
+        each["name"]
+        for each in document["components"]
+        if not each.get("licenses") and not texts.get(canonical(each["name"]))
+    ]
 
 
-def licences(document: Document) -> str:
+def licence_texts(python: Path) -> dict[str, list[str]]:
+    """Returns the texts of licences that the packages of an environment bring, by their names."""
+    (site,) = python.parent.parent.glob("lib/python*/site-packages")
+    found: dict[str, list[str]] = {}
+    for each in distributions(path=[str(site)]):
+        texts = [
+            Path(str(file.locate())).read_text("utf-8", "replace").strip()
+            for file in each.files or ()
+            if file.parts[0].endswith(".dist-info") and _LICENCE.match(file.name)
+        ]
+        found[canonical(each.name)] = list(dict.fromkeys(texts))
+    return found
+
+
+def licences(document: Document, texts: Mapping[str, list[str]]) -> str:
     """Returns all packages with their licences, and the texts that come with them."""
     parts = []
-    for each in sorted(document["components"], key=lambda each: each["name"].lower()):
-        names = " and ".join(_names(each.get("licenses", []))) or "no licence named"
+    for each in sorted(document["components"], key=lambda each: canonical(each["name"])):
+        names = " and ".join(_names(each.get("licenses", []))) or "its text"
         heading = f"{each['name']} {each['version']}: {names}"
         parts.append(f"{heading}\n{'=' * min(len(heading), 80)}")
-        parts += _texts(each)
+        parts += texts.get(canonical(each["name"]), []) + _own_texts(each)
     return "\n\n".join(parts) + "\n"
+
+
+def canonical(name: str) -> str:
+    """Returns a package's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _component(package: dict[str, Any]) -> dict[str, Any]:
@@ -157,18 +178,10 @@ def _names(found: list[dict[str, Any]]) -> list[str]:
     return [str(name) for name in names]
 
 
-def _texts(component: dict[str, Any]) -> list[str]:
-    """Returns the texts of a package's licences."""
-    evidence = component.get("evidence", {}).get("licenses", [])
-    texts = []
-    for each in (*component.get("licenses", []), *evidence):
-        text = each.get("license", {}).get("text")
-        if text is not None:
-            content = text["content"]
-            if text.get("encoding") == "base64":
-                content = base64.b64decode(content).decode("utf-8", "replace")
-            texts.append(content.strip())
-    return texts
+def _own_texts(component: dict[str, Any]) -> list[str]:
+    """Returns the texts of licences that stand in the document itself: those of npm's packages."""
+    licensed = (each.get("license", {}) for each in component.get("licenses", []))
+    return [each["text"]["content"].strip() for each in licensed if "text" in each]
 
 
 if __name__ == "__main__":
