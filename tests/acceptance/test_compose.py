@@ -186,7 +186,7 @@ def test_the_servers_file_and_the_users_let_each_do_its_part_and_no_other(
         with Redis(
             port=unused_tcp_port, username=user, password=password, decode_responses=True
         ) as client:
-            return client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return client.execute_command(*command)
 
     def answers() -> bool:
         try:

@@ -202,7 +202,7 @@ async def test_many_are_cancelled_as_one_by_one_each_once_whatever_moves_meanwhi
     ids = [f"id-{number}" for number in range(100)]
     await ledger.accept([new_command(entry, each, **TRAIN) for each in ids])
     leases = (await ledger.claim(100)).leases
-    ended = RunResult(leases[0], RowState.SUCCEEDED, 1, event=b"e")
+    ended = RunResult(leases[0], RowState.SUCCEEDED, 1, event=b'{"type":"train.succeeded"}')
     assert await ledger.finish([ended]) == [True]
     await redis.hset(keys.command(leases[1].command_id), "b", "night")
     canceller = Canceller(redis, keys, RETENTION_SECONDS, RETENTION_SECONDS)
@@ -213,8 +213,9 @@ async def test_many_are_cancelled_as_one_by_one_each_once_whatever_moves_meanwhi
         told = ledger.checkpoint(lease, {}, phase=Phase.APPLIED, leaves=training_goes_on("u"))
         return (await told)[0]
 
-    *recorded, outcomes = await asyncio.gather(
-        *map(checkpoint, leases[2:]), canceller.cancel_all([*ids, *ids, "nobody", "night/7"])
+    recorded, outcomes = await asyncio.gather(
+        asyncio.gather(*map(checkpoint, leases[2:])),
+        canceller.cancel_all([*ids, *ids, "nobody", "night/7"]),
     )
     statuses = {each.command_id: outcomes[each.command_id].status for each in leases}
     assert statuses.pop(leases[0].command_id) is CancelStatus.ALREADY_ENDED
@@ -223,7 +224,8 @@ async def test_many_are_cancelled_as_one_by_one_each_once_whatever_moves_meanwhi
     assert outcomes["nobody"].status is outcomes["night/7"].status is CancelStatus.UNKNOWN_ID
     for lease, status in zip(leases[2:], recorded, strict=True):
         assert (status is CheckpointStatus.DONE) == bool(outcomes[lease.command_id].leaves)
-    told = [each for each in await redis.xrange(keys.events) if b".cancelled" in each[1][b"event"]]
+    published = await events(redis, keys.events)
+    told = [each for each in published if each["type"].endswith(".cancelled")]
     assert len(told) == len(statuses)
 
 
