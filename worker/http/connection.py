@@ -179,9 +179,14 @@ class Connection(asyncio.Protocol):
         Raises:
             OSError: The handshake failed.
         """
-        transport = await self._loop.start_tls(
-            self._transport, self, tls, server_hostname=server_name
-        )
+        try:
+            transport = await self._loop.start_tls(
+                self._transport, self, tls, server_hostname=server_name
+            )
+        except TypeError as exc:
+            # So asyncio of 3.11 ends a handshake beneath TLS that the server leaves: it passes the
+            # cause on to a method that takes none.
+            raise ConnectionResetError("the connection ended in the handshake") from exc
         if transport is None:
             raise ConnectionResetError("the connection ended in the handshake")
         self._transport = transport
