@@ -1,9 +1,8 @@
-"""What the page on operations says of the operator's rights at Redis: enough, and no more."""
+"""The rights of the user `operator` of `deploy/redis-users.acl`: enough, and no more."""
 
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -21,15 +20,15 @@ from worker.queue.ledger.keys import Keys
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+ACL = (Path(__file__).parents[2] / "deploy" / "redis-users.acl").read_text("utf-8")
 KEYS = Keys("trainmaster")
 PASSWORD = "made-up"
 
 
 def rights(user: str) -> list[str]:
-    """The command by which the page makes a user."""
-    (line,) = re.findall(rf"^ACL SETUSER {user} .*$", PAGE, re.MULTILINE)
-    return shlex.split(line.replace(">PASSWORD", f"'>{PASSWORD}'"))
+    """The command by which an administrator makes a user of the file, with a password."""
+    (told,) = re.findall(rf"^user {user} (.*)$", ACL, re.MULTILINE)
+    return ["ACL", "SETUSER", user, f">{PASSWORD}", *told.split()]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +43,7 @@ def operator_url(server: EmbeddedRedis) -> str:
     return f"redis://operator:{PASSWORD}@127.0.0.1:{server.port}/0"
 
 
-def test_the_command_line_and_a_worker_need_no_more_rights_than_the_page_gives(
+def test_the_command_line_and_a_worker_need_no_more_rights_than_the_file_gives(
     server: EmbeddedRedis, tmp_path: Path
 ) -> None:
     with running_sandbox(tmp_path / "sandbox") as sandbox, Redis.from_url(server.url) as admin:
