@@ -80,12 +80,13 @@ def test_why_one_failed_is_seen_on_a_phone_and_every_column_on_a_laptop(
 ) -> None:
     async def fail(redis: Redis, keys: Keys) -> None:
         error = {"code": "not_found", "message": "no such model, " * 40}
+        # What ended long ago is forgotten at the next look.
+        at_ms = int(time.time() * 1000)
         for number in range(3):
             data = {"error": error, "attempts": 3}
             name = f"night/{number:030}"
-            text = event_text(
-                name, "update_model.failed", data=data, correlationid=f"{'c' * 30}{number}"
-            )
+            told = {"correlationid": f"{'c' * 30}{number}"}
+            text = event_text(name, "update_model.failed", at_ms=at_ms, data=data, **told)
             await redis.xadd(keys.events, {EVENT_FIELD: text})
 
     backstage.do(fail)
