@@ -175,7 +175,7 @@ def test_a_clip_is_gone_through_frame_by_frame_by_keyboard(
 def test_without_a_picture_it_is_drawn_on_an_empty_canvas_and_said_why(
     desk: Desk, backstage: Backstage
 ) -> None:
-    asked = desk.requests("/picture?")
+    asked = desk.requests("/v1/commands/")
     sent = predicted(backstage, {"0": [box("car", 0.9, 0, 0, 1, 1)]}, data_uuid=OTHER_MODEL)
     page = desk.go(f"#/commands/{sent}")
     card = page.get_by_role("region", name="What was found")
@@ -183,7 +183,8 @@ def test_without_a_picture_it_is_drawn_on_an_empty_canvas_and_said_why(
     assert places(card.locator(".shape rect[stroke='#d33115']")) == [
         {"x": 0, "y": 0, "width": 1200, "height": 900}
     ]
-    assert not asked
+    assert asked
+    assert not [each.url for each in asked if "/picture" in each.url]
     answer = {
         "classification_uuid": str(uuid.uuid4()),
         "confidence": 0.54,
