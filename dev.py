@@ -80,6 +80,9 @@ UV_COMPILE = (
     "--no-emit-package=trainmaster-client",
     "--no-emit-package=trainmaster-demo",
     "--no-emit-package=trainmaster-sandbox",
+    # With it `import jsonschema` builds 38 parsers, 3 s each time, to judge IRIs. We have none.
+    "--no-emit-package=rfc3987-syntax",
+    "--no-emit-package=lark",
     "--quiet",
     "--python-version",
     ".".join(map(str, OLDEST_PYTHON)),
@@ -129,7 +132,7 @@ def carry_out(command: str, rest: list[str]) -> int:
         case "test":
             # Or each of the hundreds of processes that tests start would compile all of it anew.
             os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-            code = run("pytest", *(rest or IN_PARALLEL))
+            code = run("pytest", *rest) if rest else test_in_parallel()
         case "faults":
             code = run("python", "-m", "tests.faults", *rest)
         case "chart":
@@ -253,6 +256,17 @@ def lock() -> int:
         if code:
             return code
     return 0
+
+
+def test_in_parallel() -> int:
+    """Runs all tests in several processes; returns the exit code of pytest."""
+    # pytest rewrites the asserts of all tests, which takes half a minute. Once for all processes,
+    # or in a fresh checkout each of them would do it. What it says comes again in the run itself.
+    if not (ROOT / "tests" / "__pycache__").exists():
+        print("dev.py: pytest --collect-only", file=sys.stderr)
+        collect = [VENV / "bin" / "pytest", "--collect-only"]
+        subprocess.run(collect, cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
+    return run("pytest", *IN_PARALLEL)
 
 
 def run(name: str, *arguments: str, venv: Path = VENV) -> int:
