@@ -136,7 +136,12 @@ def carry_out(command: str, rest: list[str]) -> int:
         case "faults":
             code = run("python", "-m", "tests.faults", *rest)
         case "chart":
-            code = run("pytest", "tests/acceptance/test_chart.py", "tests/unit/tools/test_chart.py")
+            code = run(
+                "pytest",
+                "tests/acceptance/test_chart.py",
+                "tests/acceptance/test_chart_values.py",
+                "tests/unit/tools/test_chart.py",
+            )
         case "mutate":
             code = run("python", "-m", "tools.mutation", *rest)
         case "sbom":

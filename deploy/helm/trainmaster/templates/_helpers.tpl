@@ -81,16 +81,3 @@ app.kubernetes.io/component: {{ . }}
 {{- $tls := .Values.gateway.tls.secretName -}}
 {{- printf "%s://%s-gateway.%s.svc:%v" (ternary "https" "http" (not (empty $tls))) (include "trainmaster.fullname" .) .Release.Namespace .Values.gateway.service.port }}
 {{- end }}
-
-{{/* Ends where two of a list have the same of a field: Kubernetes would say so only once it is applied.
-     Call with (dict "list" $list "field" "name" "of" "gateway.tokens"). */}}
-{{- define "trainmaster.distinct" -}}
-{{- $seen := dict }}
-{{- range .list }}
-{{- $value := index . $.field }}
-{{- if hasKey $seen $value }}
-{{- fail (printf "%s: two have the %s %q" $.of $.field $value) }}
-{{- end }}
-{{- $_ := set $seen $value true }}
-{{- end }}
-{{- end }}

@@ -61,11 +61,6 @@ terminationMessagePolicy: FallbackToLogsOnError
 {{- end }}
 
 {{- define "trainmaster.env" -}}
-{{- range .of.extraEnv }}
-{{- if has .name (list "TRAINMASTER_REDIS_URL" "TRAINMASTER_BEARER_TOKEN" "ENCORD_SSH_KEY" "ENCORD_SSH_KEY_PASSPHRASE" "ENCORD_SSH_KEY_FILE_PASSPHRASE") }}
-{{- fail (printf "%s.extraEnv: %s is a secret, and secrets are mounted as files: name its Secret in redis or encord" $.component .name) }}
-{{- end }}
-{{- end }}
 - name: HOME
   value: /tmp
 - name: TRAINMASTER_REDIS_URL_FILE
@@ -101,7 +96,6 @@ terminationMessagePolicy: FallbackToLogsOnError
 {{- $own := list "tmp" "secrets" "results" }}
 {{- if eq .component "gateway" }}{{ $own = concat $own (list "state" "tokens" "integrations" "integrations-secrets" "tls") }}{{ end }}
 {{- include "trainmaster.distinct" (dict "list" $named "field" "name" "of" (printf "%s.dataRoots and extraVolumes" .component)) }}
-{{- include "trainmaster.distinct" (dict "list" .of.dataRoots "field" "mountPath" "of" (printf "%s.dataRoots" .component)) }}
 {{- range $named }}
 {{- if has .name $own }}
 {{- fail (printf "%s: the chart has a volume %q of its own: choose another name" $.component .name) }}
