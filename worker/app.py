@@ -22,7 +22,8 @@ from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from kombu import Exchange, Queue
 
 from schemas.events import ErrorCode
-from worker.bootstrap import create_monitor, create_supervisor
+from worker.bootstrap.monitoring import create_monitor
+from worker.bootstrap.supervisor import create_supervisor
 from worker.environment import load_settings
 from worker.errors import LedgerLostError, NewerLedgerError, SettingError, TrainmasterError
 from worker.garbage import collect_rarely

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from schemas.events import ErrorCode
 from worker.app import WRONG_SETTING, run_worker
-from worker.bootstrap import STOP_GRACE_SECONDS
+from worker.bootstrap.supervisor import STOP_GRACE_SECONDS
 from worker.errors import SettingError
 from worker.logging import configure
 from worker.monitoring.health_file import TOUCH_SECONDS, HealthFile

@@ -191,7 +191,7 @@ def test_the_worker_is_small_and_holds_nothing_that_it_does_not_need(
     assert inside(f"find {site} -name tests -o -name '*.pyx' | head") == ""
     assert inside("find / -xdev -perm /6000 -type f 2>/dev/null | head") == ""
     # Nothing is compiled at a start.
-    source = "import importlib.util as u; print(u.find_spec('worker.bootstrap').cached)"
+    source = "import importlib.util as u; print(u.find_spec('worker.bootstrap.supervisor').cached)"
     assert "__pycache__" in inside(f'test -f "$(python -c "{source}")" && python -c "{source}"')
 
 

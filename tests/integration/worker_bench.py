@@ -16,7 +16,7 @@ from schemas.enums import EventState
 from tests.integration.intake_acts import take_in, until
 from tests.integration.ledger_acts import events
 from worker.backfill.item_results import BackfillItems
-from worker.bootstrap import HANDLERS
+from worker.bootstrap.handlers import HANDLERS
 from worker.encord.api.signing import RequestSigner
 from worker.encord.api.throttle import ThrottledTransport
 from worker.encord.api.transport import Transport

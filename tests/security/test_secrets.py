@@ -17,7 +17,7 @@ from tests.processes import command_lines
 from tests.sandbox_process import running_sandbox
 from tests.security.stubbed import TOKEN, Stubbed, stubbed_worker
 from tests.stub_api import Answer, reply
-from worker.bootstrap import create_credentials, create_transport
+from worker.bootstrap.encord import create_credentials, create_transport
 from worker.embedded import EmbeddedRedis
 from worker.environment import load_settings
 from worker.errors import SettingError

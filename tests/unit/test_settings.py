@@ -8,7 +8,6 @@ import pytest
 from pydantic import ValidationError
 
 from tools.settings_reference import setting_rows
-from worker.bootstrap import backfill_output
 from worker.environment import (
     load_ledger_settings,
     load_settings,
@@ -58,20 +57,6 @@ def test_several_namespaces_are_partitions_where_they_may_be(
         load_settings()
     with pytest.raises(SettingError, match=r"^--namespace names several namespaces"):
         load_ledger_settings(namespace="eu,us")
-
-
-def test_backfills_of_one_id_in_two_partitions_have_two_folders(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """One store is for all, and the parts of one backfill would be those of the other."""
-    monkeypatch.setenv("TRAINMASTER_RESULT_STORE", "/store")
-    monkeypatch.setenv("TRAINMASTER_NAMESPACE", "eu,..")
-    settings = load_settings(partitions=True)
-    folders = [backfill_output(settings.of(name)) for name in settings.namespaces]
-    assert folders[0] == "/store/backfills/eu"
-    assert folders[1].startswith("/store/backfills/~")
-    monkeypatch.setenv("TRAINMASTER_NAMESPACE", "eu")
-    assert backfill_output(load_settings()) == "/store/backfills"
 
 
 @pytest.mark.parametrize("names", ["eu,eu", "eu,", ",eu", "eu, us"])

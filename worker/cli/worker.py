@@ -7,7 +7,8 @@ import os
 import click
 
 from worker.app import run_worker
-from worker.bootstrap import create_results, create_transport
+from worker.bootstrap.encord import create_transport
+from worker.bootstrap.queue import create_results
 from worker.environment import load_settings
 from worker.worker_processes import run_workers
 

@@ -2,7 +2,7 @@
 
 Whoever has something to tell calls one method of a `Listener`, and knows nobody who hears it. Logs
 are one listener, see `worker.queue.log_listener`; `Telemetry` tells several. All of them are built
-in `worker.bootstrap`.
+in `worker.bootstrap.monitoring`.
 """
 
 from __future__ import annotations

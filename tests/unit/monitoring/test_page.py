@@ -16,8 +16,8 @@ def test_each_problem_that_a_probe_can_name_is_explained() -> None:
     source = "".join((ROOT / path).read_text("utf-8") for path in ("worker/monitoring/monitor.py",))
     beats = set(re.findall(r'Heartbeat\("([a-z]+)"', source))
     looks = {"start", "stop", "look", "redis"}
-    bootstrap = (ROOT / "worker/bootstrap.py").read_text("utf-8")
-    checks = set(re.findall(r'^            "([a-z_]+)": \w+_check\(', bootstrap, re.MULTILINE))
+    bootstrap = (ROOT / "worker/bootstrap/monitoring.py").read_text("utf-8")
+    checks = set(re.findall(r'^ +"([a-z_]+)": \w+_check\(', bootstrap, re.MULTILINE))
     assert len(checks) == 4
     assert named == beats | looks | checks
 

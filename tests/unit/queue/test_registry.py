@@ -9,7 +9,7 @@ import pytest
 from schemas.commands import COMMAND_CLASSES
 from schemas.declaration import DeclaredCommand
 from schemas.parameters import CommandData  # noqa: TC001 - pydantic reads it at run time
-from worker.bootstrap import HANDLERS
+from worker.bootstrap.handlers import HANDLERS
 from worker.queue import registry
 from worker.queue.outcome import Outcome, Succeeded
 from worker.queue.registry import handles, load_handlers

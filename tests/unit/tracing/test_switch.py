@@ -111,7 +111,7 @@ def test_no_line_of_the_sdk_repeats_a_secret(name: str, value: str) -> None:
 def test_without_an_exporter_nothing_that_makes_spans_is_imported() -> None:
     """A worker that sends no traces pays nothing for them; redis-py imports the SDK's metrics."""
     code = (
-        "import sys, worker.app, worker.bootstrap, worker.gateway.app\n"
+        "import sys, worker.app, worker.bootstrap.supervisor, worker.gateway.app\n"
         "from worker.tracing.switch import create_tracing\n"
         "assert create_tracing('service', 'one') is None\n"
         "ours = ('opentelemetry.sdk.trace', 'worker.tracing.sdk', 'worker.tracing.listener')\n"

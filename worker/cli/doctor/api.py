@@ -7,7 +7,7 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from worker.bootstrap import create_credentials, create_transport
+from worker.bootstrap.encord import create_credentials, create_transport
 from worker.cli.doctor.checks import Finding, Level, judge_clock
 from worker.clock import NOTABLE_SECONDS
 from worker.encord.api.api_clock import ApiClock

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from schemas.wording import counted
 from worker.acts import Act
-from worker.bootstrap import create_witness
+from worker.bootstrap.queue import create_witness
 from worker.cli.arguments import json_option
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.doctor.api import check_api, check_credentials

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from schemas.wording import counted
-from worker.bootstrap import create_results
+from worker.bootstrap.queue import create_results
 from worker.cli.doctor.checks import Finding, Level
 from worker.errors import SettingError
 from worker.open_files import affordable_concurrency, highest_limit, needed_files

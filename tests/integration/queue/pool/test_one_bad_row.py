@@ -19,7 +19,7 @@ from tests.integration.worker_bench import (
     running_runner,
     until_ended,
 )
-from worker.bootstrap import HANDLERS
+from worker.bootstrap.handlers import HANDLERS
 from worker.errors import InputError
 from worker.queue.ledger.deadlines import Deadlines
 from worker.queue.ledger.models import RowState

@@ -15,7 +15,7 @@ from tests.integration.intake_acts import until
 from tests.integration.ledger_acts import now_ms
 from tests.signatures import openssh
 from tests.stub_api import StubApi, reply
-from worker.bootstrap import create_supervisor
+from worker.bootstrap.supervisor import create_supervisor
 from worker.environment import load_settings
 from worker.queue.ledger.keys import COMMAND_FIELD
 from worker.settings import environment_names
