@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from schemas.declaration import DeclaredCommand
-    from worker.monitoring.metrics import MetricRow
+    from worker.monitoring.metric_factory import MetricRow
 
 STALE: Final = 1
 PAGES: Final = ("contract.md", "settings.md", "cli.md", "webhooks.md", "monitoring.md")

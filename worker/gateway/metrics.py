@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from trainmaster_client.events import ENDS, State
 from worker.gateway.read_model.model import ModelUnavailableError
 from worker.monitoring.ledger_sample import ROWS, LedgerSampler
-from worker.monitoring.metrics import PREFIX, MetricRow
+from worker.monitoring.metric_factory import PREFIX, MetricRow
 from worker.sinks.operations import SinkCondition, sink_status
 from worker.webhooks.reactions import EVENTS_SCHEME
 from worker.webhooks.receiving import REFUSED

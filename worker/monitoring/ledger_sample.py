@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 
 from schemas.enums import Priority
-from worker.monitoring.metrics import PREFIX, MetricRow, Metrics
+from worker.monitoring.metric_factory import PREFIX, MetricRow
+from worker.monitoring.metrics import Metrics
 from worker.queue.intake.demand import read_demand
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.queries import LedgerReader

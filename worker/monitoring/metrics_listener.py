@@ -48,33 +48,40 @@ class MetricsListener(Listener):
     """
 
     def __init__(self, metrics: Metrics, operation_of: Callable[[str, str], str]) -> None:
-        self._metrics = metrics
+        self._commands = metrics.commands
+        self._runs = metrics.runs
+        self._api = metrics.api
+        self._process = metrics.process
         self._operation_of = operation_of
         # All of them are there from the start: of a counter that begins at 1 Prometheus sees no
         # increase.
         self._ended = {
-            (command_type, outcome): metrics.ended.labels(command_type, outcome)
+            (command_type, outcome): metrics.commands.ended.labels(command_type, outcome)
             for command_type in _TYPES
             for outcome in _OUTCOMES
         }
-        self._failures = {str(code): metrics.failures.labels(code) for code in ErrorCode}
-        self._dead_letters = {str(code): metrics.dead_letters.labels(code) for code in ErrorCode}
-        self._runs: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
-        self._command_seconds = {each: metrics.command_seconds.labels(each) for each in _TYPES}
-        self._requests: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-        self._waiting = {lane: metrics.waiting_seconds.labels(lane) for lane in Priority}
-        self._events = {state: metrics.events.labels(state) for state in _EVENTS}
+        self._failures = {str(code): metrics.commands.failures.labels(code) for code in ErrorCode}
+        self._dead_letters = {
+            str(code): metrics.commands.dead_letters.labels(code) for code in ErrorCode
+        }
+        self._ends_of_runs: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._command_seconds = {
+            each: metrics.commands.command_seconds.labels(each) for each in _TYPES
+        }
+        self._ends_of_requests: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._waiting = {lane: metrics.commands.waiting_seconds.labels(lane) for lane in Priority}
+        self._events = {state: metrics.commands.events.labels(state) for state in _EVENTS}
 
     @override
     def accepted(self, count: int) -> None:
         """Each has an event."""
-        self._metrics.accepted.inc(count)
+        self._commands.accepted.inc(count)
         self._events[EventState.ACCEPTED].inc(count)
 
     @override
     def rejected(self, codes: Sequence[str]) -> None:
         """Each has an event and a dead letter."""
-        self._metrics.rejected.inc(len(codes))
+        self._commands.rejected.inc(len(codes))
         self._events[EventState.REJECTED].inc(len(codes))
         for code in codes:
             self._dead_letters[code].inc()
@@ -88,7 +95,7 @@ class MetricsListener(Listener):
     @override
     def polled(self, late_seconds: float) -> None:
         """Holds, pauses and a lack of slots make polls late."""
-        self._metrics.poll_lateness_seconds.observe(late_seconds)
+        self._runs.poll_lateness_seconds.observe(late_seconds)
 
     @override
     def succeeded(self, end: RunEnd) -> None:
@@ -122,7 +129,7 @@ class MetricsListener(Listener):
     @override
     def settled(self, batch: Sequence[Settled]) -> None:
         """With what was written of them."""
-        observe = self._metrics.settling_seconds.observe
+        observe = self._runs.settling_seconds.observe
         for each in batch:
             observe(each.seconds)
             if each.published:
@@ -133,59 +140,59 @@ class MetricsListener(Listener):
     @override
     def fenced(self, command_id: str, text: bytes, token: int) -> None:
         """Its work was in vain."""
-        self._metrics.leases_lost.inc()
+        self._runs.leases_lost.inc()
 
     @override
     def lease_lost(self, command_id: str, text: bytes) -> None:
         """Its work was in vain."""
-        self._metrics.leases_lost.inc()
+        self._runs.leases_lost.inc()
 
     @override
     def requested(self, end: RequestEnd) -> None:
         """By operation, for paths name what they are about."""
         key = (self._operation_of(end.method, end.path), end.status)
-        counted = self._requests.get(key)
+        counted = self._ends_of_requests.get(key)
         if counted is None:
             counted = (
-                self._metrics.requests.labels(key[0], str(end.status)),
-                self._metrics.request_seconds.labels(key[0]),
+                self._api.requests.labels(key[0], str(end.status)),
+                self._api.request_seconds.labels(key[0]),
             )
-            self._requests[key] = counted
+            self._ends_of_requests[key] = counted
         counted[0].inc()
         counted[1].observe(end.seconds)
-        self._metrics.turn_seconds.observe(end.waited_seconds)
+        self._api.turn_seconds.observe(end.waited_seconds)
 
     @override
     def held(self, seconds: float, reason: str) -> None:
         """The fleet pauses."""
-        self._metrics.holds.inc()
+        self._api.holds.inc()
 
     @override
     def lane_paused(self, lane: Priority, reason: str) -> None:
         """Somebody has to look."""
-        self._metrics.lanes_paused.labels(lane).inc()
+        self._commands.lanes_paused.labels(lane).inc()
 
     @override
     def breaker_moved(self, is_open: bool, failures: int, open_seconds: float) -> None:
         """The API goes, or is back."""
-        self._metrics.breaker_open.set(int(is_open))
+        self._api.breaker_open.set(int(is_open))
 
     @override
     def redis_lost(self, event: str, part: str, error: str, kind: str) -> None:
         """Redis has gone."""
-        self._metrics.redis_outages.inc()
+        self._process.redis_outages.inc()
 
     def _run(self, end: RunEnd, outcome: str) -> None:
         if end.seconds is None:
             return
         key = (_type_of(end), outcome)
-        counted = self._runs.get(key)
+        counted = self._ends_of_runs.get(key)
         if counted is None:
             counted = (
-                self._metrics.runs.labels(*key),
-                self._metrics.run_seconds.labels(outcome),
+                self._runs.ended.labels(*key),
+                self._runs.run_seconds.labels(outcome),
             )
-            self._runs[key] = counted
+            self._ends_of_runs[key] = counted
         counted[0].inc()
         counted[1].observe(end.seconds)
 

@@ -91,9 +91,9 @@ class Monitor:
 
     def watch_pool(self, pool: WorkerPool, concurrency: int) -> None:
         """Has scrapes tell how full a pool is."""
-        self.metrics.slots.set(concurrency)
-        self.metrics.slots_used.set_function(lambda: pool.running)
-        self.metrics.unsettled.set_function(lambda: pool.unsettled)
+        self.metrics.process.slots.set(concurrency)
+        self.metrics.process.slots_used.set_function(lambda: pool.running)
+        self.metrics.process.unsettled.set_function(lambda: pool.unsettled)
 
     async def beat(self) -> None:
         """Beats for the loop it is run on until it is cancelled."""
@@ -109,7 +109,7 @@ class Monitor:
         return found
 
     def _observe_lag(self, seconds: float) -> None:
-        self.metrics.loop_lag_seconds.observe(seconds)
+        self.metrics.process.loop_lag_seconds.observe(seconds)
         self._lag_seconds = max(self._lag_seconds, seconds)
 
     def stopping(self) -> None:
