@@ -139,6 +139,7 @@ def carry_out(command: str, rest: list[str]) -> int:
             code = run(
                 "pytest",
                 "tests/acceptance/test_chart.py",
+                "tests/acceptance/test_chart_autoscaling.py",
                 "tests/acceptance/test_chart_values.py",
                 "tests/unit/tools/test_chart.py",
             )

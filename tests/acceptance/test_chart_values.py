@@ -124,6 +124,21 @@ BROKEN: Final[dict[str, tuple[dict[str, Any], str]]] = {
         {"autoscaling": {"enabled": True, "source": "prometheus"}},
         "autoscaling.prometheus.serverAddress: say where Prometheus is",
     ),
+    "an authority of a gateway without TLS": (
+        {"autoscaling": {"enabled": True, "tls": {"secretName": "a"}}},
+        "autoscaling.tls.secretName: the gateway speaks HTTP: set gateway.tls.secretName too",
+    ),
+    "an authority of a Prometheus without TLS": (
+        {
+            "autoscaling": {
+                "enabled": True,
+                "source": "prometheus",
+                "prometheus": {"serverAddress": "http://p:9090"},
+                "tls": {"secretName": "a"},
+            }
+        },
+        "autoscaling.tls.secretName: autoscaling.prometheus.serverAddress must begin with https",
+    ),
     "more at least than at most": (
         {"autoscaling": {"enabled": True, "minReplicas": 11}},
         "autoscaling.minReplicas must be at most autoscaling.maxReplicas",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,7 +12,8 @@ from typing import Final
 
 import pytest
 
-from tests.console import SCRIPT
+from tests.console import SCRIPT, Console
+from tests.stub_api import StubApi
 from worker.environment import secret_files
 from worker.gateway_settings import GatewaySettings
 from worker.settings import Settings, environment_names
@@ -22,6 +24,7 @@ ANALYZE: Final = shutil.which("systemd-analyze") or ""
 # Of 100; systemd calls what is below 50 "OK", and ours stand at 16.
 MOST_EXPOSED: Final = 20
 PROGRAM: Final = "/opt/trainmaster/bin/trainmaster"
+TOKEN_DROP_IN: Final = FOLDER / "bearer-token.conf"
 needs_systemd = pytest.mark.skipif(not ANALYZE, reason="systemd-analyze is not here")
 
 
@@ -30,10 +33,21 @@ def values(unit: Path, key: str) -> list[str]:
     return re.findall(rf"^{key}=(.*)$", unit.read_text("utf-8"), re.MULTILINE)
 
 
-def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def analyze(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [ANALYZE, *arguments], capture_output=True, text=True, check=False, timeout=60
+        [ANALYZE, *arguments],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
+
+
+def with_token() -> list[tuple[str, str]]:
+    """Returns what a worker's unit and the drop-in for a token say, in their order."""
+    text = "".join(each.read_text("utf-8") for each in (UNITS[1], TOKEN_DROP_IN))
+    return re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)
 
 
 def test_there_are_a_worker_and_a_gateway() -> None:
@@ -104,3 +118,56 @@ def test_a_unit_gives_time_to_stop_and_does_not_repeat_what_no_start_mends(unit:
     )
     assert values(unit, "RestartPreventExitStatus") == [str(wrong.returncode)]
     assert "TRAINMASTER_REDIS_URL" in wrong.stderr
+
+
+@needs_systemd
+def test_systemd_takes_the_drop_in_for_a_token_without_a_word(tmp_path: Path) -> None:
+    unit = tmp_path / "trainmaster-worker@.service"
+    unit.write_text(UNITS[1].read_text("utf-8").replace(PROGRAM, str(SCRIPT)))
+    folder = tmp_path / f"{unit.name}.d"
+    folder.mkdir()
+    drop_in = folder / TOKEN_DROP_IN.name
+    drop_in.write_text(TOKEN_DROP_IN.read_text("utf-8"))
+
+    def told() -> str:
+        path = {"SYSTEMD_UNIT_PATH": f"{tmp_path}:"}
+        return analyze("verify", "--man=no", "trainmaster-worker@1.service", **path).stderr
+
+    assert [line for line in told().splitlines() if "trainmaster" in line] == []
+    drop_in.write_text(drop_in.read_text("utf-8").replace("LoadCredential=b", "LoadCredentials=b"))
+    assert "LoadCredentials" in told(), "a mistake is seen"
+
+
+def test_a_worker_with_the_drop_in_has_a_token_from_its_credential_and_no_key(
+    redis_url: str, namespace: str, tmp_path: Path
+) -> None:
+    """As systemd merges: an empty list forgets what stood before, and variables are unset last."""
+    credentials: dict[str, str] = {}
+    variables: dict[str, str] = {}
+    for key, value in with_token():
+        if key == "LoadCredential" and not value:
+            credentials.clear()
+        elif key == "LoadCredential":
+            credentials.update([value.split(":", 1)])
+        elif key == "Environment":
+            variables.update([value.split("=", 1)])
+    for key, value in with_token():
+        if key == "UnsetEnvironment":
+            del variables[value]
+    assert credentials == {
+        "redis-url": "/etc/trainmaster/redis-url",
+        "bearer-token": "/etc/trainmaster/bearer-token",
+    }
+    (tmp_path / "redis-url").write_text(redis_url)
+    (tmp_path / "bearer-token").write_text("a-token-of-encord\n")
+    told = {
+        name: value.replace("%d", str(tmp_path)).replace("%S", str(tmp_path))
+        for name, value in variables.items()
+        if "%i" not in value
+    }
+    with StubApi() as api:
+        worker = Console("", namespace, **told, ENCORD_DOMAIN=api.url)
+        done = worker.run("doctor", without=("TRAINMASTER_REDIS_URL",))
+    assert done.code == 0, done
+    assert api.recorded, done
+    assert {each.headers["authorization"] for each in api.recorded} == {"Bearer a-token-of-encord"}
