@@ -12,10 +12,11 @@ import orjson
 
 from schemas.enums import PredictTask, SourceFormat
 from worker.backfill.keys import backfill_key
+from worker.backfill.leader import Leader
 from worker.backfill.output import Output
 from worker.backfill.parts import read_records
 from worker.backfill.plan import Plan, SourcePlan
-from worker.backfill.status import BackfillStatus, Origin
+from worker.backfill.status import BackfillState, BackfillStatus, Origin
 from worker.backfill.store import NOBODY, BackfillStore, FeedItem, LeadToken
 from worker.queue.ledger.models import Lease, RowState, RunResult
 
@@ -165,3 +166,12 @@ async def begin(
     else:
         await store.open_for(by, plan)
     return Backfilling(redis, keys, ledger, store, plan)
+
+
+async def run_to_the_end(night: Backfilling, failing: str = "") -> BackfillStatus:
+    """Leads a backfill until it has ended; returns how."""
+    async with night.working(failing):
+        found = await Leader(night.store, NAME, announces=True).work(seconds=60)
+    assert isinstance(found, BackfillStatus)
+    assert found.state is BackfillState.SUCCEEDED
+    return found

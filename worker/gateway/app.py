@@ -17,6 +17,8 @@ from worker.gateway.problems import ErrorResponses, add_handlers
 from worker.gateway.protocol import END_STREAMS
 from worker.gateway.routes import (
     actions,
+    backfill_manifests,
+    backfill_results,
     backfills,
     bulk,
     command_list,
@@ -62,6 +64,8 @@ ROUTES: Final = (
     events,
     trainings,
     backfills,
+    backfill_manifests,
+    backfill_results,
     item_picture,
     dead_letters,
     overview,

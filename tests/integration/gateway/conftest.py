@@ -12,7 +12,10 @@ import pytest
 from redis import Redis as BlockingRedis
 
 from tests.gateway_process import GatewayServer, serving_gateway
+from tests.integration import backfilling
+from tests.integration.backfilling import NAME, Backfilling
 from tests.integration.ledger_acts import MODEL_UUID
+from worker.backfill.status import Origin
 from worker.gateway.tokens import Scope, Tokens
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from redis.asyncio import Redis
+
     from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
 
 GOOD: Final = orjson.dumps({"type": "get_model", "data": {"model_uuid": MODEL_UUID}})
 
@@ -136,3 +142,19 @@ def gateway(request: pytest.FixtureRequest, serve_gateway: ServeGateway) -> Iter
     """A gateway; an indirect parameter tells its settings, as a dict."""
     with serve_gateway(**getattr(request, "param", {})) as served:
         yield served
+
+
+@pytest.fixture
+def uploads(tmp_path: Path) -> Path:
+    """Where manifests are kept; it need not be there."""
+    return tmp_path / "uploads"
+
+
+@pytest.fixture
+async def night(redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path) -> Backfilling:
+    """A backfill that came through the queue, led by nobody."""
+    (tmp_path / "night").mkdir()
+    plan = backfilling.make_plan(tmp_path / "night")
+    store = backfilling.store_of(redis, keys)
+    await store.open(NAME, plan, Origin.QUEUE, "1-1")
+    return Backfilling(redis, keys, ledger, store, plan)

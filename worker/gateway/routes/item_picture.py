@@ -9,11 +9,11 @@ from starlette.responses import StreamingResponse
 
 from worker.backfill.output import Output
 from worker.gateway.access import Reads
+from worker.gateway.backfills import BackfillIdOf, begun
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.pictures import no_picture
 from worker.gateway.problems import ProblemDetails
 from worker.gateway.results import find_record
-from worker.gateway.routes.backfills import BackfillIdOf, begun
 from worker.gateway.routes.picture import PICTURE, FrameOf, picture_response
 
 if TYPE_CHECKING:
