@@ -12,7 +12,8 @@ from pydantic import AliasChoices, SecretStr, ValidationError
 from schemas.events import ErrorCode
 from worker.errors import SettingError
 from worker.gateway_settings import GatewaySettings
-from worker.secret_files import SecretFileError, read_secret
+from worker.redaction import HIDDEN
+from worker.secret_files import SecretFileError, read_secret, shown_path
 from worker.settings import PREFIX, LedgerSettings, Settings, environment_names
 from worker.utf8 import is_utf8
 
@@ -137,12 +138,15 @@ def _secrets_of_files(
         if os.environ.get(name):
             problems.append(f"{file} and {name} are both set: set one of them")
             continue
+        shown = shown_path(path)
+        # Who sets it to the secret itself must not read it in every log.
+        advice = f"; if that is the secret itself, set {name}" if shown == HIDDEN else ""
         try:
-            secret = read_secret(Path(path).expanduser(), path)
+            secret = read_secret(Path(path).expanduser(), shown)
         except SecretFileError as exc:
-            problems.append(f"{file}: {exc}")
+            problems.append(f"{file}: {exc}{advice}")
         except RuntimeError:
-            problems.append(f"{file}: the file {path} can't be read: its home is not there")
+            problems.append(f"{file}: the file {shown} can't be read: its home is not there")
         else:
             alias = settings_class.model_fields[fields[name]].validation_alias
             found[fields[name] if alias is None else name] = secret.decode()

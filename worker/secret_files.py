@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import re
+from pathlib import Path
+from typing import Final
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from worker.paths import is_file, is_there
+from worker.redaction import HIDDEN
 
 MAX_SECRET_BYTES: Final = 4096
+
+# A path from the root or the home as people name folders; keys and tokens have large letters.
+_PLAIN_PATH: Final = re.compile(r"(?:~|\.{1,2})?(?:/[a-z0-9._-]{1,40}){1,20}")
 
 
 class SecretFileError(Exception):
     """A file holds no secret that can be used; the text says why, and shows nothing of it."""
+
+
+def shown_path(path: str | Path) -> str:
+    """Returns a path as errors name it; not one that may be the secret itself, put in its place."""
+    text = str(path)
+    if not text.isprintable():
+        return HIDDEN
+    if _PLAIN_PATH.fullmatch(text):
+        return text
+    # What lies where there is a folder, or a file, was meant as a path.
+    place = Path(text)
+    above = [each for each in place.parents if each.name]
+    return text if is_there(place) or (above and is_there(above[-1])) else HIDDEN
 
 
 def read_secret(path: Path, name: str) -> bytes:
@@ -26,7 +44,7 @@ def read_secret(path: Path, name: str) -> bytes:
     """
     try:
         # Whoever opens a pipe waits for its writer.
-        if not path.is_file() and path.exists():
+        if not is_file(path) and is_there(path):
             raise SecretFileError(f"{name} is no file")
         with path.open("rb") as file:
             found = file.read(MAX_SECRET_BYTES + 3)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import ValidationError
 
 from tools.settings_reference import setting_rows
+from worker.bootstrap.encord import create_credentials
 from worker.environment import (
     load_ledger_settings,
     load_settings,
@@ -203,6 +205,46 @@ def test_a_file_without_a_secret_is_named_and_nothing_of_it_shown(
         path.write_bytes(content)
     message = message_of("TRAINMASTER_BEARER_TOKEN_FILE", str(path), monkeypatch)
     assert message == f"TRAINMASTER_BEARER_TOKEN_FILE: {said.format(path)}"
+
+
+MISPLACED = {
+    "a token": "eyJhbGciOiJIUzI1NiJ9.S3cret",
+    "base64": "/9j4S3cret/+ab==",
+    "a password": "s3cret/horse",
+    "a URL": "redis://:s3cret@127.0.0.1:6379/0",
+    "lines": "-----BEGIN OPENSSH PRIVATE KEY-----\nS3cret/ab\n-----END OPENSSH PRIVATE KEY-----",
+    "lines in one": "-----BEGIN OPENSSH PRIVATE KEY-----" + "S3cret/ab" * 300,
+}
+
+
+@pytest.mark.parametrize("value", MISPLACED.values(), ids=MISPLACED)
+@pytest.mark.parametrize("variable", [*secret_files(), "ENCORD_SSH_KEY_FILE"])
+def test_a_secret_in_place_of_its_files_path_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    setting = secret_files().get(variable, "ENCORD_SSH_KEY")
+    monkeypatch.delenv(setting, raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingError) as caught:
+        create_credentials(load_settings())
+    assert caught.value.message.startswith(f"{variable}: the file … can't be read: ")
+    assert caught.value.message.endswith(f", set {setting}")
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "s3cret" not in shown.lower()
+
+
+@pytest.mark.parametrize("path", ["/run/secrets/token", "~/key", "/secrets/encord/key.pem"])
+def test_the_path_of_a_file_that_is_missing_is_shown(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    assert path in message_of("TRAINMASTER_BEARER_TOKEN_FILE", path, monkeypatch)
+
+
+@pytest.mark.parametrize("variable", ["TRAINMASTER_HEALTH_FILE", "TRAINMASTER_DATA_ROOTS"])
+def test_a_path_that_can_not_be_looked_at_is_one_of_nothing(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    assert "is not there" in message_of(variable, f"/tmp/{'x' * 300}/x", monkeypatch)  # noqa: S108
 
 
 def test_a_secret_and_its_file_are_not_set_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,9 +29,12 @@ from worker.http.client_certificate import ClientCertificate
 from worker.http.timeouts import Timeouts
 from worker.queue.circuit_breaker import CircuitBreaker
 from worker.queue.log_listener import LOGS
+from worker.redaction import HIDDEN
+from worker.secret_files import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from worker.queue.ledger.holds import RefusalBoard
     from worker.queue.ledger.rate_limits import RedisLimits
@@ -145,9 +148,9 @@ def create_credentials(settings: Settings, clock: ApiClock | None = None) -> Cre
             text = settings.encord_ssh_key_file.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as exc:
             raise SettingError(
-                f"ENCORD_SSH_KEY_FILE: {settings.encord_ssh_key_file} can't be read",
+                f"ENCORD_SSH_KEY_FILE: {_unread(settings.encord_ssh_key_file, exc)}",
                 code=ErrorCode.INVALID_SETTING,
-            ) from exc
+            ) from None
         return RequestSigner.from_openssh(text, secret, setting="ENCORD_SSH_KEY_FILE", clock=now)
     raise SettingError(
         "no credentials: set ENCORD_SSH_KEY_FILE, ENCORD_SSH_KEY or TRAINMASTER_BEARER_TOKEN",
@@ -178,6 +181,14 @@ def create_breaker(
         maximum_seconds=settings.breaker_max_seconds,
         telemetry=telemetry,
     )
+
+
+def _unread(path: Path, error: OSError | UnicodeDecodeError) -> str:
+    """Returns why a key's file can't be read; the error itself names what may be the key."""
+    shown = shown_path(path)
+    why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+    advice = "; if that is the key itself, set ENCORD_SSH_KEY" if shown == HIDDEN else ""
+    return f"the file {shown} can't be read: {why}{advice}"
 
 
 def create_credentials_watch(

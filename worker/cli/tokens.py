@@ -14,7 +14,7 @@ from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import show_timestamp
 from worker.cli.output import FAILED, Column, Row, print_json, print_table, safe_text
 from worker.gateway.tokens import Scope, Token, TokenError, Tokens
-from worker.secret_files import SecretFileError, read_secret
+from worker.secret_files import SecretFileError, read_secret, shown_path
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -193,7 +193,7 @@ def _adopt(
     projects: tuple[str, ...],
 ) -> tuple[Token, bool]:
     try:
-        secret = read_secret(file, str(file)).decode()
+        secret = read_secret(file, shown_path(file)).decode()
     except SecretFileError as exc:
         raise click.UsageError(f"--secret-file: {exc}") from exc
 

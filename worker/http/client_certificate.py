@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from schemas.events import ErrorCode
 from worker.errors import SettingError
+from worker.redaction import HIDDEN
+from worker.secret_files import shown_path
 
 if TYPE_CHECKING:
     import ssl
@@ -39,7 +41,8 @@ class ClientCertificate:
                 if file is not None:
                     file.open("rb").close()
             except OSError as exc:
-                raise _wrong(variable, f"{file} can't be read ({exc.strerror})") from exc
+                # Who puts the key itself there must not read it in a log, nor in the error's cause.
+                raise _wrong(variable, f"{_shown(file)} can't be read ({exc.strerror})") from None
         try:
             # Or OpenSSL asks whoever sits at the terminal.
             context.load_cert_chain(self.file, self.key_file, password=_refuse)
@@ -53,6 +56,11 @@ class ClientCertificate:
             key = "its key" if self.key_file is None else f"the key in {self.key_file}"
             told = f"{self.file} holds no certificate in PEM format with {key}"
             raise _wrong(CERTIFICATE_VARIABLE, told) from exc
+
+
+def _shown(file: object) -> str:
+    shown = shown_path(str(file))
+    return "what it names" if shown == HIDDEN else shown
 
 
 class _SealedError(Exception):

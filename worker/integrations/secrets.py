@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -10,7 +11,9 @@ from pydantic import AfterValidator, BeforeValidator, InstanceOf, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from worker.integrations import standard_webhooks
-from worker.secret_files import SecretFileError, checked, read_secret
+from worker.paths import is_there
+from worker.redaction import HIDDEN
+from worker.secret_files import SecretFileError, checked, read_secret, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 MIN_SECRET_BYTES: Final = 8
 # 128 bits; whoever makes a secret of Standard Webhooks takes 24 to 64 bytes.
 MIN_KEY_BYTES: Final = 16
+# As variables are called, unlike keys and tokens.
+_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ def read_named(value: object, info: ValidationInfo) -> Secret:
         raise _wrong(f"{kind} must be a {'variable' if kind == 'env' else 'path'} in quotes")
     around: Any = info.context
     if not around.looks_up_secrets:
-        return Secret(b"", f"{kind} {name}")
+        return Secret(b"", f"{kind} {_shown(kind, name)}")
     if kind == "env":
         return _from_environment(name, around.environ)
     return _from_file(name, around.folder)
@@ -70,7 +75,7 @@ def read_named(value: object, info: ValidationInfo) -> Secret:
 def _from_environment(name: str, environ: Mapping[str, str]) -> Secret:
     found = environ.get(name)
     if found is None:
-        raise _wrong(f"the variable {name} is not set")
+        raise _wrong(f"the variable {_shown('env', name)} is not set")
     try:
         value = checked(found.encode(errors="surrogateescape"), f"the variable {name}")
     except SecretFileError as exc:
@@ -80,11 +85,22 @@ def _from_environment(name: str, environ: Mapping[str, str]) -> Secret:
 
 def _from_file(name: str, folder: Path) -> Secret:
     try:
-        return Secret(read_secret(folder / Path(name).expanduser(), name), f"file {name}")
+        path = folder / Path(name).expanduser()
+    except RuntimeError:
+        told = _shown("file", name)
+        raise _wrong(f"the file {told} can't be read: its home is not there") from None
+    try:
+        shown = name if is_there(path) else _shown("file", name)
+        return Secret(read_secret(path, shown), f"file {name}")
     except SecretFileError as exc:
         raise _wrong(str(exc)) from None
-    except RuntimeError:
-        raise _wrong(f"the file {name} can't be read: its home is not there") from None
+
+
+def _shown(kind: str, name: str) -> str:
+    """Returns what names a secret, as errors name it; not where it may be the secret itself."""
+    if kind == "file":
+        return shown_path(name)
+    return name if _VARIABLE.fullmatch(name) else HIDDEN
 
 
 def _long_enough(secret: Secret) -> Secret:
