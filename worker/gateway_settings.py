@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from worker.paths import is_file, is_folder, is_there
 from worker.settings import (
     DAY,
     FolderPaths,
@@ -22,7 +23,7 @@ MIB = 1_048_576
 
 
 def _check_file(path: Path) -> Path:
-    if not path.is_file():
+    if not is_file(path):
         raise PydanticCustomError("file", "names a file that is not there")
     return path
 
@@ -34,7 +35,7 @@ def _check_uploads(location: str) -> str:
         folder = Path(location).expanduser().absolute()
     except RuntimeError as exc:
         raise PydanticCustomError("home", "names a home that is not there") from exc
-    if folder.exists() and not folder.is_dir():
+    if is_there(folder) and not is_folder(folder):
         raise PydanticCustomError("folder", "names something that is not a folder")
     return str(folder)
 

@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import SettingError
+from worker.paths import is_folder
 from worker.redis_address import RedisAddress
 
 PREFIX: Final = "TRAINMASTER_"
@@ -105,7 +106,7 @@ def _expand_home(path: Path) -> Path:
 
 
 def _check_place(path: Path) -> Path:
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise PydanticCustomError("place", "names a file in a folder that is not there")
     return path
 

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import orjson
 
 from worker.backfill.summary import Skipped, found_items, has_numbers
+from worker.paths import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,10 +171,7 @@ def _local_path(record: Record) -> Path | None:
     path = str(record.get("data_path") or "").removeprefix("file://")
     if not path or "://" in path:
         return None
-    try:
-        return Path(path) if Path(path).is_file() else None
-    except (OSError, ValueError):
-        return None
+    return Path(path) if is_file(path) else None
 
 
 def _measured(path: Path) -> tuple[int, int]:

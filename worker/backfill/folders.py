@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
@@ -16,6 +15,7 @@ from worker.backfill.locations import PACKED_SUFFIXES, suffix_of
 from worker.backfill.opening import readable
 from worker.backfill.rows import SourceRow
 from worker.files.remote_files import filesystem_of, http_options, is_http
+from worker.paths import is_folder
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def walk(location: str, behind: tuple[str, ...], *, follows: bool = True) -> Ite
             filesystem, root = filesystem_of(location, **options)
         yield from _walk(filesystem, root, (), behind)
         return
-    if not Path(location).is_dir():
+    if not is_folder(location):
         raise SourceError(f"{location}: there is no such folder")
     yield from _walk(None, location, (), behind)
 

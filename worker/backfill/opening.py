@@ -31,6 +31,7 @@ from worker.backfill.spool import spooled
 from worker.backfill.web import fetch
 from worker.files.remote_files import RedirectedError
 from worker.redaction import redact_url
+from worker.shortages import may_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -149,6 +150,9 @@ def readable(location: str) -> Iterator[None]:
     except _BROKEN as exc:
         raise SourceError(f"{where}: can't be read: {_said(exc)}") from exc
     except Exception as exc:
+        if isinstance(exc, OSError) and not may_pass(exc):
+            # Asked again, the disk says the same of such a path.
+            raise SourceError(f"{where}: can't be read: {_said(exc)}") from exc
         # Every kind of store has errors of its own: most of them pass.
         raise SourceUnavailableError(f"{where}: can't be read: {_said(exc)}") from exc
 

@@ -18,9 +18,11 @@ from worker.backfill.errors import SourceError
 from worker.backfill.folders import TABLE_FORMATS, Folder, Parts, folder_format
 from worker.backfill.json_rows import JsonLines, holds_array
 from worker.backfill.locations import is_packed, suffix_of
+from worker.backfill.opening import readable
 from worker.backfill.plan import STDIN
 from worker.backfill.rows import lines
 from worker.backfill.tables import Csv, Parquet
+from worker.paths import is_folder
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
@@ -38,8 +40,8 @@ def guess_format(location: str, *, follows: bool = True) -> SourceFormat:
     Raises:
         SourceError: it does not tell, or can't be looked at.
     """
-    if "://" not in location and not Path(location).exists():
-        raise SourceError(f"{location}: there is no such file or folder")
+    if "://" not in location:
+        _look_at(location)
     if _is_folder(location):
         return folder_format(location, follows=follows)
     found = TABLE_FORMATS.get(suffix_of(location))
@@ -70,9 +72,22 @@ def open_source(
     return _open_file(plan, follows=follows)
 
 
+def _look_at(path: str) -> None:
+    """Does nothing if something lies at a path that this process can see.
+
+    Raises:
+        SourceError: it does not, or may not be looked at.
+    """
+    with readable(path):
+        try:
+            Path(path).stat()
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise SourceError(f"{path}: there is no such file or folder") from exc
+
+
 def _is_folder(location: str) -> bool:
     # Object stores have no folders that could be told from files by looking.
-    return location.endswith("/") if "://" in location else Path(location).is_dir()
+    return location.endswith("/") if "://" in location else is_folder(location)
 
 
 def _open_part(plan: SourcePlan, location: str, *, follows: bool) -> Source:

@@ -29,6 +29,7 @@ from worker.cli.output import (
 from worker.environment import load_gateway_settings
 from worker.errors import SettingError
 from worker.integrations.file import load_integrations
+from worker.paths import is_file
 from worker.webhooks.deliveries import Deliveries, RuleResult, shown_body, summary
 from worker.webhooks.effects import effects_of
 from worker.webhooks.replays import (
@@ -196,7 +197,7 @@ def try_rules(
     """Show what the rules would make of a JSON file or a stored delivery; send nothing."""
     sources = _sources()
     path = Path(wanted)
-    if path.is_file():
+    if is_file(path):
         received = _from_file(_source_for_file(sources, source), path, pairs)
     else:
         if pairs:

@@ -13,7 +13,6 @@ import sys
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
-from pathlib import Path
 from traceback import format_exception
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -22,6 +21,7 @@ from click.shell_completion import CompletionItem
 
 from schemas.suggestions import unknown
 from worker.errors import SettingError
+from worker.paths import is_file
 from worker.redaction import redact_text
 from worker.utf8 import is_utf8
 
@@ -156,7 +156,7 @@ class Commands(click.Group):
         # Ids, names and paths go into the ledger, which holds text. These only read or write files.
         takes_any = args[:1] == ["schemas"]
         for arg in args:
-            if takes_any or is_utf8(arg) or (args[0] == "submit" and Path(arg).is_file()):
+            if takes_any or is_utf8(arg) or (args[0] == "submit" and is_file(arg)):
                 continue
             raise click.UsageError(
                 f"{_readable(arg)!r} is not UTF-8: type it in UTF-8, or rename the file or folder",

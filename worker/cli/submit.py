@@ -29,6 +29,7 @@ from worker.cli.output import (
     shell_word,
 )
 from worker.cli.prepare import Prepared, Source, prepare, read_sources
+from worker.paths import is_there
 from worker.queue.ledger.replay import Refusal
 
 if TYPE_CHECKING:
@@ -255,7 +256,9 @@ def _read(what: str, pairs: Sequence[str]) -> list[Source | Refusal]:
             raise click.UsageError(str(exc)) from exc
     if what == "-" and not pairs:
         return read_sources(sys.stdin.buffer.read())
-    if pairs or not Path(what).exists():
+    if pairs or not is_there(what):
+        if what.lstrip().startswith(("{", "[")):
+            raise click.UsageError("JSON is read from a file, or with - from standard input")
         nor = "" if pairs else " (there is no such file either)"
         raise click.UsageError(f"{unknown('command type', what, COMMAND_CLASSES)}{nor}")
     try:

@@ -12,6 +12,7 @@ import httpx
 
 from schemas.events import ErrorCode
 from worker.errors import SettingError
+from worker.paths import is_folder
 
 # The first that is set counts. OpenSSL has the former two, requests, and so the SDK, the last.
 _FILE: Final = "SSL_CERT_FILE"
@@ -40,7 +41,7 @@ def environment_tls_context() -> ssl.SSLContext | None:
     for name in (_FILE, _FOLDER, _EITHER):
         place = os.environ.get(name)
         if place:
-            if name == _FOLDER or (name == _EITHER and Path(place).is_dir()):
+            if name == _FOLDER or (name == _EITHER and is_folder(place)):
                 return _trust_folders(name, place)
             return _trust_file(name, place)
     return None

@@ -209,6 +209,29 @@ def test_a_source_that_is_not_there_is_told_in_a_line(tmp_path: Path) -> None:
         asyncio.run(Reader("b", plan).read(0, "", 1))
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".csv", "x" * 300 + "/items.csv"])
+def test_a_source_that_the_system_will_not_look_at_is_told_in_a_line(
+    name: str, tmp_path: Path
+) -> None:
+    """Before Python 3.14, `pathlib` raises here, as it does below a folder that is closed to us."""
+    with pytest.raises(SourceError, match="can't be read: File name too long"):
+        guess_format(str(tmp_path / name))
+    plan = Plan(COMMON, SourcePlan(str(tmp_path / name), SourceFormat.CSV), "unused")
+    with pytest.raises(SourceError, match="can't be read: File name too long"):
+        asyncio.run(Reader("b", plan).read(0, "", 9))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_a_source_below_a_folder_that_is_closed_to_us_is_told_in_a_line(tmp_path: Path) -> None:
+    write(tmp_path / "items.csv", [{"data_uuid": uuid(1)}])
+    tmp_path.chmod(0)
+    try:
+        with pytest.raises(SourceError, match="may not be read with the rights of this process"):
+            guess_format(str(tmp_path / "items.csv"))
+    finally:
+        tmp_path.chmod(0o700)
+
+
 def test_a_file_that_is_not_what_its_name_says_is_told_in_a_line(tmp_path: Path) -> None:
     for name, said in (
         ("items.parquet", "is no Parquet file"),

@@ -187,6 +187,9 @@ def _plan(
 
 def _located(source: str, told: SourceFormat | None) -> tuple[str, SourceFormat]:
     """Returns where a source lies and what it is."""
+    if not source.strip():
+        # Of a variable that is not set: the folder that one stands in would be the source.
+        raise click.BadParameter("is empty: name a file, a folder, a URL or -", param_hint="SOURCE")
     if source == STDIN:
         found = told or SourceFormat.JSONL
         if found not in {SourceFormat.JSONL, SourceFormat.CSV}:

@@ -122,11 +122,13 @@ class Executor:
         Raises:
             FencedError: another holder owns the command; there is nothing to record.
         """
+        failed = "the command could not be carried out"
         try:
             self._check(run)
             if isinstance(run.command, ClaimCheck):
                 run.command = await fetched(run)
             outcome = await self.handlers[run.command.type](run)
+            failed = "the result could not be stored"
             return await self._finish(run, outcome)
         except FencedError:
             raise
@@ -148,11 +150,11 @@ class Executor:
                 return self._fail(run, failure)
             if not isinstance(error, OSError):
                 raise
-            log.exception("command.store_failed")
+            log.exception("command.os_failed", problem=failed)
             return self._fail(
                 run,
                 RetryableError(
-                    f"the result could not be stored: {error.strerror or type(error).__name__}",
+                    f"{failed}: {error.strerror or type(error).__name__}",
                     code=ErrorCode.INTERNAL_ERROR,
                 ),
             )
