@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from celery import Celery
 from pydantic import SecretStr
 
 from tests.cluster import Cluster, cluster
-from tests.console import Console, running_worker, wait_until
+from tests.console import Console, running_worker
 from tests.gateway_process import running_gateway
 from tests.integration.integrations.published import publish
 from tests.integration.integrations.published import wait_until as soon
