@@ -54,7 +54,8 @@ def _of_number(name: str, value: Any, *, is_text: bool) -> Any:
             return None
         return _from_text(name, value.strip()) if is_text else value
     if isinstance(value, Decimal):
-        value = float(value) if value % 1 else int(value)
+        # No remainder: of one with more than 28 digits Decimal tells none.
+        value = int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, float):
         if math.isnan(value):
             return None
@@ -102,7 +103,8 @@ def _from_text(name: str, text: str) -> Any:
         return int(found[1])
     if name in NUMBERS:
         try:
-            number = float(text)
+            # Python reads 0_1 as 1.
+            number = float(text.replace("_", "?"))
         except ValueError:
             raise ValueError(f"must be a number, not {text[:40]!r}") from None
         if not math.isfinite(number):

@@ -17,6 +17,7 @@ from worker.backfill.opening import check_text, opened
 from worker.backfill.rows import (
     BYTE_ORDER_MARK,
     ITEM_FIELDS,
+    MAX_ROW_BYTES,
     SHOWN_CHARACTERS,
     SourceRow,
     check_columns,
@@ -34,6 +35,9 @@ _PARQUET_ROWS: Final = 512
 # Of rows that may hold their pictures, fewer are in memory.
 _PICTURE_ROWS: Final = 16
 _NOT_CLOSED: Final = "a quotation mark that is not closed"
+_TOO_LONG: Final = f"longer than {MAX_ROW_BYTES} bytes"
+# Most that a character takes.
+_UTF8_BYTES: Final = 4
 _BLANK_END: Final = re.compile(r'"[ \t]+(?=,|\r?\n|$)')
 _SEPARATORS: Final = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -51,6 +55,8 @@ class Csv:
 
     def rows(self, after: str) -> Iterator[SourceRow]:
         skipped = int(after or 0)
+        # A picture in base64 has more than the 131,072 that Python takes unless told.
+        csv.field_size_limit(MAX_ROW_BYTES)
         with opened(self.location, follows=self.follows) as file:
             check_text(self.location, file)
             text = _Lines(_text_lines(file))
@@ -67,15 +73,18 @@ class Csv:
                     return
                 except csv.Error as exc:
                     if number > skipped:
-                        problem = f"no row of CSV: {exc}"
-                        yield SourceRow(str(number), _lines_from(line, reader), None, problem)
+                        place = _lines_from(line, reader)
+                        yield SourceRow(str(number), place, None, _problem_of(exc), text.shown)
                     continue
                 if number > skipped and any(map(str.strip, values)):
                     place = _lines_from(line, reader)
-                    if text.ended or (len(text.row) > 1 and not _is_closed(text.row)):
+                    if text.is_long:
+                        # Its end was not read: the last value would be a part of what it says.
+                        yield SourceRow(str(number), place, None, _TOO_LONG, text.shown)
+                    elif text.ended or (len(text.row) > 1 and not _is_closed(text.row)):
                         # Or the rows that it swallows would be missing without a word.
                         problem = f"no row of CSV: {_NOT_CLOSED}"
-                        yield SourceRow(str(number), place, None, problem, _cut("".join(text.row)))
+                        yield SourceRow(str(number), place, None, problem, text.shown)
                     else:
                         yield _csv_row(number, place, head, values)
 
@@ -142,6 +151,30 @@ class _Lines:
             raise
         self.row.append(line)
         return line
+
+    @property
+    def shown(self) -> str:
+        """The beginning of the row, for people."""
+        return _cut("".join(line[:SHOWN_CHARACTERS] for line in self.row[:SHOWN_CHARACTERS]))
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a line of the row is longer than what is read of one."""
+        return any(
+            len(line) > MAX_ROW_BYTES // _UTF8_BYTES
+            and len(line.encode("utf-8", "surrogateescape")) > MAX_ROW_BYTES
+            for line in self.row
+        )
+
+
+def _problem_of(error: csv.Error) -> str:
+    """Returns what is wrong with a row, in words for who wrote it and not for who reads it."""
+    said = str(error)
+    if "field larger than" in said:
+        return _TOO_LONG
+    if "new-line character" in said:
+        return "no row of CSV: a carriage return stands alone in it; end all lines alike"
+    return f"no row of CSV: {said}"
 
 
 def _is_closed(row: list[str]) -> bool:

@@ -176,6 +176,7 @@ def test_what_parquet_says_in_types_that_json_lacks_is_taken_as_meant(
         ("frame_range_to", "1e3", "must be a whole number, not '1e3'"),
         ("frame_range_to", "two", "must be a whole number, not 'two'"),
         ("conf_thresh", "inf", "must be a finite number, not 'inf'"),
+        ("conf_thresh", "0_1", "must be a number, not '0_1'"),
         ("allocation_enabled", "2", "must be true or false, not '2'"),
     ],
 )
@@ -194,6 +195,7 @@ def test_text_of_csv_that_can_t_be_meant_fails_its_own_item(
     ("column", "value"),
     [
         ("frame_range_from", pa.array([Decimal("1.50")])),
+        ("frame_range_from", pa.array([Decimal("9" * 70)])),
         ("frame_range_from", pa.array([1.5])),
         ("conf_thresh", pa.array([float("inf")])),
         ("allocation_enabled", pa.array([2])),

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,7 @@ from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 from schemas.enums import SourceFormat
 from tests.unit.backfill.reading import COMMON, data_of, plan_of, problem_of, read_all, uuid
 from worker.backfill.errors import SourceError, SourceUnavailableError
+from worker.backfill.locations import beside, suffix_of
 from worker.backfill.plan import Plan, SourcePlan
 from worker.backfill.reader import BATCH_BYTES, Reader
 from worker.backfill.rows import MAX_ROW_BYTES, lines
@@ -129,6 +131,36 @@ def test_a_bad_row_of_csv_fails_its_own_item_and_says_why(
     first, bad, last = read_all(str(path))
     assert data_of(first)["conf_thresh"] == data_of(last)["conf_thresh"] == 0.5
     assert said in problem_of(bad)
+
+
+def test_a_picture_in_a_row_of_csv_may_be_as_large_as_in_one_of_json(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    picture = "QUJD" * 100_000
+    path.write_text(f"data_base64,note\n{picture},x\n")
+    assert [data_of(item)["data_base64"] for item in read_all(str(path))] == [picture]
+
+
+def test_no_row_of_csv_is_an_item_without_its_end(tmp_path: Path) -> None:
+    """Its last value would be a part of what it says, and nothing else would tell."""
+    path = tmp_path / "items.csv"
+    note = "x" * (MAX_ROW_BYTES - 10)
+    path.write_text(f"note,data_path\n{note},pictures/a.png\nééé{note},b.png\ny,c.png\n")
+    first, second, last = read_all(str(path))
+    assert problem_of(first) == f"line 2: longer than {MAX_ROW_BYTES} bytes"
+    assert problem_of(second) == f"line 3: longer than {MAX_ROW_BYTES} bytes"
+    assert orjson.loads(first.problem)["input"] == {"row": "x" * 500}
+    assert data_of(last)["data_path"] == str(tmp_path / "c.png")
+
+
+def test_a_row_of_csv_that_ends_in_another_way_is_told_with_what_stands_there(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "items.csv"
+    path.write_bytes(b"data_path,note\na.png,x\rb.png,y\nc.png,z\n")
+    bad, good = read_all(str(path))
+    assert problem_of(bad).startswith("line 2: no row of CSV: a carriage return stands alone")
+    assert orjson.loads(bad.problem)["input"] == {"row": "a.png,x\rb.png,y\n"}
+    assert data_of(good)["data_path"] == str(tmp_path / "c.png")
 
 
 @pytest.mark.parametrize("name", ["items.csv", "items.parquet"])
@@ -317,6 +349,34 @@ def test_a_path_is_one_beside_its_manifest_wherever_that_lies() -> None:
         "/data/b.png",
         "s3://other/c.png",
     ]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_source_within_an_archive_is_what_its_own_name_says(name: str, tmp_path: Path) -> None:
+    """Not what the archive's name says; and what it names lies in the archive too."""
+    written = Path(write(tmp_path / name, [{"data_path": "a.png"}]))
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(written, f"lists/{name}")
+    (item,) = read_all(f"zip://lists/{name}::{tmp_path}/all.zip")
+    assert data_of(item)["data_path"] == f"zip://lists/a.png::{tmp_path}/all.zip"
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        ("simplecache::https://h/a/items.csv?sig=b/c", "simplecache::https://h/a/x.png"),
+        (
+            "simplecache::zip://items.csv::s3://b/all.zip",
+            "simplecache::zip://x.png::s3://b/all.zip",
+        ),
+        ("simplecache::http://[::1]:80/items.csv", "simplecache::http://[::1]:80/x.png"),
+        ("http://h/a::b/items.csv", "http://h/a::b/x.png"),
+        ("/data/a::b/items.csv", "/data/a::b/x.png"),
+    ],
+)
+def test_the_link_of_a_chain_that_names_the_file_says_what_it_is(location: str, path: str) -> None:
+    assert suffix_of(location) == ".csv"
+    assert beside(location, "x.png") == path
 
 
 def test_a_source_tells_about_how_many_items_it_has(tmp_path: Path) -> None:
