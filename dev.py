@@ -270,7 +270,7 @@ def test_in_parallel() -> int:
     # or in a fresh checkout each of them would do it. What it says comes again in the run itself.
     if not (ROOT / "tests" / "__pycache__").exists():
         print("dev.py: pytest --collect-only", file=sys.stderr)
-        collect = [VENV / "bin" / "pytest", "--collect-only"]
+        collect = (VENV / "bin" / "pytest", "--collect-only")
         subprocess.run(collect, cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
     return run("pytest", *IN_PARALLEL)
 

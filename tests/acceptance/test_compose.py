@@ -61,6 +61,7 @@ def test_each_service_has_as_few_rights_as_it_can_do_with(name: str) -> None:
     assert 0 < service["pids_limit"] <= 512
     for port in service.get("ports", []):
         assert port.startswith("127.0.0.1:"), "open to this machine alone"
+    assert service["init"] is True, "or a stop in its first moments waits for the whole grace"
     assert "privileged" not in service
     assert service.get("network_mode") is None
 

@@ -148,9 +148,11 @@ def test_a_worker_with_the_drop_in_has_a_token_from_its_credential_and_no_key(
         if key == "LoadCredential" and not value:
             credentials.clear()
         elif key == "LoadCredential":
-            credentials.update([value.split(":", 1)])
+            name, path = value.split(":", 1)
+            credentials[name] = path
         elif key == "Environment":
-            variables.update([value.split("=", 1)])
+            name, content = value.split("=", 1)
+            variables[name] = content
     for key, value in with_token():
         if key == "UnsetEnvironment":
             del variables[value]

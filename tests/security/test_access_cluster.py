@@ -35,16 +35,14 @@ KEYS = Keys("trainmaster")
 HARMLESS = {"client|setinfo", "config|get"}
 NOBODY = "00000000-0000-4000-8000-000000000000"
 # It fails at once and without a call of the API: nobody may read such a file.
-COMMAND = {
-    "type": "predict",
-    "data": {
-        "task": "classification",
-        "data_path": "/nowhere",
-        "project_uuid": NOBODY,
-        "project_model_uuid": NOBODY,
-        "training_uuid": NOBODY,
-    },
+DATA = {
+    "task": "classification",
+    "data_path": "/nowhere",
+    "project_uuid": NOBODY,
+    "project_model_uuid": NOBODY,
+    "training_uuid": NOBODY,
 }
+COMMAND = {"type": "predict", "data": DATA}
 
 
 class GuardedCluster:
@@ -103,8 +101,8 @@ def test_each_user_does_its_work_on_a_cluster(guarded: GuardedCluster, tmp_path:
         Client(guarded.url_of("producer")) as producer,
     ):
         sent = [
-            producer.submit(COMMAND["type"], COMMAND["data"]),
-            client.submit(COMMAND["type"], COMMAND["data"], priority="bulk"),
+            producer.submit("predict", DATA),
+            client.submit("predict", DATA, priority="bulk"),
             http.post("/v1/commands", json=COMMAND).json()["id"],
         ]
         settings = Settings(
@@ -152,6 +150,6 @@ def test_who_may_not_ask_where_the_namespace_is_hears_of_the_right(
             Client(guarded.url_of("client")) as client,
             pytest.raises(RedisRefusedError, match=r"cluster\|slots"),
         ):
-            client.submit(COMMAND["type"], COMMAND["data"])
+            client.submit("predict", DATA)
     finally:
         guarded.set_user("client", "+cluster|slots")
