@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from worker.gateway_settings import GatewaySettings
 
 # Another number makes every model anew: raise it with every change of tables or of their meaning.
-VERSION: Final = 3
+VERSION: Final = 4
 
 COLUMNS: Final = (
     "seq, id, type, state, correlation_id, attempts, accepted_at_ms, changed_at_ms, error_code, "

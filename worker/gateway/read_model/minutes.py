@@ -43,6 +43,13 @@ CREATE TABLE durations (
     commands INTEGER NOT NULL,
     PRIMARY KEY (minute, bucket)
 ) WITHOUT ROWID;
+-- Messages that were rejected under an id whose row is of another message: no row tells that they
+-- were counted.
+CREATE TABLE rejected_beside (
+    origin TEXT PRIMARY KEY,
+    minute INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX rejected_by_minute ON rejected_beside (minute);
 """
 
 # In the order of the columns.
@@ -162,11 +169,26 @@ def read_minutes(
     return list(found.values())
 
 
+def is_first_rejection(connection: sqlite3.Connection, origin: str, at_ms: int) -> bool:
+    """Returns whether nobody has asked this of a message yet; remembers that it was asked.
+
+    Args:
+        connection: the writer's.
+        origin: the message; one that was rejected under another's id.
+        at_ms: when it was rejected, ms since the epoch: it is forgotten with that minute.
+    """
+    made = connection.execute(
+        "INSERT OR IGNORE INTO rejected_beside VALUES (?, ?)", (origin, at_ms // MINUTE_MS)
+    )
+    return made.rowcount == 1
+
+
 def forget_minutes(connection: sqlite3.Connection, before_ms: int) -> None:
     """Deletes the minutes that ended before a time."""
     minute = before_ms // MINUTE_MS
     connection.execute("DELETE FROM minutes WHERE minute < ?", (minute,))
     connection.execute("DELETE FROM durations WHERE minute < ?", (minute,))
+    connection.execute("DELETE FROM rejected_beside WHERE minute < ?", (minute,))
 
 
 def bucket_of(milliseconds: int) -> int:

@@ -16,7 +16,11 @@ from worker.gateway.read_model.database import (
     make_file,
     open_writer,
 )
-from worker.gateway.read_model.minutes import MinuteTally, forget_minutes
+from worker.gateway.read_model.minutes import (
+    MinuteTally,
+    forget_minutes,
+    is_first_rejection,
+)
 from worker.gateway.read_model.rows import CommandRow, KeptRow, fold, is_rejection_beside
 from worker.gateway.read_model.state_counts import move_counts
 from worker.gateway.read_model.text_index import change_texts
@@ -124,12 +128,15 @@ class Writer:
             minutes = MinuteTally()
             for event in events:
                 old = rows.get(event.command_id)
+                if old is not None and is_rejection_beside(old, event):
+                    alone = fold(None, event)
+                    if is_first_rejection(connection, alone.origin, alone.row.changed_at_ms):
+                        minutes.count(alone)
+                    continue
                 new = fold(old, event)
                 if new is not old:
                     rows[event.command_id] = new
                     minutes.count(new)
-                elif is_rejection_beside(new, event):
-                    minutes.count(fold(None, event))
             _write(connection, known, rows)
             minutes.write(connection)
             connection.execute(

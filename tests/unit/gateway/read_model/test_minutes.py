@@ -140,9 +140,7 @@ def test_the_counts_are_those_of_the_rows_however_the_events_come(
         kind = "train" if run == "x" else "attach"
         # Half a minute apart.
         each = told(3_000 * number, command_id, f"{kind}.{state}", origin=f"{command_id}{run}-0")
-        # Without a row of its own a rejection is counted as often as it is told, which is once.
-        is_beside = state == "rejected" and command_id in runs
-        entries += [each] * (1 + (twice and not is_beside))
+        entries += [each] * (1 + twice)
     once = [each for at, each in enumerate(entries) if not at or entries[at - 1] is not each]
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         batches = [entries[start : start + size] for start in range(0, len(entries), size)]
@@ -162,6 +160,27 @@ def test_the_counts_are_those_of_the_rows_however_the_events_come(
         assert pieces.execute("SELECT count(*) FROM durations").fetchone() == (0,)
         for opened in (writer, again, pieces, whole):
             opened.close()
+
+
+def test_a_rejection_under_the_id_of_another_command_is_counted_once_however_often_it_is_told(
+    tmp_path: Path,
+) -> None:
+    """In one batch and in a later one, beside a command that goes on and beside one that ended."""
+    beside = told(1, "a", "train.rejected", origin="2-0")
+    other = told(2, "a", "train.rejected", origin="3-0")
+    writer, connection = taken(
+        tmp_path,
+        [told(0, "a", "train.accepted", origin="1-0"), beside, beside],
+        [beside, other, told(3, "a", "train.succeeded", origin="1-0")],
+        [beside, other],
+    )
+    (minute,) = read_minutes(connection, FIRST_MS, 1)
+    assert minute.rejected == 2
+    assert count_states(connection) == {"succeeded": 1}
+    writer.forget(FIRST_MS + 5 * MINUTE_MS)
+    assert connection.execute("SELECT count(*) FROM rejected_beside").fetchone() == (0,)
+    writer.close()
+    connection.close()
 
 
 def test_minutes_are_forgotten_with_the_commands_that_ended_in_them(tmp_path: Path) -> None:
