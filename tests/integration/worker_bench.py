@@ -28,9 +28,12 @@ from worker.queue.circuit_breaker import CircuitBreaker
 from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
 from worker.queue.ledger.models import Lease, RowState, RunResult
 from worker.queue.pool.executor import Executor
+from worker.queue.pool.lane_pauses import LanePauses
 from worker.queue.pool.results import ResultStore
 from worker.queue.pool.retry import RetryPolicy
-from worker.queue.pool.worker_pool import TEXT_BYTES, WorkerPool
+from worker.queue.pool.settling import Settler
+from worker.queue.pool.slots import TEXT_BYTES, Slots
+from worker.queue.pool.worker_pool import WorkerPool
 from worker.queue.registry import load_handlers
 from worker.queue.run_context import Dependencies
 from worker.thread_pools import ThreadPool
@@ -66,15 +69,29 @@ class Bench:
     sandbox: SandboxProcess
     numbers: list[int] = field(default_factory=lambda: [0])
 
-    def pool(self, **options: Any) -> WorkerPool:
-        """Returns a worker's slots, in which nothing runs."""
-        values: dict[str, Any] = {
-            "lease_seconds": 30,
-            "lanes": Lanes(self.redis, self.ledger.keys),
-            "share": FailureRateMonitor(commands=1000, seconds=1000, share=1),
-            "probe_seconds": 10,
-        }
-        return WorkerPool(self.ledger, self.executor, self.executor.breaker, **values | options)
+    def pool(
+        self,
+        *,
+        share: FailureRateMonitor | None = None,
+        lease_seconds: float = 30,
+        **slots: Any,
+    ) -> WorkerPool:
+        """Returns a worker's pool, in which nothing runs; takes what `Slots` does."""
+        pauses = LanePauses(
+            self.ledger,
+            Lanes(self.redis, self.ledger.keys),
+            share or FailureRateMonitor(commands=1000, seconds=1000, share=1),
+            probe_seconds=10,
+        )
+        return WorkerPool(
+            self.ledger,
+            self.executor,
+            self.executor.breaker,
+            slots=Slots(**slots),
+            pauses=pauses,
+            settler=Settler(self.ledger, pauses, self.executor.unrecordable),
+            lease_seconds=lease_seconds,
+        )
 
     async def send(self, command_type: str, data: dict[str, Any] | None, **attributes: Any) -> str:
         """Sends a command and takes it in; returns its id."""
@@ -252,7 +269,7 @@ async def running_runner(
     """Runs a worker's slots; what still runs at the end is handed back."""
     runner = bench.pool(
         concurrency=concurrency,
-        share=share or FailureRateMonitor(commands=1000, seconds=1000, share=1),
+        share=share,
         intake_is_behind=intake_is_behind,
         text_bytes=text_bytes,
     )

@@ -12,10 +12,13 @@ from worker.queue.ledger.rate_limits import RedisLimits
 from worker.queue.ledger.repair import Repair
 from worker.queue.log_listener import LOGS
 from worker.queue.pool.deadlines import DeadlineWatch
+from worker.queue.pool.lane_pauses import LanePauses
 from worker.queue.pool.repairing import RepairWatch
 from worker.queue.pool.results import ResultStore
+from worker.queue.pool.settling import Settler
+from worker.queue.pool.slots import COPIES_OF_TEXT, Slots
 from worker.queue.pool.witness import Witness
-from worker.queue.pool.worker_pool import COPIES_OF_TEXT, WorkerPool
+from worker.queue.pool.worker_pool import WorkerPool
 from worker.redis_address import RedisAddress
 from worker.thread_pools import ThreadPools
 
@@ -91,21 +94,25 @@ def create_worker_pool(
     intake_is_behind: Callable[[], bool],
 ) -> WorkerPool:
     """Returns the pool of the process."""
+    share = FailureRateMonitor(
+        commands=settings.pause_commands,
+        seconds=settings.pause_seconds,
+        share=settings.pause_share,
+    )
+    lanes = Lanes(ledger.redis, ledger.keys)
+    pauses = LanePauses(ledger, lanes, share, settings.pause_probe_seconds)
     return WorkerPool(
         ledger,
         executor,
         executor.breaker,
-        concurrency=settings.concurrency,
-        lease_seconds=settings.lease_seconds,
-        lanes=Lanes(ledger.redis, ledger.keys),
-        share=FailureRateMonitor(
-            commands=settings.pause_commands,
-            seconds=settings.pause_seconds,
-            share=settings.pause_share,
+        slots=Slots(
+            settings.concurrency,
+            text_bytes=settings.inflight_body_bytes // COPIES_OF_TEXT,
+            intake_is_behind=intake_is_behind,
         ),
-        probe_seconds=settings.pause_probe_seconds,
-        text_bytes=settings.inflight_body_bytes // COPIES_OF_TEXT,
-        intake_is_behind=intake_is_behind,
+        pauses=pauses,
+        settler=Settler(ledger, pauses, executor.unrecordable),
+        lease_seconds=settings.lease_seconds,
     )
 
 

@@ -1,7 +1,11 @@
-"""Ends that are recorded together, singly where Redis refuses one, and what is told of that."""
+"""Ends that are recorded together, singly where Redis refuses one, and what is told of that.
+
+`Settler` is that of a pool; `finish_each` is for those who end commands without running them.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,17 +14,22 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from worker.batching import BatchInterval
+from worker.queue.ledger.redis_retry import keep_trying, next_pause
 from worker.queue.telemetry import Settled, log_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from worker.queue.ledger.ledger import Ledger
     from worker.queue.ledger.models import Lease, RunResult
+    from worker.queue.pool.lane_pauses import LanePauses
     from worker.queue.telemetry import Listener
 
 log = structlog.get_logger(__name__)
 
+# More in one script would hold Redis for milliseconds.
+MOST_IN_A_SCRIPT: Final = 256
 # Whatever was to be written: nothing reaches Redis.
 REDIS_AWAY: Final = (RedisConnectionError, RedisTimeoutError, OSError)
 
@@ -80,3 +89,125 @@ def tell_settled(telemetry: Listener, batch: Sequence[RunResult], done: Sequence
         for finish, was_done in zip(batch, done, strict=True)
         if was_done
     ])
+
+
+class Settler:
+    """Records the ends of runs, many in one script.
+
+    Attributes:
+        waiting: the ends that are not recorded yet.
+
+    Args:
+        pauses: judges lanes by what was recorded.
+        unrecordable: makes an end that can be written of one that can't be, and why.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        pauses: LanePauses,
+        unrecordable: Callable[[Lease, Exception], RunResult],
+    ) -> None:
+        self.waiting: list[RunResult] = []
+        self._ledger = ledger
+        self._telemetry = ledger.telemetry
+        self._pauses = pauses
+        self._unrecordable = unrecordable
+        self._finishing = asyncio.Event()
+        self._finished = asyncio.Event()
+
+    def add(self, finish: RunResult) -> None:
+        """Has an end recorded."""
+        self.waiting.append(finish)
+        self._finishing.set()
+
+    async def run(self) -> None:
+        """Records finishes in the ledger, many in one script, until it is cancelled."""
+        pause = 0.0
+        interval = BatchInterval()
+        while True:
+            if not self.waiting:
+                self._finished.set()
+                await self._finishing.wait()
+            self._finishing.clear()
+            if not self.waiting:
+                continue
+            self._finished.clear()
+            await interval.wait()
+            if await keep_trying(self._settle_batch, self._ledger.outage, "settle"):
+                pause = 0.0
+            else:
+                pause = next_pause(pause)
+                await asyncio.sleep(pause)
+
+    async def _settle_batch(self) -> bool:
+        """Records finishes in one script; returns whether none of them is left.
+
+        Raises:
+            redis.exceptions.RedisError: Redis takes none of them.
+        """
+        # Anew for each try: one that failed may have recorded some of them.
+        batch = self.waiting[:MOST_IN_A_SCRIPT]
+        try:
+            done = await self._ledger.finish(batch)
+        except REDIS_AWAY:
+            raise
+        except Exception as exc:
+            if isinstance(exc, ResponseError) and len(batch) == 1:
+                raise
+            # One of them may be what can't be written: it must not take the others with it.
+            return await self._settle_singly(batch)
+        del self.waiting[: len(batch)]
+        tell_settled(self._telemetry, batch, done)
+        for finish, was_done in zip(batch, done, strict=True):
+            if was_done:
+                await self._pauses.judge(finish)
+            else:
+                self._tell_fenced(finish.lease)
+        return True
+
+    async def _settle_singly(self, batch: list[RunResult]) -> bool:
+        settled, refused = 0, 0
+        for finish in batch:
+            try:
+                was_done = await self._settle_one(finish)
+            except ResponseError as exc:
+                # Behind all others, so that it stands in nobody's way.
+                self.waiting.append(self.waiting.pop(0))
+                if not settled:
+                    # Most likely Redis takes nothing at all: one is enough to ask.
+                    raise
+                log.warning("run.unsettled", **fields_of(finish.lease), error=str(exc))
+                refused += 1
+                continue
+            del self.waiting[0]
+            settled += 1
+            tell_settled(self._telemetry, [finish], [was_done])
+            if was_done:
+                await self._pauses.judge(finish)
+            else:
+                self._tell_fenced(finish.lease)
+        return not refused
+
+    async def _settle_one(self, finish: RunResult) -> bool:
+        try:
+            (was_done,) = await self._ledger.finish([finish])
+        except (*REDIS_AWAY, ResponseError):
+            raise
+        except Exception as exc:
+            log.exception("run.unrecordable", **fields_of(finish.lease))
+            plain = self._unrecordable(finish.lease, exc)
+            (was_done,) = await self._ledger.finish([plain])
+        return was_done
+
+    def _tell_fenced(self, lease: Lease) -> None:
+        self._telemetry.fenced(lease.command_id, lease.text, lease.token)
+
+    async def flush(self, seconds: float) -> None:
+        """Waits until all ends are recorded; logs how many are not after so long."""
+        self._finished.clear()
+        self._finishing.set()
+        try:
+            await asyncio.wait_for(self._finished.wait(), seconds)
+        except TimeoutError:
+            log.warning("run.unsettled", runs=len(self.waiting))

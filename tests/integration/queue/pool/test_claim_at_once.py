@@ -16,7 +16,7 @@ from tests.integration.worker_bench import Bench, open_bench
 from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream
 from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
 from worker.queue.ledger.ledger import Ledger
-from worker.queue.pool.worker_pool import MOST_AT_ONCE
+from worker.queue.pool.slots import MOST_AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -131,7 +131,7 @@ async def test_a_lost_reply_leaves_nothing_leased_and_runs_nothing_twice(
     assert waiting < 12, "some were claimed at once"
     ends = await told_of(bench, "succeeded")
     assert len(ends) == len(set(ends)) == 12 - waiting
-    assert pool.free == 64
+    assert pool.slots.free == 64
 
 
 async def test_a_lost_reply_of_a_stream_in_trouble_keeps_no_other_from_being_read(
@@ -174,7 +174,7 @@ async def test_what_runs_already_is_not_begun_again_by_a_lease_that_is_regained(
         assert pool.running == 1
         await until(lambda: idle(pool))
     assert await bench.states(sent) == ["accepted", "succeeded"]
-    assert pool.free == 4
+    assert pool.slots.free == 4
 
 
 async def test_slots_are_kept_while_an_accept_is_under_way(bench: Bench) -> None:
@@ -183,12 +183,12 @@ async def test_slots_are_kept_while_an_accept_is_under_way(bench: Bench) -> None
     batch = [new_command(b"1-0", f"id-{number}") for number in range(100)]
     reserved = pool.reserve(batch)
     assert reserved == MOST_AT_ONCE
-    assert pool.free == 64 - MOST_AT_ONCE
+    assert pool.slots.free == 64 - MOST_AT_ONCE
     again = pool.reserve(batch)
     assert again == 64 - MOST_AT_ONCE - 4, "a sixteenth is the bulk lane's own"
     pool.take(reserved, [])
     pool.take(again, [])
-    assert pool.free == 64
+    assert pool.slots.free == 64
     pool.stop()
     assert pool.reserve(batch) == 0
 

@@ -15,10 +15,8 @@ from tests.integration.intake_acts import until
 from tests.integration.worker_bench import end_tasks
 from tests.sandbox_process import SIMULATED
 from worker.encord.creation.keys import orphan_key
-from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.models import RowState
-from worker.queue.pool.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from tests.integration.worker_bench import Bench
     from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.models import RunResult
+    from worker.queue.pool.worker_pool import WorkerPool
 
 LEASE_SECONDS = 3.0
 # Two leases: without being renewed, one taken at the start is over by then.
@@ -64,16 +63,7 @@ def ledger(redis: Redis, keys: Keys) -> DeafLedger:
 @asynccontextmanager
 async def running_worker(bench: Bench) -> AsyncIterator[WorkerPool]:
     """Runs what a worker runs for its slots, the renewal of leases included."""
-    runner = WorkerPool(
-        bench.ledger,
-        bench.executor,
-        bench.executor.breaker,
-        concurrency=4,
-        lease_seconds=LEASE_SECONDS,
-        lanes=Lanes(bench.redis, bench.ledger.keys),
-        share=FailureRateMonitor(commands=1000, seconds=1000, share=1),
-        probe_seconds=10,
-    )
+    runner = bench.pool(concurrency=4, lease_seconds=LEASE_SECONDS)
     tasks = [
         asyncio.create_task(act)
         for act in (runner.settle(), runner.renew(), runner.drain(DRAIN_SECONDS))

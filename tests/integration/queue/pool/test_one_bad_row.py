@@ -229,7 +229,7 @@ async def _ends_of_items(
         else:
             await bench.redis.hset(keys.command(bad), name, value)
     async with running_runner(bench, concurrency=32) as runner:
-        assert runner.free
+        assert runner.slots.free
 
         async def ended() -> bool:
             return (await night.standing()).open == 0

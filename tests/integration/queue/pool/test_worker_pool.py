@@ -192,7 +192,7 @@ async def test_a_producer_that_keeps_the_intake_behind_starves_no_accepted_bulk(
         await until(all_ended)
         await until(lambda: _none_runs(runner))
         # It gets its share a few times a second, and nothing in between.
-        assert any(runner._bulk_bounds() == (0, 0) for _ in range(1000))
+        assert any(runner.slots.bulk_bounds() == (0, 0) for _ in range(1000))
 
 
 async def _none_runs(runner: WorkerPool) -> bool:
