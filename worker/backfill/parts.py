@@ -37,8 +37,9 @@ ODD: Final = "unreadable"
 Record = dict[str, Any]
 
 PARTS: Final = "parts"
-_INPUT: Final = "input"
-_AS_JSON: Final = ("frames", _INPUT, "error")
+# What a failure repeats of its source.
+INPUT: Final = "input"
+_AS_JSON: Final = ("frames", INPUT, "error")
 # Results are read so many at a time, for each may be as large as an event.
 _PAGE: Final = 200
 
@@ -96,7 +97,7 @@ class Collector:
         start = first
         with (
             self._output.write(PARTS, name) as file,
-            _writer(file, status.plan.part_format) as writer,
+            part_writer(file, status.plan.part_format) as writer,
         ):
             while page := await self._store.results(status.id, start, last, _PAGE):
                 await in_thread(_write_page, writer, [text for _, text in page])
@@ -209,7 +210,12 @@ def _odd_record(record: Record, problem: str) -> Record:
 
 
 @contextmanager
-def _writer(file: IO[bytes], part_format: PartFormat) -> Iterator[PartWriter]:
+def part_writer(file: IO[bytes], part_format: PartFormat) -> Iterator[PartWriter]:
+    """Opens what writes a part; the file has its end once this is left.
+
+    Raises:
+        OutputError: the format needs a package that is not installed.
+    """
     if part_format is PartFormat.JSONL:
         yield _JsonLinesWriter(file)
         return
@@ -248,7 +254,7 @@ def read_records(output: Output, *, last: int | None = None) -> Iterator[Record]
 def _quickly(text: bytes) -> Any:
     """Returns a record; only what a failure repeats of its source has its integers whole."""
     record = orjson.loads(text)
-    return decode_json(text) if isinstance(record, dict) and _INPUT in record else record
+    return decode_json(text) if isinstance(record, dict) and INPUT in record else record
 
 
 def _record(row: Record) -> Record:
@@ -256,5 +262,5 @@ def _record(row: Record) -> Record:
     for name in _AS_JSON:
         if name in told:
             text = told[name]
-            told[name] = decode_json(text.encode()) if name == _INPUT else orjson.loads(text)
+            told[name] = decode_json(text.encode()) if name == INPUT else orjson.loads(text)
     return told

@@ -19,6 +19,7 @@ from schemas.json_text import decode_json
 from worker.backfill.coco import PICTURES, RESULTS
 from worker.backfill.finalization import FAILURES, REPORT, SUMMARY
 from worker.backfill.output import Output
+from worker.backfill.part_search import PartTooLargeError, find_in_parquet
 from worker.backfill.parts import PARTS
 from worker.errors import BusyThreadsError
 from worker.files.remote_files import open_remote, translated
@@ -141,18 +142,21 @@ def _elsewhere() -> ProblemError:
 async def find_record(searching: ThreadPool, output: Output, part: str, item: int) -> Record | None:
     """Returns the record of an item; None where it stands in no such part.
 
+    Of one in Parquet it holds only what the item was about.
+
     Args:
         searching: where parts are looked through: a record may take hundreds of megabytes as JSON.
         output: of the backfill.
-        part: the name of a part of JSON lines, like `parts/part-000000.jsonl`.
+        part: the name of a part, like `parts/part-000000.jsonl`.
         item: its number.
 
     Raises:
         ProblemError: there is no such part, it is too large, the gateway can't read it, or others
             are looked through for too long.
     """
-    if _PART.fullmatch(part) is None or not part.endswith(f".{PartFormat.JSONL}"):
+    if _PART.fullmatch(part) is None:
         raise _unknown()
+    find = _found if part.endswith(f".{PartFormat.JSONL}") else _found_in_parquet
 
     async def search(act: Callable[[], Record | None]) -> Record | None:
         try:
@@ -160,7 +164,7 @@ async def find_record(searching: ThreadPool, output: Output, part: str, item: in
         except (TimeoutError, BusyThreadsError) as exc:
             raise unavailable("Parts are looked through for too long.") from exc
 
-    return await _reading(lambda: _found(output, part, item), run=search)
+    return await _reading(lambda: find(output, part, item), run=search)
 
 
 def _found(output: Output, part: str, item: int) -> Record | None:
@@ -174,8 +178,25 @@ def _found(output: Output, part: str, item: int) -> Record | None:
             if told.search(line) and (record := _record(line, item)) is not None:
                 return record
             if left <= 0:
-                raise no_picture("The part is too large to be looked through; download it.")
+                raise _too_large()
     return None
+
+
+def _found_in_parquet(output: Output, part: str, item: int) -> Record | None:
+    opening, _ = _opened(output, part)
+    try:
+        with opening as file:
+            return find_in_parquet(file, item, MOST_SEARCHED_BYTES)
+    except PartTooLargeError:
+        raise _too_large() from None
+    except ModuleNotFoundError:
+        raise no_picture(
+            "The part is Parquet, which this gateway can't read: install trainmaster[parquet]."
+        ) from None
+
+
+def _too_large() -> ProblemError:
+    return no_picture("The part is too large to be looked through; download it.")
 
 
 def _record(line: bytes, item: int) -> Record | None:

@@ -13,7 +13,10 @@ import orjson
 import pytest
 from PIL import Image
 
+from schemas.enums import PartFormat
 from tests.integration.backfilling import NAME, make_plan, store_of
+from worker.backfill.output import Output
+from worker.backfill.parts import part_writer
 from worker.backfill.status import Origin
 from worker.gateway import results
 from worker.gateway.tokens import Scope
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from worker.queue.ledger.keys import Keys
 
 PART: Final = "parts/part-000000.jsonl"
+PARQUET: Final = "parts/part-000000.parquet"
 
 
 def png(frames: int = 1) -> bytes:
@@ -39,6 +43,10 @@ def png(frames: int = 1) -> bytes:
     more = {"save_all": True, "append_images": pictures[1:]} if frames > 1 else {}
     pictures[0].save(made, "PNG", **more)
     return made.getvalue()
+
+
+def b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 @pytest.fixture
@@ -96,7 +104,7 @@ def test_an_items_picture_is_the_one_that_its_record_names(
         {"item": 11, "state": "succeeded", "frames": {"0": [{"name": '"item":1'}]}},
         {"item": 1, "state": "succeeded", "data_path": str(root / "a.png"), "frames": {}},
         {"item": 2, "state": "failed", "input": {"data_path": str(root / "clip.png")}},
-        {"item": 3, "state": "failed", "input": {"data_base64": base64.b64encode(png()).decode()}},
+        {"item": 3, "state": "failed", "input": {"data_base64": b64(png())}},
     )
     for item, content in ((1, png()), (2, png(2)), (3, png())):
         answer = get(gateway.http, item)
@@ -123,11 +131,10 @@ def test_nothing_is_read_but_pictures_below_the_roots_that_a_record_names(
     )
     for item in range(6):
         assert refused(get(gateway.http, item)) == (404, "no_picture"), item
-    write(parts, {"item": 1}, name="part-000001.parquet")
     (parts.parent / "summary.json").write_bytes(b'{"item": 1}')
     for part in (
         "parts/part-000009.jsonl",
-        "parts/part-000001.parquet",
+        "parts/part-000009.parquet",
         "parts/../parts/part-000000.jsonl",
         "part-000000.jsonl",
         "summary.json",
@@ -137,6 +144,72 @@ def test_nothing_is_read_but_pictures_below_the_roots_that_a_record_names(
     # What is no record is nobody's.
     (parts / "part-000000.jsonl").write_bytes(b'{"item":1\n["item",1]\n"\\"item\\":1"\n\xff\n')
     assert refused(get(gateway.http, 1)) == (404, "no_picture")
+
+
+def write_parquet(parts: Path, *pages: list[dict[str, Any]]) -> None:
+    """Writes a part as a backfill does, each page as a group of rows."""
+    with (
+        Output(str(parts.parent)).write("parts", "part-000000.parquet") as file,
+        part_writer(file, PartFormat.PARQUET) as writer,
+    ):
+        for page in pages:
+            writer.write([orjson.dumps(each) for each in page])
+
+
+def test_an_items_picture_is_found_in_a_part_of_parquet_too(
+    gateway: GatewayServer, root: Path, parts: Path
+) -> None:
+    (root / "a.png").write_bytes(png())
+    (root / "clip.png").write_bytes(png(2))
+    write_parquet(
+        parts,
+        [
+            {"item": 11, "state": "succeeded", "data_uuid": NAME, "frames": {}},
+            {"item": 2, "state": "failed", "input": {"data_path": str(root / "clip.png")}},
+        ],
+        [
+            {"item": 7, "state": "failed", "input": {"data_base64": b64(png())}},
+            {"item": 1, "state": "succeeded", "data_path": str(root / "a.png"), "frames": {}},
+        ],
+    )
+    for item, content in ((1, png()), (2, png(2)), (7, png())):
+        answer = get(gateway.http, item, PARQUET)
+        assert (answer.status_code, answer.content) == (200, content), answer.text
+    for item in (11, 3, 12):
+        assert refused(get(gateway.http, item, PARQUET)) == (404, "no_picture"), item
+    write(parts, {"item": 1}, name="part-000000.parquet")
+    assert refused(get(gateway.http, 1, PARQUET)) == (502, "results_unreadable")
+
+
+def test_no_more_of_a_part_of_parquet_is_unpacked_than_a_page_reads(
+    gateway: GatewayServer, root: Path, parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames are not unpacked at all; other items' pictures only with their group of rows."""
+    (root / "a.png").write_bytes(png())
+    found = {"item": 2, "data_path": str(root / "a.png")}
+    frames = {"state": "succeeded", "frames": "x" * 50_000}
+    held = {"item": 4, "state": "failed", "input": {"data_base64": "x" * 50_000}}
+    write_parquet(parts, [found | frames], [held], [{**found, "item": 3, "state": "succeeded"}])
+    # The gateway runs in this process.
+    monkeypatch.setattr(results, "MOST_SEARCHED_BYTES", 20_000)
+    for item in (2, 3):
+        assert get(gateway.http, item, PARQUET).status_code == 200
+    answer = get(gateway.http, 4, PARQUET)
+    assert refused(answer) == (404, "no_picture")
+    assert "too large" in answer.json()["detail"]
+    monkeypatch.setattr(results, "MOST_SEARCHED_BYTES", 1_000)
+    assert "too large" in get(gateway.http, 2, PARQUET).json()["detail"], "its footer alone is more"
+
+
+def test_a_gateway_that_lacks_what_reads_parquet_says_so(
+    gateway: GatewayServer, parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_parquet(parts, [{"item": 1, "state": "succeeded"}])
+    # As if it were not installed.
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    answer = get(gateway.http, 1, PARQUET)
+    assert refused(answer) == (404, "no_picture")
+    assert "install trainmaster[parquet]" in answer.json()["detail"]
 
 
 def test_no_more_of_a_part_is_looked_through_than_a_page_reads(
