@@ -18,8 +18,26 @@ if TYPE_CHECKING:
 PORTS: Final = {"http": 80, "https": 443}
 """What stands for no port, by scheme."""
 
+_LAST_PORT: Final = 65_535
 _BETWEEN_EXCEPTIONS: Final = re.compile(r"[,\s]+")
 _PORT: Final = re.compile(r"(?P<host>\[.*\]|[^:]*):(?P<port>\d+)")
+
+
+def read_url(text: str) -> httpx.URL:
+    """Returns a URL whose server can be asked, as far as that can be told by its name and port.
+
+    Raises:
+        httpx.InvalidURL: It is none.
+    """
+    url = httpx.URL(text)
+    try:
+        # What no name can be is found out when it is read, and a port above is another one's.
+        is_usable = "%" not in url.host and (url.port is None or 0 < url.port <= _LAST_PORT)
+    except UnicodeError as exc:
+        raise httpx.InvalidURL("its name can't be one") from exc
+    if not is_usable:
+        raise httpx.InvalidURL("its name or its port can't be one")
+    return url
 
 
 def find_proxy(url: httpx.URL) -> str | None:
@@ -117,7 +135,7 @@ def _read(name: str) -> str | None:
 def _parse_proxy(text: str, name: str) -> str:
     """Returns a proxy's URL; `host:port` means one that is asked over HTTP, as it does for curl."""
     try:
-        url = httpx.URL(text if "://" in text else f"http://{text}")
+        url = read_url(text if "://" in text else f"http://{text}")
     except httpx.InvalidURL as exc:
         raise _proxy_error(name, "is not a URL") from exc
     if url.scheme not in {"http", "https"}:

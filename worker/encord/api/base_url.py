@@ -6,7 +6,7 @@ import httpx
 
 from schemas.events import ErrorCode
 from worker.errors import SettingError
-from worker.http.proxies import find_proxy
+from worker.http.proxies import find_proxy, read_url
 
 
 def environment_proxy(domain: str) -> str | None:
@@ -25,7 +25,7 @@ def parse_domain(domain: str) -> httpx.URL:
         SettingError: `domain` is not a URL that can be asked.
     """
     try:
-        url = httpx.URL(domain)
+        url = read_url(domain)
     except (httpx.InvalidURL, TypeError) as exc:
         raise _domain_error("is not a URL") from exc
     if url.scheme not in {"http", "https"} or not url.host:

@@ -603,6 +603,11 @@ async def test_retry_after_may_be_seconds_or_a_date(stub: StubApi) -> None:
         ("https://me:s3cret@api.encord.com", "no password"),
         ("https://api.encord.com?x=1", "no query"),
         ("https://api.encord.com:port", "is not a URL"),
+        # It would be asked on another port, the rest of a division by 65,536.
+        ("https://api.encord.com:99999", "is not a URL"),
+        ("https://api.encord.com:0", "is not a URL"),
+        ("https://xn--/", "is not a URL"),
+        ("https://api encord com", "is not a URL"),
     ],
 )
 async def test_a_domain_that_can_not_be_asked_is_a_bad_setting(domain: str, says: str) -> None:
@@ -649,6 +654,9 @@ async def test_the_usual_proxy_is_found_but_never_for_loopback(
         ("socks5h://proxy.example:1080", SettingError),
         ("http://", SettingError),
         ("http://me:s3cret@proxy.example:port", SettingError),
+        ("http://me:s3cret@proxy.example:99999", SettingError),
+        ("http://me:s3cret@xn--:3128", SettingError),
+        ("http://me:s3cret@proxy example:3128", SettingError),
     ],
 )
 @pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY", "ALL_PROXY"])
