@@ -139,7 +139,7 @@ def _with_options(
         ("celeryretries", headers.get("retries")),
         ("celerypriority", properties.get("priority")),
     ):
-        if isinstance(value, int) and value and name not in found:
+        if isinstance(value, int) and value and found.get(name) is None:
             found[name] = value
     return found
 
@@ -202,9 +202,12 @@ def submitted(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         case _:
             raise _invalid("args", "must be one object: the command")
     for name, value in attributes.items():
-        if command.get(name, value) != value:
+        # Null says nothing, on either side.
+        own = command.get(name)
+        if value is not None and own is not None and own != value:
             raise _invalid(f"kwargs.{name}", "says something else than the command")
-    return {**attributes, **command}
+    said = {name: value for name, value in command.items() if value is not None}
+    return {**command, **attributes, **said}
 
 
 def _read(text: bytes, what: str) -> Any:

@@ -18,6 +18,7 @@ from schemas.parsing import InvalidCommandError, ParsedCommand
 from schemas.partial import read_partial
 from worker.queue.intake.envelope import partial_submission, unwrap
 from worker.queue.ledger.dead_letters import dead_letter_json
+from worker.queue.ledger.entry_fields import AGAIN
 from worker.queue.ledger.event_builder import build_event
 from worker.queue.ledger.keys import CELERY_FIELD, COMMAND_FIELD, CommandStream
 from worker.queue.ledger.models import NewCommand, Rejection
@@ -80,17 +81,10 @@ def validate(entry: Entry, keys: Keys, now: float | None = None) -> NewCommand |
 
 def _validate(entry: Entry, keys: Keys, now: float) -> NewCommand | Rejection:
     is_celery = COMMAND_FIELD not in entry.fields
-    message = entry.fields.get(CELERY_FIELD if is_celery else COMMAND_FIELD)
-    if message is None:
-        names = ", ".join(sorted(repr(name.decode("utf-8", "replace")) for name in entry.fields))
-        problem = Problem(path="command", message=f"the entry's fields are {names[:200]}")
-        error = ErrorBody(
-            code=ErrorCode.INVALID_COMMAND,
-            message="the stream entry has no field 'command'",
-            problems=[problem],
-        )
-        raw = b" ".join(name + b" " + value for name, value in entry.fields.items())
-        return _rejection(entry, raw, error, UNREADABLE_TYPE, None, now=now)
+    field = CELERY_FIELD if is_celery else COMMAND_FIELD
+    message = entry.fields.get(field)
+    if message is None or field + AGAIN in entry.fields:
+        return _unclear(entry, "no field" if message is None else "more than one field", now)
     text = message = message.removeprefix(codecs.BOM_UTF8)
     try:
         if is_celery:
@@ -114,6 +108,19 @@ def _validate(entry: Entry, keys: Keys, now: float) -> NewCommand | Rejection:
         replies=keys.replies(partial.replyto),
         now=now,
     )
+
+
+def _unclear(entry: Entry, has: str, now: float) -> Rejection:
+    """Returns the rejection of an entry of which no field, or more than one, is the message."""
+    names = ", ".join(sorted(repr(name.decode("utf-8", "replace")) for name in entry.fields))
+    problem = Problem(path="command", message=f"the entry's fields are {names[:200]}")
+    error = ErrorBody(
+        code=ErrorCode.INVALID_COMMAND,
+        message=f"the stream entry has {has} 'command'",
+        problems=[problem],
+    )
+    raw = b" ".join(name + b" " + value for name, value in entry.fields.items())
+    return _rejection(entry, raw, error, UNREADABLE_TYPE, None, now=now)
 
 
 def _known(command_type: str) -> str | None:

@@ -14,6 +14,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, RedisError
 
+from worker.queue.ledger.entry_fields import keep_doubled_fields
 from worker.redis_address import RedisAddress
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def connect(url: str, key: str | None = None, *, max_connections: int = MAX_CONN
         health_check_interval=30,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 0),
     )
+    keep_doubled_fields(client)
     pool = client.connection_pool
     # Plain, TLS, Sentinel's or a cluster's: each packs in Python unless it is told otherwise.
     packed = _WholeScripts if address.is_cluster else _Packed

@@ -177,10 +177,32 @@ async def test_an_entry_without_the_field_is_rejected_with_what_it_holds(
     assert len(await letters(redis, keys)) == 1
 
 
+@pytest.mark.parametrize("way", ["read", "take_over"])
+@pytest.mark.parametrize("field", ["command", "celery"])
+async def test_an_entry_with_two_commands_is_rejected_with_both_of_them(
+    redis: Redis, ledger: Ledger, keys: Keys, way: str, field: str
+) -> None:
+    """Or all but the last would be lost without a word, as clients make a dict of the fields."""
+    await open_group(redis, keys)
+    fields = (field, good(id="one"), "trace", "x", field, good(id="two"), field, good(id="three"))
+    await redis.execute_command("XADD", keys.commands, "*", *fields)  # type: ignore[no-untyped-call]
+    intake = intake_of(redis, ledger, consumer_idle_seconds=0.05)
+    if way == "take_over":
+        await redis.xreadgroup(GROUP, "dead", {keys.commands: ">"})
+    async with running(getattr(intake, way)):
+        await until(lambda: settled(redis, keys))
+    (told,) = await events(redis, keys.events)
+    assert told["type"] == "command.rejected"
+    assert "has more than one field 'command'" in told["data"]["error"]["message"]
+    (letter,) = await letters(redis, keys)
+    assert all(good(id=each) in letter.text for each in ("one", "two", "three"))
+
+
 async def test_an_entry_may_have_other_fields_beside_the_command(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
-    await redis.xadd(keys.commands, {"trace": "x", COMMAND_FIELD: good(id="a")})
+    fields = ("trace", "x", "trace", "y", "command", good(id="a"))
+    await redis.execute_command("XADD", keys.commands, "*", *fields)  # type: ignore[no-untyped-call]
     await take_in(redis, ledger)
     assert [event["type"] for event in await events(redis, keys.events)] == ["get_model.accepted"]
 

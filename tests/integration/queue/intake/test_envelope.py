@@ -391,6 +391,8 @@ def test_keywords_besides_the_command_are_its_attributes() -> None:
     assert called(command=COMMAND, id="mine", priority="bulk") == wanted
     assert called(**COMMAND, id="mine", priority="bulk") == wanted
     assert called(wanted, priority="bulk") == wanted
+    assert called({**COMMAND, "id": None}, id="mine", priority="bulk") == wanted
+    assert called(wanted, id=None, priority=None) == wanted
     with pytest.raises(InvalidCommandError, match=r"kwargs\.priority says something else"):
         called(wanted, priority="interactive")
 
