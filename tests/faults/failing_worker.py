@@ -46,7 +46,7 @@ from redis.asyncio import Redis as AsyncRedis
 from worker.cli.main import main
 from worker.encord.api.transport import Transport
 from worker.encord.creation.idempotent_create import IdempotentCreate
-from worker.queue.intake.consumer import StreamConsumer
+from worker.queue.intake.acceptance import Acceptor
 from worker.queue.intake.list_bridge import ListForwarder
 from worker.queue.ledger.keys import COMMAND_FIELD, GROUP
 from worker.queue.ledger.ledger import Ledger
@@ -188,9 +188,9 @@ def install(failpoint: Failpoint) -> None:
         lambda _, run: ("reconcile", run.lease.command_id),
     )
     _wrap(ListForwarder, "move_once", failpoint, _mover_name)
-    handle = StreamConsumer._handle
+    handle = Acceptor._handle
 
-    async def handled(self: StreamConsumer, entries: Any) -> None:
+    async def handled(self: Acceptor, entries: Any) -> None:
         if entries:
             failpoint.reach("read.after")
         await handle(self, entries)
@@ -221,7 +221,7 @@ def install(failpoint: Failpoint) -> None:
 
     Beats.start = started  # type: ignore[method-assign]
     Executor._check = checked  # type: ignore[method-assign]
-    StreamConsumer._handle = handled  # type: ignore[method-assign]
+    Acceptor._handle = handled  # type: ignore[method-assign]
     Supervisor._send_wake_up = sent  # type: ignore[method-assign]
 
 
@@ -250,16 +250,16 @@ def mutate(name: str) -> None:
 
             RunContext.checkpoint = checkpoint_late  # type: ignore[method-assign]
         case "acknowledgement":
-            handle = StreamConsumer._handle
+            handle = Acceptor._handle
 
-            async def handle_acknowledged(self: StreamConsumer, entries: Any) -> None:
+            async def handle_acknowledged(self: Acceptor, entries: Any) -> None:
                 ids = [entry.entry_id for entry in entries]
                 if ids:
                     stream = self._keys.stream(entries[0].stream)
-                    await self._redis.xack(stream, GROUP, *ids)
+                    await self._ledger.redis.xack(stream, GROUP, *ids)
                 await handle(self, entries)
 
-            StreamConsumer._handle = handle_acknowledged  # type: ignore[method-assign]
+            Acceptor._handle = handle_acknowledged  # type: ignore[method-assign]
         case _:
             raise SystemExit(f"unknown mutation {name}")
 

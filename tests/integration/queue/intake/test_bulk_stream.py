@@ -201,7 +201,9 @@ async def test_an_entry_that_another_worker_holds_is_accepted_once_though_it_is_
     await intake._read_once()
     assert {"a", "b"} <= set(await subjects(redis, keys))
     other = intake_of(redis, ledger, consumer="other")
-    await other._handle([Entry(entry_id, fields) for entry_id, fields in [*held, *last[-2:]]])
+    await other._acceptor._handle([
+        Entry(entry_id, fields) for entry_id, fields in [*held, *last[-2:]]
+    ])
     assert len(await subjects(redis, keys)) == 102
     assert await pending(redis, keys) == 0
     assert await redis.xlen(keys.commands) == 0
@@ -295,7 +297,7 @@ async def test_a_look_over_messages_that_take_long_to_judge_lets_others_have_the
     redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or no lease would be renewed meanwhile."""
-    monkeypatch.setattr("worker.queue.intake.consumer.SLOW_SECONDS", -1)
+    monkeypatch.setattr("worker.queue.intake.acceptance.SLOW_SECONDS", -1)
     await open_groups(redis, keys)
     await add_backlog(redis, keys, 20, "bulk")
     for _ in range(20):
@@ -311,7 +313,9 @@ async def test_a_look_over_messages_that_take_long_to_judge_lets_others_have_the
             await asyncio.sleep(0)
 
     counting = asyncio.create_task(count())
-    await intake._handle_ahead([Entry(entry_id, fields) for entry_id, fields in entries[20:]])
+    await intake._acceptor.handle_ahead([
+        Entry(entry_id, fields) for entry_id, fields in entries[20:]
+    ])
     counting.cancel()
     assert turns >= 20
 

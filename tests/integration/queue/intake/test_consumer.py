@@ -26,7 +26,7 @@ from tests.integration.intake_acts import (
 from tests.integration.ledger_acts import MODEL_UUID, TEXT, events, now_ms, open_group
 from worker.batching import BatchInterval
 from worker.queue.heartbeat import Heartbeat
-from worker.queue.intake import consumer
+from worker.queue.intake import consumer, rejecting
 from worker.queue.intake.envelope import SUBMIT_TASK
 from worker.queue.intake.list_bridge import ListForwarder, ListSource
 from worker.queue.intake.pace import ReadPace, parts_of
@@ -118,7 +118,7 @@ def test_there_are_more_than_twenty_classes_of_bad_messages() -> None:
 async def test_a_rejection_that_redis_refuses_keeps_nothing_waiting_and_is_made_once_it_may(
     redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumer, "REFUSED_SECONDS", 0.1)
+    monkeypatch.setattr(rejecting, "REFUSED_SECONDS", 0.1)
     await open_group(redis, keys)
     await redis.set(keys.dead_letters, "no stream")
     for message in (b"bad", good(id="one"), b"worse"):

@@ -10,7 +10,7 @@ import orjson
 
 from tests.integration.intake_acts import intake_of, running, settled, take_in, until
 from tests.integration.ledger_acts import events
-from worker.queue.intake.consumer import SLOW_SECONDS
+from worker.queue.intake.acceptance import SLOW_SECONDS
 from worker.queue.intake.envelope import command_text
 from worker.queue.ledger.keys import COMMAND_FIELD
 
