@@ -217,6 +217,31 @@ def test_a_bad_file_fails_the_command_naming_what_is_wrong(
 
 
 @pytest.mark.parametrize(
+    "written", ["{path}", "file://{path}", "{url}", "file://localhost{encoded}"]
+)
+@pytest.mark.parametrize("name", ["für alle.json", "100%25.json", "a::b#c?d.json"])
+def test_a_file_is_found_by_its_path_and_by_its_url_in_every_spelling(
+    stubbed: Stubbed, place: Path, name: str, written: str
+) -> None:
+    """Libraries encode blanks and letters, like `Path.as_uri`; people and fsspec do not."""
+    path = place / "root" / name
+    path.write_bytes(MODEL)
+    stubbed.api.answers.append(reply(204))
+    url = path.as_uri()
+    dataref = written.format(path=path, url=url, encoded=url.removeprefix("file://"))
+    (end,) = stubbed.carry_out([deleting(dataref)]).values()
+    assert end["type"] == "delete_model.succeeded"
+
+
+def test_an_encoded_path_leads_nowhere_else(stubbed: Stubbed, place: Path) -> None:
+    for path in ("root/%2e%2e/outside/secret.json", "root%2F..%2Foutside%2Fsecret.json"):
+        (end,) = stubbed.carry_out([deleting(f"file://{place}/{path}")]).values()
+        (problem,) = end["data"]["error"]["problems"]
+        assert "outside the folders of TRAINMASTER_DATA_ROOTS" in problem["message"]
+    assert SECRET not in str(stubbed.events()) + stubbed.log.read_text()
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "http://127.0.0.1:1/data/model.json",

@@ -179,7 +179,8 @@ def make_plan(run: RunContext[Backfill], backfills: Backfills) -> Plan:
 
 def _allowed(source: str, roots: tuple[Path, ...], urls: tuple[str, ...]) -> str:
     """Returns where a source lies, links resolved; others name it, so not all may be read."""
-    if "://" in source or "::" in source:
+    # Not a path that holds these, which is read as it is; fsspec's chains are URLs too.
+    if not source.startswith("/") and ("://" in source or "::" in source):
         if not may_be_read(source, urls):
             raise _refusal("the URL lies below none of TRAINMASTER_SOURCE_URLS")
         return source

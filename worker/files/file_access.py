@@ -10,18 +10,22 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 from urllib.parse import unquote
 
 from schemas.events import ErrorCode, Problem
 from worker.errors import InputError, RetryableError
 from worker.files.remote_files import TooLargeError, read_whole
+from worker.paths import is_there
 from worker.shortages import may_pass, shortage_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.errors import TrainmasterError
+
+
+_FILE: Final = "file://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,23 @@ class AllowedFiles:
 
     def _refusal(self, message: str) -> InputError:
         return input_error(self.field, message)
+
+
+def local_path(place: str) -> Path | None:
+    """Returns the path that a command names, by itself or as a file's URL; None of another URL.
+
+    A file's URL has its blanks and letters percent-encoded, as libraries write it, or as they are.
+    """
+    if place.startswith(f"{_FILE}localhost/"):
+        path = place.removeprefix(f"{_FILE}localhost")
+    else:
+        path = place.removeprefix(_FILE)
+    if not path.startswith("/") and ("://" in path or "::" in path):
+        # fsspec's chains of URLs too.
+        return None
+    if path == place or "%" not in path or is_there(path):
+        return Path(path)
+    return Path(unquote(path, errors="surrogateescape"))
 
 
 def is_below(path: Path, roots: Sequence[Path]) -> bool:

@@ -21,11 +21,13 @@ from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 from schemas.enums import SourceFormat
 from tests.unit.backfill.reading import COMMON, data_of, plan_of, problem_of, read_all, uuid
 from worker.backfill.errors import SourceError, SourceUnavailableError
+from worker.backfill.handler import _allowed
 from worker.backfill.locations import beside, suffix_of
 from worker.backfill.plan import Plan, SourcePlan
 from worker.backfill.reader import BATCH_BYTES, Reader
 from worker.backfill.rows import MAX_ROW_BYTES, lines
 from worker.backfill.sources import expected_items, guess_format, open_source
+from worker.errors import InputError
 
 FORMATS = ("data.jsonl", "data.csv", "data.parquet", "data.jsonl.gz", "data.csv.gz")
 
@@ -377,6 +379,14 @@ def test_a_source_within_an_archive_is_what_its_own_name_says(name: str, tmp_pat
 def test_the_link_of_a_chain_that_names_the_file_says_what_it_is(location: str, path: str) -> None:
     assert suffix_of(location) == ".csv"
     assert beside(location, "x.png") == path
+
+
+def test_a_path_with_colons_is_a_path_and_a_chain_of_urls_is_none(tmp_path: Path) -> None:
+    path = tmp_path.resolve() / "a::b.csv"
+    assert _allowed(str(path), (tmp_path.resolve(),), ()) == str(path)
+    for chain in (f"simplecache::file://{path}", f"zip://a.csv::{path}", f"simplecache::{path}"):
+        with pytest.raises(InputError, match="TRAINMASTER_SOURCE_URLS"):
+            _allowed(chain, (tmp_path.resolve(),), ())
 
 
 def test_a_source_tells_about_how_many_items_it_has(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ _ONE_FIELD: Final = 2
 
 def keep_doubled_fields(redis: Redis) -> None:
     """Has a client give each further value of a field under a name of its own."""
-    callbacks: dict[str, Callable[..., Any]] = redis.response_callbacks
+    callbacks: Any = redis.response_callbacks
     for command, lists_of in _REPLIES.items():
         callbacks[command] = partial(_parsed, callbacks[command], lists_of)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from schemas.claim_check import DATAREF, completed
 from schemas.events import ErrorCode
 from schemas.parsing import InvalidCommandError
 from worker.errors import InputError, RetryableError
-from worker.files.file_access import AllowedFiles, input_error, may_be_read
+from worker.files.file_access import AllowedFiles, input_error, local_path, may_be_read
 
 if TYPE_CHECKING:
     from schemas.claim_check import ClaimCheck
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 # As it was read, parsed, and as the body that is sent.
 COPIES: Final = 4
-_FILE: Final = "file://"
 # Hundreds of megabytes take some seconds, and others may stand before them.
 PARSE_SECONDS: Final = 300.0
 
@@ -55,10 +53,10 @@ def _completed(text: bytes, data: bytes) -> Command:
 async def _read(run: RunContext[ClaimCheck]) -> bytes:
     dataref, dependencies = run.command.dataref, run.dependencies
     limit = dependencies.dataref_limit_bytes
-    path = dataref.removeprefix(_FILE)
-    if "://" not in path and "::" not in path:
+    path = local_path(dataref)
+    if path is not None:
         files = AllowedFiles(dependencies.data_roots, DATAREF, limit)
-        return await run.read_file(files, Path(path), COPIES)
+        return await run.read_file(files, path, COPIES)
     if not may_be_read(dataref, dependencies.source_urls):
         raise input_error(DATAREF, "the URL lies below none of TRAINMASTER_SOURCE_URLS")
     return await run.download(dataref, limit, DATAREF, COPIES)
