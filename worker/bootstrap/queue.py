@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from worker.queue.intake.consumer import StreamConsumer
 from worker.queue.ledger.deadlines import Deadlines
+from worker.queue.ledger.event_retention import EventRetention
 from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.rate_limits import RedisLimits
+from worker.queue.ledger.redis_clock import RedisClock
 from worker.queue.ledger.repair import Repair
 from worker.queue.log_listener import LOGS
 from worker.queue.pool.deadlines import DeadlineWatch
@@ -17,6 +19,7 @@ from worker.queue.pool.repairing import RepairWatch
 from worker.queue.pool.results import ResultStore
 from worker.queue.pool.settling import Settler
 from worker.queue.pool.slots import COPIES_OF_TEXT, Slots
+from worker.queue.pool.sweep import Sweep
 from worker.queue.pool.witness import Witness
 from worker.queue.pool.worker_pool import WorkerPool
 from worker.redis_address import RedisAddress
@@ -27,8 +30,10 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from worker.clock import Clock
     from worker.queue.groups import GroupOwner
     from worker.queue.heartbeat import Heartbeat
+    from worker.queue.ledger.epoch import Epoch
     from worker.queue.ledger.keys import Keys
     from worker.queue.pool.executor import Executor
     from worker.queue.telemetry import Listener
@@ -162,4 +167,32 @@ def create_repair_watch(
         holder=holder,
         every_seconds=settings.repair_seconds,
         now=now,
+    )
+
+
+def create_sweep(  # noqa: PLR0913 - what the process gives it
+    settings: Settings,
+    ledger: Ledger,
+    epoch: Epoch,
+    clock: Clock,
+    intake: StreamConsumer,
+    *,
+    notify: Callable[[int], None],
+    api_ahead_seconds: Callable[[], float],
+) -> Sweep:
+    """Returns what finds commands that are due though nobody was told."""
+    return Sweep(
+        ledger,
+        epoch,
+        RedisClock(ledger.redis, ledger.keys, lease_seconds=settings.lease_seconds),
+        clock,
+        intake,
+        notify=notify,
+        every_seconds=settings.sweep_seconds,
+        event_retention=EventRetention(
+            settings.event_retention_seconds,
+            settings.event_retention_max_seconds,
+            settings.follower_expiry_seconds,
+        ),
+        api_ahead_seconds=api_ahead_seconds,
     )

@@ -11,7 +11,6 @@ from worker.bootstrap.components import create_components
 from worker.bootstrap.monitoring import create_monitor
 from worker.environment import advice_on_unknown, unknown_names
 from worker.open_files import affordable_concurrency, needed_files, raise_limit
-from worker.queue.ledger.ledger import EventRetention
 from worker.queue.pool.supervisor import Components, Supervisor, Timings
 
 if TYPE_CHECKING:
@@ -41,12 +40,6 @@ def create_supervisor(
 
     times = Timings(
         slice=settings.slice_seconds,
-        sweep=settings.sweep_seconds,
-        event_retention=EventRetention(
-            settings.event_retention_seconds,
-            settings.event_retention_max_seconds,
-            settings.follower_expiry_seconds,
-        ),
         grace=STOP_GRACE_SECONDS + settings.read_timeout_seconds,
     )
     return Supervisor(build, publish_wake_up, on_broken, times)

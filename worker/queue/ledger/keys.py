@@ -11,7 +11,7 @@ slot of a Redis Cluster and one pattern of an ACL::
     {ns}:celery              list     Celery's queue of `trainmaster.submit`; and celery:processing
     {ns}:wake                list     Celery's queue of wake-ups; what else it keeps is its own
     {ns}:events              stream   field `event`
-    {ns}:followers           hash     who follows the events, and to where: see `trim_events`
+    {ns}:followers           hash     who follows the events, and to where: see `event_retention`
     {ns}:replies:<replyto>   stream   field `event`
     {ns}:dead-letters        stream   field `dead_letter`
     {ns}:actions             stream   who did what, see `actions`

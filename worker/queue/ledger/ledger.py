@@ -8,7 +8,7 @@ their top.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -38,7 +38,7 @@ from worker.queue.ledger.outage import Outage
 from worker.queue.log_listener import LOGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from redis.asyncio import Redis
 
@@ -67,48 +67,10 @@ LOCK_SECONDS: Final = 30 * 24 * 3600
 # that call is surely over; its own worker lets go sooner, unless it died.
 ENDED_HOLDER_SECONDS: Final = 300
 
-# A server's clock that is set by NTP goes back by less; nothing is late by more for it.
-CLOCK_SLACK_MS: Final = 2_000
-# The latest time is recorded no more often; each record costs a write.
-CLOCK_RECORD_MS: Final = 5_000
-# Rows that one script moves: more would hold Redis for milliseconds.
-PAGE: Final = 500
 # Rows that only a newer version can read are told of no more often.
 NEWER_TOLD_SECONDS: Final = 60.0
 # More bytes than any claim has.
 NO_BOUND: Final = 2**53
-
-
-@dataclass(frozen=True, slots=True)
-class EventRetention:
-    """How long events stay in their stream, in seconds.
-
-    Attributes:
-        least: for everybody.
-        most: for followers of the events that have not come so far, as long as they live.
-        follower_expiry: after its last sign of life a follower counts no more.
-    """
-
-    least: int
-    most: int
-    follower_expiry: int
-
-    def oldest_ms(self, now_ms: int, followers: Iterable[bytes]) -> int:
-        """Returns the time of the oldest event that is kept.
-
-        Args:
-            now_ms: by Redis' clock.
-            followers: for each, the time of its position and when it was last seen.
-        """
-        oldest = now_ms - self.least * 1000
-        for follower in followers:
-            position, _, seen = follower.partition(b" ")
-            # What is no number was written by someone else.
-            if not position.isdigit() or not seen.isdigit():
-                continue
-            if int(seen) >= now_ms - self.follower_expiry * 1000:
-                oldest = min(oldest, int(position))
-        return max(oldest, now_ms - max(self.most, self.least) * 1000, 0)
 
 
 class CheckpointStatus(IntEnum):
@@ -167,8 +129,6 @@ class Ledger:
         self._checkpoint = load_script(redis, "checkpoint")
         self._finish = load_script(redis, "finish")
         self._hold = load_script(redis, "hold")
-        self._mind_clock = load_script(redis, "mind_clock")
-        self._move_back = load_script(redis, "move_back")
 
     async def accept(
         self, batch: Sequence[NewCommand], stream: CommandStream = CommandStream.COMMON
@@ -456,34 +416,6 @@ class Ledger:
         )
         return [done == 1 for done in reply]
 
-    async def mind_clock(self, moved_ms: int = 0) -> tuple[int, int]:
-        """Returns Redis' time (ms), and by how much it went back since somebody asked (ms).
-
-        Args:
-            moved_ms: by how much `move_back` has moved everything since.
-        """
-        now, back = await self._mind_clock(
-            keys=[self.keys.clock], args=[CLOCK_SLACK_MS, CLOCK_RECORD_MS, moved_ms]
-        )
-        return now, back
-
-    async def move_back(self, milliseconds: int) -> int:
-        """Moves due times that were stored before the clock went back; returns how many."""
-        keys = self.keys
-        # The latest time seen may not be the latest that there was: sooner does no harm.
-        milliseconds += CLOCK_RECORD_MS
-        total = 0
-        for due in (keys.due_interactive, keys.due_bulk, keys.due_suspect):
-            start, skipped = "0", 0
-            while start:
-                following, skipped, moved = await self._move_back(
-                    keys=[due],
-                    args=[keys.prefix, milliseconds, self._lease_ms, start, skipped, PAGE],
-                )
-                start = following.decode()
-                total += moved
-        return total
-
     async def count_due(self, now: int | None = None) -> tuple[int, int, int]:
         """Returns how many rows are due: interactive, bulk, suspects.
 
@@ -499,15 +431,6 @@ class Ledger:
         pipe.zcount(self.keys.due_suspect, "-inf", now)
         interactive, bulk, suspects = await pipe.execute()
         return interactive, bulk, suspects
-
-    async def trim_events(self, retention: EventRetention) -> None:
-        """Deletes events older than the retention, give or take a block of the stream."""
-        pipe = self.redis.pipeline(transaction=False)
-        pipe.time()
-        pipe.hgetall(self.keys.followers)
-        (now_seconds, _), followers = await pipe.execute()
-        oldest = retention.oldest_ms(now_seconds * 1000, followers.values())
-        await self.redis.xtrim(self.keys.events, minid=oldest, approximate=True)
 
 
 def _first_lease(command: NewCommand, stream: CommandStream, now_ms: int) -> Lease:

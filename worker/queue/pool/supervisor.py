@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ import uvloop
 from redis.exceptions import AuthenticationError
 
 from schemas.events import ErrorCode
-from worker.clock import ClockAlarm
 from worker.errors import LedgerLostError, NewerLedgerError, SettingError
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream
@@ -30,14 +28,14 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.clock import Clock
     from worker.queue.circuit_breaker import CircuitBreaker
     from worker.queue.intake.consumer import StreamConsumer
     from worker.queue.ledger.epoch import Epoch
-    from worker.queue.ledger.ledger import EventRetention, Ledger
+    from worker.queue.ledger.ledger import Ledger
     from worker.queue.ledger.server import ServerFacts
     from worker.queue.pool.deadlines import DeadlineWatch
     from worker.queue.pool.repairing import RepairWatch
+    from worker.queue.pool.sweep import Sweep
     from worker.queue.pool.witness import Witness
     from worker.queue.pool.worker_pool import WorkerPool
     from worker.queue.upstream import CredentialsCheck
@@ -49,7 +47,6 @@ T = TypeVar("T")
 # Others are called at most so often: each message costs a millisecond of our own core, one is
 # enough for any number of commands, and whoever is idle looks by itself.
 WAKE_UP_PAUSE_SECONDS = 0.5
-TRIM_SECONDS = 60.0
 CANCEL_PAUSE_SECONDS = 0.5
 LEAVE_SECONDS = 2.0
 
@@ -64,8 +61,7 @@ class Components:
 
     Attributes:
         epoch: tells that someone emptied Redis.
-        clock: learns Redis' time.
-        api_ahead_seconds: how far this machine's clock is ahead of the API's, as its replies tell.
+        sweep: finds what is due, and learns Redis' time.
         credentials: tells whether the API takes them.
         repair: puts back what Redis lost.
         witness: remembers the epoch outside of Redis.
@@ -80,8 +76,7 @@ class Components:
     pool: WorkerPool
     breaker: CircuitBreaker
     deadlines: DeadlineWatch
-    clock: Clock
-    api_ahead_seconds: Callable[[], float]
+    sweep: Sweep
     credentials: CredentialsCheck
     repair: RepairWatch
     witness: Witness
@@ -95,14 +90,10 @@ class Timings:
 
     Attributes:
         slice: how long a drain stays open.
-        sweep: how often the due sets are looked at.
-        event_retention: how long events stay in their stream.
         grace: how long a stop waits for calls that change something.
     """
 
     slice: float
-    sweep: float
-    event_retention: EventRetention
     grace: float
 
 
@@ -137,10 +128,8 @@ class Supervisor:
         self._wake_up_pending = False
         # A thread of its own: whatever else hangs, others are told that something is due.
         self._wake_ups = ThreadPool("wake-ups", 1)
-        self._trim_at = 0.0
         self._own_drain: asyncio.Task[bool] | None = None
         self._stopping = False
-        self._alarm = ClockAlarm()
 
     def start(self) -> None:
         """Starts the loop's thread; returns once all components run, so not before Redis answers.
@@ -245,7 +234,7 @@ class Supervisor:
             "inbox": components.intake.move_inbox(),
             "celery": components.intake.move_celery(),
             "take-over": components.intake.take_over(),
-            "sweep": self._sweep(components),
+            "sweep": components.sweep.watch(),
             "repair": components.repair.watch(),
             "witness": components.witness.keep(components.epoch.known),
             "policy": components.repair.watch_policy(),
@@ -283,7 +272,7 @@ class Supervisor:
             await components.epoch.enter(components.witness.recall)
             components.ledger.epoch = components.epoch.known
             # Before the first command: none is judged by the clock of this machine.
-            await self._mind_clock(components)
+            await components.sweep.mind_clock()
         except AuthenticationError as exc:
             raise SettingError(
                 f"TRAINMASTER_REDIS_URL: the server refuses us: {exc}",
@@ -394,49 +383,6 @@ class Supervisor:
             log.warning(
                 "supervisor.wake_up_failed", error=str(trouble), kind=type(trouble).__name__
             )
-
-    async def _sweep(self, components: Components) -> None:
-        """Finds what is due though nobody was told: retries, polls, lost wake-ups, dead runs."""
-        sweep = partial(self._sweep_once, components)
-        while True:
-            await asyncio.sleep(self._times.sweep)
-            await keep_trying(sweep, components.ledger.outage, "sweep")
-
-    async def _sweep_once(self, components: Components) -> None:
-        await components.epoch.check()
-        due = sum(await components.ledger.count_due(await self._mind_clock(components)))
-        self.notify(due)
-        if time.monotonic() >= self._trim_at:
-            self._trim_at = time.monotonic() + TRIM_SECONDS
-            await components.ledger.trim_events(self._times.event_retention)
-
-    async def _mind_clock(self, components: Components) -> int:
-        """Learns Redis' time, and mends what a clock that went back has made late; in ms."""
-        begun = components.clock.steady()
-        now_ms, back_ms = await components.ledger.mind_clock()
-        components.clock.learn(now_ms / 1000, begun, components.clock.steady())
-        if self._alarm.is_due("redis", components.clock.ahead_seconds):
-            log.warning(
-                "clock.differs",
-                other="redis",
-                ahead_seconds=round(components.clock.ahead_seconds, 1),
-                advice="set both clocks by NTP; commands are judged by Redis' clock meanwhile",
-            )
-        ahead_seconds = components.api_ahead_seconds()
-        if self._alarm.is_due("api", ahead_seconds):
-            log.warning(
-                "clock.differs",
-                other="api",
-                ahead_seconds=round(ahead_seconds, 1),
-                advice="set this machine's clock by NTP: signatures carry its time",
-            )
-        if back_ms:
-            log.warning("redis.clock_went_back", seconds=back_ms / 1000)
-            moved = await components.ledger.move_back(back_ms)
-            components.intake.take_all_over()
-            await components.ledger.mind_clock(back_ms)
-            log.warning("redis.due_times_moved", commands=moved)
-        return now_ms
 
 
 async def _once(components: Components, act: Coroutine[Any, Any, None]) -> None:

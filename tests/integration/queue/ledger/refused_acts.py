@@ -46,6 +46,7 @@ from worker.queue.ledger.keys import GROUP, member_row_id
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.models import Phase, Rejection, RowState, RunResult
+from worker.queue.ledger.redis_clock import RedisClock
 from worker.sinks.deferred import CommandQueue, DeferredEvent, SinkStore
 from worker.sinks.destinations import DeliveryError
 from worker.sinks.keys import follower_name
@@ -76,6 +77,10 @@ YEAR_2200_MS = 7_258_118_400_000
 
 def ledger_of(redis: Redis, keys: Keys) -> Ledger:
     return Ledger(redis, keys, lease_seconds=30, retention_seconds=600, reply_retention_seconds=600)
+
+
+def clock_of(redis: Redis, keys: Keys) -> RedisClock:
+    return RedisClock(redis, keys, lease_seconds=30)
 
 
 @dataclass
@@ -319,13 +324,13 @@ async def holding(world: World) -> Act:
 
 async def minding_the_clock(world: World) -> Act:
     await world.redis.set(world.keys.clock, f"{YEAR_2200_MS} 0")
-    return lambda client: ledger_of(client, world.keys).mind_clock()
+    return lambda client: clock_of(client, world.keys).mind()
 
 
 async def moving_back(world: World) -> Act:
     lease = await lease_one(world.redis, world.ledger)
     await world.ledger.finish([RunResult(lease, RowState.RETRYING, 1, delay_seconds=900)])
-    return lambda client: ledger_of(client, world.keys).move_back(600_000)
+    return lambda client: clock_of(client, world.keys).move_back(600_000)
 
 
 def moving(which: str) -> Prepare:

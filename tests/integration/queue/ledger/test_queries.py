@@ -30,7 +30,6 @@ from worker.cli.formatting import describe_error, show_timestamp
 from worker.queue.ledger.dead_letters import DeadLetters, dead_letter_json
 from worker.queue.ledger.keys import COMMAND_FIELD
 from worker.queue.ledger.lanes import Lanes
-from worker.queue.ledger.ledger import EventRetention
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.models import SUSPECT_CLAIMS, Lease, Phase, RowState, RunResult
 from worker.queue.ledger.outage import Outage
@@ -303,51 +302,6 @@ async def test_a_replay_keeps_a_deadline_unless_it_has_passed(
 def command(command_id: str) -> bytes:
     data = {"model_uuid": MODEL_UUID}
     return orjson.dumps({"type": "get_model", "id": command_id, "data": data})
-
-
-async def test_old_events_are_trimmed_and_new_ones_stay(
-    redis: Redis, ledger: Ledger, keys: Keys
-) -> None:
-    pipe = redis.pipeline(transaction=False)
-    for number in range(1000):
-        pipe.xadd(keys.events, {"event": b"{}"}, id=f"{1000 + number}-0")
-    await pipe.execute()
-    await open_group(redis, keys)
-    await accept_one(redis, ledger)
-    await ledger.trim_events(EventRetention(3600, 3600, 3600))
-    assert 1 <= await redis.xlen(keys.events) < 200
-
-
-async def test_events_stay_for_a_follower_that_lives_and_not_for_one_that_is_gone(
-    redis: Redis, ledger: Ledger, keys: Keys
-) -> None:
-    (now_seconds, _) = await redis.time()
-    now_ms = now_seconds * 1000
-    pipe = redis.pipeline(transaction=False)
-    for number in range(1000):
-        pipe.xadd(keys.events, {"event": b"{}"}, id=f"{now_ms - 7_000_000 + number}-0")
-    await pipe.execute()
-    await redis.hset(keys.followers, "slow", f"{now_ms - 7_000_000} {now_ms - 60_000}")
-    await redis.hset(keys.followers, "odd", "no number")
-    await ledger.trim_events(EventRetention(3600, 100 * 3600, 3600))
-    assert await redis.xlen(keys.events) == 1000
-    await redis.hset(keys.followers, "slow", f"{now_ms - 7_000_000} {now_ms - 4_000_000}")
-    await ledger.trim_events(EventRetention(3600, 100 * 3600, 3600))
-    assert await redis.xlen(keys.events) < 200
-
-
-async def test_no_event_stays_longer_than_the_most_whoever_follows(
-    redis: Redis, ledger: Ledger, keys: Keys
-) -> None:
-    (now_seconds, _) = await redis.time()
-    now_ms = now_seconds * 1000
-    pipe = redis.pipeline(transaction=False)
-    for number in range(1000):
-        pipe.xadd(keys.events, {"event": b"{}"}, id=f"{now_ms - 9_000_000 + number}-0")
-    await pipe.execute()
-    await redis.hset(keys.followers, "slow", f"{now_ms - 9_000_000} {now_ms}")
-    await ledger.trim_events(EventRetention(3600, 7200, 3600))
-    assert await redis.xlen(keys.events) < 200
 
 
 async def test_a_paused_lane_lets_one_command_through_when_its_pause_is_over(

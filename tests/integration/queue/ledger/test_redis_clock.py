@@ -30,9 +30,10 @@ from worker.queue.intake.consumer import StreamConsumer
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, CommandStream, Keys
 from worker.queue.ledger.lanes import Lanes
-from worker.queue.ledger.ledger import ENDED_HOLDER_SECONDS, PAGE, CheckpointStatus, Ledger
+from worker.queue.ledger.ledger import ENDED_HOLDER_SECONDS, CheckpointStatus, Ledger
 from worker.queue.ledger.models import SUSPECT_CLAIMS, Phase, RowState, RunResult
 from worker.queue.ledger.rate_limits import RedisLimits
+from worker.queue.ledger.redis_clock import PAGE, RedisClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -79,13 +80,17 @@ def ledger(redis: Redis, keys: Keys) -> Ledger:
     )
 
 
+def of(ledger: Ledger) -> RedisClock:
+    return RedisClock(ledger.redis, ledger.keys, lease_seconds=LEASE_SECONDS)
+
+
 async def go_back(clock: MovedClock, ledger: Ledger) -> int:
     """Sets the clock an hour back and does what each worker's sweep does; returns rows moved."""
     clock.move(-HOUR)
-    _, back_ms = await ledger.mind_clock()
+    _, back_ms = await of(ledger).mind()
     assert abs(back_ms - HOUR * 1000) < 10_000
-    moved = await ledger.move_back(back_ms)
-    assert (await ledger.mind_clock(back_ms))[1] == 0
+    moved = await of(ledger).move_back(back_ms)
+    assert (await of(ledger).mind(back_ms))[1] == 0
     return moved
 
 
@@ -99,37 +104,37 @@ async def rest_ms(redis: Redis, due: str, member: str) -> float:
 async def test_the_clock_is_found_to_have_gone_back_once_and_no_matter_how_little_time_passed(
     redis: Redis, ledger: Ledger, clock: MovedClock
 ) -> None:
-    now, back = await ledger.mind_clock()
+    now, back = await of(ledger).mind()
     assert back == 0
     assert abs(now - await now_ms(redis)) < 5_000
     clock.move(-1)
-    assert (await ledger.mind_clock())[1] == 0, "NTP sets a clock back by as much"
+    assert (await of(ledger).mind())[1] == 0, "NTP sets a clock back by as much"
     clock.move(-HOUR)
-    back = (await ledger.mind_clock())[1]
+    back = (await of(ledger).mind())[1]
     assert abs(back - HOUR * 1000) < 10_000
-    assert (await ledger.mind_clock())[1] == back, "who found it may have died over it"
-    assert (await ledger.mind_clock(back))[1] == 0
+    assert (await of(ledger).mind())[1] == back, "who found it may have died over it"
+    assert (await of(ledger).mind(back))[1] == 0
 
 
 async def test_a_clock_that_goes_back_once_more_meanwhile_is_not_taken_for_mended(
     ledger: Ledger, clock: MovedClock
 ) -> None:
     """Who moved the due times did so by the first step alone; another worker moves the rest."""
-    await ledger.mind_clock()
+    await of(ledger).mind()
     clock.move(-HOUR)
-    first = (await ledger.mind_clock())[1]
+    first = (await of(ledger).mind())[1]
     clock.move(-2 * HOUR)
-    both = (await ledger.mind_clock())[1]
+    both = (await of(ledger).mind())[1]
     assert abs(both - 2 * HOUR * 1000) < 60_000
-    assert (await ledger.mind_clock(first))[1] == both
-    assert (await ledger.mind_clock(both))[1] == 0
+    assert (await of(ledger).mind(first))[1] == both
+    assert (await of(ledger).mind(both))[1] == 0
 
 
 async def test_what_was_due_is_due_though_the_clock_went_back(
     redis: Redis, ledger: Ledger, keys: Keys, clock: MovedClock
 ) -> None:
     await open_group(redis, keys)
-    await ledger.mind_clock()
+    await of(ledger).mind()
     entry = await read_entry(redis, keys)
     # More than one page of the script, with many of the same moment.
     for start in range(0, 1200, 200):
@@ -143,7 +148,7 @@ async def test_many_that_wait_for_one_moment_keep_nothing_behind_them_from_being
 ) -> None:
     """More of them than one page of the script has stay where they are."""
     await open_group(redis, keys)
-    await ledger.mind_clock()
+    await of(ledger).mind()
     await accept_one(redis, ledger, "retry")
     (lease,) = (await ledger.claim(1)).leases
     await ledger.finish([RunResult(lease, RowState.RETRYING, 1, delay_seconds=1200)])
@@ -164,7 +169,7 @@ async def test_a_suspect_waits_no_longer_than_a_lease_though_the_clock_went_back
     redis: Redis, ledger: Ledger, keys: Keys, clock: MovedClock
 ) -> None:
     await open_group(redis, keys)
-    await ledger.mind_clock()
+    await of(ledger).mind()
     await accept_one(redis, ledger, "one")
     for _ in range(SUSPECT_CLAIMS):
         assert len((await ledger.claim(1)).leases) == 1
@@ -179,7 +184,7 @@ async def test_a_retry_is_due_when_it_was_to_be_and_a_notbefore_stays(
     redis: Redis, ledger: Ledger, keys: Keys, clock: MovedClock
 ) -> None:
     await open_group(redis, keys)
-    await ledger.mind_clock()
+    await of(ledger).mind()
     await accept_one(redis, ledger, "retry")
     (lease,) = (await ledger.claim(1)).leases
     await ledger.finish([RunResult(lease, RowState.RETRYING, 1, delay_seconds=60)])
@@ -194,7 +199,7 @@ async def test_a_row_whose_times_are_none_keeps_no_other_from_being_moved(
     redis: Redis, ledger: Ledger, keys: Keys, clock: MovedClock
 ) -> None:
     await open_group(redis, keys)
-    await ledger.mind_clock()
+    await of(ledger).mind()
     for name in ("bad", "good"):
         await accept_one(redis, ledger, name)
     await redis.hset(keys.command("bad"), "m", "many")
@@ -206,7 +211,7 @@ async def test_a_lease_ends_after_its_length_at_most(
     redis: Redis, ledger: Ledger, keys: Keys, clock: MovedClock
 ) -> None:
     await open_group(redis, keys)
-    await ledger.mind_clock()
+    await of(ledger).mind()
     await accept_one(redis, ledger, "dead", lane=Priority.BULK)
     await ledger.claim(1, bulk_most=1)
     clock.move(-HOUR)
@@ -251,7 +256,7 @@ async def test_a_hold_and_a_paused_lane_last_no_longer_than_they_were_to(
     redis: Redis, ledger: Ledger, keys: Keys, clock: MovedClock
 ) -> None:
     await open_group(redis, keys)
-    await ledger.mind_clock()
+    await of(ledger).mind()
     await accept_one(redis, ledger)
     await ledger.hold(5)
     await Lanes(redis, keys).pause(Priority.INTERACTIVE, "nearly everything fails", 1)
