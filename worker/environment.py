@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 from pydantic import AliasChoices, SecretStr, ValidationError
 
 from schemas.events import ErrorCode
-from worker.errors import SettingError
+from worker.errors import SettingError, SeveralNamespacesError
 from worker.gateway_settings import GatewaySettings
 from worker.redaction import HIDDEN
 from worker.secret_files import SecretFileError, read_secret, shown_path
@@ -95,10 +95,9 @@ def _load(
         problems = [_problem(detail, names) for detail in exc.errors()]
         raise SettingError("; ".join(problems), code=ErrorCode.INVALID_SETTING) from None
     if len(settings.namespaces) > 1 and not partitions:
-        raise SettingError(
-            f"{names['namespace']} names several namespaces, and this works on one: name it alone "
-            "(--namespace, or TRAINMASTER_NAMESPACE for this process)",
-            code=ErrorCode.INVALID_SETTING,
+        raise SeveralNamespacesError(
+            f"{names['namespace']} names several namespaces, and this works on one",
+            settings.namespaces,
         )
     return settings
 

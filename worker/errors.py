@@ -87,6 +87,18 @@ class SettingError(TrainmasterError):
     """A setting is wrong or missing; the message names it in one line and shows no secret."""
 
 
+class SeveralNamespacesError(SettingError):
+    """Several namespaces are named for what works on one.
+
+    Attributes:
+        namespaces: those.
+    """
+
+    def __init__(self, message: str, namespaces: tuple[str, ...]) -> None:
+        super().__init__(message, code=ErrorCode.INVALID_SETTING)
+        self.namespaces = namespaces
+
+
 class RetryableError(TrainmasterError):
     """The attempt failed; another may succeed."""
 

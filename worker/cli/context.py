@@ -17,6 +17,7 @@ from redis.exceptions import AuthenticationError, MovedError
 from trainmaster_client import Client, Partitions, RedisTroubleError, partition_of
 from trainmaster_client.steps import ELSEWHERE
 from worker.environment import load_ledger_settings
+from worker.errors import SettingError, SeveralNamespacesError
 from worker.logging import configure
 from worker.queue.ledger.actions import ActionLog
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS, connect
@@ -59,6 +60,25 @@ class LedgerContext:
             return self.partitions[0]
         by_name = {each.settings.namespace: each for each in self.partitions}
         return by_name[partition_of(command_id, by_name)]
+
+    def holding(
+        self, name: str, is_known: Callable[[LedgerContext, Redis], Awaitable[bool]]
+    ) -> LedgerContext:
+        """Returns the ledger that knows something by an id; of none that which should have it.
+
+        Raises:
+            click.ClickException: Redis is away, or does not let us in.
+        """
+        if len(self.partitions) == 1:
+            return self.partitions[0]
+
+        async def look(
+            one: LedgerContext, redis: Redis, names: Sequence[str]
+        ) -> list[LedgerContext | None]:
+            return [one if await is_known(one, redis) else None for _ in names]
+
+        (found,) = self.run_by_id([name], look, is_known=lambda each: each is not None)
+        return found or self.of(name)
 
     def run_by_id(
         self,
@@ -215,6 +235,11 @@ async def _interruptible(act: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+namespace_option: Final = click.option(
+    "--namespace", metavar="NAME", help="Instead of TRAINMASTER_NAMESPACE."
+)
+
+
 def ledger_command(function: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the options that name its ledger, and passes that as `ledger`."""
 
@@ -223,11 +248,31 @@ def ledger_command(function: Callable[..., None]) -> Callable[..., None]:
         metavar="URL",
         help="Instead of TRAINMASTER_REDIS_URL; process lists show it.",
     )
-    @click.option("--namespace", metavar="NAME", help="Instead of TRAINMASTER_NAMESPACE.")
+    @namespace_option
     @functools.wraps(function)
     def command(*, redis_url: str | None, namespace: str | None, **options: Any) -> None:
         # Lines of what the command uses: on stdout they would stand in the middle of its output.
         configure("WARNING", "text")
-        function(ledger=LedgerContext(redis_url, namespace), **options)
+        with naming_one():
+            function(ledger=LedgerContext(redis_url, namespace), **options)
 
     return command
+
+
+@contextlib.contextmanager
+def naming_one() -> Iterator[None]:
+    """Says what to type where several namespaces are named for a command that works on one.
+
+    Raises:
+        SettingError: so it is.
+    """
+    try:
+        yield
+    except SeveralNamespacesError as exc:
+        path = click.get_current_context().command_path
+        first, *others = exc.namespaces
+        raise SettingError(
+            f"{exc.message}: type {path} --namespace {first}; in place of {first} there is "
+            f"{', '.join(others)}",
+            code=exc.code,
+        ) from exc

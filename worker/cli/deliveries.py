@@ -149,7 +149,7 @@ def replay(
 
     What was made of a delivery before is not made again, unless you say --again.
     """
-    sources = _sources()
+    sources = _sources(ledger)
     failed = False
     for name in names:
         found = _one(ledger, name)
@@ -195,7 +195,7 @@ def try_rules(
     as_json: bool,
 ) -> None:
     """Show what the rules would make of a JSON file or a stored delivery; send nothing."""
-    sources = _sources()
+    sources = _sources(ledger)
     path = Path(wanted)
     if is_file(path):
         received = _from_file(_source_for_file(sources, source), path, pairs)
@@ -220,8 +220,8 @@ def _deliveries(redis: Redis, ledger: LedgerContext) -> Deliveries:
     return Deliveries(redis, ledger.keys, retention_seconds=retention)
 
 
-def _sources() -> Mapping[str, Source]:
-    path = load_gateway_settings().integrations_file
+def _sources(ledger: LedgerContext) -> Mapping[str, Source]:
+    path = load_gateway_settings(ledger.redis_url, ledger.namespace).integrations_file
     if path is None:
         raise SettingError(
             "TRAINMASTER_INTEGRATIONS_FILE names no file: set it to the TOML file with your rules",

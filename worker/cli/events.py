@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import math
-from typing import TYPE_CHECKING, Final
+import queue
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
 
 import click
 
@@ -14,12 +18,15 @@ from worker.cli.formatting import narrate
 from worker.cli.output import open_console, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from trainmaster_client import Event
 
 # One who follows events waits for Redis for as long as it is away.
 _PATIENCE_SECONDS: Final = math.inf
+# Read ahead of what is printed, where several namespaces are followed.
+_MOST_WAITING: Final = 1_000
 
 
 @click.command()
@@ -62,7 +69,7 @@ def events(  # noqa: PLR0913 - one for each option
     """Print events, oldest first.
 
     Prints all that Redis still has; with --follow waits for more until it is interrupted. For new
-    events only: --follow --since 0s
+    events only: --follow --since 0s. Of several namespaces it prints those of all.
     """
     console = open_console()
     # The entry before the first of that millisecond.
@@ -79,15 +86,71 @@ def events(  # noqa: PLR0913 - one for each option
     def tell_trouble(error: BaseException) -> None:
         click.echo(f"{ledger.trouble(error)}; waiting for it", err=True)
 
+    def read(one: LedgerContext, after: str, *, follows: bool) -> Iterator[Event]:
+        with one.client(_PATIENCE_SECONDS if follows else 0.0) as client:
+            yield from client.events(
+                types, after=after, follow=follows, reply_to=replyto, on_trouble=tell_trouble
+            )
+
     # A wrong address or password ends it at once; only a Redis that was there is waited for.
-    with ledger.client() as client:
-        client.ping()
+    for one in ledger.partitions:
+        with one.client() as client:
+            client.ping()
     try:
-        with ledger.client(_PATIENCE_SECONDS if follow else 0.0) as client:
-            for event in client.events(
-                types, after=start, follow=follow, reply_to=replyto, on_trouble=tell_trouble
-            ):
-                print_one(event)
+        for event in _told(ledger.partitions, read, start, follow=follow):
+            print_one(event)
     except KeyboardInterrupt:
         if not follow:
             raise
+
+
+class _Read(Protocol):
+    def __call__(self, one: LedgerContext, after: str, *, follows: bool) -> Iterator[Event]:
+        """Yields the events of a namespace behind an entry."""
+        ...
+
+
+def _told(
+    ledgers: Sequence[LedgerContext], read: _Read, start: str, *, follow: bool
+) -> Iterator[Event]:
+    """Yields what namespaces have, by the time of its entries, then what comes as it comes."""
+    if len(ledgers) == 1:
+        yield from read(ledgers[0], start, follows=follow)
+        return
+    last = [start] * len(ledgers)
+
+    def past(number: int) -> Iterator[Event]:
+        for event in read(ledgers[number], start, follows=False):
+            last[number] = event.entry_id
+            yield event
+
+    yield from heapq.merge(*map(past, range(len(ledgers))), key=_entry)
+    if follow:
+        yield from _coming([partial(read, *each) for each in zip(ledgers, last, strict=True)])
+
+
+def _coming(reads: Sequence[Callable[..., Iterator[Event]]]) -> Iterator[Event]:
+    """Yields what comes in each of several namespaces, for ever."""
+    found: queue.Queue[Event | Exception] = queue.Queue(_MOST_WAITING)
+
+    def wait(read: Callable[..., Iterator[Event]]) -> None:
+        try:
+            for event in read(follows=True):
+                found.put(event)
+        except Exception as exc:  # noqa: BLE001 - raised where it is printed
+            found.put(exc)
+
+    for each in reads:
+        # Whoever is interrupted waits for none of them.
+        threading.Thread(target=wait, args=(each,), daemon=True).start()
+    while True:
+        event = found.get()
+        if isinstance(event, Exception):
+            raise event
+        yield event
+
+
+def _entry(event: Event) -> tuple[int, int]:
+    """Returns the numbers of an entry, by which entries are in their order."""
+    at_ms, _, number = event.entry_id.partition("-")
+    return int(at_ms), int(number)

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from worker.cli.context import LedgerContext
+from worker.cli.context import LedgerContext, namespace_option, naming_one
 from worker.environment import load_gateway_settings
 from worker.logging import configure
 from worker.queue.ledger.connection import PASSING_TROUBLE
@@ -29,15 +29,18 @@ except ModuleNotFoundError as exc:
 @click.option(
     "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes."
 )
-def gateway(host: str | None, port: int | None, workers: int) -> None:
+@namespace_option
+def gateway(host: str | None, port: int | None, workers: int, namespace: str | None) -> None:
     """Serve HTTP: commands, events, webhooks.
 
     Without a token it answers this machine only; `trainmaster tokens create` makes one.
     """
-    for name, value in (("HOST", host), ("PORT", port)):
+    given = {"GATEWAY_HOST": host, "GATEWAY_PORT": port, "NAMESPACE": namespace}
+    for name, value in given.items():
         if value is not None:
-            os.environ[f"TRAINMASTER_GATEWAY_{name}"] = str(value)
-    settings = load_gateway_settings()
+            os.environ[f"TRAINMASTER_{name}"] = str(value)
+    with naming_one():
+        settings = load_gateway_settings()
     configure(settings.log_level, settings.log_format)
     try:
         code = serve(settings, workers=workers, log_config=None)

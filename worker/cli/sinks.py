@@ -15,7 +15,7 @@ from schemas.suggestions import unknown
 from schemas.wording import counted
 from worker.acts import Act
 from worker.cli.arguments import PAST, json_option, milliseconds
-from worker.cli.context import LedgerContext, ledger_command
+from worker.cli.context import LedgerContext, ledger_command, namespace_option, naming_one
 from worker.cli.formatting import show_duration, show_timestamp
 from worker.cli.output import FAILED, Column, Row, print_json, print_table, safe_text
 from worker.environment import load_gateway_settings
@@ -209,11 +209,13 @@ def try_out(*, ledger: LedgerContext, name: str, as_json: bool) -> None:
     type=click.IntRange(1, 64),
     help="How many share the sinks.  [default: one for each sink, 16 at most]",
 )
-def run(processes: int | None) -> None:
+@namespace_option
+def run(processes: int | None, namespace: str | None) -> None:
     """Send events until told to stop, without HTTP."""
-    settings = load_gateway_settings()
+    with naming_one():
+        settings = load_gateway_settings(namespace=namespace)
     configure(settings.log_level, settings.log_format)
-    found = _sinks(LedgerContext(None, None))
+    found = _sinks(LedgerContext(None, namespace))
     if not found:
         raise click.UsageError("the file that TRAINMASTER_INTEGRATIONS_FILE names has no [sinks.…]")
     keys = Keys(settings.namespace)

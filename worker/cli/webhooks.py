@@ -65,10 +65,11 @@ def check(*, file: Path | None, without_secrets: bool, as_json: bool) -> None:
     """
     if file is None:
         raise click.UsageError(f"name a FILE, or set {_FILE_VARIABLE}")
-    keys = Keys(load_ledger_settings().namespace)
+    namespaces = load_ledger_settings(partitions=True).namespaces
     try:
         found = load_integrations(file, looks_up_secrets=not without_secrets)
-        check_sinks(keys, found.sinks)
+        for namespace in namespaces:
+            check_sinks(Keys(namespace), found.sinks)
     except SettingError as exc:
         _print_problems(file, exc.problems, as_json=as_json)
         raise SystemExit(FAILED) from None

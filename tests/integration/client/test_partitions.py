@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from redis import Redis
 
-from tests.console import Console, running_worker, wait_until
+from tests.console import Console, finish, running_worker, wait_until
+from tests.gateway_process import running_gateway
 from trainmaster_client import (
     AsyncPartitions,
     Client,
@@ -22,6 +25,7 @@ from trainmaster_client import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 # It fails at once and without a call of the API: nobody may read such a file.
@@ -178,12 +182,123 @@ def test_doctor_tells_of_workers_that_were_told_of_other_partitions(
     assert partitions(names[:1]) == []
 
 
-@pytest.mark.parametrize("command", [("gateway",), ("events",)])
-def test_what_works_on_one_namespace_says_so(console: Console, command: tuple[str, ...]) -> None:
-    said = console.run(*command)
+@pytest.mark.parametrize(
+    "command", ["gateway", "sinks run", "sinks list", "webhooks list", "dead-letters list", "holds"]
+)
+def test_what_works_on_one_namespace_says_what_to_type(
+    console: Console, command: str, names: list[str]
+) -> None:
+    said = console.run(*command.split())
     assert said.code == 2
-    assert "TRAINMASTER_NAMESPACE names several namespaces" in said.err
+    assert said.err == (
+        "trainmaster: TRAINMASTER_NAMESPACE names several namespaces, and this works on one: type "
+        f"trainmaster {command} --namespace {names[0]}; in place of {names[0]} there is "
+        f"{names[1]}\n"
+    )
 
 
-def test_one_of_several_can_be_named(console: Console, names: list[str]) -> None:
-    assert console.run("events", "--namespace", names[0]).code == 0
+@pytest.mark.parametrize(
+    "command", ["events", "sinks list", "webhooks test x", "dead-letters list"]
+)
+def test_one_of_several_can_be_named(
+    console: Console, command: str, names: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "integrations.toml"
+    file.write_text("")
+    said = console.run(
+        *command.split(),
+        "--namespace",
+        names[0],
+        environment={"TRAINMASTER_INTEGRATIONS_FILE": str(file)},
+    )
+    assert "TRAINMASTER_NAMESPACE" not in said.err, said
+    assert said.code == (1 if command == "webhooks test x" else 0), said
+
+
+def test_a_gateway_serves_the_one_that_is_named(
+    console: Console, names: list[str], tmp_path: Path
+) -> None:
+    with running_gateway(
+        console, tmp_path / "gateway.log", "--namespace", names[1], "--workers", "2"
+    ) as gateway:
+        (command_id,) = of_partition("by-gateway", 1, names[1], names)
+        command = {"type": "predict", "data": DATA, "id": command_id}
+        assert httpx.post(f"{gateway.url}/v1/commands", json=command).status_code == 202
+    wait_until(lambda: console.run("status", command_id).code == 0, "it has been accepted")
+
+
+def test_the_file_of_webhooks_and_sinks_is_checked_for_each_namespace(
+    console: Console, names: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "integrations.toml"
+    file.write_text("")
+    assert console.run("webhooks", "check", str(file)).code == 0
+    file.write_text(f'[sinks.own]\nredis = {{ stream = "{{{names[1]}}}:events" }}\n')
+    said = console.run("webhooks", "check", str(file))
+    assert said.code == 1
+    assert "own" in said.out
+    lines = console.run(
+        "doctor", "--json", environment={"TRAINMASTER_INTEGRATIONS_FILE": str(tmp_path / "none")}
+    )
+    assert "TRAINMASTER_NAMESPACE" not in lines.out
+
+
+def test_events_of_all_namespaces_are_printed_in_their_order(
+    console: Console, redis_url: str, names: list[str]
+) -> None:
+    """Those that are there by their entries; then those that come, of each."""
+    ids = [*of_partition("told", 3, names[0], names), *of_partition("told", 3, names[1], names)]
+    with Client(redis_url, namespace=names[0]) as one, Client(redis_url, namespace=names[1]) as two:
+        for each in ids[::2] + ids[1::2]:
+            client = one if partition_of(each, names) == names[0] else two
+            assert client.wait(client.submit("predict", DATA, id=each)).state == "failed"
+        asked = ("events", "--json", *(f"--id={each}" for each in ids))
+        told = console.run(*asked).lines
+        assert [event["subject"] for event in told] == [
+            each for each in ids[::2] + ids[1::2] for _ in range(2)
+        ]
+        later = [*of_partition("later", 1, names[0], names), *of_partition("l", 1, names[1], names)]
+        asked = (*asked, "--follow", *(f"--id={each}" for each in later))
+        follower = console.start(*asked)
+        assert follower.stdout is not None
+        lines = [json.loads(follower.stdout.readline()) for _ in told]
+        assert lines == told
+        for each, client in zip(later, (one, two), strict=True):
+            client.submit("predict", DATA, id=each)
+        lines = [json.loads(follower.stdout.readline()) for _ in range(4)]
+    assert finish(follower, signal.SIGINT).code == 0
+    for each in later:
+        states = [event["type"] for event in lines if event["subject"] == each]
+        assert states == ["predict.accepted", "predict.failed"]
+
+
+def test_a_backfill_is_found_in_the_namespace_that_has_it(
+    console: Console, names: list[str], tmp_path: Path
+) -> None:
+    """By an id that says where, and by one that was begun in the other namespace."""
+    source = tmp_path / "items.jsonl"
+    source.write_text('{"data_path": "/nowhere"}\n')
+    options = ["--task=classification", f"--project={NOBODY}", f"--attachment={NOBODY}"]
+    options += [f"--training={NOBODY}"]
+    (own,) = of_partition("own", 1, names[0], names)
+    (stray,) = of_partition("stray", 1, names[0], names)
+    for backfill_id, elsewhere in ((own, ()), (stray, ("--namespace", names[1]))):
+        output = f"--output={tmp_path / backfill_id}"
+        ran = console.run(
+            "backfill", "run", str(source), f"--id={backfill_id}", output, *options, *elsewhere
+        )
+        assert ran.code == 1, ran
+        assert "1 item failed" in ran.out
+    for backfill_id, namespace in ((own, names[0]), (stray, names[1])):
+        (status,) = console.run("backfill", "status", backfill_id, "--json").lines
+        assert (status["id"], status["state"]) == (backfill_id, "succeeded")
+        alone = console.run("backfill", "status", backfill_id, "--json", "--namespace", namespace)
+        assert [each["begun_ms"] for each in alone.lines] == [status["begun_ms"]]
+    listed = console.run("backfill", "status", "--json").lines
+    assert [each["id"] for each in listed] == [stray, own]
+    assert console.run("backfill", "cancel", stray).code == 0
+    retried = console.run("backfill", "retry-failed", stray)
+    assert retried.code == 1, retried
+    (status,) = console.run("backfill", "status", f"{stray}.retry", "--json").lines
+    assert (status["state"], status["failed"]) == ("succeeded", 1)
+    assert console.run("backfill", "pause", "nobody-has-it").code == 1

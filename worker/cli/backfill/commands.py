@@ -76,9 +76,10 @@ def status_command(
 ) -> None:
     """Show a backfill's status, or list all of them without an ID, newest first."""
     if backfill_id is None:
-        _list(ledger.run(lambda redis: _all(store_of(ledger, redis))), as_json=as_json)
+        _list(_of_all(ledger), as_json=as_json)
         return
     wanted = backfill_id
+    ledger = _holding(ledger, wanted)
     with Display(wanted, quiet=as_json or not watch) as display:
 
         async def look(redis: Redis) -> BackfillStatus | None:
@@ -93,9 +94,25 @@ def status_command(
     show_status(found, as_json=as_json)
 
 
-async def _all(store: BackfillStore) -> list[BackfillStatus]:
-    found = [await store.look(backfill_id) for backfill_id in await store.ids()]
-    known = [status for status in found if status is not None]
+def _holding(ledger: LedgerContext, backfill_id: str) -> LedgerContext:
+    """Returns the ledger of the namespace that has a backfill, where there are several."""
+
+    async def is_known(one: LedgerContext, redis: Redis) -> bool:
+        return await store_of(one, redis).look(backfill_id) is not None
+
+    return ledger.holding(backfill_id, is_known)
+
+
+def _of_all(ledger: LedgerContext) -> list[BackfillStatus]:
+    """Returns the backfills of all namespaces, newest first."""
+    known: list[BackfillStatus] = []
+    for one in ledger.partitions:
+
+        async def look(redis: Redis, one: LedgerContext = one) -> list[BackfillStatus | None]:
+            store = store_of(one, redis)
+            return [await store.look(backfill_id) for backfill_id in await store.ids()]
+
+        known += [status for status in one.run(look) if status is not None]
     # What has not ended changes all the time.
     return sorted(
         known,
@@ -143,6 +160,7 @@ def _unknown(backfill_id: str) -> click.ClickException:
 @ledger_command
 def pause_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) -> None:
     """Start no further items until the backfill is resumed; running ones finish."""
+    ledger = _holding(ledger, backfill_id)
 
     async def act(store: BackfillStore, entry: Entry) -> BackfillStatus | None:
         if await begin_pause(store, backfill_id):
@@ -163,6 +181,7 @@ def resume_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) ->
     the queue is led by a worker, unless its command has failed. Of one that has ended, the pictures
     are drawn and the last files written that are missing.
     """
+    ledger = _holding(ledger, backfill_id)
 
     async def act(store: BackfillStore, entry: Entry) -> BackfillStatus | None:
         if await begin_resume(store, backfill_id):
@@ -186,6 +205,7 @@ def resume_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) ->
 @ledger_command
 def cancel_command(*, ledger: LedgerContext, backfill_id: str, as_json: bool) -> None:
     """Cancel a backfill: waiting items never run; the results so far are written."""
+    ledger = _holding(ledger, backfill_id)
 
     async def act(store: BackfillStore, entry: Entry) -> BackfillStatus | None:
         before = await begin_cancel(store, backfill_id)
@@ -229,6 +249,7 @@ def retry_failed(*, ledger: LedgerContext, backfill_id: str, as_json: bool) -> N
     Its results go to the folder `retry` below those of the first. The next call runs what failed
     again, as ID.retry.retry.
     """
+    ledger = _holding(ledger, backfill_id)
     status = ledger.run(lambda redis: _latest(store_of(ledger, redis), backfill_id))
     if status is None:
         raise _unknown(backfill_id)

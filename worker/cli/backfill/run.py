@@ -122,6 +122,8 @@ def run(  # noqa: PLR0913 - the options of a command
         raise click.BadParameter("must be printable, without a slash", param_hint="--id")
     if not output and not _can_name_folder(given_id):
         raise click.BadParameter("can't be a folder's name: give --output", param_hint="--id")
+    # Of several namespaces that which has commands of this id.
+    ledger = ledger.of(given_id)
     plan = _plan(source, source_format, mapped, output or given_id, options)
     if render is not None:
         check_drawing()

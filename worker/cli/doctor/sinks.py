@@ -42,7 +42,7 @@ async def check_sinks(redis: Redis, keys: Keys) -> list[Finding]:
         redis.exceptions.RedisError: Redis can't be asked.
     """
     try:
-        file = load_gateway_settings().integrations_file
+        file = load_gateway_settings(namespace=keys.namespace).integrations_file
         if file is None:
             return []
         if not INSTALLED:
