@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from trainmaster_client.commands import Message, check_reply_to, message_of
+from trainmaster_client.commands import Message, check_reply_to, message_of, messages_of
 from trainmaster_client.consuming import ConsumerOptions, Group
 from trainmaster_client.driver import PATIENCE_SECONDS, AsyncDriver, AsyncStop, consumer_name
 from trainmaster_client.endings import WaitTimeoutError
@@ -135,13 +135,10 @@ class AsyncClient:
         """Adds many commands, hundreds in a round trip, and returns their ids in order.
 
         Raises:
-            InvalidCommandError: one can't be written as JSON; nothing was added.
+            InvalidCommandError: one can't be sent; nothing was added.
             RedisUnavailableError: it names those that may not have been added.
         """
-        messages = [
-            each if isinstance(each, Message) else message_of(each, None, {}, self._reply_to)
-            for each in commands
-        ]
+        messages = messages_of(commands, self._reply_to)
         return await self._driver.run(submit(self._names, messages, self._patience()))
 
     async def run(

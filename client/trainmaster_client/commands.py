@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -14,8 +15,10 @@ from trainmaster_client.names import CommandStream
 from trainmaster_client.tracing import current_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
+# By the contract; workers reject a larger one, and its id is not read for that.
+MAX_COMMAND_BYTES: Final = 1_048_576
 _REPLY_TO: Final = re.compile(r"[a-z0-9._-]{1,64}")
 
 
@@ -74,6 +77,23 @@ def check_reply_to(reply_to: str | None) -> None:
         raise InvalidCommandError("reply_to needs 1 to 64 lowercase letters, digits, dots, _ or -")
 
 
+def messages_of(
+    commands: Iterable[Mapping[str, Any] | Message], reply_to: str | None = None
+) -> list[Message]:
+    """Returns the messages of commands; one that is a message already stays as it is.
+
+    Raises:
+        InvalidCommandError: one can't be sent, or this is one command and not many.
+    """
+    if isinstance(commands, str | Mapping):
+        # Its keys would be taken for types of commands.
+        raise InvalidCommandError("submit_many takes a list of commands; give one to submit")
+    return [
+        each if isinstance(each, Message) else message_of(each, None, {}, reply_to)
+        for each in commands
+    ]
+
+
 def message_of(
     command: str | Mapping[str, Any],
     data: Mapping[str, Any] | None,
@@ -92,7 +112,7 @@ def message_of(
         reply_to: the `replyto` of a command that says none.
 
     Raises:
-        InvalidCommandError: it has no type, or holds what JSON has no word for.
+        InvalidCommandError: it has no type, is too large, or holds what JSON has no word for.
     """
     whole: dict[str, Any] = {"type": command} if isinstance(command, str) else dict(command)
     if data is not None:
@@ -111,6 +131,11 @@ def message_of(
         text = encode(whole)
     except (TypeError, ValueError) as exc:
         raise InvalidCommandError(f"the command can't be written as JSON: {exc}") from exc
+    if len(text) > MAX_COMMAND_BYTES:
+        raise InvalidCommandError(
+            f"a command has at most {MAX_COMMAND_BYTES} bytes, this has {len(text)}; larger data "
+            "may lie in a file that its dataref names"
+        )
     return Message(str(whole["id"]), text, CommandStream.of(whole.get("priority")))
 
 

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from trainmaster_client.aio import AsyncClient
-from trainmaster_client.commands import Message, message_of
+from trainmaster_client.commands import Message, message_of, messages_of
 from trainmaster_client.endings import WaitTimeoutError
 from trainmaster_client.errors import RedisTroubleError
 from trainmaster_client.names import partition_of
@@ -121,13 +121,10 @@ class AsyncPartitions:
         """Adds many commands, each in its namespace, and returns their ids in order.
 
         Raises:
-            InvalidCommandError: one can't be written as JSON; nothing was added.
+            InvalidCommandError: one can't be sent; nothing was added.
             RedisTroubleError: it names those that may not have been added.
         """
-        messages = [
-            each if isinstance(each, Message) else message_of(each, None, {}, self._reply_to)
-            for each in commands
-        ]
+        messages = messages_of(commands, self._reply_to)
         shares: dict[str, list[int]] = {}
         for index, message in enumerate(messages):
             namespace = partition_of(message.command_id, self._clients)

@@ -80,6 +80,12 @@ class Wait:
         self._open = dict.fromkeys((command_ids,) if isinstance(command_ids, str) else command_ids)
         # The keys as they were given: a `CommandId` knows its entry, an equal string does not.
         self._given = {str(each): each for each in self._open}
+        # A rejection names its entry in any case; where the id can't be read, it is the subject.
+        self._rejected_by = {
+            _rejection_of(each): command_id
+            for command_id, each in self._given.items()
+            if isinstance(each, CommandId)
+        }
         self._observer = observer or Observer()
         self._cursor: str | None = None
         self._rejections: dict[str, Event] = {}
@@ -147,23 +153,29 @@ class Wait:
         entries = yield from entries_after(self._stream, self._cursor, milliseconds)
         for entry_id, fields in entries:
             event = event_of(entry_id, fields)
-            if event is not None and event.command_id in self._open and not event.is_of_item:
+            if event is not None and not event.is_of_item:
                 self._take(event)
             self._cursor = entry_id.decode()
         return entries
 
     def _take(self, event: Event) -> None:
         if event.state == State.REJECTED:
-            given = self._given[event.command_id]
-            if not isinstance(given, CommandId):
-                # It may be another message with the same id; the ledger will tell.
-                self._rejections[event.command_id] = event
-                return
-            if event.id != f"{given.stream.origin(given.entry_id)}/{State.REJECTED}":
-                return
-        self._observer.on_event(event)
-        if event.is_end:
-            self._end(event.command_id, event.state, event)
+            self._take_rejection(event)
+        elif event.command_id in self._open:
+            self._observer.on_event(event)
+            if event.is_end:
+                self._end(event.command_id, event.state, event)
+
+    def _take_rejection(self, event: Event) -> None:
+        command_id = self._rejected_by.get(event.id)
+        if command_id is not None and command_id in self._open:
+            self._observer.on_event(event)
+            self._end(command_id, event.state, event)
+        elif event.command_id in self._open and not isinstance(
+            self._given[event.command_id], CommandId
+        ):
+            # It may be another message with the same id; the ledger will tell.
+            self._rejections[event.command_id] = event
 
     def _end(self, command_id: str, state: str, event: Event | None) -> None:
         del self._open[command_id]
@@ -213,3 +225,8 @@ class Wait:
         if event is not None:
             self._observer.on_event(event)
         self._end(told.command_id, told.state, event)
+
+
+def _rejection_of(command_id: CommandId) -> str:
+    """Returns the id of the event by which the entry of a command is rejected."""
+    return f"{command_id.stream.origin(command_id.entry_id)}/{State.REJECTED}"

@@ -149,6 +149,7 @@ def test_a_copy_of_an_id_knows_where_the_command_was_added(client: Any) -> None:
         ({"type": "train", "data": {"x": [math.nan]}}, {}, "written as JSON"),
         ({"type": "train", "data": {"x": math.inf, "n": 10**30}}, {}, "written as JSON"),
         ({"type": "train"}, {"deadline": datetime(2030, 1, 1)}, "time zone"),  # noqa: DTZ001
+        ({"type": "train", "data": {"x": "x" * 1_048_576}}, {}, "at most 1048576 bytes"),
     ],
 )
 def test_what_is_no_command_is_told_and_nothing_is_added(
@@ -158,6 +159,14 @@ def test_what_is_no_command_is_told_and_nothing_is_added(
         client.submit(command, **attributes)
     with pytest.raises(InvalidCommandError):
         client.submit_many([{"type": "list_models"}, {**command, **attributes}])
+    assert sent(told) == []
+
+
+@pytest.mark.parametrize("commands", [{"type": "list_models", "data": {}}, "list_models"])
+def test_one_command_is_not_taken_for_many(client: Any, told: Told, commands: Any) -> None:
+    """Its keys, or letters, would be sent as types of commands."""
+    with pytest.raises(InvalidCommandError, match="give one to submit"):
+        client.submit_many(commands)
     assert sent(told) == []
 
 

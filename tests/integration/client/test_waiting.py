@@ -107,6 +107,16 @@ def test_another_command_with_a_known_id_is_rejected_and_not_taken_for_it(worked
     assert caught.value.code == "idempotency_conflict"
 
 
+@pytest.mark.parametrize("command_id", ["a\nb", "x" * 256, "", 5], ids=repr)
+def test_a_command_whose_id_no_worker_can_read_is_told_as_rejected(
+    worked: Any, command_id: Any
+) -> None:
+    """Its rejection names its entry, not the id; it was told as a command that nobody knows."""
+    with pytest.raises(CommandRejectedError) as caught:
+        worked.run("list_models", {}, id=command_id, timeout=60)
+    assert caught.value.code == "invalid_command"
+
+
 def test_who_has_only_the_id_learns_an_end_long_past_and_one_to_come(worked: Any) -> None:
     past = str(worked.submit("list_models", {}, id=f"past-{uuid.uuid4()}"))
     assert worked.wait(past).succeeded
