@@ -30,8 +30,9 @@ from worker.environment import load_gateway_settings
 from worker.errors import SettingError
 from worker.integrations.file import load_integrations
 from worker.paths import is_file
-from worker.webhooks.deliveries import Deliveries, RuleResult, shown_body, summary
+from worker.webhooks.deliveries import Deliveries
 from worker.webhooks.effects import effects_of
+from worker.webhooks.records import RuleResult, shown_body, summary
 from worker.webhooks.replays import (
     NoDeliveryError,
     received_again,
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.integrations.sources import Source
-    from worker.webhooks.deliveries import Effects, RecordedDelivery, RuleRecord
     from worker.webhooks.effects import Received
+    from worker.webhooks.records import Effects, RecordedDelivery, RuleRecord
 
 _COLUMNS: Final = (
     Column("delivery", shorten=True, least=24),

@@ -18,7 +18,7 @@ from worker.integrations.rules import Context, RuleMatch, TemplateError
 from worker.integrations.templates import REACTION_DEPTH
 from worker.queue.ledger.dead_letters import dead_letter_json
 from worker.trace_context import TRACEPARENT, carried
-from worker.webhooks.deliveries import (
+from worker.webhooks.records import (
     Effects,
     RuleRecord,
     RuleResult,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from worker.integrations.rules import Rule
     from worker.integrations.sources import Source
-    from worker.webhooks.deliveries import Delivery, RecordedDelivery
+    from worker.webhooks.records import Delivery, RecordedDelivery
 
 log = structlog.get_logger(__name__)
 

@@ -2,7 +2,7 @@
 
 ::
 
-    {ns}:delivery:<source>/<id>   hash     one delivery, see `worker.webhooks.deliveries`
+    {ns}:delivery:<source>/<id>   hash     one delivery, see `worker.webhooks.records`
     {ns}:deliveries               zset     <source>/<id>, by the time (ms) at which it was recorded
     {ns}:windows                  zset     ids of windows, by the time (ms) at which they are due;
                                            and '', as long as it holds all that there are

@@ -10,8 +10,9 @@ import structlog
 from schemas.events import EVENT_SOURCE
 from worker.integrations.event_follower import EventFollower
 from worker.integrations.templates import REACTION_DEPTH
-from worker.webhooks.deliveries import Deliveries, Delivery, RuleResult, derived_id, summary
+from worker.webhooks.deliveries import Deliveries
 from worker.webhooks.effects import Received, effects_of
+from worker.webhooks.records import Delivery, RuleResult, derived_id, summary
 
 if TYPE_CHECKING:
     import asyncio

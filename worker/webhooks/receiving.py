@@ -11,8 +11,9 @@ import structlog
 
 from worker.integrations.sources import HmacSource
 from worker.logging import LimitedLog
-from worker.webhooks.deliveries import Deliveries, Delivery, summary
+from worker.webhooks.deliveries import Deliveries
 from worker.webhooks.effects import Received, effects_of
+from worker.webhooks.records import Delivery, summary
 from worker.webhooks.schemes import RefusedDeliveryError, UnsupportedVersionError, verify
 
 if TYPE_CHECKING:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from worker.webhooks.deliveries import Delivery
 from worker.webhooks.effects import Received, effects_of
 from worker.webhooks.reactions import EVENTS_SCHEME, received_event
+from worker.webhooks.records import Delivery
 from worker.webhooks.schemes import read_unverified
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.integrations.sources import Source
-    from worker.webhooks.deliveries import Deliveries, Effects, Receipt, RecordedDelivery
+    from worker.webhooks.deliveries import Deliveries, Receipt
+    from worker.webhooks.records import Effects, RecordedDelivery
 
 
 class NoDeliveryError(ValueError):

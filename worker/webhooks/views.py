@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from schemas.json_text import RawJson
-from worker.webhooks.deliveries import summary
 from worker.webhooks.effects import rfc_3339
+from worker.webhooks.records import summary
 
 if TYPE_CHECKING:
-    from worker.webhooks.deliveries import Effects, RecordedDelivery
+    from worker.webhooks.records import Effects, RecordedDelivery
 
 
 def delivery_json(found: RecordedDelivery) -> dict[str, Any]:

@@ -24,15 +24,10 @@ from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.outage import Outage
 from worker.queue.ledger.redis_retry import next_pause
-from worker.webhooks.deliveries import (
-    PACKAGE,
-    Delivery,
-    RuleResult,
-    WindowEnd,
-    stream_entries,
-)
+from worker.webhooks.deliveries import PACKAGE, stream_entries
 from worker.webhooks.effects import Received, dead_letter, messages_of, rule_error
 from worker.webhooks.keys import window_key, windows_key
+from worker.webhooks.records import Delivery, RuleResult, WindowEnd
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence

@@ -21,7 +21,8 @@ from tests.integration.webhooks.posting import (
 )
 from worker.gateway.routes import deliveries
 from worker.gateway.tokens import Scope
-from worker.webhooks.deliveries import Deliveries, Delivery, Effects
+from worker.webhooks.deliveries import Deliveries
+from worker.webhooks.records import Delivery, Effects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,9 +17,10 @@ from tests.integration.webhooks.posting import (
     letters_in,
 )
 from trainmaster_client.events import Event
-from worker.webhooks.deliveries import Deliveries, RuleResult
+from worker.webhooks.deliveries import Deliveries
 from worker.webhooks.effects import MAX_DEPTH
 from worker.webhooks.reactions import Reactor
+from worker.webhooks.records import RuleResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

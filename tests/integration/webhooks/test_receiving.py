@@ -25,8 +25,9 @@ from tests.integration.webhooks.posting import (
     submitted,
 )
 from worker.queue.ledger.connection import connect
-from worker.webhooks.deliveries import Deliveries, RuleResult, delivery_name
+from worker.webhooks.deliveries import Deliveries
 from worker.webhooks.keys import deliveries_key, delivery_key
+from worker.webhooks.records import RuleResult, delivery_name
 from worker.webhooks.windows import WindowCloser
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from tests.integration.webhooks.posting import (
     submitted,
 )
 from worker.webhooks import deliveries as bounds
-from worker.webhooks.deliveries import Deliveries, RuleResult
+from worker.webhooks.deliveries import Deliveries
 from worker.webhooks.keys import open_window_key, window_key, windows_key
+from worker.webhooks.records import RuleResult
 from worker.webhooks.windows import MISSING_RULE_SECONDS, WindowCloser, Windows, close_window
 
 if TYPE_CHECKING:

@@ -11,7 +11,9 @@ import pytest
 from schemas.attributes import is_valid_id
 from worker.integrations.file import load_integrations
 from worker.integrations.rules import Rule
-from worker.webhooks.deliveries import (
+from worker.webhooks.effects import Received, effects_of
+from worker.webhooks.receiving import kept_headers
+from worker.webhooks.records import (
     Delivery,
     RecordedDelivery,
     RuleRecord,
@@ -19,14 +21,12 @@ from worker.webhooks.deliveries import (
     derived_id,
     summary,
 )
-from worker.webhooks.effects import Received, effects_of
-from worker.webhooks.receiving import kept_headers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from worker.integrations.sources import Source
-    from worker.webhooks.deliveries import Effects
+    from worker.webhooks.records import Effects
 
 MODEL = "33333333-3333-4333-8333-333333333333"
 HEAD = """

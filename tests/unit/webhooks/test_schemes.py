@@ -30,7 +30,7 @@ from worker.integrations.sources import (
     StandardWebhooksSource,
 )
 from worker.integrations.standard_webhooks import SigningKey
-from worker.webhooks.deliveries import shown_body
+from worker.webhooks.records import shown_body
 from worker.webhooks.schemes import (
     RefusedDeliveryError,
     UnsupportedVersionError,

@@ -15,15 +15,9 @@ from worker.gateway.access import Operates, Reads
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import documented, json_body
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response
-from worker.webhooks.deliveries import (
-    Deliveries,
-    Position,
-    RecordedDelivery,
-    RuleResult,
-    delivery_name,
-    shown_body,
-)
+from worker.webhooks.deliveries import Deliveries, Position
 from worker.webhooks.reactions import EVENTS_SCHEME
+from worker.webhooks.records import RecordedDelivery, RuleResult, delivery_name, shown_body
 from worker.webhooks.replays import replay, replay_effects
 from worker.webhooks.views import delivery_json, effects_json
 

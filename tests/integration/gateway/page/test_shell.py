@@ -20,7 +20,7 @@ from tests.integration.gateway.page.browser import PHONE, accept_all, at_desk
 from tests.pages import anchors
 from worker.acts import Act
 from worker.gateway.tokens import Scope
-from worker.webhooks.deliveries import RuleResult
+from worker.webhooks.records import RuleResult
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

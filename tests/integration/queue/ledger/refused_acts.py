@@ -51,16 +51,9 @@ from worker.sinks.deferred import CommandQueue, DeferredEvent, SinkStore
 from worker.sinks.destinations import DeliveryError
 from worker.sinks.keys import follower_name
 from worker.sinks.redis_target import RedisTarget
-from worker.webhooks.deliveries import (
-    Deliveries,
-    Delivery,
-    Effects,
-    RuleRecord,
-    RuleResult,
-    WindowEnd,
-    WindowItem,
-)
+from worker.webhooks.deliveries import Deliveries
 from worker.webhooks.keys import open_window_key, window_key, windows_key
+from worker.webhooks.records import Delivery, Effects, RuleRecord, RuleResult, WindowEnd, WindowItem
 from worker.webhooks.windows import Windows
 
 if TYPE_CHECKING:
