@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import uuid
 from typing import TYPE_CHECKING
@@ -39,6 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         folder = make_shared_folder()
         config.add_cleanup(lambda: remove_shared_folder(folder))
+
+
+def pytest_collection_finish() -> None:
+    """Has Python's collector pass over what the imports made, at each of its looks from now on."""
+    gc.collect()
+    gc.freeze()
 
 
 class FilesOfOneStudio(LoadFileScheduling):  # type: ignore[misc]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.console import Said
     from tests.integration.backfill.studio import Studio
 
-ITEMS = 300
+ITEMS = 60
 GOOD = 20
 
 
@@ -45,13 +45,13 @@ def said_lines(said: Said) -> list[str]:
     return [line.strip() for line in said.out.splitlines()]
 
 
-def test_one_bad_item_in_hundreds_is_named_with_its_line_and_what_to_do(studio: Studio) -> None:
+def test_one_bad_item_of_many_is_named_with_its_line_and_what_to_do(studio: Studio) -> None:
     broken = studio.folder / "one-broken.png"
     broken.write_bytes(b"no picture")
     names = [path.removeprefix(f"{studio.folder}/") for path in studio.truth]
     rows = [{"file": names[number % len(names)]} for number in range(ITEMS)]
-    rows[149] = {"file": broken.name}
-    source = studio.folder / "hundreds.jsonl"
+    rows[49] = {"file": broken.name}
+    source = studio.folder / "many.jsonl"
     source.write_bytes(b"\n".join(map(orjson.dumps, rows)))
     said = run(studio, source)
     assert said.code == 1
@@ -59,16 +59,16 @@ def test_one_bad_item_in_hundreds_is_named_with_its_line_and_what_to_do(studio: 
     assert "1 item failed:" in lines
     reason = lines.index(next(line for line in lines if line.startswith("1 × invalid_arguments")))
     assert "read as a picture" in lines[reason]
-    assert lines[reason + 1] == f"line 150: {broken}"
-    assert lines[-1].endswith("run them again: trainmaster backfill retry-failed hundreds-jsonl")
+    assert lines[reason + 1] == f"line 50: {broken}"
+    assert lines[-1].endswith("run them again: trainmaster backfill retry-failed many-jsonl")
 
     broken.write_bytes((studio.folder / names[0]).read_bytes())
-    again = studio.console.run("backfill", "retry-failed", "hundreds-jsonl")
+    again = studio.console.run("backfill", "retry-failed", "many-jsonl")
     assert again.code == 0
-    third = studio.console.run("backfill", "retry-failed", "hundreds-jsonl")
+    third = studio.console.run("backfill", "retry-failed", "many-jsonl")
     assert third.code == 1
-    assert "none of the items of hundreds-jsonl.retry failed" in third.err
-    output = Output(str(studio.folder / "out-hundreds-jsonl"))
+    assert "none of the items of many-jsonl.retry failed" in third.err
+    output = Output(str(studio.folder / "out-many-jsonl"))
     records = list(read_records(output))
     assert sorted(record["item"] for record in records) == list(range(ITEMS))
 
