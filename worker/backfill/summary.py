@@ -219,7 +219,8 @@ def _shown(record: Record) -> Record:
     named = next((said[name] for name in ("data_path", "data_uuid", "row") if name in said), None)
     if named is None and said:
         named = encode_json(said).decode()
-    shown = " ".join(str(named or "").split())[:_SHOWN_CHARACTERS]
+    # Redacted before it is cut: of half a URL nobody can tell what is a password.
+    shown = redact_text(" ".join(str(named or "").split()))[:_SHOWN_CHARACTERS]
     return {"item": record["item"], "place": record.get("place", ""), "named": shown}
 
 

@@ -79,3 +79,22 @@ def test_one_class_for_a_frame_counts_as_a_prediction() -> None:
     record = succeeded(1) | {"frames": {"0": {"name": "cat", "confidence": 0.5}, "1": None}}
     summary = summarize([record]).summary("night", 1.0)
     assert (summary["predictions"], summary["frames"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"data_path": "https://me:s3cret@example.com/a.png?sig=s3cret"},
+        {"data_path": "s3://key:s3cret@bucket/" + "a" * 300},
+        {"row": "a.png,https://me:s3cret@example.com/a.png?sig=s3cret,0.5"},
+        {"conf_thresh": 2, "picture": "https://me:s3cret@example.com/a.png?sig=s3cret"},
+    ],
+)
+def test_no_signature_and_no_password_of_a_failed_items_url_is_in_the_summary(
+    said: dict[str, object],
+) -> None:
+    """Nor in the report, which is made of it; `failures.jsonl` has it, to be a source again."""
+    summary = summarize([failed("not_found") | {"input": said}]).summary("night", 1.0)
+    (reason,) = summary["messages"]
+    assert "://" in reason["first"]["named"]
+    assert "s3cret" not in str(summary)
