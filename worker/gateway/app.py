@@ -38,6 +38,7 @@ from worker.gateway.routes import (
     picture,
     result,
     sinks,
+    submit,
     timelines,
     trainings,
     webhooks,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 ROUTES: Final = (
     bulk,
     command_list,
+    submit,
     commands,
     timelines,
     message,

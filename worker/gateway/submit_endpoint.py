@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.requests import Request
 
-from worker.gateway.routes.commands import router, submit_commands
+from worker.gateway.routes.submit import router, submit_commands
 from worker.gateway.tokens import Scope as TokenScope
 
 if TYPE_CHECKING:
