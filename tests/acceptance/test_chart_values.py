@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import pytest
+import yaml
 
-from tests.helm import PYTHON, Rendered, render
+from tests.helm import PYTHON, ROOT, Rendered, render
 
 pytestmark = pytest.mark.skipif(
     not PYTHON.exists(), reason="Helm's engine is not here; `python3 dev.py chart` fetches it"
@@ -287,10 +289,20 @@ TAKEN: Final[dict[str, dict[str, Any]]] = {
 }
 
 
+EXAMPLES: Final[dict[str, dict[str, Any]]] = {
+    f"example {number} of the page": yaml.safe_load(text)
+    for number, text in enumerate(
+        re.findall(
+            r"```yaml\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text("utf-8"), re.DOTALL
+        )
+    )
+}
+
+
 @pytest.fixture(scope="module")
 def all_rendered() -> dict[str, Rendered]:
     """Each set of values, rendered once."""
-    return render(TAKEN | {name: values for name, (values, _) in BROKEN.items()})
+    return render(TAKEN | EXAMPLES | {name: values for name, (values, _) in BROKEN.items()})
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -302,7 +314,11 @@ def test_a_value_that_does_not_fit_is_named(all_rendered: dict[str, Rendered], n
     assert "secret@" not in told.error
 
 
-@pytest.mark.parametrize("name", TAKEN)
+def test_the_page_has_examples() -> None:
+    assert len(EXAMPLES) >= 4
+
+
+@pytest.mark.parametrize("name", [*TAKEN, *EXAMPLES])
 def test_a_value_that_fits_is_taken(all_rendered: dict[str, Rendered], name: str) -> None:
     told = all_rendered[name]
     assert (told.error, told.lint, told.problems) == ("", [], [])
