@@ -35,11 +35,12 @@ from worker.cli.output import (
     safe_text,
 )
 from worker.queue.intake.list_bridge import unread_lists
+from worker.queue.ledger.command_status import is_error
 from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.holds import Holds, HoldScope
 from worker.queue.ledger.lanes import Lanes
 from worker.queue.ledger.models import Phase, RowState
-from worker.queue.ledger.queries import LedgerReader, RowChoice, is_error
+from worker.queue.ledger.queries import LedgerReader, RowChoice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,9 +49,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from trainmaster_client import Event
+    from worker.queue.ledger.command_status import CommandStatus
     from worker.queue.ledger.dead_letters import DeadLetter
     from worker.queue.ledger.keys import Keys
-    from worker.queue.ledger.queries import CommandStatus
 
 # So that nobody who only wants to see commands waits for a search through all of a large Redis.
 _SEARCH_SECONDS: Final = 2.0

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from worker.gateway.access import Caller
     from worker.gateway.gateway import Gateway
     from worker.queue.ledger.actions import Entry
+    from worker.queue.ledger.command_status import CommandStatus
     from worker.queue.ledger.dead_letters import DeadLetter
-    from worker.queue.ledger.queries import CommandStatus
     from worker.queue.ledger.replay import Edit, Refusal
 
 MAX_NAMED: Final = 1000

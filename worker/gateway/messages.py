@@ -13,7 +13,7 @@ from worker.gateway.problems import ProblemError
 if TYPE_CHECKING:
     from worker.gateway.access import Caller
     from worker.gateway.gateway import Gateway
-    from worker.queue.ledger.queries import CommandStatus
+    from worker.queue.ledger.command_status import CommandStatus
 
 # A picture in base64 may have megabytes, which a browser that shows them as text does not stand.
 MOST_CHARACTERS: Final = 65_536

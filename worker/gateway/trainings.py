@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from worker.gateway.read_model.rows import CommandRow
-    from worker.queue.ledger.queries import CommandDetails, CommandStatus, LedgerReader
+    from worker.queue.ledger.command_status import CommandStatus
+    from worker.queue.ledger.queries import CommandDetails, LedgerReader
 
 TYPES: Final = ("train", "watch_training")
 # The last day of the year 9999: calendars end there.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from worker.queue.ledger.actions import Entry
-    from worker.queue.ledger.queries import CommandStatus
+    from worker.queue.ledger.command_status import CommandStatus
 
 router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
 

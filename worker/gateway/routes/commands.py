@@ -25,7 +25,7 @@ from worker.queue.ledger.cancellation import CancelStatus, cancel
 
 if TYPE_CHECKING:
     from trainmaster_client import Event
-    from worker.queue.ledger.queries import CommandStatus
+    from worker.queue.ledger.command_status import CommandStatus
 
 router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
 

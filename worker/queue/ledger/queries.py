@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from redis.exceptions import NoPermissionError, ResponseError
 
-from schemas.json_text import decode_json
 from trainmaster_client.events import event_of
+from worker.queue.ledger.command_status import CommandStatus, read_status, text_of
 from worker.queue.ledger.dead_letters import read_letter
-from worker.queue.ledger.keys import GROUP, CommandStream, Keys, member_row_id, shown_id
-from worker.queue.ledger.models import LANES, Phase, RowState, read_phase
+from worker.queue.ledger.keys import GROUP, CommandStream, Keys, member_row_id
+from worker.queue.ledger.models import RowState
 from worker.queue.ledger.streams import entries_between, newest_entries
 
 if TYPE_CHECKING:
@@ -25,66 +24,11 @@ if TYPE_CHECKING:
     from trainmaster_client import Event
     from worker.queue.ledger.dead_letters import DeadLetter
 
-T = TypeVar("T")
-
-UNREADABLE: Final = "unreadable"
-"""The state that is shown of a row without one."""
-
-# The last day of the year 9999: calendars end there.
-_LAST_MOMENT_MS: Final = 253_402_214_400_000
 _PAGE = 500
 # Events may be large, and mostly the newest few are enough.
 _EVENT_PAGE = 100
 # Of one millisecond: a batch of commands may fail together.
 _LETTERS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class CommandStatus:
-    """A row, for people.
-
-    Attributes:
-        group: whose member it is, None for a command of its own.
-        state: of `RowState`, or as it stands: a newer version may have written one of its own;
-            `UNREADABLE` where there is none.
-        lane: of `Priority`, or likewise.
-        due_at_ms: when someone looks at it again; the lease's end while it runs.
-        last_event_id: stream id of the terminal event.
-        phase: how far its change has come; None if a newer version wrote it.
-        resolution: `created`, `by` and `at_ms`, where a person settled a doubt.
-        last_error: of the latest failed attempt, while the command has not ended.
-    """
-
-    id: str
-    group: str | None
-    type: str
-    state: str
-    lane: str
-    attempts: int
-    claims: int
-    accepted_at_ms: int
-    due_at_ms: int | None
-    ended_at_ms: int | None
-    last_error: dict[str, Any] | None
-    progress: dict[str, Any] | None
-    last_event_id: str | None
-    resolution: dict[str, Any] | None = None
-    phase: Phase | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more happens to the command, whatever its state is called."""
-        return self.ended_at_ms is not None
-
-    @property
-    def changed_at_ms(self) -> int:
-        """When it ended, else the latest of its acceptance, last error and progress."""
-        if self.ended_at_ms is not None:
-            return self.ended_at_ms
-        error_ms = _milliseconds((self.last_error or {}).get("at"))
-        progress_at = (self.progress or {}).get("at")
-        progress_ms = int(progress_at * 1000) if isinstance(progress_at, int | float) else 0
-        return max(self.accepted_at_ms, error_ms, progress_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +157,7 @@ class LedgerReader:
                     "tuple[int, list[tuple[bytes, float]]]",
                     await self._redis.zscan(due, max(cursor, 0), count=_PAGE),
                 )
-                rows = await self._read({_text(row_id): score for row_id, score in scored})
+                rows = await self._read({text_of(row_id): score for row_id, score in scored})
                 yield [row for row in rows if choice.fits(row)]
 
     async def rows(
@@ -304,7 +248,7 @@ class LedgerReader:
                 await self._redis.zrange(due, start, start + _PAGE - 1, withscores=True),
             ):
                 start += len(scored)
-                yield await self._read({_text(row_id): score for row_id, score in scored})
+                yield await self._read({text_of(row_id): score for row_id, score in scored})
 
     async def _ended(self, limit: int, choice: RowChoice) -> list[CommandStatus]:
         found: list[CommandStatus] = []
@@ -335,7 +279,7 @@ class LedgerReader:
         prefix = self._keys.command("")
         page: list[str] = []
         async for key in self._redis.scan_iter(match=f"{_escape(prefix)}*", count=_PAGE):
-            if (row_id := _text(key)[len(prefix) :]) not in seen:
+            if (row_id := text_of(key)[len(prefix) :]) not in seen:
                 page.append(row_id)
             if len(page) == _PAGE:
                 yield page
@@ -368,7 +312,7 @@ def _answer(row_id: str, score: float | None, replies: Iterator[Any]) -> Command
     # Someone wrote over a row or a due set: the others are still to be seen.
     odd = isinstance(fields, Exception)
     due_at = next((each for each in found if isinstance(each, float)), None)
-    return _view(row_id, {} if odd else fields, due_at)
+    return read_status(row_id, {} if odd else fields, due_at)
 
 
 def _details(command_id: str, replies: Iterator[Any]) -> CommandDetails:
@@ -407,67 +351,6 @@ def _tells_an_end(event: Event, choice: RowChoice) -> bool:
         and choice.command_type in {None, event.command_type}
         and not event.is_of_item
     )
-
-
-def _milliseconds(time: object) -> int:
-    """Returns an RFC 3339 time as ms since the epoch, 0 where it is none."""
-    try:
-        return int(datetime.fromisoformat(str(time)).timestamp() * 1000)
-    except ValueError:
-        return 0
-
-
-def _view(row_id: str, fields: dict[bytes, bytes], due: float | None) -> CommandStatus:
-    """Returns a row as far as it can be read: one that is odd must not hide all others."""
-    errors = _json(fields.get(b"x"), list)
-    last_error = errors[-1] if errors else None
-    lane = fields.get(b"l", b"")
-    return CommandStatus(
-        id=shown_id(row_id),
-        group=_text(fields[b"b"]) if b"b" in fields else None,
-        type=_text(fields.get(b"t", b"")),
-        state=_text(fields.get(b"s", b"")) or UNREADABLE,
-        lane=LANES.get(lane, _text(lane)),
-        attempts=_number(fields.get(b"a")),
-        claims=_number(fields.get(b"c")),
-        accepted_at_ms=_moment(_number(fields.get(b"m"))),
-        due_at_ms=None if due is None else _moment(due),
-        ended_at_ms=_moment(_number(fields[b"e"])) if b"e" in fields else None,
-        last_error=last_error if is_error(last_error) else None,
-        progress=_json(fields.get(b"p"), dict),
-        last_event_id=_text(fields[b"v"]) if b"v" in fields else None,
-        resolution=_json(fields.get(b"r"), dict),
-        phase=read_phase(fields.get(b"h")),
-    )
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
-
-
-def _number(value: bytes | None) -> int:
-    try:
-        return int(value or 0)
-    except ValueError:
-        return 0
-
-
-def _moment(milliseconds: float) -> int:
-    """Returns a time that can be shown, whatever stands there."""
-    return int(min(max(milliseconds, 0), _LAST_MOMENT_MS))
-
-
-def is_error(value: object) -> TypeGuard[dict[str, Any]]:
-    """Tells whether something that was kept in a row is an error that can be told."""
-    return isinstance(value, dict) and "code" in value and "message" in value
-
-
-def _json(value: bytes | None, kind: type[T]) -> T | None:
-    try:
-        found = None if value is None else decode_json(value)
-    except ValueError:
-        return None
-    return found if isinstance(found, kind) else None
 
 
 def _escape(pattern: str) -> str:

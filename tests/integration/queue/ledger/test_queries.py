@@ -27,13 +27,14 @@ from tests.integration.ledger_acts import (
     read_entry,
 )
 from worker.cli.formatting import describe_error, show_timestamp
+from worker.queue.ledger.command_status import UNREADABLE
 from worker.queue.ledger.dead_letters import DeadLetters, dead_letter_json
 from worker.queue.ledger.keys import COMMAND_FIELD
 from worker.queue.ledger.lanes import Lanes
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.models import SUSPECT_CLAIMS, Lease, Phase, RowState, RunResult
 from worker.queue.ledger.outage import Outage
-from worker.queue.ledger.queries import UNREADABLE, LedgerReader, RowChoice
+from worker.queue.ledger.queries import LedgerReader, RowChoice
 from worker.queue.ledger.rate_limits import PERMIT_PAUSE_SECONDS, RedisLimits
 from worker.queue.ledger.streams import entries_between
 from worker.queue.telemetry import Listener

@@ -1,0 +1,129 @@
+"""A row as people see it: whatever stands there, as far as it can be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeGuard, TypeVar
+
+from schemas.json_text import decode_json
+from worker.queue.ledger.keys import shown_id
+from worker.queue.ledger.models import LANES, Phase, read_phase
+
+T = TypeVar("T")
+
+UNREADABLE: Final = "unreadable"
+"""The state that is shown of a row without one."""
+
+# The last day of the year 9999: calendars end there.
+_LAST_MOMENT_MS: Final = 253_402_214_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class CommandStatus:
+    """A row, for people.
+
+    Attributes:
+        group: whose member it is, None for a command of its own.
+        state: of `RowState`, or as it stands: a newer version may have written one of its own;
+            `UNREADABLE` where there is none.
+        lane: of `Priority`, or likewise.
+        due_at_ms: when someone looks at it again; the lease's end while it runs.
+        last_event_id: stream id of the terminal event.
+        phase: how far its change has come; None if a newer version wrote it.
+        resolution: `created`, `by` and `at_ms`, where a person settled a doubt.
+        last_error: of the latest failed attempt, while the command has not ended.
+    """
+
+    id: str
+    group: str | None
+    type: str
+    state: str
+    lane: str
+    attempts: int
+    claims: int
+    accepted_at_ms: int
+    due_at_ms: int | None
+    ended_at_ms: int | None
+    last_error: dict[str, Any] | None
+    progress: dict[str, Any] | None
+    last_event_id: str | None
+    resolution: dict[str, Any] | None = None
+    phase: Phase | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to the command, whatever its state is called."""
+        return self.ended_at_ms is not None
+
+    @property
+    def changed_at_ms(self) -> int:
+        """When it ended, else the latest of its acceptance, last error and progress."""
+        if self.ended_at_ms is not None:
+            return self.ended_at_ms
+        error_ms = _milliseconds((self.last_error or {}).get("at"))
+        progress_at = (self.progress or {}).get("at")
+        progress_ms = int(progress_at * 1000) if isinstance(progress_at, int | float) else 0
+        return max(self.accepted_at_ms, error_ms, progress_ms)
+
+
+def read_status(row_id: str, fields: dict[bytes, bytes], due: float | None) -> CommandStatus:
+    """Returns a row as far as it can be read: one that is odd must not hide all others."""
+    errors = _json(fields.get(b"x"), list)
+    last_error = errors[-1] if errors else None
+    lane = fields.get(b"l", b"")
+    return CommandStatus(
+        id=shown_id(row_id),
+        group=text_of(fields[b"b"]) if b"b" in fields else None,
+        type=text_of(fields.get(b"t", b"")),
+        state=text_of(fields.get(b"s", b"")) or UNREADABLE,
+        lane=LANES.get(lane, text_of(lane)),
+        attempts=_number(fields.get(b"a")),
+        claims=_number(fields.get(b"c")),
+        accepted_at_ms=_moment(_number(fields.get(b"m"))),
+        due_at_ms=None if due is None else _moment(due),
+        ended_at_ms=_moment(_number(fields[b"e"])) if b"e" in fields else None,
+        last_error=last_error if is_error(last_error) else None,
+        progress=_json(fields.get(b"p"), dict),
+        last_event_id=text_of(fields[b"v"]) if b"v" in fields else None,
+        resolution=_json(fields.get(b"r"), dict),
+        phase=read_phase(fields.get(b"h")),
+    )
+
+
+def is_error(value: object) -> TypeGuard[dict[str, Any]]:
+    """Tells whether something that was kept in a row is an error that can be told."""
+    return isinstance(value, dict) and "code" in value and "message" in value
+
+
+def _milliseconds(time: object) -> int:
+    """Returns an RFC 3339 time as ms since the epoch, 0 where it is none."""
+    try:
+        return int(datetime.fromisoformat(str(time)).timestamp() * 1000)
+    except ValueError:
+        return 0
+
+
+def text_of(value: bytes) -> str:
+    """Returns the text of what Redis holds, whatever it is."""
+    return value.decode("utf-8", "replace")
+
+
+def _number(value: bytes | None) -> int:
+    try:
+        return int(value or 0)
+    except ValueError:
+        return 0
+
+
+def _moment(milliseconds: float) -> int:
+    """Returns a time that can be shown, whatever stands there."""
+    return int(min(max(milliseconds, 0), _LAST_MOMENT_MS))
+
+
+def _json(value: bytes | None, kind: type[T]) -> T | None:
+    try:
+        found = None if value is None else decode_json(value)
+    except ValueError:
+        return None
+    return found if isinstance(found, kind) else None
