@@ -118,8 +118,14 @@ def _offer(
 ) -> list[CompletionItem]:
     """Offers names from Redis with their help, except those that are in the line already."""
     ledger = LedgerContext(ctx.params.get("redis_url"), ctx.params.get("namespace"))
+    found: list[tuple[str, str]] = []
     try:
-        found = ledger.run(lambda redis: asyncio.wait_for(look(redis, ledger.keys), _SECONDS))
+        for one in ledger.partitions:
+
+            async def ask(redis: Redis, keys: Keys = one.keys) -> list[tuple[str, str]]:
+                return await asyncio.wait_for(look(redis, keys), _SECONDS)
+
+            found += one.run(ask)
     except (click.ClickException, SettingError):
         return []
     given = ctx.params.get(str(param.name)) or ()

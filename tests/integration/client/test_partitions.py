@@ -272,6 +272,22 @@ def test_events_of_all_namespaces_are_printed_in_their_order(
         assert states == ["predict.accepted", "predict.failed"]
 
 
+def test_ids_of_all_namespaces_are_offered_to_a_shell(console: Console, names: list[str]) -> None:
+    ids = [*of_partition("tab", 1, names[0], names), *of_partition("tab", 1, names[1], names)]
+    for each in ids:
+        sent = ("submit", "list_models", f"--id={each}", "--notbefore=2099-01-01T00:00:00Z")
+        assert console.run(*sent).code == 0
+    wait_until(lambda: console.run("status", *ids).code == 0, "both have been accepted")
+    asked = {
+        "_TRAINMASTER_COMPLETE": "bash_complete",
+        "COMP_WORDS": "trainmaster status tab",
+        "COMP_CWORD": "2",
+    }
+    offered = console.run(environment=asked).out.splitlines()
+    assert {line.partition(",")[2] for line in offered} == set(ids)
+    assert console.run("cancel", *ids).code == 0
+
+
 def test_a_backfill_is_found_in_the_namespace_that_has_it(
     console: Console, names: list[str], tmp_path: Path
 ) -> None:
