@@ -52,8 +52,8 @@ from worker.queue.ledger.keys import COMMAND_FIELD, GROUP
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.models import Phase
 from worker.queue.pool.executor import Executor
-from worker.queue.pool.supervisor import Supervisor
 from worker.queue.pool.wake_consumer import Beats
+from worker.queue.pool.wake_ups import WakeUps
 from worker.queue.run_context import RunContext
 
 if TYPE_CHECKING:
@@ -201,16 +201,16 @@ def install(failpoint: Failpoint) -> None:
         check(self, run)
         failpoint.reach("run.before", run.lease.command_id)
 
-    send_wake_up = Supervisor._send_wake_up
+    send_wake_up = WakeUps._send
     wake_ups = itertools.count()
 
-    def sent(self: Supervisor) -> None:
+    def sent(self: WakeUps) -> None:
         failpoint.reach("wake.before")
-        publish = self._publish_wake_up
+        publish = self._publish
         if failpoint.action == "drop" and next(wake_ups) % 2 == 0:
-            self._publish_wake_up = lambda: failpoint.reach("wake.send")
+            self._publish = lambda: failpoint.reach("wake.send")
         send_wake_up(self)
-        self._publish_wake_up = publish
+        self._publish = publish
         failpoint.reach("wake.after")
 
     start_beats = Beats.start
@@ -222,7 +222,7 @@ def install(failpoint: Failpoint) -> None:
     Beats.start = started  # type: ignore[method-assign]
     Executor._check = checked  # type: ignore[method-assign]
     Acceptor._handle = handled  # type: ignore[method-assign]
-    Supervisor._send_wake_up = sent  # type: ignore[method-assign]
+    WakeUps._send = sent  # type: ignore[method-assign]
 
 
 def mutate(name: str) -> None:

@@ -21,7 +21,7 @@ from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream
 from worker.queue.ledger.outage import ONCE, Outage
 from worker.queue.ledger.redis_retry import keep_trying
 from worker.queue.ledger.server import refuse_unsuitable, server_facts
-from worker.thread_pools import ThreadPool
+from worker.queue.pool.wake_ups import WakeUps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -44,9 +44,6 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-# Others are called at most so often: each message costs a millisecond of our own core, one is
-# enough for any number of commands, and whoever is idle looks by itself.
-WAKE_UP_PAUSE_SECONDS = 0.5
 CANCEL_PAUSE_SECONDS = 0.5
 LEAVE_SECONDS = 2.0
 
@@ -114,7 +111,6 @@ class Supervisor:
         times: Timings,
     ) -> None:
         self._build = build
-        self._publish_wake_up = publish_wake_up
         self._on_broken = on_broken
         self._times = times
         self._loop = uvloop.new_event_loop()
@@ -125,9 +121,7 @@ class Supervisor:
         self._closed = False
         self._components: Components | None = None
         self._tasks: list[asyncio.Task[Any]] = []
-        self._wake_up_pending = False
-        # A thread of its own: whatever else hangs, others are told that something is due.
-        self._wake_ups = ThreadPool("wake-ups", 1)
+        self._wake_ups = WakeUps(self._loop, publish_wake_up, self._redis_is_away)
         self._own_drain: asyncio.Task[bool] | None = None
         self._stopping = False
 
@@ -350,39 +344,10 @@ class Supervisor:
         else:
             self._open_drain()
         if not pool.can_claim:
-            self._call_others()
+            self._wake_ups.send()
 
-    def _call_others(self) -> None:
-        if self._wake_up_pending:
-            return
-        self._wake_up_pending = True
-        try:
-            self._wake_ups.submit(self._send_wake_up)
-        except RuntimeError as exc:
-            # No thread can be started now; the sweep sees to what is due, and tries again.
-            self._wake_up_pending = False
-            log.warning("supervisor.wake_up_failed", error=str(exc), kind=type(exc).__name__)
-
-    def _send_wake_up(self) -> None:
-        trouble = None
-        try:
-            self._publish_wake_up()
-        except Exception as exc:  # noqa: BLE001 - a lost wake-up is what the sweep is for
-            trouble = exc
-        finally:
-            # The loop may have ended meanwhile.
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(
-                    self._loop.call_later, WAKE_UP_PAUSE_SECONDS, self._wake_up_sent, trouble
-                )
-
-    def _wake_up_sent(self, trouble: Exception | None) -> None:
-        self._wake_up_pending = False
-        # In an outage of Redis that is told already.
-        if trouble is not None and not (self._components and self._components.ledger.outage.lasts):
-            log.warning(
-                "supervisor.wake_up_failed", error=str(trouble), kind=type(trouble).__name__
-            )
+    def _redis_is_away(self) -> bool:
+        return self._components is not None and self._components.ledger.outage.lasts
 
 
 async def _once(components: Components, act: Coroutine[Any, Any, None]) -> None:
