@@ -15,12 +15,14 @@ import orjson
 
 from worker.backfill.errors import OutputError
 from worker.files.remote_files import open_remote
+from worker.redaction import redact_text, redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
 _PARTS: Final = "parts"
+_TRIED: Final = "writable"
 _SAFE_NAME: Final = re.compile(r"[a-z0-9_-]([a-z0-9._-]{0,98}[a-z0-9_-])?", re.ASCII)
 _UNSAFE: Final = re.compile(r"[^a-z0-9._-]+", re.ASCII)
 _SHOWN_CHARACTERS: Final = 60
@@ -71,9 +73,7 @@ class Output:
                 with _stored(self.path(*names)) as file:
                     yield file
         except OSError as exc:
-            raise OutputError(
-                f"{self.path(*names)}: can't be written: {exc.strerror or exc}"
-            ) from exc
+            raise self._unwritable(exc, *names) from exc
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a file of JSON for people."""
@@ -94,12 +94,38 @@ class Output:
             names = self.part_names()
         except Exception as exc:
             # Every kind of store has errors of its own.
-            raise OutputError(f"{self.location}: can't be read: {exc}") from exc
+            where, why = redact_url(self.location), redact_text(str(exc))
+            raise OutputError(f"{where}: can't be read: {why}") from exc
         if names:
             raise OutputError(
-                f"{self.path(_PARTS)}: holds results of another backfill: move them, or choose "
-                "another --output"
+                f"{redact_url(self.path(_PARTS))}: holds results of another backfill: move "
+                "them, or choose another --output"
             )
+
+    def check_writable(self) -> None:
+        """Does nothing if a file can be written here: it is tried, and the file deleted again.
+
+        Raises:
+            OutputError: none can; results would wait in Redis, and nobody could name another place.
+        """
+        try:
+            with self.write(_TRIED):
+                pass
+        except OutputError as exc:
+            # The folder is what is wrong, not that file.
+            cause = exc.__cause__
+            raise (self._unwritable(cause) if isinstance(cause, OSError) else exc) from cause
+        if self.folder is not None:
+            self.folder.joinpath(_TRIED).unlink(missing_ok=True)
+            return
+        with suppress(Exception):
+            # Some stores let nobody delete; the file is empty.
+            filesystem, path = fsspec.url_to_fs(self.path(_TRIED))
+            filesystem.rm_file(path)
+
+    def _unwritable(self, error: OSError, *names: str) -> OutputError:
+        why = error.strerror or redact_text(str(error))
+        return OutputError(f"{redact_url(self.path(*names))}: can't be written: {why}")
 
     def part_names(self) -> list[str]:
         """Returns the names of the parts, in their order."""

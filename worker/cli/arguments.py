@@ -208,6 +208,19 @@ _SECONDS: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _TIMESTAMP: Final = TypeAdapter[datetime](attributes.Timestamp)
 
 
+class Share(click.FloatRange):
+    """A number from 0 to a bound, 1 unless told."""
+
+    def __init__(self, highest: float = 1) -> None:
+        super().__init__(0, highest)
+
+    def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> Any:
+        """Returns the number; NaN is in no range, and 0_1 is no tenth."""
+        if isinstance(value, str) and ("nan" in value.lower() or "_" in value):
+            self.fail(f"{value!r} is not a number from 0 to {self.max:g}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Duration(click.ParamType[timedelta]):
     """A length of time: `90`, `90s`, `1h30m`, `7d`."""
 

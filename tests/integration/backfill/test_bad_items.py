@@ -168,6 +168,32 @@ def test_too_many_failures_pause_it_with_the_reasons_and_how_to_go_on(studio: St
     assert (told["state"], told["succeeded"], told["failed"]) == ("succeeded", 3, 4)
 
 
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        ("{file}", "File exists"),
+        ("{file}/below", "Not a directory"),
+        ("{folder}/" + "x" * 300, "File name too long"),
+        ("http://me:s3cret@127.0.0.1:1/x", "NotImplementedError"),
+    ],
+)
+def test_results_that_can_not_be_written_are_told_before_anything_is_begun(
+    studio: Studio, tmp_path: Path, output: str, why: str
+) -> None:
+    """Items would be sent, and their results wait in Redis for a place that nobody can name."""
+    (tmp_path / "file").write_bytes(b"")
+    source = studio.manifest("nowhere.jsonl", most=1)
+    said = studio.console.run(
+        *("backfill", "run", str(source), "--id", "nowhere", "--map", "data_path=file"),
+        *("--output", output.format(file=tmp_path / "file", folder=tmp_path)),
+        *studio.options(),
+    )
+    assert said.code == 1
+    assert f"can't be written: {why}" in said.err
+    assert "s3cret" not in said.err
+    assert studio.console.run("backfill", "status", "nowhere").code == 1
+
+
 def test_a_folder_that_holds_other_results_is_refused(studio: Studio, tmp_path: Path) -> None:
     """Two backfills in one folder would be counted as one."""
     (tmp_path / "parts").mkdir()

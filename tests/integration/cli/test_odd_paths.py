@@ -29,6 +29,15 @@ def test_a_source_with_a_name_that_is_too_long_is_told_in_a_line() -> None:
     assert said.err.endswith(f"/{LONG}: can't be read: File name too long\n")
 
 
+@pytest.mark.parametrize("option", ["conf-thresh", "iou-thresh", "rdp-thresh", "max-failure-share"])
+@pytest.mark.parametrize("value", ["NaN", "0_1"])
+def test_a_share_is_a_number_in_its_range(option: str, value: str) -> None:
+    """NaN is in none: a backfill was begun that equals no plan, not even its own."""
+    said = console.run("backfill", "run", __file__, *OPTIONS, f"--{option}={value}")
+    assert (said.code, said.out) == (2, "")
+    assert f"Invalid value for '--{option}'" in said.err
+
+
 def test_json_in_place_of_a_file_is_told_where_it_belongs() -> None:
     command = {"type": "list_models", "data": {"query": LONG}}
     said = console.run("submit", json.dumps(command))

@@ -24,10 +24,11 @@ from worker.backfill.plan import (
 )
 from worker.backfill.reader import probe
 from worker.backfill.sources import guess_format
-from worker.cli.arguments import json_option
+from worker.cli.arguments import Share, json_option
 from worker.cli.backfill.lead import begin_backfill, check_drawing, lead_backfill, store_of
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.output import safe_text, shell_word
+from worker.thread_pools import in_thread
 from worker.utf8 import is_utf8
 
 if TYPE_CHECKING:
@@ -60,9 +61,9 @@ _MOST_ID_CHARACTERS: Final = 200
     metavar="NAME=COLUMN",
     help="Column of the source with an item's data_uuid, data_path, conf_thresh and so on.",
 )
-@click.option("--conf-thresh", type=click.FloatRange(0, 1), help="For items that have none.")
-@click.option("--iou-thresh", type=click.FloatRange(0, 1), help="For items that have none.")
-@click.option("--rdp-thresh", type=click.FloatRange(0, 0.01), help="For items that have none.")
+@click.option("--conf-thresh", type=Share(), help="For items that have none.")
+@click.option("--iou-thresh", type=Share(), help="For items that have none.")
+@click.option("--rdp-thresh", type=Share(0.01), help="For items that have none.")
 @click.option(
     "--window",
     type=click.IntRange(1, 100_000),
@@ -86,7 +87,7 @@ _MOST_ID_CHARACTERS: Final = 200
 @click.option("--max-failures", type=click.IntRange(1), help="Pause after this many failures.")
 @click.option(
     "--max-failure-share",
-    type=click.FloatRange(0, 1),
+    type=Share(),
     help="Pause at a larger share of failures, once 100 items have ended.",
 )
 @click.option("--item-events", is_flag=True, help="Publish an event for the end of each item.")
@@ -134,7 +135,9 @@ def run(  # noqa: PLR0913 - the options of a command
         if await store.look(given_id) is None:
             # What is wrong with it is told before anything is begun, and the id stays free.
             await probe(plan)
-            Output(plan.output).check_unused()
+            results = Output(plan.output)
+            results.check_unused()
+            await in_thread(results.check_writable)
         return await begin_backfill(store, given_id, plan, folder)
 
     try:
