@@ -29,36 +29,36 @@ class CommandMetrics:
     def __init__(self, make: MetricFactory) -> None:
         self.accepted = make.counter("commands_accepted", "Commands that were accepted.")
         self.rejected = make.counter("commands_rejected", "Messages that were rejected.")
-        self.ended = make.counter(
+        self.ended = make.counters(
             "commands_ended",
             "Commands that this worker saw succeed or fail. Cancelled ones end in Redis, by "
             "whoever asks; what another worker had taken meanwhile stands in `leases_lost` too.",
             ("command_type", "outcome"),
         )
-        self.failures = make.counter(
+        self.failures = make.counters(
             "command_failures", "Those that failed, by the error's code.", ("code",)
         )
-        self.command_seconds = make.histogram(
+        self.command_seconds = make.histograms(
             "command_duration_seconds",
             "From accepting a command to its success.",
             _WAITS,
             ("command_type",),
         )
-        self.waiting_seconds = make.histogram(
+        self.waiting_seconds = make.histograms(
             "command_waiting_seconds",
             "From accepting a command to its first run.",
             _WAITS,
             ("lane",),
         )
-        self.lanes_paused = make.counter(
+        self.lanes_paused = make.counters(
             "lane_pauses", "How often this worker paused a lane.", ("lane",)
         )
-        self.events = make.counter(
+        self.events = make.counters(
             "events_published",
             "Events that this worker published of acceptances, rejections and the ends of runs.",
             ("state",),
         )
-        self.dead_letters = make.counter(
+        self.dead_letters = make.counters(
             "dead_letters",
             "Messages and commands that this worker made dead letters of, by the error's code.",
             ("code",),
@@ -69,13 +69,13 @@ class RunMetrics:
     """How runs go."""
 
     def __init__(self, make: MetricFactory) -> None:
-        self.ended = make.counter(
+        self.ended = make.counters(
             "runs",
             "Runs, by what came of them: `succeeded`, `failed`, `retried`, `waits` for something "
             "outside, `spared` as the probe of a paused lane.",
             ("command_type", "outcome"),
         )
-        self.run_seconds = make.histogram(
+        self.run_seconds = make.histograms(
             "run_duration_seconds", "Of one run, waits for the API included.", _RUNS, ("outcome",)
         )
         self.poll_lateness_seconds = make.histogram(
@@ -96,12 +96,12 @@ class ApiMetrics:
     """How requests to the API go."""
 
     def __init__(self, make: MetricFactory) -> None:
-        self.requests = make.counter(
+        self.requests = make.counters(
             "api_requests",
             "Requests to the API by operation and HTTP status; 0 without an answer.",
             ("operation", "status"),
         )
-        self.request_seconds = make.histogram(
+        self.request_seconds = make.histograms(
             "api_request_duration_seconds",
             "From a request's turn to its answer.",
             _REQUESTS,

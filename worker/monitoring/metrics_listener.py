@@ -14,8 +14,7 @@ from worker.queue.telemetry import Listener
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from prometheus_client import Counter, Histogram
-
+    from worker.monitoring.loop_metrics import LoopCounter, LoopHistogram
     from worker.monitoring.metrics import Metrics
     from worker.queue.telemetry import RequestEnd, RunEnd, Settled
 
@@ -64,11 +63,11 @@ class MetricsListener(Listener):
         self._dead_letters = {
             str(code): metrics.commands.dead_letters.labels(code) for code in ErrorCode
         }
-        self._ends_of_runs: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._ends_of_runs: dict[tuple[str, str], tuple[LoopCounter, LoopHistogram]] = {}
         self._command_seconds = {
             each: metrics.commands.command_seconds.labels(each) for each in _TYPES
         }
-        self._ends_of_requests: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._ends_of_requests: dict[tuple[str, int], tuple[LoopCounter, LoopHistogram]] = {}
         self._waiting = {lane: metrics.commands.waiting_seconds.labels(lane) for lane in Priority}
         self._events = {state: metrics.commands.events.labels(state) for state in _EVENTS}
 
