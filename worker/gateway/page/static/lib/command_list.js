@@ -6,7 +6,8 @@ import { fits } from "./filters.js";
 import { isOfCommand, told } from "./live.js";
 import { withQuery } from "./api.js";
 
-export const PAGE_ROWS = 100;
+/** Drawing a row takes the browser longer than the gateway takes to find it. */
+export const PAGE_ROWS = 50;
 /** With more, the first page is loaded anew: the tab holds no more, however long it stays open. */
 const MOST_ROWS = 300;
 /** A list is a moment behind the events: those that came while it was asked for are told to it once more. */
