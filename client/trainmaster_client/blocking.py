@@ -270,6 +270,7 @@ class Client:
 
         Raises:
             RedisUnavailableError: Redis was away for too long.
+            ValueError: one of the types is a pattern, or ends in what is no state.
         """
         stream = self._names.events(reply_to)
         patience = Patience(self._patience_seconds, on_trouble)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.exceptions import ResponseError
 
 from trainmaster_client.errors import ConsumerLostError
-from trainmaster_client.events import event_of, is_one_of
+from trainmaster_client.events import check_types, event_of, is_one_of
 from trainmaster_client.json_text import encode
 from trainmaster_client.names import EVENT_FIELD
 from trainmaster_client.reading import (
@@ -46,7 +46,8 @@ class ConsumerOptions:
     """How a group of consumers works.
 
     Attributes:
-        types: whole types, command types or states; what is none of them is acknowledged unread.
+        types: whole types, command types or states; what is none of them is acknowledged unread,
+            so a pattern, or a state that there is not, is refused.
         reply_to: the stream of these replies instead of the stream of all events.
         batch: most events in one read.
         idle_seconds: an event that a consumer has held for so long is taken over by another: longer
@@ -71,6 +72,7 @@ class ConsumerOptions:
         """Refuses what would hand an event to two consumers, or to none."""
         if min(self.batch, self.tries, self.deliveries) < 1:
             raise ValueError("batch, tries and deliveries must be 1 at least")
+        check_types(self.types)
         if self.idle_seconds < 0.001 or self.retry_seconds < 0:
             raise ValueError("idle_seconds must be above 0, and retry_seconds not below")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -31,6 +32,10 @@ class State(StrEnum):
     CANCELLED = "cancelled"
     REJECTED = "rejected"
 
+
+_STATES: Final = frozenset(map(str, State))
+# As `canceled` is to `cancelled`; not as a command type of a newer worker may be to a state.
+_SLIP: Final = 0.85
 
 ENDS: Final = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.REJECTED})
 
@@ -144,3 +149,25 @@ def is_one_of(event: Event, types: Collection[str]) -> bool:
     if isinstance(types, str):
         types = (types,)
     return not types or not {event.type, event.command_type, event.state}.isdisjoint(types)
+
+
+def check_types(types: Collection[str]) -> None:
+    """Returns if events of all of these types can come.
+
+    Raises:
+        ValueError: one is a pattern, or ends in what is no state. No event would ever be it, and
+            a consumer acknowledges unread what it does not want.
+    """
+    for each in (types,) if isinstance(types, str) else types:
+        if "*" in each or not each:
+            raise ValueError(
+                f"types: {each!r} is no type; patterns are for sinks. Write a whole type like "
+                "'train.succeeded', a command type like 'train', or a state like 'failed'"
+            )
+        _, dot, state = each.rpartition(".")
+        meant = difflib.get_close_matches(state, _STATES, 1, _SLIP)
+        # `resolve` is a command type.
+        is_slip = bool(meant) and not meant[0].startswith(state)
+        if state not in _STATES and (dot or is_slip):
+            hint = f"did you mean {meant[0]!r}?" if meant else f"there is {', '.join(State)}"
+            raise ValueError(f"types: {each!r} names no state of an event; {hint}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from trainmaster_client.events import event_of, is_one_of
+from trainmaster_client.events import check_types, event_of, is_one_of
 from trainmaster_client.json_text import decode
 from trainmaster_client.steps import Ask, Listen, ask, insist
 
@@ -88,11 +88,15 @@ class Cursor:
         types: of the events that are wanted; see `is_one_of`.
         after: the id of an entry, or None for what comes from now on.
         patience: for as long as Redis is away.
+
+    Raises:
+        ValueError: no event is of one of these types.
     """
 
     def __init__(
         self, stream: str, types: Collection[str], after: str | None, patience: Patience
     ) -> None:
+        check_types(types)
         self._stream = stream
         self._types = types
         self._after = after

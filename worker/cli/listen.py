@@ -19,7 +19,7 @@ from worker.cli.forwarding import (
 )
 from worker.cli.gateway_events import GatewayEvents
 from worker.cli.output import open_console, print_json, safe_text
-from worker.integrations.patterns import Patterns
+from worker.integrations.patterns import Patterns, fits_no_event
 from worker.integrations.standard_webhooks import SigningKey
 from worker.queue.ledger.streams import newest_entry
 from worker.redaction import redact_url
@@ -42,6 +42,8 @@ class EventPattern(click.ParamType[str]):
     def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> str:
         """Returns a pattern; a name that is none of an event is wrong usage."""
         if "*" in value:
+            if told := fits_no_event(value):
+                self.fail(told, param, ctx)
             return value
         name = EVENT_TYPE.convert(value, param, ctx)
         if "." in name:

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import InstanceOf, PlainValidator
 from pydantic_core import PydanticCustomError
 
+from schemas.commands import COMMAND_CLASSES
+from schemas.enums import EventState
+from schemas.events import UNREADABLE_TYPE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MAX_CHARACTERS: Final = 200
+_EVENT_TYPES: Final = tuple(
+    f"{each}.{state}" for each in (*COMMAND_CLASSES, UNREADABLE_TYPE) for state in EventState
+)
 
 
 class Patterns:
@@ -28,6 +35,14 @@ class Patterns:
     def match(self, text: str) -> bool:
         """Tells whether one of the patterns is the whole of a text."""
         return any(_matches(pieces, text) for pieces in self._pieces)
+
+
+def fits_no_event(text: str) -> str | None:
+    """Returns why a pattern is that of no event of ours; None where it is that of one."""
+    pattern = Patterns([text])
+    if any(map(pattern.match, _EVENT_TYPES)):
+        return None
+    return f"{text[:80]!r} is the type of no event; they are like train.succeeded"
 
 
 def _matches(pieces: Sequence[str], text: str) -> bool:

@@ -12,7 +12,7 @@ from schemas.attributes import ReplyTo
 from schemas.events import Problem
 from worker.errors import SettingError
 from worker.integrations.expressions import Expression, ExpressionError
-from worker.integrations.patterns import TypePatterns
+from worker.integrations.patterns import TypePatterns, fits_no_event
 from worker.integrations.rules import FilePart, Name
 from worker.integrations.secrets import Secret, StandardSecrets, read_named
 from worker.redaction import redact_url
@@ -144,6 +144,9 @@ class SinkConfig(FilePart):
 
     def problems(self) -> Iterator[Problem]:
         """Yields what is wrong with the sink, seen as a whole."""
+        for text in self.types.texts if self.types else ():
+            if told := fits_no_event(text):
+                yield Problem(path="types", message=told)
         targets = [self.webhook, self.redis, self.broker]
         if sum(each is not None for each in targets) != 1:
             told = "needs exactly one table of webhook, redis and broker"

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, StringConstraints
 
-from schemas.commands import COMMAND_CLASSES
-from schemas.enums import EventState
 from schemas.events import Problem
 from worker.integrations.expressions import Expression
-from worker.integrations.patterns import Patterns
+from worker.integrations.patterns import fits_no_event
 from worker.integrations.rules import FilePart, Name, Rule
 from worker.integrations.secrets import (
     SigningSecrets,
@@ -190,10 +188,8 @@ class EventsSource(Source):
     def problems_of(self, rule: Rule) -> Iterator[Problem]:
         """Yields what is wrong with one of its rules, and patterns that no event of ours has."""
         yield from rule.problems()
-        known = [f"{each}.{state}" for each in COMMAND_CLASSES for state in EventState]
         for text in rule.on.texts if rule.on else ():
-            if not any(map(Patterns([text]).match, known)):
-                told = f"{text[:80]!r} is the type of no event; they are like train.succeeded"
+            if told := fits_no_event(text):
                 yield Problem(path="on", message=told)
 
 

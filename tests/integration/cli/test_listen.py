@@ -317,6 +317,13 @@ def test_what_cannot_be_triggered_is_wrong_usage(
     assert said in found.err
 
 
+@pytest.mark.parametrize("wanted", ["trian.*", "*.done", "train.done", "done"])
+def test_types_that_never_come_are_wrong_usage(console: Console, wanted: str) -> None:
+    found = console.run("listen", "--forward-to", "1", "--type", wanted)
+    assert found.code == 2
+    assert repr(wanted) in found.err
+
+
 def test_on_a_terminal_the_answer_has_its_colour(console: Console, stub: StubApi) -> None:
     secret = SigningKey.new().reveal()
     options = ("--forward-to", stub.url, "--secret", secret)

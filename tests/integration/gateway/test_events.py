@@ -190,3 +190,16 @@ def test_a_gateway_that_stops_ends_the_streams_of_those_who_watch(
 def test_a_last_event_id_that_is_none_is_a_problem(gateway: GatewayServer, last: str) -> None:
     answer = gateway.http.get("/v1/events", headers={"Last-Event-ID": last})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameters")
+
+
+@pytest.mark.parametrize(
+    "query", ["types=train.*", "correlationId=night", "command_id=a", "type=failed", "type=train"]
+)
+def test_a_filter_that_would_show_all_or_nothing_is_a_problem(
+    gateway: GatewayServer, query: str
+) -> None:
+    """A stream of all events is no answer to who asks for some, and one of none never ends."""
+    with gateway.http.stream("GET", f"/v1/events?{query}") as answer:
+        answer.read()
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameters")
+    assert query.partition("=")[0] in answer.json()["detail"]

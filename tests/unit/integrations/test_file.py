@@ -302,6 +302,8 @@ def test_a_scheme_that_would_leave_something_open_is_refused(
         (SINK.replace("secrets", "secret"), "[sinks.ops] webhook.secret", "did you mean secrets?"),
         (SINK + "concurrency = 0", "[sinks.ops] webhook.concurrency", "must be greater"),
         ("[sinks.ops]\ntypes = []" + SINK, "[sinks.ops] types", "names no type"),
+        ("[sinks.ops]\ntypes = ['*.failed', 'train.suceeded']" + SINK, "[sinks.ops] types",
+         "'train.suceeded' is the type of no event"),
         ("[sinks.ops]\nreply_to = ['A b']" + SINK, "[sinks.ops] reply_to[0]", "must match"),
         ("[sinks.ops]\nwhen = 'data..'" + SINK, "[sinks.ops] when", "is no JMESPath expression"),
         ("[sinks.ops]\nwen = 'data'" + SINK, "[sinks.ops] wen", "did you mean when?"),

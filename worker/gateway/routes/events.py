@@ -6,13 +6,14 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import APIRouter, Header, Query
+from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from worker.gateway.access import Caller, Reads
 from worker.gateway.event_stream import EventFilter, LastEventIdError, check_entry_id
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.problems import ProblemDetails, ProblemError
-from worker.integrations.patterns import Patterns
+from worker.integrations.patterns import Patterns, fits_no_event
 from worker.queue.ledger.connection import PASSING_TROUBLE
 
 if TYPE_CHECKING:
@@ -22,6 +23,31 @@ router: Final = APIRouter(prefix="/v1/events", tags=["events"])
 
 # Proxies that collect answers would hold events back.
 _HEADERS: Final = {"X-Accel-Buffering": "no"}
+
+
+class EventsQuery(BaseModel):
+    """Which events are wanted; all that is given must fit."""
+
+    model_config = {"extra": "forbid"}
+
+    type: list[str] | None = Field(
+        None,
+        max_length=50,
+        description="Patterns like `train.*` or `*.failed`; several are or.",
+    )
+    subject: str | None = Field(None, description="The id of a command.")
+    correlationid: str | None = None
+
+    def patterns(self) -> Patterns | None:
+        """Returns which types are wanted; None for all.
+
+        Raises:
+            ProblemError: one is no pattern of an event's type, so that nothing would ever come.
+        """
+        for each in self.type or ():
+            if told := fits_no_event(each):
+                raise ProblemError(422, "invalid_parameters", f"type: {told}.")
+        return Patterns(self.type) if self.type else None
 
 
 @router.get(
@@ -35,12 +61,7 @@ _HEADERS: Final = {"X-Accel-Buffering": "no"}
 async def watch_events(
     gateway: GatewayOf,
     caller: Reads,
-    type: Annotated[  # noqa: A002 - its name
-        list[str] | None,
-        Query(max_length=50, description="Patterns like `train.*` or `*.failed`; several are or."),
-    ] = None,
-    subject: Annotated[str | None, Query(description="The id of a command.")] = None,
-    correlationid: str | None = None,
+    asked: Annotated[EventsQuery, Query()],
     last_event_id: Annotated[
         str | None,
         Header(description="Of the last event that is known; 0-0 for all that are kept."),
@@ -57,9 +78,9 @@ async def watch_events(
             raise ProblemError(422, "invalid_parameters", f"Last-Event-ID {exc}.") from None
     types = caller.token.types if caller.token is not None else frozenset()
     wanted = EventFilter(
-        types=Patterns(type) if type else None,
-        subject=subject,
-        correlation_id=correlationid,
+        types=asked.patterns(),
+        subject=asked.subject,
+        correlation_id=asked.correlationid,
         command_types=types or None,
     )
     # Before it answers: what comes once the caller knows that they watch is not missed.
