@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -40,6 +41,7 @@ from worker.webhooks.replays import (
     replay_effects,
 )
 from worker.webhooks.replays import replay as replay_delivery
+from worker.webhooks.schemes import RefusedDeliveryError
 from worker.webhooks.views import delivery_json, effects_json
 
 if TYPE_CHECKING:
@@ -199,15 +201,15 @@ def try_rules(
     sources = _sources(ledger)
     path = Path(wanted)
     if is_file(path):
-        received = _from_file(_source_for_file(sources, source), path, pairs)
+        tried = _source_for_file(sources, source)
+        received = _from_file(tried, path, pairs)
     else:
         if pairs:
             raise click.UsageError("--header is for a FILE: a stored delivery has its own")
-        stored = _one(ledger, wanted, "no file and no stored delivery is called")
-        received = received_again(
-            _source(sources, source or stored.delivery.source), stored.delivery
-        )
-    effects = effects_of(sources[received.delivery.source], received)
+        stored = _one(ledger, wanted, "no file and no stored delivery is called").delivery
+        tried = _source(sources, source or stored.source)
+        received = received_again(tried, replaced(stored, source=tried.name))
+    effects = effects_of(tried, received)
     _print_effects(received.delivery.name, effects, sent=False, as_json=as_json)
     if effects.dead_letters:
         raise SystemExit(FAILED)
@@ -259,6 +261,8 @@ def _from_file(source: Source, path: Path, pairs: Sequence[str]) -> Received:
         return received_from_file(source, path.read_bytes(), headers, time.time())
     except NoDeliveryError as exc:
         raise click.ClickException(str(exc)) from exc
+    except RefusedDeliveryError as exc:
+        raise click.UsageError(f"--header: {exc.reason}; give it once") from exc
     except OSError as exc:
         raise click.ClickException(f"{safe_text(path)}: {exc.strerror}") from exc
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from worker.webhooks.effects import Received, effects_of
 from worker.webhooks.reactions import EVENTS_SCHEME, received_event
@@ -11,7 +11,7 @@ from worker.webhooks.records import Delivery
 from worker.webhooks.schemes import read_unverified
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from worker.integrations.sources import Source
     from worker.webhooks.deliveries import Deliveries, Receipt
@@ -27,6 +27,9 @@ def received_again(source: Source, delivery: Delivery) -> Received:
     headers = [(name.encode(), value.encode()) for name, value in delivery.headers.items()]
     read = read_unverified(source, headers, delivery.body)
     if source.scheme == EVENTS_SCHEME and read.body is not None:
+        if not _is_event(read.body):
+            # The source was one of another scheme when it came.
+            return Received(delivery, None, _takes_events(source))
         now = delivery.received_at_ms / 1000
         return received_event(source.name, read.body, delivery.body, now)
     return Received(delivery, read.body, read.problem)
@@ -42,8 +45,8 @@ def received_from_file(
     """
     read = read_unverified(source, headers, body)
     if source.scheme == EVENTS_SCHEME:
-        if read.body is None or not read.body.keys() >= {"id", "type", "subject"}:
-            raise NoDeliveryError(f"the source {source.name} takes events: id, type, subject, data")
+        if read.body is None or not _is_event(read.body):
+            raise NoDeliveryError(_takes_events(source))
         return received_event(source.name, read.body, body, now)
     delivery = Delivery(
         source=source.name,
@@ -54,6 +57,14 @@ def received_from_file(
         body=body,
     )
     return Received(delivery, read.body, read.problem)
+
+
+def _is_event(body: Mapping[str, Any]) -> bool:
+    return body.keys() >= {"id", "type", "subject"}
+
+
+def _takes_events(source: Source) -> str:
+    return f"the source {source.name} takes events: id, type, subject, data"
 
 
 def replay_effects(source: Source, recorded: RecordedDelivery, *, again: bool) -> Effects:

@@ -125,12 +125,18 @@ class Windows:
         return restored
 
     async def read(self, window_id: str) -> Window | None:
-        """Returns a window; None where it is closed."""
+        """Returns a window; None where it is closed.
+
+        Raises:
+            KeyError, TypeError, ValueError: others wrote something there.
+        """
         stored = await cast(
             "Awaitable[list[bytes]]", self._redis.lrange(window_key(self._keys, window_id), 0, -1)
         )
         if not stored:
             return None
+        if len(stored) == 1:
+            raise ValueError("a window that no delivery has joined is not ours")
         head = orjson.loads(stored[0])
         return Window(
             id=window_id,

@@ -160,6 +160,71 @@ async def test_a_file_or_a_stored_delivery_is_tried_without_sending(
     assert await desk.ids() == ["encord/look/uid-1"]
 
 
+OTHERS = """
+[sources.renamed]
+scheme = "encord"
+secrets = [{ env = "ENCORD_WEBHOOK_SECRET" }]
+[[sources.renamed.rules]]
+name = "mine"
+[sources.renamed.rules.command]
+type = "get_model"
+data.model_uuid = "body.payload.data_hashes[0]"
+[sources.follow]
+scheme = "events"
+[[sources.follow.rules]]
+name = "look"
+[sources.follow.rules.command]
+type = "list_models"
+data = {}
+"""
+
+
+async def test_a_stored_delivery_is_tried_by_the_rules_of_the_source_that_is_named(
+    desk: Desk,
+) -> None:
+    await desk.receive(submitted("uid-1", data=[MODEL]), GET_MODEL)
+    desk.use(GET_MODEL, OTHERS)
+
+    other = desk.console.run("webhooks", "test", "uid-1", "--source", "renamed")
+    events = desk.console.run("webhooks", "test", "uid-1", "--source", "follow")
+    (desk.folder / "now.toml").write_text(OTHERS, encoding="utf-8")
+    gone = desk.console.run("webhooks", "test", "uid-1", "--source", "renamed")
+
+    for said in (other, gone):
+        assert said.code == 0
+        assert "renamed/mine/uid-1" in said.out
+        assert "encord/look" not in said.out
+    assert events.code == 1
+    assert "takes events" in events.out
+
+
+async def test_a_delivery_of_a_source_that_takes_events_by_now_is_unreadable(desk: Desk) -> None:
+    await desk.receive(submitted("uid-1", data=[MODEL]), GET_MODEL)
+    scheme = '[sources.encord]\nscheme = "events"\n'
+    (desk.folder / "now.toml").write_text(scheme, encoding="utf-8")
+
+    said = desk.console.run("webhooks", "replay", "uid-1", "--dry-run")
+
+    assert said.code == 1
+    assert "unreadable; the source encord takes events" in said.out
+
+
+def test_a_header_that_is_given_twice_is_wrong_usage(desk: Desk, tmp_path: Path) -> None:
+    file = tmp_path / "now.toml"
+    file.write_text(
+        '[sources.hub]\nscheme = "github"\nsecrets = [{ env = "ENCORD_WEBHOOK_SECRET" }]\n',
+        encoding="utf-8",
+    )
+    body = tmp_path / "body.json"
+    body.write_text("{}", encoding="utf-8")
+    twice = ("--header", "X-GitHub-Event=push", "--header", "x-github-event=ping")
+
+    said = desk.console.run("webhooks", "test", str(body), *twice)
+
+    assert said.code == 2
+    assert "x-github-event is there 2 times" in said.err
+
+
 def test_without_a_file_the_commands_say_what_to_set(console: Console) -> None:
     said = console.run("webhooks", "replay", "uid-1")
 

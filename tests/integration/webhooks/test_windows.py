@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -251,7 +252,11 @@ async def test_one_window_that_others_broke_keeps_no_other_waiting(door: Door) -
     await door.send("uid-1", label(1))
     broken = f"encord/train/other/{'0' * 32}"
     await door.redis.rpush(window_key(door.keys, broken), "no json")
-    await door.redis.zadd(windows_key(door.keys), {broken: 1, f"x/{'1' * 32}": 1})
+    empty = f"encord/train/other/{'2' * 32}"
+    head = {"source": "encord", "rule": "train", "key": "other", "due_at": 1}
+    await door.redis.rpush(window_key(door.keys, empty), json.dumps(head))
+    windows = {broken: 1, empty: 1, f"x/{'1' * 32}": 1}
+    await door.redis.zadd(windows_key(door.keys), windows)
     await door.redis.set(window_key(door.keys, f"x/{'1' * 32}"), "no list")
     await door.make_due()
 
