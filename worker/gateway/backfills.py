@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from fastapi import Depends, Path
 from pydantic import BaseModel, Field
@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from schemas.attributes import is_valid_id
 from worker.gateway.models import moment
 from worker.gateway.problems import ProblemError
+from worker.gateway.request_text import name_in_address
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class BackfillView(BaseModel):
 
 
 async def _read_id(backfill_id: Annotated[str, Path(description="Percent-encoded.")]) -> str:
-    return unquote(backfill_id, errors="replace")
+    return name_in_address(backfill_id)
 
 
 BackfillIdOf = Annotated[str, Depends(_read_id)]

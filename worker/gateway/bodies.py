@@ -6,8 +6,7 @@ import asyncio
 import codecs
 from contextlib import asynccontextmanager
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Final
 
 import jiter
 
@@ -15,6 +14,7 @@ from schemas.json_text import encode_json, most_values
 from schemas.parsing import MAX_COMMAND_BYTES
 from schemas.wording import counted
 from worker.gateway.problems import ProblemError
+from worker.gateway.request_text import cloud_event_attributes
 from worker.trace_context import TRACEPARENT, TRACESTATE, carried
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ TAKEN: Final = (JSON, *NDJSON, CLOUD_EVENT, CLOUD_EVENTS)
 MAX_ARRAY_VALUES: Final = 4_000_000
 # Ten of the largest deliveries.
 MOST_UNPROVEN_BYTES: Final = 256 * 1024 * 1024
-_CE: Final = "ce-"
 
 
 class BodyKind(Enum):
@@ -234,12 +233,9 @@ def binary_event(request: Request, body: bytes) -> bytes:
     """Returns the command that a CloudEvent in binary mode is: its attributes are headers.
 
     Raises:
-        ProblemError: its body is not JSON.
+        ProblemError: its body is not JSON, or a header can't be read.
     """
-    event: dict[str, Any] = {}
-    for name, value in request.headers.items():
-        if name.startswith(_CE):
-            event[name.removeprefix(_CE)] = unquote(value)
+    event = cloud_event_attributes(request)
     media_type = request.headers.get("content-type", JSON)
     if media_type.partition(";")[0].strip().lower() != JSON:
         raise ProblemError(415, "media_type_not_taken", f"The data of a command are {JSON}.")
@@ -262,17 +258,6 @@ def trace_of(request: Request) -> dict[str, str]:
         TRACEPARENT: headers[TRACEPARENT],
         TRACESTATE: ",".join(headers.getlist(TRACESTATE)),
     })
-
-
-def idempotency_key(request: Request) -> str | None:
-    """Returns the header's value: a string of structured fields, or the bare word."""
-    said = request.headers.get("idempotency-key")
-    if said is None:
-        return None
-    said = said.strip()
-    if len(said) > 1 and said.startswith('"') and said.endswith('"'):
-        said = said[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    return said
 
 
 def _parameter(parameters: str, name: str) -> str | None:

@@ -6,15 +6,15 @@ has no bound and comes before everything else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import jiter
-from fastapi import Request
+from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 
 from schemas.events import Problem
 from worker.gateway.bodies import JSON, Bounds, media_type_of, read_body
-from worker.gateway.gateway import GatewayOf
+from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.problems import ProblemError, invalid_parameters
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ M = TypeVar("M", bound=BaseModel)
 
 # Ten thousand ids of the greatest length.
 MAX_JSON_BYTES: Final = 4 * 1024 * 1024
+
+_NOTHING: Final = frozenset({b"", b"{}", b"null"})
 
 # What the OpenAPI document holds beside what FastAPI finds.
 DOCUMENTED: Final[dict[str, type[BaseModel]]] = {}
@@ -36,9 +38,7 @@ def json_body(model: type[M]) -> Callable[..., Awaitable[M]]:
     """
 
     async def read(request: Request, gateway: GatewayOf) -> M:
-        settings = gateway.settings
-        most = min(MAX_JSON_BYTES, settings.gateway_body_bytes)
-        body = await read_body(request, Bounds(most, settings.gateway_body_seconds))
+        body = await _read_alone(request, gateway)
         if not body and not _is_required(model):
             return model()
         if media_type_of(request) != JSON:
@@ -48,6 +48,37 @@ def json_body(model: type[M]) -> Callable[..., Awaitable[M]]:
         return _validate(model, body)
 
     return read
+
+
+async def _take_nothing(request: Request, gateway: GatewayOf) -> None:
+    body = await _read_alone(request, gateway)
+    if body.strip() not in _NOTHING:
+        raise ProblemError(
+            422,
+            "invalid_parameters",
+            "This takes no parameters, so the body would count for nothing; leave it out.",
+        )
+
+
+TakesNothing = Annotated[None, Depends(_take_nothing)]
+"""What an act has that takes no parameters: sent with some, it would do more than was meant."""
+
+
+async def _read_alone(request: Request, gateway: Gateway) -> bytes:
+    """Returns the body of a request whose address may say nothing else.
+
+    Raises:
+        ProblemError: the address has a query, like `?dry_run=true`, that nobody would look at.
+    """
+    if name := next(iter(request.query_params), None):
+        raise ProblemError(
+            422,
+            "invalid_parameters",
+            f"{name[:80]} is no parameter of this address; what this takes is said in a JSON body.",
+        )
+    settings = gateway.settings
+    most = min(MAX_JSON_BYTES, settings.gateway_body_bytes)
+    return await read_body(request, Bounds(most, settings.gateway_body_seconds))
 
 
 def documented(model: type[BaseModel]) -> dict[str, Any]:

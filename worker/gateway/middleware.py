@@ -50,13 +50,17 @@ class RawPaths:
 
 def _with_id(scope: Scope, found: re.Match[str]) -> str:
     """Returns the path of what a query names by its `id`, which is taken out of the query."""
-    query = parse_qsl(scope["query_string"].decode("ascii", "replace"), keep_blank_values=True)
+    # Bytes that are not UTF-8 stay as they are, for the route to refuse.
+    lossless = "surrogateescape"
+    query = parse_qsl(
+        scope["query_string"].decode("ascii", "replace"), keep_blank_values=True, errors=lossless
+    )
     ids = [value for name, value in query if name == "id"]
     if len(ids) != 1 or not ids[0]:
         return found[0]
-    rest = urlencode([(name, value) for name, value in query if name != "id"])
+    rest = urlencode([(name, value) for name, value in query if name != "id"], errors=lossless)
     scope["query_string"] = rest.encode("ascii")
-    return f"/v1/{found[1]}s/{quote(ids[0], safe='')}{found[2] or ''}"
+    return f"/v1/{found[1]}s/{quote(ids[0], safe='', errors=lossless)}{found[2] or ''}"
 
 
 class Hardening:

@@ -194,3 +194,37 @@ def test_commands_that_failed_are_sent_again_by_filter(gateway: GatewayServer, b
         assert told["outcomes"] == {"replayed": 4, "outcome_unknown": 1}
     named = gateway.http.post(REPLAY, json={"ids": ["doubtful"], "dry_run": False}).json()
     assert (named["matched"], named["done"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/commands/one/cancel"),
+        ("POST", "/v1/holds/release"),
+        ("POST", "/v1/lanes/bulk/resume"),
+        ("POST", "/v1/sinks/ops/resume"),
+        ("POST", "/v1/backfills/night/pause"),
+        ("POST", "/v1/backfills/night/resume"),
+        ("POST", "/v1/backfills/night/cancel"),
+        ("POST", "/v1/backfills/night/retry-failed"),
+        ("DELETE", "/v1/dead-letters/KEY"),
+        ("POST", "/v1/dead-letters/KEY/replay"),
+        ("POST", "/v1/commands/dead/replay"),
+        ("POST", "/v1/commands/cancel"),
+    ],
+)
+async def test_a_parameter_that_nobody_would_look_at_is_refused_before_anything_is_done(
+    gateway: GatewayServer, redis: Redis, keys: Keys, bury: Bury, method: str, path: str
+) -> None:
+    """Who says `dry_run` where there is none means that nothing is to be done."""
+    at = path.replace("KEY", bury("dead"))
+    asked = gateway.http.request(method, f"{at}?dry_run=true")
+    assert (asked.status_code, asked.json()["code"]) == (422, "invalid_parameters")
+    assert "dry_run" in asked.json()["detail"]
+    if "replay" not in path and path != "/v1/commands/cancel":
+        for body in (b'{"dry_run": true}', b"[]"):
+            said = gateway.http.request(method, at, content=body)
+            assert (said.status_code, said.json()["code"]) == (422, "invalid_parameters")
+    assert await redis.xlen(keys.dead_letters) == 1
+    assert not await redis.xlen(keys.commands)
+    assert gateway.http.get("/v1/actions").json()["items"] == []

@@ -216,6 +216,35 @@ async def test_an_idempotency_key_is_the_id(
     assert len(await unread(redis, keys)) == 1
 
 
+@pytest.mark.parametrize(
+    ("key", "command_id"),
+    [
+        ("schl\u00fcssel", "schl\u00fcssel"),
+        (r'"a\\\"b"', 'a\\"b'),
+        ('"k-1";v=2', "k-1"),
+        ("k%2F1", "k%2F1"),
+    ],
+)
+async def test_a_key_is_read_as_it_was_meant(
+    gateway: GatewayServer, redis: Redis, keys: Keys, key: str, command_id: str
+) -> None:
+    headers = [(b"content-type", b"application/json"), (b"idempotency-key", key.encode())]
+    answer = gateway.http.post("/v1/commands", content=good(id=command_id), headers=headers)
+    assert answer.status_code == 202, answer.text
+    assert [each["id"] for each in await unread(redis, keys)] == [command_id]
+
+
+@pytest.mark.parametrize("key", [b"caf\xe9", b'"a', b'"', b'"a"b', b'"a\\"'])
+async def test_a_key_that_can_be_read_in_two_ways_is_refused(
+    gateway: GatewayServer, redis: Redis, keys: Keys, key: bytes
+) -> None:
+    headers = [(b"content-type", b"application/json"), (b"idempotency-key", key)]
+    answer = gateway.http.post("/v1/commands", content=good(), headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_header")
+    assert "Idempotency-Key" in answer.json()["detail"]
+    assert not await unread(redis, keys)
+
+
 async def test_a_key_that_differs_from_the_id_or_names_many_is_refused(
     gateway: GatewayServer, redis: Redis, keys: Keys
 ) -> None:
@@ -306,6 +335,45 @@ async def test_data_of_a_binary_event_become_no_attributes(
     for body in (b'{},"id":"mine"', b'{}}{"a":1', b"{} {}", b'{"a":1,"a":2}'):
         answer = gateway.http.post("/v1/commands", content=body, headers=headers)
         assert answer.status_code == 400, body
+    assert not await unread(redis, keys)
+
+
+BINARY = {**JSON, "ce-specversion": "1.0", "ce-type": "list_models", "ce-source": "x"}
+BINARY_BYTES = [(name.encode(), value.encode()) for name, value in BINARY.items()]
+
+
+@pytest.mark.parametrize(
+    ("value", "command_id"),
+    [
+        (b'"night 7"', "night 7"),
+        (rb'"a \"b\" \\"', 'a "b" \\'),
+        (b'"%C3%A9"', "\u00e9"),
+        ("\u00e9".encode(), "\u00e9"),
+        (b"100%", "100%"),
+        (b"%2522", "%22"),
+    ],
+)
+async def test_attributes_in_headers_are_read_as_cloudevents_has_it(
+    gateway: GatewayServer, redis: Redis, keys: Keys, value: bytes, command_id: str
+) -> None:
+    """Quoted strings first, as older senders write them, then one round of percent-decoding."""
+    headers = [*BINARY_BYTES, (b"ce-id", value)]
+    answer = gateway.http.post("/v1/commands", content=b"{}", headers=headers)
+    assert answer.status_code == 202, answer.text
+    assert [each["id"] for each in await unread(redis, keys)] == [command_id]
+
+
+async def test_two_ids_in_headers_never_become_one(
+    gateway: GatewayServer, redis: Redis, keys: Keys
+) -> None:
+    for value in (b"%FF", b"%FE", b"\xe9"):
+        headers = [*BINARY_BYTES, (b"ce-id", value)]
+        answer = gateway.http.post("/v1/commands", content=b"{}", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_header")
+        assert "ce-id" in answer.json()["detail"]
+    doubled = [*BINARY.items(), ("ce-id", "one"), ("CE-ID", "two")]
+    answer = gateway.http.post("/v1/commands", content=b"{}", headers=doubled)
+    assert (answer.status_code, answer.json()["code"]) == (400, "doubled_header")
     assert not await unread(redis, keys)
 
 

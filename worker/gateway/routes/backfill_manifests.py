@@ -25,11 +25,11 @@ from worker.gateway.bodies import (
     JSON,
     NDJSON,
     Bounds,
-    idempotency_key,
     media_type_of,
     trace_of,
 )
 from worker.gateway.gateway import Gateway, GatewayOf
+from worker.gateway.json_bodies import TakesNothing
 from worker.gateway.models import Accepted
 from worker.gateway.problems import (
     ProblemDetails,
@@ -38,6 +38,7 @@ from worker.gateway.problems import (
     json_response,
     status_of,
 )
+from worker.gateway.request_text import idempotency_key
 from worker.gateway.results import unreadable
 from worker.gateway.submission import Submission, SubmitStatus, prepare
 from worker.gateway.uploads import (
@@ -192,7 +193,7 @@ async def start_backfill(
     },
 )
 async def retry_failed_items(
-    backfill_id: BackfillIdOf, gateway: GatewayOf, caller: Operates
+    backfill_id: BackfillIdOf, gateway: GatewayOf, caller: Operates, _: TakesNothing
 ) -> Response:
     """Runs the failed items of an ended backfill again, as the backfill `ID.retry`.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Final
-from urllib.parse import unquote
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
@@ -14,6 +13,7 @@ from worker.gateway.access import Reads
 from worker.gateway.backfills import BackfillIdOf, begun, location_of
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.problems import ProblemDetails
+from worker.gateway.request_text import name_in_address
 from worker.gateway.results import list_results, media_type, open_result
 
 router: Final = APIRouter(prefix="/v1/backfills", tags=["backfills"])
@@ -72,7 +72,7 @@ async def download_backfill_results(
 ) -> StreamingResponse:
     """Sends a file of results."""
     status = await begun(gateway, caller, backfill_id)
-    name = unquote(file, errors="replace")
+    name = name_in_address(file)
     pieces, size = await open_result(Output(status.plan.output), name)
     shown = f"{folder_name(backfill_id)}-{name.rpartition('/')[2]}"
     headers = {"Content-Disposition": f'attachment; filename="{shown}"'}

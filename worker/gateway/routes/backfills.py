@@ -13,6 +13,7 @@ from worker.backfill.transitions import begin_cancel, begin_pause, begin_resume
 from worker.gateway.access import Operates, Reads
 from worker.gateway.backfills import BACKFILL, BackfillIdOf, BackfillView, begun, look, view_of
 from worker.gateway.gateway import GatewayOf
+from worker.gateway.json_bodies import TakesNothing
 from worker.gateway.problems import ProblemDetails, ProblemError
 from worker.queue.ledger.cancellation import CancelStatus, cancel
 
@@ -67,7 +68,7 @@ async def read_backfill(
 
 @router.post("/{backfill_id}/pause")
 async def pause_backfill(
-    backfill_id: BackfillIdOf, gateway: GatewayOf, caller: Operates
+    backfill_id: BackfillIdOf, gateway: GatewayOf, caller: Operates, _: TakesNothing
 ) -> BackfillView:
     """Starts no further items until it is resumed; running ones finish."""
     await begun(gateway, caller, backfill_id)
@@ -79,7 +80,7 @@ async def pause_backfill(
 
 @router.post("/{backfill_id}/resume")
 async def resume_backfill(
-    backfill_id: BackfillIdOf, gateway: GatewayOf, caller: Operates
+    backfill_id: BackfillIdOf, gateway: GatewayOf, caller: Operates, _: TakesNothing
 ) -> BackfillView:
     """Resumes a backfill that is paused.
 
@@ -98,7 +99,7 @@ async def resume_backfill(
     responses={409: {"model": ProblemDetails, "description": "Its console has to do that."}},
 )
 async def stop_backfill(
-    backfill_id: BackfillIdOf, gateway: GatewayOf, caller: Operates
+    backfill_id: BackfillIdOf, gateway: GatewayOf, caller: Operates, _: TakesNothing
 ) -> BackfillView:
     """Cancels a backfill: waiting items never run; the results so far are written."""
     await look(gateway, caller, backfill_id)

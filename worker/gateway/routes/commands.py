@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Annotated, Final
-from urllib.parse import unquote
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -17,9 +16,10 @@ from worker.encord.creation.resolution import Resolution, ResolveStatus, resolve
 from worker.gateway.access import Caller, Operates, Reads
 from worker.gateway.event_stream import EventFilter
 from worker.gateway.gateway import Gateway, GatewayOf
-from worker.gateway.json_bodies import documented, json_body
+from worker.gateway.json_bodies import TakesNothing, documented, json_body
 from worker.gateway.models import Cancelled, CommandView, ResolveBody, Resolved, moment
 from worker.gateway.problems import ProblemDetails, ProblemError
+from worker.gateway.request_text import name_in_address
 from worker.integrations.patterns import Patterns
 from worker.queue.ledger.cancellation import CancelStatus, cancel
 
@@ -34,7 +34,7 @@ _ENDS: Final = Patterns([f"*.{state}" for state in sorted(ENDS)])
 
 
 async def _read_id(command_id: Annotated[str, Path(description="Percent-encoded.")]) -> str:
-    found = unquote(command_id, errors="replace")
+    found = name_in_address(command_id)
     if not is_valid_id(found):
         raise ProblemError(404, "unknown_id", "No command has such an id.")
     return found
@@ -75,7 +75,7 @@ async def read_command(
 
 @router.post("/{command_id}/cancel", responses={404: {"model": ProblemDetails}})
 async def cancel_command(
-    command_id: CommandIdOf, gateway: GatewayOf, caller: Operates
+    command_id: CommandIdOf, gateway: GatewayOf, caller: Operates, _: TakesNothing
 ) -> Cancelled:
     """Cancels a command that has not ended.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final
-from urllib.parse import quote, unquote
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, Field
@@ -15,7 +15,7 @@ from schemas.attributes import CommandId, ExtensionName, Timestamp
 from worker.acts import Act
 from worker.gateway.access import Operates, Reads
 from worker.gateway.gateway import Gateway, GatewayOf
-from worker.gateway.json_bodies import documented, json_body
+from worker.gateway.json_bodies import TakesNothing, documented, json_body
 from worker.gateway.letters import (
     MAX_NAMED,
     MOST_AT_A_TIME,
@@ -27,6 +27,7 @@ from worker.gateway.letters import (
 )
 from worker.gateway.models import BulkAnswer, moment
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response, no_filter
+from worker.gateway.request_text import name_in_address
 from worker.queue.ledger.dead_letters import DeadLetter, DeadLetters, is_letter_key
 from worker.queue.ledger.replay import PERHAPS_DONE, Edit, Refusal, Replay
 
@@ -130,7 +131,7 @@ class LettersBody(BaseModel):
     model_config = {"extra": "forbid"}
 
     reason: str | None = Field(None, description="The code of the error.")
-    state: str | None = Field(None, description="`failed` or `rejected`.")
+    state: Literal["failed", "rejected"] | None = None
     type: str | None = Field(None, description="The command's; `command` where it tells none.")
     correlationid: str | None = None
     since: Timestamp | None = Field(None, description="Died at or after this.")
@@ -213,7 +214,7 @@ def replayed_response(outcome: Replay, *, sent: bool) -> Response:
 async def _read_key(
     key: Annotated[str, Path(description="The letter's key, or its command's id; encoded.")],
 ) -> str:
-    return unquote(key, errors="replace")
+    return name_in_address(key)
 
 
 KeyOf = Annotated[str, Depends(_read_key)]
@@ -256,7 +257,9 @@ async def read_dead_letter(key: KeyOf, gateway: GatewayOf, caller: Reads) -> Let
 
 
 @router.delete("/{key}", status_code=204, responses={404: {"model": ProblemDetails}})
-async def delete_dead_letter(key: KeyOf, gateway: GatewayOf, caller: Operates) -> Response:
+async def delete_dead_letter(
+    key: KeyOf, gateway: GatewayOf, caller: Operates, _: TakesNothing
+) -> Response:
     """Deletes a dead letter for good."""
     letter = await _find(gateway, caller, key)
     told: dict[str, Any] = {"key": letter.key, "type": letter.type, "reason": letter.reason}

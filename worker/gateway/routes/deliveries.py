@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, Field
@@ -15,6 +15,7 @@ from worker.gateway.access import Operates, Reads
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import documented, json_body
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response
+from worker.gateway.request_text import name_in_address
 from worker.webhooks.deliveries import Deliveries, Position
 from worker.webhooks.reactions import EVENTS_SCHEME
 from worker.webhooks.records import RecordedDelivery, RuleResult, delivery_name, shown_body
@@ -129,7 +130,7 @@ async def _read_name(
     source: Annotated[str, Path(description="The source's name.")],
     delivery_id: Annotated[str, Path(description="Percent-encoded.")],
 ) -> str:
-    return delivery_name(unquote(source, errors="replace"), unquote(delivery_id, errors="replace"))
+    return delivery_name(name_in_address(source), name_in_address(delivery_id))
 
 
 NameOf = Annotated[str, Depends(_read_name)]

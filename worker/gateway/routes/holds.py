@@ -12,6 +12,7 @@ from schemas.enums import Priority
 from worker.acts import Act
 from worker.gateway.access import Operates, Reads
 from worker.gateway.gateway import GatewayOf
+from worker.gateway.json_bodies import TakesNothing
 from worker.gateway.models import moment
 from worker.queue.ledger.holds import Hold, Holds
 from worker.queue.ledger.lanes import Lanes
@@ -78,7 +79,7 @@ async def list_holds(gateway: GatewayOf, _caller: Reads) -> HoldList:
 
 
 @router.post("/holds/release", tags=["holds"])
-async def release_holds(gateway: GatewayOf, caller: Operates) -> ReleasedHolds:
+async def release_holds(gateway: GatewayOf, caller: Operates, _: TakesNothing) -> ReleasedHolds:
     """Releases every hold; workers claim again within a second.
 
     If the API still wants a pause, its next 429 holds the workers again.
@@ -108,7 +109,10 @@ async def list_lanes(gateway: GatewayOf, _caller: Reads) -> LaneList:
 
 @router.post("/lanes/{lane}/resume", tags=["lanes"])
 async def resume_lane(
-    lane: Annotated[Priority, Path(description="Which one.")], gateway: GatewayOf, caller: Operates
+    lane: Annotated[Priority, Path(description="Which one.")],
+    gateway: GatewayOf,
+    caller: Operates,
+    _: TakesNothing,
 ) -> ResumedLane:
     """Resumes a lane; the commands that wait in it run."""
     caller.check_unlimited()

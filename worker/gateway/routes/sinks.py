@@ -13,7 +13,7 @@ from schemas.suggestions import unknown
 from worker.acts import Act
 from worker.gateway.access import Operates, Reads
 from worker.gateway.gateway import Gateway, GatewayOf
-from worker.gateway.json_bodies import documented, json_body
+from worker.gateway.json_bodies import TakesNothing, documented, json_body
 from worker.gateway.letters import milliseconds
 from worker.gateway.models import moment
 from worker.gateway.problems import ProblemDetails, ProblemError
@@ -146,7 +146,9 @@ async def pause_sink(
 
 
 @router.post("/{name}/resume", responses=_ONE)
-async def resume_sink(name: NameOf, gateway: GatewayOf, caller: Operates) -> SinkView:
+async def resume_sink(
+    name: NameOf, gateway: GatewayOf, caller: Operates, _: TakesNothing
+) -> SinkView:
     """Lets a paused sink go on; what waits is sent, and tried for three more days."""
     caller.check_unlimited()
     config = _config(gateway, name)

@@ -16,7 +16,6 @@ from worker.gateway.bodies import (
     BodyKind,
     Bounds,
     binary_event,
-    idempotency_key,
     kind_of,
     read_body,
     read_lines,
@@ -35,6 +34,7 @@ from worker.gateway.problems import (
     redis_away,
     status_of,
 )
+from worker.gateway.request_text import idempotency_key
 from worker.gateway.sent_acts import record_sent
 from worker.gateway.submission import Submission, SubmitStatus, prepare
 from worker.gateway.submit_queue import PAGE
