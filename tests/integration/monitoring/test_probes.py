@@ -236,7 +236,7 @@ def test_who_is_told_to_stop_is_not_ready_while_it_finishes_what_runs(tmp_path: 
         probe = Probe(fleet.workers[0], tmp_path / "healthy")
         probe.until("/readyz", 200)
         # Longer than a look and than the file is trusted, and shorter than it waits at a stop.
-        fleet.sandbox.faults({"operation": "create_model", "effect": "latency", "seconds": 4})
+        fleet.sandbox.faults({"operation": "create_model", "effect": "latency", "seconds": 8})
         data = {"title": "slow", "model": "resnet18", "features": ["a"]}
         command = {"id": "slow", "type": "create_model", "data": data}
         fleet.client.xadd(COMMANDS, {"command": json.dumps(command)})
