@@ -60,8 +60,7 @@ async def wait_until_at(redis: Redis, keys: Keys, position: str, name: str = "f"
     """Waits until everything up to an entry has been recorded as done."""
     async with asyncio.timeout(60):
         while not (
-            (status := await follower_status(redis, keys, name))
-            and status.position == position
+            (status := await follower_status(redis, keys, name)) and status.position == position
         ):
             await asyncio.sleep(0.01)
 
