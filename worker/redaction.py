@@ -17,8 +17,20 @@ _HOST: Final = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 # fsspec chains URLs: zip://inside.csv::https://host/outside.zip
 _CHAIN: Final = re.compile(r"::(?![0-9A-Fa-f:.]*\])")
 _LINK: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:://.*)?|/[^@]*", re.DOTALL)
-# In running text: up to an @ even over blanks, for a password may hold some; else up to a blank.
-_IN_TEXT: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/@\n\"]*@)?[^\s\"'<>]*")
+# In running text: up to an @ even over blanks, for a password may hold some; else up to a blank, or
+# to the end of the quotation that begins just before it. A query may hold the other signs.
+_QUOTED_USER: Final = r"(?:[^/@\n\"]*@)?"
+_IN_TEXT: Final = re.compile(
+    "|".join(
+        rf"{before}[A-Za-z][A-Za-z0-9+.-]*://{rest}"
+        for before, rest in (
+            (r"(?<=\")", rf"{_QUOTED_USER}(?:\\.|[^\s\"\\])*"),
+            (r"(?<=')", rf"{_QUOTED_USER}(?:\\.|[^\s'\\])*"),
+            (r"(?<=<)", rf"{_QUOTED_USER}[^\s>]*"),
+            ("", r"(?:[^/@\n]*@)?\S*"),
+        )
+    )
+)
 _PUNCTUATION: Final = ":;,.)"
 
 

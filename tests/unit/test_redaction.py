@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 PIECE = st.text(alphabet="QXZJKW89", min_size=4, max_size=8)
 # What parsers of URLs stumble over.
 ODD = st.sampled_from(["[", "]", "@", "#", "?", "%", "/", ":", "ß", "é", "\u2100", "\uff0f", "&"])
+# Where a text ends what it quotes.
+QUOTES = ('"', "'", "<", ">")
 
 
 @st.composite
@@ -174,6 +176,18 @@ SETTINGS = {
     "TRAINMASTER_LOG_LEVEL": ("{}",),
     "TRAINMASTER_NAMESPACE": ("{} blank",),
 }
+
+
+@pytest.mark.parametrize("sign", QUOTES)
+def test_a_quotation_mark_ends_no_secret(sign: str) -> None:
+    url = f"https://host/a?sig=QXZJ{sign}KW89"
+    shown = "https://host/a?…"
+    assert redact_text(f"at {url}, then") == f"at {shown}, then"
+    around = repr(url)[0]
+    assert redact_text(f"no {url!r}: gone") == f"no {around}{shown}{around}: gone"
+    assert redact_text(json.dumps({"url": url, "at": 1})) == f'{{"url": "{shown}", "at": 1}}'
+    password = f"redis://:QXZJ {sign}KW89@host:1/0"
+    assert redact_text(f"at {password} now") == "at redis://host:1/0 now"
 
 
 @given(
