@@ -1,6 +1,7 @@
 """Text of headers and addresses that names commands.
 
-Two names must never become one, so what is not UTF-8 is refused, not replaced by a character.
+Two names must never become one, so no byte is replaced by a character that stands for any: what is
+percent-encoded is UTF-8, or refused; a header's bytes are UTF-8, or else Latin-1.
 
 Sources: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md
 and https://www.rfc-editor.org/rfc/rfc8941#name-strings
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import unquote
 
 from worker.gateway.problems import ProblemError
 
@@ -26,7 +27,7 @@ def cloud_event_attributes(request: Request) -> dict[str, str]:
     """Returns the attributes of a CloudEvent in binary mode.
 
     Raises:
-        ProblemError: one is there twice, or is not UTF-8.
+        ProblemError: one is there twice, or is percent-encoded and not UTF-8.
     """
     found: dict[str, str] = {}
     for name, value in request.headers.raw:
@@ -39,7 +40,12 @@ def cloud_event_attributes(request: Request) -> dict[str, str]:
             raise ProblemError(400, "doubled_header", told)
         quoted = _QUOTED.fullmatch(value)
         plain = value if quoted is None else _unescaped(quoted)
-        found[attribute] = _text(f"ce-{attribute}", unquote_to_bytes(plain))
+        try:
+            found[attribute] = unquote(_text(plain), errors="strict")
+        except UnicodeDecodeError:
+            raise ProblemError(
+                400, "invalid_header", f"The header ce-{attribute} is not UTF-8, percent-encoded."
+            ) from None
     return found
 
 
@@ -47,7 +53,7 @@ def idempotency_key(request: Request) -> str | None:
     """Returns the header's value: a string of structured fields, or the bare word.
 
     Raises:
-        ProblemError: it is not UTF-8, or begins like such a string and is none.
+        ProblemError: it begins like such a string and is none.
     """
     said = next((value for name, value in request.headers.raw if name == b"idempotency-key"), None)
     if said is None:
@@ -64,7 +70,7 @@ def idempotency_key(request: Request) -> str | None:
                 '\\ before each " and \\ in it.',
             )
         said = _unescaped(quoted)
-    return _text("Idempotency-Key", said)
+    return _text(said)
 
 
 def name_in_address(segment: str) -> str:
@@ -85,10 +91,9 @@ def _unescaped(quoted: re.Match[bytes]) -> bytes:
     return _ESCAPED.sub(rb"\1", quoted[1])
 
 
-def _text(name: str, value: bytes) -> str:
+def _text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise ProblemError(
-            400, "invalid_header", f"The header {name} is not UTF-8, encoded or not."
-        ) from None
+        # What headers were made for; Node sends them so.
+        return value.decode("latin-1")

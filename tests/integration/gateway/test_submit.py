@@ -219,22 +219,24 @@ async def test_an_idempotency_key_is_the_id(
 @pytest.mark.parametrize(
     ("key", "command_id"),
     [
-        ("schl\u00fcssel", "schl\u00fcssel"),
-        (r'"a\\\"b"', 'a\\"b'),
-        ('"k-1";v=2', "k-1"),
-        ("k%2F1", "k%2F1"),
+        ("schl\u00fcssel".encode(), "schl\u00fcssel"),
+        # As Node sends it.
+        (b"schl\xfcssel", "schl\u00fcssel"),
+        (rb'"a\\\"b"', 'a\\"b'),
+        (b'"k-1";v=2', "k-1"),
+        (b"k%2F1", "k%2F1"),
     ],
 )
 async def test_a_key_is_read_as_it_was_meant(
-    gateway: GatewayServer, redis: Redis, keys: Keys, key: str, command_id: str
+    gateway: GatewayServer, redis: Redis, keys: Keys, key: bytes, command_id: str
 ) -> None:
-    headers = [(b"content-type", b"application/json"), (b"idempotency-key", key.encode())]
+    headers = [(b"content-type", b"application/json"), (b"idempotency-key", key)]
     answer = gateway.http.post("/v1/commands", content=good(id=command_id), headers=headers)
     assert answer.status_code == 202, answer.text
     assert [each["id"] for each in await unread(redis, keys)] == [command_id]
 
 
-@pytest.mark.parametrize("key", [b"caf\xe9", b'"a', b'"', b'"a"b', b'"a\\"'])
+@pytest.mark.parametrize("key", [b'"a', b'"', b'"a"b', b'"a\\"'])
 async def test_a_key_that_can_be_read_in_two_ways_is_refused(
     gateway: GatewayServer, redis: Redis, keys: Keys, key: bytes
 ) -> None:
@@ -349,6 +351,8 @@ BINARY_BYTES = [(name.encode(), value.encode()) for name, value in BINARY.items(
         (rb'"a \"b\" \\"', 'a "b" \\'),
         (b'"%C3%A9"', "\u00e9"),
         ("\u00e9".encode(), "\u00e9"),
+        # As Node sends it.
+        (b"\xe9/%C3%A9", "\u00e9/\u00e9"),
         (b"100%", "100%"),
         (b"%2522", "%22"),
     ],
@@ -366,7 +370,7 @@ async def test_attributes_in_headers_are_read_as_cloudevents_has_it(
 async def test_two_ids_in_headers_never_become_one(
     gateway: GatewayServer, redis: Redis, keys: Keys
 ) -> None:
-    for value in (b"%FF", b"%FE", b"\xe9"):
+    for value in (b"%FF", b"%FE"):
         headers = [*BINARY_BYTES, (b"ce-id", value)]
         answer = gateway.http.post("/v1/commands", content=b"{}", headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_header")
