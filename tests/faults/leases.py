@@ -87,7 +87,7 @@ def lost_wake_ups(folder: Path, seed: int, commands: int) -> Report:
     """Deletes every Celery message once: those that the workers send, and those in Redis."""
     rng = random.Random(seed)
     # Only a worker that is full calls the other one.
-    settings = {"FAILPOINT": "wake.send:drop:0", "TRAINMASTER_CONCURRENCY": "8"}
+    settings = {"FAILPOINT": "wake.send:drop:0", "TRAINMASTER_CONCURRENCY": "2"}
     with Fleet(folder, 2, settings) as fleet:
         scene = Scene.prepare(fleet)
         work = mixed(scene, commands, rng)
