@@ -18,6 +18,7 @@ from tests.integration.integrations.published import wait_until as soon
 from tests.integration.sinks.endpoints import Endpoint, sink_config, webhook
 from tests.integration.sinks.serving import serving
 from tests.security.access import ACL_FILE
+from tests.unread_item import DATA
 from trainmaster_client import Client, RedisRefusedError
 from worker.app import celery_settings
 from worker.queue.ledger.connection import connect
@@ -33,15 +34,6 @@ pytestmark = pytest.mark.long
 KEYS = Keys("trainmaster")
 # redis-py introduces itself, and the worker asks how often the server syncs its file.
 HARMLESS = {"client|setinfo", "config|get"}
-NOBODY = "00000000-0000-4000-8000-000000000000"
-# It fails at once and without a call of the API: nobody may read such a file.
-DATA = {
-    "task": "classification",
-    "data_path": "/nowhere",
-    "project_uuid": NOBODY,
-    "project_model_uuid": NOBODY,
-    "training_uuid": NOBODY,
-}
 COMMAND = {"type": "predict", "data": DATA}
 
 

@@ -14,6 +14,7 @@ from redis import Redis
 
 from tests.console import Console, finish, running_worker, wait_until
 from tests.gateway_process import running_gateway
+from tests.unread_item import DATA, NOBODY
 from trainmaster_client import (
     AsyncPartitions,
     Client,
@@ -27,15 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-NOBODY = "00000000-0000-4000-8000-000000000000"
-# It fails at once and without a call of the API: nobody may read such a file.
-DATA = {
-    "task": "classification",
-    "data_path": "/nowhere",
-    "project_uuid": NOBODY,
-    "project_model_uuid": NOBODY,
-    "training_uuid": NOBODY,
-}
 COMMANDS = 40
 
 

@@ -19,6 +19,7 @@ from tests.cluster import PATIENCE_SECONDS, Cluster, cluster
 from tests.console import Console, running_worker
 from tests.faults.fleet import wait_until
 from tests.gateway_process import serving_gateway
+from tests.unread_item import DATA
 from trainmaster_client import Client, RedisRefusedError
 from trainmaster_client.cluster import Node, slot_of
 from worker.app import celery_settings
@@ -32,15 +33,6 @@ if TYPE_CHECKING:
 
 NAMESPACE = "trainmaster"
 PREFIX = f"{{{NAMESPACE}}}:"
-NOBODY = "00000000-0000-4000-8000-000000000000"
-# It fails at once and without a call of the API: nobody may read such a file.
-DATA = {
-    "task": "classification",
-    "data_path": "/nowhere",
-    "project_uuid": NOBODY,
-    "project_model_uuid": NOBODY,
-    "training_uuid": NOBODY,
-}
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +70,8 @@ def test_worker_and_client_follow_the_namespace_over_failovers(
     log = tmp_path / "worker.log"
     with running_worker(console, log) as worker, Client(nodes.url) as client:
         ids = submit(client, "before", 20)
+        # A replica is told of only once its primary has met it.
+        wait_until(lambda: len(nodes.ports_of(PREFIX)) == 2, PATIENCE_SECONDS, "a replica")
         first, second = (nodes.at(port) for port in nodes.ports_of(PREFIX))
         nodes.ask(second, "CLUSTER", "FAILOVER")
         wait_until(lambda: nodes.primary(PREFIX) is second, PATIENCE_SECONDS, "a failover")
