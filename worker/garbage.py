@@ -5,6 +5,13 @@ from __future__ import annotations
 import gc
 
 
+def collect_again() -> None:
+    """Has Python look for reference cycles, where it did not; never in what is there by now."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
 def collect_rarely() -> None:
     """Has Python look for reference cycles rarely, and never in what the start has made.
 

@@ -21,6 +21,7 @@ from click.shell_completion import CompletionItem
 
 from schemas.suggestions import unknown
 from worker.errors import SettingError
+from worker.garbage import collect_again
 from worker.paths import is_file
 from worker.redaction import redact_text
 from worker.utf8 import is_utf8
@@ -131,6 +132,12 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Returns a command; of one that is not installed says which extra has it."""
+        try:
+            return self._import_command(ctx, cmd_name)
+        finally:
+            collect_again()
+
+    def _import_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if listed := COMMANDS.get(cmd_name):
             module, _, attribute = listed.target.partition(":")
             with _interrupts_end_us():
