@@ -1,4 +1,4 @@
-"""Rules of what people look at: rows, counts, dead letters and their replay, lanes, limits."""
+"""Rules of what people look at: rows, their order, counts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,12 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import pytest
-import structlog
-from structlog.contextvars import bound_contextvars, get_contextvars
 
 from schemas.enums import EventState, Priority
 from schemas.events import event_json
-from tests.integration.intake_acts import take_in
 from tests.integration.ledger_acts import (
-    MODEL_UUID,
-    TEXT,
     accept_one,
-    events,
     every_server,
     lease_one,
     new_command,
@@ -28,16 +21,9 @@ from tests.integration.ledger_acts import (
 )
 from worker.cli.formatting import describe_error, show_timestamp
 from worker.queue.ledger.command_status import UNREADABLE
-from worker.queue.ledger.dead_letters import DeadLetters, dead_letter_json
-from worker.queue.ledger.keys import COMMAND_FIELD
-from worker.queue.ledger.lanes import Lanes
-from worker.queue.ledger.lua import load_script
+from worker.queue.ledger.keys import COMMAND_FIELD, GROUP
 from worker.queue.ledger.models import SUSPECT_CLAIMS, Lease, Phase, RowState, RunResult
-from worker.queue.ledger.outage import Outage
 from worker.queue.ledger.queries import LedgerReader, RowChoice
-from worker.queue.ledger.rate_limits import PERMIT_PAUSE_SECONDS, RedisLimits
-from worker.queue.ledger.streams import entries_between
-from worker.queue.telemetry import Listener
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -46,22 +32,6 @@ if TYPE_CHECKING:
     from worker.queue.ledger.ledger import Ledger
 
 pytestmark = every_server
-
-
-async def bury(redis: Redis, keys: Keys, number: int, text: bytes = TEXT, **changes: Any) -> str:
-    """Leaves a dead letter; returns its key."""
-    values: dict[str, Any] = {
-        "command_id": f"id-{number}",
-        "command_type": "get_model",
-        "error": {"code": "not_found", "message": "m"},
-        "text": text,
-        "at_ms": number,
-        "attempts": 1,
-        "history": [],
-    }
-    letter = dead_letter_json(**{**values, **changes})
-    await redis.xadd(keys.dead_letters, {"dead_letter": letter}, id=f"{1000 + number}-0")
-    return f"{1000 + number}-0"
 
 
 async def test_the_status_of_a_command_tells_where_it_stands(
@@ -197,343 +167,19 @@ async def test_listing_goes_through_more_rows_than_one_page(
     assert len(set(rows)) == len(rows) == 1200
 
 
-async def test_dead_letters_are_filtered_oldest_first_over_many_pages(
+async def test_a_consumer_was_seen_when_it_read_either_of_its_streams(
     redis: Redis, keys: Keys
 ) -> None:
-    for number in range(450):
-        code = "not_found" if number % 3 else "poison"
-        await bury(redis, keys, number, error={"code": code, "message": "m"})
-    letters = DeadLetters(redis, keys)
-    assert [letter.at_ms async for letter in letters.list()] == list(range(450))
-    assert len([letter async for letter in letters.list(reason="poison")]) == 150
-    assert [letter.at_ms async for letter in letters.list(since_ms=1440, limit=3)] == [
-        440,
-        441,
-        442,
-    ]
-    assert [letter async for letter in letters.list(command_type="train")] == []
-    turned = [letter.at_ms async for letter in letters.list(newest_first=True)]
-    assert turned == list(reversed(range(450)))
-    since = [letter.at_ms async for letter in letters.list(newest_first=True, since_ms=1440)]
-    assert since == [at_ms for at_ms in turned if at_ms >= 440]
-    latest = letters.list(newest_first=True, since_ms=1440, limit=3)
-    assert [letter.at_ms async for letter in latest] == [449, 448, 447]
-    assert [letter.at_ms async for letter in letters.list(before=1003)] == [0, 1, 2]
-    page = [letter async for letter in letters.list(newest_first=True, before=1440, limit=2)]
-    assert [letter.at_ms for letter in page] == [439, 438]
-    following = letters.list(newest_first=True, before=page[-1].key, limit=2)
-    assert [letter.at_ms async for letter in following] == [437, 436]
-    for beginning in (0, "0-0"):
-        assert [letter async for letter in letters.list(before=beginning)] == []
-
-
-@pytest.mark.parametrize("key", ["²-1", "1-²", f"{2**64}-0", f"{10**30}-1", "1-", "-1", "1-1-1"])
-async def test_what_is_no_key_names_no_letter(redis: Redis, keys: Keys, key: str) -> None:
-    await bury(redis, keys, 1)
-    assert await DeadLetters(redis, keys).get(key) is None
-
-
-async def test_a_letter_is_found_by_its_key_or_as_the_newest_of_an_id(
-    redis: Redis, keys: Keys
-) -> None:
-    first = await bury(redis, keys, 1, command_id="same")
-    second = await bury(redis, keys, 2, command_id="same")
-    letters = DeadLetters(redis, keys)
-    assert (found := await letters.get(first)) is not None
-    assert found.key == first
-    assert (found := await letters.get("same")) is not None
-    assert found.key == second
-    assert await letters.get("nobody") is None
-
-
-async def test_a_text_that_is_no_utf8_is_kept_byte_by_byte(redis: Redis, keys: Keys) -> None:
-    key = await bury(redis, keys, 1, text=b"\xff\x00bad")
-    letter = await DeadLetters(redis, keys).get(key)
-    assert letter is not None
-    assert letter.text == b"\xff\x00bad"
-    with pytest.raises(ValueError, match=r"UTF-8"):
-        await DeadLetters(redis, keys).replay(letter)
-
-
-@pytest.mark.parametrize("old", ["old", "o" * 255], ids=["short", "longest"])
-async def test_a_replay_is_a_new_command_that_names_the_old_one_and_happens_once(
-    redis: Redis, ledger: Ledger, keys: Keys, old: str
-) -> None:
-    text = orjson.dumps({"type": "get_model", "id": old, "data": {}})
-    letters = DeadLetters(redis, keys)
-    letter = await letters.get(await bury(redis, keys, 1, text=text, command_id=old))
-    assert letter is not None
-    edited = {"model_uuid": MODEL_UUID}
-    new = await letters.replay(letter, edited)
-    assert await letters.replay(letter, edited) == new, "its reply was lost: sent twice"
-    await take_in(redis, ledger)
-    (told,) = await events(redis, keys.events)
-    assert (told["type"], told["subject"]) == ("get_model.accepted", new)
-    assert told["causationid"] == old
-    assert [each async for each in letters.list()] == []
-
-
-@pytest.mark.parametrize(
-    ("deadline", "kept"),
-    [
-        ("2020-01-01T00:00:00Z", False),
-        ("2020-01-01T00:00:00+14:00", False),
-        ("2999-01-01T00:00:00Z", True),
-        ("soon", True),
-        (7, True),
-        (None, True),
-    ],
-)
-async def test_a_replay_keeps_a_deadline_unless_it_has_passed(
-    redis: Redis, keys: Keys, deadline: object, *, kept: bool
-) -> None:
-    """What is no deadline is for the worker to reject, not to be swept under the carpet."""
-    whole = {"type": "get_model", "id": "old", "data": {}, "deadline": deadline}
-    letters = DeadLetters(redis, keys)
-    key = await bury(redis, keys, 1, text=orjson.dumps(whole), command_id="old")
-    letter = await letters.get(key)
-    assert letter is not None
-    await letters.replay(letter)
-    ((_, fields),) = await entries_between(redis, keys.commands, "-", "+")
-    sent = orjson.loads(fields[COMMAND_FIELD])
-    assert ("deadline" in sent) == kept
-    assert sent.get("deadline", deadline) == deadline
-
-
-def command(command_id: str) -> bytes:
-    data = {"model_uuid": MODEL_UUID}
-    return orjson.dumps({"type": "get_model", "id": command_id, "data": data})
-
-
-async def test_a_paused_lane_lets_one_command_through_when_its_pause_is_over(
-    redis: Redis, ledger: Ledger, keys: Keys
-) -> None:
-    await open_group(redis, keys)
-    entry = await read_entry(redis, keys)
-    await ledger.accept([new_command(entry, f"id-{number}") for number in range(5)])
-    await accept_one(redis, ledger, "bulk", lane=Priority.BULK)
-    lanes = Lanes(redis, keys)
-    await lanes.pause(Priority.INTERACTIVE, "all fails", 3600)
-    claim = await ledger.claim(10, bulk_most=10)
-    assert [lease.command_id for lease in claim.leases] == ["bulk"]
-    assert claim.paused == {Priority.INTERACTIVE}
-    await redis.hset(keys.paused(Priority.INTERACTIVE), "until", 1)
-    assert len((await ledger.claim(10)).leases) == 1, "the probe"
-    assert (await ledger.claim(10)).leases == []
-    assert [pause.reason for pause in await lanes.paused()] == ["all fails"]
-    assert await lanes.resume(Priority.INTERACTIVE)
-    assert len((await ledger.claim(10)).leases) == 4
-    assert not await lanes.resume(Priority.INTERACTIVE)
-
-
-async def test_turns_of_several_workers_are_spaced_by_the_rate(
-    redis: Redis, ledger: Ledger, keys: Keys
-) -> None:
-    """Measured at the moment a request may go out: never more than the rate in any second."""
-    fleet = [
-        RedisLimits(redis, keys, ledger, requests_per_second=100, concurrent_requests=0)
-        for _ in range(3)
-    ]
-    loop = asyncio.get_running_loop()
-    times: list[float] = []
-
-    async def work(limits: RedisLimits) -> None:
-        for _ in range(50):
-            await limits.enter()
-            times.append(loop.time())
-
-    await asyncio.gather(*(work(limits) for limits in fleet))
-    times.sort()
-    fullest = max(
-        sum(begin <= at < begin + 1 for at in times[index:]) for index, begin in enumerate(times)
-    )
-    assert fullest <= 100
-
-
-async def test_a_turn_that_was_missed_is_not_used_for_it_would_meet_the_next_ones(
-    redis: Redis, ledger: Ledger, keys: Keys
-) -> None:
-    limits = RedisLimits(redis, keys, ledger, requests_per_second=100, concurrent_requests=0)
-    limits._turns = [asyncio.get_running_loop().time() - 1]
-    await asyncio.wait_for(limits.enter(), 60)
-    assert await redis.exists(keys.rate), "another one was taken"
-
-
-async def test_permits_are_never_more_than_the_limit_and_those_of_the_dead_expire(
-    redis: Redis, ledger: Ledger, keys: Keys
-) -> None:
-    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=3)
-    held = [await limits.enter() for _ in range(3)]
-    fourth = asyncio.create_task(limits.enter())
-    for _ in range(5):
-        await redis.ping()
-    assert not fourth.done()
-    assert await redis.zcard(keys.inflight) == 3
-    await limits.leave(held[0])
-    assert await asyncio.wait_for(fourth, 10)
-    await redis.zadd(keys.inflight, {held[1]: 1}, xx=True)
-    assert await asyncio.wait_for(limits.enter(), 10)
-
-
-async def test_a_permit_whose_reply_was_lost_is_given_to_who_has_it_and_to_nobody_else(
-    redis: Redis, keys: Keys
-) -> None:
-    take = load_script(redis, "take_permit")
-    given = [await take(keys=[keys.inflight], args=[name, 1, 60_000]) for name in "aab"]
-    assert given == [1, 1, 0]
-
-
-async def test_renewing_permits_is_nothing_that_the_command_does_which_took_the_first(
-    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is logged of it for as long as the process lives would carry that command's id."""
-    bound = []
-
-    class Listening(Listener):
-        def redis_lost(self, *_: object) -> None:
-            bound.append(get_contextvars())
-
-    monkeypatch.setattr("worker.queue.ledger.rate_limits.PERMIT_SECONDS", 0.3)
-    ledger.outage = Outage(telemetry=Listening())
-    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=1)
-    with bound_contextvars(command_id="one"):
-        await limits.enter()
-        await redis.set(keys.inflight, "someone wrote over it")
-        async with asyncio.timeout(60):
-            while not bound:
-                await asyncio.sleep(0.01)
-    await limits.aclose()
-    assert bound == [{}]
-
-
-async def test_permits_are_renewed_while_their_requests_are_under_way(
-    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A request may take minutes; what was given back is not taken again."""
-    monkeypatch.setattr("worker.queue.ledger.rate_limits.PERMIT_SECONDS", 0.9)
-    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=3)
-    held, left, leaving = [await limits.enter() for _ in range(3)]
-    await limits.leave(left)
-    # As one whose return reaches Redis a moment before the renewal that was under way.
-    await redis.zrem(keys.inflight, leaving)
-    taken = await redis.zscore(keys.inflight, held)
-    async with asyncio.timeout(30):
-        while (await redis.zscore(keys.inflight, held) or taken) == taken:
-            await asyncio.sleep(0.05)
-    assert await redis.zrange(keys.inflight, 0, -1) == [held.encode()]
-    await limits.aclose()
-
-
-async def test_a_renewal_that_finds_nothing_to_renew_any_more_is_no_loss_of_redis(
-    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The last permit may be given back while Redis tells its time."""
-    monkeypatch.setattr("worker.queue.ledger.rate_limits.PERMIT_SECONDS", 0.3)
-    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=2)
-    held = await limits.enter()
-    asked = asyncio.Event()
-    tell_time = redis.time
-
-    async def time() -> Any:
-        told = await tell_time()
-        await limits.leave(held)
-        asked.set()
-        return told
-
-    monkeypatch.setattr(redis, "time", time)
-    with structlog.testing.capture_logs() as logs:
-        await asyncio.wait_for(asked.wait(), 30)
-        await asyncio.sleep(0)
-        await limits.aclose()
-    assert logs == []
-
-
-async def test_permits_of_a_worker_that_was_killed_are_free_within_half_a_minute(
-    redis: Redis, ledger: Ledger, keys: Keys
-) -> None:
-    """It may have held all that there are."""
-    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=1)
-    held = await limits.enter()
-    await limits.aclose()
-    now = 1000 * int((await redis.time())[0])
-    assert (await redis.zscore(keys.inflight, held) or 0) - now <= 31_000
-
-
-async def test_however_many_of_a_process_wait_for_a_permit_one_asks_for_all(
-    redis: Redis, ledger: Ledger, keys: Keys
-) -> None:
-    """Hundreds that ask fifty times a second leave no time for what they wait for."""
-    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=1)
-    held = await limits.enter()
-    waiting = [asyncio.create_task(limits.enter()) for _ in range(200)]
-    # Each has asked once at most by the time at which the next asks a second time.
-    before = await _scripts_run(redis)
-    while await _scripts_run(redis) < before + 200 + 20:
-        await asyncio.sleep(0.01)
-    begun, loop = await _scripts_run(redis), asyncio.get_running_loop()
-    until = loop.time() + 40 * PERMIT_PAUSE_SECONDS
-    while loop.time() < until:
-        await asyncio.sleep(PERMIT_PAUSE_SECONDS)
-    assert await _scripts_run(redis) - begun <= 2 * 40
-    for _ in range(200):
-        await limits.leave(held)
-        done, _ = await asyncio.wait(waiting, timeout=10, return_when=asyncio.FIRST_COMPLETED)
-        assert len(done) == 1
-        held = done.pop().result()
-        waiting = [task for task in waiting if not task.done()]
-    assert not waiting
-
-
-async def test_a_permit_that_was_given_to_one_who_gave_up_is_given_back(
-    redis: Redis, ledger: Ledger, keys: Keys
-) -> None:
-    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=4)
-    await limits.leave(await limits.enter())
-    for turns in range(20):
-        task = asyncio.create_task(limits.enter())
-        # At one of them its call is sent, and not answered yet.
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        if not task.cancelled():
-            await limits.leave(task.result())
-    assert await asyncio.wait_for(limits.enter(), 10)
-    assert await redis.zcard(keys.inflight) == 1
-
-
-async def _scripts_run(redis: Redis) -> int:
-    told: dict[str, Any] = await redis.info("commandstats")
-    return int(told["cmdstat_evalsha"]["calls"])
-
-
-@pytest.mark.parametrize(("rate", "concurrent"), [(0, 1), (0.01, 0)])
-async def test_who_waits_for_the_limits_ends_though_a_call_swallowed_the_cancellation(
-    redis: Redis, ledger: Ledger, keys: Keys, *, rate: float, concurrent: int
-) -> None:
-    """A command would wait for its turn long past its deadline."""
-    limits = RedisLimits(
-        redis, keys, ledger, requests_per_second=rate, concurrent_requests=concurrent
-    )
-    await limits.enter()
-    asleep = asyncio.Event()
-
-    async def enter() -> None:
-        try:
-            asleep.set()
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            pass
-        await limits.enter()
-
-    task = asyncio.create_task(enter())
-    await asleep.wait()
-    task.cancel()
-    await asyncio.wait({task}, timeout=30)
-    ended = task.cancelled()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    assert ended
+    """A worker whose other stream has been quiet for minutes is not gone."""
+    for stream in (keys.bulk_commands, keys.commands):
+        await redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
+        await redis.xadd(stream, {COMMAND_FIELD: b"{}"})
+        await redis.xreadgroup(GROUP, "worker", {stream: ">"})
+        await asyncio.sleep(0.2)
+    (told,) = await LedgerReader(redis, keys).consumers()
+    (lately,) = await redis.xinfo_consumers(keys.commands, GROUP)
+    assert (told["name"], told["pending"]) == ("worker", 2)
+    assert told["idle_ms"] <= lately["idle"]
 
 
 ODD_FIELDS: dict[str, dict[str, Any]] = {

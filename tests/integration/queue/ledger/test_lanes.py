@@ -1,0 +1,44 @@
+"""Rules of a paused lane in the ledger: nothing of it is claimed but a probe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schemas.enums import Priority
+from tests.integration.ledger_acts import (
+    accept_one,
+    every_server,
+    new_command,
+    open_group,
+    read_entry,
+)
+from worker.queue.ledger.lanes import Lanes
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.queue.ledger.keys import Keys
+    from worker.queue.ledger.ledger import Ledger
+
+pytestmark = every_server
+
+
+async def test_a_paused_lane_lets_one_command_through_when_its_pause_is_over(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    entry = await read_entry(redis, keys)
+    await ledger.accept([new_command(entry, f"id-{number}") for number in range(5)])
+    await accept_one(redis, ledger, "bulk", lane=Priority.BULK)
+    lanes = Lanes(redis, keys)
+    await lanes.pause(Priority.INTERACTIVE, "all fails", 3600)
+    claim = await ledger.claim(10, bulk_most=10)
+    assert [lease.command_id for lease in claim.leases] == ["bulk"]
+    assert claim.paused == {Priority.INTERACTIVE}
+    await redis.hset(keys.paused(Priority.INTERACTIVE), "until", 1)
+    assert len((await ledger.claim(10)).leases) == 1, "the probe"
+    assert (await ledger.claim(10)).leases == []
+    assert [pause.reason for pause in await lanes.paused()] == ["all fails"]
+    assert await lanes.resume(Priority.INTERACTIVE)
+    assert len((await ledger.claim(10)).leases) == 4
+    assert not await lanes.resume(Priority.INTERACTIVE)
