@@ -190,6 +190,18 @@ async def test_a_release_hastens_no_training_that_was_started_since_the_429(
     assert (await Holds(redis, keys).release()).commands == 0
 
 
+async def test_a_release_hastens_no_poll_that_has_come_through_since_the_429(
+    redis: Redis, ledger: Ledger
+) -> None:
+    """It waits for its training again, and not for the end of an error."""
+    lease = await lease_one(redis, ledger)
+    limited = RunResult(lease, RowState.POLLING, 0, failure="rate_limited")
+    assert await ledger.finish([limited]) == [True]
+    (lease,) = (await ledger.claim(1)).leases
+    assert await ledger.finish([RunResult(lease, RowState.POLLING, 0, delay_seconds=60)]) == [True]
+    assert (await Holds(redis, ledger.keys).release()).commands == 0
+
+
 async def test_a_row_whose_code_is_none_keeps_no_other_from_being_hastened(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
@@ -230,6 +242,30 @@ async def test_a_release_hastens_them_all_however_many_wait_and_whatever_stands_
     assert await ledger.finish(ends) == [True] * 1500
     assert (await Holds(redis, keys).release()).commands == 1000
     assert await ledger.count_due() == (1000, 0, 0)
+
+
+async def test_a_release_passes_over_none_where_what_it_hastened_is_out_of_its_sight_at_once(
+    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a millisecond what is due now is not later than the time that it began with."""
+    monkeypatch.setattr("worker.queue.ledger.holds._PAGE", 3)
+    await open_group(redis, keys)
+    entry = await read_entry(redis, keys)
+    await ledger.accept([new_command(entry, f"c-{number}") for number in range(12)])
+    delay, code = 3600, "rate_limited"
+    ends = [
+        RunResult(lease, RowState.RETRYING, 1, delay_seconds=delay, failure=code)
+        for lease in (await ledger.claim(12)).leases
+    ]
+    await ledger.finish(ends)
+    holds = Holds(redis, keys)
+    soon = await holds.now_ms() + 60_000
+
+    async def now_ms() -> int:
+        return soon
+
+    monkeypatch.setattr(holds, "now_ms", now_ms)
+    assert (await holds.release()).commands == 12
 
 
 async def test_a_longer_hold_counts_and_a_shorter_one_does_not(
