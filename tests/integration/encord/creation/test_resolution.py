@@ -212,6 +212,17 @@ async def test_the_same_word_again_is_as_the_first(bench: Bench) -> None:
     assert other.status is ResolveStatus.NOT_IN_DOUBT
 
 
+async def test_a_suspect_that_is_settled_stays_one_and_is_due_once(bench: Bench) -> None:
+    """Beside others it may take these with it, and in two due sets it would be claimed twice."""
+    sent = await doubtful_training(bench, NEVER_SENT)
+    keys = bench.ledger.keys
+    await bench.redis.zrem(keys.due_interactive, sent)
+    await bench.redis.zadd(keys.due_suspect, {sent: "+inf"})
+    assert (await settle(bench, sent, None)).status is ResolveStatus.RESOLVED
+    assert await bench.redis.zscore(keys.due_interactive, sent) is None
+    assert await bench.ledger.count_due() == (0, 0, 1)
+
+
 @pytest.mark.parametrize("kind", ["create_model", "attach"])
 async def test_models_and_attachments_are_settled_too(bench: Bench, kind: str) -> None:
     model = bench.sandbox.create_model()
