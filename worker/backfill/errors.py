@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from worker.redaction import redact_text
+from worker.backfill.plan import STDIN
+from worker.redaction import redact_text, redact_url
 
 
 class BackfillError(Exception):
@@ -18,6 +19,19 @@ class SourceError(BackfillError):
 
 class SourceUnavailableError(SourceError):
     """The source can't be read at the moment; another try may."""
+
+
+class ShortSourceError(SourceError):
+    """The source ends before the row that the backfill goes on behind: it was changed."""
+
+    def __init__(self, location: str, called: str, last: int, reached: int) -> None:
+        where = "standard input" if location == STDIN else redact_url(location)
+        held = f"ends with {called} {last}" if last else "holds nothing any more"
+        super().__init__(
+            f"{where}: {held}, but {called} {reached} was read before: it is not "
+            "what it was when the backfill began. Bring it back as it was, or cancel the backfill "
+            "and begin another"
+        )
 
 
 class EmptySourceError(SourceError):

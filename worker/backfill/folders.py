@@ -163,8 +163,9 @@ class Parts:
                     manifest=location,
                 )
         except EmptySourceError:
-            # Who writes in many parts writes some without any rows.
-            return
+            # Who writes in many parts writes some without any rows; this one had some.
+            if within:
+                raise
 
 
 def folder_format(location: str, *, follows: bool = True) -> SourceFormat:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import jiter
 
-from worker.backfill.errors import SourceError
+from worker.backfill.errors import ShortSourceError, SourceError
 from worker.backfill.locations import suffix_of
 from worker.backfill.opening import check_text, opened
 from worker.backfill.rows import (
@@ -54,6 +54,7 @@ class JsonLines:
             else:
                 texts, place = lines(whole), "line"
             first = True
+            number = 0
             for number, text in enumerate(texts, 1):
                 line = text.removeprefix(BYTE_ORDER_MARK).strip()
                 if first and place == "line" and line in {b"{", b"["}:
@@ -64,6 +65,8 @@ class JsonLines:
                 first = first and not line
                 if number > skipped and line:
                     yield _row(number, f"{place} {number}", line, len(text))
+            if number < skipped:
+                raise ShortSourceError(self.location, place, number, skipped)
 
     def _elements(self, file: BufferedReader) -> Iterator[bytes]:
         try:

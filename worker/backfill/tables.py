@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 import structlog
 
 from schemas.wording import counted
-from worker.backfill.errors import EmptySourceError, SourceError
+from worker.backfill.errors import EmptySourceError, ShortSourceError, SourceError
 from worker.backfill.opening import check_text, opened
 from worker.backfill.rows import (
     BYTE_ORDER_MARK,
@@ -70,6 +70,8 @@ class Csv:
                 try:
                     values = next(reader)
                 except StopIteration:
+                    if number <= skipped:
+                        raise ShortSourceError(self.location, "row", number - 1, skipped) from None
                     return
                 except csv.Error as exc:
                     if number > skipped:
@@ -243,6 +245,8 @@ class Parquet:
                     number += 1
                     if number > skipped:
                         yield row
+            if number < skipped:
+                raise ShortSourceError(self.location, "row", number, skipped)
 
 
 def _parquet_rows(batch: Any, before: int) -> Iterator[SourceRow]:

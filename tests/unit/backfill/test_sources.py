@@ -56,6 +56,45 @@ def test_each_row_is_one_item_though_every_batch_has_another_reader(
     ]
 
 
+def write_rows(path: Path, count: int) -> None:
+    """Writes the first so many of a source's rows, with a head where it has one."""
+    rows = [{"data_uuid": uuid(number)} for number in range(count)]
+    match path.suffix:
+        case ".parquet":
+            table = pa.Table.from_pylist(rows, pa.schema([("data_uuid", pa.string())]))
+            pq.write_table(table, path, row_group_size=7)
+        case ".csv":
+            path.write_text("\n".join(["data_uuid", *(row["data_uuid"] for row in rows)]))
+        case ".json":
+            path.write_bytes(orjson.dumps(rows))
+        case _:
+            path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+
+
+@pytest.mark.parametrize("left", [0, 3])
+@pytest.mark.parametrize("in_parts", [False, True])
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
+def test_a_source_that_is_shorter_than_what_was_read_has_not_come_to_its_end(
+    suffix: str, in_parts: bool, left: int, tmp_path: Path
+) -> None:
+    """Its backfill would end as a success, without the items that are missing."""
+    path = tmp_path / f"items{suffix}"
+    write_rows(path, 20)
+    plan = plan_of(str(tmp_path if in_parts else path))
+    batch = asyncio.run(Reader("b", plan).read(0, "", 9))
+
+    write_rows(path, left)
+    held = f"ends with [a-z]+ {left}" if left else "holds nothing any more"
+    with pytest.raises(SourceError, match=f"{path}: {held}, but [a-z]+ 9 was read before"):
+        asyncio.run(Reader("b", plan).read(9, batch.position, 9))
+
+    write_rows(path, 20)
+    rest = asyncio.run(Reader("b", plan).read(9, batch.position, 99))
+    assert [data_of(item)["data_uuid"] for item in rest.items] == list(map(uuid, range(9, 20)))
+    behind = asyncio.run(Reader("b", plan).read(20, rest.position, 99))
+    assert (behind.items, behind.exhausted) == ([], True)
+
+
 @pytest.mark.parametrize("name", FORMATS[:3])
 def test_what_a_row_says_goes_before_what_all_share(name: str, tmp_path: Path) -> None:
     location = write(tmp_path / name, [{"data_uuid": uuid(1), "conf_thresh": 0.25, "other": "x"}])
