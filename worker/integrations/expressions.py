@@ -24,6 +24,8 @@ MAX_EXPRESSION_CHARACTERS: Final = 4096
 # A third of a second of one core, in which a gateway answers nobody else; the largest command that
 # is taken has some 27,000 UUIDs, and each costs about five.
 MAX_STEPS: Final = 300_000
+# Each level takes up to five of the thousand calls within each other that Python allows.
+MAX_DEPTH: Final = 100
 # Copying and searching text is so much cheaper than a step.
 _CHARACTERS_A_STEP: Final = 64
 
@@ -159,11 +161,13 @@ def _unknown_root(text: str, name: str, roots: Collection[str]) -> str:
 
 
 def _walk(node: Node) -> Iterator[Node]:
-    stack = [node]
+    stack = [(node, 1)]
     while stack:
-        found = stack.pop()
+        found, depth = stack.pop()
+        if depth > MAX_DEPTH:
+            raise ExpressionError("is nested too deeply")
         yield found
-        stack += [child for child in found["children"] if isinstance(child, dict)]
+        stack += [(child, depth + 1) for child in found["children"] if isinstance(child, dict)]
 
 
 def _names_at_root(node: Node) -> Iterator[str]:

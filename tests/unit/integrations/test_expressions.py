@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.integrations.expressions import MAX_STEPS, Expression, ExpressionError, is_true
+from worker.integrations.expressions import (
+    MAX_DEPTH,
+    MAX_STEPS,
+    Expression,
+    ExpressionError,
+    is_true,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.text("ab", max_size=2),
@@ -84,6 +90,9 @@ def test_what_rules_do_with_ten_thousand_elements_is_within_bounds() -> None:
         ("a\x00b", "is no JMESPath expression"),
         ("(" * 2000, "JMESPath|too deeply"),
         ("[" * 2000 + "a" + "]" * 2000, "JMESPath|too deeply"),
+        # What stands in a row is nested too, to the left.
+        *((f"a{link * 1200}", "too deeply") for link in ("|a", "||a", "==a", "[]", "[*]")),
+        (f"{'abs(' * MAX_DEPTH}a{')' * MAX_DEPTH}", "too deeply"),
         ("nothing(a)", "Unknown function 'nothing'"),
         ("a[?lenght(@)]", "Did you mean 'length'?"),
         ("map(&keys(@, @), a)", r"keys\(\) takes 1 arguments, not 2"),
@@ -114,6 +123,19 @@ def test_only_what_is_read_of_the_root_has_to_be_there(text: str) -> None:
 def test_an_expression_of_an_expression_is_no_value() -> None:
     with pytest.raises(ExpressionError, match="not a value"):
         Expression("[&a]").evaluate({})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"a{' | a' * (MAX_DEPTH - 2)}",
+        f"{'not_null(' * (MAX_DEPTH - 1)}@{')' * (MAX_DEPTH - 1)}",
+        f"{'{a: ' * (MAX_DEPTH // 2 - 1)}@{'}' * (MAX_DEPTH // 2 - 1)}",
+    ],
+)
+def test_what_is_not_too_deep_to_be_read_is_not_too_deep_to_be_evaluated(text: str) -> None:
+    """Or a rule that was found good would match nothing."""
+    Expression(text).evaluate({"a": 1})
 
 
 @pytest.mark.parametrize("value", [None, False, "", [], {}])
