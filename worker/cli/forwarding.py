@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -14,11 +13,15 @@ import httpx
 
 from schemas.json_text import encode_json
 from schemas.wording import counted
+from trainmaster_client import Event
 from worker.cli.formatting import narrate
 from worker.cli.output import safe_text
-from worker.integrations.standard_webhooks import SigningKey, signed_headers
-from worker.redaction import redact_text, redact_url
-from worker.sinks.destinations import CONTENT_TYPE
+from worker.integrations.secrets import Secret
+from worker.integrations.sink_config import WebhookSink
+from worker.integrations.standard_webhooks import SigningKey
+from worker.redaction import redact_url
+from worker.sinks.destinations import DeliveryError
+from worker.sinks.webhook import Webhook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 
 # As a sink's, unless its file says another.
 _TIMEOUT_SECONDS: Final = 15.0
-_MOST_BYTES: Final = 65_536
 # Who restarts a server while they work on it is back by then.
 _PAUSES_SECONDS: Final = (0.5, 1.0, 2.0)
 
@@ -118,18 +120,31 @@ class Forwarder:
         url: where they go; it may be on this machine, unlike a sink's.
         secret: that signs them.
         pause: waits for so many seconds.
+        timeout_seconds: longest wait for an answer.
     """
 
     def __init__(
-        self, url: str, secret: SigningKey, pause: Callable[[float], object] = time.sleep
+        self,
+        url: str,
+        secret: SigningKey,
+        pause: Callable[[float], object] = time.sleep,
+        *,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
     ) -> None:
-        self._url = url
-        self._secret = secret
         self._pause = pause
         self._is_down = False
-        self._http = httpx.Client(
-            timeout=_TIMEOUT_SECONDS, trust_env=False, follow_redirects=False, verify=True
+        # A sink's own: with its timeouts, its bounds, and its words.
+        self._webhook = Webhook(
+            "",
+            WebhookSink.model_construct(
+                url=Secret(str(httpx.URL(url)).encode(), ""),
+                secrets=[Secret(secret.key, "")],
+                timeout_seconds=timeout_seconds,
+                concurrency=1,
+                allow_private=True,
+            ),
         )
+        self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -142,7 +157,8 @@ class Forwarder:
         traceback: TracebackType | None,
     ) -> None:
         """Closes the connections."""
-        self._http.close()
+        with self._runner:
+            self._runner.run(self._webhook.close())
 
     def send(self, event: Mapping[str, Any]) -> Forwarded:
         """Sends an event; where nobody answers, again after a little while.
@@ -154,7 +170,7 @@ class Forwarder:
         pauses = () if self._is_down else _PAUSES_SECONDS
         for attempt, pause in enumerate((*pauses, None), start=1):
             begun = time.monotonic()
-            status, said = self._post(str(event["id"]), body)
+            status, said = self._post(Event("", event), body)
             found = Forwarded(status, said, time.monotonic() - begun, attempt)
             self._is_down = status is None
             if status is not None or pause is None:
@@ -162,31 +178,11 @@ class Forwarder:
             self._pause(pause)
         raise AssertionError
 
-    def _post(self, message_id: str, body: bytes) -> tuple[int | None, str]:
-        headers = {
-            "content-type": CONTENT_TYPE,
-            "user-agent": f"trainmaster/{version('trainmaster')}",
-            **signed_headers([self._secret], message_id, int(time.time()), body),
-        }
+    def _post(self, event: Event, body: bytes) -> tuple[int | None, str]:
         try:
-            with self._http.stream("POST", self._url, content=body, headers=headers) as answer:
-                _drain(answer)
-                return answer.status_code, ""
-        except httpx.TimeoutException:
-            return None, f"no answer within {_TIMEOUT_SECONDS:g} s"
-        except httpx.HTTPError as exc:
-            return None, redact_text(" ".join(str(exc).split()) or type(exc).__name__)
-
-
-def _drain(answer: httpx.Response) -> None:
-    """Reads the body, which leaves the connection for the next event; a long one is left alone."""
-    size = 0
-    # Whatever becomes of the body: the event was taken, or was not, with the status.
-    with suppress(httpx.HTTPError):
-        for part in answer.iter_raw():
-            size += len(part)
-            if size > _MOST_BYTES:
-                return
+            return self._runner.run(self._webhook.send(event, body)).status, ""
+        except DeliveryError as exc:
+            return exc.status, "" if exc.status is not None else str(exc)
 
 
 def narrate_forwarded(event: Mapping[str, Any], found: Forwarded) -> Text:

@@ -18,10 +18,12 @@ class Answer:
     Attributes:
         told: in a few words, for people.
         body: the beginning of what it answered.
+        status: of HTTP, where it speaks that.
     """
 
     told: str
     body: str = ""
+    status: int | None = None
 
 
 class DeliveryError(Exception):
@@ -31,15 +33,23 @@ class DeliveryError(Exception):
         gone: whether the destination wants no messages any more.
         retry_after_seconds: how long it wants to be left alone.
         body: the beginning of what it answered.
+        status: of its answer, where it speaks HTTP and has answered.
     """
 
     def __init__(
-        self, message: str, *, gone: bool = False, retry_after_seconds: float = 0.0, body: str = ""
+        self,
+        message: str,
+        *,
+        gone: bool = False,
+        retry_after_seconds: float = 0.0,
+        body: str = "",
+        status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.gone = gone
         self.retry_after_seconds = retry_after_seconds
         self.body = body
+        self.status = status
 
 
 class Destination(Protocol):

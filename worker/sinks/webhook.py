@@ -150,12 +150,14 @@ class Webhook:
                 body = await _read(response)
         shown = body.decode(errors="replace")[:SHOWN_CHARACTERS]
         if 200 <= status < 300:
-            return Answer(f"answered {status}", shown)
+            return Answer(f"answered {status}", shown, status)
         told = f"answered {status}"
         if 300 <= status < 400:
             told += ": redirects are not followed; enter the URL that it leads to"
         wait = _retry_after(response.headers.get("retry-after", "")) if status in {429, 503} else 0
-        raise DeliveryError(told, gone=status == 410, retry_after_seconds=wait, body=shown)
+        raise DeliveryError(
+            told, gone=status == 410, retry_after_seconds=wait, body=shown, status=status
+        )
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

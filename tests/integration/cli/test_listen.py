@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -197,6 +198,28 @@ def test_an_endpoint_that_comes_back_gets_the_event_that_is_under_way(stub: Stub
         stub.answers.extend([Answer(then="reset")] * 9)
         assert forwarder.send(event).attempts == 4
         assert forwarder.send(event).attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("begun", "status"),
+    [
+        (b"HTTP/1.1 200 OK\r\nx-slow: ", None),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200", None),
+        (b"HTTP/1.1 200 OK\r\n\r\n", 200),
+        (b"HTTP/1.1 500 No\r\ncontent-length: 99999\r\n\r\n", 500),
+    ],
+)
+def test_an_answer_without_an_end_holds_up_the_next_event_no_longer_than_a_sink_s(
+    stub: StubApi, begun: bytes, status: int | None
+) -> None:
+    """A piece of it every 50 ms: no single one is late."""
+    stub.default = Answer(raw=begun, then="trickle")
+    with Forwarder(stub.url, SigningKey.new(), lambda _: None, timeout_seconds=0.4) as forwarder:
+        begun_at = time.monotonic()
+        found = forwarder.send(orjson.loads(event_text("a", "train.accepted")))
+    assert found.status == status
+    assert found.said == ("" if status else "no answer within 0.4 s")
+    assert time.monotonic() - begun_at < 10
 
 
 async def test_a_redis_that_is_away_is_waited_for(tmp_path: Path, stub: StubApi) -> None:
