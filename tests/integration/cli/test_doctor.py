@@ -43,8 +43,10 @@ SAFE: dict[str, Any] = {
 }
 
 
-def findings(console: Console, *options: str, code: int) -> dict[str, dict[str, str]]:
-    said = console.run("doctor", "--json", *options)
+def findings(
+    console: Console, *options: str, code: int, without: tuple[str, ...] = ()
+) -> dict[str, dict[str, str]]:
+    said = console.run("doctor", "--json", *options, without=without)
     assert said.code == code, said.out + said.err
     return {line["check"]: line for line in said.lines}
 
@@ -86,15 +88,17 @@ def test_a_system_that_works_has_no_failure(served: Served) -> None:
 
 
 def test_with_only_the_redis_url_the_api_is_skipped_and_that_is_no_failure(
-    console: Console,
+    console: Console, redis_url: str
 ) -> None:
-    found = findings(console, code=0)
+    given = ("--redis-url", redis_url)
+    found = findings(console, *given, code=0, without=("TRAINMASTER_REDIS_URL",))
     assert found["api.skipped"]["level"] == "ok"
     assert "no credentials are set here" in found["api.skipped"]["message"]
     assert "api.credentials" not in found
     assert found["redis.version"]["level"] == "ok"
     assert found["intake.group"]["advice"] == "start one: trainmaster worker"
     assert "api.read" not in found
+    assert "sinks" not in found, "there is no file of integrations"
 
 
 @pytest.mark.parametrize("name", ["TRAINMASTER_BEARER_TOKEN", "ENCORD_SSH_KEY"])
@@ -235,11 +239,12 @@ async def test_of_workers_that_are_gone_only_those_with_commands_in_hand_are_tol
     await redis.xgroup_createconsumer(keys.commands, GROUP, "idle")
     await redis.xadd(keys.commands, {"command": "{}"})
     await redis.xreadgroup(GROUP, "holding", {keys.commands: ">"})
-    told = [
-        each.message for each in await check_ledger(redis, keys) if each.check == "intake.silent"
-    ]
+    found = await check_ledger(redis, keys)
+    told = [each.message for each in found if each.check == "intake.silent"]
     assert len(told) == 1
     assert told[0].startswith("holding is silent")
+    (workers,) = [each for each in found if each.check == "intake.workers"]
+    assert (workers.level, workers.message) == (Level.WARN, "no worker is running")
 
 
 async def test_a_lost_ledger_is_a_failure_until_the_loss_is_accepted(

@@ -139,14 +139,17 @@ async def test_doctor_tells_of_sinks_that_do_not_run_are_paused_or_missed_events
         )
     )
     write(file, "http://127.0.0.1:9/")
+    now_ms = int(time.time() * 1000)
+    await redis.hset(
+        follower_key(keys, "sinks.ops"),
+        mapping={"missed": "7", "missed_at": str(now_ms - 8 * 86_400_000)},
+    )
     found = findings_of(await in_thread(sinks, "doctor", "--json"))
     assert found["sinks.ops"][0] == "warn"
     assert "nobody runs it" in found["sinks.ops"][1]
+    assert "sinks.ops.missed" not in found, "it is no news after a week"
     await pause(redis, keys, "ops", "night")
-    await redis.hset(
-        follower_key(keys, "sinks.ops"),
-        mapping={"missed": "7", "missed_at": str(int(time.time() * 1000))},
-    )
+    await redis.hset(follower_key(keys, "sinks.ops"), "missed_at", str(now_ms))
     await redis.xadd(unsent_key(keys, "ops"), {"event": "{}", "entry": "1-0", "error": "no"})
     found = findings_of(await in_thread(sinks, "doctor", "--json"))
     assert "is paused: night" in found["sinks.ops"][1]

@@ -144,7 +144,7 @@ def _check_ledger(ledger: LedgerContext, settings: Settings | None) -> list[Find
             *await check_cluster(redis, ledger.keys, ledger.address),
             *await check_ledger(redis, ledger.keys, _witness(settings)),
             *await check_partitions(redis, ledger.keys, partitions),
-            *await check_sinks(redis, ledger.keys),
+            *await check_sinks(redis, ledger.keys, ledger.redis_url),
         ]
 
     check = "redis.reachable"

@@ -35,14 +35,19 @@ _MISSED_SECONDS: Final = 7 * 86_400
 _BEHIND_SECONDS: Final = 3_600.0
 
 
-async def check_sinks(redis: Redis, keys: Keys) -> list[Finding]:
+async def check_sinks(redis: Redis, keys: Keys, redis_url: str | None = None) -> list[Finding]:
     """Returns what is found of the sinks of the integrations file; nothing where there is none.
+
+    Args:
+        redis: a client.
+        keys: of the namespace.
+        redis_url: that was given instead of the variable.
 
     Raises:
         redis.exceptions.RedisError: Redis can't be asked.
     """
     try:
-        file = load_gateway_settings(namespace=keys.namespace).integrations_file
+        file = load_gateway_settings(redis_url, keys.namespace).integrations_file
         if file is None:
             return []
         if not INSTALLED:
