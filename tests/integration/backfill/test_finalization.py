@@ -8,6 +8,7 @@ import re
 import resource
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import fsspec
@@ -19,6 +20,7 @@ from PIL import Image
 from tests.console import run_on_terminal
 from tests.integration.backfilling import ITEMS, NAME, Backfilling, begin
 from tests.integration.ledger_acts import events
+from worker.backfill.finalization import finalize
 from worker.backfill.keys import backfill_key
 from worker.backfill.leader import Leader
 from worker.backfill.output import Output
@@ -271,6 +273,21 @@ async def test_results_that_were_taken_away_make_no_files_that_lie(
     assert not blocking.exists()
     assert (tmp_path / "out" / "summary.json").read_bytes() == before
     assert (await night.standing()).succeeded == ITEMS
+
+
+async def test_results_that_lie_there_twice_make_no_files_that_lie(night: Backfilling) -> None:
+    """Someone copied a part, or restored a folder over another one."""
+    output = Output(night.plan.output)
+    records = [
+        {"item": number, "state": "succeeded", "frames": {}, "attempts": 1, "seconds": 0.1}
+        for number in range(2)
+    ]
+    for name in ("part-000000.jsonl", "part-000001.jsonl"):
+        with output.write("parts", name) as file:
+            file.writelines(orjson.dumps(record) + b"\n" for record in records)
+    warnings = finalize(replace(await night.standing(), succeeded=2), output, 1.0)
+    assert {(each.file, each.written) for each in warnings} == {(name, False) for name in FILES}
+    assert all("holds 4 of the 2 results" in each.message for each in warnings)
 
 
 async def test_failures_that_were_not_written_are_written_before_they_run_again(

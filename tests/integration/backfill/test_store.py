@@ -158,6 +158,16 @@ async def test_progress_is_told_after_a_pause_and_never_sooner(night: Backfillin
     assert await told(night) == [b"1", b"3"], "the pause begins anew with each that is told"
 
 
+async def test_progress_is_told_though_the_clock_of_redis_went_back(night: Backfilling) -> None:
+    """Or nothing would be told for as long as it went back."""
+    token, _ = await night.lead()
+    ahead_ms = await now_ms(night.redis) + 3_600_000
+    await night.redis.hset(backfill_key(night.keys, NAME), "progress_at", str(ahead_ms))
+    await tell(night, token, b"1", "running-7-0")
+    await tell(night, token, b"2", "running-7-1")
+    assert await told(night) == [b"1"]
+
+
 @pytest.mark.parametrize("end", ["its own", "its command's"])
 async def test_no_progress_is_told_behind_the_end(night: Backfilling, end: str) -> None:
     """What its leader tells is what it saw last: the backfill may have ended since."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 JSON = {"content-type": "application/json"}
 PROJECT = "0b8b8b8a-1111-4222-8333-444455556666"
 OTHER = "0b8b8b8a-1111-4222-8333-444455557777"
+TRAINING = {"model_uuid": MODEL_UUID, "batch_size": 1, "epochs": 1, "labels_uuids": [OTHER]}
 
 
 @pytest.mark.parametrize(
@@ -78,8 +79,15 @@ def test_a_token_may_be_limited_to_types_and_projects(
     listing = {"type": "list_attachments", "data": {"project_uuid": PROJECT}}
     foreign = {"type": "list_attachments", "data": {"project_uuid": OTHER}}
     model = {"type": "get_model", "data": {"model_uuid": MODEL_UUID}}
-    secret = make_token(Scope.SUBMIT, types=["list_attachments", "get_model"], projects=[PROJECT])
+    types = ["list_attachments", "get_model", "train"]
+    secret = make_token(Scope.SUBMIT, types=types, projects=[PROJECT])
     with gateway.client(secret) as http:
+        # A training names its projects by their labels: each of them must be allowed.
+        for projects, status in (([PROJECT], 202), ([PROJECT, OTHER], 403), ([OTHER], 403)):
+            features = {project: {"a": ["b"]} for project in projects}
+            data = {**TRAINING, "features_mapping": features}
+            answer = http.post("/v1/commands", json={"type": "train", "data": data})
+            assert answer.status_code == status, answer.text
         for command, status in ((listing, 202), (foreign, 403), (model, 403)):
             assert http.post("/v1/commands", json=command).status_code == status
         told = http.post("/v1/commands", json=[listing, foreign, {"type": "list_models"}]).json()

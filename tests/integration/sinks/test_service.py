@@ -256,10 +256,11 @@ async def test_an_endpoint_that_takes_nothing_is_paused_with_all_that_waits(
     redis: Redis, keys: Keys, tmp_path: Path
 ) -> None:
     policy = DeliveryPolicy(
-        first_seconds=0.05, longest_seconds=0.1, retry_seconds=0.5, probe_seconds=0.05
+        first_seconds=0.05, longest_seconds=0.1, retry_seconds=1.5, probe_seconds=0.05
     )
     async with Endpoint(always=500).serving() as endpoint:
-        config = sink_config("ops", tmp_path, webhook=webhook(endpoint.url))
+        config = sink_config("ops", tmp_path, webhook=webhook(endpoint.url, concurrency=2))
+        store = SinkStore(redis, keys, "ops")
         with structlog.testing.capture_logs() as logs:
             async with serving(redis, keys, config, policy=policy):
                 for subject in "abcdefghijklmnopqrst":
@@ -271,6 +272,13 @@ async def test_an_endpoint_that_takes_nothing_is_paused_with_all_that_waits(
                         await asyncio.sleep(0.02)
                 assert status.unsent == 0
                 assert "500" in status.reason
+                asked = endpoint.asked
+                assert await operations.resume(redis, keys, "ops")
+                async with asyncio.timeout(60):
+                    while not (await store.state()).paused:
+                        await asyncio.sleep(0.02)
+                # Who resumes it gives what waits all of its time anew: one failure ends nothing.
+                assert endpoint.asked - asked >= 5
                 asked = endpoint.asked
                 endpoint.always = 200
                 await asyncio.sleep(0.5)

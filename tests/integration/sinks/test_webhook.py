@@ -266,3 +266,29 @@ async def test_a_command_s_trace_goes_along_with_what_tells_of_it(tmp_path: Path
     (traced, _), (plain, _) = endpoint.received
     assert {name: traced[name] for name in trace} == trace
     assert not trace.keys() & plain.keys()
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "seconds"),
+    [
+        (429, "90", 90),
+        (503, "90", 90),
+        (500, "90", 0),
+        (429, "86400", 3_600),
+        (429, "9" * 400, 3_600),
+        (503, "Fri, 01 Jan 2999 00:00:00 GMT", 3_600),
+        (503, "Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        (429, "soon", 0),
+    ],
+)
+async def test_an_endpoint_is_left_alone_for_as_long_as_it_says_but_for_an_hour_at_most(
+    tmp_path: Path, status: int, said: str, seconds: float
+) -> None:
+    """One answer must not stop a sink for a day."""
+    async with (
+        Endpoint(always=status, headers={"retry-after": said}).serving() as endpoint,
+        opened(tmp_path, endpoint.url) as destination,
+    ):
+        with pytest.raises(DeliveryError) as failed:
+            await send(destination)
+    assert failed.value.retry_after_seconds == seconds

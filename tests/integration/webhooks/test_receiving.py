@@ -27,7 +27,7 @@ from tests.integration.webhooks.posting import (
 from worker.queue.ledger.connection import connect
 from worker.webhooks.deliveries import Deliveries
 from worker.webhooks.keys import deliveries_key, delivery_key
-from worker.webhooks.records import RuleResult, delivery_name
+from worker.webhooks.records import Delivery, Effects, RuleResult, delivery_name
 from worker.webhooks.windows import WindowCloser
 
 if TYPE_CHECKING:
@@ -255,6 +255,22 @@ async def test_deliveries_are_listed_newest_first_without_those_that_expired(
     assert [each.result for each in found[0].outcomes] == [RuleResult.SUBMITTED]
     (one,) = await deliveries.find("uid-1")
     assert (one.delivery.id, bool(one.delivery.body)) == ("uid-1", True)
+
+
+async def test_however_many_come_in_one_moment_each_is_listed_once(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a page of them, with others before and behind."""
+    monkeypatch.setattr("worker.webhooks.deliveries._PAGE", 2)
+    deliveries = Deliveries(redis, keys, retention_seconds=600)
+    at_ms = {"a": 999, "b": 1000, "c": 1000, "d": 1000, "e": 1000, "f": 1000, "g": 1001}
+    for name in at_ms:
+        await deliveries.record(Delivery("door", name, "", 1000, {}, b"{}"), Effects())
+    names = {f"door/{name}": at for name, at in at_ms.items()}
+    await redis.zadd(deliveries_key(keys), names)
+    async with asyncio.timeout(30):
+        found = [each.delivery.id async for _, each in deliveries.newest()]
+    assert found == list("gfedcba")
 
 
 async def test_a_list_of_deliveries_reads_no_bodies(

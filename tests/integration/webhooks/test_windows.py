@@ -116,6 +116,15 @@ async def test_a_window_that_is_not_due_takes_more(door: Door) -> None:
     assert len(await door.left()) == 3
 
 
+async def test_what_joins_a_window_does_not_put_its_end_off(door: Door) -> None:
+    """Or one whose deliveries keep coming would never be closed."""
+    await door.send("uid-1")
+    await door.make_due()
+    before = await door.due_at()
+    await door.send("uid-2")
+    assert await door.due_at() == before
+
+
 @pytest.mark.parametrize("killed", ["after the seal", "after the read", "after the close"])
 async def test_a_closer_that_is_killed_leaves_the_window_to_the_next_one(
     door: Door, killed: str

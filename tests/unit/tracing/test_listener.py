@@ -11,7 +11,7 @@ from schemas.enums import Priority
 from worker.encord.api.operations import template_of
 from worker.queue.ledger.keys import Keys
 from worker.queue.telemetry import RequestEnd, RunEnd, RunStart, SentCommand, Settled
-from worker.tracing import listener
+from worker.tracing import contexts, listener
 from worker.tracing.api_spans import ApiSpans
 from worker.tracing.listener import TracingListener
 from worker.tracing.sdk import Tracing
@@ -96,6 +96,8 @@ def test_a_run_goes_out_before_what_it_did_and_after_what_it_hangs_on() -> None:
     assert made.parent is None
     assert run.parent == made.context
     assert call.parent == settled.parent == run.context
+    own = {each.context.span_id for each in (made, run, call, settled) if each.context}
+    assert len(own) == 4, "only the first one's id is derived"
     assert made.start_time == made.end_time == 1_699_999_999_000 * 1_000_000
     assert settled.end_time is not None
     assert settled.start_time is not None
@@ -119,6 +121,19 @@ def test_each_process_makes_the_same_first_span_and_makes_it_once() -> None:
     firsts = [[each for each in one.spans() if each.name.startswith("cre")] for one in processes]
     (first,), (second,) = firsts
     assert first.to_json() == second.to_json()
+
+
+def test_of_more_commands_than_are_remembered_the_one_that_rested_longest_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one that runs now is not, or its first span would go out with each of its runs."""
+    monkeypatch.setattr(contexts, "_REMEMBERED", 2)
+    process = Process()
+    for command_id in ("one", "two", "three", "three", "two", "one"):
+        process.listener.run_begun(start(sent(command_id)))
+    firsts = [each.attributes or {} for each in process.spans() if each.name.startswith("cre")]
+    made = [each["messaging.message.id"] for each in firsts]
+    assert made == ["one", "two", "three", "one"]
 
 
 def test_other_namespaces_entries_and_ids_are_other_traces() -> None:

@@ -21,6 +21,7 @@ from worker.webhooks.records import (
     derived_id,
     summary,
 )
+from worker.webhooks.windows import Window, joined_delivery
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -214,3 +215,15 @@ def test_a_delivery_s_trace_goes_on_in_its_commands(tmp_path: Path) -> None:
     (command,) = effects_of(source, of_event).commands
     assert orjson.loads(command.text)["traceparent"] == "00-other"
     assert "tracestate" not in orjson.loads(command.text)
+
+
+def test_a_window_is_as_deep_as_the_deepest_of_its_reactions() -> None:
+    """Or a loop through a window would have no end."""
+    parts = [
+        dataclasses.replace(received(), depth=depth, attributes={"correlationid": said, "a": "b"})
+        for depth, said in ((2, "x"), (7, "y"), (1, "x"))
+    ]
+    joined = joined_delivery(Window("w/1", "door", "plain", "key", 0, parts))
+    assert joined.depth == 7
+    # What they differ in is said of none.
+    assert joined.attributes == {"a": "b"}
