@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,7 +90,9 @@ async def backfill(run: RunContext[Backfill]) -> Outcome:
         trouble=partial(ledger.outage.failed, ONCE),
     )
     try:
-        status = await leader.work(_until_deadline(run, SLICE_SECONDS))
+        status = await leader.work(
+            _until_deadline(run, SLICE_SECONDS), read_seconds=_until_deadline(run, math.inf)
+        )
     except LeadLostError:
         return _wait(run, LEAD_LOST_SECONDS)
     except NewerPlanError as exc:

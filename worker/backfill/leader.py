@@ -7,6 +7,7 @@ Redis before and after every step, so that another may go on where it died.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from worker.backfill.event_builder import backfill_event
 from worker.backfill.finalization import finalize, result_of
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector
+from worker.backfill.plan import STDIN
 from worker.backfill.reader import BATCH_ITEMS, Reader
 from worker.backfill.sources import expected_items
 from worker.backfill.status import BackfillState, BackfillStatus, Origin
@@ -61,6 +63,10 @@ PARTS_AHEAD: Final = 2
 SOURCE_TRIES: Final = 5
 SOURCE_PAUSE_SECONDS: Final = 2.0
 ACTIVE: Final = frozenset({BackfillState.RUNNING, BackfillState.PAUSED, BackfillState.CANCELLING})
+
+
+class _ReadAbandonedError(Exception):
+    """Nobody waits any more for what a source may still send: its thread is left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +110,18 @@ class Leader:
         self._unfed: Batch | None = None
         self._written_at = time.monotonic()
         self._source_failures = 0
+        self._read_end = math.inf
 
-    async def work(self, seconds: float | None = None) -> BackfillStatus | AlreadyLed:
+    async def work(
+        self, seconds: float | None = None, *, read_seconds: float = math.inf
+    ) -> BackfillStatus | AlreadyLed:
         """Leads until the backfill has ended, is paused, or the time is up.
 
         Trouble of Redis is waited out: it may refuse, be away, or become another server.
+
+        Args:
+            seconds: after which nothing more is begun.
+            read_seconds: after which even a read of the source that is under way is left alone.
 
         Raises:
             LeadLostError: another leads now, or the backfill is not known.
@@ -116,6 +129,7 @@ class Leader:
             redis.exceptions.RedisError: Redis is still in trouble when the time is up.
         """
         end = None if seconds is None else time.monotonic() + seconds
+        self._read_end = time.monotonic() + read_seconds
         status = await self._insist(self._take, end)
         if isinstance(status, AlreadyLed):
             return status
@@ -254,6 +268,10 @@ class Leader:
         except SourceError as exc:
             await self._source_failed(status, exc)
             return True
+        except _ReadAbandonedError:
+            log.warning("backfill.read_abandoned", backfill=self._id)
+            self._reader = None
+            return True
         self._source_failures = 0
         fed = await self._store.feed(
             status,
@@ -273,7 +291,7 @@ class Leader:
         # Where the cursor has moved, a feed whose reply was lost had taken place.
         if unfed is None or (unfed.number, unfed.begun_at) != (status.read, status.position):
             act = reader.read(status.read, status.position, room, most_bad=status.failures_left)
-            unfed = self._unfed = await self._kept(status, act)
+            unfed = self._unfed = await self._kept(status, act, reads=True)
         return unfed
 
     async def _expect(self, status: BackfillStatus) -> None:
@@ -387,16 +405,45 @@ class Leader:
             told=told,
         )
 
-    async def _kept(self, status: BackfillStatus, act: Coroutine[Any, Any, T]) -> T:
-        """Returns what `act` returns, and keeps the lead while it lasts."""
+    async def _kept(
+        self, status: BackfillStatus, act: Coroutine[Any, Any, T], *, reads: bool = False
+    ) -> T:
+        """Returns what `act` returns, and keeps the lead while it lasts.
+
+        Args:
+            status: of the backfill.
+            act: what takes long.
+            reads: whether it reads the source, which may never end: it is left alone once the
+                backfill is paused or cancelled, or its command's time is up.
+
+        Raises:
+            _ReadAbandonedError: it was.
+        """
         task = asyncio.ensure_future(act)
         try:
-            while not (await asyncio.wait({task}, timeout=LEASE_SECONDS / 3))[0]:
+            while not (await asyncio.wait({task}, timeout=self._look_seconds(reads=reads)))[0]:
                 # What is being done goes on, for what it has read might be lost.
                 try:
-                    await self._keep(status)
+                    now = await self._keep(status)
                 except PASSING_TROUBLE as exc:
                     self._trouble(exc)
+                else:
+                    if reads and _is_vain(now):
+                        raise _ReadAbandonedError
+                if reads and time.monotonic() >= self._read_end:
+                    raise _ReadAbandonedError
             return task.result()
         finally:
             task.cancel()
+
+    def _look_seconds(self, *, reads: bool) -> float:
+        """Returns how long to wait for what takes long before the lease is renewed."""
+        left = self._read_end - time.monotonic() if reads else math.inf
+        return max(0.0, min(LEASE_SECONDS / 3, left))
+
+
+def _is_vain(status: BackfillStatus) -> bool:
+    """Tells whether nobody waits for what is being read; standard input can't be read again."""
+    if status.state is BackfillState.PAUSED:
+        return status.plan.source.location != STDIN
+    return status.state is not BackfillState.RUNNING

@@ -20,6 +20,7 @@ from tests.integration.backfilling import (
     begin,
     command,
     make_plan,
+    run_to_the_end,
     store_of,
 )
 from tests.integration.ledger_acts import events, lease_one
@@ -40,6 +41,7 @@ from worker.queue.ledger.keys import member_row_id
 from worker.queue.ledger.models import Lease, RowState, RunResult
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from redis.asyncio import Redis
@@ -194,6 +196,77 @@ async def test_who_reads_for_long_keeps_the_lead_meanwhile(
     assert isinstance(ended, BackfillStatus)
     assert ended.state is BackfillState.SUCCEEDED
     assert night.items() == list(range(ITEMS))
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """A source that comes to no end behind its first items; returns how often it was asked."""
+    read, asked = Reader.read, 0
+
+    async def silenced(reader: Reader, number: int, *rest: Any, **options: Any) -> Batch:
+        nonlocal asked
+        if number:
+            asked += 1
+            await asyncio.Event().wait()
+        return await read(reader, number, *rest, **options)
+
+    monkeypatch.setattr("worker.backfill.leader.LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(Reader, "read", silenced)
+    return lambda: asked
+
+
+async def until_asked(silent: Callable[[], int], leading: asyncio.Task[Any]) -> None:
+    async with asyncio.timeout(60):
+        while not silent() and not leading.done():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_backfill_whose_source_never_comes_to_an_end_is_cancelled_all_the_same(
+    night: Backfilling, silent: Callable[[], int]
+) -> None:
+    async with night.working():
+        leading = asyncio.create_task(Leader(night.store, NAME, announces=True).work())
+        await until_asked(silent, leading)
+        await cancel_backfill(night.store, NAME)
+        ended = await asyncio.wait_for(leading, 60)
+    assert isinstance(ended, BackfillStatus)
+    assert ended.state is BackfillState.CANCELLED
+    assert night.items(), "what has ended is in a part"
+
+
+async def test_a_backfill_whose_source_never_comes_to_an_end_can_be_paused_and_resumed(
+    night: Backfilling, silent: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Reader.read
+    async with night.working():
+        leading = asyncio.create_task(Leader(night.store, NAME, announces=True).work())
+        await until_asked(silent, leading)
+        await pause(night.store, NAME)
+        paused = await asyncio.wait_for(leading, 60)
+    assert isinstance(paused, BackfillStatus)
+    assert paused.state is BackfillState.PAUSED
+
+    monkeypatch.undo()
+    assert Reader.read is not read, "it answers again"
+    await resume(night.store, NAME)
+    await run_to_the_end(night)
+    assert night.items() == list(range(ITEMS))
+
+
+async def test_no_read_lasts_beyond_the_time_that_its_command_has(
+    night: Backfilling, silent: Callable[[], int]
+) -> None:
+    """A slice has no such end: a large source takes longer to come."""
+    async with night.working():
+        leader = Leader(night.store, NAME, announces=False)
+        leading = asyncio.create_task(leader.work(0.5, read_seconds=4.0))
+        await until_asked(silent, leading)
+        await asyncio.sleep(1.0)
+        assert not leading.done()
+        status = await asyncio.wait_for(leading, 60)
+    assert isinstance(status, BackfillStatus)
+    assert (status.state, silent()) == (BackfillState.RUNNING, 1)
+    assert (await night.standing()).led_ms == 0, "the lead is free"
 
 
 async def test_an_item_ends_once_and_its_row_is_gone_with_it(night: Backfilling) -> None:
