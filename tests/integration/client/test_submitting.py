@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from schemas.attributes import REPLY_TO_PATTERN
 from schemas.claim_check import parse_message
@@ -268,6 +268,17 @@ def test_a_restart_of_redis_loses_nothing_that_is_submitted_meanwhile(
         told = Told(server.url, "trainmaster")
         assert [each["id"] for each in sent(told)] == ["before", "after"]
         told.close()
+
+
+def test_a_refusal_that_lasts_is_told_at_once_though_one_beside_it_would_pass() -> None:
+    """However often they go out again, that one is refused, and the caller waits for nothing."""
+    messages = [Message("full", b"{}"), Message("wrong", b"{}", CommandStream.BULK)]
+    steps = submit(Names("trainmaster"), messages, Patience(3_600))
+    next(steps)
+    refusals = [OutOfMemoryError("maxmemory"), ResponseError("WRONGTYPE no stream")]
+    with pytest.raises(RedisRefusedError, match="WRONGTYPE") as caught:
+        steps.send(refusals)
+    assert caught.value.command_ids == ("full", "wrong")
 
 
 def test_commands_go_out_in_pages_whose_size_a_server_takes() -> None:
