@@ -1,18 +1,27 @@
-"""Every number of the settings reaches its place."""
+"""Every number of the settings reaches its place, and what was begun ends with the components."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from enum import Enum
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tests.stub_api import reply
 from worker.bootstrap.components import create_components
 from worker.bootstrap.monitoring import create_monitor
 from worker.bootstrap.supervisor import create_supervisor
+from worker.encord.context import Encord
+from worker.environment import load_settings
 from worker.queue.ledger.rate_limits import HEADROOM
 from worker.settings import Settings
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.stub_api import StubApi
 
 # What more parts than one need, and how many hold it.
 SHARED = {
@@ -87,3 +96,19 @@ async def test_every_number_of_the_settings_reaches_a_part_of_the_worker(redis_u
     assert [name for name, times in held.items() if not times] == []
     assert {name: held[name] for name in SHARED} == SHARED
     await parts.close()
+
+
+async def test_a_close_ends_the_renewal_of_permits_too(
+    monkeypatch: pytest.MonkeyPatch, stub: StubApi
+) -> None:
+    """It begins with the first request, and would go on over a connection that is closed."""
+    monkeypatch.setenv("TRAINMASTER_CONCURRENT_REQUESTS", "1")
+    stub.default = reply(200, b"[]")
+    settings = load_settings()
+    before = asyncio.all_tasks()
+    parts = create_components(settings, lambda _: None, create_monitor(settings))
+    dependencies = parts.pool._executor.dependencies
+    (await dependencies.service(Encord).transport.send("GET", "/ml-models")).accept()
+    assert [each.get_name() for each in asyncio.all_tasks() - before] == ["permits"]
+    await parts.close()
+    assert asyncio.all_tasks() == before

@@ -14,6 +14,7 @@ import pytest
 from schemas.enums import EventState
 from tests.integration.client.told import Told
 from trainmaster_client import ConsumerOptions, State
+from trainmaster_client.reading import PAGE
 from worker.embedded import EmbeddedRedis
 
 if TYPE_CHECKING:
@@ -64,6 +65,16 @@ def test_only_events_of_the_wanted_types_come(
     for each in ("train.accepted", "train.failed", "predict.failed", "trainer.x"):
         told.tell(each, "a")
     assert [event.type for event in client.events(types)] == wanted
+
+
+def test_a_page_without_an_event_that_is_wanted_is_not_the_last(client: Any, told: Told) -> None:
+    """Of a thousand items and one failure, the failure may stand behind them all."""
+    with told.redis.pipeline(transaction=False) as pipe:
+        for _ in range(PAGE + 1):
+            pipe.xadd(told.names.events(), {"event": told.text("predict.succeeded", "a")})
+        pipe.execute()
+    told.tell("train.failed", "b")
+    assert [event.command_id for event in client.events(["failed"])] == ["b"]
 
 
 def test_what_others_put_into_the_stream_is_passed_over(client: Any, told: Told) -> None:
