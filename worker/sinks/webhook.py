@@ -212,5 +212,5 @@ def _said(exc: BaseException) -> str:
 
 
 def _short(exc: Any) -> str:
-    told = getattr(exc, "strerror", None) or getattr(exc, "verify_message", None) or ""
+    told = getattr(exc, "verify_message", None) or getattr(exc, "strerror", None) or ""
     return " ".join(str(told or type(exc).__name__).split())[:200]

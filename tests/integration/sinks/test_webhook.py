@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,10 @@ from aiohttp.abc import ResolveResult
 
 from tests.integration.integrations.published import event_text
 from tests.integration.sinks.endpoints import Endpoint, never, sink_config, webhook
+from tests.security.tls import Authority, server_context
+from tests.stub_api import StubApi
 from trainmaster_client.events import event_of
+from worker.integrations.secrets import Secret
 from worker.sinks.addresses import Resolver
 from worker.sinks.destinations import Answer, DeliveryError
 from worker.sinks.webhook import ANSWER_BYTES, Webhook
@@ -292,3 +296,30 @@ async def test_an_endpoint_is_left_alone_for_as_long_as_it_says_but_for_an_hour_
         with pytest.raises(DeliveryError) as failed:
             await send(destination)
     assert failed.value.retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("trusted", "name", "said"),
+    [
+        (True, "other.example", "Hostname mismatch, certificate is not valid for 'localhost'."),
+        (False, "localhost", "unable to get local issuer certificate"),
+    ],
+)
+async def test_what_is_wrong_with_a_certificate_is_told_before_all_else(
+    tmp_path: Path, trusted: bool, name: str, said: str
+) -> None:
+    """A list shows the beginning of an error, and OpenSSL's says three times that it failed."""
+    ours = Authority.create(tmp_path / "ours.pem", "ours")
+    other = Authority.create(tmp_path / "other.pem", "other")
+    config = sink_config("ops", tmp_path, webhook=webhook("http://127.0.0.1")).webhook
+    assert config is not None
+    with StubApi(tls=server_context(*ours.issue(tmp_path / "server", name))) as stub:
+        url = Secret(f"https://localhost:{stub.port}/hook".encode(), "")
+        config = config.model_copy(update={"url": url})
+        trust = ssl.create_default_context(cafile=str((ours if trusted else other).file))
+        destination = Webhook("ops", config, tls=trust)
+        with pytest.raises(DeliveryError) as caught:
+            await send(destination)
+        await destination.close()
+        assert stub.recorded == []
+    assert str(caught.value) == f"its certificate is not trusted: {said}"
