@@ -681,6 +681,23 @@ async def test_an_end_judges_the_failures_as_the_plan_does(
     assert now.state is (BackfillState.PAUSED if reason else BackfillState.RUNNING)
 
 
+async def test_the_share_after_a_resume_is_one_of_what_ends_from_then_on(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path
+) -> None:
+    """Not of all that ended before, or nothing would pause it a second time."""
+    run = await begin(redis, keys, ledger, tmp_path, limits=FailureLimits(largest_share=0.1))
+    await run.feed(1)
+    await redis.hset(keys.group(NAME), mapping={"failed": "50", "succeeded": "350"})
+    await pause(run.store, NAME)
+    await resume(run.store, NAME)
+    await redis.hset(keys.group(NAME), mapping={"failed": "60", "succeeded": "439"})
+    (lease,) = await run.claim(1)
+    await run.settle(lease, "not_found")
+    now = await run.standing()
+    assert (now.state, now.failed) == (BackfillState.PAUSED, 61)
+    assert "11 of 100 items failed" in now.reason
+
+
 @pytest.mark.parametrize(
     ("limits", "most"),
     [

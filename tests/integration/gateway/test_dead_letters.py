@@ -68,6 +68,18 @@ def test_a_wrong_query_is_told(gateway: GatewayServer, query: dict[str, str], co
     assert (answer.status_code, answer.json()["code"]) == (422, code)
 
 
+@pytest.mark.parametrize("more", [{}, {"until": "2999-01-01T00:00:00Z"}])
+def test_what_dies_after_the_question_is_not_among_those_that_are_sent_again(
+    gateway: GatewayServer, bury: Bury, more: dict[str, str]
+) -> None:
+    """Or what fails again at once would be sent again and again by the same request."""
+    bury("before")
+    bury("after", at_ms=4_000_000_000_000)
+    body = {"all": True, "dry_run": True, **more}
+    told = gateway.http.post(f"{LETTERS}/replay", json=body).json()
+    assert (told["matched"], told["ids"]) == (1, ["before"])
+
+
 def test_a_time_before_all_streams_is_the_beginning(gateway: GatewayServer, bury: Bury) -> None:
     bury("a")
     assert ids_of(gateway.http.get(LETTERS, params={"since": "0001-01-01T00:00:00Z"})) == ["a"]

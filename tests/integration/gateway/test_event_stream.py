@@ -239,6 +239,29 @@ async def test_a_watcher_of_large_events_is_bounded_by_their_bytes(
     assert slow.messages[-1]["event"] == "trainmaster.dropped"
 
 
+async def test_a_watcher_who_keeps_up_is_not_dropped_however_much_comes_in_all(
+    stream: EventStream, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "MOST_BYTES", 100_000)
+    seen, ids = Watching(), list[str]()
+    async with (
+        aclosing(cast("Any", stream.events(None, None))) as pieces,
+        watching(stream) as other,
+    ):
+        while "heartbeat" not in seen.comments:
+            seen.take(await anext(pieces))
+        await until(lambda: "heartbeat" in other.comments, "the other one")
+        for number in range(6):
+            told = {"result": "x" * 40_000}
+            ids.append(await add(redis, keys, f"c{number}", "train.succeeded", data=told))
+            if number % 2:
+                # Both wait by now, which is as much as may.
+                await until(lambda: other.ids == ids, "the other one to get them")
+                while len(seen.ids) < len(ids):
+                    seen.take(await anext(pieces))
+    assert seen.ids == ids
+
+
 async def test_it_is_told_that_events_are_no_longer_kept(
     stream: EventStream, redis: Redis, keys: Keys
 ) -> None:

@@ -163,6 +163,16 @@ def test_those_who_linger_take_no_place_from_others(
             for each in lingering:
                 each.close()
 
+        def is_refused() -> bool:
+            with connect(gateway) as more:
+                more.settimeout(0.5)
+                with suppress(TimeoutError):
+                    return more.recv(64).startswith(b"HTTP/1.1 503 ")
+            return False
+
+        with connect(gateway):
+            wait_until(is_refused, "an end to the places of those who are gone")
+
 
 def test_a_watcher_who_never_reads_is_cut_off(
     gateway: GatewayServer,

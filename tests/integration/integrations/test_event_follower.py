@@ -225,6 +225,36 @@ async def test_events_that_were_trimmed_unread_are_told_by_log_and_state(
     assert status.missed_at_ms is not None
 
 
+async def test_what_is_trimmed_while_slow_handlers_leave_no_room_is_told(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower that had read all there was may be as far behind as any, a moment later."""
+    monkeypatch.setattr(leadership, "WINDOW", 2)
+    subjects: list[str] = []
+    go_on = asyncio.Event()
+
+    async def handle(event: Event, _text: bytes) -> None:
+        subjects.append(event.command_id)
+        if event.command_id != "quick":
+            await go_on.wait()
+
+    async with following(EventFollower(redis, keys, "f", handle, concurrency=2)):
+        await wait_until_led(redis, keys)
+        await publish(redis, keys, "quick", range(1))
+        await wait_until_recorded(redis, keys)
+        await publish(redis, keys, "slow", range(1))
+        await publish(redis, keys, "slower", range(1))
+        await wait_until(lambda: len(subjects) == 3)
+        await publish(redis, keys, "quick", range(1, 11))
+        await redis.xtrim(keys.events, maxlen=3, approximate=False)
+        go_on.set()
+        await wait_until(lambda: len(subjects) == 6)
+        await wait_until_recorded(redis, keys)
+    status = await follower_status(redis, keys, "f")
+    assert status is not None
+    assert status.missed == 7
+
+
 async def test_a_follower_is_behind_by_the_age_of_what_it_has_not_done(
     redis: Redis, keys: Keys
 ) -> None:

@@ -195,6 +195,22 @@ def test_no_header_is_kept_that_lets_anyone_in(tmp_path: Path) -> None:
     assert kept == {"x-thing": "a, b", "x-odd": "\xff" * 4096}
 
 
+def test_the_header_of_a_signature_is_not_kept_whatever_a_source_calls_it(tmp_path: Path) -> None:
+    file = tmp_path / "integrations.toml"
+    file.write_text(
+        """
+        [sources.shop]
+        scheme = "hmac"
+        header = "X-Shop-Proof"
+        secrets = [{ env = "SECRET" }]
+        """,
+        encoding="utf-8",
+    )
+    source = load_integrations(file, {"SECRET": "a-secret-of-tests"}).sources["shop"]
+    headers = [(b"x-shop-PROOF", b"hidden"), (b"X-Shop-Thing", b"a")]
+    assert kept_headers(headers, source) == {"x-shop-thing": "a"}
+
+
 def test_a_record_is_read_as_it_was_written() -> None:
     record = RuleRecord("rule", RuleResult.COALESCED, ("a",), "window", "problem")
     assert RuleRecord.read(orjson.loads(orjson.dumps(record.as_json()))) == record

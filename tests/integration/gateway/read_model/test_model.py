@@ -159,6 +159,14 @@ async def _rewritten(redis: Redis, keys: Keys) -> None:
     await add(redis, keys, "b", "train.accepted")
 
 
+async def _with_less_before_its_end(redis: Redis, keys: Keys) -> None:
+    """As where somebody has copied the end of a stream to another Redis."""
+    newest = await newest_entry(redis, keys.events)
+    assert newest is not None
+    await redis.delete(keys.events)
+    await redis.xadd(keys.events, {"event": event_text("b", "train.accepted")}, id=newest[0])
+
+
 async def _of_another_epoch(redis: Redis, keys: Keys) -> None:
     await redis.set(keys.epoch, "another")
     await redis.delete(keys.events)
@@ -172,6 +180,7 @@ async def _of_another_epoch(redis: Redis, keys: Keys) -> None:
         (_emptied, []),
         (_emptied_and_begun, ["b"]),
         (_rewritten, ["b", "a"]),
+        (_with_less_before_its_end, ["b"]),
         (_of_another_epoch, ["z", "y", "x"]),
     ],
 )

@@ -1,0 +1,54 @@
+"""Events of a gateway: over each loss of the connection none is missed and none comes twice."""
+
+from __future__ import annotations
+
+from functools import partial
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any
+
+from tests.web_server import serving
+from worker.cli import gateway_events
+from worker.cli.gateway_events import GatewayEvents
+
+if TYPE_CHECKING:
+    import pytest
+
+FIRST = b'id: 5-0\nevent: train.accepted\ndata: {"id": "one"}\n\n'
+# What a stream says of itself has no id.
+SIGNS = b': heartbeat\n\nevent: trainmaster.dropped\ndata: {"reason": "too slow"}\n\n'
+SECOND = b'id: 6-0\nevent: train.accepted\ndata: {"id": "two"}\n\n'
+
+
+class _Gateway(BaseHTTPRequestHandler):
+    """Breaks the connection off after what it has for it; notes where each one begins."""
+
+    def __init__(self, bodies: list[bytes], begun: list[str | None], *told: Any) -> None:
+        self._bodies, self._begun = bodies, begun
+        super().__init__(*told)
+
+    def do_GET(self) -> None:
+        self._begun.append(self.headers.get("last-event-id"))
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        self.wfile.write(self._bodies.pop(0))
+
+    def log_message(self, *_: Any) -> None:
+        """Keeps still."""
+
+
+def test_it_goes_on_behind_its_last_event_whatever_came_after_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gateway_events, "_AGAIN_SECONDS", 0.01)
+    begun: list[str | None] = []
+    said: list[str] = []
+    found: list[str] = []
+    with serving(partial(_Gateway, [FIRST + SIGNS, SECOND], begun)) as url:
+        for event in GatewayEvents(url, "", ["train.*"], "4-0", said.append):
+            found += [] if event is None else [event["id"]]
+            if len(found) == 2:
+                break
+    assert found == ["one", "two"]
+    assert begun == ["4-0", "5-0"]
+    assert "too slow" in said[0]
