@@ -12,7 +12,9 @@ from rich.text import Text
 
 from tests.integration.backfilling import begin
 from worker.backfill.status import BackfillState
+from worker.cli.backfill.lead import end_backfill
 from worker.cli.backfill.progress import Display
+from worker.cli.context import LedgerContext
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,3 +94,24 @@ def test_what_holds_it_back_is_told_whole(standing: BackfillStatus) -> None:
     assert f"held back: {WHY}" in " ".join(lines)
     paused = replace(standing, state=BackfillState.PAUSED, reason=WHY)
     assert f"paused: {WHY}" in " ".join(seen(paused))
+
+
+@pytest.mark.parametrize(
+    ("state", "failed", "code"),
+    [
+        (BackfillState.SUCCEEDED, 0, 0),
+        (BackfillState.SUCCEEDED, 1, 1),
+        (BackfillState.PAUSED, 0, 1),
+        (BackfillState.CANCELLED, 0, 1),
+    ],
+)
+def test_the_exit_code_of_a_run_says_whether_every_item_succeeded(
+    standing: BackfillStatus, state: BackfillState, failed: int, code: int
+) -> None:
+    left = 0
+    try:
+        ended = replace(standing, state=state, failed=failed)
+        end_backfill(LedgerContext(None, None), ended, as_json=True)
+    except SystemExit as exc:
+        left = int(exc.code or 0)
+    assert left == code
