@@ -90,6 +90,44 @@ async def test_a_stream_that_takes_some_more_leaves_the_rest_in_the_list(
     assert left == (texts[3:] if pushed.oldest == "LEFT" else texts[:2:-1])
 
 
+async def test_what_a_batch_accepted_before_a_refusal_is_due(
+    redis: Redis, keys: Keys, ledger: Ledger
+) -> None:
+    """Or a row would wait until the repair found it in no due set."""
+    await open_group(redis, keys)
+    entries = [await read_entry(redis, keys) for _ in range(2)]
+    batch = [new_command(entry, f"c-{n}") for n, entry in enumerate(entries)]
+    await redis.xadd(keys.events, {"exhausted": "1"}, id=f"{2**64 - 1}-{2**64 - 2}")
+    with pytest.raises(ResponseError):
+        await ledger.accept(batch)
+    assert await redis.zrange(keys.due_interactive, 0, -1) == [b"c-0"]
+    await redis.delete(keys.events)
+    assert await ledger.accept(batch) == [AcceptStatus.DUPLICATE, AcceptStatus.ACCEPTED]
+    assert [lease.row_id for lease in (await ledger.claim(10)).leases] == ["c-0", "c-1"]
+
+
+async def test_what_a_batch_ended_before_a_refusal_is_due_no_more(
+    redis: Redis, keys: Keys, ledger: Ledger
+) -> None:
+    """Or a command that has ended would be claimed once its lease is over."""
+    await open_group(redis, keys)
+    for command_id in ("c-0", "c-1"):
+        await accept_one(redis, ledger, command_id)
+    leases = (await ledger.claim(10)).leases
+    await exhaust(redis, keys.events)
+    ends = [
+        RunResult(lease, RowState.SUCCEEDED, 1, event=event)
+        for lease, event in zip(leases, (b"", b'{"n": 1}'), strict=True)
+    ]
+    with pytest.raises(ResponseError):
+        await ledger.finish(ends)
+    assert await redis.zrange(keys.due_interactive, 0, -1) == [b"c-1"]
+    assert await redis.exists(keys.text("c-0"), keys.text("c-1")) == 1
+    await redis.delete(keys.events)
+    assert await ledger.finish(ends) == [False, True]
+    assert await redis.exists(keys.due_interactive, keys.text("c-1")) == 0
+
+
 @pytest.mark.parametrize("which", ["events", "dead_letters"])
 async def test_a_rejection_that_a_stream_refuses_stays_pending_and_is_told_once(
     redis: Redis, keys: Keys, ledger: Ledger, which: str

@@ -37,10 +37,12 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Include: answer
-local lease, most, holder = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
+local most, holder = tonumber(ARGV[7]), ARGV[8]
+-- As texts, for Redis writes each number of a call as a floating one.
+local now_text, lease_end = string.format('%d', now), string.format('%d', now + tonumber(ARGV[6]))
 if most > 0 and (redis.call('PTTL', KEYS[7]) > 0 or redis.call('EXISTS', KEYS[8]) == 1
-  or redis.call('ZCOUNT', KEYS[3], '-inf', now) > 0
-  or redis.call('ZCOUNT', KEYS[4], '-inf', now) > 0) then
+  or redis.call('ZCOUNT', KEYS[3], '-inf', now_text) > 0
+  or redis.call('ZCOUNT', KEYS[4], '-inf', now_text) > 0) then
   most = 0
 end
 -- Whether an earlier call by the same holder has claimed it, and nobody has since. One whose run
@@ -51,50 +53,63 @@ local function claimed_before(row, entry)
     and is[4] == ARGV[5] .. entry and not is[5] and not is[6]
 end
 local statuses, done = {}, {}
-for i = 9, #ARGV, 11 do
-  local entry, id, fingerprint, lane = ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
-  local row = prefix .. 'command:' .. id
-  local known = redis.pcall('HGET', row, 'f')
-  local status = 0
-  if not known then
-    local not_before = tonumber(ARGV[i + 5])
-    -- First what may be refused: a row without its event would pass for known when it is repeated.
-    redis.call('XADD', KEYS[2], '*', 'event', ARGV[i + 7])
-    answer(ARGV[i + 8], ARGV[i + 7], now, reply_seconds)
-    if most > 0 and lane == 'i' and not_before == 0 then
-      most, status = most - 1, 4
-      redis.call('HSET', row, 't', ARGV[i + 2], 'f', fingerprint, 's', 'running', 'l', lane,
-        'n', 1, 'a', 0, 'c', 1, 'm', now, 'q', ARGV[5] .. entry, 'k', holder)
-      redis.call('ZADD', KEYS[3], now + lease, id)
-    else
-      redis.call('HSET', row, 't', ARGV[i + 2], 'f', fingerprint, 's', 'accepted', 'l', lane,
-        'n', 0, 'a', 0, 'c', 0, 'm', now, 'q', ARGV[5] .. entry)
-      redis.call('ZADD', lane == 'b' and KEYS[4] or KEYS[3], math.max(now, not_before), id)
-    end
-    redis.call('SET', prefix .. 'text:' .. id, ARGV[i + 6])
-    -- The row knows its times too, so that a due set that someone deletes can be made again.
-    if not_before > now then redis.call('HSET', row, 'o', not_before) end
-    if ARGV[i + 9] ~= '' then
-      redis.call('HSET', row, 'd', ARGV[i + 9])
-      redis.call('ZADD', KEYS[6], ARGV[i + 9], id)
-    end
-  elseif ARGV[i + 10] == '1' then
-    local is_own = known == fingerprint and redis.call('HGET', row, 'q') == ARGV[5] .. entry
-    status = is_own and 1 or 3
-  elseif known == fingerprint then
-    status = 1
-  else
-    status = 2
-  end
-  if status == 1 and claimed_before(row, entry) then
-    status = 5
-    redis.call('ZADD', KEYS[3], now + lease, id)
-  end
-  if status ~= 2 and status ~= 3 then
-    done[#done + 1] = entry
-  end
-  statuses[#statuses + 1] = status
+-- Due times and ids, by lane: for each lane one call, whatever becomes of the commands behind them.
+local dues = {i = {}, b = {}}
+local function due(lane, at, id)
+  local set = dues[lane] or dues.i
+  set[#set + 1], set[#set + 2] = at, id
 end
+local function accept_all()
+  for i = 9, #ARGV, 11 do
+    local entry, id, fingerprint, lane = ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
+    local row = prefix .. 'command:' .. id
+    local known = redis.pcall('HGET', row, 'f')
+    local status = 0
+    if not known then
+      local not_before = tonumber(ARGV[i + 5])
+      -- First what may be refused: a row without its event would pass for known when repeated.
+      redis.call('XADD', KEYS[2], '*', 'event', ARGV[i + 7])
+      answer(ARGV[i + 8], ARGV[i + 7], now, reply_seconds)
+      if most > 0 and lane == 'i' and not_before == 0 then
+        most, status = most - 1, 4
+        redis.call('HSET', row, 't', ARGV[i + 2], 'f', fingerprint, 's', 'running', 'l', lane,
+          'n', '1', 'a', '0', 'c', '1', 'm', now_text, 'q', ARGV[5] .. entry, 'k', holder)
+        due(lane, lease_end, id)
+      else
+        redis.call('HSET', row, 't', ARGV[i + 2], 'f', fingerprint, 's', 'accepted', 'l', lane,
+          'n', '0', 'a', '0', 'c', '0', 'm', now_text, 'q', ARGV[5] .. entry)
+        local due_at = not_before > now and ARGV[i + 5] or now_text
+        due(lane, due_at, id)
+      end
+      redis.call('SET', prefix .. 'text:' .. id, ARGV[i + 6])
+      -- The row knows its times too, so that a due set that someone deletes can be made again.
+      if not_before > now then redis.call('HSET', row, 'o', ARGV[i + 5]) end
+      if ARGV[i + 9] ~= '' then
+        redis.call('HSET', row, 'd', ARGV[i + 9])
+        redis.call('ZADD', KEYS[6], ARGV[i + 9], id)
+      end
+    elseif ARGV[i + 10] == '1' then
+      local is_own = known == fingerprint and redis.call('HGET', row, 'q') == ARGV[5] .. entry
+      status = is_own and 1 or 3
+    elseif known == fingerprint then
+      status = 1
+    else
+      status = 2
+    end
+    if status == 1 and claimed_before(row, entry) then
+      status = 5
+      redis.call('ZADD', KEYS[3], lease_end, id)
+    end
+    if status ~= 2 and status ~= 3 then
+      done[#done + 1] = entry
+    end
+    statuses[#statuses + 1] = status
+  end
+end
+local is_done, why = pcall(accept_all)
+if #dues.i > 0 then redis.call('ZADD', KEYS[3], unpack(dues.i)) end
+if #dues.b > 0 then redis.call('ZADD', KEYS[4], unpack(dues.b)) end
+if not is_done then error(why) end
 if #done > 0 then
   redis.call('XACK', KEYS[1], group, unpack(done))
   redis.call('XDEL', KEYS[1], unpack(done))

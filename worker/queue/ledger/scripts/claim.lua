@@ -49,6 +49,9 @@ for i = 1, 3 do redis.call('ZCARD', KEYS[i]) end
 redis.call('HLEN', KEYS[5]); redis.call('HLEN', KEYS[6])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- As texts, for Redis writes each number of a call as a floating one.
+local now_text, lease_end = string.format('%d', now), string.format('%d', now + lease)
+local lease_ends = {i = {}, b = {}}
 local claimed, dropped, newer, skipped = {}, {}, {}, 0
 local bytes, bulk_bytes, is_cut = 0, 0, 0
 local most_bytes, most_bulk_bytes = tonumber(ARGV[9]), tonumber(ARGV[10])
@@ -68,9 +71,9 @@ local function skip(due, id, row, group)
 end
 -- One row whose number is none must not end the script, and with it the claims of all others.
 local function counts(value) return value and string.find(value, '^%d+$') end
-local function take(due, only_lane, wanted, ids)
+local function take_each(due, only_lane, wanted, ids)
   if wanted < 1 then return end
-  ids = ids or redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, wanted)
+  ids = ids or redis.call('ZRANGEBYSCORE', due, '-inf', now_text, 'LIMIT', 0, wanted)
   for _, id in ipairs(ids) do
     if bytes >= most_bytes then is_cut = 1; return end
     if only_lane == 'b' and bulk_bytes >= most_bulk_bytes then return end
@@ -103,15 +106,25 @@ local function take(due, only_lane, wanted, ids)
       if state == 'accepted' or state == 'retrying' then state = 'running' end
       local due_at = state == 'polling' and tonumber(redis.call('ZSCORE', due, id))
       local late = due_at and math.floor(now - due_at) or ''
-      redis.call('HSET', row, 'n', token, 'c', claims, 's', state)
+      redis.call('HSET', row, 'n', string.format('%d', token), 'c', string.format('%d', claims),
+        's', state)
       if not only_lane then redis.call('ZREM', due, id) end
-      redis.call('ZADD', is[9] == 'b' and KEYS[2] or KEYS[1], now + lease, id)
+      local ends = is[9] == 'b' and lease_ends.b or lease_ends.i
+      ends[#ends + 1], ends[#ends + 2] = lease_end, id
       claimed[#claimed + 1] = {id, token, is[9], is[1], is[3], claims, is[5], is[6],
         is[7] or '', is[8] or '', text, is[10] or '', is[11] or '', late}
       bytes = bytes + #text
       if is[9] == 'b' then bulk_bytes = bulk_bytes + #text end
     end
   end
+end
+-- The ends of leases are written in one call for each lane, whatever becomes of the rows behind them.
+local function take(...)
+  local is_done, why = pcall(take_each, ...)
+  if #lease_ends.i > 0 then redis.call('ZADD', KEYS[1], unpack(lease_ends.i)) end
+  if #lease_ends.b > 0 then redis.call('ZADD', KEYS[2], unpack(lease_ends.b)) end
+  lease_ends = {i = {}, b = {}}
+  if not is_done then error(why) end
 end
 -- A paused lane lets one row through when its pause is over: the probe. No pause is longer than
 -- the time between two probes, whatever the server's clock did since.

@@ -26,6 +26,9 @@ redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4])
 local deadlines = redis.call('ZCARD', KEYS[5]) > 0
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- As texts, for Redis writes each number of a call as a floating one.
+local now_text = string.format('%d', now)
+local function next_token(token) return string.format('%d', token + 1) end
 -- Include: answer
 -- A group of which too many members have failed is paused with the last of them: what runs may end,
 -- nothing more is claimed.
@@ -88,59 +91,73 @@ local function keep_text(id)
   local text = redis.pcall('GET', prefix .. 'text:' .. id)
   if type(text) == 'string' then redis.pcall('SET', prefix .. 'sent:' .. id, text, 'EX', ARGV[4]) end
 end
-local verdicts = {}
-for i = 5, #ARGV, 19 do
-  local id, token = ARGV[i], ARGV[i + 1]
-  local row = prefix .. 'command:' .. id
-  if redis.pcall('HGET', row, 'n') ~= token then
-    verdicts[#verdicts + 1] = 0
-  else
-    local due = ARGV[i + 2] == 'b' and KEYS[4] or KEYS[3]
-    local dead_letter, lock, group = ARGV[i + 12], ARGV[i + 13], ARGV[i + 14]
-    local event, event_id = ARGV[i + 10], ''
-    if event ~= '' then event_id = redis.call('XADD', KEYS[1], '*', 'event', event) end
-    if dead_letter ~= '' then
-      local letter = redis.pcall('XADD', KEYS[2], '*', 'dead_letter', dead_letter)
-      if type(letter) == 'table' then
-        -- Nothing else of this run is written; its repetition tells the event again.
-        if event_id ~= '' then redis.call('XDEL', KEYS[1], event_id) end
-        return letter
-      end
-    end
-    if ARGV[i + 4] == '1' and group ~= '' then
-      local refused = end_member(id, row, group, ARGV[i + 3], ARGV[i + 15], ARGV[i + 16])
-      if refused then
-        if event_id ~= '' then redis.call('XDEL', KEYS[1], event_id) end
-        return refused
-      end
-      redis.call('DEL', prefix .. 'text:' .. id)
-      redis.call('ZREM', due, id)
-    elseif ARGV[i + 4] == '1' then
-      if ARGV[i + 3] == 'failed' then orphan(id, redis.call('HGET', row, 'q'), ARGV[i + 16]) end
-      redis.call('HSET', row, 's', ARGV[i + 3], 'n', token + 1, 'a', ARGV[i + 6],
-        'e', now, 'v', event_id)
-      redis.call('HDEL', row, 'p', 'x', 'c', 'h', 'k', 'w', 'z')
-      redis.call('EXPIRE', row, keep_seconds)
-      if ARGV[i + 18] == '1' then keep_text(id) end
-      redis.call('DEL', prefix .. 'text:' .. id)
-      redis.call('ZREM', due, id)
-    else
-      redis.call('HSET', row, 's', ARGV[i + 3], 'n', token + 1, 'a', ARGV[i + 6],
-        'c', ARGV[i + 7])
-      if ARGV[i + 8] ~= '' then redis.call('HSET', row, 'p', ARGV[i + 8]) end
-      if ARGV[i + 17] ~= '' then redis.call('HSET', row, 'h', ARGV[i + 17]) end
-      if ARGV[i + 9] ~= '' then redis.call('HSET', row, 'x', ARGV[i + 9]) end
-      if ARGV[i + 16] ~= '' then
-        redis.call('HSET', row, 'w', ARGV[i + 16])
-      else
-        redis.call('HDEL', row, 'w')
-      end
-      redis.call('ZADD', due, now + tonumber(ARGV[i + 5]), id)
-    end
-    if deadlines and ARGV[i + 4] == '1' then redis.call('ZREM', KEYS[5], id) end
-    answer(ARGV[i + 11], event, now, reply_seconds)
-    if lock ~= '' and redis.pcall('GET', lock) == id then redis.call('DEL', lock) end
-    verdicts[#verdicts + 1] = 1
-  end
+-- What is deleted of those that end: one call each, whatever becomes of the runs behind them.
+local texts, ended = {}, {i = {}, b = {}}
+local function delete_later(id, lane)
+  texts[#texts + 1] = prefix .. 'text:' .. id
+  local ids = ended[lane] or ended.i
+  ids[#ids + 1] = id
 end
-return verdicts
+-- Returns what the script returns.
+local function finish_all()
+  local verdicts = {}
+  for i = 5, #ARGV, 19 do
+    local id, token = ARGV[i], ARGV[i + 1]
+    local row = prefix .. 'command:' .. id
+    if redis.pcall('HGET', row, 'n') ~= token then
+      verdicts[#verdicts + 1] = 0
+    else
+      local due = ARGV[i + 2] == 'b' and KEYS[4] or KEYS[3]
+      local dead_letter, lock, group = ARGV[i + 12], ARGV[i + 13], ARGV[i + 14]
+      local event, event_id = ARGV[i + 10], ''
+      if event ~= '' then event_id = redis.call('XADD', KEYS[1], '*', 'event', event) end
+      if dead_letter ~= '' then
+        local letter = redis.pcall('XADD', KEYS[2], '*', 'dead_letter', dead_letter)
+        if type(letter) == 'table' then
+          -- Nothing else of this run is written; its repetition tells the event again.
+          if event_id ~= '' then redis.call('XDEL', KEYS[1], event_id) end
+          return letter
+        end
+      end
+      if ARGV[i + 4] == '1' and group ~= '' then
+        local refused = end_member(id, row, group, ARGV[i + 3], ARGV[i + 15], ARGV[i + 16])
+        if refused then
+          if event_id ~= '' then redis.call('XDEL', KEYS[1], event_id) end
+          return refused
+        end
+        delete_later(id, ARGV[i + 2])
+      elseif ARGV[i + 4] == '1' then
+        if ARGV[i + 3] == 'failed' then orphan(id, redis.call('HGET', row, 'q'), ARGV[i + 16]) end
+        redis.call('HSET', row, 's', ARGV[i + 3], 'n', next_token(token), 'a', ARGV[i + 6],
+          'e', now_text, 'v', event_id)
+        redis.call('HDEL', row, 'p', 'x', 'c', 'h', 'k', 'w', 'z')
+        redis.call('EXPIRE', row, keep_seconds)
+        if ARGV[i + 18] == '1' then keep_text(id) end
+        delete_later(id, ARGV[i + 2])
+      else
+        redis.call('HSET', row, 's', ARGV[i + 3], 'n', next_token(token), 'a', ARGV[i + 6],
+          'c', ARGV[i + 7])
+        if ARGV[i + 8] ~= '' then redis.call('HSET', row, 'p', ARGV[i + 8]) end
+        if ARGV[i + 17] ~= '' then redis.call('HSET', row, 'h', ARGV[i + 17]) end
+        if ARGV[i + 9] ~= '' then redis.call('HSET', row, 'x', ARGV[i + 9]) end
+        if ARGV[i + 16] ~= '' then
+          redis.call('HSET', row, 'w', ARGV[i + 16])
+        else
+          redis.call('HDEL', row, 'w')
+        end
+        redis.call('ZADD', due, now + tonumber(ARGV[i + 5]), id)
+      end
+      if deadlines and ARGV[i + 4] == '1' then redis.call('ZREM', KEYS[5], id) end
+      answer(ARGV[i + 11], event, now, reply_seconds)
+      if lock ~= '' and redis.pcall('GET', lock) == id then redis.call('DEL', lock) end
+      verdicts[#verdicts + 1] = 1
+    end
+  end
+  return verdicts
+end
+local is_done, told = pcall(finish_all)
+if #texts > 0 then redis.call('DEL', unpack(texts)) end
+if #ended.i > 0 then redis.call('ZREM', KEYS[3], unpack(ended.i)) end
+if #ended.b > 0 then redis.call('ZREM', KEYS[4], unpack(ended.b)) end
+if not is_done then error(told) end
+return told
