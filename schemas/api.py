@@ -7,11 +7,12 @@ enumerations that are newer than ours as plain strings.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, with_config
 from pydantic.alias_generators import to_camel
+from typing_extensions import TypedDict
 
 from schemas.enums import (
     FeatureType,
@@ -43,15 +44,18 @@ class Request(BaseModel):
     )
 
 
+_REPLY: Final = ConfigDict(
+    alias_generator=to_camel,
+    validate_by_name=True,
+    validate_by_alias=True,
+    extra="ignore",
+)
+
+
 class Response(BaseModel):
     """A body, or a part of one, that we get."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-        extra="ignore",
-    )
+    model_config = _REPLY
 
 
 class CreateModelRequest(Request):
@@ -235,7 +239,12 @@ class Page(Response, Generic[Item]):
     next_page_token: str | None = None
 
 
-class ClassificationItem(Response):
+# What may come a hundred times in one reply are dicts: they are read in two thirds of the time that
+# models take.
+
+
+@with_config(_REPLY)
+class ClassificationItem(TypedDict):
     """The class of a frame.
 
     Attributes:
@@ -253,7 +262,8 @@ class ClassificationItem(Response):
     value: str
 
 
-class BoundingBox(Response):
+@with_config(_REPLY)
+class BoundingBox(TypedDict):
     """A box, 0 to 1 of the frame; x and y are its top left corner."""
 
     h: float
@@ -262,14 +272,16 @@ class BoundingBox(Response):
     y: float
 
 
-class Point(Response):
+@with_config(_REPLY)
+class Point(TypedDict):
     """A corner of a polygon, 0 to 1 of the frame."""
 
     x: float
     y: float
 
 
-class FoundItem(Response):
+@with_config(_REPLY)
+class FoundItem(TypedDict):
     """What detections and segmentations have in common.
 
     Attributes:
@@ -288,12 +300,14 @@ class FoundItem(Response):
     value: str
 
 
+@with_config(_REPLY)
 class DetectionItem(FoundItem):
     """An object and its box."""
 
     bounding_box: BoundingBox
 
 
+@with_config(_REPLY)
 class SegmentationItem(FoundItem):
     """An object and its outline."""
 

@@ -144,7 +144,7 @@ def test_a_connection_with_unasked_bytes_is_closed_and_never_used_again(
                     project_uuid=uuid, project_model_uuid=uuid, training_uuid=uuid, data_uuid=uuid
                 )
                 assert frames[0] is not None
-                seen.append((uuid, frames[0].name))
+                seen.append((uuid, frames[0]["name"]))
                 if lie.later:
                     server.heard.set()
                     await asyncio.to_thread(server.told.wait, PATIENCE_SECONDS)
@@ -262,7 +262,7 @@ def test_whoever_waits_behind_a_wrong_answer_does_not_get_the_one_that_was_meant
         except RetryableError:
             return None
         assert frames[0] is not None
-        return frames[0].name
+        return frames[0]["name"]
 
     async def ask(server: LyingServer) -> list[str | None]:
         async with opened(server, connections=1) as transport:
