@@ -258,6 +258,32 @@ async def test_a_retry_goes_on_with_no_backfill_of_another_that_has_its_id(
     assert (standing.plan, standing.read, standing.led_ms) == (foreign, 0, 0)
 
 
+async def test_a_run_of_an_id_that_was_begun_with_other_options_is_refused(
+    night: Backfilling, console: Console
+) -> None:
+    ended = Transition({BackfillState.RUNNING}, BackfillState.CANCELLED)
+    await night.store.transition(NAME, ended)
+    plan = night.plan
+    given = {
+        "project": plan.common["project_uuid"],
+        "attachment": plan.common["project_model_uuid"],
+        "training": plan.common["training_uuid"],
+        "task": plan.common["task"],
+        "output": plan.output,
+        "window": plan.window,
+        "part-items": plan.part_items,
+        "id": NAME,
+    }
+    options = [text for key, value in given.items() for text in (f"--{key}", str(value))]
+    begun = ["backfill", "run", plan.source.location, *options]
+    again = console.run(*begun)
+    assert again.code == 1
+    assert "cancelled" in again.out
+    other = console.run(*begun, "--conf-thresh", "0.5")
+    assert other.code == 2
+    assert "was begun with other options" in other.err
+
+
 @pytest.mark.parametrize("name", [".", "..", "😀" * 100])
 def test_an_id_that_can_t_name_a_folder_asks_for_an_output(
     console: Console, tmp_path: Path, name: str
