@@ -350,3 +350,16 @@ async def test_one_process_makes_a_pass_at_a_time_and_the_next_begins_after_a_pa
 
 async def _soon(scan: Repair, holder: str) -> bool:
     return any([await scan.begin(holder, 60) for _ in range(1000)])
+
+
+async def test_whoever_makes_a_long_pass_says_so_again_and_again(
+    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After half a minute of silence another worker begins one beside it."""
+    monkeypatch.setattr("worker.queue.ledger.repair._HOLD_AGAIN_SECONDS", 0.0)
+    await open_group(redis, keys)
+    for number in range(3):
+        await accept_one(redis, ledger, f"c-{number}")
+    scan = StepByStep(redis, keys, lease_seconds=LEASE_SECONDS)
+    holders = [await redis.getdel(keys.repair) async for _ in scan.steps("me")]
+    assert holders == [b"me"] * 3
