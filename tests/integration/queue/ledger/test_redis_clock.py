@@ -14,6 +14,7 @@ from tests.integration.intake_acts import until
 from tests.integration.ledger_acts import (
     TEXT,
     accept_one,
+    lease_one,
     new_command,
     now_ms,
     open_group,
@@ -222,6 +223,20 @@ async def test_a_lease_ends_after_its_length_at_most(
     assert LEASE_SECONDS * 900 < dead <= LEASE_SECONDS * 1000
     alive = await rest_ms(redis, keys.due_interactive, "alive")
     assert LEASE_SECONDS * 900 < alive <= LEASE_SECONDS * 1000, "a live lease is not cut"
+
+
+async def test_what_stays_on_one_page_passes_nothing_over_on_the_next(
+    redis: Redis, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits for its own `notbefore`; behind them stands one that is an hour late."""
+    monkeypatch.setattr("worker.queue.ledger.redis_clock.PAGE", 2)
+    lease = await lease_one(redis, ledger, "late")
+    late = RunResult(lease, RowState.RETRYING, 1, delay_seconds=3 * HOUR)
+    assert await ledger.finish([late]) == [True]
+    now = await now_ms(redis)
+    for hours in (1, 2):
+        await accept_one(redis, ledger, f"c-{hours}", not_before_ms=now + hours * HOUR * 1000)
+    assert await of(ledger).move_back(HOUR * 1000) == 1
 
 
 async def test_turns_go_on_though_the_next_one_was_stored_an_hour_ahead(
