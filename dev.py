@@ -7,6 +7,7 @@ Everything lands in `.venv` beside this file, from hashed locks in `requirements
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import shutil
@@ -28,7 +29,11 @@ BENCH_OVERRIDES = ROOT / "requirements" / "bench-overrides.txt"
 # Helm's engine, Kubernetes' schemas and nothing of ours.
 CHART_VENV = ROOT / ".venv-chart"
 CHART_LOCK = ROOT / "requirements" / "chart.txt"
+# uv alone, which installs the other locks.
+SETUP_LOCK = ROOT / "requirements" / "setup.txt"
 OLDEST_PYTHON = (3, 11)
+# uv reads nothing of how pip is configured; what of it decides whether an index can be reached.
+PIP_IN_UV = {"index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE", "proxy": "ALL_PROXY"}
 # The queues of Node that the benchmarks compare with.
 NODE_QUEUES = ROOT / "benchmarks" / "contenders" / "node"
 OLDEST_NODE = (20, 18, 1)
@@ -107,6 +112,8 @@ def main(arguments: list[str]) -> int:
         return 2
     if command == "lock":
         return lock()
+    # Or each process of the hundreds that tests start would compile what it imports anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     try:
         if command == "bench":
             set_up(BENCH_VENV, BENCH_LOCK)
@@ -130,8 +137,6 @@ def carry_out(command: str, rest: list[str]) -> int:
         case "bench":
             code = run("python", "-m", "benchmarks", *rest, venv=BENCH_VENV)
         case "test":
-            # Or each of the hundreds of processes that tests start would compile all of it anew.
-            os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
             code = run("pytest", *rest) if rest else test_in_parallel()
         case "faults":
             code = run("python", "-m", "tests.faults", *rest)
@@ -192,9 +197,34 @@ def set_up_lock(venv: Path, lock_file: Path, size: str) -> list[str | Path]:
         print(f"dev.py: setting up {venv.name}, a minute or two and {size}", file=sys.stderr)
         shutil.rmtree(venv, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        subprocess.run([*install, "--require-hashes", "--no-deps", "-r", lock_file], check=True)
+        only_locked = ("--require-hashes", "--no-deps", "-r")
+        try:
+            # pip compiles all modules, which takes longer than all else; few are ever imported.
+            subprocess.run([*install, *only_locked, SETUP_LOCK], check=True)
+            uv = (venv / "bin" / "uv", "pip", "install", "--quiet")
+            environment = os.environ | uv_environment(venv / "bin" / "pip")
+            into = ("--python", venv / "bin" / "python")
+            subprocess.run([*uv, *into, *only_locked, lock_file], check=True, env=environment)
+        except subprocess.CalledProcessError:
+            print("dev.py: uv can't, so pip does it, which takes longer", file=sys.stderr)
+            subprocess.run([*install, *only_locked, lock_file], check=True)
         locked.write_text(fingerprint(lock_file))
     return install
+
+
+def uv_environment(pip: Path) -> dict[str, str]:
+    """Returns what uv needs to reach the index that pip is configured for.
+
+    In variables, for an address may hold a password. Those that are set already stay.
+    """
+    listed = subprocess.run([pip, "config", "list"], capture_output=True, text=True, check=False)
+    found = {}
+    for line in listed.stdout.splitlines():
+        name, _, value = line.partition("=")
+        variable = PIP_IN_UV.get(name.rpartition(".")[2])
+        if variable is not None and variable not in os.environ:
+            found[variable] = str(ast.literal_eval(value))
+    return found
 
 
 def set_up_node(folder: Path = NODE_QUEUES) -> str:
@@ -257,7 +287,8 @@ def lock() -> int:
     # Of our own requirements nothing is wanted there.
     of_the_chart = tuple(each for each in same if each != "pyproject.toml")
     chart_only = (*of_the_chart, "--group", "chart", "--output-file", CHART_LOCK)
-    for compile_lock in (everything, worker_only, sandbox_too, peers_too, chart_only):
+    uv_only = (*of_the_chart, "--group", "setup", "--output-file", SETUP_LOCK)
+    for compile_lock in (everything, worker_only, sandbox_too, peers_too, chart_only, uv_only):
         code = subprocess.run([uv, *compile_lock], cwd=ROOT, check=False).returncode
         if code:
             return code

@@ -64,6 +64,40 @@ def test_what_is_installed_is_installed_once_until_the_lock_changes(folder: Path
     assert (folder / "calls").read_text() == "ci --silent\n" * 2
 
 
+def test_uv_is_told_of_the_index_that_pip_is_configured_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = (
+        "global.index-url='https://ci:s3cret@pypi.example/simple'",
+        "global.find-links='/opt/wheels'",
+        "install.proxy='http://proxy.example:3128'",
+        ":env:.cert='/etc/ssl/private.pem'",
+    )
+    put(folder, "pip", "cat <<'END'", *told, "END")
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:/bin:/usr/bin")
+    for name in ("UV_DEFAULT_INDEX", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", "http://other.example:8080")
+    assert dev.uv_environment(folder / "bin" / "pip") == {
+        "UV_DEFAULT_INDEX": "https://ci:s3cret@pypi.example/simple",
+        "SSL_CERT_FILE": "/etc/ssl/private.pem",
+    }
+
+
+def test_without_uv_pip_installs_what_the_lock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # No index has it, as none has it for a machine of a rare kind.
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    lock = tmp_path / "lock.txt"
+    lock.touch()
+    venv = tmp_path / "venv"
+    dev.set_up_lock(venv, lock, "nothing")
+    assert "uv can't, so pip does it" in capfd.readouterr().err
+    assert dev.read(venv / "locked") == dev.fingerprint(lock)
+
+
 @pytest.mark.parametrize(
     "asked", [("lock", "--help"), ("chart", "-k", "notes"), ("setup", "charts"), ("check", "x")]
 )
