@@ -169,7 +169,7 @@ def set_up(venv: Path = VENV, lock_file: Path = LOCK) -> None:
     Raises:
         subprocess.CalledProcessError: a step failed; it has said why.
     """
-    install = set_up_lock(venv, lock_file, "1.1 GB")
+    install = set_up_lock(venv, lock_file, "1.6 GB")
     project = venv / "project"
     pyprojects = [folder / "pyproject.toml" for folder in PROJECTS]
     if read(project) != fingerprint(*pyprojects):
