@@ -12,7 +12,7 @@
 -- What may be running stays safe for a lease: its worker finds the row in the due set again when it
 -- renews. A member of a paused group stands in no due set on purpose.
 --
--- Rights: HMGET command:  HSET command:  GET text:  HGET group:  SADD group-open:  ZREM 1  ZADD 1
+-- Rights: HGET command:  HMGET command:  HSET command:  GET text:  HGET group:  SADD group-open:  ZREM 1  ZADD 1
 -- Include: newer
 local prefix, lease, mends = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 for i = 1, 4 do redis.call('ZCARD', KEYS[i]) end
@@ -31,12 +31,12 @@ local function lease_to_end(id, row, is, group)
   local made = {
     s = states[is[1]] and is[1] or 'accepted', n = (tonumber(is[2]) or 0) + 1,
     a = tonumber(is[3]) or 0, c = tonumber(is[4]) or 0, m = tonumber(is[5]) or now,
-    q = is[6] or 'lost:' .. string.gsub(id, '\31', '/'), t = is[13] or '', l = lane, g = now,
+    q = is[6] or 'lost:' .. string.gsub(id, '\31', '/'), t = is[12] or '', l = lane, g = now,
   }
   for i = 1, 3 do redis.call('ZREM', KEYS[i], id) end
   for field, value in pairs(made) do redis.call('HSET', row, field, value) end
   if group then redis.call('HSET', row, 'b', group) end
-  if not is[14] then redis.call('HSET', row, 'f', '') end
+  if not is[13] then redis.call('HSET', row, 'f', '') end
   local text = redis.pcall('GET', prefix .. 'text:' .. id)
   return {id, made.n, lane, made.s, made.a, made.c, made.m, made.q, '', '',
     type(text) == 'string' and text or '', group or '', ''}
@@ -45,11 +45,14 @@ end
 local function counts(value) return value and string.find(value, '^%d+$') end
 local function look(id)
   local row, text = prefix .. 'command:' .. id, prefix .. 'text:' .. id
-  local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'l', 'b', 'e', 'd', 'o', 'g',
-    't', 'f', 'u')
-  if is['err'] then return {5} end
+  -- Nearly all rows have ended, and there may be millions: one field tells it.
+  local ended = redis.pcall('HGET', row, 'e')
+  if type(ended) == 'table' then return {5} end
+  if ended then return {0} end
+  local is = redis.pcall('HMGET', row, 's', 'n', 'a', 'c', 'm', 'q', 'l', 'b', 'd', 'o', 'g', 't',
+    'f', 'u')
   -- What makes a row of a newer format whole is not known here.
-  if is[9] or is_newer(is[15]) then return {0} end
+  if is_newer(is[14]) then return {0} end
   local has_text = redis.call('TYPE', text)['ok'] == 'string'
   local has_row = redis.call('EXISTS', row) == 1
   -- Whatever ends a row deletes its text in the same step: a text alone is of one that was open.
@@ -59,10 +62,10 @@ local function look(id)
     and counts(is[5]) and is[6] and is[7]
   local is_due = stands(id)
   if not is_whole then
-    local is_idle = not has_row or not is_due and (is[12] or not is[2] or is[2] == '0')
+    local is_idle = not has_row or not is_due and (is[11] or not is[2] or is[2] == '0')
     if is_idle then
       if not mends then return {4} end
-      return {4, lease_to_end(id, row, is, group), is[13] or ''}
+      return {4, lease_to_end(id, row, is, group), is[12] or ''}
     end
     if mends and not is_due then
       redis.call('ZADD', is[7] == 'b' and KEYS[2] or KEYS[1], now + lease, id)
@@ -75,15 +78,15 @@ local function look(id)
   if mends and leads then
     if redis.pcall('SADD', prefix .. 'group-open:' .. group, id) == 1 then found = 2 end
   end
-  if counts(is[10]) and not redis.call('ZSCORE', KEYS[4], id) then
+  if counts(is[9]) and not redis.call('ZSCORE', KEYS[4], id) then
     found = 2
-    if mends then redis.call('ZADD', KEYS[4], is[10], id) end
+    if mends then redis.call('ZADD', KEYS[4], is[9], id) end
   end
   if is_due or state == 'paused' then return {found} end
   if mends then
     local due_at = now + lease
     if is[1] == 'accepted' and is[2] == '0' then
-      due_at = math.max(now, counts(is[11]) and tonumber(is[11]) or 0)
+      due_at = math.max(now, counts(is[10]) and tonumber(is[10]) or 0)
     end
     redis.call('ZADD', is[7] == 'b' and KEYS[2] or KEYS[1], due_at, id)
   end
