@@ -268,6 +268,11 @@ async def predict_with_ours(
     return found
 
 
+def of(told: Any, name: str) -> Any:
+    """Returns a part of what was told: the SDK has objects, our client has dicts."""
+    return told.get(name) if isinstance(told, dict) else getattr(told, name, None)
+
+
 def geometry(frames: dict[int, Any]) -> dict[int, list[tuple[Any, ...]]]:
     """Returns what two predictions on the same frames have in common, for either client."""
     told = ("name", "value", "confidence", "feature_id", "feature_id_child", "color", "created_by")
@@ -276,9 +281,9 @@ def geometry(frames: dict[int, Any]) -> dict[int, list[tuple[Any, ...]]]:
         listed = items if isinstance(items, list) else [items]
         found[number] = [
             (
-                *(getattr(item, name, None) for name in told),
-                [(point.x, point.y) for point in getattr(item, "polygon", [])],
-                getattr(getattr(item, "bounding_box", None), "w", None),
+                *(of(item, name) for name in told),
+                [(of(point, "x"), of(point, "y")) for point in of(item, "polygon") or []],
+                of(of(item, "bounding_box"), "w"),
             )
             for item in listed
         ]
