@@ -181,7 +181,7 @@ def set_up(venv: Path = VENV, lock_file: Path = LOCK) -> None:
 
 
 def set_up_lock(venv: Path, lock_file: Path, size: str) -> list[str | Path]:
-    """Makes an environment hold exactly what its lock says; returns its `pip install`.
+    """Makes an environment hold what its lock says, and uv; returns its `pip install`.
 
     Raises:
         subprocess.CalledProcessError: a step failed; it has said why.
@@ -206,7 +206,7 @@ def set_up_lock(venv: Path, lock_file: Path, size: str) -> list[str | Path]:
             into = ("--python", venv / "bin" / "python")
             subprocess.run([*uv, *into, *only_locked, lock_file], check=True, env=environment)
         except subprocess.CalledProcessError:
-            print("dev.py: uv can't, so pip does it, which takes longer", file=sys.stderr)
+            print("dev.py: uv failed, so pip installs it, which takes longer", file=sys.stderr)
             subprocess.run([*install, *only_locked, lock_file], check=True)
         locked.write_text(fingerprint(lock_file))
     return install

@@ -4,7 +4,7 @@ Importing takes seconds on a small machine. The kernel gives the first process o
 default for a signal, so that an orchestrator's SIGTERM was lost meanwhile, and the pod was killed
 after its whole grace.
 
-Nor does Python look for garbage among what imports make: all of it stays, and looking took a fifth
+Nor does Python look for garbage among what imports make: all of it stays, and looking took a third
 of the time. `worker.garbage.collect_again` ends that once a command's module is there.
 """
 

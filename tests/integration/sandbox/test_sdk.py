@@ -268,8 +268,8 @@ async def predict_with_ours(
     return found
 
 
-def of(told: Any, name: str) -> Any:
-    """Returns a part of what was told: the SDK has objects, our client has dicts."""
+def field_of(told: Any, name: str) -> Any:
+    """Returns a field of what was told: the SDK has objects, our client has dicts."""
     return told.get(name) if isinstance(told, dict) else getattr(told, name, None)
 
 
@@ -281,9 +281,12 @@ def geometry(frames: dict[int, Any]) -> dict[int, list[tuple[Any, ...]]]:
         listed = items if isinstance(items, list) else [items]
         found[number] = [
             (
-                *(of(item, name) for name in told),
-                [(of(point, "x"), of(point, "y")) for point in of(item, "polygon") or []],
-                of(of(item, "bounding_box"), "w"),
+                *(field_of(item, name) for name in told),
+                [
+                    (field_of(point, "x"), field_of(point, "y"))
+                    for point in field_of(item, "polygon") or []
+                ],
+                field_of(field_of(item, "bounding_box"), "w"),
             )
             for item in listed
         ]
