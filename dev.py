@@ -218,12 +218,14 @@ def uv_environment(pip: Path) -> dict[str, str]:
     In variables, for an address may hold a password. Those that are set already stay.
     """
     listed = subprocess.run([pip, "config", "list"], capture_output=True, text=True, check=False)
+    configured = dict(line.split("=", 1) for line in listed.stdout.splitlines() if "=" in line)
     found = {}
-    for line in listed.stdout.splitlines():
-        name, _, value = line.partition("=")
-        variable = PIP_IN_UV.get(name.rpartition(".")[2])
-        if variable is not None and variable not in os.environ:
-            found[variable] = str(ast.literal_eval(value))
+    # What `pip install` reads; each outweighs the one before it.
+    for section in ("global", "install", ":env:"):
+        for option, variable in PIP_IN_UV.items():
+            value = configured.get(f"{section}.{option}")
+            if value is not None and variable not in os.environ:
+                found[variable] = str(ast.literal_eval(value))
     return found
 
 

@@ -68,7 +68,9 @@ def test_uv_is_told_of_the_index_that_pip_is_configured_for(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = (
-        "global.index-url='https://ci:s3cret@pypi.example/simple'",
+        ":env:.index-url='https://ci:s3cret@pypi.example/simple'",
+        "download.index-url='https://not-for-installing.example/simple'",
+        "global.index-url='https://outweighed.example/simple'",
         "global.find-links='/opt/wheels'",
         "install.proxy='http://proxy.example:3128'",
         ":env:.cert='/etc/ssl/private.pem'",

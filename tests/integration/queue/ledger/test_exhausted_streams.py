@@ -98,7 +98,8 @@ async def test_what_a_batch_accepted_before_a_refusal_is_due(
     entries = [await read_entry(redis, keys) for _ in range(2)]
     batch = [new_command(entry, f"c-{n}") for n, entry in enumerate(entries)]
     await redis.xadd(keys.events, {"exhausted": "1"}, id=f"{2**64 - 1}-{2**64 - 2}")
-    with pytest.raises(ResponseError):
+    # Its own first word, by which a client tells what kind of error it is.
+    with pytest.raises(ResponseError, match=r"^The stream has exhausted"):
         await ledger.accept(batch)
     assert await redis.zrange(keys.due_interactive, 0, -1) == [b"c-0"]
     await redis.delete(keys.events)
@@ -119,7 +120,7 @@ async def test_what_a_batch_ended_before_a_refusal_is_due_no_more(
         RunResult(lease, RowState.SUCCEEDED, 1, event=event)
         for lease, event in zip(leases, (b"", b'{"n": 1}'), strict=True)
     ]
-    with pytest.raises(ResponseError):
+    with pytest.raises(ResponseError, match=r"^The stream has exhausted"):
         await ledger.finish(ends)
     assert await redis.zrange(keys.due_interactive, 0, -1) == [b"c-1"]
     assert await redis.exists(keys.text("c-0"), keys.text("c-1")) == 1

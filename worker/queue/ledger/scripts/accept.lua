@@ -37,6 +37,7 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Include: answer
+-- Include: raise
 local most, holder = tonumber(ARGV[7]), ARGV[8]
 -- As texts, for Redis writes each number of a call as a floating one.
 local now_text, lease_end = string.format('%d', now), string.format('%d', now + tonumber(ARGV[6]))
@@ -109,7 +110,7 @@ end
 local is_done, why = pcall(accept_all)
 if #dues.i > 0 then redis.call('ZADD', KEYS[3], unpack(dues.i)) end
 if #dues.b > 0 then redis.call('ZADD', KEYS[4], unpack(dues.b)) end
-if not is_done then error(why) end
+if not is_done then raise(why) end
 if #done > 0 then
   redis.call('XACK', KEYS[1], group, unpack(done))
   redis.call('XDEL', KEYS[1], unpack(done))

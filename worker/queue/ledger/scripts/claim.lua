@@ -29,6 +29,7 @@
 -- Rights: ZSCORE 1
 -- Rights: HSET command:  HSET 5  ZREM 1  ZADD 1  DEL command: text:  SREM group-open:  HINCRBY group:
 -- Include: newer
+-- Include: raise
 local prefix, lease = ARGV[1], tonumber(ARGV[2])
 local newer_ms = 2000
 local most, suspect_claims = tonumber(ARGV[3]), tonumber(ARGV[7])
@@ -124,7 +125,7 @@ local function take(...)
   if #lease_ends.i > 0 then redis.call('ZADD', KEYS[1], unpack(lease_ends.i)) end
   if #lease_ends.b > 0 then redis.call('ZADD', KEYS[2], unpack(lease_ends.b)) end
   lease_ends = {i = {}, b = {}}
-  if not is_done then error(why) end
+  if not is_done then raise(why) end
 end
 -- A paused lane lets one row through when its pause is over: the probe. No pause is longer than
 -- the time between two probes, whatever the server's clock did since.

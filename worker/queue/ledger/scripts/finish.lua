@@ -30,6 +30,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%d', now)
 local function next_token(token) return string.format('%d', token + 1) end
 -- Include: answer
+-- Include: raise
 -- A group of which too many members have failed is paused with the last of them: what runs may end,
 -- nothing more is claimed.
 local function check_failures(hash)
@@ -159,5 +160,5 @@ local is_done, told = pcall(finish_all)
 if #texts > 0 then redis.call('DEL', unpack(texts)) end
 if #ended.i > 0 then redis.call('ZREM', KEYS[3], unpack(ended.i)) end
 if #ended.b > 0 then redis.call('ZREM', KEYS[4], unpack(ended.b)) end
-if not is_done then error(told) end
+if not is_done then raise(told) end
 return told
