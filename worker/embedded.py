@@ -79,6 +79,8 @@ class EmbeddedRedis:
             **(config or {}),
         }
         self.process: subprocess.Popen[bytes] | None = None
+        # Until it has answered nobody was told where it is, unless they said it themselves.
+        self._may_move = "port" not in (config or {})
 
     def __repr__(self) -> str:
         return f"EmbeddedRedis({self.server.name!r}, port={self.port})"
@@ -109,8 +111,26 @@ class EmbeddedRedis:
             SettingError: it does not start.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + _START_SECONDS
+        self.process = self._launch()
+        while not self._answers():
+            has_ended = self.process.poll() is not None
+            if has_ended and self._may_move and not _is_free(self.port):
+                # Somebody has taken it since it was looked for.
+                self.port = _free_port()
+                self._config["port"] = str(self.port)
+                self.process = self._launch()
+            elif has_ended or time.monotonic() > deadline:
+                raise SettingError(
+                    f"{self.server} did not start; see {self._config['logfile']}",
+                    code=ErrorCode.INVALID_SETTING,
+                )
+            time.sleep(0.02)
+        self._may_move = False
+
+    def _launch(self) -> subprocess.Popen[bytes]:
         # Its configuration comes by stdin: the password stands in no argument and in no file.
-        self.process = subprocess.Popen(  # noqa: S603 - a server that we found
+        process = subprocess.Popen(  # noqa: S603 - a server that we found
             [self.server, "-"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -119,17 +139,10 @@ class EmbeddedRedis:
             preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one call of prctl, which is safe
         )
         lines = "".join(f"{name} {value}\n" for name, value in self._config.items())
-        stdin = cast("IO[bytes]", self.process.stdin)
+        stdin = cast("IO[bytes]", process.stdin)
         stdin.write(lines.encode())
         stdin.close()
-        deadline = time.monotonic() + _START_SECONDS
-        while not self._answers():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise SettingError(
-                    f"{self.server} did not start; see {self._config['logfile']}",
-                    code=ErrorCode.INVALID_SETTING,
-                )
-            time.sleep(0.02)
+        return process
 
     def stop(self) -> None:
         """Ends the server in good order."""
@@ -191,11 +204,7 @@ def _free_port() -> int:
     """
     for _ in range(100):
         port = secrets.choice(_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if _is_free(port):
             return port
     raise SettingError("no port is free for Redis", code=ErrorCode.INVALID_SETTING)
 
@@ -206,3 +215,12 @@ def _die_with_parent() -> Callable[[], None] | None:
         return None
     prctl = ctypes.CDLL(None).prctl
     return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
