@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 import structlog
+from redis.exceptions import NoPermissionError
 
 from tests.integration.webhooks.posting import (
     HEAD,
@@ -199,6 +200,34 @@ async def test_a_full_window_is_due_at_once_and_another_one_opens(
     assert len(await door.left()) == 3
 
 
+async def test_a_window_of_as_many_bytes_as_one_may_have_is_due_at_once_and_another_one_opens(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await door.send("uid-0", label(0))
+    size = await door.redis.hget(open_window_key(door.keys, NAME), "bytes")
+    monkeypatch.setattr(bounds, "MOST_WINDOW_BYTES", 2 * int(size or 0))
+    for number in range(1, 5):
+        await door.send(f"uid-{number}", label(number))
+
+    await door.closer.close_due()
+
+    made = [one["data"]["labels_uuids"] for one in await door.commands()]  # type: ignore[index]
+    assert made == [[label(0), label(1)], [label(2), label(3)]]
+
+
+async def test_more_windows_than_a_step_seals_are_closed_without_a_pause(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "MOST_IN_WINDOW", 1)
+    monkeypatch.setattr("worker.webhooks.windows._PAGE", 1)
+    for number in range(3):
+        await door.send(f"uid-{number}", label(number))
+
+    assert [await door.closer.close_due() for _ in range(2)] == [0.0, 0.0]
+    assert 0 < await door.closer.close_due() <= 1
+    assert len(await door.commands()) == 2
+
+
 async def test_a_window_outlives_the_retention_of_its_deliveries(door: Door) -> None:
     await door.send("uid-1", label(1))
     await door.redis.delete(f"{door.keys.prefix}delivery:encord/uid-1")
@@ -308,6 +337,37 @@ async def test_windows_whose_set_was_deleted_are_found_again_each_at_its_time(
     await door.closer.close_due()
     assert len(await door.commands()) == 2
     assert await door.left() == set()
+
+
+async def test_windows_are_found_again_in_as_many_steps_as_it_takes(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.webhooks.windows._SCANNED", 1)
+    windows = {f"x/{number:032x}": number for number in range(1, 31)}
+    for window_id, due_at in windows.items():
+        await door.redis.rpush(window_key(door.keys, window_id), json.dumps({"due_at": due_at}))
+
+    assert await door.windows.restore() == 30
+
+    found = {name.decode(): due_at for name, due_at in (await door.due_at()).items()}
+    assert found == windows
+    assert await door.windows.restore() == 0
+
+
+async def test_a_gateway_that_may_not_look_for_windows_says_so_once_and_closes_what_it_knows(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_args: object, **_named: object) -> None:
+        raise NoPermissionError("no permissions to run the 'scan' command")
+
+    monkeypatch.setattr(door.redis, "scan", refuse)
+    await door.send("uid-1", label(1))
+    await door.make_due()
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            await door.closer.close_due()
+    assert len(await door.commands()) == 1
+    assert [line["event"] for line in logs].count("windows.repair_refused") == 1
 
 
 async def test_the_closer_runs_until_it_is_told_to_stop(door: Door) -> None:
