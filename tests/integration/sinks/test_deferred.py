@@ -10,7 +10,7 @@ from trainmaster_client import Event
 from worker.integrations.follower_store import NOBODY, FollowerStore
 from worker.integrations.keys import follower_key
 from worker.sinks.deferred import CommandQueue, DeferredEvent, SinkStore
-from worker.sinks.keys import follower_name
+from worker.sinks.keys import follower_name, retries_key, unsent_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -74,6 +74,34 @@ async def test_what_could_not_be_sent_is_recovered_by_its_own_time(
     assert await store.recover(50) == 2
     assert await store.counts() == (2, 1)
     assert (await store.state()).generation == 1
+
+
+async def test_what_could_not_be_sent_is_listed_newest_first_without_its_text(
+    redis: Redis, keys: Keys, token: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.sinks.deferred._PAGE", 2)
+    store = SinkStore(redis, keys, "ops")
+    for number in range(1, 6):
+        assert await store.defer(token, waiting(number), None)
+        assert await store.settle(token, waiting(number), f"refused {number}")
+    await redis.xadd(unsent_key(keys, "ops"), {"event": "not ours", "entry": "9-0"})
+    found = [each async for each in store.unsent()]
+    assert [(each.event.id, each.error) for each in found] == [
+        (f"e{number}", f"refused {number}") for number in (5, 4, 3, 2, 1)
+    ]
+    assert found[0].event.attributes["data"] == {}
+    assert [each.event.id async for each in store.unsent(found[2].id)] == ["e2", "e1"]
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[]", "{}", '{"tries": "x", "since_ms": 1}'])
+async def test_tries_that_others_wrote_count_as_none(
+    redis: Redis, keys: Keys, token: int, text: str
+) -> None:
+    store = SinkStore(redis, keys, "ops")
+    assert await store.defer(token, waiting(1), CommandQueue(tries=3, since_ms=5))
+    await redis.hset(retries_key(keys, "ops"), "a", text)
+    (queue,) = (await store.load()).values()
+    assert (queue.tries, queue.since_ms, len(queue.entries)) == (0, 0, 1)
 
 
 async def test_what_waits_again_while_it_is_read_is_read_whole(

@@ -147,6 +147,70 @@ def test_a_replay_makes_what_was_not_made_and_nothing_again(tmp_path: Path) -> N
     assert ids(again) == ["door/one/uid-1/again-x", "door/two/uid-1/again-x"]
 
 
+def test_a_replay_forgets_nothing_of_rules_that_no_longer_match(tmp_path: Path) -> None:
+    window = 'name = "joined"\ncoalesce = { key = "body.commit", window_seconds = 60 }'
+    before = source_of(tmp_path, 'name = "one"', window, 'name = "never"\nwhen = "body.never"')
+    found = received({"commit": "abc"})
+    known = recorded(found, effects_of(before, found))
+    after = source_of(
+        tmp_path,
+        'name = "one"\nwhen = "body.never"',
+        f'{window}\nwhen = "body.never"',
+        'name = "never"\nallow = ["another"]',
+    )
+
+    replayed = effects_of(after, found, recorded=known)
+
+    assert (replayed.commands, replayed.window_items) == ([], [])
+    assert [(each.result, each.command_ids, each.window) for each in replayed.outcomes] == [
+        (RuleResult.SUBMITTED, ("door/one/uid-1",), ""),
+        (RuleResult.COALESCED, (), "door/joined/abc"),
+        (RuleResult.NOT_ALLOWED, (), ""),
+    ]
+
+
+def test_a_replay_keeps_what_a_rule_made_that_is_about_other_types_now(tmp_path: Path) -> None:
+    found = received()
+    known = recorded(found, effects_of(source_of(tmp_path, 'name = "one"'), found))
+    after = source_of(tmp_path, 'name = "one"\non = "another"', 'name = "new"\non = "another"')
+
+    replayed = effects_of(after, found, recorded=known)
+
+    assert [(each.rule, each.command_ids) for each in replayed.outcomes] == [
+        ("one", ("door/one/uid-1",))
+    ]
+
+
+def test_a_command_larger_than_one_may_be_is_a_dead_letter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = source_of(tmp_path, 'name = "one"')
+    (command,) = effects_of(source, received()).commands
+    monkeypatch.setattr("worker.webhooks.effects.MAX_COMMAND_BYTES", len(command.text))
+    assert len(effects_of(source, received()).commands) == 1
+    monkeypatch.setattr("worker.webhooks.effects.MAX_COMMAND_BYTES", len(command.text) - 1)
+
+    effects = effects_of(source, received())
+
+    assert effects.commands == []
+    assert [each.result for each in effects.outcomes] == [RuleResult.INVALID]
+    assert "is larger than" in effects.outcomes[0].problem
+
+
+def test_a_want_of_memory_is_no_verdict_on_a_delivery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It passes: the sender is to send the delivery again."""
+    source = source_of(tmp_path, 'name = "one"')
+
+    def want(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Rule, "match", want)
+    with pytest.raises(MemoryError):
+        effects_of(source, received())
+
+
 def test_a_replay_forgets_nothing_of_rules_that_are_gone(tmp_path: Path) -> None:
     found = received()
     known = recorded(found, effects_of(source_of(tmp_path, 'name = "gone"'), found))

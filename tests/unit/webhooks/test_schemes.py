@@ -575,3 +575,42 @@ def test_a_body_of_next_to_nothing_but_values_is_not_read(monkeypatch: pytest.Mo
     assert verified.body is None
     assert "2,000,000 values" in str(verified.problem)
     assert shown_body(body) == body.decode()
+
+
+FORM = (b"content-type", b"application/x-www-form-urlencoded; charset=utf-8")
+HMAC_FIELD = made(HmacSource, b"k", on_header=None, on_field="event.kind")
+HMAC_HEADER = made(HmacSource, b"k", on_header="x-kind", on_field=None)
+
+
+@pytest.mark.parametrize(
+    ("source", "headers", "body", "event_type", "delivery_id"),
+    [
+        (ENCORD, [], b'{"uid":"u1","event_type":"task_sumbitted_event"}', "task_submitted_event",
+         "u1"),
+        (ENCORD, [], b'{"event_type":7}', None, None),
+        (STANDARD_SOURCE, [], b'{"uid":"u1","type":"invoice.paid"}', "invoice.paid", None),
+        (GITHUB, [(b"X-GitHub-Event", b"push")], b'{"type":"x"}', "push", None),
+        (GITHUB, [(b"X-GitHub-Event", b"push"), FORM], b"payload=%7B%22a%22%3A1%7D", "push", None),
+        (HMAC_FIELD, [(b"x-kind", b"no")], b'{"event":{"kind":"a"}}', "a", None),
+        (HMAC_FIELD, [], b'{"event":"a"}', None, None),
+        (HMAC_HEADER, [(b"X-Kind", b"b")], b'{"event":{"kind":"a"}}', "b", None),
+    ],
+)  # fmt: skip
+def test_what_was_verified_before_is_read_as_its_scheme_names_it(
+    source: Source, headers: Headers, body: bytes, event_type: str | None, delivery_id: str | None
+) -> None:
+    found = read_unverified(source, headers, body)
+    assert (found.event_type, found.problem) == (event_type, None)
+    assert found.body == ({"a": 1} if FORM in headers else json.loads(body))
+    assert found.delivery_id == (delivery_id or f"sha256-{hashlib.sha256(body).hexdigest()}")
+
+
+@pytest.mark.parametrize("name", ["webhook-id", "webhook-signature"])
+def test_a_standard_header_that_is_no_ascii_is_refused(name: str) -> None:
+    headers = [
+        (b"webhook-id", b"msg_1"),
+        (b"webhook-timestamp", b"%d" % NOW),
+        (b"webhook-signature", b"v1,x"),
+    ]
+    odd = [(each, value + b"\xe9" if each == name.encode() else value) for each, value in headers]
+    assert refusal(STANDARD_SOURCE, odd, b"{}") == "a header is not ASCII"
