@@ -15,7 +15,7 @@ from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -172,7 +172,8 @@ def _exporter(name: str) -> SpanExporter:
 def _resource(service: str, instance: str) -> Resource:
     """Returns who we are; what the variables say goes before it."""
     ours = {"service.version": version("trainmaster"), "service.instance.id": instance}
-    found = Resource(ours).merge(Resource.create({}))
+    # The SDK makes an instance of its own: only what is said by a variable goes before ours.
+    found = Resource.create({}).merge(Resource(ours)).merge(OTELResourceDetector().detect())
     if str(found.attributes.get(SERVICE_NAME, _UNNAMED)).startswith(_UNNAMED):
         found = found.merge(Resource({SERVICE_NAME: service}))
     return found
