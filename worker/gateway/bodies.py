@@ -191,7 +191,9 @@ async def read_lines(request: Request, bounds: Bounds) -> AsyncIterator[list[byt
             del rest[MAX_COMMAND_BYTES + 1 :]
         found = [line for line in lines if line.strip()]
         no_lines -= sum(map(len, found)) + len(found)
-        if no_lines > bounds.most_bytes:
+        # What has come of a line that goes on is part of one, unless it is blank so far.
+        excess = no_lines - bounds.most_bytes
+        if excess > 0 and (excess > len(rest) or not rest.strip()):
             raise _too_blank(bounds)
         yield found
     if bytes(rest).strip():
