@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, cast
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.unit.monitoring.clock import Clock
+from worker.errors import LedgerLostError, NewerLedgerError
 from worker.monitoring import checks
 from worker.monitoring.checks import (
     ASK_SECONDS,
     STORE_SECONDS,
     ReadinessWatch,
     credentials_check,
+    epoch_check,
     results_check,
 )
 from worker.queue.pool.results import ResultStore
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import pytest
 
     from worker.encord.api.credentials_watch import CredentialsWatch
+    from worker.queue.ledger.epoch import Epoch
 
 
 async def test_a_check_that_breaks_or_hangs_is_told_beside_the_others(
@@ -100,3 +103,46 @@ async def test_an_api_that_can_not_tell_is_asked_again_only_after_a_while() -> N
     assert await check() == ""
     watch.is_refused = True
     assert await check() == "the API refuses them"
+
+
+class KnownEpoch:
+    """An epoch whose check says what a test wants."""
+
+    def __init__(self, known: str, error: Exception | None = None) -> None:
+        self.known = known
+        self.error = error
+
+    async def check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+async def test_a_ledger_that_is_lost_or_too_new_is_no_longer_ours() -> None:
+    async def told(known: str, error: Exception | None = None) -> str:
+        return await epoch_check(cast("Epoch", KnownEpoch(known, error)))()
+
+    assert await told("") == "Redis has not been met yet"
+    assert await told("one") == ""
+    for error in (LedgerLostError("it was flushed"), NewerLedgerError("it has format 9")):
+        assert await told("one", error) == error.message
+
+
+async def test_looks_go_on_and_each_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "LOOK_SECONDS", 0.001)
+    problems = iter(["", "away", ""])
+    told: list[dict[str, str]] = []
+    heard = asyncio.Event()
+
+    async def look() -> str:
+        return next(problems, "")
+
+    def tell(found: dict[str, str]) -> None:
+        told.append(found)
+        if len(told) == 3:
+            heard.set()
+
+    watching = asyncio.create_task(ReadinessWatch(look, {}).watch(tell))
+    await asyncio.wait_for(heard.wait(), 30)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    assert told[:3] == [{}, {"redis": "away"}, {}]

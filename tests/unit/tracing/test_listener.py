@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from structlog.contextvars import get_contextvars
 
 from schemas.enums import Priority
 from worker.encord.api.operations import template_of
@@ -24,6 +25,7 @@ ORIGIN = "1699999999000-0"
 NAMESPACE = "shop"
 STREAM = "{shop}:commands"
 TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
+SECOND = 1_000_000_000
 REQUEST = RequestEnd("GET", f"/ml-models/{'1' * 36}", 200, 0.2, 0.0)
 
 
@@ -51,6 +53,11 @@ class Process:
 def _plain_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OTEL_SDK_DISABLED", "OTEL_TRACES_SAMPLER", "OTEL_SERVICE_NAME"):
         monkeypatch.delenv(name, raising=False)
+
+
+def ns(seconds: float) -> int:
+    """Returns a time as spans have it."""
+    return int(seconds * SECOND)
 
 
 def sent(command_id: str = "one", origin: str = ORIGIN, **more: Any) -> SentCommand:
@@ -241,3 +248,138 @@ def test_a_message_with_a_secret_in_a_url_is_told_without_it() -> None:
     process.listener.failed(end("failed", code="data_unavailable", message=f"{url} is away"))
     process.listener.run_over(True)
     assert not any("hunter2" in each.to_json() for each in process.spans())
+
+
+def test_a_run_tells_which_one_it_is_and_when_it_began() -> None:
+    process = Process()
+    process.listener.run_begun(start(attempts=2, claims=3))
+    process.listener.retried(end("retrying", code="timeout", delay_seconds=1.23456))
+    process.listener.run_over(True)
+    _, run = process.spans()
+    told = run.attributes or {}
+    assert (told["trainmaster.attempt"], told["trainmaster.claims"]) == (3, 3)
+    assert told["trainmaster.delay_seconds"] == 1.235
+    assert told["messaging.operation.type"] == "process"
+    assert run.kind.name == "CONSUMER"
+    assert run.start_time == ns(NOW)
+    assert run.end_time is not None
+    assert 0 <= run.end_time - run.start_time < 60 * SECOND
+
+
+def test_a_run_that_is_not_looked_at_again_tells_no_delay() -> None:
+    process = Process()
+    process.listener.run_begun(start())
+    process.listener.succeeded(end())
+    process.listener.run_over(True)
+    assert "trainmaster.delay_seconds" not in (process.spans()[-1].attributes or {})
+
+
+def test_a_request_is_as_long_as_it_took_and_tells_that_it_failed() -> None:
+    process = Process()
+    process.listener.run_begun(start())
+    process.listener.requested(REQUEST)
+    process.listener.requested(RequestEnd("GET", "/x", 503, 0.2, 0.0))
+    process.listener.run_over(True)
+    _, _, good, bad = process.spans()
+    for each in (good, bad):
+        assert each.start_time is not None
+        assert each.end_time is not None
+        assert each.end_time - each.start_time == SECOND // 5
+        assert each.kind.name == "CLIENT"
+    assert (good.status.is_unset, bad.status.is_unset) == (True, False)
+
+
+def test_a_run_with_very_many_requests_is_told_by_its_first_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "MOST_REQUESTS", 2)
+    process = Process()
+    process.listener.run_begun(start())
+    for status in (200, 201, 202):
+        process.listener.requested(RequestEnd("GET", "/x", status, 0.1, 0.0))
+    process.listener.run_over(True)
+    told = [(each.attributes or {}).get("http.response.status_code") for each in process.spans()]
+    assert told == [None, None, 200, 201]
+
+
+def test_a_wait_lasts_until_the_run_and_tells_for_what() -> None:
+    process = Process()
+    process.listener.run_begun(start(waiting_since=NOW - 0.25, waits_for="retry"))
+    process.listener.run_over(True)
+    made, _, wait = process.spans()
+    assert (wait.start_time, wait.end_time) == (ns(NOW - 0.25), ns(NOW))
+    assert wait.parent == made.context
+    assert (wait.attributes or {})["trainmaster.waits_for"] == "retry"
+    assert (wait.attributes or {})["messaging.message.id"] == "one"
+
+
+def test_a_batch_is_told_with_the_time_that_it_took() -> None:
+    process = Process()
+    process.listener.received([sent()], STREAM, 0.25)
+    (received,) = process.spans()
+    assert (received.start_time, received.end_time) == (ns(NOW) - SECOND // 4, ns(NOW))
+    assert received.parent is None
+    assert (received.attributes or {})["messaging.consumer.group.name"] == "intake"
+
+
+def test_how_an_end_was_recorded_is_told_without_what_its_run_says_already() -> None:
+    process = Process()
+    process.listener.run_begun(start())
+    process.listener.retried(end("retrying", code="timeout"))
+    process.listener.run_over(True)
+    process.listener.settled([Settled(0.1, "retrying", True, command_id="one", token=2)])
+    assert len(process.spans()) == 2, "that was another run"
+    process.listener.settled([Settled(0.1, "retrying", True, command_id="one", token=1)])
+    settled = process.spans()[-1]
+    assert settled.status.is_unset
+    assert settled.kind.name == "CLIENT"
+    assert dict(settled.attributes or {}) == {
+        "messaging.system": "trainmaster",
+        "messaging.operation.name": "settle",
+        "messaging.operation.type": "settle",
+        "messaging.destination.name": STREAM,
+        "messaging.message.id": "one",
+        "trainmaster.outcome": "retrying",
+    }
+
+
+@pytest.mark.parametrize(
+    ("state", "known"),
+    [("succeeded", 0), ("failed", 0), ("cancelled", 0), ("retrying", 1), ("polling", 1)],
+)
+def test_only_a_command_that_has_ended_is_forgotten(state: str, known: int) -> None:
+    process = Process()
+    process.listener.run_begun(start())
+    process.listener.run_over(True)
+    process.listener.settled([Settled(0.1, state, True, command_id="one", token=1)])
+    assert len(process.listener._contexts._made) == known
+    assert process.listener._unsettled == {}
+
+
+def test_a_run_that_is_not_told_says_nothing_of_the_one_before() -> None:
+    """One that was broken off never said that it was over."""
+    process = Process()
+    process.listener.run_begun(start())
+    process.listener.run_begun(start(sent("two", context={"traceparent": f"{TRACEPARENT[:-1]}0"})))
+    process.listener.requested(REQUEST)
+    process.listener.run_over(True)
+    assert process.names() == [f"create {STREAM}"]
+
+
+def test_lines_of_a_run_name_its_span_and_those_behind_it_none() -> None:
+    process = Process()
+    process.listener.run_begun(start())
+    bound = get_contextvars()
+    process.listener.run_over(True)
+    assert not {"trace_id", "span_id"} & get_contextvars().keys()
+    run = process.spans()[-1]
+    assert run.context is not None
+    assert bound["trace_id"] == f"{run.context.trace_id:032x}"
+    assert bound["span_id"] == f"{run.context.span_id:016x}"
+
+
+def test_a_run_that_lost_its_command_is_not_waited_for() -> None:
+    process = Process()
+    process.listener.run_begun(start())
+    process.listener.run_over(False)
+    assert process.listener._unsettled == {}
