@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from schemas.enums import Priority
-from tests.integration.ledger_acts import MODEL_UUID, new_command
+from tests.integration.ledger_acts import MODEL_UUID, accept_one, new_command, open_group
 from worker.gateway import letters
 from worker.gateway.routes import bulk, dead_letters
 from worker.gateway.tokens import Scope
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.gateway_process import GatewayServer
+    from tests.integration.backfilling import Backfilling
     from tests.integration.gateway.conftest import Bury, MakeToken
     from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.ledger import Ledger
@@ -228,3 +229,91 @@ async def test_a_parameter_that_nobody_would_look_at_is_refused_before_anything_
     assert await redis.xlen(keys.dead_letters) == 1
     assert not await redis.xlen(keys.commands)
     assert gateway.http.get("/v1/actions").json()["items"] == []
+
+
+async def test_items_of_a_backfill_are_cancelled_with_it_and_never_by_a_filter(
+    gateway: GatewayServer, night: Backfilling
+) -> None:
+    await open_group(night.redis, night.keys)
+    await accept_one(night.redis, night.ledger, "one", command_type="predict")
+    await night.feed(5)
+    for choice in ({"all": True}, {"type": "predict"}):
+        told = gateway.http.post(CANCEL, json=choice).json()
+        assert (told["matched"], told["ids"]) == (1, ["one"])
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "count"),
+    [
+        ("1970-01-01T00:00:01Z", "1970-01-01T00:00:01.001Z", 1),
+        ("1970-01-01T00:00:01.001Z", "1970-01-01T00:00:02Z", 0),
+        ("1970-01-01T00:00:00Z", "1970-01-01T00:00:01Z", 0),
+        ("1970-01-01T00:00:00Z", None, 10),
+        (None, "1970-01-01T00:00:02Z", 1),
+    ],
+)
+async def test_a_span_of_time_begins_with_its_first_moment_and_ends_before_its_last(
+    gateway: GatewayServer,
+    redis: Redis,
+    ledger: Ledger,
+    since: str | None,
+    until: str | None,
+    count: int,
+) -> None:
+    await accept_all(redis, ledger)
+    await redis.hset(ledger.keys.command("id-3"), "m", "1000")
+    choice = {name: at for name, at in (("since", since), ("until", until)) if at is not None}
+    assert gateway.http.post(CANCEL, json=choice).json()["matched"] == count
+
+
+async def test_who_names_commands_names_each_once_and_none_that_has_ended(
+    gateway: GatewayServer, redis: Redis, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "_TEXTS", 2)
+    await accept_all(redis, ledger)
+    named = {"ids": [f"id-{number}" for number in (1, 1, 2, 3, 6, 7, 8, 9)]}
+    told = gateway.http.post(CANCEL, json={**named, "correlationid": "night-1"}).json()
+    assert told["ids"] == ["id-6", "id-7", "id-8", "id-9"]
+    done = gateway.http.post(CANCEL, json={"ids": ["id-1", "id-1"], "dry_run": False}).json()
+    assert (done["matched"], done["done"], done["outcomes"]) == (1, 1, {"cancelled": 1})
+    assert done["more"] is False
+    assert gateway.http.post(CANCEL, json={"ids": ["id-1"]}).json()["matched"] == 0
+
+
+async def test_as_many_as_one_act_is_for_leave_no_others(
+    gateway: GatewayServer, redis: Redis, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "MOST_AT_A_TIME", 10)
+    monkeypatch.setattr(bulk, "MAX_NAMED", 3)
+    await accept_all(redis, ledger)
+    told = gateway.http.post(CANCEL, json={"all": True}).json()
+    assert (told["matched"], told["more"], len(told["ids"])) == (10, False, 3)
+
+
+async def test_a_token_of_some_types_does_not_cancel_others_by_naming_them(
+    gateway: GatewayServer, redis: Redis, ledger: Ledger, make_token: MakeToken
+) -> None:
+    await accept_all(redis, ledger)
+    named = {"ids": ["id-0", "id-1"], "dry_run": False}
+    with gateway.client(make_token(Scope.OPERATE, types=["get_model"])) as http:
+        done = http.post(CANCEL, json=named).json()
+    assert (done["ids"], done["done"]) == (["id-1"], 1)
+
+
+def test_a_replay_of_many_takes_no_more_than_the_filter_says(
+    gateway: GatewayServer, bury: Bury
+) -> None:
+    text = orjson.dumps({"type": "get_model", "data": {"model_uuid": MODEL_UUID}})
+    bury("id-0", at_ms=999, text=text)
+    bury("id-1", at_ms=1000, text=text)
+    bury("rejected", at_ms=1500, code="invalid_command", command_type="train")
+    bury("id-2", at_ms=1999, text=text)
+    bury("id-3", at_ms=2000, text=text)
+    span = {"since": "1970-01-01T00:00:01Z", "until": "1970-01-01T00:00:02Z"}
+    for choice, ids in (
+        (span, ["id-1", "rejected", "id-2"]),
+        ({**span, "state": "failed"}, ["id-1", "id-2"]),
+        ({**span, "type": "train"}, ["rejected"]),
+        ({**span, "ids": ["id-2", "id-3"]}, ["id-2"]),
+    ):
+        assert gateway.http.post(REPLAY, json=choice).json()["ids"] == ids, choice

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 import pytest
 
 from tests.integration.intake_acts import good, intake_of, running, until
+from tests.integration.ledger_acts import MODEL_UUID, TRAIN, accept_one, lease, open_group
+from worker.gateway.tokens import Scope
+from worker.queue.ledger.models import Phase
 from worker.queue.ledger.queries import LedgerReader
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.gateway_process import GatewayServer
+    from tests.integration.gateway.conftest import MakeToken
     from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.ledger import Ledger
 
@@ -137,3 +142,69 @@ def test_a_doubt_can_be_settled_only_where_there_is_one(gateway: GatewayServer) 
     assert gateway.http.post(at, json={"created": "x"}).status_code == 422
     assert gateway.http.post(at, json={"not_created": True, "other": 1}).status_code == 422
     assert gateway.http.post(at, json={"not_created": True}).status_code == 404
+    both = {"created": MODEL_UUID, "not_created": True}
+    assert gateway.http.post(at, json=both).status_code == 422
+    assert gateway.http.post(at, json={"not_created": False}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "created"),
+    [({"created": MODEL_UUID.upper()}, MODEL_UUID), ({"not_created": True}, None)],
+)
+async def test_a_doubt_that_is_settled_is_told_with_who_settled_it_and_how(
+    gateway: GatewayServer,
+    redis: Redis,
+    ledger: Ledger,
+    make_token: MakeToken,
+    body: dict[str, str | bool],
+    created: str | None,
+) -> None:
+    held = await lease(redis, ledger, **TRAIN, id="one")
+    await ledger.checkpoint(held, {"at": 1.0}, phase=Phase.IN_DOUBT)
+    with gateway.client(make_token(Scope.OPERATE, Scope.READ)) as http:
+        done = http.post("/v1/commands/one/resolve", json=body)
+        assert (done.status_code, done.json()["status"]) == (200, "resolved"), done.text
+        assert done.json()["id"] == "one"
+        told = http.get("/v1/commands/one").json()["resolution"]
+        assert (told["by"], told["created"]) == ("test", created)
+        # The same word again is as the first; another one comes too late.
+        assert http.post("/v1/commands/one/resolve", json=body).json()["status"] == "resolved"
+        other = {"created": str(UUID(int=1))}
+        again = http.post("/v1/commands/one/resolve", json=other)
+        assert (again.status_code, again.json()["code"]) == (409, "not_in_doubt")
+
+
+async def test_a_command_that_has_ended_is_cancelled_no_more_and_that_is_no_error(
+    gateway: GatewayServer, redis: Redis, ledger: Ledger
+) -> None:
+    await open_group(redis, ledger.keys)
+    await accept_one(redis, ledger, "one")
+    path = "/v1/commands/one/cancel"
+    first, second = (gateway.http.post(path).json() for _ in range(2))
+    assert first == {
+        "id": "one",
+        "status": "cancelled",
+        "state": "accepted",
+        "leaves": {},
+        "in_doubt": False,
+    }
+    assert (second["status"], second["state"]) == ("already_ended", "cancelled")
+
+
+async def test_a_token_of_some_types_acts_on_no_command_of_others(
+    gateway: GatewayServer, redis: Redis, ledger: Ledger, make_token: MakeToken
+) -> None:
+    await open_group(redis, ledger.keys)
+    await accept_one(redis, ledger, "one")
+    with gateway.client(make_token(*Scope, types=["train"])) as http:
+        for method, path, body in (
+            ("GET", "", None),
+            ("GET", "?wait=0.01", None),
+            ("POST", "/cancel", None),
+            ("POST", "/resolve", {"not_created": True}),
+        ):
+            answer = http.request(method, f"/v1/commands/one{path}", json=body)
+            assert (answer.status_code, answer.json()["code"]) == (404, "unknown_id"), path
+    assert gateway.http.get("/v1/commands/one").status_code == 401
+    with gateway.client(make_token(Scope.READ, types=["get_model"])) as http:
+        assert http.get("/v1/commands/one").json()["state"] == "accepted"

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.backfilling import NAME, Backfilling, make_plan, store_of
+from tests.console import wait_until
+from tests.integration.backfilling import (
+    NAME,
+    Backfilling,
+    make_plan,
+    run_to_the_end,
+    store_of,
+)
 from tests.integration.ledger_acts import accept_one, open_group
 from tests.integration.webhooks.posting import GET_MODEL, HEAD, SECRET, signed, submitted
+from tests.stream_events import event_text
+from worker.backfill.keys import backfills_key
 from worker.backfill.status import Origin
 from worker.embedded import EmbeddedRedis
-from worker.gateway.metrics import gateway_metric_rows
+from worker.gateway import metrics
+from worker.gateway.keys import tallies_key
+from worker.gateway.metrics import GatewaySampler, gateway_metric_rows
+from worker.gateway.models import moment
+from worker.gateway.read_model.model import ReadModel
+from worker.gateway.routes import sinks
+from worker.gateway.tallies import Tallies
 from worker.gateway.tokens import Scope
+from worker.integrations.file import load_integrations
+from worker.sinks.keys import sink_key, unsent_key, waiting_key
+from worker.sinks.operations import sink_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,3 +203,113 @@ def test_without_redis_a_scrape_fails(serve_gateway: ServeGateway, tmp_path: Pat
         gone = server.url
     with serve_gateway(redis_url=gone) as gateway:
         assert gateway.http.get("/metrics").status_code == 503
+
+
+async def test_doubts_and_trainings_that_have_not_ended_are_counted_by_the_lists(
+    gateway: GatewayServer, redis: Redis, keys: Keys
+) -> None:
+    told = [
+        ("a", "train.accepted"),
+        ("b", "train.accepted"),
+        ("b", "train.started"),
+        ("c", "watch_training.started"),
+        ("d", "train.accepted"),
+        ("d", "train.succeeded"),
+        ("e", "create_model.in_doubt"),
+        ("f", "attach.in_doubt"),
+        ("g", "train.in_doubt"),
+        ("h", "predict.started"),
+    ]
+    for command_id, event_type in told:
+        await redis.xadd(keys.events, {"event": event_text(command_id, event_type)})
+    wait_until(lambda: scraped(gateway).get("in_doubt") == 3, "the lists")
+    found = scraped(gateway)
+    of_state = {
+        name.partition("state=")[2]: value
+        for name, value in found.items()
+        if name.startswith("trainings_open ")
+    }
+    # Of those that have ended there is no series, and of the others one from the start.
+    assert of_state == {
+        "accepted": 1,
+        "started": 2,
+        "in_doubt": 1,
+        **dict.fromkeys(("progressed", "retrying", "resolved"), 0),
+    }
+
+
+async def test_of_very_many_backfills_those_that_were_begun_last_and_go_on_are_told(
+    gateway: GatewayServer, night: Backfilling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a series, for ever."""
+    monkeypatch.setattr(metrics, "MOST_BACKFILLS", 2)
+    names = ["a", "b", "c", "d"]
+    for number, name in enumerate(names):
+        await night.store.open(name, night.plan, Origin.QUEUE, f"{number}-1")
+        await night.redis.zadd(backfills_key(night.keys), {name: 1000 + number})
+    await night.redis.zadd(backfills_key(night.keys), {NAME: 9000})
+    gateway.http.post("/v1/backfills/c/pause").raise_for_status()
+    await run_to_the_end(night)
+    found = scraped(gateway)
+    assert {name for name in found if name.startswith("backfill_paused")} == {
+        "backfill_paused backfill=c",
+        "backfill_paused backfill=d",
+    }
+    assert found["backfill_paused backfill=c"] == 1
+    assert "backfill_expected_items backfill=d" not in found, "that is not known"
+
+
+async def test_each_number_of_a_sink_is_of_what_it_says(
+    integrations: Path, tmp_path: Path, redis: Redis, keys: Keys
+) -> None:
+    """All differ, so that none can stand in another's place; /v1/sinks tells the same."""
+    state: dict[Any, Any] = {
+        "delivered": 3,
+        "failed": 4,
+        "last_error": "refused",
+        "last_error_at": 7000,
+        "last_delivered_at": 6000,
+        "paused": "night",
+        "paused_at": 5000,
+    }
+    await redis.hset(sink_key(keys, "ops"), mapping=state)
+    await redis.hset(waiting_key(keys, "ops"), mapping={str(each): "{}" for each in range(5)})
+    for number in range(6):
+        fields: dict[Any, Any] = {"event": "{}", "entry": f"{number + 1}-0", "error": "no"}
+        await redis.xadd(unsent_key(keys, "ops"), fields)
+    file = load_integrations(integrations)
+    model = ReadModel(redis, keys, tmp_path, retention_seconds=60)
+    sampler = GatewaySampler(redis, keys, Tallies(redis, keys), file, store_of(redis, keys), model)
+    registry = await sampler.sample()
+    found = {
+        name: registry.get_sample_value(f"trainmaster_sink_{name}", {"sink": "ops"})
+        for name in (
+            *("delivered_total", "failed_attempts_total", "waiting_events", "unsent_events"),
+            *("paused", "running", "missed_total", "behind_events"),
+        )
+    }
+    # What nobody has looked at yet is not told as 0.
+    assert list(found.values()) == [3, 4, 5, 6, 1, 0, 0, None]
+    shown = sinks._view(await sink_status(redis, keys, file.sinks["ops"])).model_dump()
+    names = ("delivered", "failed_attempts", "waiting", "unsent", "missed", "behind_events")
+    assert [shown[name] for name in names] == [3, 4, 5, 6, 0, None]
+    assert (shown["state"], shown["paused"], shown["reason"]) == ("paused", True, "night")
+    assert (shown["running"], shown["missed_at"]) == (False, None)
+    assert shown["last_error"] == "refused"
+    assert shown["last_error_at"] == moment(7000)
+    assert shown["last_delivered_at"] == moment(6000)
+    # A scrape while the lists are being made tells nothing of them.
+    assert registry.get_sample_value("trainmaster_in_doubt") is None
+
+
+async def test_a_series_of_another_version_keeps_no_other_from_being_told(
+    gateway: GatewayServer, redis: Redis, keys: Keys
+) -> None:
+    """Gateways of two versions may count in one Redis."""
+    odd: dict[Any, Any] = {"http_requests_total\nGET\n/x": "5", "of_tomorrow_total\na": "6"}
+    await redis.hset(tallies_key(keys), mapping=odd)
+    gateway.http.get("/healthz")
+    found = scraped(gateway)
+    assert found["http_requests_total method=GET route=/healthz status=200"] == 1
+    assert 5 not in found.values()
+    assert 6 not in found.values()

@@ -16,8 +16,8 @@ from schemas.events import item_source
 from tests.console import TIMEOUT_SECONDS
 from tests.stream_events import entry, event_text
 from worker.gateway.read_model import database
-from worker.gateway.read_model.database import current_file, model_folder
-from worker.gateway.read_model.model import ModelUnavailableError, ReadModel
+from worker.gateway.read_model.database import WriterLock, current_file, model_folder
+from worker.gateway.read_model.model import Lag, ModelUnavailableError, ReadModel
 from worker.gateway.read_model.queries import CommandFilter
 from worker.gateway_settings import GatewaySettings
 from worker.queue.ledger.streams import newest_entry
@@ -372,3 +372,56 @@ def test_each_namespace_of_each_redis_has_a_folder(tmp_path: Path) -> None:
         folder("redis://one/0", "b"),
     }
     assert len({known, *others}) == 5
+
+
+async def test_the_lag_is_told_in_events_and_in_the_time_between_them(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    async def add_at(*ids: str) -> None:
+        for entry_id in ids:
+            text = event_text(entry_id, "train.accepted")
+            await redis.xadd(keys.events, {"event": text}, id=entry_id)
+
+    model = ReadModel(redis, keys, tmp_path, retention_seconds=RETENTION_SECONDS)
+    await add_at("1000-0", "2000-0", "5500-0")
+    # As if the first one had just been missed.
+    assert await model.lag() == Lag(3, 4.5)
+    await redis.xtrim(keys.events, maxlen=2, approximate=False)
+    assert await model.lag() == Lag(2, 3.5)
+    async with following(redis, keys, tmp_path):
+        await until(lambda: _caught_up(model), "the model to catch up")
+    assert await model.lag() == Lag(0, 0.0)
+    await add_at("6500-0", "7000-0", "9000-0")
+    assert await model.lag() == Lag(3, 3.5)
+    # What is deleted before it was taken in is not waited for; that there is something is.
+    await redis.xdel(keys.events, "6500-0", "7000-0", "1000-0", "2000-0", "5500-0")
+    assert (await model.lag()).events == 1
+    model.close()
+
+
+async def test_of_two_that_follow_only_the_one_that_writes_can_be_in_trouble_with_its_disk(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.write_text("no folder")
+    async with following(redis, keys, folder) as model:
+
+        async def is_told() -> bool:
+            return model.trouble is not None
+
+        await until(is_told, "the trouble")
+        assert "TRAINMASTER_GATEWAY_FOLDER" in str(model.trouble)
+        with pytest.raises(ModelUnavailableError, match="TRAINMASTER_GATEWAY_FOLDER"):
+            await model.query(CommandFilter())
+        folder.unlink()
+        folder.mkdir()
+        lock = WriterLock.take(folder)
+        assert lock is not None
+
+        async def is_over() -> bool:
+            return model.trouble is None
+
+        await until(is_over, "another process that writes")
+        lock.release()
+        await add(redis, keys, "a", "train.accepted")
+        await tells(model, a="accepted")
