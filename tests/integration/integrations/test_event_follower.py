@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pytest
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.integration.integrations.published import (
     Received,
@@ -23,12 +26,11 @@ from worker.integrations.event_follower import EventFollower
 from worker.integrations.follower_store import follower_status
 from worker.integrations.keys import follower_key
 from worker.queue.ledger.connection import connect
-from worker.queue.ledger.streams import entries_between
+from worker.queue.ledger.streams import entries_after, entries_between
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
     from redis.asyncio import Redis
 
     from trainmaster_client import Event
@@ -375,3 +377,169 @@ async def test_a_stop_lets_handlers_end_and_records_what_they_did(redis: Redis, 
     async with following(EventFollower(redis, keys, "f", received, concurrency=1)):
         await wait_until(lambda: received.events)
     assert received.of("a") == [1]
+
+
+async def test_a_handler_that_redis_fails_is_tried_for_as_long_as_it_takes(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is set aside for that, however often it happens."""
+    monkeypatch.setattr(leadership, "next_pause", lambda _: 0.001)
+    received = Received()
+    failures = 2 * leadership.TRIES
+
+    async def handle(event: Event, text: bytes) -> None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise RedisConnectionError("away")
+        await received(event, text)
+
+    async with following(EventFollower(redis, keys, "f", handle, concurrency=1)):
+        await wait_until_led(redis, keys)
+        await publish(redis, keys, "a", range(2))
+        await wait_until(lambda: len(received.events) == 2)
+        await wait_until_recorded(redis, keys)
+    assert received.of("a") == [0, 1]
+    assert not await redis.exists(f"{keys.prefix}parked:f")
+
+
+async def test_an_event_is_tried_so_often_before_it_is_set_aside_and_not_at_once(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leadership, "LONGEST_PAUSE_SECONDS", 0.05)
+    tried: list[float] = []
+
+    async def handle(event: Event, text: bytes) -> None:
+        del event, text
+        tried.append(asyncio.get_running_loop().time())
+        raise KeyError("of the handler")
+
+    async with following(EventFollower(redis, keys, "f", handle, concurrency=1)):
+        await wait_until_led(redis, keys)
+        with structlog.testing.capture_logs():
+            await publish(redis, keys, "a", range(1))
+            await wait_until_recorded(redis, keys)
+        ((_, parked),) = await entries_between(redis, f"{keys.prefix}parked:f", "-", "+")
+    assert len(tried) == leadership.TRIES
+    assert parked[b"tries"] == b"%d" % leadership.TRIES
+    assert all(after - before >= 0.02 for before, after in pairwise(tried))
+
+
+async def test_what_is_read_again_after_trouble_is_not_handed_over_again(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next read begins at what is done, and what is in hand comes after that."""
+    received = Received()
+    go_on = asyncio.Event()
+    broken = False
+    read = entries_after
+
+    async def read_or_break(*args: Any, **named: Any) -> Any:
+        nonlocal broken
+        found = await read(*args, **{**named, "block_ms": 20})
+        if received.events and not broken:
+            broken = True
+            raise RedisConnectionError("away")
+        return found
+
+    async def handle(event: Event, text: bytes) -> None:
+        await received(event, text)
+        await go_on.wait()
+
+    monkeypatch.setattr(leadership, "entries_after", read_or_break)
+    async with following(EventFollower(redis, keys, "f", handle, concurrency=4)):
+        await wait_until_led(redis, keys)
+        for subject in "abc":
+            await publish(redis, keys, subject, range(2))
+        await wait_until(lambda: len(received.events) == 3 and broken)
+        await publish(redis, keys, "d", range(1))
+        await wait_until(lambda: "d" in {subject for subject, _ in received.events})
+        go_on.set()
+        await wait_until_recorded(redis, keys)
+    assert sorted(received.events) == [
+        *(("a", 0), ("a", 1), ("b", 0), ("b", 1), ("c", 0), ("c", 1), ("d", 0))
+    ]
+    status = await follower_status(redis, keys, "f")
+    assert status is not None
+    assert status.missed == 0
+
+
+async def test_a_defect_ends_the_follower_with_its_error(redis: Redis, keys: Keys) -> None:
+    """Or its position would stand still without a word."""
+
+    class DefectError(BaseException):
+        pass
+
+    async def handle(event: Event, text: bytes) -> None:
+        del event, text
+        raise DefectError
+
+    follower = EventFollower(redis, keys, "f", handle, concurrency=1)
+    task = asyncio.create_task(follower.run(asyncio.Event()))
+    await wait_until_led(redis, keys)
+    await publish(redis, keys, "a", range(1))
+    with pytest.raises(DefectError):
+        await asyncio.wait_for(task, 60)
+    status = await follower_status(redis, keys, "f")
+    assert status is not None
+    # What was not done is left to the next leader, at once.
+    assert (status.leader, status.waiting) == ("", 1)
+
+
+async def test_who_can_not_ask_for_the_lead_asks_again(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.integrations.event_follower.STAND_BY_SECONDS", 0.02)
+    received = Received()
+    follower = EventFollower(redis, keys, "f", received, concurrency=1)
+    lead, refused = follower.store.lead, 0
+
+    async def refuse(*args: Any, **named: Any) -> Any:
+        nonlocal refused
+        if refused < 3:
+            refused += 1
+            raise RedisConnectionError("away")
+        return await lead(*args, **named)
+
+    monkeypatch.setattr(follower.store, "lead", refuse)
+    with structlog.testing.capture_logs() as logs:
+        async with following(follower):
+            await wait_until_led(redis, keys)
+            await publish(redis, keys, "a", range(1))
+            await wait_until(lambda: received.events)
+    events = [line["event"] for line in logs]
+    assert events.count("redis.lost") == 1
+    assert events.count("redis.back") == 1
+
+
+def has_more_than(begun: list[str], events: int) -> bool:
+    return len(begun) > events
+
+
+async def test_no_more_is_read_than_may_be_in_hand(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By number or by bytes, in steps of a batch."""
+    monkeypatch.setattr(leadership, "BATCH", 2)
+    for name, most in (("WINDOW", 4), ("WINDOW_BYTES", 600)):
+        begun: list[str] = []
+        go_on = asyncio.Event()
+
+        async def handle(
+            event: Event, _text: bytes, begun: list[str] = begun, go_on: asyncio.Event = go_on
+        ) -> None:
+            begun.append(event.command_id)
+            await go_on.wait()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(leadership, name, most)
+            async with following(EventFollower(redis, keys, name, handle, concurrency=20)):
+                await wait_until_led(redis, keys, name)
+                for subject in "abcdefghij":
+                    await publish(redis, keys, subject, range(1))
+                await wait_until(partial(has_more_than, begun, 2))
+                await asyncio.sleep(0.1)
+                assert len(begun) <= 5, name
+                go_on.set()
+                await wait_until_recorded(redis, keys, name)
+        assert sorted(begun) == list("abcdefghij")

@@ -148,6 +148,8 @@ async def test_a_brokers_queue_gets_what_its_routing_key_fits(
                         messages.append(message)
     assert [orjson.loads(each.body)["data"]["number"] for each in messages] == [0, 1, 2, 3, 4]
     assert messages[0].properties["message_id"] == "a/retrying/0"
+    assert messages[0].properties["type"] == "train.retrying"
+    assert messages[0].properties["delivery_mode"] == 2, "it is to outlive the broker"
     assert messages[0].content_type.startswith("application/cloudevents+json")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError
 
 from tests.integration.webhooks.posting import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from worker.integrations.file import Integrations
     from worker.integrations.rules import Rule
     from worker.queue.ledger.keys import Keys
+    from worker.webhooks.windows import Sealed
 
 NAME = f"encord/train/{PROJECT}"
 
@@ -380,3 +382,32 @@ async def test_the_closer_runs_until_it_is_told_to_stop(door: Door) -> None:
         stop.set()
         await task
     assert await door.redis.exists(open_window_key(door.keys, NAME)) == 0
+
+
+async def test_the_closer_lives_through_the_loss_of_redis(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = 3
+    seal = door.closer._windows.seal
+
+    async def refuse() -> Sealed:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise RedisConnectionError("away")
+        return await seal()
+
+    monkeypatch.setattr(door.closer._windows, "seal", refuse)
+    monkeypatch.setattr("worker.webhooks.windows.next_pause", lambda pause: pause + 0.01)
+    stop = asyncio.Event()
+    await door.send("uid-1", label(1))
+    await door.make_due()
+    with structlog.testing.capture_logs() as logs:
+        task = asyncio.create_task(door.closer.run(stop))
+        async with asyncio.timeout(60):
+            while not await door.commands():
+                await asyncio.sleep(0.01)
+            stop.set()
+            await task
+    events = [line["event"] for line in logs]
+    assert (events.count("redis.lost"), events.count("redis.back")) == (1, 1)

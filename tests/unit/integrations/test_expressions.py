@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jmespath
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from worker.integrations.expressions import (
     MAX_DEPTH,
     MAX_STEPS,
+    Budget,
     Expression,
     ExpressionError,
     is_true,
@@ -123,6 +125,32 @@ def test_only_what_is_read_of_the_root_has_to_be_there(text: str) -> None:
 def test_an_expression_of_an_expression_is_no_value() -> None:
     with pytest.raises(ExpressionError, match="not a value"):
         Expression("[&a]").evaluate({})
+
+
+@pytest.mark.parametrize("value", [0.5, -1e308, [0.25, {"a": 1.5}]])
+def test_a_number_of_any_size_is_a_value(value: Any) -> None:
+    assert Expression("a").evaluate({"a": value}) == value
+
+
+@pytest.mark.parametrize("numbers", [[1e308, 1e308], [math.inf], [math.nan]])
+def test_a_number_without_an_end_is_none(numbers: list[float]) -> None:
+    with pytest.raises(ExpressionError, match="not finite"):
+        Expression("sum(a)").evaluate({"a": numbers})
+
+
+def test_what_is_left_of_the_work_is_shared_by_all_who_are_told_to_share_it() -> None:
+    budget = Budget()
+    root = {"a": list(range(1_000))}
+    for _ in range(50):
+        Expression("a").evaluate(root, budget)
+    spent = MAX_STEPS - budget.left
+    assert 50 * 1_000 < spent < 50 * 5_000
+    budget.left = spent // 50 - 1
+    with pytest.raises(ExpressionError, match="steps"):
+        Expression("a").evaluate(root, budget)
+    budget.left = spent // 50
+    Expression("a").evaluate(root, budget)
+    assert budget.left == 0
 
 
 @pytest.mark.parametrize(
