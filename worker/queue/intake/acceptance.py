@@ -33,6 +33,11 @@ MOST_MADE_IDS = 8
 class Slots(Protocol):
     """Where commands may run that are claimed as they are accepted."""
 
+    @property
+    def takes_turns(self) -> bool:
+        """Whether both lanes share one slot, so that what is due of the bulk lane may go first."""
+        ...
+
     def reserve(self, commands: Sequence[NewCommand]) -> int:
         """Keeps slots, until `take`, for those of these that may be claimed; returns how many."""
         ...
@@ -197,7 +202,11 @@ class Acceptor:
         told = Accepted([], [], [])
         try:
             told = await self._ledger.accept_and_claim(
-                batch, stream, most=reserved, holder=self._consumer
+                batch,
+                stream,
+                most=reserved,
+                holder=self._consumer,
+                takes_turns=self._slots.takes_turns,
             )
         except ResponseError:
             # Nothing is acknowledged: what is pending with us will be read again.

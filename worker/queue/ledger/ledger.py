@@ -153,14 +153,16 @@ class Ledger:
         *,
         most: int = 0,
         holder: str = "",
+        takes_turns: bool = False,
     ) -> Accepted:
-        """Does so, and where nothing is due, held or paused it claims interactive commands at once.
+        """Does so, and claims interactive commands at once where none is due, held or paused.
 
         Args:
             batch: all of one stream.
             stream: theirs.
             most: that may be claimed.
             holder: who claims; the same call by the same holder gets the same leases again.
+            takes_turns: whether a bulk command that is due goes first.
 
         Raises:
             redis.exceptions.RedisError: nothing is known of the outcome; the same call tells it.
@@ -175,6 +177,7 @@ class Ledger:
             self._lease_ms,
             most,
             holder,
+            int(takes_turns),
         ]
         for item in batch:
             args += (

@@ -14,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from schemas.enums import Priority
 from worker.batching import BatchInterval
 from worker.queue.ledger.redis_retry import keep_trying, next_pause
 from worker.queue.telemetry import Settled, log_fields
@@ -92,7 +93,43 @@ def tell_settled(telemetry: Listener, batch: Sequence[RunResult], done: Sequence
 
 
 class Settler:
-    """Records the ends of runs, many in one script.
+    """Records the ends of runs: each lane's by itself, or hundreds of bulk ones would go first.
+
+    Args:
+        pauses: judges lanes by what was recorded.
+        unrecordable: makes an end that can be written of one that can't be, and why.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        pauses: LanePauses,
+        unrecordable: Callable[[Lease, Exception], RunResult],
+    ) -> None:
+        self._lanes = {lane: LaneSettler(ledger, pauses, unrecordable) for lane in Priority}
+
+    @property
+    def waiting(self) -> list[RunResult]:
+        """The ends that are not recorded yet."""
+        return [finish for lane in self._lanes.values() for finish in lane.waiting]
+
+    def add(self, finish: RunResult) -> None:
+        """Has an end recorded."""
+        self._lanes[finish.lease.lane].add(finish)
+
+    async def run(self) -> None:
+        """Records what is added until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for lane in self._lanes.values():
+                group.create_task(lane.run())
+
+    async def flush(self, seconds: float) -> None:
+        """Waits until all ends are recorded; logs how many are not after so long."""
+        await asyncio.gather(*(lane.flush(seconds) for lane in self._lanes.values()))
+
+
+class LaneSettler:
+    """Records the ends of one lane's runs, many in one script.
 
     Attributes:
         waiting: the ends that are not recorded yet.

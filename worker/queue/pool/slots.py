@@ -10,6 +10,8 @@ import time
 from typing import TYPE_CHECKING
 
 from schemas.enums import Priority
+from worker.queue.ledger.models import RowState
+from worker.queue.pool.bulk_limit import BulkLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +37,7 @@ class Slots:
     Attributes:
         running: how many commands run.
         suspects: how many of them may be what kills their worker.
+        bulk_limit: how many bulk commands may run while interactive ones come.
 
     Args:
         concurrency: how many commands run at the same time.
@@ -61,11 +64,26 @@ class Slots:
         self._bulk_has_turn = False
         self._intake_is_behind = intake_is_behind
         self._bulk_again_at = 0.0
+        self.bulk_limit = BulkLimit(concurrency, max(1, concurrency // 8))
 
     @property
     def free(self) -> int:
         """How many slots are free."""
         return self.concurrency - self.running - self._reserved
+
+    @property
+    def is_worth_a_claim(self) -> bool:
+        """Whether so many slots are free that a claim costs little for each."""
+        most, room = self.concurrency, self.free
+        if self._bulk_running:
+            most = self.bulk_limit.value
+            room = min(room, most - self._bulk_running)
+        return room >= max(1, most // 4)
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether there is but one slot, so that neither lane can have one of its own."""
+        return self.concurrency == 1
 
     @property
     def is_full(self) -> bool:
@@ -91,6 +109,9 @@ class Slots:
         if lease.lane is Priority.BULK:
             self._bulk_running += sign
             self._bulk_bytes += size
+        elif sign > 0 and lease.state is not RowState.POLLING:
+            # Whoever polls waits for the API, which takes minutes.
+            self.bulk_limit.saw_interactive()
 
     def reserve(self, commands: Sequence[NewCommand]) -> int:
         """Keeps slots for the first of those that may be claimed as they are accepted.
@@ -98,7 +119,7 @@ class Slots:
         Returns:
             For how many, which `release` takes.
         """
-        own = max(1, self.concurrency // 16) if self.concurrency > 1 else 0
+        own = 0 if self.takes_turns else max(1, self.concurrency // 16)
         slots = min(MOST_AT_ONCE, self.free - max(0, own - self._bulk_running))
         room = self._text_bytes - self._running_bytes
         count = 0
@@ -126,11 +147,10 @@ class Slots:
             self._bulk_again_at = time.monotonic() + BULK_PAUSE_SECONDS
             share = max(0, reserve - self._bulk_running)
             return share, share
-        if self.concurrency == 1:
-            # Neither lane can have a slot of its own, so they take turns.
+        if self.takes_turns:
             self._bulk_has_turn = not self._bulk_has_turn
             return int(self._bulk_has_turn), 1
         return (
             max(0, reserve - self._bulk_running),
-            max(0, self.concurrency - reserve - self._bulk_running),
+            max(0, min(self.concurrency - reserve, self.bulk_limit.value) - self._bulk_running),
         )

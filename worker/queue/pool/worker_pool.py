@@ -114,6 +114,11 @@ class WorkerPool:
         self._more = True
         self._signal.set()
 
+    @property
+    def takes_turns(self) -> bool:
+        """Whether both lanes share one slot, so that neither can have one of its own."""
+        return self.slots.takes_turns
+
     def reserve(self, commands: Sequence[NewCommand]) -> int:
         """Keeps slots for those that may be claimed as they are accepted; returns for how many.
 
@@ -164,7 +169,6 @@ class WorkerPool:
         self._draining = True
         self._more = True
         end = time.monotonic() + slice_seconds
-        refill = max(1, self.slots.concurrency // 4)
         try:
             while not self._stopping.is_set():
                 rest = end - time.monotonic()
@@ -173,7 +177,7 @@ class WorkerPool:
                 self._signal.clear()
                 held = self._held_seconds()
                 if self._more and not self.slots.is_full and not held:
-                    await self._gather(refill)
+                    await self._gather()
                     if not self._stopping.is_set():
                         await self._fill()
                     continue
@@ -192,10 +196,10 @@ class WorkerPool:
             return False
         return True
 
-    async def _gather(self, refill: int) -> None:
+    async def _gather(self) -> None:
         """Waits a moment for more free slots where others run, for a script costs the same."""
         end = time.monotonic() + GATHER_SECONDS
-        while self.slots.free < refill and self._runs and not self._stopping.is_set():
+        while not self.slots.is_worth_a_claim and self._runs and not self._stopping.is_set():
             if not await self._signalled(end - time.monotonic()):
                 return
             self._signal.clear()

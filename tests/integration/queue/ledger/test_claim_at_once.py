@@ -75,10 +75,6 @@ async def _something_due(redis: Redis, ledger: Ledger) -> None:
     await accept_one(redis, ledger, "other")
 
 
-async def _bulk_due(redis: Redis, ledger: Ledger) -> None:
-    await accept_one(redis, ledger, "other", lane=Priority.BULK)
-
-
 async def _held(_: Redis, ledger: Ledger) -> None:
     await ledger.hold(60)
 
@@ -89,7 +85,6 @@ async def _paused(redis: Redis, ledger: Ledger) -> None:
 
 NOT_AT_REST: dict[str, Callable[[Redis, Ledger], Awaitable[None]]] = {
     "an interactive command is due": _something_due,
-    "a bulk command is due": _bulk_due,
     "the API asked to hold back": _held,
     "the lane is paused": _paused,
 }
@@ -104,6 +99,18 @@ async def test_where_something_is_due_held_or_paused_it_waits_for_its_turn(
     told = await send(redis, ledger)
     assert told == Accepted([AcceptStatus.ACCEPTED], [], [])
     assert await redis.hget(keys.command("one"), "n") == b"0"
+
+
+@pytest.mark.parametrize("takes_turns", [False, True])
+async def test_what_is_due_of_the_bulk_lane_goes_first_where_both_share_one_slot(
+    redis: Redis, ledger: Ledger, keys: Keys, takes_turns: bool
+) -> None:
+    """Elsewhere bulk commands have slots of their own, and a backlog of them holds up nothing."""
+    await open_group(redis, keys)
+    await accept_one(redis, ledger, "other", lane=Priority.BULK)
+    command = new_command(await read_entry(redis, keys), "one")
+    told = await ledger.accept_and_claim([command], most=1, holder="me", takes_turns=takes_turns)
+    assert [lease.row_id for lease in told.leases] == ([] if takes_turns else ["one"])
 
 
 @pytest.mark.parametrize(

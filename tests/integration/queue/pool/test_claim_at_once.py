@@ -193,6 +193,33 @@ async def test_slots_are_kept_while_an_accept_is_under_way(bench: Bench) -> None
     assert pool.reserve(batch) == 0
 
 
+async def test_a_backlog_of_bulk_holds_up_no_interactive_command(bench: Bench) -> None:
+    """Nobody drains here: it is claimed as it is accepted, beside a bulk command that is due."""
+    pool = bench.pool(concurrency=4)
+    intake = intake_of(bench.redis, bench.ledger)
+    intake.claim_for(pool)
+    bulk = await bench.send("list_models", {}, priority=Priority.BULK)
+    async with running(intake.read, pool.settle):
+        await bench.redis.xadd(bench.ledger.keys.commands, {COMMAND_FIELD: good(id="a", **LIST)})
+
+        async def succeeded() -> bool:
+            return await bench.states("a") == ["accepted", "succeeded"]
+
+        await until(succeeded)
+    assert await bench.state(bulk) == "accepted"
+
+
+async def test_in_a_single_slot_a_bulk_command_that_is_due_has_its_turn(bench: Bench) -> None:
+    pool = bench.pool(concurrency=1)
+    intake = intake_of(bench.redis, bench.ledger)
+    intake.claim_for(pool)
+    bulk = await bench.send("list_models", {}, priority=Priority.BULK)
+    async with running(intake.read, pool.settle):
+        await bench.redis.xadd(bench.ledger.keys.commands, {COMMAND_FIELD: good(id="a", **LIST)})
+        await until(lambda: is_known(bench, "a"))
+    assert await bench.state("a") == await bench.state(bulk) == "accepted"
+
+
 async def test_nothing_is_kept_for_what_waits_for_its_turn_anyway(bench: Bench) -> None:
     """A batch of the bulk stream would keep slots from others for nothing."""
     pool = bench.pool(concurrency=64)

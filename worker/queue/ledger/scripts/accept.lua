@@ -7,6 +7,7 @@
 -- ARGV  1 key prefix  2 group  3 seconds reply streams are kept  4 the epoch or ""
 --       5 what makes an origin of an entry's id when it stands before it
 --       6 lease in ms  7 most that may be claimed  8 who claims
+--       9 1 if the lanes take turns, for whoever claims has one slot for both
 --       then for each command 11 values:
 --       entry id, command id, type, fingerprint, lane (i or b), not before (ms, 0 = now),
 --       text, accepted event, reply stream or "", deadline (ms) or "", 1 if nobody chose the id
@@ -16,8 +17,8 @@
 --         another id), 4 accepted and claimed, with token 1, 5 the same, by an earlier call whose
 --         reply was lost: this is the same lease
 --
--- An interactive command without `notbefore` is claimed at once where nothing is due, held or
--- paused, so that it takes nobody's turn.
+-- An interactive command without `notbefore` is claimed at once where nothing of its lane is due,
+-- held or paused, so that it takes nobody's turn. What is due of the bulk lane has slots of its own.
 --
 -- An id that nobody chose is made of the entry's, and two entries may have the same: only the row
 -- that names the same origin is this command's own.
@@ -43,7 +44,7 @@ local most, holder = tonumber(ARGV[7]), ARGV[8]
 local now_text, lease_end = string.format('%d', now), string.format('%d', now + tonumber(ARGV[6]))
 if most > 0 and (redis.call('PTTL', KEYS[7]) > 0 or redis.call('EXISTS', KEYS[8]) == 1
   or redis.call('ZCOUNT', KEYS[3], '-inf', now_text) > 0
-  or redis.call('ZCOUNT', KEYS[4], '-inf', now_text) > 0) then
+  or ARGV[9] == '1' and redis.call('ZCOUNT', KEYS[4], '-inf', now_text) > 0) then
   most = 0
 end
 -- Whether an earlier call by the same holder has claimed it, and nobody has since. One whose run
@@ -61,7 +62,7 @@ local function due(lane, at, id)
   set[#set + 1], set[#set + 2] = at, id
 end
 local function accept_all()
-  for i = 9, #ARGV, 11 do
+  for i = 10, #ARGV, 11 do
     local entry, id, fingerprint, lane = ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
     local row = prefix .. 'command:' .. id
     local known = redis.pcall('HGET', row, 'f')
