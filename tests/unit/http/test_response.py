@@ -174,6 +174,8 @@ UNREADABLE: list[tuple[str, bytes, str, type[httpx.HTTPError]]] = [
 BROKEN: list[tuple[str, bytes, str, type[httpx.HTTPError]]] = [
     ("a body that breaks off", OK + b"content-length: 9\r\n\r\n[1,", "close", httpx.ReadError),
     ("a body that is reset", OK + b"content-length: 9\r\n\r\n[1,", "reset", httpx.ReadError),
+    # An end would be the body's; this is none.
+    ("a body without a length that is reset", OK + b"\r\n[1,", "reset", httpx.ReadError),
     ("chunks that break off", CHUNKED + b"5\r\n[1,", "close", httpx.ReadError),
     ("chunks without the last", CHUNKED + b"2\r\nok\r\n", "close", httpx.ReadError),
     (

@@ -28,3 +28,11 @@ def test_pauses_between_looks_double_up_to_the_longest() -> None:
         *(1.0, 2.0, 4.0, 8.0),
         *(10.0, 10.0),
     ]
+
+
+def test_a_delivery_is_tried_for_three_days_and_each_hour_and_a_dead_endpoint_each_minute() -> None:
+    policy = DeliveryPolicy()
+    assert policy.retry_seconds == 3 * 24 * 3600
+    assert [policy.pause(tries) for tries in (1, 2, 100)] == [5.0, 10.0, 3600.0]
+    assert [policy.probe_pause(probes) for probes in (0, 1, 100)] == [1.0, 2.0, 60.0]
+    assert policy.down_after == 5
