@@ -110,7 +110,7 @@ def describe_unread_list(name: str, messages: int) -> str:
 def show_duration(seconds: float) -> str:
     """Returns a duration to about two digits: `0.4s`, `12s`, `3m05s`, `2h10m`, `6d4h`."""
     if seconds < 10:
-        return f"{max(seconds, 0.0):.1f}s"
+        return f"{max(0.0, seconds):.1f}s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 import pytest
+import structlog
 
 from schemas.enums import PartFormat, SourceFormat
 from schemas.events import ErrorCode
@@ -27,7 +28,7 @@ from tests.integration.ledger_acts import events, lease_one
 from tests.web_server import serving
 from worker.backfill.errors import LeadLostError, NewerPlanError
 from worker.backfill.keys import backfill_key
-from worker.backfill.leader import AlreadyLed, Leader
+from worker.backfill.leader import SOURCE_TRIES, AlreadyLed, Leader
 from worker.backfill.output import Output
 from worker.backfill.parts import Collector
 from worker.backfill.plan import FailureLimits, Plan, SourcePlan
@@ -886,6 +887,50 @@ async def test_a_source_that_breaks_now_and_then_is_read_to_its_end(
     assert (ended.state, ended.reason) == (BackfillState.SUCCEEDED, "")
     assert run.items() == list(range(ITEMS))
     assert len(Breaking.asked) >= 2 * ITEMS // 3 - 1
+
+
+class Away(BaseHTTPRequestHandler):
+    """Is busy until it is told to answer."""
+
+    text: ClassVar[bytes] = b""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base names it
+        pass
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.text else 503)
+        self.send_header("Content-Length", str(len(self.text)))
+        self.end_headers()
+        self.wfile.write(self.text)
+
+
+async def test_a_source_that_stays_away_pauses_it_after_some_tries_and_is_read_after_a_resume(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.backfill.leader.SOURCE_PAUSE_SECONDS", 0)
+    night_plan = make_plan(tmp_path)
+    store = store_of(redis, keys)
+    with serving(Away) as url:
+        source = SourcePlan(f"{url}/items.jsonl", SourceFormat.JSONL)
+        plan = replace(night_plan, source=source)
+        await store.open(NAME, plan, Origin.CONSOLE, "bf-1")
+        leader = Leader(store, NAME, announces=True)
+        for _ in range(2):
+            with structlog.testing.capture_logs() as logs:
+                ended = await leader.work()
+            assert isinstance(ended, BackfillStatus)
+            assert ended.state is BackfillState.PAUSED
+            assert "the server answers 503" in ended.reason
+            told = [line["event"] for line in logs]
+            assert told.count("backfill.source_failed") == SOURCE_TRIES
+            assert await resume(store, NAME) is not None
+        Away.text = (tmp_path / "items.jsonl").read_bytes()
+        run = Backfilling(redis, keys, ledger, store, plan)
+        async with run.working():
+            ended = await leader.work()
+    assert isinstance(ended, BackfillStatus)
+    assert (ended.state, ended.reason) == (BackfillState.SUCCEEDED, "")
+    assert run.items() == list(range(ITEMS))
 
 
 class Moving(BaseHTTPRequestHandler):

@@ -23,7 +23,7 @@ from worker.cli.arguments import (
     read_data,
     read_value,
 )
-from worker.cli.formatting import narrate, show_duration, summarise_result
+from worker.cli.formatting import describe_error, narrate, show_duration, summarise_result
 from worker.cli.main import commands
 from worker.cli.output import safe_text, shell_word
 
@@ -131,15 +131,41 @@ def test_what_is_no_span_is_none(text: str) -> None:
     ("seconds", "shown"),
     [
         (-1, "0.0s"),
+        (-0.0, "0.0s"),
         (0.44, "0.4s"),
+        (9.94, "9.9s"),
+        (10, "10s"),
         (12.4, "12s"),
+        (59.4, "59s"),
+        (59.6, "1m00s"),
         (185, "3m05s"),
+        (3_599, "59m59s"),
+        (3_600, "1h00m"),
         (7_800, "2h10m"),
+        (86_399, "23h59m"),
+        (86_400, "1d0h"),
         (532_800, "6d4h"),
     ],
 )
 def test_a_span_is_shown_to_about_two_digits(seconds: float, shown: str) -> None:
     assert show_duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        ({}, "invalid_input: wrong"),
+        ({"status": 404}, "invalid_input (HTTP 404): wrong"),
+        # The message says it already.
+        ({"problems": [{"path": "a", "message": "is 0"}]}, "invalid_input: wrong"),
+        (
+            {"problems": [{"path": f"p{each}", "message": f"is {each}"} for each in range(6)]},
+            "invalid_input: wrong: p0 is 0; p1 is 1; p2 is 2; p3 is 3; p4 is 4",
+        ),
+    ],
+)
+def test_an_error_is_told_with_the_first_of_its_problems(more: dict[str, Any], shown: str) -> None:
+    assert describe_error({"code": "invalid_input", "message": "wrong", **more}) == shown
 
 
 def test_a_moment_is_a_time_or_a_span_before_or_after_now() -> None:

@@ -1,0 +1,195 @@
+"""What a person is told of a backfill: who leads it, what failed, what to do, how long it takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.integration.backfilling import make_plan
+from worker.backfill.plan import FailureLimits
+from worker.backfill.status import BackfillState, BackfillStatus, Origin
+from worker.cli.backfill.progress import Pace
+from worker.cli.backfill.status import _advice, _failures, _fields, _leader, status_json
+
+AGAIN = "trainmaster backfill resume night"
+
+
+@pytest.fixture
+def status(tmp_path: Path) -> BackfillStatus:
+    """Of a backfill that runs, led by a console's process."""
+    return BackfillStatus(
+        id="night",
+        plan=make_plan(tmp_path),
+        origin=Origin.CONSOLE,
+        entry="bf-1",
+        state=BackfillState.RUNNING,
+        reason="",
+        begun_ms=1_700_000_000_000,
+        ended_ms=None,
+        read=30,
+        position="",
+        exhausted=False,
+        expected=100,
+        succeeded=20,
+        failed=0,
+        failures={},
+        passed_over={},
+        dropped=0,
+        open=10,
+        waiting=0,
+        part=0,
+        cut="",
+        collected=0,
+        acknowledged=0,
+        acknowledged_of=0,
+        result=None,
+        led_ms=5_000,
+        silent=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "leader"),
+    [
+        ({}, "a process"),
+        ({"led_ms": 0}, "no process"),
+        ({"led_ms": 0, "origin": Origin.QUEUE}, "a worker, in a moment"),
+        ({"led_ms": 0, "state": BackfillState.CANCELLING}, "no process"),
+        ({"state": BackfillState.PAUSED}, ""),
+        ({"state": BackfillState.SUCCEEDED}, ""),
+        ({"state": BackfillState.CANCELLED}, ""),
+    ],
+)
+def test_who_leads_it_is_told_while_somebody_is_to(
+    status: BackfillStatus, told: dict[str, Any], leader: str
+) -> None:
+    assert _leader(replace(status, **told)) == leader
+    assert status_json(replace(status, **told))["led"] is bool(replace(status, **told).led_ms)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({}, []),
+        ({"led_ms": 0}, [f"No process leads it; to go on: {AGAIN}"]),
+        ({"led_ms": 0, "origin": Origin.QUEUE}, []),
+        ({"state": BackfillState.PAUSED}, [f"Once fixed: {AGAIN}"]),
+        ({"state": BackfillState.FAILED}, []),
+        ({"state": BackfillState.CANCELLED}, []),
+        (
+            {
+                "state": BackfillState.CANCELLED,
+                "result": {"warnings": [{"file": "f", "message": "no room", "written": False}]},
+            },
+            ["f: no room", f"Once fixed, write them again: {AGAIN}"],
+        ),
+        (
+            {
+                "state": BackfillState.SUCCEEDED,
+                "result": {
+                    "warnings": [{"file": "report.html", "message": "odd", "written": True}]
+                },
+            },
+            ["report    {out}/report.html", "report.html: odd"],
+        ),
+        (
+            {
+                "state": BackfillState.SUCCEEDED,
+                "result": {
+                    "warnings": [{"file": "report.html", "message": "no room", "written": False}]
+                },
+            },
+            ["report.html: no room", f"Once fixed, write them again: {AGAIN}"],
+        ),
+    ],
+)
+def test_what_to_do_is_told_where_there_is_something_to_do(
+    status: BackfillStatus, told: dict[str, Any], said: list[str]
+) -> None:
+    found = replace(status, **told)
+    assert _advice(found) == [each.format(out=found.plan.output) for each in said]
+
+
+@pytest.mark.parametrize(
+    ("failures", "remedy"),
+    [
+        ({"invalid_item": 2, "not_found": 1}, "Fix these rows in failures.jsonl, then run them"),
+        ({"invalid_item": 1, "not_found": 2}, "Make sure that the API has these, then run them"),
+        ({"upstream_error": 3}, "To run them again: trainmaster backfill retry-failed night"),
+    ],
+)
+def test_of_failures_the_reasons_are_told_and_the_remedy_of_the_commonest(
+    status: BackfillStatus, failures: dict[str, int], remedy: str
+) -> None:
+    messages = [
+        {
+            "items": 7 - number,
+            "code": "not_found",
+            "message": f"reason {number}",
+            "first": {"place": f"line {number}", "named": "a.png", "item": 0},
+        }
+        for number in range(1, 7)
+    ]
+    messages[5]["first"] = {"place": "", "named": "", "item": 17}
+    found = replace(
+        status, state=BackfillState.SUCCEEDED, failed=sum(failures.values()), failures=failures
+    )
+    output = Path(found.plan.output)
+    output.mkdir()
+    (output / "summary.json").write_bytes(orjson.dumps({"messages": messages}))
+    lines = _failures(found)
+    assert lines[0] == "3 items failed:"
+    assert lines[1:3] == ["  6 × not_found: reason 1", "      the first: line 1: a.png"]
+    assert lines[11:13] == [
+        "  … and 1 more reason",
+        f"All are in {output}/failures.jsonl; the report is {output}/report.html",
+    ]
+    assert lines[13].startswith(remedy)
+    messages[5]["items"] = 1
+    (output / "summary.json").write_bytes(orjson.dumps({"messages": messages[5:]}))
+    assert _failures(found)[1:3] == ["  1 × not_found: reason 6", "      17"]
+    (output / "summary.json").unlink()
+    assert len(_failures(found)) == 3, "of results that lie elsewhere no reason can be read"
+
+
+def test_what_is_not_so_is_left_out_of_what_is_shown(status: BackfillStatus) -> None:
+    shown = dict(_fields(replace(status, ended_ms=1_700_000_090_000, exhausted=True)))
+    assert (shown["done"], shown["failed"], shown["time"]) == ("20 of 30", "0", "1m30s")
+    assert (shown["in flight"], shown["never run"]) == ("10", "")
+    told: dict[str, Any] = {
+        "failed": 3,
+        "failures": {"not_found": 2, "invalid_item": 1},
+        "dropped": 4,
+    }
+    shown = dict(_fields(replace(status, **told, open=0, expected=None)))
+    assert (shown["done"], shown["failed"]) == ("23", "3: 2 not_found, 1 invalid_item")
+    assert (shown["in flight"], shown["never run"]) == ("", "4")
+
+
+def test_only_what_failed_since_a_person_has_looked_counts(status: BackfillStatus) -> None:
+    plan = replace(status.plan, limits=FailureLimits(most=5))
+    seen = replace(status, plan=plan, failed=7, acknowledged=3, acknowledged_of=10)
+    assert (seen.excess, seen.failures_left) == ("", 1)
+    more = replace(seen, failed=8)
+    assert (more.excess, more.failures_left) == ("5 items failed; the limit is 5", 0)
+    assert replace(more, failed=20).failures_left == 0
+    assert status.failures_left is None
+
+
+def test_the_pace_is_that_of_the_last_half_minute() -> None:
+    pace = Pace()
+    assert (pace.per_second, pace.rest_seconds(10)) == (0.0, None)
+    pace.see(100, 1_000.0)
+    assert pace.per_second == 0.0
+    pace.see(100, 1_000.0)
+    assert pace.per_second == 0.0, "no time has passed"
+    for second in range(1, 61):
+        pace.see(100 + 10 * min(second, 30) + max(0, second - 30), 1_000.0 + second)
+    # Of the last half minute, one a second; the ten a second of before are forgotten.
+    assert pace.per_second == pytest.approx(1.0, abs=0.5)
+    assert pace.rest_seconds(30) == pytest.approx(30 / pace.per_second)
+    assert pace.rest_seconds(None) is None
