@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 _PAGE = 500
 # Events may be large, and mostly the newest few are enough.
 _EVENT_PAGE = 100
-# Of one millisecond: a batch of commands may fail together.
+# Of one moment: a batch of commands may fail together.
 _LETTERS = 50
+# Before Redis 7.2 time goes on while a script runs: a letter's id may be later than its event's.
+_MOMENT_MILLISECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,10 @@ class LedgerReader:
             pipe.get(keys.text(command_id))
             pipe.get(keys.sent(command_id))
             pipe.xrange(keys.events, entry_id, entry_id)
-            # A letter is written in the same moment as the event that tells the failure.
+            # A letter is written right behind the event that tells the failure, by one script.
             moment = entry_id.partition("-")[0]
-            pipe.xrange(keys.dead_letters, moment, moment, count=_LETTERS)
+            until = int(moment) + _MOMENT_MILLISECONDS if moment.isdigit() else moment
+            pipe.xrange(keys.dead_letters, moment, str(until), count=_LETTERS)
         replies = iter(await pipe.execute(raise_on_error=False))
         return [_details(command_id, replies) for command_id, _ in asked]
 

@@ -11,6 +11,7 @@ import pytest
 from schemas.enums import EventState, Priority
 from schemas.events import event_json
 from tests.integration.ledger_acts import (
+    TEXT,
     accept_one,
     every_server,
     lease_one,
@@ -21,6 +22,7 @@ from tests.integration.ledger_acts import (
 )
 from worker.cli.formatting import describe_error, show_timestamp
 from worker.queue.ledger.command_status import UNREADABLE
+from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
 from worker.queue.ledger.keys import COMMAND_FIELD, GROUP
 from worker.queue.ledger.models import SUSPECT_CLAIMS, Lease, Phase, RowState, RunResult
 from worker.queue.ledger.queries import LedgerReader, RowChoice
@@ -226,3 +228,39 @@ async def test_one_odd_row_hides_no_other(
     for at_ms in (row.accepted_at_ms, row.due_at_ms or 0):
         assert show_timestamp(at_ms)
     assert row.last_error is None or describe_error(row.last_error)
+
+
+@pytest.mark.parametrize(("later_ms", "is_its_letter"), [(0, True), (10, True), (11, False)])
+async def test_a_letter_is_found_though_its_id_is_a_moment_later_than_its_events(
+    redis: Redis, ledger: Ledger, keys: Keys, later_ms: int, *, is_its_letter: bool
+) -> None:
+    """Before Redis 7.2 time goes on while a script runs."""
+    lease = await lease_one(redis, ledger)
+    event = event_json(
+        event_id="1-0/failed",
+        command_type="get_model",
+        state=EventState.FAILED,
+        subject="one",
+        time_ms=1000,
+        data={"error": {"code": "not_found", "message": "m"}, "attempts": 1},
+        context={},
+    )
+    await ledger.finish([RunResult(lease, RowState.FAILED, 1, event=event)])
+    reader = LedgerReader(redis, keys)
+    status = await reader.status("one")
+    assert status is not None
+    ended = str(status.last_event_id)
+    letter = dead_letter_json(
+        command_id="one",
+        command_type="get_model",
+        error={"code": "not_found", "message": "m"},
+        text=TEXT,
+        at_ms=1000,
+        attempts=1,
+        history=[],
+    )
+    at = int(ended.partition("-")[0]) + later_ms
+    await redis.xadd(keys.dead_letters, {FIELD: letter}, id=f"{at}-0")
+    (found,) = await reader.details([("one", ended)])
+    assert found.event is not None
+    assert (found.letter is not None) == is_its_letter
