@@ -146,7 +146,10 @@ class Deliveries:
                 *items,
             ],
         )
-        return Receipt(bool(is_new), effects.outcomes if is_new else read_records(stored))
+        if is_new:
+            return Receipt(True, effects.outcomes)
+        # Nothing where it has expired since it was looked at.
+        return Receipt(False, read_records(stored) if stored else [])
 
     async def get(self, name: str) -> RecordedDelivery | None:
         """Returns a delivery by its name, `<source>/<id>`."""

@@ -22,12 +22,15 @@ from tests.integration.webhooks.posting import (
 from worker.gateway.routes import deliveries
 from worker.gateway.tokens import Scope
 from worker.webhooks.deliveries import Deliveries
+from worker.webhooks.keys import delivery_key
 from worker.webhooks.records import Delivery, Effects
+from worker.webhooks.replays import replay_effects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from redis import Redis as BlockingRedis
     from redis.asyncio import Redis
 
     from tests.gateway_process import GatewayServer
@@ -218,3 +221,21 @@ def test_who_may_see_a_few_types_sees_no_deliveries(
     with gateway.client(make_token(Scope.READ)) as http:
         assert http.post(f"{one}/replay").status_code == 403
         assert http.get(one).status_code == 404
+
+
+async def test_a_delivery_that_is_gone_by_the_time_it_is_replayed_makes_nothing(
+    gateway: GatewayServer, door: Door, raw_redis: BlockingRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await door.take(submitted("uid-1", data=[MODEL]), GET_MODEL)
+    made = await door.ids()
+
+    def late(*told: Any, **more: Any) -> Effects:
+        # It expires between the look and the replay.
+        raw_redis.delete(delivery_key(door.keys, "encord/uid-1"))
+        return replay_effects(*told, **more)
+
+    monkeypatch.setattr(deliveries, "replay_effects", late)
+    answer = gateway.http.post(f"{AT}/encord/uid-1/replay", json={"again": True})
+    assert (answer.status_code, answer.json()["code"]) == (409, "replayed_meanwhile")
+    assert await door.ids() == made
+    assert gateway.http.get("/v1/actions").json()["items"] == []
