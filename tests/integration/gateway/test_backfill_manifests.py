@@ -204,3 +204,23 @@ async def test_what_failed_is_run_again_once(
     assert kept.startswith(f"{uploads}/")
     with fsspec.open(kept, "rb") as file:
         assert len(file.read().splitlines()) == backfilling.ITEMS
+
+
+async def test_a_backfill_of_which_nothing_failed_has_nothing_to_run_again(
+    gateway: GatewayServer, night: Backfilling, raw_redis: Any, keys: Keys
+) -> None:
+    await run_to_the_end(night)
+    answer = gateway.http.post(f"{BACKFILLS}/{NAME}/retry-failed")
+    assert (answer.status_code, answer.json()["code"]) == (409, "nothing_failed")
+    assert sent(raw_redis, keys) == []
+
+
+async def test_failures_that_can_not_be_read_are_not_run_again(
+    gateway: GatewayServer, night: Backfilling, raw_redis: Any, keys: Keys, tmp_path: Path
+) -> None:
+    await run_to_the_end(night, "not_found")
+    (tmp_path / "night" / "out" / "failures.jsonl").unlink()
+    answer = gateway.http.post(f"{BACKFILLS}/{NAME}/retry-failed")
+    assert (answer.status_code, answer.json()["code"]) == (502, "results_unreadable")
+    assert sent(raw_redis, keys) == []
+    assert gateway.http.get("/v1/actions").json()["items"] == []

@@ -138,3 +138,14 @@ async def test_a_token_sends_again_only_what_it_may_see_and_send(
         assert replay(http, "mine").status_code == 202
     with gateway.client(make_token(Scope.READ)) as http:
         assert refused(replay(http, "foreign")) == (403, "forbidden")
+
+
+async def test_what_a_token_may_not_see_is_no_command_whatever_became_of_it(
+    gateway: GatewayServer, redis: Redis, ledger: Ledger, make_token: MakeToken
+) -> None:
+    await take_in(redis, ledger, good(id="open"))
+    headers = {"Content-Type": "application/json"}
+    assert gateway.http.post("/v1/commands", content=good(id="new"), headers=headers).is_success
+    with gateway.client(make_token(Scope.OPERATE, types=["train"])) as http:
+        for command_id in ("open", "new", "nobody"):
+            assert refused(replay(http, command_id)) == (404, "unknown_id")

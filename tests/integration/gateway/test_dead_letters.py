@@ -9,8 +9,9 @@ import orjson
 import pytest
 
 from tests.integration.ledger_acts import MODEL_UUID
+from worker.gateway.routes import dead_letters
 from worker.gateway.tokens import Scope
-from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
+from worker.queue.ledger.dead_letters import FIELD, DeadLetters, dead_letter_json
 from worker.queue.ledger.keys import COMMAND_FIELD
 
 if TYPE_CHECKING:
@@ -244,3 +245,47 @@ def test_what_others_put_into_the_stream_is_passed_over(
     raw_redis.xadd(keys.dead_letters, {FIELD: letter})
     assert ids_of(gateway.http.get(LETTERS)) == ["x"]
     assert gateway.http.post(f"{LETTERS}/replay", json={"all": True}).json()["matched"] == 1
+
+
+def test_what_somebody_else_has_sent_meanwhile_is_not_sent_twice(
+    gateway: GatewayServer, bury: Bury, raw_redis: Any, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        bury(f"id-{number}", at_ms=1000 + number)
+    get = DeadLetters.get
+
+    async def get_late(store: DeadLetters, key: str) -> Any:
+        # All were read in one go; of this one somebody else was quicker.
+        raw_redis.xdel(keys.dead_letters, "1001-1")
+        return await get(store, key)
+
+    monkeypatch.setattr(DeadLetters, "get", get_late)
+    told = gateway.http.post(f"{LETTERS}/replay", json={"all": True, "dry_run": False}).json()
+    assert (told["matched"], told["done"]) == (3, 2)
+    assert told["outcomes"] == {"replayed": 2, "gone": 1}
+    assert [command["causationid"] for command in sent(raw_redis, keys)] == ["id-0", "id-2"]
+
+
+def test_of_many_letters_those_that_a_token_may_not_send_stay(
+    gateway: GatewayServer, bury: Bury, make_token: MakeToken, raw_redis: Any, keys: Keys
+) -> None:
+    bury("get")
+    # What it was sent as and what its letter says may differ: the text is what would be sent.
+    bury("list", text=b'{"type": "list_models", "data": {}}')
+    with gateway.client(make_token(Scope.OPERATE, types=["get_model"])) as http:
+        told = http.post(f"{LETTERS}/replay", json={"all": True, "dry_run": False}).json()
+    assert told["outcomes"] == {"replayed": 1, "forbidden": 1}
+    assert [command["causationid"] for command in sent(raw_redis, keys)] == ["get"]
+
+
+def test_more_letters_than_one_call_deletes_are_all_deleted(
+    gateway: GatewayServer, bury: Bury, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "MAX_PAGE", 2)
+    monkeypatch.setattr(dead_letters, "MAX_NAMED", 3)
+    for number in range(5):
+        bury(f"id-{number}", at_ms=1000 + number)
+    told = gateway.http.post(f"{LETTERS}/purge", json={"all": True, "dry_run": False}).json()
+    assert (told["matched"], told["done"], told["outcomes"]) == (5, 5, {"purged": 5})
+    assert told["ids"] == ["id-0", "id-1", "id-2"]
+    assert ids_of(gateway.http.get(LETTERS)) == []

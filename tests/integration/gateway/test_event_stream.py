@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.console import TIMEOUT_SECONDS
 from tests.stream_events import event_text
@@ -18,6 +19,7 @@ from worker.gateway.event_stream import EventFilter, EventStream, LastEventIdErr
 from worker.integrations.patterns import Patterns
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys
+from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -377,3 +379,27 @@ async def test_watchers_outlive_a_redis_that_restarts(tmp_path: Path) -> None:
             await until(lambda: seen.ids == [first, second], "the event after")
         await stream.close()
         await redis.aclose()
+
+
+async def test_a_redis_that_goes_away_costs_who_comes_again_no_event(
+    stream: EventStream, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "_AGAIN_SECONDS", 0.05)
+    ids = [await add(redis, keys, f"c{number}", "train.accepted") for number in range(5)]
+    left = 10
+
+    async def lose(*told: Any, **more: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left > 0:
+            raise RedisConnectionError
+        return await entries_between(*told, **more)
+
+    monkeypatch.setattr(event_stream, "entries_between", lose)
+    async with watching(stream, None, ids[0]) as seen:
+        await until(lambda: seen.ids == ids[1:], "what came since")
+        # Proxies take a connection for dead on which nothing comes for longer.
+        assert "heartbeat" in seen.comments
+        assert all(each["event"] == "train.accepted" for each in seen.messages), "and no gap"
+        ids.append(await add(redis, keys, "late", "train.accepted"))
+        await until(lambda: seen.ids == ids[1:], "what comes then")

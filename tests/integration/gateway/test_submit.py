@@ -14,6 +14,7 @@ from cloudevents.core.bindings.http import (
 )
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from schemas.json_text import encode_json
 from tests.console import wait_until
@@ -484,3 +485,36 @@ async def test_a_script_that_ran_though_its_reply_was_lost_adds_nothing_twice(
     assert list(first) == [0, 0]
     assert list(await submitter.submit(submissions)) == [1, 1]
     assert len(await unread(redis, keys)) == 2
+
+
+async def test_where_redis_goes_between_two_pages_each_command_says_what_became_of_it(
+    gateway: GatewayServer,
+    redis: Redis,
+    keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    submitter = gateway.app.state.gateway.submitter
+    submit, calls = submitter.submit, list[int]()
+
+    async def lose(submissions: Sequence[Submission]) -> list[SubmitStatus]:
+        calls.append(len(submissions))
+        if len(calls) == 2:
+            raise RedisConnectionError
+        found: list[SubmitStatus] = await submit(submissions)
+        return found
+
+    monkeypatch.setattr(submitter, "submit", lose)
+    commands = [orjson.dumps({**GOOD, "id": f"n-{number}"}) for number in range(600)]
+    commands[300] = b"7"
+    answer = send(gateway, b"[" + b",".join(commands) + b"]")
+    assert answer.status_code == 503
+    told = answer.json()
+    assert (told["accepted"], told["refused"]) == (256, 344)
+    statuses = [each["status"] for each in told["items"]]
+    assert statuses == [202] * 256 + [503] * 44 + [422] + [503] * 299
+    assert [each["id"] for each in told["items"][298:300]] == ["n-298", "n-299"]
+    problem = told["items"][256]["problem"]
+    assert (problem["code"], problem["status"]) == ("redis_unavailable", 503)
+    # Nobody waits for it once more in the same request.
+    assert len(calls) == 2
+    assert len(await unread(redis, keys)) == 256

@@ -125,3 +125,45 @@ async def test_who_has_gone_keeps_no_other_from_their_answer(redis: Redis, keys:
     found = await asyncio.gather(*tasks, return_exceptions=True)
     assert [found[0], found[2]] == [SubmitStatus.ADDED] * 2
     assert isinstance(found[1], asyncio.CancelledError)
+
+
+async def test_a_call_that_is_broken_off_leaves_nobody_waiting() -> None:
+    """Of the whole process, which stops: whoever waits is answered, and what comes goes on."""
+    begun, calls = asyncio.Event(), list[int]()
+
+    async def hang(page: Sequence[Submission]) -> Sequence[int | ResponseError]:
+        calls.append(len(page))
+        begun.set()
+        await asyncio.Event().wait()
+        return []
+
+    queue = SubmitQueue(hang)
+    first = asyncio.create_task(queue.submit(prepare(good())))
+    await begun.wait()
+    second = asyncio.create_task(queue.submit(prepare(good())))
+    await asyncio.sleep(0)
+    assert queue._adding is not None
+    queue._adding.cancel()
+    for each in (first, second):
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(each, 30)
+    assert calls == [1]
+    assert queue._adding is None
+
+
+async def test_where_its_streams_take_nothing_a_request_is_told_by_the_first_refusal(
+    redis: Redis, keys: Keys
+) -> None:
+    await redis.set(keys.commands, "something else")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await Submitter(redis, keys).submit([prepare(good(id="one"))])
+    await redis.delete(keys.commands)
+    await redis.xadd(keys.commands, {"exhausted": "1"}, id=GREATEST)
+    await redis.xdel(keys.commands, GREATEST)
+    submitter = Submitter(redis, keys)
+    bulk = prepare(good(id="bulk", priority="bulk"))
+    # As long as one is taken, each is told by itself.
+    told = await submitter.submit([prepare(good(id="one")), bulk])
+    assert told == [SubmitStatus.REFUSED, SubmitStatus.ADDED]
+    with pytest.raises(ResponseError):
+        await submitter.submit([prepare(good(id="one")), bulk])

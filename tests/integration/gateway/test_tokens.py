@@ -175,3 +175,67 @@ async def test_a_token_that_could_not_be_kept_to_is_not_made(
     with pytest.raises(TokenError, match=said):
         await tokens.create(name, scopes, types, projects)
     assert not await tokens.any_exist()
+
+
+async def test_a_secret_that_somebody_else_made_is_a_token_as_ours_are(tokens: Tokens) -> None:
+    secret = f"tm_{'0' * 12}_{'a' * 43}"
+    token, is_new = await tokens.adopt(secret, "prometheus", [Scope.READ], ["train"])
+    assert (token.id, token.name, is_new) == ("0" * 12, "prometheus", True)
+    assert token.types == {"train"}
+    assert await tokens.find(secret) == token
+    assert await tokens.adopt(secret, "prometheus", [Scope.READ], ["train"]) == (token, False)
+    wider, is_new = await tokens.adopt(secret, "prometheus", [Scope.READ, Scope.SUBMIT])
+    assert wider.scopes == {Scope.READ, Scope.SUBMIT}
+    assert (wider.types, is_new) == (frozenset(), True)
+    assert await tokens.find(secret) == wider
+
+
+async def test_a_secret_that_is_not_ours_or_taken_or_revoked_is_refused(tokens: Tokens) -> None:
+    secret = f"tm_{'0' * 12}_{'a' * 43}"
+    await tokens.adopt(secret, "prometheus", [Scope.READ])
+    for wrong, said in (
+        (f"tm_{'0' * 12}_{'a' * 42}", "not like one of ours"),
+        (f"tm_{'A' * 12}_{'a' * 43}", "not like one of ours"),
+        (f"{secret}\n", "not like one of ours"),
+        (f"tm_{'0' * 12}_{'b' * 43}", f"another secret begins with tm_{'0' * 12}"),
+    ):
+        with pytest.raises(TokenError, match=said):
+            await tokens.adopt(wrong, "prometheus", [Scope.READ])
+    await tokens.revoke("prometheus")
+    with pytest.raises(TokenError, match="was revoked"):
+        await tokens.adopt(secret, "prometheus", [Scope.READ])
+    assert await tokens.find(secret) is None
+
+
+async def test_what_has_changed_of_a_token_counts_at_once_for_whoever_changed_it(
+    redis: Redis, keys: Keys, calendar: Calendar
+) -> None:
+    remembering = Tokens(redis, keys, remember_seconds=5, now=calendar)
+    secret = f"tm_{'0' * 12}_{'a' * 43}"
+    await remembering.adopt(secret, "ci", [Scope.READ])
+    assert await remembering.find(secret)
+    wider, _ = await remembering.adopt(secret, "ci", [Scope.READ, Scope.SUBMIT])
+    assert await remembering.find(secret) == wider
+    assert await remembering.is_valid(wider.id)
+    await remembering.revoke("ci")
+    assert await remembering.find(secret) is None
+    assert not await remembering.is_valid(wider.id)
+
+
+async def test_whether_a_token_still_opens_what_it_did_is_told_by_its_end(
+    tokens: Tokens, calendar: Calendar
+) -> None:
+    token, _ = await tokens.create("ci", [Scope.READ], expires_at_ms=1_000_060_000)
+    assert await tokens.is_valid(token.id)
+    calendar.now += 60
+    assert not await tokens.is_valid(token.id)
+    assert not await tokens.is_valid("nobody")
+
+
+async def test_tokens_are_listed_in_the_order_in_which_they_were_made(
+    tokens: Tokens, calendar: Calendar
+) -> None:
+    for name in ("c", "a", "b"):
+        await tokens.create(name, [Scope.READ])
+        calendar.now += 1
+    assert [each.name for each in await tokens.list()] == ["c", "a", "b"]

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from worker.gateway.pictures import image_type
+from schemas.events import ErrorCode
+from worker.errors import InputError, ShortageError
+from worker.gateway import pictures as module
+from worker.gateway.pictures import Pictures, image_type
+from worker.gateway.problems import ProblemError
 
 BITMAP = b"BM" + bytes(12)
 
@@ -36,3 +40,55 @@ BITMAP = b"BM" + bytes(12)
 )
 def test_a_picture_is_known_by_its_first_bytes(head: bytes, media_type: str | None) -> None:
     assert image_type(head + b"\0" * 8 if media_type else head) == media_type
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "said"),
+    [
+        (InputError("no such file", code=ErrorCode.INVALID_INPUT), 404, "no_picture", "No such f"),
+        (
+            ShortageError("no room", code=ErrorCode.INTERNAL_ERROR),
+            503,
+            "picture_unavailable",
+            "no room",
+        ),
+        (OSError("s3cret"), 503, "picture_unavailable", "OSError"),
+        (MemoryError(), 503, "picture_unavailable", "MemoryError"),
+        (TimeoutError(), 503, "picture_unavailable", "takes too long"),
+    ],
+)
+async def test_what_keeps_a_picture_from_being_read_is_told(
+    error: BaseException, status: int, code: str, said: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(ProblemError, match=said) as refused:
+        await Pictures(())._read(fail)
+    assert (refused.value.status, refused.value.code) == (status, code)
+    assert "s3cret" not in refused.value.detail
+    assert refused.value.headers == ({"Retry-After": "2"} if status == 503 else {})
+
+
+async def test_a_turn_that_does_not_come_is_given_up_and_no_other_is_lost_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_DECODE_SECONDS", 0.01)
+    pictures = Pictures(())
+    async with pictures._frame_turn():
+        for _ in range(2 * module._MOST_ASKED):
+            with pytest.raises(ProblemError, match="unpacked for too long"):
+                async with pictures._frame_turn():
+                    pass
+    async with pictures._frame_turn():
+        pass
+
+
+async def test_so_many_wait_for_their_turn_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_ASKED", 2)
+    pictures = Pictures(())
+    async with pictures._frame_turn():
+        pictures._asked += 1
+        with pytest.raises(ProblemError, match="Too many frames"):
+            async with pictures._frame_turn():
+                pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -105,3 +107,19 @@ async def test_what_is_no_part_is_no_file(tmp_path: Path, searching: ThreadPool,
     with pytest.raises(ProblemError) as refused:
         await find_record(searching, part_of(tmp_path), part, 0)
     assert (refused.value.status, refused.value.code) == (404, "unknown_file")
+
+
+async def test_a_part_for_which_there_is_no_turn_is_told_to_come_again(
+    tmp_path: Path, searching: ThreadPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "_SEARCH_SECONDS", 0.05)
+    goes_on = threading.Event()
+    output = part_of(tmp_path, b'{"item":0}')
+    holding = asyncio.create_task(searching.run(30, goes_on.wait, 30))
+    await asyncio.sleep(0)
+    with pytest.raises(ProblemError, match="for too long") as refused:
+        await find_record(searching, output, PART, 0)
+    assert (refused.value.status, refused.value.code) == (503, "picture_unavailable")
+    goes_on.set()
+    await holding
+    assert await find_record(searching, output, PART, 0) == {"item": 0}

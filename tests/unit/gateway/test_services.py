@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+import pytest
 
 from worker.gateway import services
-from worker.gateway.services import Services
+from worker.gateway.services import Following, Services
 
 if TYPE_CHECKING:
-    import pytest
+    from worker.gateway.read_model.model import ReadModel
 
 
 class Steady:
@@ -77,3 +79,36 @@ async def test_one_that_does_not_stop_is_broken_off(monkeypatch: pytest.MonkeyPa
     await asyncio.sleep(0)
     async with asyncio.timeout(60):
         await running.stop()
+
+
+class Model:
+    """A read model that follows until it fails, or for ever."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.has_ended = False
+        self._error = error
+
+    async def follow(self) -> None:
+        try:
+            if self._error is not None:
+                raise self._error
+            await asyncio.Event().wait()
+        finally:
+            self.has_ended = True
+
+
+async def test_the_lists_are_followed_until_it_is_told_to_stop_and_a_defect_is_told() -> None:
+    stop, model = asyncio.Event(), Model()
+    running = asyncio.create_task(Following(cast("ReadModel", model)).run(stop))
+    await asyncio.sleep(0)
+    assert not running.done()
+    stop.set()
+    await asyncio.wait_for(running, 30)
+    assert model.has_ended
+    failing = Following(cast("ReadModel", Model(KeyError("defect"))))
+    with pytest.raises(KeyError, match="defect"):
+        await failing.run(asyncio.Event())
+
+
+async def test_what_never_began_has_ended() -> None:
+    await asyncio.wait_for(Services({"steady": Steady()}).stop(), 30)

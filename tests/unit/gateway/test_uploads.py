@@ -101,3 +101,23 @@ async def test_a_disk_that_is_full_is_told_from_one_that_is_broken(
     assert (refused.value.status, refused.value.code) == (503, "uploads_unavailable")
     assert ("is full" in refused.value.detail) == is_full
     assert refused.value.headers == {"Retry-After": "10", "Connection": "close"}
+
+
+async def test_no_room_for_a_temporary_file_is_told_wherever_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "failures.jsonl").write_bytes(b"x")
+    for name in ("tempfile.TemporaryFile", "_written"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"worker.gateway.uploads.{name}", fail)
+            for spooling in (
+                spooled_body(request(b"x"), BOUNDS),
+                spooled_file(Output(str(tmp_path)), "failures.jsonl"),
+            ):
+                with pytest.raises(ProblemError, match="is full") as refused:
+                    async with spooling:
+                        pass
+                assert refused.value.code == "uploads_unavailable"

@@ -62,6 +62,25 @@ def test_a_command_is_sent_to_its_stream_and_an_item_to_none(
     assert (span.attributes or {})["messaging.destination.name"] == destination
 
 
+def test_the_first_span_tells_what_was_sent() -> None:
+    context = {"correlationid": "order-1", "other": "x"}
+    item = made(sent(f"{ORIGIN}-17", "night/17", group="night", context=context))
+    assert dict(item.attributes or {}) == {
+        "messaging.system": "trainmaster",
+        "messaging.operation.name": "create",
+        "messaging.operation.type": "create",
+        "messaging.destination.name": KEYS.due_bulk,
+        "messaging.message.id": "night/17",
+        "messaging.message.conversation_id": "order-1",
+        "trainmaster.command.type": "predict",
+        "trainmaster.lane": "bulk",
+        "trainmaster.backfill": "night",
+    }
+    assert item.kind.name == "PRODUCER"
+    alone = made(sent(context={"correlationid": 7})).attributes or {}
+    assert not {"messaging.message.conversation_id", "trainmaster.backfill"} & alone.keys()
+
+
 @pytest.mark.parametrize(
     ("command", "accepted_at", "at_ms"),
     [

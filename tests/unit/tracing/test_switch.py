@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import sys
 import pytest
 
 from worker.errors import SettingError
-from worker.tracing.switch import create_tracing, exporters_of
+from worker.tracing.delivery_spans import DeliverySpans
+from worker.tracing.switch import create_delivery_tracer, create_tracing, exporters_of
 
 OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"
 VARIABLES = (
@@ -45,6 +47,15 @@ def test_traces_are_asked_for_by_an_exporter_or_an_endpoint(
     environ: dict[str, str], exporters: list[str]
 ) -> None:
     assert exporters_of(environ) == exporters
+
+
+def test_deliveries_are_traced_where_there_are_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert create_delivery_tracer(None, "shop") is None
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
+    tracing = create_tracing("service", "one")
+    assert tracing is not None
+    assert isinstance(create_delivery_tracer(tracing, "shop"), DeliverySpans)
+    asyncio.run(tracing.aclose())
 
 
 def test_an_exporter_that_is_not_installed_is_named_with_those_that_are(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
+import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +18,7 @@ from schemas.events import item_source
 from tests.console import TIMEOUT_SECONDS
 from tests.stream_events import entry, event_text
 from worker.gateway.read_model import database
+from worker.gateway.read_model import model as model_module
 from worker.gateway.read_model.database import WriterLock, current_file, model_folder
 from worker.gateway.read_model.model import Lag, ModelUnavailableError, ReadModel
 from worker.gateway.read_model.queries import CommandFilter
@@ -425,3 +428,50 @@ async def test_of_two_that_follow_only_the_one_that_writes_can_be_in_trouble_wit
         lock.release()
         await add(redis, keys, "a", "train.accepted")
         await tells(model, a="accepted")
+
+
+async def test_lists_that_can_not_be_read_now_say_why_and_the_file_is_kept(
+    redis: Redis, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(redis, keys, "a", "train.accepted")
+    async with following(redis, keys, tmp_path) as model:
+        await tells(model, a="accepted")
+        file = current_file(tmp_path)
+        goes_on = threading.Event()
+
+        def broken(*_: object) -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        def stopped(*_: object) -> None:
+            goes_on.wait(30)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(model_module, "find", broken)
+            with pytest.raises(ModelUnavailableError, match="disk of the read model is in trouble"):
+                await model.query(CommandFilter())
+            patch.setattr(model_module, "_QUERY_SECONDS", 0.05)
+            patch.setattr(model_module, "find", stopped)
+            for _ in range(4):
+                with pytest.raises(ModelUnavailableError, match="does not answer"):
+                    await model.query(CommandFilter())
+            # All threads that read hang by now.
+            with pytest.raises(ModelUnavailableError, match="too many lists"):
+                await model.query(CommandFilter())
+            goes_on.set()
+        assert current_file(tmp_path) == file
+        await tells(model, a="accepted")
+
+
+async def test_a_defect_is_told_and_no_trouble_of_the_disk(
+    redis: Redis, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ReadModel(redis, keys, tmp_path, retention_seconds=60)
+
+    async def fail(_: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(model, "_keep_up", fail)
+    with pytest.raises(KeyError):
+        await model.follow()
+    assert "a defect" in str(model.trouble)
+    model.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 
 from tests.stream_events import FIRST_MS, entry
@@ -96,3 +97,14 @@ def test_an_event_of_another_shape_is_taken_as_far_as_it_goes(data: dict[str, An
     row = after(read(0, "train.failed", data=data)).row
     assert (row.state, row.attempts) == ("failed", 0)
     assert len(row.error_message or "") <= 2_000
+
+
+@pytest.mark.parametrize("time", ["yesterday", ""])
+def test_an_event_whose_time_is_none_happened_when_redis_got_it(time: str) -> None:
+    """Whoever writes events by hand may write any."""
+    event = read(3, "train.failed")
+    odd = event_of(
+        event.entry_id.encode(), {b"event": orjson.dumps({**event.attributes, "time": time})}
+    )
+    assert odd is not None
+    assert after(odd).row.changed_at_ms == FIRST_MS + 30

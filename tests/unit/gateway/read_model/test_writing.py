@@ -163,3 +163,26 @@ def test_the_counts_are_those_of_the_types_and_states_that_there_are(model: Mode
     stored = model.reader.execute("SELECT type, state, commands FROM state_counts").fetchall()
     assert ("attach", "accepted") not in {row[:2] for row in stored}
     assert all(row[2] > 0 for row in stored)
+
+
+def test_a_file_that_is_damaged_is_begun_anew_and_trouble_with_the_disk_is_told(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or lists that are fine would be thrown away because something else was full."""
+    found: list[sqlite3.Error] = []
+
+    def fail(_: object) -> None:
+        raise found[0]
+
+    monkeypatch.setattr(writing, "read_progress", fail)
+    again = Writer(model.folder)
+    for code, is_anew in ((sqlite3.SQLITE_CORRUPT, True), (sqlite3.SQLITE_IOERR, False)):
+        error = sqlite3.OperationalError("x")
+        error.sqlite_errorcode = code
+        found[:] = [error]
+        if is_anew:
+            assert again.open() is None
+        else:
+            with pytest.raises(sqlite3.OperationalError):
+                again.open()
+        again.close()
