@@ -543,3 +543,25 @@ async def test_no_more_is_read_than_may_be_in_hand(
                 go_on.set()
                 await wait_until_recorded(redis, keys, name)
         assert sorted(begun) == list("abcdefghij")
+
+
+async def test_a_follower_that_has_read_all_waits_for_more_and_does_not_ask_again_and_again(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received = Received()
+    follower = EventFollower(redis, keys, "f", received, concurrency=1)
+    read, asked = follower.store.read, 0
+
+    async def count(position: str, most: int) -> Any:
+        nonlocal asked
+        asked += 1
+        return await read(position, most)
+
+    monkeypatch.setattr(follower.store, "read", count)
+    async with following(follower):
+        await wait_until_led(redis, keys)
+        await publish(redis, keys, "a", range(1))
+        await wait_until(lambda: received.events)
+        before = asked
+        await asyncio.sleep(0.5)
+        assert asked - before <= 2

@@ -27,6 +27,7 @@ from tests.integration.webhooks.posting import (
 from worker.queue.ledger.connection import connect
 from worker.webhooks.deliveries import Deliveries
 from worker.webhooks.keys import deliveries_key, delivery_key
+from worker.webhooks.receiving import WebhookReceiver
 from worker.webhooks.records import Delivery, Effects, RuleResult, delivery_name
 from worker.webhooks.windows import WindowCloser
 
@@ -96,6 +97,35 @@ async def test_what_is_not_from_its_source_leaves_nothing(
     assert unknown.status == 404
     assert unsupported.status == 501
     assert [name async for name in redis.scan_iter(match=f"{keys.prefix}*")] == []
+
+
+async def test_each_answer_is_told_to_whoever_counts_them(
+    redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    told: list[tuple[str, str]] = []
+    receiver = WebhookReceiver(
+        redis,
+        keys,
+        integrations_of(tmp_path, HEAD, GET_MODEL).sources,
+        retention_seconds=600,
+        on_answered=lambda source, outcome: told.append((source, outcome)),
+    )
+    body = submitted("uid-1")
+    posts = [
+        signed(body),
+        signed(body),
+        signed(body, secret="another-secret"),
+        signed(submitted(version=2)),
+    ]
+    for post in posts:
+        await receiver.receive("encord", post.headers, post.body)
+    await receiver.receive("nobody", posts[0].headers, body)
+    assert told == [
+        ("encord", "submitted"),
+        ("encord", "repeated"),
+        ("encord", "refused"),
+        ("encord", "unsupported"),
+    ]
 
 
 async def test_whoever_sends_forged_deliveries_does_not_fill_the_log(

@@ -9,9 +9,11 @@ from typing import Any
 import orjson
 import pytest
 
+from schemas.enums import PartFormat, SourceFormat
 from tests.integration.backfilling import make_plan
-from worker.backfill.plan import FailureLimits
+from worker.backfill.plan import FailureLimits, SourcePlan
 from worker.backfill.status import BackfillState, BackfillStatus, Origin
+from worker.cli.backfill.commands import retry_plan
 from worker.cli.backfill.progress import Pace
 from worker.cli.backfill.status import _advice, _failures, _fields, _leader, status_json
 
@@ -178,6 +180,27 @@ def test_only_what_failed_since_a_person_has_looked_counts(status: BackfillStatu
     assert (more.excess, more.failures_left) == ("5 items failed; the limit is 5", 0)
     assert replace(more, failed=20).failures_left == 0
     assert status.failures_left is None
+
+
+def test_failures_run_again_as_the_backfill_did(status: BackfillStatus) -> None:
+    plan = replace(
+        status.plan,
+        part_format=PartFormat.PARQUET,
+        window=3,
+        part_items=5,
+        item_events=True,
+        context={"correlationid": "order-1"},
+        reply_to="desk",
+        limits=FailureLimits(most=1),
+    )
+    failures = SourcePlan(f"{plan.output}/failures.jsonl", SourceFormat.JSONL)
+    assert retry_plan(replace(status, plan=plan)) == replace(
+        # A limit that it had reached would stop it again at once.
+        plan,
+        source=failures,
+        output=f"{plan.output}/retry",
+        limits=FailureLimits(),
+    )
 
 
 def test_the_pace_is_that_of_the_last_half_minute() -> None:
