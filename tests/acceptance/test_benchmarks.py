@@ -34,10 +34,9 @@ SECONDS = 120
     [
         (OURS, False),
         (OURS, True),
-        (NODE_QUEUES[0], False),
         *(
             pytest.param(contender, False, marks=pytest.mark.long)
-            for contender in (*CEILINGS, *NODE_QUEUES[1:])
+            for contender in (*CEILINGS, *NODE_QUEUES)
         ),
         *(
             pytest.param(contender, True, marks=pytest.mark.long)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import requires
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 import pytest
 from packaging.requirements import Requirement
 
+import dev
 from dev import PROJECTS, UV_COMPILE
 from sandbox.cli import main as sandbox_command
 from tools import sbom
 from worker.gateway_settings import GatewaySettings
 from worker.settings import environment_names
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
-NOT_THERE = "(from versions: none)"
+PIP = Path(sys.executable).with_name("pip")
+# In pip's words, and in uv's.
+NOT_THERE = re.compile(r"\(from versions: none\)|Failed to fetch|error sending request")
 INSTALL_SECONDS = 300
 PACKAGES = {
     "trainmaster": (ROOT / "worker", ROOT / "schemas"),
@@ -32,9 +40,16 @@ PACKAGES = {
 OF_THE_WORKER = ("trainmaster", "trainmaster-client")
 
 
-def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str | Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+        command,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS,
+        check=False,
+        env=environment,
     )
 
 
@@ -58,17 +73,23 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def image(tmp_path_factory: pytest.TempPathFactory, wheels: dict[str, Path]) -> Path:
     """The folder of programs of an environment that was made as the Dockerfile makes it.
 
-    But for a pip of its own, and for compiling all that it holds: these take a minute.
+    But for a pip of its own, and for compiling all that it holds: these take a minute. By uv where
+    `dev.py` has it, which takes a tenth of the time and minds the same hashes.
     """
     folder = tmp_path_factory.mktemp("image")
     programs = folder / "env" / "bin"
     pip = (*pip_of(programs), "install", "--no-deps", "--no-compile")
+    uv = Path(sys.executable).with_name("uv")
+    install = (uv, "pip", "install", "--no-deps", "--python", programs / "python")
     for command in (
         (sys.executable, "-m", "venv", "--without-pip", folder / "env"),
-        (*pip, "--require-hashes", "--requirement", ROOT / "requirements" / "worker.txt"),
+        (
+            *(install if uv.exists() else pip),
+            *("--require-hashes", "--requirement", ROOT / "requirements" / "worker.txt"),
+        ),
     ):
-        done = run(*command)
-        if NOT_THERE in done.stderr:
+        done = run(*command, environment=os.environ | dev.uv_environment(PIP))
+        if NOT_THERE.search(done.stderr):
             pytest.skip("the package index can't be reached")
         assert done.returncode == 0, done.stderr
     done = run(*pip, "--no-index", *(wheels[name] for name in OF_THE_WORKER))

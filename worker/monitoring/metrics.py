@@ -132,6 +132,10 @@ class ProcessMetrics:
         )
         self.slots = make.gauge("slots", "Commands that this worker may run at the same time.")
         self.slots_used = make.gauge("slots_used", "Commands that it runs.")
+        self.bulk_slots = make.gauge(
+            "bulk_slots",
+            "Bulk commands that may run at the same time; fewer while interactive ones come.",
+        )
         self.unsettled = make.gauge("runs_unsettled", "Runs whose end is not recorded yet.")
         self.build = make.gauge(
             "build_info", "1; the labels tell what runs.", ("version", "python")

@@ -93,6 +93,7 @@ class Monitor:
         """Has scrapes tell how full a pool is."""
         self.metrics.process.slots.set(concurrency)
         self.metrics.process.slots_used.set_function(lambda: pool.running)
+        self.metrics.process.bulk_slots.set_function(lambda: pool.slots.bulk_most)
         self.metrics.process.unsettled.set_function(lambda: pool.unsettled)
 
     async def beat(self) -> None:

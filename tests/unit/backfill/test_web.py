@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # More than one block of fsspec's, and than any buffer on the way.
-ROWS = 60_000
+ROWS = 46_000
 NAMES = [f"https://pictures.example/{number:07d}-{'x' * 80}.png" for number in range(ROWS)]
 FORMATS = ("items.jsonl", "items.json", "items.csv", "items.parquet")
 

@@ -55,14 +55,15 @@ def test_the_greatest_lag_is_told_once() -> None:
 
 def test_how_full_a_pool_is_is_read_at_each_scrape() -> None:
     monitor = Monitor(None, None)
-    pool = SimpleNamespace(running=2, unsettled=1)
+    slots = SimpleNamespace(bulk_most=6)
+    pool = SimpleNamespace(running=2, unsettled=1, slots=slots)
     monitor.watch_pool(cast("WorkerPool", pool), 7)
-    pool.running, pool.unsettled = 3, 4
+    pool.running, pool.unsettled, slots.bulk_most = 3, 4, 5
     process = monitor.metrics.process
     assert [
         next(iter(each.collect())).samples[0].value
-        for each in (process.slots, process.slots_used, process.unsettled)
-    ] == [7, 3, 4]
+        for each in (process.slots, process.slots_used, process.bulk_slots, process.unsettled)
+    ] == [7, 3, 5, 4]
 
 
 def test_who_is_told_to_stop_misses_no_loop_but_its_own() -> None:

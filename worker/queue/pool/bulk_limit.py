@@ -22,7 +22,7 @@ _LOOK_SECONDS: Final = 0.01
 _WEIGHT: Final = 0.1
 # Down fast, up slowly: what comes too late has waited already.
 _LESS: Final = 0.95
-_STEPS_UP: Final = 256
+_STEPS_UP: Final = 1024
 
 
 class BulkLimit:

@@ -64,12 +64,20 @@ class Slots:
         self._bulk_has_turn = False
         self._intake_is_behind = intake_is_behind
         self._bulk_again_at = 0.0
+        self._bulk_share = max(1, concurrency // 16)
         self.bulk_limit = BulkLimit(concurrency, max(1, concurrency // 8))
 
     @property
     def free(self) -> int:
         """How many slots are free."""
         return self.concurrency - self.running - self._reserved
+
+    @property
+    def bulk_most(self) -> int:
+        """How many bulk commands may run."""
+        if self.takes_turns:
+            return 1
+        return min(self.concurrency - self._bulk_share, self.bulk_limit.value)
 
     @property
     def is_worth_a_claim(self) -> bool:
@@ -119,7 +127,7 @@ class Slots:
         Returns:
             For how many, which `release` takes.
         """
-        own = 0 if self.takes_turns else max(1, self.concurrency // 16)
+        own = 0 if self.takes_turns else self._bulk_share
         slots = min(MOST_AT_ONCE, self.free - max(0, own - self._bulk_running))
         room = self._text_bytes - self._running_bytes
         count = 0
@@ -139,18 +147,17 @@ class Slots:
 
     def bulk_bounds(self) -> tuple[int, int]:
         """Returns how many bulk commands go first, and how many may run besides those that do."""
-        reserve = max(1, self.concurrency // 16)
         if self._intake_is_behind():
             # A producer may keep it so for ever: a share of the lane goes on.
             if time.monotonic() < self._bulk_again_at:
                 return 0, 0
             self._bulk_again_at = time.monotonic() + BULK_PAUSE_SECONDS
-            share = max(0, reserve - self._bulk_running)
+            share = max(0, self._bulk_share - self._bulk_running)
             return share, share
         if self.takes_turns:
             self._bulk_has_turn = not self._bulk_has_turn
             return int(self._bulk_has_turn), 1
         return (
-            max(0, reserve - self._bulk_running),
-            max(0, min(self.concurrency - reserve, self.bulk_limit.value) - self._bulk_running),
+            max(0, self._bulk_share - self._bulk_running),
+            max(0, self.bulk_most - self._bulk_running),
         )

@@ -31,9 +31,17 @@ def make_late(limit: BulkLimit) -> None:
 
 async def test_bulk_commands_leave_a_sixteenth_and_have_one() -> None:
     slots = Slots(SLOTS)
-    assert slots.bulk_bounds() == (4, 60)
+    assert (slots.bulk_bounds(), slots.bulk_most) == ((4, 60), 60)
     run(slots, Priority.BULK, 10)
-    assert slots.bulk_bounds() == (0, 50)
+    assert (slots.bulk_bounds(), slots.bulk_most) == ((0, 50), 60)
+
+
+async def test_a_single_slot_is_for_both_lanes_in_turn() -> None:
+    slots = Slots(1)
+    make_late(slots.bulk_limit)
+    run(slots, Priority.INTERACTIVE)
+    assert slots.bulk_most == 1
+    assert [slots.bulk_bounds() for _ in range(3)] == [(1, 1), (0, 1), (1, 1)]
 
 
 async def test_on_a_late_loop_bulk_commands_have_an_eighth_while_interactive_ones_come() -> None:
@@ -41,7 +49,7 @@ async def test_on_a_late_loop_bulk_commands_have_an_eighth_while_interactive_one
     make_late(slots.bulk_limit)
     assert slots.bulk_bounds() == (4, 60), "no interactive command came yet"
     run(slots, Priority.INTERACTIVE)
-    assert slots.bulk_bounds() == (4, 8)
+    assert (slots.bulk_bounds(), slots.bulk_most) == ((4, 8), 8)
     run(slots, Priority.BULK, 20)
     assert slots.bulk_bounds() == (0, 0)
     assert slots.free == SLOTS - 21, "the others are for interactive ones"
