@@ -13,7 +13,11 @@ from worker.backfill.output import Output
 if TYPE_CHECKING:
     from pathlib import Path
 
-ELEMENTS = ([], [{"a": 1}], [{"a": 1}, {"b": [2]}, {"c": "ü"}])
+ELEMENTS: list[list[dict[str, Any]]] = [
+    [],
+    [{"a": 1}],
+    [{"a": 1}, {"b": [2]}, {"c": "ü"}],
+]
 
 
 @pytest.mark.parametrize("elements", ELEMENTS)
