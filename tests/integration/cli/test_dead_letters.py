@@ -234,6 +234,27 @@ def test_a_purge_takes_keys_a_reason_or_an_age(letters: Console) -> None:
     assert (missing.code, missing.lines) == (1, [{"purged": 0, "missing": ["0-1"]}])
 
 
+def test_a_purge_by_age_leaves_what_is_younger(console: Console) -> None:
+    minutes = (1, 10, 90, 3_000)
+    with Redis.from_url(console.environment["TRAINMASTER_REDIS_URL"]) as redis:
+        for age in minutes:
+            letter = dead_letter_json(
+                command_id=f"of-{age}",
+                command_type="train",
+                error={"code": "not_found", "message": "gone"},
+                text=b"{}",
+                at_ms=int((time.time() - 60 * age) * 1000),
+                attempts=1,
+                history=[],
+            )
+            redis.xadd(Keys(console.namespace).dead_letters, {FIELD: letter})
+    assert purge(console, "--older-than", "2d") == 1
+    assert sorted(listed(console)) == ["of-1", "of-10", "of-90"]
+    assert purge(console, "--older-than", "5m", "--reason", "poison") == 0
+    assert purge(console, "--older-than", "5m") == 2
+    assert listed(console) == ["of-1"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

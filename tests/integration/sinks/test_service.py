@@ -452,6 +452,37 @@ async def test_a_sink_that_cannot_be_made_is_told_of_and_holds_up_no_other(
     assert {line["sink"] for line in logs if line["event"] == "sink.crashed"} == {"secure"}
 
 
+async def test_a_sink_that_crashes_begins_again_with_a_new_destination_and_closes_the_old_one(
+    redis: Redis, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would leave its connections open, each time."""
+    config = sink_config("ops", tmp_path, redis={"stream": f"copy-{keys.namespace}"})
+    made: list[Closing] = []
+    closed: list[Closing] = []
+
+    class Closing(LosesCancellation):
+        async def close(self) -> None:
+            await super().close()
+            closed.append(self)
+
+    def make(*_: Any) -> Closing:
+        assert len(made) == len(closed)
+        made.append(Closing())
+        return made[-1]
+
+    async def crash(_follower: EventFollower, _stop: asyncio.Event) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("worker.sinks.service.create_destination", make)
+    monkeypatch.setattr("worker.sinks.service.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(EventFollower, "run", crash)
+    with structlog.testing.capture_logs() as logs:
+        async with running(redis, keys, config):
+            await wait_until(lambda: len(made) >= 3)
+    assert closed == made
+    assert {line["event"] for line in logs} == {"sink.crashed"}
+
+
 async def test_a_sink_that_is_paused_while_an_event_waits_for_its_turn_sends_nothing(
     redis: Redis, keys: Keys, tmp_path: Path
 ) -> None:

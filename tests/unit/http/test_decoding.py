@@ -12,6 +12,7 @@ import pytest
 
 from tests.stub_api import Answer, StubApi, reply
 from tests.unit.http.asking import exchange, opened
+from worker.http.decoding import Inflater
 
 pytestmark = pytest.mark.asyncio
 
@@ -135,3 +136,10 @@ async def test_the_limit_holds_for_what_is_unpacked_to_the_byte(stub: StubApi, s
         response = await exchange(pool, limit_bytes=1000)
     assert response.is_cut == (size > 1000)
     assert response.body == body[:size]
+
+
+async def test_no_more_is_unpacked_than_is_asked_for_however_many_members_hold_it() -> None:
+    ten = [bytes([each]) * 10 for each in b"abc"]
+    body = b"".join(gzip.compress(each) for each in ten)
+    for most in (1, 9, 10, 11, 15, 20, 25, 30):
+        assert Inflater("gzip").feed(body, most) == b"".join(ten)[:most]
