@@ -7,7 +7,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 from tests.web_server import serving
-from worker.cli import gateway_events
+from worker.cli import gateway_events, listen
+from worker.cli.context import LedgerContext
 from worker.cli.gateway_events import GatewayEvents
 
 if TYPE_CHECKING:
@@ -52,3 +53,17 @@ def test_it_goes_on_behind_its_last_event_whatever_came_after_that(
     assert found == ["one", "two"]
     assert begun == ["4-0", "5-0"]
     assert "too slow" in said[0]
+
+
+def test_who_listens_to_a_gateway_says_once_that_it_is_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With that it shows the secret, and not again after each loss of the connection."""
+    monkeypatch.setattr(gateway_events, "_AGAIN_SECONDS", 0.01)
+    found: list[str | None] = []
+    with serving(partial(_Gateway, [FIRST + SIGNS, SECOND], [])) as url:
+        for event in listen._events(LedgerContext(None, None), url, "", ["train.*"], None):
+            found.append(None if event is None else event["id"])
+            if found[-1] == "two":
+                break
+    assert found == [None, "one", "two"]
