@@ -127,10 +127,14 @@ async def test_a_replay_makes_what_the_file_says_now_and_nothing_twice(desk: Des
 
 async def test_a_replay_that_makes_a_dead_letter_says_so(desk: Desk) -> None:
     await desk.receive(submitted("uid-1", data=[17]), GET_MODEL)
+    await desk.receive(submitted("uid-2", data=[MODEL]), GET_MODEL)
     desk.use(SECOND)
 
+    several = desk.console.run("webhooks", "replay", "uid-1", "uid-2", "--dry-run", "--json")
     said = desk.console.run("webhooks", "replay", "uid-1")
 
+    # Whichever of several it is.
+    assert (several.code, len(several.lines)) == (1, 2)
     assert said.code == 1
     assert "rule second: invalid; command.data.model_uuid" in said.out
     assert "1 dead letter" in said.err

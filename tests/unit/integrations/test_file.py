@@ -106,6 +106,13 @@ def test_a_file_is_read_as_it_says(tmp_path: Path) -> None:
     assert found.sinks["copy"].redis.list == "events"
 
 
+def test_rules_of_two_sources_may_have_one_name(tmp_path: Path) -> None:
+    other = (SOURCE + RULE + COMMAND).replace("sources.encord", "sources.other")
+    found = load(tmp_path, SOURCE + RULE + COMMAND + other)
+    names = {name: [rule.name for rule in each.rules] for name, each in found.sources.items()}
+    assert names == {"encord": ["stop"], "other": ["stop"]}
+
+
 def test_an_empty_file_names_nothing_and_is_valid(tmp_path: Path) -> None:
     found = load(tmp_path, "")
     assert (dict(found.sources), dict(found.sinks)) == ({}, {})
