@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from tests.integration.backfilling import make_plan
 from worker.backfill.plan import FailureLimits, SourcePlan
 from worker.backfill.status import BackfillState, BackfillStatus, Origin
 from worker.cli.backfill.commands import retry_plan
-from worker.cli.backfill.progress import Pace
+from worker.cli.backfill.progress import Display, Pace, drawing_shown
 from worker.cli.backfill.status import _advice, _failures, _fields, _leader, status_json
 
 AGAIN = "trainmaster backfill resume night"
@@ -201,6 +203,39 @@ def test_failures_run_again_as_the_backfill_did(status: BackfillStatus) -> None:
         output=f"{plan.output}/retry",
         limits=FailureLimits(),
     )
+
+
+class Terminal(io.StringIO):
+    """Keeps what is written to it, and may say that it is a terminal."""
+
+    def __init__(self, *, is_terminal: bool) -> None:
+        super().__init__()
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+@pytest.mark.parametrize("quiet", [False, True])
+def test_who_wants_quiet_sees_no_progress_and_everyone_else_does(
+    status: BackfillStatus, monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool, quiet: bool
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("worker.cli.backfill.progress.LINE_SECONDS", 0.0)
+    shown = Terminal(is_terminal=is_terminal)
+    with redirect_stderr(shown):
+        with Display("night", quiet=quiet) as display:
+            display.show(status)
+            display.say("a word")
+        with drawing_shown(replace(status, render="pictures"), quiet=quiet) as draw:
+            draw(3)
+    said = shown.getvalue()
+    assert bool(said) is not quiet
+    for word in ("to resume it after a kill", "in flight", "a word", "3 of 20 drawn"):
+        of_terminals = word == "3 of 20 drawn"
+        assert (word in said) is (not quiet and (is_terminal or not of_terminals)), word
+    assert ("drawing 20 items into pictures" in said) is (not quiet and not is_terminal)
 
 
 def test_the_pace_is_that_of_the_last_half_minute() -> None:
