@@ -7,12 +7,13 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from schemas.enums import EventState
+from schemas.enums import EventState, Priority
 from tests.integration.intake_acts import take_in, until
 from tests.integration.ledger_acts import events
 from worker.backfill.item_results import BackfillItems
@@ -39,7 +40,7 @@ from worker.queue.run_context import Dependencies
 from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from redis.asyncio import Redis
 
@@ -258,6 +259,11 @@ DRAIN_SECONDS = 60
 SLOW = {"operation": "get_model", "effect": "latency", "seconds": 30}
 
 
+def settling(pool: WorkerPool) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    """Returns what records the ends of a pool's runs, a loop for each lane."""
+    return [partial(pool.settle, lane) for lane in Priority]
+
+
 @asynccontextmanager
 async def running_runner(
     bench: Bench,
@@ -273,10 +279,8 @@ async def running_runner(
         intake_is_behind=intake_is_behind,
         text_bytes=text_bytes,
     )
-    tasks = [
-        asyncio.create_task(runner.settle()),
-        asyncio.create_task(runner.drain(DRAIN_SECONDS)),
-    ]
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(settle()) for settle in settling(runner)]
+    tasks.append(asyncio.create_task(runner.drain(DRAIN_SECONDS)))
     try:
         yield runner
     finally:

@@ -106,7 +106,7 @@ class Settler:
         pauses: LanePauses,
         unrecordable: Callable[[Lease, Exception], RunResult],
     ) -> None:
-        self._lanes = {lane: LaneSettler(ledger, pauses, unrecordable) for lane in Priority}
+        self._lanes = {lane: LaneSettler(lane, ledger, pauses, unrecordable) for lane in Priority}
 
     @property
     def waiting(self) -> list[RunResult]:
@@ -117,11 +117,9 @@ class Settler:
         """Has an end recorded."""
         self._lanes[finish.lease.lane].add(finish)
 
-    async def run(self) -> None:
-        """Records what is added until it is cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for lane in self._lanes.values():
-                group.create_task(lane.run())
+    async def run(self, lane: Priority) -> None:
+        """Records what is added of one lane until it is cancelled."""
+        await self._lanes[lane].run()
 
     async def flush(self, seconds: float) -> None:
         """Waits until all ends are recorded; logs how many are not after so long."""
@@ -135,16 +133,21 @@ class LaneSettler:
         waiting: the ends that are not recorded yet.
 
     Args:
+        lane: whose ends are added.
         pauses: judges lanes by what was recorded.
         unrecordable: makes an end that can be written of one that can't be, and why.
     """
 
     def __init__(
         self,
+        lane: Priority,
         ledger: Ledger,
         pauses: LanePauses,
         unrecordable: Callable[[Lease, Exception], RunResult],
     ) -> None:
+        self._lane = lane
+        # Or the other lane's success would tell that Redis is back, which refuses this one.
+        self._part = f"settle-{lane}"
         self.waiting: list[RunResult] = []
         self._ledger = ledger
         self._telemetry = ledger.telemetry
@@ -171,7 +174,7 @@ class LaneSettler:
                 continue
             self._finished.clear()
             await interval.wait()
-            if await keep_trying(self._settle_batch, self._ledger.outage, "settle"):
+            if await keep_trying(self._settle_batch, self._ledger.outage, self._part):
                 pause = 0.0
             else:
                 pause = next_pause(pause)
@@ -247,4 +250,4 @@ class LaneSettler:
         try:
             await asyncio.wait_for(self._finished.wait(), seconds)
         except TimeoutError:
-            log.warning("run.unsettled", runs=len(self.waiting))
+            log.warning("run.unsettled", runs=len(self.waiting), lane=self._lane)

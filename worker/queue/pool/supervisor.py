@@ -8,12 +8,13 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 import uvloop
 from redis.exceptions import AuthenticationError
 
+from schemas.enums import Priority
 from schemas.events import ErrorCode
 from worker.errors import LedgerLostError, NewerLedgerError, SettingError
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
@@ -46,6 +47,8 @@ T = TypeVar("T")
 
 CANCEL_PAUSE_SECONDS = 0.5
 LEAVE_SECONDS = 2.0
+# Each by itself: one that breaks, or is hard to cancel, is none of the other's trouble.
+SETTLE_TASKS: Final = {lane: f"settle-{lane}" for lane in Priority}
 
 
 class SupervisorStoppedError(Exception):
@@ -222,7 +225,7 @@ class Supervisor:
             await components.close()
             raise SystemExit(0)
         self._begin({
-            "settle": components.pool.settle(),
+            **{name: components.pool.settle(lane) for lane, name in SETTLE_TASKS.items()},
             "renew": components.pool.renew(),
             "read": components.intake.read(),
             "inbox": components.intake.move_inbox(),
@@ -293,7 +296,7 @@ class Supervisor:
         components = self._components
         if components is None:
             return
-        last = {"settle", "renew", *components.watches}
+        last = {*SETTLE_TASKS.values(), "renew", *components.watches}
         await _end([task for task in self._tasks if task.get_name() not in last])
         # What it has claimed meanwhile is handed back with all else.
         await _once(components, components.intake.ask_again())

@@ -316,9 +316,9 @@ class WorkerPool:
             log.exception("run.defect")
             return self._executor.defect(run, exc)
 
-    async def settle(self) -> None:
-        """Records how runs ended, until it is cancelled."""
-        await self._settler.run()
+    async def settle(self, lane: Priority) -> None:
+        """Records how runs of one lane ended, until it is cancelled."""
+        await self._settler.run(lane)
 
     async def renew(self) -> None:
         """Renews the leases of all runs until it is cancelled; drops runs that lost theirs."""

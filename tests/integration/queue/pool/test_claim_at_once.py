@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from schemas.enums import Priority
 from tests.integration.intake_acts import good, intake_of, running, settled, until
 from tests.integration.ledger_acts import new_command
-from tests.integration.worker_bench import Bench, open_bench
+from tests.integration.worker_bench import Bench, open_bench, settling
 from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream
 from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
 from worker.queue.ledger.ledger import Ledger
@@ -91,7 +91,7 @@ async def test_a_command_runs_without_a_drain_or_a_claim(bench: Bench, ledger: L
     pool = bench.pool(concurrency=4)
     intake = intake_of(bench.redis, ledger, on_accepted=_nobody_is_told)
     intake.claim_for(pool)
-    async with running(intake.read, pool.settle):
+    async with running(intake.read, *settling(pool)):
         await bench.redis.xadd(ledger.keys.commands, {COMMAND_FIELD: good(id="a", **LIST)})
 
         async def succeeded() -> bool:
@@ -113,7 +113,7 @@ async def test_a_lost_reply_leaves_nothing_leased_and_runs_nothing_twice(
     notified: list[int] = []
     intake = intake_of(redis, losing, on_accepted=notified.append)
     intake.claim_for(pool)
-    async with running(intake.read, pool.settle):
+    async with running(intake.read, *settling(pool)):
         for number in range(12):
             await redis.xadd(keys.commands, {COMMAND_FIELD: good(id=f"id-{number}", **LIST)})
             await until(lambda: settled(redis, keys))
@@ -143,7 +143,7 @@ async def test_a_lost_reply_of_a_stream_in_trouble_keeps_no_other_from_being_rea
     pool = bench.pool(concurrency=4)
     intake = intake_of(redis, losing)
     intake.claim_for(pool)
-    async with running(intake.read, pool.settle):
+    async with running(intake.read, *settling(pool)):
         bulk = keys.stream(CommandStream.BULK)
         urgent = good(id="urgent", priority="interactive", **LIST)
         await redis.xadd(bulk, {COMMAND_FIELD: urgent})
@@ -168,7 +168,7 @@ async def test_what_runs_already_is_not_begun_again_by_a_lease_that_is_regained(
     pool = bench.pool(concurrency=4)
     sent = await bench.send("list_models", {})
     lease = await bench.claim(sent)
-    async with running(pool.settle):
+    async with running(*settling(pool)):
         pool.take(0, [lease])
         pool.take(0, [], [lease])
         assert pool.running == 1
@@ -199,7 +199,7 @@ async def test_a_backlog_of_bulk_holds_up_no_interactive_command(bench: Bench) -
     intake = intake_of(bench.redis, bench.ledger)
     intake.claim_for(pool)
     bulk = await bench.send("list_models", {}, priority=Priority.BULK)
-    async with running(intake.read, pool.settle):
+    async with running(intake.read, *settling(pool)):
         await bench.redis.xadd(bench.ledger.keys.commands, {COMMAND_FIELD: good(id="a", **LIST)})
 
         async def succeeded() -> bool:
@@ -214,7 +214,7 @@ async def test_in_a_single_slot_a_bulk_command_that_is_due_has_its_turn(bench: B
     intake = intake_of(bench.redis, bench.ledger)
     intake.claim_for(pool)
     bulk = await bench.send("list_models", {}, priority=Priority.BULK)
-    async with running(intake.read, pool.settle):
+    async with running(intake.read, *settling(pool)):
         await bench.redis.xadd(bench.ledger.keys.commands, {COMMAND_FIELD: good(id="a", **LIST)})
         await until(lambda: is_known(bench, "a"))
     assert await bench.state("a") == await bench.state(bulk) == "accepted"
@@ -249,7 +249,7 @@ async def test_commands_claimed_at_once_tell_that_their_lane_is_paused_no_more(
     intake = intake_of(redis, ledger)
     intake.claim_for(pool)
     bad = {"type": "get_model", "data": {"model_uuid": str(uuid4())}}
-    async with running(intake.read, pool.settle):
+    async with running(intake.read, *settling(pool)):
         await pool.drain(0.5)
         await until(lambda: idle(pool))
         assert not await lanes.paused(), "the probe has succeeded"

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.integration.creations import data_of, made
 from tests.integration.intake_acts import until
-from tests.integration.worker_bench import end_tasks
+from tests.integration.worker_bench import end_tasks, settling
 from tests.sandbox_process import SIMULATED
 from worker.encord.creation.keys import orphan_key
 from worker.queue.ledger.ledger import Ledger
@@ -66,7 +66,11 @@ async def running_worker(bench: Bench) -> AsyncIterator[WorkerPool]:
     runner = bench.pool(concurrency=4, lease_seconds=LEASE_SECONDS)
     tasks = [
         asyncio.create_task(act)
-        for act in (runner.settle(), runner.renew(), runner.drain(DRAIN_SECONDS))
+        for act in (
+            *(settle() for settle in settling(runner)),
+            runner.renew(),
+            runner.drain(DRAIN_SECONDS),
+        )
     ]
     try:
         yield runner
