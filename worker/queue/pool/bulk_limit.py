@@ -28,6 +28,9 @@ _STEPS_UP: Final = 1024
 class BulkLimit:
     """Additive increase, multiplicative decrease, by how late the loop comes round.
 
+    It looks at the loop only where bulk commands run while interactive ones come: a hundred looks a
+    second take a hundredth of a core, and a worker at rest a thirtieth of that.
+
     Args:
         slots: of the process, and the limit while no interactive command comes.
         least: the limit falls no lower, for the loop may be late for other reasons.
@@ -41,18 +44,32 @@ class BulkLimit:
         self._limit = float(slots)
         self._lag_seconds = 0.0
         self._ends_at = 0.0
+        self._bulk_running = 0
         self._look: asyncio.TimerHandle | None = None
 
     @property
     def value(self) -> int:
         """How many bulk commands may run."""
-        return self._slots if self._look is None else int(self._limit)
+        return int(self._limit) if self._is_on else self._slots
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether a timer looks at the loop."""
+        return self._look is not None
+
+    @property
+    def _is_on(self) -> bool:
+        return time.monotonic() < self._ends_at
 
     def saw_interactive(self) -> None:
         """Notes that an interactive command begins to run, on the loop that is looked at."""
         self._ends_at = time.monotonic() + self._quiet_seconds
-        if self._look is None:
-            self._look_later()
+        self._begin_to_look()
+
+    def saw_bulk(self, running: int) -> None:
+        """Notes how many bulk commands run now."""
+        self._bulk_running = running
+        self._begin_to_look()
 
     def observe(self, lag_seconds: float) -> None:
         """Takes by how much one look at the loop was late."""
@@ -61,6 +78,11 @@ class BulkLimit:
             self._limit = max(self._least, self._limit * _LESS)
         else:
             self._limit = min(self._slots, self._limit + self._slots / _STEPS_UP)
+
+    def _begin_to_look(self) -> None:
+        if self._look is None and self._bulk_running and self._is_on:
+            self._lag_seconds = 0.0
+            self._look_later()
 
     def _look_later(self) -> None:
         loop = asyncio.get_running_loop()
@@ -74,7 +96,7 @@ class BulkLimit:
         # Where others have the core, fewer runs of ours would not help: only our own work counts.
         own_share = min(1.0, (time.thread_time() - worked) / took)
         self.observe(max(0.0, took - _LOOK_SECONDS) * own_share)
-        if now < self._ends_at:
+        if self._bulk_running and self._is_on:
             self._look_later()
         else:
             self._look = None

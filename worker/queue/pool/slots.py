@@ -117,6 +117,7 @@ class Slots:
         if lease.lane is Priority.BULK:
             self._bulk_running += sign
             self._bulk_bytes += size
+            self.bulk_limit.saw_bulk(self._bulk_running)
         elif sign > 0 and lease.state is not RowState.POLLING:
             # Whoever polls waits for the API, which takes minutes.
             self.bulk_limit.saw_interactive()

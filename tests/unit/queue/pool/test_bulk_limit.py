@@ -13,9 +13,26 @@ LATE = 4 * LAG_SECONDS
 PATIENCE_SECONDS = 60.0
 
 
-async def limit_that_is_on(quiet_seconds: float = PATIENCE_SECONDS) -> BulkLimit:
-    limit = BulkLimit(SLOTS, LEAST, quiet_seconds)
+def looking(limit: BulkLimit) -> BulkLimit:
     limit.saw_interactive()
+    limit.saw_bulk(1)
+    assert limit.is_looking
+    return limit
+
+
+def looks(limit: BulkLimit) -> bool:
+    return limit.is_looking
+
+
+async def stops_looking(limit: BulkLimit) -> bool:
+    ends_at = time.monotonic() + PATIENCE_SECONDS
+    while limit.is_looking and time.monotonic() < ends_at:
+        await asyncio.sleep(0.01)
+    return not limit.is_looking
+
+
+async def limit_that_is_on(quiet_seconds: float = PATIENCE_SECONDS) -> BulkLimit:
+    limit = looking(BulkLimit(SLOTS, LEAST, quiet_seconds))
     # What this loop is found to be is left out; the tests tell it.
     await asyncio.sleep(0)
     return limit
@@ -61,8 +78,7 @@ async def test_a_loop_in_time_gives_the_slots_back_slowly() -> None:
 
 async def test_it_looks_at_the_loop_by_itself() -> None:
     """A loop that is kept busy for longer than may be lowers it; the same at rest does not."""
-    limit = BulkLimit(SLOTS, LEAST)
-    limit.saw_interactive()
+    limit = looking(BulkLimit(SLOTS, LEAST))
     await asyncio.sleep(0.3)
     at_rest = limit.value
     ends_at = time.monotonic() + PATIENCE_SECONDS
@@ -76,8 +92,7 @@ async def test_it_looks_at_the_loop_by_itself() -> None:
 
 async def test_where_others_have_the_core_fewer_runs_would_not_help() -> None:
     """The thread stands still and does not work: only what it does itself counts."""
-    limit = BulkLimit(SLOTS, LEAST)
-    limit.saw_interactive()
+    limit = looking(BulkLimit(SLOTS, LEAST))
     for _ in range(20):
         time.sleep(8 * LAG_SECONDS)  # noqa: ASYNC251 - as a core that another process has
         await asyncio.sleep(0.001)
@@ -96,3 +111,30 @@ async def test_some_seconds_after_the_last_interactive_command_it_is_off() -> No
     assert limit.value == SLOTS
     limit.saw_interactive()
     assert limit.value < SLOTS / 2, "it begins with what it had found"
+
+
+async def test_it_looks_only_where_both_lanes_run() -> None:
+    """A hundred looks a second would be most of what a worker at rest takes of its core."""
+    limit = BulkLimit(SLOTS, LEAST)
+    limit.saw_interactive()
+    assert not looks(limit), "there is nothing to limit"
+    limit.saw_bulk(2)
+    assert looks(limit), "whichever lane comes first"
+    limit.saw_bulk(0)
+    assert await stops_looking(limit)
+
+    limit = BulkLimit(SLOTS, LEAST, quiet_seconds=0.1)
+    limit.saw_bulk(1)
+    assert not looks(limit), "nobody is held up"
+    limit.saw_interactive()
+    assert looks(limit)
+    assert await stops_looking(limit), "the last interactive command is long over"
+
+
+async def test_what_it_had_found_is_kept_while_no_bulk_command_runs() -> None:
+    limit = await limit_that_is_on()
+    for _ in range(100):
+        limit.observe(LATE)
+    limit.saw_bulk(0)
+    assert await stops_looking(limit)
+    assert limit.value < SLOTS / 2
