@@ -91,6 +91,7 @@ async def test_of_what_was_added_the_last_ids_are_remembered(
     for number in range(5):
         assert (await send(target, number)).told == "added"
     assert await redis.zcard(sent_key(name)) == 3
+    assert 0 < await redis.ttl(sent_key(name)) <= 7 * 86_400, "or they would stay for ever"
     assert (await send(target, 2)).told == "was there already"
     assert (await send(target, 1)).told == "added"
 

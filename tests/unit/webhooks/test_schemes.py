@@ -264,9 +264,10 @@ def test_an_event_of_another_version_is_unsupported_if_anybody_reads_it() -> Non
     reader = ENCORD.model_copy(update={"rules": [rule]})
     with pytest.raises(UnsupportedVersionError, match="version 2"):
         verify(reader, encord_headers(other), other, NOW)
-    known = envelope(version=2, event_type="task_submitted_event")
-    with pytest.raises(UnsupportedVersionError):
-        verify(ENCORD, encord_headers(known), known, NOW)
+    for name in ("submitted", "completed"):
+        known = envelope(version=2, event_type=f"task_{name}_event")
+        with pytest.raises(UnsupportedVersionError):
+            verify(ENCORD, encord_headers(known), known, NOW)
     huge = b'{"event_type":"task_submitted_event","version":1' + b"0" * 4000 + b"}"
     with pytest.raises(UnsupportedVersionError, match="no small number"):
         verify(ENCORD, encord_headers(huge), huge, NOW)
