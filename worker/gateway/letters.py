@@ -13,6 +13,7 @@ from schemas.events import ErrorCode
 from schemas.partial import read_partial
 from worker.gateway.models import BulkAnswer
 from worker.gateway.problems import ProblemError
+from worker.gateway.times import milliseconds_of
 from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.replay import Replay, prepare_replay
 
@@ -91,7 +92,7 @@ def correlation_id_of(text: bytes) -> str | None:
 
 def milliseconds(time: datetime | None) -> int | None:
     """Returns a time as streams count it, which begin in 1970."""
-    return None if time is None else max(0, int(time.timestamp() * 1000))
+    return None if time is None else max(0, milliseconds_of(time))
 
 
 async def letter_of(

@@ -150,3 +150,19 @@ def test_who_may_see_a_few_types_sees_no_sinks(
 def test_without_a_file_there_are_no_sinks(serve_gateway: ServeGateway) -> None:
     with serve_gateway() as gateway:
         assert gateway.http.get("/v1/sinks").json() == {"items": []}
+
+
+async def test_only_what_could_not_be_sent_since_a_time_is_sent_again(
+    gateway: GatewayServer, endpoint: Endpoint, redis: Redis, keys: Keys
+) -> None:
+    for number in range(5):
+        text = event_text("a", number)
+        fields: Any = {"event": text, "entry": f"{1000 + number}-0", "error": "no"}
+        await redis.xadd(unsent_key(keys, "ops"), fields, id=f"{5000 + number}-0")
+    # By when it happened, not by when its tries ended.
+    body = {"since": "1970-01-01T00:00:01.003Z"}
+    recovered = gateway.http.post("/v1/sinks/ops/recover", json=body).json()
+    assert recovered == {"name": "ops", "events": 2, "recovered": True}
+    await wait_until(lambda: len(endpoint.events()) == 2)
+    left = gateway.http.get("/v1/sinks/ops/unsent").json()["items"]
+    assert [each["id"] for each in left] == ["5002-0", "5001-0", "5000-0"]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trainmaster_client.events import ENDS, State
 from worker.gateway.read_model.timeline import entry_numbers, later_entry
+from worker.gateway.times import milliseconds_of
 
 if TYPE_CHECKING:
     from trainmaster_client import Event
@@ -143,7 +144,7 @@ def _attempts(event: Event, known: int) -> int:
 
 def _time_ms(event: Event) -> int:
     try:
-        return int(event.time.timestamp() * 1000)
-    except (ValueError, OverflowError, OSError):
+        return milliseconds_of(event.time)
+    except (ValueError, TypeError):
         # Whoever writes events by hand; Redis' own time of the entry is as good.
         return entry_numbers(event.entry_id)[0]

@@ -20,6 +20,7 @@ from worker.gateway.letters import (
 )
 from worker.gateway.models import BulkAnswer, BulkBody
 from worker.gateway.problems import ProblemError, no_filter
+from worker.gateway.times import milliseconds_of
 from worker.queue.ledger.cancellation import Canceller, CancelStatus
 from worker.queue.ledger.models import RowState
 from worker.queue.ledger.queries import RowChoice
@@ -134,8 +135,8 @@ async def _open_commands(
 
 
 def _is_between(row: CommandStatus, body: BulkBody) -> bool:
-    since = 0 if body.since is None else body.since.timestamp() * 1000
-    until = float("inf") if body.until is None else body.until.timestamp() * 1000
+    since = 0 if body.since is None else milliseconds_of(body.since)
+    until = float("inf") if body.until is None else milliseconds_of(body.until)
     return since <= row.accepted_at_ms < until
 
 

@@ -19,6 +19,7 @@ from worker.gateway.problems import ProblemDetails, ProblemError, json_response
 from worker.gateway.read_model.model import ModelUnavailableError
 from worker.gateway.read_model.queries import CommandFilter, CursorError
 from worker.gateway.read_model.rows import CommandRow
+from worker.gateway.times import milliseconds_of
 
 router: Final = APIRouter(prefix="/v1", tags=["commands"])
 
@@ -113,8 +114,8 @@ def _wanted(asked: Filter, caller: Caller) -> CommandFilter:
         type=_known("command type", asked.type, COMMAND_CLASSES),
         correlation_id=asked.correlationid,
         id_prefix=asked.id,
-        since_ms=_milliseconds(asked.since),
-        until_ms=_milliseconds(asked.until),
+        since_ms=None if asked.since is None else milliseconds_of(asked.since),
+        until_ms=None if asked.until is None else milliseconds_of(asked.until),
         text=asked.text,
     )
     token = caller.token
@@ -162,7 +163,3 @@ def _known(what: str, value: str | None, known: Any) -> str | None:
 
 def _moment(milliseconds: int | None) -> datetime | None:
     return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def _milliseconds(moment: datetime | None) -> int | None:
-    return None if moment is None else int(moment.timestamp() * 1000)

@@ -99,7 +99,7 @@ def test_an_event_of_another_shape_is_taken_as_far_as_it_goes(data: dict[str, An
     assert len(row.error_message or "") <= 2_000
 
 
-@pytest.mark.parametrize("time", ["yesterday", ""])
+@pytest.mark.parametrize("time", ["yesterday", "", "2026-01-01T00:00:00"])
 def test_an_event_whose_time_is_none_happened_when_redis_got_it(time: str) -> None:
     """Whoever writes events by hand may write any."""
     event = read(3, "train.failed")
