@@ -406,6 +406,17 @@ async def test_an_act_that_comes_as_a_command_is_recorded_once_with_who_sent_it(
     assert found[2].details == {"sent_as": "c-1", "token": token}
 
 
+async def test_acts_of_all_kinds_that_come_in_one_request_are_recorded(
+    desk: Desk, keys: Keys
+) -> None:
+    cancels = [{"type": "cancel", "data": {"command_id": str(each)}} for each in range(2)]
+    data = {"command_id": "two", "not_created": True}
+    body = [*cancels, {"type": "resolve", "id": "r-1", "data": data}]
+    desk.gateway.http.post("/v1/commands", json=body).raise_for_status()
+    found = [(each.act, each.subject) for each in await recorded(desk.redis, keys)]
+    assert found == [(Act.COMMAND_RESOLVE, "two"), (Act.COMMANDS_CANCEL, None)]
+
+
 async def test_an_act_is_done_and_answered_though_its_entry_is_refused(
     desk: Desk, keys: Keys
 ) -> None:

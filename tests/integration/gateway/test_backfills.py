@@ -75,6 +75,7 @@ async def test_one_of_a_console_is_cancelled_by_its_leader_alone(
     path = f"{BACKFILLS}/{NAME}/cancel"
     refused = gateway.http.post(path)
     assert (refused.status_code, refused.json()["code"]) == (409, "no_leader")
+    assert (await night.standing()).state is BackfillState.RUNNING
     await night.lead()
     assert gateway.http.post(path).json()["state"] == "cancelling"
 

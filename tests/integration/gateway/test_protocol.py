@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import orjson
@@ -172,6 +172,9 @@ def test_those_who_linger_take_no_place_from_others(
 
         with connect(gateway):
             wait_until(is_refused, "an end to the places of those who are gone")
+        # Nor of one that was closed at once, which never lingered.
+        room = cast("Any", gateway._server.config.http).keywords["room"]
+        wait_until(lambda: room.lingering == 0, "nobody who lingers")
 
 
 def test_a_watcher_who_never_reads_is_cut_off(

@@ -122,3 +122,18 @@ async def test_who_may_see_a_few_types_sees_their_events_alone(
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_id")
     with gateway.client(make_token(Scope.SUBMIT)) as http:
         assert http.get("/v1/commands/a/events").status_code == 403
+
+
+async def test_the_events_of_a_command_are_all_shown_however_many_are_asked_for_at_a_time(
+    gateway: GatewayServer, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timelines, "_AT_A_TIME", 2)
+    await add(redis, keys, "a", "train.accepted")
+    for number in range(3):
+        await add(redis, keys, "a", "train.retrying", origin=f"a-{number}")
+    await add(redis, keys, "b", "train.accepted")
+    wait_until(lambda: types(gateway, "b") != [], "the model")
+    told = gateway.http.get("/v1/commands/a/events").json()
+    ids = [each["id"] for each in told["items"]]
+    assert ids == ["a/accepted", *(f"a-{number}/retrying" for number in range(3))]
+    assert told["complete"] is True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
@@ -155,6 +155,26 @@ def test_who_has_proved_nothing_takes_no_room_without_end(door: GatewayServer) -
         assert other.recv(65_536).startswith(b"HTTP/1.1 503")
     delivery = signed(b"{}")
     assert post(door, delivery)[0] in {200, 501}
+
+
+def test_a_delivery_takes_its_room_until_it_is_answered(
+    door: GatewayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is made of a body takes several times its memory."""
+    room = BodyRoom(100_000)
+    gateway = door.app.state.gateway
+    gateway.body_room = room
+    receive, left = gateway.webhooks.receive, list[int]()
+
+    async def look(*told: Any) -> Any:
+        left.append(room._left)
+        return await receive(*told)
+
+    monkeypatch.setattr(gateway.webhooks, "receive", look)
+    delivery = signed(b"{}")
+    post(door, delivery)
+    assert left == [100_000 - len(delivery.body)]
+    assert room._left == 100_000
 
 
 def test_a_delivery_has_a_time_for_all_of_it(

@@ -220,3 +220,42 @@ def test_without_redis_the_ledgers_values_are_missing_and_that_is_told() -> None
     registry = CollectorRegistry()
     registry.register(LedgerCollector())
     assert values(registry) == {"redis_up": 0}
+
+
+def test_what_was_counted_before_does_not_swallow_what_differs_from_it() -> None:
+    """Each series is looked up once and kept: by all that its labels tell apart."""
+    registry = CollectorRegistry()
+    listener = MetricsListener(Metrics(registry), lambda method, path: f"{method} {path}")
+    for method, path, status in (
+        *(("GET", "/x", 500), ("GET", "/x", 503), ("GET", "/x", 503), ("GET", "/y", 503)),
+        *(("PUT", "/x", 503), ("GET", "/x", 0)),
+    ):
+        listener.requested(RequestEnd(method, path, status, 0.2, 0.5))
+    for command_type, state in (("train", "ok"), ("attach", "ok"), ("train", "bad"), ("new", "ok")):
+        end = replace(run_end("failed", "not_found"), command_type=command_type)
+        (listener.failed if state == "bad" else listener.succeeded)(end)
+    found = values(registry)
+    requests = {
+        name.partition("{")[2]: value
+        for name, value in found.items()
+        if name.startswith("api_requests_total")
+    }
+    assert requests == {
+        'operation="GET /x",status="500"}': 1,
+        'operation="GET /x",status="503"}': 2,
+        'operation="GET /y",status="503"}': 1,
+        'operation="PUT /x",status="503"}': 1,
+        'operation="GET /x",status="0"}': 1,
+    }
+    assert found['api_request_duration_seconds_count{operation="GET /x"}'] == 4
+    runs = {
+        name.partition("{")[2]: value
+        for name, value in found.items()
+        if name.startswith("runs_total")
+    }
+    assert runs == {
+        'command_type="train",outcome="succeeded"}': 1,
+        'command_type="attach",outcome="succeeded"}': 1,
+        'command_type="train",outcome="failed"}': 1,
+        'command_type="other",outcome="succeeded"}': 1,
+    }

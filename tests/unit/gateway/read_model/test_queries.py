@@ -247,3 +247,15 @@ def test_without_an_index_of_texts_they_are_found_all_the_same(
         wanted = CommandFilter(text="error 100%")
         every = paged(connection, CommandFilter(), 100)
         assert paged(connection, wanted, 2) == [row for row in every if fits(row, wanted)] != []
+
+
+def test_what_happened_before_a_time_is_listed_though_redis_got_it_later(tmp_path: Path) -> None:
+    """Events tell the time of a worker's clock, entries that of Redis, minutes apart at most."""
+    entries = [
+        (f"{FIRST_MS + 60_000 + number}-0".encode(), fields)
+        for number in range(3)
+        for _, fields in [entry(number, f"c{number}", "train.accepted")]
+    ]
+    with model(tmp_path, entries) as connection:
+        wanted = CommandFilter(until_ms=FIRST_MS + 11)
+        assert [row.id for row in find(connection, wanted, None, 10).rows] == ["c1", "c0"]
