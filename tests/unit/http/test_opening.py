@@ -71,6 +71,36 @@ def test_a_name_is_looked_up_once_for_all_who_come_meanwhile(run: Run, stub: Stu
     assert run(ask_all()) == 1
 
 
+def test_a_name_is_looked_up_anew_after_a_failure_and_after_a_time(
+    run: Run, stub: StubApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a server that has moved would never be found again."""
+    monkeypatch.setattr("worker.http.opening.NAME_SECONDS", 0.0)
+    stub.default = reply(200, b"ok")
+
+    async def ask_again_and_again() -> int:
+        loop = asyncio.get_running_loop()
+        lookups = 0
+        look_up = loop.getaddrinfo
+
+        async def fail_first(*arguments: Any, **options: Any) -> Any:
+            nonlocal lookups
+            lookups += arguments[0] == "localhost"
+            if lookups == 1:
+                raise socket.gaierror(socket.EAI_AGAIN, "not now")
+            return await look_up(*arguments, **options)
+
+        loop.getaddrinfo = fail_first  # type: ignore[method-assign] # fails once
+        async with opened(stub.url.replace("127.0.0.1", "localhost"), keeps=False) as pool:
+            with pytest.raises(UnresolvedNameError):
+                await exchange(pool)
+            for _ in range(2):
+                assert (await exchange(pool)).body == b"ok"
+        return lookups
+
+    assert run(ask_again_and_again()) == 3
+
+
 def test_an_address_of_ipv6_is_asked_by_its_brackets(run: Run, stub: StubApi) -> None:
     try:
         listening = socket.create_server(("::1", 0), family=socket.AF_INET6)
