@@ -11,6 +11,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from redis.exceptions import (
+    BusyLoadingError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs
 
 from worker.monitoring import presence as module
@@ -135,3 +142,42 @@ async def test_that_redis_does_not_take_it_is_told_once_until_it_does(
             await until(lambda: len(lines) == 2)
     assert {each["event"] for each in lines} == {"worker.presence_refused"}
     assert "WRONGTYPE" in lines[0]["error"]
+
+
+class Refused(Noting):
+    """The workers of a namespace in a Redis that answers with an error."""
+
+    def __init__(self, redis: Redis, keys: Keys, error: RedisError) -> None:
+        super().__init__(redis, keys)
+        self.asked = 0
+        self._error = error
+
+    async def tell(self, status: WorkerStatus) -> None:
+        del status
+        self.asked += 1
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [
+        (NoPermissionError("this user has no permissions"), 1),
+        (ResponseError("WRONGTYPE Operation against a key"), 1),
+        # Of an outage all others tell.
+        (RedisConnectionError("gone"), 0),
+        (BusyLoadingError("Redis is loading"), 0),
+    ],
+)
+async def test_only_what_lasts_until_somebody_acts_is_told_here(
+    redis: Redis,
+    keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+    error: RedisError,
+    lines: int,
+) -> None:
+    monkeypatch.setattr(module, "TELL_SECONDS", 0.001)
+    workers = Refused(redis, keys, error)
+    with capture_logs() as told:
+        async with telling(workers, parts()):
+            await until(lambda: workers.asked > 5)
+    assert [each["event"] for each in told] == ["worker.presence_refused"] * lines
