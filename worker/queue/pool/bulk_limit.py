@@ -29,7 +29,7 @@ class BulkLimit:
     """Additive increase, multiplicative decrease, by how late the loop comes round.
 
     It looks at the loop only where bulk commands run while interactive ones come: a hundred looks a
-    second take a hundredth of a core, and a worker at rest a thirtieth of that.
+    second take a hundredth of a core.
 
     Args:
         slots: of the process, and the limit while no interactive command comes.

@@ -146,6 +146,13 @@ class Slots:
         """Ends a reservation."""
         self._reserved -= reserved
 
+    @property
+    def bulk_pause_seconds(self) -> float:
+        """For how long no bulk command may be claimed, for the intake is behind; 0 if one may."""
+        if not self._intake_is_behind():
+            return 0.0
+        return max(0.0, self._bulk_again_at - time.monotonic())
+
     def bulk_bounds(self) -> tuple[int, int]:
         """Returns how many bulk commands go first, and how many may run besides those that do."""
         if self._intake_is_behind():

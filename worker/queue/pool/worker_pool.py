@@ -181,7 +181,10 @@ class WorkerPool:
                     if not self._stopping.is_set():
                         await self._fill()
                     continue
-                await self._signalled(min(rest, held or rest))
+                # While the intake is behind, what it claims itself wakes nobody for bulk ones.
+                pause = self.slots.bulk_pause_seconds
+                if not await self._signalled(min(rest, held or rest, pause or rest)) and pause:
+                    self._more = True
         finally:
             self._draining = False
         return False

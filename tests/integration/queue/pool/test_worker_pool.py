@@ -195,6 +195,14 @@ async def test_a_producer_that_keeps_the_intake_behind_starves_no_accepted_bulk(
         assert any(runner.slots.bulk_bounds() == (0, 0) for _ in range(1000))
 
 
+async def test_bulk_goes_on_where_what_keeps_the_intake_behind_wakes_nobody(bench: Bench) -> None:
+    """Interactive commands that are claimed as they are accepted need no drain to look."""
+    sent = [await bench.send("list_models", {}, priority=Priority.BULK) for _ in range(6)]
+    async with running_runner(bench, 32, intake_is_behind=lambda: True):
+        for command_id in sent:
+            await until_ended(bench, command_id)
+
+
 async def _none_runs(runner: WorkerPool) -> bool:
     return not runner.running
 
