@@ -1,0 +1,17 @@
+"""The document, as far as it is not FastAPI's own."""
+
+from __future__ import annotations
+
+from worker.gateway.app import create_app
+from worker.gateway_settings import GatewaySettings
+
+
+def test_an_idempotency_key_is_told_where_one_is_taken_and_nowhere_else() -> None:
+    app = create_app(GatewaySettings(redis_url="redis://127.0.0.1:1", namespace="document"))
+    takers = {
+        operation["operationId"]
+        for methods in app.openapi()["paths"].values()
+        for operation in methods.values()
+        if any(each["name"] == "Idempotency-Key" for each in operation.get("parameters", ()))
+    }
+    assert takers == {"submit_commands", "start_backfill"}
