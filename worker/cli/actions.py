@@ -9,11 +9,12 @@ import click
 
 from schemas.json_text import encode_json
 from worker.acts import Act
-from worker.cli.arguments import PAST, json_option, milliseconds, newest_option
+from worker.cli.arguments import PAST, json_option, newest_option
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import show_timestamp
 from worker.cli.output import Column, Row, print_json, print_table
 from worker.queue.ledger.actions import Action, ActionLog
+from worker.times import milliseconds_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -60,7 +61,7 @@ def actions(  # noqa: PLR0913 - one for each option
             who=who,
             act=act,
             subject=subject,
-            since_ms=0 if since is None else milliseconds(since),
+            since_ms=0 if since is None else milliseconds_of(since),
         )
         async for each in listed:
             found.append(each)

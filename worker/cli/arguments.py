@@ -300,8 +300,3 @@ def parse_duration(text: str) -> timedelta | None:
         )
     except OverflowError:
         return None
-
-
-def milliseconds(time: datetime) -> int:
-    """Returns a time as Redis' streams count it."""
-    return int(time.timestamp() * 1000)

@@ -22,7 +22,6 @@ from worker.cli.arguments import (
     PAST,
     ArgumentError,
     json_option,
-    milliseconds,
     newest_option,
     read_data,
     read_value,
@@ -42,6 +41,7 @@ from worker.cli.output import (
 )
 from worker.queue.ledger.dead_letters import DeadLetter, DeadLetters
 from worker.queue.ledger.replay import PERHAPS_DONE, Edit, Refusal, Replay, prepare_replay
+from worker.times import milliseconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,7 +111,7 @@ def list_letters(
         letters = DeadLetters(redis, ledger.keys).list(
             reason=reason,
             command_type=command_type,
-            since_ms=None if since is None else milliseconds(since),
+            since_ms=None if since is None else milliseconds_of(since),
             limit=newest,
             newest_first=True,
         )

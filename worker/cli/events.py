@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import click
 
-from worker.cli.arguments import EVENT_TYPE, PAST, REPLY_NAME, json_option, milliseconds
+from worker.cli.arguments import EVENT_TYPE, PAST, REPLY_NAME, json_option
 from worker.cli.completion import complete_ids
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import narrate
 from worker.cli.output import open_console, print_json
+from worker.times import milliseconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -73,7 +74,7 @@ def events(  # noqa: PLR0913 - one for each option
     """
     console = open_console()
     # The entry before the first of that millisecond.
-    start = "0-0" if since is None else f"{max(milliseconds(since) - 1, 0)}-{2**64 - 1}"
+    start = "0-0" if since is None else f"{max(milliseconds_of(since) - 1, 0)}-{2**64 - 1}"
 
     def print_one(event: Event) -> None:
         if ids and event.command_id not in ids:

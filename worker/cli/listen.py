@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from worker.cli.arguments import EVENT_STATES, EVENT_TYPE, PAST, json_option, milliseconds
+from worker.cli.arguments import EVENT_STATES, EVENT_TYPE, PAST, json_option
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.forwarding import (
     Forwarder,
@@ -23,6 +23,7 @@ from worker.integrations.patterns import Patterns, fits_no_event
 from worker.integrations.standard_webhooks import SigningKey
 from worker.queue.ledger.streams import newest_entry
 from worker.redaction import redact_url
+from worker.times import milliseconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,7 +105,7 @@ def listen(  # noqa: PLR0913 - one for each option
         # From the environment it may be there for other commands.
         token = None
     shared = secret or SigningKey.new()
-    after = None if since is None else f"{max(milliseconds(since) - 1, 0)}-{2**64 - 1}"
+    after = None if since is None else f"{max(milliseconds_of(since) - 1, 0)}-{2**64 - 1}"
     console = open_console()
     try:
         with Forwarder(forward_to, shared) as forwarder:

@@ -14,7 +14,7 @@ import uvloop
 from schemas.suggestions import unknown
 from schemas.wording import counted
 from worker.acts import Act
-from worker.cli.arguments import PAST, json_option, milliseconds
+from worker.cli.arguments import PAST, json_option
 from worker.cli.context import LedgerContext, ledger_command, namespace_option, naming_one
 from worker.cli.formatting import show_duration, show_timestamp
 from worker.cli.output import FAILED, Column, Row, print_json, print_table, safe_text
@@ -23,6 +23,7 @@ from worker.logging import configure
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys
 from worker.sinks.destinations import Answer, DeliveryError
+from worker.times import milliseconds_of
 from worker.tracing.switch import SINKS, create_delivery_tracer, create_tracing
 
 try:
@@ -150,7 +151,7 @@ def recover(*, ledger: LedgerContext, name: str, since: datetime, everything: bo
     A sink must run for that, here or elsewhere. The messages have the same ids as the first time.
     """
     _sink(ledger, name)
-    since_ms = milliseconds(since)
+    since_ms = milliseconds_of(since)
 
     async def act(redis: Redis) -> int | None:
         async with ledger.recorded(redis, Act.SINK_RECOVER, name, since=since) as entry:

@@ -12,7 +12,7 @@ import click
 from redis.exceptions import NoPermissionError, ResponseError
 
 from schemas.events import ErrorCode
-from worker.cli.arguments import COMMAND_TYPE, PAST, json_option, milliseconds, newest_option
+from worker.cli.arguments import COMMAND_TYPE, PAST, json_option, newest_option
 from worker.cli.completion import complete_ids
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import (
@@ -41,6 +41,7 @@ from worker.queue.ledger.holds import Holds, HoldScope
 from worker.queue.ledger.lanes import Lanes
 from worker.queue.ledger.models import Phase, RowState
 from worker.queue.ledger.queries import LedgerReader, RowChoice
+from worker.times import milliseconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +127,7 @@ def list_commands(
     choice = RowChoice(
         None if state is None else RowState(state),
         command_type,
-        None if since is None else milliseconds(since),
+        None if since is None else milliseconds_of(since),
     )
 
     counts: Counter[str] = Counter()

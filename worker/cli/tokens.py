@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from worker.acts import Act
-from worker.cli.arguments import AHEAD, COMMAND_TYPE, json_option, milliseconds
+from worker.cli.arguments import AHEAD, COMMAND_TYPE, json_option
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import show_timestamp
 from worker.cli.output import FAILED, Column, Row, print_json, print_table, safe_text
 from worker.gateway.tokens import Scope, Token, TokenError, Tokens
 from worker.secret_files import SecretFileError, read_secret, shown_path
+from worker.times import milliseconds_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -109,7 +110,7 @@ def create(  # noqa: PLR0913 - one for each option
                 [Scope(each) for each in scopes],
                 types,
                 projects,
-                None if expires is None else milliseconds(expires),
+                None if expires is None else milliseconds_of(expires),
             )
             entry.done(**_for_the_log(token))
         return token, secret

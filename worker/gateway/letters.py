@@ -13,9 +13,9 @@ from schemas.events import ErrorCode
 from schemas.partial import read_partial
 from worker.gateway.models import BulkAnswer
 from worker.gateway.problems import ProblemError
-from worker.gateway.times import milliseconds_of
 from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.replay import Replay, prepare_replay
+from worker.times import milliseconds_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

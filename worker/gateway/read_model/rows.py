@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trainmaster_client.events import ENDS, State
 from worker.gateway.read_model.timeline import entry_numbers, later_entry
-from worker.gateway.times import milliseconds_of
+from worker.times import milliseconds_of
 
 if TYPE_CHECKING:
     from trainmaster_client import Event

@@ -20,11 +20,11 @@ from worker.gateway.letters import (
 )
 from worker.gateway.models import BulkAnswer, BulkBody
 from worker.gateway.problems import ProblemError, no_filter
-from worker.gateway.times import milliseconds_of
 from worker.queue.ledger.cancellation import Canceller, CancelStatus
 from worker.queue.ledger.models import RowState
 from worker.queue.ledger.queries import RowChoice
 from worker.queue.ledger.replay import Edit
+from worker.times import milliseconds_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

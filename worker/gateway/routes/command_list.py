@@ -19,7 +19,7 @@ from worker.gateway.problems import ProblemDetails, ProblemError, json_response
 from worker.gateway.read_model.model import ModelUnavailableError
 from worker.gateway.read_model.queries import CommandFilter, CursorError
 from worker.gateway.read_model.rows import CommandRow
-from worker.gateway.times import milliseconds_of
+from worker.times import milliseconds_of
 
 router: Final = APIRouter(prefix="/v1", tags=["commands"])
 

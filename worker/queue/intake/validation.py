@@ -22,6 +22,7 @@ from worker.queue.ledger.entry_fields import AGAIN
 from worker.queue.ledger.event_builder import build_event
 from worker.queue.ledger.keys import CELERY_FIELD, COMMAND_FIELD, CommandStream
 from worker.queue.ledger.models import NewCommand, Rejection
+from worker.times import milliseconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,10 +181,10 @@ def _new_command(
     command = parsed.command
     command_id = command.id or entry.entry_id.decode()
     not_before = command.notbefore
-    not_before_ms = 0 if not_before is None else int(not_before.timestamp() * 1000)
+    not_before_ms = 0 if not_before is None else milliseconds_of(not_before)
     deadline_ms = None
     if command.deadline is not None:
-        deadline_ms = int(command.deadline.timestamp() * 1000)
+        deadline_ms = milliseconds_of(command.deadline)
         # Past its deadline the command fails; nothing is gained by sleeping longer.
         not_before_ms = min(not_before_ms, deadline_ms)
     return NewCommand(

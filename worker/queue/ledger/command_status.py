@@ -9,6 +9,7 @@ from typing import Any, Final, TypeGuard, TypeVar
 from schemas.json_text import decode_json
 from worker.queue.ledger.keys import shown_id
 from worker.queue.ledger.models import LANES, Phase, read_phase
+from worker.times import milliseconds_of
 
 T = TypeVar("T")
 
@@ -99,8 +100,8 @@ def is_error(value: object) -> TypeGuard[dict[str, Any]]:
 def _milliseconds(time: object) -> int:
     """Returns an RFC 3339 time as ms since the epoch, 0 where it is none."""
     try:
-        return int(datetime.fromisoformat(str(time)).timestamp() * 1000)
-    except ValueError:
+        return milliseconds_of(datetime.fromisoformat(str(time)))
+    except (ValueError, TypeError):
         return 0
 
 

@@ -10,7 +10,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def milliseconds_of(time: datetime) -> int:
-    """Returns a time in milliseconds since 1970, exactly: by way of seconds many are one less.
+    """Returns a time in milliseconds since 1970, exactly: floats of seconds make some one less.
 
     Raises:
         TypeError: it is of no time zone.
