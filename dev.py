@@ -59,11 +59,11 @@ Anything else goes to the console script, for example `python3 dev.py worker`.
 # They would pass over what they are given, and `lock --help` write the locks anew.
 WITHOUT_ARGUMENTS = frozenset({"chart", "check", "format", "lock", "setup"})
 
-# Tests wait more than they compute, so that eight files at a time keep two cores busy. A file stays
+# Tests wait more than they compute, so that six files at a time keep two cores busy. A file stays
 # together: its tests share servers. In the order of folders those that take minutes come first
 # (acceptance, faults, backfills), and the many short ones of tests/unit fill what is left; by
 # number of tests it would be the other way round.
-IN_PARALLEL = ("--numprocesses", "8", "--dist", "loadfile", "--no-loadscope-reorder")
+IN_PARALLEL = ("--numprocesses", "6", "--dist", "loadfile", "--no-loadscope-reorder")
 
 LINTERS = (
     ("ruff", "check"),
