@@ -113,6 +113,11 @@ class Settler:
         """The ends that are not recorded yet."""
         return [finish for lane in self._lanes.values() for finish in lane.waiting]
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether runs of a lane end faster than their ends are recorded."""
+        return any(lane.is_behind for lane in self._lanes.values())
+
     def add(self, finish: RunResult) -> None:
         """Has an end recorded."""
         self._lanes[finish.lease.lane].add(finish)
@@ -155,6 +160,11 @@ class LaneSettler:
         self._unrecordable = unrecordable
         self._finishing = asyncio.Event()
         self._finished = asyncio.Event()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a full script waits behind the one that is under way."""
+        return len(self.waiting) >= 2 * MOST_IN_A_SCRIPT
 
     def add(self, finish: RunResult) -> None:
         """Has an end recorded."""

@@ -40,6 +40,9 @@ log = structlog.get_logger(__name__)
 
 # So long free slots are gathered, to be filled by one script; whoever is due waits no longer.
 GATHER_SECONDS = 0.02
+# While more ends wait than a script records nothing is claimed, or leases would lapse before they
+# are recorded; it is looked so often whether that is over.
+SETTLE_PAUSE_SECONDS = 0.02
 CLOSE_PAUSE_SECONDS = 0.2
 CLAIM_PAUSE_SECONDS = 0.01
 # What could not be recorded by then is run again once its lease has ended.
@@ -176,13 +179,15 @@ class WorkerPool:
                     return self._more
                 self._signal.clear()
                 held = self._held_seconds()
-                if self._more and not self.slots.is_full and not held:
+                is_behind = self._settler.is_behind
+                if self._more and not (self.slots.is_full or held or is_behind):
                     await self._gather()
                     if not self._stopping.is_set():
                         await self._fill()
                     continue
-                # While the intake is behind, what it claims itself wakes nobody for bulk ones.
-                pause = self.slots.bulk_pause_seconds
+                # While the intake is behind, what it claims itself wakes nobody for bulk ones; nor
+                # does an end that is recorded.
+                pause = SETTLE_PAUSE_SECONDS if is_behind else self.slots.bulk_pause_seconds
                 if not await self._signalled(min(rest, held or rest, pause or rest)) and pause:
                     self._more = True
         finally:
