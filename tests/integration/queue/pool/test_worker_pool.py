@@ -203,6 +203,36 @@ async def test_bulk_goes_on_where_what_keeps_the_intake_behind_wakes_nobody(benc
             await until_ended(bench, command_id)
 
 
+@pytest.mark.parametrize("lane", list(Priority))
+async def test_nothing_is_claimed_while_more_ends_wait_than_a_script_records(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, lane: Priority
+) -> None:
+    """Or ends would wait without a bound, their leases lapse, and others run them again."""
+    monkeypatch.setattr("worker.queue.pool.settling.MOST_IN_A_SCRIPT", 2)
+    finish, is_over = bench.ledger.finish, asyncio.Event()
+
+    async def finish_late(ends: Any) -> list[bool]:
+        await is_over.wait()
+        return await finish(ends)
+
+    monkeypatch.setattr(bench.ledger, "finish", finish_late)
+    sent = [await bench.send("list_models", {}, priority=lane) for _ in range(20)]
+    async with running_runner(bench, concurrency=4) as runner:
+
+        async def is_behind() -> bool:
+            return runner.unsettled >= 4 and not runner.running
+
+        await until(is_behind)
+        for _ in range(20):
+            runner.wake()
+            await asyncio.sleep(0.02)
+        assert runner.unsettled < 4 + 4
+        assert sum(await bench.ledger.count_due()) >= 20 - 4 - 4
+        is_over.set()
+        for command_id in sent:
+            await until_ended(bench, command_id)
+
+
 async def _none_runs(runner: WorkerPool) -> bool:
     return not runner.running
 
