@@ -13,7 +13,7 @@ from worker.cli.arguments import AHEAD, COMMAND_TYPE, json_option
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import show_timestamp
 from worker.cli.output import FAILED, Column, Row, print_json, print_table, safe_text
-from worker.gateway.tokens import Scope, Token, TokenError, Tokens
+from worker.gateway.access.tokens import Scope, Token, TokenError, Tokens
 from worker.secret_files import SecretFileError, read_secret, shown_path
 from worker.times import milliseconds_of
 

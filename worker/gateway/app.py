@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
+from worker.gateway.asgi.middleware import CountedRequests, Hardening, RawPaths
+from worker.gateway.asgi.protocol import END_STREAMS
 from worker.gateway.bootstrap import create_gateway, read_integrations
 from worker.gateway.metrics import REQUESTS
-from worker.gateway.middleware import CountedRequests, Hardening, RawPaths
 from worker.gateway.openapi import document_commands
 from worker.gateway.problems import ErrorResponses, add_handlers
-from worker.gateway.protocol import END_STREAMS
 from worker.gateway.routes import (
     actions,
     backfill_manifests,

@@ -6,19 +6,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from worker.backfill.store import BackfillStore
-from worker.gateway.access import REMEMBER_SECONDS, Access, is_loopback
+from worker.gateway.access.callers import REMEMBER_SECONDS, Access, is_loopback
+from worker.gateway.access.limits import Backlog, RequestRates
+from worker.gateway.access.tokens import Tokens
 from worker.gateway.event_stream import EventStream
+from worker.gateway.files.pictures import Pictures
 from worker.gateway.gateway import Gateway
-from worker.gateway.limits import Backlog, RequestRates
 from worker.gateway.metrics import DELIVERIES, GatewaySampler
-from worker.gateway.pictures import Pictures
 from worker.gateway.read_model.database import model_folder
 from worker.gateway.read_model.model import ReadModel
 from worker.gateway.readiness import ReadinessFile
 from worker.gateway.services import Following, Services
-from worker.gateway.submitter import Submitter
+from worker.gateway.submission.submitter import Submitter
 from worker.gateway.tallies import Tallies
-from worker.gateway.tokens import Tokens
 from worker.integrations.file import Integrations, load_integrations
 from worker.queue.ledger.actions import ActionLog
 from worker.queue.ledger.connection import connect

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from fastapi import Depends, Request
 
-from worker.gateway.bodies import BodyRoom
+from worker.gateway.requests.bodies import BodyRoom
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from worker.acts import Act
     from worker.backfill.store import BackfillStore
-    from worker.gateway.access import Access, Caller
+    from worker.gateway.access.callers import Access, Caller
+    from worker.gateway.access.limits import Backlog, RequestRates
     from worker.gateway.event_stream import EventStream
-    from worker.gateway.limits import Backlog, RequestRates
+    from worker.gateway.files.pictures import Pictures
     from worker.gateway.metrics import GatewaySampler
-    from worker.gateway.pictures import Pictures
     from worker.gateway.read_model.model import ReadModel
     from worker.gateway.services import Services
-    from worker.gateway.submitter import Submitter
+    from worker.gateway.submission.submitter import Submitter
     from worker.gateway.tallies import Tallies
     from worker.gateway_settings import GatewaySettings
     from worker.integrations.file import Integrations

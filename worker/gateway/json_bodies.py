@@ -13,9 +13,9 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 
 from schemas.events import Problem
-from worker.gateway.bodies import JSON, Bounds, media_type_of, read_body
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.problems import ProblemError, invalid_parameters
+from worker.gateway.requests.bodies import JSON, Bounds, media_type_of, read_body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -2,7 +2,7 @@
 
 ::
 
-    {ns}:tokens              hash     id of a token -> its record, see `worker.gateway.tokens`
+    {ns}:tokens              hash     id of a token -> its record, see `access.tokens`
     {ns}:submitted:<id>      string   fingerprint and type of a command, read or not
     {ns}:requests:<second>:<token>    string   requests of a token in one second
     {ns}:tallies             hash     a metric and the values of its labels -> how often

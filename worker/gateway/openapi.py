@@ -10,9 +10,9 @@ from pydantic import TypeAdapter
 
 from schemas.commands import Command
 from schemas.events import Problem
-from worker.gateway.bodies import CLOUD_EVENT, CLOUD_EVENTS, JSON, NDJSON
 from worker.gateway.json_bodies import DOCUMENTED
 from worker.gateway.problems import MEDIA_TYPE, ProblemDetails
+from worker.gateway.requests.bodies import CLOUD_EVENT, CLOUD_EVENTS, JSON, NDJSON
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

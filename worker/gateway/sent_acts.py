@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from schemas.control import Cancel, Resolve
 from worker.acts import Act
-from worker.gateway.access import CONTROL_TYPES
+from worker.gateway.access.callers import CONTROL_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.gateway.access import Caller
+    from worker.gateway.access.callers import Caller
     from worker.gateway.gateway import Gateway
-    from worker.gateway.submission import Submission
+    from worker.gateway.submission.submission import Submission
 
 
 async def record_sent(gateway: Gateway, caller: Caller, added: Sequence[Submission]) -> None:

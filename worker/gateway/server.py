@@ -20,11 +20,11 @@ from schemas.events import ErrorCode
 from worker.environment import load_gateway_settings
 from worker.errors import SettingError
 from worker.garbage import collect_rarely
-from worker.gateway.access import is_loopback
+from worker.gateway.access.callers import is_loopback
+from worker.gateway.access.tokens import Tokens
 from worker.gateway.app import create_app
+from worker.gateway.asgi.protocol import bounded_protocol
 from worker.gateway.bootstrap import read_integrations
-from worker.gateway.protocol import bounded_protocol
-from worker.gateway.tokens import Tokens
 from worker.logging import configure
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.requests import Request
 
+from worker.gateway.access.tokens import Scope as TokenScope
 from worker.gateway.routes.submit import router, submit_commands
-from worker.gateway.tokens import Scope as TokenScope
 
 if TYPE_CHECKING:
     from starlette.datastructures import State

@@ -20,7 +20,7 @@ from tests.stream_events import event_text
 from tests.stub_api import Answer, StubApi, reply
 from worker.cli.forwarding import Forwarder
 from worker.embedded import EmbeddedRedis
-from worker.gateway.tokens import Scope, Tokens
+from worker.gateway.access.tokens import Scope, Tokens
 from worker.integrations.standard_webhooks import SigningKey
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys

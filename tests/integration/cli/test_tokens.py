@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from tests.console import ROOT, SCRIPT, run_on_terminal
 from tests.pages import snippet
-from worker.gateway.tokens import Scope, Tokens
+from worker.gateway.access.tokens import Scope, Tokens
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from tests.integration import backfilling
 from tests.integration.backfilling import NAME, Backfilling
 from tests.integration.ledger_acts import MODEL_UUID
 from worker.backfill.status import Origin
-from worker.gateway.tokens import Scope, Tokens
+from worker.gateway.access.tokens import Scope, Tokens
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
 

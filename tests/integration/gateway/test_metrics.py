@@ -23,13 +23,13 @@ from worker.backfill.keys import backfills_key
 from worker.backfill.status import Origin
 from worker.embedded import EmbeddedRedis
 from worker.gateway import metrics
+from worker.gateway.access.tokens import Scope
 from worker.gateway.keys import tallies_key
 from worker.gateway.metrics import GatewaySampler, gateway_metric_rows
 from worker.gateway.models import moment
 from worker.gateway.read_model.model import ReadModel
 from worker.gateway.routes import sinks
 from worker.gateway.tallies import Tallies
-from worker.gateway.tokens import Scope
 from worker.integrations.file import load_integrations
 from worker.sinks.keys import sink_key, unsent_key, waiting_key
 from worker.sinks.operations import sink_status

@@ -19,8 +19,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.gateway_process import serving_gateway
+from worker.gateway.access.tokens import Scope, Tokens
 from worker.gateway.app import create_app
-from worker.gateway.tokens import Scope, Tokens
 from worker.gateway_settings import GatewaySettings
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys

@@ -12,7 +12,7 @@ from redis import Redis
 from tests.gateway_process import GatewayServer, serving_gateway
 from tests.integration.gateway.conftest import GOOD
 from worker.embedded import EmbeddedRedis
-from worker.gateway.submitter import PATIENCE_SECONDS
+from worker.gateway.submission.submitter import PATIENCE_SECONDS
 from worker.queue.ledger.keys import Keys
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from tests.integration.gateway.conftest import GOOD
+from worker.gateway.access.tokens import Scope
 from worker.gateway.app import ROUTES, create_app
-from worker.gateway.middleware import Hardening
+from worker.gateway.asgi.middleware import Hardening
 from worker.gateway.problems import redis_away
 from worker.gateway.submit_endpoint import METHOD, PATH
-from worker.gateway.tokens import Scope
 from worker.gateway_settings import GatewaySettings
 
 if TYPE_CHECKING:

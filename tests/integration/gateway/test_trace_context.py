@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from tests.integration.gateway.conftest import GOOD
-from worker.gateway.submission import prepare
+from worker.gateway.submission.submission import prepare
 from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:

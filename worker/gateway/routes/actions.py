@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from worker.acts import Act
-from worker.gateway.access import Reads
+from worker.gateway.access.callers import Reads
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.models import moment
 from worker.gateway.problems import ProblemError

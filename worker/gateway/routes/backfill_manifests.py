@@ -19,15 +19,8 @@ from worker.acts import Act
 from worker.backfill.finalization import FAILURES
 from worker.backfill.output import Output
 from worker.backfill.status import BackfillStatus
-from worker.gateway.access import Caller, Operates, Submits
-from worker.gateway.backfills import BACKFILL, BackfillIdOf, begun, location_of
-from worker.gateway.bodies import (
-    JSON,
-    NDJSON,
-    Bounds,
-    media_type_of,
-    trace_of,
-)
+from worker.gateway.access.callers import Caller, Operates, Submits
+from worker.gateway.files.results import unreadable
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import TakesNothing
 from worker.gateway.models import Accepted
@@ -38,19 +31,26 @@ from worker.gateway.problems import (
     json_response,
     status_of,
 )
-from worker.gateway.request_text import idempotency_key
-from worker.gateway.results import unreadable
-from worker.gateway.submission import Submission, SubmitStatus, prepare
-from worker.gateway.uploads import (
+from worker.gateway.requests.bodies import (
+    JSON,
+    NDJSON,
+    Bounds,
+    media_type_of,
+    trace_of,
+)
+from worker.gateway.requests.text import idempotency_key
+from worker.gateway.requests.uploads import (
     check_uploads,
     spooled_body,
     spooled_file,
     store,
     upload_name,
 )
+from worker.gateway.submission.submission import Submission, SubmitStatus, prepare
+from worker.gateway.views.backfills import BACKFILL, BackfillIdOf, begun, location_of
 
 if TYPE_CHECKING:
-    from worker.gateway.uploads import Spooled
+    from worker.gateway.requests.uploads import Spooled
 
 router: Final = APIRouter(prefix="/v1/backfills", tags=["backfills"])
 

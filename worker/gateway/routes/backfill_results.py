@@ -9,12 +9,12 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
 from worker.backfill.output import Output, folder_name
-from worker.gateway.access import Reads
-from worker.gateway.backfills import BackfillIdOf, begun, location_of
+from worker.gateway.access.callers import Reads
+from worker.gateway.files.results import list_results, media_type, open_result
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.problems import ProblemDetails
-from worker.gateway.request_text import name_in_address
-from worker.gateway.results import list_results, media_type, open_result
+from worker.gateway.requests.text import name_in_address
+from worker.gateway.views.backfills import BackfillIdOf, begun, location_of
 
 router: Final = APIRouter(prefix="/v1/backfills", tags=["backfills"])
 

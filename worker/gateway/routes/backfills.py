@@ -10,11 +10,18 @@ from pydantic import BaseModel, Field
 from worker.acts import Act
 from worker.backfill.status import Origin
 from worker.backfill.transitions import begin_cancel, begin_pause, begin_resume
-from worker.gateway.access import Operates, Reads
-from worker.gateway.backfills import BACKFILL, BackfillIdOf, BackfillView, begun, look, view_of
+from worker.gateway.access.callers import Operates, Reads
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.json_bodies import TakesNothing
 from worker.gateway.problems import ProblemDetails, ProblemError
+from worker.gateway.views.backfills import (
+    BACKFILL,
+    BackfillIdOf,
+    BackfillView,
+    begun,
+    look,
+    view_of,
+)
 from worker.queue.ledger.cancellation import CancelStatus, cancel
 
 router: Final = APIRouter(prefix="/v1/backfills", tags=["backfills"])

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from fastapi import APIRouter, Depends
 
 from worker.acts import Act
-from worker.gateway.access import Caller, Operates
+from worker.gateway.access.callers import Caller, Operates
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import documented, json_body
-from worker.gateway.letters import (
+from worker.gateway.models import BulkAnswer, BulkBody
+from worker.gateway.problems import ProblemError, no_filter
+from worker.gateway.views.dead_letters import (
     MAX_NAMED,
     MOST_AT_A_TIME,
     LetterChoice,
     correlation_id_of,
     replay_all,
 )
-from worker.gateway.models import BulkAnswer, BulkBody
-from worker.gateway.problems import ProblemError, no_filter
 from worker.queue.ledger.cancellation import Canceller, CancelStatus
 from worker.queue.ledger.models import RowState
 from worker.queue.ledger.queries import RowChoice

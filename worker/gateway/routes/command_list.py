@@ -12,7 +12,7 @@ from starlette.responses import Response
 from schemas.commands import COMMAND_CLASSES
 from schemas.suggestions import unknown
 from trainmaster_client import State
-from worker.gateway.access import Caller, Reads
+from worker.gateway.access.callers import Caller, Reads
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.models import CommandPage
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response

@@ -13,13 +13,13 @@ from schemas.attributes import is_valid_id
 from trainmaster_client.events import ENDS
 from worker.acts import Act
 from worker.encord.creation.resolution import Resolution, ResolveStatus, resolve
-from worker.gateway.access import Caller, Operates, Reads
+from worker.gateway.access.callers import Caller, Operates, Reads
 from worker.gateway.event_stream import EventFilter
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import TakesNothing, documented, json_body
 from worker.gateway.models import Cancelled, CommandView, ResolveBody, Resolved, moment
 from worker.gateway.problems import ProblemDetails, ProblemError
-from worker.gateway.request_text import name_in_address
+from worker.gateway.requests.text import name_in_address
 from worker.integrations.patterns import Patterns
 from worker.queue.ledger.cancellation import CancelStatus, cancel
 

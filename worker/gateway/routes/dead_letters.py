@@ -13,10 +13,13 @@ from starlette.responses import Response
 
 from schemas.attributes import CommandId, ExtensionName, Timestamp
 from worker.acts import Act
-from worker.gateway.access import Operates, Reads
+from worker.gateway.access.callers import Operates, Reads
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import TakesNothing, documented, json_body
-from worker.gateway.letters import (
+from worker.gateway.models import BulkAnswer, moment
+from worker.gateway.problems import ProblemDetails, ProblemError, json_response, no_filter
+from worker.gateway.requests.text import name_in_address
+from worker.gateway.views.dead_letters import (
     MAX_NAMED,
     MOST_AT_A_TIME,
     LetterChoice,
@@ -25,14 +28,11 @@ from worker.gateway.letters import (
     replay_letter,
     state_of,
 )
-from worker.gateway.models import BulkAnswer, moment
-from worker.gateway.problems import ProblemDetails, ProblemError, json_response, no_filter
-from worker.gateway.request_text import name_in_address
 from worker.queue.ledger.dead_letters import DeadLetter, DeadLetters, is_letter_key
 from worker.queue.ledger.replay import PERHAPS_DONE, Edit, Refusal, Replay
 
 if TYPE_CHECKING:
-    from worker.gateway.access import Caller
+    from worker.gateway.access.callers import Caller
 
 router: Final = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
 

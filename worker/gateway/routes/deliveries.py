@@ -11,11 +11,11 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from worker.acts import Act
-from worker.gateway.access import Operates, Reads
+from worker.gateway.access.callers import Operates, Reads
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import documented, json_body
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response
-from worker.gateway.request_text import name_in_address
+from worker.gateway.requests.text import name_in_address
 from worker.webhooks.deliveries import Deliveries, Position
 from worker.webhooks.reactions import EVENTS_SCHEME
 from worker.webhooks.records import RecordedDelivery, RuleResult, delivery_name, shown_body

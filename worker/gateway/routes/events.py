@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
-from worker.gateway.access import Caller, Reads
+from worker.gateway.access.callers import Caller, Reads
 from worker.gateway.event_stream import EventFilter, LastEventIdError, check_entry_id
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.problems import ProblemDetails, ProblemError

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from schemas.enums import Priority
 from worker.acts import Act
-from worker.gateway.access import Operates, Reads
+from worker.gateway.access.callers import Operates, Reads
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.json_bodies import TakesNothing
 from worker.gateway.models import moment

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Query
 from starlette.responses import StreamingResponse
 
 from worker.backfill.output import Output
-from worker.gateway.access import Reads
-from worker.gateway.backfills import BackfillIdOf, begun
+from worker.gateway.access.callers import Reads
+from worker.gateway.files.pictures import no_picture
+from worker.gateway.files.results import find_record
 from worker.gateway.gateway import GatewayOf
-from worker.gateway.pictures import no_picture
 from worker.gateway.problems import ProblemDetails
-from worker.gateway.results import find_record
 from worker.gateway.routes.picture import PICTURE, FrameOf, picture_response
+from worker.gateway.views.backfills import BackfillIdOf, begun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,9 +7,9 @@ from typing import Final
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from worker.gateway.access import Calls
+from worker.gateway.access.callers import Calls
+from worker.gateway.access.tokens import Scope
 from worker.gateway.gateway import GatewayOf
-from worker.gateway.tokens import Scope
 
 router: Final = APIRouter(prefix="/v1/me", tags=["me"])
 

@@ -10,11 +10,9 @@ from starlette.responses import Response
 
 from schemas.attributes import CommandId
 from worker.acts import Act
-from worker.gateway.access import Operates, Reads
+from worker.gateway.access.callers import Operates, Reads
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import documented, json_body
-from worker.gateway.letters import letter_of, replay_letter
-from worker.gateway.messages import find_message, shown, unknown_id
 from worker.gateway.problems import ProblemDetails, ProblemError, conflict, json_response
 from worker.gateway.routes.commands import CommandIdOf
 from worker.gateway.routes.dead_letters import (
@@ -23,11 +21,13 @@ from worker.gateway.routes.dead_letters import (
     refused_replay,
     replayed_response,
 )
+from worker.gateway.views.dead_letters import letter_of, replay_letter
+from worker.gateway.views.messages import find_message, shown, unknown_id
 from worker.queue.ledger.replay import PERHAPS_DONE, Edit, Refusal, Replay
 from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
-    from worker.gateway.access import Caller
+    from worker.gateway.access.callers import Caller
     from worker.queue.ledger.dead_letters import DeadLetter
 
 router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])

@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
-from worker.gateway.access import Reads
+from worker.gateway.access.callers import Reads
 from worker.gateway.gateway import GatewayOf
 from worker.monitoring.ledger_sample import SAMPLE_SECONDS
 

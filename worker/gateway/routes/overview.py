@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from schemas.enums import Priority
 from trainmaster_client import State
-from worker.gateway.access import Reads
+from worker.gateway.access.callers import Reads
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.problems import ProblemDetails
 from worker.gateway.read_model.model import ModelUnavailableError

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from fastapi import APIRouter, Query
 from starlette.responses import StreamingResponse
 
-from worker.gateway.access import Reads
+from worker.gateway.access.callers import Reads
+from worker.gateway.files.pictures import MEDIA_TYPES
 from worker.gateway.gateway import GatewayOf
-from worker.gateway.messages import find_message
-from worker.gateway.pictures import MEDIA_TYPES
 from worker.gateway.problems import ProblemDetails
 from worker.gateway.routes.commands import CommandIdOf
+from worker.gateway.views.messages import find_message
 
 if TYPE_CHECKING:
-    from worker.gateway.pictures import Picture
+    from worker.gateway.files.pictures import Picture
 
 router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
 

@@ -7,12 +7,12 @@ from typing import Final
 from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
-from worker.gateway.access import Reads
+from worker.gateway.access.callers import Reads
+from worker.gateway.files.results import open_dataref
 from worker.gateway.gateway import GatewayOf
-from worker.gateway.messages import unknown_id
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response
-from worker.gateway.results import open_dataref
 from worker.gateway.routes.commands import CommandIdOf
+from worker.gateway.views.messages import unknown_id
 
 router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
 

@@ -11,12 +11,12 @@ from pydantic import BaseModel, Field
 from schemas.attributes import Timestamp
 from schemas.suggestions import unknown
 from worker.acts import Act
-from worker.gateway.access import Operates, Reads
+from worker.gateway.access.callers import Operates, Reads
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import TakesNothing, documented, json_body
-from worker.gateway.letters import milliseconds
 from worker.gateway.models import moment
 from worker.gateway.problems import ProblemDetails, ProblemError
+from worker.gateway.views.dead_letters import milliseconds
 from worker.integrations.sink_config import SinkConfig
 from worker.queue.ledger.streams import is_entry_id
 from worker.sinks import operations

@@ -11,18 +11,7 @@ from starlette.responses import Response
 from schemas.json_text import RawJson, encode_json
 from schemas.parsing import InvalidCommandError
 from schemas.wording import counted
-from worker.gateway.access import Caller, Submits
-from worker.gateway.bodies import (
-    BodyKind,
-    Bounds,
-    binary_event,
-    kind_of,
-    read_body,
-    read_lines,
-    split_array,
-    too_many_commands,
-    trace_of,
-)
+from worker.gateway.access.callers import Caller, Submits
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.models import Accepted, BatchAnswer
 from worker.gateway.problems import (
@@ -34,10 +23,21 @@ from worker.gateway.problems import (
     redis_away,
     status_of,
 )
-from worker.gateway.request_text import idempotency_key
+from worker.gateway.requests.bodies import (
+    BodyKind,
+    Bounds,
+    binary_event,
+    kind_of,
+    read_body,
+    read_lines,
+    split_array,
+    too_many_commands,
+    trace_of,
+)
+from worker.gateway.requests.text import idempotency_key
 from worker.gateway.sent_acts import record_sent
-from worker.gateway.submission import Submission, SubmitStatus, prepare
-from worker.gateway.submit_queue import PAGE
+from worker.gateway.submission.queue import PAGE
+from worker.gateway.submission.submission import Submission, SubmitStatus, prepare
 from worker.queue.ledger.connection import PASSING_TROUBLE
 
 if TYPE_CHECKING:

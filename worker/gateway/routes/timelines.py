@@ -11,7 +11,7 @@ from starlette.responses import Response
 from schemas.json_text import RawJson
 from trainmaster_client import State
 from trainmaster_client.events import event_of
-from worker.gateway.access import Caller, Reads
+from worker.gateway.access.callers import Caller, Reads
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response
 from worker.gateway.read_model.model import ModelUnavailableError

@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from schemas.suggestions import unknown
 from trainmaster_client import State
-from worker.gateway.access import Reads
+from worker.gateway.access.callers import Reads
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response
 from worker.gateway.read_model.model import ModelUnavailableError
 from worker.gateway.read_model.queries import CursorError
 from worker.gateway.routes.command_list import list_unavailable
-from worker.gateway.trainings import TYPES, details_of, training_item
+from worker.gateway.views.trainings import TYPES, details_of, training_item
 
 router: Final = APIRouter(prefix="/v1/trainings", tags=["trainings"])
 

@@ -8,9 +8,9 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from worker.gateway.bodies import Bounds
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response
+from worker.gateway.requests.bodies import Bounds
 
 router: Final = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 

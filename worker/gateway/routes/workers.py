@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from worker.gateway.access import Reads
+from worker.gateway.access.callers import Reads
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.models import moment
 from worker.queue.intake.demand import read_demand

@@ -15,7 +15,7 @@ from playwright.sync_api import expect, sync_playwright
 from redis.exceptions import ResponseError
 
 from tests.integration.ledger_acts import LIST, open_group
-from worker.gateway.tokens import Tokens
+from worker.gateway.access.tokens import Tokens
 from worker.queue.intake.validation import Entry, validate
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, Keys
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from tests.gateway_process import GatewayServer
-    from worker.gateway.tokens import Scope
+    from worker.gateway.access.tokens import Scope
 
 T = TypeVar("T")
 

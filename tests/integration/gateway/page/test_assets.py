@@ -9,8 +9,8 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
+from worker.gateway.access.tokens import Scope
 from worker.gateway.page import INDEX, load_assets
-from worker.gateway.tokens import Scope
 
 if TYPE_CHECKING:
     from tests.gateway_process import GatewayServer

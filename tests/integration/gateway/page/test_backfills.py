@@ -17,7 +17,7 @@ from tests.integration.backfilling import ITEMS, NAME, Backfilling
 from tests.integration.gateway.page.ends import ledger_of
 from worker.backfill.leader import Leader
 from worker.backfill.status import BackfillState, Origin
-from worker.gateway.tokens import Scope
+from worker.gateway.access.tokens import Scope
 from worker.queue.ledger.actions import ActionLog
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from tests.gateway_process import serving_gateway
 from tests.integration.integrations.published import event_text
 from tests.integration.sinks.endpoints import SECRET as SINK_SECRET
 from tests.integration.webhooks.posting import GET_MODEL, HEAD, MODEL, SECRET, signed, submitted
-from worker.gateway.tokens import Scope
+from worker.gateway.access.tokens import Scope
 from worker.queue.ledger.actions import ActionLog
 from worker.sinks.keys import unsent_key
 

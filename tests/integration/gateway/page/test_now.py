@@ -11,7 +11,7 @@ from schemas.enums import Priority
 from tests.console import wait_until
 from tests.integration.gateway.page.browser import accept_all
 from tests.stream_events import event_text
-from worker.gateway.tokens import Scope
+from worker.gateway.access.tokens import Scope
 from worker.queue.ledger.holds import Holds
 from worker.queue.ledger.keys import EVENT_FIELD
 from worker.queue.ledger.lanes import Lanes

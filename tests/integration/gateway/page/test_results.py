@@ -14,7 +14,7 @@ from tests.gateway_process import serving_gateway
 from tests.integration.gateway.page.browser import PHONE, accept_all, at_desk
 from tests.integration.gateway.page.ends import succeed
 from tests.integration.ledger_acts import TRAIN
-from worker.gateway.tokens import Scope
+from worker.gateway.access.tokens import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from tests.gateway_process import running_gateway, serving_gateway
 from tests.integration.gateway.page.browser import PHONE, accept_all, at_desk
 from tests.pages import anchors
 from worker.acts import Act
-from worker.gateway.tokens import Scope
+from worker.gateway.access.tokens import Scope
 from worker.webhooks.records import RuleResult
 
 if TYPE_CHECKING:

@@ -33,8 +33,8 @@ from worker.backfill.status import BackfillState, Origin
 from worker.backfill.store import FeedItem, LeadToken, Transition
 from worker.encord.creation.orphans import OrphanedCreation, Orphans
 from worker.encord.creation.resolution import Resolution, resolve
-from worker.gateway.submission import prepare
-from worker.gateway.submitter import Submitter
+from worker.gateway.submission.submission import prepare
+from worker.gateway.submission.submitter import Submitter
 from worker.integrations.follower_store import NOBODY, FollowerStore, rewind
 from worker.integrations.keys import follower_key
 from worker.integrations.sink_config import RedisSink

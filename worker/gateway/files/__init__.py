@@ -1,0 +1,1 @@
+"""Pictures and results as the gateway hands them out."""

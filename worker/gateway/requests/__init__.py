@@ -1,0 +1,1 @@
+"""What requests hold: bodies, uploads, and the text of headers and addresses."""

@@ -1,0 +1,1 @@
+"""Commands on their way from a request into their stream."""

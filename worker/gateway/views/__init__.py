@@ -1,0 +1,1 @@
+"""What routes tell of backfills, trainings, dead letters and what was sent."""
