@@ -15,7 +15,7 @@ from PIL import Image, ImageSequence
 
 from demo.canvas import Canvas, parse_color, text_width
 from demo.frames import predicted_frames, true_frames
-from worker.backfill.images import in_rgb, orientation, upright
+from worker.backfill.results.images import in_rgb, orientation, upright
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -151,8 +151,9 @@ def _rgb(picture: Image.Image, orientation: int) -> NDArray[np.uint8]:
 def _orientation(picture: Image.Image) -> int:
     """Returns the EXIF orientation, 1 to 8, of a picture whose pixels are not loaded yet.
 
-    The worker measures and draws by the same rule, in `worker.backfill.images`. Pillow's own would
-    decode all of a PNG to look for EXIF behind the pixels, and asks XMP too; browsers do neither.
+    The worker measures and draws by the same rule, in `worker.backfill.results.images`. Pillow's
+    own would decode all of a PNG to look for EXIF behind the pixels, and asks XMP too; browsers do
+    neither.
     """
     if picture.format == "TIFF":
         # Pillow turns these itself, sizes included.

@@ -17,8 +17,8 @@ import orjson
 from tests.console import SCRIPT
 from tests.faults.audit import Audit, Report, report
 from tests.faults.fleet import ROOT, Fleet, Repeater, wait_until
-from worker.backfill.output import Output
-from worker.backfill.parts import read_records
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import read_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

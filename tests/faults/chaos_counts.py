@@ -11,8 +11,8 @@ from tests.faults.audit import state
 from tests.faults.chaos_load import item_uuid
 from tests.faults.trainings import owners_of_trainings
 from tests.faults.workload import doubled_titles
-from worker.backfill.output import Output
-from worker.backfill.parts import read_records
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import read_records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,8 +19,8 @@ from tests.faults.fleet import READY_SECONDS, Fleet, Repeater, bar, wait_until
 from tests.faults.workload import Scene, Workload, doubled_titles, mixed
 from tests.stub_api import StubApi, reply
 from tests.web_server import CUT_WAYS, WAYS, Bodies
-from worker.backfill.output import Output
-from worker.backfill.parts import read_records
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import read_records
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ import orjson
 from tests.faults.audit import Audit, Report, report
 from tests.faults.backfills import ASKED, running_stub
 from tests.faults.fleet import Fleet, Repeater
-from worker.backfill.output import Output, folder_name
-from worker.backfill.parts import read_records
+from worker.backfill.results.output import Output, folder_name
+from worker.backfill.results.parts import read_records
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,9 @@ import orjson
 from schemas.enums import PredictTask, SourceFormat
 from worker.backfill.keys import backfill_key
 from worker.backfill.leader import Leader
-from worker.backfill.output import Output
-from worker.backfill.parts import read_records
 from worker.backfill.plan import Plan, SourcePlan
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import read_records
 from worker.backfill.status import BackfillState, BackfillStatus, Origin
 from worker.backfill.store import NOBODY, BackfillStore, FeedItem, LeadToken
 from worker.queue.ledger.models import Lease, RowState, RunResult

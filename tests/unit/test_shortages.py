@@ -19,7 +19,7 @@ from tests.stub_api import StubApi
 from tests.web_server import Bodies
 from worker.backfill.errors import SourceUnavailableError
 from worker.backfill.plan import SourcePlan
-from worker.backfill.sources import open_source
+from worker.backfill.sources.formats import open_source
 from worker.encord.api.signing import BearerToken
 from worker.encord.api.throttle import ThrottledTransport
 from worker.encord.api.transport import Transport

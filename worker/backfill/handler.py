@@ -21,9 +21,9 @@ from worker.backfill.errors import (
     SourceUnavailableError,
 )
 from worker.backfill.leader import AlreadyLed, Leader
-from worker.backfill.output import folder_name
 from worker.backfill.plan import FailureLimits, Plan, SourcePlan, common_data
-from worker.backfill.sources import guess_format
+from worker.backfill.results.output import folder_name
+from worker.backfill.sources.formats import guess_format
 from worker.backfill.status import BackfillState, Origin
 from worker.errors import FencedError, RetryableError
 from worker.files.file_access import input_error, is_below, may_be_read

@@ -27,12 +27,12 @@ from worker.backfill.errors import (
     SourceUnavailableError,
 )
 from worker.backfill.event_builder import backfill_event
-from worker.backfill.finalization import finalize, result_of
-from worker.backfill.output import Output
-from worker.backfill.parts import Collector
 from worker.backfill.plan import STDIN
-from worker.backfill.reader import BATCH_ITEMS, Reader
-from worker.backfill.sources import expected_items
+from worker.backfill.results.finalization import finalize, result_of
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import Collector
+from worker.backfill.sources.formats import expected_items
+from worker.backfill.sources.reader import BATCH_ITEMS, Reader
 from worker.backfill.status import BackfillState, BackfillStatus, Origin
 from worker.backfill.store import NOBODY, Transition
 from worker.queue.ledger.connection import (
@@ -46,7 +46,7 @@ from worker.thread_pools import in_thread
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from worker.backfill.reader import Batch
+    from worker.backfill.sources.reader import Batch
     from worker.backfill.store import BackfillStore, LeadToken
 
 log = structlog.get_logger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.backfill.handler import Backfills
-from worker.backfill.output import folder_name
+from worker.backfill.results.output import folder_name
 from worker.backfill.store import BackfillStore
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tests.console import running_worker, wait_until
 from tests.integration.backfill.probing import Prober, percentile
 from tests.integration.backfill.studio import PICTURES_A_SEED, TASK, Studio, open_studio
-from worker.backfill.output import Output
-from worker.backfill.parts import read_records
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import read_records
 
 if TYPE_CHECKING:
     from pathlib import Path

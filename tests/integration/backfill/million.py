@@ -25,8 +25,8 @@ from redis import Redis
 
 from tests.console import SCRIPT, Console
 from tests.faults.backfills import ASKED, running_stub
-from worker.backfill.output import Output
-from worker.backfill.parts import read_records
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import read_records
 from worker.embedded import EmbeddedRedis
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from tests.console import running_worker
-from worker.backfill.output import Output
-from worker.backfill.parts import read_records
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import read_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,10 +20,10 @@ from PIL import Image
 from tests.console import run_on_terminal
 from tests.integration.backfilling import ITEMS, NAME, Backfilling, begin
 from tests.integration.ledger_acts import events
-from worker.backfill.finalization import finalize
 from worker.backfill.keys import backfill_key
 from worker.backfill.leader import Leader
-from worker.backfill.output import Output
+from worker.backfill.results.finalization import finalize
+from worker.backfill.results.output import Output
 from worker.backfill.status import BackfillState, BackfillStatus, Origin
 from worker.backfill.transitions import cancel_backfill, resume
 
@@ -234,7 +234,7 @@ async def test_a_disk_that_fills_up_leaves_no_halves_of_files(
 async def test_without_matplotlib_the_report_is_missing_and_says_what_to_install(
     night: Backfilling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("worker.backfill.report", "worker.backfill.plots"):
+    for name in ("worker.backfill.results.report", "worker.backfill.results.plots"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     ended = await work(night)

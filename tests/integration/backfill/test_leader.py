@@ -29,10 +29,10 @@ from tests.web_server import serving
 from worker.backfill.errors import LeadLostError, NewerPlanError
 from worker.backfill.keys import backfill_key
 from worker.backfill.leader import SOURCE_TRIES, AlreadyLed, Leader
-from worker.backfill.output import Output
-from worker.backfill.parts import Collector
 from worker.backfill.plan import FailureLimits, Plan, SourcePlan
-from worker.backfill.reader import Batch, Reader
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import Collector
+from worker.backfill.sources.reader import Batch, Reader
 from worker.backfill.status import BackfillState, BackfillStatus, Origin
 from worker.backfill.store import NOBODY, BackfillStore, FeedItem, Transition
 from worker.backfill.transitions import cancel_backfill, pause, resume

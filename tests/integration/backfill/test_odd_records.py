@@ -11,7 +11,7 @@ from schemas.enums import PartFormat
 from schemas.json_text import decode_json
 from tests.integration.backfilling import NAME, Backfilling, begin
 from worker.backfill.leader import Leader
-from worker.backfill.output import Output
+from worker.backfill.results.output import Output
 from worker.backfill.status import BackfillState, BackfillStatus
 from worker.queue.ledger.models import RowState, RunResult
 

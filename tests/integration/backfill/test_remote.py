@@ -14,8 +14,8 @@ from tests.gateway_process import running_gateway
 from tests.web_server import Bodies, serving
 from tests.webhook_examples import GITHUB_SECRET, push_example, pushed, signed_by_github
 from trainmaster_client import Client
-from worker.backfill.output import Output
-from worker.backfill.parts import read_records
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import read_records
 
 if TYPE_CHECKING:
     from pathlib import Path

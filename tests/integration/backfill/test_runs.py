@@ -20,8 +20,8 @@ from tests.gateway_process import serving_gateway
 from tests.integration.backfill.studio import PICTURES_A_SEED
 from trainmaster_client import Client
 from worker.backfill.handler import SLICE_SECONDS
-from worker.backfill.output import Output
-from worker.backfill.parts import read_records
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import read_records
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,8 +16,8 @@ import pytest
 
 from tests.console import running_worker
 from tests.web_server import serving
-from worker.backfill.output import Output
-from worker.backfill.parts import read_records
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import read_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

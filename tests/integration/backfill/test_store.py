@@ -12,8 +12,8 @@ from tests.integration.ledger_acts import now_ms, raw_events
 from worker.backfill.errors import LeadLostError
 from worker.backfill.keys import backfill_key
 from worker.backfill.leader import Leader
-from worker.backfill.output import Output
-from worker.backfill.parts import Collector
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import Collector
 from worker.backfill.status import BackfillState
 from worker.backfill.store import PROGRESS_MILLISECONDS, LeadToken, Transition
 

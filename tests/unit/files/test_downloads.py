@@ -18,7 +18,7 @@ from schemas.enums import SourceFormat
 from tests.web_server import CUT_WAYS, WAYS, Bodies, serving
 from worker.backfill.errors import SourceUnavailableError
 from worker.backfill.plan import SourcePlan
-from worker.backfill.sources import open_source
+from worker.backfill.sources.formats import open_source
 from worker.errors import InputError, RetryableError, SilentServerError
 from worker.files.downloads import Downloads
 from worker.files.remote_files import (

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from tests.lying_server import LIE, Lie, LyingServer, answer, prediction
 from tests.unit.http.asking import settled
-from worker.backfill.web import fetch
+from worker.backfill.sources.web import fetch
 from worker.encord.api.client import MlModelsApi, _parse
 from worker.encord.api.signing import RequestSigner
 from worker.encord.api.throttle import ThrottledTransport

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from schemas.wording import counted
-from worker.backfill.folders import tell_kinds
 from worker.backfill.plan import FailureLimits
+from worker.backfill.sources.folders import tell_kinds
 
 ROOT = Path(__file__).parents[3]
 # Where the number is a bound or a size that is never 1, or one of 1 is told apart.

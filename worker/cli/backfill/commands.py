@@ -9,9 +9,9 @@ import click
 
 from schemas.enums import SourceFormat
 from worker.acts import Act
-from worker.backfill.finalization import FAILURES
-from worker.backfill.output import Output
 from worker.backfill.plan import Plan, SourcePlan
+from worker.backfill.results.finalization import FAILURES
+from worker.backfill.results.output import Output
 from worker.backfill.status import BackfillStatus, Origin
 from worker.backfill.transitions import begin_cancel, begin_pause, begin_resume, cancel_backfill
 from worker.cli.arguments import json_option

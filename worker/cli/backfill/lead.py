@@ -18,12 +18,12 @@ from schemas.enums import EventState
 from schemas.wording import counted
 from worker.backfill.errors import BackfillError
 from worker.backfill.event_builder import backfill_event
-from worker.backfill.finalization import finalize, with_warnings
 from worker.backfill.leader import LEASE_SECONDS, AlreadyLed, Leader
-from worker.backfill.output import Output
+from worker.backfill.results.finalization import finalize, with_warnings
+from worker.backfill.results.output import Output
+from worker.backfill.results.summary import reason_of
 from worker.backfill.status import BackfillState, BackfillStatus, Origin
 from worker.backfill.store import BackfillStore
-from worker.backfill.summary import reason_of
 from worker.cli.backfill.progress import Display, drawing_shown, limits_at_work
 from worker.cli.backfill.status import show_status
 from worker.cli.output import FAILED, safe_text, shell_word
@@ -163,7 +163,7 @@ def check_drawing() -> None:
         ClickException: a package is missing.
     """
     try:
-        import_module("worker.backfill.pictures")
+        import_module("worker.backfill.results.pictures")
     except ImportError as exc:
         raise click.ClickException(
             f"--render needs the package {exc.name}: install trainmaster[report]"
@@ -175,7 +175,7 @@ def _draw(ledger: LedgerContext, status: BackfillStatus, *, quiet: bool) -> bool
     again = f"Once fixed: trainmaster backfill resume {shell_word(status.id)}"
     try:
         check_drawing()
-        pictures = import_module("worker.backfill.pictures")
+        pictures = import_module("worker.backfill.results.pictures")
         with drawing_shown(status, quiet=quiet) as tell:
             rendered = pictures.render_all(Output(status.plan.output), Path(status.render), tell)
     except click.ClickException as exc:

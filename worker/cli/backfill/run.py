@@ -13,7 +13,6 @@ from schemas.attributes import is_valid_id
 from schemas.backfills import ItemField
 from schemas.enums import PartFormat, PredictTask, SourceFormat
 from worker.backfill.errors import BackfillError, SourceError
-from worker.backfill.output import Output
 from worker.backfill.plan import (
     PART_ITEMS,
     STDIN,
@@ -22,8 +21,9 @@ from worker.backfill.plan import (
     Plan,
     SourcePlan,
 )
-from worker.backfill.reader import probe
-from worker.backfill.sources import guess_format
+from worker.backfill.results.output import Output
+from worker.backfill.sources.formats import guess_format
+from worker.backfill.sources.reader import probe
 from worker.cli.arguments import Share, json_option
 from worker.cli.backfill.lead import begin_backfill, check_drawing, lead_backfill, store_of
 from worker.cli.context import LedgerContext, ledger_command

@@ -11,12 +11,12 @@ import orjson
 
 from schemas.events import ErrorCode
 from schemas.wording import counted
-from worker.backfill.finalization import FAILURES, REPORT, SUMMARY
-from worker.backfill.folders import tell_kinds
-from worker.backfill.output import Output
-from worker.backfill.parts import read_records
+from worker.backfill.results.finalization import FAILURES, REPORT, SUMMARY
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import read_records
+from worker.backfill.results.summary import summarize
+from worker.backfill.sources.folders import tell_kinds
 from worker.backfill.status import BackfillState, Origin
-from worker.backfill.summary import summarize
 from worker.cli.formatting import show_duration
 from worker.cli.output import open_console, print_fields, print_json, safe_text, shell_word
 from worker.redaction import redact_text, redact_url

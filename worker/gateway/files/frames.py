@@ -26,7 +26,7 @@ def frame_of(content: bytes, number: int) -> tuple[str, bytes]:
         InputError: there is no such frame, or too much would have to be unpacked.
     """
     try:
-        images: Any = import_module("worker.backfill.images")
+        images: Any = import_module("worker.backfill.results.images")
     except ImportError as exc:
         raise _refusal("single frames need Pillow: install trainmaster[report]") from exc
     try:

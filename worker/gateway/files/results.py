@@ -16,11 +16,11 @@ from fsspec.implementations.local import LocalFileSystem
 
 from schemas.enums import PartFormat
 from schemas.json_text import decode_json
-from worker.backfill.coco import PICTURES, RESULTS
-from worker.backfill.finalization import FAILURES, REPORT, SUMMARY
-from worker.backfill.output import Output
-from worker.backfill.part_search import PartTooLargeError, find_in_parquet
-from worker.backfill.parts import PARTS
+from worker.backfill.results.coco import PICTURES, RESULTS
+from worker.backfill.results.finalization import FAILURES, REPORT, SUMMARY
+from worker.backfill.results.output import Output
+from worker.backfill.results.part_search import PartTooLargeError, find_in_parquet
+from worker.backfill.results.parts import PARTS
 from worker.errors import BusyThreadsError
 from worker.files.remote_files import open_remote, translated
 from worker.gateway.files.pictures import no_picture, unavailable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractContextManager
 
-    from worker.backfill.parts import Record
+    from worker.backfill.results.parts import Record
 
 log = structlog.get_logger(__name__)
 

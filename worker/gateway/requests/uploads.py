@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Final
 import structlog
 
 from worker.backfill.errors import OutputError
-from worker.backfill.output import Output, folder_name
+from worker.backfill.results.output import Output, folder_name
 from worker.gateway.problems import ProblemError
 from worker.gateway.requests.bodies import read_parts
 from worker.redaction import redact_text

@@ -16,8 +16,8 @@ from schemas.json_text import encode_json
 from schemas.parameters import Count, Share
 from schemas.parsing import InvalidCommandError
 from worker.acts import Act
-from worker.backfill.finalization import FAILURES
-from worker.backfill.output import Output
+from worker.backfill.results.finalization import FAILURES
+from worker.backfill.results.output import Output
 from worker.backfill.status import BackfillStatus
 from worker.gateway.access.callers import Caller, Operates, Submits
 from worker.gateway.files.results import unreadable

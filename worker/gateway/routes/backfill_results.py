@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
-from worker.backfill.output import Output, folder_name
+from worker.backfill.results.output import Output, folder_name
 from worker.gateway.access.callers import Reads
 from worker.gateway.files.results import list_results, media_type, open_result
 from worker.gateway.gateway import GatewayOf

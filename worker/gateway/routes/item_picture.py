@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from fastapi import APIRouter, Query
 from starlette.responses import StreamingResponse
 
-from worker.backfill.output import Output
+from worker.backfill.results.output import Output
 from worker.gateway.access.callers import Reads
 from worker.gateway.files.pictures import no_picture
 from worker.gateway.files.results import find_record

@@ -15,8 +15,8 @@ from PIL import Image
 
 from schemas.enums import PartFormat
 from tests.integration.backfilling import NAME, make_plan, store_of
-from worker.backfill.output import Output
-from worker.backfill.parts import part_writer
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import part_writer
 from worker.backfill.status import Origin
 from worker.gateway.access.tokens import Scope
 from worker.gateway.files import results

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.backfill.output import Output
+from worker.backfill.results.output import Output
 from worker.gateway.files import results
 from worker.gateway.files.results import ResultFile, find_record, list_results, media_type
 from worker.gateway.problems import ProblemError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from starlette.requests import Request
 
-from worker.backfill.output import Output
+from worker.backfill.results.output import Output
 from worker.gateway.problems import ProblemError
 from worker.gateway.requests import uploads
 from worker.gateway.requests.bodies import Bounds

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from schemas.attributes import is_valid_id
 from schemas.enums import Priority
 from worker.backfill.keys import backfill_key, backfills_key
-from worker.backfill.output import folder_name
+from worker.backfill.results.output import folder_name
 from worker.encord.creation.keys import ambiguous_key, orphan_key
 from worker.queue.ledger.keys import MEMBER_SEPARATOR, Keys, member_row_id, shown_id
 

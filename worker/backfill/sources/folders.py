@@ -12,8 +12,8 @@ from schemas.enums import SourceFormat
 from schemas.wording import counted
 from worker.backfill.errors import EmptySourceError, SourceError
 from worker.backfill.locations import PACKED_SUFFIXES, suffix_of
-from worker.backfill.opening import readable
-from worker.backfill.rows import SourceRow
+from worker.backfill.sources.opening import readable
+from worker.backfill.sources.rows import SourceRow
 from worker.files.remote_files import filesystem_of, http_options, is_http
 from worker.paths import is_folder
 from worker.redaction import redact_url
@@ -21,7 +21,7 @@ from worker.redaction import redact_url
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from worker.backfill.rows import Source
+    from worker.backfill.sources.rows import Source
 
 PICTURE_SUFFIXES: Final = frozenset({
     ".bmp",

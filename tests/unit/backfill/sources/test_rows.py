@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.unit.backfill.reading import data_of, problem_of, read_all, uuid
+from tests.unit.backfill.sources.reading import data_of, problem_of, read_all, uuid
 from worker.backfill.errors import SourceError
-from worker.backfill.items import ItemParser
-from worker.backfill.json_rows import Elements, JsonLines
 from worker.backfill.locations import beside
-from worker.backfill.rows import MAX_ROW_BYTES
+from worker.backfill.sources.items import ItemParser
+from worker.backfill.sources.json_rows import Elements, JsonLines
+from worker.backfill.sources.rows import MAX_ROW_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

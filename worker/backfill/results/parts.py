@@ -25,7 +25,7 @@ from worker.thread_pools import in_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from worker.backfill.output import Output
+    from worker.backfill.results.output import Output
     from worker.backfill.status import BackfillStatus
     from worker.backfill.store import BackfillStore, LeadToken
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from schemas.enums import SourceFormat
 from worker.backfill.errors import EmptySourceError, SourceError, SourceUnavailableError
-from worker.backfill.folders import no_images, tell_kinds
-from worker.backfill.items import ItemParser, names_item
-from worker.backfill.opening import readable
 from worker.backfill.plan import STDIN
-from worker.backfill.rows import named
-from worker.backfill.sources import open_source
+from worker.backfill.sources.folders import no_images, tell_kinds
+from worker.backfill.sources.formats import open_source
+from worker.backfill.sources.items import ItemParser, names_item
+from worker.backfill.sources.opening import readable
+from worker.backfill.sources.rows import named
 from worker.redaction import redact_url
 from worker.thread_pools import in_thread
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from worker.backfill.plan import Plan
-    from worker.backfill.rows import SourceRow
+    from worker.backfill.sources.rows import SourceRow
     from worker.backfill.store import FeedItem
 
 # A server that is busy may not be in a moment.

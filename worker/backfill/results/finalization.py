@@ -15,18 +15,18 @@ import structlog
 from schemas.enums import PredictTask
 from schemas.json_text import encode_json
 from schemas.wording import counted
-from worker.backfill.coco import PICTURES, RESULTS, Coco, images_file, results_file
 from worker.backfill.errors import OutputError
-from worker.backfill.parts import PARTS, read_records
-from worker.backfill.summary import Skipped, SummaryBuilder, reason_of
+from worker.backfill.results.coco import PICTURES, RESULTS, Coco, images_file, results_file
+from worker.backfill.results.parts import PARTS, read_records
+from worker.backfill.results.summary import Skipped, SummaryBuilder, reason_of
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from worker.backfill.output import Output
-    from worker.backfill.parts import Record
+    from worker.backfill.results.output import Output
+    from worker.backfill.results.parts import Record
     from worker.backfill.status import BackfillStatus
 
 log = structlog.get_logger(__name__)
@@ -280,7 +280,7 @@ def _write_report(
     output: Output, summary: dict[str, Any], names: Sequence[str]
 ) -> list[FileWarning]:
     try:
-        report = import_module("worker.backfill.report")
+        report = import_module("worker.backfill.results.report")
         page = report.render(summary, names).encode()
         with output.write(REPORT) as file:
             file.write(page)

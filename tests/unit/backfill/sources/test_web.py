@@ -18,13 +18,13 @@ import pytest
 from yarl import URL
 
 from schemas.enums import SourceFormat
-from tests.unit.backfill.reading import data_of, plan_of, read_all
+from tests.unit.backfill.sources.reading import data_of, plan_of, read_all
 from tests.web_server import serving
 from worker.backfill.errors import SourceError, SourceUnavailableError
-from worker.backfill.folders import walk
 from worker.backfill.plan import SourcePlan
-from worker.backfill.reader import Reader
-from worker.backfill.sources import guess_format, open_source
+from worker.backfill.sources.folders import walk
+from worker.backfill.sources.formats import guess_format, open_source
+from worker.backfill.sources.reader import Reader
 from worker.files.remote_files import open_remote, server_of
 
 if TYPE_CHECKING:
@@ -355,7 +355,7 @@ def test_a_server_that_lists_a_folder_for_ever_is_waited_for_no_longer_than_that
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is never silent, so only an end to the whole of it frees the thread."""
-    monkeypatch.setattr("worker.backfill.folders._LIST_SECONDS", 1.0)
+    monkeypatch.setattr("worker.backfill.sources.folders._LIST_SECONDS", 1.0)
     with serving(_Trickle) as server, pytest.raises(SourceUnavailableError):
         list(walk(f"{server}/", ()))
 
@@ -402,7 +402,7 @@ def test_a_source_that_never_ends_fills_no_disk(
     texts: dict[str, bytes], way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = shutil.disk_usage(tempfile.gettempdir()).free
-    monkeypatch.setattr("worker.backfill.spool.RESERVED_BYTES", free - 64 * 1024 * 1024)
+    monkeypatch.setattr("worker.backfill.sources.spool.RESERVED_BYTES", free - 64 * 1024 * 1024)
     with served(texts) as server, pytest.raises(SourceUnavailableError) as caught:
         paths(f"{server}/{way}/items.jsonl?key=secret", "items.jsonl")
     said = str(caught.value)
@@ -418,6 +418,6 @@ def test_what_unpacks_to_more_than_the_disk_takes_is_an_error(
     path = tmp_path / "items.parquet.gz"
     path.write_bytes(gzip.compress(bytes(2**27), 1))
     free = shutil.disk_usage(tempfile.gettempdir()).free
-    monkeypatch.setattr("worker.backfill.spool.RESERVED_BYTES", free - 2**25)
+    monkeypatch.setattr("worker.backfill.sources.spool.RESERVED_BYTES", free - 2**25)
     with pytest.raises(SourceUnavailableError, match="is too large to be kept while it is read"):
         paths(str(path), "items.parquet.gz")

@@ -8,7 +8,7 @@ from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.backfill import plots
+from worker.backfill.results import plots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ def render(summary: Mapping[str, Any], names: Sequence[str]) -> str:
         names: files that lie beside the page.
     """
     failed = summary["failed"]
-    template = Template((files("worker.backfill") / "report.html").read_text("utf-8"))
+    template = Template((files("worker.backfill.results") / "report.html").read_text("utf-8"))
     return template.substitute(
         title=escape(summary["backfill"]),
         verdict=f"{failed:,} failed" if failed else "all succeeded",

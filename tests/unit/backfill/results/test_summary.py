@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker.backfill.summary import Latencies, summarize
+from worker.backfill.results.summary import Latencies, summarize
 
 
 def succeeded(seconds: float, *confidences: float) -> dict[str, Any]:

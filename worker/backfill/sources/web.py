@@ -15,14 +15,14 @@ from fsspec.asyn import sync
 
 from schemas.wording import counted
 from worker.backfill.errors import SourceError, SourceUnavailableError
-from worker.backfill.spool import spooled
+from worker.backfill.sources.spool import spooled
 from worker.files.remote_files import PASSING_STATUSES, filesystem_of, open_session
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.backfill.spool import Spool
+    from worker.backfill.sources.spool import Spool
 
 # A source may be large, so only silence ends the wait for it.
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=30)

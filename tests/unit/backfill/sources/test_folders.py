@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.enums import SourceFormat
-from tests.unit.backfill.reading import data_of, plan_of, problem_of, read_all
+from tests.unit.backfill.sources.reading import data_of, plan_of, problem_of, read_all
 from worker.backfill.errors import SourceError
 from worker.backfill.plan import Plan, SourcePlan
-from worker.backfill.reader import Reader
-from worker.backfill.sources import expected_items, guess_format
+from worker.backfill.sources.formats import expected_items, guess_format
+from worker.backfill.sources.reader import Reader
 
 if TYPE_CHECKING:
     from pathlib import Path

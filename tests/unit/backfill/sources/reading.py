@@ -10,8 +10,8 @@ import orjson
 
 from schemas.parsing import parse_command
 from worker.backfill.plan import Plan, SourcePlan
-from worker.backfill.reader import Reader
-from worker.backfill.sources import guess_format
+from worker.backfill.sources.formats import guess_format
+from worker.backfill.sources.reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,9 +14,9 @@ from schemas.json_text import encode_json
 from schemas.parsing import InvalidCommandError
 from schemas.predictions import Predict
 from worker.backfill.locations import beside
-from worker.backfill.meaning import meant
 from worker.backfill.plan import STDIN
-from worker.backfill.rows import ITEM_FIELDS, NAMING_FIELDS, SHOWN_CHARACTERS, named
+from worker.backfill.sources.meaning import meant
+from worker.backfill.sources.rows import ITEM_FIELDS, NAMING_FIELDS, SHOWN_CHARACTERS, named
 from worker.backfill.store import FeedItem
 from worker.trace_context import TRACE_LINK, TRACEPARENT, is_traceparent
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker.backfill.plan import Plan
-    from worker.backfill.rows import SourceRow
+    from worker.backfill.sources.rows import SourceRow
 
 log = structlog.get_logger(__name__)
 

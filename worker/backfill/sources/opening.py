@@ -27,8 +27,8 @@ from schemas.wording import counted
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.locations import is_packed, is_web
 from worker.backfill.plan import STDIN
-from worker.backfill.spool import spooled
-from worker.backfill.web import fetch
+from worker.backfill.sources.spool import spooled
+from worker.backfill.sources.web import fetch
 from worker.files.remote_files import RedirectedError
 from worker.redaction import redact_url
 from worker.shortages import may_pass

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image, ImageFont, PngImagePlugin
 
 from tests.turned import RED, RED_BOX, corners, orientation_exif, turned_file, unturned_files
-from worker.backfill import pictures
-from worker.backfill.coco import Coco
 from worker.backfill.errors import OutputError
-from worker.backfill.output import Output
-from worker.backfill.pictures import render_all
+from worker.backfill.results import pictures
+from worker.backfill.results.coco import Coco
+from worker.backfill.results.output import Output
+from worker.backfill.results.pictures import render_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 
 from schemas.enums import SourceFormat
 from worker.backfill.errors import SourceError
-from worker.backfill.folders import TABLE_FORMATS, Folder, Parts, folder_format
-from worker.backfill.json_rows import JsonLines, holds_array
 from worker.backfill.locations import is_packed, suffix_of
-from worker.backfill.opening import readable
 from worker.backfill.plan import STDIN
-from worker.backfill.rows import lines
-from worker.backfill.tables import Csv, Parquet
+from worker.backfill.sources.folders import TABLE_FORMATS, Folder, Parts, folder_format
+from worker.backfill.sources.json_rows import JsonLines, holds_array
+from worker.backfill.sources.opening import readable
+from worker.backfill.sources.rows import lines
+from worker.backfill.sources.tables import Csv, Parquet
 from worker.paths import is_folder
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
     from worker.backfill.plan import SourcePlan
-    from worker.backfill.rows import Source
+    from worker.backfill.sources.rows import Source
 
 
 def guess_format(location: str, *, follows: bool = True) -> SourceFormat:

@@ -15,14 +15,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
-from worker.backfill.summary import Skipped, found_items, has_numbers
+from worker.backfill.results.summary import Skipped, found_items, has_numbers
 from worker.paths import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.backfill.output import Output
-    from worker.backfill.parts import Record
+    from worker.backfill.results.output import Output
+    from worker.backfill.results.parts import Record
 
 RESULTS = "coco-results.json"
 PICTURES = "coco-images.json"
@@ -176,7 +176,7 @@ def _local_path(record: Record) -> Path | None:
 
 def _measured(path: Path) -> tuple[int, int]:
     """Returns width and height as the picture is shown, from its head alone."""
-    images = import_module("worker.backfill.images")
+    images = import_module("worker.backfill.results.images")
     with images.open_picture(path) as picture:
         width, height = images.upright_size(picture.size, images.orientation(picture))
     return int(width), int(height)

@@ -19,14 +19,14 @@ import pytest
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from schemas.enums import SourceFormat
-from tests.unit.backfill.reading import COMMON, data_of, plan_of, problem_of, read_all, uuid
+from tests.unit.backfill.sources.reading import COMMON, data_of, plan_of, problem_of, read_all, uuid
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.handler import _allowed
 from worker.backfill.locations import beside, suffix_of
 from worker.backfill.plan import Plan, SourcePlan
-from worker.backfill.reader import BATCH_BYTES, Reader
-from worker.backfill.rows import MAX_ROW_BYTES, lines
-from worker.backfill.sources import expected_items, guess_format, open_source
+from worker.backfill.sources.formats import expected_items, guess_format, open_source
+from worker.backfill.sources.reader import BATCH_BYTES, Reader
+from worker.backfill.sources.rows import MAX_ROW_BYTES, lines
 from worker.errors import InputError
 
 FORMATS = ("data.jsonl", "data.csv", "data.parquet", "data.jsonl.gz", "data.csv.gz")

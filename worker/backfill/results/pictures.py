@@ -15,23 +15,23 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageSequence
 
 from schemas.wording import counted
 from worker.backfill.errors import OutputError
-from worker.backfill.finalization import succeeded_records
-from worker.backfill.images import (
+from worker.backfill.results.finalization import succeeded_records
+from worker.backfill.results.images import (
     in_rgb,
     open_picture,
     orientation,
     pillow_warnings_ignored,
     upright,
 )
-from worker.backfill.summary import Skipped, found_items, has_numbers
+from worker.backfill.results.summary import Skipped, found_items, has_numbers
 from worker.files.remote_files import MAX_IMAGE_BYTES, read_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from worker.backfill.output import Output
-    from worker.backfill.parts import Record
+    from worker.backfill.results.output import Output
+    from worker.backfill.results.parts import Record
 
     Rgb: TypeAlias = tuple[int, int, int]
     Box: TypeAlias = tuple[float, float, float, float]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from schemas.json_text import encode_json
 from worker.backfill.errors import BackfillError, OddRecordError
-from worker.backfill.parts import ODD, Record
+from worker.backfill.results.parts import ODD, Record
 from worker.redaction import redact_text, redact_url
 
 if TYPE_CHECKING:

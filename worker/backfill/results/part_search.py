@@ -11,10 +11,10 @@ from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from schemas.json_text import decode_json
-from worker.backfill.parts import INPUT
+from worker.backfill.results.parts import INPUT
 
 if TYPE_CHECKING:
-    from worker.backfill.parts import Record
+    from worker.backfill.results.parts import Record
 
 _ITEM: Final = "item"
 _TOLD: Final = ("data_path", "data_uuid", INPUT)

@@ -10,8 +10,8 @@ import pytest
 from pyarrow import parquet
 
 from schemas.enums import PartFormat
-from worker.backfill.part_search import PartTooLargeError, find_in_parquet
-from worker.backfill.parts import part_writer
+from worker.backfill.results.part_search import PartTooLargeError, find_in_parquet
+from worker.backfill.results.parts import part_writer
 
 MOST = 1_000_000
 # Of each group the items that ended in it, in the order in which they did.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from worker.backfill.coco import PICTURES, RESULTS, Coco, images_file, results_file
-from worker.backfill.output import Output
+from worker.backfill.results.coco import PICTURES, RESULTS, Coco, images_file, results_file
+from worker.backfill.results.output import Output
 
 if TYPE_CHECKING:
     from pathlib import Path

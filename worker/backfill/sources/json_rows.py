@@ -11,8 +11,8 @@ import jiter
 
 from worker.backfill.errors import ShortSourceError, SourceError
 from worker.backfill.locations import suffix_of
-from worker.backfill.opening import check_text, opened
-from worker.backfill.rows import (
+from worker.backfill.sources.opening import check_text, opened
+from worker.backfill.sources.rows import (
     BYTE_ORDER_MARK,
     MAX_ROW_BYTES,
     SHOWN_CHARACTERS,

@@ -13,8 +13,8 @@ import structlog
 
 from schemas.wording import counted
 from worker.backfill.errors import EmptySourceError, ShortSourceError, SourceError
-from worker.backfill.opening import check_text, opened
-from worker.backfill.rows import (
+from worker.backfill.sources.opening import check_text, opened
+from worker.backfill.sources.rows import (
     BYTE_ORDER_MARK,
     ITEM_FIELDS,
     MAX_ROW_BYTES,

@@ -1,0 +1,1 @@
+"""What a backfill reads: formats, where they lie, and what their rows mean."""
