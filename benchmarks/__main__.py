@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.contenders.registry import contenders
 from benchmarks.errors import BenchmarkError
-from benchmarks.page import FOLDER, Page
 from benchmarks.plan import Plan
 from benchmarks.processes import Cores
+from benchmarks.report.page import FOLDER, Page
 from benchmarks.results import Results
-from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.scenarios.registry import SCENARIOS, Scenario
 from benchmarks.testbed import ROOT
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.report.table import Table
 from benchmarks.statistics import Summary
-from benchmarks.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

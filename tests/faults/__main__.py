@@ -13,22 +13,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.faults.api_replies import odd_statuses, unasked_replies
-from tests.faults.backfills import backfills
-from tests.faults.backlogs import bulk_backlog
-from tests.faults.chaos import chaos
-from tests.faults.clocks import clock_back, fast_clock, long_retry_after
-from tests.faults.cluster import cluster_failover
-from tests.faults.crash_places import Action, crash_at, open_fleet
-from tests.faults.deliveries import deliveries
-from tests.faults.doubts import resolved_doubts
-from tests.faults.downloads import remote_bodies, silent_downloads
 from tests.faults.failing_worker import PLACES
-from tests.faults.http_endurance import http_endurance
-from tests.faults.http_storm import http_storm
-from tests.faults.ids import colliding_ids
-from tests.faults.leases import frozen, lost_wake_ups, tripled
-from tests.faults.outages import (
+from tests.faults.scenarios.api_replies import odd_statuses, unasked_replies
+from tests.faults.scenarios.backfills import backfills
+from tests.faults.scenarios.backlogs import bulk_backlog
+from tests.faults.scenarios.chaos import chaos
+from tests.faults.scenarios.clocks import clock_back, fast_clock, long_retry_after
+from tests.faults.scenarios.cluster import cluster_failover
+from tests.faults.scenarios.crash_places import Action, crash_at, open_fleet
+from tests.faults.scenarios.deliveries import deliveries
+from tests.faults.scenarios.doubts import resolved_doubts
+from tests.faults.scenarios.downloads import remote_bodies, silent_downloads
+from tests.faults.scenarios.http_endurance import http_endurance
+from tests.faults.scenarios.http_storm import http_storm
+from tests.faults.scenarios.ids import colliding_ids
+from tests.faults.scenarios.leases import frozen, lost_wake_ups, tripled
+from tests.faults.scenarios.outages import (
     api_away,
     bad_deploy,
     due_sets_deleted,
@@ -41,15 +41,15 @@ from tests.faults.outages import (
     redis_without_replicas,
     wake_ups_blocked,
 )
-from tests.faults.races import cancels, rate_limit, retry_after, stops
-from tests.faults.reaction_chain import reaction_chain
-from tests.faults.refusals import streams_used_up
-from tests.faults.sinks import sinks
-from tests.faults.soak import soak
-from tests.faults.storms import crashes
-from tests.faults.trainings import trainings
-from tests.faults.versions import versions
-from tests.faults.waits import waiting_trainings
+from tests.faults.scenarios.races import cancels, rate_limit, retry_after, stops
+from tests.faults.scenarios.reaction_chain import reaction_chain
+from tests.faults.scenarios.refusals import streams_used_up
+from tests.faults.scenarios.sinks import sinks
+from tests.faults.scenarios.soak import soak
+from tests.faults.scenarios.storms import crashes
+from tests.faults.scenarios.trainings import trainings
+from tests.faults.scenarios.versions import versions
+from tests.faults.scenarios.waits import waiting_trainings
 from tests.faults.workload import Scene
 from tests.released import NoReleaseError, last_release
 from worker.queue.ledger.keys import CommandStream

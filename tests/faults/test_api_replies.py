@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.api_replies import odd_statuses, unasked_replies
+from tests.faults.scenarios.api_replies import odd_statuses, unasked_replies
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.backfills import backfills
+from tests.faults.scenarios.backfills import backfills
 
 if TYPE_CHECKING:
     from pathlib import Path

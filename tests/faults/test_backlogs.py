@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.backlogs import INTERACTIVE, bulk_backlog
+from tests.faults.scenarios.backlogs import INTERACTIVE, bulk_backlog
 from worker.queue.ledger.keys import CommandStream
 
 if TYPE_CHECKING:

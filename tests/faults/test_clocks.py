@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.clocks import clock_back, fast_clock, long_retry_after
+from tests.faults.scenarios.clocks import clock_back, fast_clock, long_retry_after
 from tests.moved_clock import NEEDED, can_move
 
 if TYPE_CHECKING:

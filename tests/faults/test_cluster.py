@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.cluster import cluster_failover
+from tests.faults.scenarios.cluster import cluster_failover
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.crash_places import Action, crash_at, open_fleet
+from tests.faults.scenarios.crash_places import Action, crash_at, open_fleet
 from tests.faults.workload import Scene
 
 if TYPE_CHECKING:

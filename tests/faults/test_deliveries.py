@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.deliveries import deliveries
-from tests.faults.reaction_chain import reaction_chain
+from tests.faults.scenarios.deliveries import deliveries
+from tests.faults.scenarios.reaction_chain import reaction_chain
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.downloads import remote_bodies, silent_downloads
+from tests.faults.scenarios.downloads import remote_bodies, silent_downloads
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.ids import colliding_ids
+from tests.faults.scenarios.ids import colliding_ids
 
 if TYPE_CHECKING:
     from pathlib import Path

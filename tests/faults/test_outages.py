@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.outages import (
+from tests.faults.scenarios.outages import (
     api_away,
     bad_deploy,
     due_sets_deleted,

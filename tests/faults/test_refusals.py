@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.refusals import streams_used_up
+from tests.faults.scenarios.refusals import streams_used_up
 
 if TYPE_CHECKING:
     from pathlib import Path

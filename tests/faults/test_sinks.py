@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.sinks import sinks
+from tests.faults.scenarios.sinks import sinks
 
 if TYPE_CHECKING:
     from pathlib import Path

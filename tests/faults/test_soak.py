@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.soak import Trend, soak
+from tests.faults.scenarios.soak import Trend, soak
 
 if TYPE_CHECKING:
     from pathlib import Path

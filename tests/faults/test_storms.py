@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from tests.faults.doubts import resolved_doubts
-from tests.faults.storms import crashes
-from tests.faults.trainings import trainings
+from tests.faults.scenarios.doubts import resolved_doubts
+from tests.faults.scenarios.storms import crashes
+from tests.faults.scenarios.trainings import trainings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.crash_places import crash_at, open_fleet
-from tests.faults.leases import frozen, lost_wake_ups, tripled
-from tests.faults.races import cancels, rate_limit, retry_after, stops
-from tests.faults.waits import waiting_trainings
+from tests.faults.scenarios.crash_places import crash_at, open_fleet
+from tests.faults.scenarios.leases import frozen, lost_wake_ups, tripled
+from tests.faults.scenarios.races import cancels, rate_limit, retry_after, stops
+from tests.faults.scenarios.waits import waiting_trainings
 from tests.faults.workload import Scene
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.versions import RELEASE, THIS, versions
+from tests.faults.scenarios.versions import RELEASE, THIS, versions
 from tests.released import NoReleaseError, check_out, last_release, pins
 
 if TYPE_CHECKING:

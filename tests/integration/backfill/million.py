@@ -24,7 +24,7 @@ import orjson
 from redis import Redis
 
 from tests.console import SCRIPT, Console
-from tests.faults.backfills import ASKED, running_stub
+from tests.faults.scenarios.backfills import ASKED, running_stub
 from worker.backfill.results.output import Output
 from worker.backfill.results.parts import read_records
 from worker.embedded import EmbeddedRedis

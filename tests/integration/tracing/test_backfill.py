@@ -10,7 +10,7 @@ import orjson
 
 from tests.collector import orphans, tree
 from tests.console import Console, running_worker, wait_until
-from tests.faults.backfills import ASKED, running_stub
+from tests.faults.scenarios.backfills import ASKED, running_stub
 from tests.gateway_process import running_gateway
 from tests.webhook_examples import GITHUB_SECRET, pushed, signed_by_github
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from tests.console import SCRIPT, Console, start_logged, wait_until
-from tests.faults.backfills import running_stub
+from tests.faults.scenarios.backfills import running_stub
 from trainmaster_client import Client
 from worker.tracing.sdk import CLOSE_SECONDS
 

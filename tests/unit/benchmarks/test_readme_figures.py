@@ -10,10 +10,10 @@ import orjson
 import pytest
 
 from benchmarks.contenders.registry import NODE_QUEUES, OURS
-from benchmarks.page import Page
+from benchmarks.report.page import Page
+from benchmarks.report.tables import by_contender, by_round, summary
 from benchmarks.results import Records, Results
 from benchmarks.statistics import ratio
-from benchmarks.tables import by_contender, by_round, summary
 from tests.benchmark_tables import markdown_of
 
 ROOT = Path(__file__).resolve().parents[3]

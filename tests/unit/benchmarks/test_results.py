@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from benchmarks.contenders.registry import CEILINGS, OURS, contenders
-from benchmarks.page import NOTHING, Page
 from benchmarks.plan import Plan
 from benchmarks.processes import Cores
+from benchmarks.report.page import NOTHING, Page
 from benchmarks.results import Results
 from benchmarks.statistics import Summary, percentile, ratio
 from benchmarks.stub import Exchange, prediction, request_size, subject

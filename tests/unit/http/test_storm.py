@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.http_storm import http_storm
+from tests.faults.scenarios.http_storm import http_storm
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisError
 
 from tests.faults.audit import UNKNOWN, Audit, Report, report, state
-from tests.faults.chaos_counts import count_anothers, count_creations, count_items
-from tests.faults.chaos_faults import Faults, Front
-from tests.faults.chaos_load import BULK, INBOX, BreakingBodies, Load
 from tests.faults.fleet import Fleet, Repeater
 from tests.faults.lying_proxy import LyingProxy
-from tests.faults.outages import half_written
+from tests.faults.scenarios.chaos_counts import count_anothers, count_creations, count_items
+from tests.faults.scenarios.chaos_faults import Faults, Front
+from tests.faults.scenarios.chaos_load import BULK, INBOX, BreakingBodies, Load
+from tests.faults.scenarios.outages import half_written
 from tests.faults.workload import COMMANDS, Scene
 from tests.moved_clock import can_move, make_clock, moved_machine
 

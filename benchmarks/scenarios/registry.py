@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks import (
+from benchmarks.scenarios import (
     backlog,
     cold,
     crash_recovery,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.faults.audit import Audit, Report, report, state
 from tests.faults.fleet import Fleet, Repeater
-from tests.faults.trainings import owners_of_trainings, post_faults
+from tests.faults.scenarios.trainings import owners_of_trainings, post_faults
 from tests.faults.workload import ARCHITECTURE, COMMANDS, Scene, Workload
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.latency import LATENCY_MS, WARM_UP, Listener, heard, one_by_one, send
 from benchmarks.running import Running, running
+from benchmarks.scenarios.latency import LATENCY_MS, WARM_UP, Listener, heard, one_by_one, send
 from benchmarks.testbed import open_testbed
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.console import Process, start_logged
 from tests.faults.audit import UNKNOWN, Audit, Report, report
-from tests.faults.chaos_counts import count_anothers, count_creations, count_items
-from tests.faults.chaos_faults import SIMULATED, Front
-from tests.faults.chaos_load import BreakingBodies, Load
 from tests.faults.fleet import READY_SECONDS, Fleet, Repeater, WorkerProcess
 from tests.faults.lying_proxy import LyingProxy
-from tests.faults.outages import half_written
-from tests.faults.trainings import post_faults
+from tests.faults.scenarios.chaos_counts import count_anothers, count_creations, count_items
+from tests.faults.scenarios.chaos_faults import SIMULATED, Front
+from tests.faults.scenarios.chaos_load import BreakingBodies, Load
+from tests.faults.scenarios.outages import half_written
+from tests.faults.scenarios.trainings import post_faults
 from tests.faults.workload import Scene, Workload
 from tests.released import check_out
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from benchmarks import own_tables, plots, tables
+from benchmarks.report import own_tables, plots, tables
 from benchmarks.statistics import ratio
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.contenders.contender import Contender
+    from benchmarks.report.table import Table
     from benchmarks.results import Records, Results
-    from benchmarks.table import Table
 
 FOLDER: Final = "benchmarks"
 NOTHING: Final = "Not measured yet."

@@ -6,8 +6,8 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.latency import Listener, heard, send
 from benchmarks.running import running
+from benchmarks.scenarios.latency import Listener, heard, send
 from benchmarks.statistics import percentile
 from benchmarks.testbed import open_testbed
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from tests.faults.audit import state
-from tests.faults.chaos_load import item_uuid
-from tests.faults.trainings import owners_of_trainings
+from tests.faults.scenarios.chaos_load import item_uuid
+from tests.faults.scenarios.trainings import owners_of_trainings
 from tests.faults.workload import doubled_titles
 from worker.backfill.results.output import Output
 from worker.backfill.results.parts import read_records
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.faults.audit import Audit
-    from tests.faults.chaos_load import Load
+    from tests.faults.scenarios.chaos_load import Load
 
 
 def count_anothers(audit: Audit, load: Load) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.table import Column, Table, cpu_seconds, megabytes, number, spread
-from benchmarks.tables import summary
+from benchmarks.report.table import Column, Table, cpu_seconds, megabytes, number, spread
+from benchmarks.report.tables import summary
 
 if TYPE_CHECKING:
     from benchmarks.results import Records

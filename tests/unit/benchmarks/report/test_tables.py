@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import own_tables, tables
 from benchmarks.contenders.registry import CEILINGS, OURS
+from benchmarks.report import own_tables, tables
 from benchmarks.statistics import Summary
 
 TITLES = {"bullmq": "BullMQ, Node"}

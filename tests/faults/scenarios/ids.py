@@ -12,8 +12,8 @@ import httpx
 import orjson
 
 from tests.faults.audit import Audit, Report, report
-from tests.faults.backfills import ASKED, running_stub
 from tests.faults.fleet import Fleet, Repeater
+from tests.faults.scenarios.backfills import ASKED, running_stub
 from worker.backfill.results.output import Output, folder_name
 from worker.backfill.results.parts import read_records
 

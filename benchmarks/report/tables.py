@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.report.table import (
+    Column,
+    Row,
+    Table,
+    cpu_seconds,
+    megabytes,
+    number,
+    spread,
+    times,
+)
 from benchmarks.statistics import Summary, percentile, ratio
-from benchmarks.table import Column, Row, Table, cpu_seconds, megabytes, number, spread, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from benchmarks.backlog import await_accepted, pause, resume
 from benchmarks.contenders.registry import OURS
 from benchmarks.errors import BenchmarkError
 from benchmarks.running import START_SECONDS, running
+from benchmarks.scenarios.backlog import await_accepted, pause, resume
 from benchmarks.testbed import Testbed, open_testbed
 from benchmarks.work import IMAGE_CHARACTERS, messages
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks.tables import OURS, by_contender, summary
+from benchmarks.report.tables import OURS, by_contender, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

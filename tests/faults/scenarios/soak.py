@@ -18,7 +18,7 @@ import aiohttp
 from tests.console import Console
 from tests.faults.audit import ENDS, EVENTS, Report, entries, state
 from tests.faults.fleet import Fleet, Repeater
-from tests.faults.sinks import SINK_SECRET, open_endpoints
+from tests.faults.scenarios.sinks import SINK_SECRET, open_endpoints
 from tests.faults.workload import Scene
 from tests.gateway_process import running_gateway
 from worker.gateway.bootstrap import MAX_CONNECTIONS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tests.faults.audit import Audit, Report, report, state
 from tests.faults.fleet import Fleet, Repeater
 from tests.faults.lying_proxy import Answer, LyingProxy
-from tests.faults.trainings import DOUBT_SECONDS, TRAINING_SECONDS
+from tests.faults.scenarios.trainings import DOUBT_SECONDS, TRAINING_SECONDS
 from tests.faults.workload import ARCHITECTURE, Scene, Workload, doubled_titles
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import orjson
 
 from tests.faults.audit import Audit, Report, report
-from tests.faults.backfills import ASKED
 from tests.faults.fleet import READY_SECONDS, Fleet, Repeater, bar, wait_until
+from tests.faults.scenarios.backfills import ASKED
 from tests.faults.workload import Scene, Workload, doubled_titles, mixed
 from tests.stub_api import StubApi, reply
 from tests.web_server import CUT_WAYS, WAYS, Bodies

@@ -11,12 +11,12 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.backlog import await_accepted, pause, resume
 from benchmarks.contenders.ours import NAMESPACE
 from benchmarks.contenders.registry import OURS
 from benchmarks.errors import BenchmarkError
-from benchmarks.latency import Listener, heard, send
 from benchmarks.running import START_SECONDS, Running, running
+from benchmarks.scenarios.backlog import await_accepted, pause, resume
+from benchmarks.scenarios.latency import Listener, heard, send
 from benchmarks.statistics import percentile
 from benchmarks.testbed import open_testbed
 from schemas.enums import Priority

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.backlog import await_accepted, pause, resume
 from benchmarks.contenders.registry import OURS
 from benchmarks.running import PATIENCE, START_SECONDS, Running, running
+from benchmarks.scenarios.backlog import await_accepted, pause, resume
 from benchmarks.stub import ID_BYTES
 from benchmarks.testbed import open_testbed
 

@@ -14,7 +14,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from benchmarks.stub import prediction
-from tests.faults.backfills import ASKED
+from tests.faults.scenarios.backfills import ASKED
 from tests.faults.workload import ARCHITECTURE, COMMANDS, Scene, Workload, bad_messages, mixed
 from tests.web_server import CUT_WAYS, Bodies
 

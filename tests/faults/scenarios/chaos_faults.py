@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from tests.faults.api_replies import OddStatuses, UnaskedReplies
-from tests.faults.chaos_load import INBOX, predicted
 from tests.faults.failing_worker import PLACES
 from tests.faults.fleet import QUICK
 from tests.faults.lying_proxy import Answer
-from tests.faults.outages import DUE_SETS, WAKE_UPS
+from tests.faults.scenarios.api_replies import OddStatuses, UnaskedReplies
+from tests.faults.scenarios.chaos_load import INBOX, predicted
+from tests.faults.scenarios.outages import DUE_SETS, WAKE_UPS
 from worker.errors import SettingError
 from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS, connect
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis as AsyncRedis
 
-    from tests.faults.chaos_load import Load
     from tests.faults.fleet import Fleet, WorkerProcess
+    from tests.faults.scenarios.chaos_load import Load
     from tests.moved_clock import MovedClock
 
 KEYS = Keys("trainmaster")

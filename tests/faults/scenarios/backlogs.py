@@ -9,8 +9,8 @@ from uuid import UUID
 import orjson
 
 from tests.faults.audit import EVENTS, Audit, Report, entries, report, state
-from tests.faults.backfills import ASKED, running_stub
 from tests.faults.fleet import Fleet, Repeater
+from tests.faults.scenarios.backfills import ASKED, running_stub
 from worker.queue.ledger.keys import CommandStream, Keys
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ import httpx
 
 from tests.console import Console
 from tests.faults.audit import Audit, Report, report, state
-from tests.faults.deliveries import PREFIX, left_of_windows
 from tests.faults.fleet import Fleet, Repeater
+from tests.faults.scenarios.deliveries import PREFIX, left_of_windows
 from tests.faults.workload import COMMANDS
 from tests.gateway_process import GatewayProcess
 from tests.sandbox_process import SIMULATED

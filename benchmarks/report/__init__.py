@@ -1,0 +1,1 @@
+"""The page of the documentation, its tables and its pictures."""
