@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from trainmaster_client.events import ENDS, State
-from worker.gateway.read_model.model import ModelUnavailableError
+from worker.gateway.read_model.readers import ModelUnavailableError
 from worker.monitoring.ledger_sample import ROWS, LedgerSampler
 from worker.monitoring.metric_factory import PREFIX, MetricRow
 from worker.sinks.operations import SinkCondition, sink_status

@@ -47,7 +47,7 @@ def test_lists_that_are_being_made_say_so(
     async def wait(_: object) -> None:
         return
 
-    monkeypatch.setattr("worker.gateway.read_model.model.ReadModel._follow_if_free", wait)
+    monkeypatch.setattr("worker.gateway.read_model.follower.Follower._follow_if_free", wait)
     with serve_gateway() as gateway:
         answer = gateway.http.get(path)
         assert (answer.status_code, answer.json()["code"]) == (503, "read_model_unavailable")

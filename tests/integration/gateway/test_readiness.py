@@ -32,7 +32,7 @@ async def test_what_keeps_it_from_its_work_is_told_and_redis_first(
 ) -> None:
     model = ReadModel(redis, keys, tmp_path, retention_seconds=60)
     assert await trouble_of(redis, keys, model) == ""
-    model._trouble = "The disk is full."
+    model._follower.trouble = "The disk is full."
     told = await trouble_of(redis, keys, model)
     assert told == "The disk is full. Commands are taken all the same."
     away = connect("redis://127.0.0.1:1")
@@ -48,9 +48,9 @@ async def test_the_file_is_there_while_it_is_ready_and_gone_with_it(
     file, stop = tmp_path / "ready", asyncio.Event()
     running = asyncio.create_task(ReadinessFile(file, redis, keys, model).run(stop))
     await until(file.exists)
-    model._trouble = "The disk is full."
+    model._follower.trouble = "The disk is full."
     await until(lambda: not file.exists())
-    model._trouble = None
+    model._follower.trouble = None
     await until(file.exists)
     first = file.stat().st_mtime_ns
     await until(lambda: file.stat().st_mtime_ns > first)

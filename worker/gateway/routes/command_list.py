@@ -16,8 +16,8 @@ from worker.gateway.access.callers import Caller, Reads
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.models import CommandPage
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response
-from worker.gateway.read_model.model import ModelUnavailableError
 from worker.gateway.read_model.queries import CommandFilter, CursorError
+from worker.gateway.read_model.readers import ModelUnavailableError
 from worker.gateway.read_model.rows import CommandRow
 from worker.times import milliseconds_of
 

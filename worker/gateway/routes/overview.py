@@ -14,7 +14,7 @@ from trainmaster_client import State
 from worker.gateway.access.callers import Reads
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.problems import ProblemDetails
-from worker.gateway.read_model.model import ModelUnavailableError
+from worker.gateway.read_model.readers import ModelUnavailableError
 from worker.gateway.routes.command_list import list_unavailable
 from worker.monitoring.ledger_sample import LedgerSampler
 

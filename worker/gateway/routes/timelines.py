@@ -14,7 +14,7 @@ from trainmaster_client.events import event_of
 from worker.gateway.access.callers import Caller, Reads
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response
-from worker.gateway.read_model.model import ModelUnavailableError
+from worker.gateway.read_model.readers import ModelUnavailableError
 from worker.gateway.routes.command_list import list_unavailable
 from worker.gateway.routes.commands import CommandIdOf
 from worker.queue.ledger.keys import EVENT_FIELD

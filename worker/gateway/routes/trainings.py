@@ -15,8 +15,8 @@ from trainmaster_client import State
 from worker.gateway.access.callers import Reads
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response
-from worker.gateway.read_model.model import ModelUnavailableError
 from worker.gateway.read_model.queries import CursorError
+from worker.gateway.read_model.readers import ModelUnavailableError
 from worker.gateway.routes.command_list import list_unavailable
 from worker.gateway.views.trainings import TYPES, details_of, training_item
 

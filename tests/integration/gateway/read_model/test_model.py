@@ -17,11 +17,12 @@ import pytest
 from schemas.events import item_source
 from tests.console import TIMEOUT_SECONDS
 from tests.stream_events import entry, event_text
-from worker.gateway.read_model import database
+from worker.gateway.read_model import database, readers
 from worker.gateway.read_model import model as model_module
 from worker.gateway.read_model.database import WriterLock, current_file, model_folder
-from worker.gateway.read_model.model import Lag, ModelUnavailableError, ReadModel
+from worker.gateway.read_model.model import Lag, ReadModel
 from worker.gateway.read_model.queries import CommandFilter
+from worker.gateway.read_model.readers import ModelUnavailableError
 from worker.gateway_settings import GatewaySettings
 from worker.queue.ledger.streams import newest_entry
 
@@ -449,7 +450,7 @@ async def test_lists_that_can_not_be_read_now_say_why_and_the_file_is_kept(
             patch.setattr(model_module, "find", broken)
             with pytest.raises(ModelUnavailableError, match="disk of the read model is in trouble"):
                 await model.query(CommandFilter())
-            patch.setattr(model_module, "_QUERY_SECONDS", 0.05)
+            patch.setattr(readers, "_QUERY_SECONDS", 0.05)
             patch.setattr(model_module, "find", stopped)
             for _ in range(4):
                 with pytest.raises(ModelUnavailableError, match="does not answer"):
@@ -470,7 +471,7 @@ async def test_a_defect_is_told_and_no_trouble_of_the_disk(
     async def fail(_: object) -> None:
         raise KeyError("x")
 
-    monkeypatch.setattr(model, "_keep_up", fail)
+    monkeypatch.setattr(model._follower, "_keep_up", fail)
     with pytest.raises(KeyError):
         await model.follow()
     assert "a defect" in str(model.trouble)
