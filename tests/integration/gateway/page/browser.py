@@ -197,6 +197,14 @@ class Backstage:
 
         return self.do(make)
 
+    def revoke(self, name: str) -> None:
+        """Revokes the token of that name."""
+
+        async def revoke(redis: Redis, keys: Keys) -> None:
+            assert await Tokens(redis, keys).revoke(name) is not None
+
+        self.do(revoke)
+
 
 def accept_all(backstage: Backstage, *ids: str, **attributes: Any) -> None:
     """Has commands accepted that no worker claims."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from worker.embedded import EmbeddedRedis
 
 ROOT: Final = Path(__file__).parents[4]
+# What the view "Now" asks for.
+NOW: Final = ("overview", "workers", "holds", "lanes")
 VIEWS: Final = (
     "#/now",
     "#/commands",
@@ -268,3 +270,31 @@ def test_a_token_is_asked_for_and_kept_in_the_tab_alone(
             page.keyboard.press("g")
             page.keyboard.press("n")
             expect(page.get_by_text("This token sees train only")).to_be_visible()
+
+
+def test_a_token_that_is_revoked_under_an_open_tab_is_asked_for_anew(
+    browser: Browser, redis_server: EmbeddedRedis, backstage: Backstage, tmp_path: Path
+) -> None:
+    namespace = f"{backstage.keys.namespace}-revoked"
+    own = type(backstage)(redis_server.url, namespace)
+    with (
+        serving_gateway(
+            redis_url=redis_server.url, namespace=namespace, gateway_folder=tmp_path
+        ) as gateway,
+        at_desk(browser, gateway) as desk,
+    ):
+        desk.refused |= {f"/v1/{each}" for each in ("me", "events", *NOW)}
+        first = own.token(Scope.READ, name="ada")
+        second = own.token(Scope.READ, name="grace")
+        page = desk.go()
+        page.get_by_role("textbox", name="Token").fill(first)
+        page.keyboard.press("Enter")
+        expect(page.locator(".identity")).to_have_text("ada")
+        own.revoke("ada")
+        asking = page.get_by_role("dialog", name="Sign in with a token")
+        expect(asking.get_by_role("alert")).to_contain_text("has expired or was revoked")
+        asking.get_by_role("textbox", name="Token").fill(second)
+        page.keyboard.press("Enter")
+        expect(page.locator(".identity")).to_have_text("grace")
+        expect(page.get_by_role("alert")).to_have_count(0)
+        expect(page.get_by_text("Live")).to_be_visible()
