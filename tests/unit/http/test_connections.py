@@ -19,7 +19,8 @@ from pydantic import TypeAdapter
 from tests.lying_server import LIE, Lie, LyingServer, answer, prediction
 from tests.unit.http.asking import settled
 from worker.backfill.sources.web import fetch
-from worker.encord.api.client import MlModelsApi, _parse
+from worker.encord.api.client import MlModelsApi
+from worker.encord.api.replies import parse_reply
 from worker.encord.api.signing import RequestSigner
 from worker.encord.api.throttle import ThrottledTransport
 from worker.encord.api.transport import Transport
@@ -337,7 +338,7 @@ def test_an_answer_that_can_t_be_judged_keeps_no_connection(
         async with opened(server, connections=1) as transport:
             response = await transport.send("GET", f"/ml-models/{uuid4()}")
             with pytest.raises(MemoryError):
-                _parse(TypeAdapter(dict[str, Any]), response, check)
+                parse_reply(TypeAdapter(dict[str, Any]), response, check)
             await MlModelsApi(transport).get_model(model_uuid=uuid4())
             assert response.status == 200, "it is still held"
 

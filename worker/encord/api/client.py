@@ -1,19 +1,14 @@
 """The seventeen operations of the ML-models API, one method each.
 
-Bodies have the SDK's order of keys and its JSON encoding, so that requests are the same byte for
-byte; a key whose value is None is left out. Reads share pooled connections. What changes
-something goes out on an own connection, at most once.
+Reads share pooled connections. What changes something goes out on an own connection, at most once.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
-import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from schemas.api import (
     ClassificationFrames,
@@ -29,7 +24,9 @@ from schemas.api import (
     TrainingStatus,
 )
 from schemas.enums import OrderBy
-from schemas.events import ErrorCode, Problem
+from schemas.events import ErrorCode
+from worker.encord.api.replies import check_deletion, check_same, parse_reply
+from worker.encord.api.request_bodies import request_body, text_of, texts_of
 from worker.errors import BadResponseError
 
 if TYPE_CHECKING:
@@ -37,15 +34,12 @@ if TYPE_CHECKING:
 
     from schemas.enums import IterationPolicy, ModelArchitecture, PretrainedWeights
     from worker.encord.api.transport import Sender
-    from worker.http.response import Response
 
 MAX_LONG_POLL_SECONDS = 60  # The API waits no longer, whatever it is asked for.
 
 # A list that goes on beyond these has no end, or none that fits into memory.
 MAX_PAGES = 2_000
 MAX_LISTED = 250_000
-
-_MAX_PROBLEMS = 5
 
 Result = TypeVar("Result")
 
@@ -58,12 +52,8 @@ _ATTACHMENTS = TypeAdapter(Page[ProjectModelWithIterations])
 _CLASSIFICATIONS = TypeAdapter(ClassificationFrames)
 _DETECTIONS = TypeAdapter(DetectionFrames)
 _SEGMENTATIONS = TypeAdapter(SegmentationFrames)
-_RESULT_NAMES = frozenset({"modelGroup", "projectModel", "results", "result"})
 _UUID = TypeAdapter(UUID)
 _TEXT = TypeAdapter(str)
-
-# With blanks after separators and everything but ASCII escaped, as the SDK's requests are.
-_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 class MlModelsApi:
@@ -81,7 +71,7 @@ class MlModelsApi:
         description: str | None = None,
     ) -> ModelWithIterations:
         """Creates a model and returns it."""
-        body = _body(
+        body = request_body(
             features=list(features),
             model=str(model),
             title=title,
@@ -93,7 +83,7 @@ class MlModelsApi:
         """Returns a model with its iterations."""
 
         def check(model: ModelWithIterations) -> None:
-            _same("modelUuid", model.model_group.model_uuid, model_uuid)
+            check_same("modelUuid", model.model_group.model_uuid, model_uuid)
 
         return await self._read(f"/ml-models/{model_uuid}", _MODEL, check)
 
@@ -120,9 +110,9 @@ class MlModelsApi:
         description: str | None = None,
     ) -> ModelWithIterations:
         """Changes what is given and returns the model."""
-        body = _body(description=description, title=title)
+        body = request_body(description=description, title=title)
         model = await self._change("PATCH", f"/ml-models/{model_uuid}", body, _MODEL)
-        _same("modelUuid", model.model_group.model_uuid, model_uuid)
+        check_same("modelUuid", model.model_group.model_uuid, model_uuid)
         return model
 
     async def delete_model(self, *, model_uuid: UUID) -> None:
@@ -151,16 +141,16 @@ class MlModelsApi:
             pretrained_training_uuid: An earlier training of the model to start from.
             pretrained_weights_type: Published weights to start from.
         """
-        body = _body(
+        body = request_body(
             batchSize=batch_size,
             epochs=epochs,
             featuresMapping={
                 str(project): {name: list(to) for name, to in mapping.items()}
                 for project, mapping in features_mapping.items()
             },
-            labelsUuids=_texts(labels_uuids),
-            pretrainedTrainingUuid=_text(pretrained_training_uuid),
-            pretrainedWeightsType=_text(pretrained_weights_type),
+            labelsUuids=texts_of(labels_uuids),
+            pretrainedTrainingUuid=text_of(pretrained_training_uuid),
+            pretrainedWeightsType=text_of(pretrained_weights_type),
         )
         return await self._change("POST", f"/ml-models/{model_uuid}/trainings", body, _UUID)
 
@@ -185,9 +175,9 @@ class MlModelsApi:
 
         def check(status: TrainingStatus) -> None:
             if status.result is not None:
-                _same("trainingUuid", status.result.training_uuid, training_uuid)
+                check_same("trainingUuid", status.result.training_uuid, training_uuid)
 
-        return _parse(_TRAINING_STATUS, response, check)
+        return parse_reply(_TRAINING_STATUS, response, check)
 
     async def get_training_data(
         self, *, model_uuid: UUID, training_uuid: UUID
@@ -224,15 +214,15 @@ class MlModelsApi:
             iteration_policy: Which iterations are offered.
             training_uuids: These, where the policy says so.
         """
-        body = _body(
+        body = request_body(
             featuresMapping=dict(features_mapping),
             iterationPolicy=str(iteration_policy),
             modelUuid=str(model_uuid),
-            trainingUuids=_texts(training_uuids),
+            trainingUuids=texts_of(training_uuids),
         )
         attachment = await self._change("POST", _attachments(project_uuid), body, _ATTACHMENT)
-        _same("projectUuid", attachment.project_model.project_uuid, project_uuid)
-        _same("modelUuid", attachment.project_model.model_uuid, model_uuid)
+        check_same("projectUuid", attachment.project_model.project_uuid, project_uuid)
+        check_same("modelUuid", attachment.project_model.model_uuid, model_uuid)
         return attachment
 
     async def list_model_attachments(
@@ -242,7 +232,7 @@ class MlModelsApi:
 
         def check(page: Page[ProjectModelWithIterations]) -> None:
             for attachment in page.results:
-                _same("projectUuid", attachment.project_model.project_uuid, project_uuid)
+                check_same("projectUuid", attachment.project_model.project_uuid, project_uuid)
 
         path = _attachments(project_uuid)
         async for attachment in self._pages(path, [], _ATTACHMENTS, check):
@@ -258,15 +248,17 @@ class MlModelsApi:
         training_uuids: Iterable[UUID] | None = None,
     ) -> ProjectModelWithIterations:
         """Changes an attachment and returns it; the arguments are those of its creation."""
-        body = _body(
+        body = request_body(
             featuresMapping=dict(features_mapping),
             iterationPolicy=str(iteration_policy),
-            trainingUuids=_texts(training_uuids),
+            trainingUuids=texts_of(training_uuids),
         )
         path = f"{_attachments(project_uuid)}/{project_model_uuid}"
         attachment = await self._change("PATCH", path, body, _ATTACHMENT)
-        _same("projectUuid", attachment.project_model.project_uuid, project_uuid)
-        _same("projectModelUuid", attachment.project_model.project_model_uuid, project_model_uuid)
+        check_same("projectUuid", attachment.project_model.project_uuid, project_uuid)
+        check_same(
+            "projectModelUuid", attachment.project_model.project_model_uuid, project_model_uuid
+        )
         return attachment
 
     async def delete_model_attachment(
@@ -288,9 +280,9 @@ class MlModelsApi:
         conf_thresh: float = 0.6,
     ) -> dict[int, ClassificationItem | None]:
         """Returns the class of each frame; the arguments are those of the command."""
-        body = _body(
+        body = request_body(
             confThresh=float(conf_thresh),
-            dataUuid=_text(data_uuid),
+            dataUuid=text_of(data_uuid),
             dataBase64=data_base64,
             frameRangeFrom=frame_range_from,
             frameRangeTo=frame_range_to,
@@ -298,7 +290,7 @@ class MlModelsApi:
         data_base64 = None  # The body has it: too large to be held twice.
         path = _predict_path(project_uuid, project_model_uuid, training_uuid, "classification")
         response = await self._transport.send("POST", path, body=body)
-        return _parse(_CLASSIFICATIONS, response).result
+        return parse_reply(_CLASSIFICATIONS, response).result
 
     async def predict_object_detection(  # noqa: PLR0913 - the operation's own parameters
         self,
@@ -315,10 +307,10 @@ class MlModelsApi:
         iou_thresh: float = 0.3,
     ) -> dict[int, list[DetectionItem]]:
         """Returns the objects of each frame; the arguments are those of the command."""
-        body = _body(
+        body = request_body(
             allocationEnabled=allocation_enabled,
             confThresh=float(conf_thresh),
-            dataUuid=_text(data_uuid),
+            dataUuid=text_of(data_uuid),
             dataBase64=data_base64,
             frameRangeFrom=frame_range_from,
             frameRangeTo=frame_range_to,
@@ -327,7 +319,7 @@ class MlModelsApi:
         data_base64 = None  # The body has it: too large to be held twice.
         path = _predict_path(project_uuid, project_model_uuid, training_uuid, "object-detection")
         response = await self._transport.send("POST", path, body=body)
-        return _parse(_DETECTIONS, response).result
+        return parse_reply(_DETECTIONS, response).result
 
     async def predict_instance_segmentation(  # noqa: PLR0913 - the operation's own parameters
         self,
@@ -345,10 +337,10 @@ class MlModelsApi:
         rdp_thresh: float | None = None,
     ) -> dict[int, list[SegmentationItem]]:
         """Returns the outlined objects of each frame; the arguments are those of the command."""
-        body = _body(
+        body = request_body(
             allocationEnabled=allocation_enabled,
             confThresh=float(conf_thresh),
-            dataUuid=_text(data_uuid),
+            dataUuid=text_of(data_uuid),
             dataBase64=data_base64,
             frameRangeFrom=frame_range_from,
             frameRangeTo=frame_range_to,
@@ -360,7 +352,7 @@ class MlModelsApi:
             project_uuid, project_model_uuid, training_uuid, "instance-segmentation"
         )
         response = await self._transport.send("POST", path, body=body)
-        return _parse(_SEGMENTATIONS, response).result
+        return parse_reply(_SEGMENTATIONS, response).result
 
     async def _read(
         self,
@@ -369,18 +361,18 @@ class MlModelsApi:
         check: Callable[[Result], None] | None = None,
     ) -> Result:
         response = await self._transport.send("GET", path)
-        return _parse(adapter, response, check)
+        return parse_reply(adapter, response, check)
 
     async def _change(
         self, method: str, path: str, body: bytes, adapter: TypeAdapter[Result]
     ) -> Result:
         response = await self._transport.send(method, path, body=body, fresh=True)
-        return _parse(adapter, response)
+        return parse_reply(adapter, response)
 
     async def _delete(self, path: str) -> None:
         response = await self._transport.send("DELETE", path, fresh=True)
         if response.body:
-            _check_empty(response.body)
+            check_deletion(response.body)
 
     async def _pages(
         self,
@@ -395,7 +387,7 @@ class MlModelsApi:
         for _ in range(MAX_PAGES):
             query = parameters if token is None else [*parameters, ("pageToken", token)]
             response = await self._transport.send("GET", path, query=query)
-            page = _parse(adapter, response, check)
+            page = parse_reply(adapter, response, check)
             listed += len(page.results)
             if listed > MAX_LISTED:
                 raise _endless(f"{MAX_LISTED} entries")
@@ -432,93 +424,3 @@ def _predict_path(
         f"/projects/{project_uuid}/models-attachments/{project_model_uuid}"
         f"/iterations/{training_uuid}/{task}/predict"
     )
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _texts(values: Iterable[object] | None) -> list[str] | None:
-    return None if values is None else [str(value) for value in values]
-
-
-def _body(**parameters: object) -> bytes:
-    parts: list[bytes] = []
-    for name, value in parameters.items():
-        if value is None:
-            continue
-        parts += (b", " if parts else b"{", b'"%s": ' % name.encode())
-        # Base64 that is bytes already is as large as a picture: it is copied into the body only.
-        parts += (b'"', value, b'"') if isinstance(value, bytes) else (_value(value),)
-    return b"".join((*parts, b"}")) if parts else b"{}"
-
-
-def _value(value: object) -> bytes:
-    """The encoder's bytes, for a prediction's parameters several times as fast as it is."""
-    if isinstance(value, bool):
-        return b"true" if value else b"false"
-    if isinstance(value, str) and value.isascii() and "\x7f" not in value:
-        return orjson.dumps(value)
-    if isinstance(value, float) and math.isfinite(value):
-        return repr(value).encode()
-    return _encode(value).encode()
-
-
-def _same(name: str, told: object, asked: object) -> None:
-    """Refuses a reply that says of itself that it answers another request."""
-    if told != asked:
-        raise BadResponseError(
-            f"the API answered for another request: {name} is {told}, asked for was {asked}",
-            code=ErrorCode.BAD_RESPONSE,
-        )
-
-
-def _check_empty(body: bytes) -> None:
-    """Refuses what answers a deletion with the result of another operation."""
-    try:
-        told = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return
-    if isinstance(told, dict) and not _RESULT_NAMES.isdisjoint(told):
-        raise BadResponseError(
-            "the API answered a deletion with the result of another operation",
-            code=ErrorCode.BAD_RESPONSE,
-        )
-
-
-def _parse(
-    adapter: TypeAdapter[Result],
-    response: Response,
-    check: Callable[[Result], None] | None = None,
-) -> Result:
-    """Returns what a reply holds, and gives its connection free.
-
-    Args:
-        adapter: Of what the operation promises.
-        response: Read by nobody yet.
-        check: Refuses what answers another request.
-
-    Raises:
-        BadResponseError: It does; the connection has ended.
-    """
-    try:
-        found = adapter.validate_json(response.body)
-        if check is not None:
-            check(found)
-    except ValidationError as exc:
-        response.distrust()
-        details = exc.errors(include_url=False, include_context=False, include_input=False)
-        problems = [
-            Problem(path=".".join(str(part) for part in each["loc"]), message=each["msg"])
-            for each in details[:_MAX_PROBLEMS]
-        ]
-        raise BadResponseError(
-            "the API reported success with an answer that is not what it promises",
-            code=ErrorCode.BAD_RESPONSE,
-            problems=problems,
-        ) from None
-    except BaseException:
-        response.distrust()
-        raise
-    response.accept()
-    return found
