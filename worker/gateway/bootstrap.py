@@ -9,7 +9,7 @@ from worker.backfill.store import BackfillStore
 from worker.gateway.access.callers import REMEMBER_SECONDS, Access, is_loopback
 from worker.gateway.access.limits import Backlog, RequestRates
 from worker.gateway.access.tokens import Tokens
-from worker.gateway.event_stream import EventStream
+from worker.gateway.events.stream import EventStream
 from worker.gateway.files.pictures import Pictures
 from worker.gateway.gateway import Gateway
 from worker.gateway.metrics import DELIVERIES, GatewaySampler

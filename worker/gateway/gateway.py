@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from worker.backfill.store import BackfillStore
     from worker.gateway.access.callers import Access, Caller
     from worker.gateway.access.limits import Backlog, RequestRates
-    from worker.gateway.event_stream import EventStream
+    from worker.gateway.events.stream import EventStream
     from worker.gateway.files.pictures import Pictures
     from worker.gateway.metrics import GatewaySampler
     from worker.gateway.read_model.model import ReadModel

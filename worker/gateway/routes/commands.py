@@ -14,7 +14,7 @@ from trainmaster_client.events import ENDS
 from worker.acts import Act
 from worker.encord.creation.resolution import Resolution, ResolveStatus, resolve
 from worker.gateway.access.callers import Caller, Operates, Reads
-from worker.gateway.event_stream import EventFilter
+from worker.gateway.events.watchers import EventFilter
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import TakesNothing, documented, json_body
 from worker.gateway.models import Cancelled, CommandView, ResolveBody, Resolved, moment

@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from worker.gateway.access.callers import Caller, Reads
-from worker.gateway.event_stream import EventFilter, LastEventIdError, check_entry_id
+from worker.gateway.events.messages import LastEventIdError, check_entry_id
+from worker.gateway.events.watchers import EventFilter
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.problems import ProblemDetails, ProblemError
 from worker.integrations.patterns import Patterns, fits_no_event

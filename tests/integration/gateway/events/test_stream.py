@@ -14,8 +14,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from tests.console import TIMEOUT_SECONDS
 from tests.stream_events import event_text
 from worker.embedded import EmbeddedRedis
-from worker.gateway import event_stream
-from worker.gateway.event_stream import EventFilter, EventStream, LastEventIdError
+from worker.gateway.events import stream as event_stream
+from worker.gateway.events import watchers
+from worker.gateway.events.messages import LastEventIdError
+from worker.gateway.events.stream import EventStream
+from worker.gateway.events.watchers import EventFilter
 from worker.integrations.patterns import Patterns
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys
@@ -197,7 +200,7 @@ async def test_only_what_is_wanted_is_told_of_the_past_and_from_now_on(
 async def test_a_watcher_who_does_not_keep_up_is_dropped_and_can_come_again(
     stream: EventStream, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_stream, "MOST_EVENTS", 10)
+    monkeypatch.setattr(watchers, "MOST_EVENTS", 10)
     slow = Watching()
     pieces = cast("Any", stream.events(None, None))
     async with watching(stream) as quick:
@@ -221,7 +224,7 @@ async def test_a_watcher_who_does_not_keep_up_is_dropped_and_can_come_again(
 async def test_a_watcher_of_large_events_is_bounded_by_their_bytes(
     stream: EventStream, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_stream, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(watchers, "MOST_BYTES", 100_000)
     pieces = cast("Any", stream.events(None, None))
     slow = Watching()
     while "heartbeat" not in slow.comments:
@@ -244,7 +247,7 @@ async def test_a_watcher_of_large_events_is_bounded_by_their_bytes(
 async def test_a_watcher_who_keeps_up_is_not_dropped_however_much_comes_in_all(
     stream: EventStream, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_stream, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(watchers, "MOST_BYTES", 100_000)
     seen, ids = Watching(), list[str]()
     async with (
         aclosing(cast("Any", stream.events(None, None))) as pieces,
@@ -329,7 +332,7 @@ async def test_a_reader_that_stumbles_reads_on(
     monkeypatch.setattr(event_stream, "_AGAIN_SECONDS", 0.01)
     async with watching(stream) as watched:
         await until(lambda: "heartbeat" in watched.comments, "the watcher")
-        hand_out = event_stream._Reader.hand_out
+        hand_out = watchers.Audience.hand_out
         failures = iter([RuntimeError("once")])
 
         def stumble(reader: Any, entries: Any) -> None:
@@ -337,7 +340,7 @@ async def test_a_reader_that_stumbles_reads_on(
                 raise error
             hand_out(reader, entries)
 
-        monkeypatch.setattr(event_stream._Reader, "hand_out", stumble)
+        monkeypatch.setattr(watchers.Audience, "hand_out", stumble)
         await add(redis, keys, "new", "train.accepted")
         await until(lambda: watched.subjects == ["new"], "the event")
 
@@ -347,12 +350,12 @@ async def test_nothing_is_read_while_nobody_watches(
 ) -> None:
     async with watching(stream) as first:
         await until(lambda: "heartbeat" in first.comments, "the watcher")
-        reader = stream._reader
+        reader = stream._audience
         assert reader is not None
         assert reader.task is not None
         async with watching(stream, None, "0-0") as second:
             await until(lambda: "heartbeat" in second.comments, "the other one")
-            assert stream._reader is reader, "one reader for all"
+            assert stream._audience is reader, "one reader for all"
             assert stream.watchers == 2
     await until(reader.task.done, "the reader to end")
     await add(redis, keys, "meanwhile", "train.accepted")

@@ -1,0 +1,1 @@
+"""The events as a stream of server-sent events, for any number of watchers."""
