@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.console import Console
+from tests.integration.backfill_bench import open_stubbed
 from tests.integration.worker_bench import open_bench
 from tests.sandbox_process import SIMULATED, running_sandbox
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from tests.integration.worker_bench import Bench
     from tests.sandbox_process import SandboxProcess
+    from tests.stub_api import StubApi
     from worker.queue.ledger.ledger import Ledger
 
 
@@ -35,6 +37,15 @@ async def bench(
     """A worker's insides on the module's sandbox, whose trainings end at once."""
     sandbox.faults(SIMULATED)
     async with open_bench(redis, ledger, sandbox, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def stub_bench(
+    redis: Redis, ledger: Ledger, stub: StubApi, tmp_path: Path
+) -> AsyncIterator[Bench]:
+    """A worker's insides on a stub of the API that finds nothing on any picture."""
+    async with open_stubbed(redis, ledger, stub, tmp_path) as opened:
         yield opened
 
 

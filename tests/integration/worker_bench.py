@@ -16,9 +16,11 @@ import orjson
 from schemas.enums import EventState, Priority
 from tests.integration.intake_acts import take_in, until
 from tests.integration.ledger_acts import events
+from worker.backfill.handler import Backfills
 from worker.backfill.item_results import BackfillItems
+from worker.backfill.store import BackfillStore
 from worker.bootstrap.handlers import HANDLERS
-from worker.encord.api.signing import RequestSigner
+from worker.encord.api.signing import BearerToken, RequestSigner
 from worker.encord.api.throttle import ThrottledTransport
 from worker.encord.api.transport import Transport
 from worker.encord.context import Encord, LongPolls, PollSchedule
@@ -67,8 +69,14 @@ class Bench:
     redis: Redis
     ledger: Ledger
     executor: Executor
-    sandbox: SandboxProcess
+    api: SandboxProcess | None
     numbers: list[int] = field(default_factory=lambda: [0])
+
+    @property
+    def sandbox(self) -> SandboxProcess:
+        """The API; a bench on a stub has none."""
+        assert self.api is not None
+        return self.api
 
     def pool(
         self,
@@ -180,7 +188,7 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
 async def open_bench(
     redis: Redis,
     ledger: Ledger,
-    sandbox: SandboxProcess,
+    sandbox: SandboxProcess | None,
     folder: Path,
     *,
     doubt_seconds: float = 600,
@@ -192,7 +200,7 @@ async def open_bench(
     Args:
         redis: client that returns bytes.
         ledger: where the commands' rows are.
-        sandbox: the API, or at least the key to sign with.
+        sandbox: the API, or at least the key to sign with; None where a stub needs none.
         folder: what commands may read, and where results lie.
         doubt_seconds: for how long a lost answer is looked for.
         read_timeout_seconds: for an answer of the API.
@@ -203,8 +211,8 @@ async def open_bench(
         return True
 
     transport = Transport(
-        domain or sandbox.told["domain"],
-        _signer(sandbox),
+        domain or (sandbox.told["domain"] if sandbox is not None else ""),
+        BearerToken("of-the-bench") if sandbox is None else _signer(sandbox),
         timeouts=Timeouts(read=read_timeout_seconds),
     )
     dependencies = Dependencies(
@@ -219,7 +227,16 @@ async def open_bench(
                 long_polls=LongPolls(0, 0),
                 creations=asyncio.Semaphore(8),
                 doubt_seconds=doubt_seconds,
-            )
+            ),
+            # A small window and small parts, so that few items are several of each.
+            Backfills: Backfills(
+                BackfillStore(
+                    redis, ledger.keys, retention_seconds=600, reply_retention_seconds=600
+                ),
+                output=str(folder / "results" / "backfills"),
+                window=8,
+                part_items=7,
+            ),
         },
     )
     attempts = Executor(

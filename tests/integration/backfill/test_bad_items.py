@@ -124,36 +124,6 @@ def test_unreadable_files_and_bad_rows_are_told_by_reason_with_line_and_column(
     assert failures[f"line {GOOD + 4}"]["row"] == "{nonsense"
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        (
-            "columns.csv",
-            "picture,size\na.png,1\n",
-            "columns.csv: has no column file; its columns are picture, size",
-        ),
-        (
-            "columns.jsonl",
-            '{"picture": "a.png"}\n{"picture": "b.png"}\n',
-            "none of its first 2 rows names data_uuid, file; the first one has picture",
-        ),
-        ("empty.csv", "", "empty.csv: is empty; its first line names the columns"),
-        ("cut.parquet", "PAR1", "cut.parquet: is no Parquet file"),
-    ],
-)
-def test_a_bad_source_is_one_line_begins_nothing_and_leaves_the_id_free(
-    studio: Studio, name: str, text: str, said: str
-) -> None:
-    source = studio.folder / name
-    source.write_text(text)
-    told = run(studio, source)
-    assert told.code == 1
-    assert said in told.err
-    assert len(told.err.splitlines()) == 1
-    unknown = studio.console.run("backfill", "status", name.replace(".", "-"))
-    assert "no backfill has the id" in unknown.err
-
-
 def test_too_many_failures_pause_it_with_the_reasons_and_how_to_go_on(studio: Studio) -> None:
     source = studio.manifest("paused.jsonl", *[b"nonsense"] * 4, most=3)
     said = run(studio, source, "--max-failures", "3")
@@ -166,49 +136,3 @@ def test_too_many_failures_pause_it_with_the_reasons_and_how_to_go_on(studio: St
     resumed = studio.console.run("backfill", "resume", "paused-jsonl", "--json")
     (told,) = resumed.lines
     assert (told["state"], told["succeeded"], told["failed"]) == ("succeeded", 3, 4)
-
-
-@pytest.mark.parametrize(
-    ("output", "why"),
-    [
-        ("{file}", "File exists"),
-        ("{file}/below", "Not a directory"),
-        ("{folder}/" + "x" * 300, "File name too long"),
-        ("http://me:s3cret@127.0.0.1:1/x", "NotImplementedError"),
-    ],
-)
-def test_results_that_can_not_be_written_are_told_before_anything_is_begun(
-    studio: Studio, tmp_path: Path, output: str, why: str
-) -> None:
-    """Items would be sent, and their results wait in Redis for a place that nobody can name."""
-    (tmp_path / "file").write_bytes(b"")
-    source = studio.manifest("nowhere.jsonl", most=1)
-    said = studio.console.run(
-        *("backfill", "run", str(source), "--id", "nowhere", "--map", "data_path=file"),
-        *("--output", output.format(file=tmp_path / "file", folder=tmp_path)),
-        *studio.options(),
-    )
-    assert said.code == 1
-    assert f"can't be written: {why}" in said.err
-    assert "s3cret" not in said.err
-    assert studio.console.run("backfill", "status", "nowhere").code == 1
-
-
-def test_a_folder_that_holds_other_results_is_refused(studio: Studio, tmp_path: Path) -> None:
-    """Two backfills in one folder would be counted as one."""
-    (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / "part-000000.jsonl").write_bytes(b"{}\n")
-    source = studio.manifest("other.jsonl", most=1)
-    said = studio.console.run(
-        *("backfill", "run", str(source), "--id", "other", "--map", "data_path=file"),
-        *("--output", str(tmp_path)),
-        *studio.options(),
-    )
-    assert said.code == 1
-    assert "holds results of another backfill" in said.err
-
-
-def test_a_folder_has_no_columns_to_map(studio: Studio) -> None:
-    said = run(studio, studio.folder / "pictures")
-    assert said.code == 2
-    assert "a folder of images has no columns" in said.err

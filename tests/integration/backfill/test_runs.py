@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
-import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 from redis import Redis
@@ -232,37 +231,6 @@ def test_a_queued_backfill_whose_deadline_passes_is_paused_and_led_on_by_resume(
     assert sorted(record["item"] for record in records) == list(range(PICTURES))
     states = studio.states("late")
     assert (states["failed"], states["succeeded"], states["cancelled"]) == (1, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        ("missing.jsonl", "there is no such file or folder"),
-        ("items.txt", "its name does not tell whether it is JSON lines, CSV or Parquet"),
-        ("items.csv", "no column says which item it is; its columns are file, size"),
-    ],
-)
-def test_a_source_that_is_none_is_said_in_a_line(studio: Studio, source: str, said: str) -> None:
-    path = studio.folder / source
-    if "missing" not in source:
-        path.write_text("file,size\na.png,1\n")
-    told = studio.console.run(
-        *("backfill", "run", str(path), *studio.options()),
-        *("--id", f"bad-{source}", "--output", str(studio.folder / "bad")),
-    )
-    assert told.code == 1
-    assert said in told.out + told.err
-
-
-def test_a_queued_source_outside_the_data_roots_is_refused(studio: Studio, tmp_path: Path) -> None:
-    secret = tmp_path / "secret.jsonl"
-    secret.write_text("{}")
-    with Client(studio.redis_url, namespace="studio") as producer:
-        producer.submit("backfill", studio.command_data(secret), id="outside")
-    with running_worker(studio.console, studio.folder / "outside.log"):
-        wait_until(lambda: studio.states("outside")["failed"] == 1, "its end")
-    (letter,) = studio.console.run("dead-letters", "show", "outside", "--json").lines
-    assert "TRAINMASTER_DATA_ROOTS" in str(letter)
 
 
 def test_a_manifest_sent_over_http_is_predicted_and_its_results_come_back(studio: Studio) -> None:

@@ -154,26 +154,6 @@ def test_what_a_folder_holds_besides_is_told_by_status_summary_and_event(
     assert ended["data"]["result"]["passed_over"] == kinds
 
 
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [("links", "1 link to a folder, which is not followed"), ("photos.heic", "2 .heic")],
-)
-def test_a_folder_without_a_picture_begins_nothing_and_says_what_it_holds(
-    studio: Studio, tmp_path: Path, name: str, told: str
-) -> None:
-    folder = tmp_path / name
-    folder.mkdir()
-    if name == "links":
-        (folder / "pictures").symlink_to(studio.folder)
-    else:
-        (folder / "a.heic").touch()
-        (folder / "b.HEIC").touch()
-    said = run(studio, str(folder), f"empty-{name}")
-    assert said.code == 1
-    assert told in " ".join(said.err.split())
-    assert "no backfill has the id" in studio.console.run("backfill", "status", f"empty-{name}").err
-
-
 def test_a_folder_of_parquet_parts_is_one_source(studio: Studio, tmp_path: Path) -> None:
     pictures = sorted(studio.truth)[:6]
     for number in range(3):
