@@ -185,3 +185,13 @@ def test_a_setting_that_was_right_for_a_minute_ends_no_others(seconds: int, *, s
     member.started = time.monotonic() - seconds
     processes._ended(member, 2)
     assert processes._stopping is stops
+
+
+def test_one_that_has_lived_for_a_minute_is_started_again_as_soon_as_at_first() -> None:
+    """Those that die in a row wait longer each time; not what dies once in a week."""
+    processes = Processes(["one"], lambda _: 0, stop_seconds=1)
+    (member,) = processes._members
+    for lived_seconds, next_pause_seconds in ((0, 2), (0, 4), (0, 8), (61, 2), (0, 4)):
+        member.started = time.monotonic() - lived_seconds
+        processes._ended(member, 1)
+        assert member.pause == next_pause_seconds

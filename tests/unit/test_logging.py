@@ -105,6 +105,9 @@ def test_lines_that_others_cause_are_few_a_minute_and_the_rest_is_counted() -> N
         now = 60.0
         limited.warning("delivery.refused", "door", reason="later")
         limited.warning("delivery.refused", "door", reason="later still")
+        for number in range(20):
+            now = 70.0 + number
+            limited.warning("delivery.refused", "door", reason=f"of the second minute {number}")
 
     assert [(line["reason"], line.get("left_out")) for line in lines] == [
         ("reason 0", None),
@@ -113,5 +116,6 @@ def test_lines_that_others_cause_are_few_a_minute_and_the_rest_is_counted() -> N
         ("of another source", None),
         ("later", 997),
         ("later still", None),
+        ("of the second minute 0", None),
     ]
     assert {line["log_level"] for line in lines} == {"warning"}
