@@ -147,6 +147,7 @@ def test_the_console_finds_a_command_wherever_it_is(
     assert {stray, *ids} <= {each["id"] for each in listed}
     changed = [each["changed_at_ms"] for each in listed]
     assert changed == sorted(changed, reverse=True)
+    assert console.run("list", "--json", "--newest", "2").lines == listed[:2], "of both together"
     said = console.run("cancel", stray, *ids, "--json")
     assert said.code == 0
     assert [json.loads(line)["verdict"] for line in said.out.splitlines()] == ["cancelled"] * 7

@@ -105,7 +105,9 @@ def test_a_client_s_reply_stream_is_that_of_commands_that_name_none(
     client = open_client(redis_url, namespace=namespace, reply_to="mine")
     client.submit("list_models", {})
     client.submit("list_models", {}, replyto="another")
-    assert [each["replyto"] for each in sent(told)] == ["mine", "another"]
+    many = {"type": "list_models", "data": {}}
+    client.submit_many([many, {**many, "replyto": "another"}])
+    assert [each["replyto"] for each in sent(told)] == ["mine", "another"] * 2
 
 
 @pytest.mark.parametrize("name", ["Orders", "", "a:b", "x" * 65])
