@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.backfilling import LEASE_MS, NAME, Backfilling, begin
 from tests.integration.ledger_acts import now_ms, raw_events
-from worker.backfill.errors import LeadLostError
+from worker.backfill.errors import LeadLostError, OutputError
 from worker.backfill.keys import backfill_key
 from worker.backfill.leader import Leader
 from worker.backfill.results.output import Output
@@ -94,6 +94,25 @@ async def test_a_part_is_not_cut_while_another_one_is_being_written(night: Backf
     with pytest.raises(LeadLostError):
         await night.store.begin_part(NAME, token, "0-1 0-2 2")
     assert (await night.standing()).cut == cut
+
+
+async def test_a_part_whose_results_are_gone_is_not_written_and_leaves_no_half_of_it(
+    night: Backfilling,
+) -> None:
+    """Someone took results away; a part with less than it is said to hold would be a lie."""
+    await night.feed(7)
+    for lease in await night.claim():
+        await night.settle(lease)
+    await night.let_lease_end()
+    token, standing = await night.lead()
+    output = Output(night.plan.output)
+    collector = Collector(night.store, output)
+    await night.store.begin_part(NAME, token, await collector._cut(standing))
+    await night.redis.xtrim(night.keys.group_results(NAME), maxlen=5, approximate=False)
+    with pytest.raises(OutputError, match="holds 5 of 7 results: the others are gone"):
+        await collector.collect(await night.standing(), token, rest=True)
+    assert output.folder is not None
+    assert [each.name for each in output.folder.rglob("*")] == ["parts"]
 
 
 async def test_a_leader_that_was_followed_by_another_shelves_nothing(night: Backfilling) -> None:
