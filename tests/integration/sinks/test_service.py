@@ -30,7 +30,7 @@ from tests.integration.sinks.endpoints import (
 )
 from tests.integration.sinks.serving import QUICK, leads, running, serving
 from worker.integrations.event_follower import EventFollower
-from worker.integrations.follower_store import rewind
+from worker.integrations.follower_store import order_of, rewind
 from worker.integrations.keys import follower_key
 from worker.queue.ledger.outage import Outage
 from worker.queue.ledger.streams import entries_between
@@ -338,6 +338,18 @@ async def test_everything_since_a_time_is_sent_again_with_the_same_ids(
     again = [each for each in ids[5:] if each.startswith("a/")]
     assert again == ids[:5]
     assert endpoint.numbers("a") == [0, 1, 2, 3, 4]
+
+
+async def test_an_event_of_just_the_time_that_is_named_is_sent_again_too(
+    redis: Redis, keys: Keys
+) -> None:
+    follower = follower_key(keys, follower_name("ops"))
+    await redis.hset(follower, "position", "9000-3")
+    assert await operations.recover_all(redis, keys, "ops", 5_000)
+    (position,) = await redis.hmget(follower, "position")
+    assert isinstance(position, bytes)
+    assert order_of("4999-0") <= order_of(position.decode()) < order_of("5000-0")
+    assert not await operations.recover_all(redis, keys, "ops", 9_001)
 
 
 async def test_an_endpoint_that_asks_for_a_pause_gets_one(

@@ -23,6 +23,8 @@ from worker.backfill.item_results import BackfillItems
 from worker.backfill.keys import backfill_key
 from worker.backfill.status import BackfillState
 from worker.backfill.store import Transition
+from worker.cli.doctor.checks import Level
+from worker.cli.doctor.ledger import check_ledger
 from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.models import Lease, RowState, RunResult
 from worker.queue.ledger.queries import LedgerReader
@@ -113,6 +115,9 @@ async def test_deadlines_that_are_deleted_alone_are_made_again(
     await accept_one(redis, ledger, "one", deadline_ms=deadline)
     await redis.delete(keys.deadlines)
     assert (await look(redis, keys)).not_indexed == 1
+    (told,) = [each for each in await check_ledger(redis, keys) if each.check == "ledger.rows"]
+    assert told.level is Level.WARN
+    assert "1 open command without a due time or a deadline" in told.message
     await repair(redis, ledger)
     assert await redis.zscore(keys.deadlines, "one") == deadline
 

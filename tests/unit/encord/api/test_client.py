@@ -305,7 +305,7 @@ async def test_a_text_leaves_with_the_bytes_that_the_sdk_would_send(
     assert body == json.dumps({"description": f"{text}{text}", "title": text}).encode()
 
 
-ATTACHMENT = {
+ATTACHMENT: dict[str, Any] = {
     "modelGroup": MODEL["modelGroup"],
     "projectModel": {
         "createdAt": "2026-01-02T03:04:05Z",
@@ -318,6 +318,18 @@ ATTACHMENT = {
     "projectModelIterations": [],
 }
 DONE = {"status": "done", "result": ITERATION}
+
+
+@pytest.mark.parametrize("color", ["#D33115", None])
+async def test_a_feature_that_a_model_is_attached_to_may_have_no_colour(
+    stub: StubApi, api: MlModelsApi, color: str | None
+) -> None:
+    """The key is always there; an ontology need not have chosen one."""
+    feature = {"featureNodeUuid": "f-1", "name": "Car", "type": "boundingBox", "color": color}
+    attached = {**ATTACHMENT["projectModel"], "featuresMapping": {"car": feature}}
+    stub.answers.append(page({**ATTACHMENT, "projectModel": attached}))
+    (found,) = [each async for each in api.list_model_attachments(project_uuid=ONE)]
+    assert found.project_model.features_mapping["car"].color == color
 
 
 async def _list_attachments(api: MlModelsApi, project: UUID) -> None:
