@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import uuid
 from contextvars import Context
 from typing import TYPE_CHECKING, Final
@@ -138,8 +139,9 @@ class RedisLimits:
             args=[wanted, round(1_000_000 * self._gap), round(1_000_000 * self._ahead)],
         )
         if not waits:
-            # Others have all turns that can be given now.
-            await asyncio.sleep(max(self._gap, self._ahead / 20))
+            # Others have all turns that can be given now. In step with one who asks a moment before
+            # us each time we would get none for hours.
+            await asyncio.sleep(max(self._gap, self._ahead / 20) * random.uniform(0.5, 1.0))
             return
         now = loop.time()
         self._turns = [now + wait / 1_000_000 for wait in waits]

@@ -49,6 +49,37 @@ async def test_turns_of_several_workers_are_spaced_by_the_rate(
     assert fullest <= 100
 
 
+async def test_a_worker_gets_turns_though_another_asks_a_moment_before_it_each_time(
+    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ask once a turn; at a turn in ten seconds it would have none for a day."""
+    monkeypatch.setattr("worker.queue.ledger.rate_limits.LONGEST_AHEAD_SECONDS", 0.0)
+    fleet = [
+        RedisLimits(redis, keys, ledger, requests_per_second=4, concurrent_requests=0)
+        for _ in range(2)
+    ]
+    turns = [0, 0]
+
+    async def work(number: int) -> None:
+        while True:
+            await fleet[number].enter()
+            turns[number] += 1
+
+    async with asyncio.timeout(60):
+        first = [asyncio.create_task(work(0)) for _ in range(5)]
+        while turns[0] < 3:
+            await asyncio.sleep(0.01)
+        # Half a turn behind the other.
+        await asyncio.sleep(0.15)
+        second = [asyncio.create_task(work(1)) for _ in range(5)]
+        while turns[0] < 15 and not turns[1]:
+            await asyncio.sleep(0.01)
+    for task in (*first, *second):
+        task.cancel()
+    await asyncio.gather(*first, *second, return_exceptions=True)
+    assert turns[1]
+
+
 async def test_a_turn_that_was_missed_is_not_used_for_it_would_meet_the_next_ones(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
