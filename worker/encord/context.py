@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from schemas.enums import Priority
 from worker.encord.api.client import MlModelsApi
 from worker.queue.ledger.models import RowState
 
@@ -85,8 +86,8 @@ def api_of(run: RunContext[Any]) -> MlModelsApi:
     Whoever is in doubt may ask later too: asking starts nothing, and not asking would leave the
     outcome unknown.
     """
-    transport = Encord.of(run).transport
-    deadline = run.command.deadline
-    if deadline is None or run.state is RowState.IN_DOUBT:
-        return MlModelsApi(transport)
-    return MlModelsApi(transport.until(deadline.timestamp()))
+    transport, lane = Encord.of(run).transport, run.lease.lane
+    deadline = None if run.state is RowState.IN_DOUBT else run.command.deadline
+    if deadline is not None:
+        return MlModelsApi(transport.until(deadline.timestamp(), lane))
+    return MlModelsApi(transport if lane is Priority.INTERACTIVE else transport.until(None, lane))

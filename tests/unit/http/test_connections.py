@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
+    from schemas.enums import Priority
+
 COMMANDS = 60
 TRIES = 40
 PATIENCE_SECONDS = 60
@@ -231,7 +233,7 @@ class _SlowLimits:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    async def enter(self) -> str:
+    async def enter(self, lane: Priority) -> str:  # noqa: ARG002 - the protocol's
         return "permit"
 
     async def leave(self, permit: str) -> None:  # noqa: ARG002 - the protocol's

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from schemas.enums import Priority
 from schemas.events import ErrorCode
 from worker.errors import (
     ConnectionLostError,
@@ -45,8 +46,8 @@ _TIMER_SECONDS: Final = 0.01
 class FleetLimits(Protocol):
     """What all workers share."""
 
-    async def enter(self) -> str:
-        """Waits for a turn; returns a permit to give back."""
+    async def enter(self, lane: Priority) -> str:
+        """Waits for a turn, bulk commands behind others; returns a permit to give back."""
         ...
 
     async def leave(self, permit: str) -> None:
@@ -68,6 +69,7 @@ class ThrottledTransport:
         limits: of the fleet.
         breaker: of this process.
         deadline: in seconds since the epoch; past it nothing more is sent.
+        lane: of the command whose requests these are.
         credentials: is told of each 401.
         now: seconds since the epoch, by the clock that deadlines are judged by.
         telemetry: whoever is told of each request.
@@ -80,6 +82,7 @@ class ThrottledTransport:
         breaker: CircuitBreaker | None,
         *,
         deadline: float | None = None,
+        lane: Priority = Priority.INTERACTIVE,
         credentials: CredentialsWatch | None = None,
         now: Callable[[], float] = time.time,
         telemetry: Listener = LOGS,
@@ -88,18 +91,20 @@ class ThrottledTransport:
         self._limits = limits
         self._breaker = breaker
         self._deadline = deadline
+        self._lane = lane
         self._credentials = credentials
         self._now = now
         self._telemetry = telemetry
         self._is_heard = telemetry.hears("requested")
 
-    def until(self, deadline: float) -> ThrottledTransport:
-        """Returns the same gate, but for its deadline."""
+    def until(self, deadline: float | None, lane: Priority | None = None) -> ThrottledTransport:
+        """Returns the same gate, but for its deadline and perhaps its lane."""
         return ThrottledTransport(
             self._transport,
             self._limits,
             self._breaker,
             deadline=deadline,
+            lane=lane or self._lane,
             credentials=self._credentials,
             now=self._now,
             telemetry=self._telemetry,
@@ -130,9 +135,10 @@ class ThrottledTransport:
         if limits is None:
             permit = ""
         elif self._deadline is None:
-            permit = await limits.enter()
+            permit = await limits.enter(self._lane)
         else:
-            permit = await _enter_within(limits, self._deadline - self._now())
+            rest = self._deadline - self._now()
+            permit = await _enter_within(limits, self._lane, rest)
         response = None
         sent_at = time.monotonic()
         try:
@@ -202,10 +208,10 @@ class ThrottledTransport:
                     self._breaker.succeeded()
 
 
-async def _enter_within(limits: FleetLimits, seconds: float) -> str:
+async def _enter_within(limits: FleetLimits, lane: Priority, seconds: float) -> str:
     try:
         async with asyncio.timeout(seconds):
-            return await limits.enter()
+            return await limits.enter(lane)
     except TimeoutError as exc:
         raise _lateness() from exc
 

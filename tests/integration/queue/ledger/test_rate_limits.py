@@ -10,6 +10,7 @@ import pytest
 import structlog
 from structlog.contextvars import bound_contextvars, get_contextvars
 
+from schemas.enums import Priority
 from tests.integration.ledger_acts import every_server
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.outage import Outage
@@ -212,6 +213,70 @@ async def test_however_many_of_a_process_wait_for_a_permit_one_asks_for_all(
         held = done.pop().result()
         waiting = [task for task in waiting if not task.done()]
     assert not waiting
+
+
+@pytest.mark.parametrize(("rate", "concurrent"), [(0, 1), (4, 0)])
+async def test_an_interactive_command_waits_for_the_limits_behind_few_bulk_ones(
+    redis: Redis,
+    ledger: Ledger,
+    keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    rate: float,
+    concurrent: int,
+) -> None:
+    """Hundreds of a process may wait there, for an hour where the limits are low."""
+    monkeypatch.setattr("worker.queue.ledger.rate_limits.LATE_SECONDS", math.inf)
+    limits = RedisLimits(
+        redis, keys, ledger, requests_per_second=rate, concurrent_requests=concurrent
+    )
+    held = await limits.enter()
+    entered: list[str] = []
+    bulk = await _line_up(limits, entered, [f"bulk-{number}" for number in range(40)])
+    urgent = asyncio.create_task(_pass(limits, entered, "urgent"))
+    await asyncio.sleep(0)
+    if held:
+        await limits.leave(held)
+    await asyncio.wait_for(urgent, 60)
+    # Turns are given for a second ahead.
+    assert entered.index("urgent") <= 1 + 2 * rate
+    for task in bulk:
+        task.cancel()
+    await asyncio.gather(*bulk, return_exceptions=True)
+    await limits.aclose()
+
+
+async def test_a_bulk_command_waits_for_the_limits_behind_none_that_comes_later(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=1)
+    held = await limits.enter()
+    entered: list[str] = []
+    names = ["before-1", "before-2", "bulk", *(f"later-{number}" for number in range(5))]
+    tasks = await _line_up(limits, entered, names)
+    await limits.leave(held)
+    await asyncio.wait_for(asyncio.gather(*tasks), 60)
+    assert entered == names
+    await limits.aclose()
+
+
+async def _line_up(
+    limits: RedisLimits, entered: list[str], names: list[str]
+) -> list[asyncio.Task[None]]:
+    """Has commands wait for the limits, in this order."""
+    first = asyncio.create_task(_pass(limits, entered, names[0]))
+    async with asyncio.timeout(30):
+        while not (limits._asking.is_taken or limits._taking.is_taken):
+            await asyncio.sleep(0)
+    return [first, *(asyncio.create_task(_pass(limits, entered, name)) for name in names[1:])]
+
+
+async def _pass(limits: RedisLimits, entered: list[str], name: str) -> None:
+    lane = Priority.BULK if name.startswith("bulk") else Priority.INTERACTIVE
+    permit = await limits.enter(lane)
+    entered.append(name)
+    if permit:
+        await limits.leave(permit)
 
 
 async def test_a_permit_that_was_given_to_one_who_gave_up_is_given_back(

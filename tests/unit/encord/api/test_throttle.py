@@ -20,6 +20,7 @@ from worker.queue.circuit_breaker import CircuitBreaker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from schemas.enums import Priority
     from tests.stub_api import StubApi
 
 HOUR = 3600.0
@@ -33,7 +34,7 @@ class Limits:
         self.holds: list[float] = []
         self._permits = iter(range(1_000))
 
-    async def enter(self) -> str:
+    async def enter(self, lane: Priority) -> str:  # noqa: ARG002 - the protocol's
         permit = f"permit {next(self._permits)}"
         self.inside.add(permit)
         return permit
