@@ -57,6 +57,8 @@ class LanePauses:
                 if lane in self.paused:
                     self._telemetry.lane_resumed(lane)
                     await self._lanes.resume(lane)
+                    # Hundreds may succeed before the next claim tells it.
+                    self.paused -= {lane}
         except RETRYABLE_REDIS_ERRORS as exc:
             self._outage.failed(ONCE, exc)
 

@@ -31,3 +31,21 @@ async def test_commands_that_end_for_their_deadlines_pause_no_lane(
     for _ in range(ENDS):
         await pauses.judge(RunResult(lease, RowState.FAILED, 1, late=late))
     assert bool(await lanes.paused()) is not late
+
+
+async def test_a_lane_is_resumed_once_however_many_of_its_commands_succeed(
+    redis: Redis, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would wait for Redis before the next end is recorded."""
+    lease = await lease_one(redis, ledger)
+    lanes = Lanes(redis, ledger.keys)
+    await lanes.pause(lease.lane, "tests", 10)
+    share = FailureRateMonitor(commands=ENDS, seconds=0, share=0.5)
+    told: list[object] = []
+    monkeypatch.setattr(ledger.telemetry, "lane_resumed", told.append)
+    pauses = LanePauses(ledger, lanes, share, probe_seconds=10)
+    pauses.paused = frozenset({lease.lane})
+    for _ in range(ENDS):
+        await pauses.judge(RunResult(lease, RowState.SUCCEEDED, 1))
+    assert told == [lease.lane]
+    assert await lanes.paused() == []
