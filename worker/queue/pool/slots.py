@@ -148,10 +148,12 @@ class Slots:
 
     @property
     def bulk_pause_seconds(self) -> float:
-        """For how long no bulk command may be claimed, for the intake is behind; 0 if one may."""
+        """After how long bulk commands have their share again, for the intake is behind; else 0."""
         if not self._intake_is_behind():
             return 0.0
-        return max(0.0, self._bulk_again_at - time.monotonic())
+        # One that is over while a claim was under way is made up for by the next one.
+        rest = self._bulk_again_at - time.monotonic()
+        return rest if rest > 0 else BULK_PAUSE_SECONDS
 
     def bulk_bounds(self) -> tuple[int, int]:
         """Returns how many bulk commands go first, and how many may run besides those that do."""

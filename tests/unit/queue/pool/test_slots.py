@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from schemas.enums import Priority
 from worker.queue.ledger.models import Lease, RowState, Token
 from worker.queue.pool.bulk_limit import LAG_SECONDS
-from worker.queue.pool.slots import Slots
+from worker.queue.pool.slots import BULK_PAUSE_SECONDS, Slots
 
 if TYPE_CHECKING:
     from worker.queue.pool.bulk_limit import BulkLimit
@@ -79,3 +79,12 @@ async def test_of_a_limited_bulk_lane_a_quarter_of_the_limit_is_worth_a_claim() 
     assert slots.is_worth_a_claim
     run(slots, Priority.BULK)
     assert not slots.is_worth_a_claim
+
+
+async def test_while_the_intake_is_behind_the_bulk_share_is_never_put_off_without_end() -> None:
+    """A claim may take longer than the pause between two shares, and nothing else wakes a drain."""
+    slots = Slots(SLOTS, intake_is_behind=lambda: True)
+    assert slots.bulk_pause_seconds > 0, "though the last pause is over"
+    assert slots.bulk_bounds() == (4, 4)
+    assert 0 < slots.bulk_pause_seconds <= BULK_PAUSE_SECONDS
+    assert Slots(SLOTS).bulk_pause_seconds == 0
