@@ -35,6 +35,7 @@ from worker.queue.ledger.models import (
     read_leases,
 )
 from worker.queue.ledger.outage import Outage
+from worker.queue.ledger.refusals import EndsRefusedError
 from worker.queue.log_listener import LOGS
 
 if TYPE_CHECKING:
@@ -375,6 +376,10 @@ class Ledger:
         """Settles or reschedules; False where the lease had passed to another holder.
 
         A repeated finish whose first reply was lost returns False too: it has been done.
+
+        Raises:
+            EndsRefusedError: some are refused, each by keys of its own.
+            redis.exceptions.RedisError: it is not known which were recorded; the same call tells.
         """
         keys = self.keys
         # No text outlives its row.
@@ -417,7 +422,10 @@ class Ledger:
             ],
             args=args,
         )
-        return [done == 1 for done in reply]
+        if reasons := [verdict for verdict in reply if isinstance(verdict, bytes)]:
+            done = [None if isinstance(verdict, bytes) else verdict == 1 for verdict in reply]
+            raise EndsRefusedError(reasons[0].decode(errors="replace"), done)
+        return [verdict == 1 for verdict in reply]
 
     async def count_due(self, now: int | None = None) -> tuple[int, int, int]:
         """Returns how many rows are due: interactive, bulk, suspects.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import AuthenticationError, ClusterError, ResponseError
 
 from trainmaster_client.steps import passes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # By the first word of what the server answers; what passes by itself says so.
 REFUSALS: Final = {
@@ -66,6 +69,19 @@ _WORDS: Final = {
     "TryAgainError": "TRYAGAIN",
     "NoPermissionError": "NOPERM",
 }
+
+
+class EndsRefusedError(ResponseError):
+    """Keys of their groups refuse some ends; the others were recorded as if they had come alone.
+
+    Attributes:
+        done: for each end whether it was recorded, False where it was fenced; None where it is
+            refused.
+    """
+
+    def __init__(self, reason: str, done: Sequence[bool | None]) -> None:
+        super().__init__(reason)
+        self.done = done
 
 
 def word_of(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from schemas.enums import Priority
 from worker.batching import BatchInterval
 from worker.queue.ledger.redis_retry import keep_trying, next_pause
+from worker.queue.ledger.refusals import EndsRefusedError
 from worker.queue.telemetry import Settled, log_fields
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ log = structlog.get_logger(__name__)
 MOST_IN_A_SCRIPT: Final = 256
 # Whatever was to be written: nothing reaches Redis.
 REDIS_AWAY: Final = (RedisConnectionError, RedisTimeoutError, OSError)
+# Ends that keys of their group refuse are tried again after so long, one script of them at a time.
+REFUSED_PAUSE_SECONDS: Final = 1.0
+# They are told of no more often.
+REFUSED_TOLD_SECONDS: Final = 10.0
 
 
 def fields_of(lease: Lease) -> dict[str, Any]:
@@ -50,6 +55,13 @@ async def finish_each(ledger: Ledger, ends: Sequence[RunResult]) -> None:
         tell_settled(ledger.telemetry, ends, await ledger.finish(ends))
     except REDIS_AWAY:
         raise
+    except EndsRefusedError as exc:
+        refused = [end for end, done in zip(ends, exc.done, strict=True) if done is None]
+        if len(refused) == len(ends):
+            raise
+        tell_settled(ledger.telemetry, ends, [bool(done) for done in exc.done])
+        for end in refused:
+            log.warning("run.unsettled", **fields_of(end.lease), error=str(exc))
     except Exception as exc:
         if isinstance(exc, ResponseError) and len(ends) == 1:
             raise
@@ -113,10 +125,9 @@ class Settler:
         """The ends that are not recorded yet."""
         return [finish for lane in self._lanes.values() for finish in lane.waiting]
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether runs of a lane end faster than their ends are recorded."""
-        return any(lane.is_behind for lane in self._lanes.values())
+    def is_behind(self, lane: Priority) -> bool:
+        """Tells whether runs of a lane end faster than their ends are recorded."""
+        return self._lanes[lane].is_behind
 
     def add(self, finish: RunResult) -> None:
         """Has an end recorded."""
@@ -134,8 +145,8 @@ class Settler:
 class LaneSettler:
     """Records the ends of one lane's runs, many in one script.
 
-    Attributes:
-        waiting: the ends that are not recorded yet.
+    Ends that keys of their group refuse are put aside and tried again now and then: they may be
+    thousands, of one backfill, and all others go on.
 
     Args:
         lane: whose ends are added.
@@ -153,7 +164,10 @@ class LaneSettler:
         self._lane = lane
         # Or the other lane's success would tell that Redis is back, which refuses this one.
         self._part = f"settle-{lane}"
-        self.waiting: list[RunResult] = []
+        self._ends: list[RunResult] = []
+        self._refused: list[RunResult] = []
+        self._refused_again: asyncio.TimerHandle | None = None
+        self._tell_refused_at = float("-inf")
         self._ledger = ledger
         self._telemetry = ledger.telemetry
         self._pauses = pauses
@@ -162,13 +176,18 @@ class LaneSettler:
         self._finished = asyncio.Event()
 
     @property
+    def waiting(self) -> list[RunResult]:
+        """The ends that are not recorded yet."""
+        return self._ends + self._refused
+
+    @property
     def is_behind(self) -> bool:
         """Whether a full script waits behind the one that is under way."""
-        return len(self.waiting) >= 2 * MOST_IN_A_SCRIPT
+        return len(self._ends) >= 2 * MOST_IN_A_SCRIPT
 
     def add(self, finish: RunResult) -> None:
         """Has an end recorded."""
-        self.waiting.append(finish)
+        self._ends.append(finish)
         self._finishing.set()
 
     async def run(self) -> None:
@@ -176,11 +195,12 @@ class LaneSettler:
         pause = 0.0
         interval = BatchInterval()
         while True:
-            if not self.waiting:
-                self._finished.set()
+            if not self._ends:
+                if not self._refused:
+                    self._finished.set()
                 await self._finishing.wait()
             self._finishing.clear()
-            if not self.waiting:
+            if not self._ends:
                 continue
             self._finished.clear()
             await interval.wait()
@@ -197,40 +217,76 @@ class LaneSettler:
             redis.exceptions.RedisError: Redis takes none of them.
         """
         # Anew for each try: one that failed may have recorded some of them.
-        batch = self.waiting[:MOST_IN_A_SCRIPT]
+        batch = self._ends[:MOST_IN_A_SCRIPT]
+        done: Sequence[bool | None]
         try:
             done = await self._ledger.finish(batch)
         except REDIS_AWAY:
             raise
+        except EndsRefusedError as exc:
+            done = exc.done
+            self._put_aside(
+                [finish for finish, was_done in zip(batch, done, strict=True) if was_done is None],
+                exc,
+            )
         except Exception as exc:
             if isinstance(exc, ResponseError) and len(batch) == 1:
                 raise
             # One of them may be what can't be written: it must not take the others with it.
             return await self._settle_singly(batch)
-        del self.waiting[: len(batch)]
-        tell_settled(self._telemetry, batch, done)
+        del self._ends[: len(batch)]
+        tell_settled(self._telemetry, batch, [bool(was_done) for was_done in done])
         for finish, was_done in zip(batch, done, strict=True):
             if was_done:
                 await self._pauses.judge(finish)
-            else:
+            elif was_done is not None:
                 self._tell_fenced(finish.lease)
         return True
+
+    def _put_aside(self, refused: list[RunResult], why: EndsRefusedError) -> None:
+        self._refused += refused
+        self._try_refused_later()
+        if time.monotonic() >= self._tell_refused_at:
+            self._tell_refused_at = time.monotonic() + REFUSED_TOLD_SECONDS
+            log.warning(
+                "run.unsettled",
+                **fields_of(refused[0].lease),
+                runs=len(self._refused),
+                lane=self._lane,
+                error=str(why),
+            )
+
+    def _try_refused_later(self) -> None:
+        if self._refused and self._refused_again is None:
+            loop = asyncio.get_running_loop()
+            self._refused_again = loop.call_later(REFUSED_PAUSE_SECONDS, self._try_refused)
+
+    def _try_refused(self) -> None:
+        self._refused_again = None
+        self._ends += self._refused[:MOST_IN_A_SCRIPT]
+        del self._refused[:MOST_IN_A_SCRIPT]
+        self._finishing.set()
+        self._try_refused_later()
 
     async def _settle_singly(self, batch: list[RunResult]) -> bool:
         settled, refused = 0, 0
         for finish in batch:
             try:
                 was_done = await self._settle_one(finish)
+            except EndsRefusedError as exc:
+                del self._ends[0]
+                self._put_aside([finish], exc)
+                continue
             except ResponseError as exc:
                 # Behind all others, so that it stands in nobody's way.
-                self.waiting.append(self.waiting.pop(0))
+                self._ends.append(self._ends.pop(0))
                 if not settled:
                     # Most likely Redis takes nothing at all: one is enough to ask.
                     raise
                 log.warning("run.unsettled", **fields_of(finish.lease), error=str(exc))
                 refused += 1
                 continue
-            del self.waiting[0]
+            del self._ends[0]
             settled += 1
             tell_settled(self._telemetry, [finish], [was_done])
             if was_done:

@@ -40,8 +40,8 @@ log = structlog.get_logger(__name__)
 
 # So long free slots are gathered, to be filled by one script; whoever is due waits no longer.
 GATHER_SECONDS = 0.02
-# While more ends wait than a script records nothing is claimed, or leases would lapse before they
-# are recorded; it is looked so often whether that is over.
+# While more ends of a lane wait than a script records nothing of it is claimed, or leases would
+# lapse before they are recorded; it is looked so often whether that is over.
 SETTLE_PAUSE_SECONDS = 0.02
 CLOSE_PAUSE_SECONDS = 0.2
 CLAIM_PAUSE_SECONDS = 0.01
@@ -95,7 +95,8 @@ class WorkerPool:
     @property
     def can_claim(self) -> bool:
         """Whether what is due now may be claimed now."""
-        return not self.slots.is_full and not self._held_seconds()
+        is_behind = self._settler.is_behind(Priority.INTERACTIVE)
+        return not (self.slots.is_full or is_behind or self._held_seconds())
 
     @property
     def running(self) -> int:
@@ -179,14 +180,14 @@ class WorkerPool:
                     return self._more
                 self._signal.clear()
                 held = self._held_seconds()
-                is_behind = self._settler.is_behind
-                if self._more and not (self.slots.is_full or held or is_behind):
+                if self._more and self.can_claim:
                     await self._gather()
                     if not self._stopping.is_set():
                         await self._fill()
                     continue
                 # While the intake is behind, what it claims itself wakes nobody for bulk ones; nor
                 # does an end that is recorded.
+                is_behind = any(map(self._settler.is_behind, Priority))
                 pause = SETTLE_PAUSE_SECONDS if is_behind else self.slots.bulk_pause_seconds
                 if not await self._signalled(min(rest, held or rest, pause or rest)) and pause:
                     self._more = True
@@ -215,7 +216,8 @@ class WorkerPool:
     async def _fill(self) -> None:
         slots = self.slots
         asked = min(slots.free, MOST_IN_A_SCRIPT)
-        bulk_first, bulk_most = slots.bulk_bounds()
+        is_behind = self._settler.is_behind(Priority.BULK)
+        bulk_first, bulk_most = (0, 0) if is_behind else slots.bulk_bounds()
         self._more = False
         try:
             claim = await self._ledger.claim(

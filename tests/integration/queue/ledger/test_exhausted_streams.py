@@ -23,6 +23,7 @@ from worker.backfill.store import FeedItem, Transition
 from worker.queue.intake.list_bridge import ListForwarder, ListSource
 from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.models import AcceptStatus, Phase, Rejection, RowState, RunResult
+from worker.queue.ledger.refusals import EndsRefusedError
 from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
@@ -224,6 +225,29 @@ async def test_results_of_items_that_are_refused_are_neither_lost_nor_counted_tw
     assert await night.settle(lease)
     now = await night.standing()
     assert (now.succeeded, now.waiting, now.open) == (1, 1, 0)
+
+
+async def test_ends_that_their_group_refuses_are_none_of_the_others_trouble(
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path
+) -> None:
+    night = await begin(redis, keys, ledger, tmp_path)
+    await night.feed(1)
+    await open_group(redis, keys)
+    for command_id in ("before", "behind"):
+        await accept_one(redis, ledger, command_id)
+    leases = (await ledger.claim(10, bulk_most=10)).leases
+    before, behind = (lease for lease in leases if not lease.group)
+    (member,) = (lease for lease in leases if lease.group)
+    ends = [RunResult(lease, RowState.SUCCEEDED, 1) for lease in (before, member, behind)]
+    await redis.set(keys.group_results(NAME), "no stream")
+    with pytest.raises(EndsRefusedError, match=r"^WRONGTYPE") as told:
+        await ledger.finish(ends)
+    assert told.value.done == [True, None, True]
+    with pytest.raises(EndsRefusedError) as told:
+        await ledger.finish(ends)
+    assert told.value.done == [False, None, False]
+    await redis.delete(keys.group_results(NAME))
+    assert await ledger.finish(ends) == [False, True, False]
 
 
 async def test_a_state_of_a_backfill_is_taken_only_with_its_event(

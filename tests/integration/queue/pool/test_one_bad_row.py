@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 import pytest
 
+from schemas.enums import Priority
 from tests.integration.backfilling import NAME, begin
 from tests.integration.intake_acts import until
 from tests.integration.worker_bench import (
@@ -184,6 +185,42 @@ async def test_an_end_that_redis_refuses_stands_in_nobodys_way(
             return await bench.redis.scard(waiting) == 0
 
         await until(ended)
+
+
+async def test_a_backfill_whose_ends_are_all_refused_stops_no_lane(
+    bench: Bench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its window may hold more of them than ends may wait of a lane that is claimed for."""
+    monkeypatch.setattr("worker.queue.pool.settling.MOST_IN_A_SCRIPT", 2)
+    night = await begin(bench.redis, bench.ledger.keys, bench.ledger, tmp_path)
+    await night.feed(12)
+    results = bench.ledger.keys.group_results(NAME)
+    await bench.redis.set(results, "no stream")
+    async with running_runner(bench, concurrency=16) as runner:
+
+        async def unrecorded() -> bool:
+            return runner.unsettled == 12
+
+        await until(unrecorded)
+        for priority in Priority:
+            sent = [await bench.send("list_models", {}, priority=priority) for _ in range(ITEMS)]
+            runner.wake()
+            for command_id in sent:
+                await until_ended(bench, command_id)
+        told = capsys.readouterr().out
+        await bench.redis.delete(results)
+
+        async def all_recorded() -> bool:
+            return not runner.unsettled
+
+        await until(all_recorded)
+    assert (await night.standing()).open == 0
+    assert told.count("run.unsettled") == 1
+    assert "redis.lost" not in told
+    assert "fenced" not in told
 
 
 async def test_a_deadline_of_a_command_that_cannot_be_told_ends_that_one_alone(

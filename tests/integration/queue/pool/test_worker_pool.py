@@ -15,7 +15,7 @@ import pytest
 from schemas.enums import Priority
 from tests.integration.creations import train_data
 from tests.integration.intake_acts import until
-from tests.integration.ledger_acts import events, now_ms
+from tests.integration.ledger_acts import events, new_command, now_ms
 from tests.integration.worker_bench import (
     SLOW,
     Bench,
@@ -231,6 +231,49 @@ async def test_nothing_is_claimed_while_more_ends_wait_than_a_script_records(
         is_over.set()
         for command_id in sent:
             await until_ended(bench, command_id)
+
+
+async def test_a_lane_whose_ends_wait_holds_up_none_of_the_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.queue.pool.settling.MOST_IN_A_SCRIPT", 2)
+    finish, is_over = bench.ledger.finish, asyncio.Event()
+
+    async def finish_bulk_late(ends: Any) -> list[bool]:
+        if ends[0].lease.lane is Priority.BULK:
+            await is_over.wait()
+        return await finish(ends)
+
+    monkeypatch.setattr(bench.ledger, "finish", finish_bulk_late)
+    bulk = [await bench.send("list_models", {}, priority=Priority.BULK) for _ in range(8)]
+    async with running_runner(bench, concurrency=8) as runner:
+
+        async def is_behind() -> bool:
+            return runner.unsettled >= 4 and not runner.running
+
+        await until(is_behind)
+        await until_ended(bench, await bench.send("list_models", {}))
+        assert runner.unsettled >= 4
+        is_over.set()
+        for command_id in bulk:
+            await until_ended(bench, command_id)
+
+
+async def test_nothing_is_kept_for_what_is_accepted_while_ends_of_its_lane_wait(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.queue.pool.settling.MOST_IN_A_SCRIPT", 2)
+    pool = bench.pool(concurrency=8)
+    batch = [new_command(b"1-0", "new")]
+    for number in range(4):
+        assert pool.reserve(batch) == 1
+        pool.take(1, [await bench.claim(await bench.send("list_models", {}))])
+        await until(partial(_have_ended, pool, number + 1))
+    assert pool.reserve(batch) == 0
+
+
+async def _have_ended(runner: WorkerPool, count: int) -> bool:
+    return runner.unsettled == count and not runner.running
 
 
 async def _none_runs(runner: WorkerPool) -> bool:

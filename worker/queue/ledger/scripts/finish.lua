@@ -10,7 +10,8 @@
 --       progress or "", last errors or "", event or "", reply stream or "", dead letter or "",
 --       lock to drop or "", group or "", result of a member or "", code of the error or "", phase or "",
 --       whether a copy of its text is kept (1 or 0)
--- Returns for each run: 1 done, 0 fenced
+-- Returns for each run: 1 done, 0 fenced, or why a key of its group refuses its end. Of that run
+-- nothing is written, and the others are ended.
 --
 -- Every shared key is read first, so that one of the wrong type stops the script before it has
 -- written. A row of the wrong type holds no token, so its run is fenced like any other.
@@ -99,60 +100,63 @@ local function delete_later(id, lane)
   local ids = ended[lane] or ended.i
   ids[#ids + 1] = id
 end
+-- Returns what became of one run, and an error that ends the script.
+local function finish_run(i)
+  local id, token = ARGV[i], ARGV[i + 1]
+  local row = prefix .. 'command:' .. id
+  if redis.pcall('HGET', row, 'n') ~= token then return 0 end
+  local due = ARGV[i + 2] == 'b' and KEYS[4] or KEYS[3]
+  local dead_letter, lock, group = ARGV[i + 12], ARGV[i + 13], ARGV[i + 14]
+  local event, event_id = ARGV[i + 10], ''
+  if event ~= '' then event_id = redis.call('XADD', KEYS[1], '*', 'event', event) end
+  if dead_letter ~= '' then
+    local letter = redis.pcall('XADD', KEYS[2], '*', 'dead_letter', dead_letter)
+    if type(letter) == 'table' then
+      -- Nothing else of this run is written; its repetition tells the event again.
+      if event_id ~= '' then redis.call('XDEL', KEYS[1], event_id) end
+      return nil, letter
+    end
+  end
+  if ARGV[i + 4] == '1' and group ~= '' then
+    local refused = end_member(id, row, group, ARGV[i + 3], ARGV[i + 15], ARGV[i + 16])
+    if refused then
+      if event_id ~= '' then redis.call('XDEL', KEYS[1], event_id) end
+      return refused['err']
+    end
+    delete_later(id, ARGV[i + 2])
+  elseif ARGV[i + 4] == '1' then
+    if ARGV[i + 3] == 'failed' then orphan(id, redis.call('HGET', row, 'q'), ARGV[i + 16]) end
+    redis.call('HSET', row, 's', ARGV[i + 3], 'n', next_token(token), 'a', ARGV[i + 6],
+      'e', now_text, 'v', event_id)
+    redis.call('HDEL', row, 'p', 'x', 'c', 'h', 'k', 'w', 'z')
+    redis.call('EXPIRE', row, keep_seconds)
+    if ARGV[i + 18] == '1' then keep_text(id) end
+    delete_later(id, ARGV[i + 2])
+  else
+    redis.call('HSET', row, 's', ARGV[i + 3], 'n', next_token(token), 'a', ARGV[i + 6],
+      'c', ARGV[i + 7])
+    if ARGV[i + 8] ~= '' then redis.call('HSET', row, 'p', ARGV[i + 8]) end
+    if ARGV[i + 17] ~= '' then redis.call('HSET', row, 'h', ARGV[i + 17]) end
+    if ARGV[i + 9] ~= '' then redis.call('HSET', row, 'x', ARGV[i + 9]) end
+    if ARGV[i + 16] ~= '' then
+      redis.call('HSET', row, 'w', ARGV[i + 16])
+    else
+      redis.call('HDEL', row, 'w')
+    end
+    redis.call('ZADD', due, now + tonumber(ARGV[i + 5]), id)
+  end
+  if deadlines and ARGV[i + 4] == '1' then redis.call('ZREM', KEYS[5], id) end
+  answer(ARGV[i + 11], event, now, reply_seconds)
+  if lock ~= '' and redis.pcall('GET', lock) == id then redis.call('DEL', lock) end
+  return 1
+end
 -- Returns what the script returns.
 local function finish_all()
   local verdicts = {}
   for i = 5, #ARGV, 19 do
-    local id, token = ARGV[i], ARGV[i + 1]
-    local row = prefix .. 'command:' .. id
-    if redis.pcall('HGET', row, 'n') ~= token then
-      verdicts[#verdicts + 1] = 0
-    else
-      local due = ARGV[i + 2] == 'b' and KEYS[4] or KEYS[3]
-      local dead_letter, lock, group = ARGV[i + 12], ARGV[i + 13], ARGV[i + 14]
-      local event, event_id = ARGV[i + 10], ''
-      if event ~= '' then event_id = redis.call('XADD', KEYS[1], '*', 'event', event) end
-      if dead_letter ~= '' then
-        local letter = redis.pcall('XADD', KEYS[2], '*', 'dead_letter', dead_letter)
-        if type(letter) == 'table' then
-          -- Nothing else of this run is written; its repetition tells the event again.
-          if event_id ~= '' then redis.call('XDEL', KEYS[1], event_id) end
-          return letter
-        end
-      end
-      if ARGV[i + 4] == '1' and group ~= '' then
-        local refused = end_member(id, row, group, ARGV[i + 3], ARGV[i + 15], ARGV[i + 16])
-        if refused then
-          if event_id ~= '' then redis.call('XDEL', KEYS[1], event_id) end
-          return refused
-        end
-        delete_later(id, ARGV[i + 2])
-      elseif ARGV[i + 4] == '1' then
-        if ARGV[i + 3] == 'failed' then orphan(id, redis.call('HGET', row, 'q'), ARGV[i + 16]) end
-        redis.call('HSET', row, 's', ARGV[i + 3], 'n', next_token(token), 'a', ARGV[i + 6],
-          'e', now_text, 'v', event_id)
-        redis.call('HDEL', row, 'p', 'x', 'c', 'h', 'k', 'w', 'z')
-        redis.call('EXPIRE', row, keep_seconds)
-        if ARGV[i + 18] == '1' then keep_text(id) end
-        delete_later(id, ARGV[i + 2])
-      else
-        redis.call('HSET', row, 's', ARGV[i + 3], 'n', next_token(token), 'a', ARGV[i + 6],
-          'c', ARGV[i + 7])
-        if ARGV[i + 8] ~= '' then redis.call('HSET', row, 'p', ARGV[i + 8]) end
-        if ARGV[i + 17] ~= '' then redis.call('HSET', row, 'h', ARGV[i + 17]) end
-        if ARGV[i + 9] ~= '' then redis.call('HSET', row, 'x', ARGV[i + 9]) end
-        if ARGV[i + 16] ~= '' then
-          redis.call('HSET', row, 'w', ARGV[i + 16])
-        else
-          redis.call('HDEL', row, 'w')
-        end
-        redis.call('ZADD', due, now + tonumber(ARGV[i + 5]), id)
-      end
-      if deadlines and ARGV[i + 4] == '1' then redis.call('ZREM', KEYS[5], id) end
-      answer(ARGV[i + 11], event, now, reply_seconds)
-      if lock ~= '' and redis.pcall('GET', lock) == id then redis.call('DEL', lock) end
-      verdicts[#verdicts + 1] = 1
-    end
+    local verdict, trouble = finish_run(i)
+    if trouble then return trouble end
+    verdicts[#verdicts + 1] = verdict
   end
   return verdicts
 end
