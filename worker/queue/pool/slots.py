@@ -139,8 +139,12 @@ class Slots:
             if count >= slots or room < 0:
                 break
             count += 1
-        self._reserved += count
+        self.keep(count)
         return count
+
+    def keep(self, slots: int) -> None:
+        """Keeps slots for what is claimed now, until they are released."""
+        self._reserved += slots
 
     def release(self, reserved: int) -> None:
         """Ends a reservation."""

@@ -216,9 +216,14 @@ class WorkerPool:
     async def _fill(self) -> None:
         slots = self.slots
         asked = min(slots.free, MOST_IN_A_SCRIPT)
+        if asked < 1:
+            # What was accepted while slots were gathered has them.
+            return
         is_behind = self._settler.is_behind(Priority.BULK)
         bulk_first, bulk_most = (0, 0) if is_behind else slots.bulk_bounds()
         self._more = False
+        claim = None
+        slots.keep(asked)
         try:
             claim = await self._ledger.claim(
                 asked,
@@ -230,6 +235,9 @@ class WorkerPool:
             )
         except RETRYABLE_REDIS_ERRORS as exc:
             self._ledger.outage.failed("claim", exc)
+        finally:
+            slots.release(asked)
+        if claim is None:
             # Once: the drain may have to end meanwhile.
             await asyncio.sleep(FIRST_PAUSE_SECONDS)
             return

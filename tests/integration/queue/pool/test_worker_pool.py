@@ -276,6 +276,25 @@ async def _have_ended(runner: WorkerPool, count: int) -> bool:
     return runner.unsettled == count and not runner.running
 
 
+async def test_what_is_accepted_during_a_claim_gets_none_of_the_slots_that_it_is_for(
+    bench: Bench, redis: Redis, keys: Keys
+) -> None:
+    """Or a worker with one slot would run two commands at once."""
+    slow = SlowLedger(
+        redis, keys, lease_seconds=600, retention_seconds=3600, reply_retention_seconds=3600
+    )
+    await bench.send("list_models", {})
+    async with running_runner(replace(bench, ledger=slow), concurrency=1) as runner:
+        await slow.claimed.wait()
+        assert runner.reserve([new_command(b"1-0", "new")]) == 0
+        slow.may_answer.set()
+
+        async def is_free() -> bool:
+            return runner.slots.free == 1
+
+        await until(is_free)
+
+
 async def _none_runs(runner: WorkerPool) -> bool:
     return not runner.running
 
