@@ -12,8 +12,8 @@ from tests.integration.backfilling import NAME, command
 from tests.integration.worker_bench import Bench, open_bench, running_runner
 from tests.stub_api import StubApi, reply
 from worker.backfill.handler import Backfills
-from worker.backfill.output import Output
-from worker.backfill.parts import read_records
+from worker.backfill.results.output import Output
+from worker.backfill.results.parts import read_records
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -25,7 +25,7 @@ from tests.integration.worker_bench import Bench, in_seconds, until_ended
 from tests.stub_api import StubApi, reply
 from worker.backfill.handler import PAUSED_SECONDS
 from worker.backfill.leader import LEASE_SECONDS
-from worker.backfill.output import Output
+from worker.backfill.results.output import Output
 from worker.backfill.status import BackfillState, Origin
 from worker.backfill.store import NOBODY
 from worker.backfill.transitions import cancel_backfill, pause, resume

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker.backfill.report import render
-from worker.backfill.summary import summarize
+from worker.backfill.results.report import render
+from worker.backfill.results.summary import summarize
 
 HOSTILE = "<script>alert('&')</script>"
 SHOWN = "&lt;script&gt;alert(&#x27;&amp;&#x27;)&lt;/script&gt;"
