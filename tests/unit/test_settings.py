@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from tools.settings_reference import setting_rows
 from worker.bootstrap.encord import create_credentials
 from worker.environment import (
+    load_gateway_settings,
     load_ledger_settings,
     load_settings,
     secret_files,
@@ -362,3 +363,15 @@ def test_what_is_no_address_is_refused_and_none_is_open_to_all_by_mistake(
 ) -> None:
     with pytest.raises(ValidationError, match=told):
         Settings(redis_url=URL, bearer_token="t", http=said)
+
+
+@pytest.mark.parametrize("named", ["CERT", "KEY"])
+def test_a_gateway_has_a_certificate_and_its_key_or_neither(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one of them alone it would speak plain HTTP, and who set that would not know."""
+    file = tmp_path / "file.pem"
+    file.touch()
+    monkeypatch.setenv(f"TRAINMASTER_GATEWAY_TLS_{named}_FILE", str(file))
+    with pytest.raises(SettingError, match=r"TLS_CERT_FILE and .*TLS_KEY_FILE: set both or none"):
+        load_gateway_settings()

@@ -80,6 +80,16 @@ def test_without_an_id_each_call_is_a_command_of_its_own(client: Any, told: Told
     assert [each["id"] for each in sent(told)] == [first, second]
 
 
+def test_an_id_that_is_none_is_the_same_as_no_id(client: Any, told: Told) -> None:
+    """A wait looks for the id that the command was sent with."""
+    ids = [
+        client.submit({"type": "list_models", "data": {}, "id": None}),
+        client.submit("list_models", {}, id=None),
+    ]
+    assert [each["id"] for each in sent(told)] == ids
+    assert len({*ids, "None"}) == 3
+
+
 def test_bulk_commands_go_to_the_stream_for_bulk(client: Any, told: Told) -> None:
     client.submit("list_models", {}, id="a", priority="bulk")
     client.submit({"type": "list_models", "data": {}, "id": "b", "priority": "bulk"})

@@ -1,0 +1,19 @@
+"""What commands have of the ledger that they look at."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker.cli.context import LedgerContext
+
+
+@pytest.mark.parametrize("seconds", [0.0, 7.0])
+def test_a_client_waits_for_redis_as_long_as_its_command_does(seconds: float) -> None:
+    """Most commands say at once that it is away; only who waits anyway waits for it."""
+    # Nothing listens there, and nothing is sent.
+    ledger = LedgerContext("redis://127.0.0.1:1/0", "ns-1,ns-2")
+    with ledger.partitions[0].client(seconds) as client:
+        assert (client.namespace, client._patience_seconds) == ("ns-1", seconds)
+    with ledger.clients(seconds) as clients:
+        found = [each._patience_seconds for each in clients.clients.values()]
+    assert found == [seconds] * 2
