@@ -153,6 +153,8 @@ def test_a_url_of_files_is_shown_without_a_piece_of_its_secret(
         ("s3://bucket/folder/", "s3://bucket/folder/"),
         ("https://u:p@host:1/a/b.csv", "https://host:1/a/b.csv"),
         ("https://host/a.csv?X-Amz-Signature=1", "https://host/a.csv?…"),
+        ("https://host/a.csv#token=1", "https://host/a.csv#…"),
+        ("https://host/a.csv?sig=1#x", "https://host/a.csv?…"),
         ("http://[::1]:80/a", "http://[::1]:80/a"),
         ("zip://a.csv::s3://k:s@b/a.zip", "zip://a.csv::s3://b/a.zip"),
         ("zip://a.csv::/data/a.zip", "zip://a.csv::/data/a.zip"),

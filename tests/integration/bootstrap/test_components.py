@@ -95,6 +95,8 @@ async def test_every_number_of_the_settings_reaches_a_part_of_the_worker(redis_u
     held = {name: found[float(value)] for name, value in odd.items()}
     assert [name for name, times in held.items() if not times] == []
     assert {name: held[name] for name in SHARED} == SHARED
+    # Each text of a command takes four times its size.
+    assert parts.pool.slots.free_bytes == odd["inflight_body_bytes"] // 4
     await parts.close()
 
 

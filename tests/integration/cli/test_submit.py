@@ -100,6 +100,17 @@ async def test_options_become_attributes_and_spans_become_times(
     assert command["deadline"].endswith("+00:00")
 
 
+async def test_an_option_goes_before_what_the_file_says(
+    console: Console, redis: Redis, keys: Keys
+) -> None:
+    said = {"id": "of-the-file", "priority": "interactive", "correlationid": "c-1"}
+    options = ("--id=mine", "--priority=bulk")
+    assert console.run("submit", "-", *options, stdin=orjson.dumps({**LIST, **said})).code == 0
+    (command,) = await sent(redis, keys)
+    told = [command[name] for name in ("id", "priority", "correlationid")]
+    assert told == ["mine", "bulk", "c-1"]
+
+
 @pytest.mark.parametrize("form", ["one", "array", "lines", "stdin"])
 async def test_a_file_holds_one_command_an_array_or_lines(
     console: Console, redis: Redis, keys: Keys, tmp_path: Path, form: str
