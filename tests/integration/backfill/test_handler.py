@@ -212,10 +212,12 @@ async def test_a_backfill_that_was_cancelled_ends_its_command_as_cancelled(
     monkeypatch.setattr("worker.backfill.handler.SLICE_SECONDS", 0.0)
     await bench.send("backfill", data(source), id=NAME, replyto="owner")
     await attempt(bench)
-    await cancel_backfill(store_of_bench(bench), NAME)
+    cancelling = await cancel_backfill(store_of_bench(bench), NAME)
+    assert cancelling is not None
+    assert cancelling.state is BackfillState.CANCELLING, "its worker ends it"
     assert await bench.attempt(NAME) is None, "the cancellation has ended the command"
     assert await bench.state(NAME) == RowState.CANCELLED
-    assert (await bench.states(NAME))[-1] == EventState.CANCELLED
+    assert (await bench.states(NAME)).count(EventState.CANCELLED) == 1
     replies = await events(bench.redis, bench.ledger.keys.replies("owner"))
     assert replies[-1]["type"] == "backfill.cancelled"
     assert (await standing(bench)).dropped == 8, "what waited never runs"

@@ -77,7 +77,9 @@ async def test_a_secret_that_somebody_else_made_is_taken_from_a_file_again_and_a
     assert "is there now" in console.run(*create[:-2], "--scope", "submit", *narrow).err
     token = await tokens.find(secret)
     assert token is not None
-    assert (token.scopes, token.types, token.projects) == ({Scope.SUBMIT}, {"train"}, {PROJECT})
+    assert token.scopes == {Scope.SUBMIT}
+    assert token.types == {"train"}
+    assert token.projects == {PROJECT}
     acts = [each["act"] for each in console.run("actions", "--json").lines]
     assert acts == ["token.create"] * 3, "what changed nothing is no act"
     console.run("tokens", "revoke", "prometheus")
