@@ -91,6 +91,8 @@ class WorkerPool:
         self._draining = False
         self._stopping = asyncio.Event()
         self._more = False
+        # By the last claim, for too many of its ends wait.
+        self._bulk_left_out = False
 
     @property
     def can_claim(self) -> bool:
@@ -187,7 +189,7 @@ class WorkerPool:
                     continue
                 # While the intake is behind, what it claims itself wakes nobody for bulk ones; nor
                 # does an end that is recorded.
-                is_behind = any(map(self._settler.is_behind, Priority))
+                is_behind = self._bulk_left_out or self._settler.is_behind(Priority.INTERACTIVE)
                 pause = SETTLE_PAUSE_SECONDS if is_behind else self.slots.bulk_pause_seconds
                 if not await self._signalled(min(rest, held or rest, pause or rest)) and pause:
                     self._more = True
@@ -219,8 +221,8 @@ class WorkerPool:
         if asked < 1:
             # What was accepted while slots were gathered has them.
             return
-        is_behind = self._settler.is_behind(Priority.BULK)
-        bulk_first, bulk_most = (0, 0) if is_behind else slots.bulk_bounds()
+        self._bulk_left_out = self._settler.is_behind(Priority.BULK)
+        bulk_first, bulk_most = (0, 0) if self._bulk_left_out else slots.bulk_bounds()
         self._more = False
         claim = None
         slots.keep(asked)

@@ -259,6 +259,32 @@ async def test_a_lane_whose_ends_wait_holds_up_none_of_the_other(
             await until_ended(bench, command_id)
 
 
+async def test_bulk_goes_on_though_its_ends_were_recorded_while_a_claim_left_it_out(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing runs then that could wake the drain."""
+    monkeypatch.setattr("worker.queue.pool.settling.MOST_IN_A_SCRIPT", 2)
+    finish, claim, is_over = bench.ledger.finish, bench.ledger.claim, asyncio.Event()
+
+    async def finish_late(ends: Any) -> list[bool]:
+        await is_over.wait()
+        return await finish(ends)
+
+    async def claim_late(*arguments: Any, **options: Any) -> Claim:
+        told = await claim(*arguments, **options)
+        if runner.unsettled >= 4 and not runner.running:
+            is_over.set()
+            await until(partial(_have_ended, runner, 0))
+        return told
+
+    monkeypatch.setattr(bench.ledger, "finish", finish_late)
+    monkeypatch.setattr(bench.ledger, "claim", claim_late)
+    sent = [await bench.send("list_models", {}, priority=Priority.BULK) for _ in range(12)]
+    async with running_runner(bench, concurrency=4) as runner:
+        for command_id in sent:
+            await until_ended(bench, command_id)
+
+
 async def test_nothing_is_kept_for_what_is_accepted_while_ends_of_its_lane_wait(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
