@@ -113,7 +113,9 @@ class EventStream:
             async for piece in self._history(audience, watcher, after):
                 yield piece
             while True:
-                if piece := await watcher.get(self._heartbeat_seconds):
+                # Once streams end, what waits is handed over, and nothing more is waited for.
+                seconds = 0.0 if self._is_ending else self._heartbeat_seconds
+                if piece := await watcher.get(seconds):
                     yield piece
                 elif watcher.is_dropped:
                     yield notice("dropped", "the connection is too slow for these events")

@@ -267,6 +267,31 @@ async def test_a_watcher_who_keeps_up_is_not_dropped_however_much_comes_in_all(
     assert seen.ids == ids
 
 
+async def test_streams_end_at_once_when_the_process_stops(redis: Redis, keys: Keys) -> None:
+    stream = EventStream(redis, keys, heartbeat_seconds=3600)
+    # Given one for whom something waits, and one who has not joined the others yet
+    slow, seen = cast("Any", stream.events(None, "0-0")), Watching()
+    async with watching(stream, None, "0-0") as quick:
+        for number in range(3):
+            await add(redis, keys, f"c{number}", "train.accepted")
+            while len(seen.ids) <= number:
+                seen.take(await anext(slow))
+        await add(redis, keys, "last", "train.accepted")
+        await until(lambda: len(quick.ids) == 4, "what waits for the other one")
+        late = cast("Any", stream.events(None, "0-0"))
+        await anext(late)
+        # When the process stops
+        stream.end()
+        # Then none of them waits for the next sign of life
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            async for piece in slow:
+                seen.take(piece)
+            assert [piece async for piece in late] == []
+        await until(lambda: quick.ended, "the other one to end")
+    assert seen.ids == quick.ids
+    await stream.close()
+
+
 async def test_it_is_told_that_events_are_no_longer_kept(
     stream: EventStream, redis: Redis, keys: Keys
 ) -> None:
