@@ -18,4 +18,5 @@ def test_nothing_is_sent_twice_mistold_or_left_behind(tmp_path: Path, *, tls: bo
     assert found.holds, found.line()
     assert found.faults > 500
     assert found.details["answered"] > 500
-    assert found.details["cancelled"] > 100
+    # How many are still under way when they are cancelled depends on the machine.
+    assert found.details["cancelled"] > 20
