@@ -125,6 +125,14 @@ def test_an_item_links_to_its_backfill(
     assert found == ([] if linked is None else [linked])
 
 
+def test_a_command_whose_parent_no_span_can_be_has_one_made_for_it() -> None:
+    """Of the first version nothing follows: to OpenTelemetry it names no span."""
+    span = made(sent(context={"traceparent": f"{LINKED}-more"}))
+    assert span.context is not None
+    found = (span.context.trace_id, span.context.span_id)
+    assert found == derived_ids(NAMESPACE, ORIGIN, "one")
+
+
 def test_the_ids_of_a_trace_are_never_those_that_stand_for_none() -> None:
     ids = [derived_ids(NAMESPACE, f"{number}-0", "one") for number in range(200)]
     assert len(set(ids)) == 200

@@ -131,6 +131,9 @@ async def test_a_rejection_that_redis_refuses_keeps_nothing_waiting_and_is_made_
             await until(lambda: _exists(redis, keys.command("two")))
             await redis.delete(keys.dead_letters)
             await until(lambda: settled(redis, keys))
+            # Nor does what comes once the rejections are made.
+            await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="three")})
+            await until(lambda: _exists(redis, keys.command("three")))
     told = [event["type"] for event in await events(redis, keys.events)]
     assert told.count("command.rejected") == 2
     assert len(await letters(redis, keys)) == 2

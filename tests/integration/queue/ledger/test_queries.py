@@ -157,6 +157,8 @@ async def test_counts_of_what_is_open_and_due_add_up_with_suspects_among_them(
         told = [counts[f"{kind}_{lane}"] for lane in ("interactive", "bulk", "suspect")]
         assert told == [1, 1, 3]
     assert len(await newest(redis, keys)) == 5
+    pages = [page async for page in LedgerReader(redis, keys).open_rows(RowChoice())]
+    assert sorted(row.id for page in pages for row in page) == ["a", "b", "c", "d", "e"]
 
 
 async def test_listing_goes_through_more_rows_than_one_page(

@@ -280,6 +280,7 @@ async def test_a_lookalike_that_ended_unknown_long_ago_keeps_nobody_in_doubt(ben
     await cancel(bench.redis, keys, rival, retention_seconds=600, reply_retention_seconds=600)
     bench.sandbox.faults(
         SIMULATED,
+        {"operation": "get_model", "effect": "latency", "seconds": 0.2, "count": 1},
         {"operation": OPERATIONS["train"], "effect": "commit_then_fail", "count": 1},
     )
     sent = await bench.send("train", data)
@@ -288,6 +289,9 @@ async def test_a_lookalike_that_ended_unknown_long_ago_keeps_nobody_in_doubt(ben
     found = cast("list[bytes]", await bench.redis.zrange(alike, 0, -1))
     (member,) = [member for member in found if member.endswith(rival.encode())]
     recorded = json.loads(await bench.redis.hget(keys.command(sent), "p") or b"null")
+    assert recorded["at"] - recorded["asked_at"] >= 0.2, (
+        "what is listed may be as old as the question"
+    )
     # Its hour, and the day for which a rival counts at least, end just when the baseline was asked.
     entered_at = recorded["asked_at"] - 3600 - 24 * 3600
     await bench.redis.zadd(alike, {member: entered_at})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from schemas.enums import Priority
+from tests.integration.ledger_acts import new_command
 from worker.queue.ledger.models import Lease, RowState, Token
 from worker.queue.pool.bulk_limit import LAG_SECONDS
 from worker.queue.pool.slots import BULK_PAUSE_SECONDS, Slots
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 SLOTS = 64
 
 
-def lease_of(lane: Priority, state: RowState = RowState.ACCEPTED) -> Lease:
-    return Lease("one", Token(1), lane, state, 0, 1, 0, "1-0", None, [], b"{}")
+def lease_of(lane: Priority, state: RowState = RowState.ACCEPTED, *, text: bytes = b"{}") -> Lease:
+    return Lease("one", Token(1), lane, state, 0, 1, 0, "1-0", None, [], text)
 
 
 def run(slots: Slots, lane: Priority, count: int = 1) -> None:
@@ -53,6 +54,15 @@ async def test_on_a_late_loop_bulk_commands_have_an_eighth_while_interactive_one
     run(slots, Priority.BULK, 20)
     assert slots.bulk_bounds() == (0, 0)
     assert slots.free == SLOTS - 21, "the others are for interactive ones"
+
+
+async def test_slots_are_reserved_for_no_more_bytes_than_what_runs_leaves() -> None:
+    slots = Slots(SLOTS, text_bytes=1_000)
+    commands = [new_command(b"1-0", text=bytes(300)) for _ in range(4)]
+    slots.count(lease_of(Priority.INTERACTIVE, text=bytes(500)), 1)
+    assert slots.reserve(commands) == 1
+    slots.count(lease_of(Priority.INTERACTIVE, text=bytes(500)), -1)
+    assert slots.reserve(commands) == 3
 
 
 async def test_a_look_at_a_training_is_nobody_who_waits() -> None:
