@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -217,6 +217,37 @@ async def test_an_answer_that_comes_before_the_body_was_read_counts(tmp_path: Pa
     async with server, opened(tmp_path, f"http://127.0.0.1:{port}/") as destination:
         for _ in range(5):
             assert (await send(destination)).told == "answered 200"
+
+
+@pytest.mark.parametrize(
+    "hint", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"]
+)
+async def test_a_hint_before_the_answer_costs_neither_it_nor_the_connection(
+    tmp_path: Path, hint: bytes
+) -> None:
+    connections = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(len(TEXT))
+            writer.write(hint)
+            await writer.drain()
+            writer.write(hint + b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            await answer(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, opened(tmp_path, f"http://127.0.0.1:{port}/") as destination:
+        for _ in range(3):
+            assert (await send(destination)).told == "answered 200"
+    assert connections == 1
 
 
 @pytest.mark.parametrize(

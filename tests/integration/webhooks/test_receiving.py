@@ -9,6 +9,7 @@ import pytest
 import structlog
 from redis.exceptions import RedisError
 
+from tests.integration.ledger_acts import now_ms
 from tests.integration.webhooks.posting import (
     FOR_EACH,
     GET_MODEL,
@@ -301,6 +302,17 @@ async def test_however_many_come_in_one_moment_each_is_listed_once(
     async with asyncio.timeout(30):
         found = [each.delivery.id async for _, each in deliveries.newest()]
     assert found == list("gfedcba")
+
+
+async def test_a_delivery_is_listed_for_as_long_as_it_is_kept(redis: Redis, keys: Keys) -> None:
+    deliveries = Deliveries(redis, keys, retention_seconds=600)
+    age_ms = {"gone": 610_000, "old": 500_000}
+    for name in age_ms:
+        await deliveries.record(Delivery("door", name, "", 1000, {}, b"{}"), Effects())
+    now = await now_ms(redis)
+    await redis.zadd(deliveries_key(keys), {f"door/{each}": now - age_ms[each] for each in age_ms})
+    await deliveries.record(Delivery("door", "new", "", 1000, {}, b"{}"), Effects())
+    assert [each.delivery.id async for _, each in deliveries.newest()] == ["new", "old"]
 
 
 async def test_a_list_of_deliveries_reads_no_bodies(

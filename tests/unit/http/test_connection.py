@@ -144,6 +144,30 @@ def test_a_large_body_is_written_as_fast_as_it_is_taken(run: Run, stub: StubApi)
     assert max(most) < 4_000_000
 
 
+def test_the_time_for_writing_begins_anew_with_each_piece_that_is_taken(run: Run) -> None:
+    """A server that takes a large body slowly still takes it."""
+
+    async def upload(listener: socket.socket) -> int:
+        loop = asyncio.get_running_loop()
+        async with opened(f"http://127.0.0.1:{listener.getsockname()[1]}") as pool:
+            sending = asyncio.create_task(exchange(pool, "POST", body=LARGE))
+            peer, _ = await loop.sock_accept(listener)
+            with peer:
+                assert await comes_true(lambda: any(each._blocked for each in pool._connections))
+                (connection,) = pool._connections
+                ends_at, taken = connection.acts_at, 0
+                while connection.acts_at <= ends_at and taken < len(LARGE) // 2:
+                    taken += len(await loop.sock_recv(peer, 65_536))
+                    await asyncio.sleep(0)
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            return taken
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        assert run(upload(listener)) < len(LARGE) // 2
+
+
 @pytest.mark.parametrize("phase", ["connect", "write", "read", "body", "all"])
 def test_each_phase_has_a_timeout_and_each_says_whether_anything_was_sent(
     run: Run, phase: str

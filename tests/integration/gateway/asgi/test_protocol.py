@@ -66,6 +66,19 @@ def test_what_is_no_http_is_answered_400_and_does_not_fill_the_log(
     assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
+def test_the_heads_of_all_requests_of_a_connection_have_no_bound_together(
+    gateway: GatewayServer,
+) -> None:
+    head = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-filler: %b\r\n\r\n" % (b"x" * 30_000)
+    with connect(gateway) as connection:
+        for _ in range(4):
+            # In pieces, as a network has it.
+            connection.sendall(head[:20])
+            time.sleep(0.02)
+            connection.sendall(head[20:])
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize(
     ("lengths", "chunk", "statuses"),
     [
