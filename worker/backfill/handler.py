@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 import structlog
@@ -26,7 +25,7 @@ from worker.backfill.results.output import folder_name
 from worker.backfill.sources.formats import guess_format
 from worker.backfill.status import BackfillState, Origin
 from worker.errors import FencedError, RetryableError
-from worker.files.file_access import input_error, is_below, may_be_read
+from worker.files.file_access import input_error, is_below, local_path, may_be_read
 from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.models import RowState
 from worker.queue.ledger.outage import ONCE
@@ -35,6 +34,8 @@ from worker.queue.registry import handles
 from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from worker.backfill.status import BackfillStatus
     from worker.backfill.store import BackfillStore
     from worker.errors import InputError
@@ -182,13 +183,13 @@ def make_plan(run: RunContext[Backfill], backfills: Backfills) -> Plan:
 
 def _allowed(source: str, roots: tuple[Path, ...], urls: tuple[str, ...]) -> str:
     """Returns where a source lies, links resolved; others name it, so not all may be read."""
-    # Not a path that holds these, which is read as it is; fsspec's chains are URLs too.
-    if not source.startswith("/") and ("://" in source or "::" in source):
-        if not may_be_read(source, urls):
-            raise _refusal("the URL lies below none of TRAINMASTER_SOURCE_URLS")
+    if may_be_read(source, urls):
         return source
+    path = local_path(source)
+    if path is None:
+        raise _refusal("the URL lies below none of TRAINMASTER_SOURCE_URLS")
     try:
-        resolved = Path(source).resolve()
+        resolved = path.resolve()
     except (OSError, ValueError, RuntimeError) as exc:
         raise _refusal("not a usable path") from exc
     if not is_below(resolved, roots):

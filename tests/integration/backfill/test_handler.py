@@ -97,6 +97,7 @@ async def test_a_command_has_each_item_predicted_and_says_so_where_it_was_asked_
         ({"source": "/etc/hostname"}, "data.source", "outside the folders of TRAINMASTER_DATA"),
         ({"source": "/etc/\0"}, "data.source", "not a usable path"),
         ({"source": "s3://bucket/a.csv"}, "data.source", "none of TRAINMASTER_SOURCE_URLS"),
+        ({"source": "file:///etc/hostname"}, "data.source", "outside the folders of TRAINMASTER"),
         ({"source": "zip::a.csv"}, "data.source", "none of TRAINMASTER_SOURCE_URLS"),
         ({"source": "{folder}/missing.csv"}, "data.source", "there is no such file or folder"),
         ({"source": "{folder}/link.jsonl"}, "data.source", "outside the folders of TRAINMASTER"),
@@ -120,6 +121,19 @@ async def test_a_source_that_may_not_be_read_is_refused_and_leaves_no_backfill(
     assert (error["code"], problem["path"]) == ("invalid_input", path)
     assert said in problem["message"]
     assert await store_of_bench(bench).look(NAME) is None
+
+
+async def test_a_source_may_be_a_file_s_url_below_the_data_roots(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """As a `data_path` and a `dataref` may, and as the command line takes it."""
+    (tmp_path / "my items").mkdir()
+    source = write_lines(tmp_path / "my items" / "a.jsonl", {"data_uuid": UUIDS[0]})
+    await bench.send("backfill", data(source.as_uri()), id=NAME)
+    async with working(bench):
+        await until_ended(bench, NAME)
+    now = await standing(bench)
+    assert (now.plan.source.location, now.succeeded) == (str(source), 1)
 
 
 async def test_a_server_of_a_source_that_is_busy_is_asked_again_later(
