@@ -195,6 +195,7 @@ async def test_a_backfill_whose_ends_are_all_refused_stops_no_lane(
 ) -> None:
     """Its window may hold more of them than ends may wait of a lane that is claimed for."""
     monkeypatch.setattr("worker.queue.pool.settling.MOST_IN_A_SCRIPT", 2)
+    monkeypatch.setattr("worker.queue.pool.settling.REFUSED_PAUSE_SECONDS", 0.1)
     night = await begin(bench.redis, bench.ledger.keys, bench.ledger, tmp_path)
     await night.feed(12)
     results = bench.ledger.keys.group_results(NAME)
