@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.contenders.contender import RECOVERY_SECONDS
+from benchmarks.rounds import in_rounds
 from benchmarks.running import PATIENCE, START_SECONDS, running
 from benchmarks.testbed import open_testbed
 
@@ -53,10 +54,13 @@ class CrashResult:
 def run(plan: Plan) -> Iterator[dict[str, Any]]:
     """Yields what became of each contender's commands."""
     seconds = SHORT_SECONDS if plan.short else SECONDS
-    for number in range(plan.rounds if plan.long else 1):
-        for contender in plan.queued:
-            with open_testbed(plan.cores, latency_ms=LATENCY_MS) as testbed:
-                yield {"round": number, **asdict(kill(testbed, contender, seconds))}
+
+    def killed(contender: Contender) -> CrashResult:
+        with open_testbed(plan.cores, latency_ms=LATENCY_MS) as testbed:
+            return kill(testbed, contender, seconds)
+
+    for number, _, result in in_rounds(plan.rounds if plan.long else 1, plan.queued, killed):
+        yield {"round": number, **asdict(result)}
 
 
 def kill(testbed: Testbed, contender: Contender, seconds: float) -> CrashResult:

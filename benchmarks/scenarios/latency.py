@@ -12,6 +12,7 @@ from redis import Redis
 
 from benchmarks.contenders.node_queues import NodeProducer
 from benchmarks.errors import BenchmarkError
+from benchmarks.rounds import in_rounds
 from benchmarks.running import Running, running
 from benchmarks.statistics import percentile
 from benchmarks.testbed import open_testbed
@@ -39,17 +40,19 @@ _BLOCK_MS = 1_000
 def run(plan: Plan) -> Iterator[dict[str, Any]]:
     """Yields each contender's latencies, round by round."""
     count = SHORT_COMMANDS if plan.short else COMMANDS
-    for number in range(plan.rounds):
-        for contender in plan.queued:
-            milliseconds = measure(contender, count, plan.cores)
-            yield {
-                "round": number,
-                "contender": contender.name,
-                "commands": count,
-                "p50_ms": percentile(milliseconds, 0.50),
-                "p99_ms": percentile(milliseconds, 0.99),
-                "milliseconds": [round(value, 2) for value in milliseconds],
-            }
+
+    def latencies(contender: Contender) -> list[float]:
+        return measure(contender, count, plan.cores)
+
+    for number, contender, milliseconds in in_rounds(plan.rounds, plan.queued, latencies):
+        yield {
+            "round": number,
+            "contender": contender.name,
+            "commands": count,
+            "p50_ms": percentile(milliseconds, 0.50),
+            "p99_ms": percentile(milliseconds, 0.99),
+            "milliseconds": [round(value, 2) for value in milliseconds],
+        }
 
 
 def measure(contender: Contender, count: int, cores: Cores) -> list[float]:

@@ -6,6 +6,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.rounds import in_rounds
 from benchmarks.running import running
 from benchmarks.scenarios.latency import Listener, heard, send
 from benchmarks.statistics import percentile
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.contenders.contender import Contender
     from benchmarks.plan import Plan
     from benchmarks.processes import Cores
-    from benchmarks.running import Running
+from benchmarks.running import Running
 
 # Those that can do more than this at all, and cost the least.
 CONTENDERS: Final = ("trainmaster", "taskiq", "bullmq", "bee-queue")
@@ -30,9 +31,12 @@ def run(plan: Plan) -> Iterator[dict[str, Any]]:
     """Yields what the load came to with each contender, round by round."""
     chosen = [one for one in plan.queued if one.name in CONTENDERS]
     count = int(PER_SECOND * plan.seconds * 2)
-    for number in range(plan.rounds):
-        for contender in chosen:
-            yield {"round": number, **measure(contender, count, plan.cores)}
+
+    def cost(contender: Contender) -> dict[str, Any]:
+        return measure(contender, count, plan.cores)
+
+    for number, _, record in in_rounds(plan.rounds, chosen, cost):
+        yield {"round": number, **record}
 
 
 def measure(contender: Contender, count: int, cores: Cores) -> dict[str, Any]:

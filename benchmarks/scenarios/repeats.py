@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.rounds import in_rounds
 from benchmarks.running import START_SECONDS, running
 from benchmarks.testbed import open_testbed
 
@@ -23,8 +24,12 @@ QUIET_SECONDS: Final = 3.0
 
 def run(plan: Plan) -> Iterator[dict[str, Any]]:
     """Yields how often each contender called the API."""
-    for contender in plan.queued:
-        yield {"contender": contender.name, "calls": measure(contender, plan.cores)}
+
+    def calls(contender: Contender) -> int:
+        return measure(contender, plan.cores)
+
+    for _, contender, count in in_rounds(1, plan.queued, calls):
+        yield {"contender": contender.name, "calls": count}
 
 
 def measure(contender: Contender, cores: Cores) -> int:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.processes import MemoryPeak
+from benchmarks.rounds import in_rounds
 from benchmarks.running import PATIENCE, START_SECONDS, running
 from benchmarks.testbed import open_testbed
 from benchmarks.work import IMAGE_CHARACTERS
@@ -99,9 +100,12 @@ def _rounds(
     contenders: Sequence[Contender], load: Load, plan: Plan, rounds: int
 ) -> Iterator[dict[str, Any]]:
     """Yields A B C, A B C and so on, so that slow minutes of a machine hit all alike."""
-    for number in range(rounds):
-        for contender in contenders:
-            yield {"round": number, **measure(contender, load, plan.cores).as_json()}
+
+    def rate(contender: Contender) -> Rate:
+        return measure(contender, load, plan.cores)
+
+    for number, _, found in in_rounds(rounds, contenders, rate):
+        yield {"round": number, **found.as_json()}
 
 
 def measure(contender: Contender, load: Load, cores: Cores) -> Rate:
