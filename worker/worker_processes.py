@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from schemas.events import ErrorCode
 from worker.app import WRONG_SETTING, run_worker
-from worker.bootstrap.supervisor import STOP_GRACE_SECONDS
+from worker.bootstrap.supervisor import stop_grace_seconds
 from worker.errors import SettingError
 from worker.logging import configure
 from worker.monitoring.health_file import TOUCH_SECONDS, HealthFile
@@ -62,13 +62,18 @@ def run_workers(settings: Settings, count: int, *, name: str | None = None) -> i
         serve,
         fatal=frozenset({WRONG_SETTING}),
         on_look=(lambda: None) if health is None else health.look,
-        stop_seconds=STOP_GRACE_SECONDS + settings.read_timeout_seconds + _CLOSE_SECONDS,
+        stop_seconds=kill_after_seconds(settings),
     )
     try:
         return processes.run()
     finally:
         if health is not None:
             health.remove()
+
+
+def kill_after_seconds(settings: Settings) -> float:
+    """Returns how long after it was told to stop a worker that has not ended is killed."""
+    return stop_grace_seconds(settings) + _CLOSE_SECONDS
 
 
 class _Together:

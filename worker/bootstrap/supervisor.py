@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-STOP_GRACE_SECONDS: Final = 10.0
+_STOP_GRACE_SECONDS: Final = 10.0
 
 
 def create_supervisor(
@@ -40,9 +40,14 @@ def create_supervisor(
 
     times = Timings(
         slice=settings.slice_seconds,
-        grace=STOP_GRACE_SECONDS + settings.read_timeout_seconds,
+        grace=stop_grace_seconds(settings),
     )
     return Supervisor(build, publish_wake_up, on_broken, times)
+
+
+def stop_grace_seconds(settings: Settings) -> float:
+    """Returns how long a stop waits for calls that change something: longer than an answer."""
+    return _STOP_GRACE_SECONDS + settings.read_timeout_seconds
 
 
 def warn_of_unknown_settings() -> None:

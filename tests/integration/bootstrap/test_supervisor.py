@@ -12,6 +12,7 @@ import orjson
 from tests.stub_api import reply
 from worker.bootstrap.supervisor import create_supervisor
 from worker.environment import load_settings
+from worker.worker_processes import kill_after_seconds
 
 if TYPE_CHECKING:
     import pytest
@@ -28,8 +29,10 @@ MODELS = reply(200, b'{"results": [], "nextPageToken": null}')
 def test_a_stop_waits_for_longer_than_an_answer_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off before, a change that was under way would be in doubt."""
     monkeypatch.setenv("TRAINMASTER_READ_TIMEOUT_SECONDS", "777")
-    supervisor = create_supervisor(load_settings(), lambda: None, lambda: None)
+    settings = load_settings()
+    supervisor = create_supervisor(settings, lambda: None, lambda: None)
     assert supervisor._times.grace > 777
+    assert kill_after_seconds(settings) > supervisor._times.grace, "beneath one process too"
 
 
 async def test_a_stop_keeps_the_lease_of_the_change_that_it_waits_for(
