@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from worker.gateway import services
+from worker.gateway.bootstrap import create_services
 from worker.gateway.services import Following, Services
+from worker.gateway_settings import GatewaySettings
+from worker.integrations.file import Integrations
+from worker.queue.ledger.connection import connect
+from worker.queue.ledger.keys import Keys
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from worker.gateway.read_model.model import ReadModel
 
 
@@ -48,6 +55,17 @@ class Stubborn:
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
         await asyncio.Event().wait()
+
+
+async def test_windows_are_closed_though_the_file_has_no_sources_any_more(tmp_path: Path) -> None:
+    keys = Keys("services")
+    redis = connect("redis://127.0.0.1:1", keys.prefix)
+    told = {"redis_url": "redis://127.0.0.1:1", "namespace": "services"}
+    empty = tmp_path / "integrations.toml"
+    empty.touch()
+    for file, made in ((empty, {"windows"}), (None, set[str]())):
+        settings = GatewaySettings(**told, integrations_file=file)
+        assert create_services(settings, Integrations({}, {}), redis, keys).keys() == made
 
 
 async def test_one_that_fails_or_ends_begins_anew_after_a_pause(

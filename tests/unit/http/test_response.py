@@ -283,7 +283,8 @@ async def test_a_body_of_just_the_limit_is_whole(stub: StubApi) -> None:
 
 async def test_headers_are_found_in_any_case_and_keep_their_order(stub: StubApi) -> None:
     raw = OK + b"Set-Cookie: a\r\nX-Y:  b \r\nset-cookie: c\r\ncontent-length: 0\r\n\r\n"
-    stub.default = Answer(raw)
+    # Those of a hint before are none of its own.
+    stub.default = Answer(b"HTTP/1.1 103 Early Hints\r\nSet-Cookie: hint\r\n\r\n" + raw)
     async with opened(stub.url) as pool:
         response = await exchange(pool)
     assert response.headers["x-y"] == "b"

@@ -226,6 +226,16 @@ async def test_a_success_without_its_body_is_a_bad_response(
     assert len(stub.recorded) == 1
 
 
+async def test_of_what_is_wrong_with_an_answer_the_first_things_are_told(
+    stub: StubApi, api: MlModelsApi
+) -> None:
+    """They go into an event, and there may be thousands."""
+    stub.default = reply(200, b'{"results": [%s]}' % b",".join([b"{}"] * 1_000))
+    with pytest.raises(BadResponseError) as caught:
+        _ = [each async for each in api.list_models()]
+    assert 0 < len(caught.value.problems) <= 10
+
+
 @pytest.mark.parametrize("answer", [reply(204), reply(200, b""), reply(200, b"whatever")])
 async def test_a_deletion_needs_no_body(stub: StubApi, api: MlModelsApi, answer: Answer) -> None:
     """Both successes do."""
