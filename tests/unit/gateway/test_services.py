@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -60,7 +60,7 @@ class Stubborn:
 async def test_windows_are_closed_though_the_file_has_no_sources_any_more(tmp_path: Path) -> None:
     keys = Keys("services")
     redis = connect("redis://127.0.0.1:1", keys.prefix)
-    told = {"redis_url": "redis://127.0.0.1:1", "namespace": "services"}
+    told: dict[str, Any] = {"redis_url": "redis://127.0.0.1:1", "namespace": "services"}
     empty = tmp_path / "integrations.toml"
     empty.touch()
     for file, made in ((empty, {"windows"}), (None, set[str]())):
