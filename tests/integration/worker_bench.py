@@ -28,6 +28,7 @@ from worker.errors import FencedError
 from worker.files.downloads import Downloads
 from worker.http.timeouts import Timeouts
 from worker.queue.circuit_breaker import CircuitBreaker
+from worker.queue.lane_slots import LaneSlots
 from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
 from worker.queue.ledger.models import Lease, RowState, RunResult
 from worker.queue.pool.executor import Executor
@@ -225,7 +226,7 @@ async def open_bench(
                 transport=ThrottledTransport(transport, None, None),
                 polls=PollSchedule(10, 300, 0.05),
                 long_polls=LongPolls(0, 0),
-                creations=asyncio.Semaphore(8),
+                creations=LaneSlots(8),
                 doubt_seconds=doubt_seconds,
             ),
             # A small window and small parts, so that few items are several of each.

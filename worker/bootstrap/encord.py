@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from worker.errors import (
 from worker.http.client_certificate import ClientCertificate
 from worker.http.timeouts import Timeouts
 from worker.queue.circuit_breaker import CircuitBreaker
+from worker.queue.lane_slots import LaneSlots
 from worker.queue.log_listener import LOGS
 from worker.redaction import HIDDEN
 from worker.secret_files import shown_path
@@ -93,7 +93,7 @@ def create_encord(settings: Settings, transport: ThrottledTransport) -> Encord:
             settings.poll_min_seconds, settings.poll_max_seconds, settings.poll_share
         ),
         long_polls=LongPolls(settings.long_poll_concurrency, settings.long_poll_seconds),
-        creations=asyncio.Semaphore(settings.creation_concurrency),
+        creations=LaneSlots(settings.creation_concurrency),
         doubt_seconds=settings.doubt_seconds,
     )
 

@@ -12,10 +12,10 @@ from worker.encord.api.client import MlModelsApi
 from worker.queue.ledger.models import RowState
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterator
 
     from worker.encord.api.throttle import ThrottledTransport
+    from worker.queue.lane_slots import LaneSlots
     from worker.queue.run_context import RunContext
 
 
@@ -71,7 +71,7 @@ class Encord:
     transport: ThrottledTransport
     polls: PollSchedule
     long_polls: LongPolls
-    creations: asyncio.Semaphore
+    creations: LaneSlots
     doubt_seconds: float
 
     @classmethod

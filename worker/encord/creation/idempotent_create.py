@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -99,12 +100,10 @@ class IdempotentCreate(Generic[C]):
                 return await self._send(run)
 
     async def _send(self, run: RunContext[C]) -> Created | Snooze:
-        async with run.until_deadline():
-            await Encord.of(run).creations.acquire()
-        try:
+        async with AsyncExitStack() as slot:
+            async with run.until_deadline():
+                await slot.enter_async_context(Encord.of(run).creations.slot(run.lease.lane))
             return await self._send_now(run)
-        finally:
-            Encord.of(run).creations.release()
 
     async def _send_now(self, run: RunContext[C]) -> Created | Snooze:
         lock = self._lock_name(run)

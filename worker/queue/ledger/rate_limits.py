@@ -6,21 +6,19 @@ import asyncio
 import itertools
 import random
 import uuid
-from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from schemas.enums import Priority
+from worker.queue.lane_slots import LaneSlots
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS, stop_if_cancelled
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.outage import ONCE
 from worker.queue.ledger.redis_retry import keep_trying
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from redis.asyncio import Redis
 
     from worker.queue.ledger.keys import Keys
@@ -73,8 +71,8 @@ class RedisLimits:
         self._take_permit = load_script(redis, "take_permit")
         self._redis = redis
         self._turns: list[float] = []
-        self._taking = _Line()
-        self._asking = _Line()
+        self._taking = LaneSlots()
+        self._asking = LaneSlots()
         self._waiting = 0
         self._numbers = itertools.count()
         self._held: set[str] = set()
@@ -126,7 +124,7 @@ class RedisLimits:
         while True:
             self._waiting += 1
             try:
-                async with self._taking.place(lane):
+                async with self._taking.slot(lane):
                     while not self._turns:
                         await keep_trying(self._take, self._ledger.outage, "rate")
                         stop_if_cancelled()
@@ -154,11 +152,11 @@ class RedisLimits:
         self._turns = [now + wait / 1_000_000 for wait in waits]
 
     async def _permit(self, permit: str, lane: Priority) -> None:
-        if self._asking.is_taken or not await self._ask(permit):
+        if self._asking.is_full or not await self._ask(permit):
             stop_if_cancelled()
             # One asks for all of this process that wait. Were it each of hundreds, they would
             # keep Redis and this process so busy that everyone misses their turn.
-            async with self._asking.place(lane):
+            async with self._asking.slot(lane):
                 while not await self._ask(permit):
                     stop_if_cancelled()
                     await asyncio.sleep(PERMIT_PAUSE_SECONDS)
@@ -198,30 +196,3 @@ class RedisLimits:
             except RETRYABLE_REDIS_ERRORS as exc:
                 self._ledger.outage.failed(ONCE, exc)
             stop_if_cancelled()
-
-
-class _Line:
-    """A lock that hundreds of bulk commands wait for by themselves, one of them beside all others.
-
-    So an interactive command waits behind one of them at most, and they behind no more interactive
-    ones than wait already.
-    """
-
-    def __init__(self) -> None:
-        self._first = asyncio.Lock()
-        self._bulk = asyncio.Lock()
-
-    @property
-    def is_taken(self) -> bool:
-        """Whether somebody has the lock."""
-        return self._first.locked()
-
-    @asynccontextmanager
-    async def place(self, lane: Priority) -> AsyncIterator[None]:
-        """Waits for the lock, and has it while the block runs."""
-        if lane is not Priority.BULK:
-            async with self._first:
-                yield
-            return
-        async with self._bulk, self._first:
-            yield

@@ -16,6 +16,7 @@ from tests.integration.worker_bench import Bench, open_bench, with_encord
 from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.encord.creation.keys import ambiguous_key, orphan_key
 from worker.errors import FencedError
+from worker.queue.lane_slots import LaneSlots
 from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.ledger import LOCK_SECONDS
 from worker.queue.ledger.models import Phase
@@ -137,7 +138,7 @@ async def test_a_creation_that_fails_keeps_no_other_from_its_slot(
     bench: Bench, effect: str
 ) -> None:
     """In whatever way it failed: else a worker would create nothing any more after a few."""
-    dependencies = with_encord(bench.executor.dependencies, creations=asyncio.Semaphore(1))
+    dependencies = with_encord(bench.executor.dependencies, creations=LaneSlots(1))
     bench.executor = replace(bench.executor, dependencies=dependencies)
     more = {"status": 400} if effect == "status" else {}
     bench.sandbox.faults(SIMULATED, fail("create_model", effect, **more))

@@ -266,7 +266,7 @@ async def _line_up(
     """Has commands wait for the limits, in this order."""
     first = asyncio.create_task(_pass(limits, entered, names[0]))
     async with asyncio.timeout(30):
-        while not (limits._asking.is_taken or limits._taking.is_taken):
+        while not (limits._asking.is_full or limits._taking.is_full):
             await asyncio.sleep(0)
     return [first, *(asyncio.create_task(_pass(limits, entered, name)) for name in names[1:])]
 

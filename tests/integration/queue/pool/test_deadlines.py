@@ -24,6 +24,7 @@ from tests.integration.worker_bench import (
 from tests.sandbox_process import SIMULATED, SandboxProcess
 from worker.encord.api.throttle import ThrottledTransport
 from worker.queue.circuit_breaker import CircuitBreaker
+from worker.queue.lane_slots import LaneSlots
 from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.deadlines import Deadlines
 from worker.queue.ledger.rate_limits import RedisLimits
@@ -113,7 +114,7 @@ async def test_a_call_that_waits_for_a_permit_ends_with_the_deadline(bench: Benc
 
 
 async def test_a_creation_that_waits_for_a_place_ends_with_the_deadline(bench: Bench) -> None:
-    dependencies = with_encord(bench.executor.dependencies, creations=asyncio.Semaphore(0))
+    dependencies = with_encord(bench.executor.dependencies, creations=LaneSlots(0))
     bench.executor = replace(bench.executor, dependencies=dependencies)
     data = data_of(bench, "create_model")
     sent = await bench.send("create_model", data, deadline=in_seconds(SOON_SECONDS))

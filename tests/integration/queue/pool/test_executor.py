@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from schemas.enums import Priority
 from tests.integration.creations import OPERATIONS, data_of, made
 from tests.integration.intake_acts import until
 from tests.integration.worker_bench import Bench, encord_of, in_seconds, with_encord
@@ -26,6 +27,7 @@ from worker.errors import FencedError, TrainmasterError
 from worker.files.file_access import AllowedFiles
 from worker.files.remote_files import MAX_IMAGE_BYTES
 from worker.queue.circuit_breaker import CircuitBreaker
+from worker.queue.lane_slots import LaneSlots
 from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.ledger import Ledger
@@ -610,7 +612,7 @@ async def test_a_creation_waits_for_its_place_until_the_deadline_by_redis_clock(
     bench: Bench,
 ) -> None:
     """This machine's may be an hour fast."""
-    places = asyncio.Semaphore(1)
+    places = LaneSlots()
 
     def now() -> float:
         return time.time() - 3600
@@ -624,11 +626,10 @@ async def test_a_creation_waits_for_its_place_until_the_deadline_by_redis_clock(
     run = slow.begin(await bench.claim(sent))
     deadline = datetime.fromtimestamp(now() + 600, UTC)
     run.command = run.command.model_copy(update={"deadline": deadline})
-    await places.acquire()
-    creating = asyncio.create_task(slow.carry_out(run))
-    await asyncio.sleep(0.2)
-    assert not creating.done()
-    places.release()
+    async with places.slot(Priority.INTERACTIVE):
+        creating = asyncio.create_task(slow.carry_out(run))
+        await asyncio.sleep(0.2)
+        assert not creating.done()
     await bench.ledger.finish([await creating])
     assert await bench.state(sent) == "succeeded"
 
