@@ -7,6 +7,7 @@ id was known already ends without a further event.
 from __future__ import annotations
 
 import math
+import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from trainmaster_client.steps import Patience, Steps
 
 _LOOK_SECONDS: Final = 2.0
+# What the ids of workers' events begin with: the entry of the command, and its stream.
+_ORIGIN: Final = re.compile(r"b?[0-9]+-[0-9]+")
 # Of many commands the ledger is asked the less often the more there are.
 _LOOKED_UP_A_SECOND: Final = 500
 # Whole commands come back, of a mebibyte each at most.
@@ -138,14 +141,14 @@ class Wait:
         entries = [each.entry_id for each in self._given.values() if isinstance(each, CommandId)]
         if len(entries) == len(self._given):
             # No event of a command is older than its entry: both are told by Redis' clock.
-            first = min(int(each.partition("-")[0]) for each in entries)
+            first = min(map(_milliseconds, entries))
             self._cursor = f"{max(first - 1, 0)}-0"
             return
         cursor = yield from newest_entry(self._stream)
         others = [each for each in self._open if not isinstance(self._given[each], CommandId)]
         yield from self._look_up(others)
         # What was submitted just now may have ended before the newest event.
-        submitted = [int(each.partition("-")[0]) for each in entries]
+        submitted = list(map(_milliseconds, entries))
         self._cursor = f"{max(min(submitted) - 1, 0)}-0" if submitted else cursor
 
     def _read(self, milliseconds: int) -> Steps[list[Entry]]:
@@ -161,10 +164,24 @@ class Wait:
     def _take(self, event: Event) -> None:
         if event.state == State.REJECTED:
             self._take_rejection(event)
-        elif event.command_id in self._open:
+        elif event.command_id in self._open and not self._is_of_earlier(event):
             self._observer.on_event(event)
             if event.is_end:
                 self._end(event.command_id, event.state, event)
+
+    def _is_of_earlier(self, event: Event) -> bool:
+        """Tells whether an event was told of a command that had the id before ours came.
+
+        Ours may be rejected for that, or be the same command once more: then the ledger tells.
+        """
+        ours = self._given[event.command_id]
+        if not isinstance(ours, CommandId):
+            return False
+        origin = event.id.partition("/")[0]
+        # Others may write events, too, and name them as they like.
+        if not _ORIGIN.fullmatch(origin) or origin == ours.stream.origin(ours.entry_id):
+            return False
+        return _milliseconds(event.entry_id) <= _milliseconds(ours.entry_id)
 
     def _take_rejection(self, event: Event) -> None:
         command_id = self._rejected_by.get(event.id)
@@ -225,6 +242,10 @@ class Wait:
         if event is not None:
             self._observer.on_event(event)
         self._end(told.command_id, told.state, event)
+
+
+def _milliseconds(entry_id: str) -> int:
+    return int(entry_id.partition("-")[0])
 
 
 def _rejection_of(command_id: CommandId) -> str:

@@ -353,6 +353,27 @@ def test_an_item_of_a_backfill_with_the_command_s_id_is_not_its_end(
     assert client.wait(command_id, timeout=60).result() == "command"
 
 
+@pytest.mark.parametrize("before_ms", [0, 500])
+def test_the_end_of_an_earlier_command_of_the_same_id_is_not_that_of_another_one(
+    client: Any, told: Told, before_ms: int
+) -> None:
+    """It may have come in the same moment, or after the first of those that are waited for."""
+    first = CommandId("first", "1000-0")
+    again = CommandId("again", "2000-0")
+    ends = (
+        ("again", "900-0/succeeded", 2000 - before_ms, "list_models.succeeded", {"result": 1}),
+        ("first", "1000-0/succeeded", 2100, "list_models.succeeded", {"result": 2}),
+        ("again", "2000-0/rejected", 2200, "list_models.rejected", {"error": {"code": "c"}}),
+    )
+    for subject, event_id, at_ms, event_type, data in ends:
+        text = told.text(event_type, subject, event_id=event_id, **data)
+        told.redis.xadd(told.names.events(), {"event": text}, id=f"{at_ms}-0")
+    ended = client.wait_all([first, again], timeout=60)
+    assert ended["first"].result() == 2
+    with pytest.raises(CommandRejectedError):
+        ended["again"].result()
+
+
 def test_both_kinds_have_the_same_methods_with_the_same_arguments() -> None:
     def public(of: type) -> dict[str, list[str]]:
         return {
