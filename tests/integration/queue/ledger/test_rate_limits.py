@@ -152,6 +152,7 @@ async def test_permits_are_renewed_while_their_requests_are_under_way(
         while (await redis.zscore(keys.inflight, held) or taken) == taken:
             await asyncio.sleep(0.05)
     assert await redis.zrange(keys.inflight, 0, -1) == [held.encode()]
+    assert limits._held == {held, leaving}, "each renewal would name all that there ever were"
     await limits.aclose()
 
 
