@@ -10,16 +10,17 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
 from worker.backfill.results.summary import Skipped, found_items, has_numbers
+from worker.files.file_access import local_path
 from worker.paths import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from worker.backfill.results.output import Output
     from worker.backfill.results.parts import Record
@@ -90,7 +91,7 @@ class Coco:
 
     def _size(self, record: Record) -> tuple[int, int]:
         """Returns width and height of a picture in pixels, or 1 and 1."""
-        path = _local_path(record)
+        path = _picture_of(record)
         if path is None:
             return 1, 1
         try:
@@ -166,12 +167,11 @@ def _result(
     return told
 
 
-def _local_path(record: Record) -> Path | None:
+def _picture_of(record: Record) -> Path | None:
     """Returns where the picture of an item lies on a disk of this machine; None if it doesn't."""
-    path = str(record.get("data_path") or "").removeprefix("file://")
-    if not path or "://" in path:
-        return None
-    return Path(path) if is_file(path) else None
+    place = str(record.get("data_path") or "")
+    path = local_path(place) if place else None
+    return path if path is not None and is_file(str(path)) else None
 
 
 def _measured(path: Path) -> tuple[int, int]:

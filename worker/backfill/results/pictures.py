@@ -24,6 +24,7 @@ from worker.backfill.results.images import (
     upright,
 )
 from worker.backfill.results.summary import Skipped, found_items, has_numbers
+from worker.files.file_access import local_path
 from worker.files.remote_files import MAX_IMAGE_BYTES, read_remote
 
 if TYPE_CHECKING:
@@ -178,7 +179,8 @@ def _render(record: Record, folder: Path) -> Iterator[str]:
             found.setdefault(number, []).append(item)
     stem = _stem(record["data_path"])
     # Whole, for Pillow goes to and fro in a file, which what a web server sends does not allow.
-    content = io.BytesIO(read_remote(record["data_path"], MAX_IMAGE_BYTES))
+    place = local_path(record["data_path"]) or record["data_path"]
+    content = io.BytesIO(read_remote(str(place), MAX_IMAGE_BYTES))
     with open_picture(content) as picture:
         turn = orientation(picture)
         if picture.format == "JPEG":

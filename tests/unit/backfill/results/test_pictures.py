@@ -216,6 +216,17 @@ def test_a_picture_whose_name_looks_like_a_chain_of_urls_is_drawn(tmp_path: Path
     assert (rendered.drawn, rendered.without_file) == (1, 0)
 
 
+@pytest.mark.parametrize("host", ["", "localhost"])
+def test_a_picture_that_a_file_url_names_is_measured_and_drawn(tmp_path: Path, host: str) -> None:
+    upright = corners()
+    file = turned_file(tmp_path / "a picture.png", upright, 1)
+    shown = record(0, file.as_uri().replace("file://", f"file://{host}"), found())
+    rows = Coco().rows(shown)
+    assert (rows.images[0]["width"], rows.images[0]["height"]) == upright.size
+    rendered = render_all(shelved(tmp_path, shown), tmp_path / "drawn")
+    assert (rendered.drawn, rendered.without_file) == (1, 0)
+
+
 def test_of_a_clip_only_the_frames_that_were_asked_for_are_drawn(tmp_path: Path) -> None:
     """The others would look like frames in which nothing was found."""
     first, *others = [Image.new("RGB", (40, 20), (level,) * 3) for level in (0, 120, 240)]
