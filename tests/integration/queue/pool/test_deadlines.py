@@ -130,7 +130,8 @@ async def test_an_intent_whose_turn_comes_too_late_leaves_no_doubt(bench: Bench)
     assert await end_code(bench, sent) == "deadline_exceeded"
     assert await bench.states(sent) == ["accepted", "failed"]
     assert made(bench, "create_model", data) == 0
-    assert not [key async for key in bench.redis.scan_iter(match="*lock:creating*", count=1000)]
+    pattern = f"{bench.ledger.keys.prefix}lock:creating*"
+    assert not [key async for key in bench.redis.scan_iter(match=pattern, count=1000)]
 
 
 async def test_a_hold_of_the_api_ends_nobody_later_than_the_deadline(bench: Bench) -> None:
