@@ -67,6 +67,16 @@ def newest_entry(stream: str) -> Steps[str]:
     return entries_of(found)[0][0].decode() if found else FIRST
 
 
+def is_reached(entry_id: str, by: str) -> bool:
+    """Tells whether who has read up to `by` has read an entry."""
+    return _order(by) >= _order(entry_id)
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number)
+
+
 def entries_after(stream: str, after: str, milliseconds: int) -> Steps[list[Entry]]:
     """Returns a page of entries, waiting for the first one as long as told."""
     waiting = ("BLOCK", milliseconds) if milliseconds else ()
@@ -100,21 +110,26 @@ class Cursor:
         self._stream = stream
         self._types = types
         self._after = after
+        # The newest when the first page was read: a busy stream has always more by then.
+        self._newest: str | None = None
         self._patience = patience
 
     def page(self, *, block: bool) -> Steps[tuple[list[Event], bool]]:
-        """Returns the next events that are wanted, and whether there was anything at all."""
+        """Returns the next events that are wanted, and whether older ones than now follow."""
         return (yield from insist(self._patience, lambda: self._page(block=block)))
 
     def _page(self, *, block: bool) -> Steps[tuple[list[Event], bool]]:
+        if self._newest is None:
+            self._newest = yield from newest_entry(self._stream)
         if self._after is None:
-            self._after = yield from newest_entry(self._stream)
+            self._after = self._newest
         waiting = BLOCK_MILLISECONDS if block else 0
         entries = yield from entries_after(self._stream, self._after, waiting)
         if entries:
             self._after = entries[-1][0].decode()
         events = [event_of(*each) for each in entries]
-        return [each for each in events if each and is_one_of(each, self._types)], bool(entries)
+        wanted = [each for each in events if each and is_one_of(each, self._types)]
+        return wanted, bool(entries) and not is_reached(self._newest, by=self._after)
 
 
 def entries_of(reply: Any) -> list[Entry]:

@@ -18,8 +18,10 @@ from trainmaster_client.endings import UNKNOWN, Ending
 from trainmaster_client.events import State, event_of
 from trainmaster_client.reading import (
     BLOCK_MILLISECONDS,
+    FIRST,
     entries_after,
     entry,
+    is_reached,
     newest_entry,
     status,
 )
@@ -215,7 +217,9 @@ class Wait:
         if untaken and not self._told_untaken:
             self._told_untaken = True
             self._observer.on_untaken(len(untaken))
-        while (yield from self._read(0)):
+        # No further than that: a busy stream has always more by then.
+        newest = yield from newest_entry(self._stream)
+        while (yield from self._read(0)) and not is_reached(newest, by=self._cursor or FIRST):
             pass
         yield from self._look_up([each for each in self._open if each not in untaken])
 

@@ -100,6 +100,17 @@ def test_integers_of_any_length_come_whole(client: Any, told: Told) -> None:
     assert event.result == 10**30
 
 
+def test_events_end_with_the_newest_of_their_beginning(client: Any, told: Told) -> None:
+    """Or they would never end where workers tell more meanwhile."""
+    told.tell("train.accepted", "a")
+    found = []
+    for event in client.events():
+        found.append(event.command_id)
+        assert len(found) < 10
+        told.tell("train.accepted", "later")
+    assert found == ["a"]
+
+
 def test_events_are_followed_without_a_gap(client: Any, told: Told) -> None:
     after = told.tell("train.accepted", "before")
     following = client.events(after=after, follow=True)

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from trainmaster_client import (
     ResultElsewhereError,
     WaitTimeoutError,
 )
+from trainmaster_client.driver import Driver
 from trainmaster_client.events import event_of
 from trainmaster_client.names import Names
 from trainmaster_client.steps import Ask, Listen, Patience
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.console import Served
+    from trainmaster_client.steps import Steps
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -236,6 +239,28 @@ def test_a_short_wait_does_not_block_for_longer() -> None:
     step = next(wait.until_ended(0.05, Patience(0)))
     assert isinstance(step, Listen)
     assert 1 <= step.command[step.command.index("BLOCK") + 1] <= 50
+
+
+def test_a_wait_ends_in_time_though_every_read_finds_further_events(
+    redis_url: str, told: Told
+) -> None:
+    """Where others are busy, and Redis is some milliseconds away, there are always more."""
+
+    def amid_others(steps: Steps[None]) -> Steps[None]:
+        step, reads = next(steps), 0
+        with suppress(StopIteration):
+            while reads < 10:
+                if isinstance(step, Listen):
+                    reads += 1
+                    told.tell("list_models.accepted", "another")
+                step = steps.send((yield step))
+        assert reads < 10
+
+    wait = Wait(told.names, ["nobody"])
+    driver = Driver(redis_url, told.names.prefix)
+    driver.run(amid_others(wait.until_ended(0, Patience(0))))
+    driver.close()
+    assert wait.waiting == ["nobody"]
 
 
 def test_of_many_commands_that_nobody_takes_only_some_are_read_at_once() -> None:
