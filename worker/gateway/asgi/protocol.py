@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from schemas.json_text import encode_json
@@ -117,7 +118,11 @@ class _BoundedProtocol(HttpToolsProtocol):
                 self._await_head()
             self._head_bytes += len(data)
         self._silent_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(memoryview(data))
+        except HttpParserError as exc:
+            self.send_400_response(str(exc))
         if self._is_over():
             return
         # Parsed first: the rest of what came may be a body.
@@ -146,7 +151,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if self._is_over():
+        if self._is_over() or self._is_upgrade:
             return
         self._in_head = False
         self._head_bytes = self._silent_bytes = 0
@@ -165,7 +170,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._is_over():
+        if not self._is_over() and not self._is_upgrade:
             self._forget_linger_timer()
             super().on_message_complete()
 
@@ -192,6 +197,36 @@ class _BoundedProtocol(HttpToolsProtocol):
         if end_streams is not None:
             end_streams()
         super().shutdown()
+
+    def _parse(self, data: memoryview) -> None:
+        """Parses what came; who asks for another protocol as well is answered in this one.
+
+        So does Java's client with its first request. llhttp takes what follows such a head for that
+        other protocol: a body would be lost, or be read as requests that nobody has looked at.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except HttpParserUpgrade as exc:
+                head = self._head_without_upgrade()
+                # As uvicorn makes it, which answers the first of several requests on its own.
+                self.parser = HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.parser.feed_data(head)
+                data = data[exc.args[0] :]
+            else:
+                return
+
+    @property
+    def _is_upgrade(self) -> bool:
+        """Whether a head was read that comes once more; a tunnel is refused for its address."""
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        fields = [b"%b: %b\r\n" % each for each in self.headers if each[0] != b"upgrade"]
+        first = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)
+        return b"".join((first, *fields, b"\r\n"))
 
     def _is_over(self) -> bool:
         """Whether nothing more is served on this connection."""

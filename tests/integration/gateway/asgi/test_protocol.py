@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import socket
 import subprocess
@@ -64,6 +65,31 @@ def test_what_is_no_http_is_answered_400_and_does_not_fill_the_log(
             connection.sendall(b"this is no HTTP\r\n\r\n")
             assert connection.recv(64).startswith(b"HTTP/1.1 400 ")
     assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+
+
+@pytest.mark.parametrize("other", [b"h2c", b"websocket"])
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_who_offers_another_protocol_is_answered_in_this_one(
+    gateway: GatewayServer, other: bytes, *, is_chunked: bool
+) -> None:
+    """Java's client does, also with a body, which is neither lost nor read as a request."""
+    command = b'{"type":"list_models","data":{}}'
+    hidden = HEAD + b"content-length: %d\r\n\r\n%b" % (len(command), command)
+    upgrade = b"connection: upgrade\r\nupgrade: %b\r\n" % other
+    last = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+    for body, status in ((command, b"202"), (hidden, b"400")):
+        head = HEAD + upgrade + b"content-length: %d\r\n\r\n" % len(body)
+        rest = body
+        if is_chunked:
+            head = HEAD + upgrade + b"transfer-encoding: chunked\r\n\r\n"
+            rest = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        for pieces in ([head + rest + last], [head, rest, last]):
+            with connect(gateway) as connection:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for piece in pieces:
+                    connection.sendall(piece)
+                found = re.findall(rb"HTTP/1.1 (\d+)", read_all(connection))
+            assert found == [status, b"200"]
 
 
 def test_the_heads_of_all_requests_of_a_connection_have_no_bound_together(
