@@ -6,6 +6,7 @@ What other libraries attach to their lines is left out: Celery attaches whole co
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 # These say at every connection or poll what our own lines say better.
 _QUIET: Final = ("aiohttp", "asyncio", "celery.worker.strategy", "celery.app.trace", "httpx")
+
+# What a terminal takes for a colour. One right behind a URL is no part of its host.
+_COLOURS: Final = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 def configure(level: str, log_format: str) -> None:
@@ -41,6 +45,9 @@ def configure(level: str, log_format: str) -> None:
     # The default formatter of exceptions shows local variables, and with them keys and tokens.
     renderer: list[Callable[..., Any]] = (
         [
+            # Before colours stand between a URL and what follows it.
+            structlog.processors.format_exc_info,
+            _redact_values,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
             ),
@@ -149,4 +156,7 @@ def _redacted(value: Any) -> Any:
 
 
 def _redact_line(_: Any, __: str, line: str) -> str:
-    return redact_text(line)
+    """Redacts what is text only once it is rendered: values of other kinds."""
+    if "://" not in line:
+        return redact_text(line)
+    return "".join(redact_text(part) for part in _COLOURS.split(line))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import string
+import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -245,6 +246,23 @@ def test_a_log_line_and_its_traceback_hold_no_url_whole(log_lines: Any, log_form
     assert told.count("https://host/file?") == 6
     if log_format == "json":
         assert [json.loads(line)["level"] for line in told.splitlines()] == ["error", "error"]
+
+
+def test_on_a_terminal_colours_hide_no_url_and_show_no_secret(
+    log_lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stand right behind a value, and are no part of its host."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    configure("INFO", "text")
+    structlog.get_logger("own").info("ready", api="http://127.0.0.1:8800", odd={"http://:QXZ@host"})
+    try:
+        open_nothing("https://user:pa\x1b[31mQXZ@host/file")
+    except OSError:
+        logging.getLogger("foreign").exception("can't open")
+    told = log_lines()
+    assert "\x1b[35mhttp://127.0.0.1:8800\x1b[0m" in told
+    assert "http://host" in told
+    assert "QXZ" not in told
 
 
 def test_the_ready_line_shows_of_no_url_its_secret(monkeypatch: pytest.MonkeyPatch) -> None:
