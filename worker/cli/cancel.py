@@ -91,7 +91,8 @@ def _describe(outcome: CancelOutcome) -> str:
         case CancelStatus.UNKNOWN_ID:
             return (
                 "no command has this id: it is not accepted yet, or ended too long ago. A command "
-                "that is still in a stream can be cancelled once a worker has accepted it"
+                "that is still in a stream can be cancelled once a worker has accepted it; for a "
+                "backfill see `trainmaster backfill cancel`"
             )
         case CancelStatus.MEMBER_OF_GROUP:
             return "it is an item of a backfill; see `trainmaster backfill cancel`"

@@ -161,17 +161,18 @@ def show(*, ledger: LedgerContext, key: str, as_json: bool) -> None:
         print_json(_for_machines(letter))
         return
     console = open_console()
+    problems = letter.error.get("problems") or []
     fields = [
         ("key", letter.key),
         ("id", letter.command_id),
         ("type", letter.type),
         ("died", show_timestamp(letter.at_ms)),
         ("attempts", str(letter.attempts)),
-        ("error", describe_error(letter.error)),
+        ("error", describe_error({**letter.error, "problems": None})),
     ]
     fields += [
         (f"problem {number}", f"{problem['path']} {problem['message']}".strip())
-        for number, problem in enumerate(letter.error.get("problems") or [], 1)
+        for number, problem in enumerate(problems, 1)
     ]
     fields += [
         (f"history {number}", f"{error['at']} {describe_error(error)}")

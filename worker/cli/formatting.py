@@ -82,7 +82,11 @@ def describe_error(error: dict[str, Any]) -> str:
     problems = error.get("problems") or []
     if len(problems) > 1:
         shown = [f"{each['path']} {each['message']}" for each in problems[:_SHOWN_PROBLEMS]]
-        said = f"{said}: {'; '.join(shown)}"
+        more = len(problems) - len(shown)
+        told = "; ".join(shown) + (f"; and {more} more" if more else "")
+        # A message of ours begins with the first of them, and counts the others.
+        before, found, _ = said.partition(f"{shown[0]} (and ")
+        said = f"{before}{told}" if found else f"{said}: {told}"
     return said
 
 

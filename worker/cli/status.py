@@ -12,6 +12,7 @@ import click
 from redis.exceptions import NoPermissionError, ResponseError
 
 from schemas.events import ErrorCode
+from worker.backfill.keys import backfills_key
 from worker.cli.arguments import COMMAND_TYPE, PAST, json_option, newest_option
 from worker.cli.completion import complete_ids
 from worker.cli.context import LedgerContext, ledger_command
@@ -33,6 +34,7 @@ from worker.cli.output import (
     print_json,
     print_table,
     safe_text,
+    shell_word,
 )
 from worker.queue.intake.list_bridge import unread_lists
 from worker.queue.ledger.command_status import is_error
@@ -173,11 +175,12 @@ class _Found:
     event: Event | None = None
     letter: DeadLetter | None = None
     causes: list[str] = field(default_factory=list)
+    is_backfill: bool = False
 
     @property
     def is_known(self) -> bool:
         """Whether anything is known."""
-        return self.row is not None or self.letter is not None
+        return self.row is not None or self.letter is not None or self.is_backfill
 
 
 async def _look(redis: Redis, keys: Keys, command_id: str, *, item: bool) -> _Found:
@@ -188,7 +191,10 @@ async def _look(redis: Redis, keys: Keys, command_id: str, *, item: bool) -> _Fo
         causes = [] if row.ended_at_ms is not None else await _causes(redis, keys, row)
         letter = None if row.group else await _rejection(redis, keys, row)
         return _Found(row, await reader.terminal_event(row), letter, causes)
-    return _Found(letter=None if item else await DeadLetters(redis, keys).get(command_id))
+    letter = None if item else await DeadLetters(redis, keys).get(command_id)
+    # One of the console has no command.
+    is_backfill = await redis.zscore(backfills_key(keys), command_id) is not None
+    return _Found(letter=letter, is_backfill=is_backfill)
 
 
 async def _rejection(redis: Redis, keys: Keys, row: CommandStatus) -> DeadLetter | None:
@@ -221,6 +227,12 @@ def _print_found(command_id: str, found: _Found, *, as_json: bool) -> None:
         print_fields(open_console(), fields)
     elif found.letter is not None:
         _print_letter(found.letter, as_json=as_json)
+    elif found.is_backfill:
+        click.echo(
+            f"Error: no command has the id {safe_text(command_id)}, but a backfill has; see: "
+            f"trainmaster backfill status {shell_word(command_id)}",
+            err=True,
+        )
     else:
         click.echo(
             f"Error: no command has the id {safe_text(command_id)}: it is not accepted yet, or "

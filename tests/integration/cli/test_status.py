@@ -15,6 +15,7 @@ import redis as redis_py
 from schemas.enums import Priority
 from tests.console import Console, finish, wait_until
 from tests.integration.ledger_acts import LIST, TRAIN, accept, lease
+from worker.backfill.keys import backfills_key
 from worker.embedded import EmbeddedRedis
 from worker.encord.creation.resource_spec import training_goes_on
 from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
@@ -261,6 +262,16 @@ async def test_an_unknown_id_ends_with_1(console: Console) -> None:
     assert (said.code, said.out) == (1, "")
     assert "no command has the id nobody" in said.err
     assert console.run("cancel", "nobody").code == 1
+
+
+async def test_of_an_id_that_only_a_backfill_has_status_says_where_to_look(
+    console: Console, redis: Redis, keys: Keys
+) -> None:
+    await redis.zadd(backfills_key(keys), {"night": 1})
+    said = console.run("status", "night")
+    assert (said.code, said.out) == (1, "")
+    assert "no command has the id night, but a backfill has" in said.err
+    assert said.err.endswith("see: trainmaster backfill status night\n")
 
 
 async def test_status_of_a_rejected_id_shows_its_dead_letter_and_ends_with_1(

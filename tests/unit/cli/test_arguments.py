@@ -160,7 +160,15 @@ def test_a_span_is_shown_to_about_two_digits(seconds: float, shown: str) -> None
         ({"problems": [{"path": "a", "message": "is 0"}]}, "invalid_input: wrong"),
         (
             {"problems": [{"path": f"p{each}", "message": f"is {each}"} for each in range(6)]},
-            "invalid_input: wrong: p0 is 0; p1 is 1; p2 is 2; p3 is 3; p4 is 4",
+            "invalid_input: wrong: p0 is 0; p1 is 1; p2 is 2; p3 is 3; p4 is 4; and 1 more",
+        ),
+        # It names the first one already.
+        (
+            {
+                "message": "it would be rejected: a is 0 (and 1 more)",
+                "problems": [{"path": "a", "message": "is 0"}, {"path": "b", "message": "is 1"}],
+            },
+            "invalid_input: it would be rejected: a is 0; b is 1",
         ),
     ],
 )

@@ -17,7 +17,7 @@ from worker.backfill.plan import FailureLimits, SourcePlan
 from worker.backfill.status import BackfillState, BackfillStatus, Origin
 from worker.cli.backfill.commands import retry_plan
 from worker.cli.backfill.progress import Display, Pace, drawing_shown
-from worker.cli.backfill.status import _advice, _failures, _fields, _leader, status_json
+from worker.cli.backfill.status import _advice, _failures, _fields, _leader, _rate, status_json
 
 AGAIN = "trainmaster backfill resume night"
 
@@ -73,6 +73,23 @@ def test_who_leads_it_is_told_while_somebody_is_to(
 ) -> None:
     assert _leader(replace(status, **told)) == leader
     assert status_json(replace(status, **told))["led"] is bool(replace(status, **told).led_ms)
+
+
+@pytest.mark.parametrize(
+    ("told", "rate"),
+    [
+        ({}, "2.0/s since it began, 40s left at that"),
+        ({"expected": None}, "2.0/s since it began"),
+        ({"succeeded": 100}, "10.0/s since it began"),
+        ({"succeeded": 0}, ""),
+        ({"state": BackfillState.PAUSED}, ""),
+        ({"state": BackfillState.SUCCEEDED}, ""),
+    ],
+)
+def test_a_slow_one_is_told_by_its_rate(
+    status: BackfillStatus, told: dict[str, Any], rate: str
+) -> None:
+    assert _rate(replace(status, **told), 10.0) == rate
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def _fields(status: BackfillStatus) -> list[tuple[str, str]]:
         ("reason", status.reason),
         ("done", f"{status.ended}{total}"),
         ("failed", f"{status.failed}: {failures}" if failures else "0"),
+        ("rate", _rate(status, (ended_ms - status.begun_ms) / 1000)),
         ("in flight", str(status.open) if status.open else ""),
         ("passed over", tell_kinds(status.passed_over)),
         ("never run", str(status.dropped) if status.dropped else ""),
@@ -78,6 +79,17 @@ def _fields(status: BackfillStatus) -> list[tuple[str, str]]:
         ("led by", _leader(status)),
         ("results", redact_url(status.plan.output)),
     ]
+
+
+def _rate(status: BackfillStatus, seconds: float) -> str:
+    """Returns what a run has made of each second since it began; nothing unless it runs."""
+    if status.state is not BackfillState.RUNNING or not status.ended or seconds <= 0:
+        return ""
+    rate = status.ended / seconds
+    if status.total is None or status.total <= status.ended:
+        return f"{rate:.1f}/s since it began"
+    left = show_duration((status.total - status.ended) / rate)
+    return f"{rate:.1f}/s since it began, {left} left at that"
 
 
 def _leader(status: BackfillStatus) -> str:
