@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import ssl
 import sys
 import threading
@@ -30,7 +31,6 @@ from worker.queue.ledger.connection import connect
 from worker.queue.ledger.keys import Keys
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator, Sequence
 
     from fastapi import FastAPI
@@ -66,10 +66,13 @@ def serve(settings: GatewaySettings, *, workers: int, log_config: dict[str, Any]
     _check_certificate(settings)
     # So that a wrong file ends it before anything starts.
     read_integrations(settings)
+    if trouble := _port_trouble(settings):
+        log.critical("gateway.refused", message=trouble)
+        return BROKEN
     if workers == 1:
         app = _prepared(create_app(settings))
         server = _Server(server_config(settings, app, log_config))
-        # Where it can't listen uvicorn says so and exits, with a code of its own.
+        # Where it can't listen after all uvicorn says so and exits, with a code of its own.
         with suppress(SystemExit):
             server.run()
         return 0 if server.started else BROKEN
@@ -161,6 +164,26 @@ def _check_address(settings: GatewaySettings) -> None:
             "make one first by `trainmaster tokens create`, or listen on 127.0.0.1",
             code=ErrorCode.INVALID_SETTING,
         )
+
+
+def _port_trouble(settings: GatewaySettings) -> str:
+    """Returns why it can't listen, before anything starts: uvicorn names no setting.
+
+    This may pass, as where another one still stops: so it is no wrong setting, and ends with 1.
+    """
+    host, port = settings.gateway_host, settings.gateway_port
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, *_, address in found:
+            with socket.socket(family) as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(address)
+    except OSError as exc:
+        return (
+            f"{host} port {port} can't be listened on: {exc.strerror or exc}; name another by "
+            "TRAINMASTER_GATEWAY_HOST and TRAINMASTER_GATEWAY_PORT, or --host and --port"
+        )
+    return ""
 
 
 def _check_certificate(settings: GatewaySettings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import httpx
@@ -40,9 +41,16 @@ def test_a_gateway_without_redis_lives_and_is_not_ready(
 def test_a_gateway_that_can_not_start_says_why_and_fails(console: Console, tmp_path: Path) -> None:
     with running_gateway(console, tmp_path / "gateway.log") as gateway:
         port = gateway.url.rpartition(":")[2]
-        busy = console.run("gateway", "--port", port)
-        assert busy.code == 1
-        assert "address already in use" in busy.err
+        for workers in ("1", "2"):
+            busy = console.run("gateway", "--port", port, "--workers", workers)
+            assert (busy.code, busy.out) == (1, "")
+            (line,) = map(json.loads, busy.err.splitlines())
+            assert line["event"] == "gateway.refused"
+            assert line["message"] == (
+                f"127.0.0.1 port {port} can't be listened on: Address already in use; "
+                "name another by TRAINMASTER_GATEWAY_HOST and TRAINMASTER_GATEWAY_PORT, "
+                "or --host and --port"
+            )
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     for file in (certificate, key):
         file.write_text("s3cret")
