@@ -44,7 +44,7 @@ async def open_stubbed(
 
 
 @asynccontextmanager
-async def working(bench: Bench) -> AsyncIterator[None]:
+async def working(bench: Bench, lease_seconds: float = 30) -> AsyncIterator[None]:
     """Carries out whatever is due, while it is entered."""
 
     async def sweep() -> None:
@@ -53,7 +53,7 @@ async def working(bench: Bench) -> AsyncIterator[None]:
             await asyncio.sleep(0.01)
 
     over = asyncio.Event()
-    async with running_runner(bench, SLOTS) as pool:
+    async with running_runner(bench, SLOTS, lease_seconds=lease_seconds) as pool:
         sweeping = asyncio.create_task(sweep())
         try:
             yield

@@ -289,6 +289,7 @@ async def running_runner(
     share: FailureRateMonitor | None = None,
     intake_is_behind: Callable[[], bool] = lambda: False,
     text_bytes: int = TEXT_BYTES,
+    lease_seconds: float = 30,
 ) -> AsyncIterator[WorkerPool]:
     """Runs a worker's slots; what still runs at the end is handed back."""
     runner = bench.pool(
@@ -296,6 +297,7 @@ async def running_runner(
         share=share,
         intake_is_behind=intake_is_behind,
         text_bytes=text_bytes,
+        lease_seconds=lease_seconds,
     )
     tasks: list[asyncio.Task[Any]] = [asyncio.create_task(settle()) for settle in settling(runner)]
     tasks.append(asyncio.create_task(runner.drain(DRAIN_SECONDS)))

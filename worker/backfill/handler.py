@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 import structlog
@@ -12,6 +12,7 @@ import structlog
 from schemas.backfills import Backfill
 from schemas.enums import SourceFormat
 from schemas.events import ErrorCode
+from trainmaster_client.steps import passes
 from worker.backfill.errors import (
     IdTakenError,
     LeadLostError,
@@ -28,17 +29,19 @@ from worker.errors import FencedError, RetryableError
 from worker.files.file_access import input_error, is_below, local_path, may_be_read
 from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.models import RowState
-from worker.queue.ledger.outage import ONCE
+from worker.queue.ledger.outage import ONCE, STILL_LOST_SECONDS
 from worker.queue.outcome import Outcome, Snooze, Succeeded
 from worker.queue.registry import handles
 from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from worker.backfill.status import BackfillStatus
     from worker.backfill.store import BackfillStore
     from worker.errors import InputError
+    from worker.queue.ledger.outage import Outage
     from worker.queue.run_context import RunContext
 
 log = structlog.get_logger(__name__)
@@ -88,7 +91,7 @@ async def backfill(run: RunContext[Backfill]) -> Outcome:
         backfill_id,
         announces=False,
         epoch=ledger.epoch,
-        trouble=partial(ledger.outage.failed, ONCE),
+        trouble=_teller(ledger.outage, backfill_id),
     )
     try:
         status = await leader.work(
@@ -102,6 +105,21 @@ async def backfill(run: RunContext[Backfill]) -> Outcome:
     if isinstance(status, AlreadyLed):
         return _wait(run, status.seconds)
     return await _outcome(run, backfills, status)
+
+
+def _teller(outage: Outage, backfill_id: str) -> Callable[[BaseException], None]:
+    """Returns what tells of trouble: where a key of its own is refused, Redis is not away."""
+    tell_at = -math.inf
+
+    def tell(exc: BaseException) -> None:
+        nonlocal tell_at
+        if passes(exc):
+            outage.failed(ONCE, exc)
+        elif time.monotonic() >= tell_at:
+            tell_at = time.monotonic() + STILL_LOST_SECONDS
+            log.warning("backfill.refused", backfill=backfill_id, error=" ".join(str(exc).split()))
+
+    return tell
 
 
 def _until_deadline(run: RunContext[Backfill], most_seconds: float) -> float:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from redis.exceptions import ResponseError
+
 from schemas.claim_check import reread_message
 from schemas.enums import EventState
 from schemas.json_text import encode_json
@@ -77,7 +79,13 @@ async def resolve(
         pipe.get(keys.text(command_id))
         pipe.hmget(keys.command(command_id), "s", "t", "n", "q", "p", "e", "r", "h")
         pipe.time()
-        text, fields, (seconds, microseconds) = await pipe.execute()
+        try:
+            text, fields, (seconds, microseconds) = await pipe.execute()
+        except ResponseError as exc:
+            if "WRONGTYPE" not in str(exc):
+                raise
+            # Someone wrote over it: it is no command any more, or none that can be read.
+            return ResolveOutcome(ResolveStatus.UNKNOWN_ID, "")
         state, command_type, token, entry, recorded, ended_at, known, phase = fields
         if state is None:
             return ResolveOutcome(ResolveStatus.UNKNOWN_ID, "")

@@ -218,7 +218,9 @@ class Canceller:
         for row_id in row_ids:
             pipe.get(self.keys.text(row_id))
             pipe.hmget(self.keys.command(row_id), "s", "t", "n", "q", "p", "e", "h", "z", "b")
-        (seconds, microseconds), *found = await pipe.execute()
+        (seconds, microseconds), *found = map(
+            _unless_misplaced, await pipe.execute(raise_on_error=False)
+        )
         now = seconds + microseconds / 1_000_000
         return [
             _moment(text, fields, now) for text, fields in zip(found[::2], found[1::2], strict=True)
@@ -255,7 +257,20 @@ def _data(row: _Moment) -> dict[str, Any]:
     return {}
 
 
-def _moment(text: bytes | None, fields: Sequence[bytes | None], now: float) -> _Moment | None:
+def _unless_misplaced(told: Any) -> Any:
+    """Returns what Redis told; None of a key that holds something else, which is no command."""
+    if isinstance(told, Exception):
+        if not str(told).startswith("WRONGTYPE"):
+            raise told
+        return None
+    return told
+
+
+def _moment(
+    text: bytes | None, fields: Sequence[bytes | None] | None, now: float
+) -> _Moment | None:
+    if fields is None:
+        return None
     state, command_type, token, entry_id, progress, ended_at, phase, left, group = fields
     if state is None:
         return None

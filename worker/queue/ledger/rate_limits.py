@@ -7,6 +7,7 @@ import itertools
 import random
 import uuid
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -41,6 +42,8 @@ LATE_SECONDS: Final = 0.02
 # that was killed may have held all there are.
 PERMIT_SECONDS: Final = 30.0
 PERMIT_PAUSE_SECONDS: Final = 0.02
+# A part of its own: else any other's success would tell, 20 times a second, that Redis is back.
+_PERMITS: Final = "permits"
 
 
 class RedisLimits:
@@ -156,8 +159,9 @@ class RedisLimits:
             stop_if_cancelled()
             # One asks for all of this process that wait. Were it each of hundreds, they would
             # keep Redis and this process so busy that everyone misses their turn.
+            ask = partial(self._ask_redis, permit)
             async with self._asking.slot(lane):
-                while not await self._ask(permit):
+                while not await keep_trying(ask, self._ledger.outage, _PERMITS):
                     stop_if_cancelled()
                     await asyncio.sleep(PERMIT_PAUSE_SECONDS)
         self._held.add(permit)
@@ -167,14 +171,18 @@ class RedisLimits:
 
     async def _ask(self, permit: str) -> bool:
         try:
-            taken = await self._take_permit(
+            return await self._ask_redis(permit)
+        except RETRYABLE_REDIS_ERRORS as exc:
+            self._ledger.outage.failed(_PERMITS, exc)
+            return False
+
+    async def _ask_redis(self, permit: str) -> bool:
+        return bool(
+            await self._take_permit(
                 keys=[self._permits_key],
                 args=[permit, self._concurrent, int(PERMIT_SECONDS * 1000)],
             )
-        except RETRYABLE_REDIS_ERRORS as exc:
-            self._ledger.outage.failed(ONCE, exc)
-            return False
-        return bool(taken)
+        )
 
     async def _renew(self) -> None:
         """Says again and again that the requests of this process are still under way."""

@@ -176,6 +176,15 @@ class Executor:
         claims = lease.claims - 1 if run.phase is lease.phase else 0
         return RunResult(lease, run.state, lease.attempts, claims=claims)
 
+    def put_off(self, run: RunContext[Command], delay_seconds: float) -> RunResult:
+        """Returns the finish of a run that Redis broke off: it is no fault of the command's.
+
+        Its claim is given back, for it proves nothing of it, and the next goes on from the latest
+        checkpoint.
+        """
+        state = run.state if run.phase is run.lease.phase else _state_meanwhile(run)
+        return replace(self.hand_back(run), state=state, delay_seconds=delay_seconds)
+
     def defect(self, run: RunContext[Command], error: Exception) -> RunResult:
         """Returns the finish of a run that a defect of ours ended."""
         failure = TrainmasterError(

@@ -15,6 +15,7 @@ from structlog.contextvars import bind_contextvars
 
 from schemas.enums import Priority
 from schemas.parsing import InvalidCommandError
+from trainmaster_client.steps import passes
 from worker.errors import FencedError
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.outage import ONCE
@@ -315,7 +316,11 @@ class WorkerPool:
             self._settler.add(finish)
 
     async def _carry_out(self, run: RunContext[Command]) -> RunResult | None:
-        """Returns how a run ended; None where there is nothing to record."""
+        """Returns how a run ended; None where there is nothing to record.
+
+        One in whose middle Redis could not be asked is carried out anew when its lease would have
+        ended, however often that happens: it waits until a key that refuses it is put right.
+        """
         lease = run.lease
         try:
             return await self._executor.carry_out(run)
@@ -327,11 +332,13 @@ class WorkerPool:
                 raise
             return self._executor.hand_back(run)
         except RETRYABLE_REDIS_ERRORS as exc:
-            # The ledger could not be asked in the middle of a run. The lease decides: the
-            # command is claimed again when it ends, from its latest checkpoint.
-            log.debug("run.ledger_lost", kind=type(exc).__name__)
-            self._ledger.outage.failed(ONCE, exc)
-            return None
+            if passes(exc):
+                log.debug("run.ledger_lost", kind=type(exc).__name__)
+                self._ledger.outage.failed(ONCE, exc)
+            else:
+                # A key of its own, most likely: Redis is there, and others go on.
+                log.warning("run.refused", error=" ".join(str(exc).split()))
+            return self._executor.put_off(run, self._lease_seconds)
         except Exception as exc:
             log.exception("run.defect")
             return self._executor.defect(run, exc)

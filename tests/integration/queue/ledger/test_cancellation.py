@@ -22,6 +22,7 @@ from tests.integration.ledger_acts import (
     read_entry,
     snapshot,
 )
+from worker.encord.creation.resolution import Resolution, ResolveStatus, resolve
 from worker.encord.creation.resource_spec import training_goes_on
 from worker.queue.ledger.cancellation import Canceller, CancelOutcome, CancelStatus
 from worker.queue.ledger.ledger import CheckpointStatus
@@ -227,6 +228,23 @@ async def test_many_are_cancelled_as_one_by_one_each_once_whatever_moves_meanwhi
     published = await events(redis, keys.events)
     told = [each for each in published if each["type"].endswith(".cancelled")]
     assert len(told) == len(statuses)
+
+
+async def test_a_row_that_holds_something_else_is_no_command_and_keeps_no_other_from_its_end(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """Or whoever cancels it would wait until somebody puts the key right."""
+    await open_group(redis, keys)
+    await accept_one(redis, ledger, "good")
+    await redis.set(keys.command("odd"), "of somebody else")
+    canceller = Canceller(redis, keys, retention_seconds=60, reply_retention_seconds=60)
+    outcomes = await canceller.cancel_all(["odd", "good"])
+    assert [outcomes[each].status for each in ("odd", "good")] == [
+        CancelStatus.UNKNOWN_ID,
+        CancelStatus.CANCELLED,
+    ]
+    outcome = await resolve(redis, keys, "odd", Resolution(None, "Ada"), reply_retention_seconds=60)
+    assert outcome.status is ResolveStatus.UNKNOWN_ID
 
 
 async def test_a_cancel_written_for_another_moment_of_the_row_does_nothing(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 from structlog.contextvars import bound_contextvars, get_contextvars
+from structlog.testing import capture_logs
 
 from schemas.enums import Priority
 from tests.integration.ledger_acts import every_server
@@ -296,6 +297,25 @@ async def test_a_permit_that_was_given_to_one_who_gave_up_is_given_back(
             await limits.leave(task.result())
     assert await asyncio.wait_for(limits.enter(), 10)
     assert await redis.zcard(keys.inflight) == 1
+
+
+async def test_permits_that_redis_refuses_are_told_once_though_others_get_through(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """Else each of 50 questions a second would tell that Redis was lost and is back."""
+    limits = RedisLimits(redis, keys, ledger, requests_per_second=0, concurrent_requests=4)
+    await redis.set(keys.inflight, "of somebody else")
+    asked = await _scripts_run(redis)
+    with capture_logs() as logs:
+        waiting = asyncio.create_task(limits.enter())
+        while await _scripts_run(redis) < asked + 3:
+            ledger.outage.worked("claim")
+            await asyncio.sleep(0.01)
+        assert [line["event"] for line in logs] == ["redis.lost"]
+        await redis.delete(keys.inflight)
+        assert await asyncio.wait_for(waiting, 10)
+    assert [line["event"] for line in logs] == ["redis.lost", "redis.back"]
+    await limits.aclose()
 
 
 async def _scripts_run(redis: Redis) -> int:

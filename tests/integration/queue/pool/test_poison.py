@@ -5,17 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from schemas.enums import Priority
+from tests.integration.backfill_bench import data, working, write_lines
 from tests.integration.intake_acts import until
 from tests.integration.ledger_acts import events, now_ms
-from tests.integration.worker_bench import SLOW, running_runner
+from tests.integration.worker_bench import SLOW, running_runner, until_ended
 from worker.queue.ledger.dead_letters import DeadLetters
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.integration.worker_bench import Bench
     from worker.queue.ledger.models import Lease, RunResult
 
@@ -168,6 +173,34 @@ async def test_a_stop_gives_back_no_claim_but_its_own(bench: Bench) -> None:
     await claim(bench, sent)
     await run(bench, sent)
     assert (await bench.told(sent))[-1]["data"]["error"]["code"] == "poison"
+
+
+async def test_a_run_that_a_key_of_its_own_refuses_counts_as_none_that_kills_its_worker(
+    stub_bench: Bench, tmp_path: Path
+) -> None:
+    """However often; it goes on once the key is put right."""
+    bench = replace(stub_bench, executor=replace(stub_bench.executor, max_claims=MAX_CLAIMS))
+    keys = bench.ledger.keys
+    source = write_lines(tmp_path / "items.jsonl", {"data_uuid": str(UUID(int=1))})
+    sent = await bench.send("backfill", data(source))
+    await bench.redis.set(keys.group_results(sent), "of somebody else")
+    with capture_logs() as logs:
+        async with working(bench, lease_seconds=0.01):
+
+            async def was_refused_often() -> bool:
+                # Each claim uses up a token, and so does its end.
+                token = await bench.redis.hget(keys.command(sent), "n")
+                return int(token or 0) > 2 * (MAX_CLAIMS + 2)
+
+            await until(was_refused_often)
+            assert await bench.states(sent) == ["accepted"]
+            await bench.redis.delete(keys.group_results(sent))
+            await until_ended(bench, sent)
+    assert (await bench.states(sent))[-1] == "succeeded"
+    told = [line for line in logs if line["event"] == "run.refused"]
+    assert len(told) > MAX_CLAIMS
+    assert told[0]["error"].startswith("WRONGTYPE")
+    assert not [line for line in logs if line["event"] == "redis.lost"], "others go on"
 
 
 async def _claimed(bench: Bench, command_id: str, claims: int) -> bool:
