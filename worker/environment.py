@@ -14,7 +14,7 @@ from worker.errors import SettingError, SeveralNamespacesError
 from worker.gateway_settings import GatewaySettings
 from worker.redaction import HIDDEN
 from worker.secret_files import SecretFileError, read_secret, shown_path
-from worker.settings import PREFIX, LedgerSettings, Settings, environment_names
+from worker.settings import NAMESPACES, PREFIX, LedgerSettings, Settings, environment_names
 from worker.utf8 import is_utf8
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ _FOREIGN: Final = frozenset({"TRAINMASTER_STATE", "TRAINMASTER_TOKEN", "TRAINMAS
 _RENAMED: Final = {"TRAINMASTER_PLACES": "TRAINMASTER_CONCURRENCY"}
 
 S = TypeVar("S", bound=LedgerSettings)
+# What a first start lacks, as it is in most of the docs.
+_EXAMPLES: Final = {f"{PREFIX}REDIS_URL": "; for example redis://127.0.0.1:6379/0"}
 
 
 def load_settings(
@@ -183,7 +185,9 @@ def _problem(detail: ErrorDetails, names: dict[str, str]) -> str:
     first = str(detail["loc"][0])
     name = names.get(first, first)
     if detail["type"] == "missing":
-        return f"{name} is not set"
+        return f"{name} is not set{_EXAMPLES.get(name, '')}"
+    if detail.get("ctx", {}).get("pattern") == NAMESPACES:
+        return f"{name} must be 1 to 64 letters, digits, dots, hyphens or underscores"
     said = message.removeprefix("Input should ").removeprefix("String should ")
     if said.startswith(("be ", "match ")):
         return f"{name} must {said}"

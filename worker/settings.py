@@ -28,7 +28,7 @@ from worker.redis_address import RedisAddress
 
 PREFIX: Final = "TRAINMASTER_"
 DAY: Final = 86_400
-_NAMESPACES: Final = r"^[A-Za-z0-9._-]{1,64}(,[A-Za-z0-9._-]{1,64})*$"
+NAMESPACES: Final = r"^[A-Za-z0-9._-]{1,64}(,[A-Za-z0-9._-]{1,64})*$"
 
 
 def _check_redis_url(value: SecretStr) -> SecretStr:
@@ -142,7 +142,7 @@ class LedgerSettings(BaseSettings):
         description="Where Redis is: redis://, rediss://, sentinel:// or redis+cluster://."
     )
     namespace: Annotated[
-        str, StringConstraints(pattern=_NAMESPACES), AfterValidator(_check_namespaces)
+        str, StringConstraints(pattern=NAMESPACES), AfterValidator(_check_namespaces)
     ] = Field(
         "trainmaster",
         description="First part of every key, in braces: one hash slot of a cluster. Several, with "

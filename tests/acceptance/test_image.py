@@ -168,7 +168,7 @@ def test_the_worker_starts_with_its_lock_and_the_wheels_alone(image: Path) -> No
     started = run("env", "-i", image / "trainmaster", "worker")
     assert (started.returncode, started.stderr) == (
         2,
-        "trainmaster: TRAINMASTER_REDIS_URL is not set\n",
+        "trainmaster: TRAINMASTER_REDIS_URL is not set; for example redis://127.0.0.1:6379/0\n",
     )
 
 

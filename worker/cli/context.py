@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
-from redis.exceptions import AuthenticationError, MovedError
+from redis.exceptions import AuthenticationError, InvalidResponse, MovedError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from trainmaster_client import Client, Partitions, RedisTroubleError, partition_of
 from trainmaster_client.steps import ELSEWHERE
@@ -194,6 +196,10 @@ class LedgerContext:
             said = ELSEWHERE
         if isinstance(exc, AuthenticationError):
             said = f"{said}; check user and password in TRAINMASTER_REDIS_URL"
+        elif isinstance(exc, InvalidResponse):
+            said = f"{said}; what answers there is no Redis: check TRAINMASTER_REDIS_URL"
+        elif type(exc) in {RedisConnectionError, RedisTimeoutError}:
+            said = f"{said}; does it run, and does TRAINMASTER_REDIS_URL lead to it?"
         return f"Redis: {said}"
 
 

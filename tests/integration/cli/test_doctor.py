@@ -376,7 +376,7 @@ def test_an_option_goes_before_the_environment_and_is_named_when_wrong(
     assert said.code == 0
     said = console.run("list", "--namespace", "a:b")
     assert said.code == 2
-    assert said.err.startswith("trainmaster: --namespace must match")
+    assert said.err.startswith("trainmaster: --namespace must be 1 to 64 letters")
 
 
 def test_the_schemas_are_printed_or_written(console: Console, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from redis.exceptions import AuthenticationError, InvalidResponse, ReadOnlyError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from worker.cli.context import LedgerContext
 
@@ -17,3 +19,16 @@ def test_a_client_waits_for_redis_as_long_as_its_command_does(seconds: float) ->
     with ledger.clients(seconds) as clients:
         found = [each._patience_seconds for each in clients.clients.values()]
     assert found == [seconds] * 2
+
+
+@pytest.mark.parametrize(
+    ("exc", "advice"),
+    [
+        (RedisConnectionError("no"), "; does it run, and does TRAINMASTER_REDIS_URL lead to it?"),
+        (InvalidResponse("no"), "; what answers there is no Redis: check TRAINMASTER_REDIS_URL"),
+        (AuthenticationError("no"), "; check user and password in TRAINMASTER_REDIS_URL"),
+        (ReadOnlyError("no"), ""),
+    ],
+)
+def test_trouble_with_redis_says_which_setting_to_look_at(exc: Exception, advice: str) -> None:
+    assert LedgerContext("redis://127.0.0.1:1/0", None).trouble(exc) == f"Redis: no{advice}"
