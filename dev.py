@@ -53,7 +53,8 @@ USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
   sbom    write what the images are made of, with licences, to dist/sbom
   setup   only make .venv, and with `setup chart` what checks the chart
 
-Anything else goes to the console script, for example `python3 dev.py worker`.
+Anything else goes to the console script, for example `python3 dev.py worker`;
+`.venv/bin/trainmaster --help` lists its commands.
 """
 
 # They would pass over what they are given, and `lock --help` write the locks anew.

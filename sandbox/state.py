@@ -67,7 +67,9 @@ class StateFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            message = f"another sandbox serves the state folder {self.root}"
+            message = (
+                f"another sandbox serves the state folder {self.root}; name another by --state"
+            )
             raise StateError(message) from exc
         # A file from the last run would tell clients of a port that does not answer yet.
         self.sandbox_json.unlink(missing_ok=True)

@@ -199,7 +199,7 @@ class LedgerContext:
         elif isinstance(exc, InvalidResponse):
             said = f"{said}; what answers there is no Redis: check TRAINMASTER_REDIS_URL"
         elif type(exc) in {RedisConnectionError, RedisTimeoutError}:
-            said = f"{said}; does it run, and does TRAINMASTER_REDIS_URL lead to it?"
+            said = f"{said}; check that it runs, and that TRAINMASTER_REDIS_URL leads to it"
         return f"Redis: {said}"
 
 

@@ -238,7 +238,7 @@ def _compose(
 ) -> list[Prepared]:
     sources = _read(what, pairs)
     if not sources:
-        raise click.UsageError(f"{what} holds no command")
+        raise click.UsageError(f"{'standard input' if what == '-' else what} holds no command")
     if "id" in attributes and len(sources) > 1:
         raise click.UsageError("--id names one command, and there are several")
     found = prepare(sources, attributes)
@@ -255,16 +255,21 @@ def _read(what: str, pairs: Sequence[str]) -> list[Source | Refusal]:
         except ArgumentError as exc:
             raise click.UsageError(str(exc)) from exc
     if what == "-" and not pairs:
-        return read_sources(sys.stdin.buffer.read())
+        return _sources(sys.stdin.buffer.read())
     if pairs or not is_there(what):
         if what.lstrip().startswith(("{", "[")):
             raise click.UsageError("JSON is read from a file, or with - from standard input")
         nor = "" if pairs else " (there is no such file either)"
         raise click.UsageError(f"{unknown('command type', what, COMMAND_CLASSES)}{nor}")
     try:
-        return read_sources(Path(what).read_bytes())
+        return _sources(Path(what).read_bytes())
     except OSError as exc:
         raise click.UsageError(f"{what} can't be read: {exc.strerror}") from exc
+
+
+def _sources(text: bytes) -> list[Source | Refusal]:
+    # Parsers tell of nothing in the words of a text that ends too early.
+    return read_sources(text) if text.strip() else []
 
 
 def _refuse(refusals: Sequence[Refusal], *, as_json: bool) -> NoReturn:

@@ -208,6 +208,7 @@ def test_a_state_folder_has_one_sandbox(sandbox: SandboxProcess) -> None:
     ended = _run("--state", str(sandbox.state))
     assert ended.returncode == 2
     assert "another sandbox serves" in ended.stderr
+    assert "name another by --state" in ended.stderr
 
 
 def _run(*options: str) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,10 @@ def test_a_client_waits_for_redis_as_long_as_its_command_does(seconds: float) ->
 @pytest.mark.parametrize(
     ("exc", "advice"),
     [
-        (RedisConnectionError("no"), "; does it run, and does TRAINMASTER_REDIS_URL lead to it?"),
+        (
+            RedisConnectionError("no"),
+            "; check that it runs, and that TRAINMASTER_REDIS_URL leads to it",
+        ),
         (InvalidResponse("no"), "; what answers there is no Redis: check TRAINMASTER_REDIS_URL"),
         (AuthenticationError("no"), "; check user and password in TRAINMASTER_REDIS_URL"),
         (ReadOnlyError("no"), ""),
