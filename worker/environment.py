@@ -14,7 +14,8 @@ from worker.errors import SettingError, SeveralNamespacesError
 from worker.gateway_settings import GatewaySettings
 from worker.redaction import HIDDEN
 from worker.secret_files import SecretFileError, read_secret, shown_path
-from worker.settings import NAMESPACES, PREFIX, LedgerSettings, Settings, environment_names
+from worker.setting_values import NAMESPACES
+from worker.settings import PREFIX, LedgerSettings, Settings, environment_names
 from worker.utf8 import is_utf8
 
 if TYPE_CHECKING:

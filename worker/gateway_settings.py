@@ -8,24 +8,19 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from worker.paths import is_file, is_folder, is_there
-from worker.settings import (
+from worker.paths import is_folder, is_there
+from worker.setting_values import (
     DAY,
+    File,
     FolderPaths,
     HomePath,
-    LedgerSettings,
     count,
     seconds,
     state_folder,
 )
+from worker.settings import LedgerSettings
 
 MIB = 1_048_576
-
-
-def _check_file(path: Path) -> Path:
-    if not is_file(path):
-        raise PydanticCustomError("file", "names a file that is not there")
-    return path
 
 
 def _check_uploads(location: str) -> str:
@@ -44,9 +39,6 @@ def _check_web(url: str) -> str:
     if not url.startswith(("https://", "http://")):
         raise PydanticCustomError("web", "names no address of the web, like https://…/docs")
     return url.rstrip("/")
-
-
-File = Annotated[HomePath, AfterValidator(_check_file)]
 
 
 class GatewaySettings(LedgerSettings):

@@ -1,129 +1,31 @@
-"""Every setting, and the rules of its value.
+"""Every setting of the ledger and of a worker.
 
 A setting's field tells its unit, range, default and meaning; the table in the docs is made of it.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BeforeValidator,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from worker.errors import SettingError
-from worker.paths import is_folder
-from worker.redis_address import RedisAddress
+from worker.setting_values import (
+    DAY,
+    FilePlace,
+    FolderPaths,
+    HomePath,
+    Namespaces,
+    OptionalAddress,
+    RedisUrl,
+    Urls,
+    count,
+    seconds,
+    state_folder,
+)
 
 PREFIX: Final = "TRAINMASTER_"
-DAY: Final = 86_400
-NAMESPACES: Final = r"^[A-Za-z0-9._-]{1,64}(,[A-Za-z0-9._-]{1,64})*$"
-
-
-def _check_redis_url(value: SecretStr) -> SecretStr:
-    try:
-        RedisAddress.parse(value.get_secret_value()).check_files()
-    except SettingError as exc:
-        said = exc.message.removeprefix("TRAINMASTER_REDIS_URL ")
-        raise PydanticCustomError("redis_url", "{said}", {"said": said}) from None
-    return value
-
-
-def _check_namespaces(value: str) -> str:
-    names = value.split(",")
-    if len(set(names)) < len(names):
-        raise PydanticCustomError("namespaces", "names a namespace twice")
-    return value
-
-
-def _split_paths(value: object) -> object:
-    return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
-
-
-def _split_words(value: object) -> object:
-    return value.split() if isinstance(value, str) else value
-
-
-def _split_address(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    host, _, port = value.rpartition(":")
-    is_bracketed = host.startswith("[") and host.endswith("]")
-    host = host[1:-1] if is_bracketed else host
-    # Without a host it would be open to all, without a word.
-    if not host or not port.isdecimal() or (":" in host) != is_bracketed or set(host) & set("*/@"):
-        raise PydanticCustomError(
-            "address", "names no host and port; write it like 127.0.0.1:9090 or [::1]:9090"
-        )
-    if int(port) > 65_535:
-        raise PydanticCustomError("port", "names a port above 65535")
-    return host, int(port)
-
-
-def _check_url(url: str) -> str:
-    # The value is not told: a URL may hold a password.
-    if "://" not in url:
-        raise PydanticCustomError("url", "names what is no URL; each is like s3://bucket/folder/")
-    return url
-
-
-def _check_folder(path: Path) -> Path:
-    try:
-        resolved = path.expanduser().resolve(strict=True)
-    except (OSError, RuntimeError) as exc:
-        raise PydanticCustomError("folder", "names a folder that is not there") from exc
-    if not resolved.is_dir():
-        raise PydanticCustomError("folder", "names something that is not a folder")
-    return resolved
-
-
-def state_folder() -> Path:
-    """Returns where what outlives a process is kept unless a setting says otherwise."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "trainmaster"
-
-
-def _default_result_store() -> str:
-    return str(state_folder() / "results")
-
-
-def _expand_home(path: Path) -> Path:
-    try:
-        return path.expanduser()
-    except RuntimeError as exc:
-        raise PydanticCustomError("home", "names a home that is not there") from exc
-
-
-def _check_place(path: Path) -> Path:
-    if not is_folder(path.parent):
-        raise PydanticCustomError("place", "names a file in a folder that is not there")
-    return path
-
-
-Folder = Annotated[Path, AfterValidator(_check_folder)]
-FolderPaths = Annotated[tuple[Folder, ...], NoDecode, BeforeValidator(_split_paths)]
-HomePath = Annotated[Path, AfterValidator(_expand_home)]
-
-
-def seconds(default: float, *, ge: float, le: float, description: str) -> Any:
-    """Returns the field of a time in seconds."""
-    return Field(default, ge=ge, le=le, description=description, json_schema_extra={"unit": "s"})
-
-
-def count(default: int, *, ge: int, le: int, description: str, unit: str = "") -> Any:
-    """Returns the field of a whole number."""
-    return Field(default, ge=ge, le=le, description=description, json_schema_extra={"unit": unit})
 
 
 class LedgerSettings(BaseSettings):
@@ -138,12 +40,10 @@ class LedgerSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    redis_url: Annotated[SecretStr, AfterValidator(_check_redis_url)] = Field(
+    redis_url: RedisUrl = Field(
         description="Where Redis is: redis://, rediss://, sentinel:// or redis+cluster://."
     )
-    namespace: Annotated[
-        str, StringConstraints(pattern=NAMESPACES), AfterValidator(_check_namespaces)
-    ] = Field(
+    namespace: Namespaces = Field(
         "trainmaster",
         description="First part of every key, in braces: one hash slot of a cluster. Several, with "
         "commas between them, are partitions.",
@@ -173,7 +73,7 @@ class LedgerSettings(BaseSettings):
         description="For how long events are kept for a sink or a rule that nobody runs any more.",
     )
     result_store: str = Field(
-        default_factory=_default_result_store,
+        default_factory=lambda: str(state_folder() / "results"),
         min_length=1,
         description="Where results too large for an event go: a folder or any fsspec URL; a "
         "gateway that can read it shows them.",
@@ -184,7 +84,7 @@ class LedgerSettings(BaseSettings):
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="`auto` is text on a terminal and JSON everywhere else."
     )
-    health_file: Annotated[HomePath, AfterValidator(_check_place)] | None = Field(
+    health_file: FilePlace | None = Field(
         None,
         description="A file that is touched every 4 s while a worker or gateway is well, and "
         "deleted otherwise.",
@@ -251,11 +151,7 @@ class Settings(LedgerSettings):
         description="Folders below which commands may have files read, by `data_path`, `dataref` "
         "or as a source, with colons between them.",
     )
-    source_urls: Annotated[
-        tuple[Annotated[str, AfterValidator(_check_url)], ...],
-        NoDecode,
-        BeforeValidator(_split_words),
-    ] = Field(
+    source_urls: Urls = Field(
         (),
         description="URLs below which commands may have files read, by `dataref` or as a source, "
         "with blanks between them.",
@@ -354,7 +250,7 @@ class Settings(LedgerSettings):
         description="Pause between two passes that put commands back whose due time was deleted.",
     )
 
-    http: Annotated[tuple[str, int] | None, NoDecode, BeforeValidator(_split_address)] = Field(
+    http: OptionalAddress = Field(
         None,
         description="Host and port, like 127.0.0.1:9090, at which the worker answers /livez, "
         "/readyz and /metrics.",
