@@ -172,7 +172,9 @@ def create_app(settings: Settings, process: WorkerProcess | None = None) -> Cele
 
     def set_up_logging(**_: Any) -> None:
         configure(settings.log_level, settings.log_format)
-        _leave_redis_trouble_to_us()
+        _leave_out_what_we_tell()
+        if os.geteuid() == 0:
+            log.warning("worker.runs_as_root", advice="start it as another user")
 
     def tell_ready(sender: Any, **_: Any) -> None:
         log.info("%s ready.", sender.hostname, **describe(settings))
@@ -242,6 +244,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 def run_worker(settings: Settings, *, name: str | None = None) -> int:
     """Runs a worker in this process until it is told to stop; returns the exit code."""
     configure(settings.log_level, settings.log_format)
+    # Celery warns of root before it asks for the logging of an app.
+    _leave_out_what_we_tell()
     process = WorkerProcess()
     app = create_app(settings, process)
     arguments = ["--quiet", "worker", "--without-gossip", "--without-mingle"]
@@ -265,6 +269,8 @@ _TOLD_BY_US: Final = (
     "consumer: Connection to broker lost",
     "Skipping prefetch count reduction",
     "CPendingDeprecationWarning",
+    # In seven lines, with an option that only Celery's own command has.
+    "SecurityWarning",
 )
 
 
@@ -273,7 +279,7 @@ def _is_not_told_by_us(record: logging.LogRecord) -> bool:
     return not any(told in said for told in _TOLD_BY_US)
 
 
-def _leave_redis_trouble_to_us() -> None:
+def _leave_out_what_we_tell() -> None:
     for name in (
         "celery.apps.worker",
         "celery.worker.consumer.consumer",

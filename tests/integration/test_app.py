@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -100,6 +101,16 @@ def test_a_worker_warns_of_a_setting_that_is_none_and_names_the_one_that_may_be_
     (line,) = [line for line in lines if line["event"] == "worker.setting_unknown"]
     assert (line["level"], line["setting"]) == ("warning", "TRAINMASTER_PLACES")
     assert line["advice"] == "did you mean TRAINMASTER_CONCURRENCY?"
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_worker_says_that_its_api_is_away_and_that_it_needs_no_rights(log: Path) -> None:
+    """It is ready all the same: else whoever names a wrong port would learn it from a command."""
+    lines = [orjson.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    (unknown,) = [line for line in lines if line["event"] == "api.credentials_unknown"]
+    assert "127.0.0.1:9" in unknown["message"]
+    told = [line["level"] for line in lines if line["event"] == "worker.runs_as_root"]
+    assert told == (["warning"] if os.geteuid() == 0 else [])
 
 
 def test_both_tasks_are_registered(tools: Console) -> None:

@@ -81,6 +81,7 @@ def test_the_ready_line_names_api_redis_concurrency_and_roots(
     assert line["data_roots"] == [str(tmp_path)]
     assert line["result_store"] == str(tmp_path / "results")
     assert line["version"]
+    assert "--uid" not in log.read_text(), "an option that is Celery's own, for who runs as root"
 
 
 def test_redis_gone_is_one_line_then_one_each_10_s_then_one_when_it_is_back(

@@ -94,6 +94,8 @@ class CredentialsWatch:
         """Returns once the API takes the credentials or can't be asked; False if told to stop."""
         admission, said = await self._asked()
         if admission is not Admission.REFUSED:
+            if admission is Admission.UNKNOWN:
+                log.warning("api.credentials_unknown", message=said)
             return True
         self._refuse(said)
         await self._board.refuse(said)

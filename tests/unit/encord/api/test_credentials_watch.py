@@ -7,6 +7,7 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from structlog.contextvars import bound_contextvars, get_contextvars
+from structlog.testing import capture_logs
 
 from worker.encord.api.credentials_watch import MOST_UNKNOWN, Admission, CredentialsWatch
 
@@ -45,7 +46,11 @@ async def test_a_question_that_breaks_is_not_the_last_one() -> None:
         return answer, ""
 
     watch = CredentialsWatch(ask, _Board(), minimum_seconds=0.01, maximum_seconds=0.02)
-    assert await watch.enter(lambda: False), "what can't be asked holds no worker back"
+    with capture_logs() as lines:
+        assert await watch.enter(lambda: False), "what can't be asked holds no worker back"
+    assert [each["event"] for each in lines if each["log_level"] == "warning"] == [
+        "api.credentials_unknown"
+    ]
     async with asyncio.timeout(30):
         assert await watch.examine()
         while watch.is_refused:
