@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from schemas.enums import Priority
 from worker.encord.api.client import MlModelsApi
 from worker.queue.ledger.models import RowState
 
@@ -88,6 +87,5 @@ def api_of(run: RunContext[Any]) -> MlModelsApi:
     """
     transport, lane = Encord.of(run).transport, run.lease.lane
     deadline = None if run.state is RowState.IN_DOUBT else run.command.deadline
-    if deadline is not None:
-        return MlModelsApi(transport.until(deadline.timestamp(), lane))
-    return MlModelsApi(transport if lane is Priority.INTERACTIVE else transport.until(None, lane))
+    ends_at = None if deadline is None else deadline.timestamp()
+    return MlModelsApi(transport.until(ends_at, lane, run.turn))

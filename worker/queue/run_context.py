@@ -96,6 +96,8 @@ class RunContext(Generic[C]):
     Attributes:
         changing: whether a call that changes something is under way; a stop lets it finish,
             while everything else is handed back at once.
+        waits_for_turn: whether that call waits for the fleet's limits: nothing is sent yet.
+        unsent: whether a stop has ended that wait.
         begun: when this run began, in seconds of a clock that never goes back.
     """
 
@@ -103,6 +105,8 @@ class RunContext(Generic[C]):
     lease: Lease
     dependencies: Dependencies
     changing: bool = False
+    waits_for_turn: bool = False
+    unsent: bool = False
     reservation: Reservation | None = None
     begun: float = field(init=False, default_factory=time.monotonic)
     progress: Progress = field(init=False)
@@ -214,6 +218,23 @@ class RunContext(Generic[C]):
             yield
         finally:
             self.changing = False
+
+    @property
+    def can_be_stopped(self) -> bool:
+        """Whether nothing is under way whose outcome would stay unknown."""
+        return not self.changing or self.waits_for_turn
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Marks the wait of a call for the fleet's limits, which may take minutes at a low rate."""
+        self.waits_for_turn = True
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.unsent = True
+            raise
+        finally:
+            self.waits_for_turn = False
 
     def elapsed(self) -> float:
         """Returns the seconds since what the progress tells; never less than 0.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
@@ -29,6 +30,7 @@ from worker.queue.telemetry import RequestEnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from worker.encord.api.credentials_watch import CredentialsWatch
     from worker.encord.api.transport import Transport
@@ -70,6 +72,7 @@ class ThrottledTransport:
         breaker: of this process.
         deadline: in seconds since the epoch; past it nothing more is sent.
         lane: of the command whose requests these are.
+        turn: is entered while a request waits for the limits.
         credentials: is told of each 401.
         now: seconds since the epoch, by the clock that deadlines are judged by.
         telemetry: whoever is told of each request.
@@ -83,6 +86,7 @@ class ThrottledTransport:
         *,
         deadline: float | None = None,
         lane: Priority = Priority.INTERACTIVE,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
         credentials: CredentialsWatch | None = None,
         now: Callable[[], float] = time.time,
         telemetry: Listener = LOGS,
@@ -92,19 +96,26 @@ class ThrottledTransport:
         self._breaker = breaker
         self._deadline = deadline
         self._lane = lane
+        self._turn = turn
         self._credentials = credentials
         self._now = now
         self._telemetry = telemetry
         self._is_heard = telemetry.hears("requested")
 
-    def until(self, deadline: float | None, lane: Priority | None = None) -> ThrottledTransport:
-        """Returns the same gate, but for its deadline and perhaps its lane."""
+    def until(
+        self,
+        deadline: float | None,
+        lane: Priority | None = None,
+        turn: Callable[[], AbstractContextManager[None]] | None = None,
+    ) -> ThrottledTransport:
+        """Returns the same gate, but for its deadline and perhaps for whose requests it is."""
         return ThrottledTransport(
             self._transport,
             self._limits,
             self._breaker,
             deadline=deadline,
             lane=lane or self._lane,
+            turn=turn or self._turn,
             credentials=self._credentials,
             now=self._now,
             telemetry=self._telemetry,
@@ -132,13 +143,7 @@ class ThrottledTransport:
         """
         limits = self._limits
         asked_at = time.monotonic()
-        if limits is None:
-            permit = ""
-        elif self._deadline is None:
-            permit = await limits.enter(self._lane)
-        else:
-            rest = self._deadline - self._now()
-            permit = await _enter_within(limits, self._lane, rest)
+        permit = "" if limits is None else await self._enter(limits)
         response = None
         sent_at = time.monotonic()
         try:
@@ -167,6 +172,12 @@ class ThrottledTransport:
         if self._breaker is not None:
             self._breaker.succeeded()
         return response
+
+    async def _enter(self, limits: FleetLimits) -> str:
+        with self._turn():
+            if self._deadline is None:
+                return await limits.enter(self._lane)
+            return await _enter_within(limits, self._lane, self._deadline - self._now())
 
     def _report(
         self, method: str, path: str, status: int, times: tuple[float, float], code: str = ""

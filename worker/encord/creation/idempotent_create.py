@@ -23,6 +23,7 @@ commands may have created, nothing is adopted.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import shlex
 from contextlib import AsyncExitStack
@@ -129,6 +130,12 @@ class IdempotentCreate(Generic[C]):
         except (NotSentError, RateLimitedError, PermanentError, MisconfiguredError):
             await self._withdraw_surely(run, lock)
             await self._leave(run)
+            raise
+        except asyncio.CancelledError:
+            if run.unsent:
+                # A stop has ended the wait for its turn. Left there, the intent would be a doubt.
+                await self._withdraw_surely(run, lock)
+                await self._leave(run)
             raise
         return created
 

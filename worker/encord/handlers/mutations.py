@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -101,9 +102,10 @@ async def _delete(run: RunContext[Any], call: Callable[[], Awaitable[None]]) -> 
             if not sent_before:
                 await _checkpoint_surely(run, {"sent": True})
             await call()
-    except (NotSentError, RateLimitedError, MisconfiguredError):
+    except (NotSentError, RateLimitedError, MisconfiguredError, asyncio.CancelledError) as error:
         # Nothing was deleted: a later "not found" would be the truth, not our own doing.
-        if not sent_before:
+        is_cut_off = isinstance(error, asyncio.CancelledError) and not run.unsent
+        if not sent_before and not is_cut_off:
             with run.change():
                 await _checkpoint_surely(run, {})
         raise

@@ -382,7 +382,7 @@ class WorkerPool:
             # More than once: a run whose change is done goes on to what need not be waited for, and
             # one that has not begun would end without a word.
             for task, (_, run) in list(self._runs.items()):
-                if run is not None and not run.changing:
+                if run is not None and run.can_be_stopped:
                     task.cancel()
             if self._runs:
                 await asyncio.wait(list(self._runs), timeout=min(rest, CLOSE_PAUSE_SECONDS))

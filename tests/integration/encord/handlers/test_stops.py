@@ -1,0 +1,107 @@
+"""Rules of a stop that meets changes which wait for their turn: none is sent, none is doubted."""
+
+from __future__ import annotations
+
+import math
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import orjson
+import pytest
+
+from tests.integration.intake_acts import until
+from tests.integration.ledger_acts import now_ms
+from tests.integration.worker_bench import encord_of, open_bench, running_runner, with_encord
+from tests.stub_api import reply
+from worker.encord.api.signing import BearerToken
+from worker.encord.api.throttle import ThrottledTransport
+from worker.encord.api.transport import Transport
+from worker.http.timeouts import Timeouts
+from worker.queue.lane_slots import LaneSlots
+from worker.queue.ledger.rate_limits import RedisLimits
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from tests.integration.worker_bench import Bench
+    from tests.stub_api import StubApi
+    from worker.queue.ledger.ledger import Ledger
+
+CREATE = {"features": ["aB3dE5fG"], "model": "fasterRcnn", "title": "once"}
+DELETE = {"model_uuid": str(UUID(int=1))}
+NO_MODELS = reply(200, orjson.dumps({"results": [], "nextPageToken": None}))
+
+
+@pytest.fixture
+async def bench(
+    redis: Redis, ledger: Ledger, stub: StubApi, tmp_path: Path
+) -> AsyncIterator[Bench]:
+    """A worker with one slot for creations, whose API has no models."""
+    stub.default = NO_MODELS
+    async with open_bench(redis, ledger, None, tmp_path, domain=stub.url) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def one_turn_in_hours(bench: Bench, stub: StubApi) -> AsyncIterator[RedisLimits]:
+    """Has each request after the next one wait for its turn as good as for ever."""
+    limits = RedisLimits(
+        bench.redis,
+        bench.ledger.keys,
+        bench.ledger,
+        requests_per_second=0.0001,
+        concurrent_requests=4,
+    )
+    transport = Transport(stub.url, BearerToken("of-the-test"), timeouts=Timeouts())
+    dependencies = with_encord(
+        bench.executor.dependencies,
+        transport=ThrottledTransport(transport, limits, None),
+        creations=LaneSlots(1),
+    )
+    bench.executor = replace(bench.executor, dependencies=dependencies)
+    try:
+        yield limits
+    finally:
+        await limits.aclose()
+        await transport.aclose()
+
+
+@pytest.mark.parametrize("lane", ["interactive", "bulk"])
+@pytest.mark.parametrize("command_type", ["create_model", "delete_model"])
+async def test_a_change_that_waits_for_its_turn_is_handed_back_as_if_it_had_not_begun(
+    bench: Bench, stub: StubApi, monkeypatch: pytest.MonkeyPatch, command_type: str, lane: str
+) -> None:
+    """Its intent, left there, would have the next worker doubt for days what was never sent."""
+    # On a busy machine the first turn would be missed, and the next one comes after hours.
+    monkeypatch.setattr("worker.queue.ledger.rate_limits.LATE_SECONDS", math.inf)
+    data: dict[str, Any] = CREATE if command_type == "create_model" else DELETE
+    keys = bench.ledger.keys
+    sent = await bench.send(command_type, data, priority=lane)
+    row = keys.command(sent)
+    async with one_turn_in_hours(bench, stub) as limits:
+        if command_type == "delete_model":
+            await limits.leave(await limits.enter())
+
+        async def waits() -> bool:
+            # It is recorded before it is sent.
+            return bool(await bench.redis.hget(row, "p"))
+
+        async with running_runner(bench, concurrency=2) as runner:
+            await until(waits)
+            await runner.close(60)
+        assert [each.method for each in stub.recorded] == ["GET"] * (command_type != "delete_model")
+        state, phase, progress, claims = await bench.redis.hmget(row, "s", "h", "p", "c")
+        assert (state, phase, progress, claims) == (b"accepted", b"idle", b"{}", b"0")
+        due_at = await bench.redis.zscore(f"{keys.prefix}due:{lane}", sent)
+        assert due_at is not None
+        assert due_at <= await now_ms(bench.redis), "for the next worker, at once"
+        pattern = f"{keys.prefix.replace('{', '[{]')}*"
+        left = {key.decode() async for key in bench.redis.scan_iter(match=pattern)}
+        assert not [key for key in left if "lock:" in key or "ambiguous:" in key]
+        assert await bench.redis.zcard(keys.inflight) == 0
+        assert not encord_of(bench).creations.is_full
