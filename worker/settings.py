@@ -135,7 +135,7 @@ class Settings(LedgerSettings):
         description="Passphrase of an encrypted key.",
     )
     bearer_token: SecretStr | None = Field(
-        None, description="A bearer token, instead of a key; it goes before one."
+        None, description="A bearer token, instead of a key; it takes precedence over one."
     )
     client_certificate_file: HomePath | None = Field(
         None,
