@@ -133,9 +133,11 @@ class IdempotentCreate(Generic[C]):
             raise
         except asyncio.CancelledError:
             if run.unsent:
-                # A stop has ended the wait for its turn. Left there, the intent would be a doubt.
-                await self._withdraw_surely(run, lock)
-                await self._leave(run)
+                # Left there, the intent would be a doubt, though nothing was sent.
+                try:
+                    await self._withdraw_surely(run, lock)
+                finally:
+                    await self._leave(run)
             raise
         return created
 

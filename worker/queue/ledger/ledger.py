@@ -39,7 +39,7 @@ from worker.queue.ledger.refusals import EndsRefusedError
 from worker.queue.log_listener import LOGS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from redis.asyncio import Redis
 
@@ -312,6 +312,12 @@ class Ledger:
             args += (lease.row_id, lease.token, LANE_CODES[lease.lane])
         reply = await self._renew(keys=[keys.due_interactive, keys.due_bulk], args=args)
         return {row_id.decode() for row_id in reply}
+
+    async def has_ended(self, lease: Lease) -> bool:
+        """Tells whether the command of a lease has ended, as by being cancelled."""
+        fields = self.redis.hmget(self.keys.command(lease.row_id), ["e", "q"])
+        ended_at, entry_id = await cast("Awaitable[list[bytes | None]]", fields)
+        return ended_at is not None and entry_id == lease.entry_id.encode()
 
     async def checkpoint(  # noqa: PLR0913 - what it holds
         self,

@@ -25,7 +25,7 @@ from worker.queue.pool.settling import MOST_IN_A_SCRIPT, fields_of
 from worker.queue.telemetry import context_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from schemas.commands import Command
     from worker.queue.circuit_breaker import CircuitBreaker
@@ -356,16 +356,30 @@ class WorkerPool:
             for start in range(0, len(held), MOST_IN_A_SCRIPT):
                 try:
                     lost = await self._ledger.renew(held[start : start + MOST_IN_A_SCRIPT])
+                    self._drop(lost)
+                    await self._drop_unsent(lost)
                 except RETRYABLE_REDIS_ERRORS as exc:
                     self._ledger.outage.failed("renew", exc)
                     break
                 self._ledger.outage.worked("renew")
-                self._drop(lost)
 
     def _drop(self, lost: Iterable[str]) -> None:
         gone = set(lost)
         for task, (lease, run) in list(self._runs.items()):
             if lease.row_id in gone and not (run is not None and run.changing):
+                self._telemetry.lease_lost(lease.command_id, lease.text)
+                task.cancel()
+
+    async def _drop_unsent(self, lost: Container[str]) -> None:
+        """Ends runs of commands that were cancelled while their call waits for its turn.
+
+        One that another worker has now goes on: that worker doubts what became of the call, and is
+        left word of it.
+        """
+        for task, (lease, run) in list(self._runs.items()):
+            if lease.row_id not in lost or run is None or not run.waits_for_turn:
+                continue
+            if await self._ledger.has_ended(lease) and run.waits_for_turn:
                 self._telemetry.lease_lost(lease.command_id, lease.text)
                 task.cancel()
 

@@ -1,7 +1,8 @@
-"""Rules of a stop that meets changes which wait for their turn: none is sent, none is doubted."""
+"""Rules of a stop, or a cancellation, of changes that wait for their turn: none is sent."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,13 +14,21 @@ import pytest
 
 from tests.integration.intake_acts import until
 from tests.integration.ledger_acts import now_ms
-from tests.integration.worker_bench import encord_of, open_bench, running_runner, with_encord
+from tests.integration.worker_bench import (
+    encord_of,
+    end_tasks,
+    open_bench,
+    running_runner,
+    with_encord,
+)
 from tests.stub_api import reply
 from worker.encord.api.signing import BearerToken
 from worker.encord.api.throttle import ThrottledTransport
 from worker.encord.api.transport import Transport
+from worker.encord.creation.keys import ambiguous_key
 from worker.http.timeouts import Timeouts
 from worker.queue.lane_slots import LaneSlots
+from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.rate_limits import RedisLimits
 
 if TYPE_CHECKING:
@@ -100,8 +109,36 @@ async def test_a_change_that_waits_for_its_turn_is_handed_back_as_if_it_had_not_
         due_at = await bench.redis.zscore(f"{keys.prefix}due:{lane}", sent)
         assert due_at is not None
         assert due_at <= await now_ms(bench.redis), "for the next worker, at once"
-        pattern = f"{keys.prefix.replace('{', '[{]')}*"
-        left = {key.decode() async for key in bench.redis.scan_iter(match=pattern)}
-        assert not [key for key in left if "lock:" in key or "ambiguous:" in key]
+        for pattern in (keys.lock("*"), ambiguous_key(keys, "*")):
+            assert not [key async for key in bench.redis.scan_iter(pattern)]
         assert await bench.redis.zcard(keys.inflight) == 0
         assert not encord_of(bench).creations.is_full
+
+
+async def test_a_creation_that_is_cancelled_while_it_waits_for_its_turn_is_never_sent(
+    bench: Bench, stub: StubApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody wants it any more, and a training costs money."""
+    monkeypatch.setattr("worker.queue.ledger.rate_limits.LATE_SECONDS", math.inf)
+    redis, keys = bench.redis, bench.ledger.keys
+    sent = await bench.send("create_model", CREATE)
+    async with one_turn_in_hours(bench, stub):
+
+        async def waits() -> bool:
+            return bool(await redis.hget(keys.command(sent), "p"))
+
+        async with running_runner(bench, concurrency=2, lease_seconds=0.1) as runner:
+            renewing = asyncio.create_task(runner.renew())
+            await until(waits)
+            await cancel(redis, keys, sent, retention_seconds=60, reply_retention_seconds=60)
+
+            async def is_over() -> bool:
+                return not runner.running
+
+            await until(is_over)
+            await end_tasks([renewing])
+        assert [each.method for each in stub.recorded] == ["GET"]
+        assert not [key async for key in redis.scan_iter(ambiguous_key(keys, "*"))]
+        assert await redis.zcard(keys.inflight) == 0
+        assert not encord_of(bench).creations.is_full
+    assert await bench.states(sent) == ["accepted", "cancelled"]
