@@ -281,7 +281,7 @@ async def test_a_run_of_an_id_that_was_begun_with_other_options_is_refused(
     assert "cancelled" in again.out
     other = console.run(*begun, "--conf-thresh", "0.5")
     assert other.code == 2
-    assert "was begun with other options" in other.err
+    assert "was begun with other options (conf_thresh): give the same" in other.err
 
 
 @pytest.mark.parametrize("name", [".", "..", "😀" * 100])

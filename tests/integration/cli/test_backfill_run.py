@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import orjson
 import pytest
 from PIL import Image
 
+from tests.console import finish
 from tests.integration.backfill_bench import (
     COMMON,
     asked,
@@ -118,6 +120,22 @@ async def test_each_option_is_a_part_of_the_plan(
     assert sum(each["type"] == "predict.succeeded" for each in told) == GOOD
 
 
+def test_ctrl_c_says_how_to_go_on(console: Console, source: Path, tmp_path: Path) -> None:
+    process = console.start(
+        *("backfill", "run", str(source), *OPTIONS, "--task", "object_detection"),
+        *("--output", str(tmp_path / "out")),
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith(f"backfill {NAME}; ")
+    status = console.run("backfill", "status", NAME, "--json").lines[0]
+    assert status["state"] == "running"
+    said = finish(process, signal.SIGINT)
+    assert said.code == 1
+    assert said.err.splitlines()[-1] == (
+        f"stopped leading it, and nothing is lost; to go on: trainmaster backfill resume {NAME}"
+    )
+
+
 @pytest.mark.usefixtures("bench")
 async def test_a_run_some_of_whose_items_fail_ends_with_one_and_these_run_again(
     console: Console, stub: StubApi, tmp_path: Path
@@ -147,7 +165,7 @@ async def test_the_same_run_again_does_nothing_more_and_another_of_its_id_is_ref
     assert len(stub.recorded) == GOOD
     other = await run(console, source, tmp_path, "--window", "5")
     assert other.code == 2
-    assert f"the backfill {NAME} was begun with other options" in other.err
+    assert f"the backfill {NAME} was begun with other options (window): give the same" in other.err
     accepted = await events(bench.redis, bench.ledger.keys.events)
     assert [each["type"] for each in accepted].count("backfill.accepted") == 1
 

@@ -106,6 +106,13 @@ def lead_backfill(ledger: LedgerContext, backfill_id: str, *, as_json: bool) -> 
             status = ledger.run(lead)
         except BackfillError as exc:
             raise click.ClickException(str(exc)) from exc
+        except KeyboardInterrupt:
+            click.echo(
+                "stopped leading it, and nothing is lost; to go on: "
+                f"trainmaster backfill resume {shell_word(backfill_id)}",
+                err=True,
+            )
+            raise SystemExit(FAILED) from None
     end_backfill(ledger, status, as_json=as_json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 from urllib.parse import unquote
@@ -27,7 +28,7 @@ from worker.backfill.sources.reader import probe
 from worker.cli.arguments import Share, json_option
 from worker.cli.backfill.lead import begin_backfill, check_drawing, lead_backfill, store_of
 from worker.cli.context import LedgerContext, ledger_command
-from worker.cli.output import safe_text, shell_word
+from worker.cli.output import safe_text
 from worker.thread_pools import in_thread
 from worker.utf8 import is_utf8
 
@@ -146,10 +147,20 @@ def run(  # noqa: PLR0913 - the options of a command
         raise click.ClickException(str(exc)) from exc
     if kept != plan:
         raise click.UsageError(
-            f"the backfill {safe_text(given_id)} was begun with other options; see: "
-            f"trainmaster backfill status {shell_word(given_id)}"
+            f"the backfill {safe_text(given_id)} was begun with other options "
+            f"({', '.join(_differing(kept, plan))}): give the same ones to go on with it, or "
+            "another --id for a new one"
         )
     lead_backfill(ledger, given_id, as_json=as_json)
+
+
+def _differing(kept: Plan, given: Plan) -> list[str]:
+    """Returns the names of what a plan has otherwise than another."""
+    one, other = asdict(kept), asdict(given)
+    for part in ("common", "source", "limits"):
+        one |= one.pop(part)
+        other |= other.pop(part)
+    return sorted(name for name in one | other if one.get(name) != other.get(name))
 
 
 def _can_name_folder(backfill_id: str) -> bool:

@@ -122,6 +122,8 @@ def test_one_is_paused_resumed_and_cancelled_each_after_a_question(
 ) -> None:
     begin(backstage, tmp_path, "slow")
     page = desk.go("#/backfills")
+    # What failed is in sight on a phone, where the others are reached by a swipe.
+    expect(page.locator("thead th").nth(2)).to_have_text("Failed")
     row = page.get_by_role("row").filter(has_text="slow")
     expect(row.get_by_role("progressbar")).to_have_count(1)
     expect(row).to_contain_text("running")

@@ -15,8 +15,8 @@ const EVERY_SECONDS = 3;
 const COLUMNS = [
   { name: "id", title: "Id" },
   { name: "state", title: "State" },
-  { name: "progress", title: "Progress" },
   { name: "failed", title: "Failed", isNumber: true },
+  { name: "progress", title: "Progress" },
   { name: "rate", title: "Rate", isNumber: true },
   { name: "left", title: "Time left", isNumber: true },
   { name: "begun", title: "Begun", isNumber: true },
@@ -55,8 +55,8 @@ function Row({ app, backfill, now, onDone }) {
     <tr>
       <th scope="row"><a class="id" data-row href=${href(["backfills", backfill.id])}>${backfill.id}</a></th>
       <td title=${backfill.reason}><${State} state=${backfill.state} /></td>
-      <td><${Progress} backfill=${backfill} /></td>
       <td class=${`number ${backfill.failed ? "is-bad" : ""}`}>${count(backfill.failed)}</td>
+      <td><${Progress} backfill=${backfill} /></td>
       <td class="number">${rateText(rate)}</td>
       <td class="number">${hasEnded(backfill) ? "–" : duration(whole(secondsLeft(backfill, rate)))}</td>
       <td class="number"><${Time} at=${backfill.begun_at} /></td>

@@ -86,7 +86,7 @@ function Follow({ app, isOn, onChange }) {
   const { state } = useLiveState(app.live);
   return html`
     <button type="button" onClick=${() => onChange(!isOn)} disabled=${state === "off"} title="Whether the list changes as events come">
-      ${isOn ? "❚❚ Pause" : "▶ Follow"}
+      ${isOn ? "❚❚ Pause list" : "▶ Follow list"}
     </button>
   `;
 }
