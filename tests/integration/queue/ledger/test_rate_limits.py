@@ -299,6 +299,16 @@ async def test_a_permit_that_was_given_to_one_who_gave_up_is_given_back(
     assert await redis.zcard(keys.inflight) == 1
 
 
+async def test_a_key_of_the_turns_that_holds_something_else_is_written_over(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """Or it would stop all requests of the fleet, and there is nothing in it to be kept."""
+    limits = RedisLimits(redis, keys, ledger, requests_per_second=1000, concurrent_requests=0)
+    await redis.hset(keys.rate, "of", "somebody else")
+    await asyncio.wait_for(limits.enter(), 10)
+    assert await redis.type(keys.rate) == b"string"
+
+
 async def test_permits_that_redis_refuses_are_told_once_though_others_get_through(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:

@@ -38,6 +38,7 @@ from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.models import AcceptStatus, Rejection, RowState, RunResult
 from worker.queue.ledger.rate_limits import RedisLimits
+from worker.queue.ledger.redis_clock import RedisClock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -153,6 +154,16 @@ async def test_a_shared_key_of_the_wrong_type_stops_every_script_before_it_has_w
         await redis.restore(getattr(keys, name), 0, kept)
     for act, run in acts.items():
         assert not await raises_wrong_type(run()), act
+
+
+async def test_a_key_of_the_clock_that_holds_something_else_is_written_over(
+    redis: Redis, keys: Keys
+) -> None:
+    """Or no sweep would find what is due: a retry, a poll, the command of a worker that died."""
+    await redis.hset(keys.clock, "of", "somebody else")
+    now, back = await RedisClock(redis, keys, lease_seconds=30).mind()
+    assert (now <= await now_ms(redis), back) == (True, 0)
+    assert await redis.type(keys.clock) == b"string"
 
 
 async def test_a_reply_stream_of_the_wrong_type_costs_nobody_but_its_reader(

@@ -10,7 +10,10 @@
 -- has moved everything, so that one that dies over it leaves the rest to the next.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local known = redis.call('GET', KEYS[1]) or '0 0'
+-- What holds something else tells no time, like any other text, and is written over.
+local known = redis.pcall('GET', KEYS[1])
+if type(known) == 'table' and not string.find(known['err'], '^WRONGTYPE') then return known end
+if type(known) ~= 'string' then known = '0 0' end
 local seen, back = string.match(known, '^(%d+) (%d+)$')
 seen, back = tonumber(seen or 0), tonumber(back or 0)
 local changed = now - seen >= tonumber(ARGV[2])

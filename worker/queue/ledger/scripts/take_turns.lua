@@ -13,7 +13,10 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local gap, ahead = tonumber(ARGV[2]), tonumber(ARGV[3])
-local next_turn = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0') or 0)
+-- What holds something else tells no turn, like a text that is no number, and is written over.
+local known = redis.pcall('GET', KEYS[1])
+if type(known) == 'table' and not string.find(known['err'], '^WRONGTYPE') then return known end
+local next_turn = math.max(now, type(known) == 'string' and tonumber(known) or 0)
 next_turn = math.min(next_turn, now + ahead + gap)
 local waits = {}
 for i = 1, tonumber(ARGV[1]) do
