@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from redis.exceptions import RedisError
+
 from trainmaster_client.events import check_types, event_of, is_one_of
 from trainmaster_client.json_text import decode
 from trainmaster_client.steps import Ask, Listen, ask, insist
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
     from trainmaster_client.steps import Patience, Steps
 
 PAGE: Final = 500
+# Of the replies to reads, as far as what came last tells: a slow network brings that much in the
+# ten seconds that a reply may take, and no program has to hold much more at once.
+_PAGE_BYTES: Final = 1_048_576
+# Before anything is known of the sizes, and after reads that brought few.
+_FIRST_COUNT: Final = 4
+_GROWTH: Final = 4
 # Short enough that a thread that is to end, or a time that is shown, does not wait for it.
 BLOCK_MILLISECONDS: Final = 1_000
 FIRST: Final = "0-0"
@@ -77,11 +85,32 @@ def _order(entry_id: str) -> tuple[int, int]:
     return int(milliseconds), int(number)
 
 
-def entries_after(stream: str, after: str, milliseconds: int) -> Steps[list[Entry]]:
+class Pace:
+    """How many entries the next read asks for; how large they are is known only then."""
+
+    def __init__(self) -> None:
+        self.count = _FIRST_COUNT
+
+    def read(self, *command: Any) -> Steps[list[Entry]]:
+        """Returns the entries that a read of one stream brings."""
+        try:
+            reply = yield Listen(command)
+        except (RedisError, OSError):
+            # It may have been too much for the time that a reply has.
+            self.count = max(1, self.count // _GROWTH)
+            raise
+        entries = entries_of_one(reply)
+        size = sum(len(value) for _, fields in entries for value in fields.values())
+        fits = max(1, _PAGE_BYTES * len(entries) // size) if size else PAGE
+        self.count = min(PAGE, fits, max(_FIRST_COUNT, _GROWTH * len(entries)))
+        return entries
+
+
+def entries_after(stream: str, after: str, milliseconds: int, pace: Pace) -> Steps[list[Entry]]:
     """Returns a page of entries, waiting for the first one as long as told."""
     waiting = ("BLOCK", milliseconds) if milliseconds else ()
-    reply = yield Listen(("XREAD", "COUNT", PAGE, *waiting, "STREAMS", stream, after))
-    return entries_of_one(reply)
+    reading = pace.read("XREAD", "COUNT", pace.count, *waiting, "STREAMS", stream, after)
+    return (yield from reading)
 
 
 def entry(stream: str, entry_id: str) -> Steps[Entry | None]:
@@ -112,6 +141,7 @@ class Cursor:
         self._after = after
         # The newest when the first page was read: a busy stream has always more by then.
         self._newest: str | None = None
+        self._pace = Pace()
         self._patience = patience
 
     def page(self, *, block: bool) -> Steps[tuple[list[Event], bool]]:
@@ -124,7 +154,7 @@ class Cursor:
         if self._after is None:
             self._after = self._newest
         waiting = BLOCK_MILLISECONDS if block else 0
-        entries = yield from entries_after(self._stream, self._after, waiting)
+        entries = yield from entries_after(self._stream, self._after, waiting, self._pace)
         if entries:
             self._after = entries[-1][0].decode()
         events = [event_of(*each) for each in entries]

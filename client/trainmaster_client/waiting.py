@@ -19,6 +19,7 @@ from trainmaster_client.events import State, event_of
 from trainmaster_client.reading import (
     BLOCK_MILLISECONDS,
     FIRST,
+    Pace,
     entries_after,
     entry,
     is_reached,
@@ -93,6 +94,7 @@ class Wait:
         }
         self._observer = observer or Observer()
         self._cursor: str | None = None
+        self._pace = Pace()
         self._rejections: dict[str, Event] = {}
         self._told_untaken = False
         self.endings: dict[str, Ending] = {}
@@ -155,7 +157,7 @@ class Wait:
 
     def _read(self, milliseconds: int) -> Steps[list[Entry]]:
         assert self._cursor is not None  # noqa: S101 - `_begin` came first
-        entries = yield from entries_after(self._stream, self._cursor, milliseconds)
+        entries = yield from entries_after(self._stream, self._cursor, milliseconds, self._pace)
         for entry_id, fields in entries:
             event = event_of(entry_id, fields)
             if event is not None and not event.is_of_item:

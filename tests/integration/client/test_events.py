@@ -5,21 +5,27 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schemas.enums import EventState
 from tests.integration.client.told import Told
 from trainmaster_client import ConsumerOptions, State
-from trainmaster_client.reading import PAGE
+from trainmaster_client.driver import Driver
+from trainmaster_client.reading import PAGE, Cursor, Pace, entries_of_one
+from trainmaster_client.steps import Listen, Patience
 from worker.embedded import EmbeddedRedis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from trainmaster_client.steps import Steps
 
 
 # With an integer that only Python's own module reads, which takes more than others can.
@@ -98,6 +104,45 @@ def test_integers_of_any_length_come_whole(client: Any, told: Told) -> None:
     told.redis.xadd(told.names.events(), {"event": text % 10**30})
     (event,) = client.events()
     assert event.result == 10**30
+
+
+def test_large_events_come_a_few_at_a_time(redis_url: str, told: Told) -> None:
+    """A slow network brings no more within the time that a reply has, and would bring none."""
+    for number in range(40):
+        told.tell("train.succeeded", f"c-{number}", result="a" * 200_000)
+    sizes: list[int] = []
+
+    def measured(steps: Steps[None]) -> Steps[None]:
+        step = next(steps)
+        with suppress(StopIteration):
+            while True:
+                reply = yield step
+                if isinstance(step, Listen):
+                    sizes.append(sum(len(fields[b"event"]) for _, fields in entries_of_one(reply)))
+                step = steps.send(reply)
+
+    def read_all(cursor: Cursor) -> Steps[None]:
+        more = True
+        while more:
+            events, more = yield from cursor.page(block=False)
+            found.extend(event.command_id for event in events)
+
+    found: list[str] = []
+    driver = Driver(redis_url, told.names.prefix)
+    driver.run(measured(read_all(Cursor(told.names.events(), (), "0-0", Patience(0)))))
+    driver.close()
+    assert found == [f"c-{number}" for number in range(40)]
+    assert max(sizes) <= 1_048_576
+
+
+def test_after_a_read_that_failed_fewer_events_are_asked_for() -> None:
+    pace = Pace()
+    for fewer in (1, 1):
+        reading = pace.read("XREAD")
+        next(reading)
+        with pytest.raises(RedisTimeoutError):
+            reading.throw(RedisTimeoutError())
+        assert pace.count == fewer
 
 
 def test_events_end_with_the_newest_of_their_beginning(client: Any, told: Told) -> None:
