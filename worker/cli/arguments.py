@@ -300,3 +300,15 @@ def parse_duration(text: str) -> timedelta | None:
         )
     except OverflowError:
         return None
+
+
+class Group(click.Group):
+    """A group whose overview has the first sentence of each command's help whole."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the overview; click's own cuts sentences to what fits in a line."""
+        with formatter.section("Commands"):
+            formatter.write_dl([
+                (name, self.commands[name].get_short_help_str(limit=1_000))
+                for name in self.list_commands(ctx)
+            ])

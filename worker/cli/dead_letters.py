@@ -21,6 +21,7 @@ from worker.cli.arguments import (
     LETTER_TYPE,
     PAST,
     ArgumentError,
+    Group,
     json_option,
     newest_option,
     read_data,
@@ -78,7 +79,7 @@ type_option: Final = click.option(
 )
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=Group)
 def dead_letters() -> None:
     """Look at what failed or was rejected; send it again or delete it.
 

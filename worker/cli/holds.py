@@ -11,7 +11,7 @@ import click
 from schemas.enums import Priority
 from schemas.wording import counted
 from worker.acts import Act
-from worker.cli.arguments import json_option
+from worker.cli.arguments import Group, json_option
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import show_duration, show_timestamp
 from worker.cli.output import Column, Row, print_json, print_table
@@ -33,7 +33,7 @@ _HOLD_COLUMNS: Final = (
 _LANE_COLUMNS: Final = (Column("lane"), Column("state"), Column("next probe"))
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @json_option
 @ledger_command
 @click.pass_context
@@ -91,7 +91,7 @@ def release(*, ledger: LedgerContext, as_json: bool) -> None:
         )
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @json_option
 @ledger_command
 @click.pass_context

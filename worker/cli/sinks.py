@@ -14,7 +14,7 @@ import uvloop
 from schemas.suggestions import unknown
 from schemas.wording import counted
 from worker.acts import Act
-from worker.cli.arguments import PAST, json_option
+from worker.cli.arguments import PAST, Group, json_option
 from worker.cli.context import LedgerContext, ledger_command, namespace_option, naming_one
 from worker.cli.formatting import show_duration, show_timestamp
 from worker.cli.output import FAILED, Column, Row, print_json, print_table, safe_text
@@ -63,7 +63,7 @@ _COLUMNS: Final = (
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def sinks() -> None:
     """Send events to webhooks, to Redis and to brokers.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from worker.acts import Act
-from worker.cli.arguments import AHEAD, COMMAND_TYPE, json_option
+from worker.cli.arguments import AHEAD, COMMAND_TYPE, Group, json_option
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import show_timestamp
 from worker.cli.output import FAILED, Column, Row, print_json, print_table, safe_text
@@ -32,7 +32,7 @@ _COLUMNS: Final = (
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def tokens() -> None:
     """Make, list and revoke tokens of the gateway.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from schemas.wording import counted
-from worker.cli.arguments import json_option
+from worker.cli.arguments import Group, json_option
 from worker.cli.formatting import show_duration
 from worker.cli.output import FAILED, open_console, print_json, safe_text
 from worker.environment import load_ledger_settings
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _FILE_VARIABLE: Final = "TRAINMASTER_INTEGRATIONS_FILE"
 
 
-@click.group()
+@click.group(cls=Group)
 def webhooks() -> None:
     """Look at deliveries, and check the file of webhooks and sinks."""
 

@@ -282,3 +282,16 @@ run()
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize(
+    "group", ["backfill", "dead-letters", "holds", "lanes", "sinks", "tokens", "webhooks"]
+)
+def test_an_overview_has_the_sentence_of_each_command_whole(group: str) -> None:
+    """Who is on call reads it in 80 columns; what is cut is often the half that matters."""
+    shown = CliRunner().invoke(commands, [group, "--help"], terminal_width=80)
+    assert shown.exit_code == 0
+    _, found, overview = shown.output.partition("\nCommands:\n")
+    assert found
+    assert "..." not in overview
+    assert max(map(len, shown.output.splitlines())) <= 80

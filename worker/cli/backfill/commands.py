@@ -14,7 +14,7 @@ from worker.backfill.results.finalization import FAILURES
 from worker.backfill.results.output import Output
 from worker.backfill.status import BackfillStatus, Origin
 from worker.backfill.transitions import begin_cancel, begin_pause, begin_resume, cancel_backfill
-from worker.cli.arguments import json_option
+from worker.cli.arguments import Group, json_option
 from worker.cli.backfill.lead import (
     begin_backfill,
     end_backfill,
@@ -54,7 +54,7 @@ _COLUMNS: Final = (
 id_argument: Final = click.argument("backfill_id", metavar="ID", shell_complete=complete_backfills)
 
 
-@click.group("backfill")
+@click.group("backfill", cls=Group)
 def backfill() -> None:
     """Predict on all items of a source, however many.
 
