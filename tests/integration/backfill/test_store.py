@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import orjson
 import pytest
@@ -234,3 +234,19 @@ async def test_a_reply_stream_of_the_wrong_type_keeps_nobody_from_leading(
     await tell(night, token, b"1", "running-7-0")
     assert await raw_events(night.redis, night.keys.events) == [b"1"]
     assert await night.redis.get(replies) == b"x"
+
+
+async def test_items_outlive_a_key_of_their_group_that_holds_something_else(
+    night: Backfilling,
+) -> None:
+    """Deleted with it, they would leave a backfill that never ends once the key is put right."""
+    redis, keys = night.redis, night.keys
+    await night.feed(3)
+    await redis.rename(keys.group(NAME), keys.group("kept"))
+    await redis.set(keys.group(NAME), "of somebody else")
+    assert await night.claim() == []
+    await redis.rename(keys.group("kept"), keys.group(NAME))
+    assert (await night.standing()).open == 3
+    for item in cast("list[bytes]", await redis.zrange(keys.due_bulk, 0, -1)):
+        await redis.zadd(keys.due_bulk, {item: 0}, xx=True)
+    assert len(await night.claim()) == 3

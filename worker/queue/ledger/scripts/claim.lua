@@ -16,7 +16,8 @@
 --         ms by which one that polls is late, or ""
 --
 -- A member whose group is paused is set aside: it stands in no due set until the group runs again.
--- One whose group has ended, or is about to, is gone.
+-- One whose group has ended, or is about to, is gone. One whose group's key holds something else is
+-- looked at again in a moment.
 --
 -- A row of a newer format is looked at again in a moment: it is for workers of a newer version.
 --
@@ -60,6 +61,12 @@ local function skip(due, id, row, group)
   local hash = prefix .. 'group:' .. group
   local state = redis.pcall('HGET', hash, 'state')
   if state == 'running' then return false end
+  if type(state) == 'table' then
+    -- Its key holds something else. The group may be put right; its members could not be made again.
+    redis.call('ZADD', due, now + newer_ms, id)
+    skipped = skipped + 1
+    return true
+  end
   redis.call('ZREM', due, id)
   skipped = skipped + 1
   if state ~= 'paused' then
