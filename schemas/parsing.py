@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, cast
 
 import jiter
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.attributes import MAX_EXTENSIONS, Attributes, is_valid_id
 from schemas.commands import COMMAND_CLASSES, Command
 from schemas.events import ErrorCode, Problem
+from schemas.first_problems import THOROUGH_BYTES, first_problems
 from schemas.suggestions import unknown
 from schemas.validation_messages import read_problems
 
@@ -26,6 +28,9 @@ MAX_COMMAND_BYTES = 1_048_576
 FINGERPRINT_BYTES = 16
 
 _SHOWN_CHARACTERS = 80
+
+# Of a large message: no command has as many, and each that is unknown would be a problem.
+_MOST_PARAMETERS = 1_000
 
 _NO_EXTENSIONS = frozenset(Attributes.model_fields) | {"type", "data", "dataref"}
 
@@ -90,6 +95,8 @@ def parse_command(
     command_type = _read_type(root)
     if not accepted:
         check_extensions(root, command_type)
+    if len(raw) > THOROUGH_BYTES:
+        _check_parameters(root, command_type)
     try:
         command = _validate(command_type, raw, root)
     except ValidationError as exc:
@@ -133,19 +140,42 @@ def check_extensions(root: Mapping[str, object], command_type: str) -> None:
         )
 
 
+def _check_parameters(root: Mapping[str, object], command_type: str) -> None:
+    data = root.get("data")
+    if not isinstance(data, dict) or len(data) <= _MOST_PARAMETERS:
+        return
+    command_id = root.get("id")
+    message = f"has {len(data)} parameters, and no command takes more than a few"
+    raise invalid_command(
+        [Problem(path="data", message=message)],
+        command_type=command_type,
+        command_id=command_id if is_valid_id(command_id) else None,
+    )
+
+
 def _validate(command_type: str, raw: bytes, root: dict[str, object]) -> Command:
     """Returns the command; a parameter that is null is the same as one that is left out.
 
     What takes null for absent by itself is done at once; only what is refused is looked at again.
     """
+    data = root.get("data")
+    validate = _VALIDATORS[command_type]
+    if len(raw) > THOROUGH_BYTES:
+        validate = _quick_validator(command_type)
     try:
-        return _VALIDATORS[command_type](raw)
+        return validate(raw)
     except ValidationError:
-        data = root.get("data")
         if not isinstance(data, dict) or None not in data.values():
             raise
         said = {name: value for name, value in data.items() if value is not None}
-        return _VALIDATORS[command_type](json.dumps({**root, "data": said}).encode())
+        return validate(json.dumps({**root, "data": said}).encode())
+
+
+@cache
+def _quick_validator(command_type: str) -> Callable[[bytes], Command]:
+    return cast(
+        "Callable[[bytes], Command]", first_problems(TypeAdapter(COMMAND_CLASSES[command_type]))
+    )
 
 
 def _read_json(raw: bytes, most_bytes: int) -> object:

@@ -6,13 +6,15 @@ has no bound and comes before everything else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 
 import jiter
 from fastapi import Depends, Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from schemas.events import Problem
+from schemas.first_problems import THOROUGH_BYTES, first_problems
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.problems import ProblemError, invalid_parameters
 from worker.gateway.requests.bodies import JSON, Bounds, media_type_of, read_body
@@ -24,6 +26,9 @@ M = TypeVar("M", bound=BaseModel)
 
 # Ten thousand ids of the greatest length.
 MAX_JSON_BYTES: Final = 4 * 1024 * 1024
+
+# No body has as many, and each that is unknown would be a problem.
+_MOST_NAMES: Final = 1_000
 
 _NOTHING: Final = frozenset({b"", b"{}", b"null"})
 
@@ -95,16 +100,25 @@ def documented(model: type[BaseModel]) -> dict[str, Any]:
 def _validate(model: type[M], body: bytes) -> M:
     try:
         # Names that come twice are seen by nobody else.
-        jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)
+        found = jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as exc:
         raise ProblemError(400, "not_json", f"The body is not JSON: {exc}") from None
+    if isinstance(found, dict) and len(found) > _MOST_NAMES:
+        raise invalid_parameters([Problem(path="", message=f"The body has {len(found)} names.")])
     try:
+        if len(body) > THOROUGH_BYTES:
+            return cast("M", _quick_validator(model)(body))
         return model.model_validate_json(body, strict=True)
     except ValidationError as exc:
         raise invalid_parameters([
             Problem(path=".".join(map(str, error["loc"])), message=error["msg"])
             for error in exc.errors()
         ]) from None
+
+
+@cache
+def _quick_validator(model: type[BaseModel]) -> Callable[[bytes], BaseModel]:
+    return first_problems(TypeAdapter(model), strict=True)
 
 
 def _is_required(model: type[BaseModel]) -> bool:

@@ -626,3 +626,40 @@ def test_data_that_lie_elsewhere_are_read_as_those_in_a_command(mark: bytes) -> 
             text("list_models", {}, id="a", dataref="/data.json", priority="bulk")
         ).command
     )
+
+
+MANY = 30_000
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"labels_uuids": [0] * MANY},
+        {"features_mapping": {str(number): 0 for number in range(MANY)}},
+        {"features_mapping": {ONE: {str(number): {} for number in range(MANY)}}},
+        {f"name{number}": 0 for number in range(MANY)},
+    ],
+)
+def test_of_a_large_message_that_is_wrong_all_through_few_problems_are_looked_for(
+    wrong: dict[str, Any],
+) -> None:
+    """Each takes a kilobyte: a message of a megabyte would have a worker of 512 MB killed."""
+    with pytest.raises(InvalidCommandError) as caught:
+        parse_message(text("train", {**TRAIN, **wrong}, id="one"))
+    assert len(caught.value.problems) == 1
+    assert caught.value.command_id == "one"
+
+
+def test_a_large_command_is_read_like_a_small_one() -> None:
+    """What is large is validated by another validator."""
+    labels = [str(UUID(int=number)) for number in range(1, 2_000)]
+    data = {**TRAIN, "labels_uuids": labels, "pretrained_training_uuid": None}
+    small = parse_command(text("train", TRAIN)).command
+    large = parse_command(text("train", data)).command
+    assert type(large) is type(small)
+    assert large.data == Train.model_validate_json(text("train", data)).data
+    labels[7] = "x"
+    with pytest.raises(InvalidCommandError) as caught:
+        parse_command(text("train", {**data, "epochs": "4"}))
+    told = [(each.path, each.message) for each in caught.value.problems]
+    assert ("data.labels_uuids.7", "must be a UUID") in told

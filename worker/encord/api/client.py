@@ -25,6 +25,7 @@ from schemas.api import (
 )
 from schemas.enums import OrderBy
 from schemas.events import ErrorCode
+from schemas.first_problems import first_problems
 from worker.encord.api.replies import check_deletion, check_same, parse_reply
 from worker.encord.api.request_bodies import request_body, text_of, texts_of
 from worker.errors import BadResponseError
@@ -43,17 +44,17 @@ MAX_LISTED = 250_000
 
 Result = TypeVar("Result")
 
-_MODEL = TypeAdapter(ModelWithIterations)
-_MODELS = TypeAdapter(Page[ModelWithIterations])
-_TRAINING_STATUS = TypeAdapter(TrainingStatus)
-_TRAINING_DATA = TypeAdapter(Page[TrainingData])
-_ATTACHMENT = TypeAdapter(ProjectModelWithIterations)
-_ATTACHMENTS = TypeAdapter(Page[ProjectModelWithIterations])
-_CLASSIFICATIONS = TypeAdapter(ClassificationFrames)
-_DETECTIONS = TypeAdapter(DetectionFrames)
-_SEGMENTATIONS = TypeAdapter(SegmentationFrames)
-_UUID = TypeAdapter(UUID)
-_TEXT = TypeAdapter(str)
+_MODEL = first_problems(TypeAdapter(ModelWithIterations))
+_MODELS = first_problems(TypeAdapter(Page[ModelWithIterations]))
+_TRAINING_STATUS = first_problems(TypeAdapter(TrainingStatus))
+_TRAINING_DATA = first_problems(TypeAdapter(Page[TrainingData]))
+_ATTACHMENT = first_problems(TypeAdapter(ProjectModelWithIterations))
+_ATTACHMENTS = first_problems(TypeAdapter(Page[ProjectModelWithIterations]))
+_CLASSIFICATIONS = first_problems(TypeAdapter(ClassificationFrames))
+_DETECTIONS = first_problems(TypeAdapter(DetectionFrames))
+_SEGMENTATIONS = first_problems(TypeAdapter(SegmentationFrames))
+_UUID = first_problems(TypeAdapter(UUID))
+_TEXT = first_problems(TypeAdapter(str))
 
 
 class MlModelsApi:
@@ -357,17 +358,17 @@ class MlModelsApi:
     async def _read(
         self,
         path: str,
-        adapter: TypeAdapter[Result],
+        read: Callable[[bytes], Result],
         check: Callable[[Result], None] | None = None,
     ) -> Result:
         response = await self._transport.send("GET", path)
-        return parse_reply(adapter, response, check)
+        return parse_reply(read, response, check)
 
     async def _change(
-        self, method: str, path: str, body: bytes, adapter: TypeAdapter[Result]
+        self, method: str, path: str, body: bytes, read: Callable[[bytes], Result]
     ) -> Result:
         response = await self._transport.send(method, path, body=body, fresh=True)
-        return parse_reply(adapter, response)
+        return parse_reply(read, response)
 
     async def _delete(self, path: str) -> None:
         response = await self._transport.send("DELETE", path, fresh=True)
@@ -378,7 +379,7 @@ class MlModelsApi:
         self,
         path: str,
         parameters: list[tuple[str, str]],
-        adapter: TypeAdapter[Page[Result]],
+        read: Callable[[bytes], Page[Result]],
         check: Callable[[Page[Result]], None] | None = None,
     ) -> AsyncIterator[Result]:
         token: str | None = None
@@ -387,7 +388,7 @@ class MlModelsApi:
         for _ in range(MAX_PAGES):
             query = parameters if token is None else [*parameters, ("pageToken", token)]
             response = await self._transport.send("GET", path, query=query)
-            page = parse_reply(adapter, response, check)
+            page = parse_reply(read, response, check)
             listed += len(page.results)
             if listed > MAX_LISTED:
                 raise _endless(f"{MAX_LISTED} entries")

@@ -13,8 +13,6 @@ from worker.errors import BadResponseError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pydantic import TypeAdapter
-
     from worker.http.response import Response
 
 _MAX_PROBLEMS = 5
@@ -25,14 +23,14 @@ _RESULT_NAMES = frozenset({"modelGroup", "projectModel", "results", "result"})
 
 
 def parse_reply(
-    adapter: TypeAdapter[Result],
+    read: Callable[[bytes], Result],
     response: Response,
     check: Callable[[Result], None] | None = None,
 ) -> Result:
     """Returns what a reply holds, and gives its connection free.
 
     Args:
-        adapter: Of what the operation promises.
+        read: Validates what the operation promises, as `first_problems` has it.
         response: Read by nobody yet.
         check: Refuses what answers another request.
 
@@ -40,7 +38,7 @@ def parse_reply(
         BadResponseError: It does; the connection has ended.
     """
     try:
-        found = adapter.validate_json(response.body)
+        found = read(response.body)
         if check is not None:
             check(found)
     except ValidationError as exc:

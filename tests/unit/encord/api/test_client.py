@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import ValidationError
 
 from schemas.enums import IterationPolicy, ModelArchitecture, OrderBy, TrainingState
 from schemas.events import ErrorCode
@@ -199,6 +200,32 @@ async def test_newer_values_and_fields_are_taken(
         },
         "model_iterations": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("reads", "before", "each", "after"),
+    [
+        ("_MODELS", b'{"results":[', b"{}", b"]}"),
+        ("_ATTACHMENTS", b'{"results":[', b"0", b"]}"),
+        ("_TRAINING_DATA", b'{"results":[', b"{}", b"]}"),
+        ("_MODEL", b'{"modelGroup":{"features":[', b"0", b"]}}"),
+        ("_MODEL", b'{"modelIterations":[', b"{}", b"]}"),
+        ("_ATTACHMENT", b'{"projectModel":{"featuresMapping":{', b'"%d":{}', b"}}}"),
+        ("_CLASSIFICATIONS", b'{"result":{', b'"%d":{}', b"}}"),
+        ("_CLASSIFICATIONS", b'{"result":{', b'"x%d":null', b"}}"),
+        ("_DETECTIONS", b'{"result":{', b'"%d":[{},{}]', b"}}"),
+        ("_DETECTIONS", b'{"result":{"0":[', b"{}", b"]}}"),
+        ("_SEGMENTATIONS", b'{"result":{"0":[{"polygon":[', b"{}", b"]}]}}"),
+    ],
+)
+async def test_of_a_reply_that_is_wrong_all_through_few_problems_are_looked_for(
+    reads: str, before: bytes, each: bytes, after: bytes
+) -> None:
+    """Each takes a kilobyte of memory: for a reply of a megabyte it would be three gigabytes."""
+    entries = [each % number if b"%d" in each else each for number in range(1_000)]
+    with pytest.raises(ValidationError) as caught:
+        getattr(client_module, reads)(before + b",".join(entries) + after)
+    assert caught.value.error_count() < 20
 
 
 @pytest.mark.parametrize(
