@@ -25,7 +25,7 @@ from worker.queue.pool.settling import MOST_IN_A_SCRIPT, fields_of
 from worker.queue.telemetry import context_of
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from schemas.commands import Command
     from worker.queue.circuit_breaker import CircuitBreaker
@@ -351,33 +351,57 @@ class WorkerPool:
         """Renews the leases of all runs until it is cancelled; drops runs that lost theirs."""
         while True:
             await asyncio.sleep(self._lease_seconds / 3)
-            held = [lease for lease, _ in self._runs.values()]
-            held += [finish.lease for finish in self._settler.waiting]
-            for start in range(0, len(held), MOST_IN_A_SCRIPT):
-                try:
-                    lost = await self._ledger.renew(held[start : start + MOST_IN_A_SCRIPT])
+            held, lost = self._held_leases()
+            try:
+                self._drop(lost)
+                for start in range(0, len(held), MOST_IN_A_SCRIPT):
+                    batch = held[start : start + MOST_IN_A_SCRIPT]
+                    gone = await self._ledger.renew(batch)
+                    lost = [lease for lease in batch if lease.row_id in gone]
                     self._drop(lost)
                     await self._drop_unsent(lost)
-                except RETRYABLE_REDIS_ERRORS as exc:
-                    self._ledger.outage.failed("renew", exc)
-                    break
-                self._ledger.outage.worked("renew")
+            except RETRYABLE_REDIS_ERRORS as exc:
+                self._ledger.outage.failed("renew", exc)
+            else:
+                if held:
+                    self._ledger.outage.worked("renew")
 
-    def _drop(self, lost: Iterable[str]) -> None:
-        gone = set(lost)
+    def _held_leases(self) -> tuple[list[Lease], list[Lease]]:
+        """Returns the leases of all runs and ends, and those that others of them have replaced.
+
+        A process whose own lease has lapsed may have claimed the same command once more.
+        """
+        held: dict[str, Lease] = {}
+        replaced: list[Lease] = []
+        for lease in [
+            *(lease for lease, _ in self._runs.values()),
+            *(finish.lease for finish in self._settler.waiting),
+        ]:
+            other = held.get(lease.row_id)
+            if other is None or other.token < lease.token:
+                held[lease.row_id] = lease
+            if other is not None:
+                replaced.append(min(lease, other, key=lambda each: each.token))
+        return list(held.values()), replaced
+
+    def _drop(self, lost: Sequence[Lease]) -> None:
+        gone = {(lease.row_id, lease.token) for lease in lost}
         for task, (lease, run) in list(self._runs.items()):
-            if lease.row_id in gone and not (run is not None and run.changing):
+            is_gone = (lease.row_id, lease.token) in gone
+            if is_gone and not (run is not None and run.changing):
                 self._telemetry.lease_lost(lease.command_id, lease.text)
                 task.cancel()
 
-    async def _drop_unsent(self, lost: Container[str]) -> None:
+    async def _drop_unsent(self, lost: Sequence[Lease]) -> None:
         """Ends runs of commands that were cancelled while their call waits for its turn.
 
         One that another worker has now goes on: that worker doubts what became of the call, and is
         left word of it.
         """
+        gone = {(lease.row_id, lease.token) for lease in lost}
         for task, (lease, run) in list(self._runs.items()):
-            if lease.row_id not in lost or run is None or not run.waits_for_turn:
+            is_gone = (lease.row_id, lease.token) in gone
+            if not is_gone or run is None or not run.waits_for_turn:
                 continue
             if await self._ledger.has_ended(lease) and run.waits_for_turn:
                 self._telemetry.lease_lost(lease.command_id, lease.text)

@@ -6,6 +6,7 @@ import asyncio
 import math
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from tests.integration.worker_bench import (
     end_tasks,
     open_bench,
     running_runner,
+    until_ended,
     with_encord,
 )
 from tests.stub_api import reply
@@ -142,3 +144,39 @@ async def test_a_creation_that_is_cancelled_while_it_waits_for_its_turn_is_never
         assert await redis.zcard(keys.inflight) == 0
         assert not encord_of(bench).creations.is_full
     assert await bench.states(sent) == ["accepted", "cancelled"]
+
+
+async def test_a_run_is_not_dropped_for_an_earlier_one_of_its_command_that_goes_on(
+    bench: Bench, stub: StubApi
+) -> None:
+    """A process whose lease has lapsed may claim the same command once more, as after a pause."""
+    redis, keys = bench.redis, bench.ledger.keys
+    model = {
+        "modelGroup": {
+            **CREATE,
+            "createdAt": "2026-01-02T03:04:05Z",
+            "description": "",
+            "modelUuid": str(UUID(int=7)),
+            "type": "objectDetection",
+        },
+        "modelIterations": [],
+    }
+    created = replace(reply(200, orjson.dumps(model)), delay_seconds=1)
+    found = replace(reply(200, orjson.dumps({"results": [model]})), delay_seconds=0.5)
+    stub.answers.extend([NO_MODELS, created, found])
+    sent = await bench.send("create_model", CREATE)
+
+    async def phase_is(wanted: bytes, requests: int) -> bool:
+        phase = await redis.hget(keys.command(sent), "h")
+        return phase == wanted and len(stub.recorded) == requests
+
+    async with running_runner(bench, concurrency=2, lease_seconds=0.1) as runner:
+        renewing = asyncio.create_task(runner.renew())
+        for wanted, requests in ((b"intended", 2), (b"in_doubt", 2)):
+            await until(partial(phase_is, wanted, requests))
+            await redis.zadd(keys.due_interactive, {sent: 0})
+            runner.wake()
+        await until_ended(bench, sent)
+        await end_tasks([renewing])
+    assert await bench.states(sent) == ["accepted", "in_doubt", "succeeded"]
+    assert [each.method for each in stub.recorded] == ["GET", "POST", "GET"]
