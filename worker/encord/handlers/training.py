@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -38,6 +39,9 @@ log = structlog.get_logger(__name__)
 POLL_JITTER = 0.2
 # A long poll that ended without news is asked again almost at once: it cost one request.
 NEXT_LONG_POLL_SECONDS = 0.05
+# One that was answered sooner was not held open: whoever stands before the API may know no such
+# wait, and would be asked without a pause for as long as the training goes on.
+HELD_SECONDS = 0.5
 # The last poll comes so long before the deadline: past it there are none.
 LAST_POLL_SECONDS = 1.0
 # So that people see of which model a training was, and with what it began.
@@ -168,6 +172,7 @@ async def _poll(
     """Asks once for the training's end. Nothing but its end, or time, ends the wait."""
     run.check_deadline()
     failures = 0
+    asked_at = time.monotonic()
     with Encord.of(run).long_polls.slot(_rest_seconds(run, timeout_seconds)) as open_seconds:
         try:
             status = await api_of(run).get_training_status(
@@ -196,7 +201,8 @@ async def _poll(
                 code=ErrorCode.TRAINING_FAILED,
             )
         case _:
-            return await _wait(run, timeout_seconds, long_polled=open_seconds > 0)
+            was_held = open_seconds > 0 and time.monotonic() - asked_at >= HELD_SECONDS
+            return await _wait(run, timeout_seconds, long_polled=was_held)
 
 
 def _rest_seconds(run: RunContext[Any], timeout_seconds: float) -> float:
