@@ -17,6 +17,8 @@ import sys
 from importlib import import_module
 from typing import Final
 
+from worker.interrupts import interrupts_end_us
+
 # What an orchestrator starts and stops. Each sets handlers of its own once it can be interrupted.
 SERVICES: Final = frozenset({"worker", "gateway", "sandbox"})
 
@@ -24,9 +26,11 @@ SERVICES: Final = frozenset({"worker", "gateway", "sandbox"})
 def main() -> None:
     """Runs the console script; of a service SIGTERM ends it with 0 until it has begun."""
     gc.disable()
-    if sys.argv[1:2] and sys.argv[1] in SERVICES:
-        signal.signal(signal.SIGTERM, _leave)
-    import_module("worker.cli").main()
+    with interrupts_end_us():
+        if sys.argv[1:2] and sys.argv[1] in SERVICES:
+            signal.signal(signal.SIGTERM, _leave)
+        console = import_module("worker.cli")
+    console.main()
 
 
 def _leave(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM while a service still imports what it needs: as the first process of a container too."""
+"""A stop while a service still imports what it needs: as the first process of a container too."""
 
 from __future__ import annotations
 
@@ -47,21 +47,33 @@ def test_a_service_that_is_stopped_before_it_has_begun_ends_at_once_with_0(
 ) -> None:
     options = ("--state", str(tmp_path / "state"), "--port", "0") if service == "sandbox" else ()
     command = [*prefix, str(SCRIPT), service, *options]
+    assert stopped(command, bool(prefix), signal.SIGTERM, tmp_path) == (0, b"")
+
+
+def test_ctrl_c_before_it_has_begun_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    found = stopped([str(SCRIPT), "worker"], False, signal.SIGINT, tmp_path)
+    assert found == (-signal.SIGINT, b"")
+
+
+def stopped(
+    command: list[str], has_child: bool, by: signal.Signals, folder: Path
+) -> tuple[int, bytes]:
+    """Starts a service and stops it in its imports; returns its exit code and all it said."""
     with subprocess.Popen(
-        command, env=ENVIRONMENT, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, env=ENVIRONMENT, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         begun = time.monotonic()
         try:
-            pid = process.pid if not prefix else only_child(process)
+            pid = only_child(process) if has_child else process.pid
             while not handles(pid, signal.SIGTERM):
                 assert process.poll() is None, "it ended by itself"
                 assert time.monotonic() < begun + PATIENCE_SECONDS, "it handles SIGTERM"
                 time.sleep(0.001)
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, by)
             out, _ = process.communicate(timeout=PATIENCE_SECONDS)
         finally:
             process.kill()
-    assert (process.returncode, out) == (0, b"")
+    return process.returncode, out
 
 
 def only_child(process: subprocess.Popen[bytes]) -> int:

@@ -11,6 +11,8 @@ import orjson
 
 from worker.backfill.plan import Plan
 
+# The reason of a pause that is nobody's fault.
+BY_HAND: Final = "someone paused it"
 _FAILED_PREFIX: Final = "failed:"
 _PASSED_PREFIX: Final = "passed:"
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.backfill.leader import ACTIVE, AlreadyLed, Leader
-from worker.backfill.status import BackfillState, Origin
+from worker.backfill.status import BY_HAND, BackfillState, Origin
 from worker.backfill.store import Transition
 
 if TYPE_CHECKING:
     from worker.backfill.status import BackfillStatus
     from worker.backfill.store import BackfillStore
-
-_BY_HAND = "someone paused it"
 
 
 async def pause(store: BackfillStore, backfill_id: str) -> BackfillStatus | None:
@@ -23,7 +21,7 @@ async def pause(store: BackfillStore, backfill_id: str) -> BackfillStatus | None
 
 async def begin_pause(store: BackfillStore, backfill_id: str) -> bool:
     """Pauses a backfill; returns whether it ran."""
-    turn = Transition({BackfillState.RUNNING}, BackfillState.PAUSED, _BY_HAND)
+    turn = Transition({BackfillState.RUNNING}, BackfillState.PAUSED, BY_HAND)
     return (await store.transition(backfill_id, turn))[0]
 
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
-from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
 from traceback import format_exception
@@ -22,12 +20,12 @@ from click.shell_completion import CompletionItem
 from schemas.suggestions import unknown
 from worker.errors import SettingError
 from worker.garbage import collect_again
+from worker.interrupts import interrupts_end_us
 from worker.paths import is_file
 from worker.redaction import redact_text
 from worker.utf8 import is_utf8
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
 
 FAILED: Final = 1
@@ -104,24 +102,6 @@ PLUGIN_HELP: Final = {
 }
 
 
-@contextmanager
-def _interrupts_end_us() -> Iterator[None]:
-    """Lets an interrupt end the process at once while something is imported.
-
-    Python would raise it in the middle of an import, which reports it as an error of its own or, in
-    compiled code, crashes.
-    """
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        # It is ignored, as in a shell's background, or somebody else handles it.
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 class Commands(click.Group):
     """Our commands, and those that installed packages add by an entry point."""
 
@@ -140,12 +120,12 @@ class Commands(click.Group):
     def _import_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if listed := COMMANDS.get(cmd_name):
             module, _, attribute = listed.target.partition(":")
-            with _interrupts_end_us():
+            with interrupts_end_us():
                 own: click.Command = getattr(import_module(module), attribute)
             return own
         for found in entry_points(group=PLUGINS, name=cmd_name):
             try:
-                with _interrupts_end_us():
+                with interrupts_end_us():
                     loaded: click.Command = found.load()
             except ModuleNotFoundError as exc:
                 raise click.UsageError(

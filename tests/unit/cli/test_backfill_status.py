@@ -14,7 +14,7 @@ import pytest
 from schemas.enums import PartFormat, SourceFormat
 from tests.integration.backfilling import make_plan
 from worker.backfill.plan import FailureLimits, SourcePlan
-from worker.backfill.status import BackfillState, BackfillStatus, Origin
+from worker.backfill.status import BY_HAND, BackfillState, BackfillStatus, Origin
 from worker.cli.backfill.commands import retry_plan
 from worker.cli.backfill.progress import Display, Pace, drawing_shown
 from worker.cli.backfill.status import _advice, _failures, _fields, _leader, _rate, status_json
@@ -99,6 +99,7 @@ def test_a_slow_one_is_told_by_its_rate(
         ({"led_ms": 0}, [f"No process leads it; to go on: {AGAIN}"]),
         ({"led_ms": 0, "origin": Origin.QUEUE}, []),
         ({"state": BackfillState.PAUSED}, [f"Once fixed: {AGAIN}"]),
+        ({"state": BackfillState.PAUSED, "reason": BY_HAND}, [f"To go on: {AGAIN}"]),
         ({"state": BackfillState.FAILED}, []),
         ({"state": BackfillState.CANCELLED}, []),
         (

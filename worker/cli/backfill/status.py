@@ -16,7 +16,7 @@ from worker.backfill.results.output import Output
 from worker.backfill.results.parts import read_records
 from worker.backfill.results.summary import summarize
 from worker.backfill.sources.folders import tell_kinds
-from worker.backfill.status import BackfillState, Origin
+from worker.backfill.status import BY_HAND, BackfillState, Origin
 from worker.cli.formatting import show_duration
 from worker.cli.output import open_console, print_fields, print_json, safe_text, shell_word
 from worker.redaction import redact_text, redact_url
@@ -104,7 +104,8 @@ def _advice(status: BackfillStatus) -> list[str]:
     """Returns what to do about a backfill that has ended or is paused; nothing if all is well."""
     match status.state:
         case BackfillState.PAUSED:
-            again = f"Once fixed: trainmaster backfill resume {shell_word(status.id)}"
+            when = "To go on" if status.reason == BY_HAND else "Once fixed"
+            again = f"{when}: trainmaster backfill resume {shell_word(status.id)}"
             return [*(_reasons(_lately(status)) if status.failed else ()), again]
         case BackfillState.SUCCEEDED if status.failed:
             return [*_failures(status), *file_warnings(status)]
