@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from schemas.attributes import Attributes, Text
 from schemas.commands import Command
 from schemas.events import ErrorCode, Problem
+from schemas.json_text import most_values
 from schemas.parsing import (
     InvalidCommandError,
     ParsedCommand,
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 DATAREF: Final = "dataref"
+
+# Of 32 MiB that were nothing but empty lists, the values took 700 MB. Labels have 39 bytes each.
+_MOST_SMALL_VALUES: Final = 2_000_000
+_SMALL_BYTES: Final = 16
 
 
 class ClaimCheck(Attributes):
@@ -121,6 +126,9 @@ def completed(text: bytes, data: bytes) -> Command:
     """
     # As some editors begin a file in UTF-8.
     data = data.removeprefix(b"\xef\xbb\xbf")
+    values = most_values(data)
+    if values > _MOST_SMALL_VALUES and values * _SMALL_BYTES > len(data):
+        raise _unusable(f"holds tiny values, and more of them than {_MOST_SMALL_VALUES:,}")
     try:
         found = jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as exc:

@@ -628,6 +628,18 @@ def test_data_that_lie_elsewhere_are_read_as_those_in_a_command(mark: bytes) -> 
     )
 
 
+def test_data_of_millions_of_tiny_values_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In memory each takes many times what it takes in a file; a label takes no more."""
+    monkeypatch.setattr("schemas.claim_check._MOST_SMALL_VALUES", 1_000)
+    referred = json.dumps({"type": "train", "dataref": "/a"}).encode()
+    with pytest.raises(InvalidCommandError, match="values"):
+        completed(referred, b'{"labels_uuids":[' + b",".join([b"[]"] * 1_000) + b"]}")
+    labels = [str(UUID(int=number)) for number in range(1, 2_000)]
+    command = completed(referred, json.dumps({**TRAIN, "labels_uuids": labels}).encode())
+    assert isinstance(command, Train)
+    assert len(command.data.labels_uuids) == len(labels)
+
+
 MANY = 30_000
 
 
