@@ -52,7 +52,9 @@ def crash_at(
     failing = WorkerProcess(fleet.folder / f"{prefix}.log", fleet.environment())
     work.send(fleet.client)
     submitted = _submit_by_celery(fleet, scene, prefix, work)
-    failing.start(FAILPOINT=f"{place}:{action}:1")
+    # Who can take all by itself calls nobody.
+    few = {"TRAINMASTER_CONCURRENCY": "4"} if place.startswith("wake.") else {}
+    failing.start(FAILPOINT=f"{place}:{action}:1", **few)
     fleet.workers.append(failing)
     reached = _reached(fleet, failing, place, action)
     whole = WorkerProcess(fleet.folder / "whole.log", fleet.environment())
