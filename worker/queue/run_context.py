@@ -97,7 +97,7 @@ class RunContext(Generic[C]):
         changing: whether a call that changes something is under way; a stop lets it finish,
             while everything else is handed back at once.
         waits_for_turn: whether that call waits for the fleet's limits: nothing is sent yet.
-        unsent: whether a stop, or the command's cancellation, has ended that wait.
+        unsent: whether a stop, or the loss of the lease, has ended that wait.
         begun: when this run began, in seconds of a clock that never goes back.
     """
 

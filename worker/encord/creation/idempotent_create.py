@@ -133,11 +133,7 @@ class IdempotentCreate(Generic[C]):
             raise
         except asyncio.CancelledError:
             if run.unsent:
-                # Left there, the intent would be a doubt, though nothing was sent.
-                try:
-                    await self._withdraw_surely(run, lock)
-                finally:
-                    await self._leave(run)
+                await self._withdraw_unsent(run, intent, lock)
             raise
         return created
 
@@ -177,6 +173,9 @@ class IdempotentCreate(Generic[C]):
 
     async def _reconcile(self, run: RunContext[C]) -> Created | Snooze:
         """Asks the API what became of the POST; no trouble in asking ends the doubt."""
+        if await Orphans.of(run).is_unsent(run.lease, run.progress):
+            log.info("creation.withdrawn", kind=self.creation.kind, by="the worker that began it")
+            return await self._begin_anew(run)
         try:
             found = await self._adopt(run)
         except FencedError:
@@ -216,10 +215,14 @@ class IdempotentCreate(Generic[C]):
             log.warning("creation.resolution_refused", kind=self.creation.kind, by=by)
             return created
         log.info("creation.withdrawn", kind=self.creation.kind, by=by)
-        # From here on it is as if nothing had been sent yet.
+        return await self._begin_anew(run)
+
+    async def _begin_anew(self, run: RunContext[C]) -> Created | Snooze:
+        """Goes on as if nothing had been sent yet."""
         lock = self._lock_name(run)
         await run.checkpoint({}, phase=Phase.IDLE, state=RowState.RUNNING, drop_lock=lock)
         await self._leave(run)
+        await Orphans.of(run).forget_unsent(run.lease)
         return await self._send(run)
 
     async def _adopt_named(self, run: RunContext[C]) -> Created | Snooze:
@@ -372,6 +375,32 @@ class IdempotentCreate(Generic[C]):
         with run.change():
             withdraw = partial(run.checkpoint, {}, phase=Phase.IDLE, drop_lock=lock)
             await keep_trying(withdraw, run.dependencies.ledger.outage, "checkpoint")
+
+    async def _withdraw_unsent(self, run: RunContext[C], intent: dict[str, Any], lock: str) -> None:
+        """Withdraws the intent of a call whose wait for its turn was ended.
+
+        Raises:
+            FencedError: the command has ended, or another worker has it, which doubts what was
+                never sent: it is left word.
+        """
+        outage = run.dependencies.ledger.outage
+        try:
+            await self._withdraw_surely(run, lock)
+        except FencedError:
+            has_ended = partial(run.dependencies.ledger.has_ended, run.lease)
+            with run.change():
+                if not await keep_trying(has_ended, outage, "checkpoint"):
+                    leave_word = partial(
+                        Orphans.of(run).leave_unsent,
+                        run.lease,
+                        intent["asked_at"],
+                        self._owned_seconds(run),
+                    )
+                    await keep_trying(leave_word, outage, "checkpoint")
+                    raise
+            await self._leave(run)
+            raise
+        await self._leave(run)
 
     async def _own(
         self, run: RunContext[C], created: Created, *, at: float, drop_lock: str, unless: str = ""

@@ -3,6 +3,7 @@
 ::
 
     {ns}:orphan:<id>         string   what a worker created for a command that it holds no more
+    {ns}:unsent:<id>         string   which intent of such a command came to nothing: none was sent
     {ns}:ambiguous:<name>    zset     what each creates and its id, where creations look the same,
                                       by the time (s) at which it began
 """
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 def orphan_key(keys: Keys, command_id: str) -> str:
     """What a worker created for a command that it holds no more."""
     return f"{keys.prefix}orphan:{command_id}"
+
+
+def unsent_key(keys: Keys, command_id: str) -> str:
+    """Which intent of a command was taken back by a worker that holds it no more."""
+    return f"{keys.prefix}unsent:{command_id}"
 
 
 def ambiguous_key(keys: Keys, name: str) -> str:

@@ -1,6 +1,7 @@
 """Word of what was created for a command, left by a run whose lease was lost meanwhile.
 
-Such a run may record nothing in the row any more, and nobody else knows what its call came to.
+Such a run may record nothing in the row any more, and nobody else knows what its call came to, or
+that it was never sent.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from schemas.json_text import decode_json, encode_json
-from worker.encord.creation.keys import orphan_key
+from worker.encord.creation.keys import orphan_key, unsent_key
 from worker.queue.ledger.lua import load_script
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.queue.ledger.keys import Keys
-    from worker.queue.ledger.models import Lease
+    from worker.queue.ledger.models import Lease, Progress
     from worker.queue.run_context import RunContext
 
 
@@ -82,6 +83,21 @@ class Orphans:
     async def forget(self, lease: Lease) -> None:
         """Deletes the word that was left for a command: it is of no use to it."""
         await self._redis.delete(orphan_key(self._keys, lease.row_id))
+
+    async def leave_unsent(self, lease: Lease, asked_at: float, kept_seconds: int) -> None:
+        """Leaves word that nothing was sent after an intent; its `asked_at` tells which one."""
+        word = encode_json([lease.entry_id, asked_at])
+        await self._redis.set(unsent_key(self._keys, lease.row_id), word, ex=kept_seconds)
+
+    async def is_unsent(self, lease: Lease, doubt: Progress) -> bool:
+        """Tells whether an earlier holder left word that it sent nothing after this very intent."""
+        word = encode_json([lease.entry_id, doubt.get("asked_at")])
+        found = await self._redis.get(unsent_key(self._keys, lease.row_id))
+        return cast("bytes | None", found) == word
+
+    async def forget_unsent(self, lease: Lease) -> None:
+        """Deletes that word: it has been read."""
+        await self._redis.delete(unsent_key(self._keys, lease.row_id))
 
     def key(self, lease: Lease) -> str:
         """Returns where word for a command lies."""

@@ -314,10 +314,10 @@ class Ledger:
         return {row_id.decode() for row_id in reply}
 
     async def has_ended(self, lease: Lease) -> bool:
-        """Tells whether the command of a lease has ended, as by being cancelled."""
+        """Tells whether the command of a lease has ended; its id may be another one's by now."""
         fields = self.redis.hmget(self.keys.command(lease.row_id), ["e", "q"])
         ended_at, entry_id = await cast("Awaitable[list[bytes | None]]", fields)
-        return ended_at is not None and entry_id == lease.entry_id.encode()
+        return ended_at is not None or entry_id != lease.entry_id.encode()
 
     async def checkpoint(  # noqa: PLR0913 - what it holds
         self,

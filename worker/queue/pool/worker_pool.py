@@ -352,14 +352,12 @@ class WorkerPool:
         while True:
             await asyncio.sleep(self._lease_seconds / 3)
             held, lost = self._held_leases()
+            self._drop(lost)
             try:
-                self._drop(lost)
                 for start in range(0, len(held), MOST_IN_A_SCRIPT):
                     batch = held[start : start + MOST_IN_A_SCRIPT]
                     gone = await self._ledger.renew(batch)
-                    lost = [lease for lease in batch if lease.row_id in gone]
-                    self._drop(lost)
-                    await self._drop_unsent(lost)
+                    self._drop([lease for lease in batch if lease.row_id in gone])
             except RETRYABLE_REDIS_ERRORS as exc:
                 self._ledger.outage.failed("renew", exc)
             else:
@@ -388,22 +386,7 @@ class WorkerPool:
         gone = {(lease.row_id, lease.token) for lease in lost}
         for task, (lease, run) in list(self._runs.items()):
             is_gone = (lease.row_id, lease.token) in gone
-            if is_gone and not (run is not None and run.changing):
-                self._telemetry.lease_lost(lease.command_id, lease.text)
-                task.cancel()
-
-    async def _drop_unsent(self, lost: Sequence[Lease]) -> None:
-        """Ends runs of commands that were cancelled while their call waits for its turn.
-
-        One that another worker has now goes on: that worker doubts what became of the call, and is
-        left word of it.
-        """
-        gone = {(lease.row_id, lease.token) for lease in lost}
-        for task, (lease, run) in list(self._runs.items()):
-            is_gone = (lease.row_id, lease.token) in gone
-            if not is_gone or run is None or not run.waits_for_turn:
-                continue
-            if await self._ledger.has_ended(lease) and run.waits_for_turn:
+            if is_gone and (run is None or run.can_be_stopped):
                 self._telemetry.lease_lost(lease.command_id, lease.text)
                 task.cancel()
 

@@ -27,7 +27,7 @@ from tests.stub_api import reply
 from worker.encord.api.signing import BearerToken
 from worker.encord.api.throttle import ThrottledTransport
 from worker.encord.api.transport import Transport
-from worker.encord.creation.keys import ambiguous_key
+from worker.encord.creation.keys import ambiguous_key, unsent_key
 from worker.http.timeouts import Timeouts
 from worker.queue.lane_slots import LaneSlots
 from worker.queue.ledger.cancellation import cancel
@@ -46,6 +46,18 @@ if TYPE_CHECKING:
 CREATE = {"features": ["aB3dE5fG"], "model": "fasterRcnn", "title": "once"}
 DELETE = {"model_uuid": str(UUID(int=1))}
 NO_MODELS = reply(200, orjson.dumps({"results": [], "nextPageToken": None}))
+
+
+def model_of(number: int) -> dict[str, Any]:
+    """Returns what the API says of a model that was created."""
+    group = {
+        **CREATE,
+        "createdAt": "2026-01-02T03:04:05Z",
+        "description": "",
+        "modelUuid": str(UUID(int=number)),
+        "type": "objectDetection",
+    }
+    return {"modelGroup": group, "modelIterations": []}
 
 
 @pytest.fixture
@@ -151,16 +163,7 @@ async def test_a_run_is_not_dropped_for_an_earlier_one_of_its_command_that_goes_
 ) -> None:
     """A process whose lease has lapsed may claim the same command once more, as after a pause."""
     redis, keys = bench.redis, bench.ledger.keys
-    model = {
-        "modelGroup": {
-            **CREATE,
-            "createdAt": "2026-01-02T03:04:05Z",
-            "description": "",
-            "modelUuid": str(UUID(int=7)),
-            "type": "objectDetection",
-        },
-        "modelIterations": [],
-    }
+    model = model_of(7)
     created = replace(reply(200, orjson.dumps(model)), delay_seconds=1)
     found = replace(reply(200, orjson.dumps({"results": [model]})), delay_seconds=0.5)
     stub.answers.extend([NO_MODELS, created, found])
@@ -180,3 +183,37 @@ async def test_a_run_is_not_dropped_for_an_earlier_one_of_its_command_that_goes_
         await end_tasks([renewing])
     assert await bench.states(sent) == ["accepted", "in_doubt", "succeeded"]
     assert [each.method for each in stub.recorded] == ["GET", "POST", "GET"]
+
+
+async def test_a_creation_that_waits_for_its_turn_without_its_lease_is_left_to_who_has_that(
+    bench: Bench, stub: StubApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sent later, it would be a second one where a person has said that nothing was created."""
+    monkeypatch.setattr("worker.queue.ledger.rate_limits.LATE_SECONDS", math.inf)
+    redis, keys = bench.redis, bench.ledger.keys
+    other = replace(bench)
+    sent = await bench.send("create_model", CREATE)
+
+    async def waits() -> bool:
+        return bool(await redis.hget(keys.command(sent), "p"))
+
+    async with one_turn_in_hours(bench, stub):
+        async with running_runner(bench, concurrency=2, lease_seconds=0.1) as runner:
+            await until(waits)
+            finish = await other.attempt(sent)
+            assert finish is not None
+            assert finish.state == "in_doubt"
+            renewing = asyncio.create_task(runner.renew())
+
+            async def is_over() -> bool:
+                return not runner.running
+
+            await until(is_over)
+            await end_tasks([renewing])
+        assert not encord_of(bench).creations.is_full
+    assert [each.method for each in stub.recorded] == ["GET"]
+    stub.answers.extend([NO_MODELS, reply(200, orjson.dumps(model_of(7)))])
+    assert (await other.end(sent))["type"] == "create_model.succeeded"
+    assert [each.method for each in stub.recorded] == ["GET", "GET", "POST"]
+    assert not await redis.exists(unsent_key(keys, sent))
+    assert not [key async for key in redis.scan_iter(ambiguous_key(keys, "*"))]
