@@ -367,6 +367,14 @@ class IdempotentCreate(Generic[C]):
         if not await Orphans.of(run).leave(run.lease, owned, drop_lock=lock):
             # If no identical command is in doubt, nothing else names what exists.
             log.warning("creation.left_free", kind=self.creation.kind, uuid=created.uuid)
+        elif await run.dependencies.ledger.has_ended(run.lease):
+            # As by being cancelled: nobody waits for it, and its event could not name it.
+            log.warning(
+                "creation.unwanted",
+                kind=self.creation.kind,
+                uuid=created.uuid,
+                advice="its command ended while it was created; delete it if nobody wants it",
+            )
         # The command has its own: nobody has to reckon with it any more.
         await self._leave(run)
 

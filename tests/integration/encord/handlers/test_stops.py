@@ -12,6 +12,7 @@ from uuid import UUID
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from tests.integration.intake_acts import until
 from tests.integration.ledger_acts import now_ms
@@ -28,6 +29,7 @@ from worker.encord.api.signing import BearerToken
 from worker.encord.api.throttle import ThrottledTransport
 from worker.encord.api.transport import Transport
 from worker.encord.creation.keys import ambiguous_key, unsent_key
+from worker.errors import FencedError
 from worker.http.timeouts import Timeouts
 from worker.queue.lane_slots import LaneSlots
 from worker.queue.ledger.cancellation import cancel
@@ -217,3 +219,27 @@ async def test_a_creation_that_waits_for_its_turn_without_its_lease_is_left_to_w
     assert [each.method for each in stub.recorded] == ["GET", "GET", "POST"]
     assert not await redis.exists(unsent_key(keys, sent))
     assert not [key async for key in redis.scan_iter(ambiguous_key(keys, "*"))]
+
+
+async def test_what_is_created_for_a_command_that_is_cancelled_meanwhile_is_named_in_the_log(
+    bench: Bench, stub: StubApi
+) -> None:
+    """Its event came before it, and a training that nobody knows of costs money to its end."""
+    redis, keys = bench.redis, bench.ledger.keys
+    created = reply(200, orjson.dumps(model_of(7)))
+    stub.answers.extend([NO_MODELS, replace(created, delay_seconds=0.2)])
+    sent = await bench.send("create_model", CREATE)
+    run = bench.begin(await bench.claim(sent))
+    with capture_logs() as logs:
+        running = asyncio.create_task(bench.executor.carry_out(run))
+
+        async def is_sent() -> bool:
+            return len(stub.recorded) == 2
+
+        await until(is_sent)
+        await cancel(redis, keys, sent, retention_seconds=60, reply_retention_seconds=60)
+        with pytest.raises(FencedError):
+            await running
+    (told,) = (each for each in logs if each["event"] == "creation.unwanted")
+    assert told["uuid"] == str(UUID(int=7))
+    assert await bench.states(sent) == ["accepted", "cancelled"]
