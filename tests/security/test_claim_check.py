@@ -252,6 +252,7 @@ def test_an_encoded_path_leads_nowhere_else(stubbed: Stubbed, place: Path) -> No
         "{shelf}/data/%2E./other/model.json",
         "{shelf}/data/%252e%252e/other/model.json",
         "{shelf}/data\\..\\other",
+        "{shelf}/data/..?/model.json",
         "zip://a::{shelf}/data/a.zip",
         "memory://database/x",
         "FILE:///etc/passwd",

@@ -7,6 +7,7 @@ at once more, and of what lies outside not even its existence is told.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 
 _FILE: Final = "file://"
+# What ends a name in a path: what follows it is a query, and to some servers a parameter.
+_PATH_ENDS: Final = re.compile(r"[/?#;]")
+# What reads URLs leaves some of these out, and so makes `..` of what is none.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,7 @@ def may_be_read(url: str, beginnings: Sequence[str]) -> bool:
     # fsspec reads `a::b` as a inside b, wherever b is; a server may read `..` as we do not, and
     # decode what we have decoded.
     plain = unquote(unquote(url)).replace("\\", "/")
-    if "::" in plain or ".." in plain.split("/"):
+    if "::" in plain or ".." in _PATH_ENDS.split(plain) or _CONTROL.search(plain):
         return False
     return any(
         url == each or url.startswith(each if each.endswith("/") else f"{each}/")
