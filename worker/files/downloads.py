@@ -47,6 +47,10 @@ _SUCCESSES: Final = frozenset({200, 203})
 # Reserved for what no length is told of: of a web server's answer at first, of a store's file.
 _FIRST_BYTES: Final = 512 * 1024
 _UNTOLD_BYTES: Final = 8 * 1024 * 1024
+# Pieces, each packed by itself: each costs a copy of what follows, and may unfold to nothing. Tools
+# that pack block by block make one of 64 KiB each.
+_MOST_PIECES: Final = 1_000
+_PIECE_BYTES: Final = 32 * 1024
 _PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 
@@ -220,6 +224,7 @@ class _Unpacker:
 
     def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes + 1
+        self._pieces_left = _MOST_PIECES + most_bytes // _PIECE_BYTES
         self._stream = _unpacking()
 
     def unpack(self, piece: bytes) -> bytes:
@@ -227,6 +232,9 @@ class _Unpacker:
         while piece:
             if self._stream.eof:
                 # Packed in several pieces, each with an end of its own.
+                if not self._pieces_left:
+                    raise RefusedFileError("the server packed it in too many pieces")
+                self._pieces_left -= 1
                 self._stream = _unpacking()
             try:
                 more = self._stream.decompress(piece, self._left)

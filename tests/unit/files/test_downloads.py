@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import random
 import socket
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
@@ -350,3 +351,30 @@ def test_a_file_on_a_disk_can_be_sought_in(tmp_path: Path) -> None:
     with open_remote(f"file://{tmp_path}/a") as file:
         file.seek(-10, 2)
         assert file.read() == PICTURE[-10:]
+
+
+@pytest.mark.parametrize(("pieces", "is_taken"), [(1_000, True), (20_000, False)])
+async def test_what_is_packed_in_very_many_empty_pieces_is_refused(
+    *, pieces: int, is_taken: bool
+) -> None:
+    """Each costs a copy of what follows it, and a server can send them for as long as it likes."""
+    body = gzip.compress(b"", mtime=0) * pieces + gzip.compress(b"whole")
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+
+    class Packs(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+            pass
+
+        def do_GET(self) -> None:
+            # Whoever refuses it does not wait for its end.
+            with suppress(ConnectionError):
+                self.wfile.write(head + body)
+            self.close_connection = True
+
+    with serving(Packs) as server:
+        async with downloads() as reader:
+            if is_taken:
+                assert await reader.read(f"{server}/a.jpg", MOST_BYTES, "field") == b"whole"
+                return
+            with pytest.raises(InputError, match="too many pieces"):
+                await reader.read(f"{server}/a.jpg", MOST_BYTES, "field")
