@@ -128,12 +128,11 @@ class IdempotentCreate(Generic[C]):
         except UnknownOutcomeError as error:
             return await self._doubt(run, intent, error=error)
         except (NotSentError, RateLimitedError, PermanentError, MisconfiguredError):
-            await self._withdraw_surely(run, lock)
-            await self._leave(run)
+            await self._withdraw(run, intent, lock)
             raise
         except asyncio.CancelledError:
             if run.unsent:
-                await self._withdraw_unsent(run, intent, lock)
+                await self._withdraw(run, intent, lock)
             raise
         return created
 
@@ -384,12 +383,12 @@ class IdempotentCreate(Generic[C]):
             withdraw = partial(run.checkpoint, {}, phase=Phase.IDLE, drop_lock=lock)
             await keep_trying(withdraw, run.dependencies.ledger.outage, "checkpoint")
 
-    async def _withdraw_unsent(self, run: RunContext[C], intent: dict[str, Any], lock: str) -> None:
-        """Withdraws the intent of a call whose wait for its turn was ended.
+    async def _withdraw(self, run: RunContext[C], intent: dict[str, Any], lock: str) -> None:
+        """Withdraws the intent of a call that was not sent, or refused: nothing was created.
 
         Raises:
-            FencedError: the command has ended, or another worker has it, which doubts what was
-                never sent: it is left word.
+            FencedError: the command has ended, or another worker has it, which doubts what became
+                of the call: it is left word.
         """
         outage = run.dependencies.ledger.outage
         try:

@@ -3,7 +3,7 @@
 ::
 
     {ns}:orphan:<id>         string   what a worker created for a command that it holds no more
-    {ns}:unsent:<id>         string   which intent of such a command came to nothing: none was sent
+    {ns}:unsent:<id>         string   which intent of such a command came to nothing
     {ns}:ambiguous:<name>    zset     what each creates and its id, where creations look the same,
                                       by the time (s) at which it began
 """
@@ -22,7 +22,7 @@ def orphan_key(keys: Keys, command_id: str) -> str:
 
 
 def unsent_key(keys: Keys, command_id: str) -> str:
-    """Which intent of a command was taken back by a worker that holds it no more."""
+    """Which intent of a worker that holds the command no more came to nothing."""
     return f"{keys.prefix}unsent:{command_id}"
 
 

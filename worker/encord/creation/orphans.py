@@ -1,7 +1,7 @@
 """Word of what was created for a command, left by a run whose lease was lost meanwhile.
 
 Such a run may record nothing in the row any more, and nobody else knows what its call came to, or
-that it was never sent.
+that it was not sent, or refused.
 """
 
 from __future__ import annotations
@@ -85,12 +85,12 @@ class Orphans:
         await self._redis.delete(orphan_key(self._keys, lease.row_id))
 
     async def leave_unsent(self, lease: Lease, asked_at: float, kept_seconds: int) -> None:
-        """Leaves word that nothing was sent after an intent; its `asked_at` tells which one."""
+        """Leaves word that an intent came to nothing; its `asked_at` tells which one."""
         word = encode_json([lease.entry_id, asked_at])
         await self._redis.set(unsent_key(self._keys, lease.row_id), word, ex=kept_seconds)
 
     async def is_unsent(self, lease: Lease, doubt: Progress) -> bool:
-        """Tells whether an earlier holder left word that it sent nothing after this very intent."""
+        """Tells whether an earlier holder left word that this very intent came to nothing."""
         word = encode_json([lease.entry_id, doubt.get("asked_at")])
         found = await self._redis.get(unsent_key(self._keys, lease.row_id))
         return cast("bytes | None", found) == word

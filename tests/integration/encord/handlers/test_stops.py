@@ -243,3 +243,26 @@ async def test_what_is_created_for_a_command_that_is_cancelled_meanwhile_is_name
     (told,) = (each for each in logs if each["event"] == "creation.unwanted")
     assert told["uuid"] == str(UUID(int=7))
     assert await bench.states(sent) == ["accepted", "cancelled"]
+
+
+@pytest.mark.parametrize("status", [400, 429])
+async def test_a_refusal_that_comes_after_the_lease_was_lost_ends_the_doubt_of_who_has_it(
+    bench: Bench, stub: StubApi, status: int
+) -> None:
+    """A training's would last for seven days, and its deadline ends it as unknown."""
+    stub.answers.extend([NO_MODELS, replace(reply(status), delay_seconds=0.3)])
+    sent = await bench.send("create_model", CREATE)
+    running = asyncio.create_task(bench.executor.carry_out(bench.begin(await bench.claim(sent))))
+
+    async def is_sent() -> bool:
+        return len(stub.recorded) == 2
+
+    await until(is_sent)
+    finish = await bench.attempt(sent)
+    assert finish is not None
+    assert finish.state == "in_doubt"
+    with pytest.raises(FencedError):
+        await running
+    stub.answers.extend([NO_MODELS, reply(200, orjson.dumps(model_of(7)))])
+    assert (await bench.end(sent))["type"] == "create_model.succeeded"
+    assert [each.method for each in stub.recorded] == ["GET", "POST", "GET", "POST"]
