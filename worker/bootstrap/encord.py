@@ -26,6 +26,7 @@ from worker.errors import (
 )
 from worker.http.client_certificate import ClientCertificate
 from worker.http.timeouts import Timeouts
+from worker.paths import is_file, is_there
 from worker.queue.circuit_breaker import CircuitBreaker
 from worker.queue.lane_slots import LaneSlots
 from worker.queue.log_listener import LOGS
@@ -196,11 +197,14 @@ def create_credentials_watch(
 ) -> CredentialsWatch:
     """Returns what asks whether the API takes our credentials; the key is read anew each time."""
     api = MlModelsApi(transport)
+    file = settings.encord_ssh_key_file
 
     async def ask() -> tuple[Admission, str]:
         try:
-            # Whoever replaces the key's file need not start us again.
-            transport.use(create_credentials(settings, clock))
+            # Whoever replaces the key's file need not start us again. A pipe was read at the start,
+            # and whoever opens it once more waits for its writer.
+            if file is None or is_file(file) or not is_there(file):
+                transport.use(create_credentials(settings, clock))
         except SettingError as error:
             log.warning("api.key_unreadable", message=error.message)
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import threading
 import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ from worker.environment import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.stub_api import StubApi
     from worker.queue.pool.supervisor import Components
@@ -101,3 +104,22 @@ async def test_a_worker_whose_signatures_look_old_signs_by_the_clock_of_the_api(
     ]
     assert signed_at[0] == pytest.approx(time.time(), abs=HOUR / 4)
     assert signed_at[1] == pytest.approx(time.time() - HOUR, abs=HOUR / 4)
+
+
+async def test_a_key_that_comes_by_a_pipe_is_read_once(
+    stub: StubApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who opens it again waits for its writer, and a worker would do nothing else for ever."""
+    pipe = tmp_path / "key"
+    os.mkfifo(pipe)
+    writing = threading.Thread(target=pipe.write_text, args=(os.environ["ENCORD_SSH_KEY"],))
+    monkeypatch.delenv("ENCORD_SSH_KEY")
+    monkeypatch.setenv("ENCORD_SSH_KEY_FILE", str(pipe))
+    stub.default = MODELS
+    writing.start()
+    settings = load_settings()
+    made = create_components(settings, lambda _: None, create_monitor(settings))
+    writing.join()
+    assert await made.credentials.prove()
+    assert "signature" in stub.recorded[0].headers
+    await made.close()
