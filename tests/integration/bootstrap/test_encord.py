@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from email.utils import formatdate
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -112,7 +113,7 @@ async def test_a_key_that_comes_by_a_pipe_is_read_once(
     """Who opens it again waits for its writer, and a worker would do nothing else for ever."""
     pipe = tmp_path / "key"
     os.mkfifo(pipe)
-    writing = threading.Thread(target=pipe.write_text, args=(os.environ["ENCORD_SSH_KEY"],))
+    writing = threading.Thread(target=partial(pipe.write_text, os.environ["ENCORD_SSH_KEY"]))
     monkeypatch.delenv("ENCORD_SSH_KEY")
     monkeypatch.setenv("ENCORD_SSH_KEY_FILE", str(pipe))
     stub.default = MODELS
@@ -120,6 +121,6 @@ async def test_a_key_that_comes_by_a_pipe_is_read_once(
     settings = load_settings()
     made = create_components(settings, lambda _: None, create_monitor(settings))
     writing.join()
-    assert await made.credentials.prove()
+    assert await made.credentials.enter(lambda: False)
     assert "signature" in stub.recorded[0].headers
     await made.close()
