@@ -445,6 +445,10 @@ class MarkedGate(ThrottledTransport):
         super().__init__(gate._transport, None, None)
         self._then = then
 
+    def until(self, *_: Any, **__: Any) -> ThrottledTransport:
+        """Stays the same for each run: none of these has a deadline."""
+        return self
+
     async def send(self, *arguments: Any, fresh: bool = False, **options: Any) -> Any:
         """Sends at once; what comes of it waits."""
         response = await super().send(*arguments, fresh=fresh, **options)
