@@ -125,6 +125,11 @@ class Settler:
         """The ends that are not recorded yet."""
         return [finish for lane in self._lanes.values() for finish in lane.waiting]
 
+    @property
+    def under_way(self) -> list[RunResult]:
+        """Those of them that no key of their group refuses: they are recorded in a moment."""
+        return [finish for lane in self._lanes.values() for finish in lane.under_way]
+
     def is_behind(self, lane: Priority) -> bool:
         """Tells whether runs of a lane end faster than their ends are recorded."""
         return self._lanes[lane].is_behind
@@ -179,6 +184,11 @@ class LaneSettler:
     def waiting(self) -> list[RunResult]:
         """The ends that are not recorded yet."""
         return self._ends + self._refused
+
+    @property
+    def under_way(self) -> list[RunResult]:
+        """Those of them that are not put aside."""
+        return self._ends
 
     @property
     def is_behind(self) -> bool:

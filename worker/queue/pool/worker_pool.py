@@ -94,6 +94,9 @@ class WorkerPool:
         self._more = False
         # By the last claim, for too many of its ends wait.
         self._bulk_left_out = False
+        # Ends of suspects, as long as they may not be recorded yet; by the last claim, for that.
+        self._suspect_ends: list[RunResult] = []
+        self._suspects_left_out = False
 
     @property
     def can_claim(self) -> bool:
@@ -190,7 +193,11 @@ class WorkerPool:
                     continue
                 # While the intake is behind, what it claims itself wakes nobody for bulk ones; nor
                 # does an end that is recorded.
-                is_behind = self._bulk_left_out or self._settler.is_behind(Priority.INTERACTIVE)
+                is_behind = (
+                    self._bulk_left_out
+                    or self._suspects_left_out
+                    or self._settler.is_behind(Priority.INTERACTIVE)
+                )
                 pause = SETTLE_PAUSE_SECONDS if is_behind else self.slots.bulk_pause_seconds
                 if not await self._signalled(min(rest, held or rest, pause or rest)) and pause:
                     self._more = True
@@ -223,6 +230,7 @@ class WorkerPool:
             # What was accepted while slots were gathered has them.
             return
         self._bulk_left_out = self._settler.is_behind(Priority.BULK)
+        self._suspects_left_out = self._awaits_suspect()
         bulk_first, bulk_most = (0, 0) if self._bulk_left_out else slots.bulk_bounds()
         self._more = False
         claim = None
@@ -232,7 +240,7 @@ class WorkerPool:
                 asked,
                 bulk_first=bulk_first,
                 bulk_most=bulk_most,
-                suspects=0 if slots.suspects else 1,
+                suspects=0 if slots.suspects or self._suspects_left_out else 1,
                 most_bytes=slots.free_bytes,
                 bulk_bytes=slots.free_bulk_bytes,
             )
@@ -254,6 +262,17 @@ class WorkerPool:
         self._held_until = time.monotonic() + min(claim.held_seconds, HOLD_LOOK_SECONDS)
         for lease in leases:
             self._start(lease)
+
+    def _awaits_suspect(self) -> bool:
+        """Tells whether a suspect has ended, and its end is not recorded yet.
+
+        The next one may kill this process at once: the end would be lost, and count as one more
+        claim without an end of a command that kills nobody.
+        """
+        if self._suspect_ends:
+            under_way = {id(finish) for finish in self._settler.under_way}
+            self._suspect_ends = [each for each in self._suspect_ends if id(each) in under_way]
+        return bool(self._suspect_ends)
 
     def _held_seconds(self) -> float:
         """For how long nothing may be claimed: the API asked for it, or it is in trouble."""
@@ -313,6 +332,8 @@ class WorkerPool:
             if self._hears_runs:
                 self._telemetry.run_over(finish is not None)
         if finish is not None:
+            if lease.suspect:
+                self._suspect_ends.append(finish)
             self._settler.add(finish)
 
     async def _carry_out(self, run: RunContext[Command]) -> RunResult | None:

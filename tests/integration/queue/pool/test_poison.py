@@ -17,12 +17,16 @@ from tests.integration.intake_acts import until
 from tests.integration.ledger_acts import events, now_ms
 from tests.integration.worker_bench import SLOW, running_runner, until_ended
 from worker.queue.ledger.dead_letters import DeadLetters
+from worker.queue.ledger.models import SUSPECT_CLAIMS
+from worker.queue.telemetry import Listener
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tests.integration.worker_bench import Bench
     from worker.queue.ledger.models import Lease, RunResult
+    from worker.queue.telemetry import Settled
 
 MAX_CLAIMS = 3
 FAILS_ONCE = {"operation": "get_model", "effect": "status", "status": 503, "count": 1}
@@ -113,6 +117,41 @@ async def test_a_command_whose_claims_ran_out_fails_as_poison_and_never_reaches_
     assert (letter.error, letter.attempts, letter.lane) == (error, 1, lane)
     assert (letter.text, orjson.loads(letter.text)["id"]) == (text, sent)
     assert [past["code"] for past in letter.history] == ["poison"]
+
+
+async def test_the_next_suspect_is_claimed_once_the_end_of_the_last_one_is_recorded(
+    bench: Bench,
+) -> None:
+    """It may kill this process before: an end that is lost counts as a claim without one."""
+    found = Suspects()
+    bench.ledger.telemetry = found
+    sent = []
+    for _ in range(6):
+        sent.append(await send_get(bench))
+        for _ in range(SUSPECT_CLAIMS):
+            await claim(bench, sent[-1])
+    await bench.redis.zadd(bench.ledger.keys.due_interactive, dict.fromkeys(sent, 0), xx=True)
+    async with running_runner(bench, concurrency=8):
+        for each in sent:
+            await until_ended(bench, each)
+    assert (found.claimed_in_all, found.most_without_an_end) == (6, 1)
+
+
+class Suspects(Listener):
+    """Counts what is claimed, and how much of it is not recorded as ended."""
+
+    def __init__(self) -> None:
+        self.claimed_in_all = 0
+        self.most_without_an_end = 0
+        self._open = 0
+
+    def claimed(self, *_: object) -> None:
+        self.claimed_in_all += 1
+        self._open += 1
+        self.most_without_an_end = max(self.most_without_an_end, self._open)
+
+    def settled(self, batch: Sequence[Settled]) -> None:
+        self._open -= len(batch)
 
 
 async def test_an_attempt_that_failed_has_ended_so_claims_are_counted_anew(bench: Bench) -> None:
