@@ -60,7 +60,13 @@ def stopped(
 ) -> tuple[int, bytes]:
     """Starts a service and stops it in its imports; returns its exit code and all it said."""
     with subprocess.Popen(
-        command, env=ENVIRONMENT, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        env=ENVIRONMENT,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # A shell's background ignores it, and so do all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
         begun = time.monotonic()
         try:

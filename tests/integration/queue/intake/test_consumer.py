@@ -548,7 +548,8 @@ async def test_what_comes_closely_is_accepted_together(
             await asyncio.sleep(0.001)
         # The stream is empty before the last of them are counted.
         await until(lambda: _adds_up(accepted, 100))
-    assert len(accepted) <= 2 + (time.monotonic() - begun) / LONG_INTERVAL_SECONDS
+    # What piles up while the machine is busy is accepted in four parts: 4, 16, 64 and the rest.
+    assert len(accepted) <= 6 + (time.monotonic() - begun) / LONG_INTERVAL_SECONDS
 
 
 async def test_a_large_batch_is_handled_in_parts_of_which_each_is_let_go() -> None:

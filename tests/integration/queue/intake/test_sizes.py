@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import orjson
 
@@ -38,7 +39,7 @@ async def test_messages_that_are_slow_to_judge_leave_time_for_everything_else(
     """The loop renews leases: a batch of such messages must not keep it from that."""
     slow = orjson.dumps({
         "type": "train",
-        "data": {"labels_uuids": [1] * 100_000},
+        "data": {"labels_uuids": [str(UUID(int=number)) for number in range(25_000)]},
     })
     for _ in range(6):
         await redis.xadd(ledger.keys.commands, {COMMAND_FIELD: slow})
