@@ -193,7 +193,11 @@ def comparable(state: State, keys: Keys) -> Any:
             case dict():
                 return {mask(name): mask(one) for name, one in value.items()}
             case list() | tuple():
-                return [mask(one) for one in value]
+                masked = [mask(one) for one in value]
+                # Members by time: which comes first may be a matter of a millisecond.
+                if all(isinstance(one, list) and one[1:] == ["T"] for one in masked):
+                    masked.sort()
+                return masked
             case _:
                 return value
 
