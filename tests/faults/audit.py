@@ -206,14 +206,14 @@ def report(
     for command_id, wanted in expected.items():
         ends = audit.ends(command_id)
         lost += not ends
-        doubled += max(0, len(ends) - 1)
         states = [state(event) for event in audit.events[command_id]]
-        doubled += max(0, states.count("accepted") - 1)
+        again = max(0, len(ends) - 1) + max(0, states.count("accepted") - 1)
+        doubled += again
         # Each is accepted first, and nothing is told of it after its end.
         in_order = not states or (states[0] == "accepted" and states[-1] in ENDS)
         bad_ends = [event["data"] for event in ends if not is_right(event, wanted)]
         wrong += (not in_order) + bool(bad_ends)
-        if bad_ends or not in_order:
+        if bad_ends or again or not in_order:
             found.append(f"{command_id}: {', '.join(states)} {bad_ends}")
     unknown = {command_id for command_id, events in audit.events.items() if events} - set(expected)
     leaks = audit.fleet.leaks()

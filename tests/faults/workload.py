@@ -140,5 +140,15 @@ def _bad(number: int, rng: random.Random) -> bytes:
 
 def doubled_titles(models: Iterable[dict[str, Any]], prefix: str) -> int:
     """Returns how many models were created more than once for a title."""
-    titles = [model["title"] for model in models if model["title"].startswith(prefix)]
-    return len(titles) - len(set(titles))
+    return len(made_twice(models, prefix))
+
+
+def made_twice(models: Iterable[dict[str, Any]], prefix: str) -> list[str]:
+    """Returns a line for each model that was created beside the first one of its title."""
+    first: dict[str, str] = {}
+    found = []
+    for model in models:
+        title, uuid = model["title"], model["model_uuid"]
+        if title.startswith(prefix) and first.setdefault(title, uuid) != uuid:
+            found.append(f"made twice: {title!r}, {first[title]} and {uuid}")
+    return found

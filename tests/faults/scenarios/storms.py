@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.faults.audit import Audit, Report, report
 from tests.faults.fleet import Fleet, Repeater
-from tests.faults.workload import Scene, bad_messages, doubled_titles, mixed
+from tests.faults.workload import Scene, bad_messages, made_twice, mixed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +82,7 @@ def crashes(
             time.sleep(0.05)
         took = time.monotonic() - begun
         audit.settle(len(work.expected), reviver, rejections=bad)
-        created = fleet.sandbox.truth()["created"]["models"]
+        twice = made_twice(fleet.sandbox.truth()["created"]["models"], "c ")
         dead = audit.dead_letters()
         poisoned = sum(1 for letter in dead if letter["error"]["code"] == "poison")
         unknown = sum(1 for letter in dead if letter["error"]["code"] == "outcome_unknown")
@@ -99,8 +99,9 @@ def crashes(
             work.expected,
             faults=len(killed) + redis_kills.times,
             rejections=bad,
-            doubled=doubled_titles(created, "c "),
+            doubled=len(twice),
             wrong=abs(poisoned - poison) + abs(letters - failed),
+            odd=twice,
             details={
                 "rejected": len(audit.rejected),
                 "poisoned": poisoned,

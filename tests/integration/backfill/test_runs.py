@@ -65,7 +65,7 @@ def test_a_run_predicts_each_picture_once_and_names_what_failed(studio: Studio) 
         assert (told["id"], told["failed"]) == ("day.retry", 3)
     with Redis.from_url(studio.console.environment["TRAINMASTER_REDIS_URL"]) as redis:
         # What a prediction was sent with is kept, but not for each of a million items.
-        assert list(redis.scan_iter("*:sent:*")) == []
+        assert list(redis.scan_iter("{studio}:sent:*")) == []
     assert studio.states("day") == {
         "accepted": 1,
         "succeeded": 1,
