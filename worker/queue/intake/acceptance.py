@@ -76,6 +76,9 @@ class Acceptor:
         self._on_accepted = on_accepted
         self._now = now
         self._slots: Slots | None = None
+        # Two calls for one entry, as one taken over and read again by then, have the same lease:
+        # replies that cross would have it run twice at the same time.
+        self._claiming = asyncio.Lock()
         # Of which it is not known what came of it, nor whether it was claimed.
         self._unanswered: list[tuple[list[NewCommand], CommandStream]] = []
 
@@ -88,15 +91,16 @@ class Acceptor:
         asked = len(self._unanswered)
         for _ in range(asked):
             batch, stream = self._unanswered[0]
-            try:
-                told = await self._ledger.accept_and_claim(batch, stream, holder=self._consumer)
-            except ResponseError:
-                # It may be this stream alone that is in trouble: the other one is read on.
-                self._unanswered.append(self._unanswered.pop(0))
-                continue
-            del self._unanswered[0]
-            if self._slots is not None:
-                self._slots.take(0, told.leases, told.regained)
+            async with self._claiming:
+                try:
+                    told = await self._ledger.accept_and_claim(batch, stream, holder=self._consumer)
+                except ResponseError:
+                    # It may be this stream alone that is in trouble: the other one is read on.
+                    self._unanswered.append(self._unanswered.pop(0))
+                    continue
+                del self._unanswered[0]
+                if self._slots is not None:
+                    self._slots.take(0, told.leases, told.regained)
             if accepted := told.statuses.count(AcceptStatus.ACCEPTED):
                 self._on_accepted(accepted)
             if new := accepted + len(told.regained):
@@ -198,7 +202,13 @@ class Acceptor:
         """Accepts commands, and has those run that were claimed with it."""
         if self._slots is None:
             return await self._ledger.accept_and_claim(batch, stream)
-        reserved = self._slots.reserve(batch)
+        async with self._claiming:
+            return await self._claim_once(batch, stream, self._slots)
+
+    async def _claim_once(
+        self, batch: list[NewCommand], stream: CommandStream, slots: Slots
+    ) -> Accepted:
+        reserved = slots.reserve(batch)
         told = Accepted([], [], [])
         try:
             told = await self._ledger.accept_and_claim(
@@ -206,7 +216,7 @@ class Acceptor:
                 stream,
                 most=reserved,
                 holder=self._consumer,
-                takes_turns=self._slots.takes_turns,
+                takes_turns=slots.takes_turns,
             )
         except ResponseError:
             # Nothing is acknowledged: what is pending with us will be read again.
@@ -217,5 +227,5 @@ class Acceptor:
                 self._unanswered.append((batch, stream))
             raise
         finally:
-            self._slots.take(reserved, told.leases, told.regained)
+            slots.take(reserved, told.leases, told.regained)
         return told

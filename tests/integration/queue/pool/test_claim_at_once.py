@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -10,8 +11,9 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from schemas.enums import Priority
+from tests.integration.creations import data_of, made
 from tests.integration.intake_acts import good, intake_of, running, settled, until
-from tests.integration.ledger_acts import new_command
+from tests.integration.ledger_acts import new_command, open_group, read_entry
 from tests.integration.worker_bench import Bench, open_bench, settling
 from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream
 from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
@@ -61,6 +63,33 @@ class LosingBulk(Ledger):
             self.lost = True
             await self.redis.set(self.keys.stream(stream), "someone's")
             raise RedisConnectionError("the reply is lost")
+        return told
+
+
+class CrossingReplies(Ledger):
+    """A ledger whose reply to the first accept comes after that to the second, where there is one.
+
+    Both are made before Redis has carried out either.
+    """
+
+    calls = 0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.begun, self.first_is_done, self.answered = (asyncio.Event() for _ in range(3))
+
+    async def accept_and_claim(self, *args: Any, **options: Any) -> Accepted:
+        self.calls += 1
+        if self.calls > 1:
+            self.begun.set()
+            await self.first_is_done.wait()
+            told = await super().accept_and_claim(*args, **options)
+            self.answered.set()
+            return told
+        await _soon(self.begun)
+        told = await super().accept_and_claim(*args, **options)
+        self.first_is_done.set()
+        await _soon(self.answered)
         return told
 
 
@@ -177,6 +206,35 @@ async def test_what_runs_already_is_not_begun_again_by_a_lease_that_is_regained(
     assert pool.slots.free == 4
 
 
+async def test_what_is_taken_over_and_read_again_at_the_same_time_is_created_once(
+    bench: Bench, redis: Redis, keys: Keys
+) -> None:
+    """Both calls get its lease, and the one that was carried out later may be answered first."""
+    ledger = CrossingReplies(
+        redis, keys, lease_seconds=600, retention_seconds=3600, reply_retention_seconds=3600
+    )
+    data = data_of(bench, "create_model")
+    await open_group(redis, keys)
+    await read_entry(redis, keys, good(id="a", type="create_model", data=data))
+    pool = bench.pool(concurrency=4)
+    intake = intake_of(redis, ledger, consumer="another")
+    intake.claim_for(pool)
+    intake.take_all_over()
+
+    async def is_under_way() -> bool:
+        return ledger.calls == 1
+
+    async with running(intake.take_over, *settling(pool)):
+        await until(is_under_way)
+        async with running(intake.read):
+            await until(lambda: settled(redis, keys))
+            await until(lambda: is_told(bench, "a", "succeeded"))
+            await until(lambda: idle(pool))
+    assert await bench.states("a") == ["accepted", "succeeded"]
+    assert made(bench, "create_model", data) == 1
+    assert pool.slots.free == 4
+
+
 async def test_slots_are_kept_while_an_accept_is_under_way(bench: Bench) -> None:
     """And no more than leave the bulk lane and other workers their share."""
     pool = bench.pool(concurrency=64)
@@ -261,6 +319,16 @@ async def test_commands_claimed_at_once_tell_that_their_lane_is_paused_no_more(
                 break
         else:
             raise AssertionError("all of 40 commands have failed, and the lane goes on")
+
+
+async def is_told(bench: Bench, command_id: str, state: str) -> bool:
+    return state in await bench.states(command_id)
+
+
+async def _soon(event: asyncio.Event) -> None:
+    """Waits for what may never come."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), 0.3)
 
 
 def _nobody_is_told(count: int) -> None:
