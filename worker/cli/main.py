@@ -65,7 +65,9 @@ COMMANDS: Final = {
         "worker.cli.holds:holds", "Show what keeps workers from claiming commands, or release it."
     ),
     "lanes": Listed("worker.cli.holds:lanes", "Show paused lanes, or resume one."),
-    "list": Listed("worker.cli.status:list_commands", "List commands and how many there are."),
+    "list": Listed(
+        "worker.cli.list_commands:list_commands", "List commands and how many there are."
+    ),
     "listen": Listed(
         "worker.cli.listen:listen", "Forward events to a URL, to develop what consumes them."
     ),

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from worker.cli.status import _describe_resolution, _fields, _next_look
+from worker.cli.command_texts import describe_next_look, describe_resolution
+from worker.cli.status import _fields
 from worker.queue.ledger.command_status import CommandStatus
 from worker.queue.ledger.models import Phase
 
@@ -45,7 +46,7 @@ def test_it_is_told_when_a_command_is_looked_at_again(
     state: str, due: float | None, said: str
 ) -> None:
     due_at_ms = None if due is None else int((NOW + due) * 1000)
-    assert _next_look(replace(ROW, state=state, due_at_ms=due_at_ms), NOW) == said
+    assert describe_next_look(replace(ROW, state=state, due_at_ms=due_at_ms), NOW) == said
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_it_is_told_when_a_command_is_looked_at_again(
     ],
 )
 def test_it_is_told_who_settled_a_doubt_and_when(resolution: dict[str, Any], said: str) -> None:
-    assert _describe_resolution({"by": "ann", **resolution}, NOW) == f"by ann: {said}"
+    assert describe_resolution({"by": "ann", **resolution}, NOW) == f"by ann: {said}"
 
 
 def fields(**told: Any) -> dict[str, str]:
