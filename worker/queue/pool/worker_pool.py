@@ -87,6 +87,7 @@ class WorkerPool:
         self._settler = settler
         self._lease_seconds = lease_seconds
         self._runs: dict[asyncio.Task[None], tuple[Lease, RunContext[Command] | None]] = {}
+        self._leases: set[tuple[str, int]] = set()
         self._held_until = 0.0
         self._signal = asyncio.Event()
         self._draining = False
@@ -281,6 +282,11 @@ class WorkerPool:
         return max(0.0, self._held_until - time.monotonic())
 
     def _start(self, lease: Lease) -> None:
+        once = (lease.row_id, lease.token)
+        if once in self._leases:
+            # Nothing fences two runs of one lease from each other: both would create something.
+            return
+        self._leases.add(once)
         task = asyncio.create_task(self._run(lease))
         self._runs[task] = (lease, None)
         self.slots.count(lease, 1)
@@ -288,6 +294,7 @@ class WorkerPool:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         lease, _ = self._runs.pop(task)
+        self._leases.discard((lease.row_id, lease.token))
         self.slots.count(lease, -1)
         # What a bound of the lane held back may be due now.
         self._more = self._more or lease.lane is Priority.BULK or lease.suspect
