@@ -129,7 +129,7 @@ class IdempotentCreate(Generic[C]):
         """Records the intent; returns who holds the lock, if another command does.
 
         One whose reply was lost may stand in the row, and whoever reads it there later has to doubt
-        for days what was never sent. This run knows better, so it takes it back.
+        for days what was never sent. This run knows better: it takes it back, or leaves word.
         """
         lock = self._ownership(run).lock
         try:
@@ -137,7 +137,7 @@ class IdempotentCreate(Generic[C]):
                 intent, phase=Phase.INTENDED, take_lock=lock, lock_lapses=True
             )
         except RETRYABLE_REDIS_ERRORS:
-            await self._withdraw_surely(run)
+            await self._withdraw(run, intent)
             raise
 
     def _doubt(

@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
+from redis.exceptions import ResponseError
 
 from schemas.enums import Priority
 from schemas.json_text import encode_json
@@ -316,7 +317,13 @@ class Ledger:
     async def has_ended(self, lease: Lease) -> bool:
         """Tells whether the command of a lease has ended; its id may be another one's by now."""
         fields = self.redis.hmget(self.keys.command(lease.row_id), ["e", "q"])
-        ended_at, entry_id = await cast("Awaitable[list[bytes | None]]", fields)
+        try:
+            ended_at, entry_id = await cast("Awaitable[list[bytes | None]]", fields)
+        except ResponseError as exc:
+            if "WRONGTYPE" not in str(exc):
+                raise
+            # Someone wrote over the row: there is no such command any more.
+            return True
         return ended_at is not None or entry_id != lease.entry_id.encode()
 
     async def checkpoint(  # noqa: PLR0913 - what it holds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from uuid import UUID
 
 import orjson
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs
 
 from tests.integration.intake_acts import until
@@ -33,17 +34,19 @@ from worker.errors import FencedError
 from worker.http.timeouts import Timeouts
 from worker.queue.lane_slots import LaneSlots
 from worker.queue.ledger.cancellation import cancel
+from worker.queue.ledger.ledger import Ledger
+from worker.queue.ledger.models import Phase
 from worker.queue.ledger.rate_limits import RedisLimits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from redis.asyncio import Redis
 
     from tests.integration.worker_bench import Bench
     from tests.stub_api import StubApi
-    from worker.queue.ledger.ledger import Ledger
+    from worker.queue.ledger.ledger import CheckpointStatus
 
 CREATE = {"features": ["aB3dE5fG"], "model": "fasterRcnn", "title": "once"}
 DELETE = {"model_uuid": str(UUID(int=1))}
@@ -266,3 +269,67 @@ async def test_a_refusal_that_comes_after_the_lease_was_lost_ends_the_doubt_of_w
     stub.answers.extend([NO_MODELS, reply(200, orjson.dumps(model_of(7)))])
     assert (await bench.end(sent))["type"] == "create_model.succeeded"
     assert [each.method for each in stub.recorded] == ["GET", "POST", "GET", "POST"]
+
+
+class LosingIntents(Ledger):
+    """A ledger whose reply to an intent is lost, and comes back once another has the command."""
+
+    meanwhile: Callable[[], Awaitable[object]]
+
+    async def checkpoint(self, *args: Any, **options: Any) -> tuple[CheckpointStatus, str]:
+        told = await super().checkpoint(*args, **options)
+        if options.get("phase") is Phase.INTENDED:
+            await self.meanwhile()
+            raise RedisConnectionError("the reply is lost")
+        return told
+
+
+async def test_an_intent_whose_reply_was_lost_is_no_doubt_to_who_has_its_command_by_then(
+    bench: Bench, stub: StubApi
+) -> None:
+    """Redis was away for longer than a lease: nothing was sent, and only the first one knows."""
+    losing = LosingIntents(
+        bench.redis,
+        bench.ledger.keys,
+        lease_seconds=30,
+        retention_seconds=3600,
+        reply_retention_seconds=3600,
+    )
+    sent = await bench.send("create_model", CREATE)
+    losing.meanwhile = partial(bench.attempt, sent)
+    run = bench.begin(await bench.claim(sent))
+    run.dependencies = replace(run.dependencies, ledger=losing)
+    with pytest.raises(FencedError):
+        await bench.executor.carry_out(run)
+    assert await bench.states(sent) == ["accepted", "in_doubt"]
+    stub.answers.extend([NO_MODELS, reply(200, orjson.dumps(model_of(7)))])
+    await bench.attempt(sent)
+    assert await bench.states(sent) == ["accepted", "in_doubt", "succeeded"]
+    assert [each.method for each in stub.recorded] == ["GET", "GET", "POST"]
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+async def test_a_creation_whose_row_someone_wrote_over_meanwhile_ends(
+    bench: Bench, stub: StubApi, monkeypatch: pytest.MonkeyPatch, *, is_sent: bool
+) -> None:
+    """It would keep its slot, and each stop waiting, for as long as the worker lives."""
+    monkeypatch.setattr("worker.queue.ledger.rate_limits.LATE_SECONDS", math.inf)
+    created = reply(200, orjson.dumps(model_of(7)))
+    stub.answers.extend([NO_MODELS, replace(created, delay_seconds=0.3)])
+    sent = await bench.send("create_model", CREATE)
+    limits = nullcontext() if is_sent else one_turn_in_hours(bench, stub)
+    async with limits, asyncio.timeout(30):
+        run = bench.begin(await bench.claim(sent))
+        running = asyncio.create_task(bench.executor.carry_out(run))
+
+        async def is_under_way() -> bool:
+            return run.changing and (len(stub.recorded) == 2 or run.waits_for_turn)
+
+        await until(is_under_way)
+        await bench.redis.delete(bench.ledger.keys.command(sent))
+        await bench.redis.set(bench.ledger.keys.command(sent), "someone's")
+        if not is_sent:
+            running.cancel()
+        with pytest.raises(FencedError):
+            await running
+    assert not encord_of(bench).creations.is_full
