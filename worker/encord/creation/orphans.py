@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from redis.exceptions import ResponseError
+
 from schemas.json_text import decode_json, encode_json
 from worker.encord.creation.keys import orphan_key, unsent_key
 from worker.queue.ledger.lua import load_script
@@ -71,14 +73,15 @@ class Orphans:
 
     async def find(self, lease: Lease) -> tuple[str, dict[str, Any] | None] | None:
         """Returns uuid and result of what an earlier holder created, if it left word."""
-        found = cast("bytes | None", await self._redis.get(orphan_key(self._keys, lease.row_id)))
-        word = {} if found is None else decode_json(found)
-        # Ids are used anew: word of an earlier command is of no use to this one.
-        if word.get("entry") != lease.entry_id:
-            if word:
-                await self.forget(lease)
+        found = await self._get(orphan_key(self._keys, lease.row_id))
+        if found is None:
             return None
-        return word["uuid"], word["result"]
+        word = _read(found)
+        if word.get("entry") == lease.entry_id:
+            return word["uuid"], word["result"]
+        # Ids are used anew: word of an earlier command is of no use to this one.
+        await self.forget(lease)
+        return None
 
     async def forget(self, lease: Lease) -> None:
         """Deletes the word that was left for a command: it is of no use to it."""
@@ -92,8 +95,7 @@ class Orphans:
     async def is_unsent(self, lease: Lease, doubt: Progress) -> bool:
         """Tells whether an earlier holder left word that this very intent came to nothing."""
         word = encode_json([lease.entry_id, doubt.get("asked_at")])
-        found = await self._redis.get(unsent_key(self._keys, lease.row_id))
-        return cast("bytes | None", found) == word
+        return await self._get(unsent_key(self._keys, lease.row_id)) == word
 
     async def forget_unsent(self, lease: Lease) -> None:
         """Deletes that word: it has been read."""
@@ -102,3 +104,21 @@ class Orphans:
     def key(self, lease: Lease) -> str:
         """Returns where word for a command lies."""
         return orphan_key(self._keys, lease.row_id)
+
+    async def _get(self, key: str) -> bytes | None:
+        try:
+            return cast("bytes | None", await self._redis.get(key))
+        except ResponseError as exc:
+            if "WRONGTYPE" not in str(exc):
+                raise
+            # It is no word, and must not keep a doubt from its end.
+            return b""
+
+
+def _read(text: bytes) -> dict[str, Any]:
+    """Returns a word; an empty one where someone else wrote something."""
+    try:
+        word = decode_json(text)
+    except ValueError:
+        return {}
+    return word if isinstance(word, dict) else {}
