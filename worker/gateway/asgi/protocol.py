@@ -151,7 +151,14 @@ class _BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if self._is_over() or self._is_upgrade:
+        if self._is_over():
+            return
+        if self.parser.get_method() == b"CONNECT":
+            # What follows would be a tunnel's, and whoever wants one takes us for a proxy.
+            self.send_400_response("")
+            return
+        # Such a head comes once more.
+        if self.parser.should_upgrade():
             return
         self._in_head = False
         self._head_bytes = self._silent_bytes = 0
@@ -170,7 +177,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._is_over() and not self._is_upgrade:
+        if not self._is_over() and not self.parser.should_upgrade():
             self._forget_linger_timer()
             super().on_message_complete()
 
@@ -208,6 +215,8 @@ class _BoundedProtocol(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except HttpParserUpgrade as exc:
+                if self._is_over():
+                    return
                 head = self._head_without_upgrade()
                 # As uvicorn makes it, which answers the first of several requests on its own.
                 self.parser = HttpRequestParser(self)
@@ -216,11 +225,6 @@ class _BoundedProtocol(HttpToolsProtocol):
                 data = data[exc.args[0] :]
             else:
                 return
-
-    @property
-    def _is_upgrade(self) -> bool:
-        """Whether a head was read that comes once more; a tunnel is refused for its address."""
-        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
     def _head_without_upgrade(self) -> bytes:
         version = self.parser.get_http_version().encode()

@@ -55,16 +55,25 @@ def pieces() -> Iterator[bytes]:
         yield PIECE
 
 
-def test_what_is_no_http_is_answered_400_and_does_not_fill_the_log(
-    gateway: GatewayServer, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"this is no HTTP\r\n\r\n",
+        b"CONNECT files.example:443 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"CONNECT /healthz HTTP/1.1\r\nhost: localhost\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_for_us_is_answered_400_and_does_not_fill_the_log(
+    gateway: GatewayServer, caplog: pytest.LogCaptureFixture, sent: bytes
 ) -> None:
     url = httpx.URL(gateway.url)
     caplog.set_level(logging.DEBUG)
     for _ in range(20):
         with socket.create_connection((url.host, url.port), timeout=30) as connection:
-            connection.sendall(b"this is no HTTP\r\n\r\n")
+            connection.sendall(sent)
             assert connection.recv(64).startswith(b"HTTP/1.1 400 ")
-    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+    logs = ("uvicorn", "asyncio")
+    assert [record for record in caplog.records if record.name.startswith(logs)] == []
 
 
 @pytest.mark.parametrize("other", [b"h2c", b"websocket"])
