@@ -220,6 +220,9 @@ def report(
     found += [f"nobody sent {command_id}" for command_id in sorted(unknown)]
     found += [f"leaked: {leak}" for leak in leaks]
     rejected = Counter(event["id"] for event in audit.rejected)
+    found += [f"rejected {count} times: {each}" for each, count in rejected.items() if count > 1]
+    if len(rejected) > rejections:
+        found.append(f"{len(rejected)} rejections of {rejections}")
     wrong += faults == 0
     lost += max(0, rejections - len(rejected))
     doubled += sum(count - 1 for count in rejected.values()) + max(0, len(rejected) - rejections)
