@@ -49,6 +49,8 @@ CLAIM_PAUSE_SECONDS = 0.01
 # What could not be recorded by then is run again once its lease has ended.
 SETTLE_SECONDS = 5.0
 BREAKER_PAUSE_SECONDS = 0.5
+# Enough that a run for which Redis closes each connection keeps nobody busy.
+LOST_PAUSE_SECONDS = 1.0
 # A hold stands in Redis and is looked at so often: what a person lifts there goes on at once.
 HOLD_LOOK_SECONDS = 0.5
 
@@ -346,8 +348,8 @@ class WorkerPool:
     async def _carry_out(self, run: RunContext[Command]) -> RunResult | None:
         """Returns how a run ended; None where there is nothing to record.
 
-        One in whose middle Redis could not be asked is carried out anew when its lease would have
-        ended, however often that happens: it waits until a key that refuses it is put right.
+        One in whose middle Redis was lost is carried out anew a moment after it is back. One that a
+        key refuses waits until that is put right, and is tried each time a lease would have ended.
         """
         lease = run.lease
         try:
@@ -363,9 +365,9 @@ class WorkerPool:
             if passes(exc):
                 log.debug("run.ledger_lost", kind=type(exc).__name__)
                 self._ledger.outage.failed(ONCE, exc)
-            else:
-                # A key of its own, most likely: Redis is there, and others go on.
-                log.warning("run.refused", error=" ".join(str(exc).split()))
+                return self._executor.put_off(run, LOST_PAUSE_SECONDS)
+            # A key of its own, most likely: Redis is there, and others go on.
+            log.warning("run.refused", error=" ".join(str(exc).split()))
             return self._executor.put_off(run, self._lease_seconds)
         except Exception as exc:
             log.exception("run.defect")

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.integration.creations import data_of, made
 from tests.integration.intake_acts import until
-from tests.integration.worker_bench import end_tasks, settling
+from tests.integration.worker_bench import end_tasks, running_runner, settling
 from tests.sandbox_process import SIMULATED
 from worker.encord.creation.keys import orphan_key
 from worker.queue.ledger.ledger import Ledger
@@ -40,10 +40,19 @@ class DeafLedger(Ledger):
 
     Attributes:
         asked: how often it was asked to meanwhile.
+        loses: whether the next checkpoint gets no answer.
     """
 
     deaf = False
     asked = 0
+    loses = False
+
+    async def checkpoint(self, *args: Any, **options: Any) -> Any:
+        """Records how far a run has come, or fails as it does when the connection ends."""
+        if self.loses:
+            self.loses = False
+            raise RedisConnectionError("connection closed by server")
+        return await super().checkpoint(*args, **options)
 
     async def finish(self, finishes: Sequence[RunResult]) -> list[bool]:
         """Records, or fails as a connection does that can't be opened."""
@@ -169,3 +178,23 @@ async def asked(ledger: DeafLedger) -> bool:
 
 async def ended(bench: Bench, command_id: str) -> bool:
     return RowState(await bench.state(command_id)).ended
+
+
+async def test_a_run_that_loses_redis_is_carried_out_again_once_redis_is_back(
+    bench: Bench, ledger: DeafLedger
+) -> None:
+    """A failover of a second must not cost each command that ran a lease of minutes."""
+    data = data_of(bench, "create_model")
+    ledger.loses = True
+    sent = await bench.send("create_model", data)
+    async with running_runner(bench, concurrency=2, lease_seconds=3600) as pool:
+
+        async def has_ended() -> bool:
+            # As a sweep does.
+            pool.wake()
+            return RowState(await bench.state(sent)).ended
+
+        await until(has_ended)
+    assert not ledger.loses
+    assert await bench.states(sent) == ["accepted", "succeeded"]
+    assert made(bench, "create_model", data) == 1
