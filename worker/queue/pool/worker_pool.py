@@ -21,6 +21,7 @@ from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.outage import ONCE
 from worker.queue.ledger.redis_retry import FIRST_PAUSE_SECONDS
 from worker.queue.pool.run_start import hears_runs, start_of, waited_seconds
+from worker.queue.pool.runs import LeaseRenewal, Runs
 from worker.queue.pool.settling import MOST_IN_A_SCRIPT, fields_of
 from worker.queue.telemetry import context_of
 
@@ -88,8 +89,8 @@ class WorkerPool:
         self._pauses = pauses
         self._settler = settler
         self._lease_seconds = lease_seconds
-        self._runs: dict[asyncio.Task[None], tuple[Lease, RunContext[Command] | None]] = {}
-        self._leases: set[tuple[str, int]] = set()
+        self._runs = Runs(self._telemetry)
+        self._renewal = LeaseRenewal(ledger, self._runs, settler, lease_seconds)
         self._held_until = 0.0
         self._signal = asyncio.Event()
         self._draining = False
@@ -163,7 +164,7 @@ class WorkerPool:
 
     def _has(self, row_id: str) -> bool:
         """Tells whether a command runs here, or has an end that is not recorded yet."""
-        return any(lease.row_id == row_id for lease, _ in self._runs.values()) or any(
+        return self._runs.has(row_id) or any(
             finish.lease.row_id == row_id for finish in self._settler.waiting
         )
 
@@ -284,19 +285,16 @@ class WorkerPool:
         return max(0.0, self._held_until - time.monotonic())
 
     def _start(self, lease: Lease) -> None:
-        once = (lease.row_id, lease.token)
-        if once in self._leases:
+        if self._runs.is_under_way(lease):
             # Nothing fences two runs of one lease from each other: both would create something.
             return
-        self._leases.add(once)
         task = asyncio.create_task(self._run(lease))
-        self._runs[task] = (lease, None)
+        self._runs.add(task, lease)
         self.slots.count(lease, 1)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        lease, _ = self._runs.pop(task)
-        self._leases.discard((lease.row_id, lease.token))
+        lease = self._runs.remove(task)
         self.slots.count(lease, -1)
         # What a bound of the lane held back may be due now.
         self._more = self._more or lease.lane is Priority.BULK or lease.suspect
@@ -325,9 +323,7 @@ class WorkerPool:
             self._telemetry.polled(lease.late_seconds)
         if self._hears_runs:
             self._telemetry.run_begun(start_of(run))
-        current = asyncio.current_task()
-        if current is not None:
-            self._runs[current] = (lease, run)
+        self._runs.tell(asyncio.current_task(), run)
         return run
 
     async def _run(self, lease: Lease) -> None:
@@ -379,46 +375,7 @@ class WorkerPool:
 
     async def renew(self) -> None:
         """Renews the leases of all runs until it is cancelled; drops runs that lost theirs."""
-        while True:
-            await asyncio.sleep(self._lease_seconds / 3)
-            held, lost = self._held_leases()
-            self._drop(lost)
-            try:
-                for start in range(0, len(held), MOST_IN_A_SCRIPT):
-                    batch = held[start : start + MOST_IN_A_SCRIPT]
-                    gone = await self._ledger.renew(batch)
-                    self._drop([lease for lease in batch if lease.row_id in gone])
-            except RETRYABLE_REDIS_ERRORS as exc:
-                self._ledger.outage.failed("renew", exc)
-            else:
-                if held:
-                    self._ledger.outage.worked("renew")
-
-    def _held_leases(self) -> tuple[list[Lease], list[Lease]]:
-        """Returns the leases of all runs and ends, and those that others of them have replaced.
-
-        A process whose own lease has lapsed may have claimed the same command once more.
-        """
-        held: dict[str, Lease] = {}
-        replaced: list[Lease] = []
-        for lease in [
-            *(lease for lease, _ in self._runs.values()),
-            *(finish.lease for finish in self._settler.waiting),
-        ]:
-            other = held.get(lease.row_id)
-            if other is None or other.token < lease.token:
-                held[lease.row_id] = lease
-            if other is not None:
-                replaced.append(min(lease, other, key=lambda each: each.token))
-        return list(held.values()), replaced
-
-    def _drop(self, lost: Sequence[Lease]) -> None:
-        gone = {(lease.row_id, lease.token) for lease in lost}
-        for task, (lease, run) in list(self._runs.items()):
-            is_gone = (lease.row_id, lease.token) in gone
-            if is_gone and (run is None or run.can_be_stopped):
-                self._telemetry.lease_lost(lease.command_id, lease.text)
-                task.cancel()
+        await self._renewal.run()
 
     async def close(self, grace_seconds: float) -> None:
         """Ends all runs: changes are let finish, all else is handed back; then settles.
@@ -432,11 +389,8 @@ class WorkerPool:
         while (self._runs or self._draining) and (rest := end - time.monotonic()) > 0:
             # More than once: a run whose change is done goes on to what need not be waited for, and
             # one that has not begun would end without a word.
-            for task, (_, run) in list(self._runs.items()):
-                if run is not None and run.can_be_stopped:
-                    task.cancel()
             if self._runs:
-                await asyncio.wait(list(self._runs), timeout=min(rest, CLOSE_PAUSE_SECONDS))
+                await self._runs.stop(min(rest, CLOSE_PAUSE_SECONDS))
             else:
                 await asyncio.sleep(min(rest, CLAIM_PAUSE_SECONDS))
         await self._settler.flush(SETTLE_SECONDS)

@@ -364,7 +364,7 @@ async def test_few_slots_keep_one_for_each_lane(bench: Bench, concurrency: int) 
             return runner.running == concurrency
 
         await until(full)
-        lanes = [lease.lane for lease, _ in runner._runs.values()]
+        lanes = [lease.lane for lease in runner._runs.leases]
     assert lanes.count(Priority.BULK) == 1
     assert lanes.count(Priority.INTERACTIVE) == concurrency - 1
 
@@ -483,7 +483,7 @@ async def test_of_those_that_may_kill_their_worker_one_runs_at_a_time(bench: Ben
         # Whoever takes this one sees the other suspect, too.
         await send_slow(bench, 1, Priority.INTERACTIVE)
         await until(partial(runs, 2))
-        assert [lease.suspect for lease, _ in runner._runs.values()] == [True, False]
+        assert [lease.suspect for lease in runner._runs.leases] == [True, False]
 
 
 async def test_a_stop_gives_back_what_it_was_just_claiming(
