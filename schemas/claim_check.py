@@ -16,8 +16,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from schemas.attributes import Attributes, Text
 from schemas.commands import Command
 from schemas.events import ErrorCode, Problem
-from schemas.json_text import most_values
+from schemas.json_text import has_too_many_containers, most_values
 from schemas.parsing import (
+    TOO_MANY_CONTAINERS,
     InvalidCommandError,
     ParsedCommand,
     check_extensions,
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 
 DATAREF: Final = "dataref"
 
-# Of 32 MiB that were nothing but empty lists, the values took 700 MB. Labels have 39 bytes each.
-_MOST_SMALL_VALUES: Final = 2_000_000
-_SMALL_BYTES: Final = 16
+# Of 32 MiB of short texts the values took a gigabyte. Labels have 39 bytes each.
+_MOST_SMALL_VALUES: Final = 500_000
+_SMALL_BYTES: Final = 32
 
 
 class ClaimCheck(Attributes):
@@ -126,6 +127,8 @@ def completed(text: bytes, data: bytes) -> Command:
     """
     # As some editors begin a file in UTF-8.
     data = data.removeprefix(b"\xef\xbb\xbf")
+    if has_too_many_containers(data):
+        raise _unusable(TOO_MANY_CONTAINERS)
     values = most_values(data)
     if values > _MOST_SMALL_VALUES and values * _SMALL_BYTES > len(data):
         raise _unusable(f"holds tiny values, and more of them than {_MOST_SMALL_VALUES:,}")
@@ -135,6 +138,8 @@ def completed(text: bytes, data: bytes) -> Command:
         raise _unusable(f"is not JSON: {exc}") from None
     if not isinstance(found, dict):
         raise _unusable("is no JSON object")
+    # It takes several times its text, and is read once more.
+    del found
     attributes = orjson.loads(text)
     attributes.pop("data", None)
     # Spliced, not parsed and written: numbers and the like stay as they were sent.

@@ -7,7 +7,7 @@ for writing only where it refuses, for it is several times faster.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import jiter
 import orjson
@@ -42,6 +42,18 @@ def encode_json(value: Any, *, pretty: bool = False) -> bytes:
     return to_json(
         value, indent=2 if pretty else None, inf_nan_mode="null", fallback=_value_of_encoded
     )
+
+
+# No command has as many. pydantic takes up to two kilobytes for each, be it empty: 500 MB for a
+# megabyte of nothing else.
+MOST_CONTAINERS: Final = 20_000
+
+
+def has_too_many_containers(text: bytes) -> bool:
+    """Tells, without reading it, whether a JSON text may hold more lists and objects than that."""
+    if len(text) <= 2 * MOST_CONTAINERS:
+        return False
+    return text.count(b"[") + text.count(b"{") > MOST_CONTAINERS
 
 
 def most_values(text: bytes) -> int:

@@ -16,6 +16,7 @@ from schemas.attributes import MAX_EXTENSIONS, Attributes, is_valid_id
 from schemas.commands import COMMAND_CLASSES, Command
 from schemas.events import ErrorCode, Problem
 from schemas.first_problems import THOROUGH_BYTES, first_problems
+from schemas.json_text import MOST_CONTAINERS, has_too_many_containers
 from schemas.suggestions import unknown
 from schemas.validation_messages import read_problems
 
@@ -31,6 +32,8 @@ _SHOWN_CHARACTERS = 80
 
 # Of a large message: no command has as many, and each that is unknown would be a problem.
 _MOST_PARAMETERS = 1_000
+
+TOO_MANY_CONTAINERS = f"holds more than {MOST_CONTAINERS:,} lists and objects"
 
 _NO_EXTENSIONS = frozenset(Attributes.model_fields) | {"type", "data", "dataref"}
 
@@ -97,17 +100,15 @@ def parse_command(
         check_extensions(root, command_type)
     if len(raw) > THOROUGH_BYTES:
         _check_parameters(root, command_type)
+    if not accepted and has_too_many_containers(raw):
+        raise _refusal(root, command_type, "data", TOO_MANY_CONTAINERS)
     try:
         command = _validate(command_type, raw, root)
     except ValidationError as exc:
         command_id = root.get("id")
         if "data_base64" in root and "data" not in root:
             told = "is not taken: a command's data are JSON, so send them as the object data"
-            raise invalid_command(
-                [Problem(path="data_base64", message=told)],
-                command_type=command_type,
-                command_id=command_id if is_valid_id(command_id) else None,
-            ) from None
+            raise _refusal(root, command_type, "data_base64", told) from None
         raise invalid_command(
             read_problems(exc, COMMAND_CLASSES[command_type], root),
             command_type=command_type,
@@ -127,27 +128,24 @@ def check_extensions(root: Mapping[str, object], command_type: str) -> None:
     extensions = root.keys() - _NO_EXTENSIONS
     count = sum(root[name] is not None for name in extensions)
     if count > MAX_EXTENSIONS:
-        command_id = root.get("id")
-        raise invalid_command(
-            [
-                Problem(
-                    path="",
-                    message=f"has {count} extension attributes, at most {MAX_EXTENSIONS} are taken",
-                )
-            ],
-            command_type=command_type,
-            command_id=command_id if is_valid_id(command_id) else None,
-        )
+        message = f"has {count} extension attributes, at most {MAX_EXTENSIONS} are taken"
+        raise _refusal(root, command_type, "", message)
 
 
 def _check_parameters(root: Mapping[str, object], command_type: str) -> None:
     data = root.get("data")
     if not isinstance(data, dict) or len(data) <= _MOST_PARAMETERS:
         return
-    command_id = root.get("id")
     message = f"has {len(data)} parameters, and no command takes more than a few"
-    raise invalid_command(
-        [Problem(path="data", message=message)],
+    raise _refusal(root, command_type, "data", message)
+
+
+def _refusal(
+    root: Mapping[str, object], command_type: str, path: str, message: str
+) -> InvalidCommandError:
+    command_id = root.get("id")
+    return invalid_command(
+        [Problem(path=path, message=message)],
         command_type=command_type,
         command_id=command_id if is_valid_id(command_id) else None,
     )

@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from schemas.events import Problem
 from schemas.first_problems import THOROUGH_BYTES, first_problems
+from schemas.json_text import MOST_CONTAINERS, has_too_many_containers
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.problems import ProblemError, invalid_parameters
 from worker.gateway.requests.bodies import JSON, Bounds, media_type_of, read_body
@@ -98,6 +99,9 @@ def documented(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _validate(model: type[M], body: bytes) -> M:
+    if has_too_many_containers(body):
+        message = f"The body holds more than {MOST_CONTAINERS:,} lists and objects."
+        raise invalid_parameters([Problem(path="", message=message)])
     try:
         # Names that come twice are seen by nobody else.
         found = jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)

@@ -141,5 +141,14 @@ async def test_of_a_large_body_that_is_wrong_all_through_few_problems_are_told()
         await read(Listed, request(sent.replace(b"4", b'"4"')), at)
 
 
+async def test_a_body_of_very_many_lists_is_not_read() -> None:
+    """Each takes up to two kilobytes once it is validated, and a body has four megabytes."""
+    body = b'{"count":[' + b",".join([b"[]"] * 21_000) + b"]}"
+    with pytest.raises(ProblemError) as refused:
+        await read(Maybe, request(body), gateway(1_000_000))
+    (problem,) = refused.value.problems
+    assert (refused.value.status, "lists and objects" in problem.message) == (422, True)
+
+
 def _unknown_names(count: int) -> bytes:
     return b"{" + b",".join(b'"n%d":0' % number for number in range(count)) + b"}"

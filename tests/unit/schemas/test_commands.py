@@ -640,6 +640,27 @@ def test_data_of_millions_of_tiny_values_are_not_read(monkeypatch: pytest.Monkey
     assert len(command.data.labels_uuids) == len(labels)
 
 
+def test_data_of_very_many_lists_are_not_read() -> None:
+    """Of seven megabytes of nothing else 1.7 gigabytes were made."""
+    referred = json.dumps({"type": "train", "dataref": "/a"}).encode()
+    with pytest.raises(InvalidCommandError, match=r"20,000 lists and objects"):
+        completed(referred, b'{"labels_uuids":[' + b",".join([b'{"a":1}'] * 20_001) + b"]}")
+
+
+@pytest.mark.parametrize("each", [[], {"a": {}}])
+def test_a_message_of_very_many_lists_is_rejected_for_that(each: Any) -> None:
+    """Of a megabyte of nothing else 500 would be made, more than a small worker has."""
+    with pytest.raises(InvalidCommandError, match=r"^data holds more than 20,000 lists") as caught:
+        parse_message(text("train", {**TRAIN, "labels_uuids": [each] * 21_000}, id="one"))
+    assert (caught.value.command_type, caught.value.command_id) == ("train", "one")
+
+
+def test_a_command_may_name_many_thousand_features() -> None:
+    many = {ONE: {f"n{number}": ["a"] for number in range(19_000)}}
+    command = parse_command(text("train", {**TRAIN, "features_mapping": many})).command
+    assert isinstance(command, Train)
+
+
 MANY = 30_000
 
 
@@ -648,7 +669,7 @@ MANY = 30_000
     [
         {"labels_uuids": [0] * MANY},
         {"features_mapping": {str(number): 0 for number in range(MANY)}},
-        {"features_mapping": {ONE: {str(number): {} for number in range(MANY)}}},
+        {"features_mapping": {ONE: {str(number): 0 for number in range(MANY)}}},
         {f"name{number}": 0 for number in range(MANY)},
     ],
 )
