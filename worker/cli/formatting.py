@@ -24,14 +24,14 @@ Event = Mapping[str, Any]
 
 def narrate(event: Event, *, with_subject: bool = True) -> Text:
     """Returns an event as a line: its time, type, subject and what matters of its data."""
-    command_type, _, state = event["type"].rpartition(".")
-    line = Text(f"{str(event['time'])[:19]}Z  ", overflow="fold")
-    line.append(f"{command_type}.{state}", style=state_style(state))
+    event_type = safe_text(event["type"])
+    line = Text(f"{safe_text(event['time'])[:19]}Z  ", overflow="fold")
+    line.append(event_type, style=state_style(event_type.rpartition(".")[2]))
     if with_subject:
         line.append(f"  {safe_text(event['subject'])}", style="dim")
     try:
         said = summarise(event)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         # Of another version, or somebody else's: its type and subject are told all the same.
         said = ""
     if said:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import subprocess
@@ -83,6 +84,34 @@ def event(state: str, data: dict[str, Any], **more: Any) -> dict[str, Any]:
 def test_every_state_has_its_words(state: EventState) -> None:
     line = narrate(event(state, DATA[state])).plain
     assert line == f"2026-01-31T12:00:00Z  train.{state}  one  {SAID[state]}".rstrip()
+
+
+@pytest.mark.parametrize(
+    ("state", "data"),
+    [
+        ("succeeded", {"result": None, "attempts": 1, "duration_seconds": "long"}),
+        ("succeeded", {"result": None, "attempts": 1, "duration_seconds": math.nan}),
+        ("succeeded", {"result": None, "attempts": 1, "duration_seconds": math.inf}),
+        ("started", {}),
+        ("failed", {"error": "odd"}),
+        ("resolved", {"by": 7, "created": None}),
+    ],
+)
+def test_data_that_others_wrote_otherwise_is_left_out(state: str, data: dict[str, Any]) -> None:
+    assert narrate(event(state, data)).plain == f"2026-01-31T12:00:00Z  train.{state}  one"
+
+
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        ({"type": 5, "subject": 6, "time": 7}, "7Z  5  6"),
+        ({"type": "a\x1b[2J.b", "subject": "\x1b", "time": "\x1b"}, "�Z  a�[2J.b  �"),
+    ],
+)
+def test_what_is_no_text_or_would_move_the_cursor_is_told_as_text(
+    odd: dict[str, Any], told: str
+) -> None:
+    assert narrate(event("failed", {}) | odd).plain == told
 
 
 def test_a_large_result_is_told_by_where_it_lies() -> None:
