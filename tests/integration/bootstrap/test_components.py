@@ -13,8 +13,9 @@ from tests.stub_api import reply
 from worker.bootstrap.components import create_components
 from worker.bootstrap.monitoring import create_monitor
 from worker.bootstrap.supervisor import create_supervisor
-from worker.encord.context import Encord
+from worker.encord.context import Encord, PollSchedule
 from worker.environment import load_settings
+from worker.queue.ledger.event_retention import EventRetention
 from worker.queue.ledger.rate_limits import HEADROOM
 from worker.settings import Settings
 
@@ -95,6 +96,21 @@ async def test_every_number_of_the_settings_reaches_a_part_of_the_worker(redis_u
     held = {name: found[float(value)] for name, value in odd.items()}
     assert [name for name, times in held.items() if not times] == []
     assert {name: held[name] for name in SHARED} == SHARED
+    # Those that could stand in each other's place.
+    assert parts.sweep._event_retention == EventRetention(
+        least=odd["event_retention_seconds"],
+        most=odd["event_retention_max_seconds"],
+        follower_expiry=odd["follower_expiry_seconds"],
+    )
+    encord = parts.pool._executor.dependencies.service(Encord)
+    assert encord.polls == PollSchedule(
+        minimum_seconds=odd["poll_min_seconds"],
+        maximum_seconds=odd["poll_max_seconds"],
+        share=odd["poll_share"],
+    )
+    # A poll holds its connection, and takes none from a request.
+    transport = encord.transport._transport
+    assert transport._connections == odd["concurrency"] + odd["long_poll_concurrency"]
     # Each text of a command takes four times its size.
     assert parts.pool.slots.free_bytes == odd["inflight_body_bytes"] // 4
     await parts.close()
