@@ -132,7 +132,11 @@ async def test_resume_draws_the_pictures_that_a_run_promised_once(
     drawn = tmp_path / "drawn"
     await night.store.open(NAME, night.plan, Origin.CONSOLE, "bf-2", render=str(drawn))
     await work(night, lambda number: with_boxes(number) | {"data_path": str(tmp_path / "good.png")})
+    drawn.write_text("no folder")
+    said = console.run("backfill", "resume", NAME)
+    assert (said.code, "not all were drawn" in said.err) == (1, True)
     assert (await night.standing()).render == str(drawn)
+    drawn.unlink()
     said = console.run("backfill", "resume", NAME)
     assert said.code == 0
     assert len(list(drawn.glob("*.jpg"))) == ITEMS

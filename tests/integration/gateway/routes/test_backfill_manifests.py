@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -21,6 +22,7 @@ from tests.integration.gateway.manifests import (
     sent,
     start,
 )
+from worker.backfill.keys import backfill_key
 from worker.gateway.access.tokens import Scope
 
 if TYPE_CHECKING:
@@ -193,12 +195,17 @@ async def test_what_failed_is_run_again_once(
     path = f"{BACKFILLS}/{NAME}/retry-failed"
     early = gateway.http.post(path)
     assert (early.status_code, early.json()["code"]) == (409, "not_ended")
+    told = {"correlationid": "order-1", "tenant": "a"}
+    plan = replace(night.plan, context=told, reply_to="shift", item_events=True)
+    await night.redis.hset(backfill_key(keys, NAME), "plan", plan.json().decode())
     await run_to_the_end(night, "not_found")
     first, again = gateway.http.post(path), gateway.http.post(path)
     assert (first.status_code, first.json()["id"]) == (202, f"{NAME}.retry")
     assert (first.json()["duplicate"], again.json()["duplicate"]) == (False, True)
     (command,) = sent(raw_redis, keys)
     assert command["causationid"] == NAME
+    assert command.items() >= (told | {"replyto": "shift"}).items()
+    assert command["data"]["item_events"] is True
     assert command["data"].items() >= night.plan.common.items()
     kept = command["data"]["source"]
     assert kept.startswith(f"{uploads}/")
