@@ -192,6 +192,9 @@ def test_an_empty_file_names_nothing_and_is_valid(tmp_path: Path) -> None:
          f"{STOP} command.data.command_id", "is required"),
         (SOURCE + RULE + COMMAND + 'data.comand_id = "body.a"',
          f"{STOP} command.data.comand_id", "did you mean command_id?"),
+        # Though it begins as a field does whose value is not known yet.
+        (SOURCE + RULE + COMMAND + "data.command_id2 = 5",
+         f"{STOP} command.data.command_id2", "did you mean command_id?"),
         (SOURCE + RULE + COMMAND + 'id = "body.a"', f"{STOP} command.id",
          "ids are made from the delivery"),
         (SOURCE + RULE + COMMAND + "reactiondepth = 1",

@@ -304,6 +304,17 @@ def test_a_delivery_s_trace_goes_on_in_its_commands(tmp_path: Path) -> None:
     assert "tracestate" not in orjson.loads(command.text)
 
 
+def test_what_a_rule_says_goes_before_what_its_event_hands_on(tmp_path: Path) -> None:
+    file = tmp_path / "integrations.toml"
+    rule = f"[[sources.door.rules]]\nname = 'plain'\n{COMMAND}correlationid = \"'ours'\"\n"
+    file.write_text(HEAD + rule, encoding="utf-8")
+    source = load_integrations(file, {"SECRET": "a-secret-of-tests"}).sources["door"]
+    handed_on = {"correlationid": "theirs", "causationid": "one"}
+    (command,) = effects_of(source, dataclasses.replace(received(), attributes=handed_on)).commands
+    told = orjson.loads(command.text)
+    assert (told["correlationid"], told["causationid"]) == ("ours", "one")
+
+
 def test_a_window_is_as_deep_as_the_deepest_of_its_reactions() -> None:
     """Or a loop through a window would have no end."""
     parts = [
