@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import secrets
 import signal
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery
+from kombu import Connection
 from pydantic import SecretStr
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -179,6 +181,22 @@ def test_a_wrong_password_is_a_line(nodes: Cluster, console: Console) -> None:
     assert len(said.err.splitlines()) == 1
     assert "password" in said.err
     assert "s3cret" not in said.err
+
+
+def test_the_broker_asks_for_its_node_as_the_user_of_the_url(nodes: Cluster) -> None:
+    secret = secrets.token_urlsafe(24)
+    for node in nodes.nodes:
+        nodes.ask(node, "ACL", "SETUSER", "taker", "on", f">{secret}", "~*", "&*", "+@all")
+    url = nodes.url.replace(f":{nodes.password}@", f"taker:{secret}@")
+    broker = RedisAddress.parse(url).broker(PREFIX)
+    options = {**broker.options, "global_keyprefix": PREFIX}
+    with Connection(
+        broker.url, transport=broker.transport, transport_options=options
+    ) as connection:
+        channel: Any = connection.default_channel
+        assert channel.client.ping()
+        # kombu leaves its sockets to the garbage collector.
+        channel.pool.disconnect()
 
 
 def test_a_call_that_is_tried_again_by_redis_py_itself_is_at_the_right_node(nodes: Cluster) -> None:
