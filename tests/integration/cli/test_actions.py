@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -236,6 +237,8 @@ def test_acts_are_shown_to_people_the_latest_first(desk: Console) -> None:
     assert len(acts(desk, "--on", "ops")) == 1
     assert len(acts(desk, "--act", "holds.release", "--who", who(), "--since", "1h")) == 1
     assert acts(desk, "--who", "nobody") == []
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert acts(desk, "--since", later.isoformat()) == []
 
 
 def test_an_act_is_done_and_told_though_its_entry_is_refused(

@@ -115,8 +115,11 @@ def test_every_scope_every_parameter_and_every_status_is_told(html: str) -> None
             assert "Needs no token." in article[0]
         for parameter in operation.get("parameters", ()):
             assert f"<code>{parameter['name']}</code>" in article[0]
-        for media_type in operation.get("requestBody", {}).get("content", ()):
+        body = operation.get("requestBody", {})
+        for media_type in body.get("content", ()):
             assert f"<code>{media_type}</code>" in article[0]
+        may_be_left_out = bool(body) and not body.get("required")
+        assert ("It may be left out." in article[0]) is may_be_left_out
         for status in operation["responses"]:
             told = f"<code>{status}</code>"
             assert (
