@@ -169,14 +169,22 @@ def _check_address(settings: GatewaySettings) -> None:
 def _port_trouble(settings: GatewaySettings) -> str:
     """Returns why it can't listen, before anything starts: uvicorn names no setting.
 
-    This may pass, as where another one still stops: so it is no wrong setting, and ends with 1.
+    This may pass, as where another one still stops: so it is no wrong setting, and ends with 1. It
+    binds what the event loop will, and as that does.
     """
     host, port = settings.gateway_host, settings.gateway_port
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, *_, address in found:
-            with socket.socket(family) as listener:
+        for family, kind, protocol, _, address in found:
+            try:
+                listener = socket.socket(family, kind, protocol)
+            except OSError:
+                # The machine knows it by name alone, as IPv6 where the kernel has none.
+                continue
+            with listener:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 listener.bind(address)
     except OSError as exc:
         return (

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from tests.security.tls import Authority
 
 
+# No system has so many kinds of addresses.
+UNKNOWN_FAMILY = 255
+
+
 def settings(**told: Any) -> GatewaySettings:
     return GatewaySettings.model_validate({"redis_url": "redis://127.0.0.1:1", **told})
 
@@ -57,6 +61,23 @@ def test_it_says_nothing_of_itself_and_believes_no_proxy() -> None:
     assert (config.server_header, config.proxy_headers, config.access_log) == (False, False, False)
     assert (config.lifespan, config.ws) == ("on", "none")
     assert config.timeout_graceful_shutdown == server.GRACE_SECONDS
+
+
+def test_it_looks_for_its_port_as_it_will_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """IPv4 and IPv6 each by itself, and without what a machine knows by name alone."""
+    told = settings(gateway_host="::", gateway_port=0)
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", 0))  # noqa: S104 - the address is what this is about
+        other.listen()
+        port = other.getsockname()[1]
+        assert server._port_trouble(settings(gateway_host="::", gateway_port=port)) == ""
+        taken = settings(gateway_host="0.0.0.0", gateway_port=port)  # noqa: S104
+        assert "Address already in use" in server._port_trouble(taken)
+    unknown = (UNKNOWN_FAMILY, socket.SOCK_STREAM, 0, "", ("::1", 0))
+    found = socket.getaddrinfo("127.0.0.1", 0, type=socket.SOCK_STREAM)
+    # As on a kernel without IPv6, whose file of hosts names `::1` all the same.
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [unknown, *found])
+    assert server._port_trouble(told) == ""
 
 
 def test_a_certificate_and_its_own_key_are_taken_and_nothing_else(
