@@ -680,6 +680,8 @@ async def test_an_end_judges_the_failures_as_the_plan_does(
     now = await run.standing()
     assert now.reason == reason
     assert now.state is (BackfillState.PAUSED if reason else BackfillState.RUNNING)
+    # By the same rule its leader judges what it reads and can't make items of.
+    assert now.excess == reason
 
 
 async def test_the_share_after_a_resume_is_one_of_what_ends_from_then_on(

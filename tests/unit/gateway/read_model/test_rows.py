@@ -46,6 +46,12 @@ def test_a_row_tells_what_its_last_event_said() -> None:
     assert after(*told).first_entry == (FIRST_MS, 0)
 
 
+def test_attempts_are_known_though_a_later_event_tells_none() -> None:
+    told = (read(0, "train.accepted"), read(1, "train.retrying"))
+    assert after(*told, read(2, "train.started")).row.attempts == 1
+    assert after(*told, read(2, "train.cancelled")).row.attempts == 1
+
+
 def test_an_event_that_stands_there_twice_changes_nothing() -> None:
     accepted, failed = read(0, "train.accepted"), read(1, "train.failed")
     once = after(accepted, failed)
