@@ -253,10 +253,10 @@ def test_a_value_is_json_where_it_is_json_else_text(text: str, value: object) ->
 
 
 def test_for_an_unknown_type_only_the_text_decides() -> None:
-    assert read_data(["title=1", "a.b=x", "c=1", "c=2"], "unheard") == {
+    assert read_data(["title=1", "a.b=x", "c=1", "c=2", "c=x"], "unheard") == {
         "title": 1,
         "a": {"b": "x"},
-        "c": [1, 2],
+        "c": [1, 2, "x"],
     }
 
 
