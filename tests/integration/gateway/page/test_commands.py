@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -119,6 +120,20 @@ def test_a_million_are_walked_through_by_pages(desk: Desk, backstage: Backstage)
     expect(page.get_by_role("link", name="page-129")).to_be_visible()
     page.go_back()
     expect(page.get_by_role("link", name="page-000")).to_be_visible()
+
+
+def test_a_page_is_filled_though_the_gateway_finds_one_row_at_a_time(
+    desk: Desk, backstage: Backstage
+) -> None:
+    """As a busy one does, which gives a search no more than some milliseconds."""
+    accept_all(backstage, *(f"short-{number:03}" for number in range(30)))
+    page = desk.page
+    page.route(
+        re.compile(r"/v1/commands\?"),
+        lambda route: route.continue_(url=re.sub(r"limit=\d+", "limit=1", route.request.url)),
+    )
+    desk.go("#/commands?id=short-")
+    expect(page.locator("tbody tr")).to_have_count(30)
 
 
 def test_what_comes_is_shown_within_a_second_and_what_is_read_stays(

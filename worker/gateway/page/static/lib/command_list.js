@@ -13,8 +13,8 @@ const MOST_ROWS = 300;
 /** A list is a moment behind the events: those that came while it was asked for are told to it once more. */
 const MOST_RECENT = 500;
 const RECENT_MILLISECONDS = 3_000;
-/** A search gives short pages; so many are asked for before somebody has to ask for more. */
-const MOST_SHORT_PAGES = 20;
+/** A search gives short pages; so many that bring nothing are asked for before somebody has to ask for more. */
+const MOST_EMPTY_PAGES = 20;
 
 /**
  * @typedef {object} Row As `GET /v1/commands` has it.
@@ -96,10 +96,11 @@ function withRecent(rows, recent, filter, isFirst) {
 async function readPages(api, filter, cursor, signal) {
   let rows = [];
   let next = cursor;
-  for (let pages = 0; pages < MOST_SHORT_PAGES; pages += 1) {
+  for (let empty = 0; empty < MOST_EMPTY_PAGES; ) {
     const query = { ...filter, cursor: next, limit: PAGE_ROWS - rows.length };
     const page = await api.get(withQuery("v1/commands", query), { signal });
     rows = rows.concat(page.items);
+    empty += page.items.length ? 0 : 1;
     next = page.next_cursor;
     if (next === null || rows.length >= PAGE_ROWS) break;
   }
