@@ -30,7 +30,7 @@ Process = ForkedProcess | subprocess.Popen[bytes]
 ROOT = Path(__file__).parents[1]
 SCRIPT = Path(sys.executable).parent / "trainmaster"
 # For what goes wrong alone: a wait ends with the state that it is for.
-TIMEOUT_SECONDS = 180
+TIMEOUT_SECONDS = 400
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
