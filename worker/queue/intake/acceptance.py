@@ -140,6 +140,7 @@ class Acceptor:
             tell_received(self._ledger.telemetry, new, self._keys.commands, begun)
             if accepted := told.count(AcceptStatus.ACCEPTED):
                 self._on_accepted(accepted)
+                self._ledger.telemetry.accepted(accepted)
                 log.debug("intake.accepted_ahead", commands=accepted)
 
     async def _handle(self, entries: Sequence[Entry]) -> None:

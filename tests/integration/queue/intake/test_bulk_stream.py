@@ -20,6 +20,7 @@ from worker.queue.ledger.models import AcceptStatus
 from worker.queue.ledger.queries import LedgerReader
 from worker.queue.ledger.replay import Edit, Replay, prepare_replay
 from worker.queue.ledger.streams import entries_between, of_one_stream
+from worker.queue.telemetry import Listener
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -182,6 +183,26 @@ async def test_what_stands_behind_many_bulk_commands_in_the_common_stream_goes_b
     assert (of_type.count("accepted"), of_type.count("rejected")) == (6_003, 2)
     assert len({event["id"] for event in found}) == len(found)
     assert await pending(redis, keys) == 0
+
+
+async def test_what_is_accepted_out_of_turn_is_counted_once(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    counts: list[int] = []
+
+    class Counting(Listener):
+        def accepted(self, count: int) -> None:
+            counts.append(count)
+
+    ledger.telemetry = Counting()
+    await open_groups(redis, keys)
+    await add_backlog(redis, keys, 12, "bulk")
+    await add(redis, keys, COMMON, good(id="first"))
+    intake = reads_ten(redis, ledger)
+    for _ in range(2):
+        await intake._read_once()
+    assert await subjects(redis, keys) == ["first", *(f"b-{number}" for number in range(12))]
+    assert sum(counts) == 13
 
 
 async def test_an_entry_that_another_worker_holds_is_accepted_once_though_it_is_looked_at(
