@@ -283,6 +283,30 @@ async def test_a_look_at_large_entries_is_bounded_by_bytes(
     assert max(pages[-10:]) <= 5
 
 
+async def test_what_was_looked_at_is_not_looked_at_again(
+    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else no look would come further than what can be looked at in one."""
+    looked = 0
+
+    async def counted(*args: Any) -> Any:
+        nonlocal looked
+        found = await entries_between(*args)
+        looked += len(found)
+        return found
+
+    monkeypatch.setattr("worker.queue.intake.look_ahead.entries_between", counted)
+    await open_groups(redis, keys)
+    await add_backlog(redis, keys, 100, "bulk")
+    intake = reads_ten(redis, ledger)
+    await intake._read_once()
+    assert looked == 90
+    await add(redis, keys, COMMON, good(id="late"))
+    intake._ahead._next_look = 0
+    await intake._read_once()
+    assert looked == 91
+
+
 async def test_what_could_not_be_accepted_out_of_turn_is_looked_at_again(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:

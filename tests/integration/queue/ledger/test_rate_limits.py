@@ -107,6 +107,23 @@ async def test_permits_are_never_more_than_the_limit_and_those_of_the_dead_expir
     assert await asyncio.wait_for(limits.enter(), 10)
 
 
+async def test_a_turn_is_taken_once_the_permit_is_there(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    """Taken before, it would be over by then, and all who waited would go out at once."""
+    limits = RedisLimits(redis, keys, ledger, requests_per_second=100, concurrent_requests=1)
+    held = await asyncio.wait_for(limits.enter(), 60)
+    await redis.delete(keys.rate)
+    second = asyncio.create_task(limits.enter())
+    for _ in range(5):
+        await redis.ping()
+    assert not await redis.exists(keys.rate)
+    await limits.leave(held)
+    await limits.leave(await asyncio.wait_for(second, 60))
+    assert await redis.exists(keys.rate)
+    await limits.aclose()
+
+
 async def test_a_permit_whose_reply_was_lost_is_given_to_who_has_it_and_to_nobody_else(
     redis: Redis, keys: Keys
 ) -> None:

@@ -48,9 +48,14 @@ class LosingReplies(Ledger):
 
 
 class LosingBulk(Ledger):
-    """A ledger whose stream for bulk becomes a string while the reply to an accept is lost."""
+    """A ledger that loses the reply to the first accept of each stream.
 
-    lost = False
+    That for bulk becomes a string meanwhile.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.lost: list[CommandStream] = []
 
     async def accept_and_claim(
         self,
@@ -59,11 +64,12 @@ class LosingBulk(Ledger):
         **options: Any,
     ) -> Accepted:
         told = await super().accept_and_claim(batch, stream, **options)
-        if stream is CommandStream.BULK and not self.lost:
-            self.lost = True
+        if stream in self.lost:
+            return told
+        self.lost.append(stream)
+        if stream is CommandStream.BULK:
             await self.redis.set(self.keys.stream(stream), "someone's")
-            raise RedisConnectionError("the reply is lost")
-        return told
+        raise RedisConnectionError("the reply is lost")
 
 
 class CrossingReplies(Ledger):
@@ -108,6 +114,10 @@ async def idle(pool: WorkerPool) -> bool:
 
 async def is_known(bench: Bench, command_id: str) -> bool:
     return bool(await bench.redis.exists(bench.ledger.keys.command(command_id)))
+
+
+async def has_succeeded(bench: Bench, command_id: str) -> bool:
+    return await bench.redis.hget(bench.ledger.keys.command(command_id), "s") == b"succeeded"
 
 
 async def told_of(bench: Bench, state: str) -> list[str]:
@@ -179,14 +189,11 @@ async def test_a_lost_reply_of_a_stream_in_trouble_keeps_no_other_from_being_rea
         await until(lambda: is_known(bench, "urgent"))
         await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="common", **LIST)})
         async with asyncio.timeout(30):
-            await until(lambda: is_known(bench, "common"))
+            await until(lambda: has_succeeded(bench, "common"))
+            assert losing.lost == [CommandStream.BULK, CommandStream.COMMON]
             assert await redis.type(bulk) == b"string"
             await redis.delete(bulk)
-
-            async def ended() -> bool:
-                return await redis.hget(keys.command("urgent"), "s") == b"succeeded"
-
-            await until(ended)
+            await until(lambda: has_succeeded(bench, "urgent"))
 
 
 @pytest.mark.parametrize("is_late", [False, True], ids=["lost", "late"])
@@ -209,6 +216,25 @@ async def test_what_runs_already_is_not_begun_again_by_a_lease_that_comes_again(
         await until(lambda: idle(pool))
     assert await bench.states(sent) == ["accepted", "succeeded"]
     assert pool.slots.free == 4
+
+
+async def test_what_has_ended_is_not_begun_again_by_a_lease_that_is_regained(bench: Bench) -> None:
+    """Also where Redis knows nothing of its end yet."""
+    pool = bench.pool(concurrency=4)
+    sent = await bench.send("list_models", {})
+    lease = await bench.claim(sent)
+    pool.take(0, [lease])
+
+    async def has_ended() -> bool:
+        return not pool.running
+
+    await until(has_ended)
+    assert pool.unsettled == 1
+    pool.take(0, [], [lease])
+    assert pool.running == 0
+    async with running(*settling(pool)):
+        await until(lambda: idle(pool))
+    assert await bench.states(sent) == ["accepted", "succeeded"]
 
 
 async def test_what_is_taken_over_and_read_again_at_the_same_time_is_created_once(

@@ -186,8 +186,9 @@ async def test_being_told_to_slow_down_costs_no_attempt(bench: Bench) -> None:
     terminal = await bench.end(sent)
     assert terminal["type"] == "list_models.succeeded"
     assert terminal["data"]["attempts"] == 1
-    retries = [event["data"] for event in await bench.told(sent) if "attempt" in event["data"]]
-    assert [retry["attempt"] for retry in retries] == [1] * 8
+    retries = [event for event in await bench.told(sent) if "attempt" in event["data"]]
+    assert [retry["data"]["attempt"] for retry in retries] == [1] * 8
+    assert len({retry["id"] for retry in retries}) == 8, "each is an event of its own"
 
 
 async def test_a_shortage_of_this_machine_costs_no_attempt(bench: Bench, tmp_path: Path) -> None:

@@ -39,16 +39,21 @@ class ShortStore(MemoryFileSystem):  # type: ignore[misc]
     """A store that keeps less than it was given, and says nothing."""
 
     protocol = "short"
+    keeps = 0
 
     def mv(self, path1: str, path2: str, **options: object) -> None:
         """Leaves the end behind."""
         super().mv(path1, path2, **options)
-        self.pipe_file(path2, self.cat_file(path2)[:-1])
+        self.pipe_file(path2, self.cat_file(path2)[: self.keeps])
 
 
-async def test_a_result_of_which_the_store_kept_less_is_not_kept() -> None:
+@pytest.mark.parametrize("size", [0, len(RESULT) - 1])
+async def test_a_result_of_which_the_store_kept_less_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(ShortStore, "keeps", size)
     fsspec.register_implementation("short", ShortStore, clobber=True)
-    with pytest.raises(OSError, match=f"holds {len(RESULT) - 1} bytes of the {len(RESULT)}"):
+    with pytest.raises(OSError, match=f"holds {size} bytes of the {len(RESULT)}"):
         await ResultStore("short://results", 1024).keep("1-0", RESULT)
 
 
