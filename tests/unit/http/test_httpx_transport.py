@@ -100,6 +100,20 @@ def test_a_body_in_pieces_is_read_first_and_sent_with_its_length(run: Run, stub:
     assert "transfer-encoding" not in recorded.headers
 
 
+def test_a_post_without_a_body_says_so(run: Run, stub: StubApi) -> None:
+    """Servers refuse one without a length by 411, or wait for what never comes."""
+
+    async def ask() -> None:
+        async with client() as http:
+            await http.post(stub.url)
+            await http.get(stub.url)
+
+    run(ask())
+    posted, read = stub.recorded
+    assert posted.headers["content-length"] == "0"
+    assert "content-length" not in read.headers
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [

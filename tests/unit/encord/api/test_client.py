@@ -27,6 +27,8 @@ from worker.http.timeouts import Timeouts
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from worker.http.response import Response
+
 pytestmark = pytest.mark.asyncio
 
 KEY = Ed25519PrivateKey.generate()
@@ -307,6 +309,26 @@ async def test_a_long_poll_outlasts_the_read_timeout(stub: StubApi, api: MlModel
     assert await api.get_training_status(model_uuid=ONE, training_uuid=TWO, timeout_seconds=1)
     with pytest.raises(ConnectionLostError):
         await api.get_training_status(model_uuid=ONE, training_uuid=TWO)
+
+
+async def test_a_long_poll_has_all_of_the_read_timeout_once_the_wait_is_over(
+    stub: StubApi,
+) -> None:
+    """A training that ends in the last second of the wait is told after it."""
+    seconds: list[float | None] = []
+
+    class Noting(Transport):
+        async def send(self, *args: Any, **options: Any) -> Response:
+            seconds.append(options["read_timeout_seconds"])
+            return await super().send(*args, **options)
+
+    stub.default = reply(200, b'{"status": "pending"}')
+    async with Noting(stub.url, RequestSigner(KEY), timeouts=Timeouts(read=30)) as transport:
+        for wait in (0, 60):
+            await MlModelsApi(transport).get_training_status(
+                model_uuid=ONE, training_uuid=TWO, timeout_seconds=wait
+            )
+    assert seconds == [30, 90]
 
 
 async def test_predictions_come_by_frame_number(stub: StubApi, api: MlModelsApi) -> None:
