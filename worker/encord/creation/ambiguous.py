@@ -22,6 +22,7 @@ from redis.exceptions import ResponseError
 
 from worker.encord.creation.keys import ambiguous_key
 from worker.queue.ledger.models import Phase, RowState, read_phase, read_progress
+from worker.queue.ledger.refusals import is_misplaced
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -197,7 +198,7 @@ class AmbiguousCreations:
             )
         except ResponseError as exc:
             # Someone wrote over the row: what its command created is not known.
-            if "WRONGTYPE" not in str(exc):
+            if not is_misplaced(exc):
                 raise
             return _Standing.UNKNOWN, set()
         if state is None or entry_id != creator.entry_id.encode():

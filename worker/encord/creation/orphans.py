@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 from schemas.json_text import decode_json, encode_json
 from worker.encord.creation.keys import orphan_key, unsent_key
 from worker.queue.ledger.lua import load_script
+from worker.queue.ledger.refusals import is_misplaced
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -109,7 +110,7 @@ class Orphans:
         try:
             return cast("bytes | None", await self._redis.get(key))
         except ResponseError as exc:
-            if "WRONGTYPE" not in str(exc):
+            if not is_misplaced(exc):
                 raise
             # It is no word, and must not keep a doubt from its end.
             return b""

@@ -18,6 +18,7 @@ from worker.encord.creation.resource_spec import training_goes_on
 from worker.queue.ledger.event_builder import build_event
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.models import Phase, read_phase, read_progress
+from worker.queue.ledger.refusals import is_misplaced
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -82,7 +83,7 @@ async def resolve(
         try:
             text, fields, (seconds, microseconds) = await pipe.execute()
         except ResponseError as exc:
-            if "WRONGTYPE" not in str(exc):
+            if not is_misplaced(exc):
                 raise
             # Someone wrote over it: it is no command any more, or none that can be read.
             return ResolveOutcome(ResolveStatus.UNKNOWN_ID, "")

@@ -37,6 +37,7 @@ from worker.queue.ledger.connection import (
 from worker.queue.ledger.keys import GROUP, CommandStream
 from worker.queue.ledger.outage import ONCE
 from worker.queue.ledger.redis_retry import keep_trying
+from worker.queue.ledger.refusals import is_misplaced
 from worker.queue.ledger.streams import by_stream
 
 if TYPE_CHECKING:
@@ -267,7 +268,7 @@ class StreamConsumer:
                 )
             )
         except ResponseError as exc:
-            if "WRONGTYPE" in str(exc):
+            if is_misplaced(exc):
                 self._bulk_again_at = time.monotonic() + BULK_TROUBLE_SECONDS
             raise
         found = {}

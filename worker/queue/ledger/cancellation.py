@@ -16,6 +16,7 @@ from worker.queue.ledger.event_builder import build_event
 from worker.queue.ledger.keys import member_row_id
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.models import read_phase, read_progress
+from worker.queue.ledger.refusals import is_misplaced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -260,7 +261,7 @@ def _data(row: _Moment) -> dict[str, Any]:
 def _unless_misplaced(told: Any) -> Any:
     """Returns what Redis told; None of a key that holds something else, which is no command."""
     if isinstance(told, Exception):
-        if not str(told).startswith("WRONGTYPE"):
+        if not is_misplaced(told):
             raise told
         return None
     return told

@@ -36,7 +36,7 @@ from worker.queue.ledger.models import (
     read_leases,
 )
 from worker.queue.ledger.outage import Outage
-from worker.queue.ledger.refusals import EndsRefusedError
+from worker.queue.ledger.refusals import EndsRefusedError, is_misplaced
 from worker.queue.log_listener import LOGS
 
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ class Ledger:
         try:
             ended_at, entry_id = await cast("Awaitable[list[bytes | None]]", fields)
         except ResponseError as exc:
-            if "WRONGTYPE" not in str(exc):
+            if not is_misplaced(exc):
                 raise
             # Someone wrote over the row: there is no such command any more.
             return True

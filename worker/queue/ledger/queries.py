@@ -13,6 +13,7 @@ from worker.queue.ledger.command_status import CommandStatus, read_status, text_
 from worker.queue.ledger.dead_letters import read_letter
 from worker.queue.ledger.keys import GROUP, CommandStream, Keys, member_row_id
 from worker.queue.ledger.models import RowState
+from worker.queue.ledger.refusals import is_misplaced
 from worker.queue.ledger.streams import entries_between, newest_entries
 
 if TYPE_CHECKING:
@@ -337,7 +338,7 @@ def _sound(reply: Any) -> Any:
     Raises:
         Exception: Redis answered with any other error.
     """
-    if isinstance(reply, Exception) and "WRONGTYPE" not in str(reply):
+    if isinstance(reply, Exception) and not is_misplaced(reply):
         raise reply
     return reply
 

@@ -84,6 +84,14 @@ class EndsRefusedError(ResponseError):
         self.done = done
 
 
+def is_misplaced(found: object) -> bool:
+    """Tells whether a reply, or what was raised, says that a key holds something else.
+
+    Someone wrote over it, so that what it held is gone.
+    """
+    return isinstance(found, ResponseError) and "WRONGTYPE" in str(found)
+
+
 def word_of(error: BaseException) -> str:
     """Returns the first word of what the server answered."""
     # redis-py takes the word off where it has a class of its own for it.
