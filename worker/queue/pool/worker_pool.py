@@ -20,8 +20,9 @@ from worker.errors import FencedError
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.outage import ONCE
 from worker.queue.ledger.redis_retry import FIRST_PAUSE_SECONDS
+from worker.queue.pool.lease_renewal import LeaseRenewal
 from worker.queue.pool.run_start import hears_runs, start_of, waited_seconds
-from worker.queue.pool.runs import LeaseRenewal, Runs
+from worker.queue.pool.runs import Runs
 from worker.queue.pool.settling import MOST_IN_A_SCRIPT, fields_of
 from worker.queue.telemetry import context_of
 
@@ -323,7 +324,7 @@ class WorkerPool:
             self._telemetry.polled(lease.late_seconds)
         if self._hears_runs:
             self._telemetry.run_begun(start_of(run))
-        self._runs.tell(asyncio.current_task(), run)
+        self._runs.set_context(asyncio.current_task(), run)
         return run
 
     async def _run(self, lease: Lease) -> None:
