@@ -17,22 +17,28 @@ from worker.queue.ledger.dead_letters import dead_letter_json
 from worker.queue.ledger.keys import COMMAND_FIELD, EVENT_FIELD, GROUP, Keys
 from worker.queue.ledger.models import AcceptStatus, Lease, NewCommand, RowState, RunResult
 from worker.queue.ledger.streams import entries_between
+from worker.queue.ledger.workers import WorkerStatus
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.queue.ledger.ledger import Ledger
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
-    from worker.queue.ledger.ledger import Ledger
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
-    from worker.queue.ledger.ledger import Ledger
-
 MODEL_UUID = "2f1c8a52-6f0f-4a57-9a0b-1f0a4d6c9e01"
+# What a worker at rest tells of itself.
+WORKER_STATUS = WorkerStatus(
+    name="host-1-ab",
+    host="host",
+    pid=1,
+    version="1.2.3",
+    python="3.12.1",
+    started_ms=1_000,
+    seen_ms=0,
+    slots=20,
+    slots_used=0,
+    loop_lag_seconds=0.25,
+    breaker_open=False,
+    stopping=False,
+)
 TEXT = orjson.dumps({"type": "get_model", "data": {"model_uuid": MODEL_UUID}})
 
 every_server = pytest.mark.parametrize(

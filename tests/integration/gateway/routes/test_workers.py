@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
+from tests.integration.ledger_acts import WORKER_STATUS
 from worker.gateway.access.tokens import Scope
-from worker.queue.ledger.workers import SILENT_SECONDS, TELL_SECONDS, Workers, WorkerStatus
+from worker.queue.ledger.workers import SILENT_SECONDS, TELL_SECONDS, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -19,20 +20,7 @@ if TYPE_CHECKING:
     from tests.integration.gateway.conftest import MakeToken
     from worker.queue.ledger.keys import Keys
 
-STATUS = WorkerStatus(
-    name="host-1-ab",
-    host="host",
-    pid=1,
-    version="1.2.3",
-    python="3.12.1",
-    started_ms=1_000,
-    seen_ms=0,
-    slots=20,
-    slots_used=3,
-    loop_lag_seconds=0.25,
-    breaker_open=True,
-    stopping=False,
-)
+STATUS = replace(WORKER_STATUS, slots_used=3, breaker_open=True)
 
 
 async def now_ms(redis: Redis) -> int:

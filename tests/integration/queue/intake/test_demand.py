@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from schemas.enums import Priority
 from tests.integration.intake_acts import until
-from tests.integration.ledger_acts import TEXT, accept_one, lease_one, open_group, read_entry
+from tests.integration.ledger_acts import (
+    TEXT,
+    WORKER_STATUS,
+    accept_one,
+    lease_one,
+    open_group,
+    read_entry,
+)
 from worker.queue.intake.demand import Demand, read_demand
 from worker.queue.ledger.keys import COMMAND_FIELD
 from worker.queue.ledger.models import RowState, RunResult
-from worker.queue.ledger.workers import Workers, WorkerStatus
+from worker.queue.ledger.workers import Workers
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -32,20 +40,7 @@ async def now_ms(redis: Redis) -> int:
 
 async def a_worker(redis: Redis, keys: Keys, *, used: int, stopping: bool = False) -> None:
     """Has a worker tell that it runs so many commands."""
-    status = WorkerStatus(
-        name="host-1-ab",
-        host="host",
-        pid=1,
-        version="1.2.3",
-        python="3.12.1",
-        started_ms=1_000,
-        seen_ms=await now_ms(redis),
-        slots=20,
-        slots_used=used,
-        loop_lag_seconds=0.25,
-        breaker_open=False,
-        stopping=stopping,
-    )
+    status = replace(WORKER_STATUS, seen_ms=await now_ms(redis), slots_used=used, stopping=stopping)
     await Workers(redis, keys).tell(status)
 
 
