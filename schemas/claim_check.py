@@ -78,6 +78,8 @@ def parse_message(raw: bytes, *, accepted: bool = False) -> ParsedCommand | Pars
         # Only what is no whole command is looked at twice: the hot path pays nothing.
         if error.code is not ErrorCode.INVALID_COMMAND or error.command_type is None:
             raise
+        if not accepted and has_too_many_containers(raw):
+            raise
         root = jiter.from_json(raw, catch_duplicate_keys=True, allow_inf_nan=False)
         if root.get("data") is not None or root.get(DATAREF) is None:
             raise

@@ -655,6 +655,17 @@ def test_a_message_of_very_many_lists_is_rejected_for_that(each: Any) -> None:
     assert (caught.value.command_type, caught.value.command_id) == ("train", "one")
 
 
+@pytest.mark.parametrize("attribute", ["dataref", "time", "extension"])
+def test_a_message_of_very_many_lists_is_rejected_for_that_though_its_data_lie_elsewhere(
+    attribute: str,
+) -> None:
+    """It was read as a claim check, whose attributes are validated as data are."""
+    message = {"type": "train", "id": "one", "dataref": "/a", attribute: [[]] * 21_000}
+    with pytest.raises(InvalidCommandError, match=r"holds more than 20,000 lists") as caught:
+        parse_message(json.dumps(message).encode())
+    assert (caught.value.command_type, caught.value.command_id) == ("train", "one")
+
+
 def test_a_command_may_name_many_thousand_features() -> None:
     many = {ONE: {f"n{number}": ["a"] for number in range(19_000)}}
     command = parse_command(text("train", {**TRAIN, "features_mapping": many})).command
