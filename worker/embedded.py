@@ -22,6 +22,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from schemas.events import ErrorCode
+from trainmaster_client.packing import pack_safely
 from worker.errors import SettingError
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class EmbeddedRedis:
         self.process = None
 
     def _answers(self) -> bool:
-        client = Redis.from_url(self.url, socket_timeout=1.0, retry=None)
+        client = pack_safely(Redis.from_url(self.url, socket_timeout=1.0, retry=None))
         try:
             return bool(client.ping())
         except RedisError:

@@ -35,6 +35,7 @@ from trainmaster_client.cluster import (
     slot_of,
 )
 from trainmaster_client.errors import AddressError
+from trainmaster_client.packing import pack_safely
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,13 +133,15 @@ class RedisAddress:
                 **self._to_server(ssl=False),
                 **options,
             )
-            return redis.Redis.from_pool(pool)
+            return pack_safely(redis.Redis.from_pool(pool))
         if self.scheme == "sentinel":
             sentinel = Sentinel(list(self.hosts), sentinel_kwargs=self._to_sentinels(), **options)
+            for each in sentinel.sentinels:
+                pack_safely(each)
             leader: redis.Redis = sentinel.master_for(self._service, **self._to_server(), **options)
-            return leader
+            return pack_safely(leader)
         (host, port), *_ = self.hosts
-        return redis.Redis(host=host, port=port, **self._to_server(), **options)
+        return pack_safely(redis.Redis(host=host, port=port, **self._to_server(), **options))
 
     def asyncio_client(self, key: str | None = None, **options: Any) -> redis.asyncio.Redis:
         """Returns a client for an event loop; the arguments are those of `client`."""

@@ -33,6 +33,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from trainmaster_client.packing import pack_safely
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -107,7 +109,7 @@ class SlotOwner:
         search = _Search(self)
         for node in self._to_ask():
             client = redis.Redis(host=node.host, port=node.port, retry=_ONCE, **self._options)
-            client.response_callbacks.clear()
+            pack_safely(client).response_callbacks.clear()
             try:
                 return search.answered(node, client.execute_command(_ASK))
             except (*_TROUBLE, ResponseError) as exc:

@@ -14,6 +14,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, RedisError
 
+from trainmaster_client.packing import numbers_as_text
 from worker.queue.ledger.entry_fields import keep_doubled_fields
 from worker.redis_address import RedisAddress
 
@@ -133,7 +134,7 @@ class _Packed(AbstractConnection):
         command, *rest = args
         name = command.encode() if isinstance(command, str) else command
         try:
-            return [hiredis.pack_command((*name.split(), *rest))]
+            return [hiredis.pack_command((*name.split(), *numbers_as_text(rest)))]
         except TypeError as exc:
             raise DataError(str(exc)) from exc
 
