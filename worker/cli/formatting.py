@@ -29,18 +29,21 @@ def narrate(event: Event, *, with_subject: bool = True) -> Text:
     line.append(event_type, style=state_style(event_type.rpartition(".")[2]))
     if with_subject:
         line.append(f"  {safe_text(event['subject'])}", style="dim")
-    try:
-        said = summarise(event)
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
-        # Of another version, or somebody else's: its type and subject are told all the same.
-        said = ""
-    if said:
+    if said := summarise(event):
         line.append(f"  {safe_text(said)}")
     return line
 
 
 def summarise(event: Event) -> str:
     """Returns what matters of an event's data, empty where its type says it all."""
+    try:
+        return _summary(event)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        # Of another version, or somebody else's: whatever else is known is told all the same.
+        return ""
+
+
+def _summary(event: Event) -> str:
     command_type, _, state = event["type"].rpartition(".")
     data = event["data"]
     said = ""

@@ -9,6 +9,7 @@ import click
 import httpx
 
 from schemas.json_text import decode_json
+from worker.cli.output import safe_text
 from worker.redaction import redact_text
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class GatewayEvents:
             if answer.status_code in _REFUSED or (
                 answer.is_success and kind != "text/event-stream"
             ):
-                raise click.ClickException(_refusal(answer))
+                raise click.ClickException(safe_text(_refusal(answer)))
             answer.raise_for_status()
             yield None
             yield from self._events(_lines(answer))
@@ -126,4 +127,6 @@ def _refusal(answer: httpx.Response) -> str:
         401: "set TRAINMASTER_TOKEN to the secret of a token with the scope read",
         403: "the token needs the scope read",
     }.get(answer.status_code, "")
-    return "; ".join(each for each in (f"gateway: {answer.status_code}", detail, advice) if each)
+    return "; ".join(
+        each for each in (f"gateway: {answer.status_code}", str(detail or ""), advice) if each
+    )

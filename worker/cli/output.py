@@ -59,12 +59,12 @@ _STATE_STYLES: Final = {
 
 def print_json(value: object) -> None:
     """Prints one JSON object on a line of its own; it is out when this returns."""
-    click.echo(encode_json(_plain(value)))
+    click.echo(_safe_json(encode_json(_plain(value))))
 
 
 def print_pretty_json(value: object) -> None:
     """Prints JSON for people."""
-    click.echo(encode_json(_plain(value), pretty=True))
+    click.echo(_safe_json(encode_json(_plain(value), pretty=True)))
 
 
 def open_console(*, stderr: bool = False) -> Console:
@@ -102,6 +102,22 @@ def safe_text(text: object) -> str:
         character if character.isprintable() or character == "\n" else "�"
         for character in str(text)
     )
+
+
+def _safe_json(text: bytes) -> str:
+    """Returns the same JSON, with escapes for what could move a terminal's cursor."""
+    shown = text.decode()
+    if shown.isprintable():
+        return shown
+    return "".join(
+        character if character.isprintable() or character == "\n" else _escaped(character)
+        for character in shown
+    )
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))
 
 
 def shell_word(text: object) -> str:

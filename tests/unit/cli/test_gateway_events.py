@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pytest
+from click import ClickException
 
 from tests.web_server import serving
 from worker.cli import gateway_events, listen
 from worker.cli.context import LedgerContext
 from worker.cli.gateway_events import GatewayEvents
-
-if TYPE_CHECKING:
-    import pytest
 
 FIRST = b'id: 5-0\nevent: train.accepted\ndata: {"id": "one"}\n\n'
 # What a stream says of itself has no id.
@@ -67,3 +68,29 @@ def test_who_listens_to_a_gateway_says_once_that_it_is_ready(
             if found[-1] == "two":
                 break
     assert found == [None, "one", "two"]
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    def __init__(self, body: bytes, *told: Any) -> None:
+        self._body = body
+        super().__init__(*told)
+
+    def do_GET(self) -> None:
+        self.send_response(403)
+        self.end_headers()
+        self.wfile.write(self._body)
+
+    def log_message(self, *_: Any) -> None:
+        """Keeps still."""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [(b'{"detail": "a\\u001b[2Jb"}', "a�[2Jb; the"), (b'{"detail": 5}', "5; the"), (b"[]", "the")],
+)
+def test_a_refusal_is_told_as_text_whatever_answers(body: bytes, said: str) -> None:
+    with (
+        serving(partial(_Refusing, body)) as url,
+        pytest.raises(ClickException, match=re.escape(f"gateway: 403; {said} token needs")),
+    ):
+        next(iter(GatewayEvents(url, "", [], None, print)))

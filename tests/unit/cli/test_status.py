@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from trainmaster_client import Event
 from worker.cli.command_texts import describe_next_look, describe_resolution
 from worker.cli.status import _fields
-from worker.queue.ledger.command_status import CommandStatus
+from worker.queue.ledger.command_status import CommandStatus, moment_of
 from worker.queue.ledger.models import Phase
 
 NOW = 1_700_000_000.0
@@ -80,6 +82,19 @@ def test_of_a_command_that_has_ended_its_time_and_its_outcome_are_told() -> None
     assert told["ended"].endswith(", after 1m00s")
     assert told["outcome"] == "its event is no longer kept"
     assert not {"next look", "unended runs", "last error"} & told.keys()
+
+
+@pytest.mark.parametrize(
+    "data", [{}, {"result": None, "attempts": 1, "duration_seconds": math.inf}]
+)
+def test_an_outcome_that_others_wrote_otherwise_is_left_out(data: dict[str, Any]) -> None:
+    event = Event("1-0", {"type": "train.succeeded", "data": data})
+    row = replace(ROW, ended_at_ms=int(NOW * 1000), state="succeeded")
+    assert dict(_fields(row, event, NOW))["outcome"] == ""
+
+
+def test_a_time_in_its_progress_that_others_wrote_is_one_that_can_be_shown() -> None:
+    assert replace(ROW, progress={"at": 1e308}).changed_at_ms == moment_of(math.inf)
 
 
 @pytest.mark.parametrize(("claims", "is_told"), [(0, False), (1, False), (2, True)])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
+from contextlib import redirect_stdout
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from worker.cli.output import Column, fit, shorten
+from worker.cli.output import Column, fit, print_json, print_pretty_json, shorten
 
 COLUMNS = (
     Column("id", shorten=True),
@@ -60,3 +64,16 @@ def test_of_two_that_may_be_shortened_the_one_that_lacks_less_is_whole_first() -
 def test_a_line_is_never_wider_than_the_terminal(natural: list[int], width: int) -> None:
     widths = [each for each in fit(COLUMNS, natural, width) if each]
     assert sum(widths) + 2 * (len(widths) - 1) <= width
+
+
+@given(
+    st.dictionaries(
+        st.text(), st.text() | st.sampled_from(["\x7f", "\x9b2J", "\u202e", "\U000e0001"])
+    )
+)
+def test_what_others_wrote_is_the_same_in_json_and_moves_no_cursor(found: dict[str, str]) -> None:
+    for print_it in (print_json, print_pretty_json):
+        with redirect_stdout(io.StringIO()) as shown:
+            print_it(found)
+        assert json.loads(shown.getvalue()) == found
+        assert shown.getvalue().replace("\n", "").isprintable()

@@ -64,7 +64,7 @@ class CommandStatus:
             return self.ended_at_ms
         error_ms = _milliseconds((self.last_error or {}).get("at"))
         progress_at = (self.progress or {}).get("at")
-        progress_ms = int(progress_at * 1000) if isinstance(progress_at, int | float) else 0
+        progress_ms = moment_of(progress_at * 1000) if isinstance(progress_at, int | float) else 0
         return max(self.accepted_at_ms, error_ms, progress_ms)
 
 
@@ -79,11 +79,11 @@ def read_status(row_id: str, fields: dict[bytes, bytes], due: float | None) -> C
         type=text_of(fields.get(b"t", b"")),
         state=text_of(fields.get(b"s", b"")) or UNREADABLE,
         lane=LANES.get(lane, text_of(lane)),
-        attempts=_number(fields.get(b"a")),
-        claims=_number(fields.get(b"c")),
-        accepted_at_ms=_moment(_number(fields.get(b"m"))),
-        due_at_ms=None if due is None else _moment(due),
-        ended_at_ms=_moment(_number(fields[b"e"])) if b"e" in fields else None,
+        attempts=number_of(fields.get(b"a")),
+        claims=number_of(fields.get(b"c")),
+        accepted_at_ms=moment_of(number_of(fields.get(b"m"))),
+        due_at_ms=None if due is None else moment_of(due),
+        ended_at_ms=moment_of(number_of(fields[b"e"])) if b"e" in fields else None,
         last_error=last_error if is_error(last_error) else None,
         progress=_json(fields.get(b"p"), dict),
         last_event_id=text_of(fields[b"v"]) if b"v" in fields else None,
@@ -93,8 +93,16 @@ def read_status(row_id: str, fields: dict[bytes, bytes], due: float | None) -> C
 
 
 def is_error(value: object) -> TypeGuard[dict[str, Any]]:
-    """Tells whether something that was kept in a row is an error that can be told."""
-    return isinstance(value, dict) and "code" in value and "message" in value
+    """Tells whether something that was kept in Redis is an error that can be told."""
+    if not isinstance(value, dict):
+        return False
+    problems = value.get("problems") or []
+    return (
+        isinstance(value.get("code"), str)
+        and "message" in value
+        and isinstance(problems, list)
+        and all(isinstance(each, dict) and {"path", "message"} <= each.keys() for each in problems)
+    )
 
 
 def _milliseconds(time: object) -> int:
@@ -110,14 +118,15 @@ def text_of(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-def _number(value: bytes | None) -> int:
+def number_of(value: bytes | None) -> int:
+    """Returns the number of what Redis holds, 0 where it is none."""
     try:
         return int(value or 0)
     except ValueError:
         return 0
 
 
-def _moment(milliseconds: float) -> int:
+def moment_of(milliseconds: float) -> int:
     """Returns a time that can be shown, whatever stands there."""
     return int(min(max(milliseconds, 0), _LAST_MOMENT_MS))
 

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.attributes import Timestamp
 from schemas.enums import Priority
 from schemas.json_text import encode_json
+from worker.queue.ledger.command_status import is_error, moment_of
 from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream, Keys
 from worker.queue.ledger.streams import (
     before_entry,
@@ -283,18 +284,22 @@ def read_letter(entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter | Non
     """Returns the letter in an entry; None where others put something else there."""
     try:
         letter = orjson.loads(fields[FIELD])
-        text = letter.get("text")
+        text, error, history = letter.get("text"), letter["error"], letter["history"]
+        texts = [letter["id"], letter["type"], letter.get("lane", Priority.INTERACTIVE)]
+        texts += [each["at"] for each in history]
+        if not all(map(is_error, [error, *history])) or {*map(type, texts)} - {str, Priority}:
+            return None
         return DeadLetter(
             key=entry_id.decode(),
             command_id=letter["id"],
             type=letter["type"],
-            reason=letter["error"]["code"],
-            error=letter["error"],
+            reason=error["code"],
+            error=error,
             text=base64.b64decode(letter["text_base64"]) if text is None else text.encode("utf-8"),
-            attempts=letter["attempts"],
-            history=letter["history"],
-            at_ms=letter["at_ms"],
-            lane=letter.get("lane", Priority.INTERACTIVE),
+            attempts=int(letter["attempts"]),
+            history=history,
+            at_ms=moment_of(letter["at_ms"]),
+            lane=texts[2],
         )
-    except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         return None

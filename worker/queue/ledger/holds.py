@@ -17,6 +17,7 @@ import structlog
 
 from schemas.events import ErrorCode
 from schemas.json_text import decode_json
+from worker.queue.ledger.command_status import moment_of, text_of
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.lua import load_script
 
@@ -88,19 +89,8 @@ class Holds:
             "dict[bytes, bytes]",
             await self._redis.hgetall(self._keys.refused),
         )
-        for worker, value in sorted(refused.items()):
-            told = decode_json(value)
-            if abs(now - told["seen_ms"]) <= REFUSED_SECONDS * 1000:
-                found.append(
-                    Hold(
-                        HoldScope.WORKER,
-                        worker.decode(),
-                        told["reason"],
-                        told["since_ms"],
-                        None,
-                    )
-                )
-        return found
+        held = (_worker_hold(worker, value, now) for worker, value in sorted(refused.items()))
+        return found + [each for each in held if each is not None]
 
     async def release(self) -> Released:
         """Lifts every hold: workers claim within a second, and refused ones ask at once."""
@@ -157,6 +147,18 @@ def _fleet_hold(value: bytes, now_ms: int, rest_ms: int) -> Hold:
         since, reason = int(parts[1]), parts[2]
         rest_ms = min(rest_ms, int(parts[0]))
     return Hold(HoldScope.FLEET, "", reason, since, rest_ms)
+
+
+def _worker_hold(worker: bytes, value: bytes, now_ms: int) -> Hold | None:
+    """Returns a worker's hold; None where it is silent, or others put something else there."""
+    try:
+        told = decode_json(value)
+        if abs(now_ms - int(told["seen_ms"])) > REFUSED_SECONDS * 1000:
+            return None
+        name, reason = text_of(worker), str(told["reason"])
+        return Hold(HoldScope.WORKER, name, reason, moment_of(told["since_ms"]), None)
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError):
+        return None
 
 
 class RefusalBoard:

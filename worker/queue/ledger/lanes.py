@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from schemas.enums import Priority
+from worker.queue.ledger.command_status import moment_of, number_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,9 +72,11 @@ class Lanes:
         found = []
         for lane in Priority:
             fields = cast("dict[bytes, bytes]", await self._redis.hgetall(self._keys.paused(lane)))
-            if fields:
-                reason, code = fields[b"reason"].decode(), fields.get(b"code", b"").decode()
-                found.append(Pause(lane, reason, int(fields[b"until"]), code))
+            # As those who claim read it: without a time it is none, one that is no number is over.
+            if b"until" in fields:
+                reason, code = (text_of(fields.get(name, b"")) for name in (b"reason", b"code"))
+                probe_ms = moment_of(number_of(fields[b"until"]))
+                found.append(Pause(lane, reason, probe_ms, code))
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -9,6 +10,7 @@ import pytest
 
 from tests.integration.intake_acts import take_in
 from tests.integration.ledger_acts import MODEL_UUID, TEXT, events, every_server
+from worker.queue.ledger.command_status import moment_of
 from worker.queue.ledger.dead_letters import DeadLetters, dead_letter_json
 from worker.queue.ledger.keys import COMMAND_FIELD
 from worker.queue.ledger.streams import entries_between
@@ -36,6 +38,33 @@ async def bury(redis: Redis, keys: Keys, number: int, text: bytes = TEXT, **chan
     letter = dead_letter_json(**{**values, **changes})
     await redis.xadd(keys.dead_letters, {"dead_letter": letter}, id=f"{1000 + number}-0")
     return f"{1000 + number}-0"
+
+
+ODD: list[dict[str, Any]] = [
+    {"command_id": None},
+    {"command_type": 5},
+    {"error": {"code": [], "message": "m"}},
+    {"error": {"code": "c", "message": "m", "problems": 5}},
+    {"error": {"code": "c", "message": "m", "problems": [None]}},
+    {"error": {"code": "c", "message": "m", "problems": [{}]}},
+    {"at_ms": None},
+    {"attempts": "many"},
+    {"history": None},
+    {"history": [{"code": "c", "message": "m"}]},
+]
+
+
+async def test_letters_that_others_wrote_otherwise_hide_none(redis: Redis, keys: Keys) -> None:
+    """One of them ended each list, and each replay of all."""
+    await bury(redis, keys, 1)
+    for number, odd in enumerate(ODD, 2):
+        await bury(redis, keys, number, **odd)
+    await bury(redis, keys, 99, at_ms=10**17)
+    letters = [letter async for letter in DeadLetters(redis, keys).list()]
+    assert [(each.command_id, each.at_ms) for each in letters] == [
+        ("id-1", 1),
+        ("id-99", moment_of(math.inf)),
+    ]
 
 
 async def test_dead_letters_are_filtered_oldest_first_over_many_pages(

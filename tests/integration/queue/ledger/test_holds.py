@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import orjson
 import pytest
@@ -299,6 +299,20 @@ async def test_a_release_takes_refusals_off_the_board_so_that_their_workers_ask_
     await board.refuse("the API does not know the key")
     await board.admit()
     assert await holds.list() == []
+
+
+async def test_a_word_of_others_among_those_of_refused_workers_hides_none_and_is_released(
+    redis: Redis, keys: Keys
+) -> None:
+    holds = Holds(redis, keys)
+    await RefusalBoard(holds, "here").refuse("the API does not know the key")
+    seen = {"seen_ms": await holds.now_ms(), "reason": 5, "since_ms": 1e308}
+    others = ["", "no json", "[]", '{"seen_ms":"x"}', '{"reason":"r"}', orjson.dumps(seen)]
+    odd = {f"odd-{number}": value for number, value in enumerate(others)}
+    await cast("Any", redis).hset(keys.refused, mapping=odd)
+    assert [each.worker for each in await holds.list()] == ["here", "odd-5"]
+    await holds.release()
+    assert not await redis.exists(keys.refused)
 
 
 async def test_a_hold_is_shown_with_no_longer_rest_than_it_was_to_have(

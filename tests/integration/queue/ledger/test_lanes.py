@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
 
 from schemas.enums import Priority
 from tests.integration.ledger_acts import (
@@ -12,6 +15,7 @@ from tests.integration.ledger_acts import (
     open_group,
     read_entry,
 )
+from worker.queue.ledger.command_status import moment_of
 from worker.queue.ledger.lanes import Lanes
 
 if TYPE_CHECKING:
@@ -42,3 +46,18 @@ async def test_a_paused_lane_lets_one_command_through_when_its_pause_is_over(
     assert await lanes.resume(Priority.INTERACTIVE)
     assert len((await ledger.claim(10)).leases) == 4
     assert not await lanes.resume(Priority.INTERACTIVE)
+
+
+@pytest.mark.parametrize("odd", [{"until": "x"}, {"until": "9" * 30, "reason": b"\xff"}])
+async def test_a_pause_whose_time_others_wrote_is_shown_and_can_be_ended(
+    redis: Redis, keys: Keys, odd: dict[str, Any]
+) -> None:
+    """Each worker asks for it, and was ready no more."""
+    lanes = Lanes(redis, keys)
+    await lanes.pause(Priority.BULK, "all fails", 3600)
+    await cast("Any", redis).hset(keys.paused(Priority.BULK), mapping=odd)
+    (pause,) = await lanes.paused()
+    assert pause.next_probe_ms in {0, moment_of(math.inf)}
+    assert await lanes.resume(Priority.BULK)
+    await cast("Any", redis).hset(keys.paused(Priority.BULK), "reason", "without a time it is none")
+    assert await lanes.paused() == []
