@@ -12,13 +12,13 @@ from redis.exceptions import ResponseError
 from worker.queue.intake.pace import parts_of
 from worker.queue.intake.received import tell_received
 from worker.queue.intake.validation import Entry, conflict, validate, with_next_id
+from worker.queue.ledger.keys import CommandStream
 from worker.queue.ledger.models import Accepted, AcceptStatus, NewCommand, Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from worker.queue.intake.rejecting import Rejector
-    from worker.queue.ledger.keys import CommandStream
     from worker.queue.ledger.ledger import Ledger
     from worker.queue.ledger.models import Lease
 
@@ -131,16 +131,9 @@ class Acceptor:
                 for entry, each in zip(part, validated, strict=True)
                 if not isinstance(each, Rejection)
             ]
-            told = await self._ledger.accept([each for _, each in pairs]) if pairs else []
-            new = [
-                pair
-                for pair, status in zip(pairs, told, strict=True)
-                if status is AcceptStatus.ACCEPTED
-            ]
-            tell_received(self._ledger.telemetry, new, self._keys.commands, begun)
-            if accepted := told.count(AcceptStatus.ACCEPTED):
-                self._on_accepted(accepted)
-                self._ledger.telemetry.accepted(accepted)
+            statuses = await self._ledger.accept([each for _, each in pairs]) if pairs else []
+            told = Accepted(statuses, [], [])
+            if accepted := self._tell(pairs, told, CommandStream.COMMON, begun):
                 log.debug("intake.accepted_ahead", commands=accepted)
 
     async def _handle(self, entries: Sequence[Entry]) -> None:
@@ -157,14 +150,9 @@ class Acceptor:
                 rejections.append(validated)
             else:
                 new_commands.append((entry, validated))
-        accepted, waiting, conflicts = await self._accept(new_commands, stream, begun)
-        rejections += conflicts
-        if waiting:
-            self._on_accepted(waiting)
+        rejections += await self._accept(new_commands, stream, begun)
         if rejections:
             await self._rejector.reject(rejections, stream)
-        if accepted:
-            self._ledger.telemetry.accepted(accepted)
 
     async def _validate(self, entry: Entry) -> NewCommand | Rejection:
         begun = time.monotonic()
@@ -176,28 +164,44 @@ class Acceptor:
 
     async def _accept(
         self, batch: Sequence[tuple[Entry, NewCommand]], stream: CommandStream, begun: float
-    ) -> tuple[int, int, list[Rejection]]:
-        """Returns how many were new, how many of these wait, and the rejections of conflicts."""
-        accepted = claimed = number = 0
-        new_ones: list[tuple[Entry, NewCommand]] = []
+    ) -> list[Rejection]:
+        """Returns the rejections of conflicts."""
+        number = 0
         conflicts = []
         while batch:
             number += 1
             told = await self._accept_once([new for _, new in batch], stream)
+            # Before Redis is asked again: read once more, what it took now is known already.
+            self._tell(batch, told, stream, begun)
             again = []
-            claimed += len(told.leases)
             for (entry, new), status in zip(batch, told.statuses, strict=True):
-                if status is AcceptStatus.ACCEPTED:
-                    accepted += 1
-                    new_ones.append((entry, new))
-                elif status is AcceptStatus.TAKEN and number < MOST_MADE_IDS:
+                if status is AcceptStatus.TAKEN and number < MOST_MADE_IDS:
                     log.warning("intake.id_taken", id=new.command_id, entry=entry.origin)
                     again.append((entry, with_next_id(entry, new, number, self._now())))
-                elif status is not AcceptStatus.DUPLICATE:
+                elif status not in {AcceptStatus.ACCEPTED, AcceptStatus.DUPLICATE}:
                     conflicts.append(conflict(entry, new, self._keys, self._now()))
             batch = again
-        tell_received(self._ledger.telemetry, new_ones, self._keys.stream(stream), begun)
-        return accepted, accepted - claimed, conflicts
+        return conflicts
+
+    def _tell(
+        self,
+        batch: Sequence[tuple[Entry, NewCommand]],
+        told: Accepted,
+        stream: CommandStream,
+        begun: float,
+    ) -> int:
+        """Tells what was accepted; returns how many commands."""
+        new = [
+            pair
+            for pair, status in zip(batch, told.statuses, strict=True)
+            if status is AcceptStatus.ACCEPTED
+        ]
+        tell_received(self._ledger.telemetry, new, self._keys.stream(stream), begun)
+        if waiting := len(new) - len(told.leases):
+            self._on_accepted(waiting)
+        if new:
+            self._ledger.telemetry.accepted(len(new))
+        return len(new)
 
     async def _accept_once(self, batch: list[NewCommand], stream: CommandStream) -> Accepted:
         """Accepts commands, and has those run that were claimed with it."""

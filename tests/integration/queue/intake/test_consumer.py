@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 from celery import Celery
+from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs
 
 from schemas.commands import COMMAND_CLASSES
@@ -35,9 +36,14 @@ from worker.queue.ledger.keys import COMMAND_FIELD, GROUP, CommandStream, Keys
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.streams import entries_between
 from worker.queue.pool.tasks import RUN_TASK, register_tasks
+from worker.queue.telemetry import Listener
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis.asyncio import Redis
+
+    from worker.queue.ledger.models import Rejection
 
 
 # Number and bytes of entries.
@@ -166,6 +172,40 @@ async def test_a_full_stream_that_refuses_a_rejection_is_told_by_its_name(
     assert line["entry"].encode() in bad
     assert getattr(keys, stream) in line["refused_by"]
     assert "doctor" in line["advice"]
+
+
+class LosingLedger(Ledger):
+    """A ledger whose Redis goes as it is asked for the first rejection."""
+
+    loses = True
+
+    async def reject(
+        self, batch: Sequence[Rejection], stream: CommandStream = CommandStream.COMMON
+    ) -> int:
+        """Rejects, or fails as it does when the connection ends."""
+        if self.loses:
+            self.loses = False
+            raise RedisConnectionError("connection closed by server")
+        return await super().reject(batch, stream)
+
+
+async def test_what_was_accepted_beside_a_rejection_that_got_no_reply_is_counted(
+    redis: Redis, keys: Keys
+) -> None:
+    """Read again it is known, so that the count missed it for good."""
+    counts: list[int] = []
+
+    class Counting(Listener):
+        def accepted(self, count: int) -> None:
+            counts.append(count)
+
+    ledger = LosingLedger(
+        redis, keys, lease_seconds=30, retention_seconds=60, reply_retention_seconds=60
+    )
+    ledger.telemetry = Counting()
+    await take_in(redis, ledger, good(id="one"), b"no JSON", good(id="two"))
+    assert not ledger.loses
+    assert (sum(counts), len(await letters(redis, keys))) == (2, 1)
 
 
 async def test_an_entry_without_the_field_is_rejected_with_what_it_holds(
