@@ -82,20 +82,20 @@ async def test_a_run_ends_with_its_results_and_tells_that_it_did(
 async def test_each_threshold_is_asked_for_and_an_item_s_own_goes_before_it(
     bench: Bench, console: Console, stub: StubApi, tmp_path: Path
 ) -> None:
-    """Those of the command line hold for items that name none."""
+    """Those of the command line hold for items that name none; 0 is one as well."""
     rows = [ROWS[0], {**ROWS[1], "rdp_thresh": 0.002}]
     said = await backfill(
         console,
         *("run", str(write_lines(tmp_path / "two.jsonl", *rows)), *OPTIONS),
         *("--task", "instance_segmentation", "--output", str(tmp_path / "out")),
-        *("--conf-thresh", "0.7", "--iou-thresh", "0.45", "--rdp-thresh", "0.008"),
+        *("--conf-thresh", "0", "--iou-thresh", "0.45", "--rdp-thresh", "0.008"),
     )
     assert said.code == 0, said.err
     seen = {each["dataUuid"]: each for each in asked(stub)}
     for row, rdp in zip(rows, (0.008, 0.002), strict=True):
         found = seen[row["data_uuid"]]
         names = ("confThresh", "iouThresh", "rdpThresh")
-        assert [found[name] for name in names] == [0.7, 0.45, rdp]
+        assert [found[name] for name in names] == [0, 0.45, rdp]
     assert (await standing(bench)).state.ended
 
 

@@ -128,20 +128,29 @@ async def test_what_redis_did_not_take_of_the_counts_is_reported_later(
     destination = Destination("b")
     refuses = True
     pipeline = redis.pipeline
+    is_asked, may_fail = asyncio.Event(), asyncio.Event()
+
+    async def fail(*_: Any, **__: Any) -> Any:
+        is_asked.set()
+        await may_fail.wait()
+        raise RedisConnectionError("away")
 
     def refuse(*args: Any, **named: Any) -> Any:
+        pipe = pipeline(*args, **named)
         if refuses:
-            raise RedisConnectionError("away")
-        return pipeline(*args, **named)
+            monkeypatch.setattr(pipe, "execute", fail)
+        return pipe
 
     async with sink.leading(destination, policy=replace(QUICK, first_seconds=60.0)):
         monkeypatch.setattr(redis, "pipeline", refuse)
         await sink.handle("a", 0)
-        await asyncio.sleep(0.1)
+        await is_asked.wait()
+        # What comes while a report is under way is counted beside what that was to tell.
         for number in (1, 2):
             await sink.handle("a", number)
         await sink.handle("b")
         refuses = False
+        may_fail.set()
         async with asyncio.timeout(60):
             while (state := await sink.store.state()).delivered < 3:
                 await asyncio.sleep(0.01)

@@ -81,6 +81,7 @@ def test_an_answer_that_comes_while_the_request_is_written_ends_the_upload(
         async with opened(url) as pool:
             for _ in range(3):
                 response = await exchange(pool, "POST", body=LARGE)
+                assert response.failure is None
                 seen.append((response.status, response.body))
             assert await comes_true(lambda: not pool._connections)
             assert pool._free == 4
@@ -100,6 +101,7 @@ def test_a_server_that_closes_its_half_has_said_all(run: Run, size: int) -> None
         async with opened(url) as pool:
             response = await exchange(pool, "POST", body=bytes(size))
             assert await comes_true(lambda: not pool._connections)
+            assert response.failure is None
             return response.status, response.body
 
     with EarlyServer(b"HTTP/1.1 200 OK\r\n\r\nuntil here", half_closes=True) as server:

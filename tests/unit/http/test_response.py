@@ -250,7 +250,7 @@ async def test_no_body_is_waited_for_after_head(stub: StubApi, head: bytes) -> N
     stub.answers.extend([Answer(OK + head + b"\r\n\r\n"), NEXT])
     async with opened(stub.url) as pool:
         response = await exchange(pool, "HEAD")
-        assert (response.status, response.body) == (200, b"")
+        assert (response.status, response.body, response.failure) == (200, b"", None)
         assert (await exchange(pool)).body == b"next"
 
 
@@ -277,7 +277,7 @@ async def test_a_body_of_just_the_limit_is_whole(stub: StubApi) -> None:
     stub.answers.extend([reply(200, bytes(1000)), reply(200, bytes(1001))])
     async with opened(stub.url) as pool:
         whole = await exchange(pool, limit_bytes=1000)
-        assert (len(whole.body), whole.is_cut) == (1000, False)
+        assert (len(whole.body), whole.is_cut, whole.failure) == (1000, False, None)
         assert (await exchange(pool, limit_bytes=1000)).is_cut
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from dataclasses import replace
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
@@ -259,3 +261,11 @@ def test_what_was_counted_before_does_not_swallow_what_differs_from_it() -> None
         'command_type="train",outcome="failed"}': 1,
         'command_type="other",outcome="succeeded"}': 1,
     }
+
+
+def test_what_runs_is_told_by_the_labels_of_a_1() -> None:
+    """Prometheus joins by multiplying with it."""
+    registry = CollectorRegistry()
+    Metrics(registry)
+    labels = f'python="{platform.python_version()}",version="{version("trainmaster")}"'
+    assert values(registry)[f"build_info{{{labels}}}"] == 1
