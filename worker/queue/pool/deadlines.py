@@ -9,6 +9,8 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from schemas.parsing import InvalidCommandError
+from trainmaster_client.steps import passes
+from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.redis_retry import keep_trying
 from worker.queue.pool.incompatible import give_up_late
 from worker.queue.pool.run_start import hears_runs, start_of
@@ -36,22 +38,32 @@ class DeadlineWatch:
         self._deadlines = deadlines
         self._executor = executor
         self._hears_runs = hears_runs(ledger.telemetry)
+        self._ends: list[RunResult] = []
+        self._pause_seconds = LONGEST_LOOK_SECONDS
 
     async def watch(self) -> None:
         """Ends what is late, at its deadline, until it is cancelled."""
         while True:
-            # What was claimed before trouble came is due again when its lease ends.
             pause = await keep_trying(self._end_late, self._ledger.outage, "deadlines")
             await asyncio.sleep(pause)
 
     async def _end_late(self) -> float:
         """Returns in how many seconds to look again."""
-        late = await self._deadlines.claim(MOST_IN_A_SCRIPT)
-        if late.leases:
-            await finish_each(self._ledger, [self._finish(lease) for lease in late.leases])
-        if late.next_seconds is None:
-            return LONGEST_LOOK_SECONDS
-        return min(LONGEST_LOOK_SECONDS, late.next_seconds)
+        if not self._ends:
+            late = await self._deadlines.claim(MOST_IN_A_SCRIPT)
+            self._ends = [self._finish(lease) for lease in late.leases]
+            rest = LONGEST_LOOK_SECONDS if late.next_seconds is None else late.next_seconds
+            self._pause_seconds = min(LONGEST_LOOK_SECONDS, rest)
+        if self._ends:
+            try:
+                await finish_each(self._ledger, self._ends)
+            except RETRYABLE_REDIS_ERRORS as exc:
+                # Recorded once Redis is back: they are claimed again only when their lease ends.
+                if not passes(exc):
+                    self._ends = []
+                raise
+            self._ends = []
+        return self._pause_seconds
 
     def _finish(self, lease: Lease) -> RunResult:
         try:

@@ -12,11 +12,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.integration.creations import data_of, made
 from tests.integration.intake_acts import until
-from tests.integration.worker_bench import end_tasks, running_runner, settling
+from tests.integration.worker_bench import end_tasks, in_seconds, running_runner, settling
 from tests.sandbox_process import SIMULATED
 from worker.encord.creation.keys import orphan_key
+from worker.queue.ledger.deadlines import Deadlines
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.models import RowState
+from worker.queue.pool.deadlines import DeadlineWatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -198,3 +200,19 @@ async def test_a_run_that_loses_redis_is_carried_out_again_once_redis_is_back(
     assert not ledger.loses
     assert await bench.states(sent) == ["accepted", "succeeded"]
     assert made(bench, "create_model", data) == 1
+
+
+async def test_an_end_for_a_deadline_that_loses_redis_is_recorded_once_redis_is_back(
+    bench: Bench, ledger: DeafLedger
+) -> None:
+    ledger.deaf = True
+    sent = await bench.send("list_models", {}, deadline=in_seconds(-1))
+    deadlines = Deadlines(bench.redis, ledger.keys, lease_seconds=3600)
+    watch = asyncio.create_task(DeadlineWatch(ledger, deadlines, bench.executor).watch())
+    try:
+        await until(lambda: asked(ledger))
+        ledger.deaf = False
+        await until(lambda: ended(bench, sent))
+    finally:
+        await end_tasks([watch])
+    assert await bench.states(sent) == ["accepted", "failed"]
