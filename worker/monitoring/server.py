@@ -10,22 +10,24 @@ A file can say the same to probes that have no HTTP.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 from aiohttp import web
-from prometheus_client.exposition import choose_encoder
 
 from schemas.events import ErrorCode
 from schemas.json_text import encode_json
 from worker.errors import SettingError
+from worker.monitoring.exposition import encoder_for
 from worker.monitoring.health_file import TOUCH_SECONDS, HealthFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from prometheus_client import CollectorRegistry
@@ -106,7 +108,12 @@ class MonitoringServer:
             self._loop.close()
 
     async def _run(self) -> None:
-        runner = web.AppRunner(self._application(), handle_signals=False, access_log=None)
+        runner = web.AppRunner(
+            self._application(),
+            handle_signals=False,
+            access_log=None,
+            logger=_logger_of_connections(),
+        )
         await runner.setup()
         listening: asyncio.Server | None = None
         tasks = [asyncio.create_task(self._touch_file())]
@@ -131,7 +138,7 @@ class MonitoringServer:
             await runner.cleanup()
 
     def _application(self) -> web.Application:
-        app = web.Application(client_max_size=1024)
+        app = web.Application(client_max_size=1024, middlewares=[_tell_defects])
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
@@ -145,7 +152,7 @@ class MonitoringServer:
         return _verdict("ready", "not ready", problems)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        encode, content_type = encoder_for(request.headers.get("Accept", ""))
         # It waits for the ledger's values; probes must not wait for them too.
         body = await asyncio.to_thread(_encoded, encode, self._registry)
         return web.Response(body=body, headers={"Content-Type": content_type})
@@ -161,6 +168,27 @@ class MonitoringServer:
                 await asyncio.sleep(TOUCH_SECONDS)
         finally:
             file.remove()
+
+
+@cache
+def _logger_of_connections() -> logging.Logger:
+    """Returns what connections log to; aiohttp tells of each request that is none, from anyone."""
+    logger = logging.getLogger("aiohttp.server.monitoring")
+    logger.setLevel(logging.CRITICAL)
+    return logger
+
+
+@web.middleware
+async def _tell_defects(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException:
+        raise
+    except Exception:
+        log.exception("monitoring.request_failed", path=request.path)
+        raise
 
 
 class _Refusal(asyncio.Protocol):

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Gauge, Metric
+from prometheus_client.registry import Collector
+from structlog.testing import capture_logs
 
 from tests.unit.monitoring.clock import Clock
 from worker.errors import SettingError
@@ -103,6 +105,48 @@ def test_prometheus_is_answered_in_the_format_that_it_asks_for(process: Process)
         told = http.get("/metrics", headers={"accept": accept})
         assert told.headers["content-type"].startswith("application/openmetrics-text; version=1")
         assert told.text.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text; version=abc", "\xff;q=zz,,;="])
+def test_who_asks_for_no_format_that_there_is_gets_the_usual_one(
+    process: Process, accept: str
+) -> None:
+    with process.serving() as http:
+        told = http.get("/metrics", headers={b"accept": accept.encode("latin-1")})
+    assert (told.status_code, told.headers["content-type"][:20]) == (200, "text/plain; version=")
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        (b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n\r\r\r", 404),
+    ],
+)
+def test_what_is_no_request_is_answered_and_fills_no_log(
+    process: Process, caplog: pytest.LogCaptureFixture, request_bytes: bytes, status: int
+) -> None:
+    """Anyone who reaches the port had a traceback written for twenty bytes."""
+    with process.serving() as http:
+        url = http.base_url
+        with socket.create_connection((url.host, url.port or 0), timeout=30) as strange:
+            strange.sendall(request_bytes)
+            assert f" {status} ".encode() in strange.recv(4096)
+    assert caplog.records == []
+
+
+def test_a_defect_of_ours_is_told(process: Process) -> None:
+    class Broken(Collector):
+        def collect(self) -> Iterator[Metric]:
+            raise LookupError("ours")
+
+    process.registry.register(Broken())
+    with capture_logs() as lines, process.serving() as http:
+        assert http.get("/metrics").status_code == 500
+    told = [(each["event"], each["log_level"]) for each in lines]
+    assert ("monitoring.request_failed", "error") in told
 
 
 def test_a_port_that_is_taken_is_a_wrong_setting(process: Process) -> None:

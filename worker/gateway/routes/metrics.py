@@ -6,10 +6,10 @@ import asyncio
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client.exposition import choose_encoder
 
 from worker.gateway.access.callers import Reads
 from worker.gateway.gateway import GatewayOf
+from worker.monitoring.exposition import encoder_for
 from worker.monitoring.ledger_sample import SAMPLE_SECONDS
 
 router: Final = APIRouter(tags=["metrics"])
@@ -26,7 +26,7 @@ async def read_metrics(request: Request, gateway: GatewayOf, caller: Reads) -> R
     Every process of every gateway of a namespace tells the same, so scrape one of them.
     """
     caller.check_unlimited()
-    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    encode, content_type = encoder_for(request.headers.get("accept", ""))
     async with asyncio.timeout(SAMPLE_SECONDS):
         await gateway.tallies.flush()
         registry = await gateway.sampler.sample()
