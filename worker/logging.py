@@ -48,6 +48,7 @@ def configure(level: str, log_format: str) -> None:
             # Before colours stand between a URL and what follows it.
             structlog.processors.format_exc_info,
             _redact_values,
+            _make_printable,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
             ),
@@ -153,6 +154,17 @@ def _redacted(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _redacted(each) for name, each in value.items()}
     return value
+
+
+def _make_printable(_: Any, __: str, line: EventDict) -> EventDict:
+    """Takes out what would move a terminal's cursor: messages of others are told by their text."""
+    for name, value in line.items():
+        if isinstance(value, str) and not value.isprintable():
+            line[name] = "".join(
+                character if character.isprintable() or character in "\n\t" else "�"
+                for character in value
+            )
+    return line
 
 
 def _redact_line(_: Any, __: str, line: str) -> str:

@@ -38,6 +38,8 @@ logging.getLogger("celery.app.trace").info("Task succeeded")
 logging.getLogger("celery.worker").warning(
     "Received\\nmore", extra={{"data": {{"args": "s3cret-of-a-local-variable"}}}}
 )
+log.warning("odd.word_found", word="a\\x1b[2Jb")
+logging.getLogger("celery.worker").warning("of type x/%s", "\\x1b[2J\\x9b")
 warnings.warn("old way", DeprecationWarning, stacklevel=1)
 print("done")
 """
@@ -91,6 +93,14 @@ def test_text_is_for_people() -> None:
     lines = logged("INFO", "text")
     assert any("command.succeeded" in line and "attempts=2" in line for line in lines)
     assert any(line.endswith("ValueError: it broke") for line in lines)
+
+
+def test_what_others_wrote_moves_no_cursor() -> None:
+    """Celery repeats what kind of content a message has, whoever has sent it."""
+    lines = "\n".join(logged("INFO", "text"))
+    assert lines.replace("\n", "").isprintable()
+    assert "word=a�[2Jb" in lines
+    assert "of type x/�[2J�" in lines
 
 
 def test_lines_that_others_cause_are_few_a_minute_and_the_rest_is_counted() -> None:
