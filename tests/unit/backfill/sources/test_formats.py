@@ -308,7 +308,8 @@ def test_a_source_below_a_folder_that_is_closed_to_us_is_told_in_a_line(tmp_path
 def test_a_file_that_is_not_what_its_name_says_is_told_in_a_line(tmp_path: Path) -> None:
     for name, said in (
         ("items.parquet", "is no Parquet file"),
-        ("items.jsonl.gz", "can't be read"),
+        ("items.jsonl.gz", "it is not packed, as its name says"),
+        ("ITEMS.JSONL.GZ", "it is not packed, as its name says"),
         ("items.csv", "is empty; its first line names the columns"),
     ):
         path = tmp_path / name
@@ -434,6 +435,11 @@ def test_a_source_tells_about_how_many_items_it_has(tmp_path: Path) -> None:
         location = write(tmp_path / name, rows)
         assert expected_items(SourcePlan(location, guess_format(location))) == 11
     assert expected_items(SourcePlan("memory://items.csv", SourceFormat.CSV)) is None
+    # What is packed would have to be unpacked to its end.
+    for name in ("data.csv.gz", "DATA.CSV.GZ"):
+        packed = tmp_path / name
+        packed.write_bytes(gzip.compress(b"data_uuid\n" * 12))
+        assert expected_items(SourcePlan(str(packed), guess_format(str(packed)))) is None
 
 
 def test_a_plan_is_the_same_after_it_was_kept() -> None:

@@ -15,6 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.config import conf as fsspec_conf
 from yarl import URL
 
 from schemas.enums import SourceFormat
@@ -228,6 +229,28 @@ def test_what_a_server_answers_is_told_without_the_signature_of_the_url(
     assert type(raised.value) is kind
     assert "s3cret" not in str(raised.value)
     assert name in str(raised.value)
+
+
+class _Locked(Answers):
+    """Lets in whoever says the word, and packs nothing for them."""
+
+    texts: ClassVar[dict[str, bytes]] = {"items.csv": b"data_path\n/a.png\n"}
+
+    def do_GET(self) -> None:
+        if self.headers["Authorization"] != "the word":
+            self.send_error(403)
+            return
+        assert self.headers["Accept-Encoding"] == "identity"
+        super().do_GET()
+
+
+def test_headers_that_fsspec_is_set_to_send_open_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(_Locked) as server:
+        url = f"{server}/length/items.csv"
+        with pytest.raises(SourceError, match="may not be read"):
+            paths(url, "items.csv")
+        monkeypatch.setitem(fsspec_conf, "http", {"headers": {"Authorization": "the word"}})
+        assert paths(url, "items.csv") == ["/a.png"]
 
 
 def test_a_redirection_is_followed_at_the_console_and_by_no_worker(

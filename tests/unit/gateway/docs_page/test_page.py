@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+from html import escape
 from html.parser import HTMLParser
 from typing import Any, Final
 
@@ -136,6 +138,22 @@ def test_every_type_of_command_and_every_schema_has_its_place(page: Page) -> Non
     for schema in SCHEMAS.values():
         for field in schema.get("properties", ()):
             assert field in page.texts
+
+
+def test_every_default_is_told_beside_its_field(html: str) -> None:
+    sections = dict(re.findall(r'id="schema-([^"]+)"(.*?)(?=id="schema-|$)', html, re.DOTALL))
+    told = [
+        (sections[name], json.dumps(field["default"]))
+        for name, schema in SCHEMAS.items()
+        # What all commands have stands there once.
+        if 'id="command-' not in sections[name]
+        for field in schema.get("properties", {}).values()
+        if field.get("default") is not None
+    ]
+    # Those that Python takes for nothing are told as well.
+    assert {"false", "0"} <= {default for _, default in told}
+    for section, default in told:
+        assert f"; default <code>{escape(default, quote=False)}</code>" in section
 
 
 def test_every_link_within_the_page_leads_somewhere(page: Page) -> None:
