@@ -105,12 +105,18 @@ def raise_first(replies: list[Any]) -> list[Any]:
     return replies
 
 
+def answer_of(error: BaseException) -> str:
+    """Returns what the server answered; of several commands, redis-py says first to which."""
+    _, found, answer = str(error).rpartition("of pipeline caused error: ")
+    return answer.lstrip("('\"") if found else str(error)
+
+
 def passes(error: BaseException) -> bool:
     """Tells whether Redis may answer if it is asked again."""
     if isinstance(error, _LASTING):
         return False
     if isinstance(error, ResponseError):
-        return isinstance(error, _PASSING) or str(error).startswith(_PASSING_WORDS)
+        return isinstance(error, _PASSING) or answer_of(error).startswith(_PASSING_WORDS)
     return isinstance(error, RedisError | OSError) and not _distrusts(error)
 
 

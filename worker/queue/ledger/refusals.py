@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import AuthenticationError, ClusterError, ResponseError
 
-from trainmaster_client.steps import passes
+from trainmaster_client.steps import answer_of, passes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,13 +89,13 @@ def is_misplaced(found: object) -> bool:
 
     Someone wrote over it, so that what it held is gone.
     """
-    return isinstance(found, ResponseError) and "WRONGTYPE" in str(found)
+    return isinstance(found, ResponseError) and answer_of(found).startswith("WRONGTYPE")
 
 
 def word_of(error: BaseException) -> str:
     """Returns the first word of what the server answered."""
     # redis-py takes the word off where it has a class of its own for it.
-    return _WORDS.get(type(error).__name__) or str(error).partition(" ")[0]
+    return _WORDS.get(type(error).__name__) or answer_of(error).partition(" ")[0]
 
 
 def refusal_of(error: BaseException | None) -> str | None:
