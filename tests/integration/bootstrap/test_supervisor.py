@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import orjson
+import pytest
 
 from tests.stub_api import reply
+from worker.app import BROKEN, WorkerProcess
+from worker.bootstrap.monitoring import create_monitor
 from worker.bootstrap.supervisor import create_supervisor
 from worker.environment import load_settings
+from worker.queue.ledger.epoch import Epoch
+from worker.queue.ledger.format import FORMAT
 from worker.worker_processes import kill_after_seconds
 
 if TYPE_CHECKING:
-    import pytest
+    from redis.asyncio import Redis
 
     from tests.stub_api import StubApi
+    from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.ledger import Ledger
     from worker.queue.ledger.models import Lease
 
@@ -61,3 +67,18 @@ async def test_a_stop_keeps_the_lease_of_the_change_that_it_waits_for(
         await asyncio.sleep(LEASE_SECONDS / 20)
     assert found == [], "another worker claims it"
     assert await ledger.redis.hget(ledger.keys.command("slow"), "s") == b"succeeded"
+
+
+async def test_a_ledger_of_a_newer_version_is_no_wrong_setting(
+    stub: StubApi, redis: Redis, keys: Keys
+) -> None:
+    """Whoever starts workers again after a 1, as systemd, leaves one alone that ends with 2."""
+    stub.default = MODELS
+    await Epoch(redis, keys).enter()
+    await redis.set(keys.format, str(FORMAT + 1))
+    settings = load_settings()
+    process, monitor = WorkerProcess(), create_monitor(settings)
+    supervisor = create_supervisor(settings, lambda: None, lambda: None, monitor)
+    with pytest.raises(SystemExit) as ended:
+        await asyncio.to_thread(process.start, supervisor, monitor)
+    assert (ended.value.code, process.exit_code) == (BROKEN, BROKEN)

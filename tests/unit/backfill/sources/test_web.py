@@ -342,6 +342,10 @@ def test_a_worker_lists_no_folder_at_a_server_that_was_not_named() -> None:
             list(walk(f"{server}/shelf-there/", (), follows=False))
         with pytest.raises(SourceError, match="at another server, which a worker does not follow"):
             guess_format(f"{server}/shelf-there/", follows=False)
+        for source_format in (SourceFormat.FOLDER, SourceFormat.CSV):
+            source = open_source(SourcePlan(f"{server}/shelf-there/", source_format), follows=False)
+            with pytest.raises(SourceError, match="at another server"):
+                list(source.rows(""))
 
 
 @pytest.mark.parametrize(
