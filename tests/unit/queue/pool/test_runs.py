@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from schemas.enums import Priority
-from tests.unit.queue.pool.test_slots import lease_of
+from tests.unit.queue.pool.leases import lease_of
 from worker.queue.log_listener import LOGS
 from worker.queue.pool.runs import Runs
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from schemas.enums import Priority
 from tests.integration.ledger_acts import new_command
-from worker.queue.ledger.models import Lease, RowState, Token
+from tests.unit.queue.pool.leases import lease_of
+from worker.queue.ledger.models import RowState
 from worker.queue.pool.bulk_limit import LAG_SECONDS
 from worker.queue.pool.slots import BULK_PAUSE_SECONDS, Slots
 
@@ -14,10 +15,6 @@ if TYPE_CHECKING:
     from worker.queue.pool.bulk_limit import BulkLimit
 
 SLOTS = 64
-
-
-def lease_of(lane: Priority, state: RowState = RowState.ACCEPTED, *, text: bytes = b"{}") -> Lease:
-    return Lease("one", Token(1), lane, state, 0, 1, 0, "1-0", None, [], text)
 
 
 def run(slots: Slots, lane: Priority, count: int = 1) -> None:
