@@ -128,7 +128,7 @@ def bury(raw_redis: BlockingRedis, keys: Keys) -> Bury:
             text=text,
             at_ms=at_ms,
             attempts=1,
-            history=[error],
+            history=[{"at": "2025-11-25T12:00:00.000Z", **error}],
         )
         key = f"{at_ms}-{next(numbers)}"
         raw_redis.xadd(keys.dead_letters, {FIELD: letter}, id=key)

@@ -37,7 +37,7 @@ def bury(backstage: Backstage, *ids: str, code: str, text: bytes = GOOD) -> None
                 text=text,
                 at_ms=at_ms,
                 attempts=2,
-                history=[error],
+                history=[{"at": "2025-11-25T12:00:00.000Z", **error}],
             )
             key = f"{at_ms}-{next(numbers)}"
             await redis.xadd(keys.dead_letters, {FIELD: letter}, id=key)
