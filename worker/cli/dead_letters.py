@@ -176,7 +176,7 @@ def show(*, ledger: LedgerContext, key: str, as_json: bool) -> None:
         for number, problem in enumerate(problems, 1)
     ]
     fields += [
-        (f"history {number}", f"{error['at']} {describe_error(error)}")
+        (f"history {number}", f"{error.get('at', '')} {describe_error(error)}".strip())
         for number, error in enumerate(letter.history, 1)
     ]
     print_fields(console, fields)

@@ -284,10 +284,9 @@ def read_letter(entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter | Non
     """Returns the letter in an entry; None where others put something else there."""
     try:
         letter = orjson.loads(fields[FIELD])
-        text, error, history = letter.get("text"), letter["error"], letter["history"]
+        text, error = letter.get("text"), letter["error"]
         texts = [letter["id"], letter["type"], letter.get("lane", Priority.INTERACTIVE)]
-        texts += [each["at"] for each in history]
-        if not all(map(is_error, [error, *history])) or {*map(type, texts)} - {str, Priority}:
+        if not is_error(error) or {*map(type, texts)} - {str, Priority}:
             return None
         return DeadLetter(
             key=entry_id.decode(),
@@ -297,7 +296,8 @@ def read_letter(entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter | Non
             error=error,
             text=base64.b64decode(letter["text_base64"]) if text is None else text.encode("utf-8"),
             attempts=int(letter["attempts"]),
-            history=history,
+            # An odd error of an earlier attempt hides no letter.
+            history=list(filter(is_error, letter.get("history") or [])),
             at_ms=moment_of(letter["at_ms"]),
             lane=texts[2],
         )

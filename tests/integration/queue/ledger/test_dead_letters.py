@@ -49,8 +49,6 @@ ODD: list[dict[str, Any]] = [
     {"error": {"code": "c", "message": "m", "problems": [{}]}},
     {"at_ms": None},
     {"attempts": "many"},
-    {"history": None},
-    {"history": [{"code": "c", "message": "m"}]},
 ]
 
 
@@ -65,6 +63,14 @@ async def test_letters_that_others_wrote_otherwise_hide_none(redis: Redis, keys:
         ("id-1", 1),
         ("id-99", moment_of(math.inf)),
     ]
+
+
+async def test_an_odd_error_of_an_earlier_attempt_hides_no_letter(redis: Redis, keys: Keys) -> None:
+    error = {"code": "c", "message": "m"}
+    for number, history in enumerate([None, [None, error, {"code": "c"}], [error]]):
+        await bury(redis, keys, number, history=history)
+    letters = [letter async for letter in DeadLetters(redis, keys).list()]
+    assert [each.history for each in letters] == [[], [error], [error]]
 
 
 async def test_dead_letters_are_filtered_oldest_first_over_many_pages(
