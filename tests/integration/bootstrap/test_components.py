@@ -9,6 +9,8 @@ from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.stub_api import reply
 from worker.bootstrap.components import create_components
 from worker.bootstrap.monitoring import create_monitor
@@ -20,7 +22,7 @@ from worker.queue.ledger.rate_limits import HEADROOM
 from worker.settings import Settings
 
 if TYPE_CHECKING:
-    import pytest
+    from pathlib import Path
 
     from tests.stub_api import StubApi
 
@@ -113,6 +115,18 @@ async def test_every_number_of_the_settings_reaches_a_part_of_the_worker(redis_u
     assert transport._connections == odd["concurrency"] + odd["long_poll_concurrency"]
     # Each text of a command takes four times its size.
     assert parts.pool.slots.free_bytes == odd["inflight_body_bytes"] // 4
+    await parts.close()
+
+
+@pytest.mark.parametrize("name", ["http", "health_file"])
+async def test_whether_a_worker_is_ready_is_looked_at_for_whoever_asks(
+    redis_url: str, tmp_path: Path, name: str
+) -> None:
+    """The file of one that nobody looks at would never be there, and its probe end it."""
+    told: dict[str, Any] = {"http": "127.0.0.1:0", "health_file": str(tmp_path / "healthy")}
+    settings = Settings(redis_url=redis_url, bearer_token="t", **{name: told[name]})
+    parts = create_components(settings, lambda _: None, create_monitor(settings))
+    assert "monitor" in parts.watches
     await parts.close()
 
 

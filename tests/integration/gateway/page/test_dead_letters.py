@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +11,9 @@ import orjson
 from playwright.sync_api import expect
 
 from tests.integration.ledger_acts import MODEL_UUID
+from tests.stream_events import event_text
 from worker.queue.ledger.dead_letters import FIELD, DeadLetters, dead_letter_json
+from worker.queue.ledger.keys import EVENT_FIELD
 from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
@@ -139,3 +142,18 @@ def test_what_may_have_been_done_is_sent_again_only_by_who_looked(
     dialog.get_by_role("button", name="Send again").click()
     expect(page.get_by_text("Sent again, under a new id.")).to_be_visible()
     assert "doubt-2" not in kept(backstage)
+
+
+def test_what_has_just_died_is_there_without_a_reload(desk: Desk, backstage: Backstage) -> None:
+    page = desk.go("#/dead-letters")
+    expect(page.locator(".connection")).to_have_text("Live")
+    # The page loads twice at its start, and may load what has failed for the event before: the last
+    # of each kind is there for its own event.
+    for number, state in enumerate(("rejected", "rejected", "rejected", "failed", "failed")):
+        bury(backstage, f"died-{number}", code="not_found")
+        backstage.do(partial(_tell, f"died-{number}", f"get_model.{state}"))
+        expect(page.get_by_role("link", name=f"died-{number}")).to_be_visible()
+
+
+async def _tell(command_id: str, event_type: str, redis: Redis, keys: Keys) -> None:
+    await redis.xadd(keys.events, {EVENT_FIELD: event_text(command_id, event_type)})

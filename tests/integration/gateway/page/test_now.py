@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -35,7 +36,12 @@ CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
 
 
 def test_what_is_due_is_seen_and_grows_as_it_comes(desk: Desk, backstage: Backstage) -> None:
+    async def tell_of_tomorrow(redis: Redis, keys: Keys) -> None:
+        text = event_text("new", "train.started").replace(b"started", b"dreaming")
+        await redis.xadd(keys.events, {EVENT_FIELD: text})
+
     accept_all(backstage, *(f"due-{number}" for number in range(3)))
+    backstage.do(tell_of_tomorrow)
     page = desk.go()
     due = page.locator(".figure", has_text="Due now").locator(".value")
     expect(due).to_have_text("3")
@@ -44,6 +50,9 @@ def test_what_is_due_is_seen_and_grows_as_it_comes(desk: Desk, backstage: Backst
     accept_all(backstage, "due-3")
     expect(due).to_have_text("4")
     expect(page.get_by_text("No worker runs")).to_be_visible()
+    # A state that only a newer version knows is told behind those that are known.
+    states = page.get_by_role("table", name="Commands by state").locator("tbody tr")
+    expect(states).to_have_text([re.compile("accepted.*4"), re.compile("dreaming.*1")])
     # Charts are pictures; who does not see them has their figures.
     expect(page.locator(".plot canvas")).to_have_count(2)
     figures = page.locator("figure", has_text="Commands a minute")

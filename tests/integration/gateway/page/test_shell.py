@@ -153,6 +153,26 @@ def test_the_page_knows_the_contract_as_it_is(desk: Desk) -> None:
     assert said == [str(outcome) for outcome in RuleResult]
 
 
+def test_a_span_of_time_is_told_in_two_units_at_most(desk: Desk) -> None:
+    told = {
+        0.34: "340 ms",
+        0.9996: "1 s",
+        4.2: "4.2 s",
+        9.96: "10 s",
+        59.96: "1 min",
+        200: "3 min 20 s",
+        3599.6: "1 h",
+        7199: "1 h 59 min",
+        86_399: "23 h 59 min",
+        345_599: "3 d 23 h",
+        -200: "−3 min 20 s",
+    }
+    shown = desk.go().evaluate(
+        "all => import('./page/lib/format.js').then(m => all.map(m.duration))", list(told)
+    )
+    assert shown == list(told.values())
+
+
 def test_what_breaks_off_is_said_and_caught_up_with(
     browser: Browser, redis_server: EmbeddedRedis, backstage: Backstage, tmp_path: Path
 ) -> None:
