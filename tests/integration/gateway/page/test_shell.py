@@ -171,6 +171,17 @@ def test_a_span_of_time_is_told_in_two_units_at_most(desk: Desk) -> None:
         "all => import('./page/lib/format.js').then(m => all.map(m.duration))", list(told)
     )
     assert shown == list(told.values())
+    ago = {
+        -400: "now",
+        -60_400: "1 min ago",
+        -7_199_000: "1 h 59 min ago",
+        200_000: "in 3 min 20 s",
+    }
+    shown = desk.page.evaluate(
+        "all => import('./page/lib/format.js').then(m => all.map(at => m.ago(at + 1e12, 1e12)))",
+        list(ago),
+    )
+    assert shown == list(ago.values())
 
 
 def test_what_breaks_off_is_said_and_caught_up_with(
