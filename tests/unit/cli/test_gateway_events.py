@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 from functools import partial
 from http.server import BaseHTTPRequestHandler
-from importlib.resources import files
 from typing import Any
 
 import pytest
 from click import ClickException
 
 from tests.web_server import serving
-from worker import gateway
 from worker.cli import gateway_events, listen
 from worker.cli.context import LedgerContext
 from worker.cli.gateway_events import GatewayEvents
-from worker.gateway.events.stream import HEARTBEAT_SECONDS
 
 FIRST = b'id: 5-0\nevent: train.accepted\ndata: {"id": "one"}\n\n'
 # What a stream says of itself has no id.
@@ -71,14 +68,6 @@ def test_who_listens_to_a_gateway_says_once_that_it_is_ready(
             if found[-1] == "two":
                 break
     assert found == [None, "one", "two"]
-
-
-def test_nobody_gives_a_quiet_stream_up_before_the_gateway_s_sign_of_life() -> None:
-    """The page and a program each know by themselves how long is too long."""
-    page = (files(gateway) / "page/static/lib/live.js").read_text("utf-8")
-    (told,) = re.findall(r"^const SILENCE_MILLISECONDS = ([\d_]+);", page, re.MULTILINE)
-    assert int(told) / 1000 > HEARTBEAT_SECONDS
-    assert gateway_events._SILENT_SECONDS > HEARTBEAT_SECONDS
 
 
 class _Refusing(BaseHTTPRequestHandler):
