@@ -241,7 +241,7 @@ async def test_past_its_deadline_a_command_ends_and_its_backfill_pauses(
     bench: Bench, source: Path
 ) -> None:
     """No slice and no wait goes on beyond it."""
-    await bench.send("backfill", data(source), id=NAME, deadline=in_seconds(0.3))
+    await bench.send("backfill", data(source), id=NAME, deadline=in_seconds(1.5))
     finish = await attempt(bench)
     assert (finish.state, finish.failure) == (RowState.FAILED, "deadline_exceeded")
     now = await standing(bench)

@@ -158,6 +158,15 @@ class ReadModel:
         """
         return await self._readers.read(count_types)
 
+    async def last_event(self) -> str:
+        """Returns the entry of the last event that the model knows, `0-0` before any.
+
+        Raises:
+            ModelUnavailableError: there is no model yet, or its disk is in trouble.
+        """
+        progress = await self._readers.read(read_progress) or Progress()
+        return progress.cursor
+
     async def lag(self) -> Lag:
         """Returns how far the model is behind; without a model, by the whole stream.
 

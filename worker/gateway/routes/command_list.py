@@ -59,19 +59,22 @@ async def list_commands(
 ) -> Response:
     """Lists commands, newest first, by what their events have told.
 
-    It follows the events and is a moment behind them; one command by its id is never behind.
+    It follows the events and is a moment behind them; one command by its id is never behind. The
+    answer's `Last-Event-ID` is the last event that it knows: `GET /v1/events` goes on from there.
     """
     wanted = _wanted(asked, caller)
     try:
+        # Before the page: what that knows besides comes once more.
+        last = await gateway.read_model.last_event()
         page = await gateway.read_model.query(wanted, asked.cursor, asked.limit)
     except CursorError as exc:
         raise ProblemError(422, "invalid_parameters", f"{exc}.") from None
     except ModelUnavailableError:
         raise list_unavailable(gateway) from None
-    return json_response({
-        "items": [_item(row) for row in page.rows],
-        "next_cursor": page.next_cursor,
-    })
+    return json_response(
+        {"items": [_item(row) for row in page.rows], "next_cursor": page.next_cursor},
+        Last_Event_ID=last,
+    )
 
 
 class CommandCount(BaseModel):

@@ -70,7 +70,8 @@ async def watch_events(
 ) -> StreamingResponse:
     """Streams events as they come: `id:` is where to go on, `event:` the type, `data:` the event.
 
-    Without `Last-Event-ID` it begins with what comes from now on.
+    Without `Last-Event-ID` it begins with what comes from now on. The answer's own `Last-Event-ID`
+    is the event behind which it begins.
     """
     if last_event_id is not None:
         try:
@@ -89,7 +90,7 @@ async def watch_events(
     return StreamingResponse(
         _while_allowed(gateway, caller, wanted, after),
         media_type="text/event-stream",
-        headers=_HEADERS,
+        headers={**_HEADERS, "Last-Event-ID": after},
     )
 
 

@@ -61,12 +61,15 @@ async def list_command_events(
     `subject`, and with `last_event_id` as `Last-Event-ID`.
     """
     try:
+        last = await gateway.read_model.last_event()
         timeline = await gateway.read_model.timeline(command_id)
     except ModelUnavailableError:
         raise list_unavailable(gateway) from None
     if timeline is None:
         await _check_known(gateway, caller, command_id)
-        return json_response({"items": [], "complete": False, "last_event_id": None})
+        return json_response(
+            {"items": [], "complete": False, "last_event_id": None}, Last_Event_ID=last
+        )
     if not caller.sees(timeline.command_type):
         raise _unknown()
     shown = timeline.entries[-MOST_EVENTS:]
@@ -79,11 +82,14 @@ async def list_command_events(
     )
     # One that was written twice is shown once.
     texts = {event.id: RawJson(text) for event, text in reversed(found)}
-    return json_response({
-        "items": list(reversed(texts.values())),
-        "complete": is_whole,
-        "last_event_id": timeline.cursor,
-    })
+    return json_response(
+        {
+            "items": list(reversed(texts.values())),
+            "complete": is_whole,
+            "last_event_id": timeline.cursor,
+        },
+        Last_Event_ID=last,
+    )
 
 
 async def _events(gateway: Gateway, ids: Sequence[str]) -> AsyncIterator[tuple[Event, bytes]]:

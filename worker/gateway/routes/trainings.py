@@ -92,6 +92,7 @@ async def list_trainings(
             403, "forbidden", f"This token is limited, and not to {' or '.join(TYPES)}."
         )
     try:
+        last = await gateway.read_model.last_event()
         page = await gateway.read_model.query_types(types, asked.state, asked.cursor, asked.limit)
     except CursorError as exc:
         raise ProblemError(422, "invalid_parameters", f"{exc}.") from None
@@ -100,7 +101,10 @@ async def list_trainings(
     details = await details_of(gateway.reader, page.rows)
     now_ms = int(time.time() * 1000)
     pairs = zip(page.rows, details, strict=True)
-    return json_response({
-        "items": [training_item(row, each, now_ms) for row, each in pairs],
-        "next_cursor": page.next_cursor,
-    })
+    return json_response(
+        {
+            "items": [training_item(row, each, now_ms) for row, each in pairs],
+            "next_cursor": page.next_cursor,
+        },
+        Last_Event_ID=last,
+    )

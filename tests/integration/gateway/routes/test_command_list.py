@@ -8,6 +8,7 @@ import pytest
 
 from tests.integration.intake_acts import good, intake_of, running, until
 from worker.gateway.access.tokens import Scope
+from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -34,7 +35,11 @@ async def test_commands_are_listed_by_what_their_events_have_told(
     async with running(intake_of(redis, ledger).read):
         await until(listed)
     get = gateway.http.get
-    first = get("/v1/commands", params={"limit": 4}).json()
+    answer = get("/v1/commands", params={"limit": 4})
+    # Who goes on from there misses nothing.
+    newest, _ = (await entries_between(redis, keys.events, "-", "+"))[-1]
+    assert answer.headers["last-event-id"] == newest.decode()
+    first = answer.json()
     second = get("/v1/commands", params={"limit": 4, "cursor": first["next_cursor"]}).json()
     ids = [each["id"] for each in (*first["items"], *second["items"])]
     assert sorted(ids) == ["bad", *(f"night/{number}" for number in range(5))]

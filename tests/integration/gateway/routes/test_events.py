@@ -65,10 +65,14 @@ async def test_events_are_told_from_where_one_left_off_and_as_they_come(
     headers = {"Last-Event-ID": entries[0]}
     with gateway.http.stream("GET", "/v1/events", headers=headers) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["last-event-id"] == entries[0]
         messages = told(response, 2)
     assert [message["id"] for message in messages] == entries[1:]
     assert messages[0]["event"] == "train.succeeded"
     assert orjson.loads(messages[0]["data"]) == orjson.loads(event(1))
+
+    with gateway.http.stream("GET", "/v1/events") as response:
+        assert response.headers["last-event-id"] == entries[-1]
 
     heard: list[dict[str, str]] = []
 

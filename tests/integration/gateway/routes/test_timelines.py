@@ -39,7 +39,9 @@ async def test_the_events_of_a_command_are_shown_as_they_stand(
     await add(redis, keys, "a/1", "train.retrying")
     last = await add(redis, keys, "a/1", "train.succeeded", data={"result": {"n": 1.50}})
     wait_until(lambda: "train.succeeded" in types(gateway, "a%2F1"), "the model")
-    told = gateway.http.get("/v1/commands/a%2F1/events").json()
+    answer = gateway.http.get("/v1/commands/a%2F1/events")
+    assert answer.headers["last-event-id"] == last
+    told = answer.json()
     # One that stands there twice is shown once.
     assert [each["type"] for each in told["items"]] == [
         "train.accepted",

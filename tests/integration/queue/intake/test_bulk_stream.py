@@ -35,6 +35,12 @@ ENTRY = "1234567890123-5"
 OTHER = {"model_uuid": MODEL_UUID.replace("2", "3")}
 
 
+@pytest.fixture(autouse=True)
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look ahead ends where it has seen all, however slow the machine is."""
+    monkeypatch.setattr("worker.queue.intake.look_ahead._LONGEST_LOOK_SECONDS", 60.0)
+
+
 async def open_groups(redis: Redis, keys: Keys) -> None:
     for stream in CommandStream:
         await redis.xgroup_create(keys.stream(stream), GROUP, id="0", mkstream=True)

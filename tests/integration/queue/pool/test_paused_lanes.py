@@ -73,7 +73,8 @@ async def test_probes_that_fail_are_no_dead_letters_and_one_that_succeeds_resume
         await until(lambda: probed_by_waking(bench, runner, bad))
         for command_id in bad:
             assert await bench.states(command_id) == ["accepted"]
-            assert await bench.state(command_id) == "retrying"
+            # It may be on its next probe.
+            assert await bench.state(command_id) in {"retrying", "running"}
             assert await bench.redis.hget(bench.ledger.keys.command(command_id), "a") == b"0"
         assert await letters(bench) == []
         good = await bench.send("list_models", {})

@@ -52,6 +52,18 @@ export class Api {
   }
 
   /**
+   * Returns what a path answers, and the last event that it knows: null where it is not made of events.
+   * @param {string} path
+   * @param {Options} [options]
+   * @returns {Promise<{body: any, lastEvent: string | null}>}
+   * @throws {Problem}
+   */
+  async getWithPlace(path, options = {}) {
+    const answer = await this.fetch(path, options);
+    return { body: await answer.json(), lastEvent: placeOf(answer) };
+  }
+
+  /**
    * Posts a body and returns the answer's JSON values.
    * @param {string} path
    * @param {any} [body] JSON values.
@@ -127,6 +139,11 @@ export function withQuery(path, query) {
 /** Returns a path of parts, each encoded: an id may hold a slash. @param {...string} parts */
 export function pathOf(...parts) {
   return parts.map((part) => (isStep(part) ? part.replaceAll(".", "%2E") : encodeURIComponent(part))).join("/");
+}
+
+/** Returns the entry of an answer's `Last-Event-ID`, null without one. @param {Response} answer */
+export function placeOf(answer) {
+  return answer.headers.get("Last-Event-ID");
 }
 
 function isStep(part) {

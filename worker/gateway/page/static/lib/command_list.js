@@ -3,16 +3,15 @@
 import { useCallback, useEffect, useRef, useState } from "./ui.js";
 import { RELOAD_MILLISECONDS, useEvents, useThrottled } from "./data.js";
 import { fits } from "./filters.js";
-import { isOfCommand, told } from "./live.js";
+import { isBefore, isOfCommand, told } from "./live.js";
 import { withQuery } from "./api.js";
 
 /** Drawing a row takes the browser longer than the gateway takes to find it. */
 export const PAGE_ROWS = 50;
 /** With more, the first page is loaded anew: the tab holds no more, however long it stays open. */
 const MOST_ROWS = 300;
-/** A list is a moment behind the events: those that came while it was asked for are told to it once more. */
+/** A list is a moment behind the events: those that it does not know yet are told to it once more. */
 const MOST_RECENT = 500;
-const RECENT_MILLISECONDS = 3_000;
 /** A search gives short pages; so many that bring nothing are asked for before somebody has to ask for more. */
 const MOST_EMPTY_PAGES = 20;
 
@@ -39,17 +38,22 @@ export function useCommands(app, filter, cursor, mode) {
   const wanted = JSON.stringify([filter, cursor]);
   const [state, setState] = useState({ wanted: "", rows: [], next: null, problem: null, isLoading: true, missed: 0 });
   const now = useRef(null);
-  /** @type {{current: {at: number, event: import("./live.js").LiveEvent}[]}} */
+  /** @type {{current: import("./live.js").LiveEvent[]}} */
   const recent = useRef([]);
+  const again = useRef(() => {});
   const load = useCallback(async () => {
     now.current?.abort();
     const controller = new AbortController();
     now.current = controller;
     setState((old) => ({ ...old, isLoading: true }));
     try {
-      const { rows, next } = await readPages(app.api, filter, cursor, controller.signal);
+      const { rows, next, lastEvent } = await readPages(app.api, filter, cursor, controller.signal);
       if (controller.signal.aborted) return;
-      setState({ wanted, rows: withRecent(rows, recent.current, filter, !cursor), next, problem: null, isLoading: false, missed: 0 });
+      const unknown = recent.current.filter((event) => !lastEvent || isBefore(lastEvent, event.entry));
+      setState({ wanted, rows: withUnknown(rows, unknown, filter, !cursor), next, problem: null, isLoading: false, missed: 0 });
+      // What it does not know yet, and nobody else here either, comes with the next load.
+      const since = unknown.length < MOST_RECENT ? app.live.begin : unknown[0].entry;
+      if (lastEvent && since && isBefore(lastEvent, since)) again.current();
     } catch (problem) {
       if (controller.signal.aborted) return;
       if (problem.name !== "Problem") throw problem;
@@ -61,10 +65,9 @@ export function useCommands(app, filter, cursor, mode) {
     return () => now.current?.abort();
   }, [load]);
   const reload = useThrottled(load, RELOAD_MILLISECONDS);
+  again.current = reload;
   useEvents(app, (batch) => {
-    const at = performance.now();
-    const came = batch.events.filter(isOfCommand).map((event) => ({ at, event }));
-    recent.current = [...recent.current, ...came].slice(-MOST_RECENT);
+    recent.current = [...recent.current, ...batch.events.filter(isOfCommand)].slice(-MOST_RECENT);
     const how = mode();
     if (how === "off" || state.wanted !== wanted) return;
     const changed = apply(state.rows, batch.events, filter);
@@ -82,29 +85,29 @@ export function useCommands(app, filter, cursor, mode) {
   return { ...state, isStale: state.wanted !== wanted, reload: load };
 }
 
-/** Returns rows that were just read, with what came meanwhile. */
-function withRecent(rows, recent, filter, isFirst) {
-  const since = performance.now() - RECENT_MILLISECONDS;
-  const events = recent.filter(({ at }) => at >= since).map(({ event }) => event);
-  const { added, rows: changed } = apply(rows, events, filter);
+/** Returns rows that were just read, with the events that the list did not know yet. */
+function withUnknown(rows, unknown, filter, isFirst) {
+  const { added, rows: changed } = apply(rows, unknown, filter);
   if (!isFirst) return changed;
   const newest = rows.length ? Date.parse(rows[0].accepted_at ?? rows[0].changed_at) : 0;
   return [...added.filter((row) => Date.parse(row.changed_at) >= newest), ...changed];
 }
 
-/** Returns a whole page, though a search may give it in short ones. */
+/** Returns a whole page, though a search may give it in short ones, and the last event that all of it knows. */
 async function readPages(api, filter, cursor, signal) {
   let rows = [];
   let next = cursor;
+  let lastEvent = null;
   for (let empty = 0; empty < MOST_EMPTY_PAGES; ) {
     const query = { ...filter, cursor: next, limit: PAGE_ROWS - rows.length };
-    const page = await api.get(withQuery("v1/commands", query), { signal });
+    const { body: page, lastEvent: known } = await api.getWithPlace(withQuery("v1/commands", query), { signal });
+    lastEvent ??= known;
     rows = rows.concat(page.items);
     empty += page.items.length ? 0 : 1;
     next = page.next_cursor;
     if (next === null || rows.length >= PAGE_ROWS) break;
   }
-  return { rows, next };
+  return { rows, next, lastEvent };
 }
 
 /**

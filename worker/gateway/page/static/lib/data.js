@@ -1,5 +1,6 @@
 /** Hooks that load what a view shows, and keep it fresh. */
 
+import { isBefore } from "./live.js";
 import { useCallback, useEffect, useRef, useState } from "./ui.js";
 
 /** So often an answer is loaded anew at most, however many events there are. */
@@ -25,6 +26,9 @@ export const RELOAD_MILLISECONDS = 800;
 export function useData(app, path, { every = 0, on } = {}) {
   const [state, setState] = useState({ path, data: undefined, problem: null, isLoading: path !== null });
   const now = useRef(null);
+  // The event that the answer has to know: it may be made of events, and a moment behind them.
+  const wanted = useRef(null);
+  const again = useRef(() => {});
   const load = useCallback(async () => {
     if (path === null) return;
     now.current?.abort();
@@ -32,8 +36,10 @@ export function useData(app, path, { every = 0, on } = {}) {
     now.current = controller;
     setState((old) => (old.path === path ? { ...old, isLoading: true } : { path, data: undefined, problem: null, isLoading: true }));
     try {
-      const data = await app.api.get(path, { signal: controller.signal });
-      if (!controller.signal.aborted) setState({ path, data, problem: null, isLoading: false });
+      const { body: data, lastEvent } = await app.api.getWithPlace(path, { signal: controller.signal });
+      if (controller.signal.aborted) return;
+      setState({ path, data, problem: null, isLoading: false });
+      if (lastEvent && wanted.current && isBefore(lastEvent, wanted.current)) again.current();
     } catch (problem) {
       if (controller.signal.aborted) return;
       if (problem.name !== "Problem") throw problem;
@@ -47,8 +53,13 @@ export function useData(app, path, { every = 0, on } = {}) {
   }, [load]);
   useInterval(load, path === null ? 0 : every);
   const reload = useThrottled(load, RELOAD_MILLISECONDS);
+  again.current = reload;
   useEvents(app, (batch) => {
-    if (path !== null && (batch.isGap || (on && batch.events.some(on)))) reload();
+    if (path === null) return;
+    const last = on && batch.events.findLast(on);
+    if (batch.isGap) wanted.current = app.live.begin;
+    if (last) wanted.current = last.entry;
+    if (batch.isGap || last) reload();
   });
   const isOther = state.path !== path;
   return {

@@ -21,6 +21,8 @@
  * @typedef {"off" | "connecting" | "live" | "lost"} LiveState
  */
 
+import { placeOf } from "./api.js";
+
 /** How often what came is handed on. */
 export const BATCH_MILLISECONDS = 250;
 /** More are not handed on one by one: views load anew. */
@@ -47,6 +49,8 @@ export class Live {
     this._timer = null;
     this._last = null;
     this._run = null;
+    /** The entry behind which events are handed on; null before. @type {string | null} */
+    this.begin = null;
   }
 
   /**
@@ -85,6 +89,7 @@ export class Live {
     }
     this._run = null;
     this._last = null;
+    this.begin = null;
     this._pending = [];
     this._set("off");
   }
@@ -120,8 +125,12 @@ export class Live {
     try {
       const headers = this._last ? { "Last-Event-ID": this._last } : {};
       const answer = await this.api.fetch("v1/events", { headers, signal: one.signal, cache: "no-store" });
-      // Without a place to go on from nobody knows what happened since views loaded.
-      if (!this._last) this._gap();
+      if (!this._last) {
+        this.begin = placeOf(answer);
+        this._last = this.begin;
+        // Nobody knows what happened between what views have loaded and here.
+        this._gap();
+      }
       const parse = parser((message) => this._receive(message));
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       onConnected();
@@ -191,6 +200,13 @@ export class Live {
 export function told(event) {
   const at = event.type.lastIndexOf(".");
   return { type: event.type.slice(0, at), state: event.type.slice(at + 1) };
+}
+
+/** Whether an entry of the stream stands before another one. @param {string} entry @param {string} other */
+export function isBefore(entry, other) {
+  const [at, number] = entry.split("-").map(Number);
+  const [otherAt, otherNumber] = other.split("-").map(Number);
+  return at < otherAt || (at === otherAt && number < otherNumber);
 }
 
 /** Whether an event is about a command, rather than about an item of a backfill. @param {LiveEvent} event */
