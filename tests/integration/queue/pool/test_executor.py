@@ -31,6 +31,7 @@ from worker.queue.lane_slots import LaneSlots
 from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.ledger import Ledger
+from worker.queue.ledger.models import RowState
 from worker.queue.pool.executor import ERRORS_KEPT
 from worker.queue.pool.retry import RetryPolicy
 from worker.queue.run_context import FIRST_BYTES
@@ -649,3 +650,13 @@ def absent(bench: Bench, command_type: str) -> dict[str, Any]:
         case _:
             project = bench.sandbox.project()["project_uuid"]
             return {"project_uuid": project, "project_model_uuid": str(uuid4())}
+
+
+async def test_a_checkpoint_says_where_the_command_stands(bench: Bench) -> None:
+    """Else a worker that dies just then leaves a training that waits to look like one that runs."""
+    sent = await bench.send("list_models", {})
+    run = bench.begin(await bench.claim(sent))
+    await run.checkpoint({"uuid": "x"})
+    assert await bench.state(sent) == RowState.RUNNING
+    await run.checkpoint({"uuid": "x", "at": 1}, state=RowState.POLLING)
+    assert await bench.state(sent) == run.state == RowState.POLLING
