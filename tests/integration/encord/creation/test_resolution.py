@@ -251,6 +251,8 @@ async def test_models_and_attachments_are_settled_too(bench: Bench, kind: str) -
     # Someone made it by hand meanwhile, and says so.
     made = bench.sandbox.create_model() if kind == "create_model" else bench.sandbox.attach(model)
     await settle(bench, sent, made)
+    leaves = await bench.redis.hget(bench.ledger.keys.command(sent), "z")
+    assert not leaves, "a cancellation tells of no training"
     result = (await bench.end(sent))["data"]["result"]
     group = result["model_group" if kind == "create_model" else "project_model"]
     assert made in group.values()
