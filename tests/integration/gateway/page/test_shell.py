@@ -184,6 +184,26 @@ def test_a_span_of_time_is_told_in_two_units_at_most(desk: Desk) -> None:
     assert shown == list(ago.values())
 
 
+ASK: Final = """
+next => import('./page/lib/api.js').then(async ({ Api }) => {
+  const told = [];
+  const api = new Api((problem) => told.push(problem.code));
+  api.token = "former";
+  const answer = api.get("v1/me").catch((problem) => problem.status);
+  if (next) api.token = next;
+  return [await answer, told];
+})
+"""
+
+
+def test_only_the_token_that_was_refused_is_asked_for_anew(desk: Desk) -> None:
+    """The answer to a request by the one before may come late."""
+    desk.refused |= {"/v1/me"}
+    page = desk.go()
+    assert page.evaluate(ASK, None) == [401, ["unauthorized"]]
+    assert page.evaluate(ASK, "another") == [401, []]
+
+
 def test_what_breaks_off_is_said_and_caught_up_with(
     browser: Browser, redis_server: EmbeddedRedis, backstage: Backstage, tmp_path: Path
 ) -> None:

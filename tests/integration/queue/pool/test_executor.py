@@ -13,9 +13,10 @@ from uuid import uuid4
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from schemas.enums import Priority
+from schemas.enums import EventState, Priority
 from tests.integration.creations import OPERATIONS, data_of, made
 from tests.integration.intake_acts import until
+from tests.integration.ledger_acts import events
 from tests.integration.worker_bench import Bench, encord_of, in_seconds, with_encord
 from tests.processes import no_more_files
 from tests.sandbox_process import SIMULATED
@@ -654,9 +655,12 @@ def absent(bench: Bench, command_type: str) -> dict[str, Any]:
 
 async def test_a_checkpoint_says_where_the_command_stands(bench: Bench) -> None:
     """Else a worker that dies just then leaves a training that waits to look like one that runs."""
-    sent = await bench.send("list_models", {})
+    sent = await bench.send("list_models", {}, replyto="desk")
     run = bench.begin(await bench.claim(sent))
     await run.checkpoint({"uuid": "x"})
     assert await bench.state(sent) == RowState.RUNNING
-    await run.checkpoint({"uuid": "x", "at": 1}, state=RowState.POLLING)
+    event = (EventState.STARTED, {"training_uuid": "x"})
+    await run.checkpoint({"uuid": "x", "at": 1}, state=RowState.POLLING, event=event)
+    told = await events(bench.redis, bench.ledger.keys.replies("desk"))
+    assert [each["type"] for each in told][-1] == "list_models.started"
     assert await bench.state(sent) == run.state == RowState.POLLING
