@@ -125,9 +125,12 @@ async def test_whether_a_worker_is_ready_is_looked_at_for_whoever_asks(
     """The file of one that nobody looks at would never be there, and its probe end it."""
     told: dict[str, Any] = {"http": "127.0.0.1:0", "health_file": str(tmp_path / "healthy")}
     settings = Settings(redis_url=redis_url, bearer_token="t", **{name: told[name]})
-    parts = create_components(settings, lambda _: None, create_monitor(settings))
-    assert "monitor" in parts.watches
+    monitor = create_monitor(settings)
+    monitor.start()
+    parts = create_components(settings, lambda _: None, monitor)
     await parts.close()
+    monitor.stop()
+    assert "monitor" in parts.watches
 
 
 async def test_a_close_ends_the_renewal_of_permits_too(
