@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import time
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from worker.queue.ledger.queries import LedgerReader
 
 if TYPE_CHECKING:
     import pytest
-    from playwright.sync_api import Browser, Route
+    from playwright.sync_api import Browser
     from redis.asyncio import Redis
 
     from tests.gateway_process import GatewayServer
@@ -135,54 +134,6 @@ def test_a_page_is_filled_though_the_gateway_finds_one_row_at_a_time(
     )
     desk.go("#/commands?id=short-")
     expect(page.locator("tbody tr")).to_have_count(30)
-
-
-def test_what_the_list_did_not_know_when_the_page_was_opened_is_shown_once_it_does(
-    desk: Desk, backstage: Backstage
-) -> None:
-    """As the list of a busy gateway, which is seconds behind the events."""
-    accept_all(backstage, *(f"behind-{number}" for number in range(8)))
-    answers = itertools.count()
-
-    def answer(route: Route) -> None:
-        said = route.fetch()
-        found = said.json()
-        if next(answers) < 3:
-            head = {**said.headers, "last-event-id": "1-0"}
-            route.fulfill(response=said, headers=head, json={**found, "items": found["items"][5:]})
-        else:
-            route.fulfill(response=said)
-
-    desk.page.route(re.compile(r"/v1/commands\?"), answer)
-    page = desk.go("#/commands?id=behind-")
-    expect(page.locator("tbody tr")).to_have_count(8)
-    told = next(answers)
-    page.wait_for_timeout(2_000)
-    assert next(answers) <= told + 2, "it is asked no more than it has to be"
-
-
-def test_what_the_timeline_did_not_know_when_the_page_was_opened_is_shown_once_it_does(
-    desk: Desk, backstage: Backstage
-) -> None:
-    # Of what has ended no message is kept.
-    desk.refused.add("/late-step/message")
-    accept_all(backstage, "late-step")
-    cancelled = desk.gateway.http.post("/v1/commands/late-step/cancel")
-    assert cancelled.status_code == 200
-    answers = itertools.count()
-
-    def answer(route: Route) -> None:
-        said = route.fetch()
-        found = said.json()
-        if next(answers) < 3:
-            head = {**said.headers, "last-event-id": "1-0"}
-            route.fulfill(response=said, headers=head, json={**found, "items": found["items"][:1]})
-        else:
-            route.fulfill(response=said)
-
-    desk.page.route(re.compile(r"/late-step/events"), answer)
-    page = desk.go("#/commands/late-step")
-    expect(page.locator(".timeline .state").last).to_have_text("cancelled")
 
 
 def test_what_comes_is_shown_within_a_second_and_what_is_read_stays(

@@ -1,7 +1,7 @@
 /** The rows of a list of commands: loaded by pages, and changed by what comes live. */
 
 import { useCallback, useEffect, useRef, useState } from "./ui.js";
-import { RELOAD_MILLISECONDS, useEvents, useThrottled } from "./data.js";
+import { RELOAD_MILLISECONDS, useCatchUp, useEvents, useThrottled } from "./data.js";
 import { fits } from "./filters.js";
 import { isBefore, isOfCommand, told } from "./live.js";
 import { withQuery } from "./api.js";
@@ -40,7 +40,9 @@ export function useCommands(app, filter, cursor, mode) {
   const now = useRef(null);
   /** @type {{current: import("./live.js").LiveEvent[]}} */
   const recent = useRef([]);
-  const again = useRef(() => {});
+  /** The event that the list has to know: those behind it are in `recent`. @type {{current: string | null}} */
+  const since = useRef(null);
+  const again = useRef(null);
   const load = useCallback(async () => {
     now.current?.abort();
     const controller = new AbortController();
@@ -50,10 +52,11 @@ export function useCommands(app, filter, cursor, mode) {
       const { rows, next, lastEvent } = await readPages(app.api, filter, cursor, controller.signal);
       if (controller.signal.aborted) return;
       const unknown = recent.current.filter((event) => !lastEvent || isBefore(lastEvent, event.entry));
-      setState({ wanted, rows: withUnknown(rows, unknown, filter, !cursor), next, problem: null, isLoading: false, missed: 0 });
+      const shown = withUnknown(rows, unknown, filter, !cursor);
+      setState({ wanted, rows: shown.rows, next, problem: null, isLoading: false, missed: 0 });
       // What it does not know yet, and nobody else here either, comes with the next load.
-      const since = unknown.length < MOST_RECENT ? app.live.begin : unknown[0].entry;
-      if (lastEvent && since && isBefore(lastEvent, since)) again.current();
+      const kept = unknown.length < MOST_RECENT ? since.current : unknown[0].entry;
+      again.current(lastEvent, shown.isWhole ? kept : unknown.at(-1).entry);
     } catch (problem) {
       if (controller.signal.aborted) return;
       if (problem.name !== "Problem") throw problem;
@@ -61,13 +64,17 @@ export function useCommands(app, filter, cursor, mode) {
     }
   }, [app, wanted]);
   useEffect(() => {
+    since.current = app.live.place;
+  }, [app]);
+  useEffect(() => {
     void load();
     return () => now.current?.abort();
   }, [load]);
   const reload = useThrottled(load, RELOAD_MILLISECONDS);
-  again.current = reload;
+  again.current = useCatchUp(load, () => mode() === "follow");
   useEvents(app, (batch) => {
     recent.current = [...recent.current, ...batch.events.filter(isOfCommand)].slice(-MOST_RECENT);
+    if (batch.isGap) since.current = batch.begin;
     const how = mode();
     if (how === "off" || state.wanted !== wanted) return;
     const changed = apply(state.rows, batch.events, filter);
@@ -85,12 +92,12 @@ export function useCommands(app, filter, cursor, mode) {
   return { ...state, isStale: state.wanted !== wanted, reload: load };
 }
 
-/** Returns rows that were just read, with the events that the list did not know yet. */
+/** Returns rows that were just read, with the events that the list did not know yet, and whether none is missing. */
 function withUnknown(rows, unknown, filter, isFirst) {
-  const { added, rows: changed } = apply(rows, unknown, filter);
-  if (!isFirst) return changed;
+  const { added, rows: changed, isOutOfOrder } = apply(rows, unknown, filter);
+  if (!isFirst) return { rows: changed, isWhole: true };
   const newest = rows.length ? Date.parse(rows[0].accepted_at ?? rows[0].changed_at) : 0;
-  return [...added.filter((row) => Date.parse(row.changed_at) >= newest), ...changed];
+  return { rows: [...added.filter((row) => Date.parse(row.changed_at) >= newest), ...changed], isWhole: !isOutOfOrder };
 }
 
 /** Returns a whole page, though a search may give it in short ones, and the last event that all of it knows. */

@@ -5,6 +5,8 @@ import { useCallback, useEffect, useRef, useState } from "./ui.js";
 
 /** So often an answer is loaded anew at most, however many events there are. */
 export const RELOAD_MILLISECONDS = 800;
+/** Between two looks at an answer that is behind the events and comes no nearer. */
+const LONGEST_LOOK_MILLISECONDS = 30_000;
 
 /**
  * @typedef {object} Loaded
@@ -28,7 +30,7 @@ export function useData(app, path, { every = 0, on } = {}) {
   const now = useRef(null);
   // The event that the answer has to know: it may be made of events, and a moment behind them.
   const wanted = useRef(null);
-  const again = useRef(() => {});
+  const again = useRef(null);
   const load = useCallback(async () => {
     if (path === null) return;
     now.current?.abort();
@@ -39,7 +41,7 @@ export function useData(app, path, { every = 0, on } = {}) {
       const { body: data, lastEvent } = await app.api.getWithPlace(path, { signal: controller.signal });
       if (controller.signal.aborted) return;
       setState({ path, data, problem: null, isLoading: false });
-      if (lastEvent && wanted.current && isBefore(lastEvent, wanted.current)) again.current();
+      again.current(lastEvent, wanted.current);
     } catch (problem) {
       if (controller.signal.aborted) return;
       if (problem.name !== "Problem") throw problem;
@@ -48,16 +50,18 @@ export function useData(app, path, { every = 0, on } = {}) {
   }, [app, path]);
 
   useEffect(() => {
+    // What was handed on before nobody here has heard.
+    wanted.current = app.live.place;
     void load();
     return () => now.current?.abort();
   }, [load]);
   useInterval(load, path === null ? 0 : every);
   const reload = useThrottled(load, RELOAD_MILLISECONDS);
-  again.current = reload;
+  again.current = useCatchUp(load);
   useEvents(app, (batch) => {
     if (path === null) return;
     const last = on && batch.events.findLast(on);
-    if (batch.isGap) wanted.current = app.live.begin;
+    if (batch.isGap) wanted.current = batch.begin;
     if (last) wanted.current = last.entry;
     if (batch.isGap || last) reload();
   });
@@ -121,6 +125,34 @@ export function useThrottled(call, milliseconds) {
       latest.current();
     }, wait);
   }, [milliseconds]);
+}
+
+/**
+ * Returns what is told which event an answer knows last, and which one it has to know: it loads anew until it does.
+ * An answer that comes no nearer, as where Redis was emptied, is asked for more and more seldom.
+ * @param {() => void} load
+ * @param {() => boolean} [isFree] Asked before: whether what is shown may be replaced now.
+ * @returns {(known: string | null, wanted: string | null) => void}
+ */
+export function useCatchUp(load, isFree = () => true) {
+  const latest = useRef(null);
+  latest.current = { load, isFree };
+  const kept = useRef({ timer: null, known: null, pause: 0 });
+  useEffect(() => () => clearTimeout(kept.current.timer), []);
+  return useCallback((known, wanted) => {
+    const { current } = kept;
+    clearTimeout(current.timer);
+    const isBehind = known && wanted && isBefore(known, wanted);
+    const isNoNearer = isBehind && known === current.known;
+    current.pause = isNoNearer ? Math.min(current.pause * 2, LONGEST_LOOK_MILLISECONDS) : RELOAD_MILLISECONDS;
+    current.known = isBehind ? known : null;
+    if (!isBehind) return;
+    const look = () => {
+      if (latest.current.isFree()) void latest.current.load();
+      else current.timer = setTimeout(look, RELOAD_MILLISECONDS);
+    };
+    current.timer = setTimeout(look, current.pause);
+  }, []);
 }
 
 /** Returns the time in milliseconds, anew every so many seconds. */

@@ -17,6 +17,7 @@
  * @typedef {object} Batch
  * @property {LiveEvent[]} events In their order.
  * @property {boolean} isGap Whether events before these may be missing: load anew what you show.
+ * @property {string | null} begin The entry behind which they begin: what is loaded anew has to know it.
  *
  * @typedef {"off" | "connecting" | "live" | "lost"} LiveState
  */
@@ -49,8 +50,8 @@ export class Live {
     this._timer = null;
     this._last = null;
     this._run = null;
-    /** The entry behind which events are handed on; null before. @type {string | null} */
-    this.begin = null;
+    /** The entry behind which the next batch begins; null before the first connection. @type {string | null} */
+    this.place = null;
   }
 
   /**
@@ -89,7 +90,7 @@ export class Live {
     }
     this._run = null;
     this._last = null;
-    this.begin = null;
+    this.place = null;
     this._pending = [];
     this._set("off");
   }
@@ -126,8 +127,8 @@ export class Live {
       const headers = this._last ? { "Last-Event-ID": this._last } : {};
       const answer = await this.api.fetch("v1/events", { headers, signal: one.signal, cache: "no-store" });
       if (!this._last) {
-        this.begin = placeOf(answer);
-        this._last = this.begin;
+        this.place = placeOf(answer);
+        this._last = this.place;
         // Nobody knows what happened between what views have loaded and here.
         this._gap();
       }
@@ -168,6 +169,7 @@ export class Live {
     if (this._pending.length > MOST_EVENTS) {
       this._pending = [];
       this._isGap = true;
+      this.place = id;
     }
     this._schedule();
   }
@@ -180,7 +182,8 @@ export class Live {
   _schedule() {
     this._timer ??= setTimeout(() => {
       this._timer = null;
-      const batch = { events: this._pending, isGap: this._isGap };
+      const batch = { events: this._pending, isGap: this._isGap, begin: this.place };
+      this.place = this._pending.at(-1)?.entry ?? this.place;
       this._pending = [];
       this._isGap = false;
       for (const receive of [...this._subscribers]) receive(batch);
