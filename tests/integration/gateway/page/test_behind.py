@@ -147,3 +147,18 @@ def test_a_list_that_was_paused_stays_as_it_is_until_it_is_followed(
     expect(page.locator("tbody tr")).to_have_count(1)
     page.get_by_role("button", name="Follow").click()
     expect(page.locator("tbody tr")).to_have_count(2)
+
+
+def test_what_was_in_a_redis_that_was_emptied_is_listed_no_more(
+    desk: Desk, backstage: Backstage
+) -> None:
+    accept_all(backstage, "emptied-1")
+    page = desk.go("#/commands?id=emptied-")
+    expect(page.locator(".connection")).to_have_text("Live")
+    accept_all(backstage, "emptied-2")
+    expect(page.locator("tbody tr")).to_have_count(2)
+    behind = Behind(page, r"/v1/commands\?", "0-0", slice(0))
+    behind.left = 1_000
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Follow").click()
+    expect(page.get_by_text("No command fits this filter.")).to_be_visible()

@@ -12,6 +12,8 @@ export const PAGE_ROWS = 50;
 const MOST_ROWS = 300;
 /** A list is a moment behind the events: those that it does not know yet are told to it once more. */
 const MOST_RECENT = 500;
+/** What a list knows last that has taken no event in. */
+const NO_EVENT = "0-0";
 /** A search gives short pages; so many that bring nothing are asked for before somebody has to ask for more. */
 const MOST_EMPTY_PAGES = 20;
 
@@ -42,6 +44,7 @@ export function useCommands(app, filter, cursor, mode) {
   const recent = useRef([]);
   /** The event that the list has to know: those behind it are in `recent`. @type {{current: string | null}} */
   const since = useRef(null);
+  const known = useRef(NO_EVENT);
   const again = useRef(null);
   const load = useCallback(async () => {
     now.current?.abort();
@@ -51,6 +54,12 @@ export function useCommands(app, filter, cursor, mode) {
     try {
       const { rows, next, lastEvent } = await readPages(app.api, filter, cursor, controller.signal);
       if (controller.signal.aborted) return;
+      if (lastEvent === NO_EVENT && known.current !== NO_EVENT) {
+        // It was begun anew: what came before may be of a Redis that was emptied.
+        recent.current = [];
+        since.current = app.live.place;
+      }
+      known.current = lastEvent ?? NO_EVENT;
       const unknown = recent.current.filter((event) => !lastEvent || isBefore(lastEvent, event.entry));
       const shown = withUnknown(rows, unknown, filter, !cursor);
       setState({ wanted, rows: shown.rows, next, problem: null, isLoading: false, missed: 0 });
