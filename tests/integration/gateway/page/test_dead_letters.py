@@ -98,13 +98,14 @@ def test_letters_are_seen_by_reason_sent_again_and_deleted(
     dialog.get_by_label("Its data, as JSON").fill(f'{{"model_uuid": "{other}"}}')
     desk.refused |= {"/v1/commands/"}  # No worker accepts it here.
     dialog.get_by_role("button", name="Send again").click()
-    expect(page.locator("h1")).to_contain_text("lost-3")
+    expect(page.locator("h1")).to_contain_text("lost-3.replay")
     (again,) = sent(backstage)
     assert (again["data"], again["causationid"]) == ({"model_uuid": other}, "lost-3")
     assert kept(backstage) == ["doubt-1", "lost-1", "lost-2", "wrong-1"]
 
     # All: what may have been done stays, and what nobody can read.
-    page.get_by_role("link", name="Dead letters", exact=True).click()
+    views = page.get_by_role("navigation", name="Views")
+    views.get_by_role("link", name="Dead letters", exact=True).click()
     page.get_by_role("button", name="Send all again…").click()
     dialog = page.get_by_role("dialog", name="Send dead letters again")
     expect(dialog).to_contain_text("1 outcome unknown")
