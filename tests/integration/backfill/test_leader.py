@@ -260,7 +260,7 @@ async def test_no_read_lasts_beyond_the_time_that_its_command_has(
     """A slice has no such end: a large source takes longer to come."""
     async with night.working():
         leader = Leader(night.store, NAME, announces=False)
-        leading = asyncio.create_task(leader.work(0.5, read_seconds=4.0))
+        leading = asyncio.create_task(leader.work(0.5, read_seconds=8.0))
         await until_asked(silent, leading)
         await asyncio.sleep(1.0)
         assert not leading.done()
