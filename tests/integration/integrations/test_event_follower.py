@@ -336,7 +336,9 @@ async def test_a_follower_lives_through_the_death_of_redis(tmp_path: Path, keys:
                     server.kill()
                     server.start()
                 await wait_until(lambda: len(set(received.events)) == 30)
-                await wait_until_recorded(redis, keys)
+                looker = connect(server.url)
+                await wait_until_recorded(looker, keys)
+                await looker.aclose()
         finally:
             await redis.aclose()
     assert list(dict.fromkeys(received.of("a"))) == list(range(30))

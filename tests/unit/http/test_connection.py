@@ -220,7 +220,8 @@ def test_each_phase_has_a_timeout_and_each_says_whether_anything_was_sent(
     }
     assert type(ended) is expected[phase]
     assert isinstance(ended, NOT_SENT) == (phase == "connect")
-    assert SHORT_SECONDS <= took < SHORT_SECONDS + AT_ONCE_SECONDS
+    # A loop's clock goes by milliseconds.
+    assert SHORT_SECONDS - 0.001 <= took < SHORT_SECONDS + AT_ONCE_SECONDS
 
 
 @pytest.mark.parametrize("moment", range(40))
