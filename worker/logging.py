@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from worker.printable import printable
 from worker.redaction import redact_text
 
 if TYPE_CHECKING:
@@ -159,11 +160,8 @@ def _redacted(value: Any) -> Any:
 def _make_printable(_: Any, __: str, line: EventDict) -> EventDict:
     """Takes out what would move a terminal's cursor: messages of others are told by their text."""
     for name, value in line.items():
-        if isinstance(value, str) and not value.isprintable():
-            line[name] = "".join(
-                character if character.isprintable() or character in "\n\t" else "�"
-                for character in value
-            )
+        if isinstance(value, str):
+            line[name] = printable(value, keep="\n\t")
     return line
 
 

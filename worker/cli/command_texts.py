@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from worker.cli.formatting import describe_creation, describe_error, show_duration
-from worker.queue.ledger.command_status import is_error
 from worker.queue.ledger.models import Phase, RowState
+from worker.queue.ledger.stored_values import is_error
 
 if TYPE_CHECKING:
     from worker.queue.ledger.command_status import CommandStatus

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.json_text import encode_json
+from worker.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -98,10 +99,7 @@ def state_style(state: str) -> str:
 
 def safe_text(text: object) -> str:
     """Returns text that can't move a terminal's cursor: others wrote it."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else "�"
-        for character in str(text)
-    )
+    return printable(str(text), keep="\n")
 
 
 def _safe_json(text: bytes) -> str:

@@ -11,8 +11,9 @@ import pytest
 from trainmaster_client import Event
 from worker.cli.command_texts import describe_next_look, describe_resolution
 from worker.cli.status import _fields
-from worker.queue.ledger.command_status import CommandStatus, moment_of
+from worker.queue.ledger.command_status import CommandStatus
 from worker.queue.ledger.models import Phase
+from worker.queue.ledger.stored_values import moment_of
 
 NOW = 1_700_000_000.0
 ROW = CommandStatus(

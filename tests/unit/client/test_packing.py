@@ -14,7 +14,6 @@ from trainmaster_client.packing import Packer
 INTERRUPTED = """
 import signal
 import sys
-from trainmaster_client.packing import pack_safely
 from worker.queue.ledger.connection import connect
 from worker.redis_address import RedisAddress
 

@@ -18,6 +18,7 @@ from worker.backfill.plan import STDIN
 from worker.backfill.sources.meaning import meant
 from worker.backfill.sources.rows import ITEM_FIELDS, NAMING_FIELDS, SHOWN_CHARACTERS, named
 from worker.backfill.store import FeedItem
+from worker.printable import printable
 from worker.trace_context import TRACE_LINK, TRACEPARENT, is_traceparent
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class ItemParser:
             "priority": Priority.BULK,
             "data": data,
             # An attribute, so that whatever becomes of it names its row.
-            "place": _printable(place),
+            "place": printable(place[:_PLACE_CHARACTERS]),
         }
         if self.plan.item_events:
             # Items that carry it have events; see `worker.backfill.item_results`.
@@ -134,7 +135,7 @@ class ItemParser:
         record = {
             "item": number,
             "state": "failed",
-            "place": _printable(row.place),
+            "place": printable(row.place[:_PLACE_CHARACTERS]),
             "input": said,
             "error": {"code": ErrorCode.INVALID_ITEM, "message": problem[:_PROBLEM_CHARACTERS]},
             "attempts": 0,
@@ -152,13 +153,6 @@ class ItemParser:
 def names_item(row: SourceRow, columns: Mapping[str, str]) -> bool:
     """Tells whether a row has a column that says which item it is."""
     return any(columns.get(name, name) in (row.fields or ()) for name in NAMING_FIELDS)
-
-
-def _printable(place: str) -> str:
-    shown = place[:_PLACE_CHARACTERS]
-    if shown.isprintable():
-        return shown
-    return "".join(character if character.isprintable() else "�" for character in shown)
 
 
 def _shown(fields: Mapping[str, Any]) -> dict[str, Any]:

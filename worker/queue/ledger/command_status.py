@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeGuard, TypeVar
+from typing import Any, Final
 
-from schemas.json_text import decode_json
 from worker.queue.ledger.keys import shown_id
 from worker.queue.ledger.models import LANES, Phase, read_phase
+from worker.queue.ledger.stored_values import is_error, json_of, moment_of, number_of, text_of
 from worker.times import milliseconds_of
-
-T = TypeVar("T")
 
 UNREADABLE: Final = "unreadable"
 """The state that is shown of a row without one."""
-
-# The last day of the year 9999: calendars end there.
-_LAST_MOMENT_MS: Final = 253_402_214_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +65,7 @@ class CommandStatus:
 
 def read_status(row_id: str, fields: dict[bytes, bytes], due: float | None) -> CommandStatus:
     """Returns a row as far as it can be read: one that is odd must not hide all others."""
-    errors = _json(fields.get(b"x"), list)
+    errors = json_of(fields.get(b"x"), list)
     last_error = errors[-1] if errors else None
     lane = fields.get(b"l", b"")
     return CommandStatus(
@@ -85,23 +80,10 @@ def read_status(row_id: str, fields: dict[bytes, bytes], due: float | None) -> C
         due_at_ms=None if due is None else moment_of(due),
         ended_at_ms=moment_of(number_of(fields[b"e"])) if b"e" in fields else None,
         last_error=last_error if is_error(last_error) else None,
-        progress=_json(fields.get(b"p"), dict),
+        progress=json_of(fields.get(b"p"), dict),
         last_event_id=text_of(fields[b"v"]) if b"v" in fields else None,
-        resolution=_json(fields.get(b"r"), dict),
+        resolution=json_of(fields.get(b"r"), dict),
         phase=read_phase(fields.get(b"h")),
-    )
-
-
-def is_error(value: object) -> TypeGuard[dict[str, Any]]:
-    """Tells whether something that was kept in Redis is an error that can be told."""
-    if not isinstance(value, dict):
-        return False
-    problems = value.get("problems") or []
-    return (
-        isinstance(value.get("code"), str)
-        and "message" in value
-        and isinstance(problems, list)
-        and all(isinstance(each, dict) and {"path", "message"} <= each.keys() for each in problems)
     )
 
 
@@ -111,29 +93,3 @@ def _milliseconds(time: object) -> int:
         return milliseconds_of(datetime.fromisoformat(str(time)))
     except (ValueError, TypeError):
         return 0
-
-
-def text_of(value: bytes) -> str:
-    """Returns the text of what Redis holds, whatever it is."""
-    return value.decode("utf-8", "replace")
-
-
-def number_of(value: bytes | None) -> int:
-    """Returns the number of what Redis holds, 0 where it is none."""
-    try:
-        return int(value or 0)
-    except ValueError:
-        return 0
-
-
-def moment_of(milliseconds: float) -> int:
-    """Returns a time that can be shown, whatever stands there."""
-    return int(min(max(milliseconds, 0), _LAST_MOMENT_MS))
-
-
-def _json(value: bytes | None, kind: type[T]) -> T | None:
-    try:
-        found = None if value is None else decode_json(value)
-    except ValueError:
-        return None
-    return found if isinstance(found, kind) else None

@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.attributes import Timestamp
 from schemas.enums import Priority
 from schemas.json_text import encode_json
-from worker.queue.ledger.command_status import is_error, moment_of
 from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream, Keys
+from worker.queue.ledger.stored_values import is_error, moment_of
 from worker.queue.ledger.streams import (
     before_entry,
     entries_between,
@@ -284,14 +284,16 @@ def read_letter(entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter | Non
     """Returns the letter in an entry; None where others put something else there."""
     try:
         letter = orjson.loads(fields[FIELD])
-        text, error = letter.get("text"), letter["error"]
-        texts = [letter["id"], letter["type"], letter.get("lane", Priority.INTERACTIVE)]
-        if not is_error(error) or {*map(type, texts)} - {str, Priority}:
+        text, error, lane = letter.get("text"), letter["error"], letter.get("lane")
+        command_id, command_type = letter["id"], letter["type"]
+        if not is_error(error) or not isinstance(command_id, str):
+            return None
+        if not isinstance(command_type, str) or not isinstance(lane, str | None):
             return None
         return DeadLetter(
             key=entry_id.decode(),
-            command_id=letter["id"],
-            type=letter["type"],
+            command_id=command_id,
+            type=command_type,
             reason=error["code"],
             error=error,
             text=base64.b64decode(letter["text_base64"]) if text is None else text.encode("utf-8"),
@@ -299,7 +301,7 @@ def read_letter(entry_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter | Non
             # An odd error of an earlier attempt hides no letter.
             history=list(filter(is_error, letter.get("history") or [])),
             at_ms=moment_of(letter["at_ms"]),
-            lane=texts[2],
+            lane=Priority.INTERACTIVE if lane is None else lane,
         )
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         return None

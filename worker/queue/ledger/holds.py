@@ -17,9 +17,9 @@ import structlog
 
 from schemas.events import ErrorCode
 from schemas.json_text import decode_json
-from worker.queue.ledger.command_status import moment_of, text_of
 from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.lua import load_script
+from worker.queue.ledger.stored_values import moment_of, text_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

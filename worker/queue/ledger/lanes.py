@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from schemas.enums import Priority
-from worker.queue.ledger.command_status import moment_of, number_of, text_of
+from worker.queue.ledger.stored_values import moment_of, number_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 from redis.exceptions import NoPermissionError, ResponseError
 
 from trainmaster_client.events import event_of
-from worker.queue.ledger.command_status import CommandStatus, read_status, text_of
+from worker.queue.ledger.command_status import CommandStatus, read_status
 from worker.queue.ledger.dead_letters import read_letter
 from worker.queue.ledger.keys import GROUP, CommandStream, Keys, member_row_id
 from worker.queue.ledger.models import RowState
 from worker.queue.ledger.refusals import is_misplaced
+from worker.queue.ledger.stored_values import text_of
 from worker.queue.ledger.streams import entries_between, newest_entries
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import pytest
 
 from tests.integration.intake_acts import take_in
 from tests.integration.ledger_acts import MODEL_UUID, TEXT, events, every_server
-from worker.queue.ledger.command_status import moment_of
 from worker.queue.ledger.dead_letters import DeadLetters, dead_letter_json
 from worker.queue.ledger.keys import COMMAND_FIELD
+from worker.queue.ledger.stored_values import moment_of
 from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from tests.integration.ledger_acts import (
     open_group,
     read_entry,
 )
-from worker.queue.ledger.command_status import moment_of
 from worker.queue.ledger.lanes import Lanes
+from worker.queue.ledger.stored_values import moment_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
