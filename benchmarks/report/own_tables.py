@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.report.table import Column, Table, cpu_seconds, megabytes, number, spread
+from benchmarks.report.table import Column, Table, cpu_seconds, megabytes, number, spread, times
 from benchmarks.report.tables import summary
+from benchmarks.statistics import ratio
 
 if TYPE_CHECKING:
     from benchmarks.results import Records
+    from benchmarks.statistics import Summary
 
 _INTAKE: Final = (
     Column("commands", "commands", number()),
@@ -55,6 +57,15 @@ _GATEWAY: Final = (
     Column("lost", "lost", number()),
     Column("cpu_seconds_per_1000", "CPU s per 1,000", cpu_seconds),
     Column("memory_bytes", "gateway", megabytes()),
+)
+_MONITORING: Final = (
+    Column("metrics", "`/metrics`"),
+    Column("per_second", "commands/s", number()),
+    Column("times_the_rate", "times the rate", times),
+    Column("cpu_seconds_per_1000", "CPU s per 1,000", cpu_seconds),
+    Column("times_the_cpu", "times the CPU", times),
+    Column("memory_bytes", "worker", megabytes()),
+    Column("rounds", "runs", number()),
 )
 _ENDURANCE: Final = (
     Column("commands", "commands", number()),
@@ -142,6 +153,32 @@ def gateway(records: Records) -> Table:
         for way, rounds in _by_way(records).items()
     ]
     return Table(_GATEWAY, rows)
+
+
+def monitoring(records: Records) -> Table:
+    """Returns what a worker comes to without metrics and with them, compared within each round."""
+    by_way = _by_way(records)
+    scrapes = sum(record["scrapes"] for record in by_way["with"])
+    words = {"without": "off", "with": f"scraped each second, {scrapes} times in all"}
+    figures = ("per_second", "cpu_seconds_per_1000", "memory_bytes")
+    rows = [
+        {
+            "metrics": words[way],
+            **{figure: summary(rounds, figure) for figure in figures},
+            **{
+                name: _against(rounds, by_way["without"], figure) if way == "with" else None
+                for name, figure in zip(("times_the_rate", "times_the_cpu"), figures, strict=False)
+            },
+            "rounds": len(rounds),
+        }
+        for way, rounds in ((way, by_way[way]) for way in words)
+    ]
+    return Table(_MONITORING, rows)
+
+
+def _against(records: Records, others: Records, figure: str) -> Summary | None:
+    ours, theirs = ({each["round"]: each[figure] for each in some} for some in (records, others))
+    return ratio(ours, theirs)
 
 
 def endurance(records: Records) -> Table:

@@ -85,6 +85,7 @@ class Page:
             "footprint": own_tables.footprint,
             "images": own_tables.images,
             "gateway": own_tables.gateway,
+            "monitoring": own_tables.monitoring,
             "endurance": own_tables.endurance,
         }
         self._pictures = {

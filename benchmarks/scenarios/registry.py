@@ -15,6 +15,7 @@ from benchmarks.scenarios import (
     images,
     interactive,
     latency,
+    monitoring,
     paced,
     repeats,
     throughput,
@@ -55,6 +56,7 @@ SCENARIOS: Final = (
     Scenario("interactive", interactive.run),
     Scenario("footprint", footprint.run),
     Scenario("gateway", gateway.run),
+    Scenario("monitoring", monitoring.run, long=True),
     Scenario("images", images.run),
     Scenario("endurance", endurance.run, long=True),
 )

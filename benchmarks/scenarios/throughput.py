@@ -13,7 +13,7 @@ from benchmarks.testbed import open_testbed
 from benchmarks.work import IMAGE_CHARACTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from benchmarks.contenders.contender import Contender
     from benchmarks.plan import Plan
@@ -118,12 +118,26 @@ def measure(contender: Contender, load: Load, cores: Cores) -> Rate:
         return measure_in(testbed, contender, load)
 
 
-def measure_in(testbed: Testbed, contender: Contender, load: Load) -> Rate:
-    """Returns what one run came to; the worker is warm when it begins, and its queue empty."""
+def measure_in(
+    testbed: Testbed, contender: Contender, load: Load, settings: Mapping[str, str] | None = None
+) -> Rate:
+    """Returns what one run came to; the worker is warm when it begins, and its queue empty.
+
+    Args:
+        testbed: where.
+        contender: whose worker.
+        load: what it is sent.
+        settings: more of the worker's environment.
+
+    Raises:
+        BenchmarkError: not everything ended in time.
+    """
     concurrency = contender.concurrency_for(load.latency_ms)
     expected = contender.per_second_at(load.latency_ms)
     count = max(LEAST_COMMANDS, int(expected * load.seconds))
-    with running(testbed, contender, concurrency=concurrency, size=load.size) as at_work:
+    with running(
+        testbed, contender, concurrency=concurrency, size=load.size, settings=settings
+    ) as at_work:
         at_work.warm_up(max(concurrency, int(expected * load.warm_up_seconds)))
         worker = at_work.worker
         work = at_work.make(count)

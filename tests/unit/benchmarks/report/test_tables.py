@@ -72,6 +72,27 @@ def test_interactive_commands_are_told_apart_by_what_the_bulk_lane_does() -> Non
     assert "| 100,000 are worked off | 2,000 | 800 | 85 ms | 130 ms | 110 – 150 | 200 ms |" in shown
 
 
+def test_what_metrics_cost_is_told_by_ratios_within_rounds() -> None:
+    cpu = {"without": (0.2, 0.4), "with": (0.21, 0.4)}
+    records: list[dict[str, Any]] = [
+        {
+            "round": number,
+            "way": way,
+            "per_second": 1_000.0 + number,
+            "cpu_seconds_per_1000": spent,
+            "memory_bytes": 100_000_000,
+        }
+        | ({"scrapes": 7} if way == "with" else {})
+        for way, rounds in cpu.items()
+        for number, spent in enumerate(rounds)
+    ]
+    without, with_metrics = own_tables.monitoring(records).rows
+    assert without["times_the_cpu"] is None
+    assert with_metrics["times_the_cpu"] == Summary.of([0.21 / 0.2, 1.0])
+    shown = own_tables.monitoring(records).markdown()
+    assert "| scraped each second, 14 times in all | 1,000 | 1.00 × | 0.305 |" in shown
+
+
 def test_commands_that_did_not_come_back_are_told_with_how_long_they_were_waited_for() -> None:
     kill = {"contender": "bullmq", "commands": 10, "told_twice": 0, "called_twice": 1}
     records = [
