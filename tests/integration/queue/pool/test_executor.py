@@ -33,7 +33,7 @@ from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.dead_letters import DeadLetters
 from worker.queue.ledger.ledger import Ledger
 from worker.queue.ledger.models import RowState
-from worker.queue.pool.executor import ERRORS_KEPT
+from worker.queue.pool.endings import ERRORS_KEPT
 from worker.queue.pool.retry import RetryPolicy
 from worker.queue.run_context import FIRST_BYTES
 
