@@ -50,6 +50,16 @@ class IdTakenError(BackfillError):
     """Another backfill has this id."""
 
 
+class UnreadableBackfillError(BackfillError):
+    """What Redis keeps of a backfill can't be read: someone wrote over it."""
+
+    def __init__(self, backfill_id: str, why: str) -> None:
+        super().__init__(
+            f"backfill {backfill_id} can't be read: {why}. Someone wrote over what Redis keeps of "
+            "it; it goes on once that is put right"
+        )
+
+
 class NewerPlanError(BackfillError):
     """The plan asks for what this version does not know: only a newer one may lead it."""
 

@@ -19,6 +19,7 @@ from worker.backfill.errors import (
     NewerPlanError,
     SourceError,
     SourceUnavailableError,
+    UnreadableBackfillError,
 )
 from worker.backfill.leader import AlreadyLed, Leader
 from worker.backfill.plan import FailureLimits, Plan, SourcePlan, common_data
@@ -52,6 +53,8 @@ PAUSED_SECONDS: Final = 5.0
 LEAD_LOST_SECONDS: Final = 1.0
 # For a worker of a newer version, which leads what this one can't.
 NEWER_SECONDS: Final = 5.0
+# For a person, who puts right what somebody wrote over.
+UNREADABLE_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,19 @@ class Backfills:
 @handles(Backfill)
 async def backfill(run: RunContext[Backfill]) -> Outcome:
     """Leads a backfill for a slice of time, until it has ended."""
+    try:
+        return await _lead(run)
+    except LeadLostError:
+        return _wait(run, LEAD_LOST_SECONDS)
+    except NewerPlanError as exc:
+        log.warning("backfill.newer", backfill=run.lease.command_id, reason=str(exc))
+        return _wait(run, NEWER_SECONDS)
+    except UnreadableBackfillError as exc:
+        log.warning("backfill.unreadable", backfill=run.lease.command_id, reason=str(exc))
+        return _wait(run, UNREADABLE_SECONDS)
+
+
+async def _lead(run: RunContext[Backfill]) -> Outcome:
     backfills = run.dependencies.service(Backfills)
     backfill_id = run.lease.command_id
     known = await backfills.store.look(backfill_id)
@@ -93,15 +109,9 @@ async def backfill(run: RunContext[Backfill]) -> Outcome:
         epoch=ledger.epoch,
         trouble=_teller(ledger.outage, backfill_id),
     )
-    try:
-        status = await leader.work(
-            _until_deadline(run, SLICE_SECONDS), read_seconds=_until_deadline(run, math.inf)
-        )
-    except LeadLostError:
-        return _wait(run, LEAD_LOST_SECONDS)
-    except NewerPlanError as exc:
-        log.warning("backfill.newer", backfill=backfill_id, reason=str(exc))
-        return _wait(run, NEWER_SECONDS)
+    status = await leader.work(
+        _until_deadline(run, SLICE_SECONDS), read_seconds=_until_deadline(run, math.inf)
+    )
     if isinstance(status, AlreadyLed):
         return _wait(run, status.seconds)
     return await _outcome(run, backfills, status)

@@ -5,16 +5,24 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from worker.backfill.errors import UnreadableBackfillError
 from worker.backfill.plan import Plan
+from worker.queue.ledger.stored_values import moment_of, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # The reason of a pause that is nobody's fault.
 BY_HAND: Final = "someone paused it"
 _FAILED_PREFIX: Final = "failed:"
 _PASSED_PREFIX: Final = "passed:"
+# More than any count or time has, and few enough to be shown.
+_MOST_DIGITS: Final = 15
+_SHOWN_BYTES: Final = 40
 
 
 class BackfillState(StrEnum):
@@ -134,40 +142,52 @@ class BackfillStatus:
 
 
 def read_status(backfill_id: str, reply: list[Any]) -> BackfillStatus:
-    """Returns what the script `lead` tells of a backfill."""
+    """Returns what the script `lead` tells of a backfill.
+
+    Raises:
+        UnreadableBackfillError: someone wrote over it.
+    """
+    try:
+        return _read(backfill_id, reply)
+    except KeyError as exc:
+        raise UnreadableBackfillError(backfill_id, f"{exc.args[0]} is missing") from exc
+    except ValueError as exc:
+        raise UnreadableBackfillError(backfill_id, str(exc)) from exc
+
+
+def _read(backfill_id: str, reply: list[Any]) -> BackfillStatus:
     _, pairs, open_items, waiting, led_ms, now_ms, of_group = reply
     pairs = pairs + of_group
     names = [name.decode() for name in pairs[::2]]
     told: dict[str, bytes] = dict(zip(names, pairs[1::2], strict=True))
     # Whose command has failed waits for a person, whose console leads it from then on.
     orphaned = told.get("orphaned") == b"1"
-    result = told.get("result")
     return BackfillStatus(
         id=backfill_id,
-        plan=Plan.parse(told["plan"]),
+        plan=_plan(told["plan"]),
         origin=Origin.CONSOLE if orphaned else Origin(told["origin"].decode()),
         entry=told["entry"].decode(),
         state=BackfillState(told["state"].decode()),
         reason=told.get("reason", b"").decode(),
-        begun_ms=int(told["begun"]),
-        ended_ms=int(told["ended"]) if "ended" in told else None,
-        read=int(told["read"]),
+        begun_ms=moment_of(_number("begun", told["begun"])),
+        ended_ms=moment_of(_number("ended", told["ended"])) if "ended" in told else None,
+        read=_number("read", told["read"]),
         position=told.get("position", b"").decode(),
         exhausted=told.get("exhausted") == b"1",
-        expected=int(told["expected"]) if "expected" in told else None,
-        succeeded=int(told["succeeded"]),
-        failed=int(told["failed"]),
+        expected=_number("expected", told["expected"]) if "expected" in told else None,
+        succeeded=_number("succeeded", told["succeeded"]),
+        failed=_number("failed", told["failed"]),
         failures=_counts(told, _FAILED_PREFIX),
         passed_over=_counts(told, _PASSED_PREFIX),
-        dropped=int(told.get("dropped", 0)),
+        dropped=_number("dropped", told.get("dropped", b"0")),
         open=open_items,
         waiting=waiting,
-        part=int(told["part"]),
+        part=_number("part", told["part"]),
         cut=told.get("cut", b"").decode(),
-        collected=int(told["collected"]),
-        acknowledged=int(told.get("acknowledged", 0)),
-        acknowledged_of=int(told.get("acknowledged_of", 0)),
-        result=orjson.loads(result) if result else None,
+        collected=_number("collected", told["collected"]),
+        acknowledged=_number("acknowledged", told.get("acknowledged", b"0")),
+        acknowledged_of=_number("acknowledged_of", told.get("acknowledged_of", b"0")),
+        result=_result(told.get("result")),
         led_ms=led_ms,
         silent=orphaned,
         render=told.get("render", b"").decode(),
@@ -175,9 +195,29 @@ def read_status(backfill_id: str, reply: list[Any]) -> BackfillStatus:
     )
 
 
-def _counts(told: dict[str, bytes], prefix: str) -> dict[str, int]:
+def _plan(text: bytes) -> Plan:
+    try:
+        return Plan.parse(text)
+    except (ValueError, LookupError, TypeError, AttributeError) as exc:
+        raise ValueError("plan is none") from exc
+
+
+def _result(text: bytes | None) -> dict[str, Any] | None:
+    found = orjson.loads(text) if text else None
+    if found is not None and not isinstance(found, dict):
+        raise ValueError("result is no object")
+    return found
+
+
+def _number(name: str, value: bytes) -> int:
+    if not value.isdigit() or len(value) > _MOST_DIGITS:
+        raise ValueError(f"{name} is {text_of(value[:_SHOWN_BYTES])!r}, which is no number")
+    return int(value)
+
+
+def _counts(told: Mapping[str, bytes], prefix: str) -> dict[str, int]:
     return {
-        name.removeprefix(prefix): int(count)
+        name.removeprefix(prefix): _number(name, count)
         for name, count in told.items()
         if name.startswith(prefix)
     }

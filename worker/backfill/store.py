@@ -28,6 +28,7 @@ from worker.backfill.status import BackfillState, BackfillStatus, Origin, read_s
 from worker.errors import FencedError
 from worker.queue.ledger.keys import MEMBER_SEPARATOR
 from worker.queue.ledger.lua import load_script
+from worker.queue.ledger.stored_values import text_of
 from worker.queue.ledger.streams import entries_between
 
 if TYPE_CHECKING:
@@ -197,7 +198,11 @@ class BackfillStore:
         return int(seconds) + int(microseconds) / 1_000_000
 
     async def look(self, backfill_id: str) -> BackfillStatus | None:
-        """Returns how a backfill stands; None where its id is not known."""
+        """Returns how a backfill stands; None where its id is not known.
+
+        Raises:
+            UnreadableBackfillError: someone wrote over it.
+        """
         # A token that nobody ever has takes no lead and keeps none.
         _, status = await self.lead(backfill_id, LeadToken(-1), lease_ms=0)
         return status
@@ -205,7 +210,8 @@ class BackfillStore:
     async def ids(self) -> list[str]:
         """Returns the ids of all backfills that are remembered, oldest first."""
         found = cast("list[bytes]", await self.redis.zrange(backfills_key(self.keys), 0, -1))
-        return [backfill_id.decode() for backfill_id in found]
+        # A name that is no UTF-8 is none of ours: no backfill is found by what is shown of it.
+        return [text_of(backfill_id) for backfill_id in found]
 
     async def expect(self, backfill_id: str, items: int) -> None:
         """Records about how many items the source has."""

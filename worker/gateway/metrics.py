@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from trainmaster_client.events import ENDS, State
+from worker.backfill.errors import UnreadableBackfillError
 from worker.gateway.read_model.readers import ModelUnavailableError
 from worker.monitoring.ledger_sample import ROWS, LedgerSampler
 from worker.monitoring.metric_factory import PREFIX, MetricRow
@@ -165,7 +166,11 @@ class GatewaySampler:
     async def _add_backfills(self, found: Sample) -> None:
         shown = 0
         for backfill_id in reversed(await self._backfills.ids()):
-            status = await self._backfills.look(backfill_id)
+            try:
+                status = await self._backfills.look(backfill_id)
+            except UnreadableBackfillError:
+                # Someone wrote over it: all others are still to be seen.
+                continue
             if status is None or status.state.ended:
                 continue
             items = found.setdefault("backfill_items", {})

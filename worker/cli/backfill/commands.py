@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from schemas.enums import SourceFormat
 from worker.acts import Act
+from worker.backfill.errors import UnreadableBackfillError
 from worker.backfill.plan import Plan, SourcePlan
 from worker.backfill.results.finalization import FAILURES
 from worker.backfill.results.output import Output
@@ -29,7 +30,7 @@ from worker.cli.backfill.status import file_warnings, show_status, status_json
 from worker.cli.completion import complete_backfills
 from worker.cli.context import LedgerContext, ledger_command
 from worker.cli.formatting import show_duration
-from worker.cli.output import Column, Row, print_json, print_table, safe_text
+from worker.cli.output import FAILED, Column, Row, print_json, print_table, safe_text
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
@@ -54,7 +55,18 @@ _COLUMNS: Final = (
 id_argument: Final = click.argument("backfill_id", metavar="ID", shell_complete=complete_backfills)
 
 
-@click.group("backfill", cls=Group)
+class _Commands(Group):
+    """Those of backfills; what someone wrote over is one line, and the exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command that is named."""
+        try:
+            return super().invoke(ctx)
+        except UnreadableBackfillError as exc:
+            raise click.ClickException(safe_text(exc)) from exc
+
+
+@click.group("backfill", cls=_Commands)
 def backfill() -> None:
     """Predict on all items of a source, however many.
 
@@ -76,7 +88,12 @@ def status_command(
 ) -> None:
     """Show a backfill's status, or list all of them without an ID, newest first."""
     if backfill_id is None:
-        _list(_of_all(ledger), as_json=as_json)
+        odd: list[UnreadableBackfillError] = []
+        _list(_of_all(ledger, odd), as_json=as_json)
+        for each in odd:
+            click.echo(f"Error: {safe_text(each)}", err=True)
+        if odd:
+            raise SystemExit(FAILED)
         return
     wanted = backfill_id
     ledger = _holding(ledger, wanted)
@@ -103,16 +120,23 @@ def _holding(ledger: LedgerContext, backfill_id: str) -> LedgerContext:
     return ledger.holding(backfill_id, is_known)
 
 
-def _of_all(ledger: LedgerContext) -> list[BackfillStatus]:
-    """Returns the backfills of all namespaces, newest first."""
+def _of_all(ledger: LedgerContext, odd: list[UnreadableBackfillError]) -> list[BackfillStatus]:
+    """Returns the backfills of all namespaces, newest first; adds to `odd` which can't be read."""
     known: list[BackfillStatus] = []
     for one in ledger.partitions:
 
-        async def look(redis: Redis, one: LedgerContext = one) -> list[BackfillStatus | None]:
+        async def look(redis: Redis, one: LedgerContext = one) -> None:
             store = store_of(one, redis)
-            return [await store.look(backfill_id) for backfill_id in await store.ids()]
+            for backfill_id in await store.ids():
+                try:
+                    status = await store.look(backfill_id)
+                except UnreadableBackfillError as exc:
+                    odd.append(exc)
+                    continue
+                if status is not None:
+                    known.append(status)
 
-        known += [status for status in one.run(look) if status is not None]
+        one.run(look)
     # What has not ended changes all the time.
     return sorted(
         known,

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from worker.acts import Act
+from worker.backfill.errors import UnreadableBackfillError
 from worker.backfill.status import Origin
 from worker.backfill.transitions import begin_cancel, begin_pause, begin_resume
 from worker.gateway.access.callers import Operates, Reads
@@ -20,7 +21,8 @@ from worker.gateway.views.backfills import (
     BackfillView,
     begun,
     look,
-    view_of,
+    unreadable,
+    view_begun,
 )
 from worker.queue.ledger.cancellation import CancelStatus, cancel
 
@@ -58,9 +60,9 @@ async def list_backfills(
                 422, "invalid_cursor", "The cursor is none of this list, or what it names is gone."
             )
         ids = ids[ids.index(query.cursor) + 1 :]
-    found = [await backfills.look(backfill_id) for backfill_id in ids[: query.limit]]
+    found = [await view_begun(backfills, backfill_id) for backfill_id in ids[: query.limit]]
     return BackfillPage(
-        items=[view_of(status) for status in found if status is not None],
+        items=[view for view in found if view is not None],
         next_cursor=ids[query.limit - 1] if len(ids) > query.limit else None,
     )
 
@@ -110,7 +112,10 @@ async def stop_backfill(
 ) -> BackfillView:
     """Cancels a backfill: waiting items never run; the results so far are written."""
     await look(gateway, caller, backfill_id)
-    status = await gateway.backfills.look(backfill_id)
+    try:
+        status = await gateway.backfills.look(backfill_id)
+    except UnreadableBackfillError as exc:
+        raise unreadable(exc) from exc
     if status is None:
         settings = gateway.settings
         async with gateway.recorded(caller, Act.BACKFILL_CANCEL, backfill_id) as entry:

@@ -10,13 +10,16 @@ from fastapi import Depends, Path
 from pydantic import BaseModel, Field
 
 from schemas.attributes import is_valid_id
+from worker.backfill.errors import UnreadableBackfillError
 from worker.gateway.models import moment
 from worker.gateway.problems import ProblemError
 from worker.gateway.requests.text import name_in_address
+from worker.queue.ledger.command_status import UNREADABLE
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
     from worker.backfill.status import BackfillStatus
+    from worker.backfill.store import BackfillStore
     from worker.gateway.access.callers import Caller
     from worker.gateway.gateway import Gateway
 
@@ -30,7 +33,8 @@ class BackfillView(BaseModel):
     id: str
     state: str = Field(
         description="`submitted` and `accepted` until a worker has begun it, then `running`, "
-        "`paused`, `cancelling`, `succeeded`, `failed` or `cancelled`."
+        "`paused`, `cancelling`, `succeeded`, `failed` or `cancelled`; `unreadable` where someone "
+        "wrote over it in Redis."
     )
     reason: str | None = Field(None, description="Why it is paused or failed.")
     begun_at: datetime | None = None
@@ -65,19 +69,31 @@ async def begun(gateway: Gateway, caller: Caller, backfill_id: str) -> BackfillS
     Raises:
         ProblemError: there is none, or the caller may not know of it.
     """
-    status = await gateway.backfills.look(backfill_id) if caller.sees(BACKFILL) else None
+    try:
+        status = await gateway.backfills.look(backfill_id) if caller.sees(BACKFILL) else None
+    except UnreadableBackfillError as exc:
+        raise unreadable(exc) from exc
     if status is None:
         raise unknown_backfill()
     return status
+
+
+async def view_begun(backfills: BackfillStore, backfill_id: str) -> BackfillView | None:
+    """Returns how a backfill stands that somebody has begun, None where there is none."""
+    try:
+        status = await backfills.look(backfill_id)
+    except UnreadableBackfillError as exc:
+        return BackfillView(id=backfill_id, state=UNREADABLE, reason=str(exc))
+    return None if status is None else view_of(status)
 
 
 async def look(gateway: Gateway, caller: Caller, backfill_id: str) -> BackfillView:
     """Returns how a backfill stands; of one that no worker has begun, what its command tells."""
     if not caller.sees(BACKFILL) or not is_valid_id(backfill_id):
         raise unknown_backfill()
-    status = await gateway.backfills.look(backfill_id)
-    if status is not None:
-        return view_of(status)
+    view = await view_begun(gateway.backfills, backfill_id)
+    if view is not None:
+        return view
     row = await gateway.reader.status(backfill_id)
     if row is not None and row.type == BACKFILL:
         reason = (row.last_error or {}).get("message")
@@ -116,6 +132,11 @@ def view_of(status: BackfillStatus) -> BackfillView:
 def location_of(backfill_id: str) -> str:
     """Returns its address."""
     return f"/v1/backfills/{quote(backfill_id, safe='')}"
+
+
+def unreadable(error: UnreadableBackfillError) -> ProblemError:
+    """Returns what is answered where someone wrote over a backfill in Redis."""
+    return ProblemError(409, "unreadable_backfill", str(error))
 
 
 def unknown_backfill() -> ProblemError:

@@ -55,6 +55,20 @@ async def test_backfills_are_listed_page_by_page_and_shown(
     assert (missing.status_code, missing.json()["code"]) == (404, "unknown_backfill")
 
 
+async def test_a_backfill_that_someone_wrote_over_says_so_and_hides_no_other(
+    gateway: GatewayServer, night: Backfilling
+) -> None:
+    await night.store.open("day", night.plan, Origin.QUEUE, "entry")
+    await night.redis.hset(night.keys.group(NAME), "failed", "none")
+    listed = gateway.http.get(BACKFILLS).json()["items"]
+    assert {each["id"]: each["state"] for each in listed} == {"day": "running", NAME: "unreadable"}
+    shown = gateway.http.get(f"{BACKFILLS}/{NAME}").json()
+    assert "failed is 'none', which is no number" in shown["reason"]
+    refused = gateway.http.post(f"{BACKFILLS}/{NAME}/cancel")
+    assert (refused.status_code, refused.json()["code"]) == (409, "unreadable_backfill")
+    assert gateway.http.get("/metrics").status_code == 200
+
+
 async def test_a_backfill_is_paused_resumed_and_cancelled_without_a_worker(
     gateway: GatewayServer, night: Backfilling
 ) -> None:
