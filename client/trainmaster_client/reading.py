@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +30,8 @@ _GROWTH: Final = 4
 # Short enough that a thread that is to end, or a time that is shown, does not wait for it.
 BLOCK_MILLISECONDS: Final = 1_000
 FIRST: Final = "0-0"
+# Redis refuses to look for what can be the id of no entry.
+_ENTRY_ID: Final = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
 
 Entry = tuple[bytes, "dict[bytes, bytes]"]
 
@@ -195,8 +198,12 @@ def _status(command_id: str, row: dict[bytes, bytes]) -> Status | None:
         accepted_at=_moment(row.get(b"m")),
         ended_at=None if ended is None else _moment(ended),
         last_error=last if isinstance(last, dict) else None,
-        end_entry=row[b"v"].decode() if b"v" in row else None,
+        end_entry=_entry_id(row.get(b"v")),
     )
+
+
+def _entry_id(text: bytes | None) -> str | None:
+    return text.decode() if text is not None and _ENTRY_ID.fullmatch(text) else None
 
 
 def _moment(milliseconds: bytes | None) -> datetime:

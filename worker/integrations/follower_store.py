@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from worker.integrations.keys import follower_key
 from worker.queue.ledger.lua import load_script
-from worker.queue.ledger.streams import entries_between
+from worker.queue.ledger.stored_values import moment_of, number_of, text_of
+from worker.queue.ledger.streams import entries_between, is_entry_id
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -149,12 +150,15 @@ async def follower_status(redis: Redis, keys: Keys, name: str) -> FollowerStatus
     if not found:
         return None
     now = seconds * 1000 + microseconds // 1000
-    told = {key.decode(): value.decode() for key, value in found.items()}
+    told = {text_of(key): text_of(value) for key, value in found.items()}
     added, last_id = 0, "0-0"
     if there:
         info = await redis.xinfo_stream(keys.events)
         added, last_id = info["entries-added"], info["last-generated-id"].decode()
-    position, number = told.get("position", "0-0"), int(told.get("number", -1))
+    # Someone may have written over it: the sinks beside it are still to be seen.
+    position = told.get("position", "0-0")
+    position = position if is_entry_id(position) else "0-0"
+    number = number_of(found.get(b"number", b"-1"))
     caught_up = order_of(position) >= order_of(last_id)
     waiting = 0 if caught_up else max(added - number, 0) if number >= 0 else None
     oldest_ms = now
@@ -163,13 +167,13 @@ async def follower_status(redis: Redis, keys: Keys, name: str) -> FollowerStatus
             oldest_ms = order_of(entry_id.decode())[0]
     return FollowerStatus(
         name=name,
-        leader=told.get("leader", "") if int(told.get("until", 0)) > now else "",
+        leader=told.get("leader", "") if number_of(found.get(b"until")) > now else "",
         position=position,
         waiting=waiting,
         behind_seconds=max(now - oldest_ms, 0) / 1000,
-        seen_at_ms=int(told.get("seen", 0)),
-        missed=int(told.get("missed", 0)),
-        missed_at_ms=int(told["missed_at"]) if "missed_at" in told else None,
+        seen_at_ms=moment_of(number_of(found.get(b"seen"))),
+        missed=number_of(found.get(b"missed")),
+        missed_at_ms=moment_of(number_of(found[b"missed_at"])) if b"missed_at" in found else None,
     )
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from tests.integration.client.both import KINDS
 from tests.integration.client.told import Told
@@ -431,3 +432,16 @@ def test_a_result_that_is_in_no_event_is_told_and_not_taken_for_none(
     deletion = client.submit("delete_model", {}, id="none")
     told.tell("delete_model.succeeded", "none", result=None)
     assert client.wait(deletion, timeout=60).result() is None
+
+
+def test_a_wait_ends_with_a_command_the_entry_of_whose_end_someone_wrote_over(
+    client: Any, redis_url: str, namespace: str
+) -> None:
+    row = Names(namespace).command("a")
+    with redis.Redis.from_url(redis_url) as raw:
+        for odd in (b"of somebody else", b"\xff"):
+            raw.hset(row, mapping={"s": "succeeded", "e": "1", "v": odd})
+            told = client.status("a")
+            assert (told.state, told.end_entry) == ("succeeded", None)
+            (ending,) = client.wait_all(["a"], timeout=30).values()
+            assert (ending.state, ending.event) == ("succeeded", None)

@@ -258,6 +258,19 @@ async def test_what_is_trimmed_while_slow_handlers_leave_no_room_is_told(
     assert status.missed == 7
 
 
+async def test_a_follower_that_someone_wrote_over_is_told_as_far_as_it_can_be_read(
+    redis: Redis, keys: Keys
+) -> None:
+    """Or one of several sinks would hide all, and each scrape of a gateway's metrics would fail."""
+    names = ("until", "number", "seen", "missed", "missed_at", "leader")
+    for position in (b"somewhere", b"\xff", b"1-x"):
+        for name, value in (("position", position), *((each, b"\xff") for each in names)):
+            await redis.hset(follower_key(keys, "f"), name, value)
+        status = await follower_status(redis, keys, "f")
+        assert status is not None
+        assert (status.leader, status.position, status.missed) == ("", "0-0", 0)
+
+
 async def test_a_follower_is_behind_by_the_age_of_what_it_has_not_done(
     redis: Redis, keys: Keys
 ) -> None:

@@ -17,6 +17,7 @@ from worker.queue.ledger.keys import member_row_id
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.models import read_phase, read_progress
 from worker.queue.ledger.refusals import is_misplaced
+from worker.queue.ledger.stored_values import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -245,9 +246,9 @@ def _outcome(row: _Moment, reply: list[Any]) -> CancelOutcome | None:
     """Returns what the script did, None where the row has moved on and is to be read again."""
     code, state = reply
     if code == _CANCELLED:
-        return CancelOutcome(CancelStatus.CANCELLED, state.decode(), row.leaves, row.in_doubt)
+        return CancelOutcome(CancelStatus.CANCELLED, text_of(state), row.leaves, row.in_doubt)
     status = _STATUSES.get(code)
-    return None if status is None else CancelOutcome(status, state.decode())
+    return None if status is None else CancelOutcome(status, text_of(state))
 
 
 def _data(row: _Moment) -> dict[str, Any]:
@@ -276,10 +277,10 @@ def _moment(
     if state is None:
         return None
     return _Moment(
-        state=state.decode(),
-        type=(command_type or b"").decode(),
+        state=text_of(state),
+        type=text_of(command_type or b""),
         token=token or b"",
-        entry_id=(entry_id or b"").decode(),
+        entry_id=text_of(entry_id or b""),
         progress=progress or b"",
         phase=phase or b"",
         left=left or b"",

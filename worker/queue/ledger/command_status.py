@@ -9,6 +9,7 @@ from typing import Any, Final
 from worker.queue.ledger.keys import shown_id
 from worker.queue.ledger.models import LANES, Phase, read_phase
 from worker.queue.ledger.stored_values import is_error, json_of, moment_of, number_of, text_of
+from worker.queue.ledger.streams import is_entry_id
 from worker.times import milliseconds_of
 
 UNREADABLE: Final = "unreadable"
@@ -81,10 +82,16 @@ def read_status(row_id: str, fields: dict[bytes, bytes], due: float | None) -> C
         ended_at_ms=moment_of(number_of(fields[b"e"])) if b"e" in fields else None,
         last_error=last_error if is_error(last_error) else None,
         progress=json_of(fields.get(b"p"), dict),
-        last_event_id=text_of(fields[b"v"]) if b"v" in fields else None,
+        last_event_id=_entry_id(fields.get(b"v")),
         resolution=json_of(fields.get(b"r"), dict),
         phase=read_phase(fields.get(b"h")),
     )
+
+
+def _entry_id(value: bytes | None) -> str | None:
+    """Returns the id of an entry, None where it can be none's: Redis refuses to look for it."""
+    found = None if value is None else text_of(value)
+    return found if found is None or not found or is_entry_id(found) else None
 
 
 def _milliseconds(time: object) -> int:

@@ -247,6 +247,18 @@ async def test_a_row_that_holds_something_else_is_no_command_and_keeps_no_other_
     assert outcome.status is ResolveStatus.UNKNOWN_ID
 
 
+async def test_a_row_with_fields_that_are_no_text_is_cancelled_like_any_other(
+    redis: Redis, ledger: Ledger, keys: Keys
+) -> None:
+    await open_group(redis, keys)
+    for command_id in ("odd", "good"):
+        await accept_one(redis, ledger, command_id)
+    await redis.hset(keys.command("odd"), mapping={"s": b"\xff", "t": b"\xff", "q": b"\xff"})
+    canceller = Canceller(redis, keys, retention_seconds=60, reply_retention_seconds=60)
+    outcomes = await canceller.cancel_all(["odd", "good"])
+    assert {each.status for each in outcomes.values()} == {CancelStatus.CANCELLED}
+
+
 async def test_a_cancel_written_for_another_moment_of_the_row_does_nothing(
     redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:

@@ -199,6 +199,7 @@ ODD_FIELDS: dict[str, dict[str, Any]] = {
     "a time past all calendars": {"m": "9" * 40},
     "a time before all calendars": {"m": "-" + "9" * 40},
     "no UTF-8": {"s": b"\xff", "t": b"\xff"},
+    "an end whose entry is none": {"v": "of somebody else"},
     "a due time without an end": {},
     "another type": {},
 }
@@ -230,6 +231,7 @@ async def test_one_odd_row_hides_no_other(
     for at_ms in (row.accepted_at_ms, row.due_at_ms or 0):
         assert show_timestamp(at_ms)
     assert row.last_error is None or describe_error(row.last_error)
+    assert await inspector.terminal_event(row) is None
 
 
 @pytest.mark.parametrize(("later_ms", "is_its_letter"), [(0, True), (10, True), (11, False)])
