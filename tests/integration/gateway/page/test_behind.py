@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.integration.gateway.page.browser import accept_all
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
 
     from tests.integration.gateway.page.browser import Backstage, Desk
     from worker.queue.ledger.keys import Keys
+
+
+# Has the lists take longer than the page waits between two looks.
+SLOW_LISTS = """
+const answered = window.fetch;
+window.fetch = async (...asked) => {
+  const isList = String(asked[0]).includes("v1/commands?");
+  if (isList) await new Promise((told) => setTimeout(told, 1000));
+  return answered(...asked);
+};
+"""
 
 
 class Behind:
@@ -162,3 +174,21 @@ def test_what_was_in_a_redis_that_was_emptied_is_listed_no_more(
     page.get_by_role("button", name="Pause").click()
     page.get_by_role("button", name="Follow").click()
     expect(page.get_by_text("No command fits this filter.")).to_be_visible()
+
+
+def test_a_list_that_takes_longer_than_the_events_pause_is_shown_while_they_come(
+    desk: Desk, backstage: Backstage
+) -> None:
+    ids = [f"slow-{number}" for number in range(60)]
+    accept_all(backstage, *ids)
+    page = desk.page
+    page.add_init_script(SLOW_LISTS)
+    desk.go("#/commands?id=slow-&state=cancelled")
+    expect(page.get_by_text("No command fits this filter.")).to_be_visible()
+    for command in ids:
+        assert desk.gateway.http.post(f"/v1/commands/{command}/cancel").status_code == 200
+        page.wait_for_timeout(250)
+        if page.locator("tbody tr").count():
+            break
+    else:
+        pytest.fail("nothing is shown as long as events come")

@@ -80,7 +80,7 @@ export function useCommands(app, filter, cursor, mode) {
     return () => now.current?.abort();
   }, [load]);
   const reload = useThrottled(load, RELOAD_MILLISECONDS);
-  again.current = useCatchUp(load, () => mode() === "follow");
+  again.current = useCatchUp(reload, () => mode() === "follow");
   useEvents(app, (batch) => {
     recent.current = [...recent.current, ...batch.events.filter(isOfCommand)].slice(-MOST_RECENT);
     if (batch.isGap) since.current = batch.begin;

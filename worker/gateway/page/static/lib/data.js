@@ -7,6 +7,8 @@ import { useCallback, useEffect, useRef, useState } from "./ui.js";
 export const RELOAD_MILLISECONDS = 800;
 /** Between two looks at an answer that is behind the events and comes no nearer. */
 const LONGEST_LOOK_MILLISECONDS = 30_000;
+/** So long an answer is waited for before it is asked for anew. */
+const PATIENCE_MILLISECONDS = 30_000;
 
 /**
  * @typedef {object} Loaded
@@ -55,9 +57,9 @@ export function useData(app, path, { every = 0, on } = {}) {
     void load();
     return () => now.current?.abort();
   }, [load]);
-  useInterval(load, path === null ? 0 : every);
   const reload = useThrottled(load, RELOAD_MILLISECONDS);
-  again.current = useCatchUp(load);
+  useInterval(reload, path === null ? 0 : every);
+  again.current = useCatchUp(reload);
   useEvents(app, (batch) => {
     if (path === null) return;
     const last = on && batch.events.findLast(on);
@@ -109,22 +111,50 @@ export function useInterval(call, seconds) {
   }, [seconds]);
 }
 
-/** Returns a function that calls another one at once, and so often at most; the last call is not lost. */
+/**
+ * Returns a function that calls another one at once, and so often at most; the last call is not lost.
+ * The next one waits for what the last one promised: begun anew at each event, an answer that takes longer than the
+ * pause between two of them would never be shown.
+ */
 export function useThrottled(call, milliseconds) {
   const latest = useRef(call);
   latest.current = call;
-  const kept = useRef({ timer: null, at: -Infinity });
-  useEffect(() => () => clearTimeout(kept.current.timer), []);
-  return useCallback(() => {
-    const { current } = kept;
-    if (current.timer !== null) return;
-    const wait = Math.max(0, current.at + milliseconds - performance.now());
-    current.timer = setTimeout(() => {
-      current.timer = null;
-      current.at = performance.now();
-      latest.current();
-    }, wait);
-  }, [milliseconds]);
+  const kept = useRef({ timer: null, at: -Infinity, isCalling: false, isAsked: false });
+  useEffect(
+    () => () => {
+      clearTimeout(kept.current.timer);
+      kept.current.isAsked = false;
+    },
+    [],
+  );
+  return useCallback(
+    function ask() {
+      const { current } = kept;
+      if (current.isCalling) current.isAsked = true;
+      if (current.isCalling || current.timer !== null) return;
+      const wait = Math.max(0, current.at + milliseconds - performance.now());
+      current.timer = setTimeout(async () => {
+        current.timer = null;
+        current.at = performance.now();
+        current.isCalling = true;
+        try {
+          await noLonger(latest.current());
+        } finally {
+          const { isAsked } = current;
+          current.isCalling = current.isAsked = false;
+          if (isAsked) ask();
+        }
+      }, wait);
+    },
+    [milliseconds],
+  );
+}
+
+/** Waits for a promise, but not for ever: no answer may ever come where the network is lost. */
+async function noLonger(promise) {
+  let timer;
+  const patience = new Promise((resolve) => (timer = setTimeout(resolve, PATIENCE_MILLISECONDS)));
+  await Promise.race([promise, patience]).finally(() => clearTimeout(timer));
 }
 
 /**
