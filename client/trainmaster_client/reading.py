@@ -31,7 +31,7 @@ _GROWTH: Final = 4
 BLOCK_MILLISECONDS: Final = 1_000
 FIRST: Final = "0-0"
 # Redis refuses to look for what can be the id of no entry.
-_ENTRY_ID: Final = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
+_ENTRY_ID: Final = re.compile(rb"([0-9]{1,20})-([0-9]{1,20})")
 
 Entry = tuple[bytes, "dict[bytes, bytes]"]
 
@@ -203,7 +203,9 @@ def _status(command_id: str, row: dict[bytes, bytes]) -> Status | None:
 
 
 def _entry_id(text: bytes | None) -> str | None:
-    return text.decode() if text is not None and _ENTRY_ID.fullmatch(text) else None
+    parts = _ENTRY_ID.fullmatch(text or b"")
+    # Two numbers of 64 bits.
+    return parts[0].decode() if parts and max(map(int, parts.groups())) < 2**64 else None
 
 
 def _moment(milliseconds: bytes | None) -> datetime:

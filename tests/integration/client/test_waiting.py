@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import pickle
 import threading
 import time
@@ -439,9 +440,23 @@ def test_a_wait_ends_with_a_command_the_entry_of_whose_end_someone_wrote_over(
 ) -> None:
     row = Names(namespace).command("a")
     with redis.Redis.from_url(redis_url) as raw:
-        for odd in (b"of somebody else", b"\xff"):
+        for odd in (b"of somebody else", b"\xff", b"18446744073709551616-0"):
             raw.hset(row, mapping={"s": "succeeded", "e": "1", "v": odd})
             told = client.status("a")
             assert (told.state, told.end_entry) == ("succeeded", None)
             (ending,) = client.wait_all(["a"], timeout=30).values()
             assert (ending.state, ending.event) == ("succeeded", None)
+
+
+def test_an_end_is_found_in_a_stream_whose_numbers_are_nearly_used_up(
+    client: Any, redis_url: str, namespace: str
+) -> None:
+    names, entry = Names(namespace), "18446744073709551615-18446744073709551614"
+    ended = {"id": "i", "type": "list_models.succeeded", "subject": "a", "time": "", "data": {}}
+    with redis.Redis.from_url(redis_url) as raw:
+        raw.xadd(names.events(), {"event": json.dumps(ended)}, id=entry)
+        raw.hset(names.command("a"), mapping={"s": "succeeded", "e": "1", "v": entry})
+    assert client.status("a").end_entry == entry
+    (ending,) = client.wait_all(["a"], timeout=30).values()
+    assert ending.event is not None
+    assert ending.event.entry_id == entry
