@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
@@ -15,6 +15,8 @@ from worker.queue.ledger.stored_values import moment_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+E = TypeVar("E", bound=StrEnum)
 
 # The reason of a pause that is nobody's fault.
 BY_HAND: Final = "someone paused it"
@@ -165,9 +167,9 @@ def _read(backfill_id: str, reply: list[Any]) -> BackfillStatus:
     return BackfillStatus(
         id=backfill_id,
         plan=_plan(told["plan"]),
-        origin=Origin.CONSOLE if orphaned else Origin(told["origin"].decode()),
+        origin=Origin.CONSOLE if orphaned else _one_of(Origin, "origin", told["origin"]),
         entry=told["entry"].decode(),
-        state=BackfillState(told["state"].decode()),
+        state=_one_of(BackfillState, "state", told["state"]),
         reason=told.get("reason", b"").decode(),
         begun_ms=moment_of(_number("begun", told["begun"])),
         ended_ms=moment_of(_number("ended", told["ended"])) if "ended" in told else None,
@@ -207,6 +209,14 @@ def _result(text: bytes | None) -> dict[str, Any] | None:
     if found is not None and not isinstance(found, dict):
         raise ValueError("result is no object")
     return found
+
+
+def _one_of(kind: type[E], name: str, value: bytes) -> E:
+    try:
+        return kind(text_of(value))
+    except ValueError as exc:
+        shown = text_of(value[:_SHOWN_BYTES])
+        raise ValueError(f"{name} is {shown!r}, which it can't be") from exc
 
 
 def _number(name: str, value: bytes) -> int:

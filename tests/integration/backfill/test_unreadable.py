@@ -31,14 +31,14 @@ ODD = (
     ("plan", b"[]", "plan is none"),
     ("plan", b"{}", "plan is none"),
     ("plan", b"plan", "plan is none"),
-    ("origin", b"moon", "'moon' is not a valid Origin"),
+    ("origin", b"moon", "origin is 'moon', which it can't be"),
     ("result", b"[1]", "result is no object"),
 )
 OF_GROUP = (
     ("failed", b"3.5", "failed is '3.5', which is no number"),
     ("failed:not_found", b"some", "failed:not_found is 'some', which is no number"),
     ("acknowledged", b"x", "acknowledged is 'x', which is no number"),
-    ("state", b"asleep", "'asleep' is not a valid BackfillState"),
+    ("state", b"asleep", "state is 'asleep', which it can't be"),
 )
 
 
