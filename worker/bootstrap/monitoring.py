@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,9 @@ def create_telemetry(
     """Returns whoever listens to what happens."""
     listeners: list[Listener] = [LogListener()]
     if monitor.counts:
-        listeners.append(MetricsListener(monitor.metrics, operation_of))
+        listeners.append(
+            MetricsListener(monitor.metrics, operation_of, asyncio.get_running_loop().call_soon)
+        )
     if tracing is not None:
         listeners.append(create_tracing_listener(tracing, settings, now))
     return Telemetry(listeners)

@@ -31,8 +31,8 @@ class CommandMetrics:
         self.rejected = make.counter("commands_rejected", "Messages that were rejected.")
         self.ended = make.counters(
             "commands_ended",
-            "Commands that this worker saw succeed or fail. Cancelled ones end in Redis, by "
-            "whoever asks; what another worker had taken meanwhile stands in `leases_lost` too.",
+            "Commands whose success or failure this worker recorded. Cancelled ones end in Redis, "
+            "by whoever asks.",
             ("command_type", "outcome"),
         )
         self.failures = make.counters(

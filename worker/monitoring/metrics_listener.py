@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from typing_extensions import override
 
 from schemas.commands import COMMAND_CLASSES
 from schemas.enums import EventState, Priority
 from schemas.events import ErrorCode
-from worker.queue.telemetry import Listener
+from worker.queue.telemetry import Listener, RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _OTHER: Final = "other"
 _TYPES: Final = (*COMMAND_CLASSES, _OTHER)
-_OUTCOMES: Final = ("succeeded", "failed")
+_ENDS: Final = (RunOutcome.SUCCEEDED, RunOutcome.FAILED)
 # By where the command stands then; what waits otherwise has begun.
 _EVENTS_OF: Final[dict[str, EventState]] = {
     "succeeded": EventState.SUCCEEDED,
@@ -36,40 +36,56 @@ _EVENTS: Final = (
 )
 
 
-class MetricsListener(Listener):
-    """Counts for Prometheus.
+class _RunSeries(NamedTuple):
+    """What runs of one type and outcome are counted in; None where the command goes on."""
 
-    It is called for each command, so what it counts with is looked up once.
+    runs: LoopCounter
+    run_seconds: LoopHistogram
+    ended: LoopCounter | None
+    command_seconds: LoopHistogram | None
+
+
+class MetricsListener(Listener):
+    """Counts for Prometheus: of runs what the ledger has recorded, and no run that was fenced.
+
+    It is called for each command, so what it counts with is looked up once, and what can wait for
+    a moment is counted together with others: code that has just run costs a fraction.
 
     Args:
         metrics: to count in.
         operation_of: returns the name of a request's operation from its method and path.
+        soon: calls something in the next turn of the loop.
     """
 
-    def __init__(self, metrics: Metrics, operation_of: Callable[[str, str], str]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        operation_of: Callable[[str, str], str],
+        soon: Callable[[Callable[[], None]], object],
+    ) -> None:
         self._commands = metrics.commands
         self._runs = metrics.runs
         self._api = metrics.api
         self._process = metrics.process
         self._operation_of = operation_of
+        self._soon = soon
+        self._requests: list[RequestEnd] = []
         # All of them are there from the start: of a counter that begins at 1 Prometheus sees no
         # increase.
-        self._ended = {
-            (command_type, outcome): metrics.commands.ended.labels(command_type, outcome)
-            for command_type in _TYPES
-            for outcome in _OUTCOMES
-        }
+        for command_type in _TYPES:
+            metrics.commands.command_seconds.labels(command_type)
+            for outcome in _ENDS:
+                metrics.commands.ended.labels(command_type, outcome)
         self._failures = {str(code): metrics.commands.failures.labels(code) for code in ErrorCode}
         self._dead_letters = {
             str(code): metrics.commands.dead_letters.labels(code) for code in ErrorCode
         }
-        self._ends_of_runs: dict[tuple[str, str], tuple[LoopCounter, LoopHistogram]] = {}
-        self._command_seconds = {
-            each: metrics.commands.command_seconds.labels(each) for each in _TYPES
-        }
+        self._series_of_runs: dict[tuple[str, RunOutcome], _RunSeries] = {}
         self._ends_of_requests: dict[tuple[str, int], tuple[LoopCounter, LoopHistogram]] = {}
         self._waiting = {lane: metrics.commands.waiting_seconds.labels(lane) for lane in Priority}
         self._events = {state: metrics.commands.events.labels(state) for state in _EVENTS}
+        self._started = self._events[EventState.STARTED]
+        self._events_of = {state: self._events[of] for state, of in _EVENTS_OF.items()}
 
     @override
     def accepted(self, count: int) -> None:
@@ -86,55 +102,22 @@ class MetricsListener(Listener):
             self._dead_letters[code].inc()
 
     @override
-    def claimed(self, command_id: str, lane: Priority, waited_seconds: float | None) -> None:
-        """Only the first run of a command has waited for its turn."""
-        if waited_seconds is not None:
-            self._waiting[lane].observe(waited_seconds)
-
-    @override
     def polled(self, late_seconds: float) -> None:
         """Holds, pauses and a lack of slots make polls late."""
         self._runs.poll_lateness_seconds.observe(late_seconds)
 
     @override
-    def succeeded(self, end: RunEnd) -> None:
-        """With how long it took in all."""
-        self._run(end, "succeeded")
-        self._ended[_type_of(end), "succeeded"].inc()
-        self._command_seconds[_type_of(end)].observe(end.total_seconds)
-
-    @override
-    def snoozed(self, end: RunEnd) -> None:
-        """It goes on later."""
-        self._run(end, "waits")
-
-    @override
-    def retried(self, end: RunEnd) -> None:
-        """It is tried again."""
-        self._run(end, "retried")
-
-    @override
-    def failed(self, end: RunEnd) -> None:
-        """With the reason."""
-        self._run(end, "failed")
-        self._ended[_type_of(end), "failed"].inc()
-        self._failures[end.code].inc()
-
-    @override
-    def spared(self, end: RunEnd) -> None:
-        """The lane stays paused."""
-        self._run(end, "spared")
-
-    @override
     def settled(self, batch: Sequence[Settled]) -> None:
-        """With what was written of them."""
-        observe = self._runs.settling_seconds.observe
+        """What came of the runs, and what was written of them."""
+        observe, events = self._runs.settling_seconds.observe, self._events_of
         for each in batch:
             observe(each.seconds)
             if each.published:
-                self._events[_EVENTS_OF.get(each.state, EventState.STARTED)].inc()
+                events.get(each.state, self._started).inc()
             if each.dead_letter:
                 self._dead_letters[each.dead_letter].inc()
+            if each.end is not None:
+                self._count(each.end)
 
     @override
     def fenced(self, command_id: str, text: bytes, token: int) -> None:
@@ -148,7 +131,18 @@ class MetricsListener(Listener):
 
     @override
     def requested(self, end: RequestEnd) -> None:
-        """By operation, for paths name what they are about."""
+        """Counted in a moment, together with the others that ended in this turn of the loop."""
+        self._requests.append(end)
+        if len(self._requests) == 1:
+            self._soon(self._count_requests)
+
+    def _count_requests(self) -> None:
+        ended, self._requests = self._requests, []
+        for end in ended:
+            self._count_request(end)
+
+    def _count_request(self, end: RequestEnd) -> None:
+        # By operation, for paths name what they are about.
         key = (self._operation_of(end.method, end.path), end.status)
         counted = self._ends_of_requests.get(key)
         if counted is None:
@@ -181,21 +175,35 @@ class MetricsListener(Listener):
         """Redis has gone."""
         self._process.redis_outages.inc()
 
-    def _run(self, end: RunEnd, outcome: str) -> None:
-        if end.seconds is None:
-            return
-        key = (_type_of(end), outcome)
-        counted = self._ends_of_runs.get(key)
-        if counted is None:
-            counted = (
-                self._runs.ended.labels(*key),
-                self._runs.run_seconds.labels(outcome),
-            )
-            self._ends_of_runs[key] = counted
-        counted[0].inc()
-        counted[1].observe(end.seconds)
+    def _count(self, end: RunEnd) -> None:
+        key = (end.command_type, end.outcome)
+        runs, run_seconds, ended, command_seconds = self._series_of_runs.get(key) or self._find(key)
+        if end.seconds is not None:
+            runs.inc()
+            run_seconds.observe(end.seconds)
+        if end.waited_seconds is not None:
+            self._waiting[end.lane].observe(end.waited_seconds)
+        if ended is not None:
+            ended.inc()
+        if command_seconds is not None:
+            command_seconds.observe(end.total_seconds)
+        elif end.outcome is RunOutcome.FAILED:
+            self._failures[end.code].inc()
 
-
-def _type_of(end: RunEnd) -> str:
-    """Returns a command's type; those of another version are not known here."""
-    return end.command_type if end.command_type in COMMAND_CLASSES else _OTHER
+    def _find(self, key: tuple[str, RunOutcome]) -> _RunSeries:
+        """Returns the series of runs; those of a type that is not known here have some together."""
+        command_type, outcome = key
+        if command_type not in COMMAND_CLASSES and command_type != _OTHER:
+            # Not kept under its name: there may be any number of them.
+            key = (_OTHER, outcome)
+            return self._series_of_runs.get(key) or self._find(key)
+        commands = self._commands
+        found = self._series_of_runs[key] = _RunSeries(
+            self._runs.ended.labels(*key),
+            self._runs.run_seconds.labels(outcome),
+            commands.ended.labels(*key) if outcome in _ENDS else None,
+            commands.command_seconds.labels(command_type)
+            if outcome is RunOutcome.SUCCEEDED
+            else None,
+        )
+        return found

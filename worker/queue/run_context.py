@@ -58,6 +58,7 @@ class Dependencies:
         now: seconds since the epoch, by the clock that all commands are judged by.
         dataref_limit_bytes: most that a command's `dataref` may hold.
         services: see `service`.
+        hears_success: whether anybody wants to know of each run that succeeds.
     """
 
     ledger: Ledger
@@ -71,6 +72,11 @@ class Dependencies:
     now: Callable[[], float] = time.time
     dataref_limit_bytes: int = DATAREF_LIMIT_BYTES
     services: Mapping[type, object] = field(default_factory=dict)
+    hears_success: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        hears = self.telemetry.hears
+        object.__setattr__(self, "hears_success", hears("succeeded") or hears("settled"))
 
     @property
     def telemetry(self) -> Listener:

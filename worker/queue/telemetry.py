@@ -8,6 +8,7 @@ in `worker.bootstrap.monitoring`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -70,7 +71,20 @@ class RunStart:
     waits_for: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+class RunOutcome(StrEnum):
+    """What came of a run."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    RETRIED = "retried"
+    WAITS = "waits"
+    """For something outside, such as a training."""
+    SPARED = "spared"
+    """A probe of a paused lane that failed: it is tried again, and nothing is counted."""
+
+
+# This and what follows is made for each run. None of it is frozen, which takes twice as long.
+@dataclass(slots=True)
 class RunEnd:
     """How one run of a command ended.
 
@@ -82,11 +96,13 @@ class RunEnd:
             waited; of a command that has succeeded `total_seconds` counts from accepting.
         code: of the error, empty without one.
         delay_seconds: when it is looked at again, for a command that has not ended.
+        waited_seconds: from accepting the command to its first run; None for a later one.
     """
 
     command_id: str
     command_type: str
     lane: Priority
+    outcome: RunOutcome
     state: str
     attempts: int
     seconds: float | None
@@ -94,9 +110,10 @@ class RunEnd:
     code: str = ""
     message: str = ""
     delay_seconds: float = 0.0
+    waited_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestEnd:
     """How one request to the service ended.
 
@@ -115,7 +132,7 @@ class RequestEnd:
     code: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settled:
     """How the end of one run was recorded.
 
@@ -125,6 +142,7 @@ class Settled:
         published: whether an event tells it.
         dead_letter: code of the error, where one was made of the command; else empty.
         command_id, token: of the run.
+        end: what came of the run; None where it was handed back without having come to an end.
     """
 
     seconds: float
@@ -133,6 +151,7 @@ class Settled:
     dead_letter: str = ""
     command_id: str = ""
     token: int = 0
+    end: RunEnd | None = None
 
 
 class Listener:
@@ -154,9 +173,6 @@ class Listener:
 
     def rejected(self, codes: Sequence[str]) -> None:
         """Messages were rejected, for errors with these codes."""
-
-    def claimed(self, command_id: str, lane: Priority, waited_seconds: float | None) -> None:
-        """A run begins; the first one of a command has waited for it since that was accepted."""
 
     def run_begun(self, start: RunStart) -> None:
         """A run begins; told in its task, so that a context variable lasts for all of it."""

@@ -296,7 +296,7 @@ def test_the_end_of_what_waits_is_counted_as_no_run(fleet: Fleet, probe: Probe) 
     published = 'trainmaster_events_published_total{"state": "failed"}'
     assert found[published] == before[published] + 1
     failed = 'trainmaster_runs_total{"command_type": "list_models", "outcome": "failed"}'
-    assert found.get(failed) == before.get(failed)
+    assert found.get(failed, 0) == before.get(failed, 0)
 
 
 def test_a_port_that_is_taken_is_told_and_ends_it(fleet: Fleet, probe: Probe) -> None:

@@ -18,7 +18,7 @@ from schemas.events import ErrorCode
 from worker.monitoring.ledger_sample import LedgerCollector, metric_rows
 from worker.monitoring.metrics import Metrics
 from worker.monitoring.metrics_listener import MetricsListener
-from worker.queue.telemetry import Listener, RequestEnd, RunEnd, Settled
+from worker.queue.telemetry import Listener, RequestEnd, RunEnd, RunOutcome, Settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,14 +28,24 @@ NOT_COUNTED = {
     *("lane_resumed", "redis_still_lost", "redis_back"),
     # For traces: the same is counted as `accepted`, and by how each run ended.
     *("received", "run_begun", "run_over"),
+    # Counted once it is recorded, as `settled`.
+    *("succeeded", "snoozed", "retried", "failed", "spared"),
 }
 
 
-def run_end(state: str, code: str = "") -> RunEnd:
-    return RunEnd("c", "train", Priority.BULK, state, 1, 0.3, total_seconds=7.0, code=code)
+def run_end(outcome: RunOutcome, code: str = "") -> RunEnd:
+    return RunEnd("c", "train", Priority.BULK, outcome, "x", 1, 0.3, total_seconds=7.0, code=code)
 
 
-ACTS: list[tuple[str, Callable[[Listener], None], dict[str, float | None]]] = [
+def at_once(count: Callable[[], None]) -> None:
+    count()
+
+
+def settled(end: RunEnd) -> Callable[[Listener], None]:
+    return lambda told: told.settled([Settled(0.01, "x", published=False, end=end)])
+
+
+ACTS: list[tuple[str, Callable[[Listener], None], dict[str, float]]] = [
     (
         "accepted",
         lambda told: told.accepted(3),
@@ -52,19 +62,6 @@ ACTS: list[tuple[str, Callable[[Listener], None], dict[str, float | None]]] = [
         },
     ),
     (
-        "claimed",
-        lambda told: told.claimed("c", Priority.BULK, 4.0),
-        {
-            'command_waiting_seconds_sum{lane="bulk"}': 4,
-            'command_waiting_seconds_count{lane="bulk"}': 1,
-        },
-    ),
-    (
-        "claimed again",
-        lambda told: told.claimed("c", Priority.BULK, None),
-        {'command_waiting_seconds_count{lane="bulk"}': 0},
-    ),
-    (
         "polled",
         lambda told: told.polled(4.0),
         {
@@ -74,18 +71,27 @@ ACTS: list[tuple[str, Callable[[Listener], None], dict[str, float | None]]] = [
         },
     ),
     (
-        "succeeded",
-        lambda told: told.succeeded(run_end("succeeded")),
+        "settled success",
+        settled(run_end(RunOutcome.SUCCEEDED)),
         {
             'commands_ended_total{command_type="train",outcome="succeeded"}': 1,
             'runs_total{command_type="train",outcome="succeeded"}': 1,
+            'command_waiting_seconds_count{lane="bulk"}': 0,
             'run_duration_seconds_sum{outcome="succeeded"}': 0.3,
             'command_duration_seconds_sum{command_type="train"}': 7,
         },
     ),
     (
-        "failed",
-        lambda told: told.failed(run_end("failed", "not_found")),
+        "settled first run",
+        settled(replace(run_end(RunOutcome.WAITS), waited_seconds=4.0)),
+        {
+            'command_waiting_seconds_sum{lane="bulk"}': 4,
+            'command_waiting_seconds_count{lane="bulk"}': 1,
+        },
+    ),
+    (
+        "settled failure",
+        settled(run_end(RunOutcome.FAILED, "not_found")),
         {
             'commands_ended_total{command_type="train",outcome="failed"}': 1,
             'command_failures_total{code="not_found"}': 1,
@@ -93,19 +99,31 @@ ACTS: list[tuple[str, Callable[[Listener], None], dict[str, float | None]]] = [
         },
     ),
     (
-        "snoozed",
-        lambda told: told.snoozed(run_end("polling")),
-        {'runs_total{command_type="train",outcome="waits"}': 1},
+        "settled wait",
+        settled(run_end(RunOutcome.WAITS)),
+        {
+            'runs_total{command_type="train",outcome="waits"}': 1,
+            'commands_ended_total{command_type="train",outcome="succeeded"}': 0,
+            'commands_ended_total{command_type="train",outcome="failed"}': 0,
+            'command_duration_seconds_count{command_type="train"}': 0,
+        },
     ),
     (
-        "retried",
-        lambda told: told.retried(run_end("retrying", "server_failed")),
-        {'runs_total{command_type="train",outcome="retried"}': 1},
+        "settled retry",
+        settled(run_end(RunOutcome.RETRIED, "not_found")),
+        {
+            'runs_total{command_type="train",outcome="retried"}': 1,
+            'commands_ended_total{command_type="train",outcome="failed"}': 0,
+            'command_failures_total{code="not_found"}': 0,
+        },
     ),
     (
-        "spared",
-        lambda told: told.spared(run_end("retrying", "not_found")),
-        {'runs_total{command_type="train",outcome="spared"}': 1},
+        "settled probe",
+        settled(run_end(RunOutcome.SPARED, "not_found")),
+        {
+            'runs_total{command_type="train",outcome="spared"}': 1,
+            'command_failures_total{code="not_found"}': 0,
+        },
     ),
     (
         "settled",
@@ -129,16 +147,16 @@ ACTS: list[tuple[str, Callable[[Listener], None], dict[str, float | None]]] = [
         },
     ),
     (
-        "failed without a run",
-        lambda told: told.failed(replace(run_end("failed", "deadline_exceeded"), seconds=None)),
+        "settled failure without a run",
+        settled(replace(run_end(RunOutcome.FAILED, "deadline_exceeded"), seconds=None)),
         {
             'commands_ended_total{command_type="train",outcome="failed"}': 1,
-            'runs_total{command_type="train",outcome="failed"}': None,
+            'runs_total{command_type="train",outcome="failed"}': 0,
         },
     ),
     (
-        "failed of a type of tomorrow",
-        lambda told: told.failed(replace(run_end("failed", "not_found"), command_type="new")),
+        "settled failure of a type of tomorrow",
+        settled(replace(run_end(RunOutcome.FAILED, "not_found"), command_type="new")),
         {'commands_ended_total{command_type="other",outcome="failed"}': 1},
     ),
     ("lease_lost", lambda told: told.lease_lost("c", b"{}"), {"leases_lost_total": 1}),
@@ -176,10 +194,10 @@ def values(registry: CollectorRegistry) -> dict[str, float]:
 
 @pytest.mark.parametrize("act", ACTS, ids=[name for name, _, _ in ACTS])
 def test_what_is_told_is_counted(
-    act: tuple[str, Callable[[Listener], None], dict[str, float | None]],
+    act: tuple[str, Callable[[Listener], None], dict[str, float]],
 ) -> None:
     registry = CollectorRegistry()
-    listener = MetricsListener(Metrics(registry), lambda method, path: f"{method} {path}")
+    listener = MetricsListener(Metrics(registry), lambda method, path: f"{method} {path}", at_once)
     _, tell, expected = act
     tell(listener)
     found = values(registry)
@@ -189,7 +207,7 @@ def test_what_is_told_is_counted(
 def test_what_alerts_look_at_for_increases_is_there_before_it_happens() -> None:
     """Prometheus sees none in a counter that begins at 1."""
     registry = CollectorRegistry()
-    MetricsListener(Metrics(registry), lambda method, path: f"{method} {path}")
+    MetricsListener(Metrics(registry), lambda method, path: f"{method} {path}", at_once)
     found = values(registry)
     for code in ErrorCode:
         assert found[f'dead_letters_total{{code="{code}"}}'] == 0
@@ -198,6 +216,20 @@ def test_what_alerts_look_at_for_increases_is_there_before_it_happens() -> None:
         told = f'{{command_type="{command_type}",outcome="failed"}}'
         assert found[f"commands_ended_total{told}"] == 0
     assert found["leases_lost_total"] == 0
+
+
+def test_what_was_told_and_never_recorded_is_counted_as_no_end() -> None:
+    """Of a run that was fenced another worker tells the end; counted by both it would be two."""
+    registry = CollectorRegistry()
+    listener = MetricsListener(Metrics(registry), lambda method, path: f"{method} {path}", at_once)
+    listener.succeeded(run_end(RunOutcome.SUCCEEDED))
+    listener.fenced("c", b"{}", 2)
+    found = values(registry)
+    ended = [found[each] for each in found if each.startswith("commands_ended_total")]
+    assert ended
+    assert set(ended) == {0}
+    assert not [each for each in found if each.startswith("runs_total")]
+    assert found["leases_lost_total"] == 1
 
 
 def test_every_act_is_counted_but_those_that_a_log_alone_tells() -> None:
@@ -227,15 +259,18 @@ def test_without_redis_the_ledgers_values_are_missing_and_that_is_told() -> None
 def test_what_was_counted_before_does_not_swallow_what_differs_from_it() -> None:
     """Each series is looked up once and kept: by all that its labels tell apart."""
     registry = CollectorRegistry()
-    listener = MetricsListener(Metrics(registry), lambda method, path: f"{method} {path}")
+    listener = MetricsListener(Metrics(registry), lambda method, path: f"{method} {path}", at_once)
     for method, path, status in (
         *(("GET", "/x", 500), ("GET", "/x", 503), ("GET", "/x", 503), ("GET", "/y", 503)),
         *(("PUT", "/x", 503), ("GET", "/x", 0)),
     ):
         listener.requested(RequestEnd(method, path, status, 0.2, 0.5))
-    for command_type, state in (("train", "ok"), ("attach", "ok"), ("train", "bad"), ("new", "ok")):
-        end = replace(run_end("failed", "not_found"), command_type=command_type)
-        (listener.failed if state == "bad" else listener.succeeded)(end)
+    ok, bad = run_end(RunOutcome.SUCCEEDED), run_end(RunOutcome.FAILED, "not_found")
+    newer = [replace(ok, command_type=each) for each in ("new", "newer", "new")]
+    listener.settled([
+        Settled(0.01, "x", published=False, end=end)
+        for end in (ok, replace(ok, command_type="attach"), bad, *newer)
+    ])
     found = values(registry)
     requests = {
         name.partition("{")[2]: value
@@ -259,7 +294,7 @@ def test_what_was_counted_before_does_not_swallow_what_differs_from_it() -> None
         'command_type="train",outcome="succeeded"}': 1,
         'command_type="attach",outcome="succeeded"}': 1,
         'command_type="train",outcome="failed"}': 1,
-        'command_type="other",outcome="succeeded"}': 1,
+        'command_type="other",outcome="succeeded"}': 3,
     }
 
 

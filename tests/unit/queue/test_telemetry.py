@@ -10,14 +10,18 @@ from structlog.testing import capture_logs
 
 from schemas.enums import Priority
 from worker.queue.log_listener import LOGS, LogListener
-from worker.queue.telemetry import Listener, RunEnd, Telemetry, log_fields
+from worker.queue.telemetry import Listener, RunEnd, RunOutcome, Telemetry, log_fields
 
-END = RunEnd("c-1", "get_model", Priority.INTERACTIVE, "failed", 2, 0.5, code="x", message="why")
+END = RunEnd(
+    "c-1",
+    *("get_model", Priority.INTERACTIVE, RunOutcome.FAILED, "failed", 2, 0.5),
+    code="x",
+    message="why",
+)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 ACTS = [name for name in vars(Listener) if not name.startswith("_") and name != "hears"]
 # What no line tells.
 SILENT = {
-    "claimed",
     "polled",
     "settled",
     "snoozed",

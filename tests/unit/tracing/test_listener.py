@@ -11,7 +11,7 @@ from structlog.contextvars import get_contextvars
 from schemas.enums import Priority
 from worker.encord.api.operations import template_of
 from worker.queue.ledger.keys import Keys
-from worker.queue.telemetry import RequestEnd, RunEnd, RunStart, SentCommand, Settled
+from worker.queue.telemetry import RequestEnd, RunEnd, RunOutcome, RunStart, SentCommand, Settled
 from worker.tracing import contexts, listener
 from worker.tracing.api_spans import ApiSpans
 from worker.tracing.listener import TracingListener
@@ -70,7 +70,9 @@ def start(command: SentCommand | None = None, **more: Any) -> RunStart:
 
 
 def end(state: str = "succeeded", **more: Any) -> RunEnd:
-    return RunEnd("one", "get_model", Priority.INTERACTIVE, state, 1, 0.5, **more)
+    return RunEnd(
+        "one", "get_model", Priority.INTERACTIVE, RunOutcome.SUCCEEDED, state, 1, 0.5, **more
+    )
 
 
 def test_ends_that_are_never_recorded_keep_no_later_one_from_being_told(

@@ -160,15 +160,20 @@ class ThrottledTransport:
             if isinstance(error, NotSentError) and self._came_while_waiting():
                 raise _lateness() from error
             if self._is_heard:
-                status = getattr(error, "status", None) or 0
-                self._report(method, path, status, (asked_at, sent_at), error.code)
+                status, seconds = getattr(error, "status", None) or 0, time.monotonic() - sent_at
+                self._telemetry.requested(
+                    RequestEnd(method, path, status, seconds, sent_at - asked_at, error.code)
+                )
             await self._tell(error)
             raise
         finally:
             if permit and limits is not None:
                 await _leave(limits, permit, response)
         if self._is_heard:
-            self._report(method, path, response.status, (asked_at, sent_at))
+            seconds = time.monotonic() - sent_at
+            self._telemetry.requested(
+                RequestEnd(method, path, response.status, seconds, sent_at - asked_at)
+            )
         if self._breaker is not None:
             self._breaker.succeeded()
         return response
@@ -178,13 +183,6 @@ class ThrottledTransport:
             if self._deadline is None:
                 return await limits.enter(self._lane)
             return await _enter_within(limits, self._lane, self._deadline - self._now())
-
-    def _report(
-        self, method: str, path: str, status: int, times: tuple[float, float], code: str = ""
-    ) -> None:
-        asked_at, sent_at = times
-        seconds, waited_seconds = time.monotonic() - sent_at, sent_at - asked_at
-        self._telemetry.requested(RequestEnd(method, path, status, seconds, waited_seconds, code))
 
     def _rest(self, deadline: float) -> float:
         """Returns the seconds until a deadline, more than 0."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from schemas.claim_check import ClaimCheck
     from schemas.commands import Command
+    from worker.queue.telemetry import RunEnd
 
 log = structlog.get_logger(__name__)
 
@@ -336,6 +337,7 @@ class RunResult:
         phase: set together with the progress; None leaves it as it is.
         failure: code of the error that ended the command, or for whose end it waits.
         keeps_text: whether a copy of the text outlives the end, as long as the ledger keeps such.
+        end: what is told of the run once this is recorded; None where nobody listens.
         ended_at: when the run ended, in seconds of a clock that never goes back.
     """
 
@@ -355,4 +357,5 @@ class RunResult:
     member_result: bytes = b""
     failure: str = ""
     keeps_text: bool = False
+    end: RunEnd | None = field(default=None, compare=False)
     ended_at: float = field(default_factory=time.monotonic, compare=False)

@@ -6,7 +6,7 @@ The executor decides how a run ends; listeners hear of it here, before it is rec
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +18,8 @@ from worker.queue.groups import MemberEnd, event_source
 from worker.queue.ledger.dead_letters import dead_letter_json
 from worker.queue.ledger.event_builder import build_event
 from worker.queue.ledger.models import Phase, RowState, RunResult
-from worker.queue.telemetry import RunEnd
+from worker.queue.pool.run_start import is_first
+from worker.queue.telemetry import RunEnd, RunOutcome
 
 if TYPE_CHECKING:
     from schemas.commands import Command
@@ -85,16 +86,22 @@ def success(
         "duration_seconds": duration,
     }
     event = _announce(run, EventState.SUCCEEDED, data, dataref=dataref, now=ended_at)
-    telemetry = run.dependencies.telemetry
-    if telemetry.hears("succeeded"):
-        telemetry.succeeded(
-            _run_end(run, RowState.SUCCEEDED, lease.attempts + 1, total_seconds=duration)
+    end = None
+    if run.dependencies.hears_success:
+        end = _run_end(
+            run,
+            RunOutcome.SUCCEEDED,
+            RowState.SUCCEEDED,
+            lease.attempts + 1,
+            total_seconds=duration,
         )
+        run.dependencies.telemetry.succeeded(end)
     return RunResult(
         lease,
         RowState.SUCCEEDED,
         lease.attempts + 1,
         event=event,
+        end=end,
         replies=_replies(run),
         # Of a member its group's results tell what it was about; there may be millions.
         keeps_text=not lease.group and len(lease.text) <= outcome.kept_bytes,
@@ -112,14 +119,14 @@ def snooze(run: RunContext[Command], outcome: Snooze) -> RunResult:
         state, data = outcome.event
         event = _announce(run, state, data, ordinal=lease.attempts + 1)
     delay = outcome.delay_seconds
-    run.dependencies.telemetry.snoozed(
-        _run_end(run, outcome.state, lease.attempts, delay_seconds=delay)
-    )
+    end = _run_end(run, RunOutcome.WAITS, outcome.state, lease.attempts, delay_seconds=delay)
+    run.dependencies.telemetry.snoozed(end)
     return RunResult(
         lease,
         outcome.state,
         lease.attempts,
         event=event,
+        end=end,
         replies=_replies(run),
         delay_seconds=delay,
         progress=outcome.progress,
@@ -138,12 +145,15 @@ def failure(run: RunContext[Command], failed: Failure, *, has_run: bool) -> RunR
         has_run: false where it ended while it waited for its turn.
     """
     lease = run.lease
-    end = _run_end(run, RowState.FAILED, failed.attempts, **failed.told)
-    run.dependencies.telemetry.failed(end if has_run else replace(end, seconds=None))
+    end = _run_end(run, RunOutcome.FAILED, RowState.FAILED, failed.attempts, **failed.told)
+    if not has_run:
+        end.seconds = end.waited_seconds = None
+    run.dependencies.telemetry.failed(end)
     return RunResult(
         lease,
         RowState.FAILED,
         failed.attempts,
+        end=end,
         event=_announce(
             run, EventState.FAILED, {"error": failed.body, "attempts": failed.attempts}
         ),
@@ -164,9 +174,10 @@ def retry(run: RunContext[Command], failed: Failure, delay_seconds: float) -> Ru
     if run.command.deadline is not None:
         delay = max(0.0, min(delay, run.command.deadline.timestamp() - failed.at))
     state = state_meanwhile(run)
-    run.dependencies.telemetry.retried(
-        _run_end(run, state, failed.attempts, delay_seconds=delay, **failed.told)
+    end = _run_end(
+        run, RunOutcome.RETRIED, state, failed.attempts, delay_seconds=delay, **failed.told
     )
+    run.dependencies.telemetry.retried(end)
     data = {
         "error": failed.body,
         "attempt": lease.attempts + 1,
@@ -176,6 +187,7 @@ def retry(run: RunContext[Command], failed: Failure, delay_seconds: float) -> Ru
         lease,
         state,
         failed.attempts,
+        end=end,
         event=_announce(run, EventState.RETRYING, data, ordinal=lease.token),
         replies=_replies(run),
         delay_seconds=delay,
@@ -190,9 +202,8 @@ def spare(run: RunContext[Command], failed: Failure, delay_seconds: float) -> Ru
     It was sent to carry out a command, not to find out whether a lane works.
     """
     lease = run.lease
-    run.dependencies.telemetry.spared(
-        _run_end(run, RowState.RETRYING, failed.attempts, **failed.told)
-    )
+    end = _run_end(run, RunOutcome.SPARED, RowState.RETRYING, failed.attempts, **failed.told)
+    run.dependencies.telemetry.spared(end)
     # A refusal proves that this attempt did nothing: its own checkpoint is taken back.
     moved = run.phase is not lease.phase or run.progress != (lease.progress or {})
     undone = isinstance(failed.error, PermanentError) and moved
@@ -200,6 +211,7 @@ def spare(run: RunContext[Command], failed: Failure, delay_seconds: float) -> Ru
         lease,
         RowState.RETRYING,
         lease.attempts,
+        end=end,
         delay_seconds=delay_seconds,
         progress=lease.progress or {} if undone else None,
         phase=lease.phase if undone else None,
@@ -262,10 +274,25 @@ def _replies(run: RunContext[Command]) -> str:
     return run.dependencies.ledger.keys.replies(run.command.replyto)
 
 
-def _run_end(run: RunContext[Command], state: RowState, attempts: int, **more: Any) -> RunEnd:
+def _run_end(
+    run: RunContext[Command], outcome: RunOutcome, state: RowState, attempts: int, **more: Any
+) -> RunEnd:
     lease = run.lease
     seconds = time.monotonic() - run.begun
-    return RunEnd(lease.command_id, run.command.type, lease.lane, state, attempts, seconds, **more)
+    waited = None
+    if is_first(lease):
+        waited = max(0.0, run.now() - seconds - lease.accepted_at_ms / 1000)
+    return RunEnd(
+        lease.command_id,
+        run.command.type,
+        lease.lane,
+        outcome,
+        state,
+        attempts,
+        seconds,
+        waited_seconds=waited,
+        **more,
+    )
 
 
 def _member_end(run: RunContext[Command]) -> MemberEnd:

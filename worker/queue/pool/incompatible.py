@@ -17,7 +17,7 @@ from worker.queue.ledger.dead_letters import dead_letter_json
 from worker.queue.ledger.event_builder import build_event
 from worker.queue.ledger.models import Lease, RowState, RunResult
 from worker.queue.pool.settling import fields_of
-from worker.queue.telemetry import RunEnd
+from worker.queue.telemetry import RunEnd, RunOutcome
 
 if TYPE_CHECKING:
     from worker.queue.groups import GroupOwner
@@ -122,6 +122,7 @@ def _fail(
         lease.command_id,
         partial.type,
         lease.lane,
+        RunOutcome.FAILED,
         RowState.FAILED,
         lease.attempts,
         None,
@@ -135,6 +136,7 @@ def _fail(
         lease,
         RowState.FAILED,
         lease.attempts,
+        end=end,
         event=b""
         if lease.group and last.groups.is_silent(partial.context())
         else build_event(

@@ -19,13 +19,6 @@ def hears_runs(telemetry: Listener) -> bool:
     return telemetry.hears("run_begun") or telemetry.hears("run_over")
 
 
-def waited_seconds(run: RunContext[Any]) -> float | None:
-    """Returns how long a command has waited for its first run; None for any later one."""
-    if not _is_first(run.lease):
-        return None
-    return max(0.0, run.now() - run.lease.accepted_at_ms / 1000)
-
-
 def start_of(run: RunContext[Any]) -> RunStart:
     """Returns what is told of a run that begins now."""
     lease = run.lease
@@ -49,13 +42,14 @@ def start_of(run: RunContext[Any]) -> RunStart:
     )
 
 
-def _is_first(lease: Lease) -> bool:
-    return lease.claims == 1 and not lease.attempts
+def is_first(lease: Lease) -> bool:
+    """Tells whether a run is the first of its command; a training's polls are later ones."""
+    return lease.claims == 1 and lease.state is RowState.ACCEPTED
 
 
 def _wait(lease: Lease) -> tuple[float | None, str]:
     """Returns since when a command has waited, as far as its row tells, and for what."""
-    if _is_first(lease) and lease.state is RowState.ACCEPTED:
+    if is_first(lease):
         return lease.accepted_at_ms / 1000, "slot"
     if lease.state is RowState.RETRYING and lease.claims == 1 and lease.errors:
         return _moment(lease.errors[-1]), "retry"

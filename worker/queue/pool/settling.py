@@ -98,6 +98,7 @@ def tell_settled(telemetry: Listener, batch: Sequence[RunResult], done: Sequence
             finish.failure if finish.dead_letter else "",
             finish.lease.command_id,
             finish.lease.token,
+            finish.end,
         )
         for finish, was_done in zip(batch, done, strict=True)
         if was_done

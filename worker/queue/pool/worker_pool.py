@@ -21,7 +21,7 @@ from worker.queue.ledger.connection import RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.outage import ONCE
 from worker.queue.ledger.redis_retry import FIRST_PAUSE_SECONDS
 from worker.queue.pool.lease_renewal import LeaseRenewal
-from worker.queue.pool.run_start import hears_runs, start_of, waited_seconds
+from worker.queue.pool.run_start import hears_runs, start_of
 from worker.queue.pool.runs import Runs
 from worker.queue.pool.settling import MOST_IN_A_SCRIPT, fields_of
 from worker.queue.telemetry import context_of
@@ -84,7 +84,6 @@ class WorkerPool:
         self._ledger = ledger
         self._executor = executor
         self._telemetry = executor.dependencies.telemetry
-        self._hears_claims = self._telemetry.hears("claimed")
         self._hears_runs = hears_runs(self._telemetry)
         self._breaker = breaker
         self._pauses = pauses
@@ -318,8 +317,6 @@ class WorkerPool:
             return None
         # Each run is a task of its own: whatever is logged within it says whose line it is.
         bind_contextvars(command_id=lease.command_id, **context_of(run.command))
-        if self._hears_claims:
-            self._telemetry.claimed(lease.command_id, lease.lane, waited_seconds(run))
         if lease.late_seconds is not None:
             self._telemetry.polled(lease.late_seconds)
         if self._hears_runs:

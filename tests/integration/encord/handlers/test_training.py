@@ -15,6 +15,7 @@ from tests.sandbox_process import SIMULATED
 from worker.encord.context import LongPolls, PollSchedule
 from worker.encord.handlers.training import KEPT_BYTES, POLL_JITTER
 from worker.queue.pool.results import ResultStore
+from worker.queue.telemetry import RunOutcome
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +40,23 @@ async def test_the_next_poll_comes_after_a_share_of_the_time_within_bounds(
     for delay in delays:
         assert interval * (1 - POLL_JITTER) <= delay <= interval * (1 + POLL_JITTER) + 1
     assert len(set(delays)) > 1, "trainings that began together are not polled together"
+
+
+async def test_only_the_first_run_of_a_training_has_waited_for_it(bench: Bench) -> None:
+    """Each poll begins anew, with no attempt counted; its wait is none for a place."""
+    bench.sandbox.reset_truth()
+    bench.sandbox.faults(STALLED)
+    sent = await bench.send("train", train_data(bench.sandbox, bench.sandbox.create_model()))
+    ends = []
+    for _ in range(3):
+        finish = await bench.attempt(sent)
+        assert finish is not None
+        assert finish.end is not None
+        assert finish.end.outcome is RunOutcome.WAITS
+        ends.append(finish.end)
+    assert ends[0].waited_seconds is not None
+    assert 0 <= ends[0].waited_seconds < 60
+    assert [each.waited_seconds for each in ends[1:]] == [None, None]
 
 
 async def test_polls_that_fail_come_ever_more_rarely_and_never_more_so_than_the_longest(

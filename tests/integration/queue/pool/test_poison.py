@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.integration.worker_bench import Bench
     from worker.queue.ledger.models import Lease, RunResult
-    from worker.queue.telemetry import Settled
+    from worker.queue.telemetry import RunStart, Settled
 
 MAX_CLAIMS = 3
 FAILS_ONCE = {"operation": "get_model", "effect": "status", "status": 503, "count": 1}
@@ -145,7 +145,7 @@ class Suspects(Listener):
         self.most_without_an_end = 0
         self._open = 0
 
-    def claimed(self, *_: object) -> None:
+    def run_begun(self, start: RunStart) -> None:  # noqa: ARG002 - all count alike
         self.claimed_in_all += 1
         self._open += 1
         self.most_without_an_end = max(self.most_without_an_end, self._open)
