@@ -17,6 +17,7 @@ from worker.sinks.backlog import Backlog
 from worker.sinks.deferred import CommandQueue, DeferredEvent
 from worker.sinks.destinations import DeliveryError
 from worker.sinks.endpoint_health import EndpointHealth
+from worker.sinks.standing import ERROR_CHARACTERS, Standing, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,7 +34,6 @@ log = structlog.get_logger(__name__)
 REPORT_SECONDS: Final = 1.0
 _IDLE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.5
-_ERROR_CHARACTERS: Final = 500
 
 
 class _PausedError(Exception):
@@ -82,14 +82,9 @@ class Sender:
         """Forgets what another time of leading knew."""
         self._lead = lead
         self._backlog = Backlog()
+        self._standing = Standing(self._store)
         self._retrying = 0
-        self._paused = ""
-        self._resumed_at_ms = 0
-        self._delivered_at_ms = 0
-        self._generation = -1
         self._health.reset()
-        self._counts: dict[str, int] = {}
-        self._fields: dict[str, str | int] = {}
         # Set while new events may be sent.
         self._open = asyncio.Event()
 
@@ -155,7 +150,7 @@ class Sender:
             await self._wait_for_turn()
             if self._lead is not None:
                 await self._lead.wait()
-            if self._paused:
+            if self._standing.paused:
                 # While it waited for its turn, for an hour where the endpoint has asked for that.
                 self._check_ending()
                 raise _PausedError
@@ -194,10 +189,7 @@ class Sender:
             await asyncio.sleep(self._turn_at - now)
 
     def _note_success(self) -> None:
-        self._count("delivered")
-        now_ms = _now_ms()
-        self._delivered_at_ms = now_ms
-        self._fields["last_delivered_at"] = now_ms
+        self._standing.delivered()
         if self._health.succeeded():
             # Half of the slots bound what is sent at a time.
             self._backlog.schedule_all()
@@ -205,9 +197,7 @@ class Sender:
             log.info("sink.recovered", sink=self.name, waiting=len(self._backlog))
 
     def _note_failure(self, exc: DeliveryError) -> None:
-        self._count("failed")
-        self._fields["last_error"] = str(exc)[:_ERROR_CHARACTERS]
-        self._fields["last_error_at"] = _now_ms()
+        self._standing.failed(str(exc))
         is_too_much = self._health.failed(exc.retry_after_seconds)
         if exc.gone:
             self._pause_soon(f"the endpoint wants no more events: {exc}")
@@ -215,9 +205,6 @@ class Sender:
             self._health.probe_later()
             self._update_gate()
             log.warning("sink.down", sink=self.name, error=str(exc), waiting=len(self._backlog))
-
-    def _count(self, name: str) -> None:
-        self._counts[name] = self._counts.get(name, 0) + 1
 
     # What is put off
 
@@ -234,7 +221,7 @@ class Sender:
     async def _put_off(self, waiting: DeferredEvent) -> None:
         """Has an event wait whose first try has failed."""
         await self._backlog.wait_for_room(len(waiting.text), self._check_ending)
-        queue = CommandQueue(tries=1, since_ms=_now_ms())
+        queue = CommandQueue(tries=1, since_ms=now_ms())
         await self._record(waiting, queue)
         queue = self._backlog.append(waiting, queue)
         queue.due = time.monotonic() + self._policy.pause(1)
@@ -256,7 +243,7 @@ class Sender:
 
     def _start_due(self) -> float:
         """Starts what is due; returns the seconds until more is."""
-        if self._paused or self._ends or not self._backlog:
+        if self._standing.paused or self._ends or not self._backlog:
             return _IDLE_SECONDS
         if self._health.is_down:
             return self._start_probe()
@@ -283,7 +270,7 @@ class Sender:
     async def _work_off(self, subject: str, queue: CommandQueue) -> None:
         """Delivers what waits of a command, as far as it goes."""
         try:
-            while queue.entries and not self._paused and not self._ends:
+            while queue.entries and not self._standing.paused and not self._ends:
                 stop_if_cancelled()
                 waiting = await self._whole(queue.entries[0])
                 try:
@@ -318,7 +305,7 @@ class Sender:
         self, waiting: DeferredEvent, queue: CommandQueue, exc: DeliveryError
     ) -> bool:
         """Notes a failure of what waits; returns whether what stands behind it may be tried."""
-        now = _now_ms()
+        now = now_ms()
         queue.tries += 1
         queue.since_ms = queue.since_ms or now
         queue.due = time.monotonic() + self._policy.pause(queue.tries)
@@ -326,9 +313,9 @@ class Sender:
             self._health.probe_later()
             # The next probe is of another command: this event alone may be what is refused.
             self._backlog.put_last(waiting.event.command_id)
-        since = max(queue.since_ms, self._resumed_at_ms)
+        since = max(queue.since_ms, self._standing.resumed_at_ms)
         if now - since >= self._policy.retry_seconds * 1000:
-            if self._delivered_at_ms < since:
+            if self._standing.delivered_at_ms < since:
                 self._pause_soon(f"nothing could be delivered for so long as it is tried: {exc}")
             else:
                 log.error(
@@ -340,7 +327,7 @@ class Sender:
                     error=str(exc),
                     advice=f"send it again by `trainmaster sinks recover {self.name}`",
                 )
-                await self._settle(waiting, queue, unsent=str(exc)[:_ERROR_CHARACTERS])
+                await self._settle(waiting, queue, unsent=str(exc)[:ERROR_CHARACTERS])
                 return not self._health.is_down
         again = DeferredEvent(waiting.entry_id, waiting.event, b"")
         if not await self._insist(lambda token: self._store.defer(token, again, queue)):
@@ -352,18 +339,15 @@ class Sender:
     def _update_gate(self) -> None:
         """Opens or closes the way for new events."""
         # Without anything that waits there would be nothing to probe with.
-        if not self._ends and (self._paused or (self._health.is_down and self._backlog)):
+        if not self._ends and (self._standing.paused or (self._health.is_down and self._backlog)):
             self._open.clear()
         else:
             self._open.set()
 
     def _pause_soon(self, reason: str) -> None:
-        """Pauses the sink, at once here and with the next report for all."""
-        if self._paused:
+        if self._standing.paused:
             return
-        # As it is read back; another text would be somebody else's pause.
-        self._paused = reason[:_ERROR_CHARACTERS]
-        self._fields |= {"paused": self._paused, "paused_at": _now_ms()}
+        self._standing.pause(reason)
         self._update_gate()
         log.error(
             "sink.paused",
@@ -379,34 +363,20 @@ class Sender:
             await keep_trying(self._report_once, self._outage, f"sink {self.name} state")
 
     async def _report_once(self) -> None:
-        counts, fields = self._counts, self._fields
-        self._counts, self._fields = {}, {}
-        try:
-            state = await self._store.report(counts, fields)
-        except RETRYABLE_REDIS_ERRORS:
-            for name, more in self._counts.items():
-                counts[name] = counts.get(name, 0) + more
-            self._counts, self._fields = counts, fields | self._fields
-            raise
-        if "paused" not in self._fields and state.paused != self._paused:
-            self._paused = state.paused
-            if not self._paused:
-                self._resumed_at_ms = state.resumed_at_ms
+        standing = self._standing
+        state = await standing.report()
+        if standing.take_pause(state):
+            if not standing.paused:
                 self._health.reset()
                 self._backlog.schedule_all()
             self._update_gate()
-            log.info("sink.pause_changed", sink=self.name, paused=self._paused or None)
-        if state.generation != self._generation:
-            self._generation = state.generation
+            log.info("sink.pause_changed", sink=self.name, paused=standing.paused or None)
+        if standing.take_generation(state):
             await self._load_more()
 
     async def _load(self) -> None:
-        state = await self._store.state()
-        self._paused, self._resumed_at_ms = state.paused, state.resumed_at_ms
-        self._delivered_at_ms = state.last_delivered_at_ms
-        self._generation = state.generation
+        await self._standing.load()
         await self._load_more()
-        self._update_gate()
 
     async def _load_more(self) -> None:
         await self._backlog.load(self._store)
@@ -423,7 +393,3 @@ class Sender:
         # The follower may have seen it first, and the call that was fenced swallowed its word.
         stop_if_cancelled()
         await asyncio.Event().wait()
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
