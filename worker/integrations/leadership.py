@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import structlog
 
-from trainmaster_client.events import event_of
+from worker.integrations.event_window import EventWindow, WindowEntry
 from worker.integrations.follower_store import NOBODY, order_of
 from worker.integrations.keys import parked_key
 from worker.integrations.lead import LeadLostError, NotHandledError
@@ -23,7 +23,6 @@ from worker.queue.ledger.connection import (
     end_all,
     stop_if_cancelled,
 )
-from worker.queue.ledger.keys import EVENT_FIELD
 from worker.queue.ledger.redis_retry import keep_trying, next_pause
 from worker.queue.ledger.streams import entries_after
 
@@ -56,12 +55,6 @@ MOST_PARKED: Final = 100_000
 # How long handlers may still run once the follower is to stop.
 STOP_SECONDS: Final = 10.0
 BATCH: Final = 64
-# Entries, and bytes, that are read and not done.
-WINDOW: Final = 1_024
-WINDOW_BYTES: Final = 16 * 1024 * 1024
-# By so much a position is put back that lies ahead of the stream: whatever clock its new entries
-# have, none of them is passed over.
-REWIND_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +78,6 @@ class Followed:
     holder: str
 
 
-@dataclass(slots=True)
-class _Entry:
-    """An entry that was read.
-
-    Attributes:
-        number: entries that had been added up to it; -1 if that is not known.
-        missed: entries before it that were trimmed unread.
-    """
-
-    entry_id: str
-    number: int
-    missed: int = 0
-    event: Event | None = None
-    text: bytes = b""
-    done: bool = False
-
-
 class Leadership:
     """One time of leading: what was read and is not recorded lies here.
 
@@ -117,14 +93,10 @@ class Leadership:
         self._lead = lead
         # What stands in Redis, and what may stand there because a reply was lost.
         self._recorded = answer.position
-        self._offered = self._position, self._number = answer.position, answer.number
-        self._read_to, self._read_number = answer.position, answer.number
+        self._offered = answer.position, answer.number
+        self._window = EventWindow(answer)
         self._checked = False
-        self._gap = self._missed = 0
-        self._window: deque[_Entry] = deque()
-        self._known: set[str] = set()
-        self._bytes = 0
-        self._queues: dict[str, deque[_Entry]] = {}
+        self._queues: dict[str, deque[WindowEntry]] = {}
         self._slots = asyncio.Semaphore(followed.concurrency)
         self._room = asyncio.Event()
         self._dirty = asyncio.Event()
@@ -170,16 +142,11 @@ class Leadership:
             await asyncio.wait(self._handlers, timeout=STOP_SECONDS)
 
     def _put_back_if_ahead(self, last_id: str) -> None:
-        if order_of(self._read_to) <= order_of(last_id):
-            return
-        # A failover has lost the end of the stream, or someone deleted it.
-        back = f"{max(order_of(last_id)[0] - REWIND_MS, 0)}-0"
-        log.warning(
-            "follower.position_put_back", follower=self._of.name, position=self._read_to, to=back
-        )
-        self._position = self._read_to = back
-        self._number = self._read_number = -1
-        self._dirty.set()
+        was = self._window.put_back_if_ahead(last_id)
+        if was:
+            to = self._window.position
+            log.warning("follower.position_put_back", follower=self._of.name, position=was, to=to)
+            self._dirty.set()
 
     # What is read
 
@@ -195,15 +162,14 @@ class Leadership:
             )
 
     async def _wait_for_room(self) -> None:
-        while len(self._window) >= WINDOW or self._bytes >= WINDOW_BYTES:
+        while self._window.is_full:
             # In the time that this takes anything may be trimmed.
             self._checked = False
             self._room.clear()
             await self._room.wait()
 
     async def _read_again(self, _exc: Exception) -> bool:
-        """Has the next read begin at what is done: it may be another server then."""
-        self._read_to, self._read_number = self._position, self._number
+        self._window.read_again()
         self._checked = False
         return False
 
@@ -214,68 +180,45 @@ class Leadership:
             entries = await entries_after(
                 self._of.redis,
                 self._of.keys.events,
-                self._read_to,
+                self._window.read_to,
                 count=BATCH,
                 block_ms=BLOCK_MILLISECONDS,
             )
             self._checked = 0 < len(entries) < BATCH
             self._take(entries)
             return
-        page = await self._store.read(self._read_to, BATCH)
-        if order_of(page.last_id) < order_of(self._read_to):
+        page = await self._store.read(self._window.read_to, BATCH)
+        if order_of(page.last_id) < order_of(self._window.read_to):
             raise LeadLostError("the stream of events has lost its end")
         self._find_missed(page.first_id, page.gone)
         self._take(page.entries)
         if not page.entries:
-            self._read_number = page.added
-            if not self._window:
-                self._number = page.added
-                self._missed, self._gap = self._missed + self._gap, 0
+            self._window.caught_up(page.added)
             self._checked = True
 
     def _find_missed(self, first_id: str, gone: int) -> None:
-        if order_of(first_id) <= order_of(self._read_to) or self._read_number < 0:
-            return
-        missed = gone - self._read_number
-        if missed <= 0:
-            return
-        self._read_number = gone
-        # It counts once the position has passed it: another leader would find it again.
-        self._gap += missed
-        log.error(
-            "follower.events_missed",
-            follower=self._of.name,
-            events=missed,
-            position=self._read_to,
-            first=first_id,
-            advice="events were trimmed before they were read: see `trainmaster sinks list`; raise "
-            "TRAINMASTER_EVENT_RETENTION_MAX_SECONDS if followers may be so far behind",
-        )
+        missed = self._window.find_missed(first_id, gone)
+        if missed:
+            log.error(
+                "follower.events_missed",
+                follower=self._of.name,
+                events=missed,
+                position=self._window.read_to,
+                first=first_id,
+                advice="events were trimmed before they were read: see `trainmaster sinks list`; "
+                "raise TRAINMASTER_EVENT_RETENTION_MAX_SECONDS if followers may be so far behind",
+            )
 
     def _take(self, entries: Iterable[StreamEntry]) -> None:
-        for raw_id, fields in entries:
-            entry_id = raw_id.decode()
-            self._read_to = entry_id
-            if self._read_number >= 0:
-                self._read_number += 1
-            if entry_id in self._known:
-                continue
-            event = event_of(raw_id, fields)
-            entry = _Entry(entry_id, self._read_number, self._gap)
-            self._gap = 0
-            self._window.append(entry)
-            self._known.add(entry_id)
-            if event is None or (self._of.wants is not None and not self._of.wants(event)):
-                entry.done = True
-                continue
-            entry.event, entry.text = event, fields[EVENT_FIELD]
-            self._bytes += len(entry.text)
-            self._hand_over(entry, event.command_id)
+        for each in entries:
+            entry = self._window.add(each, self._of.wants)
+            if entry is not None and entry.event is not None:
+                self._hand_over(entry, entry.event.command_id)
         self._advance()
 
     # What is handled
 
-    def _hand_over(self, entry: _Entry, subject: str) -> None:
+    def _hand_over(self, entry: WindowEntry, subject: str) -> None:
         queue = self._queues.get(subject)
         if queue is not None:
             queue.append(entry)
@@ -302,13 +245,11 @@ class Leadership:
                 if not await self._handle(entry):
                     return
             queue.popleft()
-            entry.done = True
-            self._bytes -= len(entry.text)
-            entry.text = b""
+            self._window.end(entry)
             self._advance()
         del self._queues[subject]
 
-    async def _handle(self, entry: _Entry) -> bool:
+    async def _handle(self, entry: WindowEntry) -> bool:
         """Hands an event over until that is done; returns False where it is to stop before."""
         assert entry.event is not None  # noqa: S101 - what has none is never handed over
         part, pause, tries = f"{self._of.name}:handler", 0.0, 0
@@ -339,7 +280,7 @@ class Leadership:
             pause = next_pause(pause) if not tries else min(2.0**tries / 4, LONGEST_PAUSE_SECONDS)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
-    async def _park(self, entry: _Entry, error: Exception, tries: int) -> None:
+    async def _park(self, entry: WindowEntry, error: Exception, tries: int) -> None:
         """Sets an event aside whose handler fails each time, as a client's consumers do."""
         told = f"{type(error).__name__}: {error}"[:1_000]
         key = parked_key(self._of.keys, self._of.name)
@@ -352,14 +293,7 @@ class Leadership:
         log.error("follower.event_parked", follower=self._of.name, entry=entry.entry_id, key=key)
 
     def _advance(self) -> None:
-        window, moved = self._window, False
-        while window and window[0].done:
-            entry = window.popleft()
-            self._known.discard(entry.entry_id)
-            self._position, self._number = entry.entry_id, entry.number
-            self._missed += entry.missed
-            moved = True
-        if moved:
+        if self._window.advance():
             self._dirty.set()
             self._room.set()
 
@@ -378,10 +312,11 @@ class Leadership:
 
     async def _tell(self, lease_ms: int | None = None) -> None:
         self._dirty.clear()
-        begun, missed = time.monotonic(), self._missed
+        window = self._window
+        begun, missed = time.monotonic(), window.missed
         # While it is not known whether the last offer was taken, that one is made again.
         if self._offered[0] == self._recorded:
-            self._offered = self._position, self._number
+            self._offered = window.position, window.number
         answer = await self._store.lead(
             self._lead.token,
             lease_ms=int(self._of.lease_seconds * 1000) if lease_ms is None else lease_ms,
@@ -395,8 +330,8 @@ class Leadership:
         if answer.token != self._lead.token:
             raise LeadLostError(f"Redis has gone back to the position {answer.position}")
         self._recorded = answer.position
-        self._missed -= missed
-        if self._position != self._recorded:
+        window.missed -= missed
+        if window.position != self._recorded:
             self._dirty.set()
         self._lead.keep(begun + self._of.lease_seconds - LEASE_MARGIN_SECONDS)
 

@@ -22,7 +22,7 @@ from tests.integration.integrations.published import (
     wait_until,
 )
 from worker.embedded import EmbeddedRedis
-from worker.integrations import leadership
+from worker.integrations import event_window, leadership
 from worker.integrations.event_follower import LEASE_SECONDS, EventFollower
 from worker.integrations.follower_store import follower_status
 from worker.integrations.keys import follower_key
@@ -232,7 +232,7 @@ async def test_what_is_trimmed_while_slow_handlers_leave_no_room_is_told(
     redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A follower that had read all there was may be as far behind as any, a moment later."""
-    monkeypatch.setattr(leadership, "WINDOW", 2)
+    monkeypatch.setattr(event_window, "MOST_ENTRIES", 2)
     subjects: list[str] = []
     go_on = asyncio.Event()
 
@@ -563,7 +563,7 @@ async def test_no_more_is_read_than_may_be_in_hand(
 ) -> None:
     """By number or by bytes, in steps of a batch."""
     monkeypatch.setattr(leadership, "BATCH", 2)
-    for name, most in (("WINDOW", 4), ("WINDOW_BYTES", 600)):
+    for name, most in (("MOST_ENTRIES", 4), ("MOST_BYTES", 600)):
         begun: list[str] = []
         go_on = asyncio.Event()
 
@@ -574,7 +574,7 @@ async def test_no_more_is_read_than_may_be_in_hand(
             await go_on.wait()
 
         with monkeypatch.context() as patch:
-            patch.setattr(leadership, name, most)
+            patch.setattr(event_window, name, most)
             async with following(EventFollower(redis, keys, name, handle, concurrency=20)):
                 await wait_until_led(redis, keys, name)
                 for subject in "abcdefghij":
