@@ -283,7 +283,7 @@ class LaneSettler:
         settled, refused = 0, 0
         for finish in batch:
             try:
-                was_done = await self._settle_one(finish)
+                recorded, was_done = await self._settle_one(finish)
             except EndsRefusedError as exc:
                 del self._ends[0]
                 self._put_aside([finish], exc)
@@ -299,23 +299,24 @@ class LaneSettler:
                 continue
             del self._ends[0]
             settled += 1
-            tell_settled(self._telemetry, [finish], [was_done])
+            tell_settled(self._telemetry, [recorded], [was_done])
             if was_done:
-                await self._pauses.judge(finish)
+                await self._pauses.judge(recorded)
             else:
                 self._tell_fenced(finish.lease)
         return not refused
 
-    async def _settle_one(self, finish: RunResult) -> bool:
+    async def _settle_one(self, finish: RunResult) -> tuple[RunResult, bool]:
+        """Returns what was recorded, and whether it was: another end where this one can't be."""
         try:
             (was_done,) = await self._ledger.finish([finish])
         except (*REDIS_AWAY, ResponseError):
             raise
         except Exception as exc:
             log.exception("run.unrecordable", **fields_of(finish.lease))
-            plain = self._unrecordable(finish.lease, exc)
-            (was_done,) = await self._ledger.finish([plain])
-        return was_done
+            finish = self._unrecordable(finish.lease, exc)
+            (was_done,) = await self._ledger.finish([finish])
+        return finish, was_done
 
     def _tell_fenced(self, lease: Lease) -> None:
         self._telemetry.fenced(lease.command_id, lease.text, lease.token)

@@ -28,9 +28,10 @@ from worker.queue.ledger.repair import Repair
 from worker.queue.outcome import Outcome, Snooze, Succeeded
 from worker.queue.pool.deadlines import DeadlineWatch
 from worker.queue.registry import load_handlers
+from worker.queue.telemetry import Listener
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from redis.asyncio import Redis
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tests.sandbox_process import SandboxProcess
     from worker.queue.ledger.ledger import Ledger
     from worker.queue.run_context import RunContext
+    from worker.queue.telemetry import Settled
 
 ITEMS = 3
 BAD = 1
@@ -146,6 +148,7 @@ async def test_an_end_that_cannot_be_written_fails_its_own_command(
     bench.executor = replace(
         bench.executor, handlers={**load_handlers(HANDLERS), "list_models": handler}
     )
+    ear = bench.ledger.telemetry = _Recorded()
     sent = [
         await bench.send("list_models", {}, correlationid="odd" if number == BAD else "even")
         for number in range(ITEMS)
@@ -158,6 +161,23 @@ async def test_an_end_that_cannot_be_written_fails_its_own_command(
     error = (await bench.told(sent[BAD]))[-1]["data"]["error"]
     assert error["code"] in {"internal_error", "invalid_input"}
     assert error["message"]
+    told = dict(zip(sent, states, strict=True))
+    assert ear.states == told
+    assert ear.outcomes == told, "and no end that could not be recorded"
+
+
+class _Recorded(Listener):
+    """Keeps how commands are said to have ended, once that is recorded."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, str] = {}
+        self.outcomes: dict[str, str] = {}
+
+    def settled(self, batch: Sequence[Settled]) -> None:
+        for each in batch:
+            assert each.end is not None
+            self.states[each.command_id] = each.state
+            self.outcomes[each.command_id] = each.end.outcome
 
 
 async def test_an_end_that_redis_refuses_stands_in_nobodys_way(
