@@ -36,6 +36,7 @@ from trainmaster_client.cluster import (
 )
 from trainmaster_client.errors import AddressError
 from trainmaster_client.packing import pack_safely
+from trainmaster_client.primary import seek_primary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,9 +140,10 @@ class RedisAddress:
             for each in sentinel.sentinels:
                 pack_safely(each)
             leader: redis.Redis = sentinel.master_for(self._service, **self._to_server(), **options)
-            return pack_safely(leader)
+            return seek_primary(pack_safely(leader))
         (host, port), *_ = self.hosts
-        return pack_safely(redis.Redis(host=host, port=port, **self._to_server(), **options))
+        client = redis.Redis(host=host, port=port, **self._to_server(), **options)
+        return seek_primary(pack_safely(client))
 
     def asyncio_client(self, key: str | None = None, **options: Any) -> redis.asyncio.Redis:
         """Returns a client for an event loop; the arguments are those of `client`."""
@@ -161,9 +163,10 @@ class RedisAddress:
             leader: redis.asyncio.Redis = sentinel.master_for(
                 self._service, **self._to_server(), **options
             )
-            return leader
+            return seek_primary(leader)
         (host, port), *_ = self.hosts
-        return redis.asyncio.Redis(host=host, port=port, **self._to_server(), **options)
+        client = redis.asyncio.Redis(host=host, port=port, **self._to_server(), **options)
+        return seek_primary(client)
 
     def slot_owner(self, key: str | None) -> SlotOwner:
         """Returns what finds the node of a cluster that has a key's slot.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
+
+from trainmaster_client.primary import is_of_no_primary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +42,10 @@ class KeptConnection:
             return await connection.read_response()
         except NoScriptError:
             return await script(keys=keys, args=arguments)
+        except ResponseError as exc:
+            if is_of_no_primary(exc):
+                await self.close()
+            raise
 
     async def close(self) -> None:
         """Closes the connection; a further call opens another one."""

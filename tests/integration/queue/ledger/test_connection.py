@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+from redis.exceptions import ReadOnlyError
+
+from tests.failover import running_pair
 from worker.queue.ledger.connection import connect
+from worker.queue.ledger.kept_connection import KeptConnection
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from redis.asyncio import Redis
 
 
@@ -26,3 +33,27 @@ async def test_a_connection_that_was_idle_for_long_is_asked_for_a_sign_of_life(
             assert told.get("cmdstat_ping", {"calls": 0})["calls"] == pings
     finally:
         await client.aclose()
+
+
+@pytest.mark.parametrize("is_kept", [False, True], ids=["of the pool", "kept"])
+async def test_what_was_the_primary_refuses_a_connection_once(
+    tmp_path: Path, is_kept: bool
+) -> None:
+    """A planned failover closes no connection, and the replica would refuse it for ever."""
+    with running_pair(tmp_path) as pair:
+        client = connect(pair.url)
+        script = client.register_script("#!lua\nreturn redis.call('SET', KEYS[1], 1)")
+        kept = KeptConnection(client)
+
+        async def write() -> None:
+            await (kept.run(script, ["a"], []) if is_kept else script(keys=["a"]))
+
+        try:
+            await write()
+            pair.fail_over()
+            with pytest.raises(ReadOnlyError):
+                await write()
+            await write()
+        finally:
+            await kept.close()
+            await client.aclose()

@@ -1,0 +1,59 @@
+"""Two servers of Redis behind one address, as a managed service or Kubernetes offers them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from redis import Redis
+
+from tests.socket_server import SocketServer, pass_on
+from worker.embedded import EmbeddedRedis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Pair(SocketServer):
+    """The address of the primary; connections stay with the server that they began with."""
+
+    def __init__(self, primary: EmbeddedRedis, other: EmbeddedRedis) -> None:
+        self._primary = primary
+        self._other = other
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        return self._primary.url.replace(f":{self._primary.port}/", f":{self.port}/")
+
+    def fail_over(self) -> None:
+        """Makes the other server the one behind the address, and the primary its replica."""
+        with Redis.from_url(self._primary.url) as client:
+            # It is read-only from now on; that it never reaches its primary makes no difference.
+            client.replicaof("127.0.0.1", 9)
+        self._primary, self._other = self._other, self._primary
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _connection: int
+    ) -> None:
+        behind, to_behind = await asyncio.open_connection("127.0.0.1", self._primary.port)
+        try:
+            await asyncio.gather(pass_on(reader, to_behind), pass_on(behind, writer))
+        finally:
+            to_behind.close()
+            with suppress(OSError, asyncio.CancelledError):
+                await to_behind.wait_closed()
+
+
+@contextmanager
+def running_pair(folder: Path) -> Iterator[Pair]:
+    """Runs two servers that let in whoever knows the password of the first."""
+    first, second = EmbeddedRedis(folder / "first"), EmbeddedRedis(folder / "second")
+    with first, second:
+        password = first.url.partition("@")[0].rpartition(":")[2]
+        with Redis.from_url(second.url) as client:
+            client.config_set("requirepass", password)
+        with Pair(first, second) as pair:
+            yield pair
