@@ -115,7 +115,7 @@ def test_unreadable_files_and_bad_rows_are_told_by_reason_with_line_and_column(
         "1 × invalid_item: not JSON: key must be a string at column 2": (
             f"line {GOOD + 4}: {{nonsense",
         ),
-        "1 × invalid_item: file (data_path) must be a string": (f'line {GOOD + 6}: {{"file":7}}',),
+        "1 × invalid_item: file (data_path) must be a string": (f"line {GOOD + 6}: 7",),
     }.items():
         assert told[reason] in where
     rows = (studio.folder / "out-mixed-jsonl" / "failures.jsonl").read_bytes().splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +34,8 @@ _PLACE_CHARACTERS: Final = 200
 _PROBLEM_CHARACTERS: Final = 2_000
 _SHOWN_FIELDS: Final = 20
 _SHOWN_VALUE: Final = 80
+# The longest path that Linux takes; a picture in base64 has more.
+_KEPT_VALUE: Final = 4_096
 _PLAIN: Final = (str, int, float, bool)
 # Whoever can't say in so many bytes which item is meant holds a picture that belongs into a file.
 _MOST_BYTES: Final = 1024 * 1024
@@ -99,6 +102,38 @@ class ItemParser:
             said["data_path"] = self._absolute(said["data_path"], row.manifest)
         return said
 
+    def _input(self, row: SourceRow) -> dict[str, Any]:
+        """Returns what a bad row says, by the names of parameters and with whole paths.
+
+        Whoever puts right what is wrong has a row of JSON then that no column need be mapped for,
+        and that may lie elsewhere.
+        """
+        columns = self.plan.source.columns
+        fields = row.fields or {}
+        ours = {name: columns.get(name, name) for name in ITEM_FIELDS}
+        known = {*ours, *ours.values()}
+        said = {
+            name: self._kept(name, fields[column], row)
+            for name, column in ours.items()
+            if column in fields
+        }
+        return said | _shown({name: fields[name] for name in fields if name not in known})
+
+    def _kept(self, name: str, value: Any, row: SourceRow) -> Any:
+        is_plain = isinstance(value, _PLAIN) and not _is_infinite(value)
+        try:
+            found = meant(name, value, is_text=row.texts)
+        except ValueError:
+            # This is what is wrong: as it was said.
+            found = value if is_plain else _text_of(value)
+        value = value if found is None and isinstance(value, str) else found
+        if name == "data_path" and isinstance(value, str):
+            value = self._absolute(value, row.manifest)
+        if isinstance(value, str) and len(value) > _KEPT_VALUE:
+            # Not a half that could be taken for the whole.
+            return f"{value[:_SHOWN_VALUE]}…"
+        return value
+
     def _column(self, path: str) -> str:
         """Returns what a problem is about as the source's owner calls it."""
         name = "" if path == "data" else path.removeprefix("data.")
@@ -131,7 +166,7 @@ class ItemParser:
         return encode_json(command)
 
     def _bad(self, number: int, row: SourceRow, problem: str) -> FeedItem:
-        said: dict[str, Any] = {"row": row.raw} if row.raw else _shown(row.fields or {})
+        said: dict[str, Any] = {"row": row.raw} if row.raw else self._input(row)
         record = {
             "item": number,
             "state": "failed",
@@ -156,12 +191,18 @@ def names_item(row: SourceRow, columns: Mapping[str, str]) -> bool:
 
 
 def _shown(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a bad row says, in so many characters that a failure stays small."""
-    if len(fields) <= _SHOWN_FIELDS and all(isinstance(each, _PLAIN) for each in fields.values()):
-        said = dict(fields)
+    """Returns what a bad row says besides, in so many characters that a failure stays small."""
+    if len(fields) <= _SHOWN_FIELDS and all(
+        value is None or isinstance(value, _PLAIN) for value in fields.values()
+    ):
+        said = {_text_of(name): value for name, value in fields.items()}
         if len(str(said)) <= SHOWN_CHARACTERS:
             return said
     return {_text_of(name): _text_of(value) for name, value in list(fields.items())[:_SHOWN_FIELDS]}
+
+
+def _is_infinite(value: object) -> bool:
+    return isinstance(value, float) and math.isinf(value)
 
 
 def _text_of(value: object) -> str:

@@ -63,7 +63,7 @@ def _of_number(name: str, value: Any, *, is_text: bool) -> Any:
             raise ValueError("must be a finite number")
         if name in WHOLE_NUMBERS and value.is_integer():
             return int(value)
-    if name == BOOLEAN and value in {0, 1}:
+    if name == BOOLEAN and isinstance(value, int | float) and value in {0, 1}:
         return bool(value)
     if isinstance(value, bool | int | float):
         return value
