@@ -7,6 +7,7 @@ wrong with that.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -25,6 +26,9 @@ from worker.paths import is_file, is_folder
 from worker.redis_address import RedisAddress
 
 DAY: Final = 86_400
+# Several links of fsspec's are one URL: zip://*::s3://bucket/items.zip
+_URL: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*::)*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_TWO_URLS: Final = re.compile(r"[,;][a-z][a-z0-9+.-]*://", re.IGNORECASE)
 NAMESPACES: Final = r"^[A-Za-z0-9._-]{1,64}(,[A-Za-z0-9._-]{1,64})*$"
 
 
@@ -70,8 +74,10 @@ def _split_address(value: object) -> object:
 
 def _check_url(url: str) -> str:
     # The value is not told: a URL may hold a password.
-    if "://" not in url:
+    if not _URL.match(url):
         raise PydanticCustomError("url", "names what is no URL; each is like s3://bucket/folder/")
+    if _TWO_URLS.search(url):
+        raise PydanticCustomError("urls", "must have blanks between its URLs")
     return url
 
 

@@ -101,6 +101,8 @@ def test_an_empty_variable_is_the_same_as_none(monkeypatch: pytest.MonkeyPatch) 
         ("TRAINMASTER_PAUSE_SHARE", "0", "must be greater than 0"),
         ("TRAINMASTER_LOG_LEVEL", "s3cret", "must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("TRAINMASTER_DATA_ROOTS", "/s3cret/nowhere", "names a folder that is not there"),
+        ("TRAINMASTER_SOURCE_URLS", "https://s3cret/,s3://b/", "must have blanks between its URLs"),
+        ("TRAINMASTER_SOURCE_URLS", '"https://s3cret/"', "names what is no URL"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line_without_its_value(

@@ -153,6 +153,11 @@ def test_a_cluster_is_judged_by_who_has_the_slot_and_what_a_failover_may_lose(
             "the API is in trouble",
         ),
         (RequestRefusedError("499", status=499), Level.FAIL, "may this account use models?"),
+        (
+            RequestRefusedError("404", status=404),
+            Level.FAIL,
+            "does ENCORD_DOMAIN name the API alone",
+        ),
     ],
 )
 def test_what_the_api_answers_is_judged_by_who_is_to_act(
@@ -190,6 +195,19 @@ def test_the_time_of_the_api_is_that_of_the_middle_of_the_request() -> None:
     for told in ({}, {"Date": "yesterday"}):
         (found,) = api._check_clock(told, NOW, NOW)
         assert (found.level, found.message) == (Level.WARN, "the API does not report its time")
+
+
+@pytest.mark.parametrize(
+    ("setting", "advice"),
+    [("bearer_token", "set it to the token alone"), ("encord_ssh_key", "ENCORD_SSH_KEY_FILE must")],
+)
+def test_what_to_do_about_credentials_is_told_of_those_that_are_wrong(
+    setting: str, advice: str
+) -> None:
+    settings = Settings.model_validate({"redis_url": "redis://h", setting: "no such thing"})
+    (found,) = api.check_credentials(settings)
+    assert found.level is Level.FAIL
+    assert found.advice.startswith(advice)
 
 
 @pytest.mark.parametrize(

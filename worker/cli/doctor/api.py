@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import time
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from worker.bootstrap.encord import create_credentials, create_transport
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 # The first page of the models, as the client asks for it.
 _READ = ("GET", "/ml-models")
 _WHO = "the API's clock"
+_KEY_ADVICE = (
+    "ENCORD_SSH_KEY_FILE must name a private Ed25519 key in OpenSSH format, like those that "
+    "ssh-keygen -t ed25519 makes"
+)
+_BEARER_ADVICE = (
+    "set it to the token alone, without Bearer before it and without quotes; or unset it, and "
+    "ENCORD_SSH_KEY_FILE is used"
+)
 _QUERY = (("orderBy", "createdAt"), ("orderAsc", "False"))
 
 
@@ -32,13 +41,8 @@ def check_credentials(settings: Settings) -> Iterator[Finding]:
     try:
         credentials = create_credentials(settings)
     except SettingError as exc:
-        yield Finding(
-            "api.credentials",
-            Level.FAIL,
-            exc.message,
-            "ENCORD_SSH_KEY_FILE must name a private Ed25519 key in OpenSSH format, like those "
-            "that ssh-keygen -t ed25519 makes",
-        )
+        advice = _BEARER_ADVICE if settings.bearer_token is not None else _KEY_ADVICE
+        yield Finding("api.credentials", Level.FAIL, exc.message, advice)
         return
     match credentials:
         case BearerToken():
@@ -116,6 +120,8 @@ def _advise(error: TrainmasterError) -> str:
             return "is ENCORD_DOMAIN right, and do proxy and firewall let us through?"
         case _ if error.status >= 500:
             return "the API is in trouble; workers try again by themselves"
+        case _ if error.status == HTTPStatus.NOT_FOUND:
+            return "does ENCORD_DOMAIN name the API alone, like https://api.encord.com?"
         case _:
             return "may this account use models?"
 
