@@ -123,3 +123,13 @@ async def test_a_part_for_which_there_is_no_turn_is_told_to_come_again(
     goes_on.set()
     await holding
     assert await find_record(searching, output, PART, 0) == {"item": 0}
+
+
+async def test_a_part_whose_search_takes_too_long_is_told_to_come_again(
+    tmp_path: Path, searching: ThreadPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread is free, but its disk or store answers slowly; nothing is wrong with the store."""
+    monkeypatch.setattr(results, "_SEARCH_SECONDS", 0)
+    with pytest.raises(ProblemError, match="for too long") as refused:
+        await find_record(searching, part_of(tmp_path, b'{"item":0}'), PART, 0)
+    assert (refused.value.status, refused.value.code) == (503, "picture_unavailable")

@@ -74,6 +74,9 @@ def test_a_rejected_message_leaves_the_command_that_has_its_id() -> None:
     again = after(rejected, read(2, "attach.accepted", origin="3-0"))
     assert (again.row.state, again.row.type) == ("accepted", "attach")
     assert again.row.error_code is None
+    # Or was sent again, and is still wrong: what is told is the last try.
+    still_wrong = after(rejected, read(2, "attach.rejected", origin="3-0"))
+    assert (still_wrong.row.type, still_wrong.first_entry) == ("attach", (FIRST_MS + 20, 0))
 
 
 def test_an_id_that_is_used_again_begins_anew() -> None:
