@@ -422,13 +422,14 @@ def test_what_kombu_has_read_is_written_as_the_intake_reads_its_marks() -> None:
         "moment": datetime(2026, 1, 31, 12, tzinfo=UTC),
         "day": date(2026, 1, 31),
         "share": Decimal("0.5"),
+        "tiny": Decimal("5E-7"),
         "count": Decimal(8),
         "text": b"text",
         "bytes": b"\xff\x00",
     }
     read = orjson.loads(command_text(values))
     assert read == plain(orjson.loads(kombu_json.dumps(values)))
-    assert read["share"] == 0.5
+    assert (read["share"], read["tiny"]) == (0.5, 0.000_000_5)
     assert type(read["count"]) is int
 
 

@@ -35,14 +35,15 @@ LIST = {"type": "list_models", "data": {}}
 
 
 class LosingReplies(Ledger):
-    """A ledger on a connection that breaks before each second reply to an accept comes."""
+    """A ledger on a connection that breaks before replies to an accept come: of two, the first."""
 
     calls = 0
+    lost_in_a_row = 1
 
     async def accept_and_claim(self, *args: Any, **options: Any) -> Accepted:
         told = await super().accept_and_claim(*args, **options)
         self.calls += 1
-        if self.calls % 2:
+        if self.calls % (self.lost_in_a_row + 1):
             raise RedisConnectionError("the reply is lost")
         return told
 
@@ -171,6 +172,22 @@ async def test_a_lost_reply_leaves_nothing_leased_and_runs_nothing_twice(
     ends = await told_of(bench, "succeeded")
     assert len(ends) == len(set(ends)) == 12 - waiting
     assert pool.slots.free == 64
+
+
+async def test_a_call_is_made_until_its_reply_comes_however_often_that_is_lost(
+    bench: Bench, redis: Redis, keys: Keys
+) -> None:
+    losing = LosingReplies(
+        redis, keys, lease_seconds=600, retention_seconds=3600, reply_retention_seconds=3600
+    )
+    losing.lost_in_a_row = 2
+    pool = bench.pool(concurrency=4)
+    intake = intake_of(redis, losing)
+    intake.claim_for(pool)
+    async with running(intake.read, *settling(pool)):
+        await redis.xadd(keys.commands, {COMMAND_FIELD: good(id="a", **LIST)})
+        await until(lambda: has_succeeded(bench, "a"))
+    assert losing.calls == 3
 
 
 async def test_a_lost_reply_of_a_stream_in_trouble_keeps_no_other_from_being_read(
