@@ -167,6 +167,33 @@ def test_a_consumer_that_comes_back_with_its_name_goes_on_at_once(client: Any, t
     ]
 
 
+def test_a_consumer_that_runs_again_begins_with_what_it_had_in_hand(
+    client: Any, told: Told
+) -> None:
+    """Whatever ended the run before: an interrupt, or an outage longer than its patience."""
+    for number in range(3):
+        told.tell("train.accepted", f"c-{number}")
+    patient = ConsumerOptions(from_start=True, idle_seconds=3_600)
+    consumer = client.consumer(GROUP, patient)
+    seen: list[str] = []
+
+    class InterruptedRunError(BaseException):
+        pass
+
+    def handle(event: Event) -> None:
+        seen.append(event.command_id)
+        if len(seen) == 2:
+            raise InterruptedRunError
+        if event.command_id in {"c-2", "c-3"}:
+            consumer.stop()
+
+    with pytest.raises(InterruptedRunError):
+        consumer.run(handle)
+    told.tell("train.accepted", "c-3")
+    consumer.run(handle)
+    assert seen == ["c-0", "c-1", "c-1", "c-2"]
+
+
 KILLED = """
 import os, signal, sys
 from trainmaster_client import Client, ConsumerOptions

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from schemas.attributes import REPLY_TO_PATTERN
@@ -314,3 +315,20 @@ def test_commands_go_out_in_pages_whose_size_a_server_takes() -> None:
             break
     assert pages == [500, 500, 104, 4, 2, 1, 1]
     assert added == [message.command_id for message in messages]
+
+
+def test_patience_begins_anew_once_a_page_of_many_commands_was_added() -> None:
+    """Two short outages hours apart are not one long one."""
+    outages: list[BaseException] = []
+    messages = [Message(str(number), b"{}") for number in range(1_000)]
+    steps = submit(Names("trainmaster"), messages, Patience(3_600, outages.append))
+    away, pauses = RedisConnectionError("away"), []
+    next(steps)
+    for _ in range(2):
+        pauses.append(steps.throw(away))
+        asked = steps.send(None)
+        assert isinstance(asked, Ask)
+        if len(pauses) == 1:
+            steps.send([b"1-1"] * len(asked.commands))
+    assert outages == [away, away]
+    assert pauses[0] == pauses[1], "nor does the second begin with a long pause"
