@@ -172,13 +172,17 @@ async def test_the_same_run_again_does_nothing_more_and_another_of_its_id_is_ref
 
 @pytest.mark.usefixtures("bench")
 async def test_pictures_that_only_a_later_call_asks_for_are_drawn_all_the_same(
-    console: Console, tmp_path: Path
+    console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And once: the folder is then nobody's promise any more."""
+    """And once: the folder is then nobody's promise any more.
+
+    It is kept whole: who goes on may stand in another folder.
+    """
+    monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
     source = write_lines(tmp_path / "one.jsonl", {"data_path": "a.png"})
     assert (await run(console, source, tmp_path)).code == 0
-    said = await run(console, source, tmp_path, "--render", str(tmp_path / "drawn"))
+    said = await run(console, source, tmp_path, "--render", "drawn")
     assert said.code == 0, said.err
     assert f"1 picture in {tmp_path}/drawn" in said.err
     assert len(list((tmp_path / "drawn").glob("*.jpg"))) == 1
