@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from schemas.commands import Command
 from schemas.events import Problem
+from worker.gateway.act_route import MARK
 from worker.gateway.json_bodies import DOCUMENTED
 from worker.gateway.problems import MEDIA_TYPE, ProblemDetails
 from worker.gateway.requests.bodies import CLOUD_EVENT, CLOUD_EVENTS, JSON, NDJSON
@@ -29,7 +30,11 @@ _KEY: Final = {
     "description": "The command's id, where it has none of its own.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
-
+_ACT_KEY: Final = {
+    **_KEY,
+    "description": "Names this act: sent again with the same key within ten minutes, it is "
+    "answered as the first time, and not done again.",
+}
 
 _PROBLEM: Final = {"schema": {"$ref": _REFERENCE.format(model="ProblemDetails")}}
 # What any request may be answered, whatever it asks.
@@ -95,6 +100,8 @@ def _add_commands(document: dict[str, Any]) -> None:
         for operation in path.values():
             if operation.pop(_IDEMPOTENT, None) is not None:
                 operation.setdefault("parameters", []).append(_KEY)
+            if operation.pop(MARK, None) is not None:
+                operation.setdefault("parameters", []).append(_ACT_KEY)
             if operation.pop(_BODY, None) is None:
                 continue
             operation["requestBody"] = {

@@ -12,6 +12,7 @@ from worker.backfill.errors import UnreadableBackfillError
 from worker.backfill.status import Origin
 from worker.backfill.transitions import begin_cancel, begin_pause, begin_resume
 from worker.gateway.access.callers import Operates, Reads
+from worker.gateway.act_route import ActRoute
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.json_bodies import TakesNothing
 from worker.gateway.problems import ProblemDetails, ProblemError
@@ -26,7 +27,7 @@ from worker.gateway.views.backfills import (
 )
 from worker.queue.ledger.cancellation import CancelStatus, cancel
 
-router: Final = APIRouter(prefix="/v1/backfills", tags=["backfills"])
+router: Final = APIRouter(prefix="/v1/backfills", tags=["backfills"], route_class=ActRoute)
 
 
 class BackfillPage(BaseModel):

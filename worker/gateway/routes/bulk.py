@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends
 
 from worker.acts import Act
 from worker.gateway.access.callers import Caller, Operates
+from worker.gateway.act_route import ActRoute
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import documented, json_body
 from worker.gateway.models import BulkAnswer, BulkBody
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from worker.queue.ledger.actions import Entry
     from worker.queue.ledger.command_status import CommandStatus
 
-router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
+router: Final = APIRouter(prefix="/v1/commands", tags=["commands"], route_class=ActRoute)
 
 # Of these each may have a megabyte.
 _AT_A_TIME: Final = 32

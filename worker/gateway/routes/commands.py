@@ -14,6 +14,7 @@ from trainmaster_client.events import ENDS
 from worker.acts import Act
 from worker.encord.creation.resolution import Resolution, ResolveStatus, resolve
 from worker.gateway.access.callers import Caller, Operates, Reads
+from worker.gateway.act_route import ActRoute
 from worker.gateway.events.watchers import EventFilter
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import TakesNothing, documented, json_body
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from trainmaster_client import Event
     from worker.queue.ledger.command_status import CommandStatus
 
-router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
+router: Final = APIRouter(prefix="/v1/commands", tags=["commands"], route_class=ActRoute)
 
 MAX_WAIT_SECONDS: Final = 60.0
 _ENDS: Final = Patterns([f"*.{state}" for state in sorted(ENDS)])

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from schemas.attributes import CommandId, ExtensionName, Timestamp
 from worker.acts import Act
 from worker.gateway.access.callers import Operates, Reads
+from worker.gateway.act_route import ActRoute
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import TakesNothing, documented, json_body
 from worker.gateway.models import BulkAnswer, moment
@@ -34,7 +35,7 @@ from worker.queue.ledger.replay import PERHAPS_DONE, Edit, Refusal, Replay
 if TYPE_CHECKING:
     from worker.gateway.access.callers import Caller
 
-router: Final = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
+router: Final = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"], route_class=ActRoute)
 
 MAX_PAGE: Final = 1000
 _NOT_ATTRIBUTES: Final = frozenset({"data", "id"})

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from worker.acts import Act
 from worker.gateway.access.callers import Operates, Reads
+from worker.gateway.act_route import ActRoute
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import documented, json_body
 from worker.gateway.problems import ProblemDetails, ProblemError, json_response
@@ -22,7 +23,7 @@ from worker.webhooks.records import RecordedDelivery, RuleResult, delivery_name,
 from worker.webhooks.replays import replay, replay_effects
 from worker.webhooks.views import delivery_json, effects_json
 
-router: Final = APIRouter(prefix="/v1", tags=["deliveries"])
+router: Final = APIRouter(prefix="/v1", tags=["deliveries"], route_class=ActRoute)
 
 # Of a body that is shown; one may have 25 MB.
 MAX_SHOWN_BYTES: Final = 1024 * 1024

@@ -11,13 +11,14 @@ from pydantic import BaseModel, Field
 from schemas.enums import Priority
 from worker.acts import Act
 from worker.gateway.access.callers import Operates, Reads
+from worker.gateway.act_route import ActRoute
 from worker.gateway.gateway import GatewayOf
 from worker.gateway.json_bodies import TakesNothing
 from worker.gateway.models import moment
 from worker.queue.ledger.holds import Hold, Holds
 from worker.queue.ledger.lanes import Lanes
 
-router: Final = APIRouter(prefix="/v1")
+router: Final = APIRouter(prefix="/v1", route_class=ActRoute)
 
 
 class HoldView(BaseModel):

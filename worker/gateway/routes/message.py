@@ -11,6 +11,7 @@ from starlette.responses import Response
 from schemas.attributes import CommandId
 from worker.acts import Act
 from worker.gateway.access.callers import Operates, Reads
+from worker.gateway.act_route import ActRoute
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import documented, json_body
 from worker.gateway.problems import ProblemDetails, ProblemError, conflict, json_response
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from worker.gateway.access.callers import Caller
     from worker.queue.ledger.dead_letters import DeadLetter
 
-router: Final = APIRouter(prefix="/v1/commands", tags=["commands"])
+router: Final = APIRouter(prefix="/v1/commands", tags=["commands"], route_class=ActRoute)
 
 # Larger ones are read in a thread: other requests need not wait for them.
 _SHORT_BYTES: Final = 262_144

@@ -12,6 +12,7 @@ from schemas.attributes import Timestamp
 from schemas.suggestions import unknown
 from worker.acts import Act
 from worker.gateway.access.callers import Operates, Reads
+from worker.gateway.act_route import ActRoute
 from worker.gateway.gateway import Gateway, GatewayOf
 from worker.gateway.json_bodies import TakesNothing, documented, json_body
 from worker.gateway.models import moment
@@ -23,7 +24,7 @@ from worker.sinks import operations
 from worker.sinks.deferred import SinkStore
 from worker.sinks.operations import SinkStatus
 
-router: Final = APIRouter(prefix="/v1/sinks", tags=["sinks"])
+router: Final = APIRouter(prefix="/v1/sinks", tags=["sinks"], route_class=ActRoute)
 
 NameOf = Annotated[str, Path(description="As the file has it.")]
 

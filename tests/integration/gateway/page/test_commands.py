@@ -16,7 +16,7 @@ from worker.queue.ledger.queries import LedgerReader
 
 if TYPE_CHECKING:
     import pytest
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Route
     from redis.asyncio import Redis
 
     from tests.gateway_process import GatewayServer
@@ -241,3 +241,22 @@ def test_more_than_one_request_takes_are_counted_and_cancelled_to_the_last(
         False,
     ]
     assert set(states(backstage, *(f"more-{number}" for number in range(25)))) == {"cancelled"}
+
+
+def test_an_act_whose_answer_breaks_off_is_said_to_have_none(
+    desk: Desk, backstage: Backstage
+) -> None:
+    accept_all(backstage, "cut-off")
+    desk.refused.add("/cut-off/message")
+    page = desk.go("#/commands/cut-off")
+
+    def cut(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.text()[:9])
+
+    page.route("**/cancel", cut)
+    page.get_by_role("button", name="Cancel…").click()
+    page.get_by_role("button", name="Cancel the command").click()
+    expect(page.locator(".notice.bad")).to_contain_text("The cancellation got no answer.")
+    # What it came to is seen all the same.
+    expect(page.locator(".view-acts .state")).to_have_text("cancelled")

@@ -18,6 +18,7 @@ from worker.sinks.keys import unsent_key
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from playwright.sync_api import Route
     from redis.asyncio import Redis
 
     from tests.gateway_process import GatewayServer
@@ -107,6 +108,32 @@ def test_a_delivery_is_watched_from_its_arrival_to_its_replay(desk: Desk) -> Non
     dialog.get_by_role("button", name="Replay", exact=True).click()
     expect(page.locator(".notice")).to_contain_text("1 command sent.")
     expect(rules.first.get_by_role("link")).to_have_count(2)
+
+
+def test_what_is_made_once_more_is_made_once_though_its_answer_got_lost(desk: Desk) -> None:
+    deliver(desk.gateway, submitted("lost", data=[MODEL]))
+    page = desk.go("#/webhooks/encord%2Flost")
+    rules = page.get_by_role("table", name="What each rule made of it").locator("tbody tr")
+    expect(rules.first.get_by_role("link")).to_have_count(1)
+    lost: list[str] = []
+
+    def lose_first(route: Route) -> None:
+        if not lost:
+            lost.append(route.fetch().text())
+            route.abort("connectionreset")
+        else:
+            route.continue_()
+
+    page.route("**/replay", lose_first)
+    page.get_by_role("button", name="Replay…").click()
+    dialog = page.get_by_role("dialog", name="Replay this delivery")
+    dialog.get_by_label("Make that once more too").check()
+    dialog.get_by_role("button", name="Replay", exact=True).click()
+    expect(dialog.get_by_role("alert")).to_contain_text("may have been done all the same")
+    dialog.get_by_role("button", name="Replay", exact=True).click()
+    expect(page.locator(".notice")).to_contain_text("2 commands sent.")
+    expect(rules.first.get_by_role("link")).to_have_count(2)
+    desk.forgive("net::ERR")
 
 
 def test_a_sink_is_paused_with_a_reason_resumed_and_sends_again(

@@ -3,6 +3,10 @@
  */
 
 const TOKEN_KEY = "trainmaster.token";
+/** An act that got no answer and is asked for again so soon is the same one: the gateway does it once. */
+const SAME_ACT_MILLISECONDS = 120_000;
+/** No answer came, or one of something before the gateway that heard none. */
+const NO_ANSWER = [0, 502, 504];
 
 /** What the gateway answers a request that went wrong, as RFC 9457 has it, or what happened instead. */
 export class Problem extends Error {
@@ -19,7 +23,12 @@ export class Problem extends Error {
 
   /** Whether asking again may help. */
   get isPassing() {
-    return this.status === 0 || this.status === 429 || this.status === 503 || this.status === 502;
+    return this.isUnanswered || this.status === 429 || this.status === 503;
+  }
+
+  /** Whether nobody knows what became of the request. */
+  get isUnanswered() {
+    return NO_ANSWER.includes(this.status);
   }
 }
 
@@ -29,6 +38,8 @@ export class Api {
   /** @param {(problem: Problem) => void} onUnauthorized is told when the gateway asks for a token, or another one. */
   constructor(onUnauthorized) {
     this.onUnauthorized = onUnauthorized;
+    /** The keys of acts that nobody knows the end of. @type {Map<string, {key: string, at: number}>} */
+    this._unanswered = new Map();
   }
 
   /** The token of this tab; the browser forgets it with the tab. */
@@ -48,7 +59,7 @@ export class Api {
    * @throws {Problem}
    */
   async get(path, options = {}) {
-    return (await this.fetch(path, options)).json();
+    return bodyOf(await this.fetch(path, options));
   }
 
   /**
@@ -60,7 +71,7 @@ export class Api {
    */
   async getWithPlace(path, options = {}) {
     const answer = await this.fetch(path, options);
-    return { body: await answer.json(), lastEvent: placeOf(answer) };
+    return { body: await bodyOf(answer), lastEvent: placeOf(answer) };
   }
 
   /**
@@ -81,18 +92,32 @@ export class Api {
 
   /** @private */
   async send(method, path, body, options = {}) {
-    const asked = { ...options, method };
+    const asked = { ...options, method, headers: { ...options.headers } };
     if (body !== undefined) {
       asked.body = JSON.stringify(body);
-      asked.headers = { ...options.headers, "Content-Type": "application/json" };
+      asked.headers["Content-Type"] = "application/json";
     }
-    const answer = await this.fetch(path, asked);
-    return answer.status === 204 ? undefined : answer.json();
+    // Browsers send a request once more by themselves where a connection ends without an answer.
+    const act = `${method} ${path} ${asked.body ?? ""}`;
+    const before = this._unanswered.get(act);
+    const key = before && Date.now() - before.at < SAME_ACT_MILLISECONDS ? before.key : newKey();
+    this._unanswered.set(act, { key, at: Infinity });
+    asked.headers["Idempotency-Key"] = key;
+    try {
+      const answer = await this.fetch(path, asked);
+      const found = answer.status === 204 ? undefined : await bodyOf(answer);
+      this._unanswered.clear();
+      return found;
+    } catch (problem) {
+      if (problem.name === "Problem" && !problem.isPassing) this._unanswered.clear();
+      else this._unanswered.set(act, { key, at: Date.now() });
+      throw problem;
+    }
   }
 
   /** Returns what a path answers as a Blob, for pictures and files. @param {string} path @param {Options} [options] */
   async blob(path, options = {}) {
-    return (await this.fetch(path, options)).blob();
+    return bodyOf(await this.fetch(path, options), "blob");
   }
 
   /**
@@ -111,15 +136,10 @@ export class Api {
       answer = await fetch(address, { ...options, headers, credentials: "omit" });
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      throw new Problem({
-        status: 0,
-        code: "unreachable",
-        title: "The gateway can't be reached",
-        detail: "The gateway does not answer. It may be restarting; look whether it runs and whether you are connected.",
-      });
+      throw unanswered(options.method, "The gateway does not answer. It may be restarting; look whether it runs and whether you are connected.");
     }
     if (answer.ok) return answer;
-    const problem = await problemOf(answer);
+    const problem = await problemOf(answer, options.method);
     if (problem.status === 401 && this.token === token) this.onUnauthorized(problem);
     throw problem;
   }
@@ -163,16 +183,44 @@ function here() {
   return location.href.split(/[?#]/, 1)[0];
 }
 
-async function problemOf(answer) {
+/** A random text; `crypto.randomUUID` is not there where the page came over plain HTTP. */
+function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Returns the body of an answer, which may be lost behind its head. @param {Response} answer @param {"json" | "blob"} kind @throws {Problem} */
+async function bodyOf(answer, kind = "json") {
+  try {
+    return await answer[kind]();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({
+      status: 0,
+      code: "unreadable",
+      title: "The answer can't be read",
+      detail: "The answer broke off, or something before the gateway gave another one. Look at how it stands, then try again.",
+    });
+  }
+}
+
+/** What is asked for again is done once: it keeps its key. */
+function unanswered(method = "GET", detail = "", status = 0) {
+  const isRead = method === "GET";
+  return new Problem({
+    status,
+    code: "unreachable",
+    title: "The gateway can't be reached",
+    detail: isRead ? detail : `${detail} It may have been done all the same. Look at how it stands, or try it again now: it is not done twice.`,
+  });
+}
+
+async function problemOf(answer, method) {
   const type = answer.headers.get("content-type") ?? "";
   if (type.includes("json")) {
     const body = await answer.json().catch(() => null);
     if (body && typeof body.code === "string") return new Problem(body);
   }
-  return new Problem({
-    status: answer.status,
-    code: "http_error",
-    title: `The answer is ${answer.status}`,
-    detail: `Something before the gateway answered ${answer.status} ${answer.statusText}.`,
-  });
+  const detail = `Something before the gateway answered ${answer.status} ${answer.statusText}.`;
+  if (NO_ANSWER.includes(answer.status)) return unanswered(method, detail, answer.status);
+  return new Problem({ status: answer.status, code: "http_error", title: `The answer is ${answer.status}`, detail });
 }

@@ -128,7 +128,8 @@ export function attempting(notify) {
       return await act();
     } catch (problem) {
       if (problem.name !== "Problem") throw problem;
-      notify(html`<strong>${what} did not work.</strong> <${ProblemNote} problem=${problem} isPlain />`, "bad");
+      const said = problem.isUnanswered ? `${what} got no answer.` : `${what} did not work.`;
+      notify(html`<strong>${said}</strong> <${ProblemNote} problem=${problem} isPlain />`, "bad");
       return undefined;
     }
   };
