@@ -14,9 +14,10 @@ from playwright.sync_api import expect
 from schemas.commands import COMMAND_CLASSES
 from schemas.enums import EventState
 from schemas.events import ErrorCode
-from tests.console import Console
+from tests.console import Console, wait_until
 from tests.gateway_process import running_gateway, serving_gateway
 from tests.integration.gateway.page.browser import PHONE, accept_all, at_desk
+from tests.integration.gateway.page.test_dead_letters import bury
 from tests.pages import anchors
 from worker.acts import Act
 from worker.gateway.access.tokens import Scope
@@ -264,6 +265,27 @@ def test_a_connection_that_has_gone_silent_is_given_up_and_made_anew(
         desk.forgive("net::ERR")
 
 
+def test_a_tab_that_nobody_sees_takes_no_connection_and_catches_up_once_seen(
+    desk: Desk, backstage: Backstage
+) -> None:
+    """Browsers open six connections to a host: a seventh tab would get nothing at all."""
+    hide = """isHidden => {
+      Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page = desk.go("#/commands?id=unseen-")
+    state = page.locator(".connection")
+    expect(state).to_have_text("Live")
+    events = desk.gateway.app.state.gateway.events
+    page.evaluate(hide, True)
+    expect(state).to_have_text("Connecting")
+    wait_until(lambda: events.watchers == 0, "no watcher")
+    accept_all(backstage, "unseen-1")
+    page.evaluate(hide, False)
+    expect(state).to_have_text("Live")
+    expect(page.get_by_role("link", name="unseen-1")).to_be_visible()
+
+
 def test_a_token_is_asked_for_and_kept_in_the_tab_alone(
     browser: Browser, redis_server: EmbeddedRedis, backstage: Backstage, tmp_path: Path
 ) -> None:
@@ -349,3 +371,32 @@ def test_a_token_that_is_revoked_under_an_open_tab_is_asked_for_anew(
         expect(page.locator(".identity")).to_have_text("grace")
         expect(page.get_by_role("alert")).to_have_count(0)
         expect(page.get_by_text("Live")).to_be_visible()
+
+
+def test_a_form_that_is_being_filled_in_outlives_its_token(
+    browser: Browser, redis_server: EmbeddedRedis, backstage: Backstage, tmp_path: Path
+) -> None:
+    own = type(backstage)(redis_server.url, f"{backstage.keys.namespace}-form")
+    with (
+        serving_gateway(
+            redis_url=redis_server.url, namespace=own.keys.namespace, gateway_folder=tmp_path
+        ) as gateway,
+        at_desk(browser, gateway) as desk,
+    ):
+        desk.refused |= {"/v1/"}  # What the page itself asks meanwhile.
+        bury(own, "kept", code="not_found")
+        desk.sign_in(own.token(Scope.READ, Scope.OPERATE, name="ada"))
+        second = own.token(Scope.READ, Scope.OPERATE, name="grace")
+        page = desk.go("#/dead-letters/kept")
+        page.get_by_role("button", name="Send again…").click()
+        form = page.get_by_role("dialog", name="Send again")
+        form.get_by_role("textbox").fill('{"model_uuid": "typed by a person"}')
+        # As the gateway says it of a token that has ended, which it looks up once a second.
+        told = {"status": 401, "code": "unauthorized", "title": "Not authenticated", "detail": ""}
+        page.route("**/replay", lambda route: route.fulfill(status=401, json=told))
+        form.get_by_role("button", name="Send again").click()
+        asking = page.get_by_role("dialog", name="Sign in with a token")
+        asking.get_by_role("textbox", name="Token").fill(second)
+        page.keyboard.press("Enter")
+        expect(asking).to_have_count(0)
+        expect(form.get_by_role("textbox")).to_have_value('{"model_uuid": "typed by a person"}')

@@ -2,7 +2,8 @@
  * The events as they come, by server-sent events over fetch: EventSource can send no token.
  *
  * All views share one connection. What comes is handed on a few times a second at most, however many
- * events there are, and never kept here: a tab's memory stays flat.
+ * events there are, and never kept here: a tab's memory stays flat. A tab that nobody sees has no connection:
+ * browsers open six to a host over plain HTTP, and a seventh tab would get nothing at all.
  *
  * @typedef {object} LiveEvent A CloudEvent of the contract, with `entry`, its place in the stream.
  * @property {string} entry
@@ -73,18 +74,20 @@ export class Live {
   /** Connects, and goes on connecting until `stop`. */
   start() {
     if (this._run) return;
-    const run = { controller: new AbortController(), wake: () => {} };
+    const run = { controller: new AbortController(), wake: () => {}, hide: () => {} };
     this._run = run;
     // A network that is back is not waited for.
     run.onOnline = () => run.wake();
+    run.onSeen = () => (document.hidden ? run.hide() : run.wake());
     addEventListener("online", run.onOnline);
+    document.addEventListener("visibilitychange", run.onSeen);
     void this._keepConnected(run);
   }
 
   /** Ends the connection and forgets where it was. */
   stop() {
     if (this._run) {
-      removeEventListener("online", this._run.onOnline);
+      this._release(this._run);
       this._run.controller.abort();
       this._run.wake();
     }
@@ -99,6 +102,12 @@ export class Live {
     let pause = FIRST_PAUSE_MILLISECONDS;
     this._set("connecting");
     while (this._run === run) {
+      if (document.hidden) {
+        this._set("connecting");
+        await seen(run);
+        pause = FIRST_PAUSE_MILLISECONDS;
+        continue;
+      }
       try {
         await this._connect(run, () => (pause = FIRST_PAUSE_MILLISECONDS));
       } catch (error) {
@@ -106,15 +115,22 @@ export class Live {
         this.problem = error.name === "Problem" ? error : null;
         if (error.status === 401 || error.status === 403) {
           this._set("off");
+          this._release(run);
           this._run = null;
           return;
         }
       }
       if (this._run !== run) return;
+      if (document.hidden) continue;
       this._set("lost");
       await pauseFor(pause, run);
       pause = Math.min(pause * 2, LONGEST_PAUSE_MILLISECONDS);
     }
+  }
+
+  _release(run) {
+    removeEventListener("online", run.onOnline);
+    document.removeEventListener("visibilitychange", run.onSeen);
   }
 
   /** Reads one connection to its end. */
@@ -122,6 +138,7 @@ export class Live {
     const one = new AbortController();
     const end = () => one.abort();
     run.controller.signal.addEventListener("abort", end);
+    run.hide = end;
     let silence = setTimeout(end, SILENCE_MILLISECONDS);
     try {
       const headers = this._last ? { "Last-Event-ID": this._last } : {};
@@ -252,6 +269,11 @@ export function parser(handOn) {
       }
     }
   };
+}
+
+/** Waits until somebody sees the tab, or the run is stopped. */
+function seen(run) {
+  return new Promise((resolve) => (run.wake = resolve));
 }
 
 function pauseFor(milliseconds, run) {

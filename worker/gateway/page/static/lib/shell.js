@@ -50,7 +50,8 @@ export function Shell() {
           ? html`<${ViewHeader} title="Not connected" /><${ProblemNote} problem=${problem} onRetry=${load} />`
           : html`<${ViewHeader} title="trainmaster" /><${Skeleton} />`}
     </main>
-    ${notices.element} ${needsToken ? html`<${TokenDialog} problem=${problem} hasToken=${Boolean(api.token)} onToken=${signIn} />` : dialogs.element}
+    ${notices.element} ${dialogs.element}
+    ${needsToken && html`<${TokenDialog} problem=${problem} hasToken=${Boolean(api.token)} onToken=${signIn} />`}
   `;
 }
 
