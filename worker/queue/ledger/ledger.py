@@ -388,7 +388,8 @@ class Ledger:
     async def finish(self, batch: Sequence[RunResult]) -> list[bool]:
         """Settles or reschedules; False where the lease had passed to another holder.
 
-        A repeated finish whose first reply was lost returns False too: it has been done.
+        A repeated finish whose first reply was lost returns True, for it has been done; but False
+        of a group's member, whose row is gone with its end.
 
         Raises:
             EndsRefusedError: some are refused, each by keys of its own.
@@ -436,9 +437,9 @@ class Ledger:
             args=args,
         )
         if reasons := [verdict for verdict in reply if isinstance(verdict, bytes)]:
-            done = [None if isinstance(verdict, bytes) else verdict == 1 for verdict in reply]
+            done = [None if isinstance(verdict, bytes) else bool(verdict) for verdict in reply]
             raise EndsRefusedError(reasons[0].decode(errors="replace"), done)
-        return [verdict == 1 for verdict in reply]
+        return [bool(verdict) for verdict in reply]
 
     async def count_due(self, now: int | None = None) -> tuple[int, int, int]:
         """Returns how many rows are due: interactive, bulk, suspects.

@@ -375,9 +375,10 @@ async def test_a_finish_repeated_after_a_lost_reply_does_nothing(
 ) -> None:
     lease = await lease_one(redis, ledger)
     ended = RunResult(lease, RowState.FAILED, 1, event=b"e", dead_letter=b"d")
-    assert await ledger.finish([ended, ended]) == [True, False]
+    assert await ledger.finish([ended, ended]) == [True, True]
     before = await snapshot(redis, keys)
-    assert await ledger.finish([ended]) == [False]
+    assert await ledger.finish([ended]) == [True]
+    assert await ledger.finish([replace(ended, state=RowState.SUCCEEDED)]) == [False]
     assert await snapshot(redis, keys) == before
 
 
@@ -388,8 +389,30 @@ async def test_a_reschedule_repeated_after_a_lost_reply_does_nothing(
     again = RunResult(lease, RowState.RETRYING, 1, event=b"e", delay_seconds=60)
     assert await ledger.finish([again]) == [True]
     before = await snapshot(redis, keys)
+    assert await ledger.finish([again]) == [True]
+    assert await ledger.finish([replace(again, state=RowState.SUCCEEDED)]) == [False]
+    assert await snapshot(redis, keys) == before
+
+
+@pytest.mark.parametrize("state", [RowState.RETRYING, RowState.POLLING, RowState.RUNNING])
+@pytest.mark.parametrize("is_recorded", [True, False])
+async def test_a_reschedule_repeated_once_another_holds_the_command_is_fenced(
+    redis: Redis, keys: Keys, state: RowState, is_recorded: bool
+) -> None:
+    """The other's token is the one after ours, too, where ours was never recorded."""
+    ledger = quick_ledger(redis, keys, lease=0.03)
+    lease = await lease_one(redis, ledger)
+    # Claims go on from those of the lease where it hands its command back.
+    again = RunResult(lease, state, 0, claims=lease.claims if state is RowState.RUNNING else 0)
+    if is_recorded:
+        assert await ledger.finish([again]) == [True]
+    other = await claim_again(ledger)
+    assert other.token == lease.token + (2 if is_recorded else 1)
+    before = await snapshot(redis, keys)
     assert await ledger.finish([again]) == [False]
     assert await snapshot(redis, keys) == before
+    assert await ledger.finish([RunResult(other, RowState.SUCCEEDED, 1)]) == [True]
+    assert await ledger.finish([RunResult(lease, RowState.SUCCEEDED, 1)]) == [False]
 
 
 async def test_one_fenced_run_does_not_harm_the_others_of_its_batch(

@@ -1,6 +1,6 @@
 #!lua
 -- Ends runs: settles their rows for good or reschedules them. Only the token's holder may,
--- and once: either uses up the token, so that a repeated call finds itself fenced.
+-- and once: either uses up the token, so that a repeated call writes nothing.
 --
 -- KEYS  1 events  2 dead-letters  3 due:interactive  4 due:bulk  5 deadlines
 -- ARGV  1 key prefix  2 seconds an ended row is kept  3 seconds reply streams are kept
@@ -10,8 +10,9 @@
 --       progress or "", last errors or "", event or "", reply stream or "", dead letter or "",
 --       lock to drop or "", group or "", result of a member or "", code of the error or "", phase or "",
 --       whether a copy of its text is kept (1 or 0)
--- Returns for each run: 1 done, 0 fenced, or why a key of its group refuses its end. Of that run
--- nothing is written, and the others are ended.
+-- Returns for each run: 1 done, 2 done by an earlier call whose reply was lost, 0 fenced, or why a
+-- key of its group refuses its end. Of that run nothing is written, and the others are ended. Of a
+-- member nothing is left that could tell 2 from 0: it is 0.
 --
 -- Every shared key is read first, so that one of the wrong type stops the script before it has
 -- written. A row of the wrong type holds no token, so its run is fenced like any other.
@@ -100,11 +101,19 @@ local function delete_later(id, lane)
   local ids = ended[lane] or ended.i
   ids[#ids + 1] = id
 end
+-- Whether this very end stands in its row. Whoever claims that next changes the token once more, or
+-- the claims: they count up from those of the run before.
+local function is_recorded(row, i)
+  local is = redis.pcall('HMGET', row, 'n', 's', 'e', 'c')
+  if is['err'] or is[1] ~= next_token(ARGV[i + 1]) or is[2] ~= ARGV[i + 3] then return false end
+  if ARGV[i + 4] == '1' then return is[3] end
+  return not is[3] and is[4] == ARGV[i + 7]
+end
 -- Returns what became of one run, and an error that ends the script.
 local function finish_run(i)
   local id, token = ARGV[i], ARGV[i + 1]
   local row = prefix .. 'command:' .. id
-  if redis.pcall('HGET', row, 'n') ~= token then return 0 end
+  if redis.pcall('HGET', row, 'n') ~= token then return is_recorded(row, i) and 2 or 0 end
   local due = ARGV[i + 2] == 'b' and KEYS[4] or KEYS[3]
   local dead_letter, lock, group = ARGV[i + 12], ARGV[i + 13], ARGV[i + 14]
   local event, event_id = ARGV[i + 10], ''
