@@ -219,7 +219,15 @@ def test_a_bad_file_fails_the_command_naming_what_is_wrong(
 
 
 @pytest.mark.parametrize(
-    "written", ["{path}", "file://{path}", "{url}", "file://localhost{encoded}"]
+    "written",
+    [
+        "{path}",
+        "file://{path}",
+        "{url}",
+        "file://localhost{encoded}",
+        "file:{encoded}",
+        "FILE://{path}",
+    ],
 )
 @pytest.mark.parametrize("name", ["für alle.json", "100%25.json", "a::b#c?d.json"])
 def test_a_file_is_found_by_its_path_and_by_its_url_in_every_spelling(
@@ -257,7 +265,6 @@ def test_an_encoded_path_leads_nowhere_else(stubbed: Stubbed, place: Path) -> No
         "{shelf}/data/..?/model.json",
         "zip://a::{shelf}/data/a.zip",
         "memory://database/x",
-        "FILE:///etc/passwd",
         "local:///etc/passwd",
         "simplecache::file:///etc/passwd",
     ],

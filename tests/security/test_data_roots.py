@@ -87,10 +87,20 @@ def sent(stubbed: Stubbed, since: int) -> Counter[bytes]:
 
 def test_what_lies_below_a_root_is_sent(stubbed: Stubbed, place: Path) -> None:
     since = len(stubbed.api.recorded)
-    good = [predict(place / "root" / "image"), predict(place / "root" / "inner" / ".." / "image")]
-    ends = stubbed.carry_out(good)
+    image = place / "root" / "image"
+    written = [image, image.parent / "inner" / ".." / "image", image.as_uri(), f"file:{image}"]
+    ends = stubbed.carry_out(map(predict, written))
     assert {end["type"] for end in ends.values()} == {"predict.succeeded"}
-    assert sent(stubbed, since) == {INSIDE: 2}
+    assert sent(stubbed, since) == {INSIDE: len(written)}
+
+
+def test_who_names_a_url_or_no_whole_path_is_told_so(stubbed: Stubbed) -> None:
+    commands = [predict("https://host.example/a.png"), predict("pictures/a.png")]
+    url, path = (
+        stubbed.carry_out([each])[each["id"]]["data"]["error"]["message"] for each in commands
+    )
+    assert url.startswith("names a URL, which only an item of a backfill may")
+    assert "lies outside the folders of TRAINMASTER_DATA_ROOTS: a path without /" in path
 
 
 def test_no_path_out_of_the_roots_and_no_odd_file_is_read(stubbed: Stubbed, place: Path) -> None:
@@ -119,6 +129,10 @@ def test_no_path_out_of_the_roots_and_no_odd_file_is_read(stubbed: Stubbed, plac
         "image",
         "~/image",
         "file:///etc/hostname",
+        "FILE:/etc/hostname",
+        (place / "outside" / "secret").as_uri(),
+        f"file:{place}/root/%2e%2e/outside/secret",
+        "https://host.example/image",
         "nul\0byte",
     ]
     since = len(stubbed.api.recorded)

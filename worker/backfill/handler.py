@@ -27,7 +27,7 @@ from worker.backfill.results.output import folder_name
 from worker.backfill.sources.formats import guess_format
 from worker.backfill.status import BackfillState, Origin
 from worker.errors import FencedError, RetryableError
-from worker.files.file_access import input_error, is_below, local_path, may_be_read
+from worker.files.file_access import input_error, is_below, local_path, may_be_read, outside
 from worker.queue.ledger.cancellation import cancel
 from worker.queue.ledger.models import RowState
 from worker.queue.ledger.outage import ONCE, STILL_LOST_SECONDS
@@ -221,7 +221,7 @@ def _allowed(source: str, roots: tuple[Path, ...], urls: tuple[str, ...]) -> str
     except (OSError, ValueError, RuntimeError) as exc:
         raise _refusal("not a usable path") from exc
     if not is_below(resolved, roots):
-        raise _refusal("the source lies outside the folders of TRAINMASTER_DATA_ROOTS")
+        raise _refusal(outside("source", path))
     return str(resolved)
 
 

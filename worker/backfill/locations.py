@@ -37,7 +37,7 @@ def beside(location: str, path: str) -> str:
         location: of the manifest.
         path: as the manifest says it; a URL stays one.
     """
-    if not path or path.startswith("/") or "://" in path:
+    if not path or path.startswith("/") or "://" in path or path.lower().startswith("file:/"):
         return path
     if "://" not in location:
         return str(PurePosixPath(location).parent / path)

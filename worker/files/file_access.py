@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from worker.errors import TrainmasterError
 
 
-_FILE: Final = "file://"
+# As libraries write it: Python with three slashes, Java with one.
+_FILE: Final = re.compile(r"file:(?://localhost(?=/)|//|(?=/))", re.IGNORECASE)
 # What ends a name in a path: what follows it is a query, and to some servers a parameter.
 _PATH_ENDS: Final = re.compile(r"[/?#;]")
 # What reads URLs leaves some of these out, and so makes `..` of what is none.
@@ -101,7 +102,7 @@ class AllowedFiles:
             # Not strictly: of what lies outside the roots not even its existence is told.
             resolved = path.resolve()
             if not is_below(resolved, self.roots):
-                raise self._refusal(self._outside)
+                raise self._refusal(self._outside(path))
             return os.open(resolved, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as exc:
             raise self._failure("opened", exc) from exc
@@ -125,14 +126,13 @@ class AllowedFiles:
             raise self._refusal("not a plain file")
         opened = _opened_path(descriptor)
         if opened is not None and not is_below(opened, self.roots):
-            raise self._refusal(self._outside)
+            raise self._refusal(self._outside(opened))
         if status.st_size > self.most_bytes:
             raise self._too_large()
         return status.st_size
 
-    @property
-    def _outside(self) -> str:
-        return f"the file lies outside the folders of {self.setting}"
+    def _outside(self, path: Path) -> str:
+        return outside("file", path, self.setting)
 
     def _too_large(self) -> InputError:
         return self._refusal(f"the file is larger than {self.most_bytes} bytes")
@@ -146,16 +146,22 @@ def local_path(place: str) -> Path | None:
 
     A file's URL has its blanks and letters percent-encoded, as libraries write it, or as they are.
     """
-    if place.startswith(f"{_FILE}localhost/"):
-        path = place.removeprefix(f"{_FILE}localhost")
-    else:
-        path = place.removeprefix(_FILE)
+    found = _FILE.match(place)
+    path = place[found.end() :] if found else place
     if not path.startswith("/") and ("://" in path or "::" in path):
         # fsspec's chains of URLs too.
         return None
     if path == place or "%" not in path or is_there(path):
         return Path(path)
     return Path(unquote(path, errors="surrogateescape"))
+
+
+def outside(what: str, path: Path, setting: str = "TRAINMASTER_DATA_ROOTS") -> str:
+    """Returns what is wrong with a path, as it was named, that leads out of all roots."""
+    said = f"the {what} lies outside the folders of {setting}"
+    if path.is_absolute():
+        return said
+    return f"{said}: a path without / at its beginning is one in the folder that the worker runs in"
 
 
 def is_below(path: Path, roots: Sequence[Path]) -> bool:

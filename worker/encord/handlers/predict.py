@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import orjson
@@ -19,12 +18,14 @@ from schemas.predictions import (
     PredictObjectDetectionData,
 )
 from worker.encord.context import api_of
-from worker.files.file_access import AllowedFiles, input_error, may_be_read
+from worker.files.file_access import AllowedFiles, input_error, local_path, may_be_read
 from worker.files.remote_files import MAX_IMAGE_BYTES
 from worker.queue.outcome import Outcome, Succeeded
 from worker.queue.registry import handles
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from worker.queue.run_context import RunContext
 
 T = TypeVar("T")
@@ -37,6 +38,11 @@ _OUTLINES = TypeAdapter(dict[int, list[SegmentationItem]])
 _AS_PYDANTIC = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
 
 _FIELD = "data.data_path"
+_NO_SOURCE_URL = "the URL lies below none of TRAINMASTER_SOURCE_URLS"
+_NO_URL = (
+    "names a URL, which only an item of a backfill may: name a file below a folder of "
+    "TRAINMASTER_DATA_ROOTS, or send the picture in data_base64"
+)
 # A picture is held in base64, in the body; for a moment as it was read, too.
 COPIES = 2
 # So that people see the file beside what was found on it. There may be millions a day.
@@ -116,13 +122,18 @@ def frames_json(adapter: TypeAdapter[T], frames: T) -> bytes:
 
 
 async def _read(run: RunContext[Predict], path: str) -> bytes:
-    """Returns what a `data_path` names, in base64; only an item of a backfill may name a URL."""
-    if not run.lease.group or "://" not in path:
-        files = AllowedFiles(run.dependencies.data_roots, _FIELD, MAX_IMAGE_BYTES)
-        return base64.b64encode(await run.read_file(files, Path(path), COPIES))
-    if not may_be_read(path, run.dependencies.source_urls):
-        raise input_error(_FIELD, "the URL lies below none of TRAINMASTER_SOURCE_URLS")
-    return base64.b64encode(await run.download(path, MAX_IMAGE_BYTES, _FIELD, COPIES))
+    """Returns what a `data_path` names, in base64; only an item of a backfill may name a URL.
+
+    A file's own URL is a path to whoever writes it.
+    """
+    is_item = bool(run.lease.group)
+    if is_item and "://" in path and may_be_read(path, run.dependencies.source_urls):
+        return base64.b64encode(await run.download(path, MAX_IMAGE_BYTES, _FIELD, COPIES))
+    place = local_path(path)
+    if place is None:
+        raise input_error(_FIELD, _NO_SOURCE_URL if is_item else _NO_URL)
+    files = AllowedFiles(run.dependencies.data_roots, _FIELD, MAX_IMAGE_BYTES)
+    return base64.b64encode(await run.read_file(files, place, COPIES))
 
 
 def read_base64(path: Path, roots: tuple[Path, ...]) -> str:

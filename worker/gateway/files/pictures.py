@@ -12,12 +12,11 @@ import base64
 import binascii
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
 from schemas.predictions import MAX_FRAMES
 from worker.errors import InputError, TrainmasterError
-from worker.files.file_access import AllowedFiles
+from worker.files.file_access import AllowedFiles, local_path
 from worker.files.remote_files import MAX_IMAGE_BYTES
 from worker.gateway.files.frames import frame_of
 from worker.gateway.message_json import read_message
@@ -26,6 +25,7 @@ from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
     from typing import Any
 
 T = TypeVar("T")
@@ -136,7 +136,9 @@ class Pictures:
             return Picture(kind, len(content), _whole(content))
         if not isinstance(path := data.get("data_path"), str):
             raise no_picture("The prediction is about an item of Encord's, which is not read here.")
-        opened = await self._read(self._open, Path(path))
+        if (place := local_path(path)) is None:
+            raise no_picture("The picture lies behind a URL, which is not read here.")
+        opened = await self._read(self._open, place)
         if frame is None:
             return Picture(opened.media_type, opened.size, self._pieces(opened))
         try:

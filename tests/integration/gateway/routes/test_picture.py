@@ -192,7 +192,8 @@ def test_nothing_is_read_but_plain_files_below_the_roots(shown: Shown, tmp_path:
         "/proc/self/environ",
         "outside.png",
         "~/outside.png",
-        f"file://{shown.root}/a.png",
+        f"file://{shown.root}/../outside.png",
+        f"file:{tmp_path}/outside.png",
         # Whether there is something outside is not told either.
         tmp_path / "nothing.png",
     ):
@@ -205,6 +206,9 @@ def test_nothing_is_read_but_plain_files_below_the_roots(shown: Shown, tmp_path:
         (f"{shown.root}/{'x' * 300}.png", "too long"),
     ):
         assert said in shown.refusal(path), path
+    file = shown.root / "a b.png"
+    file.write_bytes(picture("PNG"))
+    assert shown.of(file.as_uri()).status_code == 200
 
 
 def test_a_pipe_and_a_device_are_no_files_and_keep_nobody_waiting(shown: Shown) -> None:
@@ -258,6 +262,7 @@ def test_each_other_command_says_why_it_has_no_picture(
 ) -> None:
     assert "Encord" in refused(shown.get(shown.predict(data_uuid=MODEL_UUID)))
     assert "not base64" in refused(shown.get(shown.predict(data_base64="!")))
+    assert "behind a URL" in shown.refusal("https://host.example/a.png")
     shown.put("model", "get_model", {"data_path": str(shown.root)})
     assert "Only predictions" in refused(shown.get("model"))
     shown.put("checked", "predict", {})

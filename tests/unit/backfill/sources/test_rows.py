@@ -240,6 +240,12 @@ def test_bytes_of_parquet_are_taken_where_they_can_be_meant(
     assert own(item)[column] == wanted
 
 
+@pytest.mark.parametrize("path", ["/b.png", "file:///b.png", "file:/b.png", "s3://bucket/b.png"])
+def test_a_whole_path_and_a_url_stay_as_they_are_in_any_manifest(path: str) -> None:
+    for manifest in ("/data/items.csv", "https://host/items.csv"):
+        assert beside(manifest, path) == path
+
+
 def test_a_path_beside_a_signed_manifest_is_beside_it_and_has_no_signature() -> None:
     plan_location = "https://host/lists/items.csv?X-Credential=AKIA/2026/eu&signature=a/b"
     assert beside(plan_location, "pictures/a.png") == "https://host/lists/pictures/a.png"
