@@ -161,5 +161,10 @@ class BulkAnswer(BaseModel):
     more: bool = Field(
         False,
         description="Whether others fit too: one act is for ten thousand at most. Send the same "
-        "again until this is false.",
+        "again, with `until`, until this is false.",
+    )
+    until: datetime | None = Field(
+        None,
+        description="What came later is not among these. Said in the next request, that is for no "
+        "others either: an act after a dry run for those that it counted.",
     )

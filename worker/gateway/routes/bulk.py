@@ -19,6 +19,7 @@ from worker.gateway.views.dead_letters import (
     MOST_AT_A_TIME,
     LetterChoice,
     correlation_id_of,
+    moment_after,
     replay_all,
 )
 from worker.queue.ledger.cancellation import Canceller, CancelStatus
@@ -54,6 +55,9 @@ async def cancel_commands(gateway: GatewayOf, caller: Operates, body: BodyOf) ->
     What was done at the API stays. Commands that no worker has read yet are not among them.
     """
     _check(body, _OPEN)
+    now = await moment_after(gateway)
+    if body.until is None or now < body.until:
+        body = body.model_copy(update={"until": now})
     found: dict[str, str] = {}
     more = False
     async for row in _open_commands(gateway, caller, body):
@@ -75,6 +79,7 @@ async def cancel_commands(gateway: GatewayOf, caller: Operates, body: BodyOf) ->
         outcomes=outcomes,
         ids=list(found)[:MAX_NAMED],
         more=more,
+        until=body.until,
     )
 
 
@@ -92,7 +97,7 @@ async def replay_commands(gateway: GatewayOf, caller: Operates, body: BodyOf) ->
         correlation_id=body.correlationid,
         since=body.since,
         until=body.until,
-        names=None if body.ids is None else frozenset(body.ids),
+        ids=None if body.ids is None else frozenset(body.ids),
     )
     async with gateway.recorded(
         caller, Act.COMMANDS_REPLAY, dry_run=body.dry_run, filter=body.filter()

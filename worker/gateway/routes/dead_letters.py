@@ -335,7 +335,8 @@ async def purge_dead_letters(
     keys: list[str] = []
     ids: list[str] = []
     more = False
-    async for letter in body.choice().find(gateway, caller):
+    choice = await body.choice().so_far(gateway)
+    async for letter in choice.find(gateway, caller):
         if len(keys) >= MOST_AT_A_TIME:
             more = True
             break
@@ -359,6 +360,7 @@ async def purge_dead_letters(
         outcomes=outcomes,
         ids=ids,
         more=more,
+        until=choice.until,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -19,7 +20,6 @@ from worker.times import milliseconds_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from datetime import datetime
 
     from worker.gateway.access.callers import Caller
     from worker.gateway.gateway import Gateway
@@ -46,6 +46,8 @@ class LetterChoice:
     Attributes:
         state: `failed`, or `rejected` for what was never accepted.
         names: keys of letters or ids of their commands.
+        ids: of their commands alone. An id may look like a key, of another letter: a command that
+            was sent without one has that of its entry.
     """
 
     reason: str | None = None
@@ -55,18 +57,20 @@ class LetterChoice:
     since: datetime | None = None
     until: datetime | None = None
     names: frozenset[str] | None = None
+    ids: frozenset[str] | None = None
+
+    async def so_far(self, gateway: Gateway) -> LetterChoice:
+        """Returns the choice without what dies from now on, as what is sent again may."""
+        now = await moment_after(gateway)
+        return self if self.until is not None and self.until < now else replace(self, until=now)
 
     async def find(self, gateway: Gateway, caller: Caller) -> AsyncIterator[DeadLetter]:
-        """Yields those that the caller may know of and that died before now, oldest first."""
-        store = DeadLetters(gateway.redis, gateway.keys)
-        # What is sent again may die again at once: it is not met once more.
-        now_ms = int(await store.now() * 1000)
-        until_ms = milliseconds(self.until)
-        letters = store.list(
+        """Yields those that the caller may know of, oldest first."""
+        letters = DeadLetters(gateway.redis, gateway.keys).list(
             reason=self.reason,
             command_type=self.command_type,
             since_ms=milliseconds(self.since),
-            before=now_ms + 1 if until_ms is None else min(until_ms, now_ms + 1),
+            before=milliseconds(self.until),
         )
         async for letter in letters:
             if caller.sees(letter.type) and self._fits(letter):
@@ -75,9 +79,17 @@ class LetterChoice:
     def _fits(self, letter: DeadLetter) -> bool:
         if self.names is not None and not {letter.key, letter.command_id} & self.names:
             return False
+        if self.ids is not None and letter.command_id not in self.ids:
+            return False
         if self.state not in {None, state_of(letter)}:
             return False
         return self.correlation_id in {None, correlation_id_of(letter.text)}
+
+
+async def moment_after(gateway: Gateway) -> datetime:
+    """Returns the next millisecond by Redis' clock: what is there by now is before it."""
+    now = await DeadLetters(gateway.redis, gateway.keys).now()
+    return datetime.fromtimestamp((int(now * 1000) + 1) / 1000, UTC)
 
 
 def state_of(letter: DeadLetter) -> str:
@@ -171,6 +183,7 @@ async def replay_all(
     outcomes: Counter[str] = Counter()
     ids: list[str] = []
     matched, more = 0, False
+    choice = await choice.so_far(gateway)
     # Those that are refused stay, and must not keep others from their turn.
     async for found in choice.find(gateway, caller):
         if outcomes[REPLAYED] >= MOST_AT_A_TIME:
@@ -184,7 +197,7 @@ async def replay_all(
             continue
         if len(ids) < MAX_NAMED:
             ids.append(letter.command_id)
-        named = choice.names is not None or choice.reason == letter.reason
+        named = (choice.names or choice.ids) is not None or choice.reason == letter.reason
         try:
             outcome = await replay_letter(
                 gateway, caller, letter, edit, may_be_done=named, dry_run=dry_run
@@ -205,6 +218,7 @@ async def replay_all(
         outcomes=+outcomes,
         ids=ids,
         more=more,
+        until=choice.until,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -317,3 +318,38 @@ def test_a_replay_of_many_takes_no_more_than_the_filter_says(
         ({**span, "ids": ["id-2", "id-3"]}, ["id-2"]),
     ):
         assert gateway.http.post(REPLAY, json=choice).json()["ids"] == ids, choice
+
+
+def test_an_id_that_looks_like_the_key_of_another_letter_names_its_command_alone(
+    gateway: GatewayServer, bury: Bury
+) -> None:
+    """A command that was sent without an id has that of its entry, and so have letters."""
+    other = bury("other", at_ms=1000)
+    bury(other, at_ms=2000)
+    done = gateway.http.post(REPLAY, json={"ids": [other], "dry_run": False}).json()
+    assert (done["done"], done["ids"]) == (1, [other])
+    assert gateway.http.get(f"/v1/dead-letters/{other}").json()["id"] == "other"
+
+
+async def test_what_came_after_the_count_is_not_cancelled(
+    gateway: GatewayServer, redis: Redis, ledger: Ledger
+) -> None:
+    await open_group(redis, ledger.keys)
+    await accept_one(redis, ledger, "counted")
+    dry = gateway.http.post(CANCEL, json={"all": True}).json()
+    await accept_one(redis, ledger, "later")
+    act = {"all": True, "until": dry["until"], "dry_run": False}
+    done = gateway.http.post(CANCEL, json=act).json()
+    assert (dry["ids"], done["ids"], done["done"]) == (["counted"], ["counted"], 1)
+    assert done["until"] == dry["until"]
+
+
+@pytest.mark.parametrize("path", [REPLAY, "/v1/dead-letters/replay", "/v1/dead-letters/purge"])
+def test_what_died_after_the_count_stays(gateway: GatewayServer, bury: Bury, path: str) -> None:
+    bury("counted")
+    dry = gateway.http.post(path, json={"all": True}).json()
+    later = bury("later", at_ms=int(time.time() * 1000) + 60_000)
+    act = {"all": True, "until": dry["until"], "dry_run": False}
+    done = gateway.http.post(path, json=act).json()
+    assert (done["matched"], done["done"]) == (1, 1)
+    assert gateway.http.get(f"/v1/dead-letters/{later}").status_code == 200

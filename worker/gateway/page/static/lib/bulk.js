@@ -1,5 +1,5 @@
 /**
- * Acts on all commands of a list: counted before, done in pieces, each piece told.
+ * Acts on all commands of a list: counted before, done in pieces, each piece told. What comes later stays.
  *
  * What the gateway's bulk acts know (a type, a correlation id; of what failed also the state and times) they
  * are told. Any other filter of a list, like a text, is only known to the list: then its ids are collected and
@@ -90,8 +90,10 @@ export async function plan(api, act, filter, onFound, signal) {
     return { count: 0, how: "", outcomes: {}, ids: [], body: {} };
   }
   if (Object.keys(filter).every((name) => known.includes(name))) {
-    const body = Object.keys(filter).length ? { ...filter } : { all: true };
-    const dry = await api.post(path, body, { signal });
+    const asked = Object.keys(filter).length ? { ...filter } : { all: true };
+    const dry = await api.post(path, asked, { signal });
+    // What comes after the count was not asked about, and what is sent again may fail again at once.
+    const body = { ...asked, until: dry.until };
     // What would be refused is counted too, and stays.
     const sent = path.endsWith("/replay") ? (dry.outcomes.replayed ?? 0) : dry.matched;
     const how = dry.more ? "at least " : "";
