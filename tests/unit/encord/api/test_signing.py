@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,13 @@ def openssh(
     ).decode()
 
 
+def of_another_kind(text: str) -> str:
+    """Returns a key file whose key is of a kind that cryptography does not know."""
+    first, *body, last = text.splitlines()
+    packed = base64.b64decode("".join(body)).replace(b"ssh-ed25519", b"ssh-ed99999")
+    return "\n".join((first, base64.b64encode(packed).decode(), last))
+
+
 @given(
     method=st.sampled_from(["GET", "POST", "PATCH", "DELETE"]),
     path=st.sampled_from(["/v2/public/ml-models", "/v2/public/ml-models?pageToken=a%2Fb%3D+c"]),
@@ -107,6 +115,7 @@ def test_a_key_file_is_read(text: str, passphrase: str | None) -> None:
         ("", None, "there is no private key in OpenSSH format"),
         ("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n", None, "there is no private key"),
         (openssh(ec.generate_private_key(ec.SECP256R1())), None, "not an Ed25519 key"),
+        (of_another_kind(openssh(KEY)), None, "there is no private key in OpenSSH format"),
         (openssh(KEY, BestAvailableEncryption(b"right")), None, "there is no passphrase for it"),
         (openssh(KEY, BestAvailableEncryption(b"right")), "wr0ng", "the passphrase is wrong"),
     ],

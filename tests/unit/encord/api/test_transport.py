@@ -329,6 +329,17 @@ async def no_connection_free(
 
 
 @pytest.mark.parametrize("fresh", [False, True])
+async def test_a_deadline_shortens_the_wait_of_its_own_request_alone(
+    stub: StubApi, *, fresh: bool
+) -> None:
+    async with signed(stub.url) as transport:
+        with pytest.raises(NotSentError):
+            await transport.send("GET", "/late", fresh=fresh, within_seconds=1e-9)
+        await transport.send("GET", "/next", fresh=fresh)
+    assert [each.target for each in stub.recorded] == ["/v2/public/next"]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
 async def test_who_waits_for_a_connection_past_the_deadline_is_late_and_never_sent(
     stub: StubApi, *, fresh: bool
 ) -> None:
