@@ -107,6 +107,16 @@ stream = "{unused}:commands"
     ]
 
 
+def test_a_sink_of_any_of_several_namespaces_is_a_problem(tmp_path: Path) -> None:
+    """The same file is read for each of them."""
+    file = tmp_path / "integrations.toml"
+    file.write_text('[sinks.copy.redis]\nstream = "{second}:commands"\n', "utf-8")
+    for names, code in (("first,second", 1), ("first,third", 0)):
+        several = {"TRAINMASTER_NAMESPACE": names}
+        said = console().run("webhooks", "check", str(file), environment=several)
+        assert said.code == code, said.out
+
+
 def test_a_check_without_a_file_is_wrong_usage() -> None:
     said = console().run("webhooks", "check")
     assert said.code == 2

@@ -131,6 +131,13 @@ async def test_a_name_of_this_machine_is_refused_by_the_true_resolver_too(tmp_pa
     assert endpoint.asked == 1
 
 
+async def test_a_name_that_no_resolver_takes_is_a_delivery_that_failed(tmp_path: Path) -> None:
+    """Python's raises no OSError for it: a part of a name has 63 characters at most."""
+    async with opened(tmp_path, f"http://{'a' * 64}.example/") as destination:
+        with pytest.raises(DeliveryError, match="its name can't be resolved"):
+            await send(destination)
+
+
 async def test_a_name_is_looked_up_once_for_a_connection_which_later_events_use(
     tmp_path: Path,
 ) -> None:
