@@ -154,6 +154,31 @@ async def test_an_answer_that_is_no_http_is_asked_for_again(answer: bytes) -> No
             next(iter(source.rows("")))
 
 
+async def test_no_cookie_of_one_download_goes_with_the_next() -> None:
+    """Each may be of another command, whose producer the server would take for the first one."""
+    cookies: list[str | None] = []
+
+    class Baking(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+            pass
+
+        def do_GET(self) -> None:
+            cookies.append(self.headers["Cookie"])
+            self.send_response(200)
+            self.send_header("Set-Cookie", "who=first")
+            self.send_header("Content-Length", "1")
+            self.end_headers()
+            self.wfile.write(b"x")
+
+    with serving(Baking) as server:
+        # A jar keeps none of a server that is named by its address.
+        url = server.replace("127.0.0.1", "localhost")
+        async with downloads() as reader:
+            for _ in range(2):
+                assert await reader.read(f"{url}/a.jpg", MOST_BYTES, "field") == b"x"
+    assert cookies == [None, None]
+
+
 async def test_a_server_that_never_answers_is_given_up_and_keeps_no_other_waiting(
     server: str,
 ) -> None:
