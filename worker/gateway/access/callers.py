@@ -142,19 +142,19 @@ class Access:
         """Returns if a caller who was let in may go on: what they began can last for hours.
 
         Raises:
-            ProblemError: their token was revoked or has ended, or there is one now.
+            ProblemError: their token was revoked, has ended or opens less, or there is one now.
         """
         if caller.token is None:
             if not await self._needs_no_token():
                 raise _unauthorized("This needs a token by now: one was made.")
-        elif not await self._tokens.is_valid(caller.token.id):
-            raise _unauthorized("The token was revoked or has ended meanwhile.")
+        elif not await self._tokens.is_valid(caller.token):
+            raise _unauthorized("The token was revoked or changed, or has ended meanwhile.")
 
     async def while_allowed(self, caller: Caller, answer: Coroutine[Any, Any, T]) -> T:
         """Returns an answer that may take a minute, to a caller who may have it to the end.
 
         Raises:
-            ProblemError: their token was revoked or has ended, or there is one now.
+            ProblemError: their token was revoked, has ended or opens less, or there is one now.
         """
         work = asyncio.ensure_future(answer)
         try:

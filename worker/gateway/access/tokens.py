@@ -76,9 +76,22 @@ class Token:
         """How people tell it from others: the beginning of its secret."""
         return f"{_PREFIX}{self.id}"
 
+    def opens_all_of(self, before: Token) -> bool:
+        """Whether it opens whatever it opened as it was before."""
+        return (
+            self.scopes >= before.scopes
+            and _covers(self.types, before.types)
+            and _covers(self.projects, before.projects)
+        )
+
     def is_valid(self, now_ms: int) -> bool:
         """Whether its secret opens anything at that time."""
         return not self.revoked and (self.expires_at_ms is None or now_ms < self.expires_at_ms)
+
+
+def _covers(limits: frozenset[str], before: frozenset[str]) -> bool:
+    """Whether limits, of which none is all, leave what others left."""
+    return not limits or (bool(before) and limits >= before)
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -196,10 +209,12 @@ class Tokens:
             return None
         return record.token if record.token.is_valid(int(self._now() * 1000)) else None
 
-    async def is_valid(self, token_id: str) -> bool:
+    async def is_valid(self, token: Token) -> bool:
         """Tells whether a token that was found before still opens what it did."""
-        record = await self._record(token_id)
-        return record is not None and record.token.is_valid(int(self._now() * 1000))
+        record = await self._record(token.id)
+        if record is None or not record.token.is_valid(int(self._now() * 1000)):
+            return False
+        return record.token.opens_all_of(token)
 
     async def revoke(self, id_or_name: str) -> Token | None:
         """Revokes a token; returns it, revoked now or before, and None where there is none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import orjson
@@ -216,20 +217,39 @@ async def test_what_has_changed_of_a_token_counts_at_once_for_whoever_changed_it
     assert await remembering.find(secret)
     wider, _ = await remembering.adopt(secret, "ci", [Scope.READ, Scope.SUBMIT])
     assert await remembering.find(secret) == wider
-    assert await remembering.is_valid(wider.id)
+    assert await remembering.is_valid(wider)
     await remembering.revoke("ci")
     assert await remembering.find(secret) is None
-    assert not await remembering.is_valid(wider.id)
+    assert not await remembering.is_valid(wider)
 
 
 async def test_whether_a_token_still_opens_what_it_did_is_told_by_its_end(
     tokens: Tokens, calendar: Calendar
 ) -> None:
     token, _ = await tokens.create("ci", [Scope.READ], expires_at_ms=1_000_060_000)
-    assert await tokens.is_valid(token.id)
+    assert await tokens.is_valid(token)
     calendar.now += 60
-    assert not await tokens.is_valid(token.id)
-    assert not await tokens.is_valid("nobody")
+    assert not await tokens.is_valid(token)
+    assert not await tokens.is_valid(replace(token, id="nobody"))
+
+
+@pytest.mark.parametrize(
+    ("scopes", "types", "opens"),
+    [
+        ([Scope.READ, Scope.SUBMIT, Scope.OPERATE], ["train", "attach"], True),
+        ([Scope.READ, Scope.SUBMIT], [], True),
+        ([Scope.SUBMIT], ["train"], False),
+        ([Scope.READ, Scope.SUBMIT], ["attach"], False),
+    ],
+)
+async def test_a_token_that_was_made_anew_opens_what_it_did_unless_it_opens_less(
+    tokens: Tokens, scopes: list[Scope], types: list[str], *, opens: bool
+) -> None:
+    """Whoever watches with it may have begun hours ago."""
+    secret = f"tm_{'0' * 12}_{'a' * 43}"
+    before, _ = await tokens.adopt(secret, "ci", [Scope.READ, Scope.SUBMIT], ["train"])
+    await tokens.adopt(secret, "ci", scopes, types)
+    assert await tokens.is_valid(before) == opens
 
 
 async def test_tokens_are_listed_in_the_order_in_which_they_were_made(

@@ -20,15 +20,17 @@ from tests.integration.gateway.page.browser import PHONE, accept_all, at_desk
 from tests.integration.gateway.page.test_dead_letters import bury
 from tests.pages import anchors
 from worker.acts import Act
-from worker.gateway.access.tokens import Scope
+from worker.gateway.access.tokens import Scope, Tokens
 from worker.webhooks.records import RuleResult
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+    from redis.asyncio import Redis
 
     from tests.gateway_process import GatewayServer
     from tests.integration.gateway.page.browser import Backstage, Desk
     from worker.embedded import EmbeddedRedis
+    from worker.queue.ledger.keys import Keys
 
 ROOT: Final = Path(__file__).parents[4]
 # What the view "Now" asks for.
@@ -400,3 +402,37 @@ def test_a_form_that_is_being_filled_in_outlives_its_token(
         page.keyboard.press("Enter")
         expect(asking).to_have_count(0)
         expect(form.get_by_role("textbox")).to_have_value('{"model_uuid": "typed by a person"}')
+
+
+def test_what_a_token_may_no_longer_do_is_offered_no_more(
+    browser: Browser, redis_server: EmbeddedRedis, backstage: Backstage, tmp_path: Path
+) -> None:
+    own = type(backstage)(redis_server.url, f"{backstage.keys.namespace}-less")
+    secret = f"tm_{'0' * 12}_{'a' * 43}"
+
+    def allow(*scopes: Scope) -> None:
+        async def adopt(redis: Redis, keys: Keys) -> None:
+            await Tokens(redis, keys).adopt(secret, "ada", scopes)
+
+        own.do(adopt)
+
+    with (
+        serving_gateway(
+            redis_url=redis_server.url, namespace=own.keys.namespace, gateway_folder=tmp_path
+        ) as gateway,
+        at_desk(browser, gateway) as desk,
+    ):
+        desk.refused |= {"/v1/commands/fewer/"}
+        accept_all(own, "fewer")
+        allow(Scope.READ, Scope.OPERATE)
+        desk.sign_in(secret)
+        page = desk.go("#/commands/fewer")
+        cancel = page.get_by_role("button", name="Cancel…")
+        cancel.click()
+        allow(Scope.READ)
+        with gateway.client(secret) as http:
+            wait_until(lambda: http.get("/v1/me").json()["scopes"] == ["read"], "fewer scopes")
+        page.get_by_role("button", name="Cancel the command").click()
+        expect(page.locator(".notice")).to_contain_text("needs a token with the scope operate")
+        expect(cancel).to_have_count(0)
+        expect(page.locator(".connection")).to_have_text("Live")

@@ -3,6 +3,8 @@
  */
 
 const TOKEN_KEY = "trainmaster.token";
+/** Tells who asks, and what they may do. */
+export const ME = "v1/me";
 /** An act that got no answer and is asked for again so soon is the same one: the gateway does it once. */
 const SAME_ACT_MILLISECONDS = 120_000;
 /** No answer came, or one of something before the gateway that heard none. */
@@ -35,9 +37,13 @@ export class Problem extends Error {
 /** @typedef {object} Options @property {AbortSignal} [signal] @property {Record<string, string>} [headers] */
 
 export class Api {
-  /** @param {(problem: Problem) => void} onUnauthorized is told when the gateway asks for a token, or another one. */
-  constructor(onUnauthorized) {
+  /**
+   * @param {(problem: Problem) => void} onUnauthorized is told when the gateway asks for a token, or another one.
+   * @param {() => void} onForbidden is told when the token may do less than was thought.
+   */
+  constructor(onUnauthorized, onForbidden = () => {}) {
     this.onUnauthorized = onUnauthorized;
+    this.onForbidden = onForbidden;
     /** The keys of acts that nobody knows the end of. @type {Map<string, {key: string, at: number}>} */
     this._unanswered = new Map();
   }
@@ -141,6 +147,7 @@ export class Api {
     if (answer.ok) return answer;
     const problem = await problemOf(answer, options.method);
     if (problem.status === 401 && this.token === token) this.onUnauthorized(problem);
+    if (problem.status === 403 && path !== ME) this.onForbidden();
     throw problem;
   }
 }

@@ -1,7 +1,7 @@
 /** What stands around a view: navigation, who is signed in, the connection's state, dialogs. */
 
 import { html, useEffect, useMemo, useRef, useState } from "./ui.js";
-import { Api } from "./api.js";
+import { Api, ME } from "./api.js";
 import { attempting, Modal, useDialogs, useNotices } from "./dialogs.js";
 import { areShortcutsOn, listen, turnShortcuts } from "./keys.js";
 import { Live } from "./live.js";
@@ -60,15 +60,23 @@ function useSession() {
   const [state, setState] = useState({ me: null, problem: null });
   const acts = useRef(null);
   if (!acts.current) {
-    const api = new Api((problem) => setState((old) => ({ ...old, problem })));
+    const api = new Api(
+      (problem) => setState((old) => ({ ...old, problem })),
+      () => void lookAgain(),
+    );
     const load = async () => {
       try {
-        const me = await api.get("v1/me");
+        const me = await api.get(ME);
         setState({ me, problem: null });
       } catch (problem) {
         if (problem.name !== "Problem") throw problem;
         setState((old) => ({ ...old, problem }));
       }
+    };
+    // What the token may do can change under an open page; all views begin anew then.
+    const lookAgain = async () => {
+      const me = await api.get(ME).catch(() => null);
+      if (me) setState((old) => (JSON.stringify(me) === JSON.stringify(old.me) ? old : { me, problem: null }));
     };
     const signIn = (secret) => {
       api.token = secret;
