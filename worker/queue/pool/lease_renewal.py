@@ -57,6 +57,7 @@ class LeaseRenewal:
             other = held.get(lease.row_id)
             if other is None or other.token < lease.token:
                 held[lease.row_id] = lease
-            if other is not None:
+            # A run whose end was added a moment ago is still among the runs, by the same lease.
+            if other is not None and other.token != lease.token:
                 replaced.append(min(lease, other, key=lambda each: each.token))
         return list(held.values()), replaced
