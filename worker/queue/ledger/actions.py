@@ -23,7 +23,7 @@ import structlog
 from schemas.json_text import decode_json, encode_json
 from worker.queue.ledger.connection import PASSING_TROUBLE, RETRYABLE_REDIS_ERRORS
 from worker.queue.ledger.refusals import refusal_of
-from worker.queue.ledger.streams import before_entry, newest_entries
+from worker.queue.ledger.streams import before_entry, newest_entries, since_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -153,7 +153,7 @@ class ActionLog:
         """
         last = "+" if before is None else before_entry(before)
         pages = newest_entries(
-            self._redis, self._stream, first=str(since_ms), last=last, count=_PAGE
+            self._redis, self._stream, first=since_time(since_ms), last=last, count=_PAGE
         )
         given = {b"who": who, b"act": act, b"subject": subject}
         wanted = {name: text.encode() for name, text in given.items() if text is not None}

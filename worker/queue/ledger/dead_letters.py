@@ -19,6 +19,7 @@ from worker.queue.ledger.streams import (
     entries_between,
     is_entry_id,
     newest_entries,
+    since_time,
 )
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class DeadLetters:
             newest_first: yields the newest first.
         """
         found = 0
-        start = "-" if since_ms is None else str(since_ms)
+        start = since_time(since_ms)
         async for page in self._pages(start, _last(before), newest_first=newest_first):
             for entry_id, fields in page:
                 letter = read_letter(entry_id, fields)

@@ -15,7 +15,7 @@ from worker.queue.ledger.keys import GROUP, CommandStream, Keys, member_row_id
 from worker.queue.ledger.models import RowState
 from worker.queue.ledger.refusals import is_misplaced
 from worker.queue.ledger.stored_values import text_of
-from worker.queue.ledger.streams import entries_between, newest_entries
+from worker.queue.ledger.streams import entries_between, newest_entries, since_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
@@ -272,7 +272,7 @@ class LedgerReader:
 
     async def _ended_ids(self, choice: RowChoice) -> AsyncIterator[list[str]]:
         """Yields pages of ids that the stream of events tells an end of, newest first."""
-        first = "-" if choice.since_ms is None else str(choice.since_ms)
+        first = since_time(choice.since_ms)
         async for page in newest_entries(
             self._redis, self._keys.events, first=first, count=_EVENT_PAGE
         ):

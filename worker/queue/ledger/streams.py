@@ -26,6 +26,12 @@ def is_entry_id(text: str) -> bool:
     return parts is not None and all(int(part) < 2**64 for part in parts.groups())
 
 
+def since_time(since_ms: int | None) -> str:
+    """Returns the beginning of a range of entries: a time, in ms since the epoch, or none."""
+    # No entry is older than the epoch, and Redis refuses to look before it.
+    return "-" if since_ms is None or since_ms <= 0 else str(since_ms)
+
+
 def before_entry(entry_id: str) -> str:
     """Returns the end of a range of entries that ends before an entry."""
     # Redis refuses to look before 0-0; nothing is there.

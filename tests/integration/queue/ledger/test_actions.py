@@ -162,3 +162,4 @@ async def test_acts_are_listed_by_who_by_act_by_subject_by_time_and_page_by_page
     assert await told(log, before="0-0") == []
     assert await told(log, since_ms=last.at_ms + 60_000) == []
     assert len(await told(log, since_ms=first.at_ms)) == 3
+    assert len(await told(log, since_ms=-1)) == 3

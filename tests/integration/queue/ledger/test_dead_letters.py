@@ -99,6 +99,8 @@ async def test_dead_letters_are_filtered_oldest_first_over_many_pages(
     assert [letter.at_ms for letter in page] == [439, 438]
     following = letters.list(newest_first=True, before=page[-1].key, limit=2)
     assert [letter.at_ms async for letter in following] == [437, 436]
+    oldest = letters.list(since_ms=-1, limit=1)
+    assert [letter.at_ms async for letter in oldest] == [0]
     for beginning in (0, "0-0"):
         assert [letter async for letter in letters.list(before=beginning)] == []
 

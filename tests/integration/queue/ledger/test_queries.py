@@ -101,6 +101,7 @@ async def test_rows_are_listed_by_their_last_change_whatever_has_ended(
     assert await newest(redis, keys, state=RowState.SUCCEEDED) == ["c", "a"]
     assert await newest(redis, keys, state=RowState.ACCEPTED) == ["d", "b"]
     assert await newest(redis, keys, since_ms=3000) == ["d", "c"]
+    assert await newest(redis, keys, since_ms=-1) == await newest(redis, keys)
     assert await newest(redis, keys, command_type="get_model") == ["d", "c", "b", "a"]
     assert await newest(redis, keys, command_type="train") == []
     counts = await LedgerReader(redis, keys).counts()
