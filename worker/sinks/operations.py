@@ -6,18 +6,21 @@ import time
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 from schemas.json_text import encode_json
 from trainmaster_client.events import event_of
 from worker.integrations.follower_store import follower_status, rewind
 from worker.queue.ledger.keys import EVENT_FIELD
+from worker.queue.ledger.stored_values import text_of
 from worker.sinks.deferred import SinkStore
 from worker.sinks.keys import follower_name
 from worker.sinks.service import check_sinks, create_destination
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from redis.asyncio import Redis
 
     from worker.integrations.sink_config import SinkConfig
@@ -102,6 +105,25 @@ async def sink_status(redis: Redis, keys: Keys, config: SinkConfig) -> SinkStatu
         reason=state.paused,
         leader=follower.leader if follower else "",
     )
+
+
+async def forgotten(redis: Redis, keys: Keys, known: Collection[str]) -> dict[str, int]:
+    """Returns how many events wait for sinks that nobody runs and that are not among the known.
+
+    One that was renamed in the file leaves its events under the former name.
+    """
+    prefix = follower_name("")
+    told = cast("list[bytes]", await redis.hkeys(keys.followers))
+    names = map(text_of, told)
+    found: dict[str, int] = {}
+    for name in sorted(each.removeprefix(prefix) for each in names if each.startswith(prefix)):
+        if name in known:
+            continue
+        waiting, _ = await SinkStore(redis, keys, name).counts()
+        follower = await follower_status(redis, keys, follower_name(name))
+        if waiting and (follower is None or not follower.leader):
+            found[name] = waiting
+    return found
 
 
 def describe(config: SinkConfig) -> str:

@@ -15,7 +15,7 @@ from tests.integration.integrations.published import publish, wait_until
 from tests.integration.sinks.endpoints import SECRET, Endpoint
 from worker.integrations.follower_store import follower_status
 from worker.integrations.keys import follower_key
-from worker.sinks.keys import unsent_key
+from worker.sinks.keys import unsent_key, waiting_key
 from worker.sinks.operations import pause
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def findings_of(said: Said) -> dict[str, tuple[str, str]]:
     return {each["check"]: (each["level"], each["message"]) for each in said.lines}
 
 
-async def test_doctor_tells_of_sinks_that_do_not_run_are_paused_or_missed_events(
+async def test_doctor_tells_of_sinks_that_do_not_run_are_paused_missed_events_or_are_gone(
     sinks: Console, file: Path, redis: Redis, keys: Keys
 ) -> None:
     assert not any(
@@ -155,6 +155,17 @@ async def test_doctor_tells_of_sinks_that_do_not_run_are_paused_or_missed_events
     assert "is paused: night" in found["sinks.ops"][1]
     assert found["sinks.ops.missed"] == ("warn", "7 events deleted before it looked at them")
     assert found["sinks.ops.unsent"][0] == "warn"
+    for name, leader in (("former", ""), ("elsewhere", "another process")):
+        await redis.hset(keys.followers, f"sinks.{name}", f"{now_ms} {now_ms}")
+        await redis.hset(
+            follower_key(keys, f"sinks.{name}"),
+            mapping={"leader": leader, "until": str(now_ms + 600_000)},
+        )
+        await redis.hset(waiting_key(keys, name), "1-0", "{}")
+    found = findings_of(await in_thread(sinks, "doctor", "--json"))
+    assert found["sinks.former"][0] == "warn"
+    assert "1 event to be tried again" in found["sinks.former"][1]
+    assert "sinks.elsewhere" not in found, "another file may have it"
     await asyncio.to_thread(file.write_text, "[sinks.ops", "utf-8")
     found = findings_of(await in_thread(sinks, "doctor", "--json"))
     assert found["sinks"][0] == "warn"

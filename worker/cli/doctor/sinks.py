@@ -14,7 +14,7 @@ from worker.errors import SettingError
 
 try:
     from worker.integrations.file import load_integrations
-    from worker.sinks.operations import SinkCondition, sink_status
+    from worker.sinks.operations import SinkCondition, forgotten, sink_status
 except ModuleNotFoundError as exc:
     # A worker's machine need not have what sinks stand on.
     if exc.name is None or exc.name.partition(".")[0] in {"worker", "schemas"}:
@@ -24,6 +24,8 @@ else:
     INSTALLED = True
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from redis.asyncio import Redis
 
     from worker.integrations.sink_config import SinkConfig
@@ -60,12 +62,24 @@ async def check_sinks(redis: Redis, keys: Keys, redis_url: str | None = None) ->
     findings: list[Finding] = []
     for config in sinks.values():
         findings += await permitted(f"sinks.{config.name}", _check(redis, keys, config))
-    return findings
+    return findings + await permitted("sinks", _forgotten(redis, keys, sinks))
 
 
 async def _check(redis: Redis, keys: Keys, config: SinkConfig) -> list[Finding]:
     status = await sink_status(redis, keys, config)
     return [_judge(status), *_missed(status), *_unsent(status)]
+
+
+async def _forgotten(redis: Redis, keys: Keys, known: Collection[str]) -> list[Finding]:
+    return [
+        Finding(
+            f"sinks.{safe_text(name)}",
+            Level.WARN,
+            f"{counted(waiting, 'event')} to be tried again, and this file has no such sink",
+            "was it renamed? Put it back until they are sent, or delete its keys: docs/sinks.md",
+        )
+        for name, waiting in (await forgotten(redis, keys, known)).items()
+    ]
 
 
 def _judge(status: SinkStatus) -> Finding:
