@@ -26,11 +26,28 @@ SERVICES: Final = frozenset({"worker", "gateway", "sandbox"})
 def main() -> None:
     """Runs the console script; of a service SIGTERM ends it with 0 until it has begun."""
     gc.disable()
+    open_closed_streams()
     with interrupts_end_us():
         if sys.argv[1:2] and sys.argv[1] in SERVICES:
             signal.signal(signal.SIGTERM, _leave)
         console = import_module("worker.cli")
     console.main()
+
+
+def open_closed_streams() -> None:
+    """Opens the null device for each standard stream that whoever starts us has closed.
+
+    To Python such a stream is None, on which everything that asks it something ends; and the next
+    connection would get its number, into which a child process would write.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # The lowest number that is free is the stream's own; children have it too.
+            number = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(number, True)
+            mode = "r" if name == "stdin" else "w"
+            stream = open(number, mode, encoding="utf-8", errors="replace")  # noqa: PTH123, SIM115 - a number; until we end
+            setattr(sys, name, stream)
 
 
 def _leave(*_: object) -> None:
