@@ -582,6 +582,38 @@ async def test_a_leader_that_loses_redis_at_any_seam_goes_on_and_reads_nothing_a
     assert acts > 10, "feeding, cutting, shelving and ending are all among the seams"
 
 
+class PausingStore(LostStore):
+    """Is paused between a read of the source and its feed, for a moment; loses nothing else."""
+
+    async def feed(self, *args: Any, **options: Any) -> Any:
+        is_first, self.died = not self.died, True
+        if is_first:
+            await pause(self, NAME)
+        fed = await super().feed(*args, **options)
+        if is_first:
+            await resume(self, NAME)
+        return fed
+
+
+async def test_what_a_pause_keeps_from_being_fed_is_not_read_again(
+    night: Backfilling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of standard input it would be lost."""
+    read, begun = Reader.read, []
+
+    async def noted(reader: Reader, number: int, *args: Any, **options: Any) -> Batch:
+        begun.append(number)
+        return await read(reader, number, *args, **options)
+
+    monkeypatch.setattr(Reader, "read", noted)
+    store = PausingStore(night.store, -1, after=False)
+    async with night.working():
+        await Leader(store, NAME, announces=True).work()
+    assert store.died
+    assert night.items() == list(range(ITEMS))
+    assert len(begun) == len(set(begun)), "the same place was read twice"
+
+
 async def test_a_part_that_was_written_and_not_yet_forgotten_is_written_again_the_same(
     night: Backfilling,
 ) -> None:
