@@ -159,8 +159,17 @@ def no_filter() -> ProblemError:
     )
 
 
+# What pydantic says of a parameter, in words that follow its name.
+_SAID: Final = {
+    "Extra inputs are not permitted": "is unknown",
+    "Field required": "is required",
+    "Input should have timezone info": "must have an offset, like 2026-01-31T12:00:00Z",
+}
+
+
 def _said(message: str) -> str:
-    return message.replace("Input should be", "must be", 1).removeprefix("Value error, ")
+    said = message.replace("Input should ", "must ", 1).removeprefix("Value error, ")
+    return _SAID.get(message, said)
 
 
 def redis_away(error: BaseException | None = None) -> ProblemError:

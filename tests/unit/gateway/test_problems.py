@@ -128,3 +128,18 @@ def test_trouble_that_the_client_tells_of_is_told_by_its_cause() -> None:
     error.__cause__ = OutOfMemoryError("OOM used memory")
     told = orjson.loads(bytes(ErrorResponses().response_to(error).body))
     assert "refuses" in told["detail"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("Extra inputs are not permitted", "order is unknown"),
+        ("Field required", "order is required"),
+        ("Input should have timezone info", "order must have an offset, like 2026-01-31T12:00:00Z"),
+        ("Input should be less than or equal to 60", "order must be less than or equal to 60"),
+        ("Value error, must be a time", "order must be a time"),
+    ],
+)
+def test_what_is_wrong_with_a_parameter_is_a_sentence_about_it(said: str, told: str) -> None:
+    error = invalid_parameters([Problem(path="order", message=said)])
+    assert error.detail == told

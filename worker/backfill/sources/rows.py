@@ -88,9 +88,15 @@ def check_columns(location: str, head: Sequence[str], columns: Mapping[str, str]
 
 def named(columns: Iterable[object]) -> str:
     """Returns names of columns for people, the first of very many, in UTF-8."""
-    names = [str(column)[:80].encode("utf-8", "replace").decode() for column in columns]
+    names = [_shown_name(str(column)[:80]) for column in columns]
     more = f" and {len(names) - _MOST_COLUMNS} more" if len(names) > _MOST_COLUMNS else ""
     return ", ".join(names[:_MOST_COLUMNS]) + more
+
+
+def _shown_name(column: str) -> str:
+    name = column.encode("utf-8", "replace").decode()
+    # In quotes where it only looks like another, as behind a mark that nobody sees.
+    return name if name.isprintable() and name == name.strip() else repr(name)
 
 
 def read_row(position: str, place: str, read: Callable[[], SourceRow]) -> SourceRow:

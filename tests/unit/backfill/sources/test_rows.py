@@ -251,6 +251,21 @@ def test_a_path_beside_a_signed_manifest_is_beside_it_and_has_no_signature() -> 
     assert beside(plan_location, "pictures/a.png") == "https://host/lists/pictures/a.png"
 
 
+@pytest.mark.parametrize("mark", ["\u200b", "\ufeff", "\u00ad", "\t"])
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_column_that_only_looks_like_the_right_one_is_told_with_what_nobody_sees(
+    kind: str, mark: str, tmp_path: Path
+) -> None:
+    row = {f"{mark}data_path": "a.png", "größe": "1"}
+    path = str(tmp_path / "items.jsonl")
+    (tmp_path / "items.jsonl").write_text(json.dumps(row))
+    if kind == "parquet":
+        path = table(tmp_path, {name: [value] for name, value in row.items()})
+    with pytest.raises(SourceError) as told:
+        read_all(path)
+    assert f"{f'{mark}data_path'!r}, größe" in str(told.value)
+
+
 # One row harms no other
 
 DEEP = b"[" * 5_000 + b"]" * 5_000
