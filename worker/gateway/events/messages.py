@@ -24,6 +24,8 @@ FIRST: Final = "0-0"
 # How soon a browser comes again, in milliseconds; and first bytes, which tell that it is connected.
 HELLO: Final = b"retry: 1000\n\n"
 HEARTBEAT: Final = b": heartbeat\n\n"
+# The same while nothing can come. A comment as well: no client takes it for an event.
+STALLED: Final = b": stalled\n\n"
 # Handed to the connection together.
 PIECE_BYTES: Final = 65_536
 

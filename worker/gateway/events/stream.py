@@ -20,6 +20,7 @@ from worker.gateway.events.messages import (
     FIRST,
     HEARTBEAT,
     HELLO,
+    STALLED,
     check_entry_id,
     notice,
     order_of,
@@ -123,7 +124,7 @@ class EventStream:
                 elif self._is_ending:
                     return
                 else:
-                    yield HEARTBEAT
+                    yield STALLED if audience.is_stalled else HEARTBEAT
         finally:
             if audience is not None:
                 audience.watchers.discard(watcher)
@@ -151,21 +152,26 @@ class EventStream:
         known = after
         looked = after in {None, FIRST}
         joined = False
+        beat = HEARTBEAT
         while not joined and not self._is_ending:
             pieces: list[bytes] = []
+            was_stalled = beat is STALLED
             try:
                 if not looked:
                     known, pieces = await self._look_for_gap(str(known))
                     looked = True
                 joined, messages, known = await self._page(audience, watcher, known, pace)
                 pieces += messages
+                beat = HEARTBEAT
             except RETRYABLE_REDIS_ERRORS as exc:
                 self._outage.failed("history", exc)
+                beat = STALLED
                 await asyncio.sleep(_AGAIN_SECONDS)
             else:
                 self._outage.worked("history")
-            if not pieces and time.monotonic() >= beat_at:
-                pieces = [HEARTBEAT]
+            # That it waits, and that it no longer does, is told at once.
+            if not pieces and (beat is STALLED or was_stalled or time.monotonic() >= beat_at):
+                pieces = [beat]
             for piece in pieces:
                 yield piece
                 beat_at = time.monotonic() + self._heartbeat_seconds
@@ -231,6 +237,7 @@ class EventStream:
                 await self._read_once(audience, pace)
             except RETRYABLE_REDIS_ERRORS as exc:
                 self._outage.failed("events", exc)
+                audience.tell(is_stalled=True)
                 await asyncio.sleep(_AGAIN_SECONDS)
             except Exception:
                 # Nobody would hear anything any more, and be told that all is well.
@@ -238,6 +245,7 @@ class EventStream:
                 await asyncio.sleep(_AGAIN_SECONDS)
             else:
                 self._outage.worked("events")
+                audience.tell(is_stalled=False)
 
     async def _read_once(self, audience: Audience, pace: ReadPace) -> None:
         if not audience.begun.is_set():

@@ -105,7 +105,16 @@ class Audience:
         # Once it has a position.
         self.begun = asyncio.Event()
         self.watchers: set[Watcher] = set()
+        # While Redis can't be read, so that nothing comes.
+        self.is_stalled = False
         self.task: asyncio.Task[None] | None = None
+
+    def tell(self, *, is_stalled: bool) -> None:
+        """Has all hear at once that nothing comes for the moment, or that it does again."""
+        if self.is_stalled != is_stalled:
+            self.is_stalled = is_stalled
+            for watcher in self.watchers:
+                watcher.wake()
 
     def hand_out(self, entries: list[StreamEntry]) -> None:
         """Gives each watcher those of the entries that they want and have not had."""

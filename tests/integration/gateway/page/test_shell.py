@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
 from playwright.sync_api import expect
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from schemas.commands import COMMAND_CLASSES
 from schemas.enums import EventState
@@ -21,6 +22,7 @@ from tests.integration.gateway.page.test_dead_letters import bury
 from tests.pages import anchors
 from worker.acts import Act
 from worker.gateway.access.tokens import Scope, Tokens
+from worker.gateway.events import stream as event_stream
 from worker.webhooks.records import RuleResult
 
 if TYPE_CHECKING:
@@ -265,6 +267,26 @@ def test_a_connection_that_has_gone_silent_is_given_up_and_made_anew(
         expect(state).to_have_text("Live")
         expect(page.get_by_role("link", name="silent-1")).to_be_visible()
         desk.forgive("net::ERR")
+
+
+def test_events_that_can_not_come_are_said_to_wait(
+    desk: Desk, backstage: Backstage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = desk.go("#/commands?id=stalled-")
+    state = page.locator(".connection")
+    expect(state).to_have_text("Live")
+
+    async def lose(*_told: Any, **_more: Any) -> None:
+        raise RedisConnectionError
+
+    with monkeypatch.context() as away:
+        away.setattr(event_stream, "entries_after", lose)
+        # Whoever waits for an event in Redis has waited.
+        accept_all(backstage, "stalled-1")
+        expect(state).to_have_text("Redis is away, waiting")
+    expect(state).to_have_text("Live")
+    accept_all(backstage, "stalled-2")
+    expect(page.get_by_role("link", name="stalled-2")).to_be_visible()
 
 
 def test_a_tab_that_nobody_sees_takes_no_connection_and_catches_up_once_seen(

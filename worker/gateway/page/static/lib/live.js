@@ -20,7 +20,7 @@
  * @property {boolean} isGap Whether events before these may be missing: load anew what you show.
  * @property {string | null} begin The entry behind which they begin: what is loaded anew has to know it.
  *
- * @typedef {"off" | "connecting" | "live" | "lost"} LiveState
+ * @typedef {"off" | "connecting" | "live" | "stalled" | "lost"} LiveState `stalled`: the gateway can't read Redis.
  */
 
 import { placeOf } from "./api.js";
@@ -167,7 +167,8 @@ export class Live {
     }
   }
 
-  _receive({ id, event, data }) {
+  _receive({ id, event, data, comment }) {
+    this._set(comment === "stalled" ? "stalled" : "live");
     if (id) this._last = id;
     if (event === "trainmaster.gap" || event === "trainmaster.dropped") {
       // After `dropped` the gateway ends the connection; we go on from the last event that we have.
@@ -237,7 +238,7 @@ export function isOfCommand(event) {
 /**
  * Returns what takes pieces of a stream and hands on its messages.
  * Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
- * @param {(message: {id: string, event: string, data: string}) => void} handOn
+ * @param {(message: {id: string, event: string, data: string, comment?: string}) => void} handOn Comments too.
  */
 export function parser(handOn) {
   let rest = "";
@@ -254,6 +255,7 @@ export function parser(handOn) {
         continue;
       }
       const colon = line.indexOf(":");
+      if (colon === 0) handOn({ id: "", event: "", data: "", comment: line.slice(1).trim() });
       if (colon <= 0) continue;
       const value = line.slice(colon + 1).replace(/^ /, "");
       switch (line.slice(0, colon)) {

@@ -197,12 +197,16 @@ function Header({ app, route, onHelp, onSignOut }) {
   `;
 }
 
-const SAID = { live: "Live", connecting: "Connecting", lost: "Connection lost, trying again", off: "Not live" };
+const TITLES = {
+  live: "Events come as they happen",
+  stalled: "The gateway can't read Redis: what is shown is from before; what happened meanwhile comes once it can",
+};
+const SAID = { live: "Live", connecting: "Connecting", stalled: "Redis is away, waiting", lost: "Connection lost, trying again", off: "Not live" };
 
 /** Says whether events come, and when they no longer do. */
 function Connection({ live }) {
   const { state, problem } = useLiveState(live);
-  const title = state === "live" ? "Events come as they happen" : (problem?.detail ?? SAID[state]);
+  const title = TITLES[state] ?? problem?.detail ?? SAID[state];
   return html`<span class=${`connection ${state}`} role="status" title=${title}>${SAID[state]}</span>`;
 }
 
