@@ -18,7 +18,7 @@ from schemas.events import ErrorCode
 from tests.console import Console, wait_until
 from tests.gateway_process import running_gateway, serving_gateway
 from tests.integration.gateway.page.browser import PHONE, accept_all, at_desk
-from tests.integration.gateway.page.test_dead_letters import bury
+from tests.integration.gateway.page.letters import bury
 from tests.pages import anchors
 from worker.acts import Act
 from worker.gateway.access.tokens import Scope, Tokens
