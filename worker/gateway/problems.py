@@ -172,21 +172,28 @@ def _said(message: str) -> str:
     return _SAID.get(message, said)
 
 
-def redis_away(error: BaseException | None = None) -> ProblemError:
-    """Returns the problem of a Redis that does not answer, or answers that it will not."""
+def redis_away(error: BaseException | None = None, *, is_read: bool = False) -> ProblemError:
+    """Returns the problem of a Redis that does not answer, or answers that it will not.
+
+    Args:
+        error: what it met.
+        is_read: whether the request was for something to be told, and not to be done.
+    """
     refusal = refusal_of(error)
-    told = (
-        "Redis can't be reached, so it is not known whether this was done; send the same again: "
-        if refusal is None
-        else f"Redis refuses this: {refusal}. Operators see more by `trainmaster doctor`. Send the "
-        "same again later: "
-    )
-    return ProblemError(
-        503,
-        "redis_unavailable",
-        f"{told}with the same ids it is done once.",
-        headers={"Retry-After": str(RETRY_SECONDS)},
-    )
+    refused = f"Redis refuses this: {refusal}. Operators see more by `trainmaster doctor`."
+    match refusal, is_read:
+        case None, True:
+            told = "Redis can't be reached. Ask again in a moment."
+        case None, False:
+            told = (
+                "Redis can't be reached, so it is not known whether this was done; send the same "
+                "again: with the same ids it is done once."
+            )
+        case _, True:
+            told = refused
+        case _:
+            told = f"{refused} Send the same again later: with the same ids it is done once."
+    return ProblemError(503, "redis_unavailable", told, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
 class ErrorResponses:
@@ -196,7 +203,7 @@ class ErrorResponses:
         # While Redis is away every request says so.
         self._redis_log = LimitedLog(log)
 
-    def response_to(self, exc: Exception) -> Response:
+    def response_to(self, exc: Exception, *, is_read: bool = False) -> Response:
         """Returns the response to an error; what is none of a caller or of Redis is logged."""
         if isinstance(exc, ProblemError):
             return problem_response(exc)
@@ -204,7 +211,7 @@ class ErrorResponses:
             cause = (exc.__cause__ or exc) if isinstance(exc, RedisTroubleError) else exc
             said = refusal_of(cause) or type(cause).__name__
             self._redis_log.warning("gateway.redis_unavailable", said, error=said)
-            return problem_response(redis_away(cause))
+            return problem_response(redis_away(cause, is_read=is_read))
         log.error("gateway.failed", exc_info=exc)
         detail = "The gateway failed at this request; its log says how."
         return problem_response(ProblemError(500, "internal_error", detail))
@@ -213,8 +220,8 @@ class ErrorResponses:
 def add_handlers(app: FastAPI, responses: ErrorResponses) -> None:
     """Has every error of the app end in a problem."""
 
-    async def on_error(_request: Request, exc: Exception) -> Response:
-        return responses.response_to(exc)
+    async def on_error(request: Request, exc: Exception) -> Response:
+        return responses.response_to(exc, is_read=request.method in {"GET", "HEAD"})
 
     async def on_http(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)  # noqa: S101 - it is registered for these

@@ -101,6 +101,12 @@ def test_a_redis_that_refuses_is_told_from_one_that_is_away() -> None:
     assert "doctor" in full.detail
 
 
+def test_who_asked_for_nothing_to_be_done_is_not_told_that_it_may_have_been() -> None:
+    for error in (ConnectionError(), OutOfMemoryError("OOM used memory")):
+        assert "done once" in redis_away(error).detail
+        assert "done" not in redis_away(error, is_read=True).detail
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
