@@ -25,7 +25,7 @@ SECURITY_HEADERS: Final = (
 OTHER: Final = "other"
 # Who asked was gone before there was an answer.
 _NO_STATUS: Final = "none"
-_BY_QUERY: Final = re.compile(r"/v1/(command|backfill)(/.*)?")
+_BY_QUERY: Final = re.compile(r"/v1/(command|backfill|dead-letter|delivery/[^/]+)(/.*)?")
 _METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
 
@@ -60,7 +60,10 @@ def _with_id(scope: Scope, found: re.Match[str]) -> str:
         return found[0]
     rest = urlencode([(name, value) for name, value in query if name != "id"], errors=lossless)
     scope["query_string"] = rest.encode("ascii")
-    return f"/v1/{found[1]}s/{quote(ids[0], safe='', errors=lossless)}{found[2] or ''}"
+    kind, _, source = found[1].partition("/")
+    # A delivery is named by its source too.
+    place = f"{kind}s" if not source else f"deliveries/{source}"
+    return f"/v1/{place}/{quote(ids[0], safe='', errors=lossless)}{found[2] or ''}"
 
 
 class Hardening:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -132,3 +133,16 @@ def test_what_has_just_died_is_there_without_a_reload(desk: Desk, backstage: Bac
 
 async def _tell(command_id: str, event_type: str, redis: Redis, keys: Keys) -> None:
     await redis.xadd(keys.events, {EVENT_FIELD: event_text(command_id, event_type)})
+
+
+def test_a_letter_is_found_by_an_id_that_is_a_step_to_browsers(
+    desk: Desk, backstage: Backstage
+) -> None:
+    bury(backstage, "..", code="not_found")
+    page = desk.go("#/dead-letters")
+    page.get_by_role("searchbox", name="Id").fill("..")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("..")
+    page.get_by_role("button", name="Delete…").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.locator(".notice")).to_have_text(re.compile("The dead letter is deleted"))

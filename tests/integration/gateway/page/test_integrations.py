@@ -110,6 +110,18 @@ def test_a_delivery_is_watched_from_its_arrival_to_its_replay(desk: Desk) -> Non
     expect(rules.first.get_by_role("link")).to_have_count(2)
 
 
+def test_a_delivery_whose_id_is_a_step_to_browsers_is_one_like_any_other(desk: Desk) -> None:
+    deliver(desk.gateway, submitted("..", data=[MODEL]))
+    page = desk.go("#/webhooks")
+    page.get_by_role("link", name="..", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("..")
+    expect(page.get_by_role("group", name="the body")).to_contain_text('"uid": ".."')
+    page.get_by_role("button", name="Replay…").click()
+    dialog = page.get_by_role("dialog", name="Replay this delivery")
+    dialog.get_by_role("button", name="Only show").click()
+    expect(dialog.get_by_role("status")).to_contain_text("0 commands")
+
+
 def test_what_is_made_once_more_is_made_once_though_its_answer_got_lost(desk: Desk) -> None:
     deliver(desk.gateway, submitted("lost", data=[MODEL]))
     page = desk.go("#/webhooks/encord%2Flost")

@@ -67,6 +67,10 @@ class Answers:
         ("/v1/command/events", "limit=2&id=a%2Fb&x=", "/v1/commands/a%2Fb/events", "limit=2&x="),
         ("/v1/backfill/results/parts/a", "id=x", "/v1/backfills/x/results/parts/a", ""),
         ("/v1/command", "id=%ff", "/v1/commands/%FF", ""),
+        ("/v1/dead-letter/replay", "id=..", "/v1/dead-letters/../replay", ""),
+        ("/v1/delivery/encord", "id=.", "/v1/deliveries/encord/.", ""),
+        ("/v1/delivery/encord/replay", "id=..", "/v1/deliveries/encord/../replay", ""),
+        ("/v1/delivery", "id=..", "/v1/delivery", "id=.."),
         # One that names none, or two, is no such address.
         ("/v1/command", "id=a&id=b", "/v1/command", "id=a&id=b"),
         ("/v1/command", "id=", "/v1/command", "id="),

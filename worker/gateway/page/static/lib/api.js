@@ -179,9 +179,9 @@ function isStep(part) {
 
 /** Returns a path without the ids `.` and `..`, which are steps to a browser however they are encoded. */
 function withoutSteps(path) {
-  const found = /^v1\/(command|backfill)s\/((?:%2E){1,2})(?=$|[/?])/.exec(path);
+  const found = /^v1\/(?:(command|backfill|dead-letter)s|deliveries(\/[^/?]+))\/((?:%2E){1,2})(?=$|[/?])/.exec(path);
   if (!found) return path;
-  const [start, kind, id] = found;
+  const [start, kind = `delivery${found[2]}`, , id] = found;
   const [rest, query = ""] = path.slice(start.length).split("?");
   return `v1/${kind}${rest}?${new URLSearchParams([["id", decodeURIComponent(id)], ...new URLSearchParams(query)])}`;
 }
