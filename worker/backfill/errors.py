@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from worker.backfill.plan import STDIN
-from worker.redaction import redact_text, redact_url
+from worker.backfill.locations import shown_place
+from worker.redaction import redact_text
 
 
 class BackfillError(Exception):
@@ -25,10 +25,9 @@ class ShortSourceError(SourceError):
     """The source ends before the row that the backfill goes on behind: it was changed."""
 
     def __init__(self, location: str, called: str, last: int, reached: int) -> None:
-        where = "standard input" if location == STDIN else redact_url(location)
         held = f"ends with {called} {last}" if last else "holds nothing any more"
         super().__init__(
-            f"{where}: {held}, but {called} {reached} was read before: it is not "
+            f"{shown_place(location)}: {held}, but {called} {reached} was read before: it is not "
             "what it was when the backfill began. Bring it back as it was, or cancel the backfill "
             "and begin another"
         )

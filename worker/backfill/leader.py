@@ -27,7 +27,7 @@ from worker.backfill.errors import (
     SourceUnavailableError,
 )
 from worker.backfill.event_builder import backfill_event
-from worker.backfill.plan import STDIN
+from worker.backfill.locations import STDIN
 from worker.backfill.results.finalization import finalize, result_of
 from worker.backfill.results.output import Output
 from worker.backfill.results.parts import Collector

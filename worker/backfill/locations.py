@@ -6,10 +6,18 @@ from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from worker.redaction import redact_url
+
+STDIN: Final = "-"
 _HTTP: Final = ("http://", "https://")
 # Between the links of fsspec's chains: zip://items.csv::https://host/outside.zip
 _CHAINED: Final = "::"
 PACKED_SUFFIXES: Final = frozenset({".gz", ".bz2", ".xz", ".zst"})
+
+
+def shown_place(location: str) -> str:
+    """Returns a location as it is told to people, without what a URL hides."""
+    return "standard input" if location == STDIN else redact_url(location)
 
 
 def is_web(location: str) -> bool:

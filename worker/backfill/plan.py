@@ -23,7 +23,6 @@ PART_ITEMS: Final = 5_000
 # A share of few items says little: one of two that failed is no half of a million.
 SHARE_AFTER: Final = 100
 
-STDIN: Final = "-"
 
 _DEFAULTS: Final = ("conf_thresh", "iou_thresh", "allocation_enabled", "rdp_thresh")
 

@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING
 
 from schemas.enums import SourceFormat
 from worker.backfill.errors import SourceError
-from worker.backfill.locations import is_packed, suffix_of
-from worker.backfill.plan import STDIN
+from worker.backfill.locations import STDIN, is_packed, shown_place, suffix_of
 from worker.backfill.sources.folders import TABLE_FORMATS, Folder, Parts, folder_format
 from worker.backfill.sources.json_rows import JsonLines, holds_array
 from worker.backfill.sources.opening import readable
 from worker.backfill.sources.rows import lines
 from worker.backfill.sources.tables import Csv, Parquet
 from worker.paths import is_folder
-from worker.redaction import redact_url
 
 if TYPE_CHECKING:
     from worker.backfill.plan import SourcePlan
@@ -47,7 +45,7 @@ def guess_format(location: str, *, follows: bool = True) -> SourceFormat:
     found = TABLE_FORMATS.get(suffix_of(location))
     if found is None:
         raise SourceError(
-            f"{redact_url(location)}: its name does not tell whether it is JSON lines, CSV or "
+            f"{shown_place(location)}: its name does not tell whether it is JSON lines, CSV or "
             "Parquet: say so with --format (in a command: format), or end a folder's URL in /"
         )
     return found

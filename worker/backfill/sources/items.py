@@ -14,8 +14,7 @@ from schemas.events import ErrorCode
 from schemas.json_text import encode_json
 from schemas.parsing import InvalidCommandError
 from schemas.predictions import Predict
-from worker.backfill.locations import beside
-from worker.backfill.plan import STDIN
+from worker.backfill.locations import STDIN, beside
 from worker.backfill.sources.meaning import meant
 from worker.backfill.sources.rows import ITEM_FIELDS, NAMING_FIELDS, SHOWN_CHARACTERS, named
 from worker.backfill.store import FeedItem

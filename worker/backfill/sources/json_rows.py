@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import jiter
 
 from worker.backfill.errors import ShortSourceError, SourceError
-from worker.backfill.locations import suffix_of
+from worker.backfill.locations import shown_place, suffix_of
 from worker.backfill.sources.opening import check_text, opened
 from worker.backfill.sources.rows import (
     BYTE_ORDER_MARK,
@@ -20,7 +20,6 @@ from worker.backfill.sources.rows import (
     lines,
     read_row,
 )
-from worker.redaction import redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +58,7 @@ class JsonLines:
                 line = text.removeprefix(BYTE_ORDER_MARK).strip()
                 if first and place == "line" and line in {b"{", b"["}:
                     raise SourceError(
-                        f"{redact_url(self.location)}: is JSON over many lines: write one object "
+                        f"{shown_place(self.location)}: is JSON over many lines: write one object "
                         "on each line, or an array of objects into a file named .json"
                     )
                 first = first and not line
@@ -73,7 +72,7 @@ class JsonLines:
             yield from Elements(file)
         except ValueError as exc:
             raise SourceError(
-                f"{redact_url(self.location)}: is no whole array of JSON: {exc}"
+                f"{shown_place(self.location)}: is no whole array of JSON: {exc}"
             ) from exc
 
 

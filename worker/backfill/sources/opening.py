@@ -25,8 +25,7 @@ from fsspec.compression import compr
 
 from schemas.wording import counted
 from worker.backfill.errors import SourceError, SourceUnavailableError
-from worker.backfill.locations import is_packed, is_web
-from worker.backfill.plan import STDIN
+from worker.backfill.locations import STDIN, is_packed, is_web, shown_place
 from worker.backfill.sources.spool import spooled
 from worker.backfill.sources.web import fetch
 from worker.files.remote_files import RedirectedError
@@ -94,11 +93,11 @@ def opened(location: str, *, follows: bool = True, seeks: bool = False) -> Itera
             layers += 1
         if not layers and not is_web(location) and is_packed(location) and _head(file):
             raise SourceError(
-                f"{redact_url(location)}: can't be read: it is not packed, as its name says it is"
+                f"{shown_place(location)}: can't be read: it is not packed, as its name says it is"
             )
         if seeks and (layers or not file.seekable()):
             # To seek in what is packed is to unpack it again from its beginning.
-            whole = stack.enter_context(spooled(redact_url(location)))
+            whole = stack.enter_context(spooled(shown_place(location)))
             shutil.copyfileobj(file, whole, _BUFFER_BYTES)
             whole.file.seek(0)
             yield cast("BinaryIO", whole.file)
@@ -115,11 +114,11 @@ def check_text(location: str, file: BinaryIO) -> None:
     head = _head(file)
     for magic, problem in _NO_TEXTS.items():
         if head.startswith(magic):
-            raise SourceError(f"{redact_url(location)}: {problem}")
+            raise SourceError(f"{shown_place(location)}: {problem}")
     # A letter of Latin's, with the zeros that its code has in UTF-16 or UTF-32.
     if head[:2].count(0) == 1 or head.startswith(b"\0\0\0"):
         raise SourceError(
-            f"{redact_url(location)}: holds zero bytes, as text in UTF-16 does: save it as UTF-8"
+            f"{shown_place(location)}: holds zero bytes, as text in UTF-16 does: save it as UTF-8"
         )
 
 
@@ -131,7 +130,7 @@ def readable(location: str) -> Iterator[None]:
         SourceUnavailableError: it can't be read at the moment.
         SourceError: it can't be read.
     """
-    where = redact_url(location)
+    where = shown_place(location)
     try:
         yield
     except SourceError:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from schemas.enums import SourceFormat
 from worker.backfill.errors import EmptySourceError, SourceError, SourceUnavailableError
-from worker.backfill.plan import STDIN
+from worker.backfill.locations import STDIN, shown_place
 from worker.backfill.sources.folders import no_images, tell_kinds
 from worker.backfill.sources.formats import open_source
 from worker.backfill.sources.items import ItemParser, names_item
 from worker.backfill.sources.opening import readable
 from worker.backfill.sources.rows import named
-from worker.redaction import redact_url
 from worker.thread_pools import in_thread
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ class Reader:
         if source.format is SourceFormat.FOLDER:
             return no_images(source.location, batch.passed)
         held = f"; passed over: {tell_kinds(batch.passed)}" if batch.passed else ""
-        return EmptySourceError(f"{redact_url(source.location)}: holds no items{held}")
+        return EmptySourceError(f"{shown_place(source.location)}: holds no items{held}")
 
     def _check_names(self, rows: Sequence[SourceRow]) -> None:
         """Refuses a source whose first rows all say something, but none which item it is."""
@@ -158,7 +157,7 @@ class Reader:
         several = f"none of its first {len(legible)} rows names"
         said = several if len(legible) > 1 else "its first row names neither of"
         raise SourceError(
-            f"{redact_url(source.location)}: {said} {wanted}; "
+            f"{shown_place(source.location)}: {said} {wanted}; "
             f"the first one has {has}. Say which it is, like --map data_path=COLUMN"
         )
 

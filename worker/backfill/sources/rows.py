@@ -10,7 +10,7 @@ import structlog
 
 from schemas.backfills import ItemField
 from worker.backfill.errors import SourceError
-from worker.redaction import redact_url
+from worker.backfill.locations import shown_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -68,7 +68,7 @@ def check_columns(location: str, head: Sequence[str], columns: Mapping[str, str]
     Raises:
         SourceError: it has not; the message lists those that it has.
     """
-    where = redact_url(location)
+    where = shown_place(location)
     doubled = [name for name, count in Counter(head).items() if count > 1 and name]
     if doubled:
         raise SourceError(

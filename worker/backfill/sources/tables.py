@@ -13,6 +13,7 @@ import structlog
 
 from schemas.wording import counted
 from worker.backfill.errors import EmptySourceError, ShortSourceError, SourceError
+from worker.backfill.locations import shown_place
 from worker.backfill.sources.opening import check_text, opened
 from worker.backfill.sources.rows import (
     BYTE_ORDER_MARK,
@@ -24,7 +25,6 @@ from worker.backfill.sources.rows import (
     lines,
     read_row,
 )
-from worker.redaction import redact_url
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +91,7 @@ class Csv:
                         yield _csv_row(number, place, head, values)
 
     def _head(self, reader: Iterator[list[str]]) -> list[str]:
-        where = redact_url(self.location)
+        where = shown_place(self.location)
         try:
             names = next((each for each in reader if any(map(str.strip, each))), None)
         except csv.Error as exc:
@@ -217,7 +217,7 @@ class Parquet:
     follows: bool = True
 
     def rows(self, after: str) -> Iterator[SourceRow]:
-        where = redact_url(self.location)
+        where = shown_place(self.location)
         try:
             parquet = import_module("pyarrow.parquet")
         except ModuleNotFoundError as exc:

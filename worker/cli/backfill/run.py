@@ -14,9 +14,9 @@ from schemas.attributes import is_valid_id
 from schemas.backfills import ItemField
 from schemas.enums import PartFormat, PredictTask, SourceFormat
 from worker.backfill.errors import BackfillError, SourceError
+from worker.backfill.locations import STDIN
 from worker.backfill.plan import (
     PART_ITEMS,
-    STDIN,
     WINDOW,
     FailureLimits,
     Plan,

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 import os
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from schemas.enums import SourceFormat
 from tests.unit.backfill.sources.reading import COMMON, data_of, plan_of, problem_of, read_all, uuid
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.handler import _allowed
-from worker.backfill.locations import beside, suffix_of
+from worker.backfill.locations import STDIN, beside, suffix_of
 from worker.backfill.plan import Plan, SourcePlan
 from worker.backfill.sources.formats import expected_items, guess_format, open_source
 from worker.backfill.sources.reader import BATCH_BYTES, Reader
@@ -427,6 +428,27 @@ def test_a_path_with_colons_is_a_path_and_a_chain_of_urls_is_none(tmp_path: Path
     for chain in (f"simplecache::file://{path}", f"zip://a.csv::{path}", f"simplecache::{path}"):
         with pytest.raises(InputError, match="TRAINMASTER_SOURCE_URLS"):
             _allowed(chain, (tmp_path.resolve(),), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "source_format"),
+    [
+        (b"", SourceFormat.JSONL),
+        (b"PK\x03\x04", SourceFormat.CSV),
+        (b"a,b\n1,2\n", SourceFormat.CSV),
+        (b'{"a": 1}', SourceFormat.JSONL),
+        (b'[{"data_path": "a.png"}', SourceFormat.JSONL),
+        (b"a", SourceFormat.PARQUET),
+    ],
+)
+def test_what_is_wrong_with_standard_input_is_told_by_its_name(
+    text: bytes, source_format: SourceFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not as `-`, which nobody reads as one."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(text))))
+    plan = Plan(COMMON, SourcePlan(STDIN, source_format), "unused")
+    with pytest.raises(SourceError, match=r"^standard input: "):
+        asyncio.run(Reader("b", plan).read(0, "", 9))
 
 
 def test_a_source_tells_about_how_many_items_it_has(tmp_path: Path) -> None:
