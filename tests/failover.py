@@ -22,6 +22,7 @@ class Pair(SocketServer):
     def __init__(self, primary: EmbeddedRedis, other: EmbeddedRedis) -> None:
         self._primary = primary
         self._other = other
+        self._deaf = 0
 
     @property
     def url(self) -> str:
@@ -35,16 +36,30 @@ class Pair(SocketServer):
             client.replicaof("127.0.0.1", 9)
         self._primary, self._other = self._other, self._primary
 
+    def forget(self) -> None:
+        """Passes nothing more on of what is connected now, as a firewall that was restarted."""
+        self._deaf = self.connections
+
     async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _connection: int
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
     ) -> None:
         behind, to_behind = await asyncio.open_connection("127.0.0.1", self._primary.port)
         try:
-            await asyncio.gather(pass_on(reader, to_behind), pass_on(behind, writer))
+            await asyncio.gather(
+                self._pass_on(connection, reader, to_behind), pass_on(behind, writer)
+            )
         finally:
             to_behind.close()
             with suppress(OSError, asyncio.CancelledError):
                 await to_behind.wait_closed()
+
+    async def _pass_on(
+        self, connection: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        while piece := await reader.read(65_536):
+            if connection > self._deaf:
+                writer.write(piece)
+        writer.close()
 
 
 @contextmanager

@@ -1,7 +1,10 @@
-"""Connections that look for the primary anew once their server says that it is none.
+"""Connections that are opened anew once one of them shows that all of them may lead nowhere.
 
 After a planned failover the name in the address leads to another server, but the one that was the
 primary lives on as a replica and closes no connection. Whoever keeps one is refused for ever.
+
+What lies between may forget connections, too, all at once and without a word. Each of them would
+cost a command that waits in vain, those that were idle long after.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import redis.asyncio.connection
 import redis.connection
 from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis as AsyncRedis
@@ -31,13 +35,13 @@ def seek_primary(client: R) -> R:
     pool: Any = client.connection_pool
     is_blocking = issubclass(pool.connection_class, redis.connection.AbstractConnection)
     seeking = _Seeking if is_blocking else _AsyncSeeking
-    told = {"refusals": _Refusals()}
+    told = {"doubts": _Doubts()}
     pool.connection_class = type("SeekingConnection", (seeking, pool.connection_class), told)
     return client
 
 
-class _Refusals:
-    """How often the connections of one client were refused by what is no primary."""
+class _Doubts:
+    """How often a connection of one client has shown that all may lead nowhere."""
 
     count = 0
 
@@ -45,40 +49,47 @@ class _Refusals:
 class _Seeking(redis.connection.AbstractConnection):
     """Pools call `connect` each time that they hand a connection out."""
 
-    refusals: _Refusals
+    doubts: _Doubts
+    # The doubts there were when it was opened.
     _known = 0
 
     def connect(self) -> None:
-        # One refusal tells it of all that are open.
-        if self._known != self.refusals.count:
-            self._known = self.refusals.count
+        if self._known != self.doubts.count:
+            self._known = self.doubts.count
             self.disconnect()
         super().connect()
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         try:
             return super().read_response(*args, **options)
-        except ResponseError as exc:
+        except (ResponseError, RedisTimeoutError) as exc:
             # Not closed at once: further replies of the same pipeline may be under way.
-            self.refusals.count += is_of_no_primary(exc)
+            _doubt(self, exc)
             raise
 
 
 class _AsyncSeeking(redis.asyncio.connection.AbstractConnection):
     """The same for an event loop."""
 
-    refusals: _Refusals
+    doubts: _Doubts
     _known = 0
 
     async def connect(self) -> None:
-        if self._known != self.refusals.count:
-            self._known = self.refusals.count
+        if self._known != self.doubts.count:
+            self._known = self.doubts.count
             await self.disconnect(nowait=True)
         await super().connect()
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         try:
             return await super().read_response(*args, **options)
-        except ResponseError as exc:
-            self.refusals.count += is_of_no_primary(exc)
+        except (ResponseError, RedisTimeoutError) as exc:
+            _doubt(self, exc)
             raise
+
+
+def _doubt(connection: _Seeking | _AsyncSeeking, error: ResponseError | RedisTimeoutError) -> None:
+    # One that was opened before the last doubt says nothing of those that were opened since.
+    is_news = connection._known == connection.doubts.count  # noqa: SLF001 - of this module
+    if is_news and (not isinstance(error, ResponseError) or is_of_no_primary(error)):
+        connection.doubts.count += 1

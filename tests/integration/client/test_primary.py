@@ -1,18 +1,27 @@
-"""Failovers of which a client's connections know nothing: they stay with what was the primary."""
+"""Connections that lead nowhere and are not told: to what was the primary, or past a firewall."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
 
 from tests.failover import running_pair
+from trainmaster_client.address import RedisAddress
 from trainmaster_client.primary import is_of_no_primary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+ONCE = Retry(NoBackoff(), 0)
+ASYNC_ONCE = AsyncRetry(NoBackoff(), 0)
 
 
 def test_what_was_the_primary_refuses_a_client_once_and_is_left_for_the_new_one(
@@ -29,6 +38,51 @@ def test_what_was_the_primary_refuses_a_client_once_and_is_left_for_the_new_one(
         opened = pair.connections
         client.submit("list_models", {}, id="later")
         assert pair.connections == opened
+
+
+def test_of_connections_that_are_forgotten_all_at_once_one_costs_a_command(tmp_path: Path) -> None:
+    """What was idle at that moment is used long after, and would cost one each."""
+    with running_pair(tmp_path) as pair:
+        client = RedisAddress.parse(pair.url).client(socket_timeout=0.3, retry=ONCE)
+        pool: Any = client.connection_pool
+
+        def use_all() -> None:
+            taken = [pool.get_connection() for _ in range(3)]
+            for each in taken:
+                pool.release(each)
+
+        with closing(client):
+            use_all()
+            pair.forget()
+            with pytest.raises(RedisTimeoutError):
+                client.ping()
+            opened = pair.connections
+            use_all()
+            assert client.ping()
+            assert pair.connections == opened + 3
+
+
+async def test_so_with_an_event_loop(tmp_path: Path) -> None:
+    with running_pair(tmp_path) as pair:
+        client = RedisAddress.parse(pair.url).asyncio_client(socket_timeout=0.3, retry=ASYNC_ONCE)
+        pool: Any = client.connection_pool
+
+        async def use_all() -> None:
+            taken = [await pool.get_connection() for _ in range(3)]
+            for each in taken:
+                await pool.release(each)
+
+        try:
+            await use_all()
+            pair.forget()
+            with pytest.raises(RedisTimeoutError):
+                await client.ping()
+            opened = pair.connections
+            await use_all()
+            assert await client.ping()
+            assert pair.connections == opened + 3
+        finally:
+            await client.aclose()
 
 
 @pytest.mark.parametrize(
