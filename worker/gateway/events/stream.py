@@ -234,6 +234,10 @@ class EventStream:
         pace = ReadPace(_PAGE, _PAGE_BYTES)
         while True:
             try:
+                if audience.is_stalled and audience.begun.is_set():
+                    # It may have been emptied meanwhile, or another one has taken over.
+                    audience.go_on_from(*await self._look_for_gap(audience.position))
+                    audience.tell(is_stalled=False)
                 await self._read_once(audience, pace)
             except RETRYABLE_REDIS_ERRORS as exc:
                 self._outage.failed("events", exc)

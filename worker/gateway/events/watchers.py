@@ -116,6 +116,14 @@ class Audience:
             for watcher in self.watchers:
                 watcher.wake()
 
+    def go_on_from(self, position: str, notices: list[bytes]) -> None:
+        """Reads on from there, and tells all what they may have missed."""
+        self.position = position
+        for watcher in self.watchers:
+            watcher.known = min(watcher.known, order_of(position))
+            for each in notices:
+                watcher.put(each)
+
     def hand_out(self, entries: list[StreamEntry]) -> None:
         """Gives each watcher those of the entries that they want and have not had."""
         for each in entries:

@@ -94,7 +94,8 @@ class EventSource:
             return True
         extent = await self.extent()
         cursor = entry_numbers(progress.cursor)
-        if extent is None or cursor > extent.last:
+        # One that was given fewer than were read from it is another one, however late its entries.
+        if extent is None or cursor > extent.last or extent.added < progress.added:
             return False
         if cursor == extent.last:
             return progress.added == extent.added

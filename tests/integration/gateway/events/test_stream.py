@@ -412,6 +412,30 @@ async def test_watchers_outlive_a_redis_that_restarts(tmp_path: Path) -> None:
         await redis.aclose()
 
 
+async def test_watchers_are_told_that_a_redis_came_back_emptied(
+    stream: EventStream, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "_AGAIN_SECONDS", 0.05)
+    async with watching(stream) as seen:
+        await until(lambda: "heartbeat" in seen.comments, "the watcher")
+        first = await add(redis, keys, "before", "train.accepted")
+        await until(lambda: seen.ids == [first], "the event before")
+
+        async def lose(*_told: Any, **_more: Any) -> Any:
+            raise RedisConnectionError
+
+        with monkeypatch.context() as away:
+            away.setattr(event_stream, "entries_after", lose)
+            await add(redis, keys, "ends the wait", "train.accepted")
+            await until(lambda: seen.comments[-1] == "stalled", "word of the outage")
+            await redis.delete(keys.events)
+            # By a clock that is behind that of the one before.
+            await redis.xadd(keys.events, {"event": event_text("new", "train.accepted")}, id="1-1")
+        await until(lambda: seen.messages[-1]["event"] == "trainmaster.gap", "word of the gap")
+        await redis.xadd(keys.events, {"event": event_text("next", "train.accepted")}, id="1-2")
+        await until(lambda: seen.subjects[-1] == "next", "what comes then")
+
+
 async def test_a_redis_that_goes_away_costs_who_comes_again_no_event(
     stream: EventStream, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,6 +155,12 @@ async def _emptied_and_begun(redis: Redis, keys: Keys) -> None:
     await redis.xadd(keys.events, {"event": event_text("b", "train.accepted")}, id="1-1")
 
 
+async def _emptied_and_gone_on(redis: Redis, keys: Keys) -> None:
+    """As where Redis was emptied, and events came before anybody looked."""
+    await redis.delete(keys.events)
+    await add(redis, keys, "b", "train.accepted")
+
+
 async def _rewritten(redis: Redis, keys: Keys) -> None:
     """As after a failover to a replica that had not got the last event."""
     newest = await newest_entry(redis, keys.events)
@@ -183,6 +189,7 @@ async def _of_another_epoch(redis: Redis, keys: Keys) -> None:
     [
         (_emptied, []),
         (_emptied_and_begun, ["b"]),
+        (_emptied_and_gone_on, ["b"]),
         (_rewritten, ["b", "a"]),
         (_with_less_before_its_end, ["b"]),
         (_of_another_epoch, ["z", "y", "x"]),
