@@ -17,7 +17,12 @@ _WRONG_USAGE = 2
 
 @click.command(context_settings={"show_default": True})
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
-@click.option("--port", default=0, help="Port to listen on; 0 takes a free one.")
+@click.option(
+    "--port",
+    default=0,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 takes a free one.",
+)
 @click.option(
     "--state",
     type=click.Path(file_okay=False, path_type=Path),
@@ -36,7 +41,7 @@ _WRONG_USAGE = 2
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="JSON file with fault rules.",
 )
-@click.option("--seed", default=7, help="Seed of the generated data.")
+@click.option("--seed", default=7, type=click.IntRange(0), help="Seed of the generated data.")
 @click.option("--page-size", default=20, type=click.IntRange(1, 1000), help="Results on a page.")
 @click.option(
     "--parallel-trainings",

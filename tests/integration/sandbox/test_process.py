@@ -190,6 +190,8 @@ def test_weights_come_by_a_link_until_it_expires(state: Path) -> None:
         (["--faults", "{folder}/wrong.json"], "can't use the fault rules"),
         (["--port", "{port}"], "can't listen on 127.0.0.1 port"),
         (["--port", "x"], "is not a valid integer"),
+        (["--port", "65536"], "is not in the range 0<=x<=65535"),
+        (["--seed", "-1"], "is not in the range x>=0"),
     ],
 )
 def test_what_can_not_be_used_ends_it_with_one_line_and_2(
