@@ -236,17 +236,29 @@ class Parquet:
             has_pictures = self.columns.get("data_base64", "data_base64") in names
             # Whole groups of rows that were read before are passed over unread.
             groups, number = _groups_behind(table, skipped)
-            for batch in table.iter_batches(
+            batches = table.iter_batches(
                 _PICTURE_ROWS if has_pictures else _PARQUET_ROWS,
                 row_groups=groups,
                 columns=[name for name in names if name in wanted],
-            ):
+            )
+            for batch in self._whole(batches):
                 for row in _parquet_rows(batch, number):
                     number += 1
                     if number > skipped:
                         yield row
             if number < skipped:
                 raise ShortSourceError(self.location, "row", number, skipped)
+
+    def _whole(self, batches: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from batches
+        except OSError as exc:
+            if exc.errno is not None or "://" in self.location:
+                # The disk or the server says so, and may not do so in a moment.
+                raise
+            said = " ".join(str(exc).split())[:200]
+            where = shown_place(self.location)
+            raise SourceError(f"{where}: a part of it is broken: {said}") from exc
 
 
 def _parquet_rows(batch: Any, before: int) -> Iterator[SourceRow]:

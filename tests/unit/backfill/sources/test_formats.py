@@ -451,6 +451,17 @@ def test_what_is_wrong_with_standard_input_is_told_by_its_name(
         asyncio.run(Reader("b", plan).read(0, "", 9))
 
 
+def test_a_parquet_file_that_is_broken_inside_is_told_so_and_not_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    content = bytearray(Path(write(path, [{"data_uuid": uuid(1)}])).read_bytes())
+    content[4:30] = b"\xff" * 26
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"items.parquet: a part of it is broken: .+") as told:
+        read_all(str(path))
+    assert not isinstance(told.value, SourceUnavailableError)
+    assert "\n" not in str(told.value)
+
+
 def test_a_source_tells_about_how_many_items_it_has(tmp_path: Path) -> None:
     rows = [{"data_uuid": uuid(number)} for number in range(11)]
     for name in FORMATS[:3]:
