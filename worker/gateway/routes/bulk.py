@@ -55,7 +55,8 @@ async def cancel_commands(gateway: GatewayOf, caller: Operates, body: BodyOf) ->
     What was done at the API stays. Commands that no worker has read yet are not among them.
     """
     _check(body, _OPEN)
-    now = await moment_after(gateway)
+    # As it was asked for: that is recorded.
+    asked, now = body.filter(), await moment_after(gateway)
     if body.until is None or now < body.until:
         body = body.model_copy(update={"until": now})
     found: dict[str, str] = {}
@@ -69,7 +70,7 @@ async def cancel_commands(gateway: GatewayOf, caller: Operates, body: BodyOf) ->
     if body.dry_run:
         outcomes = Counter(found.values())
     else:
-        told: dict[str, Any] = {"filter": body.filter(), "matched": len(found)}
+        told: dict[str, Any] = {"filter": asked, "matched": len(found)}
         async with gateway.recorded(caller, Act.COMMANDS_CANCEL, **told) as entry:
             outcomes = await _cancel_all(gateway, list(found), entry)
     return BulkAnswer(

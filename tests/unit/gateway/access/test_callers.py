@@ -152,10 +152,10 @@ class Register:
         self.asked += 1
         return self.has_any
 
-    async def is_valid(self, token_id: str) -> bool:
+    async def is_valid(self, token: Token) -> bool:
         if self.is_away:
             raise RedisConnectionError
-        return token_id in self.valid
+        return token.id in self.valid
 
 
 def access_to(register: Register, *, is_open: bool = True) -> Access:
