@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 from tests.integration.intake_acts import until
 from tests.integration.ledger_acts import lease_one
+from tests.integration.settlers import settler_of
 from tests.integration.worker_bench import end_tasks
-from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
-from worker.queue.ledger.models import Lease, RowState, RunResult
-from worker.queue.pool.lane_pauses import LanePauses
+from worker.queue.ledger.models import RowState, RunResult
 from worker.queue.pool.lease_renewal import LeaseRenewal
 from worker.queue.pool.runs import Runs
-from worker.queue.pool.settling import Settler
 from worker.queue.telemetry import Listener
 
 if TYPE_CHECKING:
@@ -32,16 +30,6 @@ class Lost(Listener):
     def lease_lost(self, command_id: str, _text: bytes) -> None:
         """Keeps the id."""
         self.ids.append(command_id)
-
-
-def settler_of(ledger: Ledger) -> Settler:
-    share = FailureRateMonitor(commands=1000, seconds=1000, share=1)
-    pauses = LanePauses(ledger, Lanes(ledger.redis, ledger.keys), share, probe_seconds=10)
-
-    def unrecordable(lease: Lease, error: Exception) -> RunResult:
-        raise AssertionError(lease, error)
-
-    return Settler(ledger, pauses, unrecordable)
 
 
 async def test_a_run_that_ended_a_moment_ago_has_not_lost_its_lease(

@@ -12,11 +12,10 @@ from redis.exceptions import ResponseError
 from schemas.enums import Priority
 from tests.integration.intake_acts import until
 from tests.integration.ledger_acts import accept_one, lease_one
+from tests.integration.settlers import settler_of
 from tests.integration.worker_bench import end_tasks
-from worker.queue.ledger.lanes import FailureRateMonitor, Lanes
-from worker.queue.ledger.models import Lease, RowState, RunResult
+from worker.queue.ledger.models import RowState, RunResult
 from worker.queue.pool.lane_pauses import LanePauses
-from worker.queue.pool.settling import Settler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,16 +26,6 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 60
 ENDS = 3
-
-
-def settler_of(ledger: Ledger) -> Settler:
-    share = FailureRateMonitor(commands=1000, seconds=1000, share=1)
-    pauses = LanePauses(ledger, Lanes(ledger.redis, ledger.keys), share, probe_seconds=10)
-
-    def unrecordable(lease: Lease, error: Exception) -> RunResult:
-        raise AssertionError(lease, error)
-
-    return Settler(ledger, pauses, unrecordable)
 
 
 async def test_an_end_of_the_last_moment_is_recorded_before_a_stop_goes_on(

@@ -112,6 +112,7 @@ export class Api {
     try {
       const answer = await this.fetch(path, asked);
       const found = answer.status === 204 ? undefined : await bodyOf(answer);
+      // An answered act may have changed how all stands: what was asked for before is a new act after it.
       this._unanswered.clear();
       return found;
     } catch (problem) {
