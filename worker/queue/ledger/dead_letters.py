@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.attributes import Timestamp
 from schemas.enums import Priority
 from schemas.json_text import encode_json
-from worker.queue.ledger.keys import COMMAND_FIELD, CommandStream, Keys
+from worker.queue.ledger.keys import CommandStream, Keys
+from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.stored_values import is_error, moment_of
 from worker.queue.ledger.streams import (
     before_entry,
@@ -95,6 +96,8 @@ class DeadLetters:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+        # A transaction would go on with the removal where the stream refuses the command.
+        self._replay = load_script(redis, "replay")
 
     async def list(
         self,
@@ -192,7 +195,7 @@ class DeadLetters:
         """Sends a dead letter's command again as a new command and removes the letter.
 
         The new command gets an id of its own, for the old one has ended; `causationid` names
-        the old one. Both happen in one transaction.
+        the old one. Both happen together, or neither does.
 
         Args:
             letter: what to send.
@@ -207,10 +210,9 @@ class DeadLetters:
         """
         command = replayed(letter, await self.now(), data, command_id=command_id)
         stream = self._keys.stream(CommandStream.of(command.get("priority")))
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.xadd(stream, {COMMAND_FIELD: orjson.dumps(command)})
-            pipe.xdel(self._keys.dead_letters, letter.key)
-            await pipe.execute()
+        keys = [stream, self._keys.dead_letters]
+        args: builtins.list[str | bytes | int] = [letter.key, orjson.dumps(command)]
+        await self._replay(keys=keys, args=args)
         return str(command["id"])
 
     async def now(self) -> float:

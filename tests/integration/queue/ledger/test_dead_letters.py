@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from redis.exceptions import ResponseError
 
 from tests.integration.intake_acts import take_in
 from tests.integration.ledger_acts import MODEL_UUID, TEXT, events, every_server
@@ -149,6 +150,18 @@ async def test_a_replay_is_a_new_command_that_names_the_old_one_and_happens_once
     assert (told["type"], told["subject"]) == ("get_model.accepted", new)
     assert told["causationid"] == old
     assert [each async for each in letters.list()] == []
+
+
+async def test_the_letter_of_a_command_that_its_stream_refuses_stays(
+    redis: Redis, keys: Keys
+) -> None:
+    letters = DeadLetters(redis, keys)
+    letter = await letters.get(await bury(redis, keys, 1))
+    assert letter is not None
+    await redis.set(keys.commands, "of somebody else")
+    with pytest.raises(ResponseError):
+        await letters.replay(letter)
+    assert await letters.get(letter.key) == letter
 
 
 @pytest.mark.parametrize(
