@@ -9,25 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import orjson
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from worker.gateway.access.tokens import Scope
+from worker.gateway.gateway import DEED, Deed
 from worker.gateway.json_bodies import MAX_JSON_BYTES
 from worker.gateway.keys import answer_key
 from worker.gateway.problems import ProblemError
 from worker.gateway.requests.bodies import Bounds, read_body
 from worker.gateway.requests.text import idempotency_key
 from worker.queue.ledger.connection import PASSING_TROUBLE
+from worker.queue.ledger.lua import load_script
+from worker.queue.ledger.redis_retry import next_pause
+from worker.queue.ledger.refusals import is_brief
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from starlette.types import Message
 
@@ -36,17 +43,31 @@ if TYPE_CHECKING:
 
     Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
-# An act is over by then, or the process that did it has ended.
-BEGUN_SECONDS: Final = 120
-# Whoever asks again does so sooner.
+T = TypeVar("T")
+
+# Whoever asks again does so sooner. So long, too, an act is known whose process ended in its
+# middle: the page asks for it again for as long as two minutes after it heard so.
 KEPT_SECONDS: Final = 600
+# Longer than the pause between two looks of who waits for the first answer.
+REFUSED_SECONDS: Final = 5
 # So long the second of two waits for the answer to the first.
 WAIT_SECONDS: Final = 20.0
-_LOOK_SECONDS: Final = 0.1
+# So long a Redis that comes back is waited for, before the act and after it.
+PATIENCE_SECONDS: Final = 1.0
+_FIRST_LOOK_SECONDS: Final = 0.1
+_LAST_LOOK_SECONDS: Final = 1.0
+_LOOKS_GROW: Final = 1.5
 _MOST_CHARACTERS: Final = 255
 METHODS: Final = frozenset({"POST", "DELETE"})
 # Of such a route in the OpenAPI document, until that says so in words.
 MARK: Final = "x-act"
+# What is raised before anything is done, or says by `Deed` whether it was.
+_TOLD: Final = (ProblemError, HTTPException, RequestValidationError, *PASSING_TROUBLE)
+# How an act stands, between the digest of its body and what follows.
+_BEGUN: Final = b"b"
+_ANSWERED: Final = b"a"
+_BROKEN_OFF: Final = b"?"
+_REFUSED: Final = b"-"
 
 
 class ActRoute(APIRoute):
@@ -75,19 +96,31 @@ async def _once(request: Request, act: Handler) -> Response:
     settings = gateway.settings
     most = min(MAX_JSON_BYTES, settings.gateway_body_bytes)
     body = await read_body(request, Bounds(most, settings.gateway_body_seconds))
-    kept = _Kept(gateway, _name(request, caller), hashlib.sha256(body).hexdigest().encode())
-    if not await kept.begin():
+    kept = _Kept(gateway, _name(request, caller), body)
+    known = await kept.begin()
+    if known is not None:
         await gateway.rates.take(request, caller)
-        return await kept.answer()
+        answer = await gateway.access.while_allowed(caller, kept.answer(known))
+        if answer is not None:
+            return answer
+    return await _begun(kept, lambda: act(_with_body(request, body)))
+
+
+async def _begun(kept: _Kept, act: Callable[[], Awaitable[Response]]) -> Response:
+    """Does an act and keeps its answer, if it did anything."""
+    deed = Deed()
+    before = DEED.set(deed)
     try:
-        response = await act(_with_body(request, body))
-    except ProblemError:
-        # Refused, it did nothing. What Redis' trouble broke off may have been done: that stays.
-        with suppress(*PASSING_TROUBLE):
-            await kept.forget()
+        response = await act()
+    except Exception as exc:
+        # A defect of ours says nothing of what was done before it.
+        is_refused = isinstance(exc, _TOLD) and not deed.may_be_done
+        await kept.end(_REFUSED if is_refused else _BROKEN_OFF)
         raise
-    with suppress(*PASSING_TROUBLE):
-        await kept.keep(response)
+    finally:
+        DEED.reset(before)
+    # Dry runs are many, and their answers large.
+    await kept.end(_ANSWERED if deed.may_be_done else _REFUSED, response)
     return response
 
 
@@ -97,57 +130,100 @@ class _Kept:
     Args:
         gateway: that does it.
         name: of the act.
-        digest: of its body.
+        body: that it came with.
     """
 
-    def __init__(self, gateway: Gateway, name: str, digest: bytes) -> None:
-        self._redis = gateway.redis
+    def __init__(self, gateway: Gateway, name: str, body: bytes) -> None:
         self._key = answer_key(gateway.keys, name)
-        self._digest = digest
+        self._digest = hashlib.sha256(body).hexdigest().encode()
+        # Nobody else's: a call whose reply was lost is made again.
+        self._mine = self._digest + _BEGUN + secrets.token_hex(8).encode()
+        self._begin_script = load_script(gateway.redis, "begin_act", "worker.gateway")
+        self._end_script = load_script(gateway.redis, "end_act", "worker.gateway")
 
-    async def begin(self) -> bool:
-        """Notes that the act begins; returns whether it had not begun before."""
-        return bool(await self._redis.set(self._key, self._digest, nx=True, ex=BEGUN_SECONDS))
+    async def begin(self, *, once_refused: bool = False) -> bytes | None:
+        """Notes that the act begins; returns what is kept of it where it was begun before.
 
-    async def keep(self, response: Response) -> None:
-        said = {
-            "status": response.status_code,
-            "headers": {
-                name: value for name, value in response.headers.items() if name != "content-length"
-            },
-            "body": bytes(response.body).decode(),
-        }
-        await self._redis.set(self._key, self._digest + orjson.dumps(said), ex=KEPT_SECONDS)
+        Args:
+            once_refused: whether it begins only if it was refused meanwhile. What is not there
+                any more may have been done.
+        """
+        args: list[str | bytes | int] = [self._mine, KEPT_SECONDS, int(once_refused)]
+        found = await _patiently(lambda: self._begin_script(keys=[self._key], args=args))
+        return cast("bytes | None", found)
 
-    async def forget(self) -> None:
-        await self._redis.delete(self._key)
+    async def end(self, mark: bytes, response: Response | None = None) -> None:
+        """Notes what became of the act that was begun, if Redis takes that."""
+        seconds, kept = KEPT_SECONDS, self._digest + mark
+        if mark == _REFUSED:
+            seconds, kept = REFUSED_SECONDS, mark
+        elif response is not None:
+            kept += _packed(response)
+        args: list[str | bytes | int] = [self._mine, kept, seconds]
+        with suppress(*PASSING_TROUBLE):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await _patiently(lambda: self._end_script(keys=[self._key], args=args))
 
-    async def answer(self) -> Response:
-        """Returns the answer of an act that was begun before.
+    async def answer(self, known: bytes) -> Response | None:
+        """Returns the answer of an act that was begun before; None where it begins now.
+
+        Args:
+            known: what is kept of it.
 
         Raises:
-            ProblemError: the key was used for something else, or there is no answer yet.
+            ProblemError: the key was used for something else, or there is no answer.
         """
         give_up_at = time.monotonic() + WAIT_SECONDS
-        while time.monotonic() < give_up_at:
-            if (said := await self._look()) is not None:
-                return Response(said["body"], said["status"], headers=said["headers"])
-            await asyncio.sleep(_LOOK_SECONDS)
-        raise _not_answered()
+        pause = _FIRST_LOOK_SECONDS
+        while True:
+            mark, said = self._read(known)
+            if mark == _ANSWERED:
+                return _unpacked(said)
+            if mark != _BEGUN or time.monotonic() > give_up_at:
+                raise _not_answered()
+            await asyncio.sleep(pause)
+            pause = min(_LAST_LOOK_SECONDS, pause * _LOOKS_GROW)
+            found = await self.begin(once_refused=True)
+            if found is None:
+                return None
+            known = found
 
-    async def _look(self) -> Mapping[str, Any] | None:
-        stored = cast("bytes | None", await self._redis.get(self._key))
-        if stored is None:
-            # The first one was refused, or its process has ended.
-            raise _not_answered()
-        digest, said = stored[: len(self._digest)], stored[len(self._digest) :]
-        if digest != self._digest:
+    def _read(self, known: bytes) -> tuple[bytes, bytes]:
+        if not known:
+            return _BROKEN_OFF, b""
+        size = len(self._digest)
+        if known[:size] != self._digest:
             raise ProblemError(
                 422,
                 "idempotency_conflict",
                 "The Idempotency-Key was used with another body; each act has a key of its own.",
             )
-        return cast("dict[str, Any]", orjson.loads(said)) if said else None
+        return known[size : size + 1], known[size + 1 :]
+
+
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Returns what a call of Redis returns that may be made again."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    pause = 0.0
+    while True:
+        try:
+            return await call()
+        except PASSING_TROUBLE as exc:
+            pause = next_pause(pause)
+            if not is_brief(exc) or time.monotonic() + pause > until:
+                raise
+            await asyncio.sleep(pause)
+
+
+def _packed(response: Response) -> bytes:
+    headers = {name: value for name, value in response.headers.items() if name != "content-length"}
+    body = bytes(response.body).decode()
+    return orjson.dumps({"status": response.status_code, "headers": headers, "body": body})
+
+
+def _unpacked(said: bytes) -> Response:
+    found = orjson.loads(said)
+    return Response(found["body"], found["status"], headers=found["headers"])
 
 
 def _name(request: Request, caller: Caller) -> str:

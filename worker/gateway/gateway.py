@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 from fastapi import Depends, Request
 
 from worker.gateway.requests.bodies import BodyRoom
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from redis.asyncio import Redis
 
@@ -32,6 +33,17 @@ if TYPE_CHECKING:
     from worker.queue.ledger.keys import Keys
     from worker.queue.ledger.queries import LedgerReader
     from worker.webhooks.receiving import WebhookReceiver
+
+
+@dataclass(slots=True)
+class Deed:
+    """What a request has come to so far."""
+
+    may_be_done: bool = False
+
+
+DEED: Final[ContextVar[Deed | None]] = ContextVar("deed", default=None)
+"""Of the request that is answered, where somebody wants to know."""
 
 
 @dataclass(slots=True)
@@ -59,7 +71,8 @@ class Gateway:
     close: Callable[[], Awaitable[None]]
     body_room: BodyRoom = field(default_factory=BodyRoom)
 
-    def recorded(
+    @asynccontextmanager
+    async def recorded(
         self,
         caller: Caller,
         act: Act,
@@ -67,7 +80,7 @@ class Gateway:
         *,
         dry_run: bool = False,
         **details: Any,
-    ) -> AbstractAsyncContextManager[Entry]:
+    ) -> AsyncIterator[Entry]:
         """Records an act of a caller once it is over, if its entry is told that it is done.
 
         Every route that a token needs the scope `operate` for acts in this.
@@ -75,7 +88,15 @@ class Gateway:
         if caller.token is not None:
             # Several may have one name.
             details["token"] = caller.token.prefix
-        return self.actions.recorded(caller.name, act, subject, dry_run=dry_run, **details)
+        begun: Entry | None = None
+        recorded = self.actions.recorded(caller.name, act, subject, dry_run=dry_run, **details)
+        try:
+            async with recorded as begun:
+                yield begun
+        finally:
+            deed = DEED.get()
+            if deed is not None and begun is not None and begun.is_done and not dry_run:
+                deed.may_be_done = True
 
 
 async def gateway_of(request: Request) -> Gateway:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -12,6 +13,7 @@ from worker.gateway import act_route
 from worker.gateway.access.tokens import Scope
 from worker.gateway.keys import answer_key
 from worker.queue.ledger.keys import COMMAND_FIELD
+from worker.queue.ledger.lua import load_script
 
 if TYPE_CHECKING:
     import httpx
@@ -32,6 +34,14 @@ def act(
 ) -> httpx.Response:
     headers = {} if key is None else {"Idempotency-Key": key}
     return http.post(path, json={} if body is None else body, headers=headers)
+
+
+def begin(redis: BlockingRedis, keys: Keys, path: str) -> str:
+    """Notes that another process has begun an act; returns where."""
+    parts = ["", "POST", path, "", "k"]
+    record = answer_key(keys, hashlib.sha256(orjson.dumps(parts)).hexdigest())
+    redis.set(record, f"{hashlib.sha256(b'{}').hexdigest()}bof another")
+    return record
 
 
 def sent(redis: BlockingRedis, keys: Keys) -> list[str]:
@@ -102,10 +112,79 @@ def test_what_was_begun_and_has_no_answer_is_not_begun_again(
     """The process that began it may have been killed in its middle."""
     monkeypatch.setattr(act_route, "WAIT_SECONDS", 0.3)
     bury("same", code="invalid_command")
-    parts = ["", "POST", REPLAY, "", "k"]
-    name = hashlib.sha256(orjson.dumps(parts)).hexdigest()
-    begun = hashlib.sha256(b"{}").hexdigest()
-    raw_redis.set(answer_key(keys, name), begun)
+    begin(raw_redis, keys, REPLAY)
     told = act(gateway.http, REPLAY)
     assert (told.status_code, told.json()["code"]) == (409, "not_answered_yet")
     assert sent(raw_redis, keys) == []
+
+
+def test_who_waits_for_an_act_that_is_refused_is_judged_anew(
+    gateway: GatewayServer, raw_redis: BlockingRedis, keys: Keys
+) -> None:
+    """A browser that sends a request once more does so while the first is under way."""
+    at = "/v1/commands/nobody/cancel"
+    record = begin(raw_redis, keys, at)
+    with ThreadPoolExecutor(1) as thread:
+        told = thread.submit(act, gateway.http, at)
+        raw_redis.set(record, "-")
+    assert told.result().json()["code"] == "unknown_id"
+
+
+def test_what_is_refused_before_any_act_is_refused_again(
+    gateway: GatewayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(act_route, "WAIT_SECONDS", 0.3)
+    told = [act(gateway.http, "/v1/lanes/no-lane/resume").json()["code"] for _ in range(2)]
+    assert told == ["invalid_parameters"] * 2
+
+
+def test_what_redis_refuses_is_done_once_it_takes_it(
+    gateway: GatewayServer,
+    bury: Bury,
+    raw_redis: BlockingRedis,
+    keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(act_route, "WAIT_SECONDS", 0.3)
+    bury("same", code="invalid_command")
+    raw_redis.set(keys.commands, "of somebody else")
+    assert act(gateway.http, REPLAY).json()["code"] == "redis_unavailable"
+    raw_redis.delete(keys.commands)
+    assert act(gateway.http, REPLAY).status_code == 202
+
+
+def test_a_full_server_is_helped_by_acts_with_a_key_too(
+    gateway: GatewayServer, bury: Bury, raw_redis: BlockingRedis
+) -> None:
+    at = f"/v1/dead-letters/{bury('large')}"
+    raw_redis.config_set("maxmemory", "1")
+    try:
+        told = [gateway.http.delete(at, headers={"Idempotency-Key": "k"}) for _ in range(2)]
+    finally:
+        raw_redis.config_set("maxmemory", "0")
+    assert [each.status_code for each in told] == [204, 204]
+
+
+def test_the_answer_of_what_did_nothing_is_not_kept(
+    gateway: GatewayServer, bury: Bury, raw_redis: BlockingRedis, keys: Keys
+) -> None:
+    """Dry runs tell a thousand ids, or a whole command, and there may be any number of them."""
+    bury("same", code="invalid_command")
+    assert act(gateway.http, REPLAY, body={"dry_run": True}).status_code == 200
+    assert act(gateway.http, REPLAY, body={"dry_run": True}).status_code == 200
+    (record,) = raw_redis.scan_iter(answer_key(keys, "*"))
+    assert raw_redis.get(record) == b"-"
+    assert act(gateway.http, REPLAY, body={"dry_run": False}).status_code == 202
+
+
+async def test_an_act_whose_beginning_got_no_reply_begins_all_the_same(
+    redis: Redis, keys: Keys
+) -> None:
+    begins = load_script(redis, "begin_act", "worker.gateway")
+    record = [answer_key(keys, "one")]
+    for _ in range(2):
+        assert await begins(keys=record, args=["mine", 60, 0]) is None
+    assert await begins(keys=record, args=["of another", 60, 0]) == b"mine"
+    # What has expired may have been done.
+    await redis.delete(*record)
+    assert await begins(keys=record, args=["of another", 60, 1]) == b""
