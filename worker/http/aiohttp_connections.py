@@ -5,7 +5,7 @@ a second copy of the last one or the 408 by which some proxies end an idle conne
 read as the answer to the next request. Here whatever comes outside of an exchange closes the
 connection, and nothing is written before what lies in the socket has been read.
 
-This is for files and sinks, whose libraries stand on aiohttp; the API's requests go out by
+This is for files, whose library stands on aiohttp; the API's requests and webhooks go out by
 `worker.http.pool`.
 """
 

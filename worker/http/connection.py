@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.http.response import Response, ResponseReader
+    from worker.http.timeouts import Timeouts
 
 # Larger bodies are written piece by piece, so that other requests have their turn in between.
 MAX_PIECE_BYTES: Final = 65_536
@@ -62,7 +63,7 @@ class Connection(asyncio.Protocol):
         # While a large body is written and the server does not take it.
         self._blocked: asyncio.Event | None = None
         self._is_writing = False
-        self._read_seconds = math.inf
+        self._read_seconds = self._body_seconds = math.inf
         self._ends_at = math.inf
         self.acts_at = math.inf
         self.is_reused = False
@@ -98,9 +99,8 @@ class Connection(asyncio.Protocol):
         head: bytes,
         body: bytes,
         reader: ResponseReader,
+        timeouts: Timeouts,
         *,
-        read_seconds: float,
-        write_seconds: float,
         ends_at: float,
     ) -> Response:
         """Writes a request and returns the response; the connection must be silent.
@@ -109,8 +109,7 @@ class Connection(asyncio.Protocol):
             head: Of the request.
             body: Of the request.
             reader: Of the response.
-            read_seconds: The longest silence.
-            write_seconds: The longest that a piece of the body may wait to be taken.
+            timeouts: Of reading, of writing, and of the reply's body.
             ends_at: The time of the loop at which all of it must have ended.
 
         Raises:
@@ -121,14 +120,14 @@ class Connection(asyncio.Protocol):
         future: asyncio.Future[Response] = loop.create_future()
         self._future = future
         self._reader = reader
-        self._read_seconds = read_seconds
+        self._read_seconds, self._body_seconds = timeouts.read, timeouts.body
         self._ends_at = ends_at
         try:
             if len(body) <= MAX_PIECE_BYTES:
-                self.acts_at = min(loop.time() + read_seconds, ends_at)
+                self.acts_at = min(loop.time() + timeouts.read, ends_at)
                 transport.write(head + body if body else head)
             else:
-                await self._upload(transport, head, body, write_seconds)
+                await self._upload(transport, head, body, timeouts.write)
             return await future
         except BaseException:
             if future.done() and not future.cancelled():
@@ -224,6 +223,11 @@ class Connection(asyncio.Protocol):
             response = reader.feed(data)
             if response is not None:
                 self._complete(reader, response)
+            elif reader.response is not None:
+                # The first time its head is there, and no later one counts.
+                self._ends_at = min(self._ends_at, self._loop.time() + self._body_seconds)
+                self._body_seconds = math.inf
+                self.acts_at = min(self.acts_at, self._ends_at)
         except httpx.HTTPError as broken:
             self._fail(broken)
 

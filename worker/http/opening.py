@@ -16,12 +16,18 @@ from worker.http.failures import NOT_SENT, UnresolvedNameError
 from worker.http.proxies import PORTS
 from worker.http.request_head import header_lines, write_head
 from worker.http.response import BodyLimits, ResponseReader
+from worker.http.timeouts import Timeouts
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from worker.http.connection import Connection
+
+    # Looks up a host and a port; it may raise `OSError`, or `UnresolvedNameError` if there is none.
+    Resolve = Callable[[str, int], Awaitable[list["AddressInfo"]]]
+    # As `socket.getaddrinfo` tells it.
+    AddressInfo = tuple[int, int, int, str, Any]
 
 # Many connections are opened at a time; the name is looked up once for all of them.
 NAME_SECONDS: Final = 10.0
@@ -30,6 +36,7 @@ NAME_SECONDS: Final = 10.0
 _NEXT_ADDRESS_SECONDS: Final = 0.25
 
 _NO_BODY: Final = BodyLimits(0, 0)
+_TUNNEL_TIMEOUTS: Final = Timeouts(read=60, write=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +92,22 @@ class Dialer:
     Args:
         route: Where to.
         loop: The one that they live on.
+        resolve: Looks names up, for each connection anew; it alone decides what is connected to.
     """
 
-    def __init__(self, route: Route, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, route: Route, loop: asyncio.AbstractEventLoop, resolve: Resolve | None = None
+    ) -> None:
         self._route = route
         self._loop = loop
+        self._resolve_by = resolve or self._ask_system
+        self._name_seconds = NAME_SECONDS if resolve is None else 0.0
         url = route.proxy or route.origin
         self._host = url.raw_host.decode("ascii").strip("[]")
         self._port = url.port or PORTS[url.scheme]
         tls = route.tls if route.proxy is None else route.proxy_tls or route.tls
         self._tls = tls if url.scheme == "https" else None
-        self._addresses: list[Any] = []
+        self._addresses: list[AddressInfo] = []
         self._known_until = 0.0
         self._resolving: asyncio.Task[None] | None = None
 
@@ -170,7 +182,7 @@ class Dialer:
         reader = ResponseReader(_NO_BODY, has_body=False)
         try:
             response = await connection.exchange(
-                head, b"", reader, read_seconds=60, write_seconds=60, ends_at=float("inf")
+                head, b"", reader, _TUNNEL_TIMEOUTS, ends_at=float("inf")
             )
         except httpx.HTTPError as exc:
             raise httpx.ProxyError(f"the proxy gave no answer: {exc}") from exc
@@ -180,7 +192,7 @@ class Dialer:
             raise httpx.ProxyError("the proxy let us through and said more")
         await connection.start_tls(route.tls, host)
 
-    async def _look_up(self) -> list[Any]:
+    async def _look_up(self) -> list[AddressInfo]:
         """Returns addresses, each time another one of a family first."""
         if self._loop.time() >= self._known_until:
             if self._resolving is None:
@@ -197,13 +209,15 @@ class Dialer:
         return self._addresses
 
     async def _resolve(self) -> None:
+        self._addresses = await self._resolve_by(self._host, self._port)
+        self._known_until = self._loop.time() + self._name_seconds
+
+    async def _ask_system(self, host: str, port: int) -> list[AddressInfo]:
         try:
-            found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            return list(await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except (socket.gaierror, UnicodeError) as exc:  # The latter for a part that is too long.
             why = exc.strerror if isinstance(exc, socket.gaierror) else exc
-            raise UnresolvedNameError(f"the name {self._host} can't be resolved: {why}") from exc
-        self._addresses = list(found)
-        self._known_until = self._loop.time() + NAME_SECONDS
+            raise UnresolvedNameError(f"the name {host} can't be resolved: {why}") from exc
 
     def _forget(self, resolving: asyncio.Task[None]) -> None:
         self._resolving = None

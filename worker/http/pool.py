@@ -23,7 +23,7 @@ from worker.http.response import ResponseReader
 from worker.http.timeouts import KEEP_ALIVE_SECONDS
 
 if TYPE_CHECKING:
-    from worker.http.opening import Route
+    from worker.http.opening import Resolve, Route
     from worker.http.response import BodyLimits, Response
     from worker.http.timeouts import Timeouts
 
@@ -62,13 +62,16 @@ class ConnectionPool:
         route: Whom all requests go to.
         limit: Connections in use at a time; requests beyond wait, first come, first served.
         keeps: Whether a connection serves more than one request.
+        resolve: Looks names up, if not the system; it alone decides what is connected to.
     """
 
-    def __init__(self, route: Route, *, limit: int, keeps: bool = True) -> None:
+    def __init__(
+        self, route: Route, *, limit: int, keeps: bool = True, resolve: Resolve | None = None
+    ) -> None:
         self.route = route
         self._keeps = keeps
         self._loop = asyncio.get_running_loop()
-        self._dialer = Dialer(route, self._loop)
+        self._dialer = Dialer(route, self._loop, resolve)
         self._free = limit
         self._waiters: deque[asyncio.Future[None]] = deque()
         # The last is the one that was used last; the first falls asleep first.
@@ -92,8 +95,10 @@ class ConnectionPool:
             httpx.HTTPError: One of `NOT_SENT`, or the outcome is unknown.
         """
         timeouts = terms.timeouts
+        now = self._loop.time()
         within = terms.within_seconds
-        until = self._loop.time() + (timeouts.pool + timeouts.connect if within is None else within)
+        ends_at = now + timeouts.total
+        until = now + (timeouts.pool + timeouts.connect if within is None else within)
         if self._free:
             self._free -= 1
         else:
@@ -102,13 +107,13 @@ class ConnectionPool:
             connection = await self._connect(timeouts.connect, until)
             reader = self._reader(terms)
             try:
-                response = await self._exchange(connection, head, body, reader, terms)
+                response = await self._exchange(connection, head, body, reader, terms, ends_at)
             except httpx.ReadError as lost:
                 if not (terms.is_repeatable and connection.is_reused) or reader.has_begun:
                     raise
                 connection = await self._connect_again(timeouts.connect, until, lost)
                 reader = self._reader(terms)
-                response = await self._exchange(connection, head, body, reader, terms)
+                response = await self._exchange(connection, head, body, reader, terms, ends_at)
         except BaseException:
             self._return_permit()
             raise
@@ -140,19 +145,20 @@ class ConnectionPool:
         return ResponseReader(terms.limits, has_body=terms.has_body, unpacks=terms.unpacks)
 
     async def _exchange(
-        self, connection: Connection, head: bytes, body: bytes, reader: ResponseReader, terms: Terms
+        self,
+        connection: Connection,
+        head: bytes,
+        body: bytes,
+        reader: ResponseReader,
+        terms: Terms,
+        ends_at: float,
     ) -> Response:
         timeouts = terms.timeouts
         if self._timer is None:
             self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         most_seconds = timeouts.pool + timeouts.connect + timeouts.write + timeouts.read
         return await connection.exchange(
-            head,
-            body,
-            reader,
-            read_seconds=timeouts.read,
-            write_seconds=timeouts.write,
-            ends_at=self._loop.time() + most_seconds,
+            head, body, reader, timeouts, ends_at=min(self._loop.time() + most_seconds, ends_at)
         )
 
     async def _connect(self, seconds: float, until: float) -> Connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 # Shorter than the idle timeouts of usual servers and load balancers, so that it is we who close.
@@ -18,9 +19,13 @@ class Timeouts:
         read: Between two pieces of the reply; a long poll adds its own wait.
         write: Between two pieces of the request that the server takes.
         pool: For a free connection, and for opening it.
+        body: For the body of the reply, once its head is there; what has not come then breaks off.
+        total: For all of it, from the wait for a connection on.
     """
 
     connect: float = 5.0
     read: float = 120.0
     write: float = 60.0
     pool: float = 10.0
+    body: float = inf
+    total: float = inf

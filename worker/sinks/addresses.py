@@ -1,25 +1,26 @@
 """Which addresses a webhook may be sent to: those of the public internet, unless a sink says more.
 
 A name is resolved once for each connection, and the connection goes to an address that was looked
-at: where its socket is made, behind every resolver, cache and address that stands in a URL.
+at: `public_addresses` stands between the resolver and the sockets, for names and for addresses that
+stand in a URL alike.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import re
 import socket
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-
 from worker.errors import BusyThreadsError
+from worker.http.failures import UnresolvedNameError
 from worker.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
-    from aiohttp.connector import AddrInfoType
+    from collections.abc import Sequence
+
+    from worker.http.opening import AddressInfo
 
 # Source: IANA's registries of special-purpose addresses, and what clouds keep for themselves.
 _NOT_PUBLIC_4: Final = [
@@ -111,53 +112,37 @@ def _check_host(host: str, *, allow_private: bool) -> None:
 _ADVICE: Final = "which is private, local or reserved; set allow_private = true if that is meant"
 
 
-def make_public_socket(info: AddrInfoType) -> socket.socket:
-    """Makes the socket of a connection to a public address.
+def public_addresses(found: Sequence[AddressInfo]) -> list[AddressInfo]:
+    """Returns the public ones of the addresses that a name leads to.
 
     Raises:
-        AddressError: the address is none.
+        AddressError: none of them is.
     """
-    family, kind, protocol, _, address = info
-    if not is_public(str(address[0])):
-        raise AddressError(f"its name leads to {address[0]}, {_ADVICE}")
-    return socket.socket(family=family, type=kind, proto=protocol)
+    public = [each for each in found if is_public(str(each[4][0]))]
+    if not public:
+        where = str(found[0][4][0]) if found else "nowhere"
+        raise AddressError(f"its name leads to {where}, {_ADVICE}")
+    return public
 
 
-class Resolver(AbstractResolver):
+class Resolver:
     """Looks names up in threads of its own: a slow answer keeps no other sink waiting."""
 
     def __init__(self, name: str) -> None:
         self._threads = ThreadPool(f"sink-{name}-names", 2)
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int) -> list[AddressInfo]:
         """Returns the addresses of a host.
 
         Raises:
-            OSError: it has none, or nobody says so in time.
+            UnresolvedNameError: it has none, or nobody says so in time.
         """
         try:
             found = await self._threads.run(
-                _RESOLVE_SECONDS,
-                lambda: socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM),
+                _RESOLVE_SECONDS, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             )
         except (BusyThreadsError, TimeoutError, RuntimeError) as exc:
-            raise OSError("its name is not resolved in time") from exc
-        except UnicodeError as exc:
-            raise OSError("its name is none") from exc
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=port,
-                family=of,
-                proto=protocol,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for of, _, protocol, _, address in found
-        ]
-
-    async def close(self) -> None:
-        """Has nothing to let go of."""
-        await asyncio.sleep(0)
+            raise UnresolvedNameError("its name is not resolved in time") from exc
+        except (OSError, UnicodeError) as exc:
+            raise UnresolvedNameError("its name can't be resolved") from exc
+        return list(found)

@@ -5,32 +5,36 @@ Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/st
 
 from __future__ import annotations
 
-import asyncio
+import ssl
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
-import aiohttp
-from yarl import URL
+import httpx
 
-from worker.http.aiohttp_connections import Connector, NotWrittenError, Request
 from worker.http.authorities import create_tls_context
-from worker.http.timeouts import KEEP_ALIVE_SECONDS
+from worker.http.failures import UnresolvedNameError
+from worker.http.opening import Route
+from worker.http.pool import ConnectionPool, Terms
+from worker.http.request_head import header_lines, write_head
+from worker.http.response import BodyLimits
+from worker.http.timeouts import Timeouts
 from worker.integrations import standard_webhooks
-from worker.sinks.addresses import AddressError, Resolver, make_public_socket
+from worker.sinks.addresses import AddressError, Resolver, public_addresses
 from worker.sinks.delivery_trace import PassedOn
 from worker.sinks.destinations import CONTENT_TYPE, Answer, DeliveryError
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Mapping
 
     from trainmaster_client import Event
+    from worker.http.opening import AddressInfo
+    from worker.http.response import Response
     from worker.integrations.sink_config import WebhookSink
-    from worker.sinks.delivery_trace import DeliveryTrace, DeliveryTracer
+    from worker.sinks.delivery_trace import DeliveryTracer
 
 # Of an answer, so much is read; a connection whose answer is longer is closed.
 ANSWER_BYTES: Final = 16_384
@@ -38,7 +42,8 @@ SHOWN_CHARACTERS: Final = 1_000
 # What has been taken is taken, however slowly the rest of the answer comes.
 DRAIN_SECONDS: Final = 1.0
 LONGEST_RETRY_AFTER_SECONDS: Final = 3_600.0
-_TRIES: Final = 3
+# What a route to http:// never looks at.
+_NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Webhook:
@@ -64,13 +69,34 @@ class Webhook:
         self._name = name
         self._tracer = tracer or PassedOn()
         self._config = config
-        self._url = URL(config.url.value.decode(), encoded=True)
         self._secrets = [each.standard() for each in config.secrets]
-        # Made here, for it takes a tenth of a second, and the first event is not to wait for it.
-        self._tls = tls or (create_tls_context() if self._url.scheme == "https" else None)
         self._resolver = resolver or Resolver(name)
-        self._session: aiohttp.ClientSession | None = None
-        self._agent = f"trainmaster/{version('trainmaster')}"
+        url = urlsplit(config.url.value.decode())
+        self._origin = httpx.URL(f"{url.scheme}://{url.netloc}")
+        self._target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        is_plain = url.scheme == "http"
+        # Made here, for it takes a tenth of a second, and the first event is not to wait for it.
+        self._tls = tls or (
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else create_tls_context()
+        )
+        self._port = url.port or (80 if is_plain else 443)
+        timeout = config.timeout_seconds
+        self._terms = Terms(
+            Timeouts(
+                connect=timeout,
+                read=timeout,
+                write=timeout,
+                pool=timeout,
+                body=DRAIN_SECONDS,
+                total=timeout,
+            ),
+            BodyLimits(ANSWER_BYTES, ANSWER_BYTES),
+            # An endpoint knows an event by its id, and whoever fails gets it once more anyway.
+            is_repeatable=True,
+            unpacks=False,
+        )
+        self._head_lines: list[str] = []
+        self._pool: ConnectionPool | None = None
 
     async def send(self, event: Event, text: bytes) -> Answer:
         """Sends an event and waits for a status of 200 to 299.
@@ -78,98 +104,62 @@ class Webhook:
         Raises:
             DeliveryError: another answer came, or none, or the address is not allowed.
         """
-        headers = {
-            "content-type": CONTENT_TYPE,
-            "user-agent": self._agent,
-            "accept-encoding": "identity",
-            **standard_webhooks.signed_headers(self._secrets, event.id, int(time.time()), text),
-        }
-        port = self._url.port or 0
-        with self._tracer.sending(self._name, event, self._url.host or "", port) as trace:
-            return await self._try({**headers, **trace.headers}, text, trace)
-
-    async def _try(self, headers: Mapping[str, str], text: bytes, trace: DeliveryTrace) -> Answer:
-        try:
-            return await self._post(headers, text, trace)
-        except TimeoutError as exc:
-            told = f"no answer within {self._config.timeout_seconds:g} s"
-            raise DeliveryError(told) from exc
-        except (aiohttp.ClientError, OSError) as exc:
-            raise DeliveryError(_said(exc)) from exc
+        headers = standard_webhooks.signed_headers(self._secrets, event.id, int(time.time()), text)
+        with self._tracer.sending(self._name, event, self._origin.host, self._port) as trace:
+            try:
+                response = await self._post({**headers, **trace.headers}, text)
+            except httpx.TimeoutException as exc:
+                told = f"no answer within {self._config.timeout_seconds:g} s"
+                raise DeliveryError(told) from exc
+            except httpx.HTTPError as exc:
+                raise DeliveryError(_said(exc)) from exc
+            trace.answered(response.status)
+            return _judge(response)
 
     async def close(self) -> None:
         """Closes its connections."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-            # Connections that were given up are closed in the loop's next turn.
-            await asyncio.sleep(0)
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.aclose()
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = Connector(
-                limit=self._config.concurrency,
-                ssl=self._tls or True,
-                keepalive_timeout=KEEP_ALIVE_SECONDS,
-                resolver=self._resolver,
-                # Each connection looks anew where it goes.
-                use_dns_cache=False,
-                socket_factory=None if self._config.allow_private else make_public_socket,
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                request_class=Request,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                # A proxy would look the name up itself.
-                trust_env=False,
-                timeout=aiohttp.ClientTimeout(total=self._config.timeout_seconds),
-            )
-        return self._session
+    async def _post(self, headers: Mapping[str, str], text: bytes) -> Response:
+        pool = self._pool or self._open()
+        told = [*self._head_lines, *header_lines(headers.items()), f"Content-Length: {len(text)}"]
+        response = await pool.send(write_head(told), text, self._terms)
+        response.accept()
+        return response
 
-    async def _post(self, headers: Mapping[str, str], text: bytes, trace: DeliveryTrace) -> Answer:
-        session = self._open()
-        for tries in range(1, _TRIES + 1):
-            try:
-                async with session.post(
-                    self._url, data=text, headers=headers, allow_redirects=False
-                ) as response:
-                    trace.answered(response.status)
-                    return await self._judge(response)
-            except NotWrittenError:
-                # Not one byte was written: an idle connection had ended.
-                if tries == _TRIES:
-                    raise
-        raise AssertionError
+    def _open(self) -> ConnectionPool:
+        # No proxy: it would look the name up itself.
+        route = Route(self._origin, self._tls)
+        limit = self._config.concurrency
+        self._pool = ConnectionPool(route, limit=limit, resolve=self._look_up)
+        self._head_lines = [
+            *route.request_lines("POST", self._target),
+            f"User-Agent: trainmaster/{version('trainmaster')}",
+            "Accept: */*",
+            "Accept-Encoding: identity",
+            f"Content-Type: {CONTENT_TYPE}",
+        ]
+        return self._pool
 
-    async def _judge(self, response: aiohttp.ClientResponse) -> Answer:
-        status = response.status
-        body = b""
-        with suppress(TimeoutError, aiohttp.ClientError, OSError):
-            async with asyncio.timeout(DRAIN_SECONDS):
-                body = await _read(response)
-        shown = body.decode(errors="replace")[:SHOWN_CHARACTERS]
-        if 200 <= status < 300:
-            return Answer(f"answered {status}", shown, status)
-        told = f"answered {status}"
-        if 300 <= status < 400:
-            told += ": redirects are not followed; enter the URL that it leads to"
-        wait = _retry_after(response.headers.get("retry-after", "")) if status in {429, 503} else 0
-        raise DeliveryError(
-            told, gone=status == 410, retry_after_seconds=wait, body=shown, status=status
-        )
+    async def _look_up(self, host: str, port: int) -> list[AddressInfo]:
+        found = await self._resolver.resolve(host, port)
+        return found if self._config.allow_private else public_addresses(found)
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Returns the beginning of an answer; one that is longer ends its connection."""
-    found = bytearray()
-    while len(found) < ANSWER_BYTES:
-        chunk = await response.content.read(ANSWER_BYTES - len(found))
-        if not chunk:
-            return bytes(found)
-        found += chunk
-    response.close()
-    return bytes(found)
+def _judge(response: Response) -> Answer:
+    status = response.status
+    shown = response.body.decode(errors="replace")[:SHOWN_CHARACTERS]
+    told = f"answered {status}"
+    if 200 <= status < 300:
+        return Answer(told, shown, status)
+    if 300 <= status < 400:
+        told += ": redirects are not followed; enter the URL that it leads to"
+    wait = _retry_after(response.headers.get("retry-after", "")) if status in {429, 503} else 0
+    raise DeliveryError(
+        told, gone=status == 410, retry_after_seconds=wait, body=shown, status=status
+    )
 
 
 def _retry_after(value: str) -> float:
@@ -188,23 +178,21 @@ def _until(value: str) -> float:
     return (when - datetime.now(UTC)).total_seconds()
 
 
-def _said(exc: BaseException) -> str:
+def _said(exc: httpx.HTTPError) -> str:
     """Returns what a failure of a connection says, without the URL: its path may be a secret."""
-    found: BaseException | None = exc
-    while found is not None:
-        if isinstance(found, AddressError):
-            return f"nothing was sent: {found}"
-        found = getattr(found, "os_error", None) or found.__cause__
-    match exc:
-        case aiohttp.ClientConnectorCertificateError():
-            told = f"its certificate is not trusted: {_short(exc.certificate_error)}"
-        case aiohttp.ClientConnectorDNSError():
+    cause = exc.__cause__
+    match exc, cause:
+        case _, AddressError():
+            told = f"nothing was sent: {cause}"
+        case UnresolvedNameError(), _:
             told = "its name can't be resolved"
-        case aiohttp.ClientConnectorError():
-            told = f"no connection: {_short(exc.os_error)}"
-        case aiohttp.ServerDisconnectedError():
+        case httpx.ConnectError(), ssl.SSLCertVerificationError():
+            told = f"its certificate is not trusted: {_short(cause)}"
+        case httpx.ConnectError(), OSError():
+            told = f"no connection: {_short(cause)}"
+        case httpx.ReadError(), _:
             told = "the connection ended before an answer came"
-        case aiohttp.ClientResponseError():
+        case httpx.RemoteProtocolError(), _:
             told = "its answer is no HTTP"
         case _:
             told = f"the connection failed: {type(exc).__name__}"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from aiohttp.abc import ResolveResult
 
 from tests.integration.integrations.published import event_text
 from tests.integration.sinks.endpoints import Endpoint, never, sink_config, webhook
@@ -23,10 +22,11 @@ from worker.sinks.destinations import Answer, DeliveryError
 from worker.sinks.webhook import ANSWER_BYTES, Webhook
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from trainmaster_client import Event
+    from worker.http.opening import AddressInfo
 
 TEXT = event_text("a", 1)
 
@@ -50,6 +50,27 @@ async def opened(
         await destination.close()
 
 
+@asynccontextmanager
+async def answering(
+    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """Serves each connection by `talk`, until all of them have ended; yields the URL."""
+    serving: set[asyncio.Task[Any] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await talk(reader, writer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook?key=hidden"
+        async with asyncio.timeout(60):
+            await asyncio.gather(*filter(None, serving))
+            # A connection that was closed ends in the loop's next turn.
+            await asyncio.sleep(0)
+
+
 async def send(destination: Webhook) -> Answer:
     return await destination.send(an_event(), TEXT)
 
@@ -62,23 +83,13 @@ class Changing(Resolver):
         self.addresses = list(addresses)
         self.asked = 0
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int) -> list[AddressInfo]:
         """Returns the next address."""
-        del family
+        del host
         self.asked += 1
         address = self.addresses.pop(0) if len(self.addresses) > 1 else self.addresses[0]
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-        ]
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))]
 
 
 @pytest.mark.parametrize(
@@ -111,12 +122,43 @@ async def test_a_name_that_changes_its_address_after_the_check_is_not_connected_
     async with Endpoint().serving() as endpoint:
         resolver = Changing("93.184.216.34", "127.0.0.1")
         # What any check that looked up the name beforehand would have seen.
-        assert (await resolver.resolve("hook.example"))[0]["host"] == "93.184.216.34"
+        (looked_up,) = await resolver.resolve("hook.example", endpoint.port)
+        assert looked_up[4][0] == "93.184.216.34"
         url = f"http://hook.example:{endpoint.port}/"
         async with opened(tmp_path, url, resolver, allow_private=False) as destination:
             with pytest.raises(DeliveryError, match=r"its name leads to 127\.0\.0\.1"):
                 await send(destination)
         assert resolver.asked == 2
+    assert endpoint.asked == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"])
+async def test_an_address_that_stands_in_the_url_is_looked_at_like_that_of_a_name(
+    tmp_path: Path, host: str
+) -> None:
+    async with Endpoint().serving() as endpoint:
+        url = f"http://{host}:{endpoint.port}/"
+        async with opened(tmp_path, url, allow_private=False) as destination:
+            with pytest.raises(DeliveryError, match="nothing was sent: its name leads to"):
+                await send(destination)
+    assert endpoint.asked == 0
+
+
+async def test_of_the_addresses_of_a_name_only_the_public_ones_are_connected_to(
+    tmp_path: Path,
+) -> None:
+    class Mixed(Changing):
+        async def resolve(self, host: str, port: int) -> list[AddressInfo]:
+            private = await super().resolve(host, port)
+            return [*private, *await Changing("2606:4700::").resolve(host, port), *private]
+
+    async with Endpoint().serving() as endpoint:
+        url = f"http://hook.example:{endpoint.port}/"
+        resolver = Mixed("127.0.0.1")
+        told = {"allow_private": False, "timeout_seconds": 1}
+        async with opened(tmp_path, url, resolver, **told) as destination:
+            with pytest.raises(DeliveryError, match=r"no (connection|answer)"):
+                await send(destination)
     assert endpoint.asked == 0
 
 
@@ -217,11 +259,8 @@ async def test_an_answer_that_comes_before_the_body_was_read_counts(tmp_path: Pa
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(lie, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, opened(tmp_path, f"http://127.0.0.1:{port}/") as destination:
+    async with answering(lie) as url, opened(tmp_path, url) as destination:
         for _ in range(5):
             assert (await send(destination)).told == "answered 200"
 
@@ -234,7 +273,7 @@ async def test_a_hint_before_the_answer_costs_neither_it_nor_the_connection(
 ) -> None:
     connections = 0
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
         while True:
@@ -244,14 +283,7 @@ async def test_a_hint_before_the_answer_costs_neither_it_nor_the_connection(
             await writer.drain()
             writer.write(hint + b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError):
-            await answer(reader, writer)
-        writer.close()
-
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, opened(tmp_path, f"http://127.0.0.1:{port}/") as destination:
+    async with answering(talk) as url, opened(tmp_path, url) as destination:
         for _ in range(3):
             assert (await send(destination)).told == "answered 200"
     assert connections == 1
@@ -270,11 +302,8 @@ async def test_what_is_no_answer_is_a_failure(tmp_path: Path, said: bytes) -> No
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(said)
-        writer.close()
 
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, opened(tmp_path, f"http://127.0.0.1:{port}/hook?key=hidden") as destination:
+    async with answering(talk) as url, opened(tmp_path, url) as destination:
         with pytest.raises(DeliveryError) as caught:
             await send(destination)
     assert "hidden" not in str(caught.value)
@@ -294,6 +323,73 @@ async def test_a_connection_that_the_endpoint_has_closed_costs_no_failure(tmp_pa
         async with again.serving(reuse_address=True):
             await send(destination)
     assert again.asked == 2
+
+
+async def test_an_event_goes_out_again_at_once_where_a_kept_connection_ends_without_a_word(
+    tmp_path: Path,
+) -> None:
+    """It ends while the event is on its way: nothing in the socket had told."""
+    requests: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            requests.append(await reader.readuntil(b"\r\n\r\n"))
+            await reader.readexactly(len(TEXT))
+            if len(requests) != 2:
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                await writer.drain()
+            if len(requests) > 1:
+                break
+
+    async with answering(talk) as url, opened(tmp_path, url) as destination:
+        for _ in range(2):
+            assert (await send(destination)).told == "answered 200"
+    ids = [
+        line
+        for each in requests
+        for line in each.lower().split(b"\r\n")
+        if line.startswith(b"webhook-id")
+    ]
+    assert len(ids) == 3
+    assert len(set(ids)) == 1
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_a_body_that_no_answer_of_its_status_has_costs_only_the_connection(
+    tmp_path: Path, status: int
+) -> None:
+    endpoint = f"HTTP/1.1 {status} So\r\ncontent-length: 4\r\n\r\nbody".encode()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(len(TEXT))
+        writer.write(endpoint)
+        await writer.drain()
+        await reader.read()
+
+    async with answering(talk) as url, opened(tmp_path, url) as destination:
+        for _ in range(2):
+            if status == 204:
+                assert (await send(destination)).status == 204
+            else:
+                with pytest.raises(DeliveryError, match="answered 304"):
+                    await send(destination)
+
+
+async def test_an_answer_that_begins_in_time_counts_though_its_end_does_not_come(
+    tmp_path: Path,
+) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.7)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")
+        while True:
+            await asyncio.sleep(0.1)
+            writer.write(b".")
+            await writer.drain()
+
+    async with answering(talk) as url, opened(tmp_path, url, timeout_seconds=1) as destination:
+        assert (await send(destination)).told == "answered 200"
 
 
 async def test_a_command_s_trace_goes_along_with_what_tells_of_it(tmp_path: Path) -> None:

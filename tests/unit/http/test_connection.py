@@ -170,19 +170,20 @@ def test_the_time_for_writing_begins_anew_with_each_piece_that_is_taken(run: Run
         assert run(upload(listener)) < len(LARGE) // 2
 
 
-@pytest.mark.parametrize("phase", ["connect", "write", "read", "body", "all"])
+@pytest.mark.parametrize("phase", ["connect", "write", "read", "piece", "all", "body", "total"])
 def test_each_phase_has_a_timeout_and_each_says_whether_anything_was_sent(
     run: Run, phase: str
 ) -> None:
     """A server that never finishes its handshake stands for one that can't be reached."""
+    trickle = Answer(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n", "trickle")
     answers = {
         "read": Answer(then="hang"),
-        "body": Answer(HEAD + b"[1,", "hang"),
-        "all": Answer(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n", "trickle"),
+        "piece": Answer(HEAD + b"[1,", "hang"),
+        "all": trickle,
+        "body": trickle,
+        "total": Answer(then="hang"),
     }
-    timeouts = replace(PATIENT, **({} if phase in {"body", "all"} else {phase: SHORT_SECONDS}))
-    if phase in {"body", "all"}:
-        timeouts = replace(PATIENT, read=SHORT_SECONDS)
+    timeouts = replace(PATIENT, **{"read" if phase in {"piece", "all"} else phase: SHORT_SECONDS})
     if phase == "all":
         timeouts = replace(timeouts, connect=0.1, write=0.1, pool=0.1)
     is_deaf = phase in {"connect", "write"}
@@ -215,8 +216,10 @@ def test_each_phase_has_a_timeout_and_each_says_whether_anything_was_sent(
         "connect": httpx.ConnectTimeout,
         "write": httpx.WriteTimeout,
         "read": httpx.ReadTimeout,
-        "body": httpx.ReadTimeout,
+        "piece": httpx.ReadTimeout,
         "all": ExchangeTimeout,
+        "body": ExchangeTimeout,
+        "total": ExchangeTimeout,
     }
     assert type(ended) is expected[phase]
     assert isinstance(ended, NOT_SENT) == (phase == "connect")

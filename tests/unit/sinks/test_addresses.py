@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.sinks.addresses import AddressError, check_url, is_public, make_public_socket
+from worker.sinks.addresses import AddressError, check_url, is_public, public_addresses
+
+if TYPE_CHECKING:
+    from worker.http.opening import AddressInfo
 
 NOT_PUBLIC = (
     "0.0.0.0",  # noqa: S104 - nobody is to bind it
@@ -85,12 +89,22 @@ def test_an_address_of_the_public_internet_is_taken(address: str) -> None:
     assert is_public(address)
 
 
-@pytest.mark.parametrize("address", [each for each in NOT_PUBLIC if each and "%" not in each])
-def test_a_socket_is_made_for_no_such_address(address: str) -> None:
-    """Whatever a resolver or a cache said before: this is the address that is connected to."""
-    info = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, 80))
+def found_at(*addresses: str) -> list[AddressInfo]:
+    return [
+        (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (each, 80))
+        for each in addresses
+    ]
+
+
+@pytest.mark.parametrize("address", NOT_PUBLIC)
+def test_a_name_that_leads_nowhere_public_is_refused(address: str) -> None:
     with pytest.raises(AddressError, match="allow_private"):
-        make_public_socket(info)
+        public_addresses(found_at(address, address))
+
+
+def test_of_what_a_name_leads_to_only_the_public_addresses_are_left() -> None:
+    mixed = found_at(*NOT_PUBLIC, *PUBLIC, *NOT_PUBLIC)
+    assert public_addresses(mixed) == found_at(*PUBLIC)
 
 
 @pytest.mark.parametrize("host", ODD_HOSTS)
