@@ -18,7 +18,7 @@ TRACE_LINK: Final = "tracelink"
 
 # Of later versions more may follow; version ff and ids of zeros alone are none.
 _TRACEPARENT: Final = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?", re.ASCII
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?", re.ASCII
 )
 _MOST_CHARACTERS: Final = 512
 
@@ -44,5 +44,6 @@ def carried(named: Mapping[str, Any]) -> dict[str, str]:
     found = {TRACEPARENT: str(traceparent)}
     # One that is longer need not be passed on, and a part of it would be another one.
     if isinstance(tracestate, str) and 0 < len(tracestate) <= _MOST_CHARACTERS:
-        found |= {TRACESTATE: tracestate} if tracestate.isprintable() else {}
+        is_plain = tracestate.isascii() and tracestate.isprintable()
+        found |= {TRACESTATE: tracestate} if is_plain else {}
     return found

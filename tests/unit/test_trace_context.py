@@ -31,6 +31,8 @@ def test_a_context_that_others_may_hang_on_is_told(value: str) -> None:
         f"{GOOD}, {GOOD}",
         f"{GOOD}\n",
         f"{GOOD}-{'x' * 500}",
+        f"01{GOOD[2:]}-\r",
+        f"01{GOOD[2:]}-é",
     ],
 )
 def test_what_is_none_is_not_passed_on(value: object) -> None:
@@ -44,4 +46,6 @@ def test_a_tracestate_goes_along_with_its_traceparent() -> None:
         "tracestate": "a=b",
     }
     assert carried({"traceparent": GOOD, "tracestate": ""}) == {"traceparent": GOOD}
-    assert carried({"traceparent": GOOD, "tracestate": "a\n"}) == {"traceparent": GOOD}
+    for what_no_header_holds in ("a\n", "a=é"):
+        told = {"traceparent": GOOD, "tracestate": what_no_header_holds}
+        assert carried(told) == {"traceparent": GOOD}
