@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 
+from tests.console import wait_until
+from tests.sentinel import free_port
 from tests.socket_server import SocketServer, pass_on
 from worker.embedded import EmbeddedRedis
 
@@ -28,6 +30,16 @@ class Pair(SocketServer):
     def url(self) -> str:
         """Where clients find it."""
         return self._primary.url.replace(f":{self._primary.port}/", f":{self.port}/")
+
+    @property
+    def cluster_url(self) -> str:
+        """Where clients find it if it is a node of a cluster."""
+        return self.url.replace("redis://", "redis+cluster://")
+
+    def ask(self, *command: str | int) -> object:
+        """Returns what the primary answers, past the address."""
+        with Redis.from_url(self._primary.url) as client:
+            return client.execute_command(*command)
 
     def fail_over(self) -> None:
         """Makes the other server the one behind the address, and the primary its replica."""
@@ -60,6 +72,22 @@ class Pair(SocketServer):
             if connection > self._deaf:
                 writer.write(piece)
         writer.close()
+
+
+@contextmanager
+def running_node(folder: Path) -> Iterator[Pair]:
+    """Runs a cluster of one node, which tells everybody an address that can forget connections."""
+    config = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
+    with EmbeddedRedis(folder / "node", config=config) as node, Pair(node, node) as pair:
+        with Redis.from_url(node.url) as client:
+            client.config_set("cluster-announce-port", pair.port)
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+            wait_until(lambda: _stands(client), "a cluster of one node")
+        yield pair
+
+
+def _stands(client: Any) -> bool:
+    return "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO"))
 
 
 @contextmanager

@@ -134,7 +134,7 @@ class RedisAddress:
                 **self._to_server(ssl=False),
                 **options,
             )
-            return pack_safely(redis.Redis.from_pool(pool))
+            return seek_primary(pack_safely(redis.Redis.from_pool(pool)))
         if self.scheme == "sentinel":
             sentinel = Sentinel(list(self.hosts), sentinel_kwargs=self._to_sentinels(), **options)
             for each in sentinel.sentinels:
@@ -155,7 +155,7 @@ class RedisAddress:
                 **self._to_server(ssl=False),
                 **options,
             )
-            return redis.asyncio.Redis.from_pool(pool)
+            return seek_primary(redis.asyncio.Redis.from_pool(pool))
         if self.scheme == "sentinel":
             sentinel = AsyncSentinel(
                 list(self.hosts), sentinel_kwargs=self._to_sentinels(), **options

@@ -9,11 +9,12 @@ cost a command that waits in vain, those that were idle long after.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis.asyncio.connection
 import redis.connection
-from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 if TYPE_CHECKING:
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound="redis.Redis | AsyncRedis")
 
-# A primary that was cut off from its replicas, or a replica from its primary.
-_CUT_OFF: Final = ("NOREPLICAS", "MASTERDOWN")
+# What was opened for a doubt raises none for so long: while every command is refused, as without
+# replicas, each would else open a connection of its own.
+_FRESH_SECONDS: Final = 1.0
+# A primary that was cut off from its replicas; redis-py has no class of its own for that.
+_CUT_OFF: Final = "NOREPLICAS"
 
 
 def is_of_no_primary(error: ResponseError) -> bool:
     """Tells whether another server may be the primary by now."""
-    return isinstance(error, ReadOnlyError) or str(error).startswith(_CUT_OFF)
+    return isinstance(error, (ReadOnlyError, MasterDownError)) or str(error).startswith(_CUT_OFF)
 
 
 def seek_primary(client: R) -> R:
@@ -46,16 +50,36 @@ class _Doubts:
     count = 0
 
 
-class _Seeking(redis.connection.AbstractConnection):
-    """Pools call `connect` each time that they hand a connection out."""
+class _Doubtful:
+    """What both kinds of connections know of themselves."""
 
     doubts: _Doubts
     # The doubts there were when it was opened.
     _known = 0
+    # Because of a doubt, by the monotonic clock.
+    _opened_at = float("-inf")
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether it may lead nowhere by now."""
+        return self._known != self.doubts.count
+
+    def doubt(self, error: ResponseError | RedisTimeoutError) -> None:
+        """Has all of the client's connections be opened anew where an error says that it helps."""
+        # One that was opened before the last doubt says nothing of those that were opened since.
+        if self.is_doubted or time.monotonic() - self._opened_at < _FRESH_SECONDS:
+            return
+        if not isinstance(error, ResponseError) or is_of_no_primary(error):
+            self.doubts.count += 1
+
+
+class _Seeking(_Doubtful, redis.connection.AbstractConnection):
+    """Pools call `connect` each time that they hand a connection out."""
 
     def connect(self) -> None:
-        if self._known != self.doubts.count:
+        if self.is_doubted:
             self._known = self.doubts.count
+            self._opened_at = time.monotonic()
             self.disconnect()
         super().connect()
 
@@ -64,19 +88,17 @@ class _Seeking(redis.connection.AbstractConnection):
             return super().read_response(*args, **options)
         except (ResponseError, RedisTimeoutError) as exc:
             # Not closed at once: further replies of the same pipeline may be under way.
-            _doubt(self, exc)
+            self.doubt(exc)
             raise
 
 
-class _AsyncSeeking(redis.asyncio.connection.AbstractConnection):
+class _AsyncSeeking(_Doubtful, redis.asyncio.connection.AbstractConnection):
     """The same for an event loop."""
 
-    doubts: _Doubts
-    _known = 0
-
     async def connect(self) -> None:
-        if self._known != self.doubts.count:
+        if self.is_doubted:
             self._known = self.doubts.count
+            self._opened_at = time.monotonic()
             await self.disconnect(nowait=True)
         await super().connect()
 
@@ -84,12 +106,5 @@ class _AsyncSeeking(redis.asyncio.connection.AbstractConnection):
         try:
             return await super().read_response(*args, **options)
         except (ResponseError, RedisTimeoutError) as exc:
-            _doubt(self, exc)
+            self.doubt(exc)
             raise
-
-
-def _doubt(connection: _Seeking | _AsyncSeeking, error: ResponseError | RedisTimeoutError) -> None:
-    # One that was opened before the last doubt says nothing of those that were opened since.
-    is_news = connection._known == connection.doubts.count  # noqa: SLF001 - of this module
-    if is_news and (not isinstance(error, ResponseError) or is_of_no_primary(error)):
-        connection.doubts.count += 1

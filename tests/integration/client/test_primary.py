@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from tests.failover import running_pair
+from tests.failover import running_node, running_pair
 from trainmaster_client.address import RedisAddress
 from trainmaster_client.primary import is_of_no_primary
 
@@ -40,10 +40,42 @@ def test_what_was_the_primary_refuses_a_client_once_and_is_left_for_the_new_one(
         assert pair.connections == opened
 
 
-def test_of_connections_that_are_forgotten_all_at_once_one_costs_a_command(tmp_path: Path) -> None:
-    """What was idle at that moment is used long after, and would cost one each."""
+def test_who_only_reads_leaves_a_replica_that_lost_its_primary(tmp_path: Path) -> None:
+    """It answers no reads where it is told to serve nothing stale, and closes no connection."""
     with running_pair(tmp_path) as pair:
-        client = RedisAddress.parse(pair.url).client(socket_timeout=0.3, retry=ONCE)
+        client = RedisAddress.parse(pair.url).client(retry=ONCE)
+        with closing(client):
+            client.get("a")
+            pair.ask("CONFIG", "SET", "replica-serve-stale-data", "no")
+            pair.fail_over()
+            with pytest.raises(MasterDownError):
+                client.get("a")
+            assert client.get("a") is None
+
+
+def test_a_server_that_refuses_each_command_is_not_left_for_each(tmp_path: Path) -> None:
+    """Without replicas, say, it stays the primary: each refusal would else open a connection."""
+    with running_pair(tmp_path) as pair:
+        client = RedisAddress.parse(pair.url).client(retry=ONCE)
+        with closing(client):
+            client.get("a")
+            pair.ask("CONFIG", "SET", "min-replicas-to-write", 1)
+            opened = pair.connections
+            for _ in range(100):
+                with pytest.raises(ResponseError, match="NOREPLICAS"):
+                    client.set("a", 1)
+            # One a second; a hundred take a few hundredths of one.
+            assert pair.connections < opened + 50
+
+
+@pytest.mark.parametrize("is_cluster", [False, True], ids=["server", "cluster"])
+def test_of_connections_that_are_forgotten_all_at_once_one_costs_a_command(
+    tmp_path: Path, *, is_cluster: bool
+) -> None:
+    """What was idle at that moment is used long after, and would cost one each."""
+    with (running_node if is_cluster else running_pair)(tmp_path) as pair:
+        url = pair.cluster_url if is_cluster else pair.url
+        client = RedisAddress.parse(url).client("{a}:b", socket_timeout=0.3, retry=ONCE)
         pool: Any = client.connection_pool
 
         def use_all() -> None:
@@ -62,9 +94,12 @@ def test_of_connections_that_are_forgotten_all_at_once_one_costs_a_command(tmp_p
             assert pair.connections == opened + 3
 
 
-async def test_so_with_an_event_loop(tmp_path: Path) -> None:
-    with running_pair(tmp_path) as pair:
-        client = RedisAddress.parse(pair.url).asyncio_client(socket_timeout=0.3, retry=ASYNC_ONCE)
+@pytest.mark.parametrize("is_cluster", [False, True], ids=["server", "cluster"])
+async def test_so_with_an_event_loop(tmp_path: Path, *, is_cluster: bool) -> None:
+    with (running_node if is_cluster else running_pair)(tmp_path) as pair:
+        url = pair.cluster_url if is_cluster else pair.url
+        options: Any = {"socket_timeout": 0.3, "retry": ASYNC_ONCE}
+        client = RedisAddress.parse(url).asyncio_client("{a}:b", **options)
         pool: Any = client.connection_pool
 
         async def use_all() -> None:
@@ -89,8 +124,8 @@ async def test_so_with_an_event_loop(tmp_path: Path) -> None:
     ("error", "found"),
     [
         (ReadOnlyError("You can't write against a read only replica."), True),
+        (MasterDownError("Link with MASTER is down."), True),
         (ResponseError("NOREPLICAS Not enough good replicas to write."), True),
-        (ResponseError("MASTERDOWN Link with MASTER is down"), True),
         (ResponseError("WRONGTYPE Operation against a key"), False),
     ],
 )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import NoScriptError, ResponseError
-
-from trainmaster_client.primary import is_of_no_primary
+from redis.exceptions import NoScriptError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,10 +40,6 @@ class KeptConnection:
             return await connection.read_response()
         except NoScriptError:
             return await script(keys=keys, args=arguments)
-        except ResponseError as exc:
-            if is_of_no_primary(exc):
-                await self.close()
-            raise
 
     async def close(self) -> None:
         """Closes the connection; a further call opens another one."""
@@ -61,7 +55,9 @@ class KeptConnection:
         if self._connection is not None:
             try:
                 is_ready = not (
-                    self._connection.should_reconnect() or await self._connection.can_read()
+                    self._connection.should_reconnect()
+                    or self._connection.is_doubted
+                    or await self._connection.can_read()
                 )
             except OSError:
                 is_ready = False

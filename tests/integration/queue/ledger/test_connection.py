@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from redis.exceptions import ReadOnlyError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tests.failover import running_pair
 from worker.queue.ledger.connection import connect
@@ -54,6 +55,25 @@ async def test_what_was_the_primary_refuses_a_connection_once(
             with pytest.raises(ReadOnlyError):
                 await write()
             await write()
+        finally:
+            await kept.close()
+            await client.aclose()
+
+
+async def test_a_kept_connection_is_left_too_once_another_was_forgotten(tmp_path: Path) -> None:
+    """It would else wait in vain by itself, as long as the one that told it."""
+    with running_pair(tmp_path) as pair:
+        client = connect(pair.url)
+        client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
+        script = client.register_script("#!lua\nreturn 1")
+        kept = KeptConnection(client)
+        try:
+            await kept.run(script, [], [])
+            await client.ping()
+            pair.forget()
+            with pytest.raises(RedisTimeoutError):
+                await client.ping()
+            assert await kept.run(script, [], []) == 1
         finally:
             await kept.close()
             await client.aclose()
