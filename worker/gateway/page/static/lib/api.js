@@ -2,11 +2,11 @@
  * Requests to the gateway. Addresses are relative to the page, so that it also works behind a proxy's prefix.
  */
 
+import { UnansweredActs } from "./unanswered.js";
+
 const TOKEN_KEY = "trainmaster.token";
 /** Tells who asks, and what they may do. */
 export const ME = "v1/me";
-/** An act that got no answer and is asked for again so soon is the same one: the gateway does it once. */
-const SAME_ACT_MILLISECONDS = 120_000;
 /** No answer came, or one of something before the gateway that heard none. */
 const NO_ANSWER = [0, 502, 504];
 
@@ -44,8 +44,7 @@ export class Api {
   constructor(onUnauthorized, onForbidden = () => {}) {
     this.onUnauthorized = onUnauthorized;
     this.onForbidden = onForbidden;
-    /** The keys of acts that nobody knows the end of. @type {Map<string, {key: string, at: number}>} */
-    this._unanswered = new Map();
+    this._unanswered = new UnansweredActs();
   }
 
   /** The token of this tab; the browser forgets it with the tab. */
@@ -104,20 +103,18 @@ export class Api {
       asked.headers["Content-Type"] = "application/json";
     }
     // Browsers send a request once more by themselves where a connection ends without an answer.
-    const act = `${method} ${path} ${asked.body ?? ""}`;
-    const before = this._unanswered.get(act);
-    const key = before && Date.now() - before.at < SAME_ACT_MILLISECONDS ? before.key : newKey();
-    this._unanswered.set(act, { key, at: Infinity });
+    const act = { method, path, body: asked.body };
+    const key = this._unanswered.begin(act);
     asked.headers["Idempotency-Key"] = key;
     try {
       const answer = await this.fetch(path, asked);
       const found = answer.status === 204 ? undefined : await bodyOf(answer);
-      // An answered act may have changed how all stands: what was asked for before is a new act after it.
-      this._unanswered.clear();
+      if (found?.dry_run || found?.sent === false) this._unanswered.refused(act);
+      else this._unanswered.done(act);
       return found;
     } catch (problem) {
-      if (problem.name === "Problem" && !problem.isPassing) this._unanswered.clear();
-      else this._unanswered.set(act, { key, at: Date.now() });
+      if (problem.name === "Problem" && !problem.isPassing) this._unanswered.refused(act);
+      else this._unanswered.lost(act, key);
       throw problem;
     }
   }
@@ -189,11 +186,6 @@ function withoutSteps(path) {
 
 function here() {
   return location.href.split(/[?#]/, 1)[0];
-}
-
-/** A random text; `crypto.randomUUID` is not there where the page came over plain HTTP. */
-function newKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** Returns the body of an answer, which may be lost behind its head. @param {Response} answer @param {"json" | "blob"} kind @throws {Problem} */
