@@ -220,3 +220,26 @@ def test_who_may_only_read_is_offered_nothing_else(
     row.get_by_role("link").click()
     expect(page.get_by_text("Nothing failed so far.")).to_be_visible()
     expect(page.locator(".view-acts").get_by_role("button")).to_have_count(0)
+
+
+RATES: Final = """
+told => Promise.all([import('./page/lib/ui.js'), import('./page/lib/backfills.js')])
+.then(([{ html, render }, { useRate }]) => {
+  const shown = [];
+  function Rate({ backfill, at }) {
+    shown.push(useRate()(backfill, at * 1000));
+  }
+  const place = document.createElement("div");
+  told.forEach(([at, succeeded]) => {
+    const backfill = { begun_at: new Date(0), state: "running", succeeded, failed: 0 };
+    render(html`<${Rate} backfill=${backfill} at=${at} />`, place);
+  });
+  return shown;
+})
+"""
+
+
+def test_the_rate_begins_anew_where_fewer_items_have_ended_than_before(desk: Desk) -> None:
+    """As of a backfill that was begun anew under its id."""
+    told = [[100, 50], [110, 150], [120, 30], [130, 50]]
+    assert desk.go().evaluate(RATES, told) == [0.5, 10, 0.25, 2]

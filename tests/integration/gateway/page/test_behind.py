@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from playwright.sync_api import expect
@@ -192,3 +192,27 @@ def test_a_list_that_takes_longer_than_the_events_pause_is_shown_while_they_come
             break
     else:
         pytest.fail("nothing is shown as long as events come")
+
+
+LEAVE: Final = """
+stays => Promise.all([import('./page/lib/ui.js'), import('./page/lib/data.js')])
+.then(([{ html, render, useEffect }, { useThrottled }]) => new Promise((resolve) => {
+  const place = document.createElement("div");
+  let calls = 0;
+  function View() {
+    const ask = useThrottled(() => { calls += 1; }, 1);
+    useEffect(() => {
+      ask();
+      if (!stays) render(null, place);
+      // Of two timers that are due the one that was set first comes first.
+      setTimeout(() => resolve(calls), 5);
+    }, []);
+  }
+  render(html`<${View} />`, place);
+}))
+"""
+
+
+def test_a_view_that_was_left_asks_for_nothing_more(desk: Desk) -> None:
+    page = desk.go()
+    assert [page.evaluate(LEAVE, True), page.evaluate(LEAVE, False)] == [1, 0]

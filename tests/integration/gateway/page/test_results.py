@@ -225,6 +225,12 @@ def trained(backstage: Backstage, command_id: str, losses: dict[str, Any], **dat
     succeed(backstage, command, result)
 
 
+EPOCHS: Final = """
+loss_log => import('./page/lib/losses.js').then(({ LossChart }) =>
+  LossChart({ title: "Losses", trainings: [{ name: "one", iteration: { loss_log } }] }).props.x)
+"""
+
+
 def test_the_losses_of_a_model_are_compared_and_trainings_are_seen_as_they_come(
     desk: Desk, backstage: Backstage
 ) -> None:
@@ -254,6 +260,7 @@ def test_the_losses_of_a_model_are_compared_and_trainings_are_seen_as_they_come(
     expect(card).to_contain_text("1 min 1 s")
     card.get_by_role("link", name="Compare with the model's other trainings").click()
     expect(losses.locator(".legend li")).to_have_count(2)
+    assert page.evaluate(EPOCHS, {"10": 1.0, "9": 2.0, "100": 3.0}) == [9, 10, 100]
 
 
 def test_a_token_sees_the_views_of_its_types_and_a_phone_shows_them_whole(

@@ -134,8 +134,10 @@ def test_colours_follow_the_system_until_they_are_chosen(desk: Desk) -> None:
 def test_an_address_that_is_none_says_so(desk: Desk) -> None:
     page = desk.go("#/nowhere")
     expect(page.get_by_role("heading", level=1)).to_have_text("Not found")
+    expect(page).to_have_title("Not found · trainmaster")
     page.get_by_role("link", name="Go to Now").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Now")
+    expect(page).to_have_title("Now · trainmaster")
 
 
 def test_the_page_knows_the_contract_as_it_is(desk: Desk) -> None:
