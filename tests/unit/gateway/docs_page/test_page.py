@@ -229,8 +229,28 @@ def test_text_of_the_document_is_text_wherever_it_stands(hostile: str) -> None:
             orjson.loads(orjson.dumps(document).replace(orjson.dumps(hostile)[1:-1], b"x"))
         ).html()
     )
-    assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
+    elements = [[(tag, list(said)) for tag, said in each.elements] for each in (page, plain)]
+    assert elements[0] == elements[1]
     assert hostile in page.texts
+
+
+def test_an_answer_that_an_operation_gives_in_its_own_words_is_told_of_that_one_alone() -> None:
+    def operation(name: str, missing: str) -> dict[str, Any]:
+        responses = {"401": {"description": "who is it"}, "404": {"description": missing}}
+        return {"tags": ["t"], "operationId": name, "description": name, "responses": responses}
+
+    html = DocsPage({
+        "info": {"title": "t", "version": "1", "description": "d"},
+        "tags": [{"name": "t"}],
+        "paths": {
+            "/a": {"get": operation("a", "no such command")},
+            "/b": {"get": operation("b", "no such sink")},
+        },
+    }).html()
+    before, *articles = html.split("<article>")
+    assert ("who is it" in before, "no such" in before) == (True, False)
+    told = [re.findall("who is it|no such [a-z]+", each) for each in articles]
+    assert told == [["no such command"], ["no such sink"]]
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
