@@ -158,6 +158,9 @@ async def test_counts_of_what_is_open_and_due_add_up_with_suspects_among_them(
         told = [counts[f"{kind}_{lane}"] for lane in ("interactive", "bulk", "suspect")]
         assert told == [1, 1, 3]
     assert len(await newest(redis, keys)) == 5
+    suspect = await LedgerReader(redis, keys).status("a")
+    assert suspect is not None
+    assert suspect.due_at_ms == await redis.zscore(keys.due_suspect, "a")
     pages = [page async for page in LedgerReader(redis, keys).open_rows(RowChoice())]
     assert sorted(row.id for page in pages for row in page) == ["a", "b", "c", "d", "e"]
 
@@ -255,17 +258,20 @@ async def test_a_letter_is_found_though_its_id_is_a_moment_later_than_its_events
     status = await reader.status("one")
     assert status is not None
     ended = str(status.last_event_id)
-    letter = dead_letter_json(
-        command_id="one",
-        command_type="get_model",
-        error={"code": "not_found", "message": "m"},
-        text=TEXT,
-        at_ms=1000,
-        attempts=1,
-        history=[],
-    )
-    at = int(ended.partition("-")[0]) + later_ms
-    await redis.xadd(keys.dead_letters, {FIELD: letter}, id=f"{at}-0")
+    moment = int(ended.partition("-")[0])
+    # A batch may fail together: another's letter stands before it.
+    for command_id, at in (("other", f"{moment}-0"), ("one", f"{moment + later_ms}-1")):
+        letter = dead_letter_json(
+            command_id=command_id,
+            command_type="get_model",
+            error={"code": "not_found", "message": "m"},
+            text=TEXT,
+            at_ms=1000,
+            attempts=1,
+            history=[],
+        )
+        await redis.xadd(keys.dead_letters, {FIELD: letter}, id=at)
     (found,) = await reader.details([("one", ended)])
     assert found.event is not None
     assert (found.letter is not None) == is_its_letter
+    assert found.letter is None or found.letter.command_id == "one"
