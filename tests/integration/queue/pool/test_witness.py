@@ -146,6 +146,13 @@ def test_the_same_loopback_address_on_another_machine_is_another_redis(
     }
 
 
+def test_the_same_sentinels_in_another_order_are_the_same_redis(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path), 1024)
+    urls = ("sentinel://one:1,two:2/0", "sentinel://two:2,one:1/0")
+    names = {Witness(store, RedisAddress.parse(url), "shared").name for url in urls}
+    assert len(names) == 1
+
+
 async def test_what_is_no_witness_is_none(tmp_path: Path) -> None:
     witness = Witness(
         ResultStore(str(tmp_path), 1024), RedisAddress.parse("redis://db.example"), "one"
