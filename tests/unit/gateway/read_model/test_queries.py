@@ -16,6 +16,7 @@ from worker.gateway.read_model import counting, queries
 from worker.gateway.read_model.counting import Count, count
 from worker.gateway.read_model.database import current_file, open_reader
 from worker.gateway.read_model.queries import CommandFilter, CursorError, find
+from worker.gateway.read_model.text_index import has_text_index
 from worker.gateway.read_model.writing import Progress, Writer
 
 if TYPE_CHECKING:
@@ -244,6 +245,7 @@ def test_without_an_index_of_texts_they_are_found_all_the_same(
 ) -> None:
     monkeypatch.setattr("worker.gateway.read_model.text_index.has_trigrams", lambda: False)
     with model(tmp_path, some(70)) as connection:
+        assert not has_text_index(connection)
         wanted = CommandFilter(text="error 100%")
         every = paged(connection, CommandFilter(), 100)
         assert paged(connection, wanted, 2) == [row for row in every if fits(row, wanted)] != []
