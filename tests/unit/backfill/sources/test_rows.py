@@ -542,6 +542,17 @@ def test_elements_of_an_array_are_found_however_the_bytes_come(size: int) -> Non
         assert found == elements
 
 
+def test_an_element_that_is_not_there_is_bad_and_counts(tmp_path: Path) -> None:
+    path = tmp_path / "items.json"
+    path.write_bytes(b'[{"data_path": "a"}, , {"data_path": "c"}]')
+    rows = list(JsonLines(str(path)).rows(""))
+    assert [(row.place, row.fields is not None) for row in rows] == [
+        ("element 1", True),
+        ("element 2", False),
+        ("element 3", True),
+    ]
+
+
 def test_of_an_element_that_is_too_long_no_more_is_held_than_shows_it() -> None:
     text = b'["' + b"x" * (4 * MAX_ROW_BYTES) + b'", {}]'
     found = [len(each) for each in Elements(io.BufferedReader(io.BytesIO(text)))]
