@@ -28,10 +28,12 @@ from tests.integration.webhooks.posting import (
 from worker.acts import Act
 from worker.backfill.leader import Leader
 from worker.backfill.status import Origin
+from worker.integrations.keys import follower_key
 from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
 from worker.queue.ledger.epoch import Epoch
 from worker.queue.ledger.lanes import Lanes
 from worker.queue.ledger.models import Phase
+from worker.sinks.keys import follower_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,6 +164,10 @@ async def test_what_is_done_to_holds_lanes_sinks_and_deliveries_is_recorded(
     do(desk, "sinks", "pause", "ops", "--reason", "night")
     do(desk, "sinks", "resume", "ops")
     do(desk, "sinks", "recover", "ops", "--since", "1h")
+    # It has not come so far, and then it has.
+    do(desk, "sinks", "recover", "ops", "--since", "1h", "--all")
+    await redis.hset(follower_key(keys, follower_name("ops")), "position", f"{2**43}-0")
+    do(desk, "sinks", "recover", "ops", "--since", "1h", "--all")
     do(desk, "webhooks", "replay", "uid-1", "--dry-run")
     do(desk, "webhooks", "replay", "uid-1", "--again")
     found = acts(desk)
@@ -171,11 +177,14 @@ async def test_what_is_done_to_holds_lanes_sinks_and_deliveries_is_recorded(
         (Act.SINK_PAUSE, "ops"),
         (Act.SINK_RESUME, "ops"),
         (Act.SINK_RECOVER, "ops"),
+        (Act.SINK_RECOVER, "ops"),
         (Act.DELIVERY_REPLAY, "encord/uid-1"),
     ]
     assert found[2]["details"] == {"reason": "night"}
     assert found[3]["details"] == {"was_paused": True}
-    assert found[5]["details"]["commands"] == 1
+    assert found[4]["details"]["events"] == 0
+    assert found[5]["details"]["all"]
+    assert found[6]["details"]["commands"] == 1
 
 
 async def test_what_is_done_to_backfills_is_recorded(
