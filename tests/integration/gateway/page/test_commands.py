@@ -235,7 +235,7 @@ def test_more_than_one_request_takes_are_counted_and_cancelled_to_the_last(
     dialog.get_by_role("button", name="Cancel 25 commands").click()
     expect(dialog).to_contain_text("25 of 25 commands cancelled")
     assert [(each.post_data_json or {}).get("dry_run") for each in asked] == [
-        None,
+        True,
         False,
         False,
         False,

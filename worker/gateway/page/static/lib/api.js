@@ -102,6 +102,8 @@ export class Api {
       asked.body = JSON.stringify(body);
       asked.headers["Content-Type"] = "application/json";
     }
+    // Of what it would come to nothing may have been done, though its answer got lost.
+    if (body?.dry_run) return bodyOf(await this.fetch(path, { ...asked, isRead: true }));
     // Browsers send a request once more by themselves where a connection ends without an answer.
     const act = { method, path, body: asked.body };
     const key = this._unanswered.begin(act);
@@ -109,8 +111,7 @@ export class Api {
     try {
       const answer = await this.fetch(path, asked);
       const found = answer.status === 204 ? undefined : await bodyOf(answer);
-      if (found?.dry_run || found?.sent === false) this._unanswered.refused(act);
-      else this._unanswered.done(act);
+      this._unanswered.done(act);
       return found;
     } catch (problem) {
       if (problem.name === "Problem" && !problem.isPassing) this._unanswered.refused(act);
@@ -127,12 +128,13 @@ export class Api {
   /**
    * Returns the response to a request that went well.
    * @param {string} path
-   * @param {RequestInit} [options]
+   * @param {RequestInit & {isRead?: boolean}} [options] Whether it does nothing: what it is, where they don't say, the method does.
    * @returns {Promise<Response>}
    * @throws {Problem}
    */
-  async fetch(path, options = {}) {
+  async fetch(path, { isRead, ...options } = {}) {
     const { token } = this;
+    const doesNothing = isRead ?? (options.method ?? "GET") === "GET";
     const address = new URL(withoutSteps(path), here());
     const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
     let answer;
@@ -140,10 +142,10 @@ export class Api {
       answer = await fetch(address, { ...options, headers, credentials: "omit" });
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      throw unanswered(options.method, "The gateway does not answer. It may be restarting; look whether it runs and whether you are connected.");
+      throw unanswered(doesNothing, "The gateway does not answer. It may be restarting; look whether it runs and whether you are connected.");
     }
     if (answer.ok) return answer;
-    const problem = await problemOf(answer, options.method);
+    const problem = await problemOf(answer, doesNothing);
     if (problem.status === 401 && this.token === token) this.onUnauthorized(problem);
     if (problem.status === 403 && path !== ME) this.onForbidden();
     throw problem;
@@ -204,23 +206,22 @@ async function bodyOf(answer, kind = "json") {
 }
 
 /** What is asked for again is done once: it keeps its key. */
-function unanswered(method = "GET", detail = "", status = 0) {
-  const isRead = method === "GET";
+function unanswered(doesNothing, detail, status = 0) {
   return new Problem({
     status,
     code: "unreachable",
     title: "The gateway can't be reached",
-    detail: isRead ? detail : `${detail} It may have been done all the same. Look at how it stands, or try it again now: it is not done twice.`,
+    detail: doesNothing ? detail : `${detail} It may have been done all the same. Look at how it stands, or try it again now: it is not done twice.`,
   });
 }
 
-async function problemOf(answer, method) {
+async function problemOf(answer, doesNothing) {
   const type = answer.headers.get("content-type") ?? "";
   if (type.includes("json")) {
     const body = await answer.json().catch(() => null);
     if (body && typeof body.code === "string") return new Problem(body);
   }
   const detail = `Something before the gateway answered ${answer.status} ${answer.statusText}.`;
-  if (NO_ANSWER.includes(answer.status)) return unanswered(method, detail, answer.status);
+  if (NO_ANSWER.includes(answer.status)) return unanswered(doesNothing, detail, answer.status);
   return new Problem({ status: answer.status, code: "http_error", title: `The answer is ${answer.status}`, detail });
 }

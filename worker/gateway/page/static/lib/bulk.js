@@ -91,7 +91,7 @@ export async function plan(api, act, filter, onFound, signal) {
   }
   if (Object.keys(filter).every((name) => known.includes(name))) {
     const asked = Object.keys(filter).length ? { ...filter } : { all: true };
-    const dry = await api.post(path, asked, { signal });
+    const dry = await api.post(path, { ...asked, dry_run: true }, { signal });
     // What comes after the count was not asked about, and what is sent again may fail again at once.
     const body = { ...asked, until: dry.until };
     // What would be refused is counted too, and stays.
