@@ -253,6 +253,12 @@ async def test_models_and_attachments_are_settled_too(bench: Bench, kind: str) -
     await settle(bench, sent, made)
     leaves = await bench.redis.hget(bench.ledger.keys.command(sent), "z")
     assert not leaves, "a cancellation tells of no training"
+    before = await bench.states(sent)
+    looked_for = {"create_model": "get_model", "attach": "list_model_attachments"}[kind]
+    bench.sandbox.faults({"operation": looked_for, "effect": "status", "status": 403})
+    await bench.attempt(sent)
+    assert await bench.states(sent) == before, "that it may not be seen says nothing"
+    bench.sandbox.faults()
     result = (await bench.end(sent))["data"]["result"]
     group = result["model_group" if kind == "create_model" else "project_model"]
     assert made in group.values()
