@@ -24,6 +24,7 @@ PROGRAM = """
 import os, signal, sys, time
 from worker.processes import Processes
 
+HANGS = -2
 folder, ends = sys.argv[1], [int(each) for each in sys.argv[2].split(",")]
 
 def write(text):
@@ -33,6 +34,8 @@ def write(text):
 def serve(number):
     stopped = []
     def stop(*_):
+        if stopped and ends[number] == HANGS:
+            return
         if stopped:
             write(f"at once {number}")
             os._exit(0)
@@ -57,6 +60,7 @@ processes = Processes(
 sys.exit(processes.run())
 """
 LIVES = "-1,-1"
+HANGS = "-2,-2"
 
 
 class Parent:
@@ -143,6 +147,22 @@ def test_who_hangs_is_killed_once_its_time_is_over_and_named(tmp_path: Path) -> 
     assert parent.told("ended") == []
     assert "processes.killed" in out
     assert "'one', 'two'" in out
+
+
+def test_who_hangs_has_no_more_time_however_often_it_is_told_to_stop(tmp_path: Path) -> None:
+    parent = Parent(tmp_path, HANGS, stop_seconds=0.5)
+    parent.await_told("began", 2)
+    (tmp_path / "busy").touch()
+
+    def is_over() -> bool:
+        parent.process.terminate()
+        return parent.process.poll() is not None
+
+    try:
+        wait_until(is_over, "all are killed")
+    finally:
+        parent.process.kill()
+    assert "processes.killed" in parent.end()[1]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for it")
