@@ -190,6 +190,9 @@ def test_a_secret_is_read_from_its_file(
     assert getattr(settings, field).get_secret_value() == value
     assert "s3cret" not in repr(settings)
     assert unknown_names() == {}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(f"{name}_FILE", "~/secret")
+    assert load_settings() == settings
 
 
 @pytest.mark.parametrize(
