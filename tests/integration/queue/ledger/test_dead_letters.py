@@ -88,6 +88,8 @@ async def test_dead_letters_are_filtered_oldest_first_over_many_pages(
         441,
         442,
     ]
+    few = letters.list(reason="poison", command_type="get_model", limit=3)
+    assert [letter.at_ms async for letter in few] == [0, 3, 6]
     assert [letter async for letter in letters.list(command_type="train")] == []
     turned = [letter.at_ms async for letter in letters.list(newest_first=True)]
     assert turned == list(reversed(range(450)))
