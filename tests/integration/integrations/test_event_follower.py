@@ -16,6 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.integration.integrations.published import (
     Received,
+    event_text,
     following,
     killed,
     publish,
@@ -256,6 +257,36 @@ async def test_what_is_trimmed_while_slow_handlers_leave_no_room_is_told(
     status = await follower_status(redis, keys, "f")
     assert status is not None
     assert status.missed == 7
+
+
+async def test_what_is_trimmed_while_the_connection_is_lost_is_told(
+    redis: Redis, redis_url: str, keys: Keys
+) -> None:
+    """A follower that had read all there was, and waits for more."""
+    received = Received()
+    async with (
+        connect(redis_url) as lost,
+        following(EventFollower(lost, keys, "f", received, concurrency=1)),
+    ):
+        await wait_until_led(redis, keys)
+        await publish(redis, keys, "a", range(1))
+        await wait_until_recorded(redis, keys)
+        reads: list[Any] = []
+        async with asyncio.timeout(60):
+            while not reads:
+                reads = [each for each in await redis.client_list() if each["cmd"] == "xread"]
+        async with redis.pipeline(transaction=True) as pipe:
+            for each in reads:
+                pipe.client_kill_filter(_id=each["id"])
+            for number in range(1, 6):
+                pipe.xadd(keys.events, {"event": event_text("a", number)})
+            pipe.xtrim(keys.events, maxlen=2, approximate=False)
+            await pipe.execute()
+        await wait_until(lambda: received.of("a") == [0, 4, 5])
+        await wait_until_recorded(redis, keys)
+    status = await follower_status(redis, keys, "f")
+    assert status is not None
+    assert status.missed == 3
 
 
 async def test_a_follower_that_someone_wrote_over_is_told_as_far_as_it_can_be_read(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,16 @@ def test_where_it_cant_be_written_that_is_told_once(tmp_path: Path, is_well: boo
         for _ in range(3):
             file.show(is_well=is_well)
     assert [line["event"] for line in lines] == ["monitoring.file_unwritable"]
+
+
+def test_where_it_cant_be_written_once_more_that_is_told_once_more(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    file = HealthFile(folder / "healthy")
+    told = []
+    for is_there in (False, True, True, False, False):
+        if is_there != folder.is_dir():
+            (folder.mkdir if is_there else partial(shutil.rmtree, folder))()
+        with capture_logs() as lines:
+            file.show(is_well=True)
+        told.append(len(lines))
+    assert told == [1, 0, 0, 1, 0]
