@@ -77,12 +77,16 @@ class Sink:
 
     @asynccontextmanager
     async def leading(
-        self, destination: Destination, concurrency: int = 4, policy: DeliveryPolicy = QUICK
+        self,
+        destination: Destination,
+        concurrency: int = 4,
+        policy: DeliveryPolicy = QUICK,
+        sender: Sender | None = None,
     ) -> AsyncIterator[Sink]:
         follower = FollowerStore(self._redis, self._keys, follower_name("ops"))
         taken = await follower.lead(NOBODY, lease_ms=1, holder="me")
         self.lead = Lead(taken.token, time.monotonic() + 3_600)
-        self.sender = Sender(
+        self.sender = sender or Sender(
             "ops",
             destination,
             self.store,
@@ -266,3 +270,33 @@ async def test_who_leads_again_begins_with_what_redis_knows(sink: Sink) -> None:
         await sink.handle("a", 2)
         await sink.until_waiting(0)
     assert destination.sent == [("a", 0), ("a", 1), ("a", 2)]
+
+
+async def test_a_process_that_leads_again_knows_nothing_of_its_first_time(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The endpoint counts as up, and nothing is sent before it is known what waits."""
+    hour = 3_600.0
+    policy = replace(
+        QUICK, first_seconds=hour, down_after=1, probe_seconds=hour, longest_probe_seconds=hour
+    )
+    destination = Destination("a")
+    async with sink.leading(destination, policy=policy):
+        await sink.handle("a", 0)
+    destination.refused.clear()
+    load, may_load = sink.store.load, asyncio.Event()
+
+    async def load_late() -> Any:
+        await may_load.wait()
+        return await load()
+
+    monkeypatch.setattr(sink.store, "load", load_late)
+    async with sink.leading(destination, sender=sink.sender):
+        handed = [sink.handle("a", 1), sink.handle("b")]
+        await asyncio.sleep(0.05)
+        assert destination.sent == []
+        may_load.set()
+        await asyncio.gather(*handed)
+        await sink.until_waiting(0)
+    assert [number for subject, number in destination.sent if subject == "a"] == [0, 1]
+    assert ("b", 0) in destination.sent
