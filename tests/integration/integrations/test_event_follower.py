@@ -25,7 +25,7 @@ from tests.integration.integrations.published import (
 from worker.embedded import EmbeddedRedis
 from worker.integrations import event_window, leadership
 from worker.integrations.event_follower import LEASE_SECONDS, EventFollower
-from worker.integrations.follower_store import follower_status
+from worker.integrations.follower_store import NOBODY, follower_status
 from worker.integrations.keys import follower_key
 from worker.queue.ledger.connection import connect
 from worker.queue.ledger.streams import entries_after, entries_between
@@ -227,6 +227,30 @@ async def test_events_that_were_trimmed_unread_are_told_by_log_and_state(
     assert status is not None
     assert status.missed == 25
     assert status.missed_at_ms is not None
+
+
+async def test_what_is_found_missing_while_a_position_is_recorded_counts_too(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await begin(redis, keys)
+    await publish(redis, keys, "lost", range(25))
+    await publish(redis, keys, "kept", range(5))
+    await redis.xtrim(keys.events, maxlen=5, approximate=False)
+    received = Received()
+    follower = EventFollower(redis, keys, "f", received, concurrency=1)
+    lead = follower.store.lead
+
+    async def record_late(token: int, **told: Any) -> Any:
+        if token != NOBODY:
+            await wait_until(lambda: len(received.events) == 5)
+        return await lead(token, **told)
+
+    monkeypatch.setattr(follower.store, "lead", record_late)
+    async with following(follower):
+        await wait_until_recorded(redis, keys)
+    status = await follower_status(redis, keys, "f")
+    assert status is not None
+    assert status.missed == 25
 
 
 async def test_what_is_trimmed_while_slow_handlers_leave_no_room_is_told(
