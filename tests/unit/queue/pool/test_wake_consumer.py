@@ -46,7 +46,8 @@ def test_a_new_trouble_begins_with_a_short_pause_however_long_the_last_one_was(
     monkeypatch.setattr(wake_consumer, "_FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(wake_consumer, "_TICK_SECONDS", 0.001)
     app = Celery(broker=NOBODY, set_as_current=False)
-    consumer: Any = app.WorkController(pool_cls="solo", consumer_cls=WAKE_CONSUMER).consumer
+    worker: Any = app.WorkController(pool_cls="solo", consumer_cls=WAKE_CONSUMER)
+    consumer = worker.consumer
     pauses = []
     for quiet_seconds in (3600, 3600, 3600, 0):
         monkeypatch.setattr(wake_consumer, "_QUIET_SECONDS", quiet_seconds)
