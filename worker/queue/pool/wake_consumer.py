@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from celery import bootsteps
 from celery.worker import state
 from celery.worker.consumer import Consumer, Tasks
-from redis.exceptions import AuthenticationError, ConnectionError, TimeoutError  # noqa: A004
+from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.queue.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +73,7 @@ class WakeConsumer(Consumer):
         self.connection_errors = (Exception,)
         self._pause_seconds = _FIRST_PAUSE_SECONDS
         self._failed_at = float("-inf")
+        self._newest: Any = None
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connects, however long that takes, and beats meanwhile."""
@@ -83,16 +87,24 @@ class WakeConsumer(Consumer):
             tick()
             return ensure(*args, callback=tick, **kwargs)
 
+        self._newest = conn
         conn.ensure_connection = ensure_and_beat
         return super().ensure_connected(conn)
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
-        """Tells why there is no connection, and waits."""
+        """Tells why there is no connection, and waits.
+
+        There may be one that Redis refused something: nobody else knows it, and it would stay open.
+        """
+        _close(_channels_of(self._newest))
         self._wait(exc)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Closes the connection and waits."""
+        channels = _channels_of(self.connection)
         super().on_connection_error_after_connected(exc)
+        # What closes a channel deletes its queue first, and stops where Redis refuses that.
+        _close(channels)
         self._wait(exc)
 
     def _wait(self, exc: Exception) -> None:
@@ -100,7 +112,7 @@ class WakeConsumer(Consumer):
         if now - self._failed_at > _QUIET_SECONDS:
             self._pause_seconds = _FIRST_PAUSE_SECONDS
         # That Redis is gone is told once for all, see `worker.queue.ledger.outage`.
-        gone = isinstance(exc, OSError | ConnectionError | TimeoutError)
+        gone = isinstance(exc, OSError | RedisConnectionError | RedisTimeoutError)
         told = log.debug if gone and not isinstance(exc, AuthenticationError) else log.warning
         told("wake_ups.failed", error=str(exc)[:200], kind=type(exc).__name__)
         end = now + self._pause_seconds
@@ -110,3 +122,15 @@ class WakeConsumer(Consumer):
             time.sleep(_TICK_SECONDS)
         self._pause_seconds = min(_LONGEST_PAUSE_SECONDS, self._pause_seconds * 2)
         self._failed_at = time.monotonic()
+
+
+# kombu has no other way to what it has open.
+def _channels_of(connection: Any) -> list[Any]:
+    transport = getattr(connection, "_transport", None)
+    return [] if transport is None else [*transport.channels, *transport._avail_channels]  # noqa: SLF001
+
+
+def _close(channels: Iterable[Any]) -> None:
+    for channel in channels:
+        with suppress(RedisError, OSError):
+            channel._disconnect_pools()  # noqa: SLF001
