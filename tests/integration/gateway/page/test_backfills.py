@@ -243,3 +243,37 @@ def test_the_rate_begins_anew_where_fewer_items_have_ended_than_before(desk: Des
     """As of a backfill that was begun anew under its id."""
     told = [[100, 50], [110, 150], [120, 30], [130, 50]]
     assert desk.go().evaluate(RATES, told) == [0.5, 10, 0.25, 2]
+
+
+FIGURES: Final = """
+all => import('./page/lib/backfills.js').then((lib) => all.map((each) => {
+  const backfill = { begun_at: new Date(0).toISOString(), ...each };
+  const rate = lib.meanRate(backfill, 100_000);
+  return [lib.rateText(rate), lib.secondsLeft(backfill, rate), lib.actsFor(backfill)];
+}))
+"""
+
+
+def test_figures_of_a_backfill_tell_how_fast_it_is_what_is_left_and_what_can_be_done(
+    desk: Desk,
+) -> None:
+    ended: dict[str, Any] = {"total": 90, "succeeded": 40, "failed": 10, "dropped": 5}
+    told: list[dict[str, Any]] = [
+        {**ended, "state": "running"},
+        {**ended, "state": "running", "total": None},
+        {**ended, "state": "running", "total": 50},
+        {**ended, "state": "running", "succeeded": 0, "failed": 0},
+        {**ended, "state": "paused", "succeeded": 990},
+        {**ended, "state": "cancelled", "ended_at": "1970-01-01T00:00:10Z"},
+        {**ended, "state": "succeeded", "failed": 0, "ended_at": "1970-01-01T00:00:20Z"},
+    ]
+    running = ["pause", "cancel"]
+    assert desk.go().evaluate(FIGURES, told) == [
+        ["30 / min", 70, running],
+        ["30 / min", None, running],
+        ["30 / min", 0, running],
+        ["–", None, running],
+        ["10 / s", None, ["resume", "cancel"]],
+        ["5 / s", None, ["retry-failed"]],
+        ["2 / s", None, []],
+    ]

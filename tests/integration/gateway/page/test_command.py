@@ -252,3 +252,32 @@ def test_the_workers_tell_of_themselves(desk: Desk) -> None:
     expect(row).to_have_count(1)
     expect(row).to_contain_text("working")
     expect(row).to_contain_text("Python 3.")
+
+
+SPANS: Final = """
+told => import('./page/lib/timeline.js').then(({ steps, spans }) => {
+  const at = (seconds) => new Date(seconds * 1000).toISOString();
+  const events = told.map(([state, seconds, data], number) => {
+    const retry_at = data?.retry && at(data.retry);
+    const event = { id: String(number), type: `train.${state}`, time: at(seconds) };
+    return { ...event, data: { ...data, retry_at } };
+  });
+  const all = steps(events);
+  const between = spans(all, 100_000).map(({ kind, seconds }) => [kind, seconds]);
+  return [all.map(({ times }) => times), between];
+})
+"""
+
+
+def test_a_timeline_tells_what_each_attempt_waited_and_ran(desk: Desk) -> None:
+    told: list[Any] = [
+        *(("accepted", 0), ("retrying", 2, {"attempt": 1, "retry": 5})),
+        *(("retrying", 9, {"attempt": 2, "retry": 30}), ("in_doubt", 20), ("started", 30)),
+        *(("progressed", 40), ("progressed", 45), ("progressed", 50)),
+    ]
+    begun = [["run", 2], ["wait", 3], ["run", 4], ["wait", 11], ["doubt", 10], ["train", 20]]
+    # The second retry came before its time: somebody has released a hold.
+    page = desk.go()
+    assert page.evaluate(SPANS, told) == [[1, 1, 1, 1, 1, 3], [*begun, ["run", 50]]]
+    told.append(("succeeded", 60))
+    assert page.evaluate(SPANS, told) == [[1, 1, 1, 1, 1, 3, 1], [*begun, ["run", 10]]]

@@ -278,3 +278,34 @@ def test_a_token_sees_the_views_of_its_types_and_a_phone_shows_them_whole(
         names = page.get_by_role("navigation", name="Views").get_by_role("link").all_inner_texts()
         assert "Trainings" in names
         assert not {"Backfills", "Webhooks", "Sinks", "Who did what"} & set(names)
+
+
+READ: Final = """
+([frames, log]) => Promise.all([
+  import('./page/lib/predictions.js'), import('./page/lib/losses.js'),
+])
+.then(([{ framesOf, cornerOf }, { lastLoss, curvesOf }]) => {
+  const told = (each) => [each.name, cornerOf(each)];
+  return [
+    framesOf(frames).map(({ number, found }) => [number, found.map(told)]),
+    lastLoss({ loss_log: log }),
+    [...curvesOf(log)].map(([name, curve]) => [name, [...curve]]),
+  ];
+})
+"""
+
+
+def test_frames_and_losses_are_read_in_the_order_of_their_numbers(desk: Desk) -> None:
+    outline = {
+        "name": "tree",
+        "confidence": 0.3,
+        "polygon": [{"x": 0.5, "y": 0.1}, {"x": 0.2, "y": 0.9}],
+    }
+    sure = {**box("car", 0.9, 0.25, 0.5, 0.5, 0.25)}
+    frames = {"10": [outline, sure], "9": None, "x": [sure]}
+    log = {"10": {"box": 0.5, "odd": "?"}, "9": {"box": 0.75}, "x": {"box": 9}}
+    assert desk.go().evaluate(READ, [frames, log]) == [
+        [[9, []], [10, [["car", {"x": 0.25, "y": 0.5}], ["tree", {"x": 0.2, "y": 0.1}]]]],
+        0.5,
+        [["box", [[9, 0.75], [10, 0.5]]]],
+    ]
