@@ -55,8 +55,12 @@ def consume(client: Any, options: ConsumerOptions, count: int, name: str | None 
 def test_each_event_is_handled_and_then_acknowledged(client: Any, told: Told) -> None:
     for number in range(120):
         told.tell("train.accepted", f"c-{number}")
+    two_days_ago = time.time() * 1000 - 2 * 86_400_000
+    told.redis.zadd(told.names.handled(GROUP), {"long-ago": two_days_ago})
     seen = consume(client, FROM_START, 120)
     assert [event.command_id for event in seen] == [f"c-{number}" for number in range(120)]
+    known = told.redis.zrange(told.names.handled(GROUP), 0, -1)
+    assert sorted(known) == sorted(event.id.encode() for event in seen), "of a day"
     assert not any(event.redelivered for event in seen)
     assert told.pending(GROUP) == 0
     assert told.consumers(GROUP) == [], "it has left"
