@@ -21,6 +21,7 @@ from tests.integration.ledger_acts import (
     read_entry,
 )
 from worker.cli.formatting import describe_error, show_timestamp
+from worker.queue.ledger import queries
 from worker.queue.ledger.command_status import UNREADABLE
 from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
 from worker.queue.ledger.keys import COMMAND_FIELD, GROUP
@@ -163,6 +164,17 @@ async def test_counts_of_what_is_open_and_due_add_up_with_suspects_among_them(
     assert suspect.due_at_ms == await redis.zscore(keys.due_suspect, "a")
     pages = [page async for page in LedgerReader(redis, keys).open_rows(RowChoice())]
     assert sorted(row.id for page in pages for row in page) == ["a", "b", "c", "d", "e"]
+
+
+async def test_rows_are_read_by_their_ids_in_pages(
+    redis: Redis, ledger: Ledger, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "_PAGE", 2)
+    await open_group(redis, keys)
+    for command_id in "abcde":
+        await accept_one(redis, ledger, command_id)
+    rows = LedgerReader(redis, keys).rows([*"abcxde"], RowChoice(command_type="get_model"))
+    assert [[row.id for row in page] async for page in rows] == [["a", "b"], ["c"], ["d", "e"]]
 
 
 async def test_listing_goes_through_more_rows_than_one_page(
