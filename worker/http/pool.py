@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from worker.http.response import BodyLimits, Response
     from worker.http.timeouts import Timeouts
 
-# One timer looks after all connections. It is as late as this, which no timeout minds.
+# One timer looks after all connections. It is as late as this at most, which no timeout minds.
 TICK_SECONDS: Final = 0.05
 
 _CLOSED: Final = "the pool was closed before the request"
@@ -78,6 +78,9 @@ class ConnectionPool:
         self._idle: list[Connection] = []
         self._connections: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        # No connection is to be looked after sooner than so long after it has changed.
+        self._shortest_seconds = KEEP_ALIVE_SECONDS
         self._is_closed = False
 
     async def send(self, head: bytes, body: bytes, terms: Terms) -> Response:
@@ -130,7 +133,7 @@ class ConnectionPool:
         self._dialer.close()
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._timer_at = None, math.inf
         for connection in tuple(self._connections):
             connection.close()
         self._idle.clear()
@@ -154,12 +157,13 @@ class ConnectionPool:
         ends_at: float,
     ) -> Response:
         timeouts = terms.timeouts
-        if self._timer is None:
-            self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        now = self._loop.time()
         most_seconds = timeouts.pool + timeouts.connect + timeouts.write + timeouts.read
-        return await connection.exchange(
-            head, body, reader, timeouts, ends_at=min(self._loop.time() + most_seconds, ends_at)
-        )
+        ends_at = min(now + most_seconds, ends_at)
+        self._shortest_seconds = min(self._shortest_seconds, timeouts.shortest)
+        if (look_at := min(now + self._shortest_seconds, ends_at)) < self._timer_at:
+            self._look_after_at(look_at)
+        return await connection.exchange(head, body, reader, timeouts, ends_at=ends_at)
 
     async def _connect(self, seconds: float, until: float) -> Connection:
         """Returns a connection on which nothing lies unread."""
@@ -236,12 +240,21 @@ class ConnectionPool:
             connection.close()
         self._idle.clear()
 
-    def _tick(self) -> None:
+    def _look_after_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = self._loop.call_at(when, self._look_after), when
+
+    def _look_after(self) -> None:
         """Ends what has taken too long; goes on while there is a connection."""
+        self._timer, self._timer_at = None, math.inf
         now = self._loop.time()
         late = [each for each in self._connections if each.acts_at <= now]
         for connection in late:
             connection.expire()
-        if late:
-            self._idle = [each for each in self._idle if not each.is_closed]
-        self._timer = self._loop.call_later(TICK_SECONDS, self._tick) if self._connections else None
+        # Servers have closed some, too.
+        self._idle = [each for each in self._idle if not each.is_closed]
+        if self._connections:
+            next_at = min(each.acts_at for each in self._connections)
+            next_at = min(next_at, now + self._shortest_seconds)
+            self._look_after_at(max(next_at, now + TICK_SECONDS))

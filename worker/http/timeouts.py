@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
@@ -21,6 +21,7 @@ class Timeouts:
         pool: For a free connection, and for opening it.
         body: For the body of the reply, once its head is there; what has not come then breaks off.
         total: For all of it, from the wait for a connection on.
+        shortest: Of the phases in which the server is waited for.
     """
 
     connect: float = 5.0
@@ -29,3 +30,7 @@ class Timeouts:
     pool: float = 10.0
     body: float = inf
     total: float = inf
+    shortest: float = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shortest", min(self.read, self.write, self.body))

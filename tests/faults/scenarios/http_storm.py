@@ -223,7 +223,7 @@ async def _left(pools: list[ConnectionPool]) -> list[str]:
             for pool in pools
             for told, is_left in (
                 (f"{pool._free} permits of {CONNECTIONS}", pool._free != CONNECTIONS),
-                ("connections", len(pool._connections) != len(pool._idle)),
+                ("connections", len(pool._connections) != _resting(pool)),
                 ("waiters", any(not each.done() for each in pool._waiters)),
             )
             if is_left
@@ -234,6 +234,11 @@ async def _left(pools: list[ConnectionPool]) -> list[str]:
             break
         await asyncio.sleep(0.02)
     return left
+
+
+def _resting(pool: ConnectionPool) -> int:
+    # One that its server has closed is dropped when its turn comes.
+    return sum(1 for each in pool._idle if not each.is_closed)
 
 
 def http_storm(folder: Path, seed: int, count: int, *, tls: bool) -> Report:

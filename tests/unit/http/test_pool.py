@@ -14,6 +14,8 @@ import worker.http.pool
 from tests.stub_api import Answer, StubApi, reply
 from tests.unit.http.asking import PATIENT, comes_true, exchange, open_descriptors, opened
 from worker.http.failures import NOT_SENT
+from worker.http.pool import TICK_SECONDS
+from worker.http.timeouts import KEEP_ALIVE_SECONDS
 
 if TYPE_CHECKING:
     from worker.http.pool import ConnectionPool
@@ -108,6 +110,32 @@ async def test_a_connection_at_rest_is_closed_before_servers_do(
         assert await comes_true(lambda: pool._timer is None), "nobody is left to look after"
         await exchange(pool)
     assert [each.connection for each in stub.recorded] == [1, 2]
+
+
+async def test_connections_at_rest_wake_nobody_until_they_are_closed(stub: StubApi) -> None:
+    """A worker that has nothing to do sleeps, whatever it has open."""
+    async with opened(stub.url) as pool:
+        await exchange(pool)
+        timer = pool._timer
+        await exchange(pool)
+        await asyncio.sleep(10 * TICK_SECONDS)
+        assert timer is not None
+        assert pool._timer is timer
+
+
+@pytest.mark.parametrize("first", ["long", "short"])
+async def test_a_timeout_that_is_shorter_than_others_comes_in_time_all_the_same(
+    stub: StubApi, first: str
+) -> None:
+    """The timer may be set for later by then, and on its way another phase may begin."""
+    short = replace(PATIENT, read=0.2)
+    async with opened(stub.url) as pool:
+        await exchange(pool, timeouts=PATIENT if first == "long" else short)
+        stub.default = Answer(then="hang")
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(httpx.ReadTimeout):
+            await exchange(pool, "POST", timeouts=short)
+        assert asyncio.get_running_loop().time() - begun < KEEP_ALIVE_SECONDS / 2
 
 
 async def test_the_connection_that_was_used_last_is_used_next(stub: StubApi) -> None:
