@@ -145,8 +145,20 @@ class RedisAddress:
         client = redis.Redis(host=host, port=port, **self._to_server(), **options)
         return seek_primary(pack_safely(client))
 
-    def asyncio_client(self, key: str | None = None, **options: Any) -> redis.asyncio.Redis:
-        """Returns a client for an event loop; the arguments are those of `client`."""
+    def asyncio_client(
+        self,
+        key: str | None = None,
+        *,
+        client_class: type[redis.asyncio.Redis] = redis.asyncio.Redis,
+        **options: Any,
+    ) -> redis.asyncio.Redis:
+        """Returns a client for an event loop; other arguments are those of `client`.
+
+        Args:
+            key: for a cluster, any of the keys that are used.
+            client_class: of what is returned.
+            options: of redis-py.
+        """
         if self.is_cluster:
             of_node = AsyncClusterSSLConnection if self.is_tls else AsyncClusterConnection
             pool = redis.asyncio.ConnectionPool(
@@ -161,11 +173,11 @@ class RedisAddress:
                 list(self.hosts), sentinel_kwargs=self._to_sentinels(), **options
             )
             leader: redis.asyncio.Redis = sentinel.master_for(
-                self._service, **self._to_server(), **options
+                self._service, redis_class=client_class, **self._to_server(), **options
             )
             return seek_primary(leader)
         (host, port), *_ = self.hosts
-        client = redis.asyncio.Redis(host=host, port=port, **self._to_server(), **options)
+        client = client_class(host=host, port=port, **self._to_server(), **options)
         return seek_primary(client)
 
     def slot_owner(self, key: str | None) -> SlotOwner:

@@ -100,7 +100,9 @@ class _AsyncSeeking(_Doubtful, redis.asyncio.connection.AbstractConnection):
             self._known = self.doubts.count
             self._opened_at = time.monotonic()
             await self.disconnect(nowait=True)
-        await super().connect()
+        # By itself redis-py readies what would try again before it looks.
+        if not self.is_connected:
+            await super().connect()
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         try:

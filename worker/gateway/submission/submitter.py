@@ -14,7 +14,6 @@ from worker.gateway.keys import submitted_key
 from worker.gateway.submission.queue import PAGE, PAGE_BYTES, SubmitQueue
 from worker.gateway.submission.submission import SubmitStatus
 from worker.queue.ledger.connection import PASSING_TROUBLE
-from worker.queue.ledger.kept_connection import KeptConnection
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.redis_retry import next_pause
 from worker.queue.ledger.refusals import is_brief, refusal_of, word_of
@@ -42,7 +41,6 @@ class Submitter:
         self._script = load_script(redis, "submit", "worker.gateway")
         # What a request has waited for in vain: others with the same refusal need not.
         self._lasting = ""
-        self._kept = KeptConnection(redis)
         self._queue = SubmitQueue(self.add_once)
 
     async def submit_one(self, submission: Submission) -> SubmitStatus:
@@ -88,13 +86,11 @@ class Submitter:
     async def add_once(self, page: Sequence[Submission]) -> list[int | ResponseError]:
         """Adds commands in one call; returns a status for each, or why its stream refuses it.
 
-        Called again only once it has returned: it has one connection for all calls.
-
         Raises:
             redis.exceptions.RedisError: Redis is away, or refuses all; nothing is tried again.
         """
         keys, arguments = self._keys_and_arguments(page)
-        found: list[int | ResponseError] = await self._kept.run(self._script, keys, arguments)
+        found: list[int | ResponseError] = await self._script(keys=keys, args=arguments)
         return found
 
     async def _patiently(self, act: Callable[[], Awaitable[T]]) -> T:

@@ -16,6 +16,7 @@ from redis.exceptions import DataError, RedisError
 
 from trainmaster_client.packing import numbers_as_text
 from worker.queue.ledger.entry_fields import keep_doubled_fields
+from worker.queue.ledger.lean_client import LeanRedis
 from worker.redis_address import RedisAddress
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def connect(url: str, key: str | None = None, *, max_connections: int = MAX_CONN
     address = RedisAddress.parse(url)
     client = address.asyncio_client(
         key,
+        client_class=LeanRedis,
         decode_responses=False,
         max_connections=max_connections,
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
