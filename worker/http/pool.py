@@ -102,6 +102,8 @@ class ConnectionPool:
         within = terms.within_seconds
         ends_at = now + timeouts.total
         until = now + (timeouts.pool + timeouts.connect if within is None else within)
+        # A connection that stands later than that would only carry a request in vain.
+        until = min(until, ends_at)
         if self._free:
             self._free -= 1
         else:

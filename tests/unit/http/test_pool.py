@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,13 @@ import pytest
 
 import worker.http.pool
 from tests.stub_api import Answer, StubApi, reply
-from tests.unit.http.asking import PATIENT, comes_true, exchange, open_descriptors, opened
+from tests.unit.http.asking import PATIENT, comes_true, exchange, open_descriptors, opened, route_to
 from worker.http.failures import NOT_SENT
-from worker.http.pool import TICK_SECONDS
+from worker.http.pool import TICK_SECONDS, ConnectionPool
 from worker.http.timeouts import KEEP_ALIVE_SECONDS
 
 if TYPE_CHECKING:
-    from worker.http.pool import ConnectionPool
+    from worker.http.opening import AddressInfo
 
 pytestmark = pytest.mark.asyncio
 
@@ -171,6 +172,27 @@ async def test_a_read_that_could_not_go_out_again_was_sent_all_the_same(stub: St
         with pytest.raises(httpx.ReadError, match="then, once more: "):
             await asked
         assert is_empty(pool, 4)
+
+
+async def test_the_time_for_all_of_it_holds_for_the_second_connection_too(stub: StubApi) -> None:
+    """Or what stands too late carries the request in vain."""
+    lookups = 0
+
+    async def resolve(host: str, port: int) -> list[AddressInfo]:
+        nonlocal lookups
+        lookups += 1
+        await asyncio.sleep(60 if lookups > 1 else 0)
+        loop = asyncio.get_running_loop()
+        return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+    pool = ConnectionPool(route_to(stub.url), limit=4, resolve=resolve)
+    await exchange(pool)
+    stub.default = Answer(then="close")
+    async with asyncio.timeout(10):
+        with pytest.raises(httpx.ReadError, match="then, once more: no connection in time"):
+            await exchange(pool, timeouts=replace(PATIENT, total=0.3))
+    assert is_empty(pool, 4)
+    await pool.aclose()
 
 
 async def test_a_response_that_is_dropped_gives_its_permit_back(stub: StubApi) -> None:
