@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import socket
 from dataclasses import dataclass, field
 from traceback import clear_frames
@@ -14,7 +13,7 @@ import httpx
 
 from worker.http.failures import NOT_SENT, UnresolvedNameError
 from worker.http.proxies import PORTS
-from worker.http.request_head import header_lines, write_head
+from worker.http.request_head import basic_login, header_lines, write_head
 from worker.http.response import BodyLimits, ResponseReader
 from worker.http.timeouts import Timeouts
 
@@ -62,7 +61,7 @@ class Route:
         before, login = "", []
         if self.proxy is not None and not self.is_tunnel:
             before = f"{self.origin.scheme}://{self.authority}"
-            login = header_lines(_proxy_login(self.proxy))
+            login = header_lines(basic_login("Proxy-Authorization", self.proxy))
         object.__setattr__(self, "_before_target", before)
         object.__setattr__(self, "_after_target", (f"Host: {self.authority}", *login))
 
@@ -161,7 +160,8 @@ class Dialer:
     async def _stand(self, connection: Connection, connected: socket.socket) -> None:
         """Makes a connected socket the connection's, over TLS where that is due."""
         tls = self._tls
-        name = None if tls is None else self._host
+        # The dot that ends a name's search stands in no certificate (RFC 6066, 3).
+        name = None if tls is None else self._host.removesuffix(".")
         try:
             # A long poll is silent for a minute, and more than one router forgets it by then.
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -177,7 +177,7 @@ class Dialer:
         host = route.origin.raw_host.decode("ascii").strip("[]")
         name = f"[{host}]" if ":" in host else host
         server = f"{name}:{route.origin.port or PORTS[route.origin.scheme]}"
-        login = header_lines(_proxy_login(route.proxy or route.origin))
+        login = header_lines(basic_login("Proxy-Authorization", route.proxy or route.origin))
         head = write_head([f"CONNECT {server} HTTP/1.1", f"Host: {server}", *login])
         reader = ResponseReader(_NO_BODY, has_body=False)
         try:
@@ -190,7 +190,7 @@ class Dialer:
             raise httpx.ProxyError(_refusal(response.status))
         if connection.is_closed:
             raise httpx.ProxyError("the proxy let us through and said more")
-        await connection.start_tls(route.tls, host)
+        await connection.start_tls(route.tls, host.removesuffix("."))
 
     async def _look_up(self) -> list[AddressInfo]:
         """Returns addresses, each time another one of a family first."""
@@ -224,13 +224,6 @@ class Dialer:
         # Of a failure all that waited are told, and whoever comes next asks anew.
         if not resolving.cancelled():
             resolving.exception()
-
-
-def _proxy_login(proxy: httpx.URL) -> list[tuple[str, str]]:
-    if not proxy.userinfo:
-        return []
-    pair = base64.b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()
-    return [("Proxy-Authorization", f"Basic {pair}")]
 
 
 def _refusal(status: int) -> str:

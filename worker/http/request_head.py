@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING
 
 import httpx
@@ -29,6 +30,14 @@ def write_head(lines: Sequence[str]) -> bytes:
 def header_lines(headers: Iterable[tuple[str, str]]) -> list[str]:
     """Returns a line for each header."""
     return [f"{name}: {value}" for name, value in headers]
+
+
+def basic_login(name: str, url: httpx.URL) -> list[tuple[str, str]]:
+    """Returns the header of this name for the user and the password in a URL; none without."""
+    if not url.userinfo:
+        return []
+    pair = base64.b64encode(f"{url.username}:{url.password}".encode()).decode()
+    return [(name, f"Basic {pair}")]
 
 
 def check_target(target: str) -> None:

@@ -13,6 +13,8 @@ import socket
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+import httpx
+
 from worker.errors import BusyThreadsError
 from worker.http.failures import UnresolvedNameError
 from worker.thread_pools import ThreadPool
@@ -96,6 +98,16 @@ def check_url(url: str, *, allow_private: bool) -> None:
     if parts.fragment:
         raise ValueError("holds a # that no server sees; remove it")
     _check_host(host, allow_private=allow_private)
+    if _connects_to(parts.netloc) != host.lower():
+        raise ValueError("is no URL that can be read")
+
+
+def _connects_to(netloc: str) -> str | None:
+    """Returns the host that a connection goes to, in small letters; None where it can't be read."""
+    try:
+        return httpx.URL(f"https://{netloc}").raw_host.decode("ascii").lower()
+    except httpx.InvalidURL:
+        return None
 
 
 def _check_host(host: str, *, allow_private: bool) -> None:

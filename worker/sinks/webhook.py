@@ -19,7 +19,7 @@ from worker.http.authorities import create_tls_context
 from worker.http.failures import UnresolvedNameError
 from worker.http.opening import Route
 from worker.http.pool import ConnectionPool, Terms
-from worker.http.request_head import header_lines, write_head
+from worker.http.request_head import basic_login, header_lines, write_head
 from worker.http.response import BodyLimits
 from worker.http.timeouts import Timeouts
 from worker.integrations import standard_webhooks
@@ -42,8 +42,6 @@ SHOWN_CHARACTERS: Final = 1_000
 # What has been taken is taken, however slowly the rest of the answer comes.
 DRAIN_SECONDS: Final = 1.0
 LONGEST_RETRY_AFTER_SECONDS: Final = 3_600.0
-# What a route to http:// never looks at.
-_NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Webhook:
@@ -73,6 +71,8 @@ class Webhook:
         self._resolver = resolver or Resolver(name)
         url = urlsplit(config.url.value.decode())
         self._origin = httpx.URL(f"{url.scheme}://{url.netloc}")
+        # As it goes over the wire: `host` would decode it, and there are names that it can't.
+        self._host = self._origin.raw_host.decode("ascii")
         self._target = (url.path or "/") + (f"?{url.query}" if url.query else "")
         is_plain = url.scheme == "http"
         # Made here, for it takes a tenth of a second, and the first event is not to wait for it.
@@ -105,7 +105,7 @@ class Webhook:
             DeliveryError: another answer came, or none, or the address is not allowed.
         """
         headers = standard_webhooks.signed_headers(self._secrets, event.id, int(time.time()), text)
-        with self._tracer.sending(self._name, event, self._origin.host, self._port) as trace:
+        with self._tracer.sending(self._name, event, self._host, self._port) as trace:
             try:
                 response = await self._post({**headers, **trace.headers}, text)
             except httpx.TimeoutException as exc:
@@ -140,6 +140,8 @@ class Webhook:
             "Accept: */*",
             "Accept-Encoding: identity",
             f"Content-Type: {CONTENT_TYPE}",
+            # A sink's URL holds none; one that events are forwarded to may.
+            *header_lines(basic_login("Authorization", self._origin)),
         ]
         return self._pool
 

@@ -200,6 +200,15 @@ def test_an_endpoint_that_comes_back_gets_the_event_that_is_under_way(stub: Stub
         assert forwarder.send(event).attempts == 1
 
 
+def test_a_user_and_a_password_of_the_url_go_along(stub: StubApi) -> None:
+    url = stub.url.replace("http://", "http://me:p%40ss@")
+    with Forwarder(url, SigningKey.new(), lambda _: None) as forwarder:
+        assert forwarder.send(orjson.loads(event_text("a", "train.accepted"))).taken
+    (recorded,) = stub.recorded
+    assert recorded.headers["authorization"] == "Basic bWU6cEBzcw=="
+    assert recorded.headers["host"] == f"127.0.0.1:{stub.port}"
+
+
 @pytest.mark.parametrize(
     ("begun", "status"),
     [

@@ -146,6 +146,13 @@ def test_a_url_that_is_no_webhooks_is_refused_before_anything_is_looked_up(
     assert "pw" not in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["[v1.x]", "[::1]x", "[::1]x:80", "a[::1]"])
+def test_a_host_that_the_connection_would_read_in_another_way_is_refused(host: str) -> None:
+    """A sink of it would fail before it sends, again and again."""
+    with pytest.raises(ValueError, match="is no URL that can be read"):
+        check_url(f"https://{host}/hook", allow_private=True)
+
+
 @pytest.mark.parametrize(
     "url",
     [
