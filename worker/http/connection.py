@@ -44,6 +44,7 @@ class Connection(asyncio.Protocol):
         acts_at: The time of the loop at which `expire` is to be called.
         is_reused: Whether it has served a request.
         is_closed: Whether it serves no further one.
+        lost_by: Why it ended, if that is an error.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Connection(asyncio.Protocol):
         self.acts_at = math.inf
         self.is_reused = False
         self.is_closed = False
+        self.lost_by: Exception | None = None
 
     def is_silent(self) -> bool:
         """Tells whether it stands, and nothing has come that nobody has read."""
@@ -83,7 +85,8 @@ class Connection(asyncio.Protocol):
         is_silent = False
         try:
             for _ in range(_MOST_TURNS):
-                if self.is_closed or self._transport.is_closing():
+                # While it is closing, why is not known yet.
+                if self.is_closed:
                     break
                 await asyncio.sleep(0)
                 is_silent = self.is_silent()
@@ -208,6 +211,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more comes."""
         self.is_closed = True
+        # Its frames would keep this connection.
+        self.lost_by = None if exc is None else exc.with_traceback(None)
         self._end_reply(exc)
         self._ends(self)
 
@@ -265,7 +270,7 @@ class Connection(asyncio.Protocol):
                 if response is not None:
                     self._complete(reader, response)
                 else:
-                    self._fail(httpx.ReadError(_loss(exc)))
+                    self._fail(_loss(exc))
             except httpx.HTTPError as broken:
                 self._fail(broken)
 
@@ -302,8 +307,10 @@ class Connection(asyncio.Protocol):
             future.set_result(response)
 
 
-def _loss(exc: Exception | None) -> str:
+def _loss(exc: Exception | None) -> httpx.ReadError:
     if exc is None:
-        return "it ended before the reply did"
+        return httpx.ReadError("it ended before the reply did")
     # TLS' own say what the server minds, such as the want of a certificate.
-    return str(exc) if isinstance(exc, ssl.SSLError) else type(exc).__name__
+    lost = httpx.ReadError(str(exc) if isinstance(exc, ssl.SSLError) else type(exc).__name__)
+    lost.__cause__ = exc
+    return lost

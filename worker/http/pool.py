@@ -45,6 +45,7 @@ class Terms:
         has_body: Whether a body follows the response's head; if not, its connection is closed.
         within_seconds: For a connection, instead of what the timeouts say.
         unpacks: Whether a packed body is unpacked.
+        is_lenient: Whether a response is read whose head is nearly HTTP.
     """
 
     timeouts: Timeouts
@@ -53,6 +54,7 @@ class Terms:
     has_body: bool = True
     within_seconds: float | None = None
     unpacks: bool = True
+    is_lenient: bool = False
 
 
 class ConnectionPool:
@@ -147,7 +149,12 @@ class ConnectionPool:
         await asyncio.sleep(0)
 
     def _reader(self, terms: Terms) -> ResponseReader:
-        return ResponseReader(terms.limits, has_body=terms.has_body, unpacks=terms.unpacks)
+        return ResponseReader(
+            terms.limits,
+            has_body=terms.has_body,
+            unpacks=terms.unpacks,
+            is_lenient=terms.is_lenient,
+        )
 
     async def _exchange(
         self,
@@ -183,7 +190,8 @@ class ConnectionPool:
             raise
         if connection.is_silent() or await connection.grows_silent():
             return connection
-        raise NotWrittenError("the connection ended, or brought bytes, before the request")
+        told = "the connection ended, or brought bytes, before the request"
+        raise NotWrittenError(told) from connection.lost_by
 
     async def _connect_again(
         self, seconds: float, until: float, lost: httpx.ReadError

@@ -23,10 +23,13 @@ class BodyLimits:
     Attributes:
         success: Of a status of 200 to 299.
         failure: Of any other; whoever says no is not listened to for long.
+        keeps_start: Whether the beginning of a body that says itself that it is longer is waited
+            for.
     """
 
     success: int
     failure: int
+    keeps_start: bool = False
 
 
 class KeptConnection(Protocol):
@@ -103,6 +106,8 @@ class ResponseReader:
         limits: What is kept of the body.
         has_body: False where none follows whatever the head says: after HEAD and CONNECT.
         unpacks: Whether a packed body is unpacked.
+        is_lenient: Whether a head is read that is nearly HTTP: lines that end without CR, folded
+            ones, control characters in a value.
 
     Attributes:
         response: As far as it has come; None until its head is whole.
@@ -129,8 +134,21 @@ class ResponseReader:
         "response",
     )
 
-    def __init__(self, limits: BodyLimits, *, has_body: bool = True, unpacks: bool = True) -> None:
+    def __init__(
+        self,
+        limits: BodyLimits,
+        *,
+        has_body: bool = True,
+        unpacks: bool = True,
+        is_lenient: bool = False,
+    ) -> None:
         self._parser = httptools.HttpResponseParser(self)
+        if is_lenient:
+            self._parser.set_dangerous_leniencies(
+                lenient_headers=True,
+                lenient_optional_cr_before_lf=True,
+                lenient_spaces_after_chunk_size=True,
+            )
         self._limits = limits
         self._has_body = has_body
         self._unpacks = unpacks
@@ -187,6 +205,8 @@ class ResponseReader:
     def close(self) -> None:
         """Lets go of the parser, which knows this reader: the two would be garbage."""
         del self._parser
+        if self.response is not None and not self._is_complete:
+            self.response.body = b"".join(self._parts)
 
     # What follows is called by httptools, for what it finds in the bytes.
 
@@ -207,7 +227,10 @@ class ResponseReader:
         if self._silent_bytes > MAX_HEAD_BYTES and _size_of(self._headers) > MAX_HEAD_BYTES:
             self._failure = httpx.RemoteProtocolError("the head is too large")
             return
-        if self._is_complete or (status < 200 and status != 101):
+        if self._is_complete or (100 <= status < 200 and status != 101):
+            return
+        if status < 100:
+            self._failure = httpx.RemoteProtocolError("a status below 100")
             return
         response = self.response = Response(status, self._headers)
         limits = self._limits
@@ -259,7 +282,8 @@ class ResponseReader:
                 packing.append(value.decode("latin-1"))
         self._ended_by_close = not is_sized
         if not packing:
-            if told_bytes > self._most_bytes and status not in _BODILESS:
+            is_long = told_bytes > self._most_bytes and status not in _BODILESS
+            if is_long and not self._limits.keeps_start:
                 # It is not waited for.
                 self._cut(response)
             return

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from worker.http.authorities import create_tls_context
-from worker.http.failures import UnresolvedNameError
+from worker.http.failures import NotWrittenError, UnresolvedNameError
 from worker.http.opening import Route
 from worker.http.pool import ConnectionPool, Terms
 from worker.http.request_head import basic_login, header_lines, write_head
@@ -90,10 +90,12 @@ class Webhook:
                 body=DRAIN_SECONDS,
                 total=timeout,
             ),
-            BodyLimits(ANSWER_BYTES, ANSWER_BYTES),
+            BodyLimits(ANSWER_BYTES, ANSWER_BYTES, keeps_start=True),
             # An endpoint knows an event by its id, and whoever fails gets it once more anyway.
             is_repeatable=True,
             unpacks=False,
+            # Of what it says, only the status counts; many an endpoint is written by hand.
+            is_lenient=True,
         )
         self._head_lines: list[str] = []
         self._pool: ConnectionPool | None = None
@@ -112,7 +114,7 @@ class Webhook:
                 told = f"no answer within {self._config.timeout_seconds:g} s"
                 raise DeliveryError(told) from exc
             except httpx.HTTPError as exc:
-                raise DeliveryError(_said(exc)) from exc
+                raise DeliveryError(said_of(exc)) from exc
             trace.answered(response.status)
             return _judge(response)
 
@@ -158,14 +160,16 @@ def _judge(response: Response) -> Answer:
         return Answer(told, shown, status)
     if 300 <= status < 400:
         told += ": redirects are not followed; enter the URL that it leads to"
-    wait = _retry_after(response.headers.get("retry-after", "")) if status in {429, 503} else 0
+    wait = _retry_after(response) if status in {429, 503} else 0.0
     raise DeliveryError(
         told, gone=status == 410, retry_after_seconds=wait, body=shown, status=status
     )
 
 
-def _retry_after(value: str) -> float:
-    """Returns the seconds that a header names, 0 where it names none."""
+def _retry_after(response: Response) -> float:
+    """Returns the seconds that an answer names, 0 where it names none."""
+    named = (value for name, value in response.raw_headers if name == b"retry-after")
+    value = next(named, b"").decode("latin-1")
     try:
         seconds = float(value) if value.strip().isdigit() else _until(value)
     except (ValueError, TypeError, OverflowError):
@@ -180,7 +184,7 @@ def _until(value: str) -> float:
     return (when - datetime.now(UTC)).total_seconds()
 
 
-def _said(exc: httpx.HTTPError) -> str:
+def said_of(exc: httpx.HTTPError) -> str:
     """Returns what a failure of a connection says, without the URL: its path may be a secret."""
     cause = exc.__cause__
     match exc, cause:
@@ -188,6 +192,10 @@ def _said(exc: httpx.HTTPError) -> str:
             told = f"nothing was sent: {cause}"
         case UnresolvedNameError(), _:
             told = "its name can't be resolved"
+        case ((httpx.ReadError() | NotWrittenError()), ssl.SSLError()):
+            told = f"TLS ended before an answer came: {_short(cause)}"
+        case NotWrittenError(), _:
+            told = "the connection ended, or something came on it, before the event was sent"
         case httpx.ConnectError(), ssl.SSLCertVerificationError():
             told = f"its certificate is not trusted: {_short(cause)}"
         case httpx.ConnectError(), OSError():
@@ -202,5 +210,5 @@ def _said(exc: httpx.HTTPError) -> str:
 
 
 def _short(exc: Any) -> str:
-    told = getattr(exc, "verify_message", None) or getattr(exc, "strerror", None) or ""
+    told = getattr(exc, "verify_message", None) or getattr(exc, "strerror", None) or str(exc)
     return " ".join(str(told or type(exc).__name__).split())[:200]

@@ -127,6 +127,7 @@ UNREADABLE: list[tuple[str, bytes, str, type[httpx.HTTPError]]] = [
         "keep",
         httpx.RemoteProtocolError,
     ),
+    ("a status below 100", b"HTTP/1.1 099 Odd\r\n\r\n", "keep", httpx.RemoteProtocolError),
     (
         "a length that is none",
         OK + b"content-length: -1\r\n\r\n",
