@@ -33,6 +33,7 @@ from worker.backfill.status import BackfillState, Origin
 from worker.backfill.store import FeedItem, LeadToken, Transition
 from worker.encord.creation.orphans import OrphanedCreation, Orphans
 from worker.encord.creation.resolution import Resolution, resolve
+from worker.gateway.keys import answer_key
 from worker.gateway.submission.submission import prepare
 from worker.gateway.submission.submitter import Submitter
 from worker.integrations.follower_store import NOBODY, FollowerStore, rewind
@@ -40,6 +41,7 @@ from worker.integrations.keys import follower_key
 from worker.integrations.sink_config import RedisSink
 from worker.queue.intake.list_bridge import ListForwarder, ListSource
 from worker.queue.ledger.cancellation import cancel
+from worker.queue.ledger.dead_letters import DeadLetter, DeadLetters
 from worker.queue.ledger.deadlines import Deadlines
 from worker.queue.ledger.holds import Holds
 from worker.queue.ledger.keys import GROUP, member_row_id
@@ -590,6 +592,29 @@ async def submitting_over_http(world: World) -> Act:
     return lambda client: Submitter(client, world.keys).submit(submissions)
 
 
+async def replaying(world: World) -> Act:
+    text = b'{"type":"list_models","data":{},"id":"a"}'
+    letter = DeadLetter("5-0", "a", "list_models", "server_error", {}, text, 3, [], 5)
+    await world.redis.xadd(world.keys.dead_letters, {"text": text}, id=letter.key)
+    await world.redis.xadd(world.keys.commands, {"command": "{}"})
+    return lambda redis: DeadLetters(redis, world.keys).replay(letter)
+
+
+async def beginning_an_act(world: World) -> Act:
+    key = answer_key(world.keys, "cancel")
+    return lambda redis: load_script(redis, "begin_act", "worker.gateway")(
+        keys=[key], args=["begun", 600, 0]
+    )
+
+
+async def ending_an_act(world: World) -> Act:
+    key = answer_key(world.keys, "cancel")
+    await world.redis.set(key, "begun", ex=600)
+    return lambda redis: load_script(redis, "end_act", "worker.gateway")(
+        keys=[key], args=["begun", "answered", 600]
+    )
+
+
 async def rewinding(world: World) -> Act:
     await world.redis.hset(follower_key(world.keys, "f"), "position", "9-0")
     return lambda redis: rewind(redis, world.keys, "f", "3-0")
@@ -678,6 +703,9 @@ ACTS: Final[dict[str, dict[str, Prepare]]] = {
     "move_inbox": {"inbox": moving("inbox"), "celery": moving("celery")},
     "restore": {"": restoring},
     "submit": {"": submitting_over_http},
+    "replay": {"": replaying},
+    "begin_act": {"": beginning_an_act},
+    "end_act": {"": ending_an_act},
     "take_permit": {"": taking_permits},
     "take_turns": {"": taking_turns},
     "leave_orphan": {"": testifying},
