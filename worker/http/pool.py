@@ -179,6 +179,10 @@ class ConnectionPool:
         self._check_open()
         while self._idle:
             connection = self._idle.pop()
+            if connection.acts_at <= self._loop.time():
+                # Of a loop that stood still, the timer comes later than this.
+                connection.close()
+                continue
             connection.acts_at = math.inf
             if connection.is_silent() or await connection.grows_silent():
                 return connection

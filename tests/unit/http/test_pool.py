@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -137,6 +138,19 @@ async def test_a_timeout_that_is_shorter_than_others_comes_in_time_all_the_same(
         with pytest.raises(httpx.ReadTimeout):
             await exchange(pool, "POST", timeouts=short)
         assert asyncio.get_running_loop().time() - begun < KEEP_ALIVE_SECONDS / 2
+
+
+async def test_a_connection_that_has_rested_for_too_long_is_not_used_though_the_loop_stood_still(
+    stub: StubApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Routers forget it without a word; whoever runs the loop only now and then has no timer."""
+    monkeypatch.setattr(worker.http.pool, "KEEP_ALIVE_SECONDS", 0.05)
+    async with opened(stub.url) as pool:
+        await exchange(pool)
+        time.sleep(0.1)  # noqa: ASYNC251 - that is what this is about
+        await exchange(pool)
+        assert is_empty(pool, 4)
+    assert [each.connection for each in stub.recorded] == [1, 2]
 
 
 async def test_the_connection_that_was_used_last_is_used_next(stub: StubApi) -> None:
