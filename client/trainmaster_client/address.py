@@ -167,7 +167,7 @@ class RedisAddress:
                 **self._to_server(ssl=False),
                 **options,
             )
-            return seek_primary(redis.asyncio.Redis.from_pool(pool))
+            return seek_primary(client_class.from_pool(pool))
         if self.scheme == "sentinel":
             sentinel = AsyncSentinel(
                 list(self.hosts), sentinel_kwargs=self._to_sentinels(), **options

@@ -50,8 +50,18 @@ async def killed(redis: Redis, client: Redis) -> None:
     await asyncio.sleep(0.05)
 
 
-async def test_it_is_what_the_ledger_connects_with(redis_url: str) -> None:
-    async with lean(redis_url) as client:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host",
+        "rediss://host",
+        "sentinel://one,two/0?service=ledger",
+        "redis+cluster://one,two",
+        "rediss+cluster://one,two",
+    ],
+)
+async def test_the_ledger_connects_with_it_wherever_redis_is(url: str) -> None:
+    async with lean(url, key="{trainmaster}:") as client:
         assert isinstance(client, LeanRedis)
 
 
