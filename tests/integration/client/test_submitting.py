@@ -317,6 +317,21 @@ def test_commands_go_out_in_pages_whose_size_a_server_takes() -> None:
     assert added == [message.command_id for message in messages]
 
 
+def test_what_was_refused_goes_out_again_before_what_follows() -> None:
+    """A deletion must not overtake what it is about because Redis was full for a moment."""
+    messages = [Message(str(number), b"%d" % number) for number in range(700)]
+    steps = submit(Names("trainmaster"), messages, Patience(3_600))
+    asked = next(steps)
+    assert isinstance(asked, Ask)
+    full = OutOfMemoryError("maxmemory")
+    steps.send([*[b"1-1"] * 498, full, full])
+    asked = steps.send(None)
+    assert isinstance(asked, Ask)
+    assert [command[-1] for command in asked.commands] == [
+        b"%d" % number for number in range(498, 700)
+    ]
+
+
 def test_patience_begins_anew_once_a_page_of_many_commands_was_added() -> None:
     """Two short outages hours apart are not one long one."""
     outages: list[BaseException] = []
