@@ -138,3 +138,14 @@ async def test_what_it_had_found_is_kept_while_no_bulk_command_runs() -> None:
     limit.saw_bulk(0)
     assert await stops_looking(limit)
     assert limit.value < SLOTS / 2
+
+
+async def test_how_late_the_loop_was_before_a_pause_lowers_nothing_after_it() -> None:
+    limit = await limit_that_is_on()
+    for _ in range(30):
+        limit.observe(LATE)
+    limit.saw_bulk(0)
+    assert await stops_looking(limit)
+    lowered = looking(limit).value
+    limit.observe(0.0)
+    assert limit.value >= lowered
