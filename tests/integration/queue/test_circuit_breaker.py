@@ -88,21 +88,16 @@ async def test_its_probes_are_nothing_that_the_command_does_whose_failure_was_th
     assert bound == [{}]
 
 
-async def test_each_examination_waits_for_a_probe_of_its_own() -> None:
+async def test_each_examination_waits_for_a_probe_of_its_own(
+    breaker: CircuitBreaker, asked: Asked
+) -> None:
     """Or what fails in a second outage counts, as if nobody knew of that."""
-    works = True
-
-    async def asked() -> bool:
-        await asyncio.sleep(0.01)
-        return works
-
-    breaker = CircuitBreaker(asked, failures=1, minimum_seconds=0.05, maximum_seconds=0.2)
-    await breaker.examine()
-    assert not breaker.is_open
-    works = False
-    await breaker.examine()
-    assert breaker.is_open
-    await breaker.aclose()
+    opened = []
+    for works in (True, False):
+        asked.works = works
+        await breaker.examine()
+        opened.append(breaker.is_open)
+    assert opened == [False, True]
 
 
 async def test_it_opens_after_exactly_so_many_failures_in_a_row(

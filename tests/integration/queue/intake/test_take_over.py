@@ -78,7 +78,7 @@ async def test_what_lies_behind_many_entries_of_who_is_busy_is_taken_over(
 ) -> None:
     await read_by(redis, keys.commands, "busy", 30)
     gone = await read_by(redis, keys.commands, "gone", 2)
-    await redis.xclaim(keys.commands, GROUP, "gone", 0, gone, idle=2 * HOUR_MS)
+    await redis.xclaim(keys.commands, GROUP, "gone", 0, [*gone], idle=2 * HOUR_MS)
     await taken.until_taken(*gone)
 
 
