@@ -52,3 +52,18 @@ async def test_a_server_that_we_kept_waiting_has_been_silent_only_since_then() -
         await holding(slots, over)
     over.set()
     await asyncio.gather(first, second)
+
+
+async def test_who_comes_later_says_nothing_for_a_server_that_is_silent() -> None:
+    slots = ServerSlots(2, quiet_seconds=60)
+    over = asyncio.Event()
+    first = asyncio.create_task(holding(slots, over))
+    await let_run()
+    slots._heard_at -= 120
+    second = asyncio.create_task(holding(slots, over))
+    await let_run()
+    async with asyncio.timeout(30):
+        with pytest.raises(ShortageError):
+            await holding(slots, over)
+    over.set()
+    await asyncio.gather(first, second)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from redis.exceptions import ResponseError
 from starlette.requests import Request
 
 from worker.gateway.access import limits
@@ -114,3 +115,12 @@ async def test_the_backlog_is_looked_at_twice_a_second_however_many_ask(
         await backlog.check()
     now += 0.6
     await backlog.check()
+
+
+async def test_a_look_at_the_backlog_that_failed_is_none(redis: Redis, keys: Keys) -> None:
+    """Or commands would be let in by what was counted before an outage."""
+    backlog = Backlog(redis, keys, 1)
+    await redis.set(keys.inbox, "no list")
+    for _ in range(2):
+        with pytest.raises(ResponseError):
+            await backlog.check()
