@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohappyeyeballs
 import httpx
 
-from worker.http.failures import NOT_SENT, UnresolvedNameError
+from worker.http.failures import NOT_SENT, NotWrittenError, UnresolvedNameError
 from worker.http.proxies import PORTS
 from worker.http.request_head import basic_login, header_lines, write_head
 from worker.http.response import BodyLimits, ResponseReader
@@ -199,8 +199,15 @@ class Dialer:
                 self._resolving = self._loop.create_task(self._resolve())
                 self._resolving.add_done_callback(self._forget)
             # Who gives up takes nothing from those who wait for the same name.
+            resolving = self._resolving
             try:
-                await asyncio.shield(self._resolving)
+                await asyncio.shield(resolving)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if resolving.cancelled() and task is not None and not task.cancelling():
+                    # It was not we who were cancelled.
+                    raise NotWrittenError("closed before the name was known") from None
+                raise
             except UnresolvedNameError as exc:
                 # An error of one's own: who catches it may note on it which request it ended.
                 raise UnresolvedNameError(str(exc)) from exc
@@ -209,7 +216,10 @@ class Dialer:
         return self._addresses
 
     async def _resolve(self) -> None:
-        self._addresses = await self._resolve_by(self._host, self._port)
+        found = await self._resolve_by(self._host, self._port)
+        if not found:
+            raise UnresolvedNameError(f"the name {self._host} has no address")
+        self._addresses = found
         self._known_until = self._loop.time() + self._name_seconds
 
     async def _ask_system(self, host: str, port: int) -> list[AddressInfo]:

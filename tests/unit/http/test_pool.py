@@ -15,7 +15,7 @@ import pytest
 import worker.http.pool
 from tests.stub_api import Answer, StubApi, reply
 from tests.unit.http.asking import PATIENT, comes_true, exchange, open_descriptors, opened, route_to
-from worker.http.failures import NOT_SENT
+from worker.http.failures import NOT_SENT, NotWrittenError, UnresolvedNameError
 from worker.http.pool import TICK_SECONDS, ConnectionPool
 from worker.http.timeouts import KEEP_ALIVE_SECONDS
 
@@ -238,6 +238,38 @@ async def test_a_pool_that_is_closed_ends_what_is_under_way_and_begins_nothing(
     assert not pool._connections
     gc.collect()
     assert await comes_true(lambda: open_descriptors() <= descriptors + 2)
+
+
+async def test_who_waits_for_a_name_while_the_pool_is_closed_is_told_and_not_cancelled(
+    stub: StubApi,
+) -> None:
+    """Nobody has cancelled it: whoever waits for its result would take that for their own end."""
+    looks_up = asyncio.Event()
+
+    async def resolve(_host: str, _port: int) -> list[AddressInfo]:
+        looks_up.set()
+        await asyncio.sleep(60)
+        return []
+
+    pool = ConnectionPool(route_to(stub.url), limit=4, resolve=resolve)
+    asked = [asyncio.create_task(exchange(pool)) for _ in range(3)]
+    await looks_up.wait()
+    asked[2].cancel()
+    await pool.aclose()
+    ends = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(each) for each in ends] == [NotWrittenError] * 2 + [asyncio.CancelledError]
+    assert is_empty(pool, 4)
+
+
+async def test_a_name_without_any_address_is_one_that_can_t_be_resolved(stub: StubApi) -> None:
+    async def resolve(_host: str, _port: int) -> list[AddressInfo]:
+        await asyncio.sleep(0)
+        return []
+
+    pool = ConnectionPool(route_to(stub.url), limit=4, resolve=resolve)
+    with pytest.raises(UnresolvedNameError, match="has no address"):
+        await exchange(pool)
+    await pool.aclose()
 
 
 async def test_a_connection_that_opens_while_its_pool_is_closed_is_closed(stub: StubApi) -> None:
