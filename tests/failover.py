@@ -36,6 +36,11 @@ class Pair(SocketServer):
         """Where clients find it if it is a node of a cluster."""
         return self.url.replace("redis://", "redis+cluster://")
 
+    @property
+    def behind(self) -> int:
+        """The port of the primary itself."""
+        return self._primary.port
+
     def ask(self, *command: str | int) -> object:
         """Returns what the primary answers, past the address."""
         with Redis.from_url(self._primary.url) as client:

@@ -17,6 +17,8 @@ import redis.connection
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from trainmaster_client.cluster import AsyncClusterConnection
+
 if TYPE_CHECKING:
     from redis.asyncio import Redis as AsyncRedis
 
@@ -39,7 +41,8 @@ def seek_primary(client: R) -> R:
     pool: Any = client.connection_pool
     is_blocking = issubclass(pool.connection_class, redis.connection.AbstractConnection)
     seeking = _Seeking if is_blocking else _AsyncSeeking
-    told = {"doubts": _Doubts()}
+    follows_slot = issubclass(pool.connection_class, AsyncClusterConnection)
+    told = {"doubts": _Doubts(), "follows_slot": follows_slot}
     pool.connection_class = type("SeekingConnection", (seeking, pool.connection_class), told)
     return client
 
@@ -95,13 +98,16 @@ class _Seeking(_Doubtful, redis.connection.AbstractConnection):
 class _AsyncSeeking(_Doubtful, redis.asyncio.connection.AbstractConnection):
     """The same for an event loop."""
 
+    # Whether it looks by itself, each time, where its slot is by now.
+    follows_slot: bool
+
     async def connect(self) -> None:
         if self.is_doubted:
             self._known = self.doubts.count
             self._opened_at = time.monotonic()
             await self.disconnect(nowait=True)
         # By itself redis-py readies what would try again before it looks.
-        if not self.is_connected:
+        if self.follows_slot or not self.is_connected:
             await super().connect()
 
     async def read_response(self, *args: Any, **options: Any) -> Any:

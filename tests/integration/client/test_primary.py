@@ -14,6 +14,7 @@ from redis.retry import Retry
 
 from tests.failover import running_node, running_pair
 from trainmaster_client.address import RedisAddress
+from trainmaster_client.cluster import Node
 from trainmaster_client.primary import is_of_no_primary
 
 if TYPE_CHECKING:
@@ -116,6 +117,22 @@ async def test_so_with_an_event_loop(tmp_path: Path, *, is_cluster: bool) -> Non
             await use_all()
             assert await client.ping()
             assert pair.connections == opened + 3
+        finally:
+            await client.aclose()
+
+
+async def test_a_connection_at_rest_follows_its_slot_to_another_node(tmp_path: Path) -> None:
+    """Another connection was told where it is; this one need not be refused first."""
+    with running_node(tmp_path) as pair:
+        client = RedisAddress.parse(pair.cluster_url).asyncio_client("{a}:b", retry=ASYNC_ONCE)
+        pool: Any = client.connection_pool
+        try:
+            await client.ping()
+            moved = Node("127.0.0.1", pair.behind)
+            pool.connection_kwargs["owner"].current = moved
+            connection = await pool.get_connection()
+            await pool.release(connection)
+            assert (connection.host, connection.port) == moved
         finally:
             await client.aclose()
 
