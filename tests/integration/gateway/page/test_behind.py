@@ -216,3 +216,34 @@ stays => Promise.all([import('./page/lib/ui.js'), import('./page/lib/data.js')])
 def test_a_view_that_was_left_asks_for_nothing_more(desk: Desk) -> None:
     page = desk.go()
     assert [page.evaluate(LEAVE, True), page.evaluate(LEAVE, False)] == [1, 0]
+
+
+LOSSES: Final = """
+ids => import('./page/lib/live.js').then(({ Live }) => new Promise((resolve) => {
+  const asked = [], batches = [], left = [...ids];
+  const fetch = async (_path, { headers }) => {
+    asked.push(headers["Last-Event-ID"] ?? null);
+    const id = left.shift();
+    const text = `id: ${id}\\nevent: train.accepted\\ndata: {"subject": "${id}"}\\n\\n`;
+    return new Response(text, { headers: { "Last-Event-ID": "0-1" } });
+  };
+  const live = new Live({ fetch });
+  live.subscribe(({ events, isGap, begin }) => {
+    batches.push([events.map(({ subject }) => subject), isGap, begin]);
+    if (batches.length < ids.length) return;
+    live.stop();
+    resolve([asked, batches]);
+  });
+  live.start();
+}))
+"""
+
+
+def test_each_connection_goes_on_behind_the_last_event_of_the_one_before(desk: Desk) -> None:
+    asked, batches = desk.go().evaluate(LOSSES, ["1-1", "2-1", "3-1"])
+    assert asked == [None, "1-1", "2-1"]
+    assert batches == [
+        [["1-1"], True, "0-1"],
+        [["2-1"], False, "1-1"],
+        [["3-1"], False, "2-1"],
+    ]
