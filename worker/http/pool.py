@@ -2,7 +2,7 @@
 
 A request goes through two halves. Until it has a connection, nothing of it is written, and what
 fails there is `NOT_SENT`. From then on the server may have it, whatever happens, and nothing is
-sent again: with one exception, a request that changes nothing, on a connection that was at rest
+sent again: with one exception, a request that may be repeated, on a connection that was at rest
 and ended without a byte.
 """
 
