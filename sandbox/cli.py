@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 import click
@@ -13,6 +14,13 @@ from sandbox.settings import SandboxSettings
 from sandbox.training_process import MOST_PARALLEL
 
 _WRONG_USAGE = 2
+
+
+def _finite(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """Refuses what no clock can add; the range takes it, for it compares with nothing."""
+    if not math.isfinite(value):
+        raise click.BadParameter("must be a number of seconds", context, parameter)
+    return value
 
 
 @click.command(context_settings={"show_default": True})
@@ -53,7 +61,8 @@ _WRONG_USAGE = 2
     "--link-seconds",
     default=3600.0,
     type=click.FloatRange(0),
-    help="How long a weights link works.",
+    callback=_finite,
+    help="How long a weights link works, in seconds.",
 )
 def main(  # noqa: PLR0913, PLR0917 - one for each option
     host: str,

@@ -192,6 +192,7 @@ def test_weights_come_by_a_link_until_it_expires(state: Path) -> None:
         (["--port", "x"], "is not a valid integer"),
         (["--port", "65536"], "is not in the range 0<=x<=65535"),
         (["--seed", "-1"], "is not in the range x>=0"),
+        (["--link-seconds", "nan"], "must be a number of seconds"),
     ],
 )
 def test_what_can_not_be_used_ends_it_with_one_line_and_2(

@@ -239,7 +239,11 @@ def of_piece(source: Source) -> str:
 def may_stand(wanted: CommandFilter) -> bool:
     """Returns whether SQLite can be asked for these texts; it holds no others."""
     texts = (wanted.state, wanted.type, wanted.correlation_id, wanted.id_prefix, wanted.text)
-    return all(text is None or (len(text) <= _LONGEST_TEXT and is_utf8(text)) for text in texts)
+    # A pattern ends for SQLite at its first NUL, and what is left of it fits everything.
+    return all(
+        text is None or (len(text) <= _LONGEST_TEXT and is_utf8(text) and "\0" not in text)
+        for text in texts
+    )
 
 
 def plan(connection: sqlite3.Connection, wanted: CommandFilter) -> Source:
@@ -317,7 +321,7 @@ def count_up_to(
 
 def _match(connection: sqlite3.Connection, text: str) -> str | None:
     """Returns what the index of texts is asked; None where it can't help."""
-    if len(text) < _SHORTEST_TEXT or "\0" in text or not has_text_index(connection):
+    if len(text) < _SHORTEST_TEXT or not has_text_index(connection):
         return None
     parts = dict.fromkeys(text[at : at + 3] for at in range(len(text) - 2))
     quoted = (part.replace('"', '""') for part in list(parts)[:_MOST_PARTS])
