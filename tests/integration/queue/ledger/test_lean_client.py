@@ -85,7 +85,8 @@ async def test_many_at_once_have_each_their_own_reply(redis_url: str) -> None:
 async def test_more_connections_than_may_be_are_refused(redis_url: str) -> None:
     async with lean(redis_url, max_connections=2) as client:
         waiting = [asyncio.create_task(waits(client, f"none-{n}", 1)) for n in range(2)]
-        await asyncio.sleep(0.1)
+        while in_use(client) < 2:
+            await asyncio.sleep(0)
         with pytest.raises(RedisConnectionError, match="Too many connections"):
             await client.ping()
         assert await asyncio.gather(*waiting) == [None, None]
@@ -100,6 +101,7 @@ async def test_replies_are_parsed_as_redis_py_parses_them(redis: Redis, redis_ur
     async with lean(redis_url) as client:
         assert await some_of_each_kind(client) == await some_of_each_kind(plain)
     await plain.aclose()
+    await redis.delete("scores", "hash", "stream", "hash:1")
 
 
 async def some_of_each_kind(client: Redis) -> list[Any]:
@@ -146,8 +148,9 @@ async def test_a_connection_that_is_lost_under_way_is_told_and_given_back(
     """Once, for nothing is sent again here: who called knows what a second run means."""
     async with lean(redis_url) as client:
         await client.ping()
-        waiting = asyncio.create_task(waits(client, "none", 5))
-        await asyncio.sleep(0.1)
+        waiting = asyncio.create_task(waits(client, "none", 60))
+        while not (await redis.info("clients"))["blocked_clients"]:
+            await asyncio.sleep(0.01)
         pool: Any = client.connection_pool
         (busy,) = pool._in_use_connections
         port = busy._writer.get_extra_info("sockname")[1]
@@ -163,20 +166,23 @@ async def test_a_reply_that_nobody_waits_for_answers_no_other_call(
     redis: Redis, redis_url: str, how: str
 ) -> None:
     async with lean(redis_url) as client:
-        if how == "too late":
-            client.connection_pool.connection_kwargs["socket_timeout"] = 0.1
         echo = client.register_script(ECHO)
         await echo(args=["before"])
-        await redis.client_pause(300)
-        broken_off = asyncio.create_task(echo(args=["broken off"]))
-        await asyncio.sleep(0.05)
+        (connection,) = client.connection_pool._available_connections
+        if how == "too late":
+            connection.socket_timeout = 0.1
+        broken_off = asyncio.create_task(waits(client, "late", 60))
+        while not in_use(client):
+            await asyncio.sleep(0)
         if how == "cancelled":
+            await asyncio.sleep(0.05)
             broken_off.cancel()
         with pytest.raises(asyncio.CancelledError if how == "cancelled" else RedisTimeoutError):
             await broken_off
-        await asyncio.sleep(0.3)
+        await redis.rpush("late", "its reply")
         assert await echo(args=["after"]) == b"after"
         assert in_use(client) == 0
+    await redis.delete("late")
 
 
 async def test_a_refusal_leaves_the_connection_as_it_is(redis_url: str) -> None:
