@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.integration.ledger_acts import LIST, accept, lease, now_ms
 from tests.recorded_ledger import (
@@ -29,6 +30,7 @@ from worker.backfill.plan import Plan
 from worker.backfill.status import BackfillState
 from worker.encord.creation.orphans import Orphans
 from worker.errors import NewerLedgerError
+from worker.queue.ledger import ledger as ledger_module
 from worker.queue.ledger.deadlines import Deadlines
 from worker.queue.ledger.epoch import Epoch
 from worker.queue.ledger.format import FORMAT
@@ -142,6 +144,22 @@ async def test_a_row_of_a_newer_format_is_left_to_newer_workers_and_counts_no_cl
     due = await redis.zscore(f"{keys.prefix}due:{lane}", "newer")
     assert due is not None
     assert 0 < due - await now_ms(redis) <= 2_000, "a newer worker finds it in a moment"
+
+
+async def test_rows_of_a_newer_format_are_told_once_a_minute(
+    redis: Redis, keys: Keys, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each claim comes upon them again, many times a second."""
+    told: list[list[str]] = []
+    # After the first claim there is no pause, after the second one a long one.
+    for number, told_seconds in enumerate([0.0, 3_600.0, 3_600.0]):
+        await accept(redis, ledger, **LIST, id=f"newer-{number}")
+        await redis.hset(keys.command(f"newer-{number}"), "u", str(FORMAT + 1))
+        monkeypatch.setattr(ledger_module, "NEWER_TOLD_SECONDS", told_seconds)
+        with capture_logs() as lines:
+            assert (await ledger.claim(10)).leases == []
+        told.append([each for line in lines for each in line["ids"]])
+    assert told == [["newer-0"], ["newer-1"], []]
 
 
 @pytest.mark.parametrize("value", [str(FORMAT), "no number", ""])
