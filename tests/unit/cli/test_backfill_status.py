@@ -6,6 +6,7 @@ import io
 from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from schemas.enums import PartFormat, SourceFormat
 from tests.integration.backfilling import make_plan
 from worker.backfill.plan import FailureLimits, SourcePlan
 from worker.backfill.status import BY_HAND, BackfillState, BackfillStatus, Origin
+from worker.cli.backfill import progress
 from worker.cli.backfill.commands import retry_plan
 from worker.cli.backfill.progress import Display, Pace, drawing_shown
 from worker.cli.backfill.status import _advice, _failures, _fields, _leader, _rate, status_json
@@ -269,3 +271,17 @@ def test_the_pace_is_that_of_the_last_half_minute() -> None:
     assert pace.per_second == pytest.approx(1.0, abs=0.5)
     assert pace.rest_seconds(30) == pytest.approx(30 / pace.per_second)
     assert pace.rest_seconds(None) is None
+
+
+def test_without_a_terminal_a_line_tells_how_far_it_is_every_ten_seconds(
+    status: BackfillStatus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
+    said = io.StringIO()
+    with redirect_stderr(said), Display("night", quiet=False) as display:
+        for second in range(31):
+            now = 100.0 + second
+            display.show(replace(status, succeeded=second))
+    _, *lines = said.getvalue().splitlines()
+    assert [line.split(" of ")[0] for line in lines] == ["10", "20", "30"]
