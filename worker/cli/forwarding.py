@@ -49,7 +49,10 @@ class ForwardUrl(click.ParamType[str]):
         try:
             parts = urlsplit(url)
             named = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-            known = bool(named and url.isprintable() and " " not in url and httpx.URL(url))
+            # What connects reads it as httpx writes it, where [::1]80 has a port, too.
+            written = urlsplit(str(httpx.URL(url)))
+            connects = written.port != 0 and httpx.URL(f"http://{written.netloc}")
+            known = bool(named and connects and url.isprintable() and " " not in url)
         except (ValueError, httpx.InvalidURL):
             known = False
         if not known:
