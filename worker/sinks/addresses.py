@@ -98,16 +98,22 @@ def check_url(url: str, *, allow_private: bool) -> None:
     if parts.fragment:
         raise ValueError("holds a # that no server sees; remove it")
     _check_host(host, allow_private=allow_private)
-    if _connects_to(parts.netloc) != host.lower():
+    if _connects_to(parts.netloc) != (host.lower(), port):
         raise ValueError("is no URL that can be read")
 
 
-def _connects_to(netloc: str) -> str | None:
-    """Returns the host that a connection goes to, in small letters; None where it can't be read."""
+def _connects_to(netloc: str) -> tuple[str, int | None] | None:
+    """Returns the host, in small letters, and the port that a connection would go to.
+
+    Returns:
+        None where they can't be read.
+    """
     try:
-        return httpx.URL(f"https://{netloc}").raw_host.decode("ascii").lower()
+        # Of a scheme that has no port of its own, which would be left out.
+        url = httpx.URL(f"any://{netloc}")
     except httpx.InvalidURL:
         return None
+    return url.raw_host.decode("ascii").lower(), url.port
 
 
 def _check_host(host: str, *, allow_private: bool) -> None:

@@ -146,7 +146,7 @@ def test_a_url_that_is_no_webhooks_is_refused_before_anything_is_looked_up(
     assert "pw" not in str(caught.value)
 
 
-@pytest.mark.parametrize("host", ["[v1.x]", "[::1]x", "[::1]x:80", "a[::1]"])
+@pytest.mark.parametrize("host", ["[v1.x]", "[::1]x", "[::1]x:80", "a[::1]", "[::1]8080"])
 def test_a_host_that_the_connection_would_read_in_another_way_is_refused(host: str) -> None:
     """A sink of it would fail before it sends, again and again."""
     with pytest.raises(ValueError, match="is no URL that can be read"):
@@ -158,6 +158,10 @@ def test_a_host_that_the_connection_would_read_in_another_way_is_refused(host: s
     [
         "https://example.com/hook?a=b",
         "http://example.com:8080/",
+        "http://example.com:80/",
+        "https://example.com:443/",
+        "https://example.com:/",
+        "https://EXAMPLE.com./",
         "https://8.8.8.8/",
         "https://xn--bcher-kva.example/",
     ],
