@@ -42,6 +42,7 @@ SHOWN_CHARACTERS: Final = 1_000
 # What has been taken is taken, however slowly the rest of the answer comes.
 DRAIN_SECONDS: Final = 1.0
 LONGEST_RETRY_AFTER_SECONDS: Final = 3_600.0
+_REDIRECTS: Final = frozenset({300, 301, 302, 303, 307, 308})
 
 
 class Webhook:
@@ -158,7 +159,7 @@ def _judge(response: Response) -> Answer:
     told = f"answered {status}"
     if 200 <= status < 300:
         return Answer(told, shown, status)
-    if 300 <= status < 400:
+    if status in _REDIRECTS:
         told += ": redirects are not followed; enter the URL that it leads to"
     wait = _retry_after(response) if status in {429, 503} else 0.0
     raise DeliveryError(
