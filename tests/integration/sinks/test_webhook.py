@@ -305,7 +305,7 @@ async def test_a_body_that_no_answer_of_its_status_has_costs_only_the_connection
             if status == 204:
                 assert (await send(destination)).status == 204
             else:
-                with pytest.raises(DeliveryError, match="answered 304$"):
+                with pytest.raises(DeliveryError, match=r"answered 304$"):
                     await send(destination)
 
 
