@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FORMATS = [PartFormat.JSONL, PartFormat.PARQUET]
 GOOD = 6
 LONG = 2**70 + 1
+# More than any float can be.
+LONGEST = 10**400 + 1
 FAR = b'{"item":0,"state":"succeeded","frames":{},"attempts":99999999999,"seconds":0.1}'
 ODD = {
     "no JSON": b"what",
@@ -59,18 +61,20 @@ async def test_a_record_that_is_none_is_counted_and_keeps_no_other_from_its_part
 
 
 @pytest.mark.parametrize("part_format", FORMATS)
+@pytest.mark.parametrize("long", [LONG, LONGEST], ids=["long", "longest"])
 async def test_integers_of_any_length_stay_whole_in_parts(
-    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path, part_format: PartFormat
+    redis: Redis, keys: Keys, ledger: Ledger, tmp_path: Path, part_format: PartFormat, long: int
 ) -> None:
     night = await begin(redis, keys, ledger, tmp_path, part_format=part_format)
-    frames = b'{"0":[{"name":"a","value":%d}]}' % LONG
-    long = b'{"item":0,"state":"succeeded","frames":%s,"attempts":1,"seconds":0.1}' % frames
-    await _end_all(night, long)
-    assert _frames(night.plan.output, part_format) == [{"name": "a", "value": LONG}]
+    frames = b'{"0":[{"name":"a","value":%d}]}' % long
+    text = b'{"item":0,"state":"succeeded","frames":%s,"attempts":1,"seconds":0.1}' % frames
+    await _end_all(night, text)
+    assert _frames(night.plan.output, part_format) == [{"name": "a", "value": long}]
 
 
 @pytest.mark.parametrize("part_format", FORMATS)
 @pytest.mark.parametrize("name", ["data_uuid", "row_number"])
+@pytest.mark.parametrize("long", [LONG, LONGEST], ids=["long", "longest"])
 async def test_a_failure_repeats_what_its_source_said_with_integers_whole(
     redis: Redis,
     keys: Keys,
@@ -78,17 +82,18 @@ async def test_a_failure_repeats_what_its_source_said_with_integers_whole(
     tmp_path: Path,
     name: str,
     part_format: PartFormat,
+    long: int,
 ) -> None:
     night = await begin(redis, keys, ledger, tmp_path, part_format=part_format)
     text = b'{"item":0,"state":"failed","input":{"%s":%d},"error":%s,"attempts":0,"seconds":0}'
     error = b'{"code":"invalid_item","message":"data_uuid must be a UUID"}'
-    standing = await _end_all(night, text % (name.encode(), LONG, error))
+    standing = await _end_all(night, text % (name.encode(), long, error))
     assert standing.unwritten == []
     assert "warnings" not in (standing.result or {})
     (row,) = (tmp_path / "out" / "failures.jsonl").read_bytes().splitlines()
-    assert decode_json(row)[name] == LONG
+    assert decode_json(row)[name] == long
     (reason,) = orjson.loads((tmp_path / "out" / "summary.json").read_bytes())["messages"]
-    assert str(LONG) in reason["first"]["named"]
+    assert str(long)[:20] in reason["first"]["named"]
 
 
 @pytest.mark.parametrize("part_format", FORMATS)

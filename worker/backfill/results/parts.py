@@ -253,7 +253,7 @@ def read_records(output: Output, *, last: int | None = None) -> Iterator[Record]
 
 def _quickly(text: bytes) -> Any:
     """Returns a record; only what a failure repeats of its source has its integers whole."""
-    record = orjson.loads(text)
+    record = _loaded(text)
     return decode_json(text) if isinstance(record, dict) and INPUT in record else record
 
 
@@ -262,5 +262,13 @@ def _record(row: Record) -> Record:
     for name in _AS_JSON:
         if name in told:
             text = told[name]
-            told[name] = decode_json(text.encode()) if name == INPUT else orjson.loads(text)
+            told[name] = decode_json(text.encode()) if name == INPUT else _loaded(text.encode())
     return told
+
+
+def _loaded(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        # It refuses integers beyond the range of floats, which sources and the API may say.
+        return decode_json(text)

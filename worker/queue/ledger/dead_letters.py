@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.attributes import Timestamp
 from schemas.enums import Priority
-from schemas.json_text import encode_json
+from schemas.json_text import decode_json, encode_json
 from worker.queue.ledger.keys import CommandStream, Keys
 from worker.queue.ledger.lua import load_script
 from worker.queue.ledger.stored_values import is_error, moment_of
@@ -241,7 +241,7 @@ def replayed(
     Raises:
         ValueError: the letter's text is not a JSON object.
     """
-    command = orjson.loads(letter.text)
+    command = decode_json(letter.text)
     if not isinstance(command, dict):
         raise ValueError("the dead letter's text is not a JSON object")  # noqa: TRY004
     if data is not None:

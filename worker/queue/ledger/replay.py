@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import jiter
-import orjson
 
 from schemas.claim_check import parse_message
 from schemas.enums import Priority
 from schemas.events import ErrorBody, ErrorCode, Problem
+from schemas.json_text import decode_json, encode_json
 from schemas.parsing import InvalidCommandError
 from worker.queue.ledger.dead_letters import DeadLetter, replayed
 
@@ -70,7 +70,7 @@ class Replay:
     @property
     def deadline_dropped(self) -> bool:
         """Whether the letter's deadline had passed, so that the command has none."""
-        return "deadline" not in self.command and "deadline" in orjson.loads(self.letter.text)
+        return "deadline" not in self.command and "deadline" in decode_json(self.letter.text)
 
 
 def prepare_replay(
@@ -99,7 +99,7 @@ def prepare_replay(
         return refused(letter.key, exc.code, exc.message)
     command = replayed(edited, now, command_id=edit.command_id)
     try:
-        parse_message(orjson.dumps(command))
+        parse_message(encode_json(command))
     except InvalidCommandError as exc:
         return refused(letter.key, exc.code, f"it would be rejected: {exc.message}", exc.problems)
     return Replay(edited, command)

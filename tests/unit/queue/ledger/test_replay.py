@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from schemas.enums import Priority
 from worker.queue.ledger.dead_letters import DeadLetter
-from worker.queue.ledger.replay import Edit, Replay, merge, prepare_replay
+from worker.queue.ledger.replay import Edit, Refusal, Replay, merge, prepare_replay
 
 LETTER = DeadLetter(
     key="1-0",
@@ -42,3 +43,14 @@ def test_a_command_keeps_the_lane_of_its_stream_unless_its_priority_is_edited(
     sent = prepare_replay("old", LETTER, Edit(attributes=attributes), 0.0, may_be_done=False)
     assert isinstance(sent, Replay)
     assert sent.command.get("priority") == priority
+
+
+def test_a_letter_with_an_integer_that_no_float_can_be_is_refused_until_it_is_edited() -> None:
+    """Such a number is read as JSON has it, or the error would be ours and not the letter's."""
+    long = replace(LETTER, text=b'{"type":"list_models","data":{"order_by":%d}}' % (10**400))
+    refusal = prepare_replay("old", long, Edit(), 0.0, may_be_done=False)
+    assert isinstance(refusal, Refusal)
+    assert "data.order_by" in refusal.error.message
+    sent = prepare_replay("old", long, Edit(data={}), 0.0, may_be_done=False)
+    assert isinstance(sent, Replay)
+    assert not sent.deadline_dropped
