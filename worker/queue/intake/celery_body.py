@@ -6,6 +6,7 @@ import base64
 import binascii
 import bz2
 import lzma
+import math
 import zlib
 from datetime import date, datetime, time
 from decimal import Decimal, InvalidOperation
@@ -148,5 +149,7 @@ def _number(text: str) -> Any:
         return text
     if not number.is_finite():
         return text
-    is_whole = "." not in text and "e" not in text.lower()
-    return int(number) if is_whole else float(number)
+    if "." not in text and "e" not in text.lower():
+        return int(number)
+    # JSON has no word for what no float can be.
+    return found if math.isfinite(found := float(number)) else text

@@ -18,6 +18,7 @@ from worker.queue.intake.celery_body import (
     of_python,
     plain,
 )
+from worker.trace_context import TRACEPARENT, carried
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ _LOST: Final = {
     "chain": "chain",
     "chord": "chord",
 }
+_ARGUMENTS: Final = frozenset({"args", "kwargs"})
 
 
 def unwrap(message: bytes) -> bytes:
@@ -79,7 +81,8 @@ def _opened(message: bytes) -> tuple[dict[str, Any], dict[str, Any], Any]:
             f"a Celery message has at most {MOST_MESSAGE_BYTES} bytes, this has {len(message)}",
         )
     envelope = _read(message, "the envelope")
-    headers, properties = _mapping(envelope, "headers"), _mapping(envelope, "properties")
+    headers = _plain_mapping(envelope, "headers")
+    properties = _mapping(envelope, "properties")
     if (kind := envelope.get("content-type")) != "application/json":
         called = _FORMATS.get(kind) if isinstance(kind, str) else None
         told = f", not {called}: set task_serializer to json" if called else ""
@@ -87,7 +90,9 @@ def _opened(message: bytes) -> tuple[dict[str, Any], dict[str, Any], Any]:
     body = _read(_body(envelope, properties, headers.get("compression")), "the body")
     if "task" not in headers and isinstance(body, dict):
         # Protocol 1 has everything in its body.
-        headers, body = body, [body.get("args") or [], body.get("kwargs") or {}, body]
+        said = {name: plain(value) for name, value in body.items() if name not in _ARGUMENTS}
+        headers = {**carried(headers), **said}
+        body = [body.get("args") or [], body.get("kwargs") or {}, body]
     if headers.get("task") != SUBMIT_TASK:
         raise _invalid("headers.task", f"must be {SUBMIT_TASK}")
     return headers, properties, body
@@ -103,6 +108,11 @@ def _command(headers: dict[str, Any], body: Any) -> dict[str, Any]:
 def _mapping(envelope: dict[str, Any], name: str) -> dict[str, Any]:
     found = envelope.get(name)
     return found if isinstance(found, dict) else {}
+
+
+def _plain_mapping(envelope: dict[str, Any], name: str) -> dict[str, Any]:
+    # A task's id may be a UUID of Python's, as an argument may.
+    return {name: plain(value) for name, value in _mapping(envelope, name).items()}
 
 
 def _refuse_what_is_lost(headers: dict[str, Any], body: Any) -> None:
@@ -135,6 +145,9 @@ def _with_options(
         own = _moment(found.get(name))
         if found.get(name) is None or own is not None:
             found[name] = (moment if own is None else choose(moment, own)).isoformat()
+    if found.get(TRACEPARENT) is None:
+        # As OpenTelemetry's instrumentation of Celery sends it.
+        found |= carried(headers)
     for name, value in (
         ("celeryretries", headers.get("retries")),
         ("celerypriority", properties.get("priority")),

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from worker.queue.ledger.ledger import Ledger
 
 COMMAND = {"type": "list_models", "data": {}}
+SPAN = f"00-{7:032x}-{7:016x}-01"
+TRACE = {"traceparent": f"00-{8:032x}-{8:016x}-01", "tracestate": "vendor=1"}
 BOMB_BYTES = 64 * 2**20
 
 
@@ -256,6 +258,44 @@ async def test_a_time_of_the_command_that_is_none_is_left_for_the_intake_to_reje
     (event,) = await taken_in(redis, ledger, keys)
     assert event["type"] == "list_models.rejected"
     assert [problem["path"] for problem in event["data"]["error"]["problems"]] == ["notbefore"]
+
+
+@pytest.mark.parametrize("protocol", [1, 2])
+async def test_a_task_s_id_may_be_a_uuid_of_python_s(
+    producer: Celery, redis: Redis, keys: Keys, protocol: int
+) -> None:
+    producer.conf.task_protocol = protocol
+    sent(producer, task_id=cast("str", uuid.UUID(int=7)))
+    assert (await read_back(redis, keys))["id"] == str(uuid.UUID(int=7))
+
+
+@pytest.mark.parametrize("protocol", [1, 2])
+async def test_a_trace_that_celery_s_instrumentation_sends_as_headers_goes_on(
+    producer: Celery, redis: Redis, keys: Keys, protocol: int
+) -> None:
+    producer.conf.task_protocol = protocol
+    sent(producer, headers=TRACE)
+    found = await read_back(redis, keys)
+    assert {name: found[name] for name in TRACE} == TRACE
+
+
+@pytest.mark.parametrize("own", [{"traceparent": SPAN}, {"traceparent": SPAN, "tracestate": "o=1"}])
+async def test_a_command_s_own_trace_is_no_mixture_with_its_task_s(
+    producer: Celery, redis: Redis, keys: Keys, own: dict[str, str]
+) -> None:
+    sent(producer, args=[COMMAND | own], headers=TRACE)
+    found = await read_back(redis, keys)
+    assert {name: found[name] for name in TRACE if name in found} == own
+
+
+def test_headers_may_be_what_kombu_calls_a_mark() -> None:
+    with pytest.raises(InvalidCommandError, match=r"headers\.task must be"):
+        unwrap(message(headers={"__type__": "bytes", "__value__": "x"}))
+
+
+def test_a_decimal_that_no_float_can_be_is_a_text() -> None:
+    """JSON has no word for infinity, so that the whole message would be none."""
+    assert orjson.loads(command_text({"n": Decimal("1E+999")})) == {"n": "1E+999"}
 
 
 async def test_retries_are_told(producer: Celery, redis: Redis, keys: Keys) -> None:
