@@ -24,6 +24,7 @@ from worker.files.remote_files import (
     http_options,
     is_http,
     open_session,
+    packing_of,
     read_remote,
     status_error,
     translated,
@@ -193,9 +194,12 @@ async def _body(
     response: aiohttp.ClientResponse, most_bytes: int, make_room: MakeRoom, slots: ServerSlots
 ) -> bytes:
     """Returns the whole body; aiohttp says where it ended before its length or its last chunk."""
-    packing = response.headers.get("Content-Encoding", "").strip().lower()
-    if packing not in _PACKED | {"", "identity"}:
-        raise RefusedFileError("the server packed it in a way that was not asked for")
+    packing = packing_of(response.headers.get("Content-Encoding", ""))
+    if packing and packing not in _PACKED:
+        raise RefusedFileError(
+            f"the server packed it as {packing[:40]!r}, unasked; have it sent as it is, or "
+            "with gzip"
+        )
     told = response.content_length
     if packing not in _PACKED and told is not None and told > most_bytes:
         raise TooLargeError

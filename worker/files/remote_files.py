@@ -44,6 +44,11 @@ PIECE_BYTES: Final = 1_048_576
 MAX_IMAGE_BYTES: Final = 64 * 1024 * 1024
 # Another request may find what this one did not: the server is busy, or it is starting.
 PASSING_STATUSES: Final = frozenset({202, 408, 409, 423, 425, 429})
+# As AWS' libraries upload in pieces, and people say what text or bytes an object holds.
+_NO_PACKINGS: Final = frozenset({
+    *("", "identity", "none"),
+    *("aws-chunked", "binary", "utf-8", "utf8"),
+})
 _FORBIDDEN_STATUSES: Final = frozenset({401, 403, 407})
 _MISSING_STATUSES: Final = frozenset({404, 410})
 
@@ -177,6 +182,15 @@ def status_error(status: int) -> OSError:
     if 300 <= status < 400:
         return RefusedFileError(f"the server answered {status}; redirects are not followed")
     return RefusedFileError(f"the server answered {status}")
+
+
+def packing_of(header: str) -> str:
+    """Returns how a body is packed by its Content-Encoding, in lower case; empty if it is not.
+
+    Stores give back what an object was once uploaded with, which is often no packing at all.
+    """
+    said = (each.strip().lower() for each in header.split(","))
+    return ", ".join(each for each in said if each not in _NO_PACKINGS)
 
 
 def told_size(file: Any) -> int | None:

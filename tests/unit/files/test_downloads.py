@@ -10,6 +10,7 @@ import time
 from contextlib import asynccontextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 import fsspec
 import pytest
@@ -20,6 +21,7 @@ from tests.web_server import CUT_WAYS, WAYS, Bodies, serving
 from worker.backfill.errors import SourceUnavailableError
 from worker.backfill.plan import SourcePlan
 from worker.backfill.sources.formats import open_source
+from worker.backfill.sources.opening import opened
 from worker.errors import InputError, RetryableError, SilentServerError
 from worker.files.downloads import Downloads
 from worker.files.remote_files import (
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 PICTURE = random.Random(1).randbytes(3_100_000)
 MOST_BYTES = 4_000_000
+MANIFEST = b"data_path\na.png\n"
 
 
 @pytest.fixture(scope="module")
@@ -403,3 +406,39 @@ async def test_what_is_packed_in_very_many_empty_pieces_is_refused(
                 return
             with pytest.raises(InputError, match="too many pieces"):
                 await reader.read(f"{server}/a.jpg", MOST_BYTES, "field")
+
+
+class Labelled(BaseHTTPRequestHandler):
+    """Answers with a manifest, and says of its packing what the path says."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        pass
+
+    def do_GET(self) -> None:
+        said = unquote(self.path).strip("/").removesuffix(".csv")
+        body = gzip.compress(MANIFEST, mtime=0) if "gzip" in said else MANIFEST
+        self.send_response(200)
+        self.send_header("Content-Encoding", said)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.mark.parametrize(
+    "said", ["aws-chunked", "UTF-8", "binary", "identity, gzip", "aws-chunked,gzip", "none"]
+)
+async def test_what_an_object_was_uploaded_with_is_not_taken_for_a_packing(said: str) -> None:
+    """AWS' libraries leave their own there, and many call the letters of a text its encoding."""
+    with serving(Labelled) as server:
+        url = f"{server}/{quote(said)}.csv"
+        async with downloads() as reader:
+            assert await reader.read(url, MOST_BYTES, "field") == MANIFEST
+        with opened(url) as file:
+            assert file.read() == MANIFEST
+
+
+async def test_a_packing_that_was_not_asked_for_is_named() -> None:
+    with serving(Labelled) as server:
+        async with downloads() as reader:
+            with pytest.raises(InputError, match="packed it as 'br', unasked; have it sent"):
+                await reader.read(f"{server}/br", MOST_BYTES, "field")

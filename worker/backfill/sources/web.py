@@ -16,7 +16,7 @@ from fsspec.asyn import sync
 from schemas.wording import counted
 from worker.backfill.errors import SourceError, SourceUnavailableError
 from worker.backfill.sources.spool import spooled
-from worker.files.remote_files import PASSING_STATUSES, filesystem_of, open_session
+from worker.files.remote_files import PASSING_STATUSES, filesystem_of, open_session, packing_of
 from worker.redaction import redact_url
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _CHUNK_BYTES: Final = 256 * 1024
 _GONE: Final = frozenset({404, 410})
 _REFUSED: Final = frozenset({401, 403, 407})
 # Unpacked by whoever reads the file, like what was packed before it was sent.
-_ENCODINGS: Final = frozenset({"", "identity", "gzip", "x-gzip"})
+_ENCODINGS: Final = frozenset({"gzip", "x-gzip"})
 
 
 @contextmanager
@@ -147,8 +147,8 @@ def _check(answer: aiohttp.ClientResponse, url: str) -> None:
         )
     if status not in {200, 203}:
         raise SourceError(f"{where}: can't be read: the server answers {status}")
-    encoding = answer.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in _ENCODINGS:
+    encoding = packing_of(answer.headers.get("Content-Encoding", ""))
+    if encoding and encoding not in _ENCODINGS:
         raise SourceError(
             f"{where}: can't be read: the server packs it as {encoding[:40]!r}, unasked; have it "
             "sent as it is, or with gzip"
