@@ -12,8 +12,9 @@ from schemas.enums import SourceFormat
 from schemas.wording import counted
 from worker.backfill.errors import EmptySourceError, SourceError
 from worker.backfill.locations import PACKED_SUFFIXES, suffix_of
+from worker.backfill.sources.meaning import meant
 from worker.backfill.sources.opening import readable
-from worker.backfill.sources.rows import SourceRow
+from worker.backfill.sources.rows import ITEM_FIELDS, SourceRow
 from worker.files.remote_files import filesystem_of, http_options, is_http
 from worker.paths import is_folder
 from worker.redaction import redact_url
@@ -50,6 +51,8 @@ _LEFT_BEHIND: Final = frozenset({
     "system volume information",
     "thumbs.db",
 })
+# How Hive names the folder of rows without a value.
+_NO_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
 _LINK: Final = "links to folders"
 # A server that lists a folder may be silent for so long.
 _IDLE_SECONDS: Final = 60.0
@@ -117,6 +120,7 @@ class Parts:
         location: a path, or a URL that fsspec can list.
         source_format: of the files; those of others are passed over.
         open_part: returns the source that one of them is.
+        columns: that are mapped, by the parameter.
         passed: counts files of other formats, by their kind, as far as it was read.
         follows: whether a server may send us on to another one.
     """
@@ -124,6 +128,7 @@ class Parts:
     location: str
     source_format: SourceFormat
     open_part: Callable[[str], Source]
+    columns: Mapping[str, str]
     passed: Counter[str] = field(default_factory=Counter)
     follows: bool = True
 
@@ -154,10 +159,12 @@ class Parts:
     def _part(self, found: Found, within: str) -> Iterator[SourceRow]:
         location = self._location(found)
         position = quote(found.path, errors="surrogateescape")
+        said = self._said_by_folders(found.parts[:-1])
         try:
             for row in self.open_part(location).rows(within):
                 yield replace(
                     row,
+                    fields=said | dict(row.fields) if said and row.fields else row.fields,
                     position=f"{position}:{row.position}",
                     place=f"{found.path}: {row.place}",
                     manifest=location,
@@ -166,6 +173,24 @@ class Parts:
             # Who writes in many parts writes some without any rows; this one had some.
             if within:
                 raise
+
+    def _said_by_folders(self, folders: tuple[str, ...]) -> dict[str, Any]:
+        """Returns what folders like `conf_thresh=0.5` say of all items in them.
+
+        Source: Hive's partitions, as Spark, pyarrow and others write them.
+        """
+        fields = {self.columns.get(name, name): name for name in ITEM_FIELDS}
+        said: dict[str, Any] = {}
+        for folder in folders:
+            column, is_partition, text = (unquote(each) for each in folder.partition("="))
+            if not is_partition or column not in fields or text == _NO_PARTITION:
+                continue
+            try:
+                said[column] = meant(fields[column], text, is_text=True)
+            except ValueError:
+                # Each item fails by it, as by a value of its own.
+                said[column] = text
+        return said
 
 
 def folder_format(location: str, *, follows: bool = True) -> SourceFormat:

@@ -66,7 +66,7 @@ def open_source(
         return Folder(plan.location, passed, follows)
     if plan.location != STDIN and _is_folder(plan.location):
         open_part = partial(_open_part, plan, follows=follows)
-        return Parts(plan.location, plan.format, open_part, passed, follows)
+        return Parts(plan.location, plan.format, open_part, plan.columns, passed, follows)
     return _open_file(plan, follows=follows)
 
 

@@ -170,3 +170,34 @@ def test_a_part_that_is_missing_a_column_is_named(tmp_path: Path) -> None:
     (tmp_path / "part-1.csv").write_text("picture\n/b.png\n")
     with pytest.raises(SourceError, match=r"part-1\.csv: no column says which item it is"):
         read_all(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("folder", "columns", "wanted"),
+    [
+        ("conf_thresh=0.25", {}, 0.25),
+        ("day=1/conf%5Fthresh=0.25", {}, 0.25),
+        ("sure=0.25", {}, 0.5),
+        ("conf_thresh=__HIVE_DEFAULT_PARTITION__", {}, 0.5),
+    ],
+)
+def test_what_the_names_of_hives_folders_say_holds_for_the_items_in_them(
+    folder: str, columns: dict[str, str], wanted: float, tmp_path: Path
+) -> None:
+    """Who writes partitions leaves their column out of the files."""
+    (tmp_path / folder).mkdir(parents=True)
+    pq.write_table(pa.table({"data_path": ["/a.png"]}), tmp_path / folder / "part-0.parquet")
+    (item,) = read_all(f"{tmp_path}/", columns)
+    assert data_of(item)["conf_thresh"] == wanted
+
+
+def test_a_file_s_own_column_goes_before_its_folders_and_a_bad_one_fails_its_items(
+    tmp_path: Path,
+) -> None:
+    for folder, row in (("0.25", {"conf_thresh": 0.75}), ("high", {})):
+        (tmp_path / f"conf_thresh={folder}").mkdir()
+        text = orjson.dumps({"data_path": "/a.png", **row})
+        (tmp_path / f"conf_thresh={folder}" / "part.jsonl").write_bytes(text)
+    good, bad = read_all(f"{tmp_path}/")
+    assert data_of(good)["conf_thresh"] == 0.75
+    assert problem_of(bad).endswith("conf_thresh must be a number")
