@@ -45,7 +45,25 @@ _NO_TEXTS: Final = {
     b"\x00\x00\xfe\xff": "is text in UTF-32: save it as UTF-8",
     b"PAR1": "is a Parquet file: say so with --format parquet (in a command: format)",
     b"PK\x03\x04": "is a ZIP archive or a spreadsheet: unpack it, or save it as CSV",
+    b"\xd0\xcf\x11\xe0": "is a spreadsheet: save it as CSV",
+    b"7z\xbc\xaf\x27\x1c": "is a 7z archive: unpack it",
+    b"Rar!\x1a\x07": "is a RAR archive: unpack it",
+    b"\x04\x22\x4d\x18": "is packed with LZ4: unpack it, or pack it with gzip",
+    b"\x50\x2a\x4d\x18": "is packed with Zstandard in several frames: unpack it",
+    b"\xff\x06\x00\x00sNaPpY": "is packed with Snappy: unpack it, or pack it with gzip",
+    b"\x1f\x9d": "is packed with compress: unpack it, or pack it with gzip",
+    b"LZIP": "is packed with lzip: unpack it, or pack it with gzip",
+    b"x\x9c": "is packed with zlib: unpack it, or pack it with gzip",
+    b"x\xda": "is packed with zlib: unpack it, or pack it with gzip",
+    b"ARROW1": "is an Arrow file: save it as Parquet",
+    b"ORC": "is an ORC file: save it as Parquet",
+    b"Obj\x01": "is an Avro file: save it as Parquet",
+    b"SQLite format 3\x00": "is an SQLite database: export its table as CSV",
+    b"version https://git-lfs": "is a pointer of Git LFS, not the file: run git lfs pull",
 }
+_PAGES: Final = (b"<!doctype", b"<html", b"<?xml")
+_TAR_AT: Final = 257
+KIND_BYTES: Final = 512
 
 
 def _zstd(file: IO[bytes]) -> Any:
@@ -60,6 +78,8 @@ _UNPACKERS: Final[dict[bytes, Callable[[IO[bytes]], Any]]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
+    # The older form, which lzma still writes.
+    b"\x5d\x00\x00": lzma.LZMAFile,
     _ZSTD: _zstd,
 }
 _BROKEN: Final = (
@@ -111,15 +131,26 @@ def check_text(location: str, file: BinaryIO) -> None:
     Raises:
         SourceError: it holds something else; the message says what and what to do.
     """
-    head = _head(file)
-    for magic, problem in _NO_TEXTS.items():
-        if head.startswith(magic):
-            raise SourceError(f"{shown_place(location)}: {problem}")
+    head = _head(file, KIND_BYTES)
+    if (problem := problem_of_kind(head)) is not None:
+        raise SourceError(f"{shown_place(location)}: {problem}")
     # A letter of Latin's, with the zeros that its code has in UTF-16 or UTF-32.
     if head[:2].count(0) == 1 or head.startswith(b"\0\0\0"):
         raise SourceError(
             f"{shown_place(location)}: holds zero bytes, as text in UTF-16 does: save it as UTF-8"
         )
+
+
+def problem_of_kind(head: bytes) -> str | None:
+    """Returns what a file is by its first bytes, and what to do with it; None if it may be text."""
+    for magic, problem in _NO_TEXTS.items():
+        if head.startswith(magic):
+            return problem
+    if head[_TAR_AT:].startswith(b"ustar"):
+        return "is a tar archive: unpack it"
+    if head.lstrip().lower().startswith(_PAGES):
+        return "is a web page or XML, such as a server's word of an error: look at what it says"
+    return None
 
 
 @contextmanager
@@ -211,8 +242,8 @@ class _Whole(io.RawIOBase):
         return len(content)
 
 
-def _head(file: Any) -> bytes:
-    return bytes(file.peek(8)[:8])
+def _head(file: Any, size: int = 8) -> bytes:
+    return bytes(file.peek(size)[:size])
 
 
 def _unpacker(file: io.BufferedReader) -> Callable[[IO[bytes]], Any] | None:

@@ -14,7 +14,7 @@ import structlog
 from schemas.wording import counted
 from worker.backfill.errors import EmptySourceError, ShortSourceError, SourceError
 from worker.backfill.locations import shown_place
-from worker.backfill.sources.opening import check_text, opened
+from worker.backfill.sources.opening import KIND_BYTES, check_text, opened, problem_of_kind
 from worker.backfill.sources.rows import (
     BYTE_ORDER_MARK,
     ITEM_FIELDS,
@@ -95,7 +95,7 @@ class Csv:
         try:
             names = next((each for each in reader if any(map(str.strip, each))), None)
         except csv.Error as exc:
-            raise SourceError(f"{where}: its first line is no CSV: {exc}") from exc
+            raise SourceError(f"{where}: its first line is {_problem_of(exc)}") from exc
         if names is None:
             raise EmptySourceError(f"{where}: is empty; its first line names the columns")
         head = [name.strip() for name in names]
@@ -229,7 +229,9 @@ class Parquet:
             try:
                 table = parquet.ParquetFile(file)
             except (ValueError, OSError) as exc:
-                raise SourceError(f"{where}: is no Parquet file: {exc}") from exc
+                file.seek(0)
+                problem = problem_of_kind(file.read(KIND_BYTES))
+                raise SourceError(f"{where}: {problem or f'is no Parquet file: {exc}'}") from exc
             names = list(table.schema_arrow.names)
             check_columns(self.location, names, self.columns)
             wanted = {self.columns.get(field, field) for field in ITEM_FIELDS}
@@ -287,8 +289,11 @@ class _ParquetRow:
         for name in self.batch.schema.names:
             try:
                 value = self.batch.column(name)[self.index].as_py()
-            except (ValueError, ArithmeticError) as exc:
-                problem = f"{name} can't be read: {str(exc)[:200]}"
+            except Exception as exc:  # noqa: BLE001 - a zone that is none is a KeyError, and so on
+                kind = self.batch.schema.field(name).type
+                # What pyarrow says behind it is advice to who programs.
+                told = str(exc).partition(". ")[0][:200]
+                problem = f"{name} can't be read: {told} ({kind})"
                 return SourceRow(self.position, self.place, None, problem)
             if value is not None:
                 said[name] = value

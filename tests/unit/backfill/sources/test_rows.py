@@ -7,9 +7,12 @@ import fcntl
 import gzip
 import io
 import json
+import lzma
 import os
+import tarfile
 import termios
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -432,6 +435,33 @@ def test_rows_that_can_not_be_read_are_told_without_a_traceback(
 # What is told
 
 
+GIT_LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+
+
+def tar_of(text: bytes) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        member = tarfile.TarInfo("items.csv")
+        member.size = len(text)
+        archive.addfile(member, io.BytesIO(text))
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("form", [lzma.FORMAT_XZ, lzma.FORMAT_ALONE])
+def test_both_forms_of_lzma_are_unpacked(form: int, tmp_path: Path) -> None:
+    (item,) = said(tmp_path, "items.csv.xz", lzma.compress(b"data_path\na.png\n", format=form))
+    assert item["data_path"] == str(tmp_path / "a.png")
+
+
+def test_a_time_in_a_zone_that_is_none_fails_its_items_by_the_column(tmp_path: Path) -> None:
+    """A value that is no number is no reason to log an error of ours."""
+    taken = pa.array([5], pa.timestamp("us", tz="Mars/Olympus"))
+    (bad,) = read_all(table(tmp_path, {"data_path": ["a.png"], "frame_range_from": taken}))
+    assert problem_of(bad) == (
+        "row 1: frame_range_from can't be read: 'Mars/Olympus' (timestamp[us, tz=Mars/Olympus])"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -450,6 +480,17 @@ def test_rows_that_can_not_be_read_are_told_without_a_traceback(
         ("items.jsonl", '{"data_path": "a"}'.encode("utf-32-be"), "holds zero bytes"),
         ("items.csv", b"data_path;conf_thresh\na;1\n", "separated by semicolons"),
         ("items.csv", b"PK\x03\x04rest", "is a ZIP archive or a spreadsheet"),
+        ("items.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is a spreadsheet: save it as CSV"),
+        ("items.csv", b"7z\xbc\xaf\x27\x1c", "is a 7z archive"),
+        ("items.csv", b"\x04\x22\x4d\x18rest", "is packed with LZ4"),
+        ("items.csv", zlib.compress(b"data_path\na\n"), "is packed with zlib"),
+        ("items.csv.gz", gzip.compress(tar_of(b"data_path\na\n"), mtime=0), "is a tar archive"),
+        ("items.jsonl", b"ARROW1\0\0", "is an Arrow file: save it as Parquet"),
+        ("items.csv", b"<!DOCTYPE html><html>", "is a web page or XML"),
+        ("items.jsonl", b"\n<?xml version='1.0'?><Error/>", "is a web page or XML"),
+        ("items.csv", GIT_LFS, "is a pointer of Git LFS, not the file: run git lfs pull"),
+        ("items.parquet", GIT_LFS, "is a pointer of Git LFS, not the file: run git lfs pull"),
+        ("items.csv", b"data_path\ra\nb\r\n", "a carriage return stands alone in it"),
         ("items.jsonl", b"PAR1rest", "is a Parquet file: say so with --format parquet"),
         (
             "items.jsonl.gz",
