@@ -52,15 +52,16 @@ _NO_TEXTS: Final = {
     b"\x50\x2a\x4d\x18": "is packed with Zstandard in several frames: unpack it",
     b"\xff\x06\x00\x00sNaPpY": "is packed with Snappy: unpack it, or pack it with gzip",
     b"\x1f\x9d": "is packed with compress: unpack it, or pack it with gzip",
-    b"LZIP": "is packed with lzip: unpack it, or pack it with gzip",
+    b"LZIP\x01": "is packed with lzip: unpack it, or pack it with gzip",
     b"x\x9c": "is packed with zlib: unpack it, or pack it with gzip",
     b"x\xda": "is packed with zlib: unpack it, or pack it with gzip",
-    b"ARROW1": "is an Arrow file: save it as Parquet",
-    b"ORC": "is an ORC file: save it as Parquet",
+    b"ARROW1\x00\x00": "is an Arrow file: save it as Parquet",
     b"Obj\x01": "is an Avro file: save it as Parquet",
     b"SQLite format 3\x00": "is an SQLite database: export its table as CSV",
     b"version https://git-lfs": "is a pointer of Git LFS, not the file: run git lfs pull",
 }
+# A column may be called so; but no text has a byte of zero.
+_ORC: Final = b"ORC"
 _PAGES: Final = (b"<!doctype", b"<html", b"<?xml")
 _TAR_AT: Final = 257
 KIND_BYTES: Final = 512
@@ -76,7 +77,9 @@ def _zstd(file: IO[bytes]) -> Any:
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _UNPACKERS: Final[dict[bytes, Callable[[IO[bytes]], Any]]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
-    b"BZh": bz2.BZ2File,
+    # A column may be called BZh; the second is what follows where nothing is packed.
+    **{b"BZh%d1AY&" % level: bz2.BZ2File for level in range(1, 10)},
+    **{b"BZh%d\x17rE8" % level: bz2.BZ2File for level in range(1, 10)},
     b"\xfd7zXZ\x00": lzma.LZMAFile,
     # The older form, which lzma still writes.
     b"\x5d\x00\x00": lzma.LZMAFile,
@@ -146,6 +149,8 @@ def problem_of_kind(head: bytes) -> str | None:
     for magic, problem in _NO_TEXTS.items():
         if head.startswith(magic):
             return problem
+    if head.startswith(_ORC) and b"\0" in head:
+        return "is an ORC file: save it as Parquet"
     if head[_TAR_AT:].startswith(b"ustar"):
         return "is a tar archive: unpack it"
     if head.lstrip().lower().startswith(_PAGES):

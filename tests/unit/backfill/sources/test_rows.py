@@ -486,6 +486,8 @@ def test_a_time_in_a_zone_that_is_none_fails_its_items_by_the_column(tmp_path: P
         ("items.csv", zlib.compress(b"data_path\na\n"), "is packed with zlib"),
         ("items.csv.gz", gzip.compress(tar_of(b"data_path\na\n"), mtime=0), "is a tar archive"),
         ("items.jsonl", b"ARROW1\0\0", "is an Arrow file: save it as Parquet"),
+        ("items.csv", b"ORC\x13\0\0\nrest", "is an ORC file: save it as Parquet"),
+        ("items.csv", b"LZIP\x01rest", "is packed with lzip"),
         ("items.csv", b"<!DOCTYPE html><html>", "is a web page or XML"),
         ("items.jsonl", b"\n<?xml version='1.0'?><Error/>", "is a web page or XML"),
         ("items.csv", GIT_LFS, "is a pointer of Git LFS, not the file: run git lfs pull"),
@@ -507,6 +509,13 @@ def test_a_source_that_is_something_else_or_nothing_is_told_by_name(
     with pytest.raises(SourceError, match=message) as raised:
         read_all(str(path), most=200)
     assert str(raised.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("column", ["ORC", "ORCID", "LZIP", "ARROW1", "Object", "BZhang", "x"])
+def test_a_column_may_begin_as_a_file_of_another_kind_does(column: str, tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text(f"{column},data_path\n1,/a.png\n", "utf-8")
+    assert len(read_all(str(path), most=200)) == 1
 
 
 ROW = b'{"data_path": "/a.png"}'
