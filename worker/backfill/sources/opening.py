@@ -38,12 +38,13 @@ if TYPE_CHECKING:
 _BUFFER_BYTES: Final = 1024 * 1024
 # A file that was packed before a server packed it once more; deeper is a trap.
 _MOST_LAYERS: Final = 3
+PARQUET: Final = b"PAR1"
 # What holds no text, by its first bytes, and what to do with it.
 _NO_TEXTS: Final = {
     b"\xff\xfe": "is text in UTF-16 or UTF-32: save it as UTF-8",
     b"\xfe\xff": "is text in UTF-16: save it as UTF-8",
     b"\x00\x00\xfe\xff": "is text in UTF-32: save it as UTF-8",
-    b"PAR1": "is a Parquet file: say so with --format parquet (in a command: format)",
+    PARQUET: "is a Parquet file: say so with --format parquet (in a command: format)",
     b"PK\x03\x04": "is a ZIP archive or a spreadsheet: unpack it, or save it as CSV",
     b"\xd0\xcf\x11\xe0": "is a spreadsheet: save it as CSV",
     b"7z\xbc\xaf\x27\x1c": "is a 7z archive: unpack it",

@@ -14,7 +14,13 @@ import structlog
 from schemas.wording import counted
 from worker.backfill.errors import EmptySourceError, ShortSourceError, SourceError
 from worker.backfill.locations import shown_place
-from worker.backfill.sources.opening import KIND_BYTES, check_text, opened, problem_of_kind
+from worker.backfill.sources.opening import (
+    KIND_BYTES,
+    PARQUET,
+    check_text,
+    opened,
+    problem_of_kind,
+)
 from worker.backfill.sources.rows import (
     BYTE_ORDER_MARK,
     ITEM_FIELDS,
@@ -230,7 +236,9 @@ class Parquet:
                 table = parquet.ParquetFile(file)
             except (ValueError, OSError) as exc:
                 file.seek(0)
-                problem = problem_of_kind(file.read(KIND_BYTES))
+                head = file.read(KIND_BYTES)
+                # One that begins as Parquet does was cut off, or is broken.
+                problem = None if head.startswith(PARQUET) else problem_of_kind(head)
                 raise SourceError(f"{where}: {problem or f'is no Parquet file: {exc}'}") from exc
             names = list(table.schema_arrow.names)
             check_columns(self.location, names, self.columns)

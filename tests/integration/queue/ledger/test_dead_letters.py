@@ -132,7 +132,7 @@ async def test_a_text_that_is_no_utf8_is_kept_byte_by_byte(redis: Redis, keys: K
     letter = await DeadLetters(redis, keys).get(key)
     assert letter is not None
     assert letter.text == b"\xff\x00bad"
-    with pytest.raises(ValueError, match=r"UTF-8"):
+    with pytest.raises(ValueError, match="expected value at line 1 column 1"):
         await DeadLetters(redis, keys).replay(letter)
 
 
