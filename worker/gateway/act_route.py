@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from worker.gateway.access.tokens import Scope
-from worker.gateway.gateway import DEED, Deed
+from worker.gateway.gateway import ACT_OUTCOME, ActOutcome
 from worker.gateway.json_bodies import MAX_JSON_BYTES
 from worker.gateway.keys import answer_key
 from worker.gateway.problems import ProblemError
@@ -61,7 +61,7 @@ _MOST_CHARACTERS: Final = 255
 METHODS: Final = frozenset({"POST", "DELETE"})
 # Of such a route in the OpenAPI document, until that says so in words.
 MARK: Final = "x-act"
-# What is raised before anything is done, or says by `Deed` whether it was.
+# What is raised before anything is done, or says by `ActOutcome` whether it was.
 _TOLD: Final = (ProblemError, HTTPException, RequestValidationError, *PASSING_TROUBLE)
 # How an act stands, between the digest of its body and what follows.
 _BEGUN: Final = b"b"
@@ -108,19 +108,19 @@ async def _once(request: Request, act: Handler) -> Response:
 
 async def _begun(kept: _Kept, act: Callable[[], Awaitable[Response]]) -> Response:
     """Does an act and keeps its answer, if it did anything."""
-    deed = Deed()
-    before = DEED.set(deed)
+    outcome = ActOutcome()
+    before = ACT_OUTCOME.set(outcome)
     try:
         response = await act()
     except Exception as exc:
         # A defect of ours says nothing of what was done before it.
-        is_refused = isinstance(exc, _TOLD) and not deed.may_be_done
+        is_refused = isinstance(exc, _TOLD) and not outcome.may_be_done
         await kept.end(_REFUSED if is_refused else _BROKEN_OFF)
         raise
     finally:
-        DEED.reset(before)
+        ACT_OUTCOME.reset(before)
     # Dry runs are many, and their answers large.
-    await kept.end(_ANSWERED if deed.may_be_done else _REFUSED, response)
+    await kept.end(_ANSWERED if outcome.may_be_done else _REFUSED, response)
     return response
 
 

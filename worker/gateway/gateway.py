@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Deed:
-    """What a request has come to so far."""
+class ActOutcome:
+    """What the act of a request has come to so far."""
 
     may_be_done: bool = False
 
 
-DEED: Final[ContextVar[Deed | None]] = ContextVar("deed", default=None)
+ACT_OUTCOME: Final[ContextVar[ActOutcome | None]] = ContextVar("act_outcome", default=None)
 """Of the request that is answered, where somebody wants to know."""
 
 
@@ -94,9 +94,9 @@ class Gateway:
             async with recorded as begun:
                 yield begun
         finally:
-            deed = DEED.get()
-            if deed is not None and begun is not None and begun.is_done and not dry_run:
-                deed.may_be_done = True
+            outcome = ACT_OUTCOME.get()
+            if outcome is not None and begun is not None and begun.is_done and not dry_run:
+                outcome.may_be_done = True
 
 
 async def gateway_of(request: Request) -> Gateway:
