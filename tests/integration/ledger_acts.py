@@ -95,15 +95,27 @@ async def lease_one(redis: Redis, ledger: Ledger, command_id: str = "one", **cha
     return lease
 
 
+def letter_of(command_id: str, text: bytes, command_type: str = "get_model") -> bytes:
+    """Returns the dead letter of a command that was `not_found`, as its stream holds it."""
+    error = {"code": "not_found", "message": "m"}
+    return dead_letter_json(
+        command_id=command_id,
+        command_type=command_type,
+        error=error,
+        text=text,
+        at_ms=1000,
+        attempts=1,
+        history=[],
+    )
+
+
 async def end_one(
     redis: Redis, ledger: Ledger, text: bytes, *, fails: bool = False, keeps_text: bool = False
 ) -> None:
     """Takes a command in that nothing else is due beside, and ends it; a failure is `not_found`."""
     command = orjson.loads(text)
     lease = await lease_one(redis, ledger, command["id"], command_type=command["type"], text=text)
-    told = {"command_id": command["id"], "command_type": command["type"], "text": text}
-    error = {"code": "not_found", "message": "m"}
-    letter = dead_letter_json(**told, error=error, at_ms=1, attempts=1, history=[])
+    letter = letter_of(command["id"], text, command["type"])
     state = RowState.FAILED if fails else RowState.SUCCEEDED
     end = RunResult(
         lease,

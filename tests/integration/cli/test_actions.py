@@ -14,7 +14,7 @@ from redis import Redis as BlockingRedis
 from schemas.enums import Priority
 from tests.integration import backfilling
 from tests.integration.backfilling import NAME, Backfilling
-from tests.integration.ledger_acts import MODEL_UUID, TEXT, TRAIN, accept, lease
+from tests.integration.ledger_acts import MODEL_UUID, TEXT, TRAIN, accept, lease, letter_of
 from tests.integration.sinks.endpoints import SECRET as SINK_SECRET
 from tests.integration.webhooks.posting import (
     GET_MODEL,
@@ -29,7 +29,7 @@ from worker.acts import Act
 from worker.backfill.leader import Leader
 from worker.backfill.status import Origin
 from worker.integrations.keys import follower_key
-from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
+from worker.queue.ledger.dead_letters import FIELD
 from worker.queue.ledger.epoch import Epoch
 from worker.queue.ledger.lanes import Lanes
 from worker.queue.ledger.models import Phase
@@ -84,16 +84,8 @@ def do(console: Console, *arguments: str, code: int = 0) -> None:
 
 async def bury(redis: Redis, keys: Keys, *ids: str) -> None:
     for number, command_id in enumerate(ids):
-        letter = dead_letter_json(
-            command_id=command_id,
-            command_type="get_model",
-            error={"code": "not_found", "message": "m"},
-            text=TEXT,
-            at_ms=1000,
-            attempts=1,
-            history=[],
-        )
-        await redis.xadd(keys.dead_letters, {FIELD: letter}, id=f"1000-{number + 1}")
+        at = f"1000-{number + 1}"
+        await redis.xadd(keys.dead_letters, {FIELD: letter_of(command_id, TEXT)}, id=at)
 
 
 def short(found: list[dict[str, Any]]) -> list[tuple[str, str | None]]:

@@ -209,13 +209,18 @@ async def test_of_the_events_that_are_set_aside_the_last_are_kept(
     assert [orjson.loads(each)["data"]["number"] for each in texts] == [2, 3, 4]
 
 
-async def test_events_that_were_trimmed_unread_are_told_by_log_and_state(
-    redis: Redis, keys: Keys
-) -> None:
+async def begin_and_lose(redis: Redis, keys: Keys) -> None:
+    """Has a follower begin before 30 events, of which 25 are trimmed unread."""
     await begin(redis, keys)
     await publish(redis, keys, "lost", range(25))
     await publish(redis, keys, "kept", range(5))
     await redis.xtrim(keys.events, maxlen=5, approximate=False)
+
+
+async def test_events_that_were_trimmed_unread_are_told_by_log_and_state(
+    redis: Redis, keys: Keys
+) -> None:
+    await begin_and_lose(redis, keys)
     received = Received()
     with structlog.testing.capture_logs() as logs:
         async with following(EventFollower(redis, keys, "f", received, concurrency=1)):
@@ -232,10 +237,7 @@ async def test_events_that_were_trimmed_unread_are_told_by_log_and_state(
 async def test_what_is_found_missing_while_a_position_is_recorded_counts_too(
     redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await begin(redis, keys)
-    await publish(redis, keys, "lost", range(25))
-    await publish(redis, keys, "kept", range(5))
-    await redis.xtrim(keys.events, maxlen=5, approximate=False)
+    await begin_and_lose(redis, keys)
     received = Received()
     follower = EventFollower(redis, keys, "f", received, concurrency=1)
     lead = follower.store.lead

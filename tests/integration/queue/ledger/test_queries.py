@@ -15,6 +15,7 @@ from tests.integration.ledger_acts import (
     accept_one,
     every_server,
     lease_one,
+    letter_of,
     new_command,
     now_ms,
     open_group,
@@ -23,7 +24,7 @@ from tests.integration.ledger_acts import (
 from worker.cli.formatting import describe_error, show_timestamp
 from worker.queue.ledger import queries
 from worker.queue.ledger.command_status import UNREADABLE
-from worker.queue.ledger.dead_letters import FIELD, dead_letter_json
+from worker.queue.ledger.dead_letters import FIELD
 from worker.queue.ledger.keys import COMMAND_FIELD, GROUP
 from worker.queue.ledger.models import SUSPECT_CLAIMS, Lease, Phase, RowState, RunResult
 from worker.queue.ledger.queries import LedgerReader, RowChoice
@@ -273,16 +274,7 @@ async def test_a_letter_is_found_though_its_id_is_a_moment_later_than_its_events
     moment = int(ended.partition("-")[0])
     # A batch may fail together: another's letter stands before it.
     for command_id, at in (("other", f"{moment}-0"), ("one", f"{moment + later_ms}-1")):
-        letter = dead_letter_json(
-            command_id=command_id,
-            command_type="get_model",
-            error={"code": "not_found", "message": "m"},
-            text=TEXT,
-            at_ms=1000,
-            attempts=1,
-            history=[],
-        )
-        await redis.xadd(keys.dead_letters, {FIELD: letter}, id=at)
+        await redis.xadd(keys.dead_letters, {FIELD: letter_of(command_id, TEXT)}, id=at)
     (found,) = await reader.details([("one", ended)])
     assert found.event is not None
     assert (found.letter is not None) == is_its_letter
