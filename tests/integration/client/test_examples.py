@@ -124,7 +124,8 @@ def test_the_script_and_the_consumer_run_as_they_stand(
     assert script.returncode == 0, script.stderr
     first, *ends = script.stdout.splitlines()
     assert first.endswith(" models")
-    assert ends == [f"report-{number} succeeded" for number in range(3)]
+    # They run at one time: which of them ends first is anybody's guess.
+    assert sorted(ends) == [f"report-{number} succeeded" for number in range(3)]
     consumer = subprocess.Popen(
         [alone, EXAMPLES / "consumer.py"],
         stdout=subprocess.PIPE,
